@@ -1,0 +1,62 @@
+# `make serve` and `make test` do all the set-up that a machine with Python and Node needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+
+.PHONY: serve test unit lint format conformance lock clean
+
+serve: $(STAMPS)/run
+	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
+
+test: lint $(STAMPS)/node
+	$(BIN)/python -m pytest
+
+unit: $(STAMPS)/dev
+	$(BIN)/python -m pytest --ignore=tests/conformance --ignore=tests/interop
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMPS)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+conformance: $(STAMPS)/dev $(STAMPS)/node
+	$(BIN)/python -m pytest tests/conformance
+
+# Renews the locked versions from pyproject.toml.
+lock: $(STAMPS)/dev
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build -o requirements/run.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --group dev -o requirements/dev.txt
+	npm install --package-lock-only
+
+clean:
+	rm -rf $(VENV) $(STAMPS) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Dependencies come from the lock files alone, and the project itself is built with what they hold.
+define install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mkdir -p $(STAMPS)
+	@touch $@
+endef
+
+$(STAMPS)/run: requirements/run.txt pyproject.toml | $(BIN)/python
+	$(call install,requirements/run.txt)
+
+$(STAMPS)/dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(call install,requirements/dev.txt)
+	@touch $(STAMPS)/run
+
+$(STAMPS)/node: package-lock.json .npmrc
+	npm ci --silent
+	@mkdir -p $(STAMPS)
+	@touch $@

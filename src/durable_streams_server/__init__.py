@@ -1,0 +1,142 @@
+"""A server for the Durable Streams protocol: append-only streams at plain URLs.
+
+    import asyncio
+    from durable_streams_server import DurableStreamTestServer
+
+    async def main() -> None:
+        async with DurableStreamTestServer(port=4437) as server:
+            print(server.base_url)
+
+    asyncio.run(main())
+
+Names are imported when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .errors import (
+        BadRequest,
+        Conflict,
+        Gone,
+        MethodNotAllowed,
+        NotFound,
+        OffsetMismatch,
+        ProducerFenced,
+        SequenceGap,
+        StorageFull,
+        StreamClosed,
+        StreamError,
+        TooManyRequests,
+    )
+    from .http.app import create_app
+    from .http.asgi import DurableStreamsApp
+    from .http.embedded import DurableStreamTestServer, TestServerOptions
+    from .protocol.cursor import (
+        DEFAULT_CURSOR_EPOCH,
+        DEFAULT_CURSOR_INTERVAL_SECONDS,
+        CursorOptions,
+        calculate_cursor,
+        generate_response_cursor,
+        handle_cursor_collision,
+    )
+    from .protocol.paths import decode_stream_path, encode_stream_path
+    from .streams.hooks import (
+        StreamLifecycleEvent,
+        StreamLifecycleHook,
+        create_registry_hooks,
+    )
+    from .streams.long_poll import PendingLongPoll
+    from .streams.stream_store import (
+        CreateOptions,
+        ReadResult,
+        Stream,
+        StreamMessage,
+        StreamStore,
+    )
+
+_HOMES: Final = {
+    "BadRequest": "errors",
+    "Conflict": "errors",
+    "CreateOptions": "streams.stream_store",
+    "CursorOptions": "protocol.cursor",
+    "DEFAULT_CURSOR_EPOCH": "protocol.cursor",
+    "DEFAULT_CURSOR_INTERVAL_SECONDS": "protocol.cursor",
+    "DurableStreamTestServer": "http.embedded",
+    "DurableStreamsApp": "http.asgi",
+    "Gone": "errors",
+    "MethodNotAllowed": "errors",
+    "NotFound": "errors",
+    "OffsetMismatch": "errors",
+    "PendingLongPoll": "streams.long_poll",
+    "ProducerFenced": "errors",
+    "ReadResult": "streams.stream_store",
+    "SequenceGap": "errors",
+    "StorageFull": "errors",
+    "Stream": "streams.stream_store",
+    "StreamClosed": "errors",
+    "StreamError": "errors",
+    "StreamLifecycleEvent": "streams.hooks",
+    "StreamLifecycleHook": "streams.hooks",
+    "StreamMessage": "streams.stream_store",
+    "StreamStore": "streams.stream_store",
+    "TestServerOptions": "http.embedded",
+    "TooManyRequests": "errors",
+    "calculate_cursor": "protocol.cursor",
+    "create_app": "http.app",
+    "create_registry_hooks": "streams.hooks",
+    "decode_stream_path": "protocol.paths",
+    "encode_stream_path": "protocol.paths",
+    "generate_response_cursor": "protocol.cursor",
+    "handle_cursor_collision": "protocol.cursor",
+}
+
+__all__ = [
+    "DEFAULT_CURSOR_EPOCH",
+    "DEFAULT_CURSOR_INTERVAL_SECONDS",
+    "BadRequest",
+    "Conflict",
+    "CreateOptions",
+    "CursorOptions",
+    "DurableStreamTestServer",
+    "DurableStreamsApp",
+    "Gone",
+    "MethodNotAllowed",
+    "NotFound",
+    "OffsetMismatch",
+    "PendingLongPoll",
+    "ProducerFenced",
+    "ReadResult",
+    "SequenceGap",
+    "StorageFull",
+    "Stream",
+    "StreamClosed",
+    "StreamError",
+    "StreamLifecycleEvent",
+    "StreamLifecycleHook",
+    "StreamMessage",
+    "StreamStore",
+    "TestServerOptions",
+    "TooManyRequests",
+    "calculate_cursor",
+    "create_app",
+    "create_registry_hooks",
+    "decode_stream_path",
+    "encode_stream_path",
+    "generate_response_cursor",
+    "handle_cursor_collision",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

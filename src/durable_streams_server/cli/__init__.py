@@ -1,0 +1,5 @@
+"""The command `durable-streams-server`."""
+
+from .main import main
+
+__all__ = ["main"]

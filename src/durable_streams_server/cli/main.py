@@ -1,0 +1,177 @@
+"""`durable-streams-server serve`: arguments in, exit code out.
+
+Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, 3 when the address cannot be had.
+"""
+
+import asyncio
+import logging
+import re
+import sys
+from typing import Any, Final
+
+import click
+
+from ..http.app import create_app
+from ..http.server import Server, listen, url_of
+from ..protocol.names import (
+    DEFAULT_LONG_POLL_TIMEOUT,
+    DEFAULT_MAX_BODY,
+    DEFAULT_PAGE_SIZE,
+    DEFAULT_PORT,
+    DEFAULT_SSE_MAX_AGE,
+    DEFAULT_STREAM_ROOT,
+    MIN_PAGE_SIZE,
+)
+from ..streams.stream_store import StreamStore
+
+EXIT_FAILED: Final = 1
+EXIT_ADDRESS: Final = 3
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class _DefaultGroup(click.Group):
+    """A group whose first command is meant when none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, "--help", "--version"}
+        if not args or args[0] not in known:
+            args.insert(0, "serve")
+        return super().parse_args(ctx, args)
+
+
+class _Size(click.ParamType[int]):
+    """A number of bytes, plain or with k, m or g for powers of 1024."""
+
+    name = "bytes"
+
+    def __init__(self, minimum: int) -> None:
+        self._minimum = minimum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,15})([kmg]?)", str(value).lower())
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes", param, ctx)
+        size: int = int(match[1]) * 1024 ** "_kmg".index(match[2] or "_")
+        if size < self._minimum:
+            self.fail(f"{value} is below the least value, {self._minimum}", param, ctx)
+        return size
+
+
+_SECONDS: Final = click.FloatRange(min=0, min_open=True, max=86_400)
+
+
+@click.group(cls=_DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="durable-streams-server")
+def main() -> None:
+    """A server for the Durable Streams protocol."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
+)
+@click.option("--memory", is_flag=True, help="Keep streams in memory only.")
+@click.option(
+    "--long-poll-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=DEFAULT_LONG_POLL_TIMEOUT,
+    show_default=True,
+    help="How long a long-poll waits for data.",
+)
+@click.option(
+    "--sse-max-age",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=DEFAULT_SSE_MAX_AGE,
+    show_default=True,
+    help="When an event stream ends, for its client to come back.",
+)
+@click.option(
+    "--page-size",
+    type=_Size(MIN_PAGE_SIZE),
+    default=DEFAULT_PAGE_SIZE,
+    show_default=True,
+    help="Bytes of one read's answer, such as 64k or 4m.",
+)
+@click.option(
+    "--max-body",
+    type=_Size(1),
+    default=DEFAULT_MAX_BODY,
+    show_default=True,
+    help="Bytes of one request body; a larger one is refused with 413.",
+)
+@click.option(
+    "--cors-origin",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Origin that browsers may call from; may be repeated. '*' (the default) is any, 'none' is none.",
+)
+@click.option(
+    "--stream-root",
+    default=DEFAULT_STREAM_ROOT,
+    show_default=True,
+    help="Path under which __ds is reserved.",
+)
+@click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="warning", show_default=True)
+def serve(
+    host: str,
+    port: int,
+    memory: bool,
+    long_poll_timeout: float,
+    sse_max_age: float,
+    page_size: int,
+    max_body: int,
+    cors_origin: tuple[str, ...],
+    stream_root: str,
+    log_level: str,
+) -> None:
+    """Run the server until it is told to stop (Ctrl-C or SIGTERM)."""
+    del memory  # streams are kept in memory whether or not it is given
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        app = create_app(
+            store=StreamStore(),
+            cors=() if cors_origin == ("none",) else cors_origin or True,
+            stream_root=stream_root,
+            page_size=page_size,
+            long_poll_timeout=long_poll_timeout,
+            sse_max_age=sse_max_age,
+            max_body=max_body,
+        )
+        listening = listen(host, port)
+    except OSError as error:
+        _fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EXIT_ADDRESS)
+    click.echo(f"Listening on {url_of(listening)}")
+    click.echo("Streams are kept in memory and end with this process.")
+    server = Server(app, log_level)
+    with listening:
+        _run(server, listening)
+
+
+def _run(server: Server, listening: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not built for this platform
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            runner.run(server.serve(sockets=[listening]))
+        except KeyboardInterrupt:
+            return
+    if not server.started:
+        sys.exit(EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"durable-streams-server: {message}", err=True)
+    sys.exit(code)

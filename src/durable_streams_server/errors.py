@@ -1,0 +1,150 @@
+"""Everything the server can refuse, in one tree.
+
+    StreamError
+    ├── BadRequest 400        INVALID_REQUEST and its narrower codes, given by the raiser
+    ├── ProducerFenced 403    PRODUCER_FENCED
+    ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
+    ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED
+    ├── Conflict 409          the request is well formed but the stream's state forbids it
+    │   ├── StreamClosed          STREAM_CLOSED
+    │   ├── SequenceGap           PRODUCER_SEQUENCE_GAP
+    │   └── OffsetMismatch        EXPECTED_OFFSET_MISMATCH
+    ├── Gone 410              STREAM_GONE, OFFSET_GONE
+    ├── TooLarge 413          BODY_TOO_LARGE
+    ├── UriTooLong 414        URI_TOO_LONG
+    ├── TooManyRequests 429   a limit of this stream is reached
+    ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
+    ├── Unavailable 503       the server is at one of its limits, or stopping
+    └── StorageFull 507       STORE_FULL
+
+Each error knows its HTTP status, its stable code and the protocol headers that belong to it. The message is for people; it
+never contains anything but the protocol's own words and numbers that the client sent or may know.
+"""
+
+from collections.abc import Sequence
+
+Header = tuple[bytes, bytes]
+
+
+class StreamError(Exception):
+    """A refused request.
+
+    Attributes:
+        status: the HTTP status code.
+        code: a stable identifier in capitals, for programs.
+        message: one short sentence, for people.
+        headers: protocol headers that go with the refusal.
+    """
+
+    status = 500
+    code = "INTERNAL_ERROR"
+
+    def __init__(
+        self, message: str, code: str | None = None, headers: Sequence[Header] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.headers = tuple(headers)
+
+
+class BadRequest(StreamError):
+    """The request is malformed; repeating it unchanged cannot succeed."""
+
+    status = 400
+    code = "INVALID_REQUEST"
+
+
+class ProducerFenced(StreamError):
+    """A newer epoch of the same producer has been seen (PROTOCOL 5.2.1)."""
+
+    status = 403
+    code = "PRODUCER_FENCED"
+
+
+class NotFound(StreamError):
+    """No such stream."""
+
+    status = 404
+    code = "STREAM_NOT_FOUND"
+
+
+class MethodNotAllowed(StreamError):
+    """The method has no meaning at this URL; `Allow` names those that have."""
+
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
+
+
+class Conflict(StreamError):
+    """The stream's present state forbids the request."""
+
+    status = 409
+    code = "CONFLICT"
+
+
+class StreamClosed(Conflict):
+    """An append to a closed stream (PROTOCOL 5.2); carries the final offset."""
+
+    code = "STREAM_CLOSED"
+
+
+class SequenceGap(Conflict):
+    """A producer skipped a sequence number (PROTOCOL 5.2.1)."""
+
+    code = "PRODUCER_SEQUENCE_GAP"
+
+
+class OffsetMismatch(Conflict):
+    """`Stream-Expected-Offset` is not the tail; carries the tail."""
+
+    code = "EXPECTED_OFFSET_MISMATCH"
+
+
+class Gone(StreamError):
+    """The stream is soft-deleted, or the offset belongs to an earlier life of the path."""
+
+    status = 410
+    code = "STREAM_GONE"
+
+
+class TooLarge(StreamError):
+    """The request body is larger than the server takes."""
+
+    status = 413
+    code = "BODY_TOO_LARGE"
+
+
+class UriTooLong(StreamError):
+    """The request target is longer than the server takes."""
+
+    status = 414
+    code = "URI_TOO_LONG"
+
+
+class TooManyRequests(StreamError):
+    """A limit of this stream is reached; `Retry-After` says when to come back."""
+
+    status = 429
+    code = "TOO_MANY_REQUESTS"
+
+
+class HeadersTooLarge(StreamError):
+    """The request's header section is larger than the server takes."""
+
+    status = 431
+    code = "HEADERS_TOO_LARGE"
+
+
+class Unavailable(StreamError):
+    """The server is at one of its limits or is stopping; `Retry-After` says when to come back."""
+
+    status = 503
+    code = "UNAVAILABLE"
+
+
+class StorageFull(StreamError):
+    """The store has no room for the data; reads go on."""
+
+    status = 507
+    code = "STORE_FULL"

@@ -1,0 +1,81 @@
+"""`create_app`: the pieces put together as one ASGI application."""
+
+from collections.abc import Sequence
+
+from ..protocol.cursor import CursorOptions
+from ..protocol.names import (
+    DEFAULT_LONG_POLL_TIMEOUT,
+    DEFAULT_MAX_BODY,
+    DEFAULT_MAX_IN_FLIGHT,
+    DEFAULT_PAGE_SIZE,
+    DEFAULT_SSE_MAX_AGE,
+    DEFAULT_STREAM_ROOT,
+)
+from ..storage.store import Store
+from ..streams.clock import Clock, system_clock
+from ..streams.engine import Engine, EngineOptions
+from ..streams.hooks import Hooks, RegistryHook, StreamLifecycleHook
+from ..streams.stream_store import StreamStore
+from .asgi import DurableStreamsApp
+from .handler import HandlerOptions
+
+
+def create_app(
+    *,
+    store: Store | None = None,
+    hooks: Sequence[StreamLifecycleHook | RegistryHook] = (),
+    cors: bool | Sequence[str] = True,
+    cursor_options: CursorOptions | None = None,
+    stream_root: str = DEFAULT_STREAM_ROOT,
+    page_size: int = DEFAULT_PAGE_SIZE,
+    long_poll_timeout: float = DEFAULT_LONG_POLL_TIMEOUT,
+    sse_max_age: float = DEFAULT_SSE_MAX_AGE,
+    max_body: int = DEFAULT_MAX_BODY,
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+    compression: bool = True,
+    clock: Clock = system_clock,
+) -> DurableStreamsApp:
+    """Returns a Durable Streams server as an ASGI application, to run or to mount.
+
+    Mounted under a prefix, its streams are at the paths below that prefix, and it needs no lifespan events. Call its
+    `begin_shutdown()` when the host application stops.
+
+    Args:
+        store: where streams are kept; a new `StreamStore` if not given. One store serves one application.
+        hooks: called as streams begin and end; see `create_registry_hooks`.
+        cors: True for any origin, False for no CORS headers, or the origins that are allowed.
+        cursor_options: how the CDN cursor is counted.
+        stream_root: the path under which `__ds` is reserved for the server.
+        page_size: bytes of one read's answer, at least 1024.
+        long_poll_timeout: seconds that a long-poll waits.
+        sse_max_age: seconds after which an event stream ends, for the client to come back.
+        max_body: bytes of one request body; a larger one is 413.
+        max_in_flight: bytes of request bodies held at once; past it, 503.
+        compression: whether large pages are sent with gzip to clients that take it.
+        clock: what time it is, in microseconds of Unix time.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    origins = ("*",) if cors is True else () if cors is False else tuple(cors)
+    engine = Engine(
+        store if store is not None else StreamStore(),
+        EngineOptions(
+            page_size=page_size,
+            long_poll_timeout=long_poll_timeout,
+            sse_max_age=sse_max_age,
+            cursor=cursor_options or CursorOptions(),
+        ),
+        Hooks(hooks),
+        clock,
+    )
+    return DurableStreamsApp(
+        engine,
+        HandlerOptions(
+            stream_root=stream_root,
+            cors_origins=origins,
+            max_body=max_body,
+            max_in_flight=max_in_flight,
+            compression=compression,
+        ),
+    )

@@ -1,0 +1,244 @@
+"""The ASGI application: mountable under any prefix, runnable by any ASGI server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final
+
+from ..errors import Header
+from ..protocol.render import Response
+from ..storage.ticket import Cancelled, Ticket
+from ..streams.engine import Engine
+from ..streams.event_stream import END, WAIT
+from .budget import BodyBudget
+from .handler import Handler, HandlerOptions, Live, Reply
+from .request import Request, index_headers, too_large
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
+_FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
+_CHUNK: Final = 1024 * 1024  # a body without a declared length takes its budget in steps
+
+
+class ClientGone(Exception):
+    """The client went away before its request was complete."""
+
+
+class DurableStreamsApp:
+    """A Durable Streams server as an ASGI application.
+
+    It starts with its first request, since a mounted application gets no lifespan events. Whoever mounts it calls
+    `begin_shutdown` when the host application stops, so that live readers are let go at once.
+    """
+
+    def __init__(self, engine: Engine, options: HandlerOptions) -> None:
+        self.engine = engine
+        self._handler = Handler(engine, options)
+        self._budget = BodyBudget(options.max_in_flight)
+        self._max_body = options.max_body
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection scope."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            self._start()
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            raise ValueError(f"unknown ASGI scope {scope['type']!r}")
+
+    def begin_shutdown(self) -> None:
+        """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
+        self.engine.begin_shutdown()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self.engine.start()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.engine.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = _request(scope)
+        taken = 0
+        try:
+            try:
+                self._handler.admit(request)
+                taken = await self._read_body(request, receive)
+            except ClientGone:
+                return
+            except Exception as error:
+                await _send_response(request, self._handler.refuse(request, error), send)
+                return
+            ready = asyncio.Event()
+            ticket = self._handler.handle(request, ready.set)
+            request.body = b""
+            reply = ticket.result() if ticket.done else await _wait(request, ticket, receive)
+        finally:
+            self._budget.give_back(taken)
+        if isinstance(reply, Live):
+            await self._stream(reply, ready, receive, send)
+        elif reply is not None:
+            await _send_response(request, reply, send)
+
+    async def _read_body(self, request: Request, receive: Receive) -> int:
+        """Reads the whole body within the limits, and returns how much of the budget it holds."""
+        declared = request.content_length
+        if declared is None and b"transfer-encoding" not in request.headers:
+            if request.method not in ("PUT", "POST"):
+                return 0
+            declared = 0  # but over HTTP/2 a body may come all the same
+        taken = 0
+        parts: list[bytes] = []
+        size = 0
+        try:
+            self._budget.take(declared or 0)
+            taken = declared or 0
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientGone
+                part = message.get("body", b"")
+                size += len(part)
+                if size > self._max_body:
+                    raise too_large(self._max_body)
+                if size > taken:
+                    step = max(size - taken, min(_CHUNK, self._max_body - taken))
+                    self._budget.take(step)
+                    taken += step
+                parts.append(part)
+                if not message.get("more_body", False):
+                    break
+        except BaseException:
+            self._budget.give_back(taken)
+            raise
+        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return taken
+
+    async def _stream(self, live: Live, ready: asyncio.Event, receive: Receive, send: Send) -> None:
+        """Sends an event stream until it ends, the client leaves, or the host cancels it."""
+        events = live.events
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            ready.set()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            async with asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE):
+                await send(_start_message(live.head, live.head.headers))
+                while not gone:
+                    ready.clear()
+                    chunk = events.pull()
+                    if chunk is WAIT:
+                        await ready.wait()
+                    elif chunk is END:
+                        await send({"type": "http.response.body", "body": b""})
+                        return
+                    else:
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except asyncio.CancelledError:
+            if not gone:
+                await _say_farewell(events.farewell(), send)
+            raise
+        finally:
+            watcher.cancel()
+            events.close()
+
+
+async def _wait(request: Request, ticket: Ticket[Reply], receive: Receive) -> Reply | None:
+    """Waits for a ticket. A read whose client leaves is given up; a write is seen through."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: Ticket[Reply]) -> None:
+        if not answered.done():
+            answered.set_result(None)
+
+    ticket.add_callback(wake)
+    if request.method != "GET":
+        await answered
+        return ticket.result()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ticket.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await answered
+        return ticket.result()
+    except Cancelled:
+        return None
+    finally:
+        watcher.cancel()
+        ticket.cancel()
+
+
+async def _say_farewell(last: bytes, send: Send) -> None:
+    """Ends a cancelled event stream with a control event and a proper end of body, if the client still listens."""
+    try:
+        async with asyncio.timeout(_FAREWELL_GRACE):
+            await send({"type": "http.response.body", "body": last, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+    except TimeoutError:
+        return  # a reader that does not read cannot be told
+
+
+async def _send_response(request: Request, response: Response, send: Send) -> None:
+    headers = response.headers
+    body = response.body
+    if request.method == "HEAD":
+        body = b""
+    elif response.status not in (204, 304):
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send(_start_message(response, headers))
+    await send({"type": "http.response.body", "body": body})
+
+
+def _start_message(response: Response, headers: Sequence[Header]) -> Message:
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+def _request(scope: Scope) -> Request:
+    headers, repeated, size = index_headers(scope["headers"])
+    raw_path = scope.get("raw_path")
+    if raw_path is None:  # optional in ASGI; without it the decoded path is all there is
+        raw_path = _requote(scope["path"])
+    return Request(
+        scope["method"],
+        raw_path,
+        scope.get("query_string", b""),
+        headers,
+        repeated,
+        size,
+        scope.get("scheme", "http"),
+        scope.get("root_path", "").rstrip("/"),
+    )
+
+
+def _requote(path: str) -> bytes:
+    from urllib.parse import quote
+
+    return quote(path).encode("ascii")

@@ -1,0 +1,171 @@
+"""`DurableStreamTestServer`: a whole server inside a program or a test, on a real socket."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
+
+from ..protocol.cursor import CursorOptions
+from ..storage.store import Store
+from ..streams.hooks import RegistryHook, StreamLifecycleHook
+from ..streams.stream_store import StreamStore, SynchronousCalls
+from .app import create_app
+from .asgi import DurableStreamsApp
+from .server import Server, listen, url_of
+
+
+class TestServerOptions(TypedDict, total=False):
+    """What `DurableStreamTestServer` takes besides port, host and store; `create_app` says what each means."""
+
+    hooks: Sequence[StreamLifecycleHook | RegistryHook]
+    cors: bool | Sequence[str]
+    cursor_options: CursorOptions | None
+    stream_root: str
+    page_size: int
+    long_poll_timeout: float
+    sse_max_age: float
+    max_body: int
+    max_in_flight: int
+    compression: bool
+
+
+class DurableStreamTestServer:
+    """A server on a socket of its own, for as long as its `with` block lasts.
+
+    With `async with` (or `start` and `stop`) it runs on the caller's event loop; with plain `with`, on a thread of its own.
+
+    Args:
+        port: 0 picks a free one.
+        host: the address to listen on.
+        store: where streams are kept; a new `StreamStore` if not given.
+        options: as `create_app` takes them.
+    """
+
+    __test__ = False  # its name begins like a test's
+
+    def __init__(
+        self,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        store: Store | None = None,
+        **options: Unpack[TestServerOptions],
+    ) -> None:
+        self._asked = (host, port)
+        self._options = options
+        self.store = store if store is not None else StreamStore()
+        self.app: DurableStreamsApp = create_app(store=self.store, **options)
+        self._socket: socket.socket | None = None
+        self._server: Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on.
+
+        Raises:
+            RuntimeError: when it has not been started.
+        """
+        return int(self._listening().getsockname()[1])
+
+    @property
+    def base_url(self) -> str:
+        """The address that it listens at, such as `http://127.0.0.1:4437`.
+
+        Raises:
+            RuntimeError: when it has not been started.
+        """
+        return url_of(self._listening())
+
+    async def start(self) -> None:
+        """Begins to listen; returns when requests are answered.
+
+        Raises:
+            OSError: when the address cannot be had.
+            RuntimeError: when it is running.
+        """
+        if self._server is not None:
+            raise RuntimeError("the server is already running")
+        self._socket = listen(*self._asked)
+        self._bind(asyncio.get_running_loop())
+        self._server = Server(self.app)
+        self._server.install_signals = False
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise RuntimeError("the server did not start")
+            await asyncio.sleep(0.001)
+
+    async def stop(self) -> None:
+        """Ends live reads, lets running requests finish, and closes the socket. Stopping twice is no error."""
+        if self._server is None or self._task is None or self._socket is None:
+            return
+        self._server.stop()
+        try:
+            await self._task
+        finally:
+            self._socket.close()
+            self._bind(None)
+            self._server = self._task = self._socket = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def __enter__(self) -> Self:
+        started: threading.Event = threading.Event()
+        failure: list[BaseException] = []
+        self._thread = threading.Thread(
+            target=self._run, args=(started, failure), name="durable-streams", daemon=True
+        )
+        self._thread.start()
+        started.wait()
+        if failure:
+            self._thread.join()
+            raise failure[0]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._server is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._server.stop)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def _run(self, started: threading.Event, failure: list[BaseException]) -> None:
+        async def serve() -> None:
+            try:
+                await self.start()
+                self._loop = asyncio.get_running_loop()
+            except BaseException as error:
+                failure.append(error)
+                return
+            finally:
+                started.set()
+            if self._task is not None:
+                await asyncio.wait([self._task])
+            await self.stop()
+
+        asyncio.run(serve())
+
+    def _bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        if isinstance(self.store, SynchronousCalls):
+            self.store.bind(loop)
+
+    def _listening(self) -> socket.socket:
+        if self._socket is None:
+            raise RuntimeError("the server is not running")
+        return self._socket

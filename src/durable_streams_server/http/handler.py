@@ -1,0 +1,225 @@
+"""The only place that knows routes: a request becomes a command, an outcome becomes a response. It decides nothing.
+
+A plain function: the whole request goes in, a ticket for the response comes out, and no coroutine exists below this point.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
+from ..protocol import commands, paths, render
+from ..protocol.decide import RETRY_SOON
+from ..protocol.names import (
+    DEFAULT_MAX_BODY,
+    DEFAULT_MAX_IN_FLIGHT,
+    DEFAULT_STREAM_ROOT,
+    IF_NONE_MATCH,
+    LIVE_LONG_POLL,
+    LIVE_SSE,
+    STREAM_FORKED_FROM,
+)
+from ..protocol.offsets import Sentinel
+from ..protocol.render import Page, Response
+from ..storage.ticket import Ticket
+from ..streams.engine import Engine
+from ..streams.event_stream import EventStream
+from .browser import METHODS, Browser, compress, wants_gzip
+from .request import Request
+
+_log = logging.getLogger("durable_streams_server")
+_MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
+
+
+class HandlerOptions(msgspec.Struct, frozen=True):
+    """How requests are bounded and answered.
+
+    Attributes:
+        stream_root: the path under which `__ds` is reserved.
+        cors_origins: origins that browsers may call from; empty for none.
+        max_body: bytes of one request body.
+        max_in_flight: bytes of all request bodies held at once.
+        compression: whether large pages are sent with gzip to clients that take it.
+    """
+
+    stream_root: str = DEFAULT_STREAM_ROOT
+    cors_origins: tuple[str, ...] = ("*",)
+    max_body: int = DEFAULT_MAX_BODY
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    compression: bool = True
+
+
+class Live(msgspec.Struct):
+    """A response whose body is an event stream. Its owner must close `events`."""
+
+    head: Response
+    events: EventStream
+
+
+Reply = Response | Live
+
+
+class Handler:
+    """Answers requests from one engine."""
+
+    def __init__(self, engine: Engine, options: HandlerOptions) -> None:
+        self._engine = engine
+        self._root = paths.normalize_root(options.stream_root)
+        self._browser = Browser(options.cors_origins)
+        self._options = options
+
+    def admit(self, request: Request) -> None:
+        """Refuses by its head alone what need not be read further.
+
+        Raises:
+            StreamError: with the refusal.
+        """
+        request.check_limits(self._options.max_body)
+
+    def handle(self, request: Request, on_ready: Callable[[], None]) -> Ticket[Reply]:
+        """Answers a request.
+
+        Args:
+            request: the whole request.
+            on_ready: for an event stream, called when it has something to send.
+
+        Returns:
+            A ticket that never fails: an error has become its response.
+        """
+        try:
+            ticket = self._route(request, on_ready)
+        except Exception as error:
+            return Ticket.of(self.refuse(request, error))
+        if ticket.done:
+            return self._finish(request, ticket)
+        reply: Ticket[Reply] = Ticket()
+        reply.on_cancel(ticket.cancel)
+
+        def finish(done: Ticket[Reply]) -> None:
+            if not reply.done:
+                self._finish(request, done).add_callback(hand_over)
+
+        def hand_over(finished: Ticket[Reply]) -> None:
+            result = finished.result()
+            if reply.done and isinstance(result, Live):
+                result.events.close()  # the client left while it was being opened
+            reply.resolve(result)
+
+        ticket.add_callback(finish)
+        return reply
+
+    def refuse(self, request: Request, error: Exception) -> Response:
+        """Returns the response for an error, with the headers that every response has."""
+        if not isinstance(error, StreamError):
+            _log.error("a request failed", exc_info=error)
+            error = StreamError("the server failed")
+        return self._browser.finish(request, render.error(error))
+
+    def _finish(self, request: Request, ticket: Ticket[Reply]) -> Ticket[Reply]:
+        try:
+            reply = ticket.result()
+        except Exception as error:
+            return Ticket.of(self.refuse(request, error))
+        if isinstance(reply, Live):
+            self._browser.finish(request, reply.head)
+            return ticket
+        self._browser.finish(request, reply)
+        if self._options.compression and wants_gzip(request, reply):
+            return compress(reply).then(Ticket.of)
+        return ticket
+
+    def _route(self, request: Request, on_ready: Callable[[], None]) -> Ticket[Reply]:
+        method = request.method
+        if method == "OPTIONS":
+            return Ticket.of(self._browser.preflight())
+        path = self._path(request.raw_path, request.root_path)
+        paths.refuse_reserved(path, self._root)
+        if self._engine.stopping:
+            raise Unavailable("the server is stopping", "STOPPING", [RETRY_SOON])
+        if method == "POST":
+            command = commands.parse_append(path, request.headers, request.body)
+            return self._engine.append(command).then(
+                lambda outcome: Ticket.of(render.appended(outcome))
+            )
+        if method == "GET":
+            return self._get(request, path, on_ready)
+        if method == "PUT":
+            return self._put(request, path)
+        if method == "HEAD":
+            return self._engine.head(path).then(lambda state: Ticket.of(render.head(state)))
+        if method == "DELETE":
+            return self._engine.delete(path).then(lambda _: Ticket.of(render.deleted()))
+        raise MethodNotAllowed("the method is not known here", headers=[(b"allow", METHODS)])
+
+    def _put(self, request: Request, path: str) -> Ticket[Reply]:
+        source = request.headers.get(STREAM_FORKED_FROM)
+        source_path = None
+        if source is not None:
+            source_path = self._source(source, request.root_path)
+        command = commands.parse_create(path, request.headers, request.body, source_path)
+        return self._engine.create(command).then(
+            lambda outcome: Ticket.of(render.created(outcome, _location(request, path)))
+        )
+
+    def _get(self, request: Request, path: str, on_ready: Callable[[], None]) -> Ticket[Reply]:
+        read = commands.parse_read(path, _query(request.query), request.headers)
+        engine = self._engine
+        if read.live == LIVE_SSE:
+            return engine.events(read, on_ready).then(
+                lambda events: Ticket.of(Live(render.event_stream(events.state), events))
+            )
+        condition = request.headers.get(IF_NONE_MATCH)
+        if read.live == LIVE_LONG_POLL:
+
+            def polled(page: Page) -> Ticket[Reply]:
+                cursor = engine.next_cursor(read.cursor)
+                if page.start == page.end:
+                    return Ticket.of(render.nothing_new(page, cursor))
+                return Ticket.of(render.page(page, engine.clock(), condition, cursor))
+
+            return engine.long_poll(read).then(polled)
+        if read.offset is Sentinel.NOW:
+            return engine.read(read).then(lambda page: Ticket.of(render.tail(page)))
+        return engine.read(read).then(
+            lambda page: Ticket.of(render.page(page, engine.clock(), condition))
+        )
+
+    def _path(self, raw: bytes, root_path: str) -> str:
+        path = paths.decode_path(raw)
+        if root_path and path.startswith(root_path):
+            path = path[len(root_path) :]
+            if not path.startswith("/") or path == "/":
+                raise NotFound("this path names no stream", "STREAM_NOT_FOUND")
+        return path
+
+    def _source(self, raw: bytes, root_path: str) -> str:
+        """Decodes Stream-Forked-From: the source's URL path, or, in a mounted app, its path below the mount."""
+        path = paths.decode_path(raw)
+        if root_path and path.startswith(root_path + "/"):
+            path = path[len(root_path) :]
+        paths.refuse_reserved(path, self._root)
+        return path
+
+
+def _location(request: Request, path: str) -> bytes:
+    """Returns the stream's own URL, as the client reached it: its scheme, its host, the mount's prefix."""
+    url = paths.encode_url_path(request.root_path + path).encode("ascii")
+    host = request.headers.get(b"host")
+    return b"%s://%s%s" % (request.scheme.encode("ascii"), host, url) if host else url
+
+
+def _query(query: bytes) -> dict[str, list[str]]:
+    if not query:
+        return {}
+    try:
+        return parse_qs(
+            query.decode("latin-1"),
+            keep_blank_values=True,
+            max_num_fields=_MAX_PARAMETERS,
+            errors="strict",
+        )
+    except ValueError:
+        raise BadRequest("the query is malformed", "INVALID_QUERY") from None

@@ -1,0 +1,71 @@
+"""The process side of serving: uvicorn keeps the sockets, this starts the drain the moment a stop is asked for."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from .asgi import DurableStreamsApp
+
+_KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
+_DRAIN: Final = 0.6  # seconds; live reads end at once, so only stalled peers are left by then
+_BACKLOG: Final = 2048
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server whose application is told at once that it is to stop."""
+
+    def __init__(self, app: DurableStreamsApp, log_level: str = "warning") -> None:
+        config = uvicorn.Config(
+            app,
+            log_level=log_level,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            backlog=_BACKLOG,
+            log_config=None,
+        )
+        config.timeout_graceful_shutdown = _DRAIN  # type: ignore[assignment]
+        super().__init__(config)
+        self._app = app
+        self.install_signals = True  # not so inside somebody else's program
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handles signals while serving, unless the host program does."""
+        if not self.install_signals:
+            yield
+            return
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()  # or they would be raised again: a clean stop exits with 0
+
+    def stop(self) -> None:
+        """Begins to stop; `serve` returns soon after."""
+        self._app.begin_shutdown()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Takes SIGINT and SIGTERM: the first drains, a second interrupt goes at once."""
+        self._app.begin_shutdown()
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a listening TCP socket; port 0 picks a free one.
+
+    Raises:
+        OSError: when the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+def url_of(listening: socket.socket) -> str:
+    """Returns the address that a socket listens at, as a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

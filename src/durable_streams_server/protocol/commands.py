@@ -1,0 +1,261 @@
+"""Requests as frozen values, parsed from what HTTP carried. Whatever can be refused by its form alone is refused here.
+
+A body is turned into wire bytes before the decision, because that needs no state: the request's own content type says how,
+and must match the stream's. A body that is not valid JSON becomes a `Body` with a problem, raised by the decision in its
+place of precedence: closed, content type, body, producer, sequence (PROTOCOL 5.2).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from ..errors import BadRequest, StreamError
+from . import json_mode, offsets
+from .lifetime import Lifetime, parse_lifetime
+from .media import Kind, MediaType, parse_media_type
+from .names import (
+    CONTENT_TYPE,
+    LAST_EVENT_ID,
+    LIVE_LONG_POLL,
+    LIVE_SSE,
+    MAX_TOKEN_BYTES,
+    OCTET_STREAM,
+    PRODUCER_EPOCH,
+    PRODUCER_ID,
+    PRODUCER_SEQ,
+    QUERY_CURSOR,
+    QUERY_LIVE,
+    QUERY_OFFSET,
+    STREAM_CLOSED,
+    STREAM_EXPECTED_OFFSET,
+    STREAM_EXPIRES_AT,
+    STREAM_FORK_OFFSET,
+    STREAM_FORK_SUB_OFFSET,
+    STREAM_SEQ,
+    STREAM_TTL,
+)
+from .offsets import Offset, Sentinel
+from .producers import Stamp, parse_stamp
+
+Headers = Mapping[bytes, bytes]
+
+_SUB_OFFSET: Final = re.compile(r"0|[1-9][0-9]{0,15}")
+_CURSOR: Final = re.compile(r"[\x21-\x7e]*")
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """A request body as wire bytes, or why it cannot be one."""
+
+    wire: bytes
+    problem: StreamError | None = None
+
+
+NO_BODY: Final = Body(b"")
+
+
+class Fork(msgspec.Struct, frozen=True):
+    """What a fork request names (PROTOCOL 4.2).
+
+    Attributes:
+        source: the source's path, decoded.
+        offset: the fork offset, or None for the source's tail.
+        sub_offset: the sub-offset, or None when the request had none.
+        position: where that is in bytes, once resolved against the source of `incarnation`.
+        incarnation: the source's incarnation that was resolved against.
+    """
+
+    source: str
+    offset: Offset | None
+    sub_offset: int | None
+    position: int | None = None
+    incarnation: int = 0
+
+
+class Create(msgspec.Struct, frozen=True):
+    """PUT (PROTOCOL 5.1). `media` is None when the request named no type."""
+
+    path: str
+    media: MediaType | None
+    lifetime: Lifetime
+    body: Body
+    closes: bool = False
+    fork: Fork | None = None
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """POST (PROTOCOL 5.2, 5.3). Without a body it only closes."""
+
+    path: str
+    media: MediaType | None
+    body: Body
+    has_body: bool
+    closes: bool = False
+    stamp: Stamp | None = None
+    seq: bytes | None = None
+    expected: Offset | None = None
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """DELETE (PROTOCOL 5.4)."""
+
+    path: str
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """The sweep's own command: end this incarnation if its time has run out."""
+
+    path: str
+    incarnation: int
+
+
+Command = Create | Append | Delete | Expire
+
+
+class Read(msgspec.Struct, frozen=True):
+    """GET (PROTOCOL 5.6 to 5.8). `live` is None for catch-up."""
+
+    path: str
+    offset: Offset | Sentinel
+    live: str | None = None
+    cursor: str | None = None
+
+
+def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
+    """Turns request bytes into wire bytes for a stream of `kind`."""
+    if not body:
+        return NO_BODY
+    if kind is not Kind.JSON:
+        return Body(body)
+    try:
+        return Body(json_mode.to_wire(body, allow_empty=allow_empty))
+    except BadRequest as problem:
+        return Body(b"", problem)
+
+
+def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
+    """Parses a PUT. `source` is the decoded path of Stream-Forked-From, or None without that header."""
+    media = _media(headers)
+    return Create(
+        path=path,
+        media=media,
+        lifetime=parse_lifetime(_text(headers, STREAM_TTL), _text(headers, STREAM_EXPIRES_AT)),
+        body=encode_body(media.kind, body, allow_empty=True) if media else Body(body),
+        closes=_closes(headers),
+        fork=_parse_fork(headers, source),
+    )
+
+
+def parse_append(path: str, headers: Headers, body: bytes) -> Append:
+    """Parses a POST.
+
+    Raises:
+        BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or what its headers' own rules say.
+    """
+    closes = _closes(headers)
+    seq = headers.get(STREAM_SEQ)
+    if seq is not None and not 0 < len(seq) <= MAX_TOKEN_BYTES:
+        raise BadRequest(f"Stream-Seq must have 1 to {MAX_TOKEN_BYTES} bytes", "INVALID_SEQ")
+    stamp = parse_stamp(
+        headers.get(PRODUCER_ID), headers.get(PRODUCER_EPOCH), headers.get(PRODUCER_SEQ)
+    )
+    expected = _text(headers, STREAM_EXPECTED_OFFSET)
+    expected_offset = None if expected is None else offsets.parse(expected, "expected offset")
+    if not body:
+        if not closes:
+            raise BadRequest("an append needs a body", "EMPTY_BODY")
+        return Append(path, None, NO_BODY, False, True, stamp, seq, expected_offset)
+    media = _media(headers)
+    if media is None:
+        raise BadRequest("an append needs a Content-Type", "MISSING_CONTENT_TYPE")
+    wire = encode_body(media.kind, body, allow_empty=False)
+    return Append(path, media, wire, True, closes, stamp, seq, expected_offset)
+
+
+def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> Read:
+    """Parses a GET's query. Parameters that the protocol does not name are ignored.
+
+    Raises:
+        BadRequest: INVALID_OFFSET, MISSING_OFFSET, INVALID_LIVE, INVALID_CURSOR.
+    """
+    live = _single(query, QUERY_LIVE, "INVALID_LIVE")
+    if live not in (None, LIVE_LONG_POLL, LIVE_SSE):
+        raise BadRequest("live must be long-poll or sse", "INVALID_LIVE")
+    text = _single(query, QUERY_OFFSET, "INVALID_OFFSET")
+    if live == LIVE_SSE and (resumed := _text(headers, LAST_EVENT_ID)):
+        text = resumed  # a browser's EventSource repeats its first URL when it reconnects
+    if text is None:
+        if live is not None:
+            raise BadRequest("a live read needs an offset", "MISSING_OFFSET")
+        text = Sentinel.START.value
+    cursor = _single(query, QUERY_CURSOR, "INVALID_CURSOR")
+    if cursor is not None and not (len(cursor) <= MAX_TOKEN_BYTES and _CURSOR.fullmatch(cursor)):
+        raise BadRequest("the cursor is malformed", "INVALID_CURSOR")
+    return Read(path, offsets.parse_read(text), live, cursor)
+
+
+def _parse_fork(headers: Headers, source: str | None) -> Fork | None:
+    offset = _text(headers, STREAM_FORK_OFFSET)
+    sub_offset = _text(headers, STREAM_FORK_SUB_OFFSET)
+    if source is None:
+        if offset is not None or sub_offset is not None:
+            raise BadRequest("a fork offset needs Stream-Forked-From", "INVALID_FORK")
+        return None
+    if sub_offset is not None and not _SUB_OFFSET.fullmatch(sub_offset):
+        raise BadRequest(
+            "Stream-Fork-Sub-Offset must be a whole number from 0", "INVALID_SUB_OFFSET"
+        )
+    refined = None if sub_offset is None else int(sub_offset)
+    if refined and offset is None:
+        raise BadRequest("a sub-offset needs Stream-Fork-Offset", "INVALID_SUB_OFFSET")
+    anchor: Offset | None = None
+    if offset == Sentinel.START.value:
+        anchor = offsets.ZERO
+    elif offset is not None and offset != Sentinel.NOW.value:
+        anchor = offsets.parse(offset, "fork offset")
+    return Fork(source, anchor, refined)
+
+
+def _media(headers: Headers) -> MediaType | None:
+    text = _text(headers, CONTENT_TYPE)
+    return parse_media_type(text) if text else None
+
+
+def _closes(headers: Headers) -> bool:
+    # PROTOCOL 4.1: any value but true, in any case, is as if the header were absent.
+    value = headers.get(STREAM_CLOSED)
+    return value is not None and value.lower() == b"true"
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _single(query: Mapping[str, list[str]], name: str, code: str) -> str | None:
+    values = query.get(name)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise BadRequest(f"{name} is given more than once", code)
+    return values[0]
+
+
+__all__ = [
+    "NO_BODY",
+    "OCTET_STREAM",
+    "Append",
+    "Body",
+    "Command",
+    "Create",
+    "Delete",
+    "Expire",
+    "Fork",
+    "Headers",
+    "Read",
+    "encode_body",
+    "parse_append",
+    "parse_create",
+    "parse_read",
+]

@@ -1,0 +1,384 @@
+"""The rules: (states, command, now) -> decision. The same pure functions for every store.
+
+A decision is the changes to make durable, all in one record, and the outcome to answer with once they are. A refusal is
+raised. Nothing decided is ever rolled back, so whatever can be refused is refused before a change is named.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ..errors import (
+    BadRequest,
+    Conflict,
+    Gone,
+    MethodNotAllowed,
+    NotFound,
+    OffsetMismatch,
+    StreamClosed,
+    TooManyRequests,
+)
+from . import media as media_types
+from .commands import Append, Command, Create, Delete, Expire, encode_body
+from .lifetime import FOREVER, inherit
+from .names import (
+    DEFAULT_MAX_PRODUCERS,
+    MAX_POSITION,
+    OCTET_STREAM,
+    STREAM_CLOSED,
+    STREAM_NEXT_OFFSET,
+)
+from .offsets import ZERO, Offset, Span, locate
+from .producers import ProducerState, Stamp, is_duplicate
+from .registry import Registry
+from .state import Appended, Change, Created, Lookup, Origin, Removed, SoftDeleted, StreamState
+
+RETRY_SOON: Final = (b"retry-after", b"1")
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a store is configured to allow.
+
+    Attributes:
+        max_producers: idempotent producers per stream.
+        registry: the stream that lists all others, if there is one.
+    """
+
+    max_producers: int = DEFAULT_MAX_PRODUCERS
+    registry: Registry | None = None
+
+
+class CreateOutcome(NamedTuple):
+    """A stream stands at the path: new, or already there with a matching configuration."""
+
+    path: str
+    next_offset: str
+    media: media_types.MediaType
+    closed: bool
+    created: bool
+
+
+class AppendOutcome(NamedTuple):
+    """The append is in, or was already.
+
+    Attributes:
+        next_offset: the tail's name.
+        closed: whether the stream is closed now.
+        wrote: whether this request added data; not so for a duplicate, or for a close without a body.
+        producer: the highest sequence number accepted in the stamp's epoch, when the request had a stamp.
+    """
+
+    next_offset: str
+    closed: bool
+    wrote: bool
+    producer: ProducerState | None
+
+
+class DeleteOutcome(NamedTuple):
+    """The stream is gone; `expired` says that its own time did it."""
+
+    expired: bool
+
+
+class Ignored(NamedTuple):
+    """Nothing was to be done."""
+
+
+Outcome = CreateOutcome | AppendOutcome | DeleteOutcome | Ignored
+
+
+class Decision(NamedTuple):
+    """Changes for one record, possibly none, and the outcome that they justify."""
+
+    changes: tuple[Change, ...]
+    outcome: Outcome
+
+
+def decide(states: Lookup, command: Command, now: int, incarnation: int, rules: Rules) -> Decision:
+    """Decides a command.
+
+    Args:
+        states: the newest states by path.
+        command: what is asked for.
+        now: microseconds of Unix time.
+        incarnation: the number that a new incarnation would get; every older one is smaller.
+        rules: the store's configuration.
+
+    Raises:
+        StreamError: when the command is refused; nothing changes then.
+    """
+    if isinstance(command, Append):
+        decision = _append(states, command, now, rules)
+    elif isinstance(command, Create):
+        decision = _create(states, command, now, incarnation, rules)
+    elif isinstance(command, Delete):
+        decision = _delete(states, command, now, rules)
+    else:
+        decision = _expire(states, command, now)
+    if rules.registry is None or len(decision.changes) == 0:
+        return decision
+    record = rules.registry.record(states, decision.changes, now, incarnation + 1)
+    return Decision((*decision.changes, *record), decision.outcome)
+
+
+def require(state: StreamState | None, now: int) -> StreamState:
+    """Returns a state that was looked up, if it is one of a stream that still lives.
+
+    Raises:
+        NotFound: nothing is there, or its time has run out.
+        Gone: it is soft-deleted.
+    """
+    if state is None or state.removed:
+        raise NotFound("there is no stream at this path")
+    if state.soft_deleted:
+        raise Gone("the stream is deleted")
+    if state.expired(now):
+        if state.children:
+            raise Gone("the stream is deleted")
+        raise NotFound("there is no stream at this path")
+    return state
+
+
+def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision:
+    _refuse_registry(rules, command.path)
+    state = require(states.get(command.path), now)
+    if state.closed:
+        return _append_to_closed(state, command)
+    if command.media is not None and command.media.essence != state.media.essence:
+        raise Conflict(
+            f"the stream's content type is {state.media.essence}", "CONTENT_TYPE_MISMATCH"
+        )
+    body = command.body
+    if body.problem is not None:
+        raise body.problem
+    stamp = command.stamp
+    if stamp is not None:
+        known = state.producers.get(stamp.producer)
+        if is_duplicate(known, stamp):
+            return Decision((), AppendOutcome(state.name(state.tail), False, False, known))
+        if known is None and len(state.producers) >= rules.max_producers:
+            raise TooManyRequests(
+                "the stream has too many producers", "TOO_MANY_PRODUCERS", [RETRY_SOON]
+            )
+    _check_expected(state, command.expected)
+    if command.seq is not None and state.last_seq is not None and command.seq <= state.last_seq:
+        raise Conflict("Stream-Seq must be greater than the last one", "SEQUENCE_REGRESSION")
+    tail = state.tail + len(body.wire)
+    if tail > MAX_POSITION:
+        raise Conflict("the stream is full", "STREAM_FULL")
+    change = Appended(
+        state.path,
+        state.incarnation,
+        state.tail,
+        body.wire,
+        command.closes,
+        now,
+        stamp,
+        command.seq,
+    )
+    producer = ProducerState(stamp.epoch, stamp.seq) if stamp else None
+    outcome = AppendOutcome(state.name(tail), command.closes, command.has_body, producer)
+    return Decision((change,), outcome)
+
+
+def _append_to_closed(state: StreamState, command: Append) -> Decision:
+    """A closed stream takes nothing more; what is repeated is confirmed (PROTOCOL 5.2, 5.2.1)."""
+    next_offset = state.name(state.tail)
+    stamp = command.stamp
+    if stamp is not None and stamp == state.closed_by:
+        known = ProducerState(stamp.epoch, stamp.seq)
+        return Decision((), AppendOutcome(next_offset, True, False, known))
+    if stamp is None and not command.has_body:
+        return Decision((), AppendOutcome(next_offset, True, False, None))
+    raise StreamClosed(
+        "the stream is closed",
+        headers=[(STREAM_NEXT_OFFSET, next_offset.encode()), (STREAM_CLOSED, b"true")],
+    )
+
+
+def _check_expected(state: StreamState, expected: Offset | None) -> None:
+    """`Stream-Expected-Offset`: append only if the tail is where the writer believes it."""
+    if expected is None:
+        return
+    tail = state.name(state.tail)
+    at_start = expected == ZERO and state.tail == 0
+    if not at_start and str(expected) != tail:
+        raise OffsetMismatch(
+            "the tail is not at the expected offset",
+            headers=[(STREAM_NEXT_OFFSET, tail.encode())],
+        )
+
+
+def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: Rules) -> Decision:
+    _refuse_registry(rules, command.path)
+    changes: tuple[Change, ...] = ()
+    existing = states.get(command.path)
+    if existing is not None:
+        if existing.soft_deleted or (existing.expired(now) and existing.children):
+            raise Conflict("the path is kept for forks of its deleted stream", "STREAM_GONE")
+        if not existing.expired(now):
+            return _confirm(existing, command)
+        changes = _remove(states, existing)  # an expired path can be created again at once
+    if command.fork is None:
+        media = command.media or media_types.parse_media_type(OCTET_STREAM)
+        created = Created(command.path, incarnation, media, command.lifetime, now)
+        begin = 0
+        body = command.body
+    else:
+        created = _fork(states, command, now, incarnation)
+        begin = created.origin.position if created.origin else 0
+        body = command.body
+        if command.media is None and body.wire:
+            body = encode_body(created.media.kind, body.wire, allow_empty=True)
+    if body.problem is not None:
+        raise body.problem
+    changes = (*changes, created)
+    if body.wire or command.closes:
+        first = Appended(command.path, incarnation, begin, body.wire, command.closes, now)
+        changes = (*changes, first)
+    state = StreamState(
+        command.path, incarnation, created.media, created.lifetime, now, None, created.lineage
+    )
+    next_offset = state.name(begin + len(body.wire))
+    outcome = CreateOutcome(command.path, next_offset, created.media, command.closes, True)
+    return Decision(changes, outcome)
+
+
+def _confirm(existing: StreamState, command: Create) -> Decision:
+    """PUT on a stream that is there: the same configuration, or a conflict (PROTOCOL 5.1).
+
+    A fork is compared with the values stored with it, before its source is looked at; what the request leaves out
+    matches.
+    """
+    if command.fork is None:
+        essence = command.media.essence if command.media else OCTET_STREAM
+        matches = (
+            existing.origin is None
+            and essence == existing.media.essence
+            and command.lifetime.matches(existing.lifetime)
+        )
+    else:
+        matches = (
+            (command.media is None or command.media.essence == existing.media.essence)
+            and (command.lifetime == FOREVER or command.lifetime.matches(existing.lifetime))
+            and existing.origin is not None
+            and _same_fork(existing.origin, command)
+        )
+    if not matches or command.closes != existing.closed:
+        raise Conflict("a stream with another configuration is at this path", "STREAM_EXISTS")
+    outcome = CreateOutcome(
+        existing.path, existing.name(existing.tail), existing.media, existing.closed, False
+    )
+    return Decision((), outcome)
+
+
+def _same_fork(origin: Origin, command: Create) -> bool:
+    fork = command.fork
+    if fork is None or fork.source != origin.source:
+        return False
+    if fork.offset is None:
+        return fork.sub_offset in (None, origin.sub_offset)
+    return str(fork.offset) == origin.anchor and (fork.sub_offset or 0) == origin.sub_offset
+
+
+def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Created:
+    fork = command.fork
+    assert fork is not None
+    if fork.source == command.path:
+        raise NotFound("the source stream does not exist", "SOURCE_NOT_FOUND")
+    source = states.get(fork.source)
+    if source is None or (source.expired(now) and not source.soft_deleted and not source.children):
+        raise NotFound("the source stream does not exist", "SOURCE_NOT_FOUND")
+    if source.soft_deleted or source.expired(now):
+        raise Conflict("the source stream is deleted", "SOURCE_GONE")
+    if command.media is not None and command.media.essence != source.media.essence:
+        raise Conflict(
+            f"the source's content type is {source.media.essence}", "CONTENT_TYPE_MISMATCH"
+        )
+    position = source.tail if fork.position is None else fork.position
+    if fork.position is not None and fork.incarnation != source.incarnation:
+        raise BadRequest("the fork offset is outside the source", "INVALID_OFFSET")
+    anchor = source.name(position) if fork.offset is None else str(fork.offset)
+    lineage = tuple(span for span in source.lineage if span.end < position)
+    kept = [*lineage, Span(_owner(source, position), position)]
+    return Created(
+        command.path,
+        incarnation,
+        source.media,
+        inherit(command.lifetime, source.lifetime),
+        now,
+        Origin(source.path, source.incarnation, anchor, fork.sub_offset or 0, position),
+        tuple(kept),
+    )
+
+
+def _owner(source: StreamState, position: int) -> int:
+    """Returns whose name the fork point carries: the source's, or an ancestor's when it lies within that."""
+    for span in source.lineage:
+        if position <= span.end:
+            return span.incarnation
+    return source.incarnation
+
+
+def _delete(states: Lookup, command: Delete, now: int, rules: Rules) -> Decision:
+    _refuse_registry(rules, command.path)
+    state = require(states.get(command.path), now)
+    return Decision(_remove(states, state), DeleteOutcome(expired=False))
+
+
+def _expire(states: Lookup, command: Expire, now: int) -> Decision:
+    state = states.get(command.path)
+    if (
+        state is None
+        or state.incarnation != command.incarnation
+        or state.soft_deleted
+        or not state.expired(now)
+    ):
+        return Decision((), Ignored())
+    return Decision(_remove(states, state), DeleteOutcome(expired=True))
+
+
+def _remove(states: Lookup, state: StreamState) -> tuple[Change, ...]:
+    """A stream with forks is soft-deleted; the last fork takes its soft-deleted sources with it (PROTOCOL 4.2)."""
+    if state.children:
+        return (SoftDeleted(state.path, state.incarnation),)
+    changes: list[Change] = [Removed(state.path, state.incarnation)]
+    while state.origin is not None:
+        source = states.get(state.origin.source)
+        if source is None or not source.soft_deleted or source.children > 1:
+            break
+        changes.append(Removed(source.path, source.incarnation))
+        state = source
+    return tuple(changes)
+
+
+def _refuse_registry(rules: Rules, path: str) -> None:
+    if rules.registry is not None and path == rules.registry.path:
+        raise MethodNotAllowed(
+            "the registry is written by the server alone",
+            headers=[(b"allow", b"GET, HEAD, OPTIONS")],
+        )
+
+
+def position_of(state: StreamState, offset: Offset) -> int:
+    """Returns the position that an offset names among what readers may see of a stream.
+
+    Raises:
+        Gone, BadRequest: as `offsets.locate` says.
+    """
+    return locate(offset, state.incarnation, state.lineage, state.visible_tail)
+
+
+__all__ = [
+    "AppendOutcome",
+    "CreateOutcome",
+    "Decision",
+    "DeleteOutcome",
+    "Ignored",
+    "Outcome",
+    "Rules",
+    "Stamp",
+    "decide",
+    "position_of",
+    "require",
+]

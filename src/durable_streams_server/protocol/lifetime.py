@@ -1,0 +1,98 @@
+"""How long a stream lives: a sliding window (`Stream-TTL`), a deadline (`Stream-Expires-At`), or for ever.
+
+All times are whole microseconds of Unix time, so that every comparison is exact.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+import msgspec
+
+from ..errors import BadRequest
+from .names import MAX_TTL_SECONDS
+
+MICROSECONDS: Final = 1_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TTL: Final = re.compile(r"0|[1-9][0-9]{0,11}")
+_RFC3339: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    re.ASCII,
+)
+
+
+class Lifetime(msgspec.Struct, frozen=True):
+    """When a stream ends by itself.
+
+    Attributes:
+        ttl: seconds without a read or write after which it expires, or None.
+        expires_at: microseconds of Unix time at which it expires, or None. At most one of the two is set.
+        expires_text: the deadline as the client wrote it, given back on HEAD.
+    """
+
+    ttl: int | None = None
+    expires_at: int | None = None
+    expires_text: str | None = None
+
+    def matches(self, other: "Lifetime") -> bool:
+        """Whether both mean the same; two spellings of one instant do."""
+        return self.ttl == other.ttl and self.expires_at == other.expires_at
+
+    def deadline(self, touched_at: int) -> int | None:
+        """Returns when a stream last used at `touched_at` expires, or None for never."""
+        if self.ttl is not None:
+            return touched_at + self.ttl * MICROSECONDS
+        return self.expires_at
+
+
+FOREVER: Final = Lifetime()
+
+
+def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
+    """Parses the two headers of PROTOCOL 5.1.
+
+    Raises:
+        BadRequest: INVALID_TTL, INVALID_EXPIRES_AT, or CONFLICTING_LIFETIME when both are given.
+    """
+    if ttl is None and expires_at is None:
+        return FOREVER
+    if ttl is not None and expires_at is not None:
+        raise BadRequest(
+            "Stream-TTL and Stream-Expires-At exclude each other", "CONFLICTING_LIFETIME"
+        )
+    if ttl is not None:
+        if not _TTL.fullmatch(ttl) or int(ttl) > MAX_TTL_SECONDS:
+            raise BadRequest("Stream-TTL must be a whole number of seconds", "INVALID_TTL")
+        return Lifetime(ttl=int(ttl))
+    assert expires_at is not None
+    return Lifetime(expires_at=_parse_rfc3339(expires_at), expires_text=expires_at)
+
+
+def inherit(requested: Lifetime, source: Lifetime) -> Lifetime:
+    """Returns what a fork gets: its own lifetime if it asks for one, else its source's (PROTOCOL 4.2)."""
+    return source if requested == FOREVER else requested
+
+
+def _parse_rfc3339(text: str) -> int:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise _invalid_deadline()
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    fraction, sign, zone_hour, zone_minute = match.groups()[6:]
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
+    try:
+        offset = timedelta()
+        if sign is not None:
+            if int(zone_hour) > 23 or int(zone_minute) > 59:
+                raise _invalid_deadline()
+            offset = timedelta(hours=int(zone_hour), minutes=int(zone_minute))
+            offset = -offset if sign == "-" else offset
+        zone = timezone(offset)
+        moment = datetime(year, month, day, hour, minute, second, micros, zone)
+        return (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        raise _invalid_deadline() from None
+
+
+def _invalid_deadline() -> BadRequest:
+    return BadRequest("Stream-Expires-At must be an RFC 3339 timestamp", "INVALID_EXPIRES_AT")

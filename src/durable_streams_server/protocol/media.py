@@ -1,0 +1,57 @@
+"""Content types: which of the three ways a stream's bytes are treated.
+
+Two content types are the same when their type and subtype are, whatever their case and parameters (PROTOCOL 5.2).
+"""
+
+import enum
+import re
+from typing import Final, NamedTuple
+
+from ..errors import BadRequest
+from .names import MAX_CONTENT_TYPE_BYTES
+
+_SHAPE: Final = re.compile(
+    r"([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(?:;[\t\x20-\x7e]*)?"
+)
+
+
+class Kind(enum.Enum):
+    """How bytes are cut into pages and encoded in events (PROTOCOL 9)."""
+
+    JSON = "json"
+    TEXT = "text"
+    BINARY = "binary"
+
+
+class MediaType(NamedTuple):
+    """A content type: the text as the client wrote it, its essence for comparison, and its kind."""
+
+    text: str
+    essence: str
+    kind: Kind
+
+
+_KNOWN: dict[str, MediaType] = {}
+
+
+def parse_media_type(text: str) -> MediaType:
+    """Parses a Content-Type value.
+
+    Raises:
+        BadRequest: INVALID_CONTENT_TYPE when it is not `type/subtype` with optional parameters.
+    """
+    known = _KNOWN.get(text)
+    if known is not None:
+        return known
+    match = _SHAPE.fullmatch(text.strip())
+    if match is None or len(text) > MAX_CONTENT_TYPE_BYTES:
+        raise BadRequest("the content type is malformed", "INVALID_CONTENT_TYPE")
+    essence = match[1].lower()
+    if essence == "application/json":
+        kind = Kind.JSON
+    else:
+        kind = Kind.TEXT if essence.startswith("text/") else Kind.BINARY
+    media = MediaType(text.strip(), essence, kind)
+    if len(_KNOWN) < 256:  # a memo of what clients really send; a flood of odd types cannot grow it
+        _KNOWN[text] = media
+    return media

@@ -1,0 +1,106 @@
+"""Header, query and event names, the default port, and every limit beside its reason.
+
+Request header names are lower-case bytes, as HTTP servers in Python hand them over. A response uses the same spelling:
+header names are case-insensitive (RFC 9110, 5.1).
+"""
+
+from typing import Final
+
+DEFAULT_PORT: Final = 4437  # PROTOCOL 13.1
+DEFAULT_STREAM_ROOT: Final = "/v1/stream"
+RESERVED_SEGMENT: Final = "__ds"  # PROTOCOL 6
+OPERATIONS_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+# Stream headers (PROTOCOL 13.2)
+STREAM_TTL: Final = b"stream-ttl"
+STREAM_EXPIRES_AT: Final = b"stream-expires-at"
+STREAM_SEQ: Final = b"stream-seq"
+STREAM_CURSOR: Final = b"stream-cursor"
+STREAM_NEXT_OFFSET: Final = b"stream-next-offset"
+STREAM_UP_TO_DATE: Final = b"stream-up-to-date"
+STREAM_CLOSED: Final = b"stream-closed"
+STREAM_FORKED_FROM: Final = b"stream-forked-from"
+STREAM_FORK_OFFSET: Final = b"stream-fork-offset"
+STREAM_FORK_SUB_OFFSET: Final = b"stream-fork-sub-offset"
+STREAM_EXPECTED_OFFSET: Final = b"stream-expected-offset"  # an extension of this server
+STREAM_SSE_DATA_ENCODING: Final = b"stream-sse-data-encoding"  # PROTOCOL 5.8
+
+# Producer headers (PROTOCOL 5.2.1)
+PRODUCER_ID: Final = b"producer-id"
+PRODUCER_EPOCH: Final = b"producer-epoch"
+PRODUCER_SEQ: Final = b"producer-seq"
+PRODUCER_EXPECTED_SEQ: Final = b"producer-expected-seq"
+PRODUCER_RECEIVED_SEQ: Final = b"producer-received-seq"
+
+# Headers of HTTP itself that decide something here
+CONTENT_TYPE: Final = b"content-type"
+CONTENT_LENGTH: Final = b"content-length"
+IF_NONE_MATCH: Final = b"if-none-match"
+LAST_EVENT_ID: Final = b"last-event-id"
+
+#: Headers that mean something only once. Sent twice, the request has no one meaning and is refused.
+SINGLETONS: Final = frozenset(
+    {
+        STREAM_TTL,
+        STREAM_EXPIRES_AT,
+        STREAM_SEQ,
+        STREAM_CLOSED,
+        STREAM_FORKED_FROM,
+        STREAM_FORK_OFFSET,
+        STREAM_FORK_SUB_OFFSET,
+        STREAM_EXPECTED_OFFSET,
+        PRODUCER_ID,
+        PRODUCER_EPOCH,
+        PRODUCER_SEQ,
+        CONTENT_TYPE,
+        CONTENT_LENGTH,
+        LAST_EVENT_ID,
+    }
+)
+
+# Query parameters (PROTOCOL 5.6 to 5.8)
+QUERY_OFFSET: Final = "offset"
+QUERY_LIVE: Final = "live"
+QUERY_CURSOR: Final = "cursor"
+LIVE_LONG_POLL: Final = "long-poll"
+LIVE_SSE: Final = "sse"
+
+OCTET_STREAM: Final = "application/octet-stream"  # the default of PROTOCOL 5.1
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+# Limits. Each has a default, a reason and a test.
+MAX_PATH_BYTES: Final = 500  # a catalog key of 511 bytes (LMDB) must hold a path and its prefix
+MAX_URL_BYTES: Final = (
+    8 * KIB
+)  # what common proxies take; a path and every parameter fit many times
+MAX_HEADER_BYTES: Final = 32 * KIB  # twice what browsers send with large cookies
+MAX_HEADER_COUNT: Final = 128
+MAX_TOKEN_BYTES: Final = (
+    256  # a producer id, a Stream-Seq, a cursor, an offset: kept in memory or logged
+)
+MAX_CONTENT_TYPE_BYTES: Final = 256
+MAX_JSON_DEPTH: Final = 128  # deeper values break clients' recursive parsers, and would break ours
+MAX_TTL_SECONDS: Final = (
+    100 * 365 * 24 * 3600
+)  # a century; more is a mistake, and dates must stay printable
+MAX_SAFE_INTEGER: Final = 2**53 - 1  # PROTOCOL 5.2.1, for JavaScript
+MAX_POSITION: Final = 10**16 - 1  # 16 decimal digits of byte position
+
+DEFAULT_MAX_BODY: Final = 64 * MIB  # one append is one record held in memory
+DEFAULT_MAX_IN_FLIGHT: Final = 256 * MIB  # request bodies held at once, over all connections
+DEFAULT_MAX_PRODUCERS: Final = 100_000  # per stream; each costs about 200 bytes
+DEFAULT_PAGE_SIZE: Final = (
+    4 * MIB
+)  # one read's answer; large enough for throughput, small enough per reader
+MIN_PAGE_SIZE: Final = 1 * KIB
+SSE_PAGE_SIZE: Final = (
+    16 * KIB
+)  # one event; with the socket's buffer this bounds what a stalled reader costs
+MARK_SPACING: Final = 32 * KIB  # a read parses at most about this much JSON to find a cut
+GZIP_MINIMUM: Final = 4 * KIB  # below this a page costs more to compress than to send
+DEFAULT_LONG_POLL_TIMEOUT: Final = 30.0  # seconds; below the usual 60 s idle timeout of proxies
+DEFAULT_SSE_MAX_AGE: Final = 60.0  # seconds, PROTOCOL 10.2
+SSE_KEEP_ALIVE: Final = 15.0  # seconds between comments on an idle event stream
+SSE_RETRY_MS: Final = 1000  # what a browser waits before it reconnects

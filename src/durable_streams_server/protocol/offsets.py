@@ -1,0 +1,99 @@
+"""Offsets: minted, parsed, ordered.
+
+An offset names one position in one incarnation: 16 digits of incarnation, `_`, 16 digits of byte position, so that the
+lexicographic order of offsets is the order of positions (PROTOCOL 8). A fork keeps its source's names up to and including
+the fork point, and uses its own incarnation past it; because a fork is always younger than its source, the order holds
+across the fork point too.
+"""
+
+import enum
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ..errors import BadRequest, Gone
+
+_SHAPE: Final = re.compile(r"([0-9]{16})_([0-9]{16})")
+
+
+class Sentinel(enum.Enum):
+    """Offsets that name a place and not a position (PROTOCOL 8)."""
+
+    START = "-1"
+    NOW = "now"
+
+
+class Offset(NamedTuple):
+    """One position in one incarnation, as a client named it."""
+
+    incarnation: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.incarnation:016d}_{self.position:016d}"
+
+
+class Span(NamedTuple):
+    """A part of a fork that belongs to an ancestor: positions up to `end` carry the ancestor's incarnation."""
+
+    incarnation: int
+    end: int
+
+
+Lineage = tuple[
+    Span, ...
+]  #: the ancestors of a fork, oldest first; empty for a stream that is no fork
+
+ZERO: Final = Offset(0, 0)  #: accepted as the start of any stream
+
+
+def parse(text: str, what: str = "offset") -> Offset:
+    """Parses a minted offset.
+
+    Raises:
+        BadRequest: INVALID_OFFSET for anything but the exact shape.
+    """
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise BadRequest(f"the {what} is malformed", "INVALID_OFFSET")
+    return Offset(int(match[1]), int(match[2]))
+
+
+def parse_read(text: str) -> Offset | Sentinel:
+    """Parses the `offset` of a read: a minted offset, `-1` or `now`."""
+    if text == "-1":
+        return Sentinel.START
+    if text == "now":
+        return Sentinel.NOW
+    return parse(text)
+
+
+def mint(incarnation: int, lineage: Sequence[Span], position: int) -> str:
+    """Returns the one name of a position in a stream."""
+    for span in lineage:
+        if position <= span.end:
+            return f"{span.incarnation:016d}_{position:016d}"
+    return f"{incarnation:016d}_{position:016d}"
+
+
+def locate(offset: Offset, incarnation: int, lineage: Sequence[Span], tail: int) -> int:
+    """Returns the position that `offset` names in the stream of `incarnation`.
+
+    Raises:
+        Gone: OFFSET_GONE when the offset belongs to an earlier life of the path.
+        BadRequest: INVALID_OFFSET when it was never minted for this stream, or lies past the tail.
+    """
+    if offset == ZERO:
+        return 0
+    begin = -1  # exclusive: a span's first own position follows the previous span's end
+    for span in lineage:
+        if offset.incarnation == span.incarnation:
+            if begin < offset.position <= span.end:
+                return offset.position
+            raise BadRequest("the offset is outside the stream", "INVALID_OFFSET")
+        begin = span.end
+    if offset.incarnation < incarnation:
+        raise Gone("the offset belongs to an earlier stream at this path", "OFFSET_GONE")
+    if offset.incarnation > incarnation or not begin < offset.position <= tail:
+        raise BadRequest("the offset is outside the stream", "INVALID_OFFSET")
+    return offset.position

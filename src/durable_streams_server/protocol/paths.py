@@ -1,0 +1,113 @@
+"""Which stream a URL means: decided once, on the decoded path, for routing, storage and authorisation alike.
+
+Whatever has no one meaning is refused rather than interpreted: undecodable octets, control characters, dot segments, which
+proxies resolve, and empty segments, which proxies merge. An encoded slash is a slash.
+
+The file-name encoding at the end gives the same results as the Node server's.
+"""
+
+import base64
+import hashlib
+import re
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+from ..errors import BadRequest, NotFound
+from .names import MAX_PATH_BYTES, OPERATIONS_PATHS, RESERVED_SEGMENT
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_~:@!$&'()*+,;=-][A-Za-z0-9_.~:@!$&'()*+,;=-]*)+")
+_MAX_ENCODED: Final = 200
+_KEPT_OF_LONG: Final = 180
+_HASH_DIGITS: Final = 16
+
+
+def decode_path(raw: bytes) -> str:
+    """Returns the stream path that the octets of a request path name.
+
+    Args:
+        raw: the path as it stood on the wire, percent-encoded, without the query.
+
+    Raises:
+        BadRequest: INVALID_PATH when the path has no one meaning or is longer than MAX_PATH_BYTES decoded.
+    """
+    if _PLAIN.fullmatch(raw) and len(raw) <= MAX_PATH_BYTES:
+        return raw.decode("ascii")
+    if _BAD_ESCAPE.search(raw):
+        raise _invalid("the path has a malformed percent escape")
+    try:
+        path = unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise _invalid("the path is not UTF-8") from None
+    return check_path(path)
+
+
+def check_path(path: str) -> str:
+    """Returns `path` unchanged if it can name a stream, else raises BadRequest with INVALID_PATH."""
+    if not path.startswith("/") or path == "/":
+        raise _invalid("the path names no stream")
+    try:
+        size = len(path.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise _invalid("the path is not UTF-8") from None
+    if size > MAX_PATH_BYTES:
+        raise _invalid(f"the path is longer than {MAX_PATH_BYTES} bytes")
+    if _CONTROL.search(path):
+        raise _invalid("the path has a control character")
+    segments = path[1:].split("/")
+    if "." in segments or ".." in segments:
+        raise _invalid("the path has a dot segment")
+    if "" in segments[:-1]:
+        raise _invalid("the path has an empty segment")
+    return path
+
+
+def refuse_reserved(path: str, stream_root: str) -> None:
+    """Raises NotFound with RESERVED_PATH for a path that is the server's own and not a stream's (PROTOCOL 6)."""
+    control = f"{stream_root}/{RESERVED_SEGMENT}"
+    if path in OPERATIONS_PATHS or path == control or path.startswith(control + "/"):
+        raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
+
+
+def normalize_root(stream_root: str) -> str:
+    """Returns a stream root without trailing slashes; `/` becomes the empty string."""
+    root = "/" + stream_root.strip("/")
+    return "" if root == "/" else check_path(root)
+
+
+def encode_url_path(path: str) -> str:
+    """Percent-encodes a decoded path for use in a URL."""
+    return quote(path, safe="/:@!$&'()*+,;=~-._")
+
+
+def encode_stream_path(path: str) -> str:
+    """Encodes a stream path as one file name: URL-safe base64 without padding.
+
+    A result over 200 characters is cut to its first 180, `~`, and 16 hexadecimal digits of the path's SHA-256.
+    """
+    encoded = base64.urlsafe_b64encode(path.encode("utf-8")).decode("ascii").rstrip("=")
+    if len(encoded) <= _MAX_ENCODED:
+        return encoded
+    digest = hashlib.sha256(path.encode("utf-8")).hexdigest()[:_HASH_DIGITS]
+    return f"{encoded[:_KEPT_OF_LONG]}~{digest}"
+
+
+def decode_stream_path(encoded: str) -> str:
+    """Decodes a file name made by `encode_stream_path`.
+
+    Of a path that was too long, only its beginning can be given back: the first 135 bytes.
+
+    Raises:
+        ValueError: when the name is not such an encoding.
+    """
+    head, tilde, digest = encoded.rpartition("~")
+    base = head if tilde and re.fullmatch(r"[0-9a-f]{16}", digest) else encoded
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", base) or len(base) % 4 == 1:
+        raise ValueError("not an encoded stream path")
+    decoded = base64.urlsafe_b64decode(base + "=" * (-len(base) % 4))
+    return decoded.decode("utf-8", errors="replace")
+
+
+def _invalid(message: str) -> BadRequest:
+    return BadRequest(message, "INVALID_PATH")

@@ -1,0 +1,85 @@
+"""The registry: a stream of State Protocol events that lists every other stream.
+
+Its events are part of the record that creates or deletes a stream, so that neither can be without the other.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from .lifetime import FOREVER, MICROSECONDS
+from .media import Kind, parse_media_type
+from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted
+
+_JSON = "application/json"
+
+
+class Registry(msgspec.Struct, frozen=True):
+    """Where the registry stands, and what is left off the front of each path that it lists.
+
+    Attributes:
+        path: the registry's own path, decoded.
+        prefix: taken off the paths in events, as the Node server does with its stream root.
+    """
+
+    path: str
+    prefix: str = ""
+
+    def record(
+        self, states: Lookup, changes: Iterable[Change], now: int, incarnation: int
+    ) -> tuple[Change, ...]:
+        """Returns the further changes that list `changes`: one event for each stream begun or ended.
+
+        Args:
+            states: the newest states, before `changes`.
+            changes: what was decided.
+            now: microseconds of Unix time.
+            incarnation: the number for the registry itself, if this is its first event.
+        """
+        events = [event for change in changes if (event := self._event(states, change, now))]
+        if not events:
+            return ()
+        existing = states.get(self.path)
+        wire = b"".join(events)
+        if existing is not None:
+            begin, incarnation = existing.tail, existing.incarnation
+            return (Appended(self.path, incarnation, begin, wire, False, now),)
+        return (
+            Created(self.path, incarnation, parse_media_type(_JSON), FOREVER, now),
+            Appended(self.path, incarnation, 0, wire, False, now),
+        )
+
+    def accepts(self, states: Lookup) -> bool:
+        """Whether the stream at the registry's path, if there is one, can serve as the registry."""
+        state = states.get(self.path)
+        return state is None or not (
+            state.closed or state.soft_deleted or state.media.kind is not Kind.JSON
+        )
+
+    def _event(self, states: Lookup, change: Change, now: int) -> bytes | None:
+        if isinstance(change, Appended):
+            return None
+        event: dict[str, object] = {"type": "stream", "key": self._key(change.path)}
+        headers = {"operation": "delete", "timestamp": _timestamp(now)}
+        if isinstance(change, Created):
+            headers["operation"] = "insert"
+            event["value"] = {
+                "path": self._key(change.path),
+                "contentType": change.media.text,
+                "createdAt": change.at // 1000,
+            }
+        elif isinstance(change, SoftDeleted | Removed):
+            state = states.get(change.path)
+            if state is None or state.soft_deleted:
+                return None  # its end was listed when it was soft-deleted
+        event["headers"] = headers
+        return msgspec.json.encode(event) + b","
+
+    def _key(self, path: str) -> str:
+        return path.removeprefix(self.prefix + "/") if self.prefix else path
+
+
+def _timestamp(now: int) -> str:
+    moment = datetime.fromtimestamp(now / MICROSECONDS, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

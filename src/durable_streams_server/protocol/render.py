@@ -1,0 +1,187 @@
+"""Outcomes and errors as responses: status, headers, body. Headers common to all responses are added by `http/`."""
+
+from typing import Final
+
+import msgspec
+
+from ..errors import Header, StreamError
+from . import caching
+from .decide import AppendOutcome, CreateOutcome
+from .json_mode import to_array
+from .media import Kind
+from .names import (
+    CONTENT_TYPE,
+    PRODUCER_EPOCH,
+    PRODUCER_SEQ,
+    STREAM_CLOSED,
+    STREAM_CURSOR,
+    STREAM_EXPIRES_AT,
+    STREAM_NEXT_OFFSET,
+    STREAM_SSE_DATA_ENCODING,
+    STREAM_TTL,
+    STREAM_UP_TO_DATE,
+)
+from .sse import CONTENT_TYPE as EVENT_STREAM
+from .sse import needs_base64
+from .state import StreamState
+
+_NO_STORE: Final[Header] = (b"cache-control", caching.NO_STORE)
+_CLOSED: Final[Header] = (STREAM_CLOSED, b"true")
+_UP_TO_DATE: Final[Header] = (STREAM_UP_TO_DATE, b"true")
+_ATTACHMENT: Final[Header] = (b"content-disposition", b"attachment")
+
+
+class Response(msgspec.Struct):
+    """One whole response.
+
+    Attributes:
+        status: the HTTP status code.
+        headers: names in lower case.
+        body: the whole body.
+        vary_encoding: whether the body may be sent compressed, and so varies with Accept-Encoding.
+    """
+
+    status: int
+    headers: list[Header]
+    body: bytes = b""
+    vary_encoding: bool = False
+
+
+class Page(msgspec.Struct, gc=False):
+    """One bounded read.
+
+    Attributes:
+        state: the stream.
+        start: the position that the page begins at.
+        end: the position after its last byte.
+        data: wire bytes from start to end.
+        at_tail: whether `end` is the tail that readers may see.
+        closed: whether the stream is closed and this page reaches its end.
+    """
+
+    state: StreamState
+    start: int
+    end: int
+    data: bytes
+    at_tail: bool
+    closed: bool
+
+
+def created(outcome: CreateOutcome, location: bytes) -> Response:
+    """PUT: 201 with the stream's URL, or 200 (PROTOCOL 5.1)."""
+    headers = [
+        (CONTENT_TYPE, outcome.media.text.encode("latin-1")),
+        (STREAM_NEXT_OFFSET, outcome.next_offset.encode()),
+        _NO_STORE,
+    ]
+    if outcome.closed:
+        headers.append(_CLOSED)
+    if outcome.created:
+        headers.append((b"location", location))
+    return Response(201 if outcome.created else 200, headers)
+
+
+def appended(outcome: AppendOutcome) -> Response:
+    """POST: 204, or 200 for new data from a producer (PROTOCOL 5.2, 5.2.1)."""
+    headers = [(STREAM_NEXT_OFFSET, outcome.next_offset.encode()), _NO_STORE]
+    producer = outcome.producer
+    if producer is not None:
+        headers.append((PRODUCER_EPOCH, b"%d" % producer.epoch))
+        headers.append((PRODUCER_SEQ, b"%d" % producer.seq))
+    if outcome.closed:
+        headers.append(_CLOSED)
+    return Response(200 if producer is not None and outcome.wrote else 204, headers)
+
+
+def deleted() -> Response:
+    """DELETE: 204 (PROTOCOL 5.4)."""
+    return Response(204, [_NO_STORE])
+
+
+def head(state: StreamState) -> Response:
+    """HEAD: the stream's metadata (PROTOCOL 5.5)."""
+    headers = [
+        (CONTENT_TYPE, state.media.text.encode("latin-1")),
+        (STREAM_NEXT_OFFSET, state.name(state.visible_tail).encode()),
+        _NO_STORE,
+    ]
+    if state.lifetime.ttl is not None:
+        headers.append((STREAM_TTL, b"%d" % state.lifetime.ttl))
+    if state.lifetime.expires_text is not None:
+        headers.append((STREAM_EXPIRES_AT, state.lifetime.expires_text.encode("latin-1")))
+    if state.visible_closed:
+        headers.append(_CLOSED)
+    return Response(200, headers)
+
+
+def page(
+    read: Page, now: int, if_none_match: bytes | None = None, cursor: str | None = None
+) -> Response:
+    """GET: one page, or 304 when the client has it (PROTOCOL 5.6, 5.7, 10.1).
+
+    Args:
+        read: the page.
+        now: microseconds of Unix time.
+        if_none_match: the request's header of that name.
+        cursor: the cursor to send, for a live read.
+    """
+    tag = caching.etag(read.state, read.start, read.end, read.at_tail, read.closed)
+    cache = caching.page_cache_control(read.state, now, read.start == read.end, read.closed)
+    headers = _position(read, cursor)
+    headers += [(b"etag", tag), (b"cache-control", cache)]
+    if if_none_match is not None:
+        for known in (tag, caching.compressed_etag(tag)):
+            if caching.etag_matches(if_none_match, known):
+                headers[-2] = (b"etag", known)
+                return Response(304, headers, vary_encoding=True)
+    headers.append((CONTENT_TYPE, read.state.media.text.encode("latin-1")))
+    kind = read.state.media.kind
+    if kind is Kind.BINARY:
+        headers.append(_ATTACHMENT)
+    body = to_array(read.data) if kind is Kind.JSON else read.data
+    return Response(200, headers, body, vary_encoding=True)
+
+
+def tail(read: Page) -> Response:
+    """GET with `offset=now`: where the tail is, and nothing of the stream (PROTOCOL 8)."""
+    headers = [
+        *_position(read, None),
+        _NO_STORE,
+        (CONTENT_TYPE, read.state.media.text.encode("latin-1")),
+    ]
+    return Response(200, headers, b"[]" if read.state.media.kind is Kind.JSON else b"")
+
+
+def nothing_new(read: Page, cursor: str | None) -> Response:
+    """A long-poll that ends without data: 204, because the time is up or the stream has ended (PROTOCOL 5.7)."""
+    return Response(204, [*_position(read, cursor), _NO_STORE])
+
+
+def event_stream(state: StreamState) -> Response:
+    """The head of an SSE response (PROTOCOL 5.8)."""
+    headers = [
+        (CONTENT_TYPE, EVENT_STREAM),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),  # or nginx would hold events back
+    ]
+    if needs_base64(state.media.kind):
+        headers.append((STREAM_SSE_DATA_ENCODING, b"base64"))
+    return Response(200, headers)
+
+
+def error(refusal: StreamError) -> Response:
+    """A refusal as a small JSON document: a stable code and a sentence."""
+    document = {"error": {"code": refusal.code, "message": refusal.message}}
+    headers = [*refusal.headers, (CONTENT_TYPE, b"application/json"), _NO_STORE]
+    return Response(refusal.status, headers, msgspec.json.encode(document))
+
+
+def _position(read: Page, cursor: str | None) -> list[Header]:
+    headers: list[Header] = [(STREAM_NEXT_OFFSET, read.state.name(read.end).encode())]
+    if read.at_tail:
+        headers.append(_UP_TO_DATE)
+    if read.closed:
+        headers.append(_CLOSED)
+    elif cursor is not None:
+        headers.append((STREAM_CURSOR, cursor.encode()))
+    return headers

@@ -1,0 +1,86 @@
+"""Server-sent events (PROTOCOL 5.8): data events and the control event that follows each.
+
+Clients strip one space after `data:`, so none is written, except before a line that itself begins with one: the token
+" world" must not lose its space. A payload's line ends, CR, LF or both, become new `data:` lines, so that no payload can
+write an event of its own.
+"""
+
+import base64
+import codecs
+from collections.abc import Iterator
+from typing import Final
+
+from .media import Kind
+from .names import KIB, SSE_RETRY_MS
+
+CONTENT_TYPE: Final = b"text/event-stream"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: a field of the first event, before its id
+_SLICE: Final = 64 * KIB
+
+
+def needs_base64(kind: Kind) -> bool:
+    """Whether data events of a stream carry base64 (PROTOCOL 5.8)."""
+    return kind is Kind.BINARY
+
+
+def complete_text(data: bytes, at_end: bool) -> int:
+    """Returns how many bytes of a text can be sent: an incomplete last character waits, unless no more can come."""
+    if at_end or data.isascii():
+        return len(data)
+    return codecs.utf_8_decode(data, "replace", False)[1]
+
+
+def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
+    """Yields one data event, in one piece, or for a large JSON value in several.
+
+    Args:
+        kind: how the stream's bytes are encoded.
+        offset: the name of the position after `data`, written as the event's id.
+        data: wire bytes. Of text, whole characters; octets that are no UTF-8 are sent as U+FFFD.
+    """
+    head = b"id:%s\nevent: data\n" % offset.encode()
+    if kind is Kind.BINARY:
+        yield b"%sdata:%s\n\n" % (head, base64.b64encode(data))
+        return
+    if kind is Kind.TEXT:
+        if not data.isascii():
+            data = data.decode("utf-8", "replace").encode("utf-8")
+        yield b"%sdata:%s\n\n" % (head, _space(data[:1]) + _lines(data))
+        return
+    if len(data) <= _SLICE:
+        yield b"%sdata:[%s]\n\n" % (head, _lines(data[:-1]))
+        return
+    yield head + b"data:["
+    begin, end = 0, len(data) - 1
+    while begin < end:
+        cut = min(begin + _SLICE, end)
+        while (
+            cut < end and data[cut - 1] in b"\r\n"
+        ):  # a line end and what follows it stay together
+            cut += 1
+        yield _lines(data[begin:cut])
+        begin = cut
+    yield b"]\n\n"
+
+
+def control_event(offset: str, cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
+    """Returns one control event. A closed one has no cursor: nobody reconnects (PROTOCOL 5.8)."""
+    name = offset.encode()
+    head = b'id:%s\nevent: control\ndata:{"streamNextOffset":"%s"' % (name, name)
+    if closed:
+        return head + b',"upToDate":true,"streamClosed":true}\n\n'
+    text = b',"streamCursor":"%s"' % (cursor or "").encode()
+    return head + text + (b',"upToDate":true}\n\n' if up_to_date else b"}\n\n")
+
+
+def _lines(data: bytes) -> bytes:
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\n" not in data:
+        return data
+    return data.replace(b"\n", b"\ndata:").replace(b"\ndata: ", b"\ndata:  ")
+
+
+def _space(first: bytes) -> bytes:
+    return b" " if first == b" " else b""

@@ -1,0 +1,218 @@
+"""What is known of one stream, and how each change alters it.
+
+A `StreamState` is the newest state: what has been decided, durable or not. Decisions are made on it. What readers may see is
+kept beside it (`visible_tail`, `visible_closed`) and follows when the store has made the change durable.
+"""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Protocol
+
+import msgspec
+
+from . import offsets
+from .lifetime import Lifetime
+from .media import MediaType
+from .offsets import Lineage
+from .producers import ProducerState, Stamp
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a fork came from, in the words of the request that made it.
+
+    Attributes:
+        source: the source's path.
+        incarnation: the source's incarnation at that time.
+        anchor: the name of the fork offset; the source's tail then, if the request had none.
+        sub_offset: bytes, or JSON values, past the anchor.
+        position: where the fork diverges, in bytes.
+    """
+
+    source: str
+    incarnation: int
+    anchor: str
+    sub_offset: int
+    position: int
+
+
+class StreamState:
+    """The newest state of one incarnation of a path."""
+
+    __slots__ = (
+        "children",
+        "closed",
+        "closed_by",
+        "created_at",
+        "incarnation",
+        "last_seq",
+        "lifetime",
+        "lineage",
+        "media",
+        "origin",
+        "path",
+        "producers",
+        "readers",
+        "removed",
+        "soft_deleted",
+        "tail",
+        "touched_at",
+        "visible_closed",
+        "visible_tail",
+    )
+
+    def __init__(
+        self,
+        path: str,
+        incarnation: int,
+        media: MediaType,
+        lifetime: Lifetime,
+        created_at: int,
+        origin: Origin | None = None,
+        lineage: Lineage = (),
+    ) -> None:
+        self.path = path
+        self.incarnation = incarnation
+        self.media = media
+        self.lifetime = lifetime
+        self.created_at = created_at
+        self.touched_at = created_at
+        self.origin = origin
+        self.lineage = lineage
+        self.tail = origin.position if origin else 0
+        self.closed = False
+        self.closed_by: Stamp | None = None
+        self.last_seq: bytes | None = None
+        self.producers: dict[bytes, ProducerState] = {}
+        self.children = 0  # forks that name this stream as their source
+        self.soft_deleted = False
+        self.removed = False
+        self.readers = 0  # live readers attached; they keep a sliding lifetime from running out
+        self.visible_tail = self.tail
+        self.visible_closed = False
+
+    @property
+    def base(self) -> int:
+        """The position from which the stream's own bytes begin."""
+        return self.origin.position if self.origin else 0
+
+    def name(self, position: int) -> str:
+        """Returns the offset that names `position`."""
+        if not self.lineage:
+            return f"{self.incarnation:016d}_{position:016d}"
+        return offsets.mint(self.incarnation, self.lineage, position)
+
+    def extents(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yields whose bytes lie between two positions: incarnation, start, end, in order."""
+        for span in self.lineage:
+            if start >= end:
+                return
+            if start < span.end:
+                yield span.incarnation, start, min(end, span.end)
+                start = span.end
+        if start < end:
+            yield self.incarnation, start, end
+
+    def deadline(self) -> int | None:
+        """Returns when the stream expires if nobody uses it any more, or None for never."""
+        if self.readers and self.lifetime.ttl is not None:
+            return None
+        return self.lifetime.deadline(self.touched_at)
+
+    def expired(self, now: int) -> bool:
+        """Whether the stream's time had run out at `now` (microseconds of Unix time)."""
+        deadline = self.deadline()
+        return deadline is not None and now >= deadline
+
+    def publish(self, tail: int, closed: bool) -> None:
+        """Lets readers see the stream up to `tail`: called by the store when that is durable."""
+        self.visible_tail = tail
+        self.visible_closed = closed
+
+
+class Lookup(Protocol):
+    """The newest states by path, as a decision sees them."""
+
+    def get(self, path: str, /) -> StreamState | None:
+        """Returns the newest state at a path; soft-deleted ones too."""
+        ...
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A new incarnation begins. If it has an origin, its source gains a child."""
+
+    path: str
+    incarnation: int
+    media: MediaType
+    lifetime: Lifetime
+    at: int
+    origin: Origin | None = None
+    lineage: Lineage = ()
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """Bytes, a producer's progress, a Stream-Seq and closure, all at once; any of them may be absent."""
+
+    path: str
+    incarnation: int
+    start: int
+    data: bytes
+    closes: bool
+    at: int
+    stamp: Stamp | None = None
+    seq: bytes | None = None
+
+
+class SoftDeleted(msgspec.Struct, frozen=True):
+    """The stream is gone for clients and kept for its forks (PROTOCOL 4.2)."""
+
+    path: str
+    incarnation: int
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """The stream and its bytes are gone. If it had an origin, its source loses a child."""
+
+    path: str
+    incarnation: int
+
+
+Change = Created | Appended | SoftDeleted | Removed
+
+
+def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamState:
+    """Alters the newest states as a decided change says, and returns the state of the stream it names."""
+    if isinstance(change, Appended):
+        state = states[change.path]
+        state.tail = change.start + len(change.data)
+        state.touched_at = max(state.touched_at, change.at)
+        if change.stamp is not None:
+            producer, epoch, seq = change.stamp
+            state.producers[producer] = ProducerState(epoch, seq)
+        if change.seq is not None:
+            state.last_seq = change.seq
+        if change.closes:
+            state.closed = True
+            state.closed_by = change.stamp
+        return state
+    if isinstance(change, Created):
+        state = StreamState(
+            change.path,
+            change.incarnation,
+            change.media,
+            change.lifetime,
+            change.at,
+            change.origin,
+            change.lineage,
+        )
+        states[change.path] = state
+        if change.origin is not None:
+            states[change.origin.source].children += 1
+        return state
+    state = states[change.path]
+    if isinstance(change, SoftDeleted):
+        state.soft_deleted = True
+        return state
+    state.removed = True
+    del states[change.path]
+    if state.origin is not None:
+        states[state.origin.source].children -= 1
+    return state

@@ -1,0 +1,104 @@
+"""The reference store: streams in memory, readable as a specification of what every store does.
+
+Here a decision is durable as soon as it is applied, so the newest state and the visible one are the same.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import StorageFull, StreamError
+from ..protocol.commands import Command
+from ..protocol.decide import Outcome, Rules, decide
+from ..protocol.names import DEFAULT_MAX_PRODUCERS
+from ..protocol.registry import Registry
+from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
+from .blocks import Blocks
+from .deadlines import Deadlines
+from .store import Listener, Marks, Published, Store
+from .ticket import Ticket
+
+
+class MemoryStore(Store):
+    """Keeps streams for as long as the process lives.
+
+    Args:
+        max_bytes: stream data to hold at most; past it, what would add to it is refused with 507. None for no limit.
+        max_producers: idempotent producers per stream; a further one is refused with 429.
+    """
+
+    def __init__(
+        self, *, max_bytes: int | None = None, max_producers: int = DEFAULT_MAX_PRODUCERS
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._rules = Rules(max_producers)
+        self._states: dict[str, StreamState] = {}
+        self._blocks: dict[int, Blocks] = {}
+        self._deadlines = Deadlines()
+        self._listeners: list[Listener] = []
+        self._last_incarnation = 0
+
+    def configure(self, registry: Registry | None) -> None:
+        if registry is not None and not registry.accepts(self._states):
+            raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
+        self._rules = Rules(self._rules.max_producers, registry)
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        try:
+            incarnation = max(self._last_incarnation + 1, now)
+            decision = decide(self._states, command, now, incarnation, self._rules)
+            self._admit(decision.changes)
+        except StreamError as refusal:
+            return Ticket.failed(refusal)
+        if decision.changes:
+            published = [self._apply(change) for change in decision.changes]
+            for listener in self._listeners:
+                listener(published)
+        return Ticket.of(decision.outcome)
+
+    def find(self, path: str) -> Ticket[StreamState | None]:
+        return Ticket.of(self._states.get(path))
+
+    def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
+        return Ticket.of(self._blocks[incarnation].read(start, end))
+
+    def marks(self, incarnation: int, position: int) -> Ticket[Marks]:
+        return Ticket.of(self._blocks[incarnation].marks(position))
+
+    def touch(self, state: StreamState, now: int) -> None:
+        state.touched_at = max(state.touched_at, now)
+
+    def due(self, now: int) -> Sequence[tuple[str, int]]:
+        return self._deadlines.due(now)
+
+    def next_deadline(self) -> int | None:
+        return self._deadlines.next()
+
+    def paths(self) -> Iterator[str]:
+        return (path for path, state in self._states.items() if not state.soft_deleted)
+
+    def close(self) -> None:
+        self._listeners.clear()
+
+    def _admit(self, changes: Sequence[Change]) -> None:
+        if self._max_bytes is None:
+            return
+        added = sum(len(change.data) for change in changes if isinstance(change, Appended))
+        if added and self._held + added > self._max_bytes:
+            raise StorageFull("the store has no room for this data")
+
+    def _apply(self, change: Change) -> Published:
+        state = apply(self._states, change)
+        if isinstance(change, Appended):
+            self._blocks[change.incarnation].append(change.data)
+            self._held += len(change.data)
+        elif isinstance(change, Created):
+            self._last_incarnation = max(self._last_incarnation, change.incarnation)
+            self._blocks[change.incarnation] = Blocks(state.base, state.media.kind)
+            self._deadlines.add(state)
+        elif isinstance(change, Removed):
+            self._held -= len(self._blocks.pop(change.incarnation))
+        state.publish(state.tail, state.closed)
+        return Published(change, state)

@@ -1,0 +1,95 @@
+"""What every store promises. Commands go in, tickets come out.
+
+A store runs `decide` where the state lives and makes each decision durable as one record before its ticket resolves. It is
+owned by one event loop: every method is called on that loop's thread, and every ticket resolves there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..protocol.commands import Command
+from ..protocol.decide import Outcome
+from ..protocol.registry import Registry
+from ..protocol.state import Change, StreamState
+from .ticket import Ticket
+
+
+class Published(NamedTuple):
+    """One change that has become durable, and the state of the stream it names."""
+
+    change: Change
+    state: StreamState
+
+
+Listener = Callable[[Sequence[Published]], None]
+
+
+class Marks(NamedTuple):
+    """The places around a position in a stream's own bytes where a page may be cut without parsing.
+
+    Attributes:
+        lower: the last mark at or before the position.
+        upper: the first mark after it, or the tail.
+        append_end: where the append that holds the byte at the position ends, or the tail.
+    """
+
+    lower: int
+    upper: int
+    append_end: int
+
+
+class Store(ABC):
+    """The contract. `tests/storage/contract.py` holds every store to it."""
+
+    @abstractmethod
+    def configure(self, registry: Registry | None) -> None:
+        """Names the registry stream, before the first command.
+
+        Raises:
+            ValueError: when the stream at its path cannot serve as one.
+        """
+
+    @abstractmethod
+    def listen(self, listener: Listener) -> None:
+        """Has `listener` called with the changes of each record once it is durable, before the record's ticket resolves."""
+
+    @abstractmethod
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        """Decides a command on the newest state and resolves when what the outcome rests on is durable.
+
+        The ticket fails with a StreamError when the command is refused; nothing has changed then.
+        """
+
+    @abstractmethod
+    def find(self, path: str) -> Ticket[StreamState | None]:
+        """Looks up the stream that readers may see at a path: soft-deleted and expired ones too."""
+
+    @abstractmethod
+    def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
+        """Reads an incarnation's own wire bytes; `start` is not before its base nor `end` past its visible tail."""
+
+    @abstractmethod
+    def marks(self, incarnation: int, position: int) -> Ticket[Marks]:
+        """Looks up the marks around a position of an incarnation's own bytes."""
+
+    @abstractmethod
+    def touch(self, state: StreamState, now: int) -> None:
+        """Notes a read, which begins a sliding lifetime anew. HEAD does not touch."""
+
+    @abstractmethod
+    def due(self, now: int) -> Sequence[tuple[str, int]]:
+        """Returns path and incarnation of streams whose time has run out, a bounded number; each is returned once, and
+        again later if it turns out to live longer."""
+
+    @abstractmethod
+    def next_deadline(self) -> int | None:
+        """Returns when `due` may next have something, in microseconds of Unix time; None while nothing expires."""
+
+    @abstractmethod
+    def paths(self) -> Iterator[str]:
+        """Iterates over the paths of all visible streams that are not soft-deleted, in no order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the store. What was acknowledged is durable; nothing may be called any more."""

@@ -1,0 +1,119 @@
+"""A ticket: the promise of one outcome, resolved once, on the loop that owns the store.
+
+It is a future without a loop, a task or a thread: callbacks run at once, in the order in which they were added.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar, cast
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Cancelled(Exception):
+    """The one who held the ticket no longer waits."""
+
+
+class Ticket(Generic[T]):
+    """The promise of one `T` or one exception."""
+
+    __slots__ = ("_callbacks", "_error", "_on_cancel", "_value", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[Ticket[T]], None]] | None = None
+        self._on_cancel: Callable[[], None] | None = None
+
+    @classmethod
+    def of(cls, value: T) -> "Ticket[T]":
+        """Returns a ticket that is already resolved."""
+        ticket = cls()
+        ticket.done = True
+        ticket._value = value
+        return ticket
+
+    @classmethod
+    def failed(cls, error: BaseException) -> "Ticket[T]":
+        """Returns a ticket that has already failed."""
+        ticket = cls()
+        ticket.done = True
+        ticket._error = error
+        return ticket
+
+    def resolve(self, value: T) -> None:
+        """Fulfils the promise. A ticket that was cancelled meanwhile stays cancelled."""
+        if not self.done:
+            self._value = value
+            self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Breaks the promise with `error`."""
+        if not self.done:
+            self._error = error
+            self._finish()
+
+    def result(self) -> T:
+        """Returns the value, or raises the error. The ticket must be done."""
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
+
+    def add_callback(self, callback: Callable[["Ticket[T]"], None]) -> None:
+        """Calls `callback` with this ticket when it is done: now, if it is."""
+        if self.done:
+            callback(self)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    def on_cancel(self, undo: Callable[[], None]) -> None:
+        """Sets what gives back the resources that the wait holds."""
+        self._on_cancel = undo
+
+    def cancel(self) -> None:
+        """Gives up waiting. What has been decided is not undone; only the wait ends."""
+        if self.done:
+            return
+        undo, self._on_cancel = self._on_cancel, None
+        self._error = Cancelled()
+        self._finish()
+        if undo is not None:
+            undo()
+
+    def then(self, function: Callable[[T], "Ticket[U]"]) -> "Ticket[U]":
+        """Returns a ticket for what `function` makes of the value. Errors pass through."""
+        if self.done:
+            if self._error is not None:
+                return Ticket.failed(self._error)
+            try:
+                return function(cast(T, self._value))
+            except Exception as error:
+                return Ticket.failed(error)
+        chained: Ticket[U] = Ticket()
+        chained.on_cancel(self.cancel)
+
+        def proceed(first: Ticket[T]) -> None:
+            if chained.done:
+                return
+            following: Ticket[U] = first.then(function)
+            chained.on_cancel(following.cancel)
+            following.add_callback(chained._copy)
+
+        self.add_callback(proceed)
+        return chained
+
+    def _copy(self, other: "Ticket[T]") -> None:
+        if self.done:
+            return
+        self._value, self._error = other._value, other._error
+        self._finish()
+
+    def _finish(self) -> None:
+        self.done = True
+        self._on_cancel = None
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback(self)

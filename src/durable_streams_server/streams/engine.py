@@ -1,0 +1,188 @@
+"""The running thing: one method per command, on one event loop, without HTTP."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+import msgspec
+
+from ..protocol import cursor as cursors
+from ..protocol.commands import Append, Create, Delete, Read
+from ..protocol.cursor import CursorOptions
+from ..protocol.decide import AppendOutcome, CreateOutcome, DeleteOutcome, position_of, require
+from ..protocol.lifetime import MICROSECONDS
+from ..protocol.names import (
+    DEFAULT_LONG_POLL_TIMEOUT,
+    DEFAULT_PAGE_SIZE,
+    DEFAULT_SSE_MAX_AGE,
+    MIN_PAGE_SIZE,
+    SSE_KEEP_ALIVE,
+)
+from ..protocol.offsets import Sentinel
+from ..protocol.render import Page
+from ..protocol.state import StreamState
+from ..storage.store import Published, Store
+from ..storage.ticket import Ticket
+from . import forks
+from .clock import Clock, system_clock
+from .event_stream import EventStream
+from .expiry import Sweep
+from .hooks import Hooks
+from .long_poll import PendingLongPoll
+from .reader import Reader
+from .tails import Tails, Waiter
+
+_MAX_JITTER: Final = 3600  # seconds, PROTOCOL 10.1
+
+
+class EngineOptions(msgspec.Struct, frozen=True):
+    """How reads are bounded.
+
+    Attributes:
+        page_size: bytes of one catch-up or long-poll answer.
+        long_poll_timeout: seconds that a long-poll waits.
+        sse_max_age: seconds after which an event stream is ended, for the client to come back (PROTOCOL 10.2).
+        sse_keep_alive: seconds between comments on an idle event stream.
+        cursor: how the CDN cursor is counted.
+    """
+
+    page_size: int = DEFAULT_PAGE_SIZE
+    long_poll_timeout: float = DEFAULT_LONG_POLL_TIMEOUT
+    sse_max_age: float = DEFAULT_SSE_MAX_AGE
+    sse_keep_alive: float = SSE_KEEP_ALIVE
+    cursor: CursorOptions = CursorOptions()
+
+    def __post_init__(self) -> None:
+        if self.page_size < MIN_PAGE_SIZE:
+            raise ValueError(f"page_size must be at least {MIN_PAGE_SIZE}")
+        if min(self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive) <= 0:
+            raise ValueError("timeouts must be above zero")
+
+
+class Engine:
+    """Runs one store. All calls come from the event loop's thread.
+
+    Args:
+        store: where streams are kept.
+        options: how reads are bounded.
+        hooks: who is told of streams that begin and end.
+        clock: what time it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        options: EngineOptions = EngineOptions(),  # noqa: B008  (frozen)
+        hooks: Hooks | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.store = store
+        self.options = options
+        self.clock = clock
+        self.reader = Reader(store)
+        self.tails = Tails()
+        self.hooks = hooks or Hooks(())
+        self.stopping = False
+        self._sweep = Sweep(self)
+        store.configure(self.hooks.registry)
+        store.listen(self._published)
+
+    def start(self) -> None:
+        """Begins the sweep; called once, on the running loop."""
+        self._sweep.schedule()
+
+    def begin_shutdown(self) -> None:
+        """Ends live reads: long-polls answer at once, event streams send a last control event and end."""
+        if not self.stopping:
+            self.stopping = True
+            self._sweep.stop()
+            self.tails.wake_all()
+
+    async def stop(self) -> None:
+        """Ends live reads and waits for running hooks. The store stays open; it belongs to who made it."""
+        self.begin_shutdown()
+        await self.hooks.drain()
+
+    def create(self, command: Create) -> Ticket[CreateOutcome]:
+        """Creates a stream or fork, or confirms the one that is there."""
+        now = self.clock()
+        return forks.resolve(self.store, self.reader, command, now).then(
+            lambda resolved: cast(Ticket[CreateOutcome], self.store.execute(resolved, now))
+        )
+
+    def append(self, command: Append) -> Ticket[AppendOutcome]:
+        """Appends, closes, or both."""
+        return cast(Ticket[AppendOutcome], self.store.execute(command, self.clock()))
+
+    def delete(self, path: str) -> Ticket[DeleteOutcome]:
+        """Deletes a stream."""
+        return cast(Ticket[DeleteOutcome], self.store.execute(Delete(path), self.clock()))
+
+    def head(self, path: str) -> Ticket[StreamState]:
+        """Looks a stream up; its lifetime is not touched."""
+        return self.store.find(path).then(self._require)
+
+    def read(self, read: Read) -> Ticket[Page]:
+        """Reads one catch-up page; with `now`, an empty one at the tail."""
+        return self._position(read).then(
+            lambda place: self.reader.page(*place, self.options.page_size)
+        )
+
+    def long_poll(self, read: Read) -> Ticket[Page]:
+        """Reads one page, waiting for data if there is none. Cancelling the ticket ends the wait."""
+
+        def begin(place: tuple[StreamState, int]) -> Ticket[Page]:
+            pending = PendingLongPoll(self, *place)
+            pending.wake()
+            return pending.ticket
+
+        return self._position(read).then(begin)
+
+    def events(self, read: Read, on_ready: Callable[[], None]) -> Ticket[EventStream]:
+        """Begins an event stream, which its owner must close."""
+        return self._position(read).then(
+            lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready))
+        )
+
+    def attach(self, state: StreamState, waiter: Waiter) -> None:
+        """Has a live reader woken at the stream's changes, and keeps the stream alive meanwhile."""
+        self.tails.subscribe(state, waiter)
+
+    def detach(self, state: StreamState, waiter: Waiter) -> None:
+        """Ends what `attach` began; the sliding lifetime runs from now."""
+        self.tails.unsubscribe(state, waiter)
+        if not state.removed:
+            self.store.touch(state, self.clock())
+
+    def next_cursor(self, client_cursor: str | None) -> str:
+        """Returns the cursor for a live response (PROTOCOL 10.1)."""
+        options = self.options.cursor
+        interval = cursors.interval_at(self.clock() / MICROSECONDS, options)
+        return cursors.advance(client_cursor, interval, random.randint(1, _MAX_JITTER), options)
+
+    def _require(self, state: StreamState | None) -> Ticket[StreamState]:
+        return Ticket.of(require(state, self.clock()))
+
+    def _position(self, read: Read) -> Ticket[tuple[StreamState, int]]:
+        def locate(state: StreamState) -> Ticket[tuple[StreamState, int]]:
+            if read.offset is Sentinel.START:
+                position = 0
+            elif isinstance(read.offset, Sentinel):
+                position = state.visible_tail
+            else:
+                position = position_of(state, read.offset)
+            return self.reader.check(state, position).then(lambda checked: touch(state, checked))
+
+        def touch(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
+            self.store.touch(state, self.clock())
+            return Ticket.of((state, position))
+
+        return self.head(read.path).then(locate)
+
+    def _published(self, published: Sequence[Published]) -> None:
+        """What has become durable, whoever asked for it, is told to who waits for it."""
+        for _, state in published:
+            self.tails.wake(state)
+        self.hooks.tell(published, self.clock())
+        if not self.stopping:
+            self._sweep.schedule()

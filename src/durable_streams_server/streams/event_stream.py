@@ -1,0 +1,204 @@
+"""One SSE reader: catches up in pages, then follows the tail (PROTOCOL 5.8).
+
+It is pulled, never pushed: whoever owns the socket asks for the next bytes when it can send them, so a slow reader holds one
+event and an offset, no more. When there is nothing to send it is told to wait, and `on_ready` says when to ask again.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from ..protocol import sse
+from ..protocol.media import Kind
+from ..protocol.names import SSE_PAGE_SIZE
+from ..protocol.render import Page
+from ..protocol.state import StreamState
+from ..storage.ticket import Ticket
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+class Signal(enum.Enum):
+    """What `EventStream.pull` answers when it has no bytes."""
+
+    WAIT = "wait"  # ask again after on_ready
+    END = "end"  # end the body
+
+
+class EventStream:
+    """The events of one response, from one position on.
+
+    Args:
+        engine: what it reads from.
+        state: the stream.
+        position: where to begin.
+        cursor: the client's cursor, if it sent one.
+        on_ready: called when `pull` may have something again; it must not raise.
+    """
+
+    __slots__ = (
+        "_cursor",
+        "_ends_at",
+        "_engine",
+        "_failure",
+        "_keep_alive_due",
+        "_loading",
+        "_looked_at",
+        "_on_ready",
+        "_opened",
+        "_page",
+        "_pieces",
+        "_position",
+        "_state",
+        "_stop",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        engine: "Engine",
+        state: StreamState,
+        position: int,
+        cursor: str | None,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._state = state
+        self._position = position
+        self._cursor = cursor
+        self._on_ready = on_ready
+        self._pieces: Iterator[bytes] = iter(())
+        self._looked_at: tuple[int, bool] | None = None  # the tail and closure that were told
+        self._page: Page | None = None
+        self._failure: BaseException | None = None
+        self._loading = self._opened = self._stop = self._keep_alive_due = False
+        loop = asyncio.get_running_loop()
+        self._ends_at = loop.time() + engine.options.sse_max_age
+        engine.attach(state, self)
+        self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)
+
+    @property
+    def state(self) -> StreamState:
+        """The stream that is read."""
+        return self._state
+
+    def pull(self) -> bytes | Signal:
+        """Returns the next bytes of the body, or what to do instead."""
+        piece = next(self._pieces, None)
+        if piece is not None:
+            return piece
+        if self._failure is not None:
+            raise self._failure
+        if self._page is not None:
+            page, self._page = self._page, None
+            return self._event(page)
+        if self._stop or self._state.removed or self._state.soft_deleted:
+            return Signal.END
+        if self._loading:
+            return Signal.WAIT
+        state = self._state
+        seen = (state.visible_tail, state.visible_closed)
+        if seen != self._looked_at:
+            return self._look()
+        if self._engine.stopping or self._keep_alive_due or self._time_is_up():
+            return self._idle()
+        return Signal.WAIT
+
+    def farewell(self) -> bytes:
+        """Returns what ends a body that is cut short between events: a last control event."""
+        return self._control(self._position, up_to_date=False, closed=False)
+
+    def wake(self) -> None:
+        """The stream has changed."""
+        if not self._loading:
+            self._on_ready()
+
+    def close(self) -> None:
+        """Gives up the reader's place; it must be called once the response has ended, however it ended."""
+        self._timer.cancel()
+        self._stop = True
+        self._engine.detach(self._state, self)
+
+    def _look(self) -> bytes | Signal:
+        """Reads the next page from memory at once, or asks for it and waits."""
+        self._loading = True
+        ticket = self._engine.reader.page(self._state, self._position, SSE_PAGE_SIZE)
+        if ticket.done:
+            self._loading = False
+            return self._event(ticket.result())
+        ticket.add_callback(self._loaded)
+        return Signal.WAIT
+
+    def _loaded(self, ticket: Ticket[Page]) -> None:
+        self._loading = False
+        try:
+            self._page = ticket.result()
+        except Exception as error:
+            self._failure = error
+        self._on_ready()
+
+    def _event(self, page: Page) -> bytes | Signal:
+        """Encodes a page: its data event, if it has data, and the control event that always follows."""
+        state = self._state
+        kind = state.media.kind
+        data = page.data
+        if page.at_tail:
+            self._looked_at = (page.end, page.closed)
+        if kind is Kind.TEXT and page.at_tail:
+            data = data[: sse.complete_text(data, page.closed)]
+        if not data and self._opened and not page.closed:
+            return self.pull()  # an incomplete character, kept for later
+        end = page.start + len(data)
+        self._position = end
+        self._stop = page.closed
+        opening = b"" if self._opened else sse.RETRY
+        self._opened = True
+        control = self._control(end, page.at_tail, page.closed)
+        if not data:
+            return opening + control
+        events = sse.data_event(kind, state.name(end), data)
+        first = opening + next(events)
+        second = next(events, None)
+        if second is None:
+            return first + control
+        self._pieces = _chain(second, events, control)
+        return first
+
+    def _control(self, position: int, up_to_date: bool, closed: bool) -> bytes:
+        cursor = None if closed else self._engine.next_cursor(self._cursor)
+        return sse.control_event(self._state.name(position), cursor, up_to_date, closed)
+
+    def _idle(self) -> bytes:
+        """What is sent without news: a comment, or, when the time is up, a last control event."""
+        self._keep_alive_due = False
+        if self._engine.stopping or self._time_is_up():
+            self._stop = True
+            up_to_date = self._position == self._state.visible_tail
+            return self._control(self._position, up_to_date, closed=False)
+        return sse.KEEP_ALIVE
+
+    def _time_is_up(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._ends_at
+
+    def _next_timer(self, now: float) -> float:
+        return min(self._engine.options.sse_keep_alive, max(0.0, self._ends_at - now))
+
+    def _on_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._keep_alive_due = True
+        if now < self._ends_at:
+            self._timer = loop.call_later(self._next_timer(now), self._on_timer)
+        self._on_ready()
+
+
+def _chain(first: bytes, rest: Iterator[bytes], last: bytes) -> Iterator[bytes]:
+    yield first
+    yield from rest
+    yield last
+
+
+WAIT: Final = Signal.WAIT
+END: Final = Signal.END

@@ -1,0 +1,89 @@
+"""Where a fork diverges: `Stream-Fork-Offset` and `Stream-Fork-Sub-Offset` resolved to a byte position of the source.
+
+This needs the source's bytes, so it comes before the decision. Positions never move, so what is found stays true; that the
+source is still the same incarnation, the decision checks.
+"""
+
+import msgspec
+
+from ..errors import BadRequest, Gone
+from ..protocol.commands import Create, Fork
+from ..protocol.decide import position_of
+from ..protocol.media import Kind
+from ..protocol.state import StreamState
+from ..storage.store import Store
+from ..storage.ticket import Ticket
+from .reader import Reader
+
+
+def resolve(store: Store, reader: Reader, command: Create, now: int) -> Ticket[Create]:
+    """Returns the command with its fork position filled in, where it names one.
+
+    A repeated PUT is answered from what is stored with the fork, so the source is not looked at when the path is taken.
+
+    Raises:
+        BadRequest: INVALID_OFFSET or INVALID_SUB_OFFSET.
+    """
+    fork = command.fork
+    if fork is None or (fork.offset is None and not fork.sub_offset):
+        return Ticket.of(command)
+
+    def with_target(target: StreamState | None) -> Ticket[Create]:
+        if target is not None and not target.expired(now):
+            return Ticket.of(command)
+        return store.find(fork.source).then(with_source)
+
+    def with_source(source: StreamState | None) -> Ticket[Create]:
+        if source is None or source.soft_deleted or source.expired(now):
+            return Ticket.of(command)  # the decision says what is wrong with it
+        return _position(reader, source, fork).then(
+            lambda position: Ticket.of(
+                msgspec.structs.replace(
+                    command,
+                    fork=msgspec.structs.replace(
+                        fork, position=position, incarnation=source.incarnation
+                    ),
+                )
+            )
+        )
+
+    return store.find(command.path).then(with_target)
+
+
+def _position(reader: Reader, source: StreamState, fork: Fork) -> Ticket[int]:
+    if fork.offset is None:
+        anchor = source.visible_tail
+    else:
+        try:
+            anchor = position_of(source, fork.offset)
+        except Gone:
+            raise BadRequest("the fork offset is outside the source", "INVALID_OFFSET") from None
+    return reader.check(source, anchor).then(
+        lambda checked: _refine(reader, source, checked, fork.sub_offset or 0)
+    )
+
+
+def _refine(reader: Reader, source: StreamState, anchor: int, sub_offset: int) -> Ticket[int]:
+    """Goes `sub_offset` bytes, or JSON values, past the anchor, never past the next append (PROTOCOL 4.2)."""
+    if sub_offset == 0:
+        return Ticket.of(anchor)
+    if anchor == source.visible_tail:
+        raise _overshoot()
+
+    def within(end: int) -> Ticket[int]:
+        if source.media.kind is Kind.JSON:
+            return reader.value_ends(source, anchor, end).then(nth)
+        if anchor + sub_offset > end:
+            raise _overshoot()
+        return Ticket.of(anchor + sub_offset)
+
+    def nth(ends: list[int]) -> Ticket[int]:
+        if sub_offset > len(ends):
+            raise _overshoot()
+        return Ticket.of(ends[sub_offset - 1])
+
+    return reader.next_append_end(source, anchor).then(within)
+
+
+def _overshoot() -> BadRequest:
+    return BadRequest("the sub-offset goes past the next append", "INVALID_SUB_OFFSET")

@@ -1,0 +1,152 @@
+"""Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
+
+from collections.abc import Iterator
+
+from ..errors import BadRequest
+from ..protocol import json_mode
+from ..protocol.media import Kind
+from ..protocol.render import Page
+from ..protocol.state import StreamState
+from ..storage.store import Marks, Store
+from ..storage.ticket import Ticket
+
+_LONGEST_CHARACTER = 4  # bytes of one UTF-8 character
+
+
+class Reader:
+    """Reads pages of a store's streams."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def page(self, state: StreamState, start: int, cap: int) -> Ticket[Page]:
+        """Reads from `start` at most `cap` bytes, but at least one value or character.
+
+        `start` must be a position that can be read from; see `check`.
+        """
+        tail, closed = state.visible_tail, state.visible_closed
+        limit = start + cap
+        if tail <= limit:
+            if start == tail:
+                return Ticket.of(Page(state, start, tail, b"", True, closed))
+            return self._bytes(state, start, tail).then(
+                lambda data: Ticket.of(Page(state, start, tail, data, True, closed))
+            )
+        if state.media.kind is Kind.JSON:
+            return self._json_cut(state, start, limit).then(
+                lambda end: self._cut_page(state, start, end, tail, closed)
+            )
+        return self._cut_page(state, start, limit, tail, closed)
+
+    def check(self, state: StreamState, position: int) -> Ticket[int]:
+        """Returns `position` if a read can begin there.
+
+        Raises:
+            BadRequest: INVALID_OFFSET for a position inside a JSON value.
+        """
+        if state.media.kind is not Kind.JSON or position in (0, state.visible_tail):
+            return Ticket.of(position)
+        owner, _, upper = _owned(state, position)
+        return self._store.marks(owner, position).then(
+            lambda marks: self._check_inside(state, position, marks, upper)
+        )
+
+    def next_append_end(self, state: StreamState, position: int) -> Ticket[int]:
+        """Returns where the append that holds the byte at `position` ends, as far as the stream has it."""
+        owner, _, end = _owned(state, position)
+        return self._store.marks(owner, position).then(
+            lambda marks: Ticket.of(min(marks.append_end, end))
+        )
+
+    def value_ends(self, state: StreamState, start: int, end: int) -> Ticket[list[int]]:
+        """Returns the positions at which the JSON values between two value boundaries end."""
+        return self._bytes(state, start, end).then(
+            lambda wire: Ticket.of([start + stop for stop in json_mode.value_ends(wire)])
+        )
+
+    def _cut_page(
+        self, state: StreamState, start: int, end: int, tail: int, closed: bool
+    ) -> Ticket[Page]:
+        def cut(data: bytes) -> Ticket[Page]:
+            if state.media.kind is Kind.TEXT:
+                data = _whole_characters(data)
+            stop = start + len(data)
+            return Ticket.of(Page(state, start, stop, data, stop == tail, closed and stop == tail))
+
+        return self._bytes(state, start, end).then(cut)
+
+    def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
+        """Returns the last value end in (start, limit], or the first past it when one value is larger than the page."""
+        owner, begin, end = _owned(state, limit)
+
+        def cut(marks: Marks) -> Ticket[int]:
+            lower = max(marks.lower, begin)
+            if lower > start:
+                return Ticket.of(lower)
+            upper = min(marks.upper, end)
+            return self.value_ends(state, start, upper).then(
+                lambda ends: Ticket.of(_last_within(ends, limit))
+            )
+
+        return self._store.marks(owner, limit).then(cut)
+
+    def _check_inside(
+        self, state: StreamState, position: int, marks: Marks, end: int
+    ) -> Ticket[int]:
+        if marks.lower == position:
+            return Ticket.of(position)
+
+        def check(ends: list[int]) -> Ticket[int]:
+            if position not in ends:
+                raise BadRequest("the offset is inside a JSON value", "INVALID_OFFSET")
+            return Ticket.of(position)
+
+        return self.value_ends(state, marks.lower, min(marks.upper, end)).then(check)
+
+    def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:
+        parts = list(state.extents(start, end))
+        if len(parts) == 1:
+            return self._store.read_bytes(*parts[0])
+        return self._stitch(iter(parts), [])
+
+    def _stitch(self, parts: Iterator[tuple[int, int, int]], read: list[bytes]) -> Ticket[bytes]:
+        part = next(parts, None)
+        if part is None:
+            return Ticket.of(b"".join(read))
+
+        def proceed(data: bytes) -> Ticket[bytes]:
+            read.append(data)
+            return self._stitch(parts, read)
+
+        return self._store.read_bytes(*part).then(proceed)
+
+
+def _owned(state: StreamState, position: int) -> tuple[int, int, int]:
+    """Returns whose byte lies at a position, and the bounds of that owner's part of the stream."""
+    begin = 0
+    for span in state.lineage:
+        if position < span.end:
+            return span.incarnation, begin, span.end
+        begin = span.end
+    return state.incarnation, begin, state.visible_tail
+
+
+def _last_within(ends: list[int], limit: int) -> int:
+    best = ends[0]
+    for end in ends:
+        if end > limit:
+            break
+        best = end
+    return best
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Drops an incomplete last character; octets that are no UTF-8 are left as they are."""
+    for back in range(1, min(_LONGEST_CHARACTER, len(data))):
+        byte = data[-back]
+        if byte < 0x80:
+            return data
+        if byte >= 0xC0:  # a leading octet: does its character end here?
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if length > back else data
+    return data

@@ -1,0 +1,369 @@
+"""`StreamStore`: the memory store with plain functions on it, for code that has no server or shares one's store.
+
+A store that a server runs belongs to the server's event loop. Calls from another thread are handed to that loop and wait for
+it; calls from the loop's own thread, or while no loop runs, go straight in.
+"""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar, cast
+
+from ..errors import BadRequest, NotFound
+from ..protocol import commands, offsets
+from ..protocol.commands import NO_BODY, Append, Command, Create, Delete, Fork
+from ..protocol.decide import AppendOutcome, Outcome, position_of, require
+from ..protocol.json_mode import value_ends
+from ..protocol.lifetime import parse_lifetime
+from ..protocol.media import Kind, parse_media_type
+from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE, OCTET_STREAM
+from ..protocol.offsets import Sentinel
+from ..protocol.paths import check_path
+from ..protocol.producers import parse_stamp
+from ..protocol.render import Page
+from ..protocol.state import StreamState
+from ..storage.memory import MemoryStore
+from ..storage.store import Store
+from ..storage.ticket import Ticket
+from . import forks
+from .clock import Clock, system_clock
+from .reader import Reader
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """What a new stream is made with, besides its path and type.
+
+    Attributes:
+        ttl_seconds: sliding lifetime; excludes `expires_at`.
+        expires_at: deadline, with a time zone.
+        initial_data: the first bytes, or JSON values.
+        closed: whether the stream is complete with that.
+        forked_from: the path of the stream to fork.
+        fork_offset: where to fork it; its tail if None.
+        fork_sub_offset: bytes, or JSON values, past `fork_offset`.
+    """
+
+    ttl_seconds: int | None = None
+    expires_at: datetime | None = None
+    initial_data: bytes = b""
+    closed: bool = False
+    forked_from: str | None = None
+    fork_offset: str | None = None
+    fork_sub_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is known of a stream at one moment.
+
+    Attributes:
+        path: its decoded path.
+        content_type: as given at creation.
+        current_offset: the tail.
+        closed: whether it takes no more.
+        ttl_seconds: sliding lifetime, if it has one.
+        expires_at: deadline as given, if it has one.
+        created_at: Unix time in seconds.
+        forked_from: the source's path, if it is a fork.
+        fork_offset: where it forked, if it is a fork.
+        soft_deleted: whether it is deleted and kept for its forks.
+    """
+
+    path: str
+    content_type: str
+    current_offset: str
+    closed: bool
+    ttl_seconds: int | None
+    expires_at: str | None
+    created_at: float
+    forked_from: str | None
+    fork_offset: str | None
+    soft_deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMessage:
+    """One piece of a stream: a JSON value, or a run of bytes.
+
+    Attributes:
+        data: its own bytes.
+        offset: the offset after it.
+    """
+
+    data: bytes
+    offset: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """What a read found.
+
+    Attributes:
+        messages: in order; JSON values one by one, other streams in pages.
+        next_offset: where to read on.
+        up_to_date: whether that is the tail.
+        closed: whether the stream ends there.
+    """
+
+    messages: list[StreamMessage]
+    next_offset: str
+    up_to_date: bool
+    closed: bool
+
+    @property
+    def data(self) -> bytes:
+        """All bytes read; for JSON values, without separators."""
+        return b"".join(message.data for message in self.messages)
+
+
+class SynchronousCalls:
+    """The plain functions, for any store that mixes them in."""
+
+    _owner: asyncio.AbstractEventLoop | None = None
+    _clock: Clock = staticmethod(system_clock)
+
+    def bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Names the loop that owns the store, or None when it stops."""
+        self._owner = loop
+
+    def create(
+        self,
+        path: str,
+        content_type: str | None = None,
+        options: CreateOptions = CreateOptions(),
+    ) -> Stream:
+        """Creates a stream, or returns the one that is there with the same configuration.
+
+        Raises:
+            Conflict: another configuration is at the path.
+            NotFound: the stream to fork does not exist.
+            BadRequest: a malformed argument.
+        """
+        command = _create_command(path, content_type, options)
+        return self._call(lambda: self._create(command))
+
+    def get(self, path: str) -> Stream | None:
+        """Returns the stream at a path, soft-deleted ones too; None if there is none or its time has run out."""
+        return self._call(lambda: self._get(path))
+
+    def has(self, path: str) -> bool:
+        """Whether a stream is at the path that can be read and written."""
+        stream = self.get(path)
+        return stream is not None and not stream.soft_deleted
+
+    def delete(self, path: str) -> bool:
+        """Deletes a stream; False if there was none."""
+        try:
+            self._call(lambda: self._execute(Delete(path)))
+        except NotFound:
+            return False
+        return True
+
+    def append(
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        content_type: str | None = None,
+        seq: str | None = None,
+        producer_id: str | None = None,
+        producer_epoch: int | None = None,
+        producer_seq: int | None = None,
+        close: bool = False,
+    ) -> AppendOutcome:
+        """Appends, closes, or both, and returns when that is durable.
+
+        Args:
+            path: the stream's path.
+            data: bytes; for a JSON stream one value, or an array of values.
+            content_type: checked against the stream's, if given.
+            seq: `Stream-Seq`, which must be greater than the last.
+            producer_id: with epoch and seq, an idempotent producer.
+            producer_epoch: the producer's epoch.
+            producer_seq: the producer's sequence number.
+            close: whether the stream takes no more after this.
+
+        Raises:
+            NotFound, Gone, Conflict, StreamClosed, ProducerFenced, SequenceGap, BadRequest.
+        """
+        stamp = parse_stamp(
+            None if producer_id is None else producer_id.encode("utf-8"),
+            None if producer_epoch is None else b"%d" % producer_epoch,
+            None if producer_seq is None else b"%d" % producer_seq,
+        )
+        sequence = None if seq is None else seq.encode("utf-8")
+
+        def run() -> Ticket[Outcome]:
+            state = self._require(path)
+            if not data and not close:
+                raise BadRequest("an append needs a body", "EMPTY_BODY")
+            media = parse_media_type(content_type) if content_type else state.media
+            body = commands.encode_body(media.kind, bytes(data), allow_empty=False)
+            return self._execute(Append(path, media, body, bool(data), close, stamp, sequence))
+
+        return cast(AppendOutcome, self._call(run))
+
+    def read(self, path: str, offset: str = "-1") -> ReadResult:
+        """Reads everything from an offset on.
+
+        Raises:
+            NotFound, Gone, BadRequest.
+        """
+        return self._call(lambda: self._read(path, offset))
+
+    # -- on the loop --------------------------------------------------------
+
+    def _store(self) -> Store:
+        return cast(Store, self)
+
+    def _execute(self, command: Command) -> Ticket[Outcome]:
+        return self._store().execute(command, self._clock())
+
+    def _create(self, command: Create) -> Ticket[Stream]:
+        store, now = self._store(), self._clock()
+        return (
+            forks.resolve(store, Reader(store), command, now)
+            .then(lambda resolved: store.execute(resolved, now))
+            .then(lambda _: Ticket.of(_stream(self._require(command.path))))
+        )
+
+    def _get(self, path: str) -> Ticket[Stream | None]:
+        def present(state: StreamState | None) -> Ticket[Stream | None]:
+            if state is None or (state.expired(self._clock()) and not state.children):
+                return Ticket.of(None)
+            return Ticket.of(_stream(state))
+
+        return self._store().find(path).then(present)
+
+    def _read(self, path: str, offset: str) -> Ticket[ReadResult]:
+        state = self._require(path)
+        store = self._store()
+        reader = Reader(store)
+        where = offsets.parse_read(offset)
+        if isinstance(where, Sentinel):
+            position = 0 if where is Sentinel.START else state.visible_tail
+        else:
+            position = position_of(state, where)
+        store.touch(state, self._clock())
+        messages: list[StreamMessage] = []
+
+        def take(start: int) -> Ticket[ReadResult]:
+            return reader.page(state, start, DEFAULT_PAGE_SIZE).then(add)
+
+        def add(page: Page) -> Ticket[ReadResult]:
+            messages.extend(_messages(page.state, page.start, page.data))
+            if page.at_tail:
+                name = state.name(page.end)
+                return Ticket.of(ReadResult(messages, name, True, page.closed))
+            return take(page.end)
+
+        return reader.check(state, position).then(take)
+
+    def _require(self, path: str) -> StreamState:
+        ticket = self._store().find(path)
+        return require(self._wait(ticket), self._clock())
+
+    # -- from any thread ----------------------------------------------------
+
+    def _call(self, function: Callable[[], Ticket[T]]) -> T:
+        owner = self._owner
+        if owner is None or not owner.is_running() or _running_loop() is owner:
+            return self._wait(function())
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def deliver(ticket: Ticket[T]) -> None:
+            try:
+                future.set_result(ticket.result())
+            except Exception as error:
+                future.set_exception(error)
+
+        def run() -> None:
+            try:
+                function().add_callback(deliver)
+            except Exception as error:
+                future.set_exception(error)
+
+        owner.call_soon_threadsafe(run)
+        return future.result()
+
+    def _wait(self, ticket: Ticket[T]) -> T:
+        """Returns a ticket's value; a store whose tickets take time overrides this to drive its commits."""
+        if not ticket.done:
+            raise RuntimeError("the store cannot be waited for on its own loop")
+        return ticket.result()
+
+
+class StreamStore(SynchronousCalls, MemoryStore):
+    """Streams in memory, for as long as the process lives.
+
+    Args:
+        max_bytes: stream data to hold at most; past it, appends are refused with 507. None for no limit.
+        max_producers: idempotent producers per stream; a further one is refused with 429.
+        clock: what time it is, in microseconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int | None = None,
+        max_producers: int = DEFAULT_MAX_PRODUCERS,
+        clock: Clock = system_clock,
+    ) -> None:
+        super().__init__(max_bytes=max_bytes, max_producers=max_producers)
+        self._clock = clock
+
+
+def _create_command(path: str, content_type: str | None, options: CreateOptions) -> Create:
+    expires = options.expires_at.isoformat() if options.expires_at is not None else None
+    ttl = None if options.ttl_seconds is None else str(options.ttl_seconds)
+    fork = None
+    if options.forked_from is not None:
+        anchor = None if options.fork_offset is None else offsets.parse(options.fork_offset)
+        fork = Fork(check_path(options.forked_from), anchor, options.fork_sub_offset)
+    media = None
+    if content_type is not None or fork is None:
+        media = parse_media_type(content_type or OCTET_STREAM)
+    body = NO_BODY
+    if options.initial_data:
+        kind = media.kind if media is not None else Kind.BINARY
+        body = commands.encode_body(kind, options.initial_data, allow_empty=True)
+    return Create(check_path(path), media, parse_lifetime(ttl, expires), body, options.closed, fork)
+
+
+def _stream(state: StreamState) -> Stream:
+    return Stream(
+        path=state.path,
+        content_type=state.media.text,
+        current_offset=state.name(state.visible_tail),
+        closed=state.visible_closed,
+        ttl_seconds=state.lifetime.ttl,
+        expires_at=state.lifetime.expires_text,
+        created_at=state.created_at / 1_000_000,
+        forked_from=state.origin.source if state.origin else None,
+        fork_offset=state.origin.anchor if state.origin else None,
+        soft_deleted=state.soft_deleted,
+    )
+
+
+def _messages(state: StreamState, start: int, data: bytes) -> Iterator[StreamMessage]:
+    if not data:
+        return
+    if state.media.kind is not Kind.JSON:
+        yield StreamMessage(data, state.name(start + len(data)))
+        return
+    begin = 0
+    for end in value_ends(data):
+        yield StreamMessage(data[begin : end - 1], state.name(start + end))
+        begin = end
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

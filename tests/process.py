@@ -1,0 +1,54 @@
+"""Runs the real command as a process of its own, on a free port, and stops it."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+COMMAND = [sys.executable, "-c", "from durable_streams_server.cli import main; main()"]
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
+
+
+@dataclass
+class ServerProcess:
+    """A running server and where it listens."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+
+@contextlib.contextmanager
+def serve(*flags: str) -> Iterator[ServerProcess]:
+    """Runs `serve` with `flags` on a free port until the block ends; it must then stop by itself."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *flags], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield ServerProcess(process, _address(process))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_TIMEOUT) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    watchdog = threading.Timer(START_TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            match = re.search(r"http://\S+", line)
+            if match:
+                return match[0]
+    finally:
+        watchdog.cancel()
+    raise AssertionError("the server ended before it listened")
