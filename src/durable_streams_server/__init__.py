@@ -37,11 +37,13 @@ if TYPE_CHECKING:
         DEFAULT_CURSOR_EPOCH,
         DEFAULT_CURSOR_INTERVAL_SECONDS,
         CursorOptions,
+    )
+    from .protocol.paths import decode_stream_path, encode_stream_path
+    from .streams.cursors import (
         calculate_cursor,
         generate_response_cursor,
         handle_cursor_collision,
     )
-    from .protocol.paths import decode_stream_path, encode_stream_path
     from .streams.hooks import (
         StreamLifecycleEvent,
         StreamLifecycleHook,
@@ -83,13 +85,13 @@ _HOMES: Final = {
     "StreamStore": "streams.stream_store",
     "TestServerOptions": "http.embedded",
     "TooManyRequests": "errors",
-    "calculate_cursor": "protocol.cursor",
+    "calculate_cursor": "streams.cursors",
     "create_app": "http.app",
     "create_registry_hooks": "streams.hooks",
     "decode_stream_path": "protocol.paths",
     "encode_stream_path": "protocol.paths",
-    "generate_response_cursor": "protocol.cursor",
-    "handle_cursor_collision": "protocol.cursor",
+    "generate_response_cursor": "streams.cursors",
+    "handle_cursor_collision": "streams.cursors",
 }
 
 __all__ = [

@@ -1,5 +1,6 @@
 """The process side of serving: uvicorn keeps the sockets, this starts the drain the moment a stop is asked for."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import uvicorn
 from .asgi import DurableStreamsApp
 
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
-_DRAIN: Final = 0.6  # seconds; live reads end at once, so only stalled peers are left by then
+_DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
 _BACKLOG: Final = 2048
 
 
@@ -29,9 +30,9 @@ class Server(uvicorn.Server):
             backlog=_BACKLOG,
             log_config=None,
         )
-        config.timeout_graceful_shutdown = _DRAIN  # type: ignore[assignment]
         super().__init__(config)
         self._app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.install_signals = True  # not so inside somebody else's program
 
     @contextlib.contextmanager
@@ -44,15 +45,29 @@ class Server(uvicorn.Server):
             yield
             self._captured_signals.clear()  # or they would be raised again: a clean stop exits with 0
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
     def stop(self) -> None:
-        """Begins to stop; `serve` returns soon after."""
+        """Begins to stop; `serve` returns soon after. Called on the loop."""
         self._app.begin_shutdown()
         self.should_exit = True
+        asyncio.get_running_loop().call_later(_DRAIN, self._cut_stragglers)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Takes SIGINT and SIGTERM: the first drains, a second interrupt goes at once."""
-        self._app.begin_shutdown()
+        if self._loop is not None and not self.should_exit:
+            self._loop.call_soon_threadsafe(self.stop)  # a signal comes in the middle of anything
         super().handle_exit(sig, frame)
+
+    def _cut_stragglers(self) -> None:
+        """Cuts who has not taken the end of their response: a drain never waits for a reader."""
+        for connection in tuple(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
 
 
 def listen(host: str, port: int) -> socket.socket:

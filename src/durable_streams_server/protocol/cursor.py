@@ -1,8 +1,6 @@
 """The CDN cursor (PROTOCOL 10.1): time cut into intervals, so that a live response is cached for one interval at most."""
 
 import math
-import random
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -11,7 +9,7 @@ from .names import MAX_SAFE_INTEGER
 
 DEFAULT_CURSOR_EPOCH: Final = datetime(2024, 10, 9, tzinfo=UTC)
 DEFAULT_CURSOR_INTERVAL_SECONDS: Final = 20
-_MAX_JITTER_SECONDS: Final = 3600
+MAX_JITTER_SECONDS: Final = 3600  # PROTOCOL 10.1, step 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +31,10 @@ class CursorOptions:
             raise ValueError("epoch must have a time zone")
 
 
-_DEFAULTS: Final = CursorOptions()
+DEFAULT_CURSOR_OPTIONS: Final = CursorOptions()
 
 
-def interval_at(seconds: float, options: CursorOptions = _DEFAULTS) -> int:
+def interval_at(seconds: float, options: CursorOptions = DEFAULT_CURSOR_OPTIONS) -> int:
     """Returns the number of the interval that holds `seconds` (Unix time)."""
     return math.floor((seconds - options.epoch.timestamp()) / options.interval_seconds)
 
@@ -56,25 +54,3 @@ def advance(client_cursor: str | None, current: int, jitter: int, options: Curso
     if client < current:
         return str(current)
     return str(client + max(1, math.ceil(jitter / options.interval_seconds)))
-
-
-def calculate_cursor(options: CursorOptions = _DEFAULTS) -> str:
-    """Returns the cursor of the present moment: the interval number as a decimal string."""
-    return str(interval_at(time.time(), options))
-
-
-def generate_response_cursor(client_cursor: str | None, options: CursorOptions = _DEFAULTS) -> str:
-    """Returns the cursor for a live response, always strictly past the one that the client sent.
-
-    This is what keeps a client from being served the same cached response for ever (PROTOCOL 10.1, step 3).
-    """
-    jitter = random.randint(1, _MAX_JITTER_SECONDS)
-    return advance(client_cursor, interval_at(time.time(), options), jitter, options)
-
-
-def handle_cursor_collision(
-    current_cursor: str, previous_cursor: str | None, options: CursorOptions = _DEFAULTS
-) -> str:
-    """Returns `current_cursor`, moved forward by a random jitter if the client already has it or a later one."""
-    jitter = random.randint(1, _MAX_JITTER_SECONDS)
-    return advance(previous_cursor, int(current_cursor), jitter, options)

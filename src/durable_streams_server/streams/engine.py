@@ -1,14 +1,12 @@
 """The running thing: one method per command, on one event loop, without HTTP."""
 
-import random
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import cast
 
 import msgspec
 
-from ..protocol import cursor as cursors
 from ..protocol.commands import Append, Create, Delete, Read
-from ..protocol.cursor import CursorOptions
+from ..protocol.cursor import CursorOptions, advance, interval_at
 from ..protocol.decide import AppendOutcome, CreateOutcome, DeleteOutcome, position_of, require
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import (
@@ -25,14 +23,13 @@ from ..storage.store import Published, Store
 from ..storage.ticket import Ticket
 from . import forks
 from .clock import Clock, system_clock
+from .cursors import random_jitter
 from .event_stream import EventStream
 from .expiry import Sweep
 from .hooks import Hooks
 from .long_poll import PendingLongPoll
 from .reader import Reader
 from .tails import Tails, Waiter
-
-_MAX_JITTER: Final = 3600  # seconds, PROTOCOL 10.1
 
 
 class EngineOptions(msgspec.Struct, frozen=True):
@@ -157,8 +154,8 @@ class Engine:
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
         options = self.options.cursor
-        interval = cursors.interval_at(self.clock() / MICROSECONDS, options)
-        return cursors.advance(client_cursor, interval, random.randint(1, _MAX_JITTER), options)
+        interval = interval_at(self.clock() / MICROSECONDS, options)
+        return advance(client_cursor, interval, random_jitter(), options)
 
     def _require(self, state: StreamState | None) -> Ticket[StreamState]:
         return Ticket.of(require(state, self.clock()))
