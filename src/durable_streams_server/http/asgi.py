@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from ..errors import Header
 from ..protocol.render import Response
@@ -239,6 +240,4 @@ def _request(scope: Scope) -> Request:
 
 
 def _requote(path: str) -> bytes:
-    from urllib.parse import quote
-
     return quote(path).encode("ascii")

@@ -25,6 +25,8 @@ class Reader:
         `start` must be a position that can be read from; see `check`.
         """
         tail, closed = state.visible_tail, state.visible_closed
+        if state.media.kind is Kind.TEXT:
+            cap = max(cap, _LONGEST_CHARACTER)
         limit = start + cap
         if tail <= limit:
             if start == tail:

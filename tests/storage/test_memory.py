@@ -1,0 +1,24 @@
+"""The memory store keeps the contract, and its own limit."""
+
+from durable_streams_server.errors import StorageFull
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.store import Store
+from tests.requests import append, create
+from tests.storage.contract import StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    def make_store(self, **options: int) -> Store:
+        return MemoryStore(**options)
+
+    async def test_the_limit_refuses_what_would_pass_it_and_deletion_makes_room(self) -> None:
+        store = self.make_store(max_bytes=10)
+        await self.run(store, create("/a", body=b"12345"))
+        await self.run(store, append("/a", b"67890"))
+        await self.refused(store, append("/a", b"x"), StorageFull)
+        await self.refused(store, create("/b", body=b"x"), StorageFull)
+        await self.run(store, create("/b"))
+        assert await self.content(store, "/a") == b"1234567890"
+        await self.run(store, Delete("/a"))
+        await self.run(store, append("/b", b"x"))

@@ -1,0 +1,289 @@
+"""A state machine that drives any store next to a model of what streams are: plain bytes.
+
+It holds the store to byte-exact resumption from any minted offset through any page size, to offsets that grow with
+positions, and to forks that are exactly their source's bytes and then their own.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamError
+from durable_streams_server.protocol.commands import Delete, Fork
+from durable_streams_server.protocol.decide import position_of, require
+from durable_streams_server.protocol.media import Kind
+from durable_streams_server.protocol.offsets import Offset, parse
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.store import Store
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams import forks
+from durable_streams_server.streams.reader import Reader
+from tests.requests import NOW, append, create
+
+T = TypeVar("T")
+
+TYPES = {
+    Kind.JSON: "application/json",
+    Kind.TEXT: "text/plain; charset=utf-8",
+    Kind.BINARY: "application/octet-stream",
+}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+json_bodies = st.lists(json_values, min_size=1, max_size=8).map(
+    lambda values: (json.dumps(values, ensure_ascii=False).encode(), values)
+)
+
+
+@dataclass
+class Model:
+    """What a stream holds: its wire bytes, where appends end, and the offsets minted for it."""
+
+    path: str
+    kind: Kind
+    wire: bytes = b""
+    append_ends: list[int] = field(default_factory=list)
+    value_ends: list[int] = field(default_factory=lambda: [0])
+    minted: dict[int, str] = field(default_factory=dict)
+    closed: bool = False
+    children: int = 0
+    parent: "Model | None" = None
+    deleted: bool = False
+
+    def add(self, wire: bytes, value_ends: list[int]) -> None:
+        begin = len(self.wire)
+        self.wire += wire
+        self.append_ends.append(len(self.wire))
+        self.value_ends += [begin + end for end in value_ends]
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """Drives one store; subclasses say which."""
+
+    streams = Bundle("streams")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = self.make_store()
+        self.reader = Reader(self.store)
+        self.models: list[Model] = []
+        self.numbers = 0
+
+    def make_store(self) -> Store:
+        raise NotImplementedError
+
+    def wait(self, ticket: Ticket[T]) -> T:
+        """Waits for a ticket; the memory store's are always done."""
+        return ticket.result()
+
+    def teardown(self) -> None:
+        self.store.close()
+
+    # -- what is done -------------------------------------------------------
+
+    @rule(target=streams, kind=st.sampled_from(list(Kind)))
+    def make(self, kind: Kind) -> Model:
+        self.numbers += 1
+        model = Model(f"/{self.numbers}", kind)
+        self.wait(self.store.execute(create(model.path, TYPES[kind]), NOW))
+        self.models.append(model)
+        return model
+
+    @rule(
+        model=streams,
+        body=json_bodies,
+        text=st.text(min_size=1, max_size=40),
+        raw=st.binary(min_size=1, max_size=80),
+        closes=st.integers(0, 9),
+    )
+    def write(
+        self, model: Model, body: tuple[bytes, list[object]], text: str, raw: bytes, closes: int
+    ) -> None:
+        sent, ends = self.content(model.kind, body, text, raw)
+        command = append(model.path, sent, TYPES[model.kind], closes=closes == 0)
+        if model.deleted or model.closed:
+            with pytest.raises(StreamError):
+                self.wait(self.store.execute(command, NOW))
+            return
+        outcome = self.wait(self.store.execute(command, NOW))
+        wire = sent[1:-1] + b"," if model.kind is Kind.JSON else sent
+        if model.kind is Kind.JSON:
+            wire = b"".join(
+                json.dumps(value, ensure_ascii=False).encode() + b"," for value in body[1]
+            )
+        model.add(wire, ends)
+        model.closed = closes == 0
+        self.mint(model, len(model.wire), outcome.next_offset)
+
+    @rule(target=streams, source=streams, data=st.data())
+    def fork(self, source: Model, data: st.DataObject) -> Model:
+        self.numbers += 1
+        model = Model(f"/{self.numbers}", source.kind)
+        anchor = (
+            data.draw(st.sampled_from(sorted(source.minted)) | st.none()) if source.minted else None
+        )
+        position = len(source.wire) if anchor is None else anchor
+        sub_offset, position = (
+            self.sub_offset(source, position, data) if anchor is not None else (None, position)
+        )
+        offset = None if anchor is None else parse(source.minted[anchor])
+        command = create(model.path, None, fork=Fork(source.path, offset, sub_offset))
+        ticket = forks.resolve(self.store, self.reader, command, NOW).then(
+            lambda resolved: self.store.execute(resolved, NOW)
+        )
+        if source.deleted:
+            with pytest.raises(StreamError):
+                self.wait(ticket)
+            model.deleted = True
+            return model
+        self.wait(ticket)
+        model.wire = source.wire[:position]
+        model.append_ends = [end for end in source.append_ends if end < position] + [position] * (
+            position > 0
+        )
+        model.value_ends = [end for end in source.value_ends if end <= position]
+        model.minted = {at: name for at, name in source.minted.items() if at <= position}
+        model.parent = source
+        source.children += 1
+        self.models.append(model)
+        return model
+
+    @rule(model=consumes(streams))
+    def delete(self, model: Model) -> None:
+        if model.deleted:
+            return
+        self.wait(self.store.execute(Delete(model.path), NOW))
+        model.deleted = True
+        self.models.remove(model)
+        if model.children:
+            with pytest.raises(Gone):
+                require(self.wait(self.store.find(model.path)), NOW)
+        self.release(model)
+
+    def release(self, model: Model) -> None:
+        """A deleted stream without forks is gone for good, and may take its source with it."""
+        while model.deleted and model.children == 0:
+            assert self.wait(self.store.find(model.path)) is None
+            if model.parent is None:
+                return
+            model.parent.children -= 1
+            model = model.parent
+
+    # -- what must hold -----------------------------------------------------
+
+    @rule(model=streams, cap=st.sampled_from([1, 2, 3, 7, 40, 1000]), data=st.data())
+    def resume(self, model: Model, cap: int, data: st.DataObject) -> None:
+        if model.deleted:
+            return
+        state = self.state(model)
+        start = data.draw(st.sampled_from(sorted({0, *model.minted})))
+        offset = Offset(0, 0) if start == 0 else parse(model.minted[start])
+        position = position_of(state, offset)
+        assert position == start
+        read = b""
+        while True:
+            page = self.wait(self.reader.page(state, position, cap))
+            assert page.start == position
+            assert page.end == position + len(page.data)
+            read += page.data
+            self.check_cut(model, page.end, page.at_tail)
+            self.mint(model, page.end, state.name(page.end))
+            position = page.end
+            assert page.closed == (page.at_tail and model.closed)
+            if page.at_tail:
+                break
+            assert page.data
+        assert read == model.wire[start:]
+
+    @rule(model=streams, data=st.data())
+    def no_other_position(self, model: Model, data: st.DataObject) -> None:
+        if model.deleted or model.kind is not Kind.JSON or not model.wire:
+            return
+        state = self.state(model)
+        position = data.draw(st.integers(0, len(model.wire)))
+        if position in model.value_ends:
+            self.wait(self.reader.check(state, position))
+        else:
+            with pytest.raises(BadRequest):
+                self.wait(self.reader.check(state, position))
+
+    @rule(model=streams, past=st.integers(1, 1000))
+    def nothing_past_the_tail(self, model: Model, past: int) -> None:
+        if model.deleted:
+            return
+        state = self.state(model)
+        with pytest.raises(BadRequest):
+            position_of(state, Offset(state.incarnation, len(model.wire) + past))
+        with pytest.raises(BadRequest):
+            position_of(state, Offset(state.incarnation + 1_000_000, 0))
+
+    @rule(first=streams, second=streams)
+    def no_offset_of_another_stream(self, first: Model, second: Model) -> None:
+        if first.deleted or second.deleted or first.kind is not second.kind:
+            return
+        ours = self.state(first)
+        for position, name in second.minted.items():
+            if first.minted.get(position) == name:
+                continue
+            try:
+                position_of(ours, parse(name))
+            except (Gone, BadRequest):
+                continue
+            # A name that both have stands for the same bytes in both.
+            assert first.wire[:position] == second.wire[:position]
+
+    @invariant()
+    def tails_are_true(self) -> None:
+        for model in self.models:
+            state = self.state(model)
+            assert state.visible_tail == len(model.wire)
+            assert state.visible_closed == model.closed
+
+    # -- helpers ------------------------------------------------------------
+
+    def state(self, model: Model) -> StreamState:
+        found = self.wait(self.store.find(model.path))
+        try:
+            return require(found, NOW)
+        except NotFound:
+            raise AssertionError(f"{model.path} is lost") from None
+
+    def content(
+        self, kind: Kind, body: tuple[bytes, list[object]], text: str, raw: bytes
+    ) -> tuple[bytes, list[int]]:
+        if kind is Kind.JSON:
+            ends, at = [], 0
+            for value in body[1]:
+                at += len(json.dumps(value, ensure_ascii=False).encode()) + 1
+                ends.append(at)
+            return body[0], ends
+        return (text.encode("utf-8", "replace"), []) if kind is Kind.TEXT else (raw, [])
+
+    def sub_offset(self, source: Model, anchor: int, data: st.DataObject) -> tuple[int | None, int]:
+        end = next((end for end in source.append_ends if end > anchor), anchor)
+        if source.kind is Kind.JSON:
+            ends = [at for at in source.value_ends if anchor < at <= end]
+            count = data.draw(st.integers(0, len(ends)))
+            return count, ends[count - 1] if count else anchor
+        count = data.draw(st.integers(0, end - anchor))
+        return count, anchor + count
+
+    def mint(self, model: Model, position: int, name: str) -> None:
+        known = model.minted.setdefault(position, name)
+        assert known == name, "one position, one name"
+        ordered = [model.minted[at] for at in sorted(model.minted)]
+        assert ordered == sorted(set(ordered)), "names grow with positions"
+
+    def check_cut(self, model: Model, end: int, at_tail: bool) -> None:
+        if model.kind is Kind.JSON:
+            assert end in model.value_ends
+        elif model.kind is Kind.TEXT and not at_tail:
+            assert end == len(model.wire) or model.wire[end] & 0xC0 != 0x80
