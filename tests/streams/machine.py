@@ -6,7 +6,7 @@ positions, and to forks that are exactly their source's bytes and then their own
 
 import json
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamError
 from durable_streams_server.protocol.commands import Delete, Fork
-from durable_streams_server.protocol.decide import position_of, require
+from durable_streams_server.protocol.decide import AppendOutcome, position_of, require
 from durable_streams_server.protocol.media import Kind
 from durable_streams_server.protocol.offsets import Offset, parse
 from durable_streams_server.protocol.state import StreamState
@@ -113,7 +113,7 @@ class StreamMachine(RuleBasedStateMachine):
             with pytest.raises(StreamError):
                 self.wait(self.store.execute(command, NOW))
             return
-        outcome = self.wait(self.store.execute(command, NOW))
+        outcome = cast(AppendOutcome, self.wait(self.store.execute(command, NOW)))
         wire = sent[1:-1] + b"," if model.kind is Kind.JSON else sent
         if model.kind is Kind.JSON:
             wire = b"".join(

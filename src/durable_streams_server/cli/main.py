@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from ..errors import StreamError
 from ..http.app import create_app
 from ..http.server import Server, listen, url_of
 from ..protocol.names import (
@@ -68,7 +69,10 @@ def main() -> None:
     """A server for the Durable Streams protocol."""
 
 
-@main.command()
+@main.command(
+    epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, "
+    "3 when the address cannot be had."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -147,11 +151,16 @@ def serve(
             max_body=max_body,
         )
         listening = listen(host, port)
+    except (ValueError, StreamError) as error:
+        raise click.UsageError(str(error)) from None
     except OSError as error:
         _fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EXIT_ADDRESS)
-    click.echo(f"Listening on {url_of(listening)}")
-    click.echo("Streams are kept in memory and end with this process.")
-    server = Server(app, log_level)
+
+    def announce() -> None:
+        click.echo(f"Listening on {url_of(listening)}")
+        click.echo("Streams are kept in memory and end with this process.")
+
+    server = Server(app, log_level, announce)
     with listening:
         _run(server, listening)
 

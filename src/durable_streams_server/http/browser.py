@@ -1,6 +1,7 @@
 """What browsers and caches need around every response: CORS, security headers, compression."""
 
 import asyncio
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Final
@@ -31,6 +32,7 @@ _EXPOSED: Final = (
 )
 _PREFLIGHT_AGE: Final = b"86400"  # seconds; browsers cap it themselves
 _GZIP_LEVEL: Final = 1  # most of the gain for the least time; pages are sent once and forgotten
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
 _COMPRESSIBLE: Final = (b"text/", b"application/json", b"application/ndjson", b"application/xml")
 
 
@@ -39,9 +41,15 @@ class Browser:
 
     Args:
         origins: the origins that scripts may call from; `*` means any. Empty: no CORS headers at all.
+
+    Raises:
+        ValueError: for what is neither `*` nor an origin such as `https://app.example:8443`.
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin such as https://app.example")
         self._any = "*" in origins
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 

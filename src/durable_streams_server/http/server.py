@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -17,9 +17,20 @@ _BACKLOG: Final = 2048
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server whose application is told at once that it is to stop."""
+    """A uvicorn server whose application is told at once that it is to stop.
 
-    def __init__(self, app: DurableStreamsApp, log_level: str = "warning") -> None:
+    Args:
+        app: what it serves.
+        log_level: of the server's own log.
+        on_started: called once requests are answered and signals are handled.
+    """
+
+    def __init__(
+        self,
+        app: DurableStreamsApp,
+        log_level: str = "warning",
+        on_started: Callable[[], None] = lambda: None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_level=log_level,
@@ -32,6 +43,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app = app
+        self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
         self.install_signals = True  # not so inside somebody else's program
 
@@ -49,6 +61,8 @@ class Server(uvicorn.Server):
         """Begins to listen."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     def stop(self) -> None:
         """Begins to stop; `serve` returns soon after. Called on the loop."""

@@ -1,0 +1,128 @@
+"""The command as its user meets it: what it prints, how it stops, and its exit codes."""
+
+import signal
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from durable_streams_server.cli import main
+from tests.process import COMMAND, serve
+
+STREAM = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
+
+
+def test_it_says_where_it_listens_and_what_it_keeps() -> None:
+    with serve("--memory") as server:
+        assert server.process.stdout is not None
+        assert server.url.startswith("http://127.0.0.1:")
+        assert "memory" in server.process.stdout.readline()
+
+
+def test_serve_is_the_default_command() -> None:
+    shown = run("--port", "70000")
+    assert shown.returncode == 2
+    assert "'--port'" in shown.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_within_a_second_with_live_reads_open(stop: signal.Signals) -> None:
+    with serve() as server, ThreadPoolExecutor() as pool, httpx.Client(base_url=server.url) as http:
+        http.put(STREAM, headers=TEXT)
+        with http.stream("GET", f"{STREAM}?offset=-1&live=sse") as events:
+            pieces = events.iter_bytes()
+            assert next(pieces).startswith(b"retry:")
+            poll = pool.submit(http.get, f"{STREAM}?offset=now&live=long-poll")
+            time.sleep(0.1)
+            began = time.monotonic()
+            server.process.send_signal(stop)
+            assert server.process.wait(5) == 0
+            assert time.monotonic() - began < 1
+            assert b"event: control" in b"".join(pieces)
+        assert poll.result().status_code == 204
+
+
+def test_a_port_in_use_is_one_line_and_its_own_exit_code() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        shown = run("serve", "--port", str(taken.getsockname()[1]))
+    assert shown.returncode == 3
+    assert shown.stdout == ""
+    assert shown.stderr.count("\n") == 1
+    assert "cannot listen on 127.0.0.1 port" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"],
+        ["--port", "x"],
+        ["--port", "-1"],
+        ["--page-size", "1023"],
+        ["--page-size", "4q"],
+        ["--max-body", "0"],
+        ["--long-poll-timeout", "0"],
+        ["--long-poll-timeout", "soon"],
+        ["--sse-max-age", "-1"],
+        ["--log-level", "loud"],
+        ["--stream-root", "/a/../b"],
+        ["--cors-origin", "not an origin"],
+        ["--cors-origin", "none", "--cors-origin", "*"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_a_bad_flag_or_value_is_one_clear_line(arguments: list[str]) -> None:
+    shown = run(*arguments)
+    assert shown.returncode == 2
+    lines = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in shown.stderr
+
+
+def test_help_names_every_flag_and_exit_code() -> None:
+    shown = CliRunner().invoke(main, ["serve", "--help"])
+    assert shown.exit_code == 0
+    for flag in (
+        "--host",
+        "--port",
+        "--memory",
+        "--long-poll-timeout",
+        "--sse-max-age",
+        "--page-size",
+        "--max-body",
+        "--cors-origin",
+        "--stream-root",
+        "--log-level",
+    ):
+        assert flag in shown.output
+    assert "Exit codes" in shown.output
+
+
+def test_version() -> None:
+    shown = CliRunner().invoke(main, ["--version"])
+    assert shown.exit_code == 0
+    assert "0.1.0" in shown.output
+
+
+def test_flags_reach_the_server() -> None:
+    flags = ["--max-body", "10", "--cors-origin", "https://app.example", "--page-size", "1k"]
+    flags += ["--long-poll-timeout", "0.05", "--sse-max-age", "0.05"]
+    with serve(*flags) as server, httpx.Client(base_url=server.url, headers=TEXT) as http:
+        http.put(STREAM)
+        assert http.post(STREAM, content=b"x" * 11).status_code == 413
+        for _ in range(200):
+            http.post(STREAM, content=b"x" * 10)
+        page = http.get(STREAM, headers={"origin": "https://app.example"})
+        assert len(page.content) == 1024
+        assert page.headers["access-control-allow-origin"] == "https://app.example"
+        assert http.get(f"{STREAM}?offset=now&live=long-poll").status_code == 204
+        assert b"upToDate" in http.get(f"{STREAM}?offset=-1&live=sse").content
