@@ -16,6 +16,7 @@ NODE_README = {
     "CreateOptions",
     "CursorOptions",
     "DurableStreamTestServer",
+    "FileBackedStreamStore",
     "PendingLongPoll",
     "ReadResult",
     "Stream",

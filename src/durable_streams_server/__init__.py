@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         generate_response_cursor,
         handle_cursor_collision,
     )
+    from .streams.file_store import FileBackedStreamStore
     from .streams.hooks import (
         StreamLifecycleEvent,
         StreamLifecycleHook,
@@ -67,6 +68,7 @@ _HOMES: Final = {
     "DEFAULT_CURSOR_INTERVAL_SECONDS": "protocol.cursor",
     "DurableStreamTestServer": "http.embedded",
     "DurableStreamsApp": "http.asgi",
+    "FileBackedStreamStore": "streams.file_store",
     "Gone": "errors",
     "MethodNotAllowed": "errors",
     "NotFound": "errors",
@@ -103,6 +105,7 @@ __all__ = [
     "CursorOptions",
     "DurableStreamTestServer",
     "DurableStreamsApp",
+    "FileBackedStreamStore",
     "Gone",
     "MethodNotAllowed",
     "NotFound",

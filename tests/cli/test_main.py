@@ -36,7 +36,11 @@ def test_serve_is_the_default_command() -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_within_a_second_with_live_reads_open(stop: signal.Signals) -> None:
-    with serve() as server, ThreadPoolExecutor() as pool, httpx.Client(base_url=server.url) as http:
+    with (
+        serve("--memory") as server,
+        ThreadPoolExecutor() as pool,
+        httpx.Client(base_url=server.url) as http,
+    ):
         http.put(STREAM, headers=TEXT)
         with http.stream("GET", f"{STREAM}?offset=-1&live=sse") as events:
             pieces = events.iter_bytes()
@@ -94,6 +98,8 @@ def test_help_names_every_flag_and_exit_code() -> None:
     for flag in (
         "--host",
         "--port",
+        "--data-dir",
+        "--no-create",
         "--memory",
         "--long-poll-timeout",
         "--sse-max-age",
@@ -114,7 +120,15 @@ def test_version() -> None:
 
 
 def test_flags_reach_the_server() -> None:
-    flags = ["--max-body", "10", "--cors-origin", "https://app.example", "--page-size", "1k"]
+    flags = [
+        "--memory",
+        "--max-body",
+        "10",
+        "--cors-origin",
+        "https://app.example",
+        "--page-size",
+        "1k",
+    ]
     flags += ["--long-poll-timeout", "0.05", "--sse-max-age", "0.05"]
     with serve(*flags) as server, httpx.Client(base_url=server.url, headers=TEXT) as http:
         http.put(STREAM)

@@ -13,8 +13,10 @@ SUBSCRIPTION_TESTS = 6  # PROTOCOL 6 and 7, which the suite itself leaves out un
 
 
 @pytest.mark.parametrize("flags", [(), ("--page-size", "4096")], ids=["default", "page-4096"])
-def test_every_core_test_passes(flags: tuple[str, ...], tmp_path: Path) -> None:
-    with serve("--memory", "--long-poll-timeout", "0.5", *flags) as server:
+@pytest.mark.parametrize("kept", ["memory", "files"])
+def test_every_core_test_passes(kept: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+    store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))
+    with serve(*store, "--long-poll-timeout", "0.5", *flags) as server:
         result = suite.run(server.url, tmp_path / "report.json")
 
     assert result.failed == []

@@ -49,7 +49,7 @@ async def settled(ticket: Ticket[T]) -> T:
 class StoreContract:
     """The contract of `storage.store.Store`."""
 
-    def make_store(self, **options: int) -> Store:
+    def make_store(self, max_producers: int = 100_000) -> Store:
         """Returns a new, empty store."""
         raise NotImplementedError
 

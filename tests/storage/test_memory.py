@@ -9,11 +9,11 @@ from tests.storage.contract import StoreContract
 
 
 class TestMemoryStore(StoreContract):
-    def make_store(self, **options: int) -> Store:
-        return MemoryStore(**options)
+    def make_store(self, max_producers: int = 100_000) -> Store:
+        return MemoryStore(max_producers=max_producers)
 
     async def test_the_limit_refuses_what_would_pass_it_and_deletion_makes_room(self) -> None:
-        store = self.make_store(max_bytes=10)
+        store = MemoryStore(max_bytes=10)
         await self.run(store, create("/a", body=b"12345"))
         await self.run(store, append("/a", b"67890"))
         await self.refused(store, append("/a", b"x"), StorageFull)

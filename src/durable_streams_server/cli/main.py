@@ -1,13 +1,14 @@
 """`durable-streams-server serve`: arguments in, exit code out.
 
-Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, 3 when the address cannot be had.
+Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, 3 when the address cannot be had, 4 when
+the data directory cannot be used, 5 when the disk has failed and the store has stopped.
 """
 
 import asyncio
 import logging
 import re
 import sys
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -21,12 +22,19 @@ from ..protocol.names import (
     DEFAULT_PORT,
     DEFAULT_SSE_MAX_AGE,
     DEFAULT_STREAM_ROOT,
+    MIB,
     MIN_PAGE_SIZE,
 )
+from ..storage.files.directory import DirectoryRefused
+from ..storage.files.wal import DEFAULT_SEGMENT_SIZE, Damaged
+from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 
+DEFAULT_DATA_DIR: Final = "./durable-streams-data"
 EXIT_FAILED: Final = 1
 EXIT_ADDRESS: Final = 3
+EXIT_DATA: Final = 4
+EXIT_STORE: Final = 5
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -71,7 +79,8 @@ def main() -> None:
 
 @main.command(
     epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, "
-    "3 when the address cannot be had."
+    "3 when the address cannot be had, 4 when the data directory cannot be used, "
+    "5 when the disk has failed and the store has stopped."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -80,6 +89,18 @@ def main() -> None:
     default=DEFAULT_PORT,
     show_default=True,
     help="Port to listen on; 0 picks a free one.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    show_default=True,
+    help="Directory to keep streams in; made if it is not there.",
+)
+@click.option(
+    "--no-create",
+    is_flag=True,
+    help="Refuse a data directory without a store, such as a mount that is not mounted.",
 )
 @click.option("--memory", is_flag=True, help="Keep streams in memory only.")
 @click.option(
@@ -128,6 +149,8 @@ def main() -> None:
 def serve(
     host: str,
     port: int,
+    data_dir: str,
+    no_create: bool,
     memory: bool,
     long_poll_timeout: float,
     sse_max_age: float,
@@ -138,11 +161,11 @@ def serve(
     log_level: str,
 ) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM)."""
-    del memory  # streams are kept in memory whether or not it is given
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    store = StreamStore() if memory else _open(data_dir, not no_create, max_body)
     try:
         app = create_app(
-            store=StreamStore(),
+            store=store,
             cors=() if cors_origin == ("none",) else cors_origin or True,
             stream_root=stream_root,
             page_size=page_size,
@@ -158,11 +181,26 @@ def serve(
 
     def announce() -> None:
         click.echo(f"Listening on {url_of(listening)}")
-        click.echo("Streams are kept in memory and end with this process.")
+        if memory:
+            click.echo("Streams are kept in memory and end with this process.")
+        else:
+            click.echo(f"Streams are kept in {data_dir}")
 
     server = Server(app, log_level, announce)
     with listening:
         _run(server, listening)
+    if app.engine.failure is not None:
+        _fail(f"the store has stopped: {app.engine.failure}", EXIT_STORE)
+    store.close()
+
+
+def _open(path: str, create: bool, max_body: int) -> FileBackedStreamStore:
+    """Opens the data directory; an append of the largest body must fit one segment of its log."""
+    segment = max(DEFAULT_SEGMENT_SIZE, max_body + MIB)
+    try:
+        return FileBackedStreamStore(path, create=create, segment_size=segment)
+    except (DirectoryRefused, Damaged, OSError) as error:
+        _fail(str(error), EXIT_DATA)
 
 
 def _run(server: Server, listening: Any) -> None:
@@ -181,6 +219,6 @@ def _run(server: Server, listening: Any) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"durable-streams-server: {message}", err=True)
     sys.exit(code)

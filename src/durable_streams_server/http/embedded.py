@@ -10,7 +10,7 @@ from typing import Self, TypedDict, Unpack
 from ..protocol.cursor import CursorOptions
 from ..storage.store import Store
 from ..streams.hooks import RegistryHook, StreamLifecycleHook
-from ..streams.stream_store import StreamStore, SynchronousCalls
+from ..streams.stream_store import StreamStore
 from .app import create_app
 from .asgi import DurableStreamsApp
 from .server import Server, listen, url_of
@@ -89,7 +89,6 @@ class DurableStreamTestServer:
         if self._server is not None:
             raise RuntimeError("the server is already running")
         self._socket = listen(*self._asked)
-        self._bind(asyncio.get_running_loop())
         self._server = Server(self.app)
         self._server.install_signals = False
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
@@ -108,7 +107,6 @@ class DurableStreamTestServer:
             await self._task
         finally:
             self._socket.close()
-            self._bind(None)
             self._server = self._task = self._socket = None
 
     async def __aenter__(self) -> Self:
@@ -160,10 +158,6 @@ class DurableStreamTestServer:
             await self.stop()
 
         asyncio.run(serve())
-
-    def _bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        if isinstance(self.store, SynchronousCalls):
-            self.store.bind(loop)
 
     def _listening(self) -> socket.socket:
         if self._socket is None:

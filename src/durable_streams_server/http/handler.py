@@ -138,7 +138,7 @@ class Handler:
         path = self._path(request.raw_path, request.root_path)
         paths.refuse_reserved(path, self._root)
         if self._engine.stopping:
-            raise Unavailable("the server is stopping", "STOPPING", [RETRY_SOON])
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
         if method == "POST":
             command = commands.parse_append(path, request.headers, request.body)
             return self._engine.append(command).then(

@@ -60,6 +60,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to listen."""
         self._loop = asyncio.get_running_loop()
+        self._app.engine.on_failure = self._store_failed
         await super().startup(sockets)
         if self.started:
             self._on_started()
@@ -75,6 +76,11 @@ class Server(uvicorn.Server):
         if self._loop is not None and not self.should_exit:
             self._loop.call_soon_threadsafe(self.stop)  # a signal comes in the middle of anything
         super().handle_exit(sig, frame)
+
+    def _store_failed(self, _: BaseException) -> None:
+        """Cuts every connection and ends: nobody can know what became of the requests in flight."""
+        self.should_exit = True
+        self._cut_stragglers()
 
     def _cut_stragglers(self) -> None:
         """Cuts who has not taken the end of their response: a drain never waits for a reader."""

@@ -129,14 +129,28 @@ def require(state: StreamState | None, now: int) -> StreamState:
         Gone: it is soft-deleted.
     """
     if state is None or state.removed:
-        raise NotFound("there is no stream at this path")
-    if state.soft_deleted:
+        raise _not_found()
+    return _require_alive(state, state.soft_deleted, now)
+
+
+def require_visible(state: StreamState | None, now: int) -> StreamState:
+    """As `require`, for readers: what is not durable yet has not happened."""
+    if state is None or state.visible_removed:
+        raise _not_found()
+    return _require_alive(state, state.visible_soft_deleted, now)
+
+
+def _require_alive(state: StreamState, soft_deleted: bool, now: int) -> StreamState:
+    expired = state.expired(now)
+    if soft_deleted or (expired and state.children):
         raise Gone("the stream is deleted")
-    if state.expired(now):
-        if state.children:
-            raise Gone("the stream is deleted")
-        raise NotFound("there is no stream at this path")
+    if expired:
+        raise _not_found()
     return state
+
+
+def _not_found() -> NotFound:
+    return NotFound("there is no stream at this path")
 
 
 def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision:
@@ -295,6 +309,10 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
         raise Conflict(
             f"the source's content type is {source.media.essence}", "CONTENT_TYPE_MISMATCH"
         )
+    if fork.position is None and fork.offset is not None:
+        raise NotFound(
+            "the source stream does not exist", "SOURCE_NOT_FOUND"
+        )  # nor for readers yet
     position = source.tail if fork.position is None else fork.position
     if fork.position is not None and fork.incarnation != source.incarnation:
         raise BadRequest("the fork offset is outside the source", "INVALID_OFFSET")
@@ -381,4 +399,5 @@ __all__ = [
     "decide",
     "position_of",
     "require",
+    "require_visible",
 ]

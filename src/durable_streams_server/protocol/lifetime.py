@@ -21,7 +21,7 @@ _RFC3339: Final = re.compile(
 )
 
 
-class Lifetime(msgspec.Struct, frozen=True):
+class Lifetime(msgspec.Struct, frozen=True, array_like=True):
     """When a stream ends by itself.
 
     Attributes:

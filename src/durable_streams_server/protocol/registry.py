@@ -10,7 +10,7 @@ import msgspec
 
 from .lifetime import FOREVER, MICROSECONDS
 from .media import Kind, parse_media_type
-from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted
+from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted, Touched
 
 _JSON = "application/json"
 
@@ -58,7 +58,7 @@ class Registry(msgspec.Struct, frozen=True):
         )
 
     def _event(self, states: Lookup, change: Change, now: int) -> bytes | None:
-        if isinstance(change, Appended):
+        if isinstance(change, Appended | Touched):
             return None
         event: dict[str, object] = {"type": "stream", "key": self._key(change.path)}
         headers = {"operation": "delete", "timestamp": _timestamp(now)}

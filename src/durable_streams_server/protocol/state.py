@@ -1,7 +1,7 @@
 """What is known of one stream, and how each change alters it.
 
 A `StreamState` is the newest state: what has been decided, durable or not. Decisions are made on it. What readers may see is
-kept beside it (`visible_tail`, `visible_closed`) and follows when the store has made the change durable.
+kept beside it (`visible_…`) and follows when the store has made the change durable.
 """
 
 from collections.abc import Iterator, MutableMapping
@@ -10,13 +10,13 @@ from typing import Protocol
 import msgspec
 
 from . import offsets
-from .lifetime import Lifetime
+from .lifetime import MICROSECONDS, Lifetime
 from .media import MediaType
 from .offsets import Lineage
 from .producers import ProducerState, Stamp
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Where a fork came from, in the words of the request that made it.
 
     Attributes:
@@ -42,6 +42,7 @@ class StreamState:
         "closed",
         "closed_by",
         "created_at",
+        "grace",
         "incarnation",
         "last_seq",
         "lifetime",
@@ -56,6 +57,8 @@ class StreamState:
         "tail",
         "touched_at",
         "visible_closed",
+        "visible_removed",
+        "visible_soft_deleted",
         "visible_tail",
     )
 
@@ -75,6 +78,7 @@ class StreamState:
         self.lifetime = lifetime
         self.created_at = created_at
         self.touched_at = created_at
+        self.grace = 0  # microseconds for reads before a restart that the store may not have noted
         self.origin = origin
         self.lineage = lineage
         self.tail = origin.position if origin else 0
@@ -88,6 +92,8 @@ class StreamState:
         self.readers = 0  # live readers attached; they keep a sliding lifetime from running out
         self.visible_tail = self.tail
         self.visible_closed = False
+        self.visible_soft_deleted = False
+        self.visible_removed = False
 
     @property
     def base(self) -> int:
@@ -115,17 +121,34 @@ class StreamState:
         """Returns when the stream expires if nobody uses it any more, or None for never."""
         if self.readers and self.lifetime.ttl is not None:
             return None
-        return self.lifetime.deadline(self.touched_at)
+        deadline = self.lifetime.deadline(self.touched_at)
+        return deadline if deadline is None else deadline + self.grace
+
+    def touch(self, now: int) -> None:
+        """Begins a sliding lifetime anew."""
+        if now >= self.touched_at:
+            self.touched_at = now
+            self.grace = 0
+
+    def expect_uses_before_a_restart(self) -> None:
+        """Allows for reads that the store had not noted when it stopped: they are noted every tenth of the lifetime."""
+        if self.lifetime.ttl is not None:
+            self.grace = self.lifetime.ttl * MICROSECONDS // 10
 
     def expired(self, now: int) -> bool:
         """Whether the stream's time had run out at `now` (microseconds of Unix time)."""
         deadline = self.deadline()
         return deadline is not None and now >= deadline
 
-    def publish(self, tail: int, closed: bool) -> None:
-        """Lets readers see the stream up to `tail`: called by the store when that is durable."""
-        self.visible_tail = tail
-        self.visible_closed = closed
+    def publish(self, change: "Change") -> None:
+        """Lets readers see a change of this stream: called by the store when it is durable."""
+        if isinstance(change, Appended):
+            self.visible_tail = change.start + len(change.data)
+            self.visible_closed = self.visible_closed or change.closes
+        elif isinstance(change, SoftDeleted):
+            self.visible_soft_deleted = True
+        elif isinstance(change, Removed):
+            self.visible_removed = True
 
 
 class Lookup(Protocol):
@@ -136,7 +159,7 @@ class Lookup(Protocol):
         ...
 
 
-class Created(msgspec.Struct, frozen=True):
+class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A new incarnation begins. If it has an origin, its source gains a child."""
 
     path: str
@@ -148,7 +171,7 @@ class Created(msgspec.Struct, frozen=True):
     lineage: Lineage = ()
 
 
-class Appended(msgspec.Struct, frozen=True, gc=False):
+class Appended(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """Bytes, a producer's progress, a Stream-Seq and closure, all at once; any of them may be absent."""
 
     path: str
@@ -161,21 +184,29 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     seq: bytes | None = None
 
 
-class SoftDeleted(msgspec.Struct, frozen=True):
+class SoftDeleted(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The stream is gone for clients and kept for its forks (PROTOCOL 4.2)."""
 
     path: str
     incarnation: int
 
 
-class Removed(msgspec.Struct, frozen=True):
+class Removed(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """The stream and its bytes are gone. If it had an origin, its source loses a child."""
 
     path: str
     incarnation: int
 
 
-Change = Created | Appended | SoftDeleted | Removed
+class Touched(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The stream was read: its sliding lifetime began anew."""
+
+    path: str
+    incarnation: int
+    at: int
+
+
+Change = Created | Appended | SoftDeleted | Removed | Touched
 
 
 def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamState:
@@ -183,7 +214,7 @@ def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamSta
     if isinstance(change, Appended):
         state = states[change.path]
         state.tail = change.start + len(change.data)
-        state.touched_at = max(state.touched_at, change.at)
+        state.touch(change.at)
         if change.stamp is not None:
             producer, epoch, seq = change.stamp
             state.producers[producer] = ProducerState(epoch, seq)
@@ -208,6 +239,9 @@ def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamSta
             states[change.origin.source].children += 1
         return state
     state = states[change.path]
+    if isinstance(change, Touched):
+        state.touch(change.at)
+        return state
     if isinstance(change, SoftDeleted):
         state.soft_deleted = True
         return state
@@ -216,3 +250,17 @@ def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamSta
     if state.origin is not None:
         states[state.origin.source].children -= 1
     return state
+
+
+def affected(states: Lookup, change: Change) -> Iterator[StreamState]:
+    """Yields the states that `apply` would alter: the stream's own, and its source's when a fork begins or ends."""
+    state = states.get(change.path)
+    if isinstance(change, Created):
+        origin = change.origin
+    else:
+        if state is not None:
+            yield state
+        origin = state.origin if state is not None and isinstance(change, Removed) else None
+    source = states.get(origin.source) if origin is not None else None
+    if source is not None:
+        yield source

@@ -68,7 +68,7 @@ class MemoryStore(Store):
         return Ticket.of(self._blocks[incarnation].marks(position))
 
     def touch(self, state: StreamState, now: int) -> None:
-        state.touched_at = max(state.touched_at, now)
+        state.touch(now)
 
     def due(self, now: int) -> Sequence[tuple[str, int]]:
         return self._deadlines.due(now)
@@ -100,5 +100,5 @@ class MemoryStore(Store):
             self._deadlines.add(state)
         elif isinstance(change, Removed):
             self._held -= len(self._blocks.pop(change.incarnation))
-        state.publish(state.tail, state.closed)
+        state.publish(change)
         return Published(change, state)

@@ -1,9 +1,10 @@
 """What every store promises. Commands go in, tickets come out.
 
 A store runs `decide` where the state lives and makes each decision durable as one record before its ticket resolves. It is
-owned by one event loop: every method is called on that loop's thread, and every ticket resolves there.
+owned by one event loop from `attach` on: every method is called on that loop's thread, and every ticket resolves there.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -53,6 +54,16 @@ class Store(ABC):
     @abstractmethod
     def listen(self, listener: Listener) -> None:
         """Has `listener` called with the changes of each record once it is durable, before the record's ticket resolves."""
+
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
+    ) -> None:
+        """Gives the store to a loop that runs. If it stops for good, `on_failure` is called there, and no ticket that is
+        open then is ever resolved: nobody can know whether its command has become durable. A store that does all its work when it is
+        called needs no loop."""
+
+    def detach(self) -> None:
+        """Takes the store back from its loop, on the loop; every ticket is resolved first."""
 
     @abstractmethod
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:

@@ -1,5 +1,6 @@
 """The running thing: one method per command, on one event loop, without HTTP."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -7,7 +8,13 @@ import msgspec
 
 from ..protocol.commands import Append, Create, Delete, Read
 from ..protocol.cursor import CursorOptions, advance, interval_at
-from ..protocol.decide import AppendOutcome, CreateOutcome, DeleteOutcome, position_of, require
+from ..protocol.decide import (
+    AppendOutcome,
+    CreateOutcome,
+    DeleteOutcome,
+    position_of,
+    require_visible,
+)
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
@@ -80,12 +87,15 @@ class Engine:
         self.tails = Tails()
         self.hooks = hooks or Hooks(())
         self.stopping = False
+        self.failure: BaseException | None = None  # why the store has stopped for good
+        self.on_failure: Callable[[BaseException], None] = _ignore
         self._sweep = Sweep(self)
         store.configure(self.hooks.registry)
         store.listen(self._published)
 
     def start(self) -> None:
-        """Begins the sweep; called once, on the running loop."""
+        """Takes the store and begins the sweep; called once, on the running loop."""
+        self.store.attach(asyncio.get_running_loop(), self._store_failed)
         self._sweep.schedule()
 
     def begin_shutdown(self) -> None:
@@ -96,9 +106,10 @@ class Engine:
             self.tails.wake_all()
 
     async def stop(self) -> None:
-        """Ends live reads and waits for running hooks. The store stays open; it belongs to who made it."""
+        """Ends live reads, waits for running hooks, and gives the store back, open, to who made it."""
         self.begin_shutdown()
         await self.hooks.drain()
+        self.store.detach()
 
     def create(self, command: Create) -> Ticket[CreateOutcome]:
         """Creates a stream or fork, or confirms the one that is there."""
@@ -157,8 +168,13 @@ class Engine:
         interval = interval_at(self.clock() / MICROSECONDS, options)
         return advance(client_cursor, interval, random_jitter(), options)
 
+    def _store_failed(self, error: BaseException) -> None:
+        self.failure = error
+        self.begin_shutdown()
+        self.on_failure(error)
+
     def _require(self, state: StreamState | None) -> Ticket[StreamState]:
-        return Ticket.of(require(state, self.clock()))
+        return Ticket.of(require_visible(state, self.clock()))
 
     def _position(self, read: Read) -> Ticket[tuple[StreamState, int]]:
         def locate(state: StreamState) -> Ticket[tuple[StreamState, int]]:
@@ -183,3 +199,7 @@ class Engine:
         self.hooks.tell(published, self.clock())
         if not self.stopping:
             self._sweep.schedule()
+
+
+def _ignore(_: BaseException) -> None:
+    return

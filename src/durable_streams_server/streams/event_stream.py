@@ -94,7 +94,7 @@ class EventStream:
         if self._page is not None:
             page, self._page = self._page, None
             return self._event(page)
-        if self._stop or self._state.removed or self._state.soft_deleted:
+        if self._stop or self._state.visible_removed or self._state.visible_soft_deleted:
             return Signal.END
         if self._loading:
             return Signal.WAIT

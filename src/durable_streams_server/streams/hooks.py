@@ -11,7 +11,7 @@ from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.paths import check_path, normalize_root
 from ..protocol.registry import Registry
-from ..protocol.state import Appended, Created
+from ..protocol.state import Appended, Created, Removed, Touched
 from ..storage.store import Published
 
 _log = logging.getLogger("durable_streams_server")
@@ -81,13 +81,13 @@ class Hooks:
         if not self._hooks:
             return
         for change, state in published:
-            if isinstance(change, Appended):
+            if isinstance(change, Appended | Touched):
                 continue
             if isinstance(change, Created):
                 event = StreamLifecycleEvent(
                     "created", change.path, change.media.text, now / MICROSECONDS
                 )
-            elif state.removed and state.soft_deleted:
+            elif isinstance(change, Removed) and state.visible_soft_deleted:
                 continue  # its end was told when it was soft-deleted
             else:
                 event = StreamLifecycleEvent("deleted", change.path, None, now / MICROSECONDS)

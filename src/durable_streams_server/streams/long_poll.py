@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..protocol.decide import require
+from ..protocol.decide import require_visible
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
@@ -46,7 +46,7 @@ class PendingLongPoll:
         """Looks again; answers if there is something to say."""
         state = self._state
         try:
-            require(state, self._engine.clock())
+            require_visible(state, self._engine.clock())
         except Exception as gone:
             self._leave()
             self.ticket.fail(gone)

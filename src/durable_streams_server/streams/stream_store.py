@@ -6,15 +6,16 @@ it; calls from the loop's own thread, or while no loop runs, go straight in.
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from ..errors import BadRequest, NotFound
 from ..protocol import commands, offsets
 from ..protocol.commands import NO_BODY, Append, Command, Create, Delete, Fork
-from ..protocol.decide import AppendOutcome, Outcome, position_of, require
+from ..protocol.decide import AppendOutcome, Outcome, position_of, require_visible
 from ..protocol.json_mode import value_ends
 from ..protocol.lifetime import parse_lifetime
 from ..protocol.media import Kind, parse_media_type
@@ -121,15 +122,31 @@ class ReadResult:
         return b"".join(message.data for message in self.messages)
 
 
-class SynchronousCalls:
-    """The plain functions, for any store that mixes them in."""
+class SynchronousCalls(Store):
+    """The plain functions, for any store that mixes them in and calls `_begin_calls` when it is made."""
 
-    _owner: asyncio.AbstractEventLoop | None = None
-    _clock: Clock = staticmethod(system_clock)
+    def _begin_calls(self, clock: Clock) -> None:
+        self._clock = clock
+        self._owner: asyncio.AbstractEventLoop | None = None
+        self._failure: BaseException | None = None
+        self._calls = threading.RLock()  # while no loop owns the store, callers take turns
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
 
-    def bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Names the loop that owns the store, or None when it stops."""
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
+    ) -> None:
+        def failed(error: BaseException) -> None:
+            self._failure = error
+            for future in tuple(self._waiting):
+                future.set_exception(error)
+            on_failure(error)
+
+        super().attach(loop, failed)
         self._owner = loop
+
+    def detach(self) -> None:
+        super().detach()
+        self._owner = None
 
     def create(
         self,
@@ -198,15 +215,14 @@ class SynchronousCalls:
         )
         sequence = None if seq is None else seq.encode("utf-8")
 
-        def run() -> Ticket[Outcome]:
-            state = self._require(path)
+        def write(state: StreamState) -> Ticket[Outcome]:
             if not data and not close:
                 raise BadRequest("an append needs a body", "EMPTY_BODY")
             media = parse_media_type(content_type) if content_type else state.media
             body = commands.encode_body(media.kind, bytes(data), allow_empty=False)
             return self._execute(Append(path, media, body, bool(data), close, stamp, sequence))
 
-        return cast(AppendOutcome, self._call(run))
+        return cast(AppendOutcome, self._call(lambda: self._require(path).then(write)))
 
     def read(self, path: str, offset: str = "-1") -> ReadResult:
         """Reads everything from an offset on.
@@ -214,22 +230,20 @@ class SynchronousCalls:
         Raises:
             NotFound, Gone, BadRequest.
         """
-        return self._call(lambda: self._read(path, offset))
+        return self._call(lambda: self._read_all(path, offset))
 
     # -- on the loop --------------------------------------------------------
 
-    def _store(self) -> Store:
-        return cast(Store, self)
-
     def _execute(self, command: Command) -> Ticket[Outcome]:
-        return self._store().execute(command, self._clock())
+        return self.execute(command, self._clock())
 
     def _create(self, command: Create) -> Ticket[Stream]:
-        store, now = self._store(), self._clock()
+        now = self._clock()
         return (
-            forks.resolve(store, Reader(store), command, now)
-            .then(lambda resolved: store.execute(resolved, now))
-            .then(lambda _: Ticket.of(_stream(self._require(command.path))))
+            forks.resolve(self, Reader(self), command, now)
+            .then(lambda resolved: self.execute(resolved, now))
+            .then(lambda _: self._require(command.path))
+            .then(lambda state: Ticket.of(_stream(state)))
         )
 
     def _get(self, path: str) -> Ticket[Stream | None]:
@@ -238,64 +252,74 @@ class SynchronousCalls:
                 return Ticket.of(None)
             return Ticket.of(_stream(state))
 
-        return self._store().find(path).then(present)
+        return self.find(path).then(present)
 
-    def _read(self, path: str, offset: str) -> Ticket[ReadResult]:
-        state = self._require(path)
-        store = self._store()
-        reader = Reader(store)
+    def _read_all(self, path: str, offset: str) -> Ticket[ReadResult]:
+        reader = Reader(self)
         where = offsets.parse_read(offset)
-        if isinstance(where, Sentinel):
-            position = 0 if where is Sentinel.START else state.visible_tail
-        else:
-            position = position_of(state, where)
-        store.touch(state, self._clock())
         messages: list[StreamMessage] = []
 
-        def take(start: int) -> Ticket[ReadResult]:
+        def locate(state: StreamState) -> Ticket[ReadResult]:
+            if isinstance(where, Sentinel):
+                position = 0 if where is Sentinel.START else state.visible_tail
+            else:
+                position = position_of(state, where)
+            self.touch(state, self._clock())
+            return reader.check(state, position).then(lambda start: take(state, start))
+
+        def take(state: StreamState, start: int) -> Ticket[ReadResult]:
             return reader.page(state, start, DEFAULT_PAGE_SIZE).then(add)
 
         def add(page: Page) -> Ticket[ReadResult]:
             messages.extend(_messages(page.state, page.start, page.data))
             if page.at_tail:
-                name = state.name(page.end)
+                name = page.state.name(page.end)
                 return Ticket.of(ReadResult(messages, name, True, page.closed))
-            return take(page.end)
+            return take(page.state, page.end)
 
-        return reader.check(state, position).then(take)
+        return self._require(path).then(locate)
 
-    def _require(self, path: str) -> StreamState:
-        ticket = self._store().find(path)
-        return require(self._wait(ticket), self._clock())
+    def _require(self, path: str) -> Ticket[StreamState]:
+        return self.find(path).then(lambda state: Ticket.of(require_visible(state, self._clock())))
 
     # -- from any thread ----------------------------------------------------
 
     def _call(self, function: Callable[[], Ticket[T]]) -> T:
         owner = self._owner
         if owner is None or not owner.is_running() or _running_loop() is owner:
-            return self._wait(function())
+            with self._calls:
+                ticket = function()
+                self._settle(ticket)
+                return ticket.result()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._waiting.add(future)
 
         def deliver(ticket: Ticket[T]) -> None:
+            if future.done():
+                return  # the store has failed
             try:
                 future.set_result(ticket.result())
             except Exception as error:
                 future.set_exception(error)
 
         def run() -> None:
+            if self._failure is not None:
+                future.set_exception(self._failure)
+                return
             try:
                 function().add_callback(deliver)
             except Exception as error:
                 future.set_exception(error)
 
         owner.call_soon_threadsafe(run)
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            self._waiting.discard(future)
 
-    def _wait(self, ticket: Ticket[T]) -> T:
-        """Returns a ticket's value; a store whose tickets take time overrides this to drive its commits."""
-        if not ticket.done:
-            raise RuntimeError("the store cannot be waited for on its own loop")
-        return ticket.result()
+    def _settle(self, ticket: Ticket[Any]) -> None:
+        """Returns when a ticket is done. A store whose tickets take time overrides this."""
+        assert ticket.done
 
 
 class StreamStore(SynchronousCalls, MemoryStore):
@@ -315,7 +339,7 @@ class StreamStore(SynchronousCalls, MemoryStore):
         clock: Clock = system_clock,
     ) -> None:
         super().__init__(max_bytes=max_bytes, max_producers=max_producers)
-        self._clock = clock
+        self._begin_calls(clock)
 
 
 def _create_command(path: str, content_type: str | None, options: CreateOptions) -> Create:
@@ -346,7 +370,7 @@ def _stream(state: StreamState) -> Stream:
         created_at=state.created_at / 1_000_000,
         forked_from=state.origin.source if state.origin else None,
         fork_offset=state.origin.anchor if state.origin else None,
-        soft_deleted=state.soft_deleted,
+        soft_deleted=state.visible_soft_deleted,
     )
 
 

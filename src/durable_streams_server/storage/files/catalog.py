@@ -1,0 +1,380 @@
+"""The catalog: what every stream was at one record of the log, all of it at once.
+
+It is written by checkpoints alone, one transaction each, and is true for the LSN in its `Meta`: the log's records after that
+bring it up to date. Every entry carries a CRC of its key and value, since the database itself has none.
+"""
+
+import errno
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Final
+
+import lmdb
+import msgspec
+
+from ...protocol.lifetime import Lifetime
+from ...protocol.media import MediaType
+from ...protocol.offsets import Lineage
+from ...protocol.producers import ProducerState, Stamp
+from ...protocol.state import Origin, StreamState
+from .logs import Extent
+from .wal import Damaged
+
+FORMAT: Final = 1
+_MAP_SIZE: Final = 1 << 40  # address space only; the file grows with what is in it
+_META_KEY: Final = b"meta"
+_TWO: Final = struct.Struct(">QQ")
+_ONE: Final = struct.Struct(">Q")
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True):
+    """What the catalog is true for.
+
+    Attributes:
+        lsn: the last record that is in it.
+        last_incarnation: the newest incarnation ever given out.
+        session: how often the directory has been opened.
+        streams: how many streams it holds.
+    """
+
+    lsn: int = 0
+    last_incarnation: int = 0
+    session: int = 0
+    streams: int = 0
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One stream, without its producers. `session` is the one in which `touched_at` was last exact; 0 if unknown."""
+
+    incarnation: int
+    media: MediaType
+    lifetime: Lifetime
+    created_at: int
+    touched_at: int
+    session: int
+    origin: Origin | None
+    lineage: Lineage
+    tail: int
+    closed: bool
+    closed_by: Stamp | None
+    last_seq: bytes | None
+    children: int
+    soft_deleted: bool
+    index_entries: int
+
+    @property
+    def extent(self) -> Extent:
+        """What of its log is proven."""
+        return Extent(self.origin.position if self.origin else 0, self.tail, self.index_entries)
+
+    @property
+    def deadline(self) -> int | None:
+        """When it expires if nobody uses it any more."""
+        return None if self.soft_deleted else self.lifetime.deadline(self.touched_at)
+
+
+class Put(msgspec.Struct, frozen=True):
+    """A stream as it is now, with the producers that have made progress since it was last written."""
+
+    path: str
+    entry: Entry
+    producers: dict[bytes, ProducerState]
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """A stream that is gone."""
+
+    path: str
+    incarnation: int
+
+
+class Catalog(ABC):
+    """The database of a data directory."""
+
+    @abstractmethod
+    def meta(self) -> Meta:
+        """Returns what the catalog is true for."""
+
+    @abstractmethod
+    def find(self, path: str) -> Entry | None:
+        """Looks up a stream.
+
+        Raises:
+            Damaged: the entry is.
+        """
+
+    @abstractmethod
+    def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
+        """Returns a stream's producers."""
+
+    @abstractmethod
+    def paths(self) -> Iterator[tuple[str, Entry]]:
+        """Iterates over all streams in the order of their paths."""
+
+    @abstractmethod
+    def deadlines(
+        self, after: tuple[int, int], until: int, limit: int
+    ) -> list[tuple[int, int, str]]:
+        """Returns (deadline, incarnation, path) of streams past the pair `after` with deadlines up to `until`, in order."""
+
+    @abstractmethod
+    def next_deadline(self, after: tuple[int, int]) -> int | None:
+        """Returns the first deadline past the pair `after`."""
+
+    @abstractmethod
+    def garbage(self) -> list[int]:
+        """Returns the incarnations whose logs are still to be removed."""
+
+    @abstractmethod
+    def commit(self, meta: Meta, changes: list[Put | Drop], removed: list[int]) -> None:
+        """Makes changes durable, all or none: streams put or dropped, and garbage that has been `removed`.
+
+        Raises:
+            OSError: nothing has changed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the database."""
+
+
+def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
+    """Returns the entry that stands for a state."""
+    return Entry(
+        state.incarnation,
+        state.media,
+        state.lifetime,
+        state.created_at,
+        state.touched_at,
+        0 if state.grace else session,
+        state.origin,
+        state.lineage,
+        state.tail,
+        state.closed,
+        state.closed_by,
+        state.last_seq,
+        state.children,
+        state.soft_deleted,
+        index_entries,
+    )
+
+
+def state_of(path: str, entry: Entry, session: int) -> StreamState:
+    """Returns the state that an entry stands for, as readers may see it."""
+    state = StreamState(
+        path,
+        entry.incarnation,
+        entry.media,
+        entry.lifetime,
+        entry.created_at,
+        entry.origin,
+        entry.lineage,
+    )
+    state.touched_at = entry.touched_at
+    if entry.session != session:
+        state.expect_uses_before_a_restart()
+    state.tail = state.visible_tail = entry.tail
+    state.closed = state.visible_closed = entry.closed
+    state.closed_by = entry.closed_by
+    state.last_seq = entry.last_seq
+    state.children = entry.children
+    state.soft_deleted = state.visible_soft_deleted = entry.soft_deleted
+    return state
+
+
+class LmdbCatalog(Catalog):
+    """The catalog in LMDB.
+
+    Args:
+        path: the directory of the database; made if it is not there.
+
+    Raises:
+        Damaged: the database cannot be opened.
+    """
+
+    def __init__(self, path: str, *, readonly: bool = False) -> None:
+        try:
+            self._environment = lmdb.open(
+                path,
+                map_size=_MAP_SIZE,
+                max_dbs=5,
+                readonly=readonly,
+                lock=not readonly,
+                mode=0o600,
+            )
+            self._meta, self._streams, self._producers, self._deadlines, self._garbage = (
+                self._environment.open_db(name, create=not readonly)
+                for name in (b"meta", b"streams", b"producers", b"deadlines", b"garbage")
+            )
+        except lmdb.Error as error:
+            raise Damaged(f"catalog: {error}") from None
+
+    def meta(self) -> Meta:
+        raw = self._get(self._meta, _META_KEY)
+        return Meta() if raw is None else msgspec.msgpack.decode(raw, type=Meta)
+
+    def find(self, path: str) -> Entry | None:
+        raw = self._get(self._streams, path.encode())
+        return None if raw is None else _ENTRY.decode(raw)
+
+    def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
+        prefix = _ONE.pack(incarnation)
+        found = {}
+        with (
+            self._environment.begin(self._producers) as transaction,
+            transaction.cursor() as cursor,
+        ):
+            if cursor.set_range(prefix):
+                for key, value in cursor:
+                    if not key.startswith(prefix):
+                        break
+                    epoch, seq = _TWO.unpack(_checked(key, value))
+                    found[key[_ONE.size :]] = ProducerState(epoch, seq)
+        return found
+
+    def paths(self) -> Iterator[tuple[str, Entry]]:
+        key: bytes | None = None
+        while (
+            True
+        ):  # a transaction for each batch: a long one would keep old pages from being reused
+            batch: list[tuple[str, Entry]] = []
+            with (
+                self._environment.begin(self._streams) as transaction,
+                transaction.cursor() as cursor,
+            ):
+                more = cursor.first() if key is None else cursor.set_range(key + b"\0")
+                while more and len(batch) < 1000:
+                    key = cursor.key()
+                    batch.append((key.decode(), _ENTRY.decode(_checked(key, cursor.value()))))
+                    more = cursor.next()
+            if not batch:
+                return
+            yield from batch
+
+    def deadlines(
+        self, after: tuple[int, int], until: int, limit: int
+    ) -> list[tuple[int, int, str]]:
+        found: list[tuple[int, int, str]] = []
+        with (
+            self._environment.begin(self._deadlines) as transaction,
+            transaction.cursor() as cursor,
+        ):
+            more = cursor.set_range(_TWO.pack(*after) + b"\0")
+            while more and len(found) < limit:
+                deadline, incarnation = _TWO.unpack(cursor.key())
+                if deadline > until:
+                    break
+                path = _checked(cursor.key(), cursor.value()).decode()
+                found.append((deadline, incarnation, path))
+                more = cursor.next()
+        return found
+
+    def next_deadline(self, after: tuple[int, int]) -> int | None:
+        with (
+            self._environment.begin(self._deadlines) as transaction,
+            transaction.cursor() as cursor,
+        ):
+            if not cursor.set_range(_TWO.pack(*after) + b"\0"):
+                return None
+            return int(_TWO.unpack(cursor.key())[0])
+
+    def garbage(self) -> list[int]:
+        with self._environment.begin(self._garbage) as transaction, transaction.cursor() as cursor:
+            return [int(_ONE.unpack(key)[0]) for key in cursor.iternext(values=False)]
+
+    def commit(self, meta: Meta, changes: list[Put | Drop], removed: list[int]) -> None:
+        try:
+            with self._environment.begin(write=True) as transaction:
+                count = self._write(transaction, changes)
+                for incarnation in removed:
+                    transaction.delete(_ONE.pack(incarnation), db=self._garbage)
+                meta = msgspec.structs.replace(
+                    meta, streams=self.meta_in(transaction).streams + count
+                )
+                self._put(transaction, self._meta, _META_KEY, msgspec.msgpack.encode(meta))
+        except lmdb.Error as error:
+            raise _os_error(error) from None
+
+    def meta_in(self, transaction: lmdb.Transaction) -> Meta:
+        """Returns the meta entry as a transaction sees it."""
+        raw = transaction.get(_META_KEY, db=self._meta)
+        return (
+            Meta() if raw is None else msgspec.msgpack.decode(_checked(_META_KEY, raw), type=Meta)
+        )
+
+    def close(self) -> None:
+        self._environment.close()
+
+    def _write(self, transaction: lmdb.Transaction, changes: list[Put | Drop]) -> int:
+        """Writes changes; returns by how many the streams have grown."""
+        count = 0
+        for change in changes:
+            key = change.path.encode()
+            raw = transaction.get(key, db=self._streams)
+            old = None if raw is None else _ENTRY.decode(_checked(key, raw))
+            if old is not None and old.deadline is not None:
+                transaction.delete(_TWO.pack(old.deadline, old.incarnation), db=self._deadlines)
+            if isinstance(change, Drop):
+                if old is not None and old.incarnation == change.incarnation:
+                    transaction.delete(key, db=self._streams)
+                    count -= 1
+                elif old is not None and old.deadline is not None:
+                    self._put_deadline(transaction, change.path, old)
+                self._drop_producers(transaction, change.incarnation)
+                self._put(transaction, self._garbage, _ONE.pack(change.incarnation), b"")
+                continue
+            count += old is None
+            entry = change.entry
+            self._put(transaction, self._streams, key, msgspec.msgpack.encode(entry))
+            self._put_deadline(transaction, change.path, entry)
+            prefix = _ONE.pack(entry.incarnation)
+            for name, progress in change.producers.items():
+                self._put(transaction, self._producers, prefix + name, _TWO.pack(*progress))
+        return count
+
+    def _put_deadline(self, transaction: lmdb.Transaction, path: str, entry: Entry) -> None:
+        if entry.deadline is not None:
+            key = _TWO.pack(entry.deadline, entry.incarnation)
+            self._put(transaction, self._deadlines, key, path.encode())
+
+    def _drop_producers(self, transaction: lmdb.Transaction, incarnation: int) -> None:
+        prefix = _ONE.pack(incarnation)
+        with transaction.cursor(self._producers) as cursor:
+            more = cursor.set_range(prefix)
+            while more and bytes(cursor.key()).startswith(prefix):
+                more = cursor.delete()
+
+    def _get(self, database: "lmdb._Database", key: bytes) -> bytes | None:
+        try:
+            with self._environment.begin(database) as transaction:
+                raw = transaction.get(key)
+        except lmdb.Error as error:
+            raise Damaged(f"catalog: {error}") from None
+        return None if raw is None else _checked(key, raw)
+
+    def _put(
+        self, transaction: lmdb.Transaction, database: "lmdb._Database", key: bytes, value: bytes
+    ) -> None:
+        check = zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little")
+        transaction.put(key, check + value, db=database)
+
+
+_ENTRY: Final = msgspec.msgpack.Decoder(Entry)
+
+
+def _checked(key: bytes, raw: bytes | memoryview) -> bytes:
+    value = bytes(raw[4:])
+    if len(raw) < 4 or zlib.crc32(value, zlib.crc32(key)) != int.from_bytes(raw[:4], "little"):
+        raise Damaged(f"catalog: the entry of {key!r} is damaged")
+    return value
+
+
+def _os_error(error: lmdb.Error) -> OSError:
+    """Returns a failed transaction as an error of the disk's."""
+    full = isinstance(error, lmdb.DiskError | lmdb.MapFullError)
+    return OSError(errno.ENOSPC if full else errno.EIO, str(error), "catalog")
+
+
+__all__ = ["Catalog", "Drop", "Entry", "LmdbCatalog", "Meta", "Put", "entry_of", "state_of"]

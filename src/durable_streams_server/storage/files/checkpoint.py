@@ -1,0 +1,142 @@
+"""A checkpoint: bytes to the logs, states to the catalog, and segments of the write-ahead log free again.
+
+The catalog becomes what every stream was at one record. That moment costs the loop nothing: the dirty states are taken in
+slices, and one that is about to change is taken first.
+"""
+
+import enum
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ...protocol.producers import ProducerState
+from ...protocol.state import StreamState
+from .catalog import Catalog, Drop, Meta, Put, entry_of
+from .disk import NO_SPACE
+from .logs import Extent, FlushWork
+
+if TYPE_CHECKING:
+    from .store import FileStore
+
+_SLICE: Final = 200  # states taken at once
+
+
+class Where(enum.Enum):
+    """What a checkpoint's next step needs."""
+
+    LOOP = "loop"  # the loop's thread, when it has time
+    DURABLE = "durable"  # the loop's thread, after more records have become durable
+    DISK = "disk"  # any other thread: it waits for the disk
+
+
+class Capture:
+    """What the catalog is to be told.
+
+    Args:
+        store: the store.
+        states: the dirty states.
+        progress: what their producers have done since the last checkpoint.
+        meta: what the catalog is true for with them.
+
+    Attributes:
+        states: as given, all of them.
+        changes: what the catalog is told.
+        flushes: what the logs must have before.
+    """
+
+    def __init__(
+        self,
+        store: "FileStore",
+        states: dict[int, StreamState],
+        progress: dict[int, dict[bytes, ProducerState]],
+        meta: Meta,
+    ) -> None:
+        self._store = store
+        self._waiting = dict(states)
+        self.states = states
+        self.progress = progress
+        self.meta = meta
+        self.changes: list[Put | Drop] = []
+        self.flushes: list[FlushWork] = []
+
+    def take(self, state: StreamState) -> None:
+        """Takes a state as it is now, if it has not been taken yet."""
+        incarnation = state.incarnation
+        if self._waiting.pop(incarnation, None) is None:
+            return
+        if state.removed:
+            self.changes.append(Drop(state.path, incarnation))
+            return
+        recent = self._store.states.recent[incarnation]
+        extent = Extent(recent.base, recent.flushed, recent.entries)
+        pieces = recent.pieces(recent.flushed, state.tail)
+        entry = entry_of(state, extent.entries + len(pieces), self.meta.session)
+        self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
+        if pieces:
+            self.flushes.append(FlushWork(incarnation, extent, pieces))
+
+    def take_some(self) -> bool:
+        """Takes a slice; returns whether there is more."""
+        for _ in range(min(_SLICE, len(self._waiting))):
+            self.take(next(iter(self._waiting.values())))
+        return bool(self._waiting)
+
+
+class Checkpoint:
+    """One checkpoint of a store. `steps` says before each of its steps where that must run."""
+
+    def __init__(self, store: "FileStore", catalog: Catalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    def steps(self) -> Iterator[Where]:
+        """Runs the checkpoint.
+
+        Raises:
+            OSError: the disk failed; the store must stop.
+            Damaged: a log is not what the catalog says.
+        """
+        store = self._store
+        capture = store.begin_capture()
+        while capture.take_some():
+            yield Where.LOOP
+        while store.wal.durable_lsn < capture.meta.lsn:
+            yield Where.DURABLE
+        yield Where.DISK
+        done = self._write(capture)
+        yield Where.LOOP
+        store.end_capture(capture, done)
+        yield Where.DISK
+        self._tidy(done)
+
+    def _write(self, capture: Capture) -> bool:
+        """Writes logs, then the catalog; False if the disk is full, and nothing has changed."""
+        store = self._store
+        try:
+            if capture.flushes:
+                store.logs.flush(capture.flushes)
+            if capture.meta.lsn > store.meta.lsn or store.removed:
+                order = sorted(
+                    capture.changes, key=_incarnation
+                )  # a path's old life before its new one
+                self._catalog.commit(capture.meta, order, store.removed)
+                store.removed = []
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            return False
+        return True
+
+    def _tidy(self, done: bool) -> None:
+        """Removes the logs of streams that are gone, and allocates the next segment ahead."""
+        store = self._store
+        if done and (garbage := self._catalog.garbage()):
+            store.logs.remove(garbage)
+            store.removed = garbage
+        while store.wal.wants_file():
+            store.wal.add_file()
+            if store.wal.full:
+                return
+
+
+def _incarnation(change: Put | Drop) -> int:
+    return change.incarnation if isinstance(change, Drop) else change.entry.incarnation

@@ -1,0 +1,277 @@
+"""The disk: the one module of the store that calls the operating system for files.
+
+Everything above it speaks of a `Disk` and its `File`s by path relative to the data directory, so that tests can give it a
+disk that tears writes, loses what was not synced, and fails at any call.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Final
+
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
+_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+
+
+class File(ABC):
+    """One open file. Positions and sizes are in bytes."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """Returns the file's size."""
+
+    @abstractmethod
+    def read(self, size: int, position: int) -> bytes:
+        """Reads up to `size` bytes; fewer at the end of the file."""
+
+    @abstractmethod
+    def read_ready(self, size: int, position: int) -> bytes | None:
+        """Reads as `read` does if that needs no waiting for the device, else returns None."""
+
+    @abstractmethod
+    def write(self, data: bytes, position: int) -> None:
+        """Writes all of `data`; it is durable only after `sync`."""
+
+    @abstractmethod
+    def write_durably(self, data: bytes, position: int) -> None:
+        """Writes all of `data`, inside what `allocate` has reserved, and returns when it is durable."""
+
+    @abstractmethod
+    def allocate(self, size: int) -> None:
+        """Makes the file `size` bytes large and reserves the space for it."""
+
+    @abstractmethod
+    def truncate(self, size: int) -> None:
+        """Makes the file `size` bytes large."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Returns when what was written is durable. A failure must never be retried: the kernel forgets what it lost."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the file; closing twice is no error."""
+
+
+class Disk(ABC):
+    """A directory tree. Paths are relative to it, with `/`."""
+
+    @abstractmethod
+    def open(self, path: str, *, create: bool = False) -> File:
+        """Opens a file for reading and writing.
+
+        Raises:
+            FileNotFoundError: it is not there and `create` is False.
+        """
+
+    @abstractmethod
+    def make_directory(self, path: str) -> None:
+        """Makes a directory; one that is there is no error."""
+
+    @abstractmethod
+    def names(self, path: str) -> list[str]:
+        """Returns the sorted names in a directory; none if there is no such directory."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or directory at the path."""
+
+    @abstractmethod
+    def size(self, path: str) -> int | None:
+        """Returns the size of a file, or None if it is not there."""
+
+    @abstractmethod
+    def rename(self, old: str, new: str) -> None:
+        """Renames a file, replacing what is at `new`; durable after `sync_directory`."""
+
+    @abstractmethod
+    def unlink(self, path: str) -> None:
+        """Removes a file; one that is not there is no error. Durable after `sync_directory`."""
+
+    @abstractmethod
+    def sync_directory(self, path: str) -> None:
+        """Returns when the names in a directory are durable."""
+
+    @abstractmethod
+    def sync_all(self) -> None:
+        """Returns when everything written to the disk is durable, by one call for any number of files."""
+
+    @abstractmethod
+    def lock(self) -> bool:
+        """Takes the directory for this process until it ends; False if another one has it."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Gives the lock back."""
+
+
+class SystemFile(File):
+    """A file of the operating system."""
+
+    def __init__(self, path: Path, create: bool) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._path = path
+        self._descriptor = os.open(path, flags, 0o600)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, size: int, position: int) -> bytes:
+        parts = []
+        while size:
+            part = os.pread(self._descriptor, size, position)
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+            position += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_ready(self, size: int, position: int) -> bytes | None:
+        if not _NOWAIT:
+            return None
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self._descriptor, [buffer], position, _NOWAIT)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return None
+            raise self._named(error) from None
+        return bytes(buffer) if count == size else None
+
+    def write(self, data: bytes, position: int) -> None:
+        self._write(data, position, 0)
+
+    def write_durably(self, data: bytes, position: int) -> None:
+        self._write(data, position, _DSYNC)
+        if not _DSYNC:
+            self.sync()
+
+    def allocate(self, size: int) -> None:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._descriptor, 0, size)
+            else:
+                os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            raise self._named(error) from None
+
+    def truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            raise self._named(error) from None
+
+    def sync(self) -> None:
+        try:
+            if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone is no barrier there
+                fcntl.fcntl(self._descriptor, fcntl.F_FULLFSYNC)
+            else:
+                os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise self._named(error) from None
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _write(self, data: bytes, position: int, flags: int) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwritev(self._descriptor, [view], position, flags)
+                if written == 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                position += written
+                view = view[written:]
+        except OSError as error:
+            raise self._named(error) from None
+
+    def _named(self, error: OSError) -> OSError:
+        """Returns the error with the file's name in it: whoever reads it must know which file."""
+        return OSError(error.errno, error.strerror, str(self._path))
+
+
+class SystemDisk(Disk):
+    """A directory of the operating system's.
+
+    Args:
+        root: the directory; it need not exist until `make_directory("")`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self._lock = -1
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        return SystemFile(self.root / path, create)
+
+    def make_directory(self, path: str) -> None:
+        (self.root / path).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def names(self, path: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.root / path))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def size(self, path: str) -> int | None:
+        try:
+            return (self.root / path).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(self.root / old, self.root / new)
+
+    def unlink(self, path: str) -> None:
+        (self.root / path).unlink(missing_ok=True)
+
+    def sync_directory(self, path: str) -> None:
+        descriptor = os.open(self.root / path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.root / path)) from None
+        finally:
+            os.close(descriptor)
+
+    def sync_all(self) -> None:
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _sync_file_system(descriptor, str(self.root))
+        finally:
+            os.close(descriptor)
+
+    def lock(self) -> bool:
+        descriptor = os.open(self.root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    def release(self) -> None:
+        descriptor, self._lock = self._lock, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _sync_file_system(descriptor: int, name: str) -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    if hasattr(library, "syncfs"):
+        if library.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), name)
+    else:
+        os.sync()

@@ -1,0 +1,109 @@
+"""When to look at which stream: loaded ones by a heap, the others by the catalog's order of deadlines.
+
+A read that begins a sliding lifetime anew is made durable a tenth of that lifetime later, for all reads until then at once. A
+restart adds the tenth again, so a stream never lives shorter than its reads allow, and at most a tenth longer.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ...protocol.lifetime import MICROSECONDS
+from ...protocol.state import StreamState
+from .catalog import Catalog
+from .states import States
+
+_BATCH: Final = 1000  # a sweep gives the loop back after so many
+_NOTE_EVERY: Final = 10  # reads are made durable once in this part of a lifetime
+_DEADLINE, _NOTE = 0, 1
+
+
+class Lifetimes:
+    """The deadlines of one store.
+
+    Args:
+        catalog: the deadlines of streams that are not loaded.
+        states: the streams that are.
+        note_use: makes a stream's last use durable.
+    """
+
+    def __init__(
+        self, catalog: Catalog, states: States, note_use: Callable[[StreamState], None]
+    ) -> None:
+        self._catalog = catalog
+        self._states = states
+        self._note_use = note_use
+        self._heap: list[tuple[int, int, int, StreamState]] = []
+        self._noting: set[int] = set()
+        self._scanned = (0, 0)
+        self._next_stored: int | None = None
+        self.refresh()
+
+    def add(self, state: StreamState) -> None:
+        """Adds a stream that came into memory."""
+        deadline = state.lifetime.deadline(state.touched_at)
+        if deadline is not None:
+            self._push(deadline, _DEADLINE, state)
+
+    def used(self, state: StreamState, now: int) -> None:
+        """Notes that a stream was read at `now`."""
+        ttl = state.lifetime.ttl
+        if ttl is not None and state.incarnation not in self._noting:
+            self._noting.add(state.incarnation)
+            self._push(now + ttl * MICROSECONDS // _NOTE_EVERY, _NOTE, state)
+
+    def keeps(self, state: StreamState) -> bool:
+        """Whether a stream must stay in memory for its lifetime's sake."""
+        if state.incarnation in self._noting:
+            return True
+        deadline = state.deadline()
+        return deadline is not None and deadline <= self._scanned[0]
+
+    def due(self, now: int) -> Sequence[tuple[str, int]]:
+        """Takes the streams whose time has run out, at most a batch of them."""
+        for deadline, incarnation, path in self._catalog.deadlines(self._scanned, now, _BATCH):
+            self._scanned = (deadline, incarnation)
+            self._states.get(path)  # comes into memory, and so into the heap
+        self.refresh()
+        found: list[tuple[str, int]] = []
+        heap = self._heap
+        while heap and heap[0][0] <= now and len(found) < _BATCH:
+            _, incarnation, kind, state = heapq.heappop(heap)
+            if kind == _NOTE:
+                self._noting.discard(incarnation)
+            if state.removed or state.soft_deleted or self._states.loaded(state.path) is not state:
+                continue
+            if kind == _NOTE:
+                self._note(state, now)
+            elif self._is_over(state, now):
+                found.append((state.path, incarnation))
+        return found
+
+    def next(self) -> int | None:
+        """Returns when `due` may next have something."""
+        times = [self._heap[0][0]] if self._heap else []
+        if self._next_stored is not None:
+            times.append(self._next_stored)
+        return min(times, default=None)
+
+    def refresh(self) -> None:
+        """Looks at the catalog again, after a checkpoint."""
+        self._next_stored = self._catalog.next_deadline(self._scanned)
+
+    def _note(self, state: StreamState, now: int) -> None:
+        if state.readers:
+            state.touch(now)
+            self.used(state, now)
+        self._note_use(state)
+
+    def _is_over(self, state: StreamState, now: int) -> bool:
+        deadline = state.deadline()
+        if deadline is not None and deadline <= now:
+            return True
+        if deadline is None:  # live readers keep it; their use is noted, and moves the deadline
+            deadline = now + (state.lifetime.ttl or 1) * MICROSECONDS
+        self._push(deadline, _DEADLINE, state)
+        return False
+
+    def _push(self, at: int, kind: int, state: StreamState) -> None:
+        heapq.heappush(self._heap, (at, state.incarnation, kind, state))

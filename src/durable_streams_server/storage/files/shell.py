@@ -1,0 +1,48 @@
+"""What the store asks of whoever runs it. This one does nothing by itself: its owner calls `commit_once` and checkpoints."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..ticket import Ticket
+
+if TYPE_CHECKING:
+    from .store import FileStore
+
+
+class Shell:
+    """Runs nothing until it is waited for. `Threads` is the shell of a running server.
+
+    Args:
+        store: the store.
+
+    Attributes:
+        has_readers: whether `read` can wait for the disk without keeping the loop.
+    """
+
+    has_readers = False
+
+    def __init__(self, store: "FileStore") -> None:
+        self._store = store
+
+    def commit_due(self) -> None:
+        """Something waits to be committed."""
+
+    def checkpoint_due(self) -> None:
+        """A checkpoint should be made soon."""
+
+    def failed(self, error: BaseException) -> None:
+        """The store has stopped."""
+
+    def stop(self) -> None:
+        """Ends what runs, on the loop."""
+
+    def wait_for(self, ticket: Ticket[Any]) -> None:
+        """Returns when a ticket is done, or the store has failed."""
+        while not ticket.done and self._store.failure is None:
+            self._store.commit_once()
+            if self._store.checkpoint_is_due:
+                self._store.run_checkpoint()
+
+    def read(self, function: Callable[[], bytes]) -> Ticket[bytes]:
+        """Runs a read that may wait for the disk."""
+        return Ticket.of(function())

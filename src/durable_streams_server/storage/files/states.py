@@ -1,0 +1,197 @@
+"""The streams in memory: the newest states by path, loaded from the catalog when asked for, let go when idle.
+
+A change is seen by decisions at once and by readers when it is durable. While a create or a removal is in flight, a path has
+two streams, the newest and the one that readers see; an overlay keeps the second.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ...errors import Unavailable
+from ...protocol.decide import RETRY_SOON
+from ...protocol.state import Change, Created, Removed, StreamState
+from .catalog import Catalog, state_of
+from .logs import Logs
+from .recent import Memory, Recent
+
+_TRIES: Final = 4  # states looked at for one to let go
+
+
+class _Shown:
+    """What readers see at a path while creates or removals of it are in flight."""
+
+    __slots__ = ("flying", "state")
+
+    def __init__(self, state: StreamState | None) -> None:
+        self.state = state
+        self.flying = 0
+
+
+class States(dict[str, StreamState]):
+    """The newest states by path. `get` loads; so does indexing.
+
+    Args:
+        catalog: where states are loaded from.
+        logs: their bytes.
+        session: the number of this opening of the directory.
+        max_loaded: how many to keep.
+        is_clean: whether the catalog alone can give a state back.
+        on_load: told of every state that comes into memory.
+
+    Attributes:
+        recent: the newest bytes of every loaded stream, by incarnation.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        logs: Logs,
+        memory: Memory,
+        session: int,
+        max_loaded: int,
+        is_clean: Callable[[StreamState], bool],
+        on_load: Callable[[StreamState], None],
+    ) -> None:
+        super().__init__()
+        self.recent: dict[int, Recent] = {}
+        self._catalog = catalog
+        self._logs = logs
+        self._memory = memory
+        self._session = session
+        self._max_loaded = max_loaded
+        self._is_clean = is_clean
+        self._on_load = on_load
+        self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
+        self._shown: dict[str, _Shown] = {}
+        self._sources: dict[int, str] = {}  # the paths of loaded forks' ancestors
+
+    def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
+        """Returns the newest state at a path.
+
+        Raises:
+            Damaged: its catalog entry or log is.
+        """
+        state = super().get(path)
+        if state is None and path not in self._gone:
+            state = self._load(path)
+        return state
+
+    def __missing__(self, path: str) -> StreamState:
+        state = self.get(path)
+        if state is None:
+            raise KeyError(path)
+        return state
+
+    def loaded(self, path: str) -> StreamState | None:
+        """Returns the newest state at a path if it is in memory."""
+        return super().get(path)
+
+    def visible(self, path: str) -> StreamState | None:
+        """Returns the state that readers may see at a path."""
+        shown = self._shown.get(path)
+        return shown.state if shown is not None else self.get(path)
+
+    def paths(self) -> Iterator[str]:
+        """Iterates over the visible streams that are not soft-deleted."""
+        seen = {*self, *self._gone, *self._shown}
+        for path in tuple(seen):
+            state = self.visible(path)
+            if state is not None and not state.visible_soft_deleted:
+                yield path
+        for path, entry in self._catalog.paths():
+            if path not in seen and not entry.soft_deleted:
+                yield path
+
+    # -- as changes go by ---------------------------------------------------
+
+    def will_change(self, change: Change) -> None:
+        """Keeps what readers see, before a create or removal is applied."""
+        if isinstance(change, Created | Removed):
+            shown = self._shown.get(change.path)
+            if shown is None:
+                shown = self._shown[change.path] = _Shown(self.get(change.path))
+            shown.flying += 1
+            if isinstance(change, Removed):
+                self._gone[change.path] = change.incarnation
+
+    def created(self, state: StreamState) -> None:
+        """Makes room for the bytes of a new stream."""
+        self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
+        self._note_sources(state)
+        self._let_go()
+
+    def published(self, change: Change, state: StreamState) -> None:
+        """Lets readers see a create or removal that has become durable."""
+        if not isinstance(change, Created | Removed):
+            return
+        shown = self._shown[change.path]
+        shown.flying -= 1
+        shown.state = state if isinstance(change, Created) else None
+        if shown.flying == 0:
+            del self._shown[change.path]
+        if isinstance(change, Removed):
+            recent = self.recent.pop(change.incarnation)
+            self._memory.forget(recent)
+
+    def flushed(self, incarnation: int, end: int, entries: int) -> int:
+        """Notes that a log has a stream's bytes up to `end`; returns how many that adds."""
+        recent = self.recent.get(incarnation)
+        if recent is None or recent.gone:
+            return 0
+        added = end - recent.flushed
+        recent.flushed, recent.entries = end, entries
+        return added
+
+    def dropped(self, path: str, incarnation: int) -> None:
+        """Notes that the catalog has forgotten a removed stream."""
+        if self._gone.get(path) == incarnation:
+            del self._gone[path]
+
+    def recent_of(self, incarnation: int) -> Recent:
+        """Returns the newest bytes of a stream, loading it if it is a loaded fork's ancestor.
+
+        Raises:
+            Unavailable: it was let go in the middle of a read.
+        """
+        recent = self.recent.get(incarnation)
+        if recent is None and (path := self._sources.get(incarnation)) is not None:
+            self.get(path)
+            recent = self.recent.get(incarnation)
+        if recent is None:
+            raise Unavailable("the stream is being let go", "STREAM_UNLOADED", [RETRY_SOON])
+        return recent
+
+    # -- loading and letting go ---------------------------------------------
+
+    def _load(self, path: str) -> StreamState | None:
+        entry = self._catalog.find(path)
+        if entry is None:
+            return None
+        self._logs.check_size(entry.incarnation, entry.extent)
+        state = state_of(path, entry, self._session)
+        state.producers = self._catalog.producers(entry.incarnation)
+        self[path] = state
+        self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
+        self._note_sources(state)
+        self._on_load(state)
+        self._let_go()
+        return state
+
+    def _note_sources(self, state: StreamState) -> None:
+        """Remembers where a fork's ancestors are, whose bytes it is read from."""
+        origin = state.origin
+        while origin is not None and origin.incarnation not in self._sources:
+            self._sources[origin.incarnation] = origin.source
+            source = self.get(origin.source)
+            origin = source.origin if source is not None else None
+
+    def _let_go(self) -> None:
+        for _ in range(_TRIES):
+            if len(self) <= self._max_loaded:
+                return
+            path = next(iter(self))
+            state = self.pop(path)
+            if state.readers or path in self._shown or not self._is_clean(state):
+                self[path] = state  # at the other end: it is looked at again when its turn comes
+                continue
+            self._memory.forget(self.recent.pop(state.incarnation))

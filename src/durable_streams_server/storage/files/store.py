@@ -1,0 +1,471 @@
+"""The file store: decisions on one loop, records by one commit thread, logs and catalog by checkpoints.
+
+What is here decides, numbers and publishes; it never waits. `commit_once` and the steps of a checkpoint are called from
+outside: by `Threads` in a running server, by a synchronous caller in turn, or by the crash simulator.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from ...errors import StreamError
+from ...protocol.commands import Command
+from ...protocol.decide import Outcome, Rules, decide
+from ...protocol.names import DEFAULT_MAX_PRODUCERS
+from ...protocol.producers import ProducerState
+from ...protocol.registry import Registry
+from ...protocol.state import (
+    Appended,
+    Change,
+    Created,
+    Removed,
+    StreamState,
+    Touched,
+    affected,
+    apply,
+)
+from ..store import Listener, Marks, Published, Store
+from ..ticket import Ticket
+from .catalog import Catalog, Drop, Meta
+from .checkpoint import Capture, Checkpoint, Where
+from .disk import Disk
+from .lifetimes import Lifetimes
+from .logs import Logs
+from .recent import INSIDE, Memory, cut
+from .shell import Shell
+from .states import States
+from .threads import Threads
+from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, behind
+
+T = TypeVar("T")
+
+MAX_UNFLUSHED: Final = 64 * 1024 * 1024  # bytes in memory that no log has yet; past it, 503
+RECENT_LIMIT: Final = 64 * 1024 * 1024  # bytes kept in memory for readers at tails
+CHECKPOINT_BYTES: Final = 32 * 1024 * 1024  # of records, before a checkpoint begins
+MAX_LOADED: Final = 50_000  # streams in memory before idle ones are let go
+
+_log = logging.getLogger("durable_streams_server")
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
+
+
+class InFlight(NamedTuple):
+    """One answer that waits for the records before it; with a place, it is one itself."""
+
+    place: Place | None
+    payload: bytes
+    published: list[Published]
+    ticket: Ticket[Outcome] | None
+    outcome: Outcome | None
+    refusal: StreamError | None
+
+
+class FileStore(Store):
+    """Keeps streams in a data directory.
+
+    Args:
+        disk: the directory.
+        catalog: its catalog.
+        segment_size: bytes of one segment of the write-ahead log; a record must fit.
+        max_producers: idempotent producers per stream.
+        checkpoint_bytes: how many bytes of records make a checkpoint due.
+        max_unflushed: stream bytes in memory that no log has yet, before writers get 503.
+        recent_limit: stream bytes kept in memory for readers.
+        max_loaded: streams kept in memory.
+
+    Raises:
+        Damaged: what was acknowledged cannot be read back.
+        OSError: the disk failed.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        catalog: Catalog,
+        *,
+        segment_size: int = DEFAULT_SEGMENT_SIZE,
+        max_producers: int = DEFAULT_MAX_PRODUCERS,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        max_unflushed: int = MAX_UNFLUSHED,
+        recent_limit: int = RECENT_LIMIT,
+        max_loaded: int = MAX_LOADED,
+    ) -> None:
+        self._catalog = catalog
+        self._rules = Rules(max_producers)
+        self._checkpoint_bytes = checkpoint_bytes
+        self._max_unflushed = max_unflushed
+        self._listeners: list[Listener] = []
+        self._pending: deque[InFlight] = deque()
+        self._flying = 0  # records and answers taken in and not yet published
+        self._unflushed = 0
+        self._since_checkpoint = 0
+        self._capture: Capture | None = None
+        self._dirty: dict[int, StreamState] = {}
+        self._progress: dict[int, dict[bytes, ProducerState]] = {}
+        self._memory = Memory(recent_limit)
+        meta = catalog.meta()
+        self._session = meta.session + 1
+        self._last_incarnation = meta.last_incarnation
+        self.meta = meta
+        self.removed: list[int] = []  # logs removed since the last checkpoint
+        self.failure: BaseException | None = None
+        self.shell = Shell(self)
+        self.logs = Logs(disk)
+        self.wal = Wal(disk, segment_size)
+        self.states = States(
+            catalog,
+            self.logs,
+            self._memory,
+            self._session,
+            max_loaded,
+            self._is_clean,
+            self._loaded,
+        )
+        self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
+        self._recover()
+
+    # -- the contract -------------------------------------------------------
+
+    def configure(self, registry: Registry | None) -> None:
+        if registry is not None and not registry.accepts(self.states):
+            raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
+        self._rules = Rules(self._rules.max_producers, registry)
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self.shell = Threads(self, loop, on_failure)
+        if self.failure is not None:
+            on_failure(self.failure)
+
+    def detach(self) -> None:
+        self.shell.stop()
+
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        if self.failure is not None:
+            return Ticket()  # nobody can know what is on the disk: no answer is true
+        try:
+            incarnation = max(self._last_incarnation + 1, now)
+            decision = decide(self.states, command, now, incarnation, self._rules)
+            if decision.changes:
+                return self._record(decision.changes, decision.outcome)
+            return self._answer(decision.outcome, None)
+        except StreamError as refusal:
+            return self._answer(None, refusal)
+        except Damaged as damage:
+            return self._answer(None, _damaged(damage))
+
+    def find(self, path: str) -> Ticket[StreamState | None]:
+        return _guarded(lambda: Ticket.of(self.states.visible(path)))
+
+    def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
+        return _guarded(lambda: self._read(incarnation, start, end))
+
+    def marks(self, incarnation: int, position: int) -> Ticket[Marks]:
+        return _guarded(lambda: Ticket.of(self._marks(incarnation, position)))
+
+    def touch(self, state: StreamState, now: int) -> None:
+        if now > state.touched_at:
+            state.touch(now)
+            self._lifetimes.used(state, now)
+
+    def due(self, now: int) -> Sequence[tuple[str, int]]:
+        return self._lifetimes.due(now)
+
+    def next_deadline(self) -> int | None:
+        return self._lifetimes.next()
+
+    def paths(self) -> Iterator[str]:
+        return self.states.paths()
+
+    def close(self) -> None:
+        """Writes what is in flight, makes a last checkpoint, and closes the files. The shell must have stopped."""
+        self._listeners.clear()
+        try:
+            if self.failure is None:
+                while self._flying:
+                    self.commit_once()
+                self.run_checkpoint()
+        finally:
+            self.logs.close()
+            self.wal.close()
+            self._catalog.close()
+
+    # -- commit -------------------------------------------------------------
+
+    def take_pending(self) -> list[InFlight]:
+        """Takes what waits to be committed. Called by whoever commits, one at a time."""
+        pending = self._pending
+        return [pending.popleft() for _ in range(len(pending))]
+
+    def write(self, batch: Sequence[InFlight]) -> None:
+        """Makes a batch's records durable.
+
+        Raises:
+            OSError: the store must be told with `fail`, and never be written to again.
+        """
+        records = [(item.place, item.payload) for item in batch if item.place is not None]
+        if records:
+            self.wal.write(records)
+
+    def committed(self, batch: Sequence[InFlight]) -> None:
+        """Publishes a batch that is durable and resolves its tickets, in order. On the loop."""
+        if self.failure is not None:
+            return
+        published: list[Published] = []
+        for item in batch:
+            if item.place is not None:
+                self.wal.durable_lsn = item.place.lsn
+                self._publish(item.published)
+                published += item.published
+        self._flying -= len(batch)
+        if published:
+            for listener in self._listeners:
+                listener(published)
+        self._memory.trim()
+        for item in batch:
+            _resolve(item)
+
+    def commit_once(self) -> None:
+        """Commits what waits, here and now.
+
+        Raises:
+            OSError: the disk failed, and the store has stopped.
+        """
+        batch = self.take_pending()
+        try:
+            self.write(batch)
+        except OSError as error:
+            self.fail(error)
+            raise
+        self.committed(batch)
+
+    def fail(self, error: BaseException) -> None:
+        """Stops the store: nothing is answered, written or tried again."""
+        if self.failure is None:
+            self.failure = error
+            _log.critical("the store has stopped: %s", error)
+            self.shell.failed(error)
+
+    # -- checkpoint ---------------------------------------------------------
+
+    def checkpoint(self) -> Iterator[Where]:
+        """Begins a checkpoint and returns its steps; they must be exhausted before another begins."""
+        return Checkpoint(self, self._catalog).steps()
+
+    def run_checkpoint(self) -> None:
+        """Makes a checkpoint, here and now.
+
+        Raises:
+            OSError: the disk failed, and the store has stopped.
+        """
+        try:
+            for where in self.checkpoint():
+                if where is Where.DURABLE:
+                    self.commit_once()
+        except (OSError, Damaged) as error:
+            self.fail(error)
+            raise
+
+    def begin_capture(self) -> Capture:
+        """Notes what the catalog must be told, as of this moment: from now on a state is captured before it changes."""
+        meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
+        self._capture = Capture(self, self._dirty, self._progress, meta)
+        self._dirty, self._progress = {}, {}
+        self._since_checkpoint = 0
+        return self._capture
+
+    def end_capture(self, capture: Capture, done: bool) -> None:
+        """Ends a capture: its bytes are in the logs, or, if not `done`, everything is as dirty as before."""
+        self._capture = None
+        if not done:
+            self._dirty = {**capture.states, **self._dirty}
+            for incarnation, older in capture.progress.items():
+                self._progress[incarnation] = {**older, **self._progress.get(incarnation, {})}
+            return
+        self.meta = capture.meta
+        for change in capture.changes:
+            if isinstance(change, Drop):
+                self.states.dropped(change.path, change.incarnation)
+        for incarnation, extent, pieces in capture.flushes:
+            end = pieces[-1].end & ~INSIDE
+            entries = extent.entries + len(pieces)
+            self._unflushed -= self.states.flushed(incarnation, end, entries)
+        self.wal.recycle(capture.meta.lsn)
+        self._memory.trim()
+        self._lifetimes.refresh()
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether records or idle segments call for a checkpoint."""
+        return (
+            self._since_checkpoint > self._checkpoint_bytes
+            or self._unflushed > self._max_unflushed
+            or self.wal.wants_file()
+        )
+
+    # -- inside -------------------------------------------------------------
+
+    def _record(self, changes: tuple[Change, ...], outcome: Outcome | None) -> Ticket[Outcome]:
+        """Writes one record. Once it has its place in the log, nothing can be refused."""
+        if self._unflushed > self._max_unflushed:
+            self.shell.checkpoint_due()
+            raise behind()
+        payload = _ENCODE(changes)
+        try:
+            place = self.wal.reserve(len(payload))
+        except StreamError:
+            self.shell.checkpoint_due()
+            raise
+        published = [self._apply(change) for change in changes]
+        ticket: Ticket[Outcome] = Ticket()
+        self._enqueue(InFlight(place, payload, published, ticket, outcome, None))
+        self._since_checkpoint += len(payload)
+        if self.checkpoint_is_due:
+            self.shell.checkpoint_due()
+        return ticket
+
+    def _answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
+        """Answers from the newest state: at once, or after the records in flight that the answer may rest on."""
+        ticket: Ticket[Outcome] = Ticket()
+        item = InFlight(None, b"", [], ticket, outcome, refusal)
+        if self._flying:
+            self._enqueue(item)
+        else:
+            _resolve(item)
+        return ticket
+
+    def _enqueue(self, item: InFlight) -> None:
+        self._flying += 1
+        self._pending.append(item)
+        self.shell.commit_due()
+
+    def _apply(self, change: Change) -> Published:
+        """Applies a change to the newest states."""
+        for state in affected(self.states, change):
+            if self._capture is not None:
+                self._capture.take(state)
+            self._dirty[state.incarnation] = state
+        self.states.will_change(change)
+        state = apply(self.states, change)
+        self._dirty[state.incarnation] = state
+        if isinstance(change, Appended):
+            self._keep(state, change)
+        elif isinstance(change, Created):
+            self._last_incarnation = max(self._last_incarnation, change.incarnation)
+            self.states.created(state)
+            self._lifetimes.add(state)
+        elif isinstance(change, Removed):
+            recent = self.states.recent[change.incarnation]
+            self._unflushed -= state.tail - recent.flushed
+            recent.gone = True
+        return Published(change, state)
+
+    def _keep(self, state: StreamState, change: Appended) -> None:
+        """Keeps an append's bytes and its producer's progress until a checkpoint has written them."""
+        if change.stamp is not None:
+            progress = self._progress.setdefault(state.incarnation, {})
+            progress[change.stamp.producer] = state.producers[change.stamp.producer]
+        if change.data:
+            recent = self.states.recent[state.incarnation]
+            for piece in cut(state.media.kind, change.start, change.data):
+                self._memory.add(recent, piece)
+            self._unflushed += len(change.data)
+
+    def _publish(self, published: Sequence[Published]) -> None:
+        for change, state in published:
+            state.publish(change)
+            self.states.published(change, state)
+
+    def _note_use(self, state: StreamState) -> None:
+        """Makes a read's effect on a sliding lifetime durable; nobody waits for it."""
+        if self.failure is None:
+            try:
+                self._record((Touched(state.path, state.incarnation, state.touched_at),), None)
+            except StreamError:
+                return  # there is no room now; the next use tries again
+
+    def _loaded(self, state: StreamState) -> None:
+        self._lifetimes.add(state)
+
+    def _is_clean(self, state: StreamState) -> bool:
+        """Whether the catalog alone can give a state back."""
+        captured = self._capture is not None and state.incarnation in self._capture.states
+        return not (captured or state.incarnation in self._dirty or self._lifetimes.keeps(state))
+
+    def _read(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
+        if start == end:
+            return Ticket.of(b"")
+        recent = self.states.recent.get(incarnation)
+        if recent is None or end <= recent.begin:
+            return self._read_log(incarnation, start, end)
+        if start >= recent.begin:
+            return Ticket.of(recent.read(start, end))
+        newer = recent.read(recent.begin, end)
+        older = self._read_log(incarnation, start, recent.begin)
+        return older.then(lambda data: Ticket.of(data + newer))
+
+    def _read_log(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
+        data = self.logs.read(incarnation, start, end, ready_only=self.shell.has_readers)
+        if data is not None:
+            return Ticket.of(data)
+        return self.shell.read(lambda: self.logs.read(incarnation, start, end) or b"")
+
+    def _marks(self, incarnation: int, position: int) -> Marks:
+        recent = self.states.recent_of(incarnation)
+        if position < recent.begin:
+            return Marks(*self.logs.marks(incarnation, recent.entries, recent.flushed, position))
+        ends = recent.ends_from(position)
+        lower = recent.start_of_piece(position)
+        if not ends:
+            return Marks(lower, lower, lower)
+        append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
+        return Marks(lower, ends[0] & ~INSIDE, append_end)
+
+    def _recover(self) -> None:
+        """Brings the catalog's state up to date with the log's records after it."""
+        for lsn, payload in self.wal.recover(self.meta.lsn):
+            try:
+                for change in _DECODE(payload):
+                    self._publish([self._apply(change)])
+            except (msgspec.DecodeError, KeyError) as error:
+                raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
+            if self._unflushed > self._max_unflushed:
+                self.run_checkpoint()
+        for state in self._dirty.values():
+            state.expect_uses_before_a_restart()
+        while self.wal.wants_file():
+            self.wal.add_file()
+            if self.wal.full:
+                return
+
+
+def _resolve(item: InFlight) -> None:
+    if item.ticket is None:
+        return
+    if item.refusal is not None:
+        item.ticket.fail(item.refusal)
+    else:
+        item.ticket.resolve(cast(Outcome, item.outcome))
+
+
+def _guarded(read: Callable[[], Ticket[T]]) -> Ticket[T]:
+    """Runs a read; what is wrong becomes its ticket's failure."""
+    try:
+        return read()
+    except Damaged as damage:
+        return Ticket.failed(_damaged(damage))
+    except StreamError as refusal:
+        return Ticket.failed(refusal)
+
+
+def _damaged(damage: Damaged) -> StreamError:
+    _log.error("a stream is damaged: %s", damage)
+    return StreamError("the stream is damaged", "STREAM_DAMAGED")

@@ -1,0 +1,358 @@
+"""The write-ahead log: numbered segments in a few files that are allocated ahead and used again.
+
+A segment file begins with a header of one page; records follow:
+
+    magic u32 · payload length u32 · LSN u64 · durable LSN u64 · CRC of the previous record u32 · CRC u32 · payload
+
+The chain of CRCs leaves no place for a stale record of an earlier lap, or for one orphaned behind a torn one: such a record
+is whole, but does not follow. The durable LSN is what was known to be on disk when the record was written; it tells damage
+from a torn end. A bad record that a later one calls durable was acknowledged once, and the store must not start without it;
+a bad record that nobody vouches for was never acknowledged, and the log ends before it.
+
+A segment's header is written together with its first record. A file whose header is all zeros has never been used; one whose
+number is out of sequence is free.
+"""
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from ...errors import StorageFull, TooLarge, Unavailable
+from ...protocol.decide import RETRY_SOON
+from .disk import NO_SPACE, Disk, File
+
+DIRECTORY: Final = "wal"
+DEFAULT_SEGMENT_SIZE: Final = 80 * 1024 * 1024  # a record of the largest body by default, and more
+MAX_FILES: Final = 6  # past this, writers wait for a checkpoint
+_PAGE: Final = 4096
+_HEADER: Final = struct.Struct("<8sQQII")  # magic, number, first LSN, seed, CRC
+_MAGIC: Final = b"DSWAL\x00\x00\x01"
+_RECORD: Final = struct.Struct("<IIQQI")
+_CRC: Final = struct.Struct("<I")
+_RECORD_MAGIC: Final = 0x5D5A11C3
+_RECORD_MARK: Final = struct.pack("<I", _RECORD_MAGIC)
+OVERHEAD: Final = _RECORD.size + _CRC.size
+_SCAN: Final = 4 * 1024 * 1024
+
+
+class Damaged(Exception):
+    """What was acknowledged cannot be read back. Nothing is done to it; `check` says what and where."""
+
+
+class Slot:
+    """One segment file. `number` and `first` are 0 while it is free."""
+
+    __slots__ = ("capacity", "file", "first", "last", "name", "number")
+
+    def __init__(self, name: str, file: File) -> None:
+        self.name = name
+        self.file = file
+        self.capacity = file.size()
+        self.number = 0
+        self.first = 0
+        self.last = 0
+
+
+class Place(NamedTuple):
+    """Where a record goes: decided before it is written."""
+
+    slot: Slot
+    position: int
+    lsn: int
+    begins: int  # the segment's number if this record begins it, else 0
+
+
+class Wal:
+    """The log. `reserve` and `recycle` belong to the loop, `write` to the commit thread.
+
+    Args:
+        disk: where its files are.
+        segment_size: bytes of a new segment file.
+    """
+
+    def __init__(self, disk: Disk, segment_size: int) -> None:
+        self._disk = disk
+        self._segment_size = segment_size
+        self._used: deque[Slot] = deque()  # the newest last
+        self._free: deque[Slot] = deque()
+        self._files = 0
+        self._position = 0  # where the next record goes in the newest slot
+        self._number = 0
+        self.last_lsn = 0  # given to a record
+        self.durable_lsn = 0  # known to the loop to be on disk
+        self._written_lsn = 0  # known to the commit thread to be on disk
+        self._crc = 0  # of the last record written
+        self.full = False  # the disk had no room for another file
+
+    # -- on the loop --------------------------------------------------------
+
+    @property
+    def largest(self) -> int:
+        """The largest payload that a segment takes."""
+        return self._segment_size - _PAGE - OVERHEAD
+
+    def reserve(self, size: int) -> Place:
+        """Gives a record of `size` payload bytes its place and number.
+
+        Raises:
+            TooLarge: it fits no segment.
+            StorageFull: the disk has no room for another segment.
+            Unavailable: all segments wait for a checkpoint.
+        """
+        if size > self.largest:
+            raise TooLarge("the request is larger than one record of the log")
+        need = size + OVERHEAD
+        begins = 0
+        if not self._used or self._position + need > self._used[-1].capacity:
+            self._begin_segment()
+            begins = self._number
+        slot = self._used[-1]
+        self.last_lsn += 1
+        place = Place(slot, self._position, self.last_lsn, begins)
+        if begins:
+            slot.number, slot.first = begins, self.last_lsn
+        slot.last = self.last_lsn
+        self._position += need
+        return place
+
+    def recycle(self, lsn: int) -> None:
+        """Frees the segments all of whose records are numbered up to `lsn`, except the newest."""
+        while len(self._used) > 1 and self._used[0].last <= lsn:
+            slot = self._used.popleft()
+            slot.number = 0
+            self._free.append(slot)
+
+    def wants_file(self) -> bool:
+        """Whether another segment should be allocated ahead."""
+        return not self._free and self._files < MAX_FILES
+
+    def _begin_segment(self) -> None:
+        if not self._free:
+            if self.full:
+                raise StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
+            raise behind()
+        self._used.append(self._free.popleft())
+        self._number += 1
+        self._position = _PAGE
+
+    # -- on the disk thread -------------------------------------------------
+
+    def add_file(self) -> None:
+        """Allocates another segment file; if the disk has no room, notes that in `full`.
+
+        Raises:
+            OSError: for any other failure.
+        """
+        name = f"{DIRECTORY}/{self._files:03d}"
+        try:
+            file = self._disk.open(name, create=True)
+            try:
+                file.allocate(self._segment_size)
+                file.sync()
+                self._disk.sync_directory(DIRECTORY)
+            except OSError:
+                file.close()
+                raise
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                self.full = True
+                return
+            raise
+        self.full = False
+        self._files += 1
+        self._free.append(Slot(name, file))
+
+    # -- on the commit thread -----------------------------------------------
+
+    def write(self, batch: list[tuple[Place, bytes]]) -> None:
+        """Writes records, in their order, and returns when all of them are durable: one write for each segment touched.
+
+        Raises:
+            OSError: they may or may not be on disk; nothing more may be written.
+        """
+        parts: list[bytes] = []
+        begin = 0
+        slot: Slot | None = None
+        durable = self._written_lsn
+        for place, payload in batch:
+            if slot is not None and place.begins:
+                slot.file.write_durably(b"".join(parts), begin)
+                durable = place.lsn - 1
+                slot, parts = None, []
+            if slot is None:
+                slot = place.slot
+                begin = 0 if place.begins else place.position
+                if place.begins:
+                    parts.append(self._segment_header(place))
+            parts += self._encode(place.lsn, durable, payload)
+        if slot is not None:
+            slot.file.write_durably(b"".join(parts), begin)
+        self._written_lsn = batch[-1][0].lsn
+
+    def _segment_header(self, place: Place) -> bytes:
+        head = _HEADER.pack(_MAGIC, place.begins, place.lsn, self._crc, 0)[:-4]
+        return (head + _CRC.pack(zlib.crc32(head))).ljust(_PAGE, b"\0")
+
+    def _encode(self, lsn: int, durable: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
+        head = _RECORD.pack(_RECORD_MAGIC, len(payload), lsn, durable, self._crc)
+        self._crc = zlib.crc32(payload, zlib.crc32(head))
+        return head, _CRC.pack(self._crc), payload
+
+    # -- at the start -------------------------------------------------------
+
+    def recover(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """Opens the log and yields number and payload of each record after LSN `after`, the catalog's own.
+
+        When it is exhausted the log is ready to be written, and what was yielded is on disk.
+
+        Raises:
+            Damaged: acknowledged records are missing.
+        """
+        slots = self._open_files()
+        self.last_lsn = self.durable_lsn = after
+        started = False
+        for index, slot in enumerate(slots):
+            if started and slot.first != self.last_lsn + 1:
+                raise self._damaged(
+                    slot.name, "its first record does not follow the segment before"
+                )
+            if not started:
+                following = slots[index + 1].first if index + 1 < len(slots) else None
+                if following is not None and following <= after + 1:
+                    self._free.append(slot)
+                    continue
+                if slot.first > after + 1:
+                    raise self._damaged(slot.name, "the records before it are missing")
+                started = True
+                self.last_lsn = slot.first - 1
+                self._crc = slot_seed(slot.file)
+            elif self._crc != slot_seed(slot.file):
+                raise self._damaged(slot.name, "it does not continue the segment before")
+            yield from self._replay(slot, after)
+        if after and not started:
+            raise self._damaged(DIRECTORY, f"its segments are missing, the catalog is at {after}")
+        if self.last_lsn < after:
+            raise self._damaged(
+                DIRECTORY, f"it ends at record {self.last_lsn}, the catalog at {after}"
+            )
+        for slot in self._used:
+            slot.file.sync()  # what a killed process wrote may not be on disk yet, and is about to be shown
+        self.durable_lsn = self._written_lsn = self.last_lsn
+
+    def close(self) -> None:
+        """Closes the files."""
+        for slot in (*self._used, *self._free):
+            slot.file.close()
+
+    def _open_files(self) -> list[Slot]:
+        """Opens every segment file, and returns those in use in the order of their numbers."""
+        used = []
+        for name in self._disk.names(DIRECTORY):
+            path = f"{DIRECTORY}/{name}"
+            slot = Slot(path, self._disk.open(path))
+            self._files += 1
+            if slot.capacity < self._segment_size:
+                slot.file.allocate(
+                    self._segment_size
+                )  # a crash came between making it and reserving it
+                slot.file.sync()
+                slot.capacity = slot.file.size()
+            header = read_header(slot.file)
+            if header is None:
+                self._free.append(slot)
+                continue
+            slot.number, slot.first = header
+            used.append(slot)
+        used.sort(key=lambda slot: slot.number)
+        return used
+
+    def _replay(self, slot: Slot, after: int) -> Iterator[tuple[int, bytes]]:
+        position = _PAGE
+        self._used.append(slot)
+        self._number = slot.number
+        for lsn, crc, payload, end in records(slot.file, self.last_lsn, self._crc):
+            self.last_lsn, self._crc, position = lsn, crc, end
+            slot.last = lsn
+            if lsn > after:
+                yield lsn, payload
+        self._position = position
+        if vouched(slot.file, position) > self.last_lsn:
+            raise self._damaged(
+                slot.name, f"record {self.last_lsn + 1} at byte {position} is damaged"
+            )
+
+    def _damaged(self, name: str, what: str) -> Damaged:
+        return Damaged(f"{name}: {what}")
+
+
+def behind() -> Unavailable:
+    """Returns the refusal of a write that would have to wait for the disk to catch up."""
+    return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", [RETRY_SOON])
+
+
+def read_header(file: File) -> tuple[int, int] | None:
+    """Returns number and first LSN of a segment; None if the file has never been used.
+
+    Raises:
+        Damaged: the header is neither whole nor blank.
+    """
+    raw = file.read(_HEADER.size, 0)
+    if not raw.strip(b"\0"):
+        return None
+    if len(raw) < _HEADER.size:
+        raise Damaged("a segment's header is cut short")
+    magic, number, first, _, crc = _HEADER.unpack(raw)
+    if magic != _MAGIC or zlib.crc32(raw[:-4]) != crc:
+        raise Damaged("a segment's header is damaged")
+    return number, first
+
+
+def slot_seed(file: File) -> int:
+    """Returns the CRC that a segment's first record follows."""
+    seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[3]
+    return seed
+
+
+def records(file: File, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, int]]:
+    """Yields the records of a segment that follow `lsn` and `crc`: LSN, CRC, payload, and where each ends."""
+    position = _PAGE
+    data, base = b"", position
+    while True:
+        at = position - base
+        if at + OVERHEAD > len(data):
+            data, base, at = file.read(_SCAN, position), position, 0
+            if len(data) < OVERHEAD:
+                return
+        magic, length, number, _, previous = _RECORD.unpack_from(data, at)
+        if magic != _RECORD_MAGIC or number != lsn + 1 or previous != crc:
+            return
+        if at + OVERHEAD + length > len(data):
+            data, base, at = file.read(max(_SCAN, OVERHEAD + length), position), position, 0
+            if len(data) < OVERHEAD + length:
+                return
+        (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
+        payload = data[at + OVERHEAD : at + OVERHEAD + length]
+        if zlib.crc32(payload, zlib.crc32(data[at : at + _RECORD.size])) != stored:
+            return
+        position += OVERHEAD + length
+        lsn, crc = number, stored
+        yield lsn, crc, payload, position
+
+
+def vouched(file: File, position: int) -> int:
+    """Returns the highest durable LSN that any whole record past `position` gives, whether or not it follows the chain."""
+    highest = 0
+    data = file.read(max(0, file.size() - position), position)
+    at = data.find(_RECORD_MARK)
+    while at >= 0:
+        if at + OVERHEAD <= len(data):
+            _, length, _, durable, _ = _RECORD.unpack_from(data, at)
+            if durable > highest and at + OVERHEAD + length <= len(data):
+                (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
+                payload = data[at + OVERHEAD : at + OVERHEAD + length]
+                if zlib.crc32(payload, zlib.crc32(data[at : at + _RECORD.size])) == stored:
+                    highest = durable
+        at = data.find(_RECORD_MARK, at + 1)
+    return highest

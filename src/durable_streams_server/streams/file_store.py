@@ -1,0 +1,80 @@
+"""`FileBackedStreamStore`: the file store with plain functions on it, the same as `StreamStore` has."""
+
+import os
+from types import TracebackType
+from typing import Any, Self
+
+from ..protocol.names import DEFAULT_MAX_PRODUCERS
+from ..storage.files.catalog import LmdbCatalog
+from ..storage.files.directory import CATALOG, prepare
+from ..storage.files.disk import SystemDisk
+from ..storage.files.store import FileStore
+from ..storage.files.wal import DEFAULT_SEGMENT_SIZE
+from ..storage.ticket import Ticket
+from .clock import Clock, system_clock
+from .stream_store import SynchronousCalls
+
+
+class FileBackedStreamStore(SynchronousCalls, FileStore):
+    """Streams in a data directory: what is acknowledged survives any crash.
+
+    It belongs to this process until `close`, which `with` calls. A plain `append` returns when its bytes are durable.
+
+    Args:
+        path: the data directory; made if it is not there.
+        create: False refuses a directory without a store, such as a mount that is not mounted.
+        segment_size: bytes of one segment of the write-ahead log; an append must fit.
+        max_producers: idempotent producers per stream; a further one is refused with 429.
+        clock: what time it is, in microseconds of Unix time.
+
+    Raises:
+        DirectoryRefused: another process has the directory, or it is of an unknown format.
+        Damaged: what was acknowledged cannot be read back.
+        OSError: the disk failed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        segment_size: int = DEFAULT_SEGMENT_SIZE,
+        max_producers: int = DEFAULT_MAX_PRODUCERS,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._directory = SystemDisk(path)
+        prepare(self._directory, str(path), create=create)
+        try:
+            super().__init__(
+                self._directory,
+                LmdbCatalog(str(self._directory.root / CATALOG)),
+                segment_size=segment_size,
+                max_producers=max_producers,
+            )
+        except BaseException:
+            self._directory.release()
+            raise
+        self._begin_calls(clock)
+
+    def close(self) -> None:
+        """Makes everything durable and lets the directory go."""
+        try:
+            super().close()
+        finally:
+            self._directory.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _settle(self, ticket: Ticket[Any]) -> None:
+        self.shell.wait_for(ticket)
+        if not ticket.done and self.failure is not None:
+            raise self.failure

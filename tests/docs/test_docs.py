@@ -1,0 +1,66 @@
+"""What the documents say, held against the code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import durable_streams_server
+from durable_streams_server import errors
+from durable_streams_server.errors import StreamError
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "durable_streams_server"
+#: codes of classes that are always raised with a narrower one
+GENERAL = {"INVALID_REQUEST", "CONFLICT", "TOO_MANY_REQUESTS", "UNAVAILABLE"}
+
+
+def coded() -> set[str]:
+    """Returns every code that the source raises: the classes' own, and those given by a raiser."""
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    own = {kind.code for kind in classes if issubclass(kind, StreamError)}
+    given: set[str] = set()
+    for file in SOURCE.rglob("*.py"):
+        if file.name not in ("__init__.py", "main.py", "disk.py"):
+            given |= set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', file.read_text()))
+    return (own | given) - GENERAL - {"NO_BODY", "OCTET_STREAM"}
+
+
+def test_every_error_code_is_documented_and_no_other() -> None:
+    documented = re.findall(
+        r"^\| \d{3} \| `([A-Z_]+)` \|", (ROOT / "docs/errors.md").read_text(), re.M
+    )
+    assert set(documented) == coded()
+
+
+def test_the_readme_names_every_public_name_of_the_node_package() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme[
+        readme.index("## The API beside Node's") : readme.index("## Beyond the protocol")
+    ]
+    refusals = {
+        name
+        for name, value in vars(durable_streams_server).items()
+        if isinstance(value, type) and issubclass(value, StreamError)
+    }
+    for name in set(durable_streams_server.__all__) - refusals - {"DurableStreamsApp"}:
+        assert name in table or getattr(errors, name, None), name
+
+
+def test_the_readme_examples_run() -> None:
+    readme = (ROOT / "README.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", readme, re.S)
+    assert len(examples) == 3
+    shown = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+        for code in examples
+    ]
+    assert [run.returncode for run in shown] == [0, 0, 0], [run.stderr for run in shown]
+    assert shown[0].stdout == "hello\n"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
