@@ -48,6 +48,7 @@ class StreamState:
         "lifetime",
         "lineage",
         "media",
+        "noted_at",
         "origin",
         "path",
         "producers",
@@ -78,6 +79,7 @@ class StreamState:
         self.lifetime = lifetime
         self.created_at = created_at
         self.touched_at = created_at
+        self.noted_at = created_at  # the last use that the store has written down
         self.grace = 0  # microseconds for reads before a restart that the store may not have noted
         self.origin = origin
         self.lineage = lineage
@@ -129,6 +131,11 @@ class StreamState:
         if now >= self.touched_at:
             self.touched_at = now
             self.grace = 0
+
+    def note(self, at: int) -> None:
+        """As `touch`, for a use that is part of a change."""
+        self.touch(at)
+        self.noted_at = max(self.noted_at, at)
 
     def expect_uses_before_a_restart(self) -> None:
         """Allows for reads that the store had not noted when it stopped: they are noted every tenth of the lifetime."""
@@ -214,7 +221,7 @@ def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamSta
     if isinstance(change, Appended):
         state = states[change.path]
         state.tail = change.start + len(change.data)
-        state.touch(change.at)
+        state.note(change.at)
         if change.stamp is not None:
             producer, epoch, seq = change.stamp
             state.producers[producer] = ProducerState(epoch, seq)
@@ -240,7 +247,7 @@ def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamSta
         return state
     state = states[change.path]
     if isinstance(change, Touched):
-        state.touch(change.at)
+        state.note(change.at)
         return state
     if isinstance(change, SoftDeleted):
         state.soft_deleted = True

@@ -45,9 +45,11 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         self._directory = SystemDisk(path)
         prepare(self._directory, str(path), create=create)
         try:
+            catalog = LmdbCatalog(str(self._directory.root / CATALOG))
+            self._directory.sync_directory(CATALOG)
             super().__init__(
                 self._directory,
-                LmdbCatalog(str(self._directory.root / CATALOG)),
+                catalog,
                 segment_size=segment_size,
                 max_producers=max_producers,
             )

@@ -172,7 +172,7 @@ def state_of(path: str, entry: Entry, session: int) -> StreamState:
         entry.origin,
         entry.lineage,
     )
-    state.touched_at = entry.touched_at
+    state.touched_at = state.noted_at = entry.touched_at
     if entry.session != session:
         state.expect_uses_before_a_restart()
     state.tail = state.visible_tail = entry.tail

@@ -36,6 +36,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
         raise DirectoryRefused(f"{name} is in use by another process")
     if disk.exists(_FORMAT_FILE):
         _check_format(disk, name)
+        disk.sync_directory("")  # who laid it out may have died before
         return
     others = [
         entry

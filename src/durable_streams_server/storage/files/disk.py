@@ -212,7 +212,11 @@ class SystemDisk(Disk):
         return SystemFile(self.root / path, create)
 
     def make_directory(self, path: str) -> None:
-        (self.root / path).mkdir(parents=True, exist_ok=True, mode=0o700)
+        target = self.root / path
+        missing = [parent for parent in (target, *target.parents) if not parent.exists()]
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True, mode=0o700)
+            _sync_directory(directory.parent)
 
     def names(self, path: str) -> list[str]:
         try:
@@ -236,13 +240,7 @@ class SystemDisk(Disk):
         (self.root / path).unlink(missing_ok=True)
 
     def sync_directory(self, path: str) -> None:
-        descriptor = os.open(self.root / path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.root / path)) from None
-        finally:
-            os.close(descriptor)
+        _sync_directory(self.root / path)
 
     def sync_all(self) -> None:
         descriptor = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)
@@ -265,6 +263,16 @@ class SystemDisk(Disk):
         descriptor, self._lock = self._lock, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(descriptor)
 
 
 def _sync_file_system(descriptor: int, name: str) -> None:

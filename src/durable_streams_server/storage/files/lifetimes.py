@@ -1,7 +1,8 @@
 """When to look at which stream: loaded ones by a heap, the others by the catalog's order of deadlines.
 
-A read that begins a sliding lifetime anew is made durable a tenth of that lifetime later, for all reads until then at once. A
-restart adds the tenth again, so a stream never lives shorter than its reads allow, and at most a tenth longer.
+A read begins a sliding lifetime anew. It is written down if the last use written down is a tenth of the lifetime ago, and what
+was not is once the tenth has passed. A restart adds the tenth again, so a stream never lives shorter than its reads allow, and
+at most a tenth longer.
 """
 
 import heapq
@@ -34,6 +35,7 @@ class Lifetimes:
         self._states = states
         self._note_use = note_use
         self._heap: list[tuple[int, int, int, StreamState]] = []
+        self._order = 0  # keeps entries of one time apart, so that states are never compared
         self._noting: set[int] = set()
         self._scanned = (0, 0)
         self._next_stored: int | None = None
@@ -47,10 +49,15 @@ class Lifetimes:
 
     def used(self, state: StreamState, now: int) -> None:
         """Notes that a stream was read at `now`."""
-        ttl = state.lifetime.ttl
-        if ttl is not None and state.incarnation not in self._noting:
+        if state.lifetime.ttl is None:
+            return
+        tenth = state.lifetime.ttl * MICROSECONDS // _NOTE_EVERY
+        if now - state.noted_at >= tenth:
+            self._note_use(state)
+        if state.incarnation not in self._noting:
             self._noting.add(state.incarnation)
-            self._push(now + ttl * MICROSECONDS // _NOTE_EVERY, _NOTE, state)
+            at = state.noted_at + tenth
+            self._push(at if at > now else now + tenth, _NOTE, state)  # there was no room to note it
 
     def keeps(self, state: StreamState) -> bool:
         """Whether a stream must stay in memory for its lifetime's sake."""
@@ -68,7 +75,8 @@ class Lifetimes:
         found: list[tuple[str, int]] = []
         heap = self._heap
         while heap and heap[0][0] <= now and len(found) < _BATCH:
-            _, incarnation, kind, state = heapq.heappop(heap)
+            _, _, kind, state = heapq.heappop(heap)
+            incarnation = state.incarnation
             if kind == _NOTE:
                 self._noting.discard(incarnation)
             if state.removed or state.soft_deleted or self._states.loaded(state.path) is not state:
@@ -94,7 +102,8 @@ class Lifetimes:
         if state.readers:
             state.touch(now)
             self.used(state, now)
-        self._note_use(state)
+        elif state.touched_at > state.noted_at:
+            self._note_use(state)
 
     def _is_over(self, state: StreamState, now: int) -> bool:
         deadline = state.deadline()
@@ -106,4 +115,5 @@ class Lifetimes:
         return False
 
     def _push(self, at: int, kind: int, state: StreamState) -> None:
-        heapq.heappush(self._heap, (at, state.incarnation, kind, state))
+        self._order += 1
+        heapq.heappush(self._heap, (at, self._order, kind, state))

@@ -157,9 +157,9 @@ class Logs:
 
     def _write(self, item: FlushWork, parents: set[str]) -> _Open:
         incarnation, extent, pieces = item
-        files = self._acquire(
-            incarnation, create_with=extent if extent.entries == 0 else None, parents=parents
-        )
+        if extent.entries == 0:
+            parents.add(directory_of(incarnation))  # its name is not known to be durable
+        files = self._acquire(incarnation, create_with=extent if extent.entries == 0 else None)
         try:
             at = extent.tail - extent.base
             if files.data.size() > at:
@@ -174,13 +174,11 @@ class Logs:
             raise
         return files
 
-    def _acquire(
-        self, incarnation: int, create_with: Extent | None = None, parents: set[str] | None = None
-    ) -> _Open:
+    def _acquire(self, incarnation: int, create_with: Extent | None = None) -> _Open:
         with self._lock:
             files = self._open.get(incarnation)
             if files is None:
-                files = self._open_files(incarnation, create_with, parents)
+                files = self._open_files(incarnation, create_with)
                 self._open[incarnation] = files
                 self._evict()
             else:
@@ -205,9 +203,7 @@ class Logs:
             if not files.users:
                 files.close()
 
-    def _open_files(
-        self, incarnation: int, create_with: Extent | None, parents: set[str] | None
-    ) -> _Open:
+    def _open_files(self, incarnation: int, create_with: Extent | None) -> _Open:
         path = path_of(incarnation)
         if create_with is None:
             try:
@@ -222,13 +218,12 @@ class Logs:
             return _Open(data, index_file, index.read_base(index_file))
         parent = directory_of(incarnation)
         if parent not in self._directories:
-            if not self._disk.exists(parent):
-                self._disk.make_directory(parent)
-                self._disk.sync_directory(DIRECTORY)
+            self._disk.make_directory(parent)
+            self._disk.sync_directory(
+                DIRECTORY
+            )  # also if it was there: who made it may have died before
             self._directories.add(parent)
         data = self._disk.open(path, create=True)
         index_file = self._disk.open(path + ".idx", create=True)
         index_file.write(index.header(create_with.base), 0)
-        if parents is not None:
-            parents.add(parent)
         return _Open(data, index_file, create_with.base)

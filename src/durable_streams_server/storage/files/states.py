@@ -118,7 +118,6 @@ class States(dict[str, StreamState]):
         """Makes room for the bytes of a new stream."""
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
         self._note_sources(state)
-        self._let_go()
 
     def published(self, change: Change, state: StreamState) -> None:
         """Lets readers see a create or removal that has become durable."""
@@ -174,7 +173,6 @@ class States(dict[str, StreamState]):
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
         self._note_sources(state)
         self._on_load(state)
-        self._let_go()
         return state
 
     def _note_sources(self, state: StreamState) -> None:
@@ -185,7 +183,8 @@ class States(dict[str, StreamState]):
             source = self.get(origin.source)
             origin = source.origin if source is not None else None
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Lets idle streams go if there are too many, between commands: what one has loaded it finds loaded."""
         for _ in range(_TRIES):
             if len(self) <= self._max_loaded:
                 return

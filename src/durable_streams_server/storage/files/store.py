@@ -151,6 +151,7 @@ class FileStore(Store):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:
             return Ticket()  # nobody can know what is on the disk: no answer is true
+        self.states.let_go()
         try:
             incarnation = max(self._last_incarnation + 1, now)
             decision = decide(self.states, command, now, incarnation, self._rules)
@@ -163,6 +164,7 @@ class FileStore(Store):
             return self._answer(None, _damaged(damage))
 
     def find(self, path: str) -> Ticket[StreamState | None]:
+        self.states.let_go()
         return _guarded(lambda: Ticket.of(self.states.visible(path)))
 
     def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
@@ -172,9 +174,8 @@ class FileStore(Store):
         return _guarded(lambda: Ticket.of(self._marks(incarnation, position)))
 
     def touch(self, state: StreamState, now: int) -> None:
-        if now > state.touched_at:
-            state.touch(now)
-            self._lifetimes.used(state, now)
+        state.touch(now)
+        self._lifetimes.used(state, now)
 
     def due(self, now: int) -> Sequence[tuple[str, int]]:
         return self._lifetimes.due(now)
@@ -204,6 +205,16 @@ class FileStore(Store):
         """Takes what waits to be committed. Called by whoever commits, one at a time."""
         pending = self._pending
         return [pending.popleft() for _ in range(len(pending))]
+
+    @property
+    def newest_pending(self) -> InFlight:
+        """What was enqueued last, while it has not been taken."""
+        return self._pending[-1]
+
+    @property
+    def in_flight(self) -> int:
+        """How many records and answers are not published yet."""
+        return self._flying
 
     def write(self, batch: Sequence[InFlight]) -> None:
         """Makes a batch's records durable.
@@ -386,7 +397,7 @@ class FileStore(Store):
 
     def _note_use(self, state: StreamState) -> None:
         """Makes a read's effect on a sliding lifetime durable; nobody waits for it."""
-        if self.failure is None:
+        if self.failure is None and not state.removed:
             try:
                 self._record((Touched(state.path, state.incarnation, state.touched_at),), None)
             except StreamError:

@@ -237,8 +237,6 @@ class Wal:
             raise self._damaged(
                 DIRECTORY, f"it ends at record {self.last_lsn}, the catalog at {after}"
             )
-        for slot in self._used:
-            slot.file.sync()  # what a killed process wrote may not be on disk yet, and is about to be shown
         self.durable_lsn = self._written_lsn = self.last_lsn
 
     def close(self) -> None:
@@ -254,17 +252,16 @@ class Wal:
             slot = Slot(path, self._disk.open(path))
             self._files += 1
             if slot.capacity < self._segment_size:
-                slot.file.allocate(
-                    self._segment_size
-                )  # a crash came between making it and reserving it
-                slot.file.sync()
+                slot.file.allocate(self._segment_size)
                 slot.capacity = slot.file.size()
+            slot.file.sync()  # a crash may have come before whoever made or wrote it did so
             header = read_header(slot.file)
             if header is None:
                 self._free.append(slot)
                 continue
             slot.number, slot.first = header
             used.append(slot)
+        self._disk.sync_directory(DIRECTORY)
         used.sort(key=lambda slot: slot.number)
         return used
 
@@ -273,7 +270,8 @@ class Wal:
         self._used.append(slot)
         self._number = slot.number
         for lsn, crc, payload, end in records(slot.file, self.last_lsn, self._crc):
-            self.last_lsn, self._crc, position = lsn, crc, end
+            self.last_lsn = self.durable_lsn = lsn
+            self._crc, position = crc, end
             slot.last = lsn
             if lsn > after:
                 yield lsn, payload

@@ -1,0 +1,1 @@
+"""What tests of the server, and of what is built on it, are made with."""

@@ -1,0 +1,163 @@
+"""Requests as frozen values: whatever form alone can refuse is refused here."""
+
+import pytest
+
+from durable_streams_server.errors import BadRequest
+from durable_streams_server.protocol.commands import (
+    parse_append,
+    parse_create,
+    parse_read,
+)
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.offsets import ZERO, Offset, Sentinel
+from durable_streams_server.protocol.producers import Stamp
+
+JSON = {b"content-type": b"application/json"}
+OFFSET = b"0000000000000007_0000000000000042"
+
+
+def refused(code: str, parse: object, *arguments: object) -> None:
+    assert callable(parse)
+    with pytest.raises(BadRequest) as caught:
+        parse(*arguments)
+    assert caught.value.code == code
+
+
+def test_a_create_with_everything() -> None:
+    headers = {**JSON, b"stream-ttl": b"60", b"stream-closed": b"TRUE"}
+    command = parse_create("/a", headers, b"[1, 2]", None)
+    assert command.media is not None
+    assert command.media.essence == "application/json"
+    assert command.lifetime == Lifetime(ttl=60)
+    assert command.body.wire == b"1,2,"
+    assert command.closes  # TRAPS 22: matched without regard to case
+    assert command.fork is None
+
+
+@pytest.mark.parametrize("value", [b"false", b"1", b"yes", b"", b" true"])
+def test_any_other_value_of_stream_closed_is_as_if_absent(value: bytes) -> None:
+    assert not parse_create("/a", {b"stream-closed": value}, b"", None).closes
+
+
+def test_a_fork_names_its_place() -> None:
+    headers = {b"stream-fork-offset": OFFSET, b"stream-fork-sub-offset": b"3"}
+    fork = parse_create("/b", headers, b"", "/a").fork
+    assert fork is not None
+    assert (fork.source, fork.offset, fork.sub_offset) == ("/a", Offset(7, 42), 3)
+
+
+def test_now_is_the_sources_tail_and_minus_one_its_start() -> None:  # TRAPS 27
+    now = parse_create("/b", {b"stream-fork-offset": b"now"}, b"", "/a").fork
+    start = parse_create("/b", {b"stream-fork-offset": b"-1"}, b"", "/a").fork
+    assert now is not None
+    assert start is not None
+    assert (now.offset, start.offset) == (None, ZERO)
+
+
+@pytest.mark.parametrize(
+    ("headers", "source", "code"),
+    [
+        ({b"stream-fork-offset": OFFSET}, None, "INVALID_FORK"),
+        ({b"stream-fork-sub-offset": b"0"}, None, "INVALID_FORK"),
+        ({b"stream-fork-offset": b"x"}, "/a", "INVALID_OFFSET"),
+        ({b"stream-fork-offset": b""}, "/a", "INVALID_OFFSET"),
+        ({b"stream-fork-sub-offset": b"1"}, "/a", "INVALID_SUB_OFFSET"),
+        *(
+            (
+                {b"stream-fork-offset": OFFSET, b"stream-fork-sub-offset": value},
+                "/a",
+                "INVALID_SUB_OFFSET",
+            )
+            for value in (b"", b"-1", b"+1", b"01", b"1.5", b"1e3", b"x", b"9" * 17)
+        ),
+    ],
+)
+def test_a_malformed_fork_is_refused(
+    headers: dict[bytes, bytes], source: str | None, code: str
+) -> None:
+    refused(code, parse_create, "/b", headers, b"", source)
+
+
+def test_an_append_with_everything() -> None:
+    headers = {
+        **JSON,
+        b"producer-id": b"p",
+        b"producer-epoch": b"1",
+        b"producer-seq": b"2",
+        b"stream-seq": b"0007",
+        b"stream-expected-offset": OFFSET,
+    }
+    command = parse_append("/a", headers, b'{"n":1}')
+    assert command.body.wire == b'{"n":1},'
+    assert command.has_body
+    assert command.stamp == Stamp(b"p", 1, 2)
+    assert command.seq == b"0007"
+    assert command.expected == Offset(7, 42)
+
+
+def test_a_close_needs_neither_body_nor_type() -> None:
+    command = parse_append("/a", {b"stream-closed": b"true"}, b"")
+    assert command.closes
+    assert not command.has_body
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "code"),
+    [
+        (JSON, b"", "EMPTY_BODY"),
+        ({}, b"x", "MISSING_CONTENT_TYPE"),
+        ({b"content-type": b""}, b"x", "MISSING_CONTENT_TYPE"),
+        ({b"content-type": b"json"}, b"x", "INVALID_CONTENT_TYPE"),
+        ({**JSON, b"stream-seq": b""}, b"1", "INVALID_SEQ"),
+        ({**JSON, b"stream-seq": b"x" * 257}, b"1", "INVALID_SEQ"),
+        ({**JSON, b"stream-expected-offset": b"now"}, b"1", "INVALID_OFFSET"),
+        ({**JSON, b"producer-id": b"p"}, b"1", "INVALID_PRODUCER"),
+    ],
+)
+def test_a_malformed_append_is_refused(headers: dict[bytes, bytes], body: bytes, code: str) -> None:
+    refused(code, parse_append, "/a", headers, body)
+
+
+def test_a_body_that_is_no_json_waits_for_its_place_among_the_refusals() -> None:
+    command = parse_append("/a", JSON, b"{")
+    assert command.body.problem is not None
+    assert command.body.wire == b""
+
+
+def test_a_read_without_an_offset_begins_at_the_start() -> None:
+    assert parse_read("/a", {}, {}).offset is Sentinel.START
+
+
+def test_unknown_parameters_are_ignored() -> None:
+    assert parse_read("/a", {"utm": ["x", "y"]}, {}).live is None
+
+
+def test_a_reconnecting_browser_names_its_place_in_a_header() -> None:
+    query = {"offset": ["-1"], "live": ["sse"]}
+    assert parse_read("/a", query, {b"last-event-id": OFFSET}).offset == Offset(7, 42)
+    assert parse_read("/a", {"offset": ["-1"]}, {b"last-event-id": OFFSET}).offset is Sentinel.START
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"offset": [""]}, "INVALID_OFFSET"),
+        ({"offset": ["x"]}, "INVALID_OFFSET"),
+        ({"offset": ["-1", "-1"]}, "INVALID_OFFSET"),
+        ({"offset": ["-1"], "live": ["true"]}, "INVALID_LIVE"),
+        ({"offset": ["-1"], "live": [""]}, "INVALID_LIVE"),
+        ({"offset": ["-1"], "live": ["sse", "sse"]}, "INVALID_LIVE"),
+        ({"live": ["sse"]}, "MISSING_OFFSET"),
+        ({"live": ["long-poll"]}, "MISSING_OFFSET"),
+        ({"cursor": ["1", "2"]}, "INVALID_CURSOR"),
+        ({"cursor": ["x" * 257]}, "INVALID_CURSOR"),
+        ({"cursor": ["a b"]}, "INVALID_CURSOR"),
+    ],
+)
+def test_a_malformed_read_is_refused(query: dict[str, list[str]], code: str) -> None:
+    refused(code, parse_read, "/a", query, {})
+
+
+def test_a_malformed_last_event_id_is_refused() -> None:
+    query = {"offset": ["-1"], "live": ["sse"]}
+    refused("INVALID_OFFSET", parse_read, "/a", query, {b"last-event-id": b"x"})

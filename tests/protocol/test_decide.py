@@ -1,0 +1,286 @@
+"""The rules, on states made by hand: what is decided, in which order refusals come, and that refusals change nothing."""
+
+import pytest
+
+from durable_streams_server.errors import (
+    BadRequest,
+    Conflict,
+    Gone,
+    MethodNotAllowed,
+    NotFound,
+    OffsetMismatch,
+    SequenceGap,
+    StreamClosed,
+    StreamError,
+    TooManyRequests,
+)
+from durable_streams_server.protocol.commands import Command, Delete, Expire, Fork
+from durable_streams_server.protocol.decide import (
+    AppendOutcome,
+    CreateOutcome,
+    Decision,
+    Ignored,
+    Rules,
+    decide,
+    require,
+    require_visible,
+)
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.names import MAX_POSITION
+from durable_streams_server.protocol.producers import ProducerState, Stamp
+from durable_streams_server.protocol.registry import Registry
+from durable_streams_server.protocol.state import Created, Removed, SoftDeleted, StreamState, apply
+from tests.requests import NOW, SECOND, append, create, fork_of
+
+JSON = "application/json"
+
+
+class World:
+    """Newest states, with each decision applied at once."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.states: dict[str, StreamState] = {}
+        self.rules = rules or Rules()
+        self.last = 0
+
+    def decide(self, command: Command, now: int = NOW) -> Decision:
+        decision = decide(self.states, command, now, max(self.last + 1, now), self.rules)
+        for change in decision.changes:
+            if isinstance(change, Created):
+                self.last = max(self.last, change.incarnation)
+            state = apply(self.states, change)
+            state.publish(change)
+        return decision
+
+    def refused(
+        self, command: Command, kind: type[StreamError], code: str, now: int = NOW
+    ) -> StreamError:
+        with pytest.raises(kind) as caught:
+            self.decide(command, now)
+        assert caught.value.code == code
+        return caught.value
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_refusals_of_an_append_come_in_the_protocols_order(world: World) -> None:  # TRAPS 24
+    """Closed, content type, body, producer, expected offset, Stream-Seq: each hides those after it."""
+    world.decide(create("/a", JSON))
+    world.decide(append("/a", b"1", JSON, seq=b"5", stamp=Stamp(b"p", 0, 0)))
+    gap, stale, elsewhere = Stamp(b"p", 0, 9), b"1", "0000000000000001_0000000000000000"
+    everything = append("/a", b"x", "text/plain", stamp=gap, seq=stale, expected=elsewhere)
+    world.refused(everything, Conflict, "CONTENT_TYPE_MISMATCH")
+    no_json = append("/a", b"{", JSON, stamp=gap, seq=stale, expected=elsewhere)
+    world.refused(no_json, BadRequest, "INVALID_JSON")
+    gapped = append("/a", b"2", JSON, stamp=gap, seq=stale, expected=elsewhere)
+    world.refused(gapped, SequenceGap, "PRODUCER_SEQUENCE_GAP")
+    misplaced = append("/a", b"2", JSON, seq=stale, expected=elsewhere)
+    world.refused(misplaced, OffsetMismatch, "EXPECTED_OFFSET_MISMATCH")
+    world.refused(append("/a", b"2", JSON, seq=stale), Conflict, "SEQUENCE_REGRESSION")
+    world.decide(append("/a", closes=True))
+    world.refused(everything, StreamClosed, "STREAM_CLOSED")
+
+
+def test_a_duplicate_passes_a_stream_seq_that_would_be_refused(world: World) -> None:  # TRAPS 24
+    world.decide(create("/a"))
+    first = append("/a", b"x", seq=b"1", stamp=Stamp(b"p", 0, 0))
+    world.decide(first)
+    again = world.decide(first)
+    assert again.changes == ()
+    assert again.outcome == AppendOutcome(
+        world.states["/a"].name(1), False, False, ProducerState(0, 0)
+    )
+
+
+def test_a_refusal_at_a_closed_stream_says_so_and_where_it_ends(world: World) -> None:  # TRAPS 23
+    world.decide(create("/a", body=b"abc", closes=True))
+    error = world.refused(append("/a", b"x"), StreamClosed, "STREAM_CLOSED")
+    assert dict(error.headers) == {
+        b"stream-next-offset": world.states["/a"].name(3).encode(),
+        b"stream-closed": b"true",
+    }
+
+
+def test_only_the_very_close_is_confirmed(world: World) -> None:
+    world.decide(create("/a"))
+    world.decide(append("/a", b"x", closes=True, stamp=Stamp(b"p", 1, 0)))
+    assert world.decide(append("/a", b"x", closes=True, stamp=Stamp(b"p", 1, 0))).changes == ()
+    assert world.decide(append("/a", closes=True)).changes == ()
+    for stamp in (Stamp(b"p", 1, 1), Stamp(b"p", 0, 0), Stamp(b"q", 1, 0)):
+        world.refused(append("/a", closes=True, stamp=stamp), StreamClosed, "STREAM_CLOSED")
+    world.refused(append("/a", b"x", closes=True), StreamClosed, "STREAM_CLOSED")
+
+
+@pytest.mark.parametrize(
+    ("again", "matches"),
+    [
+        (create("/a", "text/plain", lifetime=Lifetime(ttl=60)), True),
+        (create("/a", "TEXT/plain; charset=utf-8", lifetime=Lifetime(ttl=60)), True),
+        (create("/a", JSON, lifetime=Lifetime(ttl=60)), False),
+        (create("/a", None, lifetime=Lifetime(ttl=60)), False),
+        (create("/a", "text/plain"), False),
+        (create("/a", "text/plain", lifetime=Lifetime(ttl=61)), False),
+        (create("/a", "text/plain", lifetime=Lifetime(ttl=60), closes=True), False),
+        (create("/a", "text/plain", lifetime=Lifetime(ttl=60), fork=Fork("/b", None, None)), False),
+    ],
+)
+def test_a_repeated_create_matches_in_everything_or_conflicts(
+    world: World, again: Command, matches: bool
+) -> None:  # TRAPS 25
+    world.decide(create("/a", "text/plain", b"hello", lifetime=Lifetime(ttl=60)))
+    if matches:
+        decision = world.decide(again)
+        assert decision.changes == ()
+        assert isinstance(decision.outcome, CreateOutcome)
+        assert not decision.outcome.created
+    else:
+        world.refused(again, Conflict, "STREAM_EXISTS")
+
+
+def test_a_type_left_out_is_octets(world: World) -> None:
+    world.decide(create("/a", None))
+    assert world.states["/a"].media.essence == "application/octet-stream"
+    assert world.decide(create("/a")).changes == ()
+
+
+def test_a_fork_inherits_type_and_lifetime(world: World) -> None:  # TRAPS 27
+    world.decide(create("/a", JSON, b"[1,2]", lifetime=Lifetime(ttl=9)))
+    world.decide(create("/b", None, fork=fork_of("/a")))
+    world.decide(create("/c", None, lifetime=Lifetime(ttl=5), fork=fork_of("/b")))
+    assert world.states["/b"].media == world.states["/a"].media
+    assert (world.states["/b"].lifetime.ttl, world.states["/c"].lifetime.ttl) == (9, 5)
+    assert [world.states[path].children for path in ("/a", "/b", "/c")] == [1, 1, 0]
+    assert world.states["/c"].name(4) == world.states["/a"].name(4)
+
+
+def test_a_fork_of_another_type_conflicts_and_leaks_nothing(world: World) -> None:  # TRAPS 27
+    world.decide(create("/a", JSON))
+    world.refused(create("/b", "text/plain", fork=fork_of("/a")), Conflict, "CONTENT_TYPE_MISMATCH")
+    assert world.states["/a"].children == 0
+    assert isinstance(world.decide(Delete("/a")).changes[0], Removed)
+
+
+@pytest.mark.parametrize("source", ["/nowhere", "/b"])
+def test_a_fork_of_nothing_is_not_found(world: World, source: str) -> None:
+    world.refused(create("/b", None, fork=fork_of(source)), NotFound, "SOURCE_NOT_FOUND")
+
+
+def test_a_fork_offset_that_was_not_resolved_never_means_the_tail(world: World) -> None:
+    world.decide(create("/a", body=b"abc"))
+    unresolved = fork_of("/a", world.states["/a"].name(1))
+    world.refused(create("/b", None, fork=unresolved), NotFound, "SOURCE_NOT_FOUND")
+
+
+def test_a_fork_position_of_another_life_is_refused(world: World) -> None:
+    world.decide(create("/a", body=b"abc"))
+    resolved = Fork("/a", None, None, 1, world.states["/a"].incarnation - 1)
+    world.refused(create("/b", None, fork=resolved), BadRequest, "INVALID_OFFSET")
+
+
+def test_a_repeated_fork_is_answered_without_its_source(world: World) -> None:
+    world.decide(create("/a", body=b"abc"))
+    world.decide(create("/b", None, fork=fork_of("/a")))
+    world.decide(append("/a", b"more"))
+    world.decide(Delete("/a"))
+    assert world.decide(create("/b", None, fork=fork_of("/a"))).changes == ()
+    anchor = world.states["/b"].origin
+    assert anchor is not None
+    assert world.decide(create("/b", None, fork=fork_of("/a", anchor.anchor))).changes == ()
+    other = "0000000000000001_0000000000000001"
+    world.refused(create("/b", None, fork=fork_of("/a", other)), Conflict, "STREAM_EXISTS")
+    world.refused(create("/b", None, fork=fork_of("/c")), Conflict, "STREAM_EXISTS")
+
+
+def test_a_deleted_source_stays_for_its_forks_and_goes_with_the_last(world: World) -> None:
+    for path, source in (("/a", None), ("/b", "/a"), ("/c", "/b"), ("/d", "/b")):
+        world.decide(create(path, None, fork=fork_of(source) if source else None))
+    assert world.decide(Delete("/a")).changes == (
+        SoftDeleted("/a", world.states["/a"].incarnation),
+    )
+    world.decide(Delete("/b"))
+    world.refused(Delete("/b"), Gone, "STREAM_GONE")  # TRAPS 27
+    world.refused(create("/a"), Conflict, "STREAM_GONE")
+    world.refused(create("/e", None, fork=fork_of("/a")), Conflict, "SOURCE_GONE")
+    world.decide(Delete("/c"))
+    assert set(world.states) == {"/a", "/b", "/d"}
+    last = world.decide(Delete("/d"))
+    assert [change.path for change in last.changes] == ["/d", "/b", "/a"]
+    assert world.states == {}
+
+
+def test_an_expired_path_can_be_created_again_at_once(world: World) -> None:  # TRAPS 26
+    world.decide(create("/a", lifetime=Lifetime(ttl=1)))
+    first = world.states["/a"].incarnation
+    later = NOW + SECOND
+    world.refused(append("/a", b"x"), NotFound, "STREAM_NOT_FOUND", later)
+    decision = world.decide(create("/a", JSON), later)
+    assert [type(change) for change in decision.changes] == [Removed, Created]
+    assert world.states["/a"].incarnation > first
+
+
+def test_an_expired_source_with_forks_is_gone_and_its_path_kept(world: World) -> None:
+    world.decide(create("/a", lifetime=Lifetime(ttl=1)))
+    world.decide(create("/b", None, lifetime=Lifetime(ttl=100), fork=fork_of("/a")))
+    later = NOW + SECOND
+    world.refused(append("/a", b"x"), Gone, "STREAM_GONE", later)
+    world.refused(create("/a"), Conflict, "STREAM_GONE", later)
+    world.refused(create("/c", None, fork=fork_of("/a")), Conflict, "SOURCE_GONE", later)
+    swept = world.decide(Expire("/a", world.states["/a"].incarnation), later)
+    assert isinstance(swept.changes[0], SoftDeleted)
+
+
+def test_the_sweep_ends_only_what_has_run_out(world: World) -> None:
+    world.decide(create("/a", lifetime=Lifetime(ttl=1)))
+    incarnation = world.states["/a"].incarnation
+    assert world.decide(Expire("/a", incarnation)).outcome == Ignored()
+    assert world.decide(Expire("/a", incarnation - 1), NOW + SECOND).outcome == Ignored()
+    assert world.decide(Expire("/b", incarnation), NOW + SECOND).outcome == Ignored()
+    assert world.decide(Expire("/a", incarnation), NOW + SECOND).changes != ()
+
+
+def test_appends_and_closes_slide_the_lifetime(world: World) -> None:  # TRAPS 26
+    world.decide(create("/a", lifetime=Lifetime(ttl=1)))
+    world.decide(append("/a", b"x"), NOW + SECOND // 2)
+    world.decide(append("/a", closes=True), NOW + SECOND)
+    assert world.states["/a"].deadline() == NOW + 2 * SECOND
+
+
+def test_a_stream_takes_no_position_that_an_offset_cannot_name(world: World) -> None:
+    world.decide(create("/a"))
+    world.states["/a"].tail = MAX_POSITION
+    world.refused(append("/a", b"x"), Conflict, "STREAM_FULL")
+
+
+def test_the_number_of_producers_is_limited() -> None:
+    world = World(Rules(max_producers=1))
+    world.decide(create("/a"))
+    world.decide(append("/a", b"x", stamp=Stamp(b"p", 0, 0)))
+    error = world.refused(
+        append("/a", b"x", stamp=Stamp(b"q", 0, 0)), TooManyRequests, "TOO_MANY_PRODUCERS"
+    )
+    assert error.headers == ((b"retry-after", b"1"),)
+
+
+@pytest.mark.parametrize("command", [create("/r", JSON), append("/r", b"1", JSON), Delete("/r")])
+def test_the_registry_is_written_by_the_server_alone(command: Command) -> None:
+    world = World(Rules(registry=Registry("/r")))
+    world.decide(create("/a"))
+    error = world.refused(command, MethodNotAllowed, "METHOD_NOT_ALLOWED")
+    assert error.headers == ((b"allow", b"GET, HEAD, OPTIONS"),)
+
+
+def test_readers_see_a_delete_only_when_it_is_durable() -> None:
+    states: dict[str, StreamState] = {}
+    for change in decide(states, create("/a"), NOW, 1, Rules()).changes:
+        state = apply(states, change)
+    for change in decide(states, Delete("/a"), NOW, 2, Rules()).changes:
+        apply(states, change)
+    with pytest.raises(NotFound):
+        require(state, NOW)
+    assert require_visible(state, NOW) is state
+    state.publish(change)
+    with pytest.raises(NotFound):
+        require_visible(state, NOW)

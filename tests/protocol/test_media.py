@@ -1,0 +1,40 @@
+"""Content types: compared by essence, sorted into three kinds."""
+
+import pytest
+
+from durable_streams_server.errors import BadRequest
+from durable_streams_server.protocol.media import Kind, parse_media_type
+
+
+@pytest.mark.parametrize(
+    ("text", "essence", "kind"),
+    [
+        ("application/json", "application/json", Kind.JSON),
+        ("Application/JSON; charset=utf-8", "application/json", Kind.JSON),
+        ("application/json;charset=utf-8", "application/json", Kind.JSON),
+        ("text/plain", "text/plain", Kind.TEXT),
+        ("TEXT/event-stream", "text/event-stream", Kind.TEXT),
+        ("application/ndjson", "application/ndjson", Kind.BINARY),
+        ("application/x+json", "application/x+json", Kind.BINARY),
+        ("image/png", "image/png", Kind.BINARY),
+    ],
+)
+def test_case_and_parameters_do_not_matter(text: str, essence: str, kind: Kind) -> None:
+    media = parse_media_type(text)
+    assert (media.text, media.essence, media.kind) == (text, essence, kind)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "json", "/", "text/", "/plain", "text plain", "a/b/c", "x" * 300]
+)
+def test_what_is_no_type_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_media_type(text)
+    assert caught.value.code == "INVALID_CONTENT_TYPE"
+
+
+def test_a_flood_of_odd_types_is_not_remembered() -> None:
+    first = parse_media_type("x/0")
+    for number in range(1000):
+        assert parse_media_type(f"x/{number}").essence == f"x/{number}"
+    assert parse_media_type("x/0") == first

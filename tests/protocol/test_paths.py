@@ -1,0 +1,143 @@
+"""Paths: decoded once, refused when they have no one meaning, encoded as file names the way the Node server does."""
+
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams_server.errors import BadRequest, NotFound
+from durable_streams_server.protocol.names import MAX_PATH_BYTES
+from durable_streams_server.protocol.paths import (
+    check_path,
+    decode_path,
+    decode_stream_path,
+    encode_stream_path,
+    encode_url_path,
+    normalize_root,
+    refuse_reserved,
+)
+
+segments = st.text(min_size=1, max_size=20).filter(
+    lambda text: text not in (".", "..") and "/" not in text and text.isprintable()
+)
+stream_paths = st.lists(segments, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"/a", "/a"),
+        (b"/v1/stream/a/b", "/v1/stream/a/b"),
+        (b"/%61", "/a"),
+        (b"/a%2Fb", "/a/b"),
+        (b"/a%20b", "/a b"),
+        (b"/caf%C3%A9", "/café"),
+        (b"/a+b", "/a+b"),
+        (b"/.hidden/...", "/.hidden/..."),
+        (b"/a/", "/a/"),
+        (b"/" + b"x" * (MAX_PATH_BYTES - 1), "/" + "x" * (MAX_PATH_BYTES - 1)),
+        (b"/" + b"%78" * (MAX_PATH_BYTES - 1), "/" + "x" * (MAX_PATH_BYTES - 1)),
+    ],
+)
+def test_each_path_has_one_decoding(raw: bytes, path: str) -> None:
+    assert decode_path(raw) == path
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"/",
+        b"a",
+        b"/a%00",
+        b"/a%0a",
+        b"/%7f",
+        b"/%ff",
+        b"/%C3",
+        b"/%zz",
+        b"/%2",
+        b"/%",
+        b"/.",
+        b"/a/../b",
+        b"/%2e%2E/b",
+        b"//a",
+        b"/a//b",
+        b"/" + b"x" * MAX_PATH_BYTES,
+        b"/" + b"%C3%A9" * (MAX_PATH_BYTES // 2),
+    ],
+)
+def test_what_has_no_one_meaning_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode_path(raw)
+    assert caught.value.code == "INVALID_PATH"
+
+
+@given(stream_paths)
+def test_an_encoded_path_decodes_to_itself(path: str) -> None:
+    assert decode_path(encode_url_path(path).encode("ascii")) == check_path(path)
+
+
+def test_a_lone_surrogate_is_no_path() -> None:
+    with pytest.raises(BadRequest):
+        check_path("/\ud800")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/stream/__ds", "/v1/stream/__ds/subscriptions", "/healthz", "/readyz", "/metrics"],
+)
+def test_the_servers_own_paths_are_reserved(path: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        refuse_reserved(path, "/v1/stream")
+    assert caught.value.code == "RESERVED_PATH"
+
+
+@pytest.mark.parametrize("path", ["/v1/stream/__dsx", "/__ds", "/healthz/a", "/v1/stream/a/__ds"])
+def test_their_neighbours_are_streams(path: str) -> None:
+    refuse_reserved(path, "/v1/stream")
+
+
+@pytest.mark.parametrize(
+    ("given_root", "root"),
+    [
+        ("/v1/stream", "/v1/stream"),
+        ("v1/stream/", "/v1/stream"),
+        ("//a//", "/a"),
+        ("/", ""),
+        ("", ""),
+    ],
+)
+def test_slashes_around_the_root_do_not_matter(given_root: str, root: str) -> None:
+    assert normalize_root(given_root) == root
+
+
+@pytest.mark.parametrize("path", ["/a", "/v1/stream/chat", "/caf\u00e9", "/" + "x" * 149])
+def test_a_short_path_is_encoded_as_base64_without_padding(path: str) -> None:
+    encoded = encode_stream_path(path)
+    assert encoded == base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
+    assert len(encoded) <= 200
+    assert decode_stream_path(encoded) == path
+
+
+def test_a_long_path_is_cut_and_ends_in_its_hash() -> None:
+    path = "/" + "y" * 400
+    encoded = encode_stream_path(path)
+    whole = base64.urlsafe_b64encode(path.encode()).decode()
+    assert encoded == whole[:180] + "~" + hashlib.sha256(path.encode()).hexdigest()[:16]
+    assert decode_stream_path(encoded) == path[:135]
+
+
+@given(stream_paths)
+def test_file_names_hold_no_slash_and_give_short_paths_back(path: str) -> None:
+    encoded = encode_stream_path(path)
+    assert "/" not in encoded
+    if "~" not in encoded:
+        assert decode_stream_path(encoded) == path
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "YQ==", "~", "YQ~0123", "é"])
+def test_what_is_no_encoding_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="not an encoded"):
+        decode_stream_path(name)

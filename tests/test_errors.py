@@ -1,0 +1,54 @@
+"""The tree of refusals: each knows its status and its code."""
+
+import pytest
+
+from durable_streams_server import errors
+from durable_streams_server.errors import StreamError
+
+TREE = {
+    "BadRequest": (400, "INVALID_REQUEST"),
+    "ProducerFenced": (403, "PRODUCER_FENCED"),
+    "NotFound": (404, "STREAM_NOT_FOUND"),
+    "MethodNotAllowed": (405, "METHOD_NOT_ALLOWED"),
+    "Conflict": (409, "CONFLICT"),
+    "StreamClosed": (409, "STREAM_CLOSED"),
+    "SequenceGap": (409, "PRODUCER_SEQUENCE_GAP"),
+    "OffsetMismatch": (409, "EXPECTED_OFFSET_MISMATCH"),
+    "Gone": (410, "STREAM_GONE"),
+    "TooLarge": (413, "BODY_TOO_LARGE"),
+    "UriTooLong": (414, "URI_TOO_LONG"),
+    "TooManyRequests": (429, "TOO_MANY_REQUESTS"),
+    "HeadersTooLarge": (431, "HEADERS_TOO_LARGE"),
+    "StreamError": (500, "INTERNAL_ERROR"),
+    "Unavailable": (503, "UNAVAILABLE"),
+    "StorageFull": (507, "STORE_FULL"),
+}
+
+
+def test_the_tree_is_whole() -> None:
+    kinds = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, StreamError)
+    }
+    assert kinds == set(TREE)
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_each_error_knows_its_status_and_code(name: str) -> None:
+    kind = getattr(errors, name)
+    refusal = kind("why", headers=[(b"retry-after", b"1")])
+    assert (refusal.status, refusal.code) == TREE[name]
+    assert str(refusal) == refusal.message == "why"
+    assert refusal.headers == ((b"retry-after", b"1"),)
+    assert kind("why", "NARROWER").code == "NARROWER"
+
+
+def test_what_is_drawn_at_the_top_is_the_tree() -> None:
+    drawing = errors.__doc__ or ""
+    for name, (status, code) in TREE.items():
+        assert name in drawing
+        if name not in ("StreamError", "Conflict", "TooManyRequests", "Unavailable"):
+            assert code.split("_")[0] in drawing
+        if not issubclass(getattr(errors, name), errors.Conflict) and name != "StreamError":
+            assert f"{name} {status}" in drawing
