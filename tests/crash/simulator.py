@@ -439,7 +439,7 @@ class Simulation:
             self.compare_lifetime(seen)
 
     def compare_lifetime(self, state: StreamState) -> None:
-        if state.lifetime.ttl is None or state.readers:
+        if state.lifetime.ttl is None or state.soft_deleted or state.readers:
             return
         ttl = state.lifetime.ttl * SECOND
         used = self.uses[state.incarnation]

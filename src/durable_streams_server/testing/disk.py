@@ -238,7 +238,9 @@ class SimulatedFile(File):
         try:
             self._disk.call(name)
         except BaseException:
-            self._node.write(data[: self._disk.chance.randint(0, len(data))], position)
+            sectors = self._disk.chance.randint(0, len(data) // SECTOR)
+            end = (position // SECTOR + sectors) * SECTOR  # a sector is written whole or not at all
+            self._node.write(data[: max(0, end - position)], position)
             raise
 
 

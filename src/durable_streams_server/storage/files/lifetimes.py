@@ -57,7 +57,9 @@ class Lifetimes:
         if state.incarnation not in self._noting:
             self._noting.add(state.incarnation)
             at = state.noted_at + tenth
-            self._push(at if at > now else now + tenth, _NOTE, state)  # there was no room to note it
+            self._push(
+                at if at > now else now + tenth, _NOTE, state
+            )  # there was no room to note it
 
     def keeps(self, state: StreamState) -> bool:
         """Whether a stream must stay in memory for its lifetime's sake."""

@@ -1,0 +1,78 @@
+"""The registry: one State Protocol event for each stream begun or ended, and none for itself."""
+
+import json
+
+import pytest
+
+from durable_streams_server.protocol.commands import Command, Delete
+from durable_streams_server.protocol.decide import Rules, decide
+from durable_streams_server.protocol.registry import Registry
+from durable_streams_server.protocol.state import Appended, StreamState, apply
+from tests.requests import NOW, append, create, fork_of
+
+RULES = Rules(registry=Registry("/v1/stream/__registry__", "/v1/stream"))
+
+
+class World:
+    def __init__(self) -> None:
+        self.states: dict[str, StreamState] = {}
+        self.wire = b""
+        self.number = 0
+
+    def run(self, command: Command) -> None:
+        self.number += 2
+        for change in decide(self.states, command, NOW, self.number, RULES).changes:
+            apply(self.states, change)
+            if isinstance(change, Appended) and change.path == "/v1/stream/__registry__":
+                self.wire += change.data
+
+    def events(self) -> list[tuple[str, str]]:
+        listed = json.loads(b"[" + self.wire[:-1] + b"]")
+        return [(event["headers"]["operation"], event["key"]) for event in listed]
+
+
+def test_creates_and_deletes_are_listed_once_each() -> None:
+    world = World()
+    world.run(create("/v1/stream/a", "text/plain"))
+    world.run(create("/v1/stream/a", "text/plain"))
+    world.run(append("/v1/stream/a", b"x", "text/plain"))
+    world.run(create("/elsewhere"))
+    world.run(Delete("/v1/stream/a"))
+    assert world.events() == [("insert", "a"), ("insert", "/elsewhere"), ("delete", "a")]
+
+
+def test_an_insert_says_what_the_stream_is() -> None:
+    world = World()
+    world.run(create("/v1/stream/a", "text/plain"))
+    (event,) = json.loads(b"[" + world.wire[:-1] + b"]")
+    assert event == {
+        "type": "stream",
+        "key": "a",
+        "value": {"path": "a", "contentType": "text/plain", "createdAt": NOW // 1000},
+        "headers": {"operation": "insert", "timestamp": "2025-06-15T15:06:40.000Z"},
+    }
+
+
+def test_a_soft_delete_is_an_end_and_its_later_removal_is_not_another() -> None:
+    world = World()
+    world.run(create("/v1/stream/a"))
+    world.run(create("/v1/stream/b", None, fork=fork_of("/v1/stream/a")))
+    world.run(Delete("/v1/stream/a"))
+    world.run(Delete("/v1/stream/b"))
+    assert world.events() == [("insert", "a"), ("insert", "b"), ("delete", "a"), ("delete", "b")]
+
+
+@pytest.mark.parametrize(
+    ("command", "accepted"),
+    [
+        (create("/r", "application/json"), True),
+        (create("/r", "text/plain"), False),
+        (create("/r", "application/json", closes=True), False),
+    ],
+)
+def test_only_an_open_json_stream_can_serve_as_one(command: Command, accepted: bool) -> None:
+    states: dict[str, StreamState] = {}
+    assert Registry("/r").accepts(states)
+    for change in decide(states, command, NOW, 1, Rules()).changes:
+        apply(states, change)
+    assert Registry("/r").accepts(states) is accepted

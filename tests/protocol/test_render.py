@@ -1,0 +1,120 @@
+"""Outcomes and refusals as responses."""
+
+import json
+
+import pytest
+
+from durable_streams_server.errors import StreamClosed, StreamError
+from durable_streams_server.protocol import caching, render
+from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome
+from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.producers import ProducerState
+from durable_streams_server.protocol.render import Page
+from durable_streams_server.protocol.state import StreamState
+from tests.requests import NOW
+
+OFFSET = "0000000000000001_0000000000000003"
+
+
+def state(media: str = "application/json", lifetime: Lifetime = FOREVER) -> StreamState:
+    made = StreamState("/a", 1, parse_media_type(media), lifetime, NOW)
+    made.visible_tail = 3
+    return made
+
+
+def page(data: bytes = b"42,", closed: bool = False, media: str = "application/json") -> Page:
+    return Page(state(media), 3 - len(data), 3, data, True, closed)
+
+
+@pytest.mark.parametrize(("created", "status"), [(True, 201), (False, 200)])
+def test_a_create(created: bool, status: int) -> None:
+    outcome = CreateOutcome("/a", OFFSET, parse_media_type("text/plain"), True, created)
+    response = render.created(outcome, b"http://h/a")
+    headers = dict(response.headers)
+    assert response.status == status
+    assert headers[b"stream-next-offset"] == OFFSET.encode()
+    assert headers[b"stream-closed"] == b"true"
+    assert headers[b"content-type"] == b"text/plain"
+    assert (b"location" in headers) is created
+
+
+@pytest.mark.parametrize(
+    ("wrote", "producer", "status"),
+    [
+        (True, None, 204),
+        (False, None, 204),
+        (True, ProducerState(1, 2), 200),
+        (False, ProducerState(1, 2), 204),
+    ],
+)
+def test_an_append(wrote: bool, producer: ProducerState | None, status: int) -> None:
+    response = render.appended(AppendOutcome(OFFSET, False, wrote, producer))
+    headers = dict(response.headers)
+    assert response.status == status
+    if producer is not None:
+        assert (headers[b"producer-epoch"], headers[b"producer-seq"]) == (b"1", b"2")
+
+
+def test_head_says_all_that_is_known() -> None:
+    closed = state("text/plain", Lifetime(ttl=9))
+    closed.visible_closed = True
+    headers = dict(render.head(closed).headers)
+    assert headers[b"stream-ttl"] == b"9"
+    assert headers[b"stream-closed"] == b"true"
+    assert headers[b"cache-control"] == b"no-store"
+    dated = render.head(state(lifetime=Lifetime(expires_at=1, expires_text="2030-01-01T00:00:00Z")))
+    assert dict(dated.headers)[b"stream-expires-at"] == b"2030-01-01T00:00:00Z"
+
+
+def test_a_json_page_is_an_array_of_the_exact_bytes() -> None:
+    response = render.page(page(), NOW)
+    assert (response.status, response.body) == (200, b"[42]")
+    assert render.page(page(b""), NOW).body == b"[]"
+
+
+def test_a_page_of_octets_is_not_shown_by_a_browser() -> None:
+    headers = dict(render.page(page(media="image/png"), NOW).headers)
+    assert headers[b"content-disposition"] == b"attachment"
+
+
+def test_a_304_keeps_the_end_in_sight() -> None:  # TRAPS 23
+    tag = dict(render.page(page(), NOW).headers)[b"etag"]
+    same = render.page(page(), NOW, if_none_match=tag)
+    assert (same.status, same.body) == (304, b"")
+    assert dict(same.headers)[b"stream-next-offset"] == OFFSET.encode()
+    assert render.page(page(closed=True), NOW, if_none_match=tag).status == 200
+    assert render.page(page(), NOW, if_none_match=caching.compressed_etag(tag)).status == 304
+
+
+def test_a_cursor_is_sent_until_the_stream_is_closed() -> None:
+    assert dict(render.page(page(), NOW, cursor="7").headers)[b"stream-cursor"] == b"7"
+    assert b"stream-cursor" not in dict(render.page(page(closed=True), NOW, cursor="7").headers)
+
+
+def test_the_tail_and_an_empty_long_poll_are_not_kept() -> None:  # TRAPS 35
+    for response in (render.tail(page(b"")), render.nothing_new(page(b""), "7")):
+        headers = dict(response.headers)
+        assert headers[b"cache-control"] == b"no-store"
+        assert b"etag" not in headers
+        assert headers[b"stream-up-to-date"] == b"true"
+
+
+@pytest.mark.parametrize(("media", "encoded"), [("image/png", True), ("text/plain", False)])
+def test_an_event_stream_says_how_its_data_is_encoded(media: str, encoded: bool) -> None:
+    headers = dict(render.event_stream(state(media)).headers)
+    assert headers[b"content-type"] == b"text/event-stream"
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert (headers.get(b"stream-sse-data-encoding") == b"base64") is encoded
+
+
+def test_a_refusal_is_a_small_document_that_is_not_kept() -> None:
+    response = render.error(StreamClosed("it is closed", headers=[(b"stream-closed", b"true")]))
+    headers = dict(response.headers)
+    assert response.status == 409
+    assert json.loads(response.body) == {
+        "error": {"code": "STREAM_CLOSED", "message": "it is closed"}
+    }
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"stream-closed"] == b"true"
+    assert render.error(StreamError("the server failed")).status == 500

@@ -1,0 +1,102 @@
+"""Event encoding, read back by a parser written from the HTML standard (9.2.6)."""
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams_server.protocol import sse
+from durable_streams_server.protocol.media import Kind
+
+OFFSET = "0000000000000001_0000000000000042"
+
+
+def parse(stream: bytes) -> list[tuple[str, str, str]]:
+    """Returns (type, data, last event id) of each event dispatched."""
+    text = stream.decode("utf-8")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    events, kind, data, identity = [], "", [], ""
+    for line in lines:
+        if not line:
+            if data:
+                events.append((kind or "message", "\n".join(data), identity))
+            kind, data = "", []
+            continue
+        if line.startswith(":"):
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            kind = value
+        elif field == "data":
+            data.append(value)
+        elif field == "id":
+            identity = value
+    return events
+
+
+def encode(kind: Kind, data: bytes) -> bytes:
+    return b"".join(sse.data_event(kind, OFFSET, data))
+
+
+texts = st.text(alphabet=st.sampled_from("ab :\r\n\u2028é😀"), min_size=1, max_size=30)
+
+
+@given(texts)
+def test_no_payload_can_write_an_event_of_its_own(text: str) -> None:  # TRAPS 33, 56
+    control = sse.control_event(OFFSET, "7", up_to_date=True, closed=False)
+    events = parse(encode(Kind.TEXT, text.encode()) + control)
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert [event[0] for event in events] == ["data", "control"]
+    assert events[0][1:] == (lines, OFFSET)
+
+
+@pytest.mark.parametrize("token", [" world", "  two", "\n indented", "\r x", " "])
+def test_a_leading_space_is_kept(token: str) -> None:  # TRAPS 56
+    ((_, data, _),) = parse(encode(Kind.TEXT, token.encode()))
+    assert data == token.replace("\r", "\n")
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_octets_travel_as_base64(data: bytes) -> None:
+    ((kind, text, identity),) = parse(encode(Kind.BINARY, data))
+    assert (kind, base64.b64decode(text), identity) == ("data", data, OFFSET)
+
+
+@given(st.binary(min_size=1, max_size=60))
+def test_octets_that_are_no_text_become_replacement_characters(data: bytes) -> None:
+    ((_, text, _),) = parse(encode(Kind.TEXT, data))
+    expected = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    assert text == expected
+
+
+@pytest.mark.parametrize("separator", [b"", b"\r\n", b"\r", b"\n"])
+def test_a_value_larger_than_a_slice_arrives_whole(separator: bytes) -> None:
+    value = b'{"a":[' + b",".join([b"1" + separator] * 60_000) + b"]}"
+    pieces = list(sse.data_event(Kind.JSON, OFFSET, value + b","))
+    assert len(pieces) > 2
+    ((_, data, _),) = parse(b"".join(pieces))
+    assert json.loads(data) == [json.loads(value)]
+
+
+def test_a_control_event_is_written_the_way_clients_look_for_it() -> None:
+    control = sse.control_event(OFFSET, "7", up_to_date=False, closed=False)
+    assert control.startswith(b"id:%s\nevent: control\ndata:{" % OFFSET.encode())
+    ((_, data, _),) = parse(control)
+    assert json.loads(data) == {"streamNextOffset": OFFSET, "streamCursor": "7"}
+
+
+def test_closed_implies_up_to_date_and_needs_no_cursor() -> None:  # TRAPS 31
+    ((_, data, _),) = parse(sse.control_event(OFFSET, None, up_to_date=True, closed=True))
+    assert json.loads(data) == {"streamNextOffset": OFFSET, "upToDate": True, "streamClosed": True}
+
+
+@pytest.mark.parametrize(
+    ("data", "complete"),
+    [(b"abc", 3), ("é".encode(), 2), (b"a\xc3", 1), (b"a\xf0\x9f\x98", 1), (b"\xff\xfe", 2)],
+)
+def test_an_incomplete_last_character_waits(data: bytes, complete: int) -> None:
+    assert sse.complete_text(data, at_end=False) == complete
+    assert sse.complete_text(data, at_end=True) == len(data)

@@ -1,0 +1,110 @@
+"""States: how each change alters them, and what readers see of it when."""
+
+from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.offsets import Span
+from durable_streams_server.protocol.producers import ProducerState, Stamp
+from durable_streams_server.protocol.state import (
+    Appended,
+    Created,
+    Origin,
+    Removed,
+    SoftDeleted,
+    StreamState,
+    Touched,
+    affected,
+    apply,
+)
+from tests.requests import NOW, SECOND
+
+MEDIA = parse_media_type("text/plain")
+
+
+def created(path: str, incarnation: int, lifetime: Lifetime = FOREVER) -> Created:
+    return Created(path, incarnation, MEDIA, lifetime, NOW)
+
+
+def fork(path: str, incarnation: int, source: StreamState, position: int) -> Created:
+    origin = Origin(source.path, source.incarnation, source.name(position), 0, position)
+    lineage = (Span(source.incarnation, position),)
+    return Created(path, incarnation, MEDIA, FOREVER, NOW, origin, lineage)
+
+
+def test_an_append_changes_everything_at_once_and_readers_see_it_when_published() -> None:
+    states: dict[str, StreamState] = {}
+    state = apply(states, created("/a", 1))
+    change = Appended("/a", 1, 0, b"abc", True, NOW + 5, Stamp(b"p", 1, 0), b"7")
+    apply(states, change)
+    assert (state.tail, state.closed, state.last_seq) == (3, True, b"7")
+    assert state.producers == {b"p": ProducerState(1, 0)}
+    assert state.closed_by == Stamp(b"p", 1, 0)
+    assert (state.touched_at, state.noted_at) == (NOW + 5, NOW + 5)
+    assert (state.visible_tail, state.visible_closed) == (0, False)
+    state.publish(change)
+    assert (state.visible_tail, state.visible_closed) == (3, True)
+
+
+def test_a_source_counts_its_forks() -> None:
+    states: dict[str, StreamState] = {}
+    source = apply(states, created("/a", 1))
+    apply(states, Appended("/a", 1, 0, b"abc", False, NOW))
+    child = apply(states, fork("/b", 2, source, 2))
+    assert (source.children, child.tail, child.base) == (1, 2, 2)
+    apply(states, SoftDeleted("/a", 1))
+    assert source.soft_deleted
+    apply(states, Removed("/b", 2))
+    assert source.children == 0
+    assert child.removed
+    assert set(states) == {"/a"}
+
+
+def test_affected_names_the_states_that_a_change_alters() -> None:
+    states: dict[str, StreamState] = {}
+    source = apply(states, created("/a", 1))
+    beginning = fork("/b", 2, source, 0)
+    assert list(affected(states, beginning)) == [source]
+    child = apply(states, beginning)
+    assert list(affected(states, Appended("/b", 2, 0, b"x", False, NOW))) == [child]
+    assert list(affected(states, Removed("/b", 2))) == [child, source]
+
+
+def test_extents_say_whose_bytes_lie_where() -> None:
+    state = StreamState("/c", 3, MEDIA, FOREVER, NOW, None, (Span(1, 4), Span(2, 7)))
+    assert list(state.extents(0, 10)) == [(1, 0, 4), (2, 4, 7), (3, 7, 10)]
+    assert list(state.extents(5, 7)) == [(2, 5, 7)]
+    assert list(state.extents(8, 9)) == [(3, 8, 9)]
+    assert list(state.extents(3, 3)) == []
+
+
+def test_a_use_slides_the_deadline_but_never_back() -> None:
+    states: dict[str, StreamState] = {}
+    state = apply(states, created("/a", 1, Lifetime(ttl=10)))
+    state.touch(NOW + SECOND)
+    state.touch(NOW)
+    assert state.deadline() == NOW + 11 * SECOND
+    assert state.noted_at == NOW
+    apply(states, Touched("/a", 1, NOW + 2 * SECOND))
+    assert state.noted_at == NOW + 2 * SECOND
+
+
+def test_after_a_restart_a_tenth_is_added_until_the_next_use() -> None:
+    states: dict[str, StreamState] = {}
+    state = apply(states, created("/a", 1, Lifetime(ttl=10)))
+    state.expect_uses_before_a_restart()
+    assert state.deadline() == NOW + 11 * SECOND
+    state.touch(NOW)
+    assert state.deadline() == NOW + 10 * SECOND
+
+
+def test_a_live_reader_keeps_a_sliding_lifetime_from_running_out() -> None:
+    state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
+    state.readers = 1
+    assert not state.expired(NOW + 100 * SECOND)
+    state.readers = 0
+    assert state.expired(NOW + SECOND)
+
+
+def test_a_live_reader_does_not_move_a_deadline() -> None:
+    state = StreamState("/a", 1, MEDIA, Lifetime(expires_at=NOW + 5), NOW)
+    state.readers = 1
+    assert state.expired(NOW + 5)
