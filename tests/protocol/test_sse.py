@@ -17,7 +17,9 @@ def parse(stream: bytes) -> list[tuple[str, str, str]]:
     """Returns (type, data, last event id) of each event dispatched."""
     text = stream.decode("utf-8")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    events, kind, data, identity = [], "", [], ""
+    events: list[tuple[str, str, str]] = []
+    data: list[str] = []
+    kind = identity = ""
     for line in lines:
         if not line:
             if data:

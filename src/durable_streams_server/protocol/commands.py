@@ -134,6 +134,13 @@ def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
         return Body(b"", problem)
 
 
+def check_seq(seq: bytes | None) -> bytes | None:
+    """Returns a Stream-Seq unchanged, if it can be one, else raises BadRequest with INVALID_SEQ."""
+    if seq is not None and not 0 < len(seq) <= MAX_TOKEN_BYTES:
+        raise BadRequest(f"Stream-Seq must have 1 to {MAX_TOKEN_BYTES} bytes", "INVALID_SEQ")
+    return seq
+
+
 def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
     """Parses a PUT. `source` is the decoded path of Stream-Forked-From, or None without that header."""
     media = _media(headers)
@@ -154,9 +161,7 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or what its headers' own rules say.
     """
     closes = _closes(headers)
-    seq = headers.get(STREAM_SEQ)
-    if seq is not None and not 0 < len(seq) <= MAX_TOKEN_BYTES:
-        raise BadRequest(f"Stream-Seq must have 1 to {MAX_TOKEN_BYTES} bytes", "INVALID_SEQ")
+    seq = check_seq(headers.get(STREAM_SEQ))
     stamp = parse_stamp(
         headers.get(PRODUCER_ID), headers.get(PRODUCER_EPOCH), headers.get(PRODUCER_SEQ)
     )
@@ -254,6 +259,7 @@ __all__ = [
     "Fork",
     "Headers",
     "Read",
+    "check_seq",
     "encode_body",
     "parse_append",
     "parse_create",

@@ -87,6 +87,7 @@ class Engine:
         self.tails = Tails()
         self.hooks = hooks or Hooks(())
         self.stopping = False
+        self._started = False  # until then the store may be used without a loop
         self.failure: BaseException | None = None  # why the store has stopped for good
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._sweep = Sweep(self)
@@ -96,6 +97,7 @@ class Engine:
     def start(self) -> None:
         """Takes the store and begins the sweep; called once, on the running loop."""
         self.store.attach(asyncio.get_running_loop(), self._store_failed)
+        self._started = True
         self._sweep.schedule()
 
     def begin_shutdown(self) -> None:
@@ -109,7 +111,9 @@ class Engine:
         """Ends live reads, waits for running hooks, and gives the store back, open, to who made it."""
         self.begin_shutdown()
         await self.hooks.drain()
-        self.store.detach()
+        if self._started:
+            self._started = False
+            self.store.detach()
 
     def create(self, command: Create) -> Ticket[CreateOutcome]:
         """Creates a stream or fork, or confirms the one that is there."""
@@ -197,7 +201,7 @@ class Engine:
         for _, state in published:
             self.tails.wake(state)
         self.hooks.tell(published, self.clock())
-        if not self.stopping:
+        if self._started and not self.stopping:
             self._sweep.schedule()
 
 

@@ -136,9 +136,7 @@ class SynchronousCalls(Store):
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
         def failed(error: BaseException) -> None:
-            self._failure = error
-            for future in tuple(self._waiting):
-                future.set_exception(error)
+            self._store_failed(error)
             on_failure(error)
 
         super().attach(loop, failed)
@@ -213,7 +211,7 @@ class SynchronousCalls(Store):
             None if producer_epoch is None else b"%d" % producer_epoch,
             None if producer_seq is None else b"%d" % producer_seq,
         )
-        sequence = None if seq is None else seq.encode("utf-8")
+        sequence = commands.check_seq(None if seq is None else seq.encode("utf-8"))
 
         def write(state: StreamState) -> Ticket[Outcome]:
             if not data and not close:
@@ -316,6 +314,13 @@ class SynchronousCalls(Store):
             return future.result()
         finally:
             self._waiting.discard(future)
+
+    def _store_failed(self, error: BaseException) -> None:
+        """Tells callers on other threads: their tickets are never resolved."""
+        self._failure = error
+        for future in tuple(self._waiting):
+            if not future.done():
+                future.set_exception(error)
 
     def _settle(self, ticket: Ticket[Any]) -> None:
         """Returns when a ticket is done. A store whose tickets take time overrides this."""

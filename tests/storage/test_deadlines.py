@@ -1,0 +1,46 @@
+"""The heap of deadlines of a store in memory."""
+
+from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.deadlines import Deadlines
+from tests.requests import NOW, SECOND
+
+TEN = Lifetime(ttl=10)
+
+
+def state(number: int, lifetime: Lifetime = TEN) -> StreamState:
+    return StreamState(f"/{number}", number, parse_media_type("a/b"), lifetime, NOW)
+
+
+def test_what_lives_for_ever_is_not_kept() -> None:
+    deadlines = Deadlines()
+    deadlines.add(state(1, FOREVER))
+    assert deadlines.next() is None
+
+
+def test_a_use_puts_an_entry_back() -> None:
+    deadlines, stream = Deadlines(), state(1)
+    deadlines.add(stream)
+    stream.touch(NOW + 5 * SECOND)
+    assert deadlines.due(NOW + 10 * SECOND) == []
+    assert deadlines.next() == NOW + 15 * SECOND
+    assert deadlines.due(NOW + 15 * SECOND) == [("/1", 1)]
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    deadlines, removed, deleted = Deadlines(), state(1), state(2)
+    deadlines.add(removed)
+    deadlines.add(deleted)
+    removed.removed = deleted.soft_deleted = True
+    assert deadlines.due(NOW + 10 * SECOND) == []
+    assert deadlines.next() is None
+
+
+def test_what_live_readers_keep_is_looked_at_again() -> None:
+    deadlines, stream = Deadlines(), state(1)
+    deadlines.add(stream)
+    stream.readers = 1
+    assert deadlines.due(NOW + 10 * SECOND) == []
+    stream.readers = 0
+    assert deadlines.due(NOW + 20 * SECOND) == [("/1", 1)]

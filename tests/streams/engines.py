@@ -1,0 +1,51 @@
+"""An engine on a memory store, with a clock that stands still until it is told to go."""
+
+from durable_streams_server.protocol.commands import Command, Read
+from durable_streams_server.protocol.offsets import parse_read
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.streams.engine import Engine, EngineOptions
+from durable_streams_server.streams.hooks import Hooks
+from tests.requests import NOW, SECOND
+
+
+class ManualClock:
+    """Tells the time that it was set to."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += round(seconds * SECOND)
+
+
+class Bench:
+    """An engine to try things on."""
+
+    def __init__(self, options: EngineOptions | None = None, hooks: Hooks | None = None) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryStore()
+        self.engine = Engine(self.store, options or EngineOptions(), hooks, self.clock)
+
+    def do(self, *commands: Command) -> None:
+        for command in commands:
+            self.store.execute(command, self.clock.now).result()
+
+    def state(self, path: str = "/a") -> StreamState:
+        state = self.store.find(path).result()
+        assert state is not None
+        return state
+
+    def sweep(self) -> None:
+        self.engine._sweep.run()
+
+
+def read(path: str = "/a", offset: str = "-1", live: str | None = None) -> Read:
+    """Returns a GET."""
+    return Read(path, parse_read(offset), live)
+
+
+__all__ = ["Bench", "ManualClock", "read"]

@@ -1,0 +1,100 @@
+"""The engine: one method for each command, and what a stop and a failure do."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from durable_streams_server.errors import BadRequest, Gone, NotFound
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.cursor import CursorOptions
+from durable_streams_server.protocol.names import MIN_PAGE_SIZE
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.streams.engine import Engine, EngineOptions
+from tests.requests import append, create
+from tests.streams.engines import Bench, read
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"page_size": MIN_PAGE_SIZE - 1},
+        {"long_poll_timeout": 0},
+        {"sse_max_age": -1},
+        {"sse_keep_alive": 0},
+    ],
+)
+def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"page_size|timeouts"):
+        EngineOptions(**options)  # type: ignore[arg-type]
+
+
+def test_each_command_has_its_method() -> None:
+    bench = Bench()
+    engine = bench.engine
+    assert engine.create(create("/a", body=b"ab")).result().created
+    assert engine.append(append("/a", b"c")).result().wrote
+    assert engine.head("/a").result().visible_tail == 3
+    assert engine.read(read()).result().data == b"abc"
+    assert engine.read(read(offset="now")).result().data == b""
+    assert not engine.delete("/a").result().expired
+    with pytest.raises(NotFound):
+        engine.head("/a").result()
+
+
+def test_an_offset_of_a_deleted_stream_is_gone_in_the_new_one() -> None:  # TRAPS 40
+    bench = Bench()
+    bench.do(create("/a", body=b"old"))
+    old = bench.state().name(2)
+    bench.do(Delete("/a"), create("/a", body=b"newer"))
+    with pytest.raises(Gone) as caught:
+        bench.engine.read(read(offset=old)).result()
+    assert caught.value.code == "OFFSET_GONE"
+
+
+def test_an_offset_past_the_tail_is_refused() -> None:
+    bench = Bench()
+    bench.do(create("/a", body=b"abc"))
+    with pytest.raises(BadRequest):
+        bench.engine.read(read(offset=bench.state().name(4))).result()
+
+
+def test_cursors_move_strictly_forward() -> None:  # TRAPS 35
+    bench = Bench(EngineOptions(cursor=CursorOptions(interval_seconds=1)))
+    first = bench.engine.next_cursor(None)
+    second = bench.engine.next_cursor(first)
+    assert int(second) > int(first)
+    assert bench.engine.next_cursor("0") == first
+
+
+async def test_a_stop_ends_every_live_read_and_may_be_repeated() -> None:
+    bench = Bench()
+    bench.do(create("/a"), create("/b"))
+    tickets = [bench.engine.long_poll(read(path, "now", "long-poll")) for path in ("/a", "/b")]
+    await bench.engine.stop()
+    await bench.engine.stop()
+    assert all(ticket.done for ticket in tickets)
+
+
+class Failing(MemoryStore):
+    """A store that can be told to stop for good."""
+
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self.fail = on_failure
+
+
+async def test_a_store_that_stops_ends_live_reads_and_is_reported() -> None:
+    store = Failing()
+    engine = Engine(store)
+    told: list[BaseException] = []
+    engine.on_failure = told.append
+    engine.start()
+    store.execute(create("/a"), engine.clock()).result()
+    ticket = engine.long_poll(read(offset="now", live="long-poll"))
+    error = OSError("no disk")
+    store.fail(error)
+    assert engine.failure is error
+    assert told == [error]
+    assert ticket.done

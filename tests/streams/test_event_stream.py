@@ -1,0 +1,210 @@
+"""Event streams: pulled event by event, from the first byte to a clean end."""
+
+import asyncio
+import json
+
+import pytest
+
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.names import SSE_PAGE_SIZE
+from durable_streams_server.streams.engine import EngineOptions
+from durable_streams_server.streams.event_stream import END, WAIT, EventStream
+from tests.protocol.test_sse import parse
+from tests.requests import append, create
+from tests.streams.engines import Bench, read
+
+JSON, TEXT = "application/json", "text/plain"
+
+
+class Reader:
+    """Pulls what there is."""
+
+    def __init__(self, bench: Bench, offset: str = "-1") -> None:
+        self.calls = 0
+        self.ended = False
+        self.raw = b""
+        self.stream: EventStream = bench.engine.events(
+            read(offset=offset, live="sse"), self.ready
+        ).result()
+
+    def ready(self) -> None:
+        self.calls += 1
+
+    def pull(self) -> list[tuple[str, str]]:
+        """Returns type and data of the events up to the next wait or the end."""
+        found = b""
+        while True:
+            piece = self.stream.pull()
+            if piece is END:
+                self.ended = True
+            if not isinstance(piece, bytes):
+                break
+            found += piece
+        self.raw += found
+        return [(kind, data) for kind, data, _ in parse(found)]
+
+
+def control(data: str) -> dict[str, object]:
+    parsed: dict[str, object] = json.loads(data)
+    return parsed
+
+
+async def test_catch_up_then_the_tail_with_a_control_event_after_each() -> None:  # TRAPS 33
+    bench = Bench()
+    bench.do(create("/a", JSON, b"[1,2]"))
+    reader = Reader(bench)
+    first = reader.pull()
+    assert [kind for kind, _ in first] == ["data", "control"]
+    assert first[0][1] == "[1,2]"
+    assert control(first[1][1])["upToDate"] is True
+    bench.do(append("/a", b"[3]", JSON))
+    assert reader.calls == 1
+    assert reader.pull()[0] == ("data", "[3]")
+    reader.stream.close()
+
+
+async def test_something_is_sent_at_once_even_without_data() -> None:  # TRAPS 36
+    bench = Bench()
+    bench.do(create("/a", JSON))
+    reader = Reader(bench)
+    ((kind, _),) = reader.pull()
+    assert kind == "control"
+    assert reader.raw.startswith(b"retry:")
+    bench.do(append("/a", b"1", JSON))
+    reader.pull()
+    assert reader.raw.count(b"retry:") == 1
+    reader.stream.close()
+
+
+async def test_the_last_data_comes_before_the_end() -> None:  # TRAPS 31
+    bench = Bench()
+    bench.do(create("/a", JSON))
+    reader = Reader(bench)
+    reader.pull()
+    bench.do(append("/a", b"[9]", JSON, closes=True))
+    data, last = reader.pull()
+    assert data == ("data", "[9]")
+    assert control(last[1])["streamClosed"] is True
+    assert control(last[1])["upToDate"] is True
+    assert reader.ended
+    reader.stream.close()
+
+
+async def test_a_large_backlog_comes_in_bounded_events() -> None:  # TRAPS 38
+    bench = Bench()
+    bench.do(create("/a", TEXT, b"x" * 100_000))
+    reader = Reader(bench)
+    events = reader.pull()
+    sizes = [len(data) for kind, data in events if kind == "data"]
+    assert sum(sizes) == 100_000
+    assert max(sizes) <= SSE_PAGE_SIZE
+    controls = [control(data) for kind, data in events if kind == "control"]
+    assert [event.get("upToDate") for event in controls] == [None] * (len(controls) - 1) + [True]
+    reader.stream.close()
+
+
+async def test_an_incomplete_character_waits_for_its_rest() -> None:
+    bench = Bench()
+    bench.do(create("/a", TEXT))
+    reader = Reader(bench)
+    reader.pull()
+    whole = "é".encode()
+    bench.do(append("/a", b"a" + whole[:1], TEXT))
+    assert reader.pull()[0] == ("data", "a")
+    bench.do(append("/a", whole[1:], TEXT))
+    assert reader.pull()[0] == ("data", "é")
+    bench.do(append("/a", whole[:1], TEXT))
+    assert reader.pull() == []
+    bench.do(append("/a", closes=True))
+    assert reader.pull()[0] == ("data", "\ufffd")
+    reader.stream.close()
+
+
+async def test_a_delete_ends_the_body() -> None:
+    bench = Bench()
+    bench.do(create("/a", TEXT))
+    reader = Reader(bench)
+    reader.pull()
+    bench.do(Delete("/a"))
+    assert reader.calls == 1
+    assert reader.pull() == []
+    assert reader.ended
+    reader.stream.close()
+
+
+async def test_age_ends_it_with_a_control_event() -> None:
+    bench = Bench(EngineOptions(sse_max_age=0.01))
+    bench.do(create("/a", TEXT, b"x"))
+    reader = Reader(bench)
+    reader.pull()
+    await asyncio.sleep(0.03)
+    ((kind, data),) = reader.pull()
+    assert kind == "control"
+    assert control(data)["upToDate"] is True
+    assert reader.ended
+    reader.stream.close()
+
+
+async def test_an_idle_one_is_kept_alive() -> None:
+    bench = Bench(EngineOptions(sse_keep_alive=0.01))
+    bench.do(create("/a", TEXT))
+    reader = Reader(bench)
+    reader.pull()
+    await asyncio.sleep(0.03)
+    assert reader.calls
+    assert reader.stream.pull() == b": keep-alive\n\n"
+    reader.stream.close()
+
+
+async def test_a_stop_ends_it_cleanly() -> None:  # TRAPS 36, 48
+    bench = Bench()
+    bench.do(create("/a", TEXT))
+    reader = Reader(bench)
+    reader.pull()
+    bench.engine.begin_shutdown()
+    assert [kind for kind, _ in reader.pull()] == ["control"]
+    assert reader.ended
+    reader.stream.close()
+
+
+async def test_closing_gives_the_place_up() -> None:
+    bench = Bench()
+    bench.do(create("/a", TEXT))
+    reader = Reader(bench)
+    assert (len(bench.engine.tails), bench.state().readers) == (1, 1)
+    reader.stream.close()
+    reader.stream.close()
+    assert (len(bench.engine.tails), bench.state().readers) == (0, 0)
+
+
+async def test_events_name_the_position_after_them() -> None:
+    bench = Bench()
+    bench.do(create("/a", JSON, b"[1]"))
+    reader = Reader(bench)
+    reader.pull()
+    name = bench.state().name(2)
+    assert [identity for _, _, identity in parse(reader.raw)] == [name, name]
+    resumed = Reader(bench, name)
+    assert [kind for kind, _ in resumed.pull()] == ["control"]
+    reader.stream.close()
+    resumed.stream.close()
+
+
+async def test_waiting_without_news_stays_waiting() -> None:
+    bench = Bench()
+    bench.do(create("/a", JSON))
+    reader = Reader(bench)
+    reader.pull()
+    assert reader.stream.pull() is WAIT
+    reader.stream.close()
+
+
+@pytest.mark.parametrize("position", ["-1", "now"])
+async def test_a_closed_stream_ends_it_at_once(position: str) -> None:
+    bench = Bench()
+    bench.do(create("/a", JSON, b"[1]", closes=True))
+    reader = Reader(bench, position)
+    events = reader.pull()
+    assert control(events[-1][1])["streamClosed"] is True
+    assert reader.ended
+    reader.stream.close()

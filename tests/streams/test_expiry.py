@@ -1,0 +1,110 @@
+"""Expiry: by the sweep when the time comes, by touch before that, once each."""
+
+import asyncio
+from collections.abc import Callable
+
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.streams.hooks import Hooks, StreamLifecycleEvent
+from tests.requests import append, create, fork_of
+from tests.streams.engines import Bench, read
+
+TEN = Lifetime(ttl=10)
+
+
+def ends(bench: Bench) -> bool:
+    return bench.store.find("/a").result() is None
+
+
+def test_the_sweep_ends_what_nobody_touches() -> None:  # TRAPS 53
+    bench = Bench()
+    bench.do(create("/a", lifetime=TEN))
+    bench.clock.forward(9.99)
+    bench.sweep()
+    assert not ends(bench)
+    bench.clock.forward(0.01)
+    bench.sweep()
+    assert ends(bench)
+    assert bench.store.next_deadline() is None
+
+
+async def test_the_timer_sweeps_by_itself() -> None:
+    bench = Bench()
+    bench.engine.start()
+    bench.do(create("/a", lifetime=Lifetime(ttl=0)))
+    await asyncio.sleep(0.05)
+    assert ends(bench)
+    bench.engine.begin_shutdown()
+
+
+def test_reads_and_appends_begin_the_time_anew_and_head_does_not() -> None:  # TRAPS 26
+    uses: list[tuple[Callable[[Bench], object], bool]] = [
+        (lambda bench: bench.engine.read(read(offset="now")).result(), True),
+        (lambda bench: bench.engine.read(read()).result(), True),
+        (lambda bench: bench.do(append("/a", b"x")), True),
+        (lambda bench: bench.engine.head("/a").result(), False),
+    ]
+    for use, lives in uses:
+        bench = Bench()
+        bench.do(create("/a", lifetime=TEN))
+        bench.clock.forward(6)
+        use(bench)
+        bench.clock.forward(6)
+        bench.sweep()
+        assert ends(bench) is not lives
+
+
+async def test_a_live_reader_keeps_a_stream_alive() -> None:
+    bench = Bench()
+    bench.do(create("/a", lifetime=TEN))
+    ticket = bench.engine.long_poll(read(offset="now", live="long-poll"))
+    bench.clock.forward(100)
+    bench.sweep()
+    assert not ticket.done
+    ticket.cancel()
+    bench.clock.forward(9)
+    bench.sweep()
+    assert not ends(bench)
+    bench.clock.forward(2)
+    bench.sweep()
+    assert ends(bench)
+
+
+async def test_a_deadline_ends_live_reads() -> None:
+    bench = Bench()
+    bench.do(create("/a", lifetime=Lifetime(expires_at=bench.clock.now + 5_000_000)))
+    events = bench.engine.events(read(live="sse"), lambda: None).result()
+    bench.clock.forward(5)
+    bench.sweep()
+    assert events.state.visible_removed
+    events.close()
+
+
+def test_a_source_that_expires_is_kept_for_its_forks() -> None:
+    bench = Bench()
+    bench.do(create("/a", body=b"abc", lifetime=TEN))
+    bench.do(create("/b", None, lifetime=Lifetime(ttl=100), fork=fork_of("/a")))
+    bench.clock.forward(10)
+    bench.sweep()
+    assert bench.state().soft_deleted
+    assert bench.engine.read(read("/b")).result().data == b"abc"
+
+
+def test_thousands_of_deadlines_go_in_batches() -> None:
+    bench = Bench()
+    bench.do(*(create(f"/{number}", lifetime=TEN) for number in range(2500)))
+    bench.clock.forward(10)
+    left = []
+    for _ in range(3):
+        bench.sweep()
+        left.append(len(list(bench.store.paths())))
+    assert left == [1500, 500, 0]
+
+
+def test_a_path_created_again_before_the_sweep_is_told_of_once() -> None:
+    told: list[StreamLifecycleEvent] = []
+    bench = Bench(hooks=Hooks([told.append]))
+    bench.do(create("/a", lifetime=TEN))
+    bench.clock.forward(10)
+    bench.do(create("/a", lifetime=TEN))
+    bench.sweep()
+    assert [event.type for event in told] == ["created", "deleted", "created"]

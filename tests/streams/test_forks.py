@@ -1,0 +1,89 @@
+"""Fork positions: an anchor and a sub-offset become a byte position, or a refusal."""
+
+import pytest
+
+from durable_streams_server.errors import BadRequest
+from durable_streams_server.protocol.commands import Delete, Fork
+from durable_streams_server.protocol.offsets import Offset, parse
+from durable_streams_server.streams import forks
+from tests.requests import append, create
+from tests.streams.engines import Bench
+
+JSON = "application/json"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench()
+    bench.do(create("/j", JSON, b'[{"a":"x,y"},2]'), append("/j", b"[3]", JSON))
+    bench.do(create("/o", body=b"abcd"), append("/o", b"ef"))
+    return bench
+
+
+def resolve(bench: Bench, source: str, position: int, sub_offset: int | None) -> int | None:
+    name = parse(bench.state(source).name(position))
+    return resolved(bench, Fork(source, name, sub_offset))
+
+
+def resolved(bench: Bench, fork: Fork) -> int | None:
+    command = create("/new", None, fork=fork)
+    found = forks.resolve(bench.store, bench.engine.reader, command, bench.clock.now).result()
+    assert found.fork is not None
+    return found.fork.position
+
+
+@pytest.mark.parametrize(
+    ("source", "position", "sub_offset", "expected"),
+    [
+        ("/o", 0, None, 0),
+        ("/o", 0, 3, 3),
+        ("/o", 1, 3, 4),
+        ("/o", 6, 0, 6),
+        ("/j", 0, 1, 12),
+        ("/j", 0, 2, 14),
+        ("/j", 12, 1, 14),
+        ("/j", 14, 1, 16),
+    ],
+)
+def test_a_sub_offset_counts_octets_or_whole_values(
+    bench: Bench, source: str, position: int, sub_offset: int | None, expected: int
+) -> None:  # TRAPS 27: commas inside a value do not count
+    assert resolve(bench, source, position, sub_offset) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "position", "sub_offset"),
+    [("/o", 0, 5), ("/o", 4, 3), ("/o", 6, 1), ("/j", 0, 3), ("/j", 14, 2), ("/j", 16, 1)],
+)
+def test_a_sub_offset_never_goes_past_the_next_append(
+    bench: Bench, source: str, position: int, sub_offset: int
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        resolve(bench, source, position, sub_offset)
+    assert caught.value.code == "INVALID_SUB_OFFSET"
+
+
+def test_an_anchor_inside_a_value_is_refused(bench: Bench) -> None:
+    with pytest.raises(BadRequest):
+        resolve(bench, "/j", 5, None)
+
+
+def test_an_anchor_of_an_earlier_life_is_a_bad_request(bench: Bench) -> None:
+    old = parse(bench.state("/o").name(2))
+    bench.do(Delete("/o"), create("/o", body=b"abcd"))
+    with pytest.raises(BadRequest) as caught:
+        resolved(bench, Fork("/o", old, None))
+    assert caught.value.code == "INVALID_OFFSET"
+
+
+def test_the_sources_tail_is_left_to_the_decision(bench: Bench) -> None:
+    assert resolved(bench, Fork("/o", None, None)) is None
+
+
+def test_a_source_that_is_not_there_is_left_to_the_decision(bench: Bench) -> None:
+    assert resolved(bench, Fork("/gone", Offset(1, 1), None)) is None
+
+
+def test_a_repeated_fork_does_not_look_at_its_source(bench: Bench) -> None:
+    bench.do(create("/new"))
+    assert resolved(bench, Fork("/o", Offset(1, 1), 9)) is None

@@ -1,0 +1,106 @@
+"""Long-polls: they answer when there is something to say, and never miss it."""
+
+import asyncio
+
+import pytest
+
+from durable_streams_server import PendingLongPoll
+from durable_streams_server.errors import Gone, NotFound
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.producers import Stamp
+from durable_streams_server.protocol.render import Page
+from durable_streams_server.storage.ticket import Cancelled, Ticket
+from durable_streams_server.streams.engine import EngineOptions
+from tests.requests import append, create, fork_of
+from tests.streams.engines import Bench, read
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = Bench(EngineOptions(long_poll_timeout=30))
+    bench.do(create("/a"))
+    return bench
+
+
+def poll(bench: Bench, offset: str = "now") -> Ticket[Page]:
+    return bench.engine.long_poll(read(offset=offset, live="long-poll"))
+
+
+async def test_data_that_is_there_is_answered_at_once(bench: Bench) -> None:
+    bench.do(append("/a", b"abc"))
+    assert poll(bench, "-1").result().data == b"abc"
+
+
+async def test_data_that_comes_ends_the_wait(bench: Bench) -> None:  # TRAPS 32
+    ticket = poll(bench)
+    assert not ticket.done
+    bench.do(append("/a", b"abc"))
+    assert ticket.result().data == b"abc"
+    assert len(bench.engine.tails) == 0
+
+
+async def test_the_time_ends_the_wait() -> None:
+    bench = Bench(EngineOptions(long_poll_timeout=0.01))
+    bench.do(create("/a"))
+    ticket = poll(bench)
+    await asyncio.sleep(0.03)
+    page = ticket.result()
+    assert (page.data, page.at_tail, page.closed) == (b"", True, False)
+    assert len(bench.engine.tails) == 0
+
+
+@pytest.mark.parametrize("last", [b"", b"end"])
+async def test_a_close_ends_the_wait_with_what_came_with_it(bench: Bench, last: bytes) -> None:
+    ticket = poll(bench)
+    bench.do(append("/a", last, closes=True))
+    assert (ticket.result().data, ticket.result().closed) == (last, True)
+
+
+async def test_the_end_of_a_closed_stream_is_answered_at_once(bench: Bench) -> None:
+    bench.do(append("/a", closes=True))
+    assert poll(bench).result().closed
+
+
+async def test_a_delete_ends_the_wait(bench: Bench) -> None:
+    ticket = poll(bench)
+    bench.do(Delete("/a"))
+    with pytest.raises(NotFound):
+        ticket.result()
+
+
+async def test_a_soft_delete_ends_the_wait(bench: Bench) -> None:
+    bench.do(create("/b", None, fork=fork_of("/a")))
+    ticket = poll(bench)
+    bench.do(Delete("/a"))
+    with pytest.raises(Gone):
+        ticket.result()
+
+
+async def test_duplicates_wake_nobody(bench: Bench) -> None:  # TRAPS 39
+    first = append("/a", b"x", stamp=Stamp(b"p", 0, 0))
+    bench.do(first)
+    ticket = poll(bench)
+    bench.do(first)
+    assert not ticket.done
+    ticket.cancel()
+
+
+async def test_giving_up_leaves_no_waiter(bench: Bench) -> None:
+    ticket = poll(bench)
+    ticket.cancel()
+    assert len(bench.engine.tails) == 0
+    assert bench.state().readers == 0
+    with pytest.raises(Cancelled):
+        ticket.result()
+
+
+async def test_a_stop_ends_the_wait(bench: Bench) -> None:
+    ticket = poll(bench)
+    bench.engine.begin_shutdown()
+    assert ticket.result().data == b""
+
+
+async def test_a_pending_poll_says_where_it_waits(bench: Bench) -> None:
+    pending = PendingLongPoll(bench.engine, bench.state(), 0)
+    assert (pending.path, pending.offset) == ("/a", bench.state().name(0))
+    pending.ticket.cancel()

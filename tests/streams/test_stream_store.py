@@ -1,0 +1,208 @@
+"""`StreamStore` and its plain functions, from synchronous code, beside a loop, and on it."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from durable_streams_server import (
+    BadRequest,
+    Conflict,
+    CreateOptions,
+    Gone,
+    NotFound,
+    ReadResult,
+    SequenceGap,
+    StorageFull,
+    Stream,
+    StreamClosed,
+    StreamMessage,
+    StreamStore,
+)
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.ticket import Ticket
+from tests.streams.engines import ManualClock
+
+
+@pytest.fixture
+def store() -> StreamStore:
+    return StreamStore()
+
+
+def test_create_and_get_say_what_a_stream_is(store: StreamStore) -> None:
+    made = store.create(
+        "/a", "text/plain", CreateOptions(ttl_seconds=9, initial_data=b"abc", closed=True)
+    )
+    assert made == store.get("/a")
+    assert isinstance(made, Stream)
+    assert (made.path, made.content_type, made.closed, made.ttl_seconds) == (
+        "/a",
+        "text/plain",
+        True,
+        9,
+    )
+    assert made.current_offset.endswith("_0000000000000003")
+    assert store.create("/a", "text/plain", CreateOptions(ttl_seconds=9, closed=True)) == made
+    with pytest.raises(Conflict):
+        store.create("/a", "application/json")
+
+
+def test_has_and_delete(store: StreamStore) -> None:
+    assert not store.has("/a")
+    assert store.get("/a") is None
+    assert not store.delete("/a")
+    store.create("/a")
+    assert store.has("/a")
+    assert store.delete("/a")
+    assert not store.has("/a")
+
+
+def test_append_and_read_octets(store: StreamStore) -> None:
+    store.create("/a")
+    first = store.append("/a", b"abc")
+    store.append("/a", b"def", close=True)
+    result = store.read("/a", first.next_offset)
+    assert isinstance(result, ReadResult)
+    assert (result.data, result.up_to_date, result.closed) == (b"def", True, True)
+    assert store.read("/a").data == b"abcdef"
+    assert store.read("/a", "now").messages == []
+    with pytest.raises(StreamClosed):
+        store.append("/a", b"x")
+
+
+def test_json_values_come_one_by_one_with_the_offset_after_each(store: StreamStore) -> None:
+    store.create("/a", "application/json")
+    store.append("/a", b'[{"n":1.10}, 2]')
+    first, second = store.read("/a").messages
+    assert isinstance(first, StreamMessage)
+    assert (first.data, second.data) == (b'{"n":1.10}', b"2")
+    assert store.read("/a", first.offset).messages == [second]
+
+
+def test_producers_are_idempotent_and_sequences_grow(store: StreamStore) -> None:
+    store.create("/a")
+    for _ in range(2):
+        store.append("/a", b"x", producer_id="p", producer_epoch=0, producer_seq=0)
+    assert store.read("/a").data == b"x"
+    with pytest.raises(SequenceGap):
+        store.append("/a", b"y", producer_id="p", producer_epoch=0, producer_seq=2)
+    store.append("/a", b"z", seq="b")
+    with pytest.raises(Conflict):
+        store.append("/a", b"z", seq="a")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"data": b""},
+        {"data": b"x", "producer_id": "p"},
+        {"data": b"x", "producer_id": "p", "producer_epoch": -1, "producer_seq": 0},
+        {"data": b"x", "content_type": "nonsense"},
+        {"data": b"x", "seq": ""},
+    ],
+)
+def test_a_malformed_append_is_refused(store: StreamStore, arguments: dict[str, object]) -> None:
+    store.create("/a")
+    with pytest.raises(BadRequest):
+        store.append("/a", **arguments)  # type: ignore[arg-type]
+    assert store.read("/a").data == b""
+
+
+@pytest.mark.parametrize("path", ["", "a", "/", "//a", "/a/../b", "/\x00", "/" + "x" * 500])
+def test_a_path_that_names_no_stream_is_refused(store: StreamStore, path: str) -> None:
+    with pytest.raises(BadRequest):
+        store.create(path)
+
+
+def test_forks(store: StreamStore) -> None:
+    store.create("/a", "text/plain", CreateOptions(initial_data=b"abc"))
+    tail = store.get("/a")
+    assert tail is not None
+    fork = store.create(
+        "/b", options=CreateOptions(forked_from="/a", fork_offset=tail.current_offset)
+    )
+    assert (fork.forked_from, fork.fork_offset, fork.content_type) == (
+        "/a",
+        tail.current_offset,
+        "text/plain",
+    )
+    begin = tail.current_offset[:-1] + "0"
+    store.create(
+        "/c", options=CreateOptions(forked_from="/a", fork_offset=begin, fork_sub_offset=2)
+    )
+    assert store.read("/c").data == b"ab"
+    store.delete("/a")
+    gone = store.get("/a")
+    assert gone is not None
+    assert gone.soft_deleted
+    assert not store.has("/a")
+    with pytest.raises(Gone):
+        store.read("/a")
+    with pytest.raises(NotFound):
+        store.create("/d", options=CreateOptions(forked_from="/nowhere"))
+
+
+def test_lifetimes() -> None:
+    clock = ManualClock()
+    store = StreamStore(clock=clock)
+    store.create("/a", options=CreateOptions(ttl_seconds=5))
+    store.create(
+        "/b", options=CreateOptions(expires_at=datetime(2025, 6, 15, 15, 6, 45, tzinfo=UTC))
+    )
+    clock.forward(4)
+    store.read("/a")
+    clock.forward(1)
+    assert store.has("/a")
+    assert not store.has("/b")
+    clock.forward(4)
+    assert not store.has("/a")
+
+
+def test_a_store_of_limited_size_refuses_and_is_read_on() -> None:
+    store = StreamStore(max_bytes=4)
+    store.create("/a")
+    store.append("/a", b"abcd")
+    with pytest.raises(StorageFull):
+        store.append("/a", b"e")
+    assert store.read("/a").data == b"abcd"
+
+
+async def test_calls_from_other_threads_run_on_the_loop_that_owns_the_store(
+    store: StreamStore,
+) -> None:
+    store.attach(asyncio.get_running_loop(), lambda _: None)
+
+    def work() -> bytes:
+        store.create("/a")
+        for number in range(10):
+            store.append("/a", b"%d" % number)
+        with pytest.raises(NotFound):
+            store.read("/nowhere")
+        return store.read("/a").data
+
+    assert await asyncio.to_thread(work) == b"0123456789"
+    assert store.read("/a").data == b"0123456789"
+    store.detach()
+
+
+class Stuck(StreamStore):
+    """A store that never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    def find(self, path: str) -> Ticket[StreamState | None]:
+        self.asked.set()
+        return Ticket()
+
+
+async def test_a_caller_on_another_thread_hears_of_a_failure() -> None:
+    stuck = Stuck()
+    loop = asyncio.get_running_loop()
+    stuck.attach(loop, lambda _: None)
+    call = asyncio.create_task(asyncio.to_thread(stuck.get, "/a"))
+    await stuck.asked.wait()
+    stuck._store_failed(OSError("no disk"))
+    with pytest.raises(OSError, match="no disk"):
+        await call

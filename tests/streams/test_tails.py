@@ -1,0 +1,57 @@
+"""Who waits at which tail: a wake-up costs what its own stream's waiters cost."""
+
+from durable_streams_server.protocol.lifetime import FOREVER
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.streams.tails import Tails
+from tests.requests import NOW
+
+
+class Sleeper:
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def state(incarnation: int) -> StreamState:
+    return StreamState(f"/{incarnation}", incarnation, parse_media_type("a/b"), FOREVER, NOW)
+
+
+def test_only_the_waiters_of_one_stream_are_woken() -> None:  # TRAPS 39
+    tails, first, second = Tails(), state(1), state(2)
+    here, there = Sleeper(), Sleeper()
+    tails.subscribe(first, here)
+    tails.subscribe(second, there)
+    tails.wake(first)
+    assert (here.woken, there.woken) == (1, 0)
+    tails.wake_all()
+    assert (here.woken, there.woken) == (2, 1)
+
+
+def test_waiters_are_counted_and_forgotten() -> None:
+    tails, stream, sleeper = Tails(), state(1), Sleeper()
+    tails.subscribe(stream, sleeper)
+    assert (len(tails), stream.readers) == (1, 1)
+    tails.unsubscribe(stream, sleeper)
+    tails.unsubscribe(stream, sleeper)
+    assert (len(tails), stream.readers) == (0, 0)
+    tails.wake(stream)
+    assert sleeper.woken == 0
+
+
+def test_a_waiter_may_leave_while_all_are_woken() -> None:
+    tails, stream = Tails(), state(1)
+
+    class Leaver(Sleeper):
+        def wake(self) -> None:
+            super().wake()
+            tails.unsubscribe(stream, self)
+
+    leavers = [Leaver() for _ in range(3)]
+    for leaver in leavers:
+        tails.subscribe(stream, leaver)
+    tails.wake(stream)
+    assert [leaver.woken for leaver in leavers] == [1, 1, 1]
+    assert len(tails) == 0
