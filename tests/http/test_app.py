@@ -1,0 +1,58 @@
+"""`create_app`: each setting reaches what it sets."""
+
+import pytest
+
+from durable_streams_server import (
+    CursorOptions,
+    DurableStreamsApp,
+    StreamLifecycleEvent,
+    create_app,
+    create_registry_hooks,
+)
+from tests.http.asgi_driver import request
+
+A = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"page_size": 1023},
+        {"long_poll_timeout": 0},
+        {"sse_max_age": 0},
+        {"cors": ["nonsense"]},
+        {"hooks": [*create_registry_hooks(), *create_registry_hooks("b")]},
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        create_app(**settings)  # type: ignore[arg-type]
+
+
+async def test_settings_reach_the_server() -> None:
+    told: list[StreamLifecycleEvent] = []
+    app = create_app(
+        hooks=[told.append, *create_registry_hooks("all", stream_root="/s")],
+        stream_root="/s",
+        page_size=1024,
+        long_poll_timeout=0.01,
+        cursor_options=CursorOptions(interval_seconds=10**12),
+    )
+    assert isinstance(app, DurableStreamsApp)
+    await request(app, "PUT", "/s/a", TEXT, b"x" * 3000)
+    assert [event.path for event in told] == ["/s/a", "/s/all"]
+    assert len((await request(app, "GET", "/s/a")).body) == 1024
+    assert (await request(app, "PUT", "/s/__ds/x", TEXT)).status == 404
+    assert (await request(app, "PUT", "/v1/stream/__ds", TEXT)).status == 201
+    poll = await request(app, "GET", "/s/a?offset=now&live=long-poll")
+    assert (poll.status, poll.headers["stream-cursor"]) == (204, "0")
+    assert b'"key":"a"' in (await request(app, "GET", "/s/all")).body
+    refused = await request(app, "DELETE", "/s/all")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+async def test_two_applications_share_nothing() -> None:
+    first, second = create_app(), create_app()
+    await request(first, "PUT", A, TEXT)
+    assert (await request(second, "HEAD", A)).status == 404

@@ -1,0 +1,166 @@
+"""The ASGI application, message by message."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.asgi import DurableStreamsApp
+from tests.http.asgi_driver import Exchange, request
+
+A = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+@pytest.fixture
+async def store() -> StreamStore:
+    store = StreamStore()
+    store.create(A, "text/plain")
+    store.append(A, b"hello")
+    return store
+
+
+@pytest.fixture
+async def app(store: StreamStore) -> DurableStreamsApp:
+    return create_app(store=store, long_poll_timeout=5)
+
+
+def live(app: DurableStreamsApp, kind: str, offset: str = "-1", **headers: str) -> Exchange:
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    exchange = Exchange(app, "GET", A.encode(), pairs, f"offset={offset}&live={kind}".encode())
+    exchange.feed()
+    return exchange
+
+
+async def test_an_event_stream_begins_at_once_and_follows(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:
+    exchange = live(app, "sse", accept_encoding="gzip")
+    await exchange.until(b"upToDate")
+    headers = dict(exchange.sent[0]["headers"])
+    assert headers[b"content-type"] == b"text/event-stream"
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert b"content-encoding" not in headers
+    assert exchange.body.index(b"id:") < exchange.body.index(b"event: data")  # TRAPS 56
+    assert b"event: control\ndata:{" in exchange.body
+    store.append(A, b" world")
+    await exchange.until(b"data:  world")
+    store.append(A, b"!", close=True)
+    await exchange.until(b"streamClosed")
+    await exchange.task
+    assert exchange.complete
+
+
+async def test_a_browser_resumes_by_its_last_event_id(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:
+    stream = store.get(A)
+    assert stream is not None
+    exchange = live(app, "sse", last_event_id=stream.current_offset)
+    await exchange.until(b"upToDate")
+    assert b"hello" not in exchange.body
+    exchange.disconnect()
+    await exchange.task
+
+
+async def test_a_client_that_leaves_gives_its_place_up(app: DurableStreamsApp) -> None:
+    for kind in ("sse", "long-poll"):
+        exchange = live(app, kind, "now")
+        await asyncio.sleep(0.01)
+        assert len(app.engine.tails) == 1
+        exchange.disconnect()
+        await asyncio.wait_for(exchange.task, 5)
+        assert len(app.engine.tails) == 0
+
+
+async def test_a_cancelled_event_stream_says_farewell(app: DurableStreamsApp) -> None:
+    exchange = live(app, "sse", "now")
+    await exchange.until(b"upToDate")
+    exchange.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.task
+    assert exchange.body.count(b"event: control") == 2
+    assert exchange.complete
+    assert len(app.engine.tails) == 0
+
+
+async def test_a_shutdown_ends_live_reads_cleanly(app: DurableStreamsApp) -> None:  # TRAPS 36, 48
+    events, poll = live(app, "sse", "now"), live(app, "long-poll", "now")
+    await events.until(b"upToDate")
+    app.begin_shutdown()
+    app.begin_shutdown()
+    await asyncio.wait_for(events.task, 1)
+    assert events.complete
+    answer = await poll.answer()
+    assert answer.status == 204
+    refused = await request(app, "GET", A)
+    assert (refused.status, refused.error["code"]) == (503, "SERVER_STOPPING")
+    assert refused.headers["retry-after"] == "1"
+
+
+async def test_a_long_poll_has_no_informational_answers(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:  # TRAPS 37
+    exchange = live(app, "long-poll", "now")
+    await asyncio.sleep(0.05)
+    assert exchange.sent == []
+    store.append(A, b"x")
+    answer = await exchange.answer()
+    assert (answer.status, answer.body) == (200, b"x")
+    assert "stream-cursor" in answer.headers
+
+
+async def test_a_long_poll_on_a_deleted_stream_is_404(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:
+    exchange = live(app, "long-poll", "now")
+    await asyncio.sleep(0)
+    store.delete(A)
+    assert (await exchange.answer()).status == 404
+
+
+async def test_an_event_stream_of_a_deleted_stream_ends(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:
+    exchange = live(app, "sse", "now")
+    await exchange.until(b"upToDate")
+    store.delete(A)
+    await asyncio.wait_for(exchange.task, 5)
+    assert exchange.complete
+
+
+async def test_an_event_stream_on_nothing_is_404(app: DurableStreamsApp) -> None:
+    answer = await request(app, "GET", "/nowhere?offset=-1&live=sse")
+    assert answer.error["code"] == "STREAM_NOT_FOUND"
+
+
+async def test_without_a_raw_path_the_decoded_one_is_taken(app: DurableStreamsApp) -> None:
+    exchange = Exchange(app, "HEAD", A.encode(), raw_path=None)
+    exchange.feed()
+    assert (await exchange.answer()).status == 200
+
+
+async def test_the_lifespan_is_answered(app: DurableStreamsApp) -> None:
+    sent: list[str] = []
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        return next(messages)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert app.engine.stopping
+
+
+async def test_other_scopes_are_turned_away(app: DurableStreamsApp) -> None:
+    exchange = Exchange(app, "GET", A.encode(), type="websocket")
+    exchange.feed()
+    await exchange.task
+    assert exchange.sent == [{"type": "websocket.close", "code": 1000}]
+    with pytest.raises(ValueError, match="unknown ASGI scope"):
+        await Exchange(app, "GET", b"/", type="carrier-pigeon").task

@@ -1,0 +1,113 @@
+"""`DurableStreamTestServer`: a server in one line, on the caller's loop or on a thread of its own."""
+
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from durable_streams_server import (
+    CursorOptions,
+    DurableStreamTestServer,
+    FileBackedStreamStore,
+    StreamLifecycleEvent,
+    StreamStore,
+)
+
+A = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+async def test_it_runs_on_the_callers_loop() -> None:
+    async with DurableStreamTestServer() as server:
+        assert server.base_url == f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(base_url=server.base_url) as http:
+            assert (await http.put(A, headers=TEXT)).headers["location"] == server.base_url + A
+
+
+def test_it_runs_on_a_thread_for_synchronous_code() -> None:
+    store = StreamStore()
+    with DurableStreamTestServer(store=store) as server:
+        assert httpx.put(server.base_url + A, headers=TEXT).status_code == 201
+        store.append(A, b"hello")
+        url = server.base_url + A
+        assert httpx.get(url).text == "hello"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_it_serves_a_file_store(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as store:
+        with DurableStreamTestServer(store=store) as server:
+            httpx.put(server.base_url + A, headers=TEXT)
+            store.append(A, b"hello")
+            assert httpx.get(server.base_url + A).text == "hello"
+        store.append(A, b"!")
+    with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as store:
+        assert store.read(A).data == b"hello!"
+
+
+def test_a_server_that_does_not_run_has_no_address() -> None:
+    server = DurableStreamTestServer()
+    with pytest.raises(RuntimeError, match="not running"):
+        server.port  # noqa: B018
+
+
+async def test_it_starts_once_and_stops_as_often_as_it_is_told() -> None:
+    server = DurableStreamTestServer()
+    await server.start()
+    with pytest.raises(RuntimeError, match="already running"):
+        await server.start()
+    await server.stop()
+    await server.stop()
+
+
+async def test_an_address_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            await DurableStreamTestServer(port).start()
+        with pytest.raises(OSError, match="in use"), DurableStreamTestServer(port):
+            pass
+
+
+async def test_it_stops_within_a_second_and_ends_what_is_open() -> None:  # TRAPS 36, 48
+    server = DurableStreamTestServer()
+    await server.start()
+    async with httpx.AsyncClient(base_url=server.base_url) as http:
+        await http.put(A, headers=TEXT)
+        async with http.stream("GET", f"{A}?offset=-1&live=sse") as events:
+            pieces = events.aiter_bytes()
+            await anext(pieces)
+            began = time.monotonic()
+            await server.stop()
+            assert time.monotonic() - began < 1
+            rest = b"".join([piece async for piece in pieces])
+            assert b"event: control" in rest
+
+
+async def test_options_reach_it() -> None:
+    told: list[StreamLifecycleEvent] = []
+    options = CursorOptions(interval_seconds=10**12)
+    async with (
+        DurableStreamTestServer(
+            hooks=[told.append], cors=False, cursor_options=options, long_poll_timeout=0.01
+        ) as server,
+        httpx.AsyncClient(base_url=server.base_url) as http,
+    ):
+        made = await http.put(A, headers=TEXT)
+        poll = await http.get(f"{A}?offset=now&live=long-poll")
+    assert "access-control-allow-origin" not in made.headers
+    assert poll.headers["stream-cursor"] == "0"
+    assert [event.path for event in told] == [A]
+
+
+async def test_two_servers_share_nothing() -> None:
+    async with (
+        DurableStreamTestServer() as first,
+        DurableStreamTestServer() as second,
+        httpx.AsyncClient() as http,
+    ):
+        await http.put(first.base_url + A, headers=TEXT)
+        assert (await http.head(second.base_url + A)).status_code == 404

@@ -1,0 +1,131 @@
+"""Routes: a request becomes a command, an outcome a response."""
+
+from typing import Any
+
+import pytest
+
+from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.protocol.commands import Command
+from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.storage.ticket import Ticket
+from tests.http.asgi_driver import request
+
+A = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+@pytest.fixture
+async def app() -> DurableStreamsApp:
+    return create_app()
+
+
+async def test_the_life_of_a_stream(app: DurableStreamsApp) -> None:
+    made = await request(app, "PUT", A, {**TEXT, "host": "h.example:81"}, b"hello")
+    assert (made.status, made.headers["location"]) == (201, f"http://h.example:81{A}")
+    again = await request(app, "PUT", A, TEXT)
+    assert (again.status, "location" in again.headers) == (200, False)
+    appended = await request(app, "POST", A, TEXT, b" world")
+    assert (appended.status, appended.body) == (204, b"")
+    head = await request(app, "HEAD", A)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["stream-next-offset"] == appended.headers["stream-next-offset"]
+    page = await request(app, "GET", f"{A}?offset={made.headers['stream-next-offset']}")
+    assert (page.body, page.headers["stream-up-to-date"]) == (b" world", "true")
+    closed = await request(app, "POST", A, {"stream-closed": "TRUE"})
+    assert closed.headers["stream-closed"] == "true"
+    assert (await request(app, "DELETE", A)).status == 204
+    assert (await request(app, "GET", A)).status == 404
+
+
+async def test_a_304_does_not_hide_the_end(app: DurableStreamsApp) -> None:  # TRAPS 23
+    await request(app, "PUT", A, TEXT, b"x")
+    tag = (await request(app, "GET", A)).headers["etag"]
+    assert (await request(app, "GET", A, {"if-none-match": tag})).status == 304
+    await request(app, "POST", A, {"stream-closed": "true"})
+    ended = await request(app, "GET", A, {"if-none-match": tag})
+    assert (ended.status, ended.headers["stream-closed"]) == (200, "true")
+
+
+@pytest.mark.parametrize(
+    ("scope", "host", "location"),
+    [
+        ({"scheme": "https"}, "h", "https://h/a%20b"),
+        ({"root_path": "/x"}, "h", "http://h/x/a%20b"),
+        ({"root_path": "/x/"}, None, "/x/a%20b"),
+    ],
+)
+async def test_location_is_the_url_that_the_client_used(
+    app: DurableStreamsApp, scope: dict[str, Any], host: str | None, location: str
+) -> None:
+    prefix = scope.get("root_path", "").rstrip("/")
+    headers = {**TEXT, **({"host": host} if host else {})}
+    answer = await request(app, "PUT", f"{prefix}/a%20b", headers, **scope)
+    assert answer.headers["location"] == location
+
+
+async def test_identity_is_decided_on_the_decoded_path(app: DurableStreamsApp) -> None:
+    await request(app, "PUT", "/v1/stream/%61%2fb", TEXT)
+    assert (await request(app, "HEAD", "/v1/stream/a/b")).status == 200
+    assert (await request(app, "HEAD", "/v1/%73tream/a%2Fb")).status == 200
+    assert (await request(app, "PUT", "/v1/stream/%5f%5fds", TEXT)).status == 404
+
+
+@pytest.mark.parametrize("source", ["/x/v1/stream/a", "/v1/stream/a"])
+async def test_a_mounted_fork_names_its_source_with_or_without_the_mount(
+    app: DurableStreamsApp, source: str
+) -> None:
+    await request(app, "PUT", "/x" + A, TEXT, b"abc", root_path="/x")
+    forked = await request(app, "PUT", "/x/b", {"stream-forked-from": source}, root_path="/x")
+    assert forked.status == 201
+    assert (await request(app, "GET", "/x/b", root_path="/x")).body == b"abc"
+
+
+async def test_the_bare_mount_is_no_stream(app: DurableStreamsApp) -> None:
+    assert (await request(app, "GET", "/x", root_path="/x")).status == 404
+    assert (await request(app, "GET", "/x/", root_path="/x")).status == 404
+
+
+class Broken(StreamStore):
+    """A store with a fault and a secret."""
+
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        raise RuntimeError("the password is hunter2")
+
+
+async def test_a_fault_leaks_nothing(caplog: pytest.LogCaptureFixture) -> None:  # TRAPS 46
+    answer = await request(create_app(store=Broken()), "PUT", A, TEXT)
+    assert (answer.status, answer.error) == (
+        500,
+        {"code": "INTERNAL_ERROR", "message": "the server failed"},
+    )
+    assert answer.headers["cache-control"] == "no-store"
+    assert "hunter2" in caplog.text
+
+
+async def test_a_producer_is_told_where_it_stands(app: DurableStreamsApp) -> None:
+    await request(app, "PUT", A, TEXT)
+    stamp = {**TEXT, "producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
+    first = await request(app, "POST", A, stamp, b"x")
+    again = await request(app, "POST", A, stamp, b"x")
+    assert (first.status, again.status) == (200, 204)
+    assert again.headers["producer-seq"] == "0"
+    gap = await request(app, "POST", A, {**stamp, "producer-seq": "5"}, b"x")
+    assert (gap.headers["producer-expected-seq"], gap.headers["producer-received-seq"]) == (
+        "1",
+        "5",
+    )
+
+
+async def test_an_expected_offset_is_checked_after_deduplication(app: DurableStreamsApp) -> None:
+    tail = (await request(app, "PUT", A, TEXT)).headers["stream-next-offset"]
+    stamp = {"producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
+    expecting = {**TEXT, "stream-expected-offset": tail}
+    first = await request(app, "POST", A, {**expecting, **stamp}, b"x")
+    assert first.status == 200
+    assert (await request(app, "POST", A, {**expecting, **stamp}, b"x")).status == 204
+    refused = await request(app, "POST", A, expecting, b"y")
+    assert refused.status == 409
+    assert refused.headers["stream-next-offset"] == first.headers["stream-next-offset"]
+    expecting["stream-expected-offset"] = first.headers["stream-next-offset"]
+    assert (await request(app, "POST", A, expecting, b"y")).status == 204

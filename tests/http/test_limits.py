@@ -1,0 +1,116 @@
+"""Every limit of a request: refused before the work, and what was taken is given back."""
+
+import asyncio
+
+import pytest
+
+from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.protocol.names import MAX_HEADER_COUNT, MAX_URL_BYTES
+from tests.http.asgi_driver import Exchange, request
+
+A = "/v1/stream/a"
+OCTETS = [(b"content-type", b"application/octet-stream")]
+CHUNKED = [*OCTETS, (b"transfer-encoding", b"chunked")]
+
+
+@pytest.fixture
+async def app() -> DurableStreamsApp:
+    store = StreamStore(max_bytes=100, max_producers=2)
+    store.create(A)
+    return create_app(store=store, max_body=10, max_in_flight=25)
+
+
+async def append(app: DurableStreamsApp, body: bytes) -> int:
+    return (await request(app, "POST", A, OCTETS, body)).status
+
+
+async def test_a_declared_body_past_the_limit_is_refused_unread(app: DurableStreamsApp) -> None:
+    exchange = Exchange(app, "POST", A.encode(), [*OCTETS, (b"content-length", b"11")])
+    answer = await exchange.answer()
+    assert (answer.status, answer.error["code"]) == (413, "BODY_TOO_LARGE")
+
+
+async def test_a_body_of_exactly_the_limit_is_taken(app: DurableStreamsApp) -> None:
+    assert await append(app, b"x" * 10) == 204
+
+
+async def test_a_chunked_body_is_counted_as_it_comes(app: DurableStreamsApp) -> None:
+    exchange = Exchange(app, "POST", A.encode(), CHUNKED)
+    exchange.feed(b"x" * 6, more=True)
+    exchange.feed(b"x" * 5, more=True)
+    assert (await exchange.answer()).error["code"] == "BODY_TOO_LARGE"
+
+
+async def test_a_chunked_create_keeps_its_body(app: DurableStreamsApp) -> None:  # TRAPS 28
+    exchange = Exchange(app, "PUT", b"/v1/stream/b", CHUNKED)
+    exchange.feed(b"abc", more=True)
+    exchange.feed(b"def")
+    assert (await exchange.answer()).status == 201
+    assert (await request(app, "GET", "/v1/stream/b")).body == b"abcdef"
+
+
+async def test_bodies_in_flight_are_bounded_and_given_back(
+    app: DurableStreamsApp,
+) -> None:  # TRAPS 51
+    declared = [*OCTETS, (b"content-length", b"10")]
+    held = [Exchange(app, "POST", A.encode(), declared) for _ in range(2)]
+    await asyncio.sleep(0)
+    refused = await request(app, "POST", A, declared, b"x" * 10)
+    assert (refused.status, refused.error["code"]) == (503, "BODIES_IN_FLIGHT")
+    assert refused.headers["retry-after"] == "1"
+    held[0].feed(b"y" * 10)
+    assert (await held[0].answer()).status == 204
+    held[1].disconnect()
+    await held[1].task
+    assert held[1].sent == []
+    for _ in range(5):
+        assert await append(app, b"") == 400
+        assert await append(app, b"x" * 11) == 413
+    assert await append(app, b"z" * 10) == 204
+    assert (await request(app, "GET", A)).body == b"y" * 10 + b"z" * 10
+
+
+async def test_a_client_that_leaves_in_mid_body_writes_nothing(app: DurableStreamsApp) -> None:
+    exchange = Exchange(app, "POST", A.encode(), CHUNKED)
+    exchange.feed(b"half", more=True)
+    exchange.disconnect()
+    await exchange.task
+    assert (await request(app, "GET", A)).body == b""
+
+
+async def test_a_long_url_is_414(app: DurableStreamsApp) -> None:
+    answer = await request(app, "GET", A + "?x=" + "y" * MAX_URL_BYTES)
+    assert (answer.status, answer.error["code"]) == (414, "URI_TOO_LONG")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[(b"x", b"y" * 40_000)], [(b"x-%d" % number, b"y") for number in range(MAX_HEADER_COUNT + 1)]],
+)
+async def test_many_or_large_headers_are_431(
+    app: DurableStreamsApp, headers: list[tuple[bytes, bytes]]
+) -> None:
+    answer = await request(app, "GET", A, headers)
+    assert (answer.status, answer.error["code"]) == (431, "HEADERS_TOO_LARGE")
+
+
+async def test_too_many_producers_are_429(app: DurableStreamsApp) -> None:
+    statuses = []
+    for producer in (b"p", b"q", b"r", b"p"):
+        stamp = [(b"producer-id", producer), (b"producer-epoch", b"0"), (b"producer-seq", b"0")]
+        answer = await request(app, "POST", A, [*OCTETS, *stamp], b"x")
+        statuses.append(answer.status)
+        if answer.status == 429:
+            assert answer.error["code"] == "TOO_MANY_PRODUCERS"
+            assert answer.headers["retry-after"] == "1"
+    assert statuses == [200, 200, 429, 204]
+
+
+async def test_a_full_store_is_507_and_is_read_on(app: DurableStreamsApp) -> None:
+    for _ in range(10):
+        assert await append(app, b"x" * 10) == 204
+    answer = await request(app, "POST", A, OCTETS, b"y")
+    assert (answer.status, answer.error["code"]) == (507, "STORE_FULL")
+    assert (await request(app, "GET", A)).body == b"x" * 100
+    assert (await request(app, "DELETE", A)).status == 204

@@ -1,0 +1,52 @@
+"""A request's head: what is refused by it alone."""
+
+import pytest
+
+from durable_streams_server.errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
+from durable_streams_server.http.request import Request, index_headers
+from durable_streams_server.protocol.names import (
+    MAX_HEADER_BYTES,
+    MAX_HEADER_COUNT,
+    MAX_URL_BYTES,
+)
+
+
+def make(
+    pairs: list[tuple[bytes, bytes]] | None = None, path: bytes = b"/a", query: bytes = b""
+) -> Request:
+    headers, repeated, size = index_headers(pairs or [])
+    return Request("POST", path, query, headers, repeated, size)
+
+
+def test_headers_are_indexed_and_repeats_noted() -> None:
+    headers, repeated, size = index_headers([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
+    assert (headers, repeated, size) == ({b"a": b"1", b"b": b"2"}, frozenset({b"a"}), 6)
+
+
+@pytest.mark.parametrize(
+    ("value", "length"), [(b"7", 7), (b"", None), (b"-1", None), (b"x", None), (None, None)]
+)
+def test_the_declared_length(value: bytes | None, length: int | None) -> None:
+    pairs = [] if value is None else [(b"content-length", value)]
+    assert make(pairs).content_length == length
+
+
+def test_what_is_within_the_limits_passes() -> None:
+    make([(b"content-length", b"10")], path=b"/" * MAX_URL_BYTES).check_limits(10)
+    make([(b"%d" % number, b"") for number in range(MAX_HEADER_COUNT)]).check_limits(0)
+    make([(b"x", b"y" * (MAX_HEADER_BYTES - 1))]).check_limits(0)
+    make([(b"accept", b"a"), (b"accept", b"b")]).check_limits(0)
+
+
+def test_what_is_past_a_limit_is_refused() -> None:
+    with pytest.raises(UriTooLong):
+        make(path=b"/" * MAX_URL_BYTES, query=b"x").check_limits(0)
+    with pytest.raises(HeadersTooLarge):
+        make([(b"%d" % number, b"") for number in range(MAX_HEADER_COUNT + 1)]).check_limits(0)
+    with pytest.raises(HeadersTooLarge):
+        make([(b"x", b"y" * MAX_HEADER_BYTES)]).check_limits(0)
+    with pytest.raises(TooLarge):
+        make([(b"content-length", b"11")]).check_limits(10)
+    with pytest.raises(BadRequest) as caught:
+        make([(b"stream-ttl", b"1"), (b"stream-ttl", b"1")]).check_limits(0)
+    assert caught.value.code == "REPEATED_HEADER"
