@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import suite
+from tests import vitest
 from tests.process import serve
 
 CORE_TESTS = 332
@@ -17,7 +17,7 @@ SUBSCRIPTION_TESTS = 6  # PROTOCOL 6 and 7, which the suite itself leaves out un
 def test_every_core_test_passes(kept: str, flags: tuple[str, ...], tmp_path: Path) -> None:
     store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))
     with serve(*store, "--long-poll-timeout", "0.5", *flags) as server:
-        result = suite.run(server.url, tmp_path / "report.json")
+        result = vitest.run("conformance/suite.test.ts", server.url, tmp_path / "report.json")
 
     assert result.failed == []
     assert [name for name in result.skipped if not name.startswith(SUBSCRIPTION_GROUP)] == []

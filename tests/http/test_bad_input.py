@@ -1,7 +1,7 @@
 """Bad input: each kind has a clear 4xx, a short text and a stable code, writes nothing, and leaks nothing."""
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -50,9 +50,15 @@ def post(
     return Case(f"append-{name}", "POST", f"{S}{stream}", headers, body, status, code)
 
 
-def producer(name: str, code: str = "INVALID_PRODUCER", status: int = 400, **stamp: Any) -> Case:
+def stamped(
+    name: str, stamp: dict[str, str], code: str = "INVALID_PRODUCER", status: int = 400
+) -> Case:
     headers = tuple((f"producer-{key}", value) for key, value in stamp.items())
     return post(f"producer-{name}", (JSON, *headers), code, status)
+
+
+def producer(name: str, code: str = "INVALID_PRODUCER", status: int = 400, **stamp: str) -> Case:
+    return stamped(name, stamp, code, status)
 
 
 def fork(name: str, code: str, status: int = 400, source: str = S + "text", **place: str) -> Case:
@@ -149,7 +155,7 @@ CASES = [
     producer("empty-id", id="", epoch="0", seq="0"),
     producer("long-id", id="p" * 257, epoch="0", seq="0"),
     *(
-        producer(f"{key}-{value or 'empty'}", **{"id": "p", "epoch": "0", "seq": "0", key: value})
+        stamped(f"{key}-{value or 'empty'}", {"id": "p", "epoch": "0", "seq": "0", key: value})
         for key in ("epoch", "seq")
         for value in ("", "-1", "+1", "1.5", "1e3", "x", BIG)
     ),

@@ -83,6 +83,15 @@ def test_a_value_larger_than_a_slice_arrives_whole(separator: bytes) -> None:
     assert json.loads(data) == [json.loads(value)]
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n", "\n \n"])
+def test_a_text_of_many_lines_comes_in_bounded_pieces(line_end: str) -> None:  # TRAPS 38
+    text = f"x{line_end}" * 5000
+    pieces = list(sse.data_event(Kind.TEXT, OFFSET, text.encode()))
+    assert max(len(piece) for piece in pieces) < 32 * 1024
+    ((_, data, _),) = parse(b"".join(pieces))
+    assert data == text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def test_a_control_event_is_written_the_way_clients_look_for_it() -> None:
     control = sse.control_event(OFFSET, "7", up_to_date=False, closed=False)
     assert control.startswith(b"id:%s\nevent: control\ndata:{" % OFFSET.encode())

@@ -8,12 +8,24 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .asgi import DurableStreamsApp
 
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
 _DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
 _BACKLOG: Final = 2048
+_UNSENT: Final = (
+    16 * 1024
+)  # bytes written to a socket that does not take them, before the writer waits
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's own, with less to spare for a client that does not read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_UNSENT)
 
 
 class Server(uvicorn.Server):
@@ -33,6 +45,7 @@ class Server(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             app,
+            http=_Protocol,
             log_level=log_level,
             access_log=False,
             lifespan="on",

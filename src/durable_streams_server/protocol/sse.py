@@ -16,7 +16,7 @@ from .names import KIB, SSE_RETRY_MS
 CONTENT_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: a field of the first event, before its id
-_SLICE: Final = 64 * KIB
+_PIECE: Final = 24 * KIB  # what is handed to a socket at once; a page without line ends fits
 
 
 def needs_base64(kind: Kind) -> bool:
@@ -32,7 +32,7 @@ def complete_text(data: bytes, at_end: bool) -> int:
 
 
 def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
-    """Yields one data event, in one piece, or for a large JSON value in several.
+    """Yields one data event, in one piece, or in several when it is large.
 
     Args:
         kind: how the stream's bytes are encoded.
@@ -46,22 +46,29 @@ def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
     if kind is Kind.TEXT:
         if not data.isascii():
             data = data.decode("utf-8", "replace").encode("utf-8")
-        yield b"%sdata:%s\n\n" % (head, _space(data[:1]) + _lines(data))
+        pieces = _payload(b"data:" + _space(data[:1]), data, b"")
+    else:
+        pieces = _payload(b"data:[", data[:-1], b"]")
+    yield head + next(pieces)
+    yield from pieces
+
+
+def _payload(before: bytes, data: bytes, after: bytes) -> Iterator[bytes]:
+    """Yields the data lines of an event, and the blank line after it, in pieces of bounded size."""
+    size = len(data) + 5 * (data.count(b"\n") + data.count(b"\r"))  # a line end becomes six octets
+    if size <= _PIECE:
+        yield before + _lines(data) + after + b"\n\n"
         return
-    if len(data) <= _SLICE:
-        yield b"%sdata:[%s]\n\n" % (head, _lines(data[:-1]))
-        return
-    yield head + b"data:["
-    begin, end = 0, len(data) - 1
+    step = max(1, _PIECE * len(data) // size)
+    yield before
+    begin, end = 0, len(data)
     while begin < end:
-        cut = min(begin + _SLICE, end)
-        while (
-            cut < end and data[cut - 1] in b"\r\n"
-        ):  # a line end and what follows it stay together
-            cut += 1
+        cut = min(begin + step, end)
+        while cut < end and data[cut - 1] in b"\r\n":
+            cut += 1  # a line end and what follows it stay together
         yield _lines(data[begin:cut])
         begin = cut
-    yield b"]\n\n"
+    yield after + b"\n\n"
 
 
 def control_event(offset: str, cursor: str | None, up_to_date: bool, closed: bool) -> bytes:

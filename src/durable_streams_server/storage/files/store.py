@@ -45,7 +45,10 @@ T = TypeVar("T")
 
 MAX_UNFLUSHED: Final = 64 * 1024 * 1024  # bytes in memory that no log has yet; past it, 503
 RECENT_LIMIT: Final = 64 * 1024 * 1024  # bytes kept in memory for readers at tails
-CHECKPOINT_BYTES: Final = 32 * 1024 * 1024  # of records, before a checkpoint begins
+CHECKPOINT_BYTES: Final = (
+    64 * 1024 * 1024
+)  # of records, before a checkpoint begins: they are read again at a restart
+FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
 MAX_LOADED: Final = 50_000  # streams in memory before idle ones are let go
 
 _log = logging.getLogger("durable_streams_server")
@@ -314,11 +317,16 @@ class FileStore(Store):
         self._lifetimes.refresh()
 
     @property
+    def is_pressed(self) -> bool:
+        """Whether so many bytes wait for their logs that new records should wait too, before any must be refused."""
+        return self._unflushed > self._max_unflushed // 2
+
+    @property
     def checkpoint_is_due(self) -> bool:
         """Whether records or idle segments call for a checkpoint."""
         return (
             self._since_checkpoint > self._checkpoint_bytes
-            or self._unflushed > self._max_unflushed
+            or self._unflushed > min(FLUSH_BYTES, self._max_unflushed // 4)
             or self.wal.wants_file()
         )
 

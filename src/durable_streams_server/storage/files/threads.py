@@ -46,6 +46,11 @@ class Threads(Shell):
         self._signals: SimpleQueue[bool] = SimpleQueue()
         self._written: deque[Sequence[InFlight] | BaseException] = deque()
         self._any_written = threading.Event()
+        self._open_gate = (
+            threading.Event()
+        )  # closed, nothing is committed until a checkpoint has written
+        self._open_gate.set()
+        self._writes_checkpoint = False
         self._steps: Iterator[Where] | None = None
         self._waits_for_commit = False
         self._again: asyncio.TimerHandle | None = None
@@ -62,6 +67,7 @@ class Threads(Shell):
         self._stopping = True
         if self._again is not None:
             self._again.cancel()
+        self._open_gate.set()
         self._signals.put(True)
         self._signals.put(False)
         self._committer.join()
@@ -80,6 +86,8 @@ class Threads(Shell):
     # -- what the store asks ------------------------------------------------
 
     def commit_due(self) -> None:
+        if self._writes_checkpoint and self._store.is_pressed:
+            self._open_gate.clear()
         self._signals.put(True)
 
     def checkpoint_due(self) -> None:
@@ -115,6 +123,7 @@ class Threads(Shell):
     def _commit(self) -> None:
         signals = self._signals
         while signals.get():
+            self._open_gate.wait()
             batch = self._store.take_pending()
             if not batch:
                 continue  # an earlier batch took what this signal was for
@@ -153,6 +162,7 @@ class Threads(Shell):
         elif where is Where.DURABLE:
             self._waits_for_commit = True
         else:
+            self._writes_checkpoint = True
             future = self._disk.submit(self._advance)
             future.add_done_callback(
                 lambda done: self._loop.call_soon_threadsafe(self._arrived, done.exception(), done)
@@ -170,6 +180,8 @@ class Threads(Shell):
         self._proceed(where)
 
     def _arrived(self, error: BaseException | None, done: object) -> None:
+        self._writes_checkpoint = False
+        self._open_gate.set()
         if error is not None:
             self._steps = None
             self._store.fail(error)

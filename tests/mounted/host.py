@@ -1,0 +1,30 @@
+"""An application that somebody else wrote, with streams at `/streams` and others at `/other`."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from durable_streams_server import create_app
+
+streams = create_app(long_poll_timeout=0.5)
+other = create_app()
+
+
+@asynccontextmanager
+async def lifespan(_: object) -> AsyncIterator[None]:
+    """A host that knows nothing of what is mounted."""
+    yield
+
+
+if os.environ.get("HOST") == "starlette":
+    app: Starlette = Starlette(
+        routes=[Mount("/streams", streams), Mount("/other", other)], lifespan=lifespan
+    )
+else:
+    app = FastAPI(lifespan=lifespan)
+    app.mount("/streams", streams)
+    app.mount("/other", other)
