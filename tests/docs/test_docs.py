@@ -64,3 +64,13 @@ def test_links_between_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_trap_is_guarded_by_tests_that_exist() -> None:
+    table = (ROOT / "docs/traps.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", table)
+    assert named
+    for file, test in named:
+        assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
+    numbers = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.M)}
+    assert numbers >= {*range(22, 41), 56}
