@@ -23,21 +23,28 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def serve(*flags: str) -> Iterator[ServerProcess]:
-    """Runs `serve` with `flags` on a free port until the block ends; it must then stop by itself."""
+def launch(*flags: str) -> Iterator[ServerProcess]:
+    """Runs `serve` with `flags` on a free port until the block ends, however it ends by then."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", *flags], stdout=subprocess.PIPE, text=True
     )
     try:
         yield ServerProcess(process, _address(process))
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_TIMEOUT) == 0
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def serve(*flags: str) -> Iterator[ServerProcess]:
+    """As `launch`; when the block ends the server must stop by itself, with no complaint."""
+    with launch(*flags) as server:
+        yield server
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(STOP_TIMEOUT) == 0
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -29,11 +29,11 @@ from ..storage.files.directory import DirectoryRefused
 from ..storage.files.wal import DEFAULT_SEGMENT_SIZE, Damaged
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
+from .data import EXIT_DATA, check, inspect
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
 EXIT_FAILED: Final = 1
 EXIT_ADDRESS: Final = 3
-EXIT_DATA: Final = 4
 EXIT_STORE: Final = 5
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -192,6 +192,10 @@ def serve(
     if app.engine.failure is not None:
         _fail(f"the store has stopped: {app.engine.failure}", EXIT_STORE)
     store.close()
+
+
+main.add_command(check)
+main.add_command(inspect)
 
 
 def _open(path: str, create: bool, max_body: int) -> FileBackedStreamStore:

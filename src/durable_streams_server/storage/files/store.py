@@ -79,6 +79,7 @@ class FileStore(Store):
         max_unflushed: stream bytes in memory that no log has yet, before writers get 503.
         recent_limit: stream bytes kept in memory for readers.
         max_loaded: streams kept in memory.
+        salvage: whether to go on with the records before damage in the write-ahead log, for a repair.
 
     Raises:
         Damaged: what was acknowledged cannot be read back.
@@ -96,6 +97,7 @@ class FileStore(Store):
         max_unflushed: int = MAX_UNFLUSHED,
         recent_limit: int = RECENT_LIMIT,
         max_loaded: int = MAX_LOADED,
+        salvage: bool = False,
     ) -> None:
         self._catalog = catalog
         self._rules = Rules(max_producers)
@@ -129,7 +131,7 @@ class FileStore(Store):
             self._loaded,
         )
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
-        self._recover()
+        self._recover(salvage)
 
     # -- the contract -------------------------------------------------------
 
@@ -448,8 +450,21 @@ class FileStore(Store):
         append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
         return Marks(lower, ends[0] & ~INSIDE, append_end)
 
-    def _recover(self) -> None:
+    def _recover(self, salvage: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
+        try:
+            self._replay()
+        except Damaged:
+            if not salvage:
+                raise
+        for state in self._dirty.values():
+            state.expect_uses_before_a_restart()
+        while self.wal.wants_file():
+            self.wal.add_file()
+            if self.wal.full:
+                return
+
+    def _replay(self) -> None:
         for lsn, payload in self.wal.recover(self.meta.lsn):
             try:
                 for change in _DECODE(payload):
@@ -458,12 +473,6 @@ class FileStore(Store):
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
             if self._unflushed > self._max_unflushed:
                 self.run_checkpoint()
-        for state in self._dirty.values():
-            state.expect_uses_before_a_restart()
-        while self.wal.wants_file():
-            self.wal.add_file()
-            if self.wal.full:
-                return
 
 
 def _resolve(item: InFlight) -> None:

@@ -255,7 +255,10 @@ class Wal:
                 slot.file.allocate(self._segment_size)
                 slot.capacity = slot.file.size()
             slot.file.sync()  # a crash may have come before whoever made or wrote it did so
-            header = read_header(slot.file)
+            try:
+                header = read_header(slot.file)
+            except Damaged as damage:
+                raise self._damaged(path, str(damage)) from None
             if header is None:
                 self._free.append(slot)
                 continue
@@ -300,10 +303,10 @@ def read_header(file: File) -> tuple[int, int] | None:
     if not raw.strip(b"\0"):
         return None
     if len(raw) < _HEADER.size:
-        raise Damaged("a segment's header is cut short")
+        raise Damaged("its header is cut short")
     magic, number, first, _, crc = _HEADER.unpack(raw)
     if magic != _MAGIC or zlib.crc32(raw[:-4]) != crc:
-        raise Damaged("a segment's header is damaged")
+        raise Damaged("its header is damaged")
     return number, first
 
 

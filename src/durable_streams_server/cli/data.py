@@ -1,0 +1,125 @@
+"""`durable-streams-server check` and `inspect`: what is in a data directory that no server has open."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ..protocol.state import StreamState
+from ..storage.files.catalog import LmdbCatalog
+from ..storage.files.check import Check, Finding, repair
+from ..storage.files.directory import CATALOG, DirectoryRefused, prepare
+from ..storage.files.disk import SystemDisk
+from ..storage.files.store import FileStore
+from ..storage.files.wal import Damaged
+
+EXIT_DAMAGE: Final = 1
+EXIT_DATA: Final = 4
+_DIRECTORY: Final = click.Path(exists=True, file_okay=False)
+_SHOW_EVERY: Final = 10_000  # streams between two lines of progress
+
+
+@click.command(
+    epilog="Exit codes: 0 when all is well, 1 when something is damaged, 4 when DIR cannot be used."
+)
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.option(
+    "--repair", "repairs", is_flag=True, help="Put damaged parts aside in DIR/quarantine."
+)
+def check(directory: str, repairs: bool) -> None:
+    """Verify every checksum in DIR, and how its parts agree."""
+    with _open(directory) as (disk, catalog):
+        checking = Check(disk, catalog, _show_progress)
+        findings = list(checking.run())
+        for finding in findings:
+            click.echo(_line(finding))
+        looked = checking.checked
+        click.echo(
+            f"{looked.streams} streams, {looked.records} records in the log, {looked.bytes} bytes: "
+            + (f"{len(findings)} findings" if findings else "all is well")
+        )
+        damaged = [finding for finding in findings if not finding.harmless]
+        if repairs and findings:
+            if any(finding.where == "wal" for finding in findings):
+                FileStore(disk, catalog, salvage=True).run_checkpoint()
+            for done in repair(disk, catalog, findings):
+                click.echo(done)
+    if damaged:
+        sys.exit(EXIT_DAMAGE)
+
+
+@click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")
+@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("stream", required=False)
+def inspect(directory: str, stream: str | None) -> None:
+    """List the streams in DIR, or tell all that is known of STREAM. Nothing is changed."""
+    with _open(directory) as (disk, catalog):
+        states = FileStore(disk, catalog).states
+        if stream is None:
+            for path in sorted(states.paths()):
+                state = states.visible(path)
+                if state is not None:
+                    closed = "closed" if state.closed else "open"
+                    click.echo(f"{path}\t{state.media.text}\t{state.tail - state.base}\t{closed}")
+            return
+        state = states.visible(stream)
+        if state is None:
+            click.echo(f"durable-streams-server: there is no stream {stream}", err=True)
+            sys.exit(EXIT_DAMAGE)
+        for name, value in _known(state):
+            click.echo(f"{name}: {value}")
+
+
+@contextlib.contextmanager
+def _open(directory: str) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
+    """Takes a data directory and opens its catalog; what is wrong with it ends the command with one line."""
+    disk = SystemDisk(Path(directory))
+    try:
+        prepare(disk, directory, create=False)
+        catalog = LmdbCatalog(str(disk.root / CATALOG))
+        try:
+            yield disk, catalog
+        finally:
+            catalog.close()
+    except (DirectoryRefused, Damaged, OSError) as error:
+        click.echo(f"durable-streams-server: {error}", err=True)
+        sys.exit(EXIT_DATA)
+    finally:
+        disk.release()
+
+
+def _line(finding: Finding) -> str:
+    stream = f" (stream {finding.path})" if finding.path is not None else ""
+    return f"{finding.where}{stream}: {finding.what}"
+
+
+def _show_progress(done: int, total: int) -> None:
+    if done % _SHOW_EVERY == 0:
+        click.echo(f"{done} of {total} streams", err=True)
+
+
+def _known(state: StreamState) -> Iterator[tuple[str, object]]:
+    yield "path", state.path
+    yield "incarnation", state.incarnation
+    yield "content type", state.media.text
+    yield "created", _moment(state.created_at)
+    yield "tail", state.name(state.tail)
+    yield "bytes of its own", state.tail - state.base
+    yield "closed", "yes" if state.closed else "no"
+    yield "producers", len(state.producers)
+    yield "forks", state.children
+    if state.soft_deleted:
+        yield "deleted", "yes, and kept for its forks"
+    if state.origin is not None:
+        yield "forked from", f"{state.origin.source} at {state.origin.anchor}"
+    deadline = state.deadline()
+    if deadline is not None:
+        yield "expires", _moment(deadline)
+
+
+def _moment(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat(timespec="seconds")
