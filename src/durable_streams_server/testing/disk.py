@@ -113,7 +113,8 @@ class SimulatedDisk(Disk):
     def corrupt(self, path: str, position: int, bit: int) -> None:
         """Flips one bit of a file."""
         for content in (self._names[path].durable, self._names[path].current):
-            content[position] ^= 1 << bit
+            if position < len(content):
+                content[position] ^= 1 << bit
 
     def content(self, path: str) -> bytes:
         """Returns a file's bytes."""

@@ -9,6 +9,7 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import lmdb
@@ -194,22 +195,25 @@ class LmdbCatalog(Catalog):
         Damaged: the database cannot be opened.
     """
 
-    def __init__(self, path: str, *, readonly: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         try:
-            self._environment = lmdb.open(
-                path,
-                map_size=_MAP_SIZE,
-                max_dbs=5,
-                readonly=readonly,
-                lock=not readonly,
-                mode=0o600,
-            )
+            self._environment = lmdb.open(path, map_size=_MAP_SIZE, max_dbs=5, mode=0o600)
+            self._refuse_short_file(path)
             self._meta, self._streams, self._producers, self._deadlines, self._garbage = (
-                self._environment.open_db(name, create=not readonly)
+                self._environment.open_db(name)
                 for name in (b"meta", b"streams", b"producers", b"deadlines", b"garbage")
             )
         except lmdb.Error as error:
             raise Damaged(f"catalog: {error}") from None
+
+    def _refuse_short_file(self, path: str) -> None:
+        """A page past the end of the file would end the process with SIGBUS, not with an error."""
+        pages = self._environment.info()["last_pgno"] + 1
+        needed = pages * self._environment.stat()["psize"]
+        size = (Path(path) / "data.mdb").stat().st_size
+        if size < needed:
+            self._environment.close()
+            raise Damaged(f"catalog: its file has {size} bytes of {needed}")
 
     def meta(self) -> Meta:
         raw = self._get(self._meta, _META_KEY)

@@ -1,0 +1,80 @@
+"""A data directory: one process, one known format, and nothing that is not ours."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server import FileBackedStreamStore
+from durable_streams_server.storage.files.directory import DirectoryRefused, prepare
+from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
+
+SEGMENT = 1 << 20
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with (
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT),
+        pytest.raises(DirectoryRefused, match="in use by another process"),
+    ):
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"durable-streams-server data, format 2\n", b"something else\n"]
+)
+def test_an_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    (tmp_path / "FORMAT").write_bytes(text)
+    with pytest.raises(DirectoryRefused, match="does not know"):
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
+
+
+def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DirectoryRefused, match="not empty"):
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
+
+
+def test_a_store_that_has_lost_its_format_file_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    (tmp_path / "FORMAT").unlink()
+    with pytest.raises(DirectoryRefused, match="no FORMAT"):
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_directory_that_must_be_a_store_is_not_made_one(
+    tmp_path: Path, there: bool
+) -> None:  # TRAPS 15
+    path = tmp_path if there else tmp_path / "nowhere"
+    with pytest.raises(DirectoryRefused, match="holds no store"):
+        FileBackedStreamStore(path, create=False, segment_size=SEGMENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path / "a" / "b", segment_size=SEGMENT) as store:
+        store.create("/x")
+    assert SystemDisk(tmp_path / "a" / "b").exists("FORMAT")
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_crash_while_it_is_laid_out_can_be_repeated(call: int) -> None:  # TRAPS 16
+    disk = SimulatedDisk(random.Random(call))
+
+    def crash(_: str) -> None:
+        if disk.calls == call:
+            raise PowerLoss
+
+    disk.before = crash
+    try:
+        prepare(disk, "data")
+    except PowerLoss:
+        disk.lose_power()
+        disk.before = lambda _: None
+        prepare(disk, "data")
+    disk.lose_power()
+    assert disk.exists("FORMAT")

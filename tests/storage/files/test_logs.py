@@ -1,0 +1,120 @@
+"""Logs: written by checkpoints, proven by the catalog, never longer or shorter than that for a reader."""
+
+import random
+
+import pytest
+
+from durable_streams_server.storage.files.logs import (
+    Extent,
+    FlushWork,
+    Logs,
+    directory_of,
+    path_of,
+)
+from durable_streams_server.storage.files.recent import Piece
+from durable_streams_server.storage.files.wal import Damaged
+from durable_streams_server.testing.disk import SimulatedDisk
+
+ID = 1_750_000_000_000_000
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk(random.Random(0))
+
+
+def flush(logs: Logs, number: int, extent: Extent, *parts: bytes) -> Extent:
+    end, pieces = extent.tail, []
+    for part in parts:
+        end += len(part)
+        pieces.append(Piece(end, part))
+    logs.flush([FlushWork(number, extent, pieces)])
+    return Extent(extent.base, end, extent.entries + len(parts))
+
+
+def test_what_is_flushed_is_durable_and_read_by_position(disk: SimulatedDisk) -> None:
+    logs = Logs(disk)
+    extent = flush(logs, ID, Extent(10, 10, 0), b"abc", b"de")
+    extent = flush(logs, ID, extent, b"fgh")
+    disk.lose_power()
+    again = Logs(disk)
+    assert again.read(ID, 10, 18) == b"abcdefgh"
+    assert again.read(ID, 12, 16, ready_only=True) == b"cdef"
+    assert again.marks(ID, extent.entries, extent.tail, 13) == (13, 15, 15)
+    assert again.marks(ID, extent.entries, extent.tail, 18) == (18, 18, 18)
+
+
+def test_what_an_unfinished_checkpoint_left_is_cut_off(disk: SimulatedDisk) -> None:  # TRAPS 4, 10
+    logs = Logs(disk)
+    proven = flush(logs, ID, Extent(0, 0, 0), b"abc")
+    flush(logs, ID, proven, b"never proven, and longer")
+    again = Logs(disk)
+    extent = flush(again, ID, proven, b"def")
+    assert disk.content(path_of(ID)) == b"abcdef"
+    assert again.marks(ID, extent.entries, extent.tail, 4) == (3, 6, 6)
+
+
+def test_a_log_shorter_than_its_proof_is_damage_and_never_filled_up(
+    disk: SimulatedDisk,
+) -> None:  # TRAPS 5
+    logs = Logs(disk)
+    extent = flush(logs, ID, Extent(0, 0, 0), b"abcdef")
+    disk.open(path_of(ID)).truncate(4)
+    again = Logs(disk)
+    with pytest.raises(Damaged, match="shorter"):
+        again.check_size(ID, extent)
+    with pytest.raises(Damaged, match="shorter"):
+        again.read(ID, 0, 6)
+    with pytest.raises(Damaged, match="shorter"):
+        flush(again, ID, extent, b"ghi")
+    assert disk.size(path_of(ID)) == 4
+
+
+def test_a_missing_log_is_damage(disk: SimulatedDisk) -> None:
+    logs = Logs(disk)
+    with pytest.raises(Damaged, match="missing"):
+        logs.read(ID, 0, 1)
+    extent = flush(logs, ID, Extent(0, 0, 0), b"abc")
+    disk.unlink(path_of(ID) + ".idx")
+    with pytest.raises(Damaged, match="missing"):
+        Logs(disk).read(ID, 0, 1)
+    disk.unlink(path_of(ID))
+    with pytest.raises(Damaged):
+        Logs(disk).check_size(ID, extent)
+    Logs(disk).check_size(ID, Extent(0, 0, 0))
+
+
+def test_few_files_are_open_whatever_the_number_of_streams(disk: SimulatedDisk) -> None:  # TRAPS 17
+    logs = Logs(disk, max_open=4)
+    for number in range(ID, ID + 50):
+        flush(logs, number, Extent(0, 0, 0), b"%d" % number)
+    assert len(logs._open) == 4
+    for number in range(ID, ID + 50):
+        assert logs.read(number, 0, 16) == b"%d" % number
+
+
+def test_many_logs_are_synced_by_one_call(disk: SimulatedDisk) -> None:  # TRAPS 17
+    calls: list[str] = []
+    disk.before = calls.append
+    work = [FlushWork(ID + n, Extent(0, 0, 0), [Piece(1, b"x")]) for n in range(100)]
+    Logs(disk).flush(work)
+    assert calls.count("sync_all") == 1
+    assert calls.count("sync") == 0
+    disk.before = lambda _: None
+    disk.lose_power()
+    assert all(Logs(disk).read(ID + n, 0, 1) == b"x" for n in range(100))
+
+
+def test_a_removed_log_is_gone_for_good_and_its_readers_finish(
+    disk: SimulatedDisk,
+) -> None:  # TRAPS 11
+    logs = Logs(disk)
+    flush(logs, ID, Extent(0, 0, 0), b"abc")
+    assert logs.read(ID, 0, 3) == b"abc"
+    logs.remove([ID, ID + 1])
+    disk.lose_power()
+    assert disk.names(directory_of(ID)) == []
+
+
+def test_logs_are_spread_over_directories() -> None:
+    assert len({directory_of(ID + n) for n in range(2000)}) > 100

@@ -1,0 +1,70 @@
+"""The newest bytes of streams in memory."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams_server.protocol.media import Kind
+from durable_streams_server.protocol.names import MARK_SPACING
+from durable_streams_server.storage.files.recent import INSIDE, Memory, Piece, Recent, cut
+
+
+def filled(memory: Memory, base: int, appends: list[bytes]) -> Recent:
+    recent, end = Recent(base, base, 0), base
+    for data in appends:
+        end += len(data)
+        memory.add(recent, Piece(end, data))
+    return recent
+
+
+@given(
+    st.integers(0, 20),
+    st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=70),
+    st.data(),
+)
+def test_what_is_kept_can_be_read(base: int, appends: list[bytes], data: st.DataObject) -> None:
+    memory = Memory(1 << 30)
+    recent, whole = filled(memory, base, appends), b"".join(appends)
+    recent.flushed = base + len(whole)
+    for _ in range(data.draw(st.integers(0, len(appends)))):
+        assert recent.drop_first()
+    start = data.draw(st.integers(recent.begin, base + len(whole)))
+    end = data.draw(st.integers(start, base + len(whole)))
+    if start < end:
+        assert recent.read(start, end) == whole[start - base : end - base]
+    kept = recent.pieces(recent.begin, base + len(whole))
+    assert b"".join(piece.data for piece in kept) == whole[recent.begin - base :]
+    if start < base + len(whole):
+        assert recent.start_of_piece(start) <= start < recent.ends_from(start)[0]
+
+
+def test_what_no_log_has_is_never_dropped() -> None:
+    memory = Memory(0)
+    recent = filled(memory, 0, [b"abc", b"def"])
+    memory.trim()
+    assert recent.begin == 0
+    recent.flushed = 3
+    memory.trim()
+    assert (recent.begin, recent.read(3, 6)) == (3, b"def")
+
+
+def test_the_oldest_of_all_goes_first() -> None:
+    memory = Memory(500)
+    first = filled(memory, 0, [b"x" * 200])
+    second = filled(memory, 0, [b"y" * 200])
+    first.flushed = second.flushed = 200
+    memory.trim()
+    assert (len(first), len(second)) == (0, 1)
+    memory.forget(second)
+    assert memory.held == 0
+    memory.trim()
+
+
+def test_a_large_json_append_is_cut_at_value_ends() -> None:
+    data = (b"1" * 999 + b",") * 100
+    pieces = cut(Kind.JSON, 50, data)
+    assert b"".join(piece.data for piece in pieces) == data
+    assert all(piece.data.endswith(b",") for piece in pieces)
+    assert max(len(piece.data) for piece in pieces) < MARK_SPACING + 1000
+    assert [bool(piece.end & INSIDE) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
+    assert pieces[-1].end == 50 + len(data)
+    assert len(cut(Kind.TEXT, 0, data)) == 1
