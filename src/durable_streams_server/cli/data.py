@@ -58,7 +58,7 @@ def check(directory: str, repairs: bool) -> None:
 def inspect(directory: str, stream: str | None) -> None:
     """List the streams in DIR, or tell all that is known of STREAM. Nothing is changed."""
     with _open(directory) as (disk, catalog):
-        states = FileStore(disk, catalog).states
+        states = FileStore(disk, catalog, readonly=True).states
         if stream is None:
             for path in sorted(states.paths()):
                 state = states.visible(path)

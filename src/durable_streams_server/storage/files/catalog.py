@@ -38,12 +38,14 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         last_incarnation: the newest incarnation ever given out.
         session: how often the directory has been opened.
         streams: how many streams it holds.
+        aside: incarnations that a repair has put aside; later records about them are passed over.
     """
 
     lsn: int = 0
     last_incarnation: int = 0
     session: int = 0
     streams: int = 0
+    aside: tuple[int, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -220,7 +220,9 @@ def _put_stream_aside(disk: Disk, catalog: Catalog, path: str) -> Iterator[str]:
     for name in (path_of(entry.incarnation), path_of(entry.incarnation) + ".idx"):
         if disk.exists(name):
             yield _put_file_aside(disk, name)
-    catalog.commit(catalog.meta(), [Drop(path, entry.incarnation)], [])
+    meta = catalog.meta()
+    meta = msgspec.structs.replace(meta, aside=(*meta.aside, entry.incarnation))
+    catalog.commit(meta, [Drop(path, entry.incarnation)], [])
     yield f"{path} is put aside"
 
 

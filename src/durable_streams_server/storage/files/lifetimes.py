@@ -65,8 +65,10 @@ class Lifetimes:
         """Whether a stream must stay in memory for its lifetime's sake."""
         if state.incarnation in self._noting:
             return True
-        deadline = state.deadline()
-        return deadline is not None and deadline <= self._scanned[0]
+        stored = state.lifetime.deadline(
+            state.touched_at
+        )  # the catalog's, which is not looked at again
+        return stored is not None and (stored, state.incarnation) <= self._scanned
 
     def due(self, now: int) -> Sequence[tuple[str, int]]:
         """Takes the streams whose time has run out, at most a batch of them."""

@@ -80,6 +80,7 @@ class FileStore(Store):
         recent_limit: stream bytes kept in memory for readers.
         max_loaded: streams kept in memory.
         salvage: whether to go on with the records before damage in the write-ahead log, for a repair.
+        readonly: whether to look only: nothing on the disk is changed, and no command may be executed.
 
     Raises:
         Damaged: what was acknowledged cannot be read back.
@@ -98,6 +99,7 @@ class FileStore(Store):
         recent_limit: int = RECENT_LIMIT,
         max_loaded: int = MAX_LOADED,
         salvage: bool = False,
+        readonly: bool = False,
     ) -> None:
         self._catalog = catalog
         self._rules = Rules(max_producers)
@@ -120,7 +122,7 @@ class FileStore(Store):
         self.failure: BaseException | None = None
         self.shell = Shell(self)
         self.logs = Logs(disk)
-        self.wal = Wal(disk, segment_size)
+        self.wal = Wal(disk, 0 if readonly else segment_size)
         self.states = States(
             catalog,
             self.logs,
@@ -132,6 +134,8 @@ class FileStore(Store):
         )
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
         self._recover(salvage)
+        if not readonly:
+            self._allocate_ahead()
 
     # -- the contract -------------------------------------------------------
 
@@ -459,20 +463,32 @@ class FileStore(Store):
                 raise
         for state in self._dirty.values():
             state.expect_uses_before_a_restart()
+
+    def _allocate_ahead(self) -> None:
         while self.wal.wants_file():
             self.wal.add_file()
             if self.wal.full:
                 return
 
     def _replay(self) -> None:
+        aside = set(self.meta.aside)
         for lsn, payload in self.wal.recover(self.meta.lsn):
             try:
                 for change in _DECODE(payload):
-                    self._publish([self._apply(change)])
+                    if _concerns(change, aside):
+                        aside.add(change.incarnation)
+                    else:
+                        self._publish([self._apply(change)])
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
             if self._unflushed > self._max_unflushed:
                 self.run_checkpoint()
+
+
+def _concerns(change: Change, aside: set[int]) -> bool:
+    """Whether a change is about a stream that a repair has put aside, or begins a fork of one."""
+    origin = change.origin if isinstance(change, Created) else None
+    return change.incarnation in aside or (origin is not None and origin.incarnation in aside)
 
 
 def _resolve(item: InFlight) -> None:

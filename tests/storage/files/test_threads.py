@@ -1,0 +1,235 @@
+"""The store's threads on a real directory: durable before answered, stopped for good by a failure, patient with a full disk."""
+
+import asyncio
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.errors import StorageFull, StreamError, Unavailable
+from durable_streams_server.protocol.commands import Command
+from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.storage.files.catalog import LmdbCatalog
+from durable_streams_server.storage.files.directory import CATALOG, prepare
+from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.ticket import Ticket
+from tests.requests import NOW, append, create
+
+SEGMENT = 1 << 20
+
+
+class MovedFile(SystemFile):
+    """A file whose disk can be told to fail."""
+
+    disk: "MovedDisk"
+
+    def write(self, data: bytes, position: int) -> None:
+        self.disk.fail("write")
+        super().write(data, position)
+
+    def write_durably(self, data: bytes, position: int) -> None:
+        self.disk.wait.wait()
+        self.disk.fail("write_durably")
+        super().write_durably(data, position)
+
+    def allocate(self, size: int) -> None:
+        self.disk.fail("allocate")
+        super().allocate(size)
+
+
+class MovedDisk(SystemDisk):
+    """A directory whose calls can be made to wait, or to fail."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.wait = threading.Event()
+        self.wait.set()
+        self.errors: dict[str, int] = {}
+
+    def fail(self, call: str) -> None:
+        if call in self.errors:
+            code = self.errors[call]
+            raise OSError(code, os.strerror(code), call)
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        file = MovedFile(self.root / path, create)
+        file.disk = self
+        return file
+
+
+class Bench:
+    """A store on its threads."""
+
+    def __init__(self, path: Path, **options: int) -> None:
+        self.disk = MovedDisk(path)
+        prepare(self.disk, "data")
+        catalog = LmdbCatalog(str(path / CATALOG))
+        self.store = FileStore(self.disk, catalog, segment_size=SEGMENT, **options)  # type: ignore[arg-type]
+        self.failures: list[BaseException] = []
+        self.store.attach(asyncio.get_running_loop(), self.failures.append)
+
+    async def run(self, command: Command) -> Outcome:
+        return await settled(self.store.execute(command, NOW))
+
+    def close(self) -> None:
+        self.store.detach()
+        self.store.close()
+        self.disk.release()
+
+
+async def settled(ticket: Ticket[Outcome]) -> Outcome:
+    done = asyncio.Event()
+    ticket.add_callback(lambda _: done.set())
+    await asyncio.wait_for(done.wait(), 10)
+    return ticket.result()
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("waited in vain")
+
+
+async def test_nothing_is_answered_or_shown_before_it_is_durable(
+    tmp_path: Path,
+) -> None:  # TRAPS 12, 19
+    bench = Bench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.wait.clear()
+    first = bench.store.execute(append("/a", b"x", closes=True), NOW)
+    refused = bench.store.execute(append("/a", b"y"), NOW)
+    closed_again = bench.store.execute(append("/a", closes=True), NOW)
+    await asyncio.sleep(0.03)
+    state = bench.store.find("/a").result()
+    assert state is not None
+    assert (state.visible_tail, state.visible_closed) == (0, False)
+    assert [ticket.done for ticket in (first, refused, closed_again)] == [False] * 3
+    bench.disk.wait.set()
+    await settled(closed_again)
+    assert first.done
+    with pytest.raises(StreamError):
+        refused.result()
+    assert (state.visible_tail, state.visible_closed) == (1, True)
+    bench.close()
+
+
+async def test_many_appends_share_few_writes(tmp_path: Path) -> None:  # TRAPS 20
+    bench = Bench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.wait.clear()
+    tickets = [bench.store.execute(append("/a", b"%03d" % n), NOW) for n in range(500)]
+    bench.disk.wait.set()
+    for ticket in tickets:
+        await settled(ticket)
+    await settled(bench.store.execute(append("/a", b"end"), NOW))
+    bench.close()
+    again = Bench(tmp_path)
+    state = again.store.find("/a").result()
+    assert state is not None
+    read = again.store.read_bytes(state.incarnation, 0, state.visible_tail)
+    await settled(read)  # type: ignore[arg-type]
+    assert read.result() == b"".join(b"%03d" % n for n in range(500)) + b"end"
+    again.close()
+
+
+async def test_a_failed_write_stops_the_store_for_good(tmp_path: Path) -> None:  # TRAPS 6, 13
+    bench = Bench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.errors["write_durably"] = errno.EIO
+    lost = [bench.store.execute(append("/a", b"x"), NOW) for _ in range(3)]
+    await until(lambda: bench.failures)
+    (failure,) = bench.failures
+    assert isinstance(failure, OSError)
+    assert (failure.errno, failure.filename) == (errno.EIO, "write_durably")
+    bench.disk.errors.clear()
+    later = bench.store.execute(append("/a", b"y"), NOW)
+    duplicate = bench.store.execute(create("/a"), NOW)
+    await asyncio.sleep(0.03)
+    assert not any(ticket.done for ticket in (*lost, later, duplicate))
+    state = bench.store.find("/a").result()
+    assert state is not None
+    assert state.visible_tail == 0
+    bench.close()
+    again = Bench(tmp_path)
+    state = again.store.find("/a").result()
+    assert state is not None
+    assert state.tail == 0
+    again.close()
+
+
+async def test_a_failed_log_write_stops_the_store(tmp_path: Path) -> None:  # TRAPS 7
+    bench = Bench(tmp_path, checkpoint_bytes=1000)
+    await bench.run(create("/a"))
+    bench.disk.errors["write"] = errno.EIO
+    for _ in range(5):
+        bench.store.execute(append("/a", b"x" * 500), NOW)
+    await until(lambda: bench.failures)
+    bench.disk.errors.clear()
+    bench.close()
+    again = Bench(tmp_path)
+    state = again.store.find("/a").result()
+    assert state is not None
+    assert state.tail % 500 == 0
+    again.close()
+
+
+async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(
+    tmp_path: Path,
+) -> None:  # TRAPS 13
+    bench = Bench(tmp_path, checkpoint_bytes=100_000)
+    await bench.run(create("/a"))
+    bench.disk.errors = {"allocate": errno.ENOSPC, "write": errno.ENOSPC}
+    written, refused = 0, 0
+    while refused < 3:
+        try:
+            await bench.run(append("/a", b"x" * 50_000))
+            written += 1
+        except StorageFull:
+            refused += 1
+        except Unavailable:
+            await asyncio.sleep(0.01)
+    assert written > 10
+    state = bench.store.find("/a").result()
+    assert state is not None
+    assert state.visible_tail == state.tail == written * 50_000
+    assert bench.store.read_bytes(state.incarnation, 0, 10).result() == b"x" * 10
+    bench.disk.errors.clear()
+    for _ in range(2000):
+        try:
+            await bench.run(append("/a", b"y"))
+            break
+        except StreamError:
+            await asyncio.sleep(0.01)
+    assert not bench.failures
+    bench.close()
+    again = Bench(tmp_path)
+    state = again.store.find("/a").result()
+    assert state is not None
+    assert state.tail == written * 50_000 + 1
+    again.close()
+
+
+async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, checkpoint_bytes=100_000, recent_limit=0)
+    for path in ("/a", "/b"):
+        await bench.run(create(path, "application/json"))
+    for number in range(400):
+        await bench.run(
+            append(
+                "/a" if number % 2 else "/b", b'"%d%s"' % (number, b"x" * 5000), "application/json"
+            )
+        )
+    assert len(list((tmp_path / "wal").iterdir())) <= 6
+    await until(lambda: bench.store.meta.lsn > 100)
+    state = bench.store.find("/b").result()
+    assert state is not None
+    read = bench.store.read_bytes(state.incarnation, 0, 5000)
+    await settled(read)  # type: ignore[arg-type]
+    assert read.result().startswith(b'"0xxx')
+    bench.close()
