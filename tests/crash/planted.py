@@ -1,0 +1,228 @@
+"""Plants the bugs of other servers, one at a time, in a copy of the source, and shows what finds each of them.
+
+`python -m tests.crash.planted` prints a table: trap, what was planted, and what failed. A bug that nothing finds fails the run.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "src/durable_streams_server"
+FILES = f"{PACKAGE}/storage/files"
+SEEDS = 3000
+SIMULATOR = ""
+
+
+class Plant(NamedTuple):
+    """One bug: the file, what stands there, what is put in its place, and the test that must find it."""
+
+    trap: int
+    what: str
+    file: str
+    old: str
+    new: str
+    test: str = SIMULATOR
+
+
+PLANTS = [
+    Plant(
+        1,
+        "the record does not carry the producer",
+        f"{FILES}/store.py",
+        "payload = _ENCODE(changes)",
+        "payload = _ENCODE(tuple(msgspec.structs.replace(c, stamp=None) if isinstance(c, Appended) else c for c in changes))",
+    ),
+    Plant(
+        2,
+        "an append begins at the tail that readers see",
+        f"{PACKAGE}/protocol/decide.py",
+        "        state.incarnation,\n        state.tail,\n        body.wire,",
+        "        state.incarnation,\n        state.visible_tail,\n        body.wire,",
+    ),
+    Plant(
+        3,
+        "records are written but not synced",
+        f"{FILES}/wal.py",
+        'slot.file.write_durably(b"".join(parts), begin)\n        self._written_lsn',
+        'slot.file.write(b"".join(parts), begin)\n        self._written_lsn',
+    ),
+    Plant(
+        4,
+        "after a torn end, the log is written behind it",
+        f"{FILES}/wal.py",
+        "        self._position = position\n        if vouched",
+        "        self._position = position + 512\n        if vouched",
+    ),
+    Plant(
+        5,
+        "a log is truncated when its size is another, not only when it is larger",
+        f"{FILES}/logs.py",
+        "            if files.data.size() > at:",
+        "            if files.data.size() != at:",
+        "tests/storage/files/test_logs.py",
+    ),
+    Plant(
+        6,
+        "a failed write is tried again and taken for durable",
+        f"{FILES}/wal.py",
+        '            slot.file.write_durably(b"".join(parts), begin)\n        self._written_lsn',
+        '            try:\n                slot.file.write_durably(b"".join(parts), begin)\n            except OSError:\n'
+        '                slot.file.write(b"".join(parts), begin)\n        self._written_lsn',
+    ),
+    Plant(
+        7,
+        "a checkpoint that failed forgets what was dirty",
+        f"{FILES}/store.py",
+        "            self._dirty = {**capture.states, **self._dirty}\n",
+        "            self.wal.recycle(capture.meta.lsn)\n            self.meta = capture.meta\n",
+    ),
+    Plant(
+        8,
+        "a damaged catalog entry means that there is no stream",
+        f"{FILES}/catalog.py",
+        '        raise Damaged(f"catalog: the entry of {key!r} is damaged")',
+        '        return b""',
+        "tests/storage/files/test_catalog.py",
+    ),
+    Plant(
+        9,
+        "replay stops at the end of the first segment",
+        f"{FILES}/wal.py",
+        "            yield from self._replay(slot, after)\n",
+        "            yield from self._replay(slot, after)\n            break\n",
+    ),
+    Plant(
+        10,
+        "a log's size is taken for the stream's tail",
+        f"{FILES}/states.py",
+        "        state.producers = self._catalog.producers(entry.incarnation)",
+        "        state.producers = self._catalog.producers(entry.incarnation)\n"
+        "        size = self._logs._disk.size(f'{self._logs_path(entry.incarnation)}')\n"
+        "        state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))",
+    ),
+    Plant(
+        11,
+        "a checkpoint does not tell the catalog of a removal",
+        f"{FILES}/checkpoint.py",
+        "            self.changes.append(Drop(state.path, incarnation))\n            return",
+        "            return",
+    ),
+    Plant(
+        12,
+        "readers see what is not durable",
+        f"{FILES}/store.py",
+        "        published = [self._apply(change) for change in changes]\n        ticket: Ticket[Outcome] = Ticket()",
+        "        published = [self._apply(change) for change in changes]\n"
+        "        for change, state in published:\n            state.publish(change)\n"
+        "        ticket: Ticket[Outcome] = Ticket()",
+    ),
+    Plant(
+        13,
+        "an append is applied before the log has room for it",
+        f"{FILES}/store.py",
+        "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
+        "            self.shell.checkpoint_due()\n            raise\n"
+        "        published = [self._apply(change) for change in changes]\n",
+        "            published = [self._apply(change) for change in changes]\n"
+        "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
+        "            self.shell.checkpoint_due()\n            raise\n",
+    ),
+    Plant(
+        14,
+        "the catalog is written before the logs",
+        f"{FILES}/checkpoint.py",
+        "            if capture.flushes:\n                store.logs.flush(capture.flushes)\n            if capture.meta",
+        "            self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n"
+        "            if capture.flushes:\n                store.logs.flush(capture.flushes)\n            if capture.meta",
+    ),
+    Plant(
+        15,
+        "a directory that must hold a store is made one",
+        f"{FILES}/directory.py",
+        "    if not create and not disk.exists(_FORMAT_FILE):",
+        "    if False:",
+        "tests/storage/files/test_directory.py",
+    ),
+    Plant(
+        16,
+        "a new log's directory is not synced",
+        f"{FILES}/logs.py",
+        "            for parent in parents:\n                self._disk.sync_directory(parent)\n\n    def remove",
+        "            pass\n\n    def remove",
+    ),
+    Plant(
+        19,
+        "a duplicate is answered while the original is in flight",
+        f"{FILES}/store.py",
+        "        if self._flying:\n            self._enqueue(item)",
+        "        if False:\n            self._enqueue(item)",
+    ),
+]
+HELPERS = {
+    10: (
+        f"{FILES}/states.py",
+        "    def _note_sources(",
+        "    def _logs_path(self, incarnation):\n        from .logs import path_of\n        return path_of(incarnation)\n\n"
+        "    def _note_sources(",
+    )
+}
+
+
+def found_by(plant: Plant) -> str | None:
+    """Plants a bug in a copy of the source, and returns what failed, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("src", "tests", "pyproject.toml"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
+        replace(copy / plant.file, plant.old, plant.new)
+        if plant.trap in HELPERS:
+            file, old, new = HELPERS[plant.trap]
+            replace(copy / file, old, new)
+        environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}:{copy}"}
+        if plant.test:
+            command = [sys.executable, "-m", "pytest", "-q", "-x", plant.test]
+        else:
+            command = [sys.executable, "-m", "tests.crash.hunt", "0", str(SEEDS), "--first"]
+        shown = subprocess.run(
+            command,
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    if shown.returncode == 0:
+        return None
+    match = re.search(r"^FAILED (\S+)|^(seed \d+) fails", shown.stdout, re.M)
+    return (match[1] or match[2]) if match else shown.stderr.strip().splitlines()[-1]
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    if text.count(old) != 1:
+        raise SystemExit(
+            f"{file.name}: what is to be replaced stands there {text.count(old)} times"
+        )
+    file.write_text(text.replace(old, new))
+
+
+def main() -> int:
+    """Prints the table; returns how many bugs went unnoticed."""
+    missed = 0
+    for plant in PLANTS:
+        finder = found_by(plant)
+        missed += finder is None
+        print(f"| {plant.trap} | {plant.what} | {finder or 'NOTHING'} |", flush=True)
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
