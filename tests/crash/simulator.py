@@ -31,7 +31,7 @@ from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.directory import prepare
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore, InFlight
-from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams import forks
 from durable_streams_server.streams.reader import Reader
 from durable_streams_server.testing.catalog import SimulatedCatalog
@@ -295,6 +295,8 @@ class Simulation:
         rests_on = store.wal.last_lsn
 
         def answered(done: Ticket[Any]) -> None:
+            if is_abandoned(done):
+                return
             assert rests_on <= store.wal.durable_lsn, "answered before it was durable"
             self.promised = max(self.promised, rests_on)
 
@@ -306,7 +308,7 @@ class Simulation:
             try:
                 self.store.write(batch)
             except OSError as error:
-                self.store.fail(error)
+                self.store.fail(error, batch)
                 return
             self.written.append(batch)
 
@@ -454,15 +456,26 @@ class Simulation:
     def check_stopped(self) -> None:
         """A store that has failed answers nothing and shows nothing new."""
         ticket = self.store.execute(create("/late", "text/plain"), self.now)
-        assert not ticket.done
+        assert is_abandoned(ticket)
         for batch in self.written:
             before = self.store.wal.durable_lsn
             self.store.committed(batch)
             assert self.store.wal.durable_lsn == before
+            assert all(item.ticket is None or is_abandoned(item.ticket) for item in batch)
 
     def wait(self, ticket: Ticket[T]) -> T:
         assert ticket.done
         return ticket.result()
+
+
+def is_abandoned(ticket: Ticket[Any]) -> bool:
+    try:
+        ticket.result()
+    except Abandoned:
+        return True
+    except StreamError:
+        return False
+    return False
 
 
 def no_fault(_: str) -> None:

@@ -1,11 +1,18 @@
 """The process side of serving."""
 
+import asyncio
 import socket
+from collections.abc import Callable
 
+import httpx
 import pytest
 
 from durable_streams_server import create_app
 from durable_streams_server.http.server import Server, listen, url_of
+from durable_streams_server.protocol.commands import Append, Command
+from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.ticket import Abandoned, Ticket
 
 
 def test_an_address_is_shown_as_a_url() -> None:
@@ -21,3 +28,38 @@ def test_an_ipv6_address_is_shown_in_brackets() -> None:
 
 def test_an_idle_connection_outlives_a_load_balancers() -> None:  # TRAPS 52
     assert Server(create_app()).config.timeout_keep_alive > 60
+
+
+class Stopping(MemoryStore):
+    """A store whose first append never becomes durable."""
+
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self.on_failure = on_failure
+
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        if not isinstance(command, Append):
+            return super().execute(command, now)
+        ticket: Ticket[Outcome] = Ticket()
+        asyncio.get_running_loop().call_later(0.05, self.stop, ticket)
+        return ticket
+
+    def stop(self, ticket: Ticket[Outcome]) -> None:
+        error = OSError("no disk")
+        self.on_failure(error)
+        ticket.fail(Abandoned(error))
+
+
+async def test_a_store_that_stops_cuts_connections_without_an_answer_and_ends_the_server() -> None:
+    server = Server(create_app(store=Stopping()))
+    server.install_signals = False
+    with listen("127.0.0.1", 0) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        async with httpx.AsyncClient(
+            base_url=url_of(listening), headers={"content-type": "text/plain"}
+        ) as http:
+            assert (await http.put("/a")).status_code == 201
+            with pytest.raises(httpx.TransportError):
+                await http.post("/a", content=b"x")
+        await asyncio.wait_for(serving, 5)

@@ -20,7 +20,7 @@ from durable_streams_server import (
     StreamStore,
 )
 from durable_streams_server.protocol.state import StreamState
-from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.streams.engines import ManualClock
 
 
@@ -191,10 +191,11 @@ class Stuck(StreamStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked = asyncio.Event()
+        self.ticket: Ticket[StreamState | None] = Ticket()
 
     def find(self, path: str) -> Ticket[StreamState | None]:
         self.asked.set()
-        return Ticket()
+        return self.ticket
 
 
 async def test_a_caller_on_another_thread_hears_of_a_failure() -> None:
@@ -203,6 +204,6 @@ async def test_a_caller_on_another_thread_hears_of_a_failure() -> None:
     stuck.attach(loop, lambda _: None)
     call = asyncio.create_task(asyncio.to_thread(stuck.get, "/a"))
     await stuck.asked.wait()
-    stuck._store_failed(OSError("no disk"))
+    stuck.ticket.fail(Abandoned(OSError("no disk")))
     with pytest.raises(OSError, match="no disk"):
         await call

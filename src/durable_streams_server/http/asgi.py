@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from ..errors import Header
 from ..protocol.render import Response
-from ..storage.ticket import Cancelled, Ticket
+from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
 from .budget import BodyBudget
@@ -91,6 +91,8 @@ class DurableStreamsApp:
             ticket = self._handler.handle(request, ready.set)
             request.body = b""
             reply = ticket.result() if ticket.done else await _wait(request, ticket, receive)
+        except Abandoned:
+            return  # our own server has cut the connection; a host's ends it as its own failure
         finally:
             self._budget.give_back(taken)
         if isinstance(reply, Live):
@@ -168,7 +170,11 @@ class DurableStreamsApp:
 
 
 async def _wait(request: Request, ticket: Ticket[Reply], receive: Receive) -> Reply | None:
-    """Waits for a ticket. A read whose client leaves is given up; a write is seen through."""
+    """Waits for a ticket. A read whose client leaves is given up; a write is seen through.
+
+    Raises:
+        Abandoned: the store has stopped, and nobody knows what became of the request.
+    """
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[None] = loop.create_future()
 

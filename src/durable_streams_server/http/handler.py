@@ -24,7 +24,7 @@ from ..protocol.names import (
 )
 from ..protocol.offsets import Sentinel
 from ..protocol.render import Page, Response
-from ..storage.ticket import Ticket
+from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
 from .browser import METHODS, Browser, compress, wants_gzip
@@ -87,7 +87,8 @@ class Handler:
             on_ready: for an event stream, called when it has something to send.
 
         Returns:
-            A ticket that never fails: an error has become its response.
+            A ticket that fails in one way only, with Abandoned: then nothing may be answered. Any other error has become
+            its response.
         """
         try:
             ticket = self._route(request, on_ready)
@@ -103,7 +104,11 @@ class Handler:
                 self._finish(request, done).add_callback(hand_over)
 
         def hand_over(finished: Ticket[Reply]) -> None:
-            result = finished.result()
+            try:
+                result = finished.result()
+            except Abandoned as abandoned:
+                reply.fail(abandoned)
+                return
             if reply.done and isinstance(result, Live):
                 result.events.close()  # the client left while it was being opened
             reply.resolve(result)
@@ -121,6 +126,8 @@ class Handler:
     def _finish(self, request: Request, ticket: Ticket[Reply]) -> Ticket[Reply]:
         try:
             reply = ticket.result()
+        except Abandoned:
+            return ticket
         except Exception as error:
             return Ticket.of(self.refuse(request, error))
         if isinstance(reply, Live):

@@ -14,6 +14,18 @@ class Cancelled(Exception):
     """The one who held the ticket no longer waits."""
 
 
+class Abandoned(Exception):
+    """Nobody can know the outcome: the store stopped before it was durable. There is no answer to give.
+
+    Attributes:
+        cause: what stopped the store.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class Ticket(Generic[T]):
     """The promise of one `T` or one exception."""
 

@@ -27,7 +27,7 @@ from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.memory import MemoryStore
 from ..storage.store import Store
-from ..storage.ticket import Ticket
+from ..storage.ticket import Abandoned, Ticket
 from . import forks
 from .clock import Clock, system_clock
 from .reader import Reader
@@ -128,18 +128,12 @@ class SynchronousCalls(Store):
     def _begin_calls(self, clock: Clock) -> None:
         self._clock = clock
         self._owner: asyncio.AbstractEventLoop | None = None
-        self._failure: BaseException | None = None
         self._calls = threading.RLock()  # while no loop owns the store, callers take turns
-        self._waiting: set[concurrent.futures.Future[Any]] = set()
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
-        def failed(error: BaseException) -> None:
-            self._store_failed(error)
-            on_failure(error)
-
-        super().attach(loop, failed)
+        super().attach(loop, on_failure)
         self._owner = loop
 
     def detach(self) -> None:
@@ -288,39 +282,23 @@ class SynchronousCalls(Store):
             with self._calls:
                 ticket = function()
                 self._settle(ticket)
-                return ticket.result()
+                return _result(ticket)
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._waiting.add(future)
 
         def deliver(ticket: Ticket[T]) -> None:
-            if future.done():
-                return  # the store has failed
             try:
-                future.set_result(ticket.result())
-            except Exception as error:
+                future.set_result(_result(ticket))
+            except BaseException as error:
                 future.set_exception(error)
 
         def run() -> None:
-            if self._failure is not None:
-                future.set_exception(self._failure)
-                return
             try:
                 function().add_callback(deliver)
             except Exception as error:
                 future.set_exception(error)
 
         owner.call_soon_threadsafe(run)
-        try:
-            return future.result()
-        finally:
-            self._waiting.discard(future)
-
-    def _store_failed(self, error: BaseException) -> None:
-        """Tells callers on other threads: their tickets are never resolved."""
-        self._failure = error
-        for future in tuple(self._waiting):
-            if not future.done():
-                future.set_exception(error)
+        return future.result()
 
     def _settle(self, ticket: Ticket[Any]) -> None:
         """Returns when a ticket is done. A store whose tickets take time overrides this."""
@@ -389,6 +367,14 @@ def _messages(state: StreamState, start: int, data: bytes) -> Iterator[StreamMes
     for end in value_ends(data):
         yield StreamMessage(data[begin : end - 1], state.name(start + end))
         begin = end
+
+
+def _result(ticket: Ticket[T]) -> T:
+    """Returns a ticket's result; raises what stopped the store rather than that it did."""
+    try:
+        return ticket.result()
+    except Abandoned as abandoned:
+        raise abandoned.cause from None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -15,7 +15,7 @@ from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.requests import NOW, append, create
 
 SEGMENT = 1 << 20
@@ -150,8 +150,9 @@ async def test_a_failed_write_stops_the_store_for_good(tmp_path: Path) -> None: 
     bench.disk.errors.clear()
     later = bench.store.execute(append("/a", b"y"), NOW)
     duplicate = bench.store.execute(create("/a"), NOW)
-    await asyncio.sleep(0.03)
-    assert not any(ticket.done for ticket in (*lost, later, duplicate))
+    for ticket in (*lost, later, duplicate):
+        with pytest.raises(Abandoned, match="write_durably"):
+            await settled(ticket)
     state = bench.store.find("/a").result()
     assert state is not None
     assert state.visible_tail == 0
@@ -177,6 +178,22 @@ async def test_a_failed_log_write_stops_the_store(tmp_path: Path) -> None:  # TR
     assert state is not None
     assert state.tail % 500 == 0
     again.close()
+
+
+async def test_nothing_in_flight_is_answered_when_the_store_stops(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.wait.clear()
+    in_flight = [bench.store.execute(append("/a", b"x"), NOW)]
+    await asyncio.sleep(0.03)  # the commit thread has it; the next one still waits
+    in_flight.append(bench.store.execute(append("/a", b"y"), NOW))
+    bench.store.fail(OSError(errno.EIO, "a checkpoint failed"))
+    assert not in_flight[0].done
+    bench.disk.wait.set()
+    for ticket in in_flight:
+        with pytest.raises(Abandoned, match="a checkpoint failed"):
+            await settled(ticket)
+    bench.close()
 
 
 async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(
@@ -213,6 +230,22 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(
     assert state is not None
     assert state.tail == written * 50_000 + 1
     again.close()
+
+
+async def test_a_lone_writer_waits_for_the_disk_and_is_not_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_unflushed=40_000, checkpoint_bytes=1 << 30)
+    await bench.run(create("/a"))
+    for _ in range(200):
+        await bench.run(append("/a", b"x" * 5_000))
+    bench.close()
+
+
+async def test_a_synchronous_caller_on_the_loop_does_not_wait_for_the_loop(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_unflushed=40_000, checkpoint_bytes=1 << 30)
+    await bench.run(create("/a"))
+    for _ in range(8):
+        bench.store.shell.wait_for(bench.store.execute(append("/a", b"x" * 5_000), NOW))
+    bench.close()
 
 
 async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) -> None:

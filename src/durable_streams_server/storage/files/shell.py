@@ -30,8 +30,9 @@ class Shell:
     def checkpoint_due(self) -> None:
         """A checkpoint should be made soon."""
 
-    def failed(self, error: BaseException) -> None:
-        """The store has stopped."""
+    def failed(self, _: BaseException) -> None:
+        """The store has stopped: nothing that waits will be written."""
+        self._store.committed(self._store.take_pending())
 
     def stop(self) -> None:
         """Ends what runs, on the loop."""

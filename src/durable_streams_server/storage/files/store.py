@@ -29,7 +29,7 @@ from ...protocol.state import (
     apply,
 )
 from ..store import Listener, Marks, Published, Store
-from ..ticket import Ticket
+from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
 from .checkpoint import Capture, Checkpoint, Where
 from .disk import Disk
@@ -111,6 +111,7 @@ class FileStore(Store):
         self._unflushed = 0
         self._since_checkpoint = 0
         self._capture: Capture | None = None
+        self._checkpoint_failed = False
         self._dirty: dict[int, StreamState] = {}
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._memory = Memory(recent_limit)
@@ -159,7 +160,7 @@ class FileStore(Store):
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:
-            return Ticket()  # nobody can know what is on the disk: no answer is true
+            return Ticket.failed(Abandoned(self.failure))
         self.states.let_go()
         try:
             incarnation = max(self._last_incarnation + 1, now)
@@ -211,7 +212,7 @@ class FileStore(Store):
     # -- commit -------------------------------------------------------------
 
     def take_pending(self) -> list[InFlight]:
-        """Takes what waits to be committed. Called by whoever commits, one at a time."""
+        """Takes what waits to be committed; once it is written, `committed` or `fail` must have it."""
         pending = self._pending
         return [pending.popleft() for _ in range(len(pending))]
 
@@ -238,6 +239,7 @@ class FileStore(Store):
     def committed(self, batch: Sequence[InFlight]) -> None:
         """Publishes a batch that is durable and resolves its tickets, in order. On the loop."""
         if self.failure is not None:
+            self._abandon(batch)
             return
         published: list[Published] = []
         for item in batch:
@@ -263,16 +265,22 @@ class FileStore(Store):
         try:
             self.write(batch)
         except OSError as error:
-            self.fail(error)
+            self.fail(error, batch)
             raise
         self.committed(batch)
 
-    def fail(self, error: BaseException) -> None:
-        """Stops the store: nothing is answered, written or tried again."""
+    def fail(self, error: BaseException, batch: Sequence[InFlight] = ()) -> None:
+        """Stops the store: nothing is answered, written or tried again.
+
+        Args:
+            error: why; the first one stays.
+            batch: what was being written.
+        """
         if self.failure is None:
             self.failure = error
             _log.critical("the store has stopped: %s", error)
             self.shell.failed(error)
+        self._abandon(batch)
 
     # -- checkpoint ---------------------------------------------------------
 
@@ -305,6 +313,7 @@ class FileStore(Store):
     def end_capture(self, capture: Capture, done: bool) -> None:
         """Ends a capture: its bytes are in the logs, or, if not `done`, everything is as dirty as before."""
         self._capture = None
+        self._checkpoint_failed = not done
         if not done:
             self._dirty = {**capture.states, **self._dirty}
             for incarnation, older in capture.progress.items():
@@ -326,6 +335,11 @@ class FileStore(Store):
     def is_pressed(self) -> bool:
         """Whether so many bytes wait for their logs that new records should wait too, before any must be refused."""
         return self._unflushed > self._max_unflushed // 2
+
+    @property
+    def found_disk_full(self) -> bool:
+        """Whether the last checkpoint had no room to be written, or to allocate the next segment."""
+        return self._checkpoint_failed or self.wal.full
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -403,6 +417,14 @@ class FileStore(Store):
             for piece in cut(state.media.kind, change.start, change.data):
                 self._memory.add(recent, piece)
             self._unflushed += len(change.data)
+
+    def _abandon(self, batch: Sequence[InFlight]) -> None:
+        """Ends the waits for what a failed store cannot know."""
+        assert self.failure is not None
+        self._flying -= len(batch)
+        for item in batch:
+            if item.ticket is not None:
+                item.ticket.fail(Abandoned(self.failure))
 
     def _publish(self, published: Sequence[Published]) -> None:
         for change, state in published:

@@ -44,13 +44,12 @@ class Threads(Shell):
         self._loop = loop
         self._on_failure = on_failure
         self._signals: SimpleQueue[bool] = SimpleQueue()
-        self._written: deque[Sequence[InFlight] | BaseException] = deque()
+        self._written: deque[tuple[Sequence[InFlight], BaseException | None]] = deque()
         self._any_written = threading.Event()
         self._open_gate = (
             threading.Event()
         )  # closed, nothing is committed until a checkpoint has written
         self._open_gate.set()
-        self._writes_checkpoint = False
         self._steps: Iterator[Where] | None = None
         self._waits_for_commit = False
         self._again: asyncio.TimerHandle | None = None
@@ -80,14 +79,14 @@ class Threads(Shell):
     def wait_for(self, ticket: Ticket[Any]) -> None:
         """Waits for a ticket on the loop's own thread, for synchronous callers there."""
         while not ticket.done and self._store.failure is None:
+            self._open_gate.set()  # the checkpoint's own steps wait for this thread
             self._any_written.wait()
             self._deliver()
 
     # -- what the store asks ------------------------------------------------
 
     def commit_due(self) -> None:
-        if self._writes_checkpoint and self._store.is_pressed:
-            self._open_gate.clear()
+        self._regulate()
         self._signals.put(True)
 
     def checkpoint_due(self) -> None:
@@ -122,33 +121,37 @@ class Threads(Shell):
 
     def _commit(self) -> None:
         signals = self._signals
+        failure: BaseException | None = None
         while signals.get():
             self._open_gate.wait()
             batch = self._store.take_pending()
             if not batch:
                 continue  # an earlier batch took what this signal was for
-            try:
-                self._store.write(batch)
-            except BaseException as error:
-                self._hand_over(error)
-                return  # a disk that has failed once is never written to again
-            self._hand_over(batch)
+            failure = failure or self._store.failure or self._write(batch)
+            self._hand_over(batch, failure)
 
-    def _hand_over(self, result: "Sequence[InFlight] | BaseException") -> None:
-        self._written.append(result)
+    def _write(self, batch: "Sequence[InFlight]") -> BaseException | None:
+        """Writes a batch. A disk that has failed once is never written to again."""
+        try:
+            self._store.write(batch)
+        except BaseException as error:
+            return error
+        return None
+
+    def _hand_over(self, batch: "Sequence[InFlight]", failure: BaseException | None) -> None:
+        self._written.append((batch, failure))
         self._any_written.set()
         self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._any_written.clear()
         while self._written:
-            result = self._written.popleft()
-            if isinstance(result, BaseException):
-                self._store.fail(result)
-                return
-            self._store.committed(result)
+            batch, failure = self._written.popleft()
+            if failure is not None:
+                self._store.fail(failure, batch)
+            else:
+                self._store.committed(batch)
         if self._waits_for_commit:
-            self._waits_for_commit = False
             self._go(Where.LOOP)
 
     # -- the checkpoint -----------------------------------------------------
@@ -157,12 +160,11 @@ class Threads(Shell):
         """Has the checkpoint's next step run where it must."""
         if self._stopping:
             return
+        self._waits_for_commit = where is Where.DURABLE
+        self._regulate()
         if where is Where.LOOP:
             self._loop.call_soon(self._step)
-        elif where is Where.DURABLE:
-            self._waits_for_commit = True
-        else:
-            self._writes_checkpoint = True
+        elif where is Where.DISK:
             future = self._disk.submit(self._advance)
             future.add_done_callback(
                 lambda done: self._loop.call_soon_threadsafe(self._arrived, done.exception(), done)
@@ -174,16 +176,14 @@ class Threads(Shell):
         try:
             where = self._advance()
         except (OSError, Damaged) as error:
-            self._steps = None
+            self._end_checkpoint()
             self._store.fail(error)
             return
         self._proceed(where)
 
     def _arrived(self, error: BaseException | None, done: object) -> None:
-        self._writes_checkpoint = False
-        self._open_gate.set()
         if error is not None:
-            self._steps = None
+            self._end_checkpoint()
             self._store.fail(error)
         else:
             self._proceed(done.result())  # type: ignore[attr-defined]
@@ -196,9 +196,25 @@ class Threads(Shell):
         if where is not None:
             self._go(where)
             return
-        self._steps = None
-        if self._store.checkpoint_is_due and not self._stopping:
+        self._end_checkpoint()
+        if not self._store.checkpoint_is_due or self._stopping:
+            return
+        if self._store.found_disk_full:
             self._again = self._loop.call_later(_AGAIN, self._try_again)
+        else:
+            self.checkpoint_due()
+
+    def _end_checkpoint(self) -> None:
+        self._steps = None
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Has writers wait while too much is unflushed and a checkpoint is making room, unless it waits for them."""
+        makes_room = self._steps is not None and not self._waits_for_commit
+        if makes_room and self._store.is_pressed and not self._stopping:
+            self._open_gate.clear()
+        else:
+            self._open_gate.set()
 
     def _try_again(self) -> None:
         self._again = None
