@@ -1,7 +1,9 @@
 """`StreamStore` and its plain functions, from synchronous code, beside a loop, and on it."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from durable_streams_server import (
     BadRequest,
     Conflict,
     CreateOptions,
+    FileBackedStreamStore,
     Gone,
     NotFound,
     ReadResult,
@@ -23,13 +26,19 @@ from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.streams.engines import ManualClock
 
-
-@pytest.fixture
-def store() -> StreamStore:
-    return StreamStore()
+Kept = StreamStore | FileBackedStreamStore
 
 
-def test_create_and_get_say_what_a_stream_is(store: StreamStore) -> None:
+@pytest.fixture(params=["memory", "files"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    if request.param == "memory":
+        yield StreamStore()
+        return
+    with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as files:
+        yield files
+
+
+def test_create_and_get_say_what_a_stream_is(store: Kept) -> None:
     made = store.create(
         "/a", "text/plain", CreateOptions(ttl_seconds=9, initial_data=b"abc", closed=True)
     )
@@ -47,7 +56,7 @@ def test_create_and_get_say_what_a_stream_is(store: StreamStore) -> None:
         store.create("/a", "application/json")
 
 
-def test_has_and_delete(store: StreamStore) -> None:
+def test_has_and_delete(store: Kept) -> None:
     assert not store.has("/a")
     assert store.get("/a") is None
     assert not store.delete("/a")
@@ -57,7 +66,7 @@ def test_has_and_delete(store: StreamStore) -> None:
     assert not store.has("/a")
 
 
-def test_append_and_read_octets(store: StreamStore) -> None:
+def test_append_and_read_octets(store: Kept) -> None:
     store.create("/a")
     first = store.append("/a", b"abc")
     store.append("/a", b"def", close=True)
@@ -70,7 +79,7 @@ def test_append_and_read_octets(store: StreamStore) -> None:
         store.append("/a", b"x")
 
 
-def test_json_values_come_one_by_one_with_the_offset_after_each(store: StreamStore) -> None:
+def test_json_values_come_one_by_one_with_the_offset_after_each(store: Kept) -> None:
     store.create("/a", "application/json")
     store.append("/a", b'[{"n":1.10}, 2]')
     first, second = store.read("/a").messages
@@ -79,7 +88,7 @@ def test_json_values_come_one_by_one_with_the_offset_after_each(store: StreamSto
     assert store.read("/a", first.offset).messages == [second]
 
 
-def test_producers_are_idempotent_and_sequences_grow(store: StreamStore) -> None:
+def test_producers_are_idempotent_and_sequences_grow(store: Kept) -> None:
     store.create("/a")
     for _ in range(2):
         store.append("/a", b"x", producer_id="p", producer_epoch=0, producer_seq=0)
@@ -101,7 +110,7 @@ def test_producers_are_idempotent_and_sequences_grow(store: StreamStore) -> None
         {"data": b"x", "seq": ""},
     ],
 )
-def test_a_malformed_append_is_refused(store: StreamStore, arguments: dict[str, object]) -> None:
+def test_a_malformed_append_is_refused(store: Kept, arguments: dict[str, object]) -> None:
     store.create("/a")
     with pytest.raises(BadRequest):
         store.append("/a", **arguments)  # type: ignore[arg-type]
@@ -109,12 +118,12 @@ def test_a_malformed_append_is_refused(store: StreamStore, arguments: dict[str, 
 
 
 @pytest.mark.parametrize("path", ["", "a", "/", "//a", "/a/../b", "/\x00", "/" + "x" * 500])
-def test_a_path_that_names_no_stream_is_refused(store: StreamStore, path: str) -> None:
+def test_a_path_that_names_no_stream_is_refused(store: Kept, path: str) -> None:
     with pytest.raises(BadRequest):
         store.create(path)
 
 
-def test_forks(store: StreamStore) -> None:
+def test_forks(store: Kept) -> None:
     store.create("/a", "text/plain", CreateOptions(initial_data=b"abc"))
     tail = store.get("/a")
     assert tail is not None
@@ -168,7 +177,7 @@ def test_a_store_of_limited_size_refuses_and_is_read_on() -> None:
 
 
 async def test_calls_from_other_threads_run_on_the_loop_that_owns_the_store(
-    store: StreamStore,
+    store: Kept,
 ) -> None:
     store.attach(asyncio.get_running_loop(), lambda _: None)
 

@@ -1,5 +1,7 @@
 """A data directory: one process, one known format, and nothing that is not ours."""
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from durable_streams_server import FileBackedStreamStore
 from durable_streams_server.storage.files.directory import DirectoryRefused, prepare
 from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
+from tests.requests import append, create
+from tests.storage.files.stores import content, new_disk, open_store, run
 
 SEGMENT = 1 << 20
 
@@ -53,6 +57,34 @@ def test_a_directory_that_must_be_a_store_is_not_made_one(
     with pytest.raises(DirectoryRefused, match="holds no store"):
         FileBackedStreamStore(path, create=False, segment_size=SEGMENT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_file_handles_a_start_fails_and_loses_nothing() -> None:  # TRAPS 15
+    disk = new_disk()
+    run(open_store(disk), create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+
+    def none_left(name: str) -> None:
+        if name == "open":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+
+    disk.before = none_left
+    with pytest.raises(OSError, match="Too many open files"):
+        open_store(disk)
+    disk.before = lambda _: None
+    assert content(open_store(disk), "/a") == b"x"
+
+
+def test_a_start_costs_the_same_for_any_number_of_streams() -> None:  # TRAPS 18
+    calls = []
+    for streams in (10, 2000):
+        disk = new_disk()
+        store = open_store(disk)
+        run(store, *(create(f"/{number}", "text/plain", b"x") for number in range(streams)))
+        store.close()
+        before = disk.calls
+        open_store(disk)
+        calls.append(disk.calls - before)
+    assert calls[0] == calls[1]
 
 
 def test_directories_on_the_way_are_made(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from durable_streams_server.protocol.commands import Command, Expire
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files.store import FileStore
-from tests.requests import NOW, SECOND, create
+from tests.requests import NOW, SECOND, append, create
 from tests.storage.files.stores import new_disk, open_store, run
 
 TEN = Lifetime(ttl=10)
@@ -41,6 +41,19 @@ def test_a_read_keeps_the_stream_alive_across_a_restart() -> None:
     deadline = state(again).deadline()
     assert deadline is not None
     assert NOW + 15_900_000 <= deadline <= NOW + 15_900_000 + SECOND
+
+
+def test_a_checkpoint_in_the_middle_of_a_restart_does_not_shorten_a_life() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", lifetime=TEN), create("/b"), append("/a", b"in the log"))
+    store.touch(state(store), NOW + SECOND // 2)  # not noted
+    run(store, *(append("/b", b"x" * 3000) for _ in range(10)))
+    again = open_store(disk, max_unflushed=10_000)
+    assert again.meta.lsn > 0
+    deadline = state(again).deadline()
+    assert deadline is not None
+    assert deadline >= NOW + SECOND // 2 + 10 * SECOND
 
 
 def test_what_was_not_noted_is_when_the_tenth_has_passed() -> None:

@@ -483,8 +483,7 @@ class FileStore(Store):
         except Damaged:
             if not salvage:
                 raise
-        for state in self._dirty.values():
-            state.expect_uses_before_a_restart()
+        self._expect_unnoted_uses()
 
     def _allocate_ahead(self) -> None:
         while self.wal.wants_file():
@@ -504,7 +503,13 @@ class FileStore(Store):
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
             if self._unflushed > self._max_unflushed:
+                self._expect_unnoted_uses()
                 self.run_checkpoint()
+
+    def _expect_unnoted_uses(self) -> None:
+        """Gives what the log has brought up to date the time that the reads after it may have added."""
+        for state in self._dirty.values():
+            state.expect_uses_before_a_restart()
 
 
 def _concerns(change: Change, aside: set[int]) -> bool:

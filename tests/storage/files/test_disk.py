@@ -1,0 +1,119 @@
+"""What a disk promises, on the operating system's and on the simulated one."""
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.storage.files.disk import Disk, SystemDisk, SystemFile
+from durable_streams_server.testing.disk import SimulatedDisk
+
+
+@pytest.fixture(params=["system", "simulated"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    made = (
+        SystemDisk(tmp_path / "d") if request.param == "system" else SimulatedDisk(random.Random(1))
+    )
+    made.make_directory("")
+    return made
+
+
+def test_a_file_is_written_and_read_by_position(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    file.write(b"hello", 3)
+    assert (file.size(), file.read(100, 0), file.read(2, 4)) == (8, b"\0\0\0hello", b"el")
+    file.truncate(5)
+    assert file.read(9, 0) == b"\0\0\0he"
+    file.sync()
+    file.close()
+    file.close()
+
+
+def test_what_is_allocated_reads_as_zeros_and_takes_durable_writes(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    file.allocate(10_000)
+    assert (file.size(), file.read(4, 9_998)) == (10_000, b"\0\0")
+    file.write_durably(b"abc", 9_000)
+    assert file.read_ready(3, 9_000) in (b"abc", None)
+    file.close()
+
+
+def test_a_file_that_is_not_there_is_told_from_an_empty_one(disk: Disk) -> None:
+    with pytest.raises(FileNotFoundError):
+        disk.open("a")
+    assert (disk.exists("a"), disk.size("a")) == (False, None)
+    disk.open("a", create=True).close()
+    assert (disk.exists("a"), disk.size("a")) == (True, 0)
+
+
+def test_names_are_listed_moved_and_removed(disk: Disk) -> None:
+    disk.make_directory("d")
+    disk.make_directory("d")
+    for name in ("d/b", "d/a", "d/c"):
+        disk.open(name, create=True).close()
+    disk.rename("d/c", "d/a")
+    disk.unlink("d/b")
+    disk.unlink("d/b")
+    disk.sync_directory("d")
+    disk.sync_all()
+    assert (disk.names("d"), disk.names("nowhere")) == (["a"], [])
+
+
+def test_one_process_has_a_directory(disk: Disk, tmp_path: Path) -> None:
+    assert disk.lock()
+    if isinstance(disk, SystemDisk):
+        assert not SystemDisk(tmp_path / "d").lock()
+    disk.release()
+    assert disk.lock()
+    disk.release()
+    disk.release()
+
+
+def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.pwritev
+
+    def short(descriptor: int, buffers: list[memoryview], position: int, flags: int) -> int:
+        return whole(descriptor, [buffers[0][:3]], position, flags)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    file = SystemDisk(tmp_path).open("a", create=True)
+    file.write_durably(b"0123456789", 1)
+    assert file.read(20, 0) == b"\x000123456789"
+    monkeypatch.setattr(os, "pwritev", lambda *_: 0)
+    with pytest.raises(OSError, match="a") as raised:
+        file.write(b"x", 0)
+    assert raised.value.errno == errno.EIO
+    file.close()
+
+
+def test_an_error_names_its_file(tmp_path: Path) -> None:
+    file = SystemDisk(tmp_path).open("a", create=True)
+    assert isinstance(file, SystemFile)
+    os.close(file._descriptor)
+    calls: list[Callable[[], object]] = [
+        lambda: file.write(b"x", 0),
+        lambda: file.allocate(9),
+        lambda: file.truncate(9),
+        file.sync,
+        lambda: file.read_ready(1, 0),
+    ]
+    for call in calls:
+        with pytest.raises(OSError, match=f"{tmp_path}/a"):
+            call()
+
+
+def test_where_ready_reads_are_not_known_a_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    file = SystemDisk(tmp_path).open("a", create=True)
+    file.write(b"x", 0)
+    monkeypatch.setattr(os, "preadv", unsupported)
+    assert file.read_ready(1, 0) is None
+    assert file.read(1, 0) == b"x"
+    file.close()
