@@ -12,7 +12,11 @@ SUBSCRIPTION_GROUP = "Reserved subscription APIs"
 SUBSCRIPTION_TESTS = 6  # PROTOCOL 6 and 7, which the suite itself leaves out unless asked for
 
 
-@pytest.mark.parametrize("flags", [(), ("--page-size", "4096")], ids=["default", "page-4096"])
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--page-size", "4096"), ("--http", "asgi")],
+    ids=["default", "page-4096", "asgi"],
+)
 @pytest.mark.parametrize("kept", ["memory", "files"])
 def test_every_core_test_passes(kept: str, flags: tuple[str, ...], tmp_path: Path) -> None:
     store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))

@@ -14,7 +14,7 @@ import click
 
 from ..errors import StreamError
 from ..http.app import create_app
-from ..http.server import Server, listen, url_of
+from ..http.server import HttpLane, Server, listen, url_of
 from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
@@ -145,6 +145,13 @@ def main() -> None:
     show_default=True,
     help="Path under which __ds is reserved.",
 )
+@click.option(
+    "--http",
+    type=click.Choice(("native", "asgi")),
+    default="native",
+    show_default=True,
+    help="Answer straight on the socket, or through uvicorn's ASGI.",
+)
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="warning", show_default=True)
 def serve(
     host: str,
@@ -158,6 +165,7 @@ def serve(
     max_body: int,
     cors_origin: tuple[str, ...],
     stream_root: str,
+    http: HttpLane,
     log_level: str,
 ) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM)."""
@@ -186,7 +194,7 @@ def serve(
         else:
             click.echo(f"Streams are kept in {data_dir}")
 
-    server = Server(app, log_level, announce)
+    server = Server(app, log_level, announce, http)
     with listening:
         _run(server, listening)
     if app.engine.failure is not None:

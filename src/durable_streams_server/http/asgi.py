@@ -31,15 +31,21 @@ class ClientGone(Exception):
 class DurableStreamsApp:
     """A Durable Streams server as an ASGI application.
 
+    Attributes:
+        engine: what runs the streams.
+        handler: what answers requests; the native lane carries it too.
+        budget: how many bytes of request bodies may be held at once.
+        max_body: bytes of one request body.
+
     It starts with its first request, since a mounted application gets no lifespan events. Whoever mounts it calls
     `begin_shutdown` when the host application stops, so that live readers are let go at once.
     """
 
     def __init__(self, engine: Engine, options: HandlerOptions) -> None:
         self.engine = engine
-        self._handler = Handler(engine, options)
-        self._budget = BodyBudget(options.max_in_flight)
-        self._max_body = options.max_body
+        self.handler = Handler(engine, options)
+        self.budget = BodyBudget(options.max_in_flight)
+        self.max_body = options.max_body
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,21 +86,21 @@ class DurableStreamsApp:
         taken = 0
         try:
             try:
-                self._handler.admit(request)
+                self.handler.admit(request)
                 taken = await self._read_body(request, receive)
             except ClientGone:
                 return
             except Exception as error:
-                await _send_response(request, self._handler.refuse(request, error), send)
+                await _send_response(request, self.handler.refuse(request, error), send)
                 return
             ready = asyncio.Event()
-            ticket = self._handler.handle(request, ready.set)
+            ticket = self.handler.handle(request, ready.set)
             request.body = b""
             reply = ticket.result() if ticket.done else await _wait(request, ticket, receive)
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
         finally:
-            self._budget.give_back(taken)
+            self.budget.give_back(taken)
         if isinstance(reply, Live):
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
@@ -111,7 +117,7 @@ class DurableStreamsApp:
         parts: list[bytes] = []
         size = 0
         try:
-            self._budget.take(declared or 0)
+            self.budget.take(declared or 0)
             taken = declared or 0
             while True:
                 message = await receive()
@@ -119,17 +125,17 @@ class DurableStreamsApp:
                     raise ClientGone
                 part = message.get("body", b"")
                 size += len(part)
-                if size > self._max_body:
-                    raise too_large(self._max_body)
+                if size > self.max_body:
+                    raise too_large(self.max_body)
                 if size > taken:
-                    step = max(size - taken, min(_CHUNK, self._max_body - taken))
-                    self._budget.take(step)
+                    step = max(size - taken, min(_CHUNK, self.max_body - taken))
+                    self.budget.take(step)
                     taken += step
                 parts.append(part)
                 if not message.get("more_body", False):
                     break
         except BaseException:
-            self._budget.give_back(taken)
+            self.budget.give_back(taken)
             raise
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         return taken
@@ -149,7 +155,7 @@ class DurableStreamsApp:
         watcher = asyncio.create_task(watch())
         try:
             async with asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE):
-                await send(_start_message(live.head, live.head.headers))
+                await send(_start_message(live.head, live.head.all_headers))
                 while not gone:
                     ready.clear()
                     chunk = events.pull()
@@ -214,12 +220,12 @@ async def _say_farewell(last: bytes, send: Send) -> None:
 
 
 async def _send_response(request: Request, response: Response, send: Send) -> None:
-    headers = response.headers
+    headers = response.all_headers
     body = response.body
     if request.method == "HEAD":
         body = b""
     elif response.status not in (204, 304):
-        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        headers.append((b"content-length", b"%d" % len(body)))
     await send(_start_message(response, headers))
     await send({"type": "http.response.body", "body": body})
 

@@ -9,7 +9,7 @@ from typing import Final
 from ..errors import Header
 from ..protocol.caching import compressed_etag
 from ..protocol.names import CONTENT_TYPE, GZIP_MINIMUM
-from ..protocol.render import Response
+from ..protocol.render import Common, Response
 from ..storage.ticket import Ticket
 from .request import Request
 
@@ -30,6 +30,10 @@ _EXPOSED: Final = (
     b"Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, "
     b"Content-Type, Content-Encoding, Vary"
 )
+_ANY_ORIGIN: Final[list[Header]] = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", _EXPOSED),
+]
 _PREFLIGHT_AGE: Final = b"86400"  # seconds; browsers cap it themselves
 _GZIP_LEVEL: Final = 1  # most of the gain for the least time; pages are sent once and forgotten
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
@@ -51,6 +55,7 @@ class Browser:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example")
         self._any = "*" in origins
+        self._common = Common(_SECURITY + _ANY_ORIGIN if self._any else _SECURITY)
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 
     def preflight(self) -> Response:
@@ -66,12 +71,9 @@ class Browser:
 
     def finish(self, request: Request, response: Response) -> Response:
         """Adds the headers that every response has."""
+        response.common = self._common
         headers = response.headers
-        headers += _SECURITY
-        if self._any:
-            headers.append((b"access-control-allow-origin", b"*"))
-            headers.append((b"access-control-expose-headers", _EXPOSED))
-        elif self._origins:
+        if self._origins and not self._any:
             headers.append((b"vary", b"Origin"))
             origin = request.headers.get(b"origin")
             if origin in self._origins and origin is not None:

@@ -5,12 +5,14 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final
+from typing import Final, Literal
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .asgi import DurableStreamsApp
+from .lane import Lane, Timeouts
+from .native import protocol_of
 
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
 _DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
@@ -19,8 +21,10 @@ _UNSENT: Final = (
     16 * 1024
 )  # bytes written to a socket that does not take them, before the writer waits
 
+HttpLane = Literal["native", "asgi"]
 
-class _Protocol(HttpToolsProtocol):
+
+class _AsgiConnection(HttpToolsProtocol):
     """uvicorn's own, with less to spare for a client that does not read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,6 +39,7 @@ class Server(uvicorn.Server):
         app: what it serves.
         log_level: of the server's own log.
         on_started: called once requests are answered and signals are handled.
+        http: `native` answers straight on the socket; `asgi` goes through uvicorn's ASGI, as in any other host.
     """
 
     def __init__(
@@ -42,10 +47,13 @@ class Server(uvicorn.Server):
         app: DurableStreamsApp,
         log_level: str = "warning",
         on_started: Callable[[], None] = lambda: None,
+        http: HttpLane = "native",
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=protocol_of(Lane(app, Timeouts(idle=_KEEP_ALIVE)))
+            if http == "native"
+            else _AsgiConnection,  # type: ignore[arg-type]
             log_level=log_level,
             access_log=False,
             lifespan="on",

@@ -1,5 +1,6 @@
 """Outcomes and errors as responses: status, headers, body. Headers common to all responses are added by `http/`."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +32,19 @@ _UP_TO_DATE: Final[Header] = (STREAM_UP_TO_DATE, b"true")
 _ATTACHMENT: Final[Header] = (b"content-disposition", b"attachment")
 
 
+class Common:
+    """Headers that a server adds to all its responses: as pairs, and as the lines that they are in HTTP/1.1."""
+
+    __slots__ = ("lines", "pairs")
+
+    def __init__(self, pairs: Sequence[Header]) -> None:
+        self.pairs = tuple(pairs)
+        self.lines = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
+
+
+_NOTHING_COMMON: Final = Common(())
+
+
 class Response(msgspec.Struct):
     """One whole response.
 
@@ -39,12 +53,19 @@ class Response(msgspec.Struct):
         headers: names in lower case.
         body: the whole body.
         vary_encoding: whether the body may be sent compressed, and so varies with Accept-Encoding.
+        common: more headers, the same for all responses.
     """
 
     status: int
     headers: list[Header]
     body: bytes = b""
     vary_encoding: bool = False
+    common: Common = _NOTHING_COMMON
+
+    @property
+    def all_headers(self) -> list[Header]:
+        """Every header, its own and the common ones."""
+        return [*self.headers, *self.common.pairs]
 
 
 class Page(msgspec.Struct, gc=False):

@@ -1,0 +1,83 @@
+"""What all connections of one native server share: the handler, the body budget, the date, and one timer for all of them.
+
+A timer for each connection would be set and taken back with every request. One that looks at every connection once a second
+costs a millisecond for ten thousand of them, and gives the second's date line besides.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from .asgi import DurableStreamsApp
+from .wire import chunk, date
+
+if TYPE_CHECKING:
+    from .native import Connection
+
+_TICK: Final = 1.0  # seconds
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long a connection may take, in seconds.
+
+    Attributes:
+        idle: between requests; longer than load balancers keep connections, or they would see resets (TRAPS 52).
+        head: from a request's first byte to the end of its head.
+        body: without a byte of a body that is not complete.
+        send: without a byte taken by a client that has something to read.
+        linger: after a last response, for a client that has not stopped sending to read it.
+    """
+
+    idle: float = 75.0
+    head: float = 30.0
+    body: float = 30.0
+    send: float = 30.0
+    linger: float = 2.0
+
+
+class Lane:
+    """One native server's shared part.
+
+    Args:
+        app: the application whose handler answers.
+        timeouts: how long a connection may take.
+    """
+
+    def __init__(self, app: DurableStreamsApp, timeouts: Timeouts = Timeouts()) -> None:  # noqa: B008  (frozen)
+        self.app = app
+        self.handler = app.handler
+        self.budget = app.budget
+        self.timeouts = timeouts
+        self.date = date()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.connections: set[Any] = set()  # uvicorn's, which it shuts down
+        self._timer: asyncio.TimerHandle | None = None
+        self._framed: tuple[bytes, bytes] = (b"", b"")
+
+    def begin(self, connections: set[Any]) -> None:
+        """Takes the server's loop, which runs, and its set of connections."""
+        self.connections = connections
+        self.loop = asyncio.get_running_loop()
+
+    def added(self, connection: "Connection") -> None:
+        """Has a connection looked after."""
+        self.connections.add(connection)
+        if self._timer is None:
+            self._tick()
+
+    def chunk(self, data: bytes) -> bytes:
+        """Frames event-stream bytes as a chunk, once for all readers that are handed the same bytes in turn."""
+        known, framed = self._framed
+        if known is not data:
+            framed = chunk(data)
+            self._framed = (data, framed)
+        return framed
+
+    def _tick(self) -> None:
+        assert self.loop is not None
+        self.date = date()
+        now = self.loop.time()
+        for connection in tuple(self.connections):
+            connection.check(now)
+        self._timer = self.loop.call_later(_TICK, self._tick) if self.connections else None

@@ -1,0 +1,49 @@
+"""Responses as octets on a connection (RFC 9112): the head, chunks, and what the parser does not do for us."""
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from ..protocol.render import Response
+
+_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
+_BODILESS: Final = frozenset({204, 304})
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
+CLOSE: Final = b"connection: close\r\n"
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+
+
+def head(response: Response, framing: bytes) -> bytes:
+    """Returns a response's head.
+
+    Args:
+        response: its status and headers.
+        framing: more header lines, each with its line end: the date, how long the body is, what becomes of the connection.
+    """
+    parts = [_LINES[response.status]]
+    for name, value in response.headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (response.common.lines, framing, b"\r\n")
+    return b"".join(parts)
+
+
+def length(response: Response, to_head: bool) -> bytes:
+    """Returns the header line that says how long the body is, where there may be one."""
+    if to_head or response.status in _BODILESS:
+        return b""
+    return b"content-length: %d\r\n" % len(response.body)
+
+
+def chunk(data: bytes) -> bytes:
+    """Returns one chunk of a body of unknown length."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def date() -> bytes:
+    """Returns the Date line for this second."""
+    return b"date: %s\r\n" % formatdate(usegmt=True).encode("ascii")
