@@ -42,8 +42,8 @@ PLANTS = [
         2,
         "an append begins at the tail that readers see",
         f"{PACKAGE}/protocol/decide.py",
-        "        state.incarnation,\n        state.tail,\n        body.wire,",
-        "        state.incarnation,\n        state.visible_tail,\n        body.wire,",
+        "    start = state.tail\n",
+        "    start = state.visible_tail\n",
     ),
     Plant(
         3,

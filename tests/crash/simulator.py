@@ -86,7 +86,7 @@ class SimulatedShell(Shell):
     def commit_due(self) -> None:
         item = self._store.newest_pending
         if item.place is not None:
-            self._simulation.history[item.place.lsn] = [change for change, _ in item.published]
+            self._simulation.history[item.place.lsn] = [each.change for each in item.published]
 
 
 class Simulation:

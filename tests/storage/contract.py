@@ -350,7 +350,7 @@ class StoreContract:
     async def test_every_durable_change_is_told_before_its_ticket(self, store: Store) -> None:
         told: list[str] = []
         store.listen(
-            lambda published: told.extend(type(change).__name__ for change, _ in published)
+            lambda published: told.extend(type(each.change).__name__ for each in published)
         )
 
         async def run(command: Command, *expected: type) -> None:

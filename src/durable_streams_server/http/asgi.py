@@ -12,7 +12,7 @@ from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
 from .budget import BodyBudget
 from .handler import Handler, HandlerOptions, Live, Reply
-from .request import Request, index_headers, too_large
+from .request import Request, declared_length, index_headers, too_large
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -94,9 +94,9 @@ class DurableStreamsApp:
                 await _send_response(request, self.handler.refuse(request, error), send)
                 return
             ready = asyncio.Event()
-            ticket = self.handler.handle(request, ready.set)
+            answer = self.handler.handle(request, ready.set)
             request.body = b""
-            reply = ticket.result() if ticket.done else await _wait(request, ticket, receive)
+            reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
         finally:
@@ -108,7 +108,7 @@ class DurableStreamsApp:
 
     async def _read_body(self, request: Request, receive: Receive) -> int:
         """Reads the whole body within the limits, and returns how much of the budget it holds."""
-        declared = request.content_length
+        declared = request.declared
         if declared is None and b"transfer-encoding" not in request.headers:
             if request.method not in ("PUT", "POST"):
                 return 0
@@ -248,6 +248,7 @@ def _request(scope: Scope) -> Request:
         size,
         scope.get("scheme", "http"),
         scope.get("root_path", "").rstrip("/"),
+        declared_length(headers),
     )
 
 

@@ -73,7 +73,7 @@ class Browser:
         """Adds the headers that every response has."""
         response.common = self._common
         headers = response.headers
-        if self._origins and not self._any:
+        if not self._any and self._origins:
             headers.append((b"vary", b"Origin"))
             origin = request.headers.get(b"origin")
             if origin in self._origins and origin is not None:

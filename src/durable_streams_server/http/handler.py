@@ -20,6 +20,8 @@ from ..protocol.names import (
     IF_NONE_MATCH,
     LIVE_LONG_POLL,
     LIVE_SSE,
+    OPERATIONS_PATHS,
+    RESERVED_SEGMENT,
     STREAM_FORKED_FROM,
 )
 from ..protocol.offsets import Sentinel
@@ -68,6 +70,7 @@ class Handler:
     def __init__(self, engine: Engine, options: HandlerOptions) -> None:
         self._engine = engine
         self._root = paths.normalize_root(options.stream_root)
+        self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
         self._browser = Browser(options.cors_origins)
         self._options = options
 
@@ -79,39 +82,40 @@ class Handler:
         """
         request.check_limits(self._options.max_body)
 
-    def handle(self, request: Request, on_ready: Callable[[], None]) -> Ticket[Reply]:
-        """Answers a request.
+    def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
+        """Answers a request: at once, or with a ticket.
 
         Args:
             request: the whole request.
             on_ready: for an event stream, called when it has something to send.
 
         Returns:
-            A ticket that fails in one way only, with Abandoned: then nothing may be answered. Any other error has become
-            its response.
+            The reply, or a ticket for it. That fails in one way only, with Abandoned: then nothing may be answered. Any
+            other error has become its response.
         """
         try:
             ticket = self._route(request, on_ready)
         except Exception as error:
-            return Ticket.of(self.refuse(request, error))
+            return self.refuse(request, error)
         if ticket.done:
             return self._finish(request, ticket)
         reply: Ticket[Reply] = Ticket()
         reply.on_cancel(ticket.cancel)
 
         def finish(done: Ticket[Reply]) -> None:
-            if not reply.done:
-                self._finish(request, done).add_callback(hand_over)
+            if reply.done:
+                return
+            finished = self._finish(request, done)
+            if isinstance(finished, Ticket):
+                finished.add_callback(hand_over)
+            else:
+                reply.resolve(finished)
 
         def hand_over(finished: Ticket[Reply]) -> None:
             try:
-                result = finished.result()
+                reply.resolve(finished.result())
             except Abandoned as abandoned:
                 reply.fail(abandoned)
-                return
-            if reply.done and isinstance(result, Live):
-                result.events.close()  # the client left while it was being opened
-            reply.resolve(result)
 
         ticket.add_callback(finish)
         return reply
@@ -123,34 +127,38 @@ class Handler:
             error = StreamError("the server failed")
         return self._browser.finish(request, render.error(error))
 
-    def _finish(self, request: Request, ticket: Ticket[Reply]) -> Ticket[Reply]:
+    def _finish(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
         try:
             reply = ticket.result()
         except Abandoned:
             return ticket
         except Exception as error:
-            return Ticket.of(self.refuse(request, error))
+            return self.refuse(request, error)
         if isinstance(reply, Live):
             self._browser.finish(request, reply.head)
-            return ticket
+            return reply
         self._browser.finish(request, reply)
-        if self._options.compression and wants_gzip(request, reply):
+        if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
             return compress(reply).then(Ticket.of)
-        return ticket
+        return reply
 
     def _route(self, request: Request, on_ready: Callable[[], None]) -> Ticket[Reply]:
         method = request.method
         if method == "OPTIONS":
             return Ticket.of(self._browser.preflight())
-        path = self._path(request.raw_path, request.root_path)
-        paths.refuse_reserved(path, self._root)
+        path = paths.decode_path(request.raw_path)
+        if request.root_path:
+            path = _below(path, request.root_path)
+        if path in OPERATIONS_PATHS or path.startswith(self._reserved):
+            paths.refuse_reserved(path, self._root)
         if self._engine.stopping:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
         if method == "POST":
             command = commands.parse_append(path, request.headers, request.body)
-            return self._engine.append(command).then(
-                lambda outcome: Ticket.of(render.appended(outcome))
-            )
+            appended = self._engine.append(command)
+            if appended.done:
+                return Ticket(True, render.appended(appended.result()))
+            return appended.map(render.appended)
         if method == "GET":
             return self._get(request, path, on_ready)
         if method == "PUT":
@@ -194,14 +202,6 @@ class Handler:
             lambda page: Ticket.of(render.page(page, engine.clock(), condition))
         )
 
-    def _path(self, raw: bytes, root_path: str) -> str:
-        path = paths.decode_path(raw)
-        if root_path and path.startswith(root_path):
-            path = path[len(root_path) :]
-            if not path.startswith("/") or path == "/":
-                raise NotFound("this path names no stream", "STREAM_NOT_FOUND")
-        return path
-
     def _source(self, raw: bytes, root_path: str) -> str:
         """Decodes Stream-Forked-From: the source's URL path, or, in a mounted app, its path below the mount."""
         path = paths.decode_path(raw)
@@ -209,6 +209,15 @@ class Handler:
             path = path[len(root_path) :]
         paths.refuse_reserved(path, self._root)
         return path
+
+
+def _below(path: str, root_path: str) -> str:
+    """Returns the path below the mount that the application is at."""
+    if path.startswith(root_path):
+        path = path[len(root_path) :]
+        if not path.startswith("/") or path == "/":
+            raise NotFound("this path names no stream", "STREAM_NOT_FOUND")
+    return path
 
 
 def _location(request: Request, path: str) -> bytes:

@@ -50,6 +50,7 @@ class Lane:
         self.budget = app.budget
         self.timeouts = timeouts
         self.date = date()
+        self.now = 0.0  # the loop's time, to the second
         self.loop: asyncio.AbstractEventLoop | None = None
         self.connections: set[Any] = set()  # uvicorn's, which it shuts down
         self._timer: asyncio.TimerHandle | None = None
@@ -59,12 +60,15 @@ class Lane:
         """Takes the server's loop, which runs, and its set of connections."""
         self.connections = connections
         self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time()
 
     def added(self, connection: "Connection") -> None:
         """Has a connection looked after."""
-        self.connections.add(connection)
         if self._timer is None:
             self._tick()
+        self.connections.add(connection)
+        if self._timer is None:
+            self._timer = self._again()
 
     def chunk(self, data: bytes) -> bytes:
         """Frames event-stream bytes as a chunk, once for all readers that are handed the same bytes in turn."""
@@ -77,7 +81,11 @@ class Lane:
     def _tick(self) -> None:
         assert self.loop is not None
         self.date = date()
-        now = self.loop.time()
+        now = self.now = self.loop.time()
         for connection in tuple(self.connections):
             connection.check(now)
-        self._timer = self.loop.call_later(_TICK, self._tick) if self.connections else None
+        self._timer = self._again() if self.connections else None
+
+    def _again(self) -> asyncio.TimerHandle:
+        assert self.loop is not None
+        return self.loop.call_later(_TICK, self._tick)

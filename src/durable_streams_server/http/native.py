@@ -8,9 +8,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import httptools
+import msgspec
 
 from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
 from ..protocol.names import MAX_HEADER_BYTES, MAX_URL_BYTES, MIB
@@ -20,17 +21,20 @@ from ..streams.event_stream import END, WAIT, EventStream
 from . import wire
 from .handler import Live, Reply
 from .lane import Lane
-from .request import Request, index_headers, too_large
+from .request import Request, declared_length, too_large
 
 _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writer waits
 _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES  # octets of a head that is not complete
 _STEP: Final = MIB  # a body without a declared length takes its budget in steps
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
 
+_METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
+_NONE: Final[frozenset[bytes]] = frozenset()
+
 _log = logging.getLogger("durable_streams_server")
 
 
-class _Turn(NamedTuple):
+class _Turn(msgspec.Struct, frozen=True):
     """A request that waits for its turn, or what refuses it."""
 
     request: Request
@@ -62,8 +66,10 @@ class Connection(asyncio.Protocol):
         "_announces_more",
         "_answering",
         "_deadline",
+        "_ended",
         "_events",
         "_fed",
+        "_header_bytes",
         "_headers",
         "_input_over",
         "_keep_alive",
@@ -73,6 +79,7 @@ class Connection(asyncio.Protocol):
         "_pausing",
         "_queue",
         "_refusal",
+        "_repeated",
         "_request",
         "_scheme",
         "_sends_no_more",
@@ -92,7 +99,9 @@ class Connection(asyncio.Protocol):
         self._queue: deque[_Turn] = deque()
         self._request: Request | None = None  # whose body is being read
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._repeated: set[bytes] | None = None
+        self._header_bytes = 0
         self._parts: list[bytes] = []
         self._size = self._taken = self._fed = self._unsent = 0
         self._answering: _Turn | None = None
@@ -100,7 +109,9 @@ class Connection(asyncio.Protocol):
         self._events: EventStream | None = None
         self._refusal: Exception | None = None
         self._keep_alive = self._writable = True
-        self._input_over = self._sends_no_more = self._pausing = self._announces_more = False
+        self._ended = self._input_over = self._sends_no_more = self._pausing = (
+            self._announces_more
+        ) = False
         self._scheme = "http"
         self._trusted = False
         self._deadline = 0.0  # for the client to do something; 0 while it has nothing to do
@@ -140,14 +151,13 @@ class Connection(asyncio.Protocol):
         if self._input_over:
             return  # a client that goes on sending after its refusal
         if self._request is None:
+            if self._fed > _MAX_HEAD:
+                self._refuse_input(HeadersTooLarge("the request has too many or too large headers"))
+                self._next()
+                return
             if self._fed == 0:
-                self._expect(self._lane.timeouts.head)
+                self._deadline = self._lane.now + self._lane.timeouts.head
             self._fed += len(data)
-        else:
-            self._expect(self._lane.timeouts.body)
-        if self._fed - len(data) > _MAX_HEAD:
-            self._refuse_input(HeadersTooLarge("the request has too many or too large headers"))
-            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -156,7 +166,14 @@ class Connection(asyncio.Protocol):
             self._refuse_input(self._refusal or cast(Exception, error.__context__))
         except httptools.HttpParserError:
             self._refuse_input(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
-        if self._queue and not self._pausing and not self._input_over:
+        if self._answering is None:
+            if self._input_over:
+                self._next()
+            elif self._request is not None:
+                self._deadline = self._lane.now + self._lane.timeouts.body
+            elif self._fed == 0:
+                self._deadline = self._lane.now + self._lane.timeouts.idle
+        elif self._queue and not self._pausing and not self._input_over:
             self._pause_reading()
 
     def eof_received(self) -> bool:
@@ -176,12 +193,10 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken it."""
         self._writable = True
-        self._deadline = 0.0
-        if self._request is not None:
-            self._expect(self._lane.timeouts.body)
+        self._wait_for_client()
         if self._events is not None:
             self._pump()
-        elif self._answering is None:
+        else:
             self._next()
 
     def shutdown(self) -> None:
@@ -208,96 +223,139 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._url = b""
-        self._headers = []
+        self._headers = {}
+        self._repeated = None
+        self._header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request target."""
-        self._url += url
-        if len(self._url) > MAX_URL_BYTES:
+        self._url = url = self._url + url
+        if len(url) > MAX_URL_BYTES:
             raise self._stop(UriTooLong(f"the URL is longer than {MAX_URL_BYTES} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        headers = self._headers
+        self._header_bytes += len(name) + len(value)
+        if name not in headers:
+            headers[name] = value
+        elif self._repeated is None:
+            self._repeated = {name}
+        else:
+            self._repeated.add(name)
 
     def on_headers_complete(self) -> None:
         """The head is there: what can be refused by it alone is, before any of the body."""
         lane = self._lane
-        headers, repeated, size = index_headers(self._headers)
-        method = self._parser.get_method().decode("ascii")
-        path, query = _split(self._url)
-        request = Request(method, path, query, headers, repeated, size, self._scheme)
-        if self._trusted:
-            forwarded = headers.get(b"x-forwarded-proto")
-            if forwarded is not None:
-                request.scheme = "https" if forwarded.lower() == b"https" else "http"
-        self._request = request
+        headers = self._headers
+        method = self._parser.get_method()
+        url = self._url
+        if b"?" in url or b"#" in url or url[:1] != b"/":
+            path, query = _split(url)
+        else:
+            path, query = url, b""
+        request = self._request = Request(
+            _METHODS.get(method) or method.decode("ascii"),
+            path,
+            query,
+            headers,
+            frozenset(self._repeated) if self._repeated else _NONE,
+            self._header_bytes,
+            self._scheme,
+            "",
+            declared_length(headers),
+        )
+        if self._trusted and b"x-forwarded-proto" in headers:
+            request.scheme = "https" if headers[b"x-forwarded-proto"] == b"https" else "http"
         self._parts = []
         self._size = self._taken = self._fed = 0
         try:
             lane.handler.admit(request)
-            declared = request.content_length
+            declared = request.declared
             if declared:
                 lane.budget.take(declared)
                 self._taken = declared
         except StreamError as refusal:
             raise self._stop(refusal) from None
-        if self._parser.should_upgrade():
+        if b"upgrade" in headers and self._parser.should_upgrade():
             self._keep_alive = False
-        if headers.get(b"expect", b"").lower() == b"100-continue":
+        if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             self._announces_more = True
             self._invite()
-        self._expect(lane.timeouts.body)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         size = self._size = self._size + len(body)
         if size > self._taken:
-            limit = self._lane.app.max_body
-            if size > limit:
-                raise self._stop(too_large(limit))
-            step = max(size - self._taken, min(_STEP, limit - self._taken))
-            try:
-                self._lane.budget.take(step)
-            except StreamError as refusal:
-                raise self._stop(refusal) from None
-            self._taken += step
+            self._take_more(size)
         self._parts.append(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        request = cast(Request, self._request)
+        request = self._request
+        assert request is not None
         parts = self._parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        current = self._parser.get_http_version() == "1.1"
-        keep_alive = current and self._parser.should_keep_alive()
-        turn = _Turn(request, keep_alive, current, self._taken, None)
+        chunked = self._parser.get_http_version() == "1.1"
+        keep_alive = chunked and self._parser.should_keep_alive()
+        taken = self._taken
         self._request = None
         self._parts = []
         self._taken = 0
-        self._deadline = 0.0
         self._announces_more = False
-        self._queue.append(turn)
-        self._next()
+        turn = _Turn(request, keep_alive, chunked, taken, None)
+        if self._answering is None and not self._queue and self._writable:
+            self._begin(turn)
+        else:
+            self._queue.append(turn)
 
     # -- answers ------------------------------------------------------------
 
+    def _begin(self, turn: _Turn) -> None:
+        """Answers a request whose turn it is."""
+        self._answering = turn
+        request = turn.request
+        if turn.refusal is not None:
+            self._send(turn, self._lane.handler.refuse(request, turn.refusal))
+            return
+        answer = self._lane.handler.handle(request, self._pump)
+        request.body = b""
+        if not isinstance(answer, Ticket):
+            self._answer(turn, answer)
+            return
+        self._ticket = answer
+        answer.add_callback(self._answered)
+
+    def _answered(self, ticket: Ticket[Reply]) -> None:
+        self._ticket = None
+        turn = cast(_Turn, self._answering)
+        try:
+            reply = ticket.result()
+        except Abandoned:
+            self._lane.budget.give_back(turn.taken)
+            self.transport.abort()  # nobody knows what became of it
+            return
+        except Cancelled:
+            self._lane.budget.give_back(turn.taken)
+            return  # the client has left
+        self._answer(turn, reply)
+        self._next()
+
+    def _answer(self, turn: _Turn, reply: Reply) -> None:
+        if turn.taken:
+            self._lane.budget.give_back(turn.taken)
+        if isinstance(reply, Live):
+            self._stream(turn, reply)
+        else:
+            self._send(turn, reply)
+
     def _next(self) -> None:
-        """Answers the request whose turn it is, if there is one and the client takes what it is sent."""
-        while self._queue and self._answering is None and self._writable:
-            turn = self._queue.popleft()
-            self._answering = turn
-            if turn.refusal is not None:
-                self._send(turn, self._lane.handler.refuse(turn.request, turn.refusal))
-                continue
-            ticket = self._lane.handler.handle(turn.request, self._pump)
-            turn.request.body = b""
-            if ticket.done:
-                self._answer(ticket)
-            else:
-                self._ticket = ticket
-                ticket.add_callback(self._answered)
-        if self._answering is not None or self._queue or not self._writable:
+        """Goes on to the requests that wait; without any, to what the client does next."""
+        queue = self._queue
+        while queue and self._answering is None and self._writable:
+            self._begin(queue.popleft())
+        if self._answering is not None or queue or not self._writable:
             return
         if self._input_over:
             self._end()
@@ -306,61 +364,43 @@ class Connection(asyncio.Protocol):
             self._resume_reading()
         if self._announces_more:
             self._invite()
-        if not self._deadline:
-            self._expect(self._lane.timeouts.idle)
-
-    def _answered(self, ticket: Ticket[Reply]) -> None:
-        self._ticket = None
-        self._answer(ticket)
-        self._next()
-
-    def _answer(self, ticket: Ticket[Reply]) -> None:
-        turn = cast(_Turn, self._answering)
-        self._lane.budget.give_back(turn.taken)
-        try:
-            reply = ticket.result()
-        except Abandoned:
-            self.transport.abort()  # nobody knows what became of it
-            return
-        except Cancelled:
-            return  # the client has left
-        if isinstance(reply, Live):
-            self._stream(turn, reply)
-        else:
-            self._send(turn, reply)
+        self._wait_for_client()
 
     def _send(self, turn: _Turn, response: Response) -> None:
         """Sends a whole response and ends the turn."""
-        if self.transport.is_closing():
+        transport = self.transport
+        if transport.is_closing():
             return
         to_head = turn.request.method == "HEAD"
-        keep_alive = self._stays(turn)
-        framing = self._lane.date + wire.length(response, to_head)
-        if not keep_alive:
-            framing += wire.CLOSE
-        head = wire.head(response, framing)
-        body = b"" if to_head else response.body
-        if len(body) <= _UNSENT:
-            self.transport.write(head + body)
+        keep_alive = turn.keep_alive and self._stays(turn)
+        framing = self._lane.date if keep_alive else self._lane.date + wire.CLOSE
+        if response.status == 204:
+            transport.write(wire.head(response, framing))
         else:
-            self.transport.writelines((head, body))
-        self._finish(keep_alive)
+            head = wire.head(response, framing + wire.length(response, to_head))
+            body = b"" if to_head else response.body
+            if len(body) <= _UNSENT:
+                transport.write(head + body)
+            else:
+                transport.writelines((head, body))
+        self._answering = None
+        if not keep_alive:
+            self._finish()
 
     def _stays(self, turn: _Turn) -> bool:
         return (
             turn.keep_alive
             and self._keep_alive
             and turn.refusal is None
-            and not (self._input_over and not self._queue)
+            and (not self._input_over or len(self._queue) > 0)
         )
 
-    def _finish(self, keep_alive: bool) -> None:
-        self._answering = None
-        if not keep_alive:
-            for turn in self._queue:
-                self._lane.budget.give_back(turn.taken)
-            self._queue.clear()
-            self._input_over = True
+    def _finish(self) -> None:
+        """Answers no more: the last response has been sent."""
+        for turn in self._queue:
+            self._lane.budget.give_back(turn.taken)
+        self._queue.clear()
+        self._input_over = True
 
     def _stream(self, turn: _Turn, live: Live) -> None:
         """Begins an event stream: in chunks, or to an old client until the connection ends."""
@@ -374,6 +414,7 @@ class Connection(asyncio.Protocol):
         if not self._keep_alive:
             framing += wire.CLOSE
         self.transport.write(wire.head(live.head, framing))
+        self._deadline = 0.0
         self._pump()
 
     def _pump(self) -> None:
@@ -401,15 +442,38 @@ class Connection(asyncio.Protocol):
         cast(EventStream, events).close()
         if chunked:
             self.transport.write(wire.LAST_CHUNK)
-        self._finish(self._keep_alive and chunked)
+        self._answering = None
+        if not (self._keep_alive and chunked):
+            self._finish()
         self._next()
 
     # -- inside -------------------------------------------------------------
 
     def _expect(self, seconds: float) -> None:
         """Sets the time by which the client must do what it is to do next."""
-        loop = self._lane.loop
-        self._deadline = loop.time() + seconds if loop is not None else 0.0
+        self._deadline = self._lane.now + seconds
+
+    def _wait_for_client(self) -> None:
+        """Expects what the client does next, while it is not the server's turn."""
+        timeouts = self._lane.timeouts
+        if self._answering is not None:
+            self._deadline = 0.0
+        elif self._request is not None:
+            self._expect(timeouts.body)
+        else:
+            self._expect(timeouts.head if self._fed else timeouts.idle)
+
+    def _take_more(self, size: int) -> None:
+        """Takes room for a body that is larger than was declared, or that declared nothing."""
+        limit = self._lane.app.max_body
+        if size > limit:
+            raise self._stop(too_large(limit))
+        step = max(size - self._taken, min(_STEP, limit - self._taken))
+        try:
+            self._lane.budget.take(step)
+        except StreamError as refusal:
+            raise self._stop(refusal) from None
+        self._taken += step
 
     def _invite(self) -> None:
         """Tells a client that asked first to send its body, when that is the next thing it is told."""
@@ -428,7 +492,6 @@ class Connection(asyncio.Protocol):
         request = self._request or Request("GET", b"/", b"", {})
         self._request = None
         self._queue.append(_Turn(request, False, True, 0, refusal))
-        self._next()
 
     def _give_up_body(self) -> None:
         self._lane.budget.give_back(self._taken)
@@ -449,8 +512,9 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """Closes after the last response, leaving a client that still sends the time to read it."""
         transport = self.transport
-        if transport.is_closing():
+        if self._ended or transport.is_closing():
             return
+        self._ended = True
         if self._scheme == "http" and not self._sends_no_more:
             transport.write_eof()
             self._expect(self._lane.timeouts.linger)

@@ -26,6 +26,7 @@ class Request(msgspec.Struct):
         header_bytes: the size of names and values together.
         scheme: `http` or `https`.
         root_path: the decoded prefix that the application is mounted under, or the empty string.
+        declared: the size of the body as its head says, or None when it comes in chunks or there is none.
         body: the whole body.
     """
 
@@ -37,13 +38,8 @@ class Request(msgspec.Struct):
     header_bytes: int = 0
     scheme: str = "http"
     root_path: str = ""
+    declared: int | None = None
     body: bytes = b""
-
-    @property
-    def content_length(self) -> int | None:
-        """The declared size of the body, or None when it comes in chunks or there is none."""
-        value = self.headers.get(CONTENT_LENGTH)
-        return int(value) if value is not None and value.isdigit() else None
 
     def check_limits(self, max_body: int) -> None:
         """Refuses by the head alone what is too large or has no one meaning, before any body is read.
@@ -55,12 +51,10 @@ class Request(msgspec.Struct):
             raise UriTooLong(f"the URL is longer than {MAX_URL_BYTES} bytes")
         if self.header_bytes > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADER_COUNT:
             raise HeadersTooLarge("the request has too many or too large headers")
-        twice = self.repeated & SINGLETONS
-        if twice:
+        if self.repeated and (twice := self.repeated & SINGLETONS):
             name = min(twice).decode("ascii")
             raise BadRequest(f"{name} is given more than once", "REPEATED_HEADER")
-        length = self.content_length
-        if length is not None and length > max_body:
+        if self.declared and self.declared > max_body:
             raise too_large(max_body)
 
 
@@ -78,6 +72,12 @@ def index_headers(
         else:
             headers[name] = value
     return headers, frozenset(repeated), size
+
+
+def declared_length(headers: dict[bytes, bytes]) -> int | None:
+    """Returns what Content-Length says, if it is there."""
+    value = headers.get(CONTENT_LENGTH)
+    return int(value) if value is not None and value.isdigit() else None
 
 
 def too_large(max_body: int) -> TooLarge:

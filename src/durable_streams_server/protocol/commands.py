@@ -160,13 +160,15 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
     Raises:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or what its headers' own rules say.
     """
-    closes = _closes(headers)
-    seq = check_seq(headers.get(STREAM_SEQ))
+    closes = STREAM_CLOSED in headers and _closes(headers)
+    seq = check_seq(headers[STREAM_SEQ]) if STREAM_SEQ in headers else None
     stamp = parse_stamp(
         headers.get(PRODUCER_ID), headers.get(PRODUCER_EPOCH), headers.get(PRODUCER_SEQ)
     )
-    expected = _text(headers, STREAM_EXPECTED_OFFSET)
-    expected_offset = None if expected is None else offsets.parse(expected, "expected offset")
+    expected_offset = None
+    if STREAM_EXPECTED_OFFSET in headers:
+        text = headers[STREAM_EXPECTED_OFFSET].decode("latin-1")
+        expected_offset = offsets.parse(text, "expected offset")
     if not body:
         if not closes:
             raise BadRequest("an append needs a body", "EMPTY_BODY")

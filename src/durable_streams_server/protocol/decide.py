@@ -4,7 +4,7 @@ A decision is the changes to make durable, all in one record, and the outcome to
 raised. Nothing decided is ever rolled back, so whatever can be refused is refused before a change is named.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -48,7 +48,7 @@ class Rules(msgspec.Struct, frozen=True):
     registry: Registry | None = None
 
 
-class CreateOutcome(NamedTuple):
+class CreateOutcome(msgspec.Struct, frozen=True):
     """A stream stands at the path: new, or already there with a matching configuration."""
 
     path: str
@@ -58,7 +58,7 @@ class CreateOutcome(NamedTuple):
     created: bool
 
 
-class AppendOutcome(NamedTuple):
+class AppendOutcome(msgspec.Struct, frozen=True):
     """The append is in, or was already.
 
     Attributes:
@@ -74,20 +74,20 @@ class AppendOutcome(NamedTuple):
     producer: ProducerState | None
 
 
-class DeleteOutcome(NamedTuple):
+class DeleteOutcome(msgspec.Struct, frozen=True):
     """The stream is gone; `expired` says that its own time did it."""
 
     expired: bool
 
 
-class Ignored(NamedTuple):
+class Ignored(msgspec.Struct, frozen=True):
     """Nothing was to be done."""
 
 
 Outcome = CreateOutcome | AppendOutcome | DeleteOutcome | Ignored
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True):
     """Changes for one record, possibly none, and the outcome that they justify."""
 
     changes: tuple[Change, ...]
@@ -115,7 +115,7 @@ def decide(states: Lookup, command: Command, now: int, incarnation: int, rules: 
         decision = _delete(states, command, now, rules)
     else:
         decision = _expire(states, command, now)
-    if rules.registry is None or len(decision.changes) == 0:
+    if rules.registry is None or not decision.changes:
         return decision
     record = rules.registry.record(states, decision.changes, now, incarnation + 1)
     return Decision((*decision.changes, *record), decision.outcome)
@@ -141,7 +141,7 @@ def require_visible(state: StreamState | None, now: int) -> StreamState:
 
 
 def _require_alive(state: StreamState, soft_deleted: bool, now: int) -> StreamState:
-    expired = state.expired(now)
+    expired = state.mortal and state.expired(now)
     if soft_deleted or (expired and state.children):
         raise Gone("the stream is deleted")
     if expired:
@@ -154,7 +154,8 @@ def _not_found() -> NotFound:
 
 
 def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision:
-    _refuse_registry(rules, command.path)
+    if rules.registry is not None:
+        _refuse_registry(rules, command.path)
     state = require(states.get(command.path), now)
     if state.closed:
         return _append_to_closed(state, command)
@@ -174,16 +175,18 @@ def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision
             raise TooManyRequests(
                 "the stream has too many producers", "TOO_MANY_PRODUCERS", [RETRY_SOON]
             )
-    _check_expected(state, command.expected)
+    if command.expected is not None:
+        _check_expected(state, command.expected)
     if command.seq is not None and state.last_seq is not None and command.seq <= state.last_seq:
         raise Conflict("Stream-Seq must be greater than the last one", "SEQUENCE_REGRESSION")
-    tail = state.tail + len(body.wire)
+    start = state.tail
+    tail = start + len(body.wire)
     if tail > MAX_POSITION:
         raise Conflict("the stream is full", "STREAM_FULL")
     change = Appended(
         state.path,
         state.incarnation,
-        state.tail,
+        start,
         body.wire,
         command.closes,
         now,
@@ -210,10 +213,8 @@ def _append_to_closed(state: StreamState, command: Append) -> Decision:
     )
 
 
-def _check_expected(state: StreamState, expected: Offset | None) -> None:
+def _check_expected(state: StreamState, expected: Offset) -> None:
     """`Stream-Expected-Offset`: append only if the tail is where the writer believes it."""
-    if expected is None:
-        return
     tail = state.name(state.tail)
     at_start = expected == ZERO and state.tail == 0
     if not at_start and str(expected) != tail:

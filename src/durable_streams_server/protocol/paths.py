@@ -9,6 +9,7 @@ The file-name encoding at the end gives the same results as the Node server's.
 import base64
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -23,6 +24,7 @@ _KEPT_OF_LONG: Final = 180
 _HASH_DIGITS: Final = 16
 
 
+@lru_cache(maxsize=4096)  # what many requests name again
 def decode_path(raw: bytes) -> str:
     """Returns the stream path that the octets of a request path name.
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from . import offsets
-from .lifetime import MICROSECONDS, Lifetime
+from .lifetime import FOREVER, MICROSECONDS, Lifetime
 from .media import MediaType
 from .offsets import Lineage
 from .producers import ProducerState, Stamp
@@ -38,6 +38,7 @@ class StreamState:
     """The newest state of one incarnation of a path."""
 
     __slots__ = (
+        "_prefix",
         "children",
         "closed",
         "closed_by",
@@ -48,6 +49,7 @@ class StreamState:
         "lifetime",
         "lineage",
         "media",
+        "mortal",
         "noted_at",
         "origin",
         "path",
@@ -77,6 +79,7 @@ class StreamState:
         self.incarnation = incarnation
         self.media = media
         self.lifetime = lifetime
+        self.mortal = lifetime != FOREVER  # whether it can end by itself
         self.created_at = created_at
         self.touched_at = created_at
         self.noted_at = created_at  # the last use that the store has written down
@@ -96,6 +99,7 @@ class StreamState:
         self.visible_closed = False
         self.visible_soft_deleted = False
         self.visible_removed = False
+        self._prefix = f"{incarnation:016d}_"
 
     @property
     def base(self) -> int:
@@ -105,7 +109,7 @@ class StreamState:
     def name(self, position: int) -> str:
         """Returns the offset that names `position`."""
         if not self.lineage:
-            return f"{self.incarnation:016d}_{position:016d}"
+            return self._prefix + str(position).zfill(16)
         return offsets.mint(self.incarnation, self.lineage, position)
 
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -134,8 +138,11 @@ class StreamState:
 
     def note(self, at: int) -> None:
         """As `touch`, for a use that is part of a change."""
-        self.touch(at)
-        self.noted_at = max(self.noted_at, at)
+        if at >= self.touched_at:
+            self.touched_at = at
+            self.grace = 0
+        if at > self.noted_at:
+            self.noted_at = at
 
     def expect_uses_before_a_restart(self) -> None:
         """Allows for reads that the store had not noted when it stopped: they are noted every tenth of the lifetime."""
@@ -144,6 +151,8 @@ class StreamState:
 
     def expired(self, now: int) -> bool:
         """Whether the stream's time had run out at `now` (microseconds of Unix time)."""
+        if not self.mortal:
+            return False
         deadline = self.deadline()
         return deadline is not None and now >= deadline
 
@@ -151,7 +160,8 @@ class StreamState:
         """Lets readers see a change of this stream: called by the store when it is durable."""
         if isinstance(change, Appended):
             self.visible_tail = change.start + len(change.data)
-            self.visible_closed = self.visible_closed or change.closes
+            if change.closes:
+                self.visible_closed = True
         elif isinstance(change, SoftDeleted):
             self.visible_soft_deleted = True
         elif isinstance(change, Removed):

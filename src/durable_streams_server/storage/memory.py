@@ -49,14 +49,15 @@ class MemoryStore(Store):
         try:
             incarnation = max(self._last_incarnation + 1, now)
             decision = decide(self._states, command, now, incarnation, self._rules)
-            self._admit(decision.changes)
+            if self._max_bytes is not None:
+                self._admit(decision.changes, self._max_bytes)
         except StreamError as refusal:
             return Ticket.failed(refusal)
         if decision.changes:
             published = [self._apply(change) for change in decision.changes]
             for listener in self._listeners:
                 listener(published)
-        return Ticket.of(decision.outcome)
+        return Ticket(True, decision.outcome)
 
     def find(self, path: str) -> Ticket[StreamState | None]:
         return Ticket.of(self._states.get(path))
@@ -82,11 +83,9 @@ class MemoryStore(Store):
     def close(self) -> None:
         self._listeners.clear()
 
-    def _admit(self, changes: Sequence[Change]) -> None:
-        if self._max_bytes is None:
-            return
+    def _admit(self, changes: Sequence[Change], limit: int) -> None:
         added = sum(len(change.data) for change in changes if isinstance(change, Appended))
-        if added and self._held + added > self._max_bytes:
+        if added and self._held + added > limit:
             raise StorageFull("the store has no room for this data")
 
     def _apply(self, change: Change) -> Published:

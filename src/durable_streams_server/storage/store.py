@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from ..protocol.commands import Command
 from ..protocol.decide import Outcome
 from ..protocol.registry import Registry
@@ -16,7 +18,7 @@ from ..protocol.state import Change, StreamState
 from .ticket import Ticket
 
 
-class Published(NamedTuple):
+class Published(msgspec.Struct, frozen=True):
     """One change that has become durable, and the state of the stream it names."""
 
     change: Change

@@ -31,28 +31,24 @@ class Ticket(Generic[T]):
 
     __slots__ = ("_callbacks", "_error", "_on_cancel", "_value", "done")
 
-    def __init__(self) -> None:
-        self.done = False
-        self._value: T | None = None
-        self._error: BaseException | None = None
+    def __init__(
+        self, done: bool = False, value: T | None = None, error: BaseException | None = None
+    ) -> None:
+        self.done = done
+        self._value = value
+        self._error = error
         self._callbacks: list[Callable[[Ticket[T]], None]] | None = None
         self._on_cancel: Callable[[], None] | None = None
 
     @classmethod
     def of(cls, value: T) -> "Ticket[T]":
         """Returns a ticket that is already resolved."""
-        ticket = cls()
-        ticket.done = True
-        ticket._value = value
-        return ticket
+        return cls(True, value)
 
     @classmethod
     def failed(cls, error: BaseException) -> "Ticket[T]":
         """Returns a ticket that has already failed."""
-        ticket = cls()
-        ticket.done = True
-        ticket._error = error
-        return ticket
+        return cls(True, None, error)
 
     def resolve(self, value: T) -> None:
         """Fulfils the promise. A ticket that was cancelled meanwhile stays cancelled."""
@@ -94,6 +90,26 @@ class Ticket(Generic[T]):
         self._finish()
         if undo is not None:
             undo()
+
+    def map(self, function: Callable[[T], U]) -> "Ticket[U]":
+        """Returns a ticket for what `function` makes of the value. Errors pass through."""
+        mapped: Ticket[U] = Ticket()
+        mapped.on_cancel(self.cancel)
+
+        def proceed(first: Ticket[T]) -> None:
+            if mapped.done:
+                return
+            if first._error is None:
+                try:
+                    mapped._value = function(cast(T, first._value))
+                except Exception as error:
+                    mapped._error = error
+            else:
+                mapped._error = first._error
+            mapped._finish()
+
+        self.add_callback(proceed)
+        return mapped
 
     def then(self, function: Callable[[T], "Ticket[U]"]) -> "Ticket[U]":
         """Returns a ticket for what `function` makes of the value. Errors pass through."""

@@ -119,16 +119,16 @@ class Engine:
         """Creates a stream or fork, or confirms the one that is there."""
         now = self.clock()
         return forks.resolve(self.store, self.reader, command, now).then(
-            lambda resolved: cast(Ticket[CreateOutcome], self.store.execute(resolved, now))
+            lambda resolved: cast("Ticket[CreateOutcome]", self.store.execute(resolved, now))
         )
 
     def append(self, command: Append) -> Ticket[AppendOutcome]:
         """Appends, closes, or both."""
-        return cast(Ticket[AppendOutcome], self.store.execute(command, self.clock()))
+        return cast("Ticket[AppendOutcome]", self.store.execute(command, self.clock()))
 
     def delete(self, path: str) -> Ticket[DeleteOutcome]:
         """Deletes a stream."""
-        return cast(Ticket[DeleteOutcome], self.store.execute(Delete(path), self.clock()))
+        return cast("Ticket[DeleteOutcome]", self.store.execute(Delete(path), self.clock()))
 
     def head(self, path: str) -> Ticket[StreamState]:
         """Looks a stream up; its lifetime is not touched."""
@@ -198,10 +198,14 @@ class Engine:
 
     def _published(self, published: Sequence[Published]) -> None:
         """What has become durable, whoever asked for it, is told to who waits for it."""
-        for _, state in published:
+        mortal = False
+        for item in published:
+            state = item.state
             self.tails.wake(state)
-        self.hooks.tell(published, self.clock())
-        if self._started and not self.stopping:
+            mortal = mortal or state.mortal
+        if self.hooks.present:
+            self.hooks.tell(published, self.clock())
+        if mortal and self._started and not self.stopping:
             self._sweep.schedule()
 
 

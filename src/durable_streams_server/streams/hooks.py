@@ -74,13 +74,13 @@ class Hooks:
             raise ValueError("there can be one registry only")
         self.registry = registries[0] if registries else None
         self._hooks = [hook for hook in hooks if not isinstance(hook, RegistryHook)]
+        self.present = bool(self._hooks)
         self._running: set[asyncio.Task[None]] = set()
 
     def tell(self, published: Iterable[Published], now: int) -> None:
         """Calls the hooks for what has become durable."""
-        if not self._hooks:
-            return
-        for change, state in published:
+        for item in published:
+            change, state = item.change, item.state
             if isinstance(change, Appended | Touched):
                 continue
             if isinstance(change, Created):

@@ -3,16 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams_server.protocol.media import Kind
 from durable_streams_server.protocol.names import MARK_SPACING
-from durable_streams_server.storage.files.recent import INSIDE, Memory, Piece, Recent, cut
+from durable_streams_server.storage.files.recent import INSIDE, Memory, Recent, cut
 
 
 def filled(memory: Memory, base: int, appends: list[bytes]) -> Recent:
     recent, end = Recent(base, base, 0), base
     for data in appends:
         end += len(data)
-        memory.add(recent, Piece(end, data))
+        memory.add(recent, end, data)
     return recent
 
 
@@ -61,10 +60,9 @@ def test_the_oldest_of_all_goes_first() -> None:
 
 def test_a_large_json_append_is_cut_at_value_ends() -> None:
     data = (b"1" * 999 + b",") * 100
-    pieces = cut(Kind.JSON, 50, data)
+    pieces = cut(50, data)
     assert b"".join(piece.data for piece in pieces) == data
     assert all(piece.data.endswith(b",") for piece in pieces)
     assert max(len(piece.data) for piece in pieces) < MARK_SPACING + 1000
     assert [bool(piece.end & INSIDE) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
     assert pieces[-1].end == 50 + len(data)
-    assert len(cut(Kind.TEXT, 0, data)) == 1

@@ -248,6 +248,23 @@ async def test_a_synchronous_caller_on_the_loop_does_not_wait_for_the_loop(tmp_p
     bench.close()
 
 
+async def test_a_synchronous_cold_read_on_the_loop_is_answered_by_a_reader_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # TRAPS 21
+    bench = Bench(tmp_path, recent_limit=0)
+    await bench.run(create("/a"))
+    await bench.run(append("/a", b"x" * 5_000))
+    bench.store.run_checkpoint()
+    monkeypatch.setattr(SystemFile, "read_ready", lambda *_: None)  # the device would be waited for
+    state = bench.store.find("/a").result()
+    assert state is not None
+    read = bench.store.read_bytes(state.incarnation, 0, 5_000)
+    assert not read.done
+    bench.store.shell.wait_for(read)
+    assert read.result() == b"x" * 5_000
+    bench.close()
+
+
 async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) -> None:
     bench = Bench(tmp_path, checkpoint_bytes=100_000, recent_limit=0)
     for path in ("/a", "/b"):

@@ -5,7 +5,6 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from ...protocol import json_mode
-from ...protocol.media import Kind
 from ...protocol.names import MARK_SPACING
 
 #: The top bit of an end that lies inside an append: a page may be cut there, a sub-offset not counted past it.
@@ -20,11 +19,9 @@ class Piece(NamedTuple):
     data: bytes
 
 
-def cut(kind: Kind, begin: int, data: bytes) -> list[Piece]:
-    """Cuts an append into pieces: one, or for a large JSON append several, at value ends."""
+def cut(begin: int, data: bytes) -> list[Piece]:
+    """Cuts a large JSON append into pieces at value ends."""
     end = begin + len(data)
-    if kind is not Kind.JSON or len(data) <= MARK_SPACING:
-        return [Piece(end, data)]
     pieces = []
     last = 0
     for stop in json_mode.value_ends(data):
@@ -62,10 +59,10 @@ class Recent:
         self._ends = array("Q")
         self._first = 0  # pieces before it were dropped
 
-    def add(self, piece: Piece) -> None:
+    def add(self, end: int, data: bytes) -> None:
         """Adds the next piece."""
-        self._data.append(piece.data)
-        self._ends.append(piece.end)
+        self._data.append(data)
+        self._ends.append(end)
 
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes between two positions, `start` not before `begin`."""
@@ -139,10 +136,10 @@ class Memory:
         self._order: deque[Recent] = deque()
         self.held = 0
 
-    def add(self, recent: Recent, piece: Piece) -> None:
-        """Notes a piece that was added."""
-        recent.add(piece)
-        self.held += len(piece.data) + _COST
+    def add(self, recent: Recent, end: int, data: bytes) -> None:
+        """Adds a piece to a stream's."""
+        recent.add(end, data)
+        self.held += len(data) + _COST
         self._order.append(recent)
 
     def trim(self) -> None:

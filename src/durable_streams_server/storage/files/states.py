@@ -183,6 +183,11 @@ class States(dict[str, StreamState]):
             source = self.get(origin.source)
             origin = source.origin if source is not None else None
 
+    @property
+    def too_many(self) -> bool:
+        """Whether more streams are in memory than should be."""
+        return len(self) > self._max_loaded
+
     def let_go(self) -> None:
         """Lets idle streams go if there are too many, between commands: what one has loaded it finds loaded."""
         for _ in range(_TRIES):

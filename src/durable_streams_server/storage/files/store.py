@@ -8,14 +8,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 
 from ...errors import StreamError
 from ...protocol.commands import Command
 from ...protocol.decide import Outcome, Rules, decide
-from ...protocol.names import DEFAULT_MAX_PRODUCERS
+from ...protocol.media import Kind
+from ...protocol.names import DEFAULT_MAX_PRODUCERS, MARK_SPACING
 from ...protocol.producers import ProducerState
 from ...protocol.registry import Registry
 from ...protocol.state import (
@@ -56,7 +57,7 @@ _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
 
 
-class InFlight(NamedTuple):
+class InFlight(msgspec.Struct, frozen=True):
     """One answer that waits for the records before it; with a place, it is one itself."""
 
     place: Place | None
@@ -105,6 +106,7 @@ class FileStore(Store):
         self._rules = Rules(max_producers)
         self._checkpoint_bytes = checkpoint_bytes
         self._max_unflushed = max_unflushed
+        self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
         self._listeners: list[Listener] = []
         self._pending: deque[InFlight] = deque()
         self._flying = 0  # records and answers taken in and not yet published
@@ -161,7 +163,8 @@ class FileStore(Store):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:
             return Ticket.failed(Abandoned(self.failure))
-        self.states.let_go()
+        if self.states.too_many:
+            self.states.let_go()
         try:
             incarnation = max(self._last_incarnation + 1, now)
             decision = decide(self.states, command, now, incarnation, self._rules)
@@ -346,7 +349,7 @@ class FileStore(Store):
         """Whether records or idle segments call for a checkpoint."""
         return (
             self._since_checkpoint > self._checkpoint_bytes
-            or self._unflushed > min(FLUSH_BYTES, self._max_unflushed // 4)
+            or self._unflushed > self._flush_at
             or self.wal.wants_file()
         )
 
@@ -388,6 +391,14 @@ class FileStore(Store):
 
     def _apply(self, change: Change) -> Published:
         """Applies a change to the newest states."""
+        if isinstance(change, Appended):
+            state = self.states[change.path]
+            if self._capture is not None:
+                self._capture.take(state)
+            apply(self.states, change)
+            self._dirty[state.incarnation] = state
+            self._keep(state, change)
+            return Published(change, state)
         for state in affected(self.states, change):
             if self._capture is not None:
                 self._capture.take(state)
@@ -395,9 +406,7 @@ class FileStore(Store):
         self.states.will_change(change)
         state = apply(self.states, change)
         self._dirty[state.incarnation] = state
-        if isinstance(change, Appended):
-            self._keep(state, change)
-        elif isinstance(change, Created):
+        if isinstance(change, Created):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
             self.states.created(state)
             self._lifetimes.add(state)
@@ -414,8 +423,11 @@ class FileStore(Store):
             progress[change.stamp.producer] = state.producers[change.stamp.producer]
         if change.data:
             recent = self.states.recent[state.incarnation]
-            for piece in cut(state.media.kind, change.start, change.data):
-                self._memory.add(recent, piece)
+            if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:
+                for end, data in cut(change.start, change.data):
+                    self._memory.add(recent, end, data)
+            else:
+                self._memory.add(recent, state.tail, change.data)
             self._unflushed += len(change.data)
 
     def _abandon(self, batch: Sequence[InFlight]) -> None:
@@ -427,9 +439,11 @@ class FileStore(Store):
                 item.ticket.fail(Abandoned(self.failure))
 
     def _publish(self, published: Sequence[Published]) -> None:
-        for change, state in published:
+        for item in published:
+            change, state = item.change, item.state
             state.publish(change)
-            self.states.published(change, state)
+            if not isinstance(change, Appended):
+                self.states.published(change, state)
 
     def _note_use(self, state: StreamState) -> None:
         """Makes a read's effect on a sliding lifetime durable; nobody waits for it."""

@@ -1,13 +1,17 @@
 """The store's threads in a running server: one commits, one makes checkpoints, a few read what is not in memory.
 
 They are shells: each step is a call of the store's, and everything that touches its state runs on the loop.
+
+A commit takes all that one turn of the loop has decided, and whatever came while the commit before it was being written. So
+the busier the server, the larger its commits, and a hand-over between threads, which costs as much as several appends, is
+shared by many.
 """
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,13 +47,11 @@ class Threads(Shell):
         super().__init__(store)
         self._loop = loop
         self._on_failure = on_failure
-        self._signals: SimpleQueue[bool] = SimpleQueue()
-        self._written: deque[tuple[Sequence[InFlight], BaseException | None]] = deque()
-        self._any_written = threading.Event()
-        self._open_gate = (
-            threading.Event()
-        )  # closed, nothing is committed until a checkpoint has written
-        self._open_gate.set()
+        self._batches: SimpleQueue[Sequence[InFlight] | None] = SimpleQueue()
+        self._arrivals: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the loop's thread
+        self._is_called = False  # the loop will hand over what waits
+        self._is_writing = False
+        self._is_held_back = False  # nothing is committed until a checkpoint has made room
         self._steps: Iterator[Where] | None = None
         self._waits_for_commit = False
         self._again: asyncio.TimerHandle | None = None
@@ -66,11 +68,12 @@ class Threads(Shell):
         self._stopping = True
         if self._again is not None:
             self._again.cancel()
-        self._open_gate.set()
-        self._signals.put(True)
-        self._signals.put(False)
+        self._regulate()
+        self._hand_over()
+        while self._is_writing:
+            self._arrivals.get()()
+        self._batches.put(None)
         self._committer.join()
-        self._deliver()
         self._disk.shutdown()
         self._pool.shutdown()
         self._store.shell = Shell(self._store)
@@ -79,15 +82,16 @@ class Threads(Shell):
     def wait_for(self, ticket: Ticket[Any]) -> None:
         """Waits for a ticket on the loop's own thread, for synchronous callers there."""
         while not ticket.done and self._store.failure is None:
-            self._open_gate.set()  # the checkpoint's own steps wait for this thread
-            self._any_written.wait()
-            self._deliver()
+            self._is_held_back = False  # the checkpoint's own steps wait for this thread
+            self._hand_over()
+            self._arrivals.get()()
 
     # -- what the store asks ------------------------------------------------
 
     def commit_due(self) -> None:
-        self._regulate()
-        self._signals.put(True)
+        if not self._is_called:
+            self._is_called = True
+            self._loop.call_soon(self._called)
 
     def checkpoint_due(self) -> None:
         if self._steps is None and not self._stopping and self._again is None:
@@ -110,47 +114,60 @@ class Threads(Shell):
             try:
                 data = function()
             except Exception as error:
-                self._loop.call_soon_threadsafe(deliver, error, b"")
+                self._arrive(partial(deliver, error, b""))
             else:
-                self._loop.call_soon_threadsafe(deliver, None, data)
+                self._arrive(partial(deliver, None, data))
 
         self._pool.submit(run)
         return ticket
 
-    # -- the commit thread --------------------------------------------------
+    # -- from the threads ---------------------------------------------------
+
+    def _arrive(self, function: Callable[[], None]) -> None:
+        """Has the loop's thread call a function: the loop itself, or whoever waits there meanwhile."""
+        self._arrivals.put(function)
+        self._loop.call_soon_threadsafe(self._take_arrivals)
+
+    def _take_arrivals(self) -> None:
+        while not self._arrivals.empty():
+            self._arrivals.get()()
+
+    # -- commits ------------------------------------------------------------
+
+    def _called(self) -> None:
+        self._is_called = False
+        self._regulate()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Gives the commit thread what waits, unless it is still writing or must not."""
+        if self._is_writing or self._is_held_back:
+            return
+        batch = self._store.take_pending()
+        if batch:
+            self._is_writing = True
+            self._batches.put(batch)
 
     def _commit(self) -> None:
-        signals = self._signals
+        """The commit thread. A disk that has failed once is never written to again."""
         failure: BaseException | None = None
-        while signals.get():
-            self._open_gate.wait()
-            batch = self._store.take_pending()
-            if not batch:
-                continue  # an earlier batch took what this signal was for
-            failure = failure or self._store.failure or self._write(batch)
-            self._hand_over(batch, failure)
+        while (batch := self._batches.get()) is not None:
+            failure = failure or self._store.failure
+            if failure is None:
+                try:
+                    self._store.write(batch)
+                except BaseException as error:
+                    failure = error
+            self._arrive(partial(self._deliver, batch, failure))
 
-    def _write(self, batch: "Sequence[InFlight]") -> BaseException | None:
-        """Writes a batch. A disk that has failed once is never written to again."""
-        try:
-            self._store.write(batch)
-        except BaseException as error:
-            return error
-        return None
-
-    def _hand_over(self, batch: "Sequence[InFlight]", failure: BaseException | None) -> None:
-        self._written.append((batch, failure))
-        self._any_written.set()
-        self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        self._any_written.clear()
-        while self._written:
-            batch, failure = self._written.popleft()
-            if failure is not None:
-                self._store.fail(failure, batch)
-            else:
-                self._store.committed(batch)
+    def _deliver(self, batch: "Sequence[InFlight]", failure: BaseException | None) -> None:
+        """Takes a commit that has been written, and lets the next one begin."""
+        self._is_writing = False
+        self._hand_over()
+        if failure is not None:
+            self._store.fail(failure, batch)
+        else:
+            self._store.committed(batch)
         if self._waits_for_commit:
             self._go(Where.LOOP)
 
@@ -166,9 +183,7 @@ class Threads(Shell):
             self._loop.call_soon(self._step)
         elif where is Where.DISK:
             future = self._disk.submit(self._advance)
-            future.add_done_callback(
-                lambda done: self._loop.call_soon_threadsafe(self._arrived, done.exception(), done)
-            )
+            future.add_done_callback(lambda done: self._arrive(partial(self._arrived, done)))
 
     def _step(self) -> None:
         if self._stopping or self._steps is None:
@@ -181,12 +196,13 @@ class Threads(Shell):
             return
         self._proceed(where)
 
-    def _arrived(self, error: BaseException | None, done: object) -> None:
+    def _arrived(self, done: Future[Where | None]) -> None:
+        error = done.exception()
         if error is not None:
             self._end_checkpoint()
             self._store.fail(error)
         else:
-            self._proceed(done.result())  # type: ignore[attr-defined]
+            self._proceed(done.result())
 
     def _advance(self) -> Where | None:
         assert self._steps is not None
@@ -211,10 +227,10 @@ class Threads(Shell):
     def _regulate(self) -> None:
         """Has writers wait while too much is unflushed and a checkpoint is making room, unless it waits for them."""
         makes_room = self._steps is not None and not self._waits_for_commit
-        if makes_room and self._store.is_pressed and not self._stopping:
-            self._open_gate.clear()
-        else:
-            self._open_gate.set()
+        held_back = makes_room and self._store.is_pressed and not self._stopping
+        was_held_back, self._is_held_back = self._is_held_back, held_back
+        if was_held_back and not held_back:
+            self._hand_over()
 
     def _try_again(self) -> None:
         self._again = None

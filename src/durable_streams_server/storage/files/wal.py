@@ -17,7 +17,9 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from ...errors import StorageFull, TooLarge, Unavailable
 from ...protocol.decide import RETRY_SOON
@@ -55,7 +57,7 @@ class Slot:
         self.last = 0
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """Where a record goes: decided before it is written."""
 
     slot: Slot
