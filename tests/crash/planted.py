@@ -49,8 +49,8 @@ PLANTS = [
         3,
         "records are written but not synced",
         f"{FILES}/wal.py",
-        'slot.file.write_durably(b"".join(parts), begin)\n        self._written_lsn',
-        'slot.file.write(b"".join(parts), begin)\n        self._written_lsn',
+        "            file.write_durably(data, position)\n",
+        "            file.write(data, position)\n",
     ),
     Plant(
         4,
@@ -71,9 +71,9 @@ PLANTS = [
         6,
         "a failed write is tried again and taken for durable",
         f"{FILES}/wal.py",
-        '            slot.file.write_durably(b"".join(parts), begin)\n        self._written_lsn',
-        '            try:\n                slot.file.write_durably(b"".join(parts), begin)\n            except OSError:\n'
-        '                slot.file.write(b"".join(parts), begin)\n        self._written_lsn',
+        "            file.write_durably(data, position)\n",
+        "            try:\n                file.write_durably(data, position)\n            except OSError:\n"
+        "                file.write(data, position)\n",
     ),
     Plant(
         7,
@@ -160,8 +160,8 @@ PLANTS = [
         19,
         "a duplicate is answered while the original is in flight",
         f"{FILES}/store.py",
-        "        if self._flying:\n            self._enqueue(item)",
-        "        if False:\n            self._enqueue(item)",
+        "        if self._flying:\n            self._flying += 1",
+        "        if False:\n            self._flying += 1",
     ),
 ]
 HELPERS = {

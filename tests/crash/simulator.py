@@ -30,7 +30,7 @@ from durable_streams_server.protocol.state import (
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.directory import prepare
 from durable_streams_server.storage.files.shell import Shell
-from durable_streams_server.storage.files.store import FileStore, InFlight
+from durable_streams_server.storage.files.store import Commit, FileStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams import forks
 from durable_streams_server.streams.reader import Reader
@@ -161,7 +161,7 @@ class Simulation:
         self.store.configure(self.registry)
         self.store.shell = SimulatedShell(self.store, self)
         self.reader = Reader(self.store)
-        self.written: list[list[InFlight]] = []
+        self.written: list[Commit] = []
         self.steps: Iterator[Where] | None = None
         self.where = Where.LOOP
         self.attached: list[StreamState] = []
@@ -303,14 +303,14 @@ class Simulation:
         ticket.add_callback(answered)
 
     def commit(self) -> None:
-        batch = self.store.take_pending()
-        if batch:
+        commit = self.store.take_pending()
+        if commit.items:
             try:
-                self.store.write(batch)
+                self.store.write(commit)
             except OSError as error:
-                self.store.fail(error, batch)
+                self.store.fail(error, commit)
                 return
-            self.written.append(batch)
+            self.written.append(commit)
 
     def deliver(self) -> None:
         if self.written:
@@ -457,11 +457,11 @@ class Simulation:
         """A store that has failed answers nothing and shows nothing new."""
         ticket = self.store.execute(create("/late", "text/plain"), self.now)
         assert is_abandoned(ticket)
-        for batch in self.written:
+        for commit in self.written:
             before = self.store.wal.durable_lsn
-            self.store.committed(batch)
+            self.store.committed(commit)
             assert self.store.wal.durable_lsn == before
-            assert all(item.ticket is None or is_abandoned(item.ticket) for item in batch)
+            assert all(item.ticket is None or is_abandoned(item.ticket) for item in commit.items)
 
     def wait(self, ticket: Ticket[T]) -> T:
         assert ticket.done

@@ -86,7 +86,7 @@ class DurableStreamsApp:
         taken = 0
         try:
             try:
-                self.handler.admit(request)
+                request.check_limits(self.max_body)
                 taken = await self._read_body(request, receive)
             except ClientGone:
                 return

@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
 from ..protocol import commands, paths, render
-from ..protocol.decide import RETRY_SOON
+from ..protocol.decide import RETRY_SOON, AppendOutcome
 from ..protocol.names import (
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
@@ -74,14 +74,6 @@ class Handler:
         self._browser = Browser(options.cors_origins)
         self._options = options
 
-    def admit(self, request: Request) -> None:
-        """Refuses by its head alone what need not be read further.
-
-        Raises:
-            StreamError: with the refusal.
-        """
-        request.check_limits(self._options.max_body)
-
     def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
         """Answers a request: at once, or with a ticket.
 
@@ -97,12 +89,14 @@ class Handler:
             ticket = self._route(request, on_ready)
         except Exception as error:
             return self.refuse(request, error)
+        if not isinstance(ticket, Ticket):
+            return ticket
         if ticket.done:
             return self._finish(request, ticket)
         reply: Ticket[Reply] = Ticket()
         reply.on_cancel(ticket.cancel)
 
-        def finish(done: Ticket[Reply]) -> None:
+        def finish(done: "Ticket[Reply]") -> None:
             if reply.done:
                 return
             finished = self._finish(request, done)
@@ -111,7 +105,7 @@ class Handler:
             else:
                 reply.resolve(finished)
 
-        def hand_over(finished: Ticket[Reply]) -> None:
+        def hand_over(finished: "Ticket[Reply]") -> None:
             try:
                 reply.resolve(finished.result())
             except Abandoned as abandoned:
@@ -142,10 +136,29 @@ class Handler:
             return compress(reply).then(Ticket.of)
         return reply
 
-    def _route(self, request: Request, on_ready: Callable[[], None]) -> Ticket[Reply]:
+    def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:
+        """Answers a POST, the request that there is most of: with one ticket, or none."""
+        command = commands.parse_append(path, request.headers, request.body)
+        ticket = self._engine.append(command)
+        if ticket.done:
+            return self._browser.finish(request, render.appended(ticket.result()))
+        reply: Ticket[Reply] = Ticket()
+
+        def finish(done: "Ticket[AppendOutcome]") -> None:
+            try:
+                reply.resolve(self._browser.finish(request, render.appended(done.result())))
+            except Abandoned as abandoned:
+                reply.fail(abandoned)
+            except Exception as error:
+                reply.resolve(self.refuse(request, error))
+
+        ticket.add_callback(finish)
+        return reply
+
+    def _route(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
         method = request.method
         if method == "OPTIONS":
-            return Ticket.of(self._browser.preflight())
+            return self._browser.finish(request, self._browser.preflight())
         path = paths.decode_path(request.raw_path)
         if request.root_path:
             path = _below(path, request.root_path)
@@ -154,11 +167,7 @@ class Handler:
         if self._engine.stopping:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
         if method == "POST":
-            command = commands.parse_append(path, request.headers, request.body)
-            appended = self._engine.append(command)
-            if appended.done:
-                return Ticket(True, render.appended(appended.result()))
-            return appended.map(render.appended)
+            return self._append(request, path)
         if method == "GET":
             return self._get(request, path, on_ready)
         if method == "PUT":

@@ -220,13 +220,6 @@ class Connection(asyncio.Protocol):
 
     # -- the parser's callbacks ---------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._url = b""
-        self._headers = {}
-        self._repeated = None
-        self._header_bytes = 0
-
     def on_url(self, url: bytes) -> None:
         """A part of the request target."""
         self._url = url = self._url + url
@@ -269,9 +262,12 @@ class Connection(asyncio.Protocol):
         if self._trusted and b"x-forwarded-proto" in headers:
             request.scheme = "https" if headers[b"x-forwarded-proto"] == b"https" else "http"
         self._parts = []
-        self._size = self._taken = self._fed = 0
+        self._size = self._taken = self._fed = self._header_bytes = 0
+        self._url = b""
+        self._headers = {}
+        self._repeated = None
         try:
-            lane.handler.admit(request)
+            request.check_limits(lane.app.max_body)
             declared = request.declared
             if declared:
                 lane.budget.take(declared)

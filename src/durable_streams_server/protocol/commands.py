@@ -162,9 +162,11 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
     """
     closes = STREAM_CLOSED in headers and _closes(headers)
     seq = check_seq(headers[STREAM_SEQ]) if STREAM_SEQ in headers else None
-    stamp = parse_stamp(
-        headers.get(PRODUCER_ID), headers.get(PRODUCER_EPOCH), headers.get(PRODUCER_SEQ)
-    )
+    stamp = None
+    if PRODUCER_ID in headers or PRODUCER_EPOCH in headers or PRODUCER_SEQ in headers:
+        stamp = parse_stamp(
+            headers.get(PRODUCER_ID), headers.get(PRODUCER_EPOCH), headers.get(PRODUCER_SEQ)
+        )
     expected_offset = None
     if STREAM_EXPECTED_OFFSET in headers:
         text = headers[STREAM_EXPECTED_OFFSET].decode("latin-1")
@@ -176,7 +178,10 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
     media = _media(headers)
     if media is None:
         raise BadRequest("an append needs a Content-Type", "MISSING_CONTENT_TYPE")
-    wire = encode_body(media.kind, body, allow_empty=False)
+    if media.kind is Kind.JSON:
+        wire = encode_body(media.kind, body, allow_empty=False)
+    else:
+        wire = Body(body)
     return Append(path, media, wire, True, closes, stamp, seq, expected_offset)
 
 
@@ -225,8 +230,8 @@ def _parse_fork(headers: Headers, source: str | None) -> Fork | None:
 
 
 def _media(headers: Headers) -> MediaType | None:
-    text = _text(headers, CONTENT_TYPE)
-    return parse_media_type(text) if text else None
+    value = headers.get(CONTENT_TYPE)
+    return parse_media_type(value.decode("latin-1")) if value else None
 
 
 def _closes(headers: Headers) -> bool:

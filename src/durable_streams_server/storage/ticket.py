@@ -91,26 +91,6 @@ class Ticket(Generic[T]):
         if undo is not None:
             undo()
 
-    def map(self, function: Callable[[T], U]) -> "Ticket[U]":
-        """Returns a ticket for what `function` makes of the value. Errors pass through."""
-        mapped: Ticket[U] = Ticket()
-        mapped.on_cancel(self.cancel)
-
-        def proceed(first: Ticket[T]) -> None:
-            if mapped.done:
-                return
-            if first._error is None:
-                try:
-                    mapped._value = function(cast(T, first._value))
-                except Exception as error:
-                    mapped._error = error
-            else:
-                mapped._error = first._error
-            mapped._finish()
-
-        self.add_callback(proceed)
-        return mapped
-
     def then(self, function: Callable[[T], "Ticket[U]"]) -> "Ticket[U]":
         """Returns a ticket for what `function` makes of the value. Errors pass through."""
         if self.done:
@@ -123,7 +103,7 @@ class Ticket(Generic[T]):
         chained: Ticket[U] = Ticket()
         chained.on_cancel(self.cancel)
 
-        def proceed(first: Ticket[T]) -> None:
+        def proceed(first: "Ticket[T]") -> None:
             if chained.done:
                 return
             following: Ticket[U] = first.then(function)

@@ -28,7 +28,7 @@ def write(wal: Wal, *payloads: bytes) -> None:
         if wal.wants_file():
             wal.add_file()
         batch.append((wal.reserve(len(payload)), payload))
-    wal.write(batch)
+    wal.write(wal.encode(batch))
     wal.durable_lsn = wal.last_lsn
 
 

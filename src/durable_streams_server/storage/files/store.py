@@ -6,7 +6,6 @@ outside: by `Threads` in a running server, by a synchronous caller in turn, or b
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar, cast
 
@@ -40,7 +39,7 @@ from .recent import INSIDE, Memory, cut
 from .shell import Shell
 from .states import States
 from .threads import Threads
-from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, behind
+from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, Write, behind
 
 T = TypeVar("T")
 
@@ -66,6 +65,13 @@ class InFlight(msgspec.Struct, frozen=True):
     ticket: Ticket[Outcome] | None
     outcome: Outcome | None
     refusal: StreamError | None
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What is made durable together: the answers that wait for it, and the writes."""
+
+    items: list[InFlight]
+    writes: list[Write]
 
 
 class FileStore(Store):
@@ -108,7 +114,7 @@ class FileStore(Store):
         self._max_unflushed = max_unflushed
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
         self._listeners: list[Listener] = []
-        self._pending: deque[InFlight] = deque()
+        self._pending: list[InFlight] = []
         self._flying = 0  # records and answers taken in and not yet published
         self._unflushed = 0
         self._since_checkpoint = 0
@@ -214,10 +220,12 @@ class FileStore(Store):
 
     # -- commit -------------------------------------------------------------
 
-    def take_pending(self) -> list[InFlight]:
-        """Takes what waits to be committed; once it is written, `committed` or `fail` must have it."""
-        pending = self._pending
-        return [pending.popleft() for _ in range(len(pending))]
+    def take_pending(self) -> Commit:
+        """Takes what waits to be committed. What was taken before must be on disk, or the store have failed; once this is,
+        `committed` must have it, or `fail` if it cannot be."""
+        items, self._pending = self._pending, []
+        records = [(item.place, item.payload) for item in items if item.place is not None]
+        return Commit(items, self.wal.encode(records) if records else [])
 
     @property
     def newest_pending(self) -> InFlight:
@@ -229,33 +237,31 @@ class FileStore(Store):
         """How many records and answers are not published yet."""
         return self._flying
 
-    def write(self, batch: Sequence[InFlight]) -> None:
-        """Makes a batch's records durable.
+    def write(self, commit: Commit) -> None:
+        """Makes a commit's records durable.
 
         Raises:
             OSError: the store must be told with `fail`, and never be written to again.
         """
-        records = [(item.place, item.payload) for item in batch if item.place is not None]
-        if records:
-            self.wal.write(records)
+        self.wal.write(commit.writes)
 
-    def committed(self, batch: Sequence[InFlight]) -> None:
-        """Publishes a batch that is durable and resolves its tickets, in order. On the loop."""
+    def committed(self, commit: Commit) -> None:
+        """Publishes what is durable and resolves its tickets, in order. On the loop."""
         if self.failure is not None:
-            self._abandon(batch)
+            self._abandon(commit)
             return
         published: list[Published] = []
-        for item in batch:
+        for item in commit.items:
             if item.place is not None:
                 self.wal.durable_lsn = item.place.lsn
                 self._publish(item.published)
                 published += item.published
-        self._flying -= len(batch)
+        self._flying -= len(commit.items)
         if published:
             for listener in self._listeners:
                 listener(published)
         self._memory.trim()
-        for item in batch:
+        for item in commit.items:
             _resolve(item)
 
     def commit_once(self) -> None:
@@ -264,26 +270,27 @@ class FileStore(Store):
         Raises:
             OSError: the disk failed, and the store has stopped.
         """
-        batch = self.take_pending()
+        commit = self.take_pending()
         try:
-            self.write(batch)
+            self.write(commit)
         except OSError as error:
-            self.fail(error, batch)
+            self.fail(error, commit)
             raise
-        self.committed(batch)
+        self.committed(commit)
 
-    def fail(self, error: BaseException, batch: Sequence[InFlight] = ()) -> None:
+    def fail(self, error: BaseException, commit: Commit | None = None) -> None:
         """Stops the store: nothing is answered, written or tried again.
 
         Args:
             error: why; the first one stays.
-            batch: what was being written.
+            commit: what was being written.
         """
         if self.failure is None:
             self.failure = error
             _log.critical("the store has stopped: %s", error)
             self.shell.failed(error)
-        self._abandon(batch)
+        if commit is not None:
+            self._abandon(commit)
 
     # -- checkpoint ---------------------------------------------------------
 
@@ -368,7 +375,9 @@ class FileStore(Store):
             raise
         published = [self._apply(change) for change in changes]
         ticket: Ticket[Outcome] = Ticket()
-        self._enqueue(InFlight(place, payload, published, ticket, outcome, None))
+        self._flying += 1
+        self._pending.append(InFlight(place, payload, published, ticket, outcome, None))
+        self.shell.commit_due()
         self._since_checkpoint += len(payload)
         if self.checkpoint_is_due:
             self.shell.checkpoint_due()
@@ -379,15 +388,12 @@ class FileStore(Store):
         ticket: Ticket[Outcome] = Ticket()
         item = InFlight(None, b"", [], ticket, outcome, refusal)
         if self._flying:
-            self._enqueue(item)
+            self._flying += 1
+            self._pending.append(item)
+            self.shell.commit_due()
         else:
             _resolve(item)
         return ticket
-
-    def _enqueue(self, item: InFlight) -> None:
-        self._flying += 1
-        self._pending.append(item)
-        self.shell.commit_due()
 
     def _apply(self, change: Change) -> Published:
         """Applies a change to the newest states."""
@@ -430,11 +436,11 @@ class FileStore(Store):
                 self._memory.add(recent, state.tail, change.data)
             self._unflushed += len(change.data)
 
-    def _abandon(self, batch: Sequence[InFlight]) -> None:
+    def _abandon(self, commit: Commit) -> None:
         """Ends the waits for what a failed store cannot know."""
         assert self.failure is not None
-        self._flying -= len(batch)
-        for item in batch:
+        self._flying -= len(commit.items)
+        for item in commit.items:
             if item.ticket is not None:
                 item.ticket.fail(Abandoned(self.failure))
 

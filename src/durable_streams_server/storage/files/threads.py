@@ -9,7 +9,7 @@ shared by many.
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
@@ -21,7 +21,7 @@ from .shell import Shell
 from .wal import Damaged
 
 if TYPE_CHECKING:
-    from .store import FileStore, InFlight
+    from .store import Commit, FileStore
 
 _READERS: Final = 4
 _AGAIN: Final = 1.0  # seconds until a checkpoint that found the disk full is tried again
@@ -47,7 +47,7 @@ class Threads(Shell):
         super().__init__(store)
         self._loop = loop
         self._on_failure = on_failure
-        self._batches: SimpleQueue[Sequence[InFlight] | None] = SimpleQueue()
+        self._commits: SimpleQueue[Commit | None] = SimpleQueue()
         self._arrivals: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the loop's thread
         self._is_called = False  # the loop will hand over what waits
         self._is_writing = False
@@ -72,7 +72,7 @@ class Threads(Shell):
         self._hand_over()
         while self._is_writing:
             self._arrivals.get()()
-        self._batches.put(None)
+        self._commits.put(None)
         self._committer.join()
         self._disk.shutdown()
         self._pool.shutdown()
@@ -143,31 +143,31 @@ class Threads(Shell):
         """Gives the commit thread what waits, unless it is still writing or must not."""
         if self._is_writing or self._is_held_back:
             return
-        batch = self._store.take_pending()
-        if batch:
+        commit = self._store.take_pending()
+        if commit.items:
             self._is_writing = True
-            self._batches.put(batch)
+            self._commits.put(commit)
 
     def _commit(self) -> None:
         """The commit thread. A disk that has failed once is never written to again."""
         failure: BaseException | None = None
-        while (batch := self._batches.get()) is not None:
+        while (commit := self._commits.get()) is not None:
             failure = failure or self._store.failure
             if failure is None:
                 try:
-                    self._store.write(batch)
+                    self._store.write(commit)
                 except BaseException as error:
                     failure = error
-            self._arrive(partial(self._deliver, batch, failure))
+            self._arrive(partial(self._deliver, commit, failure))
 
-    def _deliver(self, batch: "Sequence[InFlight]", failure: BaseException | None) -> None:
+    def _deliver(self, commit: "Commit", failure: BaseException | None) -> None:
         """Takes a commit that has been written, and lets the next one begin."""
         self._is_writing = False
         self._hand_over()
         if failure is not None:
-            self._store.fail(failure, batch)
+            self._store.fail(failure, commit)
         else:
-            self._store.committed(batch)
+            self._store.committed(commit)
         if self._waits_for_commit:
             self._go(Where.LOOP)
 

@@ -14,10 +14,10 @@ number is out of sequence is free.
 """
 
 import struct
-import zlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -66,8 +66,16 @@ class Place(msgspec.Struct, frozen=True):
     begins: int  # the segment's number if this record begins it, else 0
 
 
+class Write(NamedTuple):
+    """Octets of one segment, and where they go."""
+
+    file: File
+    data: bytes
+    position: int
+
+
 class Wal:
-    """The log. `reserve` and `recycle` belong to the loop, `write` to the commit thread.
+    """The log. `reserve`, `encode` and `recycle` belong to the loop, `write` to the commit thread.
 
     Args:
         disk: where its files are.
@@ -84,8 +92,10 @@ class Wal:
         self._number = 0
         self.last_lsn = 0  # given to a record
         self.durable_lsn = 0  # known to the loop to be on disk
-        self._written_lsn = 0  # known to the commit thread to be on disk
-        self._crc = 0  # of the last record written
+        self._encoded_lsn = (
+            0  # the last record of the batch before, which is on disk when the next is encoded
+        )
+        self._crc = 0  # of the last record encoded
         self.full = False  # the disk had no room for another file
 
     # -- on the loop --------------------------------------------------------
@@ -166,41 +176,43 @@ class Wal:
         self._files += 1
         self._free.append(Slot(name, file))
 
-    # -- on the commit thread -----------------------------------------------
-
-    def write(self, batch: list[tuple[Place, bytes]]) -> None:
-        """Writes records, in their order, and returns when all of them are durable: one write for each segment touched.
-
-        Raises:
-            OSError: they may or may not be on disk; nothing more may be written.
-        """
+    def encode(self, batch: list[tuple[Place, bytes]]) -> list[Write]:
+        """Turns records, in their order, into writes: one for each segment touched. Those of the batch before are on disk."""
+        writes: list[Write] = []
         parts: list[bytes] = []
         begin = 0
         slot: Slot | None = None
-        durable = self._written_lsn
+        durable = self._encoded_lsn
+        crc = self._crc
         for place, payload in batch:
-            if slot is not None and place.begins:
-                slot.file.write_durably(b"".join(parts), begin)
-                durable = place.lsn - 1
-                slot, parts = None, []
-            if slot is None:
-                slot = place.slot
-                begin = 0 if place.begins else place.position
-                if place.begins:
-                    parts.append(self._segment_header(place))
-            parts += self._encode(place.lsn, durable, payload)
+            if place.begins:
+                if slot is not None:
+                    writes.append(Write(slot.file, b"".join(parts), begin))
+                    durable = place.lsn - 1
+                    parts = []
+                slot, begin = place.slot, 0
+                parts.append(_segment_header(place, crc))
+            elif slot is None:
+                slot, begin = place.slot, place.position
+            head = _RECORD.pack(_RECORD_MAGIC, len(payload), place.lsn, durable, crc)
+            crc = crc32(payload, crc32(head))
+            parts += (head, _CRC.pack(crc), payload)
         if slot is not None:
-            slot.file.write_durably(b"".join(parts), begin)
-        self._written_lsn = batch[-1][0].lsn
+            writes.append(Write(slot.file, b"".join(parts), begin))
+        self._crc = crc
+        self._encoded_lsn = batch[-1][0].lsn
+        return writes
 
-    def _segment_header(self, place: Place) -> bytes:
-        head = _HEADER.pack(_MAGIC, place.begins, place.lsn, self._crc, 0)[:-4]
-        return (head + _CRC.pack(zlib.crc32(head))).ljust(_PAGE, b"\0")
+    # -- on the commit thread -----------------------------------------------
 
-    def _encode(self, lsn: int, durable: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
-        head = _RECORD.pack(_RECORD_MAGIC, len(payload), lsn, durable, self._crc)
-        self._crc = zlib.crc32(payload, zlib.crc32(head))
-        return head, _CRC.pack(self._crc), payload
+    def write(self, writes: list[Write]) -> None:
+        """Makes writes durable, one after the other.
+
+        Raises:
+            OSError: the records may or may not be on disk; nothing more may be written.
+        """
+        for file, data, position in writes:
+            file.write_durably(data, position)
 
     # -- at the start -------------------------------------------------------
 
@@ -239,7 +251,7 @@ class Wal:
             raise self._damaged(
                 DIRECTORY, f"it ends at record {self.last_lsn}, the catalog at {after}"
             )
-        self.durable_lsn = self._written_lsn = self.last_lsn
+        self.durable_lsn = self._encoded_lsn = self.last_lsn
 
     def close(self) -> None:
         """Closes the files."""
@@ -290,6 +302,11 @@ class Wal:
         return Damaged(f"{name}: {what}")
 
 
+def _segment_header(place: Place, seed: int) -> bytes:
+    head = _HEADER.pack(_MAGIC, place.begins, place.lsn, seed, 0)[:-4]
+    return (head + _CRC.pack(crc32(head))).ljust(_PAGE, b"\0")
+
+
 def behind() -> Unavailable:
     """Returns the refusal of a write that would have to wait for the disk to catch up."""
     return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", [RETRY_SOON])
@@ -307,7 +324,7 @@ def read_header(file: File) -> tuple[int, int] | None:
     if len(raw) < _HEADER.size:
         raise Damaged("its header is cut short")
     magic, number, first, _, crc = _HEADER.unpack(raw)
-    if magic != _MAGIC or zlib.crc32(raw[:-4]) != crc:
+    if magic != _MAGIC or crc32(raw[:-4]) != crc:
         raise Damaged("its header is damaged")
     return number, first
 
@@ -337,7 +354,7 @@ def records(file: File, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, i
                 return
         (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
         payload = data[at + OVERHEAD : at + OVERHEAD + length]
-        if zlib.crc32(payload, zlib.crc32(data[at : at + _RECORD.size])) != stored:
+        if crc32(payload, crc32(data[at : at + _RECORD.size])) != stored:
             return
         position += OVERHEAD + length
         lsn, crc = number, stored
@@ -355,7 +372,7 @@ def vouched(file: File, position: int) -> int:
             if durable > highest and at + OVERHEAD + length <= len(data):
                 (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
                 payload = data[at + OVERHEAD : at + OVERHEAD + length]
-                if zlib.crc32(payload, zlib.crc32(data[at : at + _RECORD.size])) == stored:
+                if crc32(payload, crc32(data[at : at + _RECORD.size])) == stored:
                     highest = durable
         at = data.find(_RECORD_MARK, at + 1)
     return highest
