@@ -43,9 +43,11 @@ class Bench:
         self.engine._sweep.run()
 
 
-def read(path: str = "/a", offset: str = "-1", live: str | None = None) -> Read:
+def read(
+    path: str = "/a", offset: str = "-1", live: str | None = None, cursor: str | None = None
+) -> Read:
     """Returns a GET."""
-    return Read(path, parse_read(offset), live)
+    return Read(path, parse_read(offset), live, cursor)
 
 
 __all__ = ["Bench", "ManualClock", "read"]

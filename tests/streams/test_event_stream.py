@@ -208,3 +208,42 @@ async def test_a_closed_stream_ends_it_at_once(position: str) -> None:
     assert control(events[-1][1])["streamClosed"] is True
     assert reader.ended
     reader.stream.close()
+
+
+class Eager:
+    """A reader whose socket always takes what there is, as soon as there is something."""
+
+    def __init__(self, bench: Bench, cursor: str | None = None) -> None:
+        self.sent: list[bytes] = []
+        self.stream: EventStream | None = None
+        self.stream = bench.engine.events(
+            read(offset="-1", live="sse", cursor=cursor), self.pump
+        ).result()
+        self.pump()
+
+    def pump(self) -> None:
+        while self.stream is not None and isinstance(piece := self.stream.pull(), bytes):
+            self.sent.append(piece)
+
+
+async def test_readers_at_one_tail_are_handed_the_same_bytes() -> None:
+    bench = Bench()
+    bench.do(create("/a", JSON))
+    first, second = Eager(bench), Eager(bench)
+    ahead = Eager(bench, cursor=bench.engine.next_cursor(None))
+    behind = Reader(bench)
+    bench.do(append("/a", b"1", JSON))
+    bench.do(append("/a", b"[2,3]", JSON))
+    assert first.sent[-2] is second.sent[-2]
+    assert first.sent[-1] is second.sent[-1]
+    assert parse(first.sent[-1])[0][:2] == ("data", "[2,3]")
+    assert first.sent[0] is not second.sent[0]
+    own = parse(ahead.sent[-1])  # its cursor must be past the one it came with
+    assert own[0] == parse(first.sent[-1])[0]
+    assert (
+        control(own[1][1])["streamCursor"] != control(parse(first.sent[-1])[1][1])["streamCursor"]
+    )
+    assert behind.pull()[0] == ("data", "[1,2,3]")
+    for reader in (first, second, ahead, behind):
+        assert reader.stream is not None
+        reader.stream.close()

@@ -36,7 +36,7 @@ from .expiry import Sweep
 from .hooks import Hooks
 from .long_poll import PendingLongPoll
 from .reader import Reader
-from .tails import Tails, Waiter
+from .tails import Group, Tails, Waiter
 
 
 class EngineOptions(msgspec.Struct, frozen=True):
@@ -156,9 +156,9 @@ class Engine:
             lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready))
         )
 
-    def attach(self, state: StreamState, waiter: Waiter) -> None:
+    def attach(self, state: StreamState, waiter: Waiter) -> Group:
         """Has a live reader woken at the stream's changes, and keeps the stream alive meanwhile."""
-        self.tails.subscribe(state, waiter)
+        return self.tails.subscribe(state, waiter)
 
     def detach(self, state: StreamState, waiter: Waiter) -> None:
         """Ends what `attach` began; the sliding lifetime runs from now."""
@@ -171,6 +171,10 @@ class Engine:
         options = self.options.cursor
         interval = interval_at(self.clock() / MICROSECONDS, options)
         return advance(client_cursor, interval, random_jitter(), options)
+
+    def is_ahead(self, client_cursor: str | None) -> bool:
+        """Whether a client's cursor is not behind the present interval, so that its responses need cursors of its own."""
+        return self.next_cursor(client_cursor) != self.next_cursor(None)
 
     def _store_failed(self, error: BaseException) -> None:
         self.failure = error

@@ -15,6 +15,7 @@ from ..protocol.names import SSE_PAGE_SIZE
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
+from .tails import SharedEvent
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -43,14 +44,16 @@ class EventStream:
         "_ends_at",
         "_engine",
         "_failure",
+        "_group",
         "_keep_alive_due",
         "_loading",
-        "_looked_at",
         "_on_ready",
         "_opened",
         "_page",
         "_pieces",
         "_position",
+        "_seen_closed",
+        "_seen_tail",
         "_state",
         "_stop",
         "_timer",
@@ -67,16 +70,17 @@ class EventStream:
         self._engine = engine
         self._state = state
         self._position = position
-        self._cursor = cursor
+        self._cursor = cursor if engine.is_ahead(cursor) else None
         self._on_ready = on_ready
-        self._pieces: Iterator[bytes] = iter(())
-        self._looked_at: tuple[int, bool] | None = None  # the tail and closure that were told
+        self._pieces: Iterator[bytes] | None = None
+        self._seen_tail = -1  # the tail and closure that the client has been told of
+        self._seen_closed = False
         self._page: Page | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
         loop = asyncio.get_running_loop()
         self._ends_at = loop.time() + engine.options.sse_max_age
-        engine.attach(state, self)
+        self._group = engine.attach(state, self)
         self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)
 
     @property
@@ -86,22 +90,28 @@ class EventStream:
 
     def pull(self) -> bytes | Signal:
         """Returns the next bytes of the body, or what to do instead."""
-        piece = next(self._pieces, None)
-        if piece is not None:
-            return piece
+        if self._pieces is not None:
+            piece = next(self._pieces, None)
+            if piece is not None:
+                return piece
+            self._pieces = None
         if self._failure is not None:
             raise self._failure
         if self._page is not None:
             page, self._page = self._page, None
             return self._event(page)
-        if self._stop or self._state.visible_removed or self._state.visible_soft_deleted:
+        state = self._state
+        if self._stop or state.visible_removed or state.visible_soft_deleted:
             return Signal.END
         if self._loading:
             return Signal.WAIT
-        state = self._state
-        seen = (state.visible_tail, state.visible_closed)
-        if seen != self._looked_at:
-            return self._look()
+        if state.visible_tail != self._seen_tail or state.visible_closed != self._seen_closed:
+            shared = self._group.event
+            if shared is None or shared.start != self._position or self._cursor is not None:
+                return self._look()
+            self._position = self._seen_tail = shared.end
+            self._stop = self._seen_closed = shared.closed
+            return shared.data
         if self._engine.stopping or self._keep_alive_due or self._time_is_up():
             return self._idle()
         return Signal.WAIT
@@ -145,7 +155,7 @@ class EventStream:
         kind = state.media.kind
         data = page.data
         if page.at_tail:
-            self._looked_at = (page.end, page.closed)
+            self._seen_tail, self._seen_closed = page.end, page.closed
         if kind is Kind.TEXT and page.at_tail:
             data = data[: sse.complete_text(data, page.closed)]
         if not data and self._opened and not page.closed:
@@ -162,9 +172,16 @@ class EventStream:
         first = opening + next(events)
         second = next(events, None)
         if second is None:
-            return first + control
+            whole = first + control
+            if self._group.is_waking and self._is_for_all(page, end, opening):
+                self._group.event = SharedEvent(page.start, end, page.closed, whole)
+            return whole
         self._pieces = _chain(second, events, control)
         return first
+
+    def _is_for_all(self, page: Page, end: int, opening: bytes) -> bool:
+        """Whether any other reader that stood where the page begins would be sent the same."""
+        return not opening and end == page.end and page.at_tail and self._cursor is None
 
     def _control(self, position: int, up_to_date: bool, closed: bool) -> bytes:
         cursor = None if closed else self._engine.next_cursor(self._cursor)

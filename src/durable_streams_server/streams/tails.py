@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+import msgspec
+
 from ..protocol.state import StreamState
 
 
@@ -13,39 +15,80 @@ class Waiter(Protocol):
         ...
 
 
+class SharedEvent(msgspec.Struct, frozen=True):
+    """What one reader has made of the newest bytes, for the others that stand where it stood.
+
+    Attributes:
+        start: where the reader stood.
+        end: where it stands after the event.
+        closed: whether the stream ends there.
+        data: the event's bytes; the same object is handed to every socket.
+    """
+
+    start: int
+    end: int
+    closed: bool
+    data: bytes
+
+
+class Group:
+    """The waiters of one stream.
+
+    Attributes:
+        waiters: in the order in which they came.
+        event: while they are being woken, what the first of them has encoded.
+        is_waking: whether they are being woken.
+    """
+
+    __slots__ = ("event", "is_waking", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: dict[Waiter, None] = {}
+        self.event: SharedEvent | None = None
+        self.is_waking = False
+
+
 class Tails:
     """The waiters of every stream that has any, by incarnation."""
 
     def __init__(self) -> None:
-        self._waiters: dict[int, dict[Waiter, None]] = {}
+        self._groups: dict[int, Group] = {}
 
     def __len__(self) -> int:
-        return sum(len(waiters) for waiters in self._waiters.values())
+        return sum(len(group.waiters) for group in self._groups.values())
 
-    def subscribe(self, state: StreamState, waiter: Waiter) -> None:
+    def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
         """Has `waiter` woken at every change of the stream. Subscribe first, then look, then wait."""
-        self._waiters.setdefault(state.incarnation, {})[waiter] = None
+        group = self._groups.get(state.incarnation)
+        if group is None:
+            group = self._groups[state.incarnation] = Group()
+        group.waiters[waiter] = None
         state.readers += 1
+        return group
 
     def unsubscribe(self, state: StreamState, waiter: Waiter) -> None:
         """Forgets the waiter; one that is not there is no error."""
-        waiters = self._waiters.get(state.incarnation)
-        if waiters is None or waiter not in waiters:
+        group = self._groups.get(state.incarnation)
+        if group is None or waiter not in group.waiters:
             return
-        del waiters[waiter]
+        del group.waiters[waiter]
         state.readers -= 1
-        if not waiters:
-            del self._waiters[state.incarnation]
+        if not group.waiters:
+            del self._groups[state.incarnation]
 
     def wake(self, state: StreamState) -> None:
         """Wakes who waits at this stream."""
-        waiters = self._waiters.get(state.incarnation)
-        if waiters:
-            for waiter in tuple(waiters):
-                waiter.wake()
+        group = self._groups.get(state.incarnation)
+        if group is None:
+            return
+        group.is_waking = True
+        for waiter in tuple(group.waiters):
+            waiter.wake()
+        group.is_waking = False
+        group.event = None
 
     def wake_all(self) -> None:
         """Wakes everybody: the server is stopping."""
-        for waiters in tuple(self._waiters.values()):
-            for waiter in tuple(waiters):
+        for group in tuple(self._groups.values()):
+            for waiter in tuple(group.waiters):
                 waiter.wake()
