@@ -63,7 +63,7 @@ def test_a_batch_is_cut_into_its_values_own_texts(
     assert [wire[a:b] for a, b in zip([0, *ends], ends, strict=False)] == [
         (text + ",").encode() for text in texts
     ]
-    assert json.loads(json_mode.to_array(wire)) == [json.loads(text) for text in texts]
+    assert json.loads(b"[" + wire[:-1] + b"]") == [json.loads(text) for text in texts]
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,9 @@ def test_head_says_all_that_is_known() -> None:
 
 def test_a_json_page_is_an_array_of_the_exact_bytes() -> None:
     response = render.page(page(), NOW)
-    assert (response.status, response.body) == (200, b"[42]")
-    assert render.page(page(b""), NOW).body == b"[]"
+    assert (response.status, response.whole, response.size) == (200, b"[42]", 4)
+    assert b"".join(response.parts) == b"[42]"
+    assert render.page(page(b""), NOW).whole == b"[]"
 
 
 def test_a_page_of_octets_is_not_shown_by_a_browser() -> None:

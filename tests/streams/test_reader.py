@@ -4,6 +4,7 @@ import pytest
 
 from durable_streams_server.errors import BadRequest
 from durable_streams_server.protocol.commands import Fork
+from durable_streams_server.protocol.names import KIB, MIB
 from durable_streams_server.protocol.offsets import parse
 from tests.requests import append, create
 from tests.streams.engines import Bench
@@ -85,3 +86,20 @@ def test_a_page_at_the_tail_is_empty_and_tells_of_closure() -> None:
 def fork(bench: Bench, path: str, source: str, position: int) -> None:
     name = parse(bench.state(source).name(position))
     bench.engine.create(create(path, None, fork=Fork(source, name, None))).result()
+
+
+def test_a_large_run_that_was_read_lately_is_the_same_object_and_what_is_kept_is_bounded() -> None:
+    bench = Bench()
+    bench.do(create("/a", body=b"a" * MIB), create("/small", body=b"s" * KIB))
+    first = bench.engine.reader.page(bench.state("/a"), 0, MIB).result().data
+    assert bench.engine.reader.page(bench.state("/a"), 0, MIB).result().data is first
+    for start in range(0, MIB, 64 * KIB):  # of which 16 MiB are kept
+        bench.engine.reader.page(bench.state("/a"), start, MIB).result()
+    for number in range(20):
+        bench.do(create(f"/{number}", body=b"b" * MIB))
+        bench.engine.reader.page(bench.state(f"/{number}"), 0, MIB).result()
+    assert bench.engine.reader.kept_bytes <= 16 * MIB
+    assert bench.engine.reader.page(bench.state("/a"), 0, MIB).result().data is not first
+    kept = bench.engine.reader.kept_bytes
+    bench.engine.reader.page(bench.state("/small"), 0, MIB).result()
+    assert bench.engine.reader.kept_bytes == kept

@@ -221,7 +221,7 @@ async def _say_farewell(last: bytes, send: Send) -> None:
 
 async def _send_response(request: Request, response: Response, send: Send) -> None:
     headers = response.all_headers
-    body = response.body
+    body = response.whole
     if request.method == "HEAD":
         body = b""
     elif response.status not in (204, 304):

@@ -86,7 +86,7 @@ class Browser:
 
 def wants_gzip(request: Request, response: Response) -> bool:
     """Whether the response is worth compressing and the client takes it so (RFC 9110, 12.5.3)."""
-    if not response.vary_encoding or len(response.body) < GZIP_MINIMUM:
+    if not response.vary_encoding or response.size < GZIP_MINIMUM:
         return False
     accepted = request.headers.get(b"accept-encoding")
     if accepted is None or not _accepts_gzip(accepted):
@@ -99,13 +99,13 @@ def compress(response: Response) -> Ticket[Response]:
     """Compresses a body in a thread, and gives the page the tag of that representation."""
     ticket: Ticket[Response] = Ticket()
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, _gzip, response.body)
+    future = loop.run_in_executor(None, _gzip, response.whole)
 
     def done(result: asyncio.Future[bytes]) -> None:
         if result.cancelled():
             ticket.cancel()
             return
-        response.body = result.result()
+        response.body, response.array = result.result(), False
         response.headers = [
             (name, compressed_etag(value) if name == b"etag" else value)
             for name, value in response.headers

@@ -374,11 +374,12 @@ class Connection(asyncio.Protocol):
             transport.write(wire.head(response, framing))
         else:
             head = wire.head(response, framing + wire.length(response, to_head))
-            body = b"" if to_head else response.body
-            if len(body) <= _UNSENT:
-                transport.write(head + body)
+            if to_head:
+                transport.write(head)
+            elif response.size <= _UNSENT:
+                transport.write(head + response.whole)
             else:
-                transport.writelines((head, body))
+                transport.writelines((head, *response.parts))
         self._answering = None
         if not keep_alive:
             self._finish()

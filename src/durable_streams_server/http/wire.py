@@ -36,7 +36,7 @@ def length(response: Response, to_head: bool) -> bytes:
     """Returns the header line that says how long the body is, where there may be one."""
     if to_head or response.status in _BODILESS:
         return b""
-    return b"content-length: %d\r\n" % len(response.body)
+    return b"content-length: %d\r\n" % response.size
 
 
 def chunk(data: bytes) -> bytes:

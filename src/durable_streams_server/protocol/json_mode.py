@@ -70,11 +70,6 @@ def value_ends(wire: bytes) -> list[int]:
     return ends
 
 
-def to_array(wire: bytes) -> bytes:
-    """Returns the JSON array that holds a run of wire values (PROTOCOL 9.1.5)."""
-    return b"[" + wire[:-1] + b"]" if wire else b"[]"
-
-
 def _check_text(body: bytes) -> None:
     """Checks what the decoder does not: the UTF-8 inside strings, the byte order mark, and the depth."""
     if body.startswith(b"\xef\xbb\xbf"):

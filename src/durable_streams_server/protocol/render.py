@@ -8,7 +8,6 @@ import msgspec
 from ..errors import Header, StreamError
 from . import caching
 from .decide import AppendOutcome, CreateOutcome
-from .json_mode import to_array
 from .media import Kind
 from .names import (
     CONTENT_TYPE,
@@ -51,7 +50,8 @@ class Response(msgspec.Struct):
     Attributes:
         status: the HTTP status code.
         headers: names in lower case.
-        body: the whole body.
+        body: the body, or, of an array, wire values each followed by a comma.
+        array: whether the body goes out as the JSON array of the values in `body` (PROTOCOL 9.1.5).
         vary_encoding: whether the body may be sent compressed, and so varies with Accept-Encoding.
         common: more headers, the same for all responses.
     """
@@ -61,6 +61,22 @@ class Response(msgspec.Struct):
     body: bytes = b""
     vary_encoding: bool = False
     common: Common = _NOTHING_COMMON
+    array: bool = False
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body as it goes out."""
+        return len(self.body) + 1 if self.array else len(self.body)
+
+    @property
+    def parts(self) -> tuple[bytes | memoryview, ...]:
+        """The body as it goes out, in parts, without a copy of it."""
+        return (b"[", memoryview(self.body)[:-1], b"]") if self.array else (self.body,)
+
+    @property
+    def whole(self) -> bytes:
+        """The body as it goes out."""
+        return b"".join(self.parts) if self.array else self.body
 
     @property
     def all_headers(self) -> list[Header]:
@@ -159,8 +175,9 @@ def page(
     kind = read.state.media.kind
     if kind is Kind.BINARY:
         headers.append(_ATTACHMENT)
-    body = to_array(read.data) if kind is Kind.JSON else read.data
-    return Response(200, headers, body, vary_encoding=True)
+    if kind is Kind.JSON and not read.data:
+        return Response(200, headers, b"[]", vary_encoding=True)
+    return Response(200, headers, read.data, vary_encoding=True, array=kind is Kind.JSON)
 
 
 def tail(read: Page) -> Response:

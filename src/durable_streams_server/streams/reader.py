@@ -1,23 +1,36 @@
 """Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from ..errors import BadRequest
 from ..protocol import json_mode
 from ..protocol.media import Kind
+from ..protocol.names import KIB, MIB
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store
 from ..storage.ticket import Ticket
 
-_LONGEST_CHARACTER = 4  # bytes of one UTF-8 character
+_LONGEST_CHARACTER: Final = 4  # bytes of one UTF-8 character
+_KEPT_FROM: Final = 64 * KIB  # bytes of a run that is kept for the next reader
+_KEPT: Final = (
+    16 * MIB
+)  # bytes kept of all streams: what crowds of readers ask for is the same few pages
 
 
 class Reader:
-    """Reads pages of a store's streams."""
+    """Reads pages of a store's streams.
+
+    Attributes:
+        kept_bytes: of large runs read lately, kept for the next reader that asks for the same.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._kept: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+        self.kept_bytes = 0
 
     def page(self, state: StreamState, start: int, cap: int) -> Ticket[Page]:
         """Reads from `start` at most `cap` bytes, but at least one value or character.
@@ -108,8 +121,27 @@ class Reader:
     def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:
         parts = list(state.extents(start, end))
         if len(parts) == 1:
-            return self._store.read_bytes(*parts[0])
+            return self._run(parts[0])
         return self._stitch(iter(parts), [])
+
+    def _run(self, run: tuple[int, int, int]) -> Ticket[bytes]:
+        """Reads one incarnation's bytes. A large run that was read lately is the same object again: bytes never change."""
+        _, start, end = run
+        if end - start < _KEPT_FROM:
+            return self._store.read_bytes(*run)
+        kept = self._kept.get(run)
+        if kept is not None:
+            self._kept.move_to_end(run)
+            return Ticket.of(kept)
+        return self._store.read_bytes(*run).then(lambda data: Ticket.of(self._keep(run, data)))
+
+    def _keep(self, run: tuple[int, int, int], data: bytes) -> bytes:
+        if run not in self._kept:
+            self._kept[run] = data
+            self.kept_bytes += len(data)
+            while self.kept_bytes > _KEPT:
+                self.kept_bytes -= len(self._kept.popitem(last=False)[1])
+        return data
 
     def _stitch(self, parts: Iterator[tuple[int, int, int]], read: list[bytes]) -> Ticket[bytes]:
         part = next(parts, None)
