@@ -1,10 +1,15 @@
 """Short ways to write the commands that tests give to a store."""
 
+from collections.abc import Iterable
+from typing import cast
+
 from durable_streams_server.protocol import commands, offsets
 from durable_streams_server.protocol.commands import Append, Create, Fork
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.producers import Stamp
+from durable_streams_server.protocol.state import Change, StreamChange
+from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
 
 SECOND = 1_000_000  # microseconds
 NOW = 1_750_000_000 * SECOND  # when tests begin
@@ -50,3 +55,10 @@ def append(
     wire = commands.encode_body(parsed.kind, body, allow_empty=False)
     at = None if expected is None else offsets.parse(expected)
     return Append(path, parsed if body else None, wire, bool(body), closes, stamp, seq, at)
+
+
+def of_streams(changes: Iterable[Change]) -> tuple[StreamChange, ...]:
+    """Returns changes that are all of streams."""
+    found = tuple(changes)
+    assert not any(isinstance(change, SubscriptionChange) for change in found)
+    return cast("tuple[StreamChange, ...]", found)

@@ -21,7 +21,8 @@ Each error knows its HTTP status, its stable code and the protocol headers that 
 never contains anything but the protocol's own words and numbers that the client sent or may know.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 Header = tuple[bytes, bytes]
 
@@ -34,10 +35,12 @@ class StreamError(Exception):
         code: a stable identifier in capitals, for programs.
         message: one short sentence, for people.
         headers: protocol headers that go with the refusal.
+        details: what programs are told besides the code.
     """
 
     status = 500
     code = "INTERNAL_ERROR"
+    details: Mapping[str, object] = MappingProxyType({})
 
     def __init__(
         self, message: str, code: str | None = None, headers: Sequence[Header] = ()

@@ -27,6 +27,8 @@ from durable_streams_server.protocol.state import (
     Touched,
     apply,
 )
+from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.directory import prepare
 from durable_streams_server.storage.files.shell import Shell
@@ -53,10 +55,14 @@ class Model:
 
     def __init__(self) -> None:
         self.states: dict[str, StreamState] = {}
+        self.subscriptions = Subscriptions()
         self.bytes: dict[int, bytearray] = {}
 
     def apply(self, changes: list[Change]) -> None:
         for change in changes:
+            if isinstance(change, SubscriptionChange):
+                self.subscriptions.apply(change)
+                continue
             state = apply(self.states, change)
             if isinstance(change, Created):
                 self.bytes[change.incarnation] = bytearray()
@@ -139,6 +145,7 @@ class Simulation:
             for lsn, changes in self.history.items()
             if lsn > last
             for change in changes
+            if not isinstance(change, SubscriptionChange)
         }
         self.history = {lsn: changes for lsn, changes in self.history.items() if lsn <= last}
         self.durable = Model()

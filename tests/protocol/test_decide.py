@@ -30,7 +30,8 @@ from durable_streams_server.protocol.names import MAX_POSITION
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import Created, Removed, SoftDeleted, StreamState, apply
-from tests.requests import NOW, SECOND, append, create, fork_of
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from tests.requests import NOW, SECOND, append, create, fork_of, of_streams
 
 JSON = "application/json"
 
@@ -44,8 +45,10 @@ class World:
         self.last = 0
 
     def decide(self, command: Command, now: int = NOW) -> Decision:
-        decision = decide(self.states, command, now, max(self.last + 1, now), self.rules)
-        for change in decision.changes:
+        decision = decide(
+            self.states, command, now, max(self.last + 1, now), self.rules, Subscriptions()
+        )
+        for change in of_streams(decision.changes):
             if isinstance(change, Created):
                 self.last = max(self.last, change.incarnation)
             state = apply(self.states, change)
@@ -207,7 +210,7 @@ def test_a_deleted_source_stays_for_its_forks_and_goes_with_the_last(world: Worl
     world.decide(Delete("/c"))
     assert set(world.states) == {"/a", "/b", "/d"}
     last = world.decide(Delete("/d"))
-    assert [change.path for change in last.changes] == ["/d", "/b", "/a"]
+    assert [change.path for change in of_streams(last.changes)] == ["/d", "/b", "/a"]
     assert world.states == {}
 
 
@@ -274,9 +277,10 @@ def test_the_registry_is_written_by_the_server_alone(command: Command) -> None:
 
 def test_readers_see_a_delete_only_when_it_is_durable() -> None:
     states: dict[str, StreamState] = {}
-    for change in decide(states, create("/a"), NOW, 1, Rules()).changes:
+    nobody = Subscriptions()
+    for change in of_streams(decide(states, create("/a"), NOW, 1, Rules(), nobody).changes):
         state = apply(states, change)
-    for change in decide(states, Delete("/a"), NOW, 2, Rules()).changes:
+    for change in of_streams(decide(states, Delete("/a"), NOW, 2, Rules(), nobody).changes):
         apply(states, change)
     with pytest.raises(NotFound):
         require(state, NOW)

@@ -8,7 +8,8 @@ from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.protocol.decide import Rules, decide
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import Appended, StreamState, apply
-from tests.requests import NOW, append, create, fork_of
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from tests.requests import NOW, append, create, fork_of, of_streams
 
 RULES = Rules(registry=Registry("/v1/stream/__registry__", "/v1/stream"))
 
@@ -21,7 +22,8 @@ class World:
 
     def run(self, command: Command) -> None:
         self.number += 2
-        for change in decide(self.states, command, NOW, self.number, RULES).changes:
+        decision = decide(self.states, command, NOW, self.number, RULES, Subscriptions())
+        for change in of_streams(decision.changes):
             apply(self.states, change)
             if isinstance(change, Appended) and change.path == "/v1/stream/__registry__":
                 self.wire += change.data
@@ -73,6 +75,7 @@ def test_a_soft_delete_is_an_end_and_its_later_removal_is_not_another() -> None:
 def test_only_an_open_json_stream_can_serve_as_one(command: Command, accepted: bool) -> None:
     states: dict[str, StreamState] = {}
     assert Registry("/r").accepts(states)
-    for change in decide(states, command, NOW, 1, Rules()).changes:
+    decision = decide(states, command, NOW, 1, Rules(), Subscriptions())
+    for change in of_streams(decision.changes):
         apply(states, change)
     assert Registry("/r").accepts(states) is accepted

@@ -38,6 +38,7 @@ from .names import (
 )
 from .offsets import Offset, Sentinel
 from .producers import Stamp, parse_stamp
+from .subscriptions.commands import SubscriptionCommand
 
 Headers = Mapping[bytes, bytes]
 
@@ -110,7 +111,8 @@ class Expire(msgspec.Struct, frozen=True):
     incarnation: int
 
 
-Command = Create | Append | Delete | Expire
+StreamCommand = Create | Append | Delete | Expire
+Command = StreamCommand | SubscriptionCommand
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -266,6 +268,7 @@ __all__ = [
     "Fork",
     "Headers",
     "Read",
+    "StreamCommand",
     "check_seq",
     "encode_body",
     "parse_append",

@@ -32,6 +32,10 @@ from .offsets import ZERO, Offset, Span, locate
 from .producers import ProducerState, Stamp, is_duplicate
 from .registry import Registry
 from .state import Appended, Change, Created, Lookup, Origin, Removed, SoftDeleted, StreamState
+from .subscriptions.commands import Subscribe, SubscriptionCommand
+from .subscriptions.decide import SubscriptionOutcome, decide_subscription
+from .subscriptions.state import Subscriptions
+from .subscriptions.wakes import follow
 
 RETRY_SOON: Final = (b"retry-after", b"1")
 
@@ -84,7 +88,7 @@ class Ignored(msgspec.Struct, frozen=True):
     """Nothing was to be done."""
 
 
-Outcome = CreateOutcome | AppendOutcome | DeleteOutcome | Ignored
+Outcome = CreateOutcome | AppendOutcome | DeleteOutcome | Ignored | SubscriptionOutcome
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -94,7 +98,14 @@ class Decision(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-def decide(states: Lookup, command: Command, now: int, incarnation: int, rules: Rules) -> Decision:
+def decide(
+    states: Lookup,
+    command: Command,
+    now: int,
+    incarnation: int,
+    rules: Rules,
+    subscriptions: Subscriptions,
+) -> Decision:
     """Decides a command.
 
     Args:
@@ -103,6 +114,7 @@ def decide(states: Lookup, command: Command, now: int, incarnation: int, rules: 
         now: microseconds of Unix time.
         incarnation: the number that a new incarnation would get; every older one is smaller.
         rules: the store's configuration.
+        subscriptions: the newest states of subscriptions.
 
     Raises:
         StreamError: when the command is refused; nothing changes then.
@@ -113,12 +125,17 @@ def decide(states: Lookup, command: Command, now: int, incarnation: int, rules: 
         decision = _create(states, command, now, incarnation, rules)
     elif isinstance(command, Delete):
         decision = _delete(states, command, now, rules)
-    else:
+    elif isinstance(command, Expire):
         decision = _expire(states, command, now)
-    if rules.registry is None or not decision.changes:
-        return decision
-    record = rules.registry.record(states, decision.changes, now, incarnation + 1)
-    return Decision((*decision.changes, *record), decision.outcome)
+    else:
+        _keep_registry(rules, command)
+        decision = Decision(*decide_subscription(subscriptions, states, command, now, incarnation))
+    changes = decision.changes
+    if changes and rules.registry is not None:
+        changes += rules.registry.record(states, changes, now, incarnation + 1)
+    if changes and len(subscriptions):
+        changes += follow(subscriptions, states, changes, now)
+    return decision if changes is decision.changes else Decision(changes, decision.outcome)
 
 
 def require(state: StreamState | None, now: int) -> StreamState:
@@ -377,6 +394,12 @@ def _refuse_registry(rules: Rules, path: str) -> None:
             "the registry is written by the server alone",
             headers=[(b"allow", b"GET, HEAD, OPTIONS")],
         )
+
+
+def _keep_registry(rules: Rules, command: SubscriptionCommand) -> None:
+    wake_stream = command.config.wake_stream if isinstance(command, Subscribe) else None
+    if rules.registry is not None and wake_stream == rules.registry.path:
+        raise BadRequest("the registry cannot be a wake stream", "INVALID_WAKE_STREAM")
 
 
 def position_of(state: StreamState, offset: Offset) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from .lifetime import FOREVER, MICROSECONDS
 from .media import Kind, parse_media_type
-from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted, Touched
+from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted
 
 _JSON = "application/json"
 
@@ -58,7 +58,7 @@ class Registry(msgspec.Struct, frozen=True):
         )
 
     def _event(self, states: Lookup, change: Change, now: int) -> bytes | None:
-        if isinstance(change, Appended | Touched):
+        if not isinstance(change, Created | SoftDeleted | Removed):
             return None
         event: dict[str, object] = {"type": "stream", "key": self._key(change.path)}
         headers = {"operation": "delete", "timestamp": _timestamp(now)}
@@ -69,7 +69,7 @@ class Registry(msgspec.Struct, frozen=True):
                 "contentType": change.media.text,
                 "createdAt": change.at // 1000,
             }
-        elif isinstance(change, SoftDeleted | Removed):
+        else:
             state = states.get(change.path)
             if state is None or state.soft_deleted:
                 return None  # its end was listed when it was soft-deleted

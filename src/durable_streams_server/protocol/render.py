@@ -209,7 +209,7 @@ def event_stream(state: StreamState) -> Response:
 
 def error(refusal: StreamError) -> Response:
     """A refusal as a small JSON document: a stable code and a sentence."""
-    document = {"error": {"code": refusal.code, "message": refusal.message}}
+    document = {"error": {"code": refusal.code, "message": refusal.message, **refusal.details}}
     headers = [*refusal.headers, (CONTENT_TYPE, b"application/json"), _NO_STORE]
     return Response(refusal.status, headers, msgspec.json.encode(document))
 

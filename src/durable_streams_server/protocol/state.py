@@ -14,6 +14,7 @@ from .lifetime import FOREVER, MICROSECONDS, Lifetime
 from .media import MediaType
 from .offsets import Lineage
 from .producers import ProducerState, Stamp
+from .subscriptions.changes import SubscriptionChange
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
@@ -156,7 +157,7 @@ class StreamState:
         deadline = self.deadline()
         return deadline is not None and now >= deadline
 
-    def publish(self, change: "Change") -> None:
+    def publish(self, change: "StreamChange") -> None:
         """Lets readers see a change of this stream: called by the store when it is durable."""
         if isinstance(change, Appended):
             self.visible_tail = change.start + len(change.data)
@@ -223,10 +224,11 @@ class Touched(msgspec.Struct, frozen=True, array_like=True, tag=5):
     at: int
 
 
-Change = Created | Appended | SoftDeleted | Removed | Touched
+StreamChange = Created | Appended | SoftDeleted | Removed | Touched
+Change = StreamChange | SubscriptionChange
 
 
-def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamState:
+def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> StreamState:
     """Alters the newest states as a decided change says, and returns the state of the stream it names."""
     if isinstance(change, Appended):
         state = states[change.path]
@@ -269,7 +271,7 @@ def apply(states: MutableMapping[str, StreamState], change: Change) -> StreamSta
     return state
 
 
-def affected(states: Lookup, change: Change) -> Iterator[StreamState]:
+def affected(states: Lookup, change: StreamChange) -> Iterator[StreamState]:
     """Yields the states that `apply` would alter: the stream's own, and its source's when a fork begins or ends."""
     state = states.get(change.path)
     if isinstance(change, Created):

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from ..errors import StorageFull, StreamError
 from ..protocol.commands import Command
 from ..protocol.decide import Outcome, Rules, decide
-from ..protocol.names import DEFAULT_MAX_PRODUCERS
+from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
+from ..protocol.subscriptions.changes import Subscribed, SubscriptionChange
+from ..protocol.subscriptions.state import Subscriptions
 from .blocks import Blocks
 from .deadlines import Deadlines
 from .store import Listener, Marks, Published, Store
@@ -36,11 +38,13 @@ class MemoryStore(Store):
         self._deadlines = Deadlines()
         self._listeners: list[Listener] = []
         self._last_incarnation = 0
+        self.subscriptions = Subscriptions()
 
-    def configure(self, registry: Registry | None) -> None:
+    def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self._states):
             raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
         self._rules = Rules(self._rules.max_producers, registry)
+        self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -48,7 +52,9 @@ class MemoryStore(Store):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
             incarnation = max(self._last_incarnation + 1, now)
-            decision = decide(self._states, command, now, incarnation, self._rules)
+            decision = decide(
+                self._states, command, now, incarnation, self._rules, self.subscriptions
+            )
             if self._max_bytes is not None:
                 self._admit(decision.changes, self._max_bytes)
         except StreamError as refusal:
@@ -89,6 +95,11 @@ class MemoryStore(Store):
             raise StorageFull("the store has no room for this data")
 
     def _apply(self, change: Change) -> Published:
+        if isinstance(change, SubscriptionChange):
+            if isinstance(change, Subscribed):
+                self._last_incarnation = max(self._last_incarnation, change.incarnation)
+            self.subscriptions.apply(change)
+            return Published(change, None)
         state = apply(self._states, change)
         if isinstance(change, Appended):
             self._blocks[change.incarnation].append(change.data)

@@ -13,16 +13,18 @@ import msgspec
 
 from ..protocol.commands import Command
 from ..protocol.decide import Outcome
+from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Change, StreamState
+from ..protocol.subscriptions.state import Subscriptions
 from .ticket import Ticket
 
 
 class Published(msgspec.Struct, frozen=True):
-    """One change that has become durable, and the state of the stream it names."""
+    """One change that has become durable, and the state of the stream it names; None for a change of a subscription."""
 
     change: Change
-    state: StreamState
+    state: StreamState | None
 
 
 Listener = Callable[[Sequence[Published]], None]
@@ -43,11 +45,17 @@ class Marks(NamedTuple):
 
 
 class Store(ABC):
-    """The contract. `tests/storage/contract.py` holds every store to it."""
+    """The contract. `tests/storage/contract.py` holds every store to it.
+
+    Attributes:
+        subscriptions: the newest states of all subscriptions, and the server's keys.
+    """
+
+    subscriptions: Subscriptions
 
     @abstractmethod
-    def configure(self, registry: Registry | None) -> None:
-        """Names the registry stream, before the first command.
+    def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
+        """Names the registry stream, and the root that subscriptions' patterns are below, before the first command.
 
         Raises:
             ValueError: when the stream at its path cannot serve as one.

@@ -20,10 +20,12 @@ from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
+    DEFAULT_STREAM_ROOT,
     MIN_PAGE_SIZE,
     SSE_KEEP_ALIVE,
 )
 from ..protocol.offsets import Sentinel
+from ..protocol.paths import normalize_root
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Published, Store
@@ -48,6 +50,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
         sse_max_age: seconds after which an event stream is ended, for the client to come back (PROTOCOL 10.2).
         sse_keep_alive: seconds between comments on an idle event stream.
         cursor: how the CDN cursor is counted.
+        stream_root: the path below which subscriptions' patterns match.
     """
 
     page_size: int = DEFAULT_PAGE_SIZE
@@ -55,6 +58,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     sse_max_age: float = DEFAULT_SSE_MAX_AGE
     sse_keep_alive: float = SSE_KEEP_ALIVE
     cursor: CursorOptions = CursorOptions()
+    stream_root: str = DEFAULT_STREAM_ROOT
 
     def __post_init__(self) -> None:
         if self.page_size < MIN_PAGE_SIZE:
@@ -91,7 +95,7 @@ class Engine:
         self.failure: BaseException | None = None  # why the store has stopped for good
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._sweep = Sweep(self)
-        store.configure(self.hooks.registry)
+        store.configure(self.hooks.registry, normalize_root(options.stream_root))
         store.listen(self._published)
 
     def start(self) -> None:
@@ -205,6 +209,8 @@ class Engine:
         mortal = False
         for item in published:
             state = item.state
+            if state is None:
+                continue
             self.tails.wake(state)
             mortal = mortal or state.mortal
         if self.hooks.present:

@@ -11,7 +11,7 @@ from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.paths import check_path, normalize_root
 from ..protocol.registry import Registry
-from ..protocol.state import Appended, Created, Removed, Touched
+from ..protocol.state import Created, Removed, SoftDeleted
 from ..storage.store import Published
 
 _log = logging.getLogger("durable_streams_server")
@@ -81,7 +81,7 @@ class Hooks:
         """Calls the hooks for what has become durable."""
         for item in published:
             change, state = item.change, item.state
-            if isinstance(change, Appended | Touched):
+            if state is None or not isinstance(change, Created | SoftDeleted | Removed):
                 continue
             if isinstance(change, Created):
                 event = StreamLifecycleEvent(

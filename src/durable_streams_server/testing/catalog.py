@@ -1,6 +1,7 @@
 """A catalog in memory, on a `SimulatedDisk`: a commit is whole, absent, or failed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from ..protocol.producers import ProducerState
 from ..storage.files.catalog import Catalog, Drop, Entry, Meta, Put
@@ -15,6 +16,7 @@ class _Tables:
         self.streams: dict[str, Entry] = {}
         self.producers: dict[int, dict[bytes, ProducerState]] = {}
         self.garbage: set[int] = set()
+        self.documents: dict[str, bytes] = {}
 
 
 class SimulatedCatalog(Catalog):
@@ -49,7 +51,16 @@ class SimulatedCatalog(Catalog):
     def garbage(self) -> list[int]:
         return sorted(self._tables.garbage)
 
-    def commit(self, meta: Meta, changes: list[Put | Drop], removed: list[int]) -> None:
+    def documents(self) -> Iterator[tuple[str, bytes]]:
+        yield from sorted(self._tables.documents.items())
+
+    def commit(
+        self,
+        meta: Meta,
+        changes: list[Put | Drop],
+        removed: list[int],
+        documents: Mapping[str, bytes | None] = MappingProxyType({}),
+    ) -> None:
         self._disk.call("catalog begin")
         tables = self._tables
         tables.meta = meta
@@ -64,6 +75,11 @@ class SimulatedCatalog(Catalog):
             tables.producers.pop(change.incarnation, None)
             tables.garbage.add(change.incarnation)
         tables.garbage.difference_update(removed)
+        for name, document in documents.items():
+            if document is None:
+                tables.documents.pop(name, None)
+            else:
+                tables.documents[name] = document
         self._disk.call("catalog end")
 
     def close(self) -> None:

@@ -8,8 +8,9 @@ import errno
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import lmdb
@@ -26,6 +27,7 @@ from .wal import Damaged
 FORMAT: Final = 1
 _MAP_SIZE: Final = 1 << 40  # address space only; the file grows with what is in it
 _META_KEY: Final = b"meta"
+_NONE: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 _TWO: Final = struct.Struct(">QQ")
 _ONE: Final = struct.Struct(">Q")
 
@@ -131,8 +133,23 @@ class Catalog(ABC):
         """Returns the incarnations whose logs are still to be removed."""
 
     @abstractmethod
-    def commit(self, meta: Meta, changes: list[Put | Drop], removed: list[int]) -> None:
-        """Makes changes durable, all or none: streams put or dropped, and garbage that has been `removed`.
+    def documents(self) -> Iterator[tuple[str, bytes]]:
+        """Iterates over the documents of subscriptions, by name.
+
+        Raises:
+            Damaged: one of them is.
+        """
+
+    @abstractmethod
+    def commit(
+        self,
+        meta: Meta,
+        changes: list[Put | Drop],
+        removed: list[int],
+        documents: Mapping[str, bytes | None] = _NONE,
+    ) -> None:
+        """Makes changes durable, all or none: streams put or dropped, garbage that has been `removed`, and documents; one that is
+        None goes.
 
         Raises:
             OSError: nothing has changed.
@@ -199,11 +216,25 @@ class LmdbCatalog(Catalog):
 
     def __init__(self, path: str) -> None:
         try:
-            self._environment = lmdb.open(path, map_size=_MAP_SIZE, max_dbs=5, mode=0o600)
+            self._environment = lmdb.open(path, map_size=_MAP_SIZE, max_dbs=6, mode=0o600)
             self._refuse_short_file(path)
-            self._meta, self._streams, self._producers, self._deadlines, self._garbage = (
+            (
+                self._meta,
+                self._streams,
+                self._producers,
+                self._deadlines,
+                self._garbage,
+                self._documents,
+            ) = (
                 self._environment.open_db(name)
-                for name in (b"meta", b"streams", b"producers", b"deadlines", b"garbage")
+                for name in (
+                    b"meta",
+                    b"streams",
+                    b"producers",
+                    b"deadlines",
+                    b"garbage",
+                    b"documents",
+                )
             )
         except lmdb.Error as error:
             raise Damaged(f"catalog: {error}") from None
@@ -290,12 +321,31 @@ class LmdbCatalog(Catalog):
         with self._environment.begin(self._garbage) as transaction, transaction.cursor() as cursor:
             return [int(_ONE.unpack(key)[0]) for key in cursor.iternext(values=False)]
 
-    def commit(self, meta: Meta, changes: list[Put | Drop], removed: list[int]) -> None:
+    def documents(self) -> Iterator[tuple[str, bytes]]:
+        with (
+            self._environment.begin(self._documents) as transaction,
+            transaction.cursor() as cursor,
+        ):
+            for key, value in cursor:
+                yield key.decode(), _checked(key, value)
+
+    def commit(
+        self,
+        meta: Meta,
+        changes: list[Put | Drop],
+        removed: list[int],
+        documents: Mapping[str, bytes | None] = _NONE,
+    ) -> None:
         try:
             with self._environment.begin(write=True) as transaction:
                 count = self._write(transaction, changes)
                 for incarnation in removed:
                     transaction.delete(_ONE.pack(incarnation), db=self._garbage)
+                for name, document in documents.items():
+                    if document is None:
+                        transaction.delete(name.encode(), db=self._documents)
+                    else:
+                        self._put(transaction, self._documents, name.encode(), document)
                 meta = msgspec.structs.replace(
                     meta, streams=self.meta_in(transaction).streams + count
                 )

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ...protocol.state import Change, Created
+from ...protocol.subscriptions.state import Subscriptions
 from . import index
 from .catalog import Catalog, Drop, Entry, Meta
 from .disk import Disk, File
@@ -101,6 +102,8 @@ class Check:
                     source = entry.origin.source, entry.origin.incarnation
                     children[source] = children.get(source, 0) + 1
                 self._catalog.producers(entry.incarnation)
+            for name, document in self._catalog.documents():
+                Subscriptions().restore(name, document)
             stored = {
                 (at, incarnation): path
                 for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)

@@ -35,12 +35,15 @@ class Capture:
         store: the store.
         states: the dirty states.
         progress: what their producers have done since the last checkpoint.
+        names: the documents of subscriptions that have changed.
         meta: what the catalog is true for with them.
 
     Attributes:
         states: as given, all of them.
+        names: as given, all of them.
         changes: what the catalog is told.
         flushes: what the logs must have before.
+        documents: what the catalog is told of subscriptions.
     """
 
     def __init__(
@@ -48,12 +51,16 @@ class Capture:
         store: "FileStore",
         states: dict[int, StreamState],
         progress: dict[int, dict[bytes, ProducerState]],
+        names: dict[str, None],
         meta: Meta,
     ) -> None:
         self._store = store
         self._waiting = dict(states)
         self.states = states
         self.progress = progress
+        self._waiting_names = dict(names)
+        self.names = names
+        self.documents: dict[str, bytes | None] = {}
         self.meta = meta
         self.changes: list[Put | Drop] = []
         self.flushes: list[FlushWork] = []
@@ -74,11 +81,19 @@ class Capture:
         if pieces:
             self.flushes.append(FlushWork(incarnation, extent, pieces))
 
+    def take_document(self, name: str) -> None:
+        """Takes a document as it is now, if it has not been taken yet."""
+        if name in self._waiting_names:
+            del self._waiting_names[name]
+            self.documents[name] = self._store.subscriptions.document(name)
+
     def take_some(self) -> bool:
         """Takes a slice; returns whether there is more."""
         for _ in range(min(_SLICE, len(self._waiting))):
             self.take(next(iter(self._waiting.values())))
-        return bool(self._waiting)
+        for _ in range(min(_SLICE, len(self._waiting_names))):
+            self.take_document(next(iter(self._waiting_names)))
+        return bool(self._waiting or self._waiting_names)
 
 
 class Checkpoint:
@@ -118,7 +133,7 @@ class Checkpoint:
                 order = sorted(
                     capture.changes, key=_incarnation
                 )  # a path's old life before its new one
-                self._catalog.commit(capture.meta, order, store.removed)
+                self._catalog.commit(capture.meta, order, store.removed, capture.documents)
                 store.removed = []
         except OSError as error:
             if error.errno not in NO_SPACE:

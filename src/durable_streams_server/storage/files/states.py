@@ -9,7 +9,7 @@ from typing import Final
 
 from ...errors import Unavailable
 from ...protocol.decide import RETRY_SOON
-from ...protocol.state import Change, Created, Removed, StreamState
+from ...protocol.state import Created, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
 from .logs import Logs
 from .recent import Memory, Recent
@@ -104,7 +104,7 @@ class States(dict[str, StreamState]):
 
     # -- as changes go by ---------------------------------------------------
 
-    def will_change(self, change: Change) -> None:
+    def will_change(self, change: StreamChange) -> None:
         """Keeps what readers see, before a create or removal is applied."""
         if isinstance(change, Created | Removed):
             shown = self._shown.get(change.path)
@@ -119,7 +119,7 @@ class States(dict[str, StreamState]):
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
         self._note_sources(state)
 
-    def published(self, change: Change, state: StreamState) -> None:
+    def published(self, change: StreamChange, state: StreamState) -> None:
         """Lets readers see a create or removal that has become durable."""
         if not isinstance(change, Created | Removed):
             return

@@ -15,7 +15,7 @@ from ...errors import StreamError
 from ...protocol.commands import Command
 from ...protocol.decide import Outcome, Rules, decide
 from ...protocol.media import Kind
-from ...protocol.names import DEFAULT_MAX_PRODUCERS, MARK_SPACING
+from ...protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MARK_SPACING
 from ...protocol.producers import ProducerState
 from ...protocol.registry import Registry
 from ...protocol.state import (
@@ -23,11 +23,14 @@ from ...protocol.state import (
     Change,
     Created,
     Removed,
+    StreamChange,
     StreamState,
     Touched,
     affected,
     apply,
 )
+from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
+from ...protocol.subscriptions.state import Subscriptions
 from ..store import Listener, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
@@ -122,11 +125,15 @@ class FileStore(Store):
         self._checkpoint_failed = False
         self._dirty: dict[int, StreamState] = {}
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
+        self._dirty_documents: dict[str, None] = {}
         self._memory = Memory(recent_limit)
         meta = catalog.meta()
         self._session = meta.session + 1
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
+        self.subscriptions = Subscriptions()
+        for name, document in catalog.documents():
+            self.subscriptions.restore(name, document)
         self.removed: list[int] = []  # logs removed since the last checkpoint
         self.failure: BaseException | None = None
         self.shell = Shell(self)
@@ -148,10 +155,11 @@ class FileStore(Store):
 
     # -- the contract -------------------------------------------------------
 
-    def configure(self, registry: Registry | None) -> None:
+    def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self.states):
             raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
         self._rules = Rules(self._rules.max_producers, registry)
+        self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -173,7 +181,9 @@ class FileStore(Store):
             self.states.let_go()
         try:
             incarnation = max(self._last_incarnation + 1, now)
-            decision = decide(self.states, command, now, incarnation, self._rules)
+            decision = decide(
+                self.states, command, now, incarnation, self._rules, self.subscriptions
+            )
             if decision.changes:
                 return self._record(decision.changes, decision.outcome)
             return self._answer(decision.outcome, None)
@@ -315,8 +325,8 @@ class FileStore(Store):
     def begin_capture(self) -> Capture:
         """Notes what the catalog must be told, as of this moment: from now on a state is captured before it changes."""
         meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
-        self._capture = Capture(self, self._dirty, self._progress, meta)
-        self._dirty, self._progress = {}, {}
+        self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
+        self._dirty, self._progress, self._dirty_documents = {}, {}, {}
         self._since_checkpoint = 0
         return self._capture
 
@@ -328,6 +338,7 @@ class FileStore(Store):
             self._dirty = {**capture.states, **self._dirty}
             for incarnation, older in capture.progress.items():
                 self._progress[incarnation] = {**older, **self._progress.get(incarnation, {})}
+            self._dirty_documents = {**capture.names, **self._dirty_documents}
             return
         self.meta = capture.meta
         for change in capture.changes:
@@ -405,6 +416,9 @@ class FileStore(Store):
             self._dirty[state.incarnation] = state
             self._keep(state, change)
             return Published(change, state)
+        if isinstance(change, SubscriptionChange):
+            self._apply_to_subscriptions(change)
+            return Published(change, None)
         for state in affected(self.states, change):
             if self._capture is not None:
                 self._capture.take(state)
@@ -421,6 +435,15 @@ class FileStore(Store):
             self._unflushed -= state.tail - recent.flushed
             recent.gone = True
         return Published(change, state)
+
+    def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
+        name = self.subscriptions.document_of(change)
+        if self._capture is not None:
+            self._capture.take_document(name)
+        self.subscriptions.apply(change)
+        self._dirty_documents[name] = None
+        if isinstance(change, Subscribed):
+            self._last_incarnation = max(self._last_incarnation, change.incarnation)
 
     def _keep(self, state: StreamState, change: Appended) -> None:
         """Keeps an append's bytes and its producer's progress until a checkpoint has written them."""
@@ -447,9 +470,10 @@ class FileStore(Store):
     def _publish(self, published: Sequence[Published]) -> None:
         for item in published:
             change, state = item.change, item.state
-            state.publish(change)
-            if not isinstance(change, Appended):
-                self.states.published(change, state)
+            if state is not None:
+                state.publish(cast(StreamChange, change))
+                if not isinstance(change, Appended):
+                    self.states.published(cast(StreamChange, change), state)
 
     def _note_use(self, state: StreamState) -> None:
         """Makes a read's effect on a sliding lifetime durable; nobody waits for it."""
@@ -516,7 +540,7 @@ class FileStore(Store):
         for lsn, payload in self.wal.recover(self.meta.lsn):
             try:
                 for change in _DECODE(payload):
-                    if _concerns(change, aside):
+                    if not isinstance(change, SubscriptionChange) and _concerns(change, aside):
                         aside.add(change.incarnation)
                     else:
                         self._publish([self._apply(change)])
@@ -532,7 +556,7 @@ class FileStore(Store):
             state.expect_uses_before_a_restart()
 
 
-def _concerns(change: Change, aside: set[int]) -> bool:
+def _concerns(change: StreamChange, aside: set[int]) -> bool:
     """Whether a change is about a stream that a repair has put aside, or begins a fork of one."""
     origin = change.origin if isinstance(change, Created) else None
     return change.incarnation in aside or (origin is not None and origin.incarnation in aside)
