@@ -7,6 +7,7 @@ from durable_streams_server.errors import StreamError
 
 TREE = {
     "BadRequest": (400, "INVALID_REQUEST"),
+    "Unauthorized": (401, "INVALID_TOKEN"),
     "ProducerFenced": (403, "PRODUCER_FENCED"),
     "NotFound": (404, "STREAM_NOT_FOUND"),
     "MethodNotAllowed": (405, "METHOD_NOT_ALLOWED"),
@@ -42,6 +43,10 @@ def test_each_error_knows_its_status_and_code(name: str) -> None:
     assert str(refusal) == refusal.message == "why"
     assert refusal.headers == ((b"retry-after", b"1"),)
     assert kind("why", "NARROWER").code == "NARROWER"
+
+
+def test_a_refused_token_asks_for_a_bearer() -> None:
+    assert errors.Unauthorized("why").headers == ((b"www-authenticate", b"Bearer"),)
 
 
 def test_what_is_drawn_at_the_top_is_the_tree() -> None:

@@ -2,6 +2,7 @@
 
     StreamError
     ├── BadRequest 400        INVALID_REQUEST and its narrower codes, given by the raiser
+    ├── Unauthorized 401      INVALID_TOKEN, TOKEN_EXPIRED
     ├── ProducerFenced 403    PRODUCER_FENCED
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
     ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED
@@ -56,6 +57,21 @@ class BadRequest(StreamError):
 
     status = 400
     code = "INVALID_REQUEST"
+
+
+class Unauthorized(StreamError):
+    """The bearer token is missing, not ours, or no longer good (PROTOCOL 12.9); says so with `WWW-Authenticate`."""
+
+    status = 401
+    code = "INVALID_TOKEN"
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        headers: Sequence[Header] = ((b"www-authenticate", b"Bearer"),),
+    ) -> None:
+        super().__init__(message, code, headers)
 
 
 class ProducerFenced(StreamError):

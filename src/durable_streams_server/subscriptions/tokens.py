@@ -1,0 +1,121 @@
+"""Callback and claim tokens (PROTOCOL 7.1, 7.2, 12.9): JWTs, signed with HS256 and a secret that never leaves the server.
+
+A token names one subscription in one incarnation, and one generation of it. It is signed with the active key, and taken as
+long as that key is kept, retired or not. Whether the generation is still the present one is for the caller to decide.
+
+A token is a secret: it goes into no log, no message and no exception.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import jwt
+import msgspec
+
+from ..errors import Unauthorized
+from ..protocol.signing import Key
+
+TOKEN_LIFE: Final = (
+    3600  # seconds; six of the longest leases, so that every heartbeat can renew in time
+)
+MAX_TOKEN_BYTES: Final = 4096  # several times what the longest subscription id needs
+
+_ALGORITHM: Final = "HS256"
+_MICROSECONDS: Final = 1_000_000
+# The last of 43 characters holds four bits of the hash, and two that must be zero: a token has one spelling.
+_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What a token says.
+
+    Attributes:
+        subscription_id: whose it is.
+        incarnation: which life of that id.
+        generation: of which wake.
+        expires_at: microseconds of Unix time from which it is no longer taken.
+    """
+
+    subscription_id: str
+    incarnation: int
+    generation: int
+    expires_at: int
+
+
+class _Payload(msgspec.Struct):
+    sub: str
+    inc: int
+    gen: int
+    exp: int
+
+
+def issue(key: Key, subscription_id: str, incarnation: int, generation: int, now: int) -> str:
+    """Returns a token that is taken for `TOKEN_LIFE` seconds.
+
+    Args:
+        key: the active one.
+        now: microseconds of Unix time.
+    """
+    payload = {
+        "sub": subscription_id,
+        "inc": incarnation,
+        "gen": generation,
+        "exp": now // _MICROSECONDS + TOKEN_LIFE,
+    }
+    return jwt.encode(payload, key.secret, _ALGORITHM, headers={"kid": key.kid})
+
+
+def read(keys: Sequence[Key], token: str, now: int) -> Claims:
+    """Returns what a token says, once its signature and its life are proven.
+
+    Args:
+        keys: every key that is kept.
+        token: what followed `Bearer ` in the request.
+        now: microseconds of Unix time.
+
+    Raises:
+        Unauthorized: INVALID_TOKEN, or TOKEN_EXPIRED for one that was good before.
+    """
+    if len(token) > MAX_TOKEN_BYTES or _SHAPE.fullmatch(token) is None:
+        raise _invalid()
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+        secret = next((key.secret for key in keys if key.kid == kid), None)
+        if secret is None:
+            raise _invalid()
+        payload = _decode(token, secret)
+    except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
+        raise _invalid() from None
+    if now >= payload.exp * _MICROSECONDS:
+        raise Unauthorized("the token has expired", "TOKEN_EXPIRED")
+    return Claims(payload.sub, payload.inc, payload.gen, payload.exp * _MICROSECONDS)
+
+
+def needs_renewal(claims: Claims, now: int) -> bool:
+    """Tells whether less than half of a token's life is left, so that the answer should bring a new one.
+
+    Heartbeats come at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2): whoever works on is renewed
+    long before the token ends.
+    """
+    return claims.expires_at - now < TOKEN_LIFE * _MICROSECONDS // 2
+
+
+def _decode(token: str, secret: bytes) -> _Payload:
+    claims = jwt.decode(
+        token,
+        secret,
+        algorithms=[_ALGORITHM],
+        # The clock is the caller's, so it is the caller that looks at `exp`.
+        options={
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_nbf": False,
+            "verify_aud": False,
+        },
+    )
+    return msgspec.convert(claims, _Payload)
+
+
+def _invalid() -> Unauthorized:
+    return Unauthorized("the token is not valid here")
