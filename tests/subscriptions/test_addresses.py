@@ -1,0 +1,425 @@
+"""Where webhooks may go: every spelling of a place, by its text and by what it resolves to."""
+
+import socket
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams_server.errors import BadRequest
+from durable_streams_server.subscriptions.addresses import Target, WebhookPolicy
+
+from .places import LOOPBACK, NEVER, PRIVATE, PUBLIC
+
+STRICT = WebhookPolicy()
+LOCAL = WebhookPolicy(allow_loopback=True)
+WORDS = "the webhook URL's host is not allowed"
+
+#: What `inet_aton` takes for 127.0.0.1, 10.0.0.1 or 8.8.8.8.
+SPELLINGS = [
+    "2130706433",
+    "017700000001",
+    "0x7f000001",
+    "0X7F000001",
+    "127.1",
+    "127.0.1",
+    "0x7f.1",
+    "0x7f.0.0.1",
+    "0177.1",
+    "0177.0.0.1",
+    "0177.0.0x0.1",
+    "127.0.0.01",
+    "127.0.0.0x1",
+    "00000177.0.0.1",
+    "10.1",
+    "0xa.0.0.1",
+    "167772161",
+    "134744072",
+    "8.8.2056",
+    "010.8.8.8",
+    "0",
+    "0x0",
+]
+
+
+def rejected(url: str, policy: WebhookPolicy = STRICT) -> str:
+    with pytest.raises(BadRequest) as caught:
+        policy.check_url(url)
+    assert caught.value.code == "WEBHOOK_URL_REJECTED"
+    return caught.value.message
+
+
+def bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def takes(policy: WebhookPolicy, host: str, address: str) -> bool:
+    try:
+        policy.check_address(host, address)
+    except BadRequest as refusal:
+        if (refusal.code, refusal.message) != ("WEBHOOK_URL_REJECTED", WORDS):
+            raise
+        return False
+    return True
+
+
+# The text of a URL
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://hooks.example.com", Target("https", "hooks.example.com", 443, "/")),
+        ("HTTPS://Hooks.Example.COM/A?b=C", Target("https", "hooks.example.com", 443, "/A?b=C")),
+        ("https://a_b.example:8443/x/../y?", Target("https", "a_b.example", 8443, "/x/../y?")),
+        ("https://example.com?q", Target("https", "example.com", 443, "/?q")),
+        (
+            "https://xn--bcher-kva.example/%2f",
+            Target("https", "xn--bcher-kva.example", 443, "/%2f"),
+        ),
+        ("https://8.8.8.8:1/", Target("https", "8.8.8.8", 1, "/")),
+        ("https://[2606:4700:0:0::1111]/", Target("https", "2606:4700::1111", 443, "/")),
+        ("https://example.com:65535//x", Target("https", "example.com", 65535, "//x")),
+    ],
+)
+def test_a_public_https_url_is_taken_apart_as_it_is(url: str, target: Target) -> None:
+    STRICT.check_url(url)
+    assert STRICT.target(url) == target
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/",
+        "//example.com/",
+        "example.com",
+        "https:",
+        "https:example.com",
+        "https:/example.com/",
+        "https:///example.com/",
+        "https://",
+        "https://?",
+        "https://:443/",
+        "http://example.com/",
+        "http://8.8.8.8/",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "gopher://example.com/",
+        "javascript:alert(1)",
+        "https+unix://example.com/",
+        "https://user@example.com/",
+        "https://user:word@example.com/",
+        "https://@example.com/",
+        "https://example.com@10.0.0.1/",
+        "https://example.com/#part",
+        "https://example.com#@10.0.0.1/",
+        "https://example.com\\@10.0.0.1/",
+        "https:\\\\example.com/",
+        "https://example.com\\.local/",
+        "https://exa mple.com/",
+        " https://example.com/",
+        "https://example.com/ ",
+        "https://example.com/\n",
+        "https://example.com/a\tb",
+        "ht\ntps://example.com/",
+        "https://example.com/\x00",
+        "https://example.com/\x7f",
+        "https://example.com/\r\nHost: other",
+        "https://ex\u00e4mple.com/",
+        "https://example.com/\u00e4",
+        "https://\u2460.example.com/",
+        "https://127\u30020\u30020\u30021/",
+        "https://\uff11\uff12\uff17.0.0.1/",
+        "https://\u2113ocalhost/",
+        "https://ex%61mple.com/",
+        "https://127.0.0.1%2f.example.com/",
+        "https://[fe80::1%25eth0]/",
+        "https://[fe80::1%eth0]/",
+        "https://[2606:4700::1111%251]/",
+        "https://[::1/",
+        "https://::1]/",
+        "https://[]/",
+        "https://[8.8.8.8]/",
+        "https://[v1.x]/",
+        "https://[2606:4700::1111]x/",
+        "https://2606:4700::1111/",
+        "https://example.com:/",
+        "https://example.com:0/",
+        "https://example.com:65536/",
+        "https://example.com:99999999/",
+        "https://example.com:-1/",
+        "https://example.com:+443/",
+        "https://example.com:4_43/",
+        "https://example.com:443:443/",
+        "https://example.com:x/",
+        "https://.example.com/",
+        "https://example..com/",
+        "https://example.com./",
+        "https://-example.com/",
+        "https://example-.com/",
+        f"https://{'a' * 64}.com/",
+        f"https://{'a.' * 126}com/",
+        "https://ex*mple.com/",
+        "https://*.example.com/",
+        "https://a,b.example/",
+        "https://a;b.example/",
+        "https://a&b.example/",
+        "https://$host.example/",
+        "https://example.com/" + "a" * 2048,
+    ],
+)
+def test_a_url_that_two_parsers_might_read_in_two_ways_is_refused(url: str) -> None:
+    rejected(url)
+    rejected(url, LOCAL)
+
+
+def test_a_url_may_have_2048_bytes() -> None:
+    url = "https://example.com/".ljust(2048, "a")
+    STRICT.check_url(url)
+    assert rejected(url + "a") == "a webhook URL may have 2048 bytes"
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+@pytest.mark.parametrize("suffix", ["", "."])
+def test_another_spelling_of_an_address_is_refused(host: str, suffix: str) -> None:
+    socket.inet_aton(host)  # the resolver takes it
+    for policy in (STRICT, LOCAL, WebhookPolicy(allow=("10.0.0.0/8", "8.8.8.8"))):
+        rejected(f"https://{host}{suffix}/", policy)
+        rejected(f"http://{host}{suffix}/", policy)
+
+
+@given(st.from_regex(r"[0-9a-fA-Fx.]{1,16}", fullmatch=True))
+def test_whatever_the_resolver_takes_for_an_address_is_no_name(host: str) -> None:
+    try:
+        packed = socket.inet_aton(host)
+    except OSError:
+        return
+    if host != socket.inet_ntoa(packed):
+        rejected(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    "host", ["1.2.3.256", "1.2.3.4.5", "example.1", "example.0x", "0x.0x", "09"]
+)
+def test_what_ends_in_a_number_is_no_name(host: str) -> None:
+    rejected(f"https://{host}/")
+
+
+@pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
+def test_an_address_that_is_not_public_is_refused_as_it_stands(address: str) -> None:
+    rejected(f"https://{bracketed(address)}/")
+    rejected(f"https://{bracketed(address)}:8443/hook")
+    rejected(f"https://{bracketed(address)}./")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST",
+        "a.localhost",
+        "worker",
+        "intranet",
+        "printer.local",
+        "a.b.internal",
+        "host.docker.internal",
+        "router.home.arpa",
+        "localhost.localdomain",
+        "metadata",
+        "metadata.google.internal",
+        "Metadata.Google.Internal",
+        "metadata.goog",
+        "metadata.tencentyun.com",
+        "instance-data",
+    ],
+)
+def test_a_name_that_stays_inside_is_refused(host: str) -> None:
+    assert rejected(f"https://{host}/") == WORDS
+
+
+def test_a_refusal_says_nothing_of_the_network() -> None:
+    policy = WebhookPolicy(deny=("denied.example", "8.8.4.4"))
+    hosts = ["10.0.0.1", "[fe80::1]", "127.0.0.1", "worker", "denied.example", "8.8.4.4"]
+    assert {rejected(f"https://{host}/", policy) for host in hosts} == {WORDS}
+
+
+# What a name resolves to
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_is_taken(address: str) -> None:
+    assert takes(STRICT, "hooks.example.com", address)
+    STRICT.check_url(f"https://{bracketed(address)}/")
+
+
+@pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
+def test_a_name_that_resolves_to_what_is_not_public_is_refused(address: str) -> None:
+    assert not takes(STRICT, "hooks.example.com", address)
+    assert not takes(LOCAL, "hooks.example.com", address)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost", "127.1", "2130706433", "8.8.8.8.", " 8.8.8.8"]
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    assert not takes(LOCAL, "hooks.example.com", address)
+
+
+@given(st.ip_addresses())
+def test_only_global_unicast_is_taken(address: object) -> None:
+    if takes(STRICT, "hooks.example.com", str(address)):
+        parsed = ip_address(str(address))
+        assert parsed.is_global
+        assert not parsed.is_multicast
+        assert not parsed.is_reserved
+        assert getattr(parsed, "ipv4_mapped", None) is None
+        assert getattr(parsed, "sixtofour", None) is None
+        assert getattr(parsed, "teredo", None) is None
+
+
+# Loopback, for development
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_loopback_is_taken_when_allowed_and_only_then(scheme: str, host: str) -> None:
+    LOCAL.check_url(f"{scheme}://{host}:3000/hook")
+    rejected(f"{scheme}://{host}:3000/hook")
+
+
+def test_plain_http_is_for_localhost_itself_alone() -> None:
+    LOCAL.check_url("https://a.localhost/")
+    for host in ("a.localhost", "localhost.example.com", "10.0.0.1", "example.com", "[::2]"):
+        rejected(f"http://{host}/", LOCAL)
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.localhost"])
+def test_localhost_may_only_resolve_to_loopback(host: str) -> None:
+    assert all(takes(LOCAL, host, address) for address in LOOPBACK)
+    assert not any(takes(LOCAL, host, address) for address in [*PRIVATE, *NEVER, *PUBLIC])
+    assert not any(takes(STRICT, host, address) for address in LOOPBACK)
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, *NEVER])
+def test_allowing_loopback_allows_nothing_else(address: str) -> None:
+    rejected(f"https://{bracketed(address)}/", LOCAL)
+    assert not takes(LOCAL, address, address)
+
+
+# Lists
+
+
+def test_with_an_allow_list_of_names_nothing_else_is_allowed() -> None:
+    policy = WebhookPolicy(allow=("hooks.example.com", "*.partner.example"))
+    for host in (
+        "hooks.example.com",
+        "HOOKS.example.com",
+        "a.partner.example",
+        "a.b.partner.example",
+    ):
+        policy.check_url(f"https://{host}/")
+        assert takes(policy, host.lower(), "8.8.8.8")
+        assert not takes(policy, host.lower(), "10.0.0.1")
+    for host in (
+        "example.com",
+        "a.hooks.example.com",
+        "partner.example",
+        "xpartner.example",
+        "8.8.8.8",
+    ):
+        rejected(f"https://{host}/", policy)
+        assert not takes(policy, host, "8.8.8.8")
+
+
+def test_an_allowed_network_opens_the_private_addresses_inside_it() -> None:
+    policy = WebhookPolicy(allow=("10.1.0.0/16", "fd12::/16", "192.168.1.7"))
+    for address in ("10.1.2.3", "fd12::9", "192.168.1.7"):
+        assert takes(policy, "hooks.example.com", address)
+        policy.check_url(f"https://{bracketed(address)}/")
+    for address in ("10.2.0.1", "fd13::9", "192.168.1.8", "8.8.8.8", "127.0.0.1"):
+        assert not takes(policy, "hooks.example.com", address)
+        rejected(f"https://{bracketed(address)}/", policy)
+    policy.check_url("https://hooks.example.com/")  # until it resolves, nobody knows
+
+
+def test_an_allowed_name_alone_opens_no_private_address() -> None:
+    policy = WebhookPolicy(allow=("hooks.example.com",))
+    assert not any(takes(policy, "hooks.example.com", address) for address in PRIVATE)
+
+
+def test_an_allowed_name_opens_a_name_of_a_local_kind() -> None:
+    policy = WebhookPolicy(allow=("worker", "*.svc.internal", "10.0.0.0/8"))
+    for host in ("worker", "a.svc.internal"):
+        policy.check_url(f"https://{host}/")
+        assert takes(policy, host, "10.0.0.9")
+    rejected("https://other/", policy)
+    rejected("https://metadata.google.internal/", WebhookPolicy(allow=("*.google.internal",)))
+
+
+@pytest.mark.parametrize("address", [*NEVER, *LOOPBACK])
+def test_no_list_opens_what_is_never_for_the_public(address: str) -> None:
+    policy = WebhookPolicy(allow=("0.0.0.0/0", "::/0", "*.example.com", "100.100.100.200"))
+    assert not takes(policy, "hooks.example.com", address)
+    assert not takes(policy, address, address)
+
+
+def test_with_an_allow_list_loopback_must_be_in_it_too() -> None:
+    rejected("http://localhost/", WebhookPolicy(True, allow=("example.com",)))
+    WebhookPolicy(True, allow=("localhost",)).check_url("http://localhost/")
+    WebhookPolicy(True, allow=("127.0.0.0/8",)).check_url("http://127.0.0.1/")
+    rejected("http://127.0.0.1/", WebhookPolicy(allow=("127.0.0.0/8",)))
+
+
+def test_the_deny_list_wins_over_everything() -> None:
+    policy = WebhookPolicy(
+        allow_loopback=True,
+        allow=("*.example.com", "10.0.0.0/8", "localhost"),
+        deny=("bad.example.com", "*.worse.example.com", "10.9.0.0/16", "8.8.4.4", "localhost"),
+    )
+    for host in (
+        "bad.example.com",
+        "BAD.example.com",
+        "a.worse.example.com",
+        "10.9.1.1",
+        "localhost",
+    ):
+        rejected(f"https://{host}/", policy)
+    assert not takes(policy, "bad.example.com", "8.8.8.8")
+    assert not takes(policy, "good.example.com", "10.9.1.1")
+    assert not takes(policy, "good.example.com", "8.8.4.4")
+    assert not takes(policy, "localhost", "127.0.0.1")
+    assert takes(policy, "good.example.com", "10.8.1.1")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "*",
+        "*.",
+        "*.*.com",
+        "a.*.com",
+        "**.example.com",
+        ".example.com",
+        "example.com.",
+        "example.com:443",
+        "https://example.com",
+        "ex ample.com",
+        "ex\u00e4mple.com",
+        "10.0.0.1/8",
+        "10.0.0.0/33",
+        "10.1",
+        "2130706433",
+        "[::1]",
+        "fe80::1%eth0",
+        "fe80::%eth0/64",
+        "*.10.0.0.1",
+    ],
+)
+def test_an_entry_that_is_nothing_is_refused_at_once(entry: str) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        WebhookPolicy(allow=(entry,))
+    with pytest.raises(ValueError, match="neither"):
+        WebhookPolicy(deny=(entry,))
