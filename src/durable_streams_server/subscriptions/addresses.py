@@ -223,6 +223,11 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
         return _is_public(address) or (inside and _is_in(address, _PRIVATE))
 
 
+def is_address(host: str) -> bool:
+    """Tells whether a target's host is an address, so that there is nothing to resolve."""
+    return _literal(host) is not None
+
+
 def _parse(url: str) -> Target:
     """Takes a URL apart, and refuses every form that two parsers might read in two ways."""
     if len(url) > MAX_WEBHOOK_URL_BYTES:

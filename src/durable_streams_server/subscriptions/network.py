@@ -1,0 +1,143 @@
+"""Connections to receivers: resolved, judged, and made to what was judged.
+
+A host's name is resolved when a connection is made; every address in the answer is judged (`addresses.py`), and one of those
+very addresses is connected to. So no second answer can lead elsewhere. What comes back over a connection is bounded.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+import httpcore2
+
+from ..protocol.names import KIB
+from .addresses import WebhookPolicy, is_address
+
+#: Takes a host's name and a port, and returns its addresses; raises OSError when there are none.
+Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+
+MAX_REPLY_BYTES: Final = 96 * KIB  # head, framing and a body of 64 KiB; held in memory at once
+CONNECT_SECONDS: Final = 5.0  # for each address tried
+MAX_ATTEMPTS: Final = 4  # addresses tried for one connection
+
+TOO_LARGE: Final = "the receiver's answer is too large"
+
+
+class DeliveryFailed(Exception):
+    """There is no answer, or none that may be used. The receiver may have got the request all the same.
+
+    Attributes:
+        reason: one short sentence for the operator, with nothing in it that the receiver sent.
+        timed_out: whether time ran out, so that trying sooner will not help.
+    """
+
+    def __init__(self, reason: str, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+async def system_resolver(host: str, port: int) -> Sequence[str]:
+    """Asks the machine's resolver, on a thread of the loop's own."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def resolve(policy: WebhookPolicy, resolver: Resolver, host: str, port: int) -> Sequence[str]:
+    """Returns a host's addresses, each of which has passed.
+
+    Raises:
+        BadRequest: WEBHOOK_URL_REJECTED when even one of them has not.
+        OSError: the name does not resolve.
+    """
+    try:
+        addresses = (host,) if is_address(host) else tuple(await resolver(host, port))
+    except UnicodeError:  # a name that IDNA forbids
+        raise OSError("no such name") from None
+    for address in addresses:
+        policy.check_address(host, address)
+    return addresses
+
+
+class CheckedNetwork(httpcore2.AsyncNetworkBackend):
+    """Opens connections for the pool.
+
+    Args:
+        policy: which addresses are connected to.
+        resolver: finds a name's addresses.
+        network: opens connections to addresses that have passed.
+    """
+
+    def __init__(
+        self, policy: WebhookPolicy, resolver: Resolver, network: httpcore2.AsyncNetworkBackend
+    ) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._network = network
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        try:
+            addresses = await resolve(self._policy, self._resolver, host, port)
+        except OSError:
+            addresses = ()
+        failure: Exception = DeliveryFailed("the receiver's name does not resolve")
+        for address in addresses[:MAX_ATTEMPTS]:
+            try:
+                stream = await self._network.connect_tcp(address, port, CONNECT_SECONDS)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _BoundedStream(stream)
+        raise failure
+
+
+class _BoundedStream(httpcore2.AsyncNetworkStream):
+    """A connection on which no answer may have more than `MAX_REPLY_BYTES`, whatever they are.
+
+    A request is written whole before its answer is read, so a write begins the count anew.
+    """
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._received = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        self._received += len(data)
+        if self._received > MAX_REPLY_BYTES:
+            raise DeliveryFailed(TOO_LARGE)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._received = 0
+        await self._stream.write(buffer, timeout)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        try:
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except httpcore2.ConnectError:
+            raise DeliveryFailed("the receiver's certificate or TLS is not good") from None
+        except BaseException:
+            await self._stream.aclose()  # time ran out, or nobody waits any more
+            raise
+        return _BoundedStream(stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

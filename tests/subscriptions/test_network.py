@@ -1,0 +1,102 @@
+"""Connections go only to addresses that were judged, and bring back only so much."""
+
+import pytest
+
+from durable_streams_server.errors import BadRequest
+from durable_streams_server.subscriptions.addresses import WebhookPolicy
+from durable_streams_server.subscriptions.network import (
+    MAX_ATTEMPTS,
+    CheckedNetwork,
+    DeliveryFailed,
+    system_resolver,
+)
+
+from .places import LOOPBACK, NEVER, PRIVATE, PUBLIC
+from .receivers import Detour, receiver
+
+HOST = "hooks.example.com"
+
+
+def resolving(*answers: list[str]):  # type: ignore[no-untyped-def]
+    """Returns a resolver that gives one answer after another, and an empty one after the last."""
+    left = list(answers)
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return left.pop(0) if left else []
+
+    return resolve
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+async def test_the_address_that_was_judged_is_connected_to(address: str) -> None:
+    async with receiver() as it:
+        detour = Detour(it.port)
+        network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour)
+        await (await network.connect_tcp(HOST, 443)).aclose()
+        assert detour.asked == [(address, 443)]
+
+
+@pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_one_refused_address_refuses_the_connection(address: str, place: int) -> None:
+    found = ["8.8.8.8", "2606:4700::1111"]
+    found.insert(place, address)
+    detour = Detour(0)
+    network = CheckedNetwork(WebhookPolicy(allow_loopback=True), resolving(found), detour)
+    with pytest.raises(BadRequest):
+        await network.connect_tcp(HOST, 443)
+    assert detour.asked == []
+
+
+@pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
+async def test_an_address_instead_of_a_name_is_judged_too(address: str) -> None:
+    detour = Detour(0)
+    network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour)
+    with pytest.raises(BadRequest):
+        await network.connect_tcp(address, 443)
+    assert detour.asked == []
+
+
+async def test_a_second_answer_is_judged_like_the_first() -> None:
+    async with receiver() as it:
+        detour = Detour(it.port)
+        network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"], ["127.0.0.1"]), detour)
+        await (await network.connect_tcp(HOST, 443)).aclose()
+        with pytest.raises(BadRequest):
+            await network.connect_tcp(HOST, 443)
+        assert detour.asked == [("8.8.8.8", 443)]
+
+
+async def test_the_next_address_is_tried_when_one_is_down() -> None:
+    async with receiver() as it:
+        detour = Detour(it.port, down=["2606:4700::1111"])
+        network = CheckedNetwork(
+            WebhookPolicy(), resolving(["2606:4700::1111", "8.8.8.8", "8.8.4.4"]), detour
+        )
+        await (await network.connect_tcp(HOST, 443)).aclose()
+        assert [address for address, _ in detour.asked] == ["2606:4700::1111", "8.8.8.8"]
+
+
+async def test_only_so_many_addresses_are_tried() -> None:
+    many = [f"8.8.8.{last}" for last in range(50)]
+    detour = Detour(0, down=many)
+    network = CheckedNetwork(WebhookPolicy(), resolving(many), detour)
+    with pytest.raises(Exception, match="down"):
+        await network.connect_tcp(HOST, 443)
+    assert len(detour.asked) == MAX_ATTEMPTS
+
+
+async def test_a_name_without_an_address_is_a_failure() -> None:
+    network = CheckedNetwork(WebhookPolicy(), resolving(), Detour(0))
+    with pytest.raises(DeliveryFailed, match="does not resolve"):
+        await network.connect_tcp(HOST, 443)
+
+
+async def test_the_machines_resolver_knows_localhost() -> None:
+    assert set(await system_resolver("localhost", 80)) <= {"127.0.0.1", "::1"}
+
+
+async def test_a_name_that_no_resolver_takes_is_a_failure() -> None:
+    network = CheckedNetwork(WebhookPolicy(), system_resolver, Detour(0))
+    with pytest.raises(DeliveryFailed, match="does not resolve"):
+        await network.connect_tcp("xn--999999999.example", 443)
