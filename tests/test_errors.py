@@ -15,6 +15,8 @@ TREE = {
     "StreamClosed": (409, "STREAM_CLOSED"),
     "SequenceGap": (409, "PRODUCER_SEQUENCE_GAP"),
     "OffsetMismatch": (409, "EXPECTED_OFFSET_MISMATCH"),
+    "Fenced": (409, "FENCED"),
+    "AlreadyClaimed": (409, "ALREADY_CLAIMED"),
     "Gone": (410, "STREAM_GONE"),
     "TooLarge": (413, "BODY_TOO_LARGE"),
     "UriTooLong": (414, "URI_TOO_LONG"),

@@ -9,7 +9,9 @@
     ├── Conflict 409          the request is well formed but the stream's state forbids it
     │   ├── StreamClosed          STREAM_CLOSED
     │   ├── SequenceGap           PRODUCER_SEQUENCE_GAP
-    │   └── OffsetMismatch        EXPECTED_OFFSET_MISMATCH
+    │   ├── OffsetMismatch        EXPECTED_OFFSET_MISMATCH
+    │   ├── Fenced                FENCED
+    │   └── AlreadyClaimed        ALREADY_CLAIMED
     ├── Gone 410              STREAM_GONE, OFFSET_GONE
     ├── TooLarge 413          BODY_TOO_LARGE
     ├── UriTooLong 414        URI_TOO_LONG
@@ -27,6 +29,8 @@ from types import MappingProxyType
 
 Header = tuple[bytes, bytes]
 
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
 
 class StreamError(Exception):
     """A refused request.
@@ -41,15 +45,19 @@ class StreamError(Exception):
 
     status = 500
     code = "INTERNAL_ERROR"
-    details: Mapping[str, object] = MappingProxyType({})
 
     def __init__(
-        self, message: str, code: str | None = None, headers: Sequence[Header] = ()
+        self,
+        message: str,
+        code: str | None = None,
+        headers: Sequence[Header] = (),
+        details: Mapping[str, object] = _NOTHING,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.headers = tuple(headers)
+        self.details = details
 
 
 class BadRequest(StreamError):
@@ -118,6 +126,18 @@ class OffsetMismatch(Conflict):
     """`Stream-Expected-Offset` is not the tail; carries the tail."""
 
     code = "EXPECTED_OFFSET_MISMATCH"
+
+
+class Fenced(Conflict):
+    """The wake that a worker acts on is over, or another one (PROTOCOL 7.3)."""
+
+    code = "FENCED"
+
+
+class AlreadyClaimed(Conflict):
+    """Another worker holds the wake (PROTOCOL 7.2); `details` names it and the generation."""
+
+    code = "ALREADY_CLAIMED"
 
 
 class Gone(StreamError):

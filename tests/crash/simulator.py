@@ -38,6 +38,7 @@ from durable_streams_server.streams import forks
 from durable_streams_server.streams.reader import Reader
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
+from tests.crash.workers import Workers
 from tests.requests import NOW, SECOND, append, create
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ PATHS = [f"/{letter}" for letter in "abcdefgh"]
 TYPES = ["application/json", "text/plain", "application/octet-stream"]
 LIFETIMES = [FOREVER, FOREVER, Lifetime(ttl=10), Lifetime(ttl=3)]
 REGISTRY = Registry("/registry")
+ROOT = ""
 GENERATIONS = 4
 STEPS = 120
 
@@ -55,7 +57,7 @@ class Model:
 
     def __init__(self) -> None:
         self.states: dict[str, StreamState] = {}
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions(ROOT)
         self.bytes: dict[int, bytearray] = {}
 
     def apply(self, changes: list[Change]) -> None:
@@ -114,6 +116,7 @@ class Simulation:
         self.uses: dict[int, int] = {}
         self.lost: set[int] = set()  # incarnations of which a crash took a record
         self.sent: dict[tuple[str, bytes], int] = {}
+        self.workers = Workers(self, PATHS)
 
     def run(self) -> None:
         """Runs several lives of the store, each ended by a crash, and looks at what is left."""
@@ -148,6 +151,8 @@ class Simulation:
             if not isinstance(change, SubscriptionChange)
         }
         self.history = {lsn: changes for lsn, changes in self.history.items() if lsn <= last}
+        self.workers.forget()
+        self.workers.cursors = {}
         self.durable = Model()
         self.folded = 0
         self.fold()
@@ -165,7 +170,7 @@ class Simulation:
             recent_limit=self.chance.choice((0, 3_000, 100_000)),
             max_loaded=self.chance.choice((2, 6, 100)),
         )
-        self.store.configure(self.registry)
+        self.store.configure(self.registry, ROOT)
         self.store.shell = SimulatedShell(self.store, self)
         self.reader = Reader(self.store)
         self.written: list[Commit] = []
@@ -195,10 +200,10 @@ class Simulation:
         """The last life: everything can be read, written, checkpointed and swept."""
         for path in PATHS:
             self.send(append(path, b"1", "application/json", closes=True))
-        while self.store.in_flight:
-            self.commit()
-            self.deliver()
+        self.settle()
         self.store.run_checkpoint()
+        self.compare_all()
+        self.workers.drain()
         self.compare_all()
         self.now += 60 * SECOND
         for _ in range(20):
@@ -290,14 +295,15 @@ class Simulation:
             return b"[" + b",".join([value] * self.chance.randint(1, 3)) + b"]"
         return self.chance.randbytes(size) if media == TYPES[2] else b"t" * size
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Command) -> Ticket[Any] | None:
+        """Has the store decide a command; None if it was refused before that."""
         store = self.store
         resolved = command
         if isinstance(command, Create):
             try:
                 resolved = self.wait(forks.resolve(store, self.reader, command, self.now))
             except StreamError:
-                return
+                return None
         ticket = store.execute(resolved, self.now)
         rests_on = store.wal.last_lsn
 
@@ -308,6 +314,13 @@ class Simulation:
             self.promised = max(self.promised, rests_on)
 
         ticket.add_callback(answered)
+        return ticket
+
+    def settle(self) -> None:
+        """Makes everything durable that is in flight."""
+        while self.store.in_flight:
+            self.commit()
+            self.deliver()
 
     def commit(self) -> None:
         commit = self.store.take_pending()
@@ -353,6 +366,7 @@ class Simulation:
             self.now = max(self.now, due)
             self.sweep()
         self.now = until
+        self.workers.pass_time()
 
     def sweep(self) -> None:
         for path, incarnation in self.store.due(self.now):
@@ -378,6 +392,10 @@ class Simulation:
             state.readers -= 1
             self.use(state)
 
+    def work(self) -> None:
+        """Somebody does something about subscriptions."""
+        self.workers.act()
+
     def look(self) -> None:
         """What readers see is what the durable records make."""
         self.fold()
@@ -392,7 +410,10 @@ class Simulation:
         while self.folded < self.store.wal.durable_lsn:
             self.folded += 1
             changes = self.history[self.folded]
-            self.durable.apply(changes)
+            durable = self.durable
+            self.workers.before(changes, durable.subscriptions, durable.states)
+            durable.apply(changes)
+            self.workers.after(self.folded, durable.subscriptions, durable.states)
             for change in changes:
                 if isinstance(change, Created | Appended | Touched):
                     self.uses[change.incarnation] = max(
@@ -439,6 +460,7 @@ class Simulation:
         """The whole store against the whole model."""
         listed = {path for path, state in self.durable.states.items() if not state.soft_deleted}
         assert set(self.store.paths()) == listed
+        self.workers.compare(self.durable.subscriptions)
         for path, expected in self.durable.states.items():
             seen = self.compare_visible(path)
             assert seen is not None
@@ -514,8 +536,9 @@ ACTIONS = [
     "attach",
     "detach",
     "look",
+    "work",
 ]
-WEIGHTS = [30, 12, 12, 12, 4, 6, 1, 1, 3]
+WEIGHTS = [30, 12, 12, 12, 4, 6, 1, 1, 3, 15]
 
 
 def simulate(seed: int) -> None:

@@ -15,7 +15,7 @@ import click
 
 from ..errors import StreamError
 from ..http.app import create_app
-from ..http.server import HttpLane, Server, listen, url_of
+from ..http.server import HttpLane, Server, is_loopback, listen, public_url_of, url_of
 from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
@@ -30,6 +30,7 @@ from ..storage.files.directory import DirectoryRefused
 from ..storage.files.wal import DEFAULT_SEGMENT_SIZE, Damaged
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
+from ..subscriptions.addresses import WebhookPolicy
 from .data import EXIT_DATA, check, inspect
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
@@ -149,6 +150,28 @@ def main() -> None:
     help="Path under which __ds is reserved.",
 )
 @click.option(
+    "--public-url",
+    metavar="URL",
+    help="Where clients reach the server, for webhooks to call back. Default: the address it listens on.",
+)
+@click.option(
+    "--webhook-allow-loopback/--no-webhook-allow-loopback",
+    default=None,
+    help="Let webhooks go to this machine, also over http. Default: only when listening on loopback.",
+)
+@click.option(
+    "--webhook-allow",
+    multiple=True,
+    metavar="HOST|NETWORK",
+    help="Let webhooks go only there; may be repeated. A network may be a private one.",
+)
+@click.option(
+    "--webhook-deny",
+    multiple=True,
+    metavar="HOST|NETWORK",
+    help="Let no webhook go there; may be repeated.",
+)
+@click.option(
     "--http",
     type=click.Choice(("native", "asgi")),
     default="native",
@@ -168,6 +191,10 @@ def serve(
     max_body: int,
     cors_origin: tuple[str, ...],
     stream_root: str,
+    public_url: str | None,
+    webhook_allow_loopback: bool | None,
+    webhook_allow: tuple[str, ...],
+    webhook_deny: tuple[str, ...],
     http: HttpLane,
     log_level: str,
 ) -> None:
@@ -183,8 +210,16 @@ def serve(
             long_poll_timeout=long_poll_timeout,
             sse_max_age=sse_max_age,
             max_body=max_body,
+            public_url=public_url,
+            webhook_policy=WebhookPolicy(
+                is_loopback(host) if webhook_allow_loopback is None else webhook_allow_loopback,
+                webhook_allow,
+                webhook_deny,
+            ),
         )
         listening = listen(host, port)
+        if public_url is None:
+            app.service.public_url = public_url_of(listening)
     except (ValueError, StreamError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:

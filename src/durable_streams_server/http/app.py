@@ -16,6 +16,8 @@ from ..streams.clock import Clock, system_clock
 from ..streams.engine import Engine, EngineOptions
 from ..streams.hooks import Hooks, RegistryHook, StreamLifecycleHook
 from ..streams.stream_store import StreamStore
+from ..subscriptions.addresses import WebhookPolicy
+from ..subscriptions.service import Service, check_public_url
 from .asgi import DurableStreamsApp
 from .handler import HandlerOptions
 
@@ -33,12 +35,14 @@ def create_app(
     max_body: int = DEFAULT_MAX_BODY,
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
     compression: bool = True,
+    public_url: str | None = None,
+    webhook_policy: WebhookPolicy | None = None,
     clock: Clock = system_clock,
 ) -> DurableStreamsApp:
     """Returns a Durable Streams server as an ASGI application, to run or to mount.
 
-    Mounted under a prefix, its streams are at the paths below that prefix, and it needs no lifespan events. Call its
-    `begin_shutdown()` when the host application stops.
+    Mounted under a prefix, its streams are at the paths below that prefix, and it needs no lifespan events. Await its
+    `stop()` when the host application stops.
 
     Args:
         store: where streams are kept; a new `StreamStore` if not given. One store serves one application.
@@ -52,6 +56,9 @@ def create_app(
         max_body: bytes of one request body; a larger one is 413.
         max_in_flight: bytes of request bodies held at once; past it, 503.
         compression: whether large pages are sent with gzip to clients that take it.
+        public_url: the address that the application is reached at, its mount included, such as `https://example.com/streams`;
+            webhooks are told to call back there. Without it there can be no webhooks.
+        webhook_policy: where webhooks may go; any public HTTPS address if not given.
         clock: what time it is, in microseconds of Unix time.
 
     Raises:
@@ -65,12 +72,16 @@ def create_app(
             long_poll_timeout=long_poll_timeout,
             sse_max_age=sse_max_age,
             cursor=cursor_options or CursorOptions(),
+            stream_root=stream_root,
         ),
         Hooks(hooks),
         clock,
     )
     return DurableStreamsApp(
         engine,
+        Service(
+            engine, None if public_url is None else check_public_url(public_url), webhook_policy
+        ),
         HandlerOptions(
             stream_root=stream_root,
             cors_origins=origins,

@@ -10,6 +10,7 @@ from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
+from ..subscriptions.service import Service
 from .budget import BodyBudget
 from .handler import Handler, HandlerOptions, Live, Reply
 from .request import Request, declared_length, index_headers, too_large
@@ -33,6 +34,7 @@ class DurableStreamsApp:
 
     Attributes:
         engine: what runs the streams.
+        service: what runs the subscriptions.
         handler: what answers requests; the native lane carries it too.
         budget: how many bytes of request bodies may be held at once.
         max_body: bytes of one request body.
@@ -41,9 +43,10 @@ class DurableStreamsApp:
     `begin_shutdown` when the host application stops, so that live readers are let go at once.
     """
 
-    def __init__(self, engine: Engine, options: HandlerOptions) -> None:
+    def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
         self.engine = engine
-        self.handler = Handler(engine, options)
+        self.service = service
+        self.handler = Handler(engine, service, options)
         self.budget = BodyBudget(options.max_in_flight)
         self.max_body = options.max_body
         self._started = False
@@ -63,12 +66,20 @@ class DurableStreamsApp:
 
     def begin_shutdown(self) -> None:
         """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
+        self.service.begin_shutdown()
         self.engine.begin_shutdown()
+
+    async def stop(self) -> None:
+        """Ends what runs, and gives the store back. A host application awaits it when it stops."""
+        self.begin_shutdown()
+        await self.service.stop()
+        await self.engine.stop()
 
     def _start(self) -> None:
         if not self._started:
             self._started = True
             self.engine.start()
+            self.service.start()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -77,7 +88,7 @@ class DurableStreamsApp:
                 self._start()
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self.engine.stop()
+                await self.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

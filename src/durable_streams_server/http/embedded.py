@@ -11,9 +11,10 @@ from ..protocol.cursor import CursorOptions
 from ..storage.store import Store
 from ..streams.hooks import RegistryHook, StreamLifecycleHook
 from ..streams.stream_store import StreamStore
+from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
 from .asgi import DurableStreamsApp
-from .server import Server, listen, url_of
+from .server import Server, is_loopback, listen, public_url_of, url_of
 
 
 class TestServerOptions(TypedDict, total=False):
@@ -29,6 +30,8 @@ class TestServerOptions(TypedDict, total=False):
     max_body: int
     max_in_flight: int
     compression: bool
+    public_url: str | None
+    webhook_policy: WebhookPolicy | None
 
 
 class DurableStreamTestServer:
@@ -53,6 +56,7 @@ class DurableStreamTestServer:
         **options: Unpack[TestServerOptions],
     ) -> None:
         self._asked = (host, port)
+        options.setdefault("webhook_policy", WebhookPolicy(allow_loopback=is_loopback(host)))
         self._options = options
         self.store = store if store is not None else StreamStore()
         self.app: DurableStreamsApp = create_app(store=self.store, **options)
@@ -89,6 +93,8 @@ class DurableStreamTestServer:
         if self._server is not None:
             raise RuntimeError("the server is already running")
         self._socket = listen(*self._asked)
+        if self._options.get("public_url") is None:
+            self.app.service.public_url = public_url_of(self._socket)
         self._server = Server(self.app)
         self._server.install_signals = False
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))

@@ -29,7 +29,9 @@ from ..protocol.render import Page, Response
 from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
+from ..subscriptions.service import Service
 from .browser import METHODS, Browser, compress, wants_gzip
+from .control import Control
 from .request import Request
 
 _log = logging.getLogger("durable_streams_server")
@@ -67,10 +69,11 @@ Reply = Response | Live
 class Handler:
     """Answers requests from one engine."""
 
-    def __init__(self, engine: Engine, options: HandlerOptions) -> None:
+    def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
         self._engine = engine
         self._root = paths.normalize_root(options.stream_root)
         self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
+        self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
         self._options = options
 
@@ -162,10 +165,12 @@ class Handler:
         path = paths.decode_path(request.raw_path)
         if request.root_path:
             path = _below(path, request.root_path)
-        if path in OPERATIONS_PATHS or path.startswith(self._reserved):
-            paths.refuse_reserved(path, self._root)
         if self._engine.stopping:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+        if path in OPERATIONS_PATHS or path.startswith(self._reserved):
+            if path.startswith(self._reserved + "/"):
+                return self._control.handle(request, path).then(Ticket.of)
+            paths.refuse_reserved(path, self._root)
         if method == "POST":
             return self._append(request, path)
         if method == "GET":

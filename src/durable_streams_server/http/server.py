@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from types import FrameType
 from typing import Final, Literal
 
@@ -119,6 +120,20 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host to listen on is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def public_url_of(listening: socket.socket) -> str | None:
+    """Returns the URL under which others may reach a listening socket, or None when its address does not tell."""
+    address = listening.getsockname()[0]
+    return None if ip_address(address).is_unspecified else url_of(listening)
 
 
 def url_of(listening: socket.socket) -> str:

@@ -22,10 +22,11 @@ from .network import (
     resolve,
     system_resolver,
 )
+from .slots import MAX_DELIVERIES
 
 MAX_REPLY_BODY: Final = 64 * KIB  # a reply says `{"done": true}`; more is a mistake or an attack
 RESOLVE_SECONDS: Final = 5.0  # while whoever makes a subscription waits
-MAX_CONNECTIONS: Final = 100  # open at once, over all receivers; each may hold `MAX_REPLY_BYTES`
+MAX_CONNECTIONS: Final = MAX_DELIVERIES  # a delivery that has its place waits for no other's
 MAX_IDLE_CONNECTIONS: Final = 20
 IDLE_SECONDS: Final = 15.0  # less than receivers allow: few connections are cut as they are used
 

@@ -13,7 +13,15 @@ from typing import Final
 
 import msgspec
 
-from ...errors import BadRequest, Conflict, Gone, NotFound, TooManyRequests
+from ...errors import (
+    AlreadyClaimed,
+    BadRequest,
+    Conflict,
+    Fenced,
+    Gone,
+    NotFound,
+    TooManyRequests,
+)
 from ..media import Kind
 from ..offsets import ZERO, Offset, locate
 from ..signing import Key
@@ -129,25 +137,6 @@ SubscriptionOutcome = SubscribeOutcome | View | AckOutcome | Done | KeysOutcome
 Decided = tuple[tuple[Change, ...], SubscriptionOutcome]
 
 
-class Fenced(Conflict):
-    """The wake is over, or another one (PROTOCOL 7.3)."""
-
-    code = "FENCED"
-
-    def __init__(self) -> None:
-        super().__init__("this wake is not the subscription's present one")
-
-
-class AlreadyClaimed(Conflict):
-    """Another worker holds the wake (PROTOCOL 7.2)."""
-
-    code = "ALREADY_CLAIMED"
-
-    def __init__(self, holder: str, generation: int) -> None:
-        super().__init__("another worker holds the lease")
-        self.details = {"current_holder": holder, "generation": generation}
-
-
 def decide_subscription(
     subscriptions: Subscriptions,
     states: Lookup,
@@ -251,9 +240,14 @@ def _subscribe(
     channel = None if wake_stream is None else states.get(wake_stream)
     if channel is not None and channel.media.kind is not Kind.JSON:
         raise BadRequest("a wake stream must be one of JSON", "INVALID_WAKE_STREAM")
+    draft = Draft(subscriptions, states, (), now)
+    if wake_stream is not None:
+        for other in subscriptions.watchers(wake_stream):
+            if wake_stream not in other.streams:
+                draft.end_of_link(other, wake_stream)  # no pattern links it any more
     fresh = Subscription(command.id, incarnation, command.config, now)
     change = Subscribed(command.id, incarnation, command.config, now)
-    return (change,), SubscribeOutcome(view_of(fresh, states), True)
+    return (change, *draft.finish()), SubscribeOutcome(view_of(fresh, states), True)
 
 
 def _link(subscription: Subscription, command: Link) -> Decided:
@@ -293,7 +287,10 @@ def _claim(subscription: Subscription, states: Lookup, command: Claim, now: int)
         raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
     if wake.holder is not None:
         if not _is_over(wake, now):
-            raise AlreadyClaimed(wake.holder, generation)
+            raise AlreadyClaimed(
+                "another worker holds the lease",
+                details={"current_holder": wake.holder, "generation": generation},
+            )
         if not subscription.due:
             raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
         generation += 1  # its lease has run out, whether or not the sweep has seen it yet
@@ -318,7 +315,7 @@ def _fence(subscription: Subscription, command: Acknowledge | Release, now: int)
         or command.generation != subscription.generation
         or command.wake_id != wake.wake_id
     ):
-        raise Fenced
+        raise Fenced("this wake is not the subscription's present one")
     return wake
 
 

@@ -51,14 +51,17 @@ class Draft:
         self._now = now
         self._created: dict[str, Created] = {}
         self._tails: dict[str, int] = {}
-        self._closed: set[str] = set()
+        self._over: set[str] = set()  # what this record closes or removes takes no event
         for change in changes:
             if isinstance(change, Created):
                 self._created[change.path] = change
+                self._over.discard(change.path)
+            elif isinstance(change, Removed | SoftDeleted):
+                self._over.add(change.path)
             elif isinstance(change, Appended):
                 self._tails[change.path] = change.start + len(change.data)
                 if change.closes:
-                    self._closed.add(change.path)
+                    self._over.add(change.path)
         self._cursors: dict[str, dict[str, Offset | None]] = {}
         self._wakes: dict[str, WakeChanged] = {}
         self._events: list[Appended] = []
@@ -147,7 +150,7 @@ class Draft:
     def _announce(self, subscription: Subscription, path: str, generation: int) -> None:
         """Appends a pull-wake's event to its wake stream, if there is one that can take it (PROTOCOL 7.2)."""
         wake_stream = subscription.config.wake_stream
-        if wake_stream is None or wake_stream in self._closed:
+        if wake_stream is None or wake_stream in self._over:
             return
         created = self._created.get(wake_stream)
         state = self._states.get(wake_stream)

@@ -1,0 +1,196 @@
+"""The control routes below `__ds`: subscriptions, their workers, and the public keys (PROTOCOL 6, 7).
+
+    GET                  jwks.json
+    PUT, GET, DELETE     subscriptions/<id>
+    POST                 subscriptions/<id>/streams
+    DELETE               subscriptions/<id>/streams/<path>
+    POST                 subscriptions/<id>/callback, ack, claim, release
+
+As everywhere, identity is decided on the decoded path, and a request becomes a command. A claim needs keys, since it is
+answered with a token.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, Unauthorized
+from ..protocol.media import Kind, parse_media_type
+from ..protocol.names import CONTENT_TYPE, MIB
+from ..protocol.render import Response
+from ..protocol.subscriptions import commands, render
+from ..protocol.subscriptions.decide import AckOutcome, LinkedStream, View
+from ..storage.ticket import Ticket
+from ..subscriptions.service import Service
+from .request import Request
+
+MAX_CONTROL_BODY: Final = 4 * MIB  # ten thousand paths of average length, or as many acks
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_JSON: Final = (CONTENT_TYPE, b"application/json")
+_JWKS: Final = (
+    (CONTENT_TYPE, b"application/jwk-set+json"),
+    (b"cache-control", b"public, max-age=300"),  # PROTOCOL 6.5
+)
+
+Answer = Ticket[Response]
+Action = Callable[[Request, str], Answer]
+
+
+class Control:
+    """Answers control requests.
+
+    Args:
+        service: the subscriptions.
+        root: the stream root.
+        reserved: the path below which the routes are.
+    """
+
+    def __init__(self, service: Service, root: str, reserved: str) -> None:
+        self._service = service
+        self._root = root
+        self._prefix = reserved + "/"
+        self._subscription: dict[str, Action] = {
+            "PUT": self._subscribe,
+            "GET": self._view,
+            "DELETE": self._unsubscribe,
+        }
+        self._worker: dict[str, Action] = {
+            "streams": self._link,
+            "callback": self._acknowledge,
+            "ack": self._acknowledge,
+            "claim": self._claim,
+            "release": self._release,
+        }
+
+    def handle(self, request: Request, path: str) -> Answer:
+        """Answers one request.
+
+        Raises:
+            NotFound: RESERVED_PATH, when nothing is there.
+            MethodNotAllowed: with `Allow`.
+        """
+        if len(request.body) > MAX_CONTROL_BODY:
+            raise TooLarge(f"the body is larger than {MAX_CONTROL_BODY} bytes")
+        match path.removeprefix(self._prefix).split("/", 3):
+            case ["jwks.json"]:
+                return _by_method(request, {"GET": self._jwks}, "")
+            case ["subscriptions", id_] if id_:
+                return _by_method(request, self._subscription, id_)
+            case ["subscriptions", id_, action] if action in self._worker:
+                return _by_method(request, {"POST": self._worker[action]}, id_)
+            case ["subscriptions", id_, "streams", relative] if relative:
+                unlink = self._unlink(relative)
+                return _by_method(request, {"DELETE": unlink}, id_)
+        raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
+
+    # -- subscriptions ------------------------------------------------------
+
+    def _subscribe(self, request: Request, id_: str) -> Answer:
+        command = commands.parse_subscribe(id_, _json(request), self._root)
+        return self._service.subscribe(command).then(
+            lambda outcome: self._listed(id_, 201 if outcome.created else 200)
+        )
+
+    def _view(self, _: Request, id_: str) -> Answer:
+        return self._listed(id_, 200)
+
+    def _listed(self, id_: str, status: int) -> Answer:
+        def show(found: tuple[View, list[LinkedStream], bool]) -> Answer:
+            view, streams, truncated = found
+            signing = None
+            if view.config.webhook_url is not None:
+                signing = self._service.signing()
+            relative = self._service.relative
+            return _document(
+                status, render.subscription(view, streams, relative, signing, truncated)
+            )
+
+        return self._service.view(id_).then(show)
+
+    def _unsubscribe(self, _: Request, id_: str) -> Answer:
+        return self._service.run(commands.Unsubscribe(id_)).then(_nothing)
+
+    def _link(self, request: Request, id_: str) -> Answer:
+        command = commands.parse_link(id_, _json(request), self._root)
+        return self._service.run(command).then(_nothing)
+
+    def _unlink(self, relative: str) -> Action:
+        def unlink(_: Request, id_: str) -> Answer:
+            path = commands.stream_path(relative, self._root)
+            return self._service.run(commands.Unlink(id_, path)).then(_nothing)
+
+        return unlink
+
+    def _jwks(self, _: Request, __: str) -> Answer:
+        return self._service.jwks().then(
+            lambda document: Ticket.of(Response(200, [*_JWKS], msgspec.json.encode(document)))
+        )
+
+    # -- workers ------------------------------------------------------------
+
+    def _claim(self, request: Request, id_: str) -> Answer:
+        command = commands.parse_claim(id_, _json(request))
+
+        def claimed(view: View) -> Answer:
+            return _document(
+                200,
+                {
+                    **render.wake(view, self._service.relative),
+                    "token": self._service.token(view.grant),
+                    "lease_ttl_ms": view.config.lease_ttl,
+                },
+            )
+
+        return self._service.keys().then(lambda _: self._service.run(command)).then(claimed)
+
+    def _acknowledge(self, request: Request, id_: str) -> Answer:
+        grant, renew = self._service.grant(id_, _token(request))
+        command = commands.parse_acknowledge(grant, _json(request), self._root)
+
+        def acknowledged(outcome: AckOutcome) -> Answer:
+            document: dict[str, Any] = {"ok": True, "next_wake": outcome.next_wake}
+            if renew and not command.done:
+                document["token"] = self._service.token(grant)
+            return _document(200, document)
+
+        return self._service.acknowledge(command).then(acknowledged)
+
+    def _release(self, request: Request, id_: str) -> Answer:
+        grant, _ = self._service.grant(id_, _token(request))
+        return self._service.run(commands.parse_release(grant, _json(request))).then(_nothing)
+
+
+def _by_method(request: Request, actions: dict[str, Action], id_: str) -> Answer:
+    method = "GET" if request.method == "HEAD" else request.method
+    if method not in actions:
+        allowed = [*actions, *(["HEAD"] if "GET" in actions else []), "OPTIONS"]
+        raise MethodNotAllowed(
+            "the method is not known here", headers=[(b"allow", ", ".join(allowed).encode())]
+        )
+    return actions[method](request, id_)
+
+
+def _json(request: Request) -> bytes:
+    """Returns the body, if it is said to be JSON: no form of a browser's can send such a request by itself."""
+    declared = request.headers.get(CONTENT_TYPE)
+    if declared is None:
+        raise BadRequest("the body needs a Content-Type", "MISSING_CONTENT_TYPE")
+    if parse_media_type(declared.decode("latin-1")).kind is not Kind.JSON:
+        raise BadRequest("the body must be application/json", "INVALID_CONTENT_TYPE")
+    return request.body
+
+
+def _token(request: Request) -> str:
+    scheme, _, token = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("a bearer token is needed here")
+    return token.strip()
+
+
+def _document(status: int, document: dict[str, Any]) -> Answer:
+    return Ticket.of(Response(status, [_JSON, _NO_STORE], msgspec.json.encode(document)))
+
+
+def _nothing(_: object) -> Answer:
+    return Ticket.of(Response(204, [_NO_STORE]))

@@ -1,0 +1,372 @@
+"""The running part of subscriptions: what HTTP asks for, what the clock brings, and deliveries.
+
+Everything it does to a subscription is a command of the store's, and so durable before anybody is told. What is to be done
+when follows from the store's own states: after a restart the schedule is made from them again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+from ..errors import BadRequest, NotFound, StreamError, Unauthorized
+from ..protocol import paths
+from ..protocol.decide import position_of, require_visible
+from ..protocol.lifetime import MICROSECONDS
+from ..protocol.names import RESERVED_SEGMENT
+from ..protocol.offsets import Offset
+from ..protocol.signing import Key
+from ..protocol.state import StreamState
+from ..protocol.subscriptions.changes import KeysKept, Subscribed, Unsubscribed, WakeChanged
+from ..protocol.subscriptions.commands import (
+    Acknowledge,
+    Grant,
+    KeepKeys,
+    Lapse,
+    Look,
+    Subscribe,
+    SubscriptionCommand,
+)
+from ..protocol.subscriptions.decide import (
+    AckOutcome,
+    KeysOutcome,
+    LinkedStream,
+    SubscribeOutcome,
+    View,
+)
+from ..storage.store import Published
+from ..storage.ticket import Abandoned, Ticket
+from ..streams.engine import Engine
+from .listing import Listing
+from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .addresses import WebhookPolicy
+    from .client import WebhookClient
+    from .delivery import Deliveries
+
+T = TypeVar("T")
+
+_SOON: Final = MICROSECONDS  # until something that could not be done is tried again
+
+
+class Service:
+    """The subscriptions of one engine.
+
+    Args:
+        engine: whose streams they are of.
+        public_url: the address under which clients reach the server, for URLs that outlive a request; None until it is known.
+        policy: where webhooks may go; None allows what is public.
+    """
+
+    def __init__(
+        self, engine: Engine, public_url: str | None = None, policy: "WebhookPolicy | None" = None
+    ) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self.public_url = public_url
+        self.policy = policy
+        self.clock = engine.clock
+        self.schedule = Schedule(engine.clock, self._act)
+        self._client: WebhookClient | None = None
+        self._deliveries: Deliveries | None = None
+        self._keys: tuple[Key, ...] = ()  # those that are durable
+        self._store.listen(self._published)
+
+    # -- life ---------------------------------------------------------------
+
+    def start(self) -> None:
+        """Takes up what was scheduled before; called once the engine has started, on its loop."""
+        self._keys = self._store.subscriptions.keys
+        for subscription in self._store.subscriptions:
+            self._plan(subscription.id)
+        self.schedule.start(asyncio.get_running_loop())
+
+    def begin_shutdown(self) -> None:
+        """Begins nothing more."""
+        self.schedule.stop()
+
+    async def stop(self) -> None:
+        """Breaks off deliveries; they are tried again after the next start."""
+        self.begin_shutdown()
+        if self._deliveries is not None:
+            await self._deliveries.stop()
+        if self._client is not None:
+            await self._client.aclose()
+
+    # -- what clients ask for -----------------------------------------------
+
+    def subscribe(self, command: Subscribe) -> Ticket[SubscribeOutcome]:
+        """Creates a subscription, or confirms the one that is there.
+
+        Raises:
+            BadRequest: WEBHOOK_URL_REJECTED; PUBLIC_URL_UNKNOWN when nobody has said where callbacks would reach the server.
+        """
+        url = command.config.webhook_url
+        if url is None:
+            return self.run(command)
+        if self.public_url is None:
+            raise BadRequest(
+                "webhooks need the server's public URL, which is not set", "PUBLIC_URL_UNKNOWN"
+            )
+        return (
+            _ticket_of(self.client.resolve_and_check(url))
+            .then(lambda _: self.keys())
+            .then(lambda _: self.run(command))
+        )
+
+    def view(self, id_: str) -> Ticket[tuple[View, list[LinkedStream], bool]]:
+        """Returns a subscription with its links, and whether there are more than are listed."""
+
+        def with_links(view: View) -> Ticket[tuple[View, list[LinkedStream], bool]]:
+            return Listing(self._store, view).ticket.then(
+                lambda found: Ticket.of((view, found[0], found[1]))
+            )
+
+        looked: Ticket[View] = self.run(Look(id_))
+        return looked.then(with_links)
+
+    def acknowledge(self, command: Acknowledge) -> Ticket[AckOutcome]:
+        """Acknowledges offsets, each of which must be one that a read can begin at.
+
+        Raises:
+            BadRequest: INVALID_OFFSET for one past the tail or inside a JSON value.
+        """
+        return self._check_offsets(list(command.acks)).then(lambda _: self.run(command))
+
+    def keys(self) -> Ticket[tuple[Key, ...]]:
+        """Returns the server's keys, making the first one if there is none."""
+        if self._store.subscriptions.keys:
+            command = KeepKeys(
+                (), ()
+            )  # which changes nothing, and waits for keys that are in flight
+        else:
+            from .keys import generate
+
+            command = KeepKeys((generate(self.clock()),), ())
+        outcome: Ticket[KeysOutcome] = self.run(command)
+        return outcome.then(lambda kept: Ticket.of(kept.keys))
+
+    def jwks(self) -> Ticket[dict[str, Any]]:
+        """Returns the public keys (PROTOCOL 6.5)."""
+        from .keys import jwks
+
+        return self.keys().then(lambda kept: Ticket.of(jwks(kept, self.clock())))
+
+    def signing(self) -> dict[str, str]:
+        """Returns how deliveries are signed (PROTOCOL 6.3)."""
+        return {
+            "alg": "ed25519",
+            "kid": self.active_key.kid,
+            "jwks_url": self.control_url("jwks.json"),
+        }
+
+    def grant(self, id_: str, token: str) -> tuple[Grant, bool]:
+        """Returns what a token allows, and whether its owner should get a new one.
+
+        Raises:
+            Unauthorized: INVALID_TOKEN, also for a token of another subscription; TOKEN_EXPIRED.
+        """
+        from . import tokens
+
+        now = self.clock()
+        claims = tokens.read(self._keys, token, now)
+        if claims.subscription_id != id_:
+            raise Unauthorized("the token is not valid here")
+        grant = Grant(id_, claims.incarnation, claims.generation)
+        return grant, tokens.needs_renewal(claims, now)
+
+    def token(self, grant: Grant) -> str:
+        """Returns a new token."""
+        from . import tokens
+
+        return tokens.issue(
+            self.active_key, grant.id, grant.incarnation, grant.generation, self.clock()
+        )
+
+    def rotate_keys(self) -> Ticket[tuple[Key, ...]]:
+        """Makes a new key the active one; the old ones stay published while what they signed can be accepted."""
+        from .keys import rotate
+
+        old = self._store.subscriptions.keys
+        command = KeepKeys(rotate(old, self.clock()), tuple(key.kid for key in old))
+        outcome: Ticket[KeysOutcome] = self.run(command)
+        return outcome.then(lambda kept: Ticket.of(kept.keys))
+
+    def run(self, command: SubscriptionCommand) -> Ticket[Any]:
+        """Has the store decide a command now."""
+        return self._store.execute(command, self.clock())
+
+    # -- what deliveries need -----------------------------------------------
+
+    async def execute(self, command: SubscriptionCommand) -> Any:
+        """As `run`, and waits for the outcome."""
+        return await _future_of(self.run(command))
+
+    async def look(self, grant: Grant) -> View | None:
+        """Returns the subscription, if the wake of a grant is still to be delivered now."""
+        view = cast(View, await self.execute(Look(grant.id)))
+        wake = view.wake
+        if view.grant != grant or wake is None or wake.next_attempt is None:
+            return None
+        return view if wake.next_attempt <= self.clock() else None
+
+    def try_again(self, id_: str) -> None:
+        """Has a subscription looked at again soon, after what was to be done could not be."""
+        self.schedule.set(id_, self.clock() + _SOON)
+
+    @property
+    def active_key(self) -> Key:
+        """The key to sign with."""
+        from .keys import active
+
+        return active(self._keys)
+
+    @property
+    def client(self) -> "WebhookClient":
+        """What sends deliveries; made with the first webhook, since most servers have none."""
+        if self._client is None:
+            from .addresses import WebhookPolicy
+            from .client import WebhookClient
+
+            self._client = WebhookClient(self.policy or WebhookPolicy())
+        return self._client
+
+    def relative(self, path: str) -> str:
+        """Returns a path as clients write it: below the stream root."""
+        return self._store.subscriptions.relative(path)
+
+    def url_of(self, id_: str, action: str) -> str:
+        """Returns the public URL of something that can be done to a subscription."""
+        return self.control_url(f"subscriptions/{paths.encode_url_path(id_)}/{action}")
+
+    def control_url(self, below: str) -> str:
+        """Returns the public URL of something below `__ds`."""
+        return f"{self.public_url}{self._store.subscriptions.root}/{RESERVED_SEGMENT}/{below}"
+
+    # -- inside -------------------------------------------------------------
+
+    def _published(self, published: Sequence[Published]) -> None:
+        for item in published:
+            if item.state is not None:
+                continue
+            change = item.change
+            if isinstance(change, KeysKept):
+                self._keys = change.keys
+            elif isinstance(change, WakeChanged | Subscribed | Unsubscribed):
+                self._plan(change.id)
+
+    def _plan(self, id_: str) -> None:
+        """Notes when something is next to be done about a subscription: a delivery, or the end of a lease."""
+        subscription = self._store.subscriptions.get(id_)
+        wake = subscription.wake if subscription is not None else None
+        if wake is None:
+            self.schedule.set(id_, None)
+        else:
+            at = wake.lease_until if wake.next_attempt is None else wake.next_attempt
+            self.schedule.set(id_, at)
+
+    def _act(self, id_: str) -> None:
+        """The time of a subscription has come. What is still to be done, its durable state says."""
+        look: Ticket[View] = self.run(Look(id_))
+        look.add_callback(lambda looked: self._proceed(id_, looked))
+
+    def _proceed(self, id_: str, looked: Ticket[View]) -> None:
+        try:
+            view = looked.result()
+        except (NotFound, Abandoned):
+            return  # it is gone, or the store is
+        except StreamError:
+            self.try_again(id_)
+            return
+        wake = view.wake
+        if wake is None:
+            return
+        if wake.next_attempt is None:
+            self._lapse(view)
+        elif not self._engine.stopping:
+            self._deliver(view)
+
+    def _lapse(self, view: View) -> None:
+        def settle(ticket: Ticket[Any]) -> None:
+            try:
+                ticket.result()
+            except StreamError:  # the store has no room now
+                self.try_again(view.id)
+            except Abandoned:
+                return
+
+        self.run(Lapse(view.grant)).add_callback(settle)
+
+    def _deliver(self, view: View) -> None:
+        if self._deliveries is None:
+            from .delivery import Deliveries
+
+            self._deliveries = Deliveries(self)
+        self._deliveries.begin(view)
+
+    def _check_offsets(self, acks: list[tuple[str, Offset]]) -> Ticket[None]:
+        """Refuses offsets that no read could begin at. Streams that are gone are passed over, as the rules do."""
+        if not acks:
+            return Ticket.of(None)
+        path, offset = acks.pop()
+
+        def check(state: StreamState | None) -> Ticket[int]:
+            try:
+                alive = require_visible(state, self.clock())
+                position = position_of(alive, offset)
+            except BadRequest:
+                raise
+            except StreamError:
+                return Ticket.of(0)
+            return self._engine.reader.check(alive, position)
+
+        return self._store.find(path).then(check).then(lambda _: self._check_offsets(acks))
+
+
+def check_public_url(url: str) -> str:
+    """Returns a public URL without a trailing slash.
+
+    Raises:
+        ValueError: when it is no absolute http or https URL, or has a query or fragment.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not a URL such as https://streams.example.com")
+    return url.rstrip("/")
+
+
+def _ticket_of(awaitable: Any) -> Ticket[None]:
+    """Runs a coroutine as a task, and gives its end as a ticket."""
+    ticket: Ticket[None] = Ticket()
+    task = asyncio.ensure_future(awaitable)
+    ticket.on_cancel(lambda: task.cancel())
+
+    def done(finished: "asyncio.Future[Any]") -> None:
+        if finished.cancelled():
+            ticket.cancel()
+        elif (error := finished.exception()) is not None:
+            ticket.fail(error)
+        else:
+            ticket.resolve(None)
+
+    task.add_done_callback(done)
+    return ticket
+
+
+async def _future_of(ticket: Ticket[T]) -> T:
+    """Waits for a ticket."""
+    if not ticket.done:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def wake(_: Ticket[T]) -> None:
+            if not future.done():
+                future.set_result(None)
+
+        ticket.add_callback(wake)
+        await future
+    return ticket.result()
+
+
+__all__ = ["Service", "check_public_url"]

@@ -1,0 +1,298 @@
+"""The simulator's subscribers: clients that subscribe, workers that claim and acknowledge, a courier that delivers.
+
+The oracle here knows cursors of its own. One begins at the tail when a stream is linked, moves by what a worker has
+acknowledged in a record that became durable, and by nothing else. What the store says must follow from them: which streams
+have news, that a subscription with news has a wake in flight, and that nobody ever shares a generation.
+"""
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from durable_streams_server.errors import StreamError
+from durable_streams_server.protocol.offsets import Offset, parse
+from durable_streams_server.protocol.signing import Key
+from durable_streams_server.protocol.state import Change, StreamState
+from durable_streams_server.protocol.subscriptions.changes import (
+    Config,
+    Relinked,
+    Subscribed,
+    WakeChanged,
+)
+from durable_streams_server.protocol.subscriptions.commands import (
+    Acknowledge,
+    Claim,
+    Delivered,
+    KeepKeys,
+    Lapse,
+    Link,
+    Release,
+    Subscribe,
+    SubscriptionCommand,
+    Undelivered,
+    Unlink,
+    Unsubscribe,
+)
+from durable_streams_server.protocol.subscriptions.decide import AckOutcome, View, view_of
+from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.storage.ticket import Abandoned, Ticket
+
+if TYPE_CHECKING:
+    from tests.crash.simulator import Simulation
+
+IDS = ["s", "t", "u"]
+PATTERNS = ["*", "**", "a", "b*", "**/c"]
+WORKERS = ["one", "two", "three"]
+SECOND = 1_000_000
+LEASE = 2_000  # milliseconds
+
+Cursor = tuple[int, int]  # the stream's incarnation, and a position
+
+
+class Workers:
+    """Everybody who has to do with subscriptions in one simulation."""
+
+    def __init__(self, simulation: "Simulation", paths: list[str]) -> None:
+        self._simulation = simulation
+        self._paths = paths
+        self._sent: dict[int, Acknowledge] = {}  # by the record that it became
+        self._claims: dict[tuple[int, int], str] = {}  # who was told to hold which generation
+        self._views: list[View] = []  # what workers and webhooks have been told of
+        self._keys = 0
+        self.cursors: dict[str, dict[str, Cursor]] = {}
+
+    # -- what they do -------------------------------------------------------
+
+    def act(self) -> None:
+        """Does one thing."""
+        chance = self._simulation.chance
+        kind = chance.random()
+        id_ = chance.choice(IDS)
+        if kind < 0.2:
+            self._execute(Subscribe(id_, self._config(chance)))
+        elif kind < 0.23:
+            self._execute(Unsubscribe(id_))
+        elif kind < 0.28:
+            self._execute(Link(id_, tuple(chance.sample(self._paths, 2))))
+        elif kind < 0.32:
+            self._execute(Unlink(id_, chance.choice(self._paths)))
+        elif kind < 0.35:
+            self._keep_keys(chance)
+        elif kind < 0.6:
+            self._take(id_, chance.choice(WORKERS))
+        elif self._views:
+            self._execute(self._go_on(chance, chance.choice(self._views[-4:])))
+
+    def pass_time(self) -> None:
+        """Ends the leases that have run out, as the schedule would."""
+        now = self._simulation.now
+        for subscription in tuple(self._subscriptions):
+            wake = subscription.wake
+            if wake is not None and wake.lease_until is not None and wake.lease_until <= now:
+                self._execute(Lapse(view_of(subscription, self._simulation.store.states).grant))
+
+    def forget(self) -> None:
+        """The process has died: what was not answered is not known."""
+        self._sent = {
+            lsn: command
+            for lsn, command in self._sent.items()
+            if lsn <= self._simulation.store.wal.last_lsn
+        }
+
+    @property
+    def _subscriptions(self) -> Subscriptions:
+        return self._simulation.store.subscriptions
+
+    def _config(self, chance: random.Random) -> Config:
+        streams = tuple(sorted(chance.sample(self._paths[:4], chance.randint(0, 2))))
+        pattern = chance.choice(PATTERNS) if not streams or chance.random() < 0.5 else None
+        if chance.random() < 0.5:
+            url = "https://receiver.example/hook"
+            return Config("webhook", pattern, streams, url, None, LEASE, None)
+        wake_stream = chance.choice(self._paths[4:])
+        return Config("pull-wake", pattern, streams, None, wake_stream, LEASE, None)
+
+    def _keep_keys(self, chance: random.Random) -> None:
+        self._keys += 1
+        now = self._simulation.now
+        fresh = Key(f"ds_{self._keys}", chance.randbytes(32), chance.randbytes(32), now)
+        old = self._subscriptions.keys
+        self._execute(KeepKeys((fresh, *old[:1]), tuple(key.kid for key in old)))
+
+    def _take(self, id_: str, worker: str) -> None:
+        """A worker claims; or, of a webhook, the courier takes what is to be delivered."""
+        subscription = self._subscriptions.get(id_)
+        if subscription is None or subscription.config.kind == "pull-wake":
+            self._execute(Claim(id_, worker))
+        elif subscription.wake is not None and subscription.wake.next_attempt is not None:
+            self._views.append(view_of(subscription, self._simulation.store.states))
+
+    def _go_on(self, chance: random.Random, view: View) -> SubscriptionCommand:
+        """What whoever was told of a wake does next."""
+        assert view.wake is not None
+        now, grant = self._simulation.now, view.grant
+        if view.config.kind == "webhook":
+            kind = chance.random()
+            if kind < 0.2:
+                return Delivered(grant, now)
+            if kind < 0.4:
+                return Undelivered(grant, now + SECOND, chance.random() < 0.5)
+        elif chance.random() < 0.15:
+            return Release(grant, view.generation, view.wake.wake_id)
+        acks = tuple(
+            (stream.path, parse(chance.choice((stream.tail, stream.tail, stream.acked))))
+            for stream in view.streams
+            if chance.random() < 0.7
+        )
+        done = chance.random() < 0.6
+        return Acknowledge(grant, view.generation, view.wake.wake_id, acks, done)
+
+    def _execute(self, command: SubscriptionCommand) -> None:
+        store = self._simulation.store
+        before = store.wal.last_lsn
+        ticket = self._simulation.send(command)
+        if ticket is None:
+            return
+        if isinstance(command, Acknowledge) and store.wal.last_lsn > before:
+            self._sent[store.wal.last_lsn] = command
+        if isinstance(command, Claim):
+            ticket.add_callback(lambda done: self._claimed(command, done))
+
+    def _claimed(self, command: Claim, ticket: Ticket[Any]) -> None:
+        try:
+            view = ticket.result()
+        except (StreamError, Abandoned):
+            return
+        assert isinstance(view, View)
+        key = view.incarnation, view.generation
+        assert key not in self._claims, "two workers hold one generation"
+        self._claims[key] = command.worker
+        self._views.append(view)
+
+    # -- the oracle ---------------------------------------------------------
+
+    def restart(self, states: dict[str, StreamState]) -> None:
+        """The model of what is durable begins anew, with nothing in it."""
+        self.cursors = {}
+
+    def before(
+        self, changes: list[Change], durable: Subscriptions, states: dict[str, StreamState]
+    ) -> None:
+        """Links what one record links, at the tails before it."""
+        for change in changes:
+            if isinstance(change, Subscribed):
+                self.cursors[change.id] = {
+                    path: (state.incarnation, state.tail) for path, state in states.items()
+                }
+            elif isinstance(change, Relinked):
+                subscription = durable.get(change.id)
+                assert subscription is not None
+                for path in (*change.added, *change.removed):
+                    state = states.get(path)
+                    if state is not None and not durable.matches(subscription, path):
+                        self.cursors[change.id][path] = (state.incarnation, state.tail)
+            elif isinstance(change, WakeChanged):
+                self._check_generation(change, durable)
+
+    def after(self, lsn: int, durable: Subscriptions, states: dict[str, StreamState]) -> None:
+        """Moves the cursors by what one record acknowledges, and compares."""
+        command = self._sent.get(lsn)
+        if command is not None:
+            self._acknowledge(command, states)
+        for id_ in [id_ for id_ in self.cursors if durable.get(id_) is None]:
+            del self.cursors[id_]
+        for subscription in durable:
+            self._compare(subscription, durable, states)
+
+    def _check_generation(self, change: WakeChanged, durable: Subscriptions) -> None:
+        subscription = durable.get(change.id)
+        if subscription is None:
+            return
+        assert change.generation >= subscription.generation, "a generation went back"
+        old, new = subscription.wake, change.wake
+        if change.generation == subscription.generation and old is not None and new is not None:
+            assert old.wake_id == new.wake_id
+            assert old.holder in (None, new.holder), "a wake changed hands in one generation"
+
+    def _acknowledge(self, command: Acknowledge, states: dict[str, StreamState]) -> None:
+        cursors = self.cursors.get(command.grant.id, {})
+        for path, offset in command.acks:
+            state = states.get(path)
+            known = cursors.get(path)
+            if state is None or known is None or not _names(state, offset):
+                continue
+            if known[0] == state.incarnation:
+                cursors[path] = (known[0], max(known[1], offset.position))
+
+    def _compare(
+        self, subscription: Subscription, durable: Subscriptions, states: dict[str, StreamState]
+    ) -> None:
+        cursors = self.cursors[subscription.id]
+        expected = {}
+        for path, state in states.items():
+            incarnation, position = cursors.get(path, (0, 0))
+            if incarnation != state.incarnation:
+                position = state.base
+                cursors[path] = (state.incarnation, position)
+            watched = path in subscription.streams or durable.matches(subscription, path)
+            if not watched or state.soft_deleted:
+                cursors[path] = (state.incarnation, state.tail)
+            elif state.tail > position:
+                expected[path] = position
+        found = {path: offset.position for path, offset in subscription.due.items()}
+        assert found == expected, f"{subscription.id} has other news than it should"
+        if expected:
+            assert subscription.wake is not None, f"{subscription.id} has news and no wake"
+
+    def compare(self, durable: Subscriptions) -> None:
+        """What the store has kept is what the durable records make."""
+        kept = self._subscriptions
+        assert kept.document("keys") == durable.document("keys")
+        for id_ in IDS:
+            name = f"subscription/{id_}"
+            assert kept.document(name) == durable.document(name), f"subscription {id_} differs"
+
+    def drain(self) -> None:
+        """Workers that do their work to the end leave no news anywhere."""
+        simulation = self._simulation
+        for _ in range(20):
+            simulation.now += 5 * LEASE * 1000
+            self.pass_time()
+            simulation.settle()
+            for subscription in tuple(self._subscriptions):
+                self._work(subscription)
+            if not any(subscription.due for subscription in self._subscriptions):
+                return
+        raise AssertionError("there is news that nobody is ever told of")
+
+    def _work(self, subscription: Subscription) -> None:
+        simulation = self._simulation
+        if subscription.wake is None:
+            assert not subscription.due
+            return
+        if subscription.config.kind == "pull-wake":
+            view = self._answer(Claim(subscription.id, "last"))
+        else:
+            assert subscription.wake.next_attempt is not None, "a delivery that is never made"
+            view = view_of(subscription, simulation.store.states)
+        assert isinstance(view, View)
+        assert view.wake is not None
+        acks = tuple((stream.path, parse(stream.tail)) for stream in view.streams)
+        outcome = self._answer(
+            Acknowledge(view.grant, view.generation, view.wake.wake_id, acks, done=True)
+        )
+        assert isinstance(outcome, AckOutcome)
+
+    def _answer(self, command: SubscriptionCommand) -> Any:
+        simulation = self._simulation
+        before = simulation.store.wal.last_lsn
+        ticket = simulation.send(command)
+        assert ticket is not None
+        if isinstance(command, Acknowledge) and simulation.store.wal.last_lsn > before:
+            self._sent[simulation.store.wal.last_lsn] = command
+        simulation.settle()
+        return ticket.result()
+
+
+def _names(state: StreamState, offset: Offset) -> bool:
+    """Whether an offset is one of this stream's own names."""
+    return state.name(offset.position) == str(offset) or offset == Offset(0, 0)
