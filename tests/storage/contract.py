@@ -97,6 +97,18 @@ class StoreContract:
         assert await self.content(store, "/a") == b"hello"
         assert list(store.paths()) == ["/a"]
 
+    async def test_streams_may_come_and_go_while_paths_are_listed(self, store: Store) -> None:
+        for name in "abcdef":
+            await self.run(store, create(f"/{name}"))
+        paths = store.paths()
+        listed = [next(paths), next(paths)]
+        going = next(path for path in ("/a", "/b", "/c") if path not in listed)
+        await self.run(store, create("/g"))
+        await self.run(store, Delete(going))
+        listed += paths
+        assert len(listed) == len(set(listed))
+        assert {"/a", "/b", "/c", "/d", "/e", "/f"} - {going} <= set(listed)
+
     async def test_create_again_confirms_and_changes_nothing(self, store: Store) -> None:
         await self.run(store, create("/a", "text/plain", b"hello"))
         outcome = cast(CreateOutcome, await self.run(store, create("/a", "text/plain", b"other")))

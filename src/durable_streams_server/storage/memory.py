@@ -84,7 +84,7 @@ class MemoryStore(Store):
         return self._deadlines.next()
 
     def paths(self) -> Iterator[str]:
-        return (path for path, state in self._states.items() if not state.soft_deleted)
+        return iter([path for path, state in self._states.items() if not state.soft_deleted])
 
     def close(self) -> None:
         self._listeners.clear()

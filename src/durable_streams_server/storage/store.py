@@ -109,7 +109,10 @@ class Store(ABC):
 
     @abstractmethod
     def paths(self) -> Iterator[str]:
-        """Iterates over the paths of all visible streams that are not soft-deleted, in no order."""
+        """Iterates over the paths of all visible streams that are not soft-deleted, in no order.
+
+        Streams may come and go while it is iterated over: each that is there all the time is named once.
+        """
 
     @abstractmethod
     def close(self) -> None:
