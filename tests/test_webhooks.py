@@ -1,0 +1,320 @@
+"""Receivers: only what the server signed, byte for byte and lately, is believed."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from durable_streams_server import webhooks
+from durable_streams_server.subscriptions.keys import generate, jwks, rotate, sign
+from durable_streams_server.webhooks import JwksClient, WebhookVerificationError, verify
+
+NOW = 1_778_324_210
+KEY = generate(NOW)
+KEYS = jwks([KEY], NOW)
+BODY = b'{"subscription_id":"sub-1","generation":7}'
+HEADER = sign(KEY, NOW, BODY)
+
+
+def reason(
+    body: bytes = BODY, header: str = HEADER, keys: Any = KEYS, now: float = NOW, **more: Any
+) -> str:
+    with pytest.raises(WebhookVerificationError) as caught:
+        verify(body, header, keys, now=now, **more)
+    assert str(caught.value)
+    return caught.value.reason
+
+
+def test_what_the_server_signed_is_believed() -> None:
+    verify(BODY, HEADER, KEYS, now=NOW)
+    verify(b"", sign(KEY, NOW, b""), KEYS, now=NOW)
+
+
+def test_the_machines_clock_is_asked_when_no_time_is_given() -> None:
+    with pytest.raises(WebhookVerificationError) as caught:
+        verify(BODY, HEADER, KEYS)
+    assert caught.value.reason == "outside_tolerance"
+
+
+def test_a_bit_flipped_anywhere_in_the_header_is_refused() -> None:
+    data = HEADER.encode()
+    for place in range(len(data)):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[place] ^= 1 << bit
+            reason(header=changed.decode("latin-1"))
+            reason(header=changed.decode("latin-1"), tolerance=float("inf"))
+
+
+def test_a_bit_flipped_anywhere_in_the_body_is_refused() -> None:
+    for place in range(len(BODY)):
+        for bit in range(8):
+            changed = bytearray(BODY)
+            changed[place] ^= 1 << bit
+            assert reason(bytes(changed)) == "bad_signature"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", BODY + b"\n", b" " + BODY, BODY[:-1], json.dumps(json.loads(BODY)).encode()]
+)
+def test_other_bytes_are_refused_although_they_mean_the_same(body: bytes) -> None:
+    assert reason(body) == "bad_signature"
+
+
+@pytest.mark.parametrize("off", [-300, 300, -0.5, 299.9])
+def test_a_signature_is_taken_within_five_minutes_to_either_side(off: float) -> None:
+    verify(BODY, HEADER, KEYS, now=NOW + off)
+
+
+@pytest.mark.parametrize("off", [-300.1, 300.1, -1e9, 1e9, float("nan"), float("inf")])
+def test_a_signature_from_another_time_is_refused(off: float) -> None:
+    assert reason(now=NOW + off) == "outside_tolerance"
+
+
+def test_the_tolerance_can_be_set() -> None:
+    verify(BODY, HEADER, KEYS, now=NOW + 10, tolerance=10)
+    assert reason(now=NOW + 11, tolerance=10) == "outside_tolerance"
+    assert reason(tolerance=float("nan")) == "outside_tolerance"
+
+
+@pytest.mark.parametrize(
+    "header", ["", "t=1", HEADER + "," + HEADER, HEADER + ",t=1", HEADER + "\r\n", "\x00", "é"]
+)
+def test_a_malformed_header_is_refused(header: str) -> None:
+    assert reason(header=header) == "malformed_header"
+
+
+def test_the_key_is_chosen_by_its_id() -> None:
+    keys = rotate([KEY], NOW)
+    verify(BODY, HEADER, jwks(keys, NOW), now=NOW)
+    verify(BODY, sign(keys[0], NOW, BODY), jwks(keys, NOW), now=NOW)
+    assert reason(keys=jwks(keys[:1], NOW)) == "unknown_key"
+
+
+def test_another_key_under_the_same_id_is_refused() -> None:
+    other = jwks([generate(NOW)], NOW)["keys"][0] | {"kid": KEY.kid}
+    assert reason(keys={"keys": [other]}) == "bad_signature"
+    assert reason(keys={"keys": [other, *KEYS["keys"]]}) == "unknown_key"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"keys": None},
+        {"keys": {}},
+        {"keys": "x"},
+        {"keys": [None, 7, "x", []]},
+        *(
+            {"keys": [KEYS["keys"][0] | change]}
+            for change in (
+                {"kid": None},
+                {"kty": "EC"},
+                {"crv": "X25519"},
+                {"x": None},
+                {"x": ""},
+                {"x": "AAAA"},
+                {"x": 7},
+                {"x": KEYS["keys"][0]["x"] + "="},
+                {"x": "é" * 43},
+            )
+        ),
+    ],
+)
+def test_a_key_set_without_a_good_key_is_refused(keys: Any) -> None:
+    assert reason(keys=keys) == "unknown_key"
+
+
+# The key set, fetched
+
+
+class Server:
+    """Publishes a key set on loopback.
+
+    Attributes:
+        url: where.
+        status, headers, body: what is answered.
+        asked: how often.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked = 0
+        self.status = 200
+        self.headers = {"Cache-Control": "public, max-age=300"}
+        self.body = json.dumps(KEYS).encode()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    it = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            it.asked += 1
+            self.send_response(it.status)
+            for name, value in it.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(it.body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        it.url = f"http://127.0.0.1:{http.server_address[1]}/v1/stream/__ds/jwks.json"
+        yield it
+        http.shutdown()
+        thread.join()
+
+
+class Receiver:
+    """A client of the key set whose clock stands until it is moved."""
+
+    def __init__(self, url: str) -> None:
+        self.time = 1000.0
+        self.jwks = JwksClient(url, clock=lambda: self.time)
+
+    def hears(self, header: str = HEADER) -> str:
+        """Returns `believed`, or the reason why not."""
+        try:
+            self.jwks.verify(BODY, header, now=NOW)
+        except WebhookVerificationError as error:
+            return error.reason
+        return "believed"
+
+
+def test_the_key_set_is_fetched_once_and_kept_for_as_long_as_it_says(server: Server) -> None:
+    receiver = Receiver(server.url)
+    assert server.asked == 0
+    assert [receiver.hears() for _ in range(3)] == ["believed"] * 3
+    receiver.time += 299
+    assert (receiver.hears(), server.asked) == ("believed", 1)
+    receiver.time += 1
+    assert (receiver.hears(), server.asked) == ("believed", 2)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 300),
+        ("no-cache", 300),
+        ("s-maxage=7, public", 300),
+        ("max-age=60", 60),
+        ('private,MAX-AGE="60"', 60),
+        ("max-age=0", webhooks.FETCH_INTERVAL),
+        ("max-age=999999999", webhooks.LONGEST_MAX_AGE),
+    ],
+)
+def test_the_life_of_a_key_set_has_bounds(
+    server: Server, header: str | None, seconds: float
+) -> None:
+    server.headers = {"Cache-Control": header} if header else {}
+    receiver = Receiver(server.url)
+    receiver.hears()
+    receiver.time += seconds - 0.5
+    receiver.hears()
+    assert server.asked == 1
+    receiver.time += 0.5
+    receiver.hears()
+    assert server.asked == 2
+
+
+def test_after_a_rotation_the_new_key_is_fetched(server: Server) -> None:
+    receiver = Receiver(server.url)
+    assert receiver.hears() == "believed"
+    keys = rotate([KEY], NOW)
+    server.body = json.dumps(jwks(keys, NOW)).encode()
+    receiver.time += webhooks.FETCH_INTERVAL
+    assert receiver.hears(sign(keys[0], NOW, BODY)) == "believed"
+    assert (receiver.hears(), server.asked) == ("believed", 2)
+
+
+def test_unknown_keys_cause_one_fetch_in_an_interval(server: Server) -> None:
+    receiver = Receiver(server.url)
+    forged = [sign(generate(NOW), NOW, BODY) for _ in range(5)]
+    assert {receiver.hears(header) for header in forged} == {"unknown_key"}
+    assert server.asked == 1
+    receiver.time += webhooks.FETCH_INTERVAL
+    assert {receiver.hears(header) for header in forged} == {"unknown_key"}
+    assert server.asked == 2
+    assert receiver.hears() == "believed"
+
+
+def test_what_is_malformed_or_old_causes_no_fetch(server: Server) -> None:
+    receiver = Receiver(server.url)
+    assert receiver.hears("nonsense") == "malformed_header"
+    assert receiver.hears(sign(KEY, NOW - 301, BODY)) == "outside_tolerance"
+    assert server.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, json.dumps(KEYS).encode()),
+        (500, b""),
+        (200, b""),
+        (200, b"[]"),
+        (200, b"{"),
+        (200, b"\xff"),
+        (200, b"[" * 60_000),
+        (200, b'{"keys":[]}'.ljust(webhooks.MAX_JWKS_BYTES + 1)),
+    ],
+)
+def test_a_key_set_that_cannot_be_had_is_tried_again_later(
+    server: Server, status: int, body: bytes
+) -> None:
+    good, server.status, server.body = server.body, status, body
+    receiver = Receiver(server.url)
+    assert [receiver.hears(), receiver.hears()] == ["keys_unavailable"] * 2
+    assert server.asked == 1
+    server.status, server.body = 200, good
+    receiver.time += webhooks.FETCH_INTERVAL
+    assert receiver.hears() == "believed"
+
+
+def test_keys_that_are_too_old_are_not_believed_when_no_others_can_be_had(server: Server) -> None:
+    receiver = Receiver(server.url)
+    assert receiver.hears() == "believed"
+    server.status = 503
+    receiver.time += 299
+    assert receiver.hears(sign(generate(NOW), NOW, BODY)) == "unknown_key"
+    assert receiver.hears() == "believed"
+    receiver.time += webhooks.FETCH_INTERVAL
+    assert receiver.hears() == "keys_unavailable"
+
+
+def test_redirects_are_not_followed(server: Server) -> None:
+    server.status, server.headers = 302, {"Location": server.url}
+    assert Receiver(server.url).hears() == "keys_unavailable"
+    assert server.asked == 1
+
+
+def test_nobody_at_the_url_means_no_keys() -> None:
+    assert Receiver("http://127.0.0.1:9/").hears() == "keys_unavailable"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://example.com/jwks.json", "http://127.0.0.1.example.com/", "file:///x", "https://"],
+)
+def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        JwksClient(url)
+
+
+def test_a_receiver_imports_no_server() -> None:
+    code = (
+        "import sys, durable_streams_server.webhooks; "
+        "print([n for n in sys.modules if n.startswith('durable_streams_server.')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "http." not in shown.stdout
+    assert "subscriptions" not in shown.stdout
