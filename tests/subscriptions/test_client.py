@@ -80,6 +80,16 @@ async def test_a_connection_is_used_again() -> None:
         await client.aclose()
 
 
+async def test_each_answer_on_a_connection_has_its_own_limit() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % MAX_REPLY_BODY
+    async with receiver(answer + b"x" * MAX_REPLY_BODY) as it:
+        client = WebhookClient(LOCAL)
+        for _ in range(3):
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, 10)
+        assert it.connections == 1
+        await client.aclose()
+
+
 async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
