@@ -14,7 +14,13 @@ import httptools
 import msgspec
 
 from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
-from ..protocol.names import MAX_HEADER_BYTES, MAX_URL_BYTES, MIB
+from ..protocol.names import (
+    CONTENT_LENGTH,
+    MAX_HEADER_BYTES,
+    MAX_URL_BYTES,
+    MIB,
+    TRANSFER_ENCODING,
+)
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
@@ -24,7 +30,8 @@ from .lane import Lane
 from .request import Request, declared_length, too_large
 
 _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writer waits
-_MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES  # octets of a head that is not complete
+#: Octets of a head that is not complete, or of what stands between two parts of a body: chunk sizes, extensions, trailers.
+_MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
 _STEP: Final = MIB  # a body without a declared length takes its budget in steps
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
 
@@ -65,17 +72,19 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_announces_more",
         "_answering",
+        "_body",
+        "_chunked",
         "_deadline",
         "_ended",
         "_events",
         "_fed",
+        "_framing",
         "_header_bytes",
         "_headers",
         "_input_over",
         "_keep_alive",
         "_lane",
         "_parser",
-        "_parts",
         "_pausing",
         "_queue",
         "_refusal",
@@ -102,13 +111,17 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._repeated: set[bytes] | None = None
         self._header_bytes = 0
-        self._parts: list[bytes] = []
-        self._size = self._taken = self._fed = self._unsent = 0
+        self._body: bytes | bytearray = b""
+        self._framing: bytes | None = (
+            None  # of a request for an upgrade, to read it as if it were none
+        )
+        self._size = self._taken = self._unsent = 0
+        self._fed = 0  # octets since the last whole request, or the last part of a body
         self._answering: _Turn | None = None
         self._ticket: Ticket[Reply] | None = None
         self._events: EventStream | None = None
         self._refusal: Exception | None = None
-        self._keep_alive = self._writable = True
+        self._keep_alive = self._writable = self._chunked = True
         self._ended = self._input_over = self._sends_no_more = self._pausing = (
             self._announces_more
         ) = False
@@ -149,40 +162,44 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parses what has come."""
         if self._input_over:
-            return  # a client that goes on sending after its refusal
-        if self._request is None:
-            if self._fed > _MAX_HEAD:
-                self._refuse_input(HeadersTooLarge("the request has too many or too large headers"))
-                self._next()
-                return
-            if self._fed == 0:
-                self._deadline = self._lane.now + self._lane.timeouts.head
-            self._fed += len(data)
+            return  # a client that goes on sending after its last answer
+        if self._fed > _MAX_HEAD:
+            self._refuse_input(HeadersTooLarge("the request has too many or too large headers"))
+            self._next()
+            return
+        begins = self._fed == 0
+        self._fed += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._input_over = True  # what follows is not HTTP; nothing else is spoken here
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._read_on(data, upgrade.args[0])
         except httptools.HttpParserCallbackError as error:
             self._refuse_input(self._refusal or cast(Exception, error.__context__))
         except httptools.HttpParserError:
             self._refuse_input(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
-        if self._answering is None:
-            if self._input_over:
-                self._next()
-            elif self._request is not None:
-                self._deadline = self._lane.now + self._lane.timeouts.body
-            elif self._fed == 0:
-                self._deadline = self._lane.now + self._lane.timeouts.idle
-        elif self._queue and not self._pausing and not self._input_over:
-            self._pause_reading()
+        if self._answering is not None or not self._writable:
+            if self._queue and not self._pausing and not self._input_over:
+                self._pause_reading()
+        elif self._input_over:
+            self._next()
+        elif self._request is not None:
+            self._expect(self._lane.timeouts.body)
+        elif self._fed == 0:
+            self._expect(self._lane.timeouts.idle)
+        elif begins:
+            self._expect(self._lane.timeouts.head)
 
     def eof_received(self) -> bool:
-        """The client sends no more; it may still read."""
+        """The client sends no more; it may still read its answers, but a live read does not wait for it."""
         self._input_over = self._sends_no_more = True
         if self._answering is None and not self._queue:
             return False
-        self._keep_alive = False
-        return self._scheme == "http"  # TLS cannot be half closed
+        if self._scheme == "https":
+            return False  # TLS cannot be half closed
+        self._wake()
+        self._leave_poll()
+        return True
 
     def pause_writing(self) -> None:
         """The client does not take what it is sent."""
@@ -193,11 +210,10 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken it."""
         self._writable = True
+        self._unsent = 0
         self._wait_for_client()
-        if self._events is not None:
-            self._pump()
-        else:
-            self._next()
+        self._pump()
+        self._next()
 
     def shutdown(self) -> None:
         """The server stops: a connection without a request is closed, any other after its answer."""
@@ -210,12 +226,11 @@ class Connection(asyncio.Protocol):
         """Closes the connection if the client has had its time."""
         if not self._deadline or now < self._deadline:
             return
-        if not self._writable:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent < self._unsent:
-                self._unsent = unsent
-                self._expect(self._lane.timeouts.send)
-                return
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self._expect(self._lane.timeouts.send if unsent else self._lane.timeouts.linger)
+            return
         self.transport.abort()
 
     # -- the parser's callbacks ---------------------------------------------
@@ -240,6 +255,12 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is there: what can be refused by it alone is, before any of the body."""
+        if self._framing is not None:
+            self._framing = None  # the request is known; this is only how its body is framed
+            self._forget_head()
+            return
+        if self._input_over:
+            raise _Stop  # the last answer has been given
         lane = self._lane
         headers = self._headers
         method = self._parser.get_method()
@@ -260,13 +281,17 @@ class Connection(asyncio.Protocol):
             declared_length(headers),
         )
         if self._trusted and b"x-forwarded-proto" in headers:
-            request.scheme = "https" if headers[b"x-forwarded-proto"] == b"https" else "http"
-        self._parts = []
-        self._size = self._taken = self._fed = self._header_bytes = 0
-        self._url = b""
-        self._headers = {}
-        self._repeated = None
+            said = headers[b"x-forwarded-proto"].lower()
+            if said in (b"http", b"https"):
+                request.scheme = said.decode("ascii")
+        self._body = b""
+        self._size = self._taken = 0
+        self._forget_head()
+        version = self._parser.get_http_version()
+        self._chunked = version == "1.1"
         try:
+            if not self._chunked and version != "1.0":
+                raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
             request.check_limits(lane.app.max_body)
             declared = request.declared
             if declared:
@@ -274,9 +299,9 @@ class Connection(asyncio.Protocol):
                 self._taken = declared
         except StreamError as refusal:
             raise self._stop(refusal) from None
-        if b"upgrade" in headers and self._parser.should_upgrade():
-            self._keep_alive = False
-        if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
+        if b"upgrade" in headers and method != b"CONNECT" and self._parser.should_upgrade():
+            self._framing = _framing_of(headers, self._parser.should_keep_alive())
+        if b"expect" in headers and self._chunked and _awaits_leave(request):
             self._announces_more = True
             self._invite()
 
@@ -285,22 +310,31 @@ class Connection(asyncio.Protocol):
         size = self._size = self._size + len(body)
         if size > self._taken:
             self._take_more(size)
-        self._parts.append(body)
+        self._fed = 0
+        if not self._body:
+            self._body = body
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)  # many small parts cost what they hold, no more
+        self._body += body
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._framing is not None:
+            return  # its body comes after all
         request = self._request
         assert request is not None
-        parts = self._parts
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        chunked = self._parser.get_http_version() == "1.1"
-        keep_alive = chunked and self._parser.should_keep_alive()
+        body = self._body
+        request.body = body if isinstance(body, bytes) else bytes(body)
+        keep_alive = self._chunked and self._parser.should_keep_alive()
         taken = self._taken
         self._request = None
-        self._parts = []
-        self._taken = 0
+        self._body = b""
+        self._taken = self._fed = 0
         self._announces_more = False
-        turn = _Turn(request, keep_alive, chunked, taken, None)
+        if self._headers:
+            self._forget_head()  # trailers, which mean nothing here
+        turn = _Turn(request, keep_alive, self._chunked, taken, None)
         if self._answering is None and not self._queue and self._writable:
             self._begin(turn)
         else:
@@ -315,13 +349,15 @@ class Connection(asyncio.Protocol):
         if turn.refusal is not None:
             self._send(turn, self._lane.handler.refuse(request, turn.refusal))
             return
-        answer = self._lane.handler.handle(request, self._pump)
+        answer = self._lane.handler.handle(request, self._wake)
         request.body = b""
         if not isinstance(answer, Ticket):
             self._answer(turn, answer)
             return
         self._ticket = answer
         answer.add_callback(self._answered)
+        if self._sends_no_more:
+            self._leave_poll()
 
     def _answered(self, ticket: Ticket[Reply]) -> None:
         self._ticket = None
@@ -351,13 +387,15 @@ class Connection(asyncio.Protocol):
         queue = self._queue
         while queue and self._answering is None and self._writable:
             self._begin(queue.popleft())
-        if self._answering is not None or queue or not self._writable:
+        if queue or not self._writable:
+            return
+        if self._pausing:
+            self._resume_reading()  # also while a live read goes on, to see its client leave
+        if self._answering is not None:
             return
         if self._input_over:
             self._end()
             return
-        if self._pausing:
-            self._resume_reading()
         if self._announces_more:
             self._invite()
         self._wait_for_client()
@@ -394,6 +432,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Answers no more: the last response has been sent."""
+        self._give_up_body()
         for turn in self._queue:
             self._lane.budget.give_back(turn.taken)
         self._queue.clear()
@@ -414,6 +453,12 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._pump()
 
+    def _wake(self) -> None:
+        """An event stream may have something to send."""
+        self._pump()
+        if self._answering is None:
+            self._next()
+
     def _pump(self) -> None:
         """Sends what an event stream has, as far as the client takes it."""
         events = self._events
@@ -425,6 +470,10 @@ class Connection(asyncio.Protocol):
             while self._writable:
                 data = events.pull()
                 if data is WAIT:
+                    if self._sends_no_more:
+                        last = events.farewell()
+                        write(wire.chunk(last) if chunked else last)
+                        self._end_stream(chunked)
                     return
                 if data is END:
                     self._end_stream(chunked)
@@ -442,7 +491,12 @@ class Connection(asyncio.Protocol):
         self._answering = None
         if not (self._keep_alive and chunked):
             self._finish()
-        self._next()
+
+    def _leave_poll(self) -> None:
+        """Gives up a long-poll whose client sends no more: hardly ever does one that half closes still wait."""
+        turn = self._answering
+        if turn is not None and self._ticket is not None and b"live=" in turn.request.query:
+            self.transport.close()
 
     # -- inside -------------------------------------------------------------
 
@@ -474,7 +528,7 @@ class Connection(asyncio.Protocol):
 
     def _invite(self) -> None:
         """Tells a client that asked first to send its body, when that is the next thing it is told."""
-        if self._answering is None and not self._queue:
+        if self._answering is None and not self._queue and self._writable:
             self._announces_more = False
             self.transport.write(wire.CONTINUE)
 
@@ -484,16 +538,39 @@ class Connection(asyncio.Protocol):
 
     def _refuse_input(self, refusal: Exception) -> None:
         """Refuses what cannot be read on from, after the answers before it."""
+        if self._input_over:
+            return
         self._input_over = True
         self._give_up_body()
         request = self._request or Request("GET", b"/", b"", {})
         self._request = None
         self._queue.append(_Turn(request, False, True, 0, refusal))
 
+    def _read_on(self, data: bytes, start: int) -> None:
+        """Reads on after the head of a request for an upgrade: with a new parser, which is told only how the body is framed."""
+        rest = memoryview(data)
+        while self._framing is not None:
+            rest = rest[start:]
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(self._framing)
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                start = upgrade.args[0]
+            else:
+                return
+        self._input_over = True  # a tunnel: what follows is not HTTP
+
+    def _forget_head(self) -> None:
+        self._url = b""
+        self._headers = {}
+        self._repeated = None
+        self._header_bytes = 0
+
     def _give_up_body(self) -> None:
         self._lane.budget.give_back(self._taken)
         self._taken = 0
-        self._parts = []
+        self._body = b""
 
     def _pause_reading(self) -> None:
         """Reads no more until the requests that have come are answered."""
@@ -512,11 +589,32 @@ class Connection(asyncio.Protocol):
         if self._ended or transport.is_closing():
             return
         self._ended = True
+        timeouts = self._lane.timeouts
+        self._unsent = transport.get_write_buffer_size()
+        self._expect(timeouts.send if self._unsent else timeouts.linger)
         if self._scheme == "http" and not self._sends_no_more:
             transport.write_eof()
-            self._expect(self._lane.timeouts.linger)
         else:
             transport.close()
+
+
+def _framing_of(headers: dict[bytes, bytes], keep_alive: bool) -> bytes:
+    """Returns the head of a request with a body that is framed as these headers say."""
+    lines = [
+        b"%b: %b\r\n" % (name, headers[name])
+        for name in (CONTENT_LENGTH, TRANSFER_ENCODING)
+        if name in headers
+    ]
+    if not keep_alive:
+        lines.append(wire.CLOSE)
+    return b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines)
+
+
+def _awaits_leave(request: Request) -> bool:
+    """Whether the client sends its body only when it is told to (RFC 9110, 10.1.1)."""
+    headers = request.headers
+    has_body = request.declared or TRANSFER_ENCODING in headers
+    return bool(has_body) and headers[b"expect"].lower() == b"100-continue"
 
 
 def _split(target: bytes) -> tuple[bytes, bytes]:

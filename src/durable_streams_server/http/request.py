@@ -11,6 +11,7 @@ from ..protocol.names import (
     MAX_HEADER_COUNT,
     MAX_URL_BYTES,
     SINGLETONS,
+    TRANSFER_ENCODING,
 )
 
 
@@ -54,7 +55,10 @@ class Request(msgspec.Struct):
         if self.repeated and (twice := self.repeated & SINGLETONS):
             name = min(twice).decode("ascii")
             raise BadRequest(f"{name} is given more than once", "REPEATED_HEADER")
-        if self.declared and self.declared > max_body:
+        if self.declared is None:
+            if self.headers.get(TRANSFER_ENCODING, b"chunked").lower() != b"chunked":
+                raise BadRequest("the body's transfer coding is not known here", "INVALID_HTTP")
+        elif self.declared > max_body:
             raise too_large(max_body)
 
 

@@ -35,6 +35,8 @@ PRODUCER_RECEIVED_SEQ: Final = b"producer-received-seq"
 # Headers of HTTP itself that decide something here
 CONTENT_TYPE: Final = b"content-type"
 CONTENT_LENGTH: Final = b"content-length"
+TRANSFER_ENCODING: Final = b"transfer-encoding"
+HOST: Final = b"host"
 IF_NONE_MATCH: Final = b"if-none-match"
 LAST_EVENT_ID: Final = b"last-event-id"
 
@@ -54,6 +56,8 @@ SINGLETONS: Final = frozenset(
         PRODUCER_SEQ,
         CONTENT_TYPE,
         CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        HOST,
         LAST_EVENT_ID,
     }
 )
