@@ -25,8 +25,9 @@ class ServerProcess:
 @contextlib.contextmanager
 def launch(*flags: str) -> Iterator[ServerProcess]:
     """Runs `serve` with `flags` on a free port until the block ends, however it ends by then."""
+    address = () if "--uds" in flags else ("--port", "0")
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *flags], stdout=subprocess.PIPE, text=True
+        [*COMMAND, "serve", *address, *flags], stdout=subprocess.PIPE, text=True
     )
     try:
         yield ServerProcess(process, _address(process))
@@ -53,7 +54,7 @@ def _address(process: subprocess.Popen[str]) -> str:
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            match = re.search(r"http://\S+", line)
+            match = re.search(r"(https?://|unix:)\S+", line)
             if match:
                 return match[0]
     finally:

@@ -98,6 +98,9 @@ def test_help_names_every_flag_and_exit_code() -> None:
     for flag in (
         "--host",
         "--port",
+        "--uds",
+        "--tls-cert",
+        "--tls-key",
         "--data-dir",
         "--no-create",
         "--memory",

@@ -1,29 +1,18 @@
 """The process side of serving."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import httpx
 import pytest
 
 from durable_streams_server import create_app
-from durable_streams_server.http.server import Server, listen, url_of
+from durable_streams_server.http.listening import listen, url_of
+from durable_streams_server.http.server import Server
 from durable_streams_server.protocol.commands import Append, Command
 from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
-
-
-def test_an_address_is_shown_as_a_url() -> None:
-    with listen("127.0.0.1", 0) as listening:
-        assert url_of(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-
-@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_an_ipv6_address_is_shown_in_brackets() -> None:
-    with listen("::1", 0) as listening:
-        assert url_of(listening).startswith("http://[::1]:")
 
 
 def test_an_idle_connection_outlives_a_load_balancers() -> None:  # TRAPS 52

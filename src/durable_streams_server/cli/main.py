@@ -8,14 +8,25 @@ import asyncio
 import gc
 import logging
 import re
+import socket
+import ssl
 import sys
 from typing import Any, Final, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from ..errors import StreamError
 from ..http.app import create_app
-from ..http.server import HttpLane, Server, is_loopback, listen, public_url_of, url_of
+from ..http.listening import (
+    UnixSocket,
+    is_loopback,
+    listen,
+    public_url_of,
+    tls_context,
+    url_of,
+)
+from ..http.server import HttpLane, Server
 from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
@@ -94,6 +105,13 @@ def main() -> None:
     show_default=True,
     help="Port to listen on; 0 picks a free one.",
 )
+@click.option(
+    "--uds",
+    metavar="PATH",
+    help="Unix socket to listen on instead; its mode is 777 less the umask.",
+)
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain in PEM, to speak HTTPS.")
+@click.option("--tls-key", metavar="FILE", help="Its private key in PEM, without a password.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
@@ -182,6 +200,9 @@ def main() -> None:
 def serve(
     host: str,
     port: int,
+    uds: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     data_dir: str,
     no_create: bool,
     memory: bool,
@@ -200,6 +221,8 @@ def serve(
 ) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM)."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    tls = _tls(tls_cert, tls_key)
+    _refuse_two_addresses(uds)
     store = StreamStore() if memory else _open(data_dir, not no_create, max_body)
     try:
         app = create_app(
@@ -212,27 +235,29 @@ def serve(
             max_body=max_body,
             public_url=public_url,
             webhook_policy=WebhookPolicy(
-                is_loopback(host) if webhook_allow_loopback is None else webhook_allow_loopback,
+                _is_local(host, uds) if webhook_allow_loopback is None else webhook_allow_loopback,
                 webhook_allow,
                 webhook_deny,
             ),
         )
-        listening = listen(host, port)
+        listening = UnixSocket(uds) if uds else listen(host, port)
         if public_url is None:
-            app.service.public_url = public_url_of(listening)
+            app.service.public_url = public_url_of(listening, tls is not None)
     except (ValueError, StreamError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
-        _fail(f"cannot listen on {host} port {port}: {error.strerror or error}", EXIT_ADDRESS)
+        where = f"unix:{uds}" if uds else f"{host} port {port}"
+        _fail(f"cannot listen on {where}: {error.strerror or error}", EXIT_ADDRESS)
+    url = url_of(listening, tls is not None)
 
     def announce() -> None:
-        click.echo(f"Listening on {url_of(listening)}")
+        click.echo(f"Listening on {url}")
         if memory:
             click.echo("Streams are kept in memory and end with this process.")
         else:
             click.echo(f"Streams are kept in {data_dir}")
 
-    server = Server(app, log_level, announce, http)
+    server = Server(app, log_level, announce, http, tls)
     with listening:
         _run(server, listening)
     if app.engine.failure is not None:
@@ -244,6 +269,33 @@ main.add_command(check)
 main.add_command(inspect)
 
 
+def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Returns what encrypts connections, if that is asked for."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    try:
+        return tls_context(certificate, key)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _is_local(host: str, uds: str | None) -> bool:
+    """Whether only this machine reaches the server. What stands before a Unix socket may let in others."""
+    return uds is None and is_loopback(host)
+
+
+def _refuse_two_addresses(uds: str | None) -> None:
+    """Refuses a TCP address beside a Unix socket's."""
+    if uds == "":
+        raise click.UsageError("--uds needs a path")
+    source = click.get_current_context().get_parameter_source
+    for name in ("host", "port"):
+        if uds and source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--uds and --{name} exclude each other")
+
+
 def _open(path: str, create: bool, max_body: int) -> FileBackedStreamStore:
     """Opens the data directory; an append of the largest body must fit one segment of its log."""
     segment = max(DEFAULT_SEGMENT_SIZE, max_body + MIB)
@@ -253,7 +305,7 @@ def _open(path: str, create: bool, max_body: int) -> FileBackedStreamStore:
         _fail(str(error), EXIT_DATA)
 
 
-def _run(server: Server, listening: Any) -> None:
+def _run(server: Server, listening: socket.socket) -> None:
     try:
         import uvloop
     except ImportError:  # not built for this platform

@@ -14,7 +14,8 @@ from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
 from .asgi import DurableStreamsApp
-from .server import Server, is_loopback, listen, public_url_of, url_of
+from .listening import is_loopback, listen, public_url_of, url_of
+from .server import Server
 
 
 class TestServerOptions(TypedDict, total=False):

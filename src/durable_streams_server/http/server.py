@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from types import FrameType
 from typing import Final, Literal
 
@@ -13,11 +13,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .asgi import DurableStreamsApp
 from .lane import Lane, Timeouts
+from .listening import BACKLOG
 from .native import protocol_of
 
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
 _DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
-_BACKLOG: Final = 2048
+_GIVE_UP: Final = 1  # seconds; for what no connection stands for yet, such as a TLS handshake that is not complete
 _UNSENT: Final = (
     16 * 1024
 )  # bytes written to a socket that does not take them, before the writer waits
@@ -41,6 +42,7 @@ class Server(uvicorn.Server):
         log_level: of the server's own log.
         on_started: called once requests are answered and signals are handled.
         http: `native` answers straight on the socket; `asgi` goes through uvicorn's ASGI, as in any other host.
+        tls: what encrypts connections, from `tls_context`; None for plain HTTP.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Server(uvicorn.Server):
         log_level: str = "warning",
         on_started: Callable[[], None] = lambda: None,
         http: HttpLane = "native",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -60,8 +63,10 @@ class Server(uvicorn.Server):
             lifespan="on",
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             log_config=None,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
+            timeout_graceful_shutdown=_GIVE_UP,
         )
         super().__init__(config)
         self._app = app
@@ -78,6 +83,12 @@ class Server(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()  # or they would be raised again: a clean stop exits with 0
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves until it is told to stop."""
+        if any(_is_unix(each) for each in sockets or ()):
+            self.config.forwarded_allow_ips = "*"  # who reaches it is on this machine
+        await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to listen."""
@@ -112,31 +123,5 @@ class Server(uvicorn.Server):
                 transport.abort()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening TCP socket; port 0 picks a free one.
-
-    Raises:
-        OSError: when the address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def public_url_of(listening: socket.socket) -> str | None:
-    """Returns the URL under which others may reach a listening socket, or None when its address does not tell."""
-    address = listening.getsockname()[0]
-    return None if ip_address(address).is_unspecified else url_of(listening)
-
-
-def url_of(listening: socket.socket) -> str:
-    """Returns the address that a socket listens at, as a URL."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _is_unix(listening: socket.socket) -> bool:
+    return listening.family == getattr(socket, "AF_UNIX", None)

@@ -1,0 +1,149 @@
+"""Where a server listens: TCP or a Unix socket, with or without TLS. Nothing is served here."""
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+import sys
+from ipaddress import ip_address
+from typing import Final
+
+BACKLOG: Final = 2048
+#: Seconds without a word from a peer before it is asked whether it is there, between questions, and how many go unanswered.
+#: So one that is gone without a FIN is found after 75 + 4 * 15 seconds even where nothing is sent to it (TRAPS 49).
+_PROBES: Final = {"TCP_KEEPIDLE": 75, "TCP_KEEPALIVE": 75, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a listening TCP socket; port 0 picks a free one. Connections inherit that dead peers are found.
+
+    Raises:
+        OSError: when the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):  # TCP_KEEPALIVE is what macOS calls TCP_KEEPIDLE
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return listening
+
+
+class UnixSocket(socket.socket):
+    """A listening Unix socket, whose file is removed when it is closed.
+
+    The file's mode is 777 less the umask, and to connect takes the right to write: with the usual umask of 022 only the
+    server's own user may.
+
+    Args:
+        path: where the socket's file is made. One that a dead server left is replaced.
+
+    Raises:
+        OSError: when the file cannot be made, or a server listens there.
+    """
+
+    def __init__(self, path: str) -> None:
+        if sys.platform == "win32":
+            raise OSError(errno.EAFNOSUPPORT, "there are no Unix sockets on this platform")
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path = ""
+        try:
+            self._bind(path)
+            self.listen(BACKLOG)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, path: str) -> None:
+        try:
+            self.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if not stat.S_ISSOCK(os.stat(path).st_mode):
+                raise FileExistsError(errno.EEXIST, "there is a file that is no socket") from None
+            if _is_alive(path):
+                raise
+            os.unlink(path)
+            self.bind(path)
+        self._path = os.path.abspath(path)
+        self._inode = os.stat(path).st_ino
+
+    def close(self) -> None:
+        """Closes the socket and removes its file, unless another has taken its place."""
+        super().close()
+        path, self._path = self._path, ""
+        if path:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_ino == self._inode:
+                    os.unlink(path)
+
+
+def _is_alive(path: str) -> bool:
+    """Whether a server listens at a Unix socket, even one too busy to answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) != errno.ECONNREFUSED
+
+
+def url_of(listening: socket.socket, tls: bool = False) -> str:
+    """Returns the address that a socket listens at, as a URL, or as `unix:` and the path of its file."""
+    address = listening.getsockname()
+    if isinstance(address, str):
+        return f"unix:{address}"
+    scheme = "https" if tls else "http"
+    host, port = address[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def public_url_of(listening: socket.socket, tls: bool = False) -> str | None:
+    """Returns the URL under which others may reach a listening socket, or None when its address does not tell."""
+    address = listening.getsockname()
+    if isinstance(address, str) or ip_address(address[0]).is_unspecified:
+        return None
+    return url_of(listening, tls)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host to listen on is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """Returns what encrypts connections.
+
+    Args:
+        certificate: a PEM file with the server's certificate and those that vouch for it.
+        key: a PEM file with its private key, without a password.
+
+    Raises:
+        ValueError: for a file that cannot be read or does not hold that, or a key of another certificate.
+    """
+    for what, path in (("certificate", certificate), ("key", key)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise ValueError(f"the TLS {what} {path!r} cannot be read: {error.strerror}") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+    except ssl.SSLError:
+        raise ValueError(f"the TLS certificate {certificate!r} is not one in PEM") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise ValueError(f"the TLS key {key!r} is that of another certificate") from None
+        raise ValueError(f"the TLS key {key!r} is not one in PEM without a password") from None
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError  # or OpenSSL would ask for it at the terminal

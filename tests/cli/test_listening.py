@@ -1,0 +1,170 @@
+"""The command with TLS and on a Unix socket, on both lanes."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.http import certificates
+from tests.http.certificates import Certificate
+from tests.process import COMMAND, launch, serve
+
+STREAM = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificates.make(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(params=["native", "asgi"])
+def lane(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    return ("--memory", "--http", request.param)
+
+
+def tls(certificate: Certificate) -> tuple[str, ...]:
+    return ("--tls-cert", certificate.chain, "--tls-key", certificate.key)
+
+
+def trusting(certificate: Certificate) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate.chain)
+
+
+def refused(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "serve", "--memory", *flags], capture_output=True, text=True, timeout=20
+    )
+
+
+# -- TLS ---------------------------------------------------------------------
+
+
+def test_streams_are_served_over_https(lane: tuple[str, ...], certificate: Certificate) -> None:
+    with (
+        serve(*lane, *tls(certificate)) as server,
+        httpx.Client(base_url=server.url, verify=trusting(certificate)) as http,
+    ):
+        assert server.url.startswith("https://127.0.0.1:")
+        made = http.put(STREAM, headers=TEXT)
+        assert made.headers["location"] == server.url + STREAM
+        assert http.post(STREAM, content=b"x" * 100_000, headers=TEXT).status_code == 204
+        assert http.get(STREAM).content == b"x" * 100_000
+        with http.stream("GET", f"{STREAM}?offset=now&live=sse") as events:
+            pieces = events.iter_bytes()
+            assert next(pieces).startswith(b"retry:")
+            http.post(STREAM, content=b"last", headers={**TEXT, "stream-closed": "true"})
+            assert b"data:last" in b"".join(pieces)
+        old = http.get(STREAM, headers={"connection": "close"})
+        assert old.content.endswith(b"last")
+
+
+def test_a_stop_over_https_ends_live_reads_and_waits_for_no_handshake(
+    lane: tuple[str, ...], certificate: Certificate
+) -> None:
+    with (
+        serve(*lane, *tls(certificate)) as server,
+        httpx.Client(base_url=server.url, verify=trusting(certificate)) as http,
+        socket.create_connection((httpx.URL(server.url).host, httpx.URL(server.url).port or 0)),
+    ):
+        http.put(STREAM, headers=TEXT)
+        with http.stream("GET", f"{STREAM}?offset=-1&live=sse") as events:
+            pieces = events.iter_bytes()
+            next(pieces)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert b"event: control" in b"".join(pieces)
+        assert server.process.wait(5) == 0
+        assert time.monotonic() - began < 1.5
+
+
+def test_what_is_not_tls_is_closed_without_a_word(
+    lane: tuple[str, ...], certificate: Certificate, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serve(*lane, *tls(certificate)) as server:
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port or 0), 5) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert b"HTTP/" not in plain.recv(1000)
+        with httpx.Client(base_url=server.url, verify=trusting(certificate)) as http:
+            assert http.get(STREAM).status_code == 404
+    assert capfd.readouterr().err == ""
+
+
+def test_a_bad_certificate_or_key_is_a_bad_flag_and_makes_no_store(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    none = str(tmp_path / "none")
+    for flags, said in (
+        (("--tls-cert", certificate.chain), "--tls-cert and --tls-key go together"),
+        (("--tls-key", certificate.key), "--tls-cert and --tls-key go together"),
+        (("--tls-cert", none, "--tls-key", certificate.key), f"certificate '{none}' cannot be"),
+        (("--tls-cert", certificate.key, "--tls-key", certificate.key), "is not one in PEM"),
+    ):
+        shown = subprocess.run(
+            [*COMMAND, "serve", "--data-dir", str(tmp_path / "data"), *flags],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert shown.returncode == 2
+        (line,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
+        assert said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- Unix sockets ------------------------------------------------------------
+
+
+def test_streams_are_served_on_a_unix_socket(lane: tuple[str, ...], tmp_path: Path) -> None:
+    path = str(tmp_path / "streams.sock")
+    with serve(*lane, "--uds", path) as server:
+        assert server.url == f"unix:{path}"
+        transport = httpx.HTTPTransport(uds=path)
+        with httpx.Client(base_url="http://streams", transport=transport) as http:
+            made = http.put(STREAM, headers=TEXT)
+            assert made.headers["location"] == f"http://streams{STREAM}"
+            made = http.put(STREAM + "b", headers={**TEXT, "x-forwarded-proto": "https"})
+            assert made.headers["location"] == f"https://streams{STREAM}b"
+            assert http.post(STREAM, content=b"hello", headers=TEXT).status_code == 204
+            assert http.get(f"{STREAM}?offset=-1&live=long-poll").content == b"hello"
+    assert not os.path.exists(path)
+
+
+def test_a_unix_socket_is_replaced_when_its_server_is_dead_and_refused_when_not(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "streams.sock")
+    with launch("--memory", "--uds", path) as killed:
+        shown = refused("--uds", path)
+        assert shown.returncode == 3
+        assert shown.stderr.count("\n") == 1
+        assert f"cannot listen on unix:{path}: Address already in use" in shown.stderr
+        killed.process.kill()
+        killed.process.wait()
+    assert os.path.exists(path)
+    with serve("--memory", "--uds", path):
+        pass
+    assert not os.path.exists(path)
+
+
+def test_a_unix_socket_excludes_a_tcp_address(tmp_path: Path) -> None:
+    path = str(tmp_path / "streams.sock")
+    for flag, value in (("--host", "127.0.0.1"), ("--port", "4437")):
+        shown = refused("--uds", path, flag, value)
+        assert shown.returncode == 2
+        assert f"Error: --uds and {flag} exclude each other" in shown.stderr
+    assert refused("--uds", "").returncode == 2
+
+
+def test_a_unix_socket_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "a", tmp_path / ("x" * 200)):
+        shown = refused("--uds", str(path))
+        assert shown.returncode == 3
+        assert shown.stderr.count("\n") == 1
