@@ -128,8 +128,9 @@ class Client:
 
     def send(self, data: bytes, each: int = 0) -> "Client":
         """Sends octets, in one piece or in pieces of `each`."""
-        for start in range(0, len(data), each or len(data)):
-            self.wire.give(data[start : start + (each or len(data))])
+        each = each or len(data) or 1
+        for start in range(0, len(data), each):
+            self.wire.give(data[start : start + each])
         return self
 
     def finish(self) -> None:
@@ -287,6 +288,15 @@ async def turn(times: int = 3) -> None:
     """Lets the loop do what is due."""
     for _ in range(times):
         await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits until something is so that nobody tells of."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
 
 
 def complaints(caplog: Any) -> list[str]:

@@ -186,6 +186,15 @@ async def test_a_request_without_a_version_is_refused(lane: Lane) -> None:
     assert answer.status == 400
 
 
+async def test_space_around_a_value_is_not_part_of_it(lane: Lane, store: StreamStore) -> None:
+    for close in ("Stream-Closed:\ttrue \t", "Stream-Closed:true"):
+        client = Client(lane).send(request("POST", A, close, "Content-Length: 0 "))
+        assert [answer.status for answer in client.answers("POST")] == [204]
+        stream = store.get(A)
+        assert stream is not None
+        assert stream.closed
+
+
 async def test_a_client_that_asks_for_the_end_gets_it(lane: Lane, store: StreamStore) -> None:
     client = Client(lane).send(post(b"x", "Connection: close"))
     (answer,) = client.answers("POST")

@@ -23,6 +23,19 @@ def test_headers_are_indexed_and_repeats_noted() -> None:
     assert (headers, repeated, size) == ({b"a": b"1", b"b": b"2"}, frozenset({b"a"}), 6)
 
 
+def test_space_around_a_value_is_not_part_of_it() -> None:  # RFC 9110, 5.5
+    headers, _, _ = index_headers([(b"stream-closed", b" true\t ")])
+    assert headers == {b"stream-closed": b"true"}
+
+
+def test_a_transfer_coding_that_is_not_known_is_refused() -> None:
+    make([(b"transfer-encoding", b"Chunked")]).check_limits(0)
+    for coding in (b"gzip, chunked", b"identity", b""):
+        with pytest.raises(BadRequest) as caught:
+            make([(b"transfer-encoding", coding)]).check_limits(0)
+        assert caught.value.code == "INVALID_HTTP"
+
+
 @pytest.mark.parametrize(
     ("value", "length"), [(b"7", 7), (b"", None), (b"-1", None), (b"x", None), (None, None)]
 )

@@ -1,5 +1,8 @@
 """Requests as frozen values: whatever form alone can refuse is refused here."""
 
+import gc
+import weakref
+
 import pytest
 
 from durable_streams_server.errors import BadRequest
@@ -122,6 +125,19 @@ def test_a_body_that_is_no_json_waits_for_its_place_among_the_refusals() -> None
     command = parse_append("/a", JSON, b"{")
     assert command.body.problem is not None
     assert command.body.wire == b""
+
+
+class Watched(dict[bytes, bytes]):
+    """Headers that can be referred to weakly."""
+
+
+def test_a_body_that_is_no_json_is_forgotten_with_its_request() -> None:
+    headers = Watched(JSON)
+    watched = weakref.ref(headers)
+    parse_append("/a", headers, b"{")
+    del headers
+    gc.collect()
+    assert watched() is None
 
 
 def test_a_read_without_an_offset_begins_at_the_start() -> None:

@@ -36,6 +36,7 @@ _STEP: Final = MIB  # a body without a declared length takes its budget in steps
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
+_SPACE: Final = 0x20
 _NONE: Final[frozenset[bytes]] = frozenset()
 
 _log = logging.getLogger("durable_streams_server")
@@ -146,6 +147,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Gives everything back."""
         self._input_over = True
+        self._parser = cast(
+            httptools.HttpRequestParser, None
+        )  # which holds this, so that both would wait for the collector
         self._lane.connections.discard(self)
         self._give_up_body()
         for turn in self._queue:
@@ -244,6 +248,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         name = name.lower()
+        if value and value[-1] <= _SPACE:
+            value = value.rstrip(b" \t")  # the parser leaves it (RFC 9110, 5.5)
         headers = self._headers
         self._header_bytes += len(name) + len(value)
         if name not in headers:

@@ -74,7 +74,7 @@ def index_headers(
         if name in headers:
             repeated.add(name)
         else:
-            headers[name] = value
+            headers[name] = value.strip(b" \t")  # RFC 9110, 5.5; some servers leave it
     return headers, frozenset(repeated), size
 
 

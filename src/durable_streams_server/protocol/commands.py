@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ..errors import BadRequest, StreamError
+from ..errors import BadRequest
 from . import json_mode, offsets
 from .lifetime import Lifetime, parse_lifetime
 from .media import Kind, MediaType, parse_media_type
@@ -47,10 +47,13 @@ _CURSOR: Final = re.compile(r"[\x21-\x7e]*")
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """A request body as wire bytes, or why it cannot be one."""
+    """A request body as wire bytes, or why it cannot be one: a message and a code.
+
+    No exception: that would hold the frames it was raised in, which hold this, and nothing collects what is not tracked.
+    """
 
     wire: bytes
-    problem: StreamError | None = None
+    problem: tuple[str, str] | None = None
 
 
 NO_BODY: Final = Body(b"")
@@ -133,7 +136,7 @@ def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
     try:
         return Body(json_mode.to_wire(body, allow_empty=allow_empty))
     except BadRequest as problem:
-        return Body(b"", problem)
+        return Body(b"", (problem.message, problem.code))
 
 
 def check_seq(seq: bytes | None) -> bytes | None:

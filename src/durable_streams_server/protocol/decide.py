@@ -182,7 +182,7 @@ def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision
         )
     body = command.body
     if body.problem is not None:
-        raise body.problem
+        raise BadRequest(*body.problem)
     stamp = command.stamp
     if stamp is not None:
         known = state.producers.get(stamp.producer)
@@ -263,7 +263,7 @@ def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: 
         if command.media is None and body.wire:
             body = encode_body(created.media.kind, body.wire, allow_empty=True)
     if body.problem is not None:
-        raise body.problem
+        raise BadRequest(*body.problem)
     changes = (*changes, created)
     if body.wire or command.closes:
         first = Appended(command.path, incarnation, begin, body.wire, command.closes, now)
