@@ -42,6 +42,7 @@ def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
         (b'["\\u0041\\ud83d\\ude00"]', b'"\\u0041\\ud83d\\ude00",'),
         (b'"\\ud83d"', b'"\\ud83d",'),
         (b'[ "\\ud83d" , {"a":"\\udc00"} ]', b'"\\ud83d",{"a":"\\udc00"},'),
+        (b'["\\ud83d",%b]' % (b"7" * 5000), b'"\\ud83d",%b,' % (b"7" * 5000)),
         ("\u2028é".join('""').encode(), '"\u2028é",'.encode()),
     ],
 )
@@ -117,7 +118,8 @@ def test_an_empty_array_creates_an_empty_stream_and_appends_nothing() -> None:  
     ],
 )
 def test_depth_counts_nesting_alone(body: bytes) -> None:
-    json_mode.to_wire(body)
+    wire = json_mode.to_wire(body)
+    assert json_mode.value_ends(wire)[-1] == len(wire)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from durable_streams_server.errors import (
 from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome, Outcome
 from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.names import MAX_JSON_DEPTH
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import (
@@ -259,6 +260,15 @@ class StoreContract:
             widest = max(widest, marks.upper - marks.lower)
             position = marks.upper
         assert widest < 40_000
+
+    async def test_a_value_as_deep_as_is_allowed_is_kept_and_cut(self, store: Store) -> None:
+        deep = b'{"a":' * MAX_JSON_DEPTH + b'"%b"' % (b"x" * 40_000) + b"}" * MAX_JSON_DEPTH
+        await self.run(store, create("/a", "application/json", deep))
+        await self.run(store, append("/a", deep, "application/json"))
+        assert await self.content(store, "/a") == deep + b"," + deep + b","
+        incarnation = (await self.state(store, "/a")).incarnation
+        marks = await settled(store.marks(incarnation, len(deep)))
+        assert marks == (0, len(deep) + 1, len(deep) + 1)
 
     # -- ends ---------------------------------------------------------------
 

@@ -47,7 +47,10 @@ def split(body: bytes) -> list[msgspec.Raw | bytes]:
         BadRequest: INVALID_JSON.
     """
     _check_text(body)
-    stripped = body.lstrip(_SPACE)
+    return _slices(body.lstrip(_SPACE))
+
+
+def _slices(stripped: bytes) -> list[msgspec.Raw | bytes]:
     try:
         if stripped[:1] == b"[":
             return _ARRAY.decode(stripped)  # type: ignore[return-value]
@@ -64,7 +67,7 @@ def value_ends(wire: bytes) -> list[int]:
     """Returns where each value of a wire run ends, its comma included, counted from the run's beginning."""
     ends = []
     position = 0
-    for value in split(b"[" + wire[:-1] + b"]"):
+    for value in _slices(b"[" + wire[:-1] + b"]"):  # checked when it came; the bracket adds a level
         position += len(bytes(value)) + 1
         ends.append(position)
     return ends
@@ -100,7 +103,9 @@ def _depth(body: bytes) -> int:
 def _split_with_surrogates(body: bytes) -> list[msgspec.Raw | bytes]:
     """Splits with the standard library, which takes lone surrogate escapes such as "\\ud83d"; they are legal JSON."""
     text = body.decode("utf-8")
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(
+        parse_int=str, parse_constant=_refuse_constant
+    )  # any size of integer
     try:
         if text[0] != "[":
             _, end = decoder.raw_decode(text)

@@ -42,3 +42,24 @@ def test_a_failure_ends_every_wait() -> None:
         assert ticket.done
         with pytest.raises(Abandoned):
             ticket.result()
+
+
+def test_what_fails_after_a_record_has_its_place_stops_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    broken = RuntimeError("a fault of ours")
+
+    def fail(*_: object) -> None:
+        raise broken
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_keep", fail)
+        failed = store.execute(append("/a", b"y", "text/plain"), NOW)
+    for ticket in (failed, store.execute(append("/a", b"z", "text/plain"), NOW)):
+        with pytest.raises(Abandoned, match="a fault of ours"):
+            ticket.result()
+    assert store.failure is broken
+    assert content(open_store(disk), "/a") == b"x"

@@ -374,7 +374,8 @@ class FileStore(Store):
     # -- inside -------------------------------------------------------------
 
     def _record(self, changes: tuple[Change, ...], outcome: Outcome | None) -> Ticket[Outcome]:
-        """Writes one record. Once it has its place in the log, nothing can be refused."""
+        """Writes one record. Once it has its place in the log, nothing can be refused: what fails then stops the store, for
+        later records could not be read behind the gap."""
         if self._unflushed > self._max_unflushed:
             self.shell.checkpoint_due()
             raise behind()
@@ -384,7 +385,11 @@ class FileStore(Store):
         except StreamError:
             self.shell.checkpoint_due()
             raise
-        published = [self._apply(change) for change in changes]
+        try:
+            published = [self._apply(change) for change in changes]
+        except BaseException as error:
+            self.fail(error)
+            return Ticket.failed(Abandoned(error))
         ticket: Ticket[Outcome] = Ticket()
         self._flying += 1
         self._pending.append(InFlight(place, payload, published, ticket, outcome, None))
