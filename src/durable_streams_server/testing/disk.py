@@ -183,6 +183,9 @@ class SimulatedDisk(Disk):
     def release(self) -> None:
         return
 
+    def random_number(self) -> int:
+        return self.chance.getrandbits(64)
+
 
 class SimulatedFile(File):
     """An open file of a `SimulatedDisk`."""

@@ -62,6 +62,12 @@ def test_names_are_listed_moved_and_removed(disk: Disk) -> None:
     assert (disk.names("d"), disk.names("nowhere")) == (["a"], [])
 
 
+def test_random_numbers_have_64_bits_and_differ(disk: Disk) -> None:
+    numbers = {disk.random_number() for _ in range(50)}
+    assert len(numbers) == 50
+    assert 1 << 56 < max(numbers) < 1 << 64
+
+
 def test_one_process_has_a_directory(disk: Disk, tmp_path: Path) -> None:
     assert disk.lock()
     if isinstance(disk, SystemDisk):

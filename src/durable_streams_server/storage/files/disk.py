@@ -108,6 +108,10 @@ class Disk(ABC):
     def release(self) -> None:
         """Gives the lock back."""
 
+    @abstractmethod
+    def random_number(self) -> int:
+        """Returns 64 random bits, of the quality of a secret."""
+
 
 class SystemFile(File):
     """A file of the operating system."""
@@ -263,6 +267,9 @@ class SystemDisk(Disk):
         descriptor, self._lock = self._lock, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def random_number(self) -> int:
+        return int.from_bytes(os.urandom(8), "little")
 
 
 def _sync_directory(path: Path) -> None:

@@ -2,7 +2,10 @@
 
 A segment file begins with a header of one page; records follow:
 
-    magic u32 · payload length u32 · LSN u64 · durable LSN u64 · CRC of the previous record u32 · CRC u32 · payload
+    mark u32 · payload length u32 · LSN u64 · durable LSN u64 · CRC of the previous record u32 · CRC u32 · payload
+
+Mark and CRC are seeded with the segment's salt, a number drawn anew whenever a segment is begun: what a client sends may look
+like a record, but cannot be taken for one.
 
 The chain of CRCs leaves no place for a stale record of an earlier lap, or for one orphaned behind a torn one: such a record
 is whole, but does not follow. The durable LSN is what was known to be on disk when the record was written; it tells damage
@@ -29,12 +32,10 @@ DIRECTORY: Final = "wal"
 DEFAULT_SEGMENT_SIZE: Final = 80 * 1024 * 1024  # a record of the largest body by default, and more
 MAX_FILES: Final = 6  # past this, writers wait for a checkpoint
 _PAGE: Final = 4096
-_HEADER: Final = struct.Struct("<8sQQII")  # magic, number, first LSN, seed, CRC
+_HEADER: Final = struct.Struct("<8sQQQII")  # magic, number, first LSN, salt, seed, CRC
 _MAGIC: Final = b"DSWAL\x00\x00\x01"
 _RECORD: Final = struct.Struct("<IIQQI")
 _CRC: Final = struct.Struct("<I")
-_RECORD_MAGIC: Final = 0x5D5A11C3
-_RECORD_MARK: Final = struct.pack("<I", _RECORD_MAGIC)
 OVERHEAD: Final = _RECORD.size + _CRC.size
 _SCAN: Final = 4 * 1024 * 1024
 
@@ -43,10 +44,25 @@ class Damaged(Exception):
     """What was acknowledged cannot be read back. Nothing is done to it; `check` says what and where."""
 
 
+class Salt(NamedTuple):
+    """What tells a segment's records from any other octets: how each begins, and what its CRC begins with."""
+
+    mark: int
+    seed: int
+
+    @classmethod
+    def of(cls, number: int) -> "Salt":
+        """Returns the salt that a segment's header has as a number. A mark is never blank."""
+        return cls((number & 0xFFFFFFFF) | 1, number >> 32)
+
+
+_NO_SALT: Final = Salt.of(0)
+
+
 class Slot:
     """One segment file. `number` and `first` are 0 while it is free."""
 
-    __slots__ = ("capacity", "file", "first", "last", "name", "number")
+    __slots__ = ("capacity", "file", "first", "last", "name", "number", "salt")
 
     def __init__(self, name: str, file: File) -> None:
         self.name = name
@@ -55,6 +71,15 @@ class Slot:
         self.number = 0
         self.first = 0
         self.last = 0
+        self.salt = _NO_SALT
+
+
+class Header(NamedTuple):
+    """How a segment begins: its number, its first record's, and its salt as a number."""
+
+    number: int
+    first: int
+    salt: int
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -63,7 +88,7 @@ class Place(msgspec.Struct, frozen=True):
     slot: Slot
     position: int
     lsn: int
-    begins: int  # the segment's number if this record begins it, else 0
+    begins: "Header | None"  # of the segment, if this record begins it
 
 
 class Write(NamedTuple):
@@ -116,15 +141,12 @@ class Wal:
         if size > self.largest:
             raise TooLarge("the request is larger than one record of the log")
         need = size + OVERHEAD
-        begins = 0
+        begins = None
         if not self._used or self._position + need > self._used[-1].capacity:
-            self._begin_segment()
-            begins = self._number
+            begins = self._begin_segment()
         slot = self._used[-1]
         self.last_lsn += 1
         place = Place(slot, self._position, self.last_lsn, begins)
-        if begins:
-            slot.number, slot.first = begins, self.last_lsn
         slot.last = self.last_lsn
         self._position += need
         return place
@@ -140,14 +162,18 @@ class Wal:
         """Whether another segment should be allocated ahead."""
         return not self._free and self._files < MAX_FILES
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self) -> Header:
         if not self._free:
             if self.full:
                 raise StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
             raise behind()
-        self._used.append(self._free.popleft())
+        slot = self._free.popleft()
+        self._used.append(slot)
         self._number += 1
         self._position = _PAGE
+        header = Header(self._number, self.last_lsn + 1, self._disk.random_number())
+        slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
+        return header
 
     # -- on the disk thread -------------------------------------------------
 
@@ -185,17 +211,18 @@ class Wal:
         durable = self._encoded_lsn
         crc = self._crc
         for place, payload in batch:
-            if place.begins:
+            if place.begins is not None:
                 if slot is not None:
                     writes.append(Write(slot.file, b"".join(parts), begin))
                     durable = place.lsn - 1
                     parts = []
                 slot, begin = place.slot, 0
-                parts.append(_segment_header(place, crc))
+                parts.append(_segment_header(place.begins, crc))
             elif slot is None:
                 slot, begin = place.slot, place.position
-            head = _RECORD.pack(_RECORD_MAGIC, len(payload), place.lsn, durable, crc)
-            crc = crc32(payload, crc32(head))
+            mark, seed = slot.salt
+            head = _RECORD.pack(mark, len(payload), place.lsn, durable, crc)
+            crc = crc32(payload, crc32(head, seed))
             parts += (head, _CRC.pack(crc), payload)
         if slot is not None:
             writes.append(Write(slot.file, b"".join(parts), begin))
@@ -276,7 +303,7 @@ class Wal:
             if header is None:
                 self._free.append(slot)
                 continue
-            slot.number, slot.first = header
+            slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
             used.append(slot)
         self._disk.sync_directory(DIRECTORY)
         used.sort(key=lambda slot: slot.number)
@@ -286,14 +313,14 @@ class Wal:
         position = _PAGE
         self._used.append(slot)
         self._number = slot.number
-        for lsn, crc, payload, end in records(slot.file, self.last_lsn, self._crc):
+        for lsn, crc, payload, end in records(slot, self.last_lsn, self._crc):
             self.last_lsn = self.durable_lsn = lsn
             self._crc, position = crc, end
             slot.last = lsn
             if lsn > after:
                 yield lsn, payload
         self._position = position
-        if vouched(slot.file, position) > self.last_lsn:
+        if vouched(slot, position) > self.last_lsn:
             raise self._damaged(
                 slot.name, f"record {self.last_lsn + 1} at byte {position} is damaged"
             )
@@ -302,8 +329,8 @@ class Wal:
         return Damaged(f"{name}: {what}")
 
 
-def _segment_header(place: Place, seed: int) -> bytes:
-    head = _HEADER.pack(_MAGIC, place.begins, place.lsn, seed, 0)[:-4]
+def _segment_header(header: Header, seed: int) -> bytes:
+    head = _HEADER.pack(_MAGIC, *header, seed, 0)[:-4]
     return (head + _CRC.pack(crc32(head))).ljust(_PAGE, b"\0")
 
 
@@ -312,8 +339,8 @@ def behind() -> Unavailable:
     return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", [RETRY_SOON])
 
 
-def read_header(file: File) -> tuple[int, int] | None:
-    """Returns number and first LSN of a segment; None if the file has never been used.
+def read_header(file: File) -> Header | None:
+    """Returns how a segment begins; None if the file has never been used.
 
     Raises:
         Damaged: the header is neither whole nor blank.
@@ -323,20 +350,21 @@ def read_header(file: File) -> tuple[int, int] | None:
         return None
     if len(raw) < _HEADER.size:
         raise Damaged("its header is cut short")
-    magic, number, first, _, crc = _HEADER.unpack(raw)
+    magic, number, first, salt, _, crc = _HEADER.unpack(raw)
     if magic != _MAGIC or crc32(raw[:-4]) != crc:
         raise Damaged("its header is damaged")
-    return number, first
+    return Header(number, first, salt)
 
 
 def slot_seed(file: File) -> int:
     """Returns the CRC that a segment's first record follows."""
-    seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[3]
+    seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[4]
     return seed
 
 
-def records(file: File, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, int]]:
+def records(slot: Slot, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, int]]:
     """Yields the records of a segment that follow `lsn` and `crc`: LSN, CRC, payload, and where each ends."""
+    file, (mark, seed) = slot.file, slot.salt
     position = _PAGE
     data, base = b"", position
     while True:
@@ -345,8 +373,8 @@ def records(file: File, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, i
             data, base, at = file.read(_SCAN, position), position, 0
             if len(data) < OVERHEAD:
                 return
-        magic, length, number, _, previous = _RECORD.unpack_from(data, at)
-        if magic != _RECORD_MAGIC or number != lsn + 1 or previous != crc:
+        begin, length, number, _, previous = _RECORD.unpack_from(data, at)
+        if begin != mark or number != lsn + 1 or previous != crc:
             return
         if at + OVERHEAD + length > len(data):
             data, base, at = file.read(max(_SCAN, OVERHEAD + length), position), position, 0
@@ -354,25 +382,27 @@ def records(file: File, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, i
                 return
         (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
         payload = data[at + OVERHEAD : at + OVERHEAD + length]
-        if crc32(payload, crc32(data[at : at + _RECORD.size])) != stored:
+        if crc32(payload, crc32(data[at : at + _RECORD.size], seed)) != stored:
             return
         position += OVERHEAD + length
         lsn, crc = number, stored
         yield lsn, crc, payload, position
 
 
-def vouched(file: File, position: int) -> int:
+def vouched(slot: Slot, position: int) -> int:
     """Returns the highest durable LSN that any whole record past `position` gives, whether or not it follows the chain."""
+    file, seed = slot.file, slot.salt.seed
+    mark = slot.salt.mark.to_bytes(4, "little")
     highest = 0
     data = file.read(max(0, file.size() - position), position)
-    at = data.find(_RECORD_MARK)
+    at = data.find(mark)
     while at >= 0:
         if at + OVERHEAD <= len(data):
             _, length, _, durable, _ = _RECORD.unpack_from(data, at)
             if durable > highest and at + OVERHEAD + length <= len(data):
                 (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
                 payload = data[at + OVERHEAD : at + OVERHEAD + length]
-                if crc32(payload, crc32(data[at : at + _RECORD.size])) == stored:
+                if crc32(payload, crc32(data[at : at + _RECORD.size], seed)) == stored:
                     highest = durable
-        at = data.find(_RECORD_MARK, at + 1)
+        at = data.find(mark, at + 1)
     return highest
