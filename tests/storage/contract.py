@@ -425,5 +425,7 @@ class StoreContract:
 
     async def test_a_stream_of_another_kind_cannot_become_the_registry(self, store: Store) -> None:
         await self.run(store, create("/reg", "text/plain"))
-        with pytest.raises(ValueError, match="registry"):
-            store.configure(Registry("/reg"))
+        await self.run(store, create("/mortal", "application/json", lifetime=Lifetime(ttl=5)))
+        for path in ("/reg", "/mortal"):
+            with pytest.raises(ValueError, match="registry"):
+                store.configure(Registry(path))

@@ -44,3 +44,14 @@ def test_what_live_readers_keep_is_looked_at_again() -> None:
     assert deadlines.due(NOW + 10 * SECOND) == []
     stream.readers = 0
     assert deadlines.due(NOW + 20 * SECOND) == [("/1", 1)]
+
+
+def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
+    deadlines, stays = Deadlines(), state(1)
+    deadlines.add(stays)
+    for number in range(2, 10_000):
+        passing = state(number)
+        deadlines.add(passing)
+        passing.removed = True
+    assert len(deadlines._heap) < 3000
+    assert deadlines.due(NOW + 10 * SECOND) == [("/1", 1)]

@@ -54,7 +54,10 @@ class Registry(msgspec.Struct, frozen=True):
         """Whether the stream at the registry's path, if there is one, can serve as the registry."""
         state = states.get(self.path)
         return state is None or not (
-            state.closed or state.soft_deleted or state.media.kind is not Kind.JSON
+            state.closed
+            or state.soft_deleted
+            or state.mortal  # the events of its own end would have nowhere to go
+            or state.media.kind is not Kind.JSON
         )
 
     def _event(self, states: Lookup, change: Change, now: int) -> bytes | None:

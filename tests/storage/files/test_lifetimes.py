@@ -1,8 +1,12 @@
 """Sliding lifetimes across restarts: noted rarely, never lived shorter, a tenth longer at most."""
 
-from durable_streams_server.protocol.commands import Command, Expire
+import pytest
+
+from durable_streams_server.errors import Unavailable
+from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
 from tests.requests import NOW, SECOND, append, create
 from tests.storage.files.stores import new_disk, open_store, run
@@ -86,3 +90,65 @@ def test_streams_that_are_not_in_memory_end_in_time() -> None:  # TRAPS 53
         sweep(again, NOW + second * SECOND)
     assert list(again.paths()) == []
     assert again.next_deadline() is None
+
+
+def test_a_read_of_a_stream_that_was_let_go_meanwhile_counts() -> None:
+    disk = new_disk()
+    store = open_store(disk, max_loaded=1)
+    run(store, create("/a", lifetime=TEN), create("/b"), create("/c"))
+    store.run_checkpoint()
+    before = state(store)
+    for path in ("/b", "/c"):
+        state(store, path)
+    assert store.states.loaded("/a") is not before
+    store.touch(before, NOW + 5 * SECOND)
+    assert state(store).deadline() == NOW + 15 * SECOND
+    run(store, Delete("/a"))
+    before.removed = False
+    last = store.wal.last_lsn
+    store.touch(before, NOW + 8 * SECOND)
+    assert store.wal.last_lsn == last
+
+
+def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
+    store = open_store(new_disk(), max_loaded=10)
+    lifetimes = store._lifetimes
+    for number in range(1500):
+        run(store, create(f"/{number}", lifetime=Lifetime(ttl=10_000)))
+        store.touch(state(store, f"/{number}"), NOW + SECOND)
+        run(store, Delete(f"/{number}"))
+    assert len(lifetimes._heap) < 1100
+    assert len(lifetimes._noting) < 1100
+
+
+def test_an_end_that_had_no_room_comes_up_again() -> None:
+    disk = new_disk()
+    store = open_store(disk, max_unflushed=100)
+    run(store, create("/a", lifetime=TEN))
+    store.execute(create("/b", body=b"x" * 200), NOW)
+    later = NOW + 11 * SECOND
+    ((path, incarnation),) = store.due(later)
+    refused = store.execute(Expire(path, incarnation), later)
+    store.commit_once()
+    with pytest.raises(Unavailable):
+        refused.result()
+    assert store.due(later) == []
+    assert store.next_deadline() is not None
+    store.run_checkpoint()
+    sweep(store, later + SECOND)
+    assert list(store.paths()) == ["/b"]
+
+
+def test_a_damaged_stream_does_not_keep_others_from_ending(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{n}", body=b"x", lifetime=TEN) for n in range(3)))
+    incarnation = state(store, "/0").incarnation
+    store.close()
+    disk.unlink(path_of(incarnation))
+    again = open_store(disk)
+    sweep(again, NOW + 20 * SECOND)
+    assert list(again.paths()) == ["/0"]
+    assert "damaged" in caplog.text

@@ -58,6 +58,18 @@ def test_the_oldest_of_all_goes_first() -> None:
     memory.trim()
 
 
+def test_streams_that_come_and_go_leave_nothing_behind() -> None:
+    memory = Memory(1 << 30)
+    stays = filled(memory, 0, [b"x"])
+    for _ in range(10_000):
+        memory.forget(filled(memory, 0, [b"y", b"z"]))
+    assert len(memory._order) < 3000
+    memory._limit = stays.flushed = 1
+    memory.trim()
+    assert (memory.held, len(stays)) == (0, 0)
+    assert len(memory._order) == memory._stale
+
+
 def test_a_large_json_append_is_cut_at_value_ends() -> None:
     data = (b"1" * 999 + b",") * 100
     pieces = cut(50, data)

@@ -6,6 +6,7 @@ at most a tenth longer.
 """
 
 import heapq
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,10 +14,15 @@ from ...protocol.lifetime import MICROSECONDS
 from ...protocol.state import StreamState
 from .catalog import Catalog
 from .states import States
+from .wal import Damaged
 
 _BATCH: Final = 1000  # a sweep gives the loop back after so many
 _NOTE_EVERY: Final = 10  # reads are made durable once in this part of a lifetime
+_FEW: Final = 1000  # entries that are not worth tidying up
+_RETRY: Final = MICROSECONDS  # how soon an end that had no room in the log is tried again
 _DEADLINE, _NOTE = 0, 1
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class Lifetimes:
@@ -36,6 +42,7 @@ class Lifetimes:
         self._note_use = note_use
         self._heap: list[tuple[int, int, int, StreamState]] = []
         self._order = 0  # keeps entries of one time apart, so that states are never compared
+        self._tidy_at = _FEW
         self._noting: set[int] = set()
         self._scanned = (0, 0)
         self._next_stored: int | None = None
@@ -61,6 +68,12 @@ class Lifetimes:
                 at if at > now else now + tenth, _NOTE, state
             )  # there was no room to note it
 
+    def retry(self, path: str, now: int) -> None:
+        """Has a stream come up again whose end was refused."""
+        state = self._states.loaded(path)
+        if state is not None:
+            self._push(now + _RETRY, _DEADLINE, state)
+
     def keeps(self, state: StreamState) -> bool:
         """Whether a stream must stay in memory for its lifetime's sake."""
         if state.incarnation in self._noting:
@@ -74,7 +87,10 @@ class Lifetimes:
         """Takes the streams whose time has run out, at most a batch of them."""
         for deadline, incarnation, path in self._catalog.deadlines(self._scanned, now, _BATCH):
             self._scanned = (deadline, incarnation)
-            self._states.get(path)  # comes into memory, and so into the heap
+            try:
+                self._states.get(path)  # comes into memory, and so into the heap
+            except Damaged as damage:
+                _log.error("a stream whose time has run out is damaged: %s", damage)
         self.refresh()
         found: list[tuple[str, int]] = []
         heap = self._heap
@@ -83,7 +99,7 @@ class Lifetimes:
             incarnation = state.incarnation
             if kind == _NOTE:
                 self._noting.discard(incarnation)
-            if state.removed or state.soft_deleted or self._states.loaded(state.path) is not state:
+            if self._has_left(state):
                 continue
             if kind == _NOTE:
                 self._note(state, now)
@@ -121,3 +137,21 @@ class Lifetimes:
     def _push(self, at: int, kind: int, state: StreamState) -> None:
         self._order += 1
         heapq.heappush(self._heap, (at, self._order, kind, state))
+        if len(self._heap) > self._tidy_at:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Forgets the streams that ended before their time or were let go: there may be many, and their time far off."""
+        kept = []
+        for entry in self._heap:
+            if not self._has_left(entry[3]):
+                kept.append(entry)
+            elif entry[2] == _NOTE:
+                self._noting.discard(entry[3].incarnation)
+        heapq.heapify(kept)
+        self._heap = kept
+        self._tidy_at = max(_FEW, 2 * len(kept))
+
+    def _has_left(self, state: StreamState) -> bool:
+        ended = state.removed or state.soft_deleted
+        return ended or self._states.loaded(state.path) is not state

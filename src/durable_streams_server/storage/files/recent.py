@@ -10,6 +10,7 @@ from ...protocol.names import MARK_SPACING
 #: The top bit of an end that lies inside an append: a page may be cut there, a sub-offset not counted past it.
 INSIDE: Final = 1 << 63
 _COST: Final = 120  # bytes of memory that one piece takes besides its own
+_STALE: Final = 1000  # forgotten pieces that are not worth tidying up after
 
 
 class Piece(NamedTuple):
@@ -134,6 +135,7 @@ class Memory:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._order: deque[Recent] = deque()
+        self._stale = 0  # entries of it whose piece is forgotten
         self.held = 0
 
     def add(self, recent: Recent, end: int, data: bytes) -> None:
@@ -152,12 +154,17 @@ class Memory:
                 return
             order.popleft()
             self.held -= freed
+            self._stale -= not freed
 
     def forget(self, recent: Recent) -> None:
         """Drops everything of a stream that is gone."""
         recent.flushed = INSIDE - 1
         while freed := recent.drop_first():
             self.held -= freed
+            self._stale += 1
+        if self._stale > max(_STALE, len(self._order) // 2):
+            self._order = deque(each for each in self._order if len(each))
+            self._stale = 0
 
 
 __all__ = ["INSIDE", "Memory", "Piece", "Recent", "cut"]

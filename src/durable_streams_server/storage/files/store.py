@@ -12,7 +12,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from ...errors import StreamError
-from ...protocol.commands import Command
+from ...protocol.commands import Command, Expire
 from ...protocol.decide import Outcome, Rules, decide
 from ...protocol.media import Kind
 from ...protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MARK_SPACING
@@ -188,6 +188,8 @@ class FileStore(Store):
                 return self._record(decision.changes, decision.outcome)
             return self._answer(decision.outcome, None)
         except StreamError as refusal:
+            if isinstance(command, Expire):
+                self._lifetimes.retry(command.path, now)
             return self._answer(None, refusal)
         except Damaged as damage:
             return self._answer(None, _damaged(damage))
@@ -203,6 +205,11 @@ class FileStore(Store):
         return _guarded(lambda: Ticket.of(self._marks(incarnation, position)))
 
     def touch(self, state: StreamState, now: int) -> None:
+        if self.states.loaded(state.path) is not state and not state.removed:
+            found = self._found_again(state)  # it was let go in the middle of a read
+            if found is None:
+                return
+            state = found
         state.touch(now)
         self._lifetimes.used(state, now)
 
@@ -487,6 +494,14 @@ class FileStore(Store):
                 self._record((Touched(state.path, state.incarnation, state.touched_at),), None)
             except StreamError:
                 return  # there is no room now; the next use tries again
+
+    def _found_again(self, state: StreamState) -> StreamState | None:
+        """Returns the newest state of a stream that has been let go; None if it has ended or is damaged."""
+        try:
+            found = self.states.get(state.path)
+        except Damaged:
+            return None
+        return found if found is not None and found.incarnation == state.incarnation else None
 
     def _loaded(self, state: StreamState) -> None:
         self._lifetimes.add(state)
