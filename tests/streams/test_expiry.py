@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.hooks import Hooks, StreamLifecycleEvent
-from tests.requests import append, create, fork_of
-from tests.streams.engines import Bench, read
+from tests.requests import NOW, SECOND, append, create, fork_of
+from tests.storage.contract import settled
+from tests.storage.files.stores import new_disk, open_store
+from tests.streams.engines import Bench, ManualClock, read
 
 TEN = Lifetime(ttl=10)
 
@@ -108,3 +111,17 @@ def test_a_path_created_again_before_the_sweep_is_told_of_once() -> None:
     bench.do(create("/a", lifetime=TEN))
     bench.sweep()
     assert [event.type for event in told] == ["created", "deleted", "created"]
+
+
+async def test_a_live_reader_is_noted_before_the_streams_end_would_come() -> None:
+    clock, store = ManualClock(), open_store(new_disk())
+    engine = Engine(store, clock=clock)
+    engine.start()
+    await settled(engine.create(create("/a", lifetime=TEN)))
+    assert engine._sweep._set_for == NOW + 10 * SECOND
+    clock.forward(0.5)
+    ticket = engine.long_poll(read(offset="now", live="long-poll"))
+    assert engine._sweep._set_for == NOW + SECOND
+    ticket.cancel()
+    await engine.stop()
+    store.close()

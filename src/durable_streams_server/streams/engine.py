@@ -168,7 +168,7 @@ class Engine:
         """Ends what `attach` began; the sliding lifetime runs from now."""
         self.tails.unsubscribe(state, waiter)
         if not state.removed:
-            self.store.touch(state, self.clock())
+            self._touch(state)
 
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
@@ -199,10 +199,20 @@ class Engine:
             return self.reader.check(state, position).then(lambda checked: touch(state, checked))
 
         def touch(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            self.store.touch(state, self.clock())
+            self._touch(state)
             return Ticket.of((state, position))
 
         return self.head(read.path).then(locate)
+
+    def _touch(self, state: StreamState) -> None:
+        """Notes a use; a store may want to look at the stream again before its end."""
+        self.store.touch(state, self.clock())
+        if state.mortal:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._started and not self.stopping:
+            self._sweep.schedule()
 
     def _published(self, published: Sequence[Published]) -> None:
         """What has become durable, whoever asked for it, is told to who waits for it."""
@@ -215,8 +225,8 @@ class Engine:
             mortal = mortal or state.mortal
         if self.hooks.present:
             self.hooks.tell(published, self.clock())
-        if mortal and self._started and not self.stopping:
-            self._sweep.schedule()
+        if mortal:
+            self._schedule()
 
 
 def _ignore(_: BaseException) -> None:

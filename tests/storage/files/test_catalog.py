@@ -1,6 +1,7 @@
 """The catalog, in LMDB and in the simulator's model: the same answers from both, and damage found in the real one."""
 
 import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,20 @@ def test_an_entry_with_a_flipped_bit_is_found_out(tmp_path: Path) -> None:  # TR
         with pytest.raises(Damaged, match="damaged"):
             again.find("/needle")
         again.close()
+
+
+def test_a_damaged_deadline_is_told_of_and_keeps_no_other_from_its_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [Put(f"/{n}", entry(5 + n, 10), {}) for n in range(3)], [])
+    key = struct.pack(">QQ", NOW + 10 * SECOND, 6)
+    with catalog._environment.begin(catalog._deadlines, write=True) as transaction:
+        transaction.put(key, b"????/1")
+    found = catalog.deadlines((0, 0), NOW + 10 * SECOND, 9)
+    assert [path for _, _, path in found] == ["/0", "/2"]
+    assert "damaged" in caplog.text
+    catalog.close()
 
 
 @pytest.mark.parametrize("size", [1, 4096, 9000, 40_000])

@@ -5,6 +5,7 @@ bring it up to date. Every entry carries a CRC of its key and value, since the d
 """
 
 import errno
+import logging
 import struct
 import zlib
 from abc import ABC, abstractmethod
@@ -28,6 +29,7 @@ FORMAT: Final = 1
 _MAP_SIZE: Final = 1 << 40  # address space only; the file grows with what is in it
 _META_KEY: Final = b"meta"
 _NONE: Final[Mapping[str, bytes | None]] = MappingProxyType({})
+_log = logging.getLogger("durable_streams_server")
 _TWO: Final = struct.Struct(">QQ")
 _ONE: Final = struct.Struct(">Q")
 
@@ -303,8 +305,12 @@ class LmdbCatalog(Catalog):
                 deadline, incarnation = _TWO.unpack(cursor.key())
                 if deadline > until:
                     break
-                path = _checked(cursor.key(), cursor.value()).decode()
-                found.append((deadline, incarnation, path))
+                try:
+                    path = _checked(cursor.key(), cursor.value()).decode()
+                except Damaged as damage:  # the stream's own entry has its deadline too
+                    _log.error("a stream will end only when it is asked for: %s", damage)
+                else:
+                    found.append((deadline, incarnation, path))
                 more = cursor.next()
         return found
 
