@@ -2,11 +2,13 @@
 
 import pytest
 
-from durable_streams_server.errors import BadRequest
+from durable_streams_server.errors import BadRequest, Conflict
 from durable_streams_server.protocol.commands import Delete, Fork
 from durable_streams_server.protocol.offsets import Offset, parse
 from durable_streams_server.streams import forks
-from tests.requests import append, create
+from durable_streams_server.streams.reader import Reader
+from tests.requests import NOW, append, create
+from tests.storage.files.stores import content, new_disk, open_store, run
 from tests.streams.engines import Bench
 
 JSON = "application/json"
@@ -29,6 +31,8 @@ def resolved(bench: Bench, fork: Fork) -> int | None:
     command = create("/new", None, fork=fork)
     found = forks.resolve(bench.store, bench.engine.reader, command, bench.clock.now).result()
     assert found.fork is not None
+    if found.fork.problem is not None:
+        raise found.fork.problem
     return found.fork.position
 
 
@@ -84,6 +88,32 @@ def test_a_source_that_is_not_there_is_left_to_the_decision(bench: Bench) -> Non
     assert resolved(bench, Fork("/gone", Offset(1, 1), None)) is None
 
 
-def test_a_repeated_fork_does_not_look_at_its_source(bench: Bench) -> None:
-    bench.do(create("/new"))
-    assert resolved(bench, Fork("/o", Offset(1, 1), 9)) is None
+def test_a_repeated_fork_is_answered_before_its_source_is_looked_at(bench: Bench) -> None:
+    anchor = parse(bench.state("/o").name(4))
+    command = create("/new", None, fork=Fork("/o", anchor, 2))
+    assert bench.engine.create(command).result().created
+    bench.do(Delete("/o"))
+    assert not bench.engine.create(command).result().created
+    with pytest.raises(Conflict) as caught:
+        bench.engine.create(create("/other", None, fork=Fork("/o", anchor, 2))).result()
+    assert caught.value.code == "SOURCE_GONE"
+    other = create("/new", None, fork=Fork("/o", Offset(1, 1), 9))
+    with pytest.raises(Conflict) as caught:
+        bench.engine.create(other).result()
+    assert caught.value.code == "STREAM_EXISTS"
+
+
+def test_a_fork_is_made_anew_while_the_end_of_the_one_before_is_in_flight() -> None:
+    store = open_store(new_disk())
+    run(store, create("/o", body=b"abcd"), create("/new", None, fork=Fork("/o", None, None)))
+    source = store.find("/o").result()
+    assert source is not None
+    command = create("/new", None, fork=Fork("/o", parse(source.name(0)), 2))
+    gone = store.execute(Delete("/new"), NOW)
+    made = forks.resolve(store, Reader(store), command, NOW).then(
+        lambda found: store.execute(found, NOW)
+    )
+    store.commit_once()
+    assert gone.done
+    made.result()
+    assert content(store, "/new") == b"ab"

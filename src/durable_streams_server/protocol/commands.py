@@ -68,6 +68,7 @@ class Fork(msgspec.Struct, frozen=True):
         sub_offset: the sub-offset, or None when the request had none.
         position: where that is in bytes, once resolved against the source of `incarnation`.
         incarnation: the source's incarnation that was resolved against.
+        problem: why it could not be resolved, raised by the decision unless the fork is there already.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Fork(msgspec.Struct, frozen=True):
     sub_offset: int | None
     position: int | None = None
     incarnation: int = 0
+    problem: StreamError | None = None
 
 
 class Create(msgspec.Struct, frozen=True):

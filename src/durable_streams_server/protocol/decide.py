@@ -323,6 +323,8 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
         raise NotFound("the source stream does not exist", "SOURCE_NOT_FOUND")
     if source.soft_deleted or source.expired(now):
         raise Conflict("the source stream is deleted", "SOURCE_GONE")
+    if fork.problem is not None:
+        raise fork.problem
     if command.media is not None and command.media.essence != source.media.essence:
         raise Conflict(
             f"the source's content type is {source.media.essence}", "CONTENT_TYPE_MISMATCH"

@@ -6,7 +6,7 @@ source is still the same incarnation, the decision checks.
 
 import msgspec
 
-from ..errors import BadRequest, Gone
+from ..errors import BadRequest, Gone, StreamError
 from ..protocol.commands import Create, Fork
 from ..protocol.decide import position_of
 from ..protocol.media import Kind
@@ -17,37 +17,37 @@ from .reader import Reader
 
 
 def resolve(store: Store, reader: Reader, command: Create, now: int) -> Ticket[Create]:
-    """Returns the command with its fork position filled in, where it names one.
+    """Returns the command with its fork position filled in, where it names one, or with the problem that it has.
 
-    A repeated PUT is answered from what is stored with the fork, so the source is not looked at when the path is taken.
-
-    Raises:
-        BadRequest: INVALID_OFFSET or INVALID_SUB_OFFSET.
+    A repeated PUT is answered from what is stored with the fork, so a problem is for the decision to raise: it alone knows
+    whether the path is taken.
     """
     fork = command.fork
     if fork is None or (fork.offset is None and not fork.sub_offset):
         return Ticket.of(command)
+    resolved: Ticket[Create] = Ticket()
 
-    def with_target(target: StreamState | None) -> Ticket[Create]:
-        if target is not None and not target.expired(now):
-            return Ticket.of(command)
-        return store.find(fork.source).then(with_source)
-
-    def with_source(source: StreamState | None) -> Ticket[Create]:
+    def with_source(source: StreamState | None) -> Ticket[Fork]:
         if source is None or source.soft_deleted or source.expired(now):
-            return Ticket.of(command)  # the decision says what is wrong with it
+            return Ticket.of(fork)  # the decision says what is wrong with it
         return _position(reader, source, fork).then(
             lambda position: Ticket.of(
-                msgspec.structs.replace(
-                    command,
-                    fork=msgspec.structs.replace(
-                        fork, position=position, incarnation=source.incarnation
-                    ),
-                )
+                msgspec.structs.replace(fork, position=position, incarnation=source.incarnation)
             )
         )
 
-    return store.find(command.path).then(with_target)
+    def hand_over(found: Ticket[Fork]) -> None:
+        try:
+            place = found.result()
+        except StreamError as problem:
+            place = msgspec.structs.replace(fork, problem=problem)
+        except Exception as error:
+            resolved.fail(error)
+            return
+        resolved.resolve(msgspec.structs.replace(command, fork=place))
+
+    store.find(fork.source).then(with_source).add_callback(hand_over)
+    return resolved
 
 
 def _position(reader: Reader, source: StreamState, fork: Fork) -> Ticket[int]:
