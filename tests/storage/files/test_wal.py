@@ -190,3 +190,26 @@ def test_octets_that_look_like_a_record_vouch_for_nothing() -> None:
     )  # a segment of an earlier lap begins again, the forged octets behind it
     again = Wal(disk, SEGMENT)
     assert [lsn for lsn, _ in again.recover(last)] == [last + 1]
+
+
+def test_a_disk_that_is_still_full_at_the_start_refuses_writes_alone() -> None:
+    disk, wal = new()
+    write(wal, b"x" * 6_000)
+
+    def full(name: str) -> None:
+        if name == "allocate":
+            raise OSError(28, "No space left on device")
+
+    disk.before = full
+    wal.add_file()
+    assert disk.names("wal") == ["000", "001"]
+    again = Wal(disk, SEGMENT)
+    assert len(list(again.recover(0))) == 1
+    assert again.full
+    again.reserve(5_000)
+    with pytest.raises(StorageFull):
+        again.reserve(5_000)
+    disk.before = lambda _: None
+    again.add_file()
+    again.reserve(5_000)
+    assert disk.names("wal") == ["000", "001"]

@@ -288,13 +288,13 @@ class Wal:
     def _open_files(self) -> list[Slot]:
         """Opens every segment file, and returns those in use in the order of their numbers."""
         used = []
-        for name in self._disk.names(DIRECTORY):
+        names = self._disk.names(DIRECTORY)
+        for name in names:
             path = f"{DIRECTORY}/{name}"
             slot = Slot(path, self._disk.open(path))
+            if slot.capacity < self._segment_size and not self._complete(slot, name == names[-1]):
+                break
             self._files += 1
-            if slot.capacity < self._segment_size:
-                slot.file.allocate(self._segment_size)
-                slot.capacity = slot.file.size()
             slot.file.sync()  # a crash may have come before whoever made or wrote it did so
             try:
                 header = read_header(slot.file)
@@ -308,6 +308,20 @@ class Wal:
         self._disk.sync_directory(DIRECTORY)
         used.sort(key=lambda slot: slot.number)
         return used
+
+    def _complete(self, slot: Slot, is_last: bool) -> bool:
+        """Allocates what a segment file lacks; False for a last one without use that the disk has no room for, as before."""
+        try:
+            slot.file.allocate(self._segment_size)
+        except OSError as error:
+            is_unused = is_last and read_header(slot.file) is None
+            slot.file.close()
+            if error.errno not in NO_SPACE or not is_unused:
+                raise
+            self.full = True  # `add_file` tries again
+            return False
+        slot.capacity = slot.file.size()
+        return True
 
     def _replay(self, slot: Slot, after: int) -> Iterator[tuple[int, bytes]]:
         position = _PAGE
