@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from durable_streams_server.errors import StorageFull, Unavailable
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
@@ -122,3 +123,25 @@ def test_an_idle_store_writes_nothing() -> None:
     calls = disk.calls
     store.run_checkpoint()
     assert disk.calls == calls
+
+
+def test_writers_that_a_full_disk_holds_up_are_told_so() -> None:
+    disk = new_disk()
+    store = open_store(disk, max_unflushed=1000)
+    run(store, create("/a"))
+    store.execute(append("/a", b"x" * 2000), NOW)
+    store.commit_once()
+    with pytest.raises(Unavailable):
+        store.execute(append("/a", b"y"), NOW).result()
+
+    def full(name: str) -> None:
+        if name in ("write", "catalog begin"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    disk.before = full
+    store.run_checkpoint()
+    with pytest.raises(StorageFull):
+        store.execute(append("/a", b"y"), NOW).result()
+    disk.before = lambda _: None
+    store.run_checkpoint()
+    run(store, append("/a", b"y"))

@@ -42,7 +42,7 @@ from .recent import INSIDE, Memory, cut
 from .shell import Shell
 from .states import States
 from .threads import Threads
-from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, Write, behind
+from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, Write, behind, disk_full
 
 T = TypeVar("T")
 
@@ -385,7 +385,7 @@ class FileStore(Store):
         later records could not be read behind the gap."""
         if self._unflushed > self._max_unflushed:
             self.shell.checkpoint_due()
-            raise behind()
+            raise disk_full() if self.found_disk_full else behind()
         payload = _ENCODE(changes)
         try:
             place = self.wal.reserve(len(payload))

@@ -164,9 +164,7 @@ class Wal:
 
     def _begin_segment(self) -> Header:
         if not self._free:
-            if self.full:
-                raise StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
-            raise behind()
+            raise disk_full() if self.full else behind()
         slot = self._free.popleft()
         self._used.append(slot)
         self._number += 1
@@ -351,6 +349,11 @@ def _segment_header(header: Header, seed: int) -> bytes:
 def behind() -> Unavailable:
     """Returns the refusal of a write that would have to wait for the disk to catch up."""
     return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", [RETRY_SOON])
+
+
+def disk_full() -> StorageFull:
+    """Returns the refusal of a write that the disk has no room for."""
+    return StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
 
 
 def read_header(file: File) -> Header | None:
