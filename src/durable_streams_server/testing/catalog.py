@@ -1,10 +1,11 @@
 """A catalog in memory, on a `SimulatedDisk`: a commit is whole, absent, or failed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from ..protocol.producers import ProducerState
 from ..storage.files.catalog import Catalog, Drop, Entry, Meta, Put
+from ..storage.files.wal import Damaged
 from .disk import SimulatedDisk
 
 
@@ -37,7 +38,7 @@ class SimulatedCatalog(Catalog):
     def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
         return dict(self._tables.producers.get(incarnation, {}))
 
-    def paths(self) -> Iterator[tuple[str, Entry]]:
+    def paths(self, _: Callable[[Damaged], None] | None = None, /) -> Iterator[tuple[str, Entry]]:
         yield from sorted(self._tables.streams.items())
 
     def deadlines(

@@ -151,6 +151,38 @@ def test_a_repair_of_the_write_ahead_log_keeps_what_came_before(directory: Path)
     assert check(directory).exit_code == 0
 
 
+def test_a_second_repair_keeps_what_the_first_has_put_aside(directory: Path) -> None:
+    aside = []
+    for _ in range(2):
+        store = FileBackedStreamStore(directory, segment_size=SEGMENT)
+        for number in range(10):
+            store.append("/text", b"more %d" % number)
+        store._catalog.close()  # it dies without closing
+        store._directory.release()
+        file = directory / "wal" / "000"
+        flip(file, file.read_bytes().index(b"more 5"))
+        aside.append(file.read_bytes()[:SEGMENT])
+        assert check(directory, "--repair").exit_code == 1
+    kept = [path.read_bytes()[:SEGMENT] for path in (directory / "quarantine").iterdir()]
+    assert all(content in kept for content in aside)
+
+
+def test_a_repair_of_a_damaged_catalog_leaves_the_streams_logs_alone(directory: Path) -> None:
+    FileBackedStreamStore(directory, segment_size=SEGMENT).close()
+    logs = sorted(path for path in (directory / "logs").rglob("*") if path.is_file())
+    file = directory / "catalog" / "data.mdb"
+    whole, at = file.read_bytes(), -1
+    while (at := whole.find(b"/json", at + 1)) >= 0:
+        flip(file, at + len(b"/json") + 2, 3)
+        if "catalog" in check(directory, "--repair").output:
+            break
+        file.write_bytes(whole)
+    assert at >= 0
+    assert sorted(path for path in (directory / "logs").rglob("*") if path.is_file()) == logs
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
+        assert store.read("/text").data.count(b"\n") == 20
+
+
 def test_a_directory_in_use_is_left_alone(directory: Path) -> None:
     with FileBackedStreamStore(directory, segment_size=SEGMENT):
         result = check(directory)

@@ -9,7 +9,7 @@ import logging
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -117,8 +117,17 @@ class Catalog(ABC):
         """Returns a stream's producers."""
 
     @abstractmethod
-    def paths(self) -> Iterator[tuple[str, Entry]]:
-        """Iterates over all streams in the order of their paths."""
+    def paths(
+        self, damaged: Callable[[Damaged], None] | None = None, /
+    ) -> Iterator[tuple[str, Entry]]:
+        """Iterates over all streams in the order of their paths.
+
+        Args:
+            damaged: told of an entry that is, which is passed over then.
+
+        Raises:
+            Damaged: an entry is, and nobody is to be told.
+        """
 
     @abstractmethod
     def deadlines(
@@ -273,22 +282,31 @@ class LmdbCatalog(Catalog):
                     found[key[_ONE.size :]] = ProducerState(epoch, seq)
         return found
 
-    def paths(self) -> Iterator[tuple[str, Entry]]:
+    def paths(
+        self, damaged: Callable[[Damaged], None] | None = None, /
+    ) -> Iterator[tuple[str, Entry]]:
         key: bytes | None = None
         while (
             True
         ):  # a transaction for each batch: a long one would keep old pages from being reused
             batch: list[tuple[str, Entry]] = []
+            looked_at = 0
             with (
                 self._environment.begin(self._streams) as transaction,
                 transaction.cursor() as cursor,
             ):
                 more = cursor.first() if key is None else cursor.set_range(key + b"\0")
-                while more and len(batch) < 1000:
+                while more and looked_at < 1000:
+                    looked_at += 1
                     key = cursor.key()
-                    batch.append((key.decode(), _ENTRY.decode(_checked(key, cursor.value()))))
+                    try:
+                        batch.append((key.decode(), _ENTRY.decode(_checked(key, cursor.value()))))
+                    except Damaged as damage:
+                        if damaged is None:
+                            raise
+                        damaged(damage)
                     more = cursor.next()
-            if not batch:
+            if not looked_at:
                 return
             yield from batch
 

@@ -5,7 +5,7 @@ that the crash cut off, which was never acknowledged, or damage to the last one 
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -80,16 +80,19 @@ class Check:
         except Damaged as damage:
             yield Finding("catalog", str(damage))
             return
-        yield from self._check_catalog(meta)
+        is_whole = yield from self._check_catalog(meta)
         yield from self._check_wal(meta)
-        yield from self._check_orphans()
+        if is_whole:  # or a log without a stream may be that of a damaged entry
+            yield from self._check_orphans()
 
-    def _check_catalog(self, meta: Meta) -> Iterator[Finding]:
+    def _check_catalog(self, meta: Meta) -> Generator[Finding, None, bool]:
+        """Looks at each stream; returns whether all that the catalog holds could be read."""
+        damages: list[Damaged] = []
         deadlines = {}
         children: dict[tuple[str, int], int] = {}
         counted: list[tuple[str, Entry]] = []
         try:
-            for path, entry in self._catalog.paths():
+            for path, entry in self._catalog.paths(damages.append):
                 self._streams += 1
                 self._progress(self._streams, meta.streams)
                 self._known.add(entry.incarnation)
@@ -110,8 +113,10 @@ class Check:
             }
             self._known.update(self._catalog.garbage())
         except Damaged as damage:
-            yield Finding("catalog", str(damage))
-            return
+            damages.append(damage)
+        if damages:
+            yield from (Finding("catalog", str(each)) for each in damages)
+            return False
         if self._streams != meta.streams:
             yield Finding("catalog", f"it holds {self._streams} streams and says {meta.streams}")
         if stored != deadlines:
@@ -121,6 +126,7 @@ class Check:
                 yield Finding("catalog", "the number of its forks is wrong", path)
         for path, _ in children:
             yield Finding("catalog", "forks name it as their source, but it is not there", path)
+        return True
 
     def _check_log(self, path: str, entry: Entry) -> Iterator[Finding]:
         extent = entry.extent
@@ -230,7 +236,11 @@ def _put_stream_aside(disk: Disk, catalog: Catalog, path: str) -> Iterator[str]:
 
 
 def _put_file_aside(disk: Disk, name: str) -> str:
-    target = f"{QUARANTINE}/{name.replace('/', '-')}"
+    first = target = f"{QUARANTINE}/{name.replace('/', '-')}"
+    number = 1
+    while disk.exists(target):  # an earlier repair's
+        number += 1
+        target = f"{first}.{number}"
     disk.rename(name, target)
     disk.sync_directory(name.rpartition("/")[0])
     return f"{name} is now {target}"
