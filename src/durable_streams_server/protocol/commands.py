@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ..errors import BadRequest
+from ..errors import BadRequest, StreamError
 from . import json_mode, offsets
 from .lifetime import Lifetime, parse_lifetime
 from .media import Kind, MediaType, parse_media_type
