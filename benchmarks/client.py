@@ -1,0 +1,189 @@
+"""A client that costs next to nothing: bare sockets, one buffer for all, and octets that are only counted.
+
+A message that is followed holds one `~`, which nothing else in a response does: to count messages is to count that octet,
+however the response is cut.
+"""
+
+import re
+import select
+import socket
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final
+
+MARK: Final = b"~"
+MESSAGE: Final = "x" * 99 + "~"  # 100 octets
+_BUFFER: Final = 1024 * 1024
+_PIPELINED: Final = 100
+
+
+def connect(port: int) -> socket.socket:
+    """Opens a connection."""
+    opened = socket.create_connection(("127.0.0.1", port), 60)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened
+
+
+def octets(method: str, path: str, media: str = "", body: bytes = b"") -> bytes:
+    """Returns a request as it goes out."""
+    lines = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    if media:
+        lines += f"Content-Type: {media}\r\n"
+    if body or method in ("PUT", "POST"):
+        lines += f"Content-Length: {len(body)}\r\n"
+    return lines.encode() + b"\r\n" + body
+
+
+class Answer:
+    """A response, whole: its status, its head, and how large its body is."""
+
+    def __init__(self, status: int, head: bytes, size: int) -> None:
+        self.status = status
+        self.head = head
+        self.size = size
+
+    def header(self, name: bytes) -> str:
+        """Returns a header's value, the empty string without one."""
+        found = re.search(rb"\r\n%b: *([^\r]*)" % re.escape(name), self.head, re.IGNORECASE)
+        return found[1].decode() if found else ""
+
+
+class Connection:
+    """A connection on which one request is answered after the other."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = connect(port)
+        self._buffer = bytearray(_BUFFER)
+
+    def ask(self, request: bytes) -> Answer:
+        """Sends a request and waits for its response."""
+        self.send(request)
+        return self.receive()
+
+    def send(self, request: bytes) -> None:
+        """Sends a request."""
+        self._socket.sendall(request)
+
+    def receive(self) -> Answer:
+        """Waits for a response and reads it to its end, keeping the head alone."""
+        buffer, received = self._buffer, self._socket.recv_into
+        filled = 0
+        while (end := buffer.find(b"\r\n\r\n", 0, filled)) < 0:
+            filled += self._more(received(memoryview(buffer)[filled:]))
+        head = bytes(buffer[:end])
+        answer = Answer(int(head[9:12]), head, filled - end - 4)
+        if answer.header(b"transfer-encoding"):
+            last = bytes(buffer[max(end + 4, filled - 5) : filled])
+            while last != b"0\r\n\r\n":
+                size = self._more(received(buffer))
+                answer.size += size
+                last = (last + bytes(buffer[max(0, size - 5) : size]))[-5:]
+        else:
+            length = int(answer.header(b"content-length") or 0)
+            while answer.size < length:
+                answer.size += self._more(received(buffer))
+        return answer
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._socket.close()
+
+    def _more(self, size: int) -> int:
+        if size == 0:
+            raise ConnectionError("the server has closed the connection")
+        return size
+
+
+def create(port: int, paths: Iterable[str], media: str) -> None:
+    """Creates streams, with many requests on their way at once."""
+    opened = connect(port)
+    waiting = [octets("PUT", path, media) for path in paths]
+    for begin in range(0, len(waiting), _PIPELINED):
+        batch = waiting[begin : begin + _PIPELINED]
+        opened.sendall(b"".join(batch))
+        answers = b""
+        while answers.count(b"HTTP/1.1 ") < len(batch) or not answers.endswith(b"\r\n\r\n"):
+            answers += opened.recv(65536) or _closed()
+        if answers.count(b"HTTP/1.1 201") != len(batch):
+            raise RuntimeError(f"a stream could not be created: {answers[:200]!r}")
+    opened.close()
+
+
+def fill(port: int, path: str, media: str, bodies: Iterable[bytes]) -> None:
+    """Creates a stream and appends to it."""
+    connection = Connection(port)
+    create(port, [path], media)
+    for body in bodies:
+        answer = connection.ask(octets("POST", path, media, body))
+        if answer.status >= 300:
+            raise RuntimeError(f"an append was answered with {answer.status}")
+    connection.close()
+
+
+class Followers:
+    """Event-stream readers, all in one thread."""
+
+    def __init__(self, port: int, path: str, count: int) -> None:
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._buffer = bytearray(_BUFFER)
+        self.received = 0  # messages
+        self.size = 0  # octets, heads and frames included
+        self.last = 0.0  # when the latest came, in seconds of the monotonic clock
+        self.lost = 0  # readers whose connection the server has closed
+        request = octets("GET", f"{path}?offset=now&live=sse")
+        for _ in range(count):
+            opened = connect(port)
+            opened.sendall(request)
+            self._sockets[opened.fileno()] = opened
+            self._poll.register(opened.fileno(), select.EPOLLIN)
+        for opened in self._sockets.values():
+            if b" 200 " not in opened.recv(4096)[:16]:
+                raise RuntimeError("a reader was refused")
+        self.follow(0.5)
+
+    def follow(self, seconds: float) -> None:
+        """Counts what comes for a while."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._take(left)
+
+    def follow_until(self, messages: int, patience: float) -> None:
+        """Counts what comes until so many messages have, or for so many seconds none."""
+        self.last = time.monotonic()
+        while self.received < messages and (left := self.last + patience - time.monotonic()) > 0:
+            self._take(left)
+
+    def _take(self, seconds: float) -> None:
+        buffer, sockets = self._buffer, self._sockets
+        came = self._poll.poll(seconds)
+        count = size = 0
+        for descriptor, _ in came:
+            taken = sockets[descriptor].recv_into(buffer)
+            if not taken:
+                self.lost += 1
+                self._poll.unregister(descriptor)
+            size += taken
+            count += buffer.count(MARK, 0, taken)
+        self.size += size
+        if count:
+            self.received += count
+            self.last = time.monotonic()
+
+    def __enter__(self) -> "Followers":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for opened in self._sockets.values():
+            opened.close()
+        self._poll.close()
+
+
+def _closed() -> bytes:
+    raise ConnectionError("the server has closed the connection")

@@ -1,0 +1,27 @@
+-- Requests for wrk, in turn to each of a number of streams: `wrk … -- METHOD PATH STREAMS TYPE BODY`.
+-- The number of the stream stands in place of `#` in the path; a body given as `@N` is N octets, as `json:N` N JSON values.
+local requests, turn = {}, 0
+
+local function body_of(text)
+  local octets, values = text:match("^@(%d+)$"), text:match("^json:(%d+)$")
+  if octets then return string.rep("x", tonumber(octets)) end
+  if not values then return text end
+  local list = {}
+  for n = 1, tonumber(values) do
+    list[n] = string.format('{"id":%d,"text":"%s"}', 1000000 + n, string.rep("x", 76))
+  end
+  return "[" .. table.concat(list, ",") .. "]"
+end
+
+init = function(args)
+  local method, path, streams, type, body = args[1], args[2], tonumber(args[3]), args[4], body_of(args[5] or "")
+  local headers = method == "POST" and { ["Content-Type"] = type } or {}
+  for n = 0, streams - 1 do
+    requests[n + 1] = wrk.format(method, path:gsub("#", n), headers, method == "POST" and body or nil)
+  end
+end
+
+request = function()
+  turn = turn % #requests + 1
+  return requests[turn]
+end

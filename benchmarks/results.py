@@ -1,0 +1,133 @@
+"""What a run has found: medians, ratios, and how they compare with the goals; kept in `results.json`."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from .rows import ROWS, Goal, Row, Sample
+from .servers import HERE, KINDS
+
+FILE: Final = HERE / "results.json"
+_COUNTERPARTS: Final = {
+    "memory": "node",
+    "asgi": "node",
+    "rakaia": "node",
+    "files": "node-files",
+    "asgi-files": "node-files",
+}
+
+
+class Verdict(NamedTuple):
+    """How one goal stands."""
+
+    row: Row
+    goal: Goal
+    found: float
+    must: bool
+    aim: bool
+
+
+class Results:
+    """Every sample of every row, from the file and from this run."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        self.machine: dict[str, Any] = {}
+        if FILE.exists():
+            kept = json.loads(FILE.read_text())
+            self._rows, self.machine = kept["rows"], kept["machine"]
+
+    def begin(self, row: Row, seconds: int) -> None:
+        """Forgets what was known of a row: it is measured anew."""
+        self._rows[row.name] = {"title": row.title, "unit": row.unit, "seconds": seconds}
+
+    def add(self, row: Row, server: str, sample: Sample) -> None:
+        """Notes a sample."""
+        found = self._rows[row.name].setdefault("servers", {}).setdefault(server, _nothing())
+        found["samples"].append(None if sample.value is None else round(sample.value, 4))
+        found["bad"] += sample.bad
+        found["note"] = sample.note
+
+    def median(self, row: str, server: str) -> float | None:
+        """Returns a row's figure for a server, if there is one."""
+        samples = self._of(row, server)["samples"]
+        known = [sample for sample in samples if sample is not None]
+        return statistics.median(known) if known else None
+
+    def bad(self, row: str, server: str) -> int:
+        """Returns how much failed or did not come, over all rounds."""
+        return int(self._of(row, server)["bad"])
+
+    def note(self, row: str, server: str) -> str:
+        """Returns what else was noticed."""
+        return str(self._of(row, server)["note"])
+
+    def ratio(self, row: str, server: str) -> float | None:
+        """Returns a figure's ratio to Node's in the same mode."""
+        return self._divide(row, server, row, _COUNTERPARTS.get(server, ""))
+
+    def verdicts(self) -> list[Verdict]:
+        """Compares with every goal whose figures are there."""
+        found = []
+        for row in ROWS:
+            for goal in row.goals:
+                value = self._reached(row, goal)
+                if value is not None:
+                    found.append(Verdict(row, goal, value, *_judge(row, goal, value)))
+        return found
+
+    def write(self) -> None:
+        """Writes the file."""
+        self.machine = _machine()
+        known = {row.name: self._rows[row.name] for row in ROWS if row.name in self._rows}
+        whole = {"machine": self.machine, "rows": known}
+        FILE.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+
+    def _of(self, row: str, server: str) -> dict[str, Any]:
+        found = self._rows.get(row, {}).get("servers", {}).get(server)
+        return _nothing() if found is None else dict(found)
+
+    def _reached(self, row: Row, goal: Goal) -> float | None:
+        if not goal.to_server:
+            return self.median(row.name, goal.server)
+        return self._divide(row.name, goal.server, goal.to_row or row.name, goal.to_server)
+
+    def _divide(self, row: str, server: str, to_row: str, to_server: str) -> float | None:
+        ours, theirs = self.median(row, server), self.median(to_row, to_server)
+        return ours / theirs if ours is not None and theirs else None
+
+
+def _judge(row: Row, goal: Goal, value: float) -> tuple[bool, bool]:
+    def holds(bound: float | None) -> bool:
+        if bound is None:
+            return True
+        return value <= bound if row.less_is_better else value >= bound
+
+    return holds(goal.must), holds(goal.aim)
+
+
+def _nothing() -> dict[str, Any]:
+    return {"samples": [], "bad": 0, "note": ""}
+
+
+def _machine() -> dict[str, Any]:
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "python": platform.python_version(),
+        "node": node.stdout.strip().removeprefix("v"),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+__all__ = ["FILE", "KINDS", "Results", "Verdict"]

@@ -1,0 +1,383 @@
+"""The rows of the table: what is measured, on which servers, and what it is held to."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from . import wrk
+from .client import MESSAGE, Connection, Followers, create, fill, octets
+from .servers import Running
+
+OCTETS: Final = "application/octet-stream"
+JSON: Final = "application/json"
+TEXT: Final = "text/plain"
+_MIB: Final = 1024 * 1024
+_PATIENCE: Final = 2.0  # seconds without a message until the missing ones count as lost
+
+
+class Sample(NamedTuple):
+    """One measurement. `bad` counts what failed or did not come; a value of None says that there is nothing to measure."""
+
+    value: float | None
+    bad: int = 0
+    note: str = ""
+
+
+class Goal(NamedTuple):
+    """What a row's server is held to: a ratio to another figure of the same run, or a limit in the row's own unit."""
+
+    server: str
+    must: float
+    aim: float | None = None
+    to_server: str = ""
+    to_row: str = ""  # this row, if not given
+
+
+class Row(NamedTuple):
+    """One thing that is measured."""
+
+    name: str
+    part: str
+    title: str
+    unit: str
+    servers: tuple[str, ...]
+    measure: Callable[[Running, int], Sample]  # takes the seconds that the load lasts
+    goals: tuple[Goal, ...] = ()
+    less_is_better: bool = False
+
+
+ALL: Final = ("memory", "files", "asgi", "asgi-files", "node", "node-files", "rakaia")
+BOTH: Final = ("memory", "files", "node", "node-files")
+OURS: Final = ("memory", "files")
+
+
+def _sample(load: wrk.Load) -> Sample:
+    return Sample(load.rate, load.bad)
+
+
+def _appends(
+    connections: int, streams: int, body: str = "@100", media: str = OCTETS
+) -> Callable[[Running, int], Sample]:
+    """Appends in turn to each of a number of streams."""
+
+    def measure(server: Running, seconds: int) -> Sample:
+        create(server.port, (f"/v1/stream/bench-{n}" for n in range(streams)), media)
+        path = ("POST", "/v1/stream/bench-#", streams, media, body)
+        return _sample(wrk.run(server.url, connections, seconds, *path))
+
+    return measure
+
+
+def _append_latency(server: Running, seconds: int) -> Sample:
+    create(server.port, (f"/v1/stream/bench-{n}" for n in range(64)), OCTETS)
+    load = wrk.run(server.url, 1, seconds, "POST", "/v1/stream/bench-#", 64, OCTETS, "@100")
+    return Sample(load.median, load.bad)
+
+
+def _subscribed(server: Running, seconds: int) -> Sample:
+    """Appends while 10,000 subscriptions stand whose patterns match none of the streams."""
+    connection = Connection(server.port)
+    for number in range(10_000):
+        body = b'{"type":"pull-wake","pattern":"nothing-%d/**","wake_stream":"wake/pool"}' % number
+        path = f"/v1/stream/__ds/subscriptions/bench-{number}"
+        status = connection.ask(octets("PUT", path, JSON, body)).status
+        if status == 404 and number == 0:
+            return Sample(None, note="skipped: this server has no subscriptions")
+        if status >= 300:
+            raise RuntimeError(f"a subscription was refused with {status}")
+    connection.close()
+    return _appends(32, 64)(server, seconds)
+
+
+def _json_bodies() -> Iterator[bytes]:
+    """10,000 JSON messages of about 100 octets, in appends of 100."""
+    for begin in range(0, 10_000, 100):
+        values = (
+            b'{"id":%d,"text":"%b"}' % (1_000_000 + n, b"x" * 76) for n in range(begin, begin + 100)
+        )
+        yield b"[" + b",".join(values) + b"]"
+
+
+def _catch_up(
+    media: str, bodies: Callable[[], Iterator[bytes]], least: int
+) -> Callable[[Running, int], Sample]:
+    """Reads a stream from its beginning to its tail, again and again, on two connections; MB/s of what has come."""
+
+    def measure(server: Running, seconds: int) -> Sample:
+        path = "/v1/stream/long"
+        fill(server.port, path, media, bodies())
+        connections = [Connection(server.port) for _ in range(2)]
+        places = ["-1"] * len(connections)
+        sizes = [0] * len(connections)
+        read = bad = 0
+        for connection in connections:
+            connection.send(octets("GET", f"{path}?offset=-1"))
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds or any(place != "-1" for place in places):
+            for number, connection in enumerate(connections):
+                answer = connection.receive()
+                read += answer.size
+                sizes[number] += answer.size
+                places[number] = answer.header(b"stream-next-offset")
+                if answer.status != 200:
+                    bad += 1
+                if answer.status != 200 or answer.header(b"stream-up-to-date"):
+                    bad += sizes[number] < least
+                    places[number], sizes[number] = "-1", 0
+                connection.send(octets("GET", f"{path}?offset={places[number]}"))
+            if time.monotonic() - begun > 4 * seconds + 30:
+                break
+        return Sample(read / (time.monotonic() - begun) / 1e6, bad)
+
+    return measure
+
+
+def _follow(readers: int, writers: int, per_cpu: bool) -> Callable[[Running, int], Sample]:
+    """Appends to one stream that event-stream readers follow: messages delivered in a second, or CPU for each of them."""
+
+    def measure(server: Running, seconds: int) -> Sample:
+        path = "/v1/stream/live"
+        create(server.port, [path], TEXT)
+        with Followers(server.port, path, readers) as followers:
+            begun, used, own = time.monotonic(), server.cpu(), time.process_time()
+            load = wrk.start(server.url, writers, seconds, "POST", path, 1, TEXT, MESSAGE)
+            while load.poll() is None:
+                followers.follow(0.05)
+            answered = wrk.finish(load)
+            expected = answered.good * readers
+            followers.follow_until(expected, _PATIENCE)
+            took = followers.last - begun
+            share = (time.process_time() - own) / took
+            bad = answered.bad + followers.lost + max(0, expected - followers.received)
+            note = f"client {share:.0%} of its core"
+            if per_cpu:
+                return Sample((server.cpu() - used) / followers.received * 1e6, bad, note)
+            return Sample(followers.received / took, bad, note)
+
+    return measure
+
+
+def _long_poll(server: Running, seconds: int) -> Sample:
+    """Milliseconds from an append's sending to the arrival of the message at a reader that waits for it."""
+    path = "/v1/stream/polled"
+    create(server.port, [path], TEXT)
+    reader, writer = Connection(server.port), Connection(server.port)
+    append = octets("POST", path, TEXT, MESSAGE.encode())
+    offset = writer.ask(octets("HEAD", path)).header(b"stream-next-offset")
+    times, bad = [], 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        reader.send(octets("GET", f"{path}?offset={offset}&live=long-poll"))
+        time.sleep(0.002)  # so that the reader waits by then
+        begun = time.perf_counter()
+        writer.send(append)
+        answer = reader.receive()
+        times.append(time.perf_counter() - begun)
+        bad += answer.status != 200 or answer.size < len(MESSAGE)
+        bad += writer.receive().status >= 300
+        offset = answer.header(b"stream-next-offset")
+    return Sample(statistics.median(times) * 1000, bad)
+
+
+def _idle_memory(server: Running, _: int) -> Sample:
+    """Resident kilobytes for each of 5,000 event-stream readers to whom nothing happens."""
+    path, readers = "/v1/stream/idle", 5_000
+    create(server.port, [path], TEXT)
+    with Followers(server.port, path, 100):
+        before = server.resident()
+        with Followers(server.port, path, readers) as followers:
+            grown = server.resident() - before
+            return Sample(grown / readers / 1000, followers.lost)
+
+
+def _last_message(messages: int) -> Callable[[Running, int], Sample]:
+    """Reads of the last message of a stream of so many."""
+
+    def measure(server: Running, seconds: int) -> Sample:
+        path, batch = "/v1/stream/long", 1000
+        value = b'{"text":"%b"}' % (b"x" * 89)
+        whole = b"[" + b",".join([value] * min(batch, messages)) + b"]"
+        fill(server.port, path, JSON, (whole for _ in range(0, messages, batch)))
+        connection = Connection(server.port)
+        before = connection.ask(octets("HEAD", path)).header(b"stream-next-offset")
+        connection.ask(octets("POST", path, JSON, value))
+        asked = f"{path}?offset={before}"
+        bad = connection.ask(octets("GET", asked)).size != len(value) + 2
+        load = wrk.run(server.url, 1, seconds, "GET", asked, 1)
+        return Sample(load.rate, load.bad + bad)
+
+    return measure
+
+
+ROWS: Final = (
+    Row(
+        "append",
+        "append",
+        "appends of 100 B, 32 connections, 64 streams",
+        "/s",
+        ALL,
+        _appends(32, 64),
+        (
+            Goal("memory", 2.0, 3.5, "node"),
+            Goal("files", 15, 25, "node-files"),
+            Goal("files", 0.5, None, "memory"),
+        ),
+    ),
+    Row(
+        "append-latency",
+        "append",
+        "append, 1 connection, median latency",
+        "ms",
+        ALL,
+        _append_latency,
+        (Goal("files", 0.4, 0.25, "node-files"),),
+        less_is_better=True,
+    ),
+    Row(
+        "append-256",
+        "append",
+        "appends of 100 B, 256 connections, 256 streams",
+        "/s",
+        ("files", "asgi-files", "node-files"),
+        _appends(256, 256),
+        (Goal("files", 25, 60, "node-files"),),
+    ),
+    Row(
+        "json-batch",
+        "json",
+        "JSON batches of 100, 32 connections, 64 streams",
+        "/s",
+        ALL,
+        _appends(32, 64, "json:100", JSON),
+        (Goal("memory", 2, 4, "node"), Goal("files", 8, 15, "node-files")),
+    ),
+    Row(
+        "catch-up-json",
+        "catch-up",
+        "catch-up of 10,000 JSON messages",
+        "MB/s",
+        ALL,
+        _catch_up(JSON, _json_bodies, 10_000 * 100),
+        (Goal("memory", 15, 30, "node"), Goal("files", 15, 30, "node-files")),
+    ),
+    Row(
+        "catch-up-binary",
+        "catch-up",
+        "catch-up of a 32 MB binary stream",
+        "MB/s",
+        ALL,
+        _catch_up(OCTETS, lambda: (b"x" * _MIB for _ in range(32)), 32 * _MIB),
+        (Goal("memory", 4, 8, "node"), Goal("files", 4, 8, "node-files")),
+    ),
+    Row(
+        "sse",
+        "sse",
+        "messages delivered to 300 SSE readers, 8 writers",
+        "/s",
+        ALL,
+        _follow(300, 8, per_cpu=False),
+        (Goal("memory", 3, 4.5, "node"), Goal("files", 40, 100, "node-files")),
+    ),
+    Row(
+        "long-poll",
+        "long-poll",
+        "append to long-poll reader, median latency",
+        "ms",
+        ALL,
+        _long_poll,
+        (Goal("memory", 1.0, 0.7, "node"), Goal("files", 0.35, 0.2, "node-files")),
+        less_is_better=True,
+    ),
+    Row(
+        "idle-sse",
+        "idle",
+        "resident memory per idle SSE reader",
+        "KB",
+        BOTH,
+        _idle_memory,
+        (Goal("memory", 20, 8), Goal("files", 20, 8)),
+        less_is_better=True,
+    ),
+    Row(
+        "append-100k",
+        "scale",
+        "appends of 100 B, 32 connections, 100,000 streams",
+        "/s",
+        OURS,
+        _appends(32, 100_000),
+        (
+            Goal("memory", 0.8, None, "memory", "append-64"),
+            Goal("files", 0.8, None, "files", "append-64"),
+        ),
+    ),
+    Row(
+        "append-64",
+        "scale",
+        "… 64 streams",
+        "/s",
+        OURS,
+        _appends(32, 64),
+    ),
+    Row(
+        "append-subscribed",
+        "scale",
+        "… 64 streams, 10,000 subscriptions that match nothing",
+        "/s",
+        ("files",),
+        _subscribed,
+        (Goal("files", 0.9, None, "files", "append-64"),),
+    ),
+    Row(
+        "last-of-million",
+        "scale",
+        "reads of the last message of 1,000,000, 1 connection",
+        "/s",
+        OURS,
+        _last_message(1_000_000),
+        (
+            Goal("memory", 0.9, None, "memory", "last-of-hundred"),
+            Goal("files", 0.9, None, "files", "last-of-hundred"),
+        ),
+    ),
+    Row(
+        "last-of-hundred",
+        "scale",
+        "… of 100",
+        "/s",
+        OURS,
+        _last_message(100),
+    ),
+    Row(
+        "fan-out-2000",
+        "scale",
+        "CPU for each message to 2,000 SSE readers, 1 writer",
+        "µs",
+        OURS,
+        _follow(2_000, 1, per_cpu=True),
+        (
+            Goal("memory", 1.0, None, "memory", "fan-out-10"),
+            Goal("files", 1.0, None, "files", "fan-out-10"),
+        ),
+        less_is_better=True,
+    ),
+    Row(
+        "fan-out-100",
+        "scale",
+        "… 100 readers",
+        "µs",
+        OURS,
+        _follow(100, 1, per_cpu=True),
+        less_is_better=True,
+    ),
+    Row(
+        "fan-out-10",
+        "scale",
+        "… 10 readers",
+        "µs",
+        OURS,
+        _follow(10, 1, per_cpu=True),
+        less_is_better=True,
+    ),
+)
+PARTS: Final = tuple(dict.fromkeys(row.part for row in ROWS))

@@ -1,0 +1,128 @@
+"""The servers that are compared, each on a core of its own, and what the system says of them."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+HERE: Final = Path(__file__).parent
+SCRATCH: Final = HERE / "scratch"  # on the disk that is measured, which /tmp may not be
+SERVER_CORE: Final = 0
+LOAD_CORE: Final = 1
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PATIENCE: Final = 60.0  # seconds until a server must answer
+
+
+class Kind(NamedTuple):
+    """One server in one mode."""
+
+    title: str
+    command: Callable[[int, str], list[str]]
+    is_durable: bool = False
+
+
+class Running(NamedTuple):
+    """A server that runs."""
+
+    kind: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def cpu(self) -> float:
+        """Returns the CPU seconds that all its threads have used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident(self) -> int:
+        """Returns its resident memory in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+)", status)
+        assert found is not None
+        return int(found[1]) * 1024
+
+
+def _this(*flags: str) -> Callable[[int, str], list[str]]:
+    program = "from durable_streams_server.cli import main; main()"
+
+    def command(port: int, directory: str) -> list[str]:
+        where = [] if "--memory" in flags else ["--data-dir", directory]
+        return [sys.executable, "-c", program, "serve", "--port", str(port), *where, *flags]
+
+    return command
+
+
+def _node(port: int, directory: str) -> list[str]:
+    return ["node", str(HERE / "node_server.mjs"), str(port), *([directory] if directory else [])]
+
+
+def _rakaia(port: int, _: str) -> list[str]:
+    python = str(HERE / ".venv/bin/python")
+    options = ("--log-level", "warning", "--no-access-log", "--loop", "uvloop")
+    return [python, "-m", "uvicorn", "rakaia:app", "--port", str(port), *options]
+
+
+KINDS: Final = {
+    "memory": Kind("this, memory", _this("--memory")),
+    "files": Kind("this, files", _this(), True),
+    "asgi": Kind("this, ASGI, memory", _this("--memory", "--http", "asgi")),
+    "asgi-files": Kind("this, ASGI, files", _this("--http", "asgi"), True),
+    "node": Kind("Node, memory", lambda port, _: _node(port, "")),
+    "node-files": Kind("Node, files", _node, True),
+    "rakaia": Kind("rakaia, memory", _rakaia),
+}
+
+
+@contextlib.contextmanager
+def running(kind: str, *wrapper: str) -> Iterator[Running]:
+    """Runs a server with an empty store on its core until the block ends."""
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
+        with running_on(kind, directory, *wrapper) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def running_on(kind: str, directory: str, *wrapper: str) -> Iterator[Running]:
+    """Runs a server on a data directory, under `wrapper` if that is given, until the block ends."""
+    port = free_port()
+    command = [*wrapper, *KINDS[kind].command(port, directory)]
+    process = subprocess.Popen(
+        ["taskset", "-c", str(SERVER_CORE), *command], stdout=subprocess.DEVNULL
+    )
+    try:
+        _await_answer(process, port)
+        yield Running(kind, port, process)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def free_port() -> int:
+    """Returns a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server has ended with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise RuntimeError("the server does not answer")
