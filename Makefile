@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash fuzz planted lock clean
+.PHONY: serve test unit lint format conformance crash fuzz planted bench profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -41,14 +41,25 @@ fuzz: $(STAMPS)/dev
 planted: $(STAMPS)/dev
 	$(BIN)/python -m tests.crash.planted
 
+# Measures this server beside others, prints a table, and renews benchmarks/results.json and docs/performance.md. Settings:
+# PARTS="append sse" (the default is all), ROUNDS=3, SECONDS=4 of each measurement.
+bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
+	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
+
+# Draws a flame graph of the server under one load: make profile SCENARIO=append-durable; without a scenario it lists them.
+profile: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
+	$(BIN)/python -m benchmarks.flame $(SCENARIO)
+
 # Renews the locked versions from pyproject.toml.
 lock: $(STAMPS)/dev
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build -o requirements/run.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group pyproject.toml:bench -o requirements/bench.txt
 	npm install --package-lock-only
+	cd benchmarks && npm install --package-lock-only
 
 clean:
-	rm -rf $(VENV) $(STAMPS) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STAMPS) node_modules benchmarks/.venv benchmarks/node_modules benchmarks/scratch .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -70,5 +81,19 @@ $(STAMPS)/dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 
 $(STAMPS)/node: package-lock.json .npmrc
 	npm ci --silent
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# The servers that benchmarks compare with, and the profiler, apart from everything else.
+$(STAMPS)/bench: requirements/bench.txt benchmarks/package-lock.json
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	cd benchmarks && npm ci --silent
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# wrk is a Debian package, not one of Python's or Node's.
+$(STAMPS)/wrk:
+	@command -v wrk >/dev/null || { echo "wrk is not installed: installing it with apt-get"; apt-get update -qq && apt-get install -y -qq wrk; }
 	@mkdir -p $(STAMPS)
 	@touch $@

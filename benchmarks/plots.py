@@ -20,8 +20,7 @@ _COLOURS: Final = {
 _PLOTS: Final = {
     "rates": ("append", "append-256", "json-batch", "catch-up-json", "catch-up-binary", "sse"),
     "latencies": ("append-latency", "long-poll"),
-    "growth": ("append-100k", "append-64", "append-subscribed", "last-of-million", "last-of-hundred"),
-    "fan-out": ("fan-out-2000", "fan-out-100", "fan-out-10", "idle-sse"),
+    "growth": ("append-100k", "append-64", "append-subscribed", "last-of-million", "last-of-hundred", "fan-out-2000", "fan-out-100", "fan-out-10", "idle-sse"),
 }  # fmt: skip
 _WIDTH: Final = 760
 _LEFT: Final = 150

@@ -18,6 +18,7 @@ SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 60.0  # seconds until a server must answer
+_GRACE: Final = 5.0  # seconds until a server that does not stop is ended
 
 
 class Kind(NamedTuple):
@@ -105,8 +106,16 @@ def running_on(kind: str, directory: str, *wrapper: str) -> Iterator[Running]:
         _await_answer(process, port)
         yield Running(kind, port, process)
     finally:
-        process.terminate()
-        process.wait(60)
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()  # there are servers that wait for their readers
+        process.wait()
 
 
 def free_port() -> int:
