@@ -4,6 +4,7 @@ A change is seen by decisions at once and by readers when it is durable. While a
 two streams, the newest and the one that readers see; an overlay keeps the second.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -14,7 +15,7 @@ from .catalog import Catalog, state_of
 from .logs import Logs
 from .recent import Memory, Recent
 
-_TRIES: Final = 4  # states looked at for one to let go
+_TRIES: Final = 2  # states looked at for one to let go
 
 
 class _Shown:
@@ -27,8 +28,8 @@ class _Shown:
         self.flying = 0
 
 
-class States(dict[str, StreamState]):
-    """The newest states by path. `get` loads; so does indexing.
+class States(OrderedDict[str, StreamState]):
+    """The newest states by path, those looked at for letting go last. `get` loads; so does indexing.
 
     Args:
         catalog: where states are loaded from.
@@ -194,8 +195,9 @@ class States(dict[str, StreamState]):
             if len(self) <= self._max_loaded:
                 return
             path = next(iter(self))
-            state = self.pop(path)
+            state = self[path]
             if state.readers or path in self._shown or not self._is_clean(state):
-                self[path] = state  # at the other end: it is looked at again when its turn comes
+                self.move_to_end(path)  # it is looked at again when its turn comes
                 continue
+            del self[path]
             self._memory.forget(self.recent.pop(state.incarnation))
