@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final
@@ -15,7 +16,8 @@ from typing import Final
 MARK: Final = b"~"
 MESSAGE: Final = "x" * 99 + "~"  # 100 octets
 _BUFFER: Final = 1024 * 1024
-_PIPELINED: Final = 100
+_CREATORS: Final = 16
+_PIPELINED: Final = 20  # requests on one connection at once
 
 
 def connect(port: int) -> socket.socket:
@@ -97,17 +99,17 @@ class Connection:
 
 def create(port: int, paths: Iterable[str], media: str) -> None:
     """Creates streams, with many requests on their way at once."""
-    opened = connect(port)
-    waiting = [octets("PUT", path, media) for path in paths]
-    for begin in range(0, len(waiting), _PIPELINED):
-        batch = waiting[begin : begin + _PIPELINED]
-        opened.sendall(b"".join(batch))
-        answers = b""
-        while answers.count(b"HTTP/1.1 ") < len(batch) or not answers.endswith(b"\r\n\r\n"):
-            answers += opened.recv(65536) or _closed()
-        if answers.count(b"HTTP/1.1 201") != len(batch):
-            raise RuntimeError(f"a stream could not be created: {answers[:200]!r}")
-    opened.close()
+    waiting = deque(octets("PUT", path, media) for path in paths)
+    sockets = [connect(port) for _ in range(min(_CREATORS, len(waiting)))]
+    while waiting:
+        asked = [min(_PIPELINED, len(waiting) // len(sockets) + 1) for _ in sockets]
+        for number, opened in enumerate(sockets):
+            asked[number] = min(asked[number], len(waiting))
+            opened.sendall(b"".join(waiting.popleft() for _ in range(asked[number])))
+        for number, opened in enumerate(sockets):
+            _expect_created(opened, asked[number])
+    for opened in sockets:
+        opened.close()
 
 
 def fill(port: int, path: str, media: str, bodies: Iterable[bytes]) -> None:
@@ -183,6 +185,14 @@ class Followers:
         for opened in self._sockets.values():
             opened.close()
         self._poll.close()
+
+
+def _expect_created(opened: socket.socket, count: int) -> None:
+    answers = b""
+    while count and (answers.count(b"HTTP/1.1 ") < count or not answers.endswith(b"\r\n\r\n")):
+        answers += opened.recv(65536) or _closed()
+    if answers.count(b"HTTP/1.1 201") != count:
+        raise RuntimeError(f"a stream could not be created: {answers[:200]!r}")
 
 
 def _closed() -> bytes:
