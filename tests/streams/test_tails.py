@@ -1,5 +1,7 @@
 """Who waits at which tail: a wake-up costs what its own stream's waiters cost."""
 
+import asyncio
+
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.state import StreamState
@@ -39,6 +41,20 @@ def test_waiters_are_counted_and_forgotten() -> None:
     assert (len(tails), stream.readers) == (0, 0)
     tails.wake(stream)
     assert sleeper.woken == 0
+
+
+async def test_a_crowd_is_woken_once_for_all_that_a_turn_of_the_loop_appends() -> None:
+    tails, stream, sleepers = Tails(), state(1), [Sleeper() for _ in range(100)]
+    for sleeper in sleepers:
+        tails.subscribe(stream, sleeper)
+    tails.wake(stream)
+    tails.wake(stream)
+    assert {sleeper.woken for sleeper in sleepers} == {0}
+    await asyncio.sleep(0)
+    assert {sleeper.woken for sleeper in sleepers} == {1}
+    tails.wake(stream)
+    await asyncio.sleep(0)
+    assert {sleeper.woken for sleeper in sleepers} == {2}
 
 
 def test_a_waiter_may_leave_while_all_are_woken() -> None:

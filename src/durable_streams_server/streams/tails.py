@@ -1,10 +1,17 @@
-"""Who waits at which tail. A wake-up costs what its own stream's waiters cost, and nothing else's."""
+"""Who waits at which tail. A wake-up costs what its own stream's waiters cost, and nothing else's.
 
-from typing import Protocol
+A few waiters are woken at once. A crowd is woken at the end of the loop's turn, once for all that the turn has appended: each
+of its readers then costs one event and one write to its socket, and not one for each append.
+"""
+
+import asyncio
+from typing import Final, Protocol
 
 import msgspec
 
 from ..protocol.state import StreamState
+
+_CROWD: Final = 16  # waiters of one stream
 
 
 class Waiter(Protocol):
@@ -38,14 +45,25 @@ class Group:
         waiters: in the order in which they came.
         event: while they are being woken, what the first of them has encoded.
         is_waking: whether they are being woken.
+        is_due: whether they will be, at the end of the loop's turn.
     """
 
-    __slots__ = ("event", "is_waking", "waiters")
+    __slots__ = ("event", "is_due", "is_waking", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[Waiter, None] = {}
         self.event: SharedEvent | None = None
         self.is_waking = False
+        self.is_due = False
+
+    def wake(self) -> None:
+        """Wakes them all."""
+        self.is_due = False
+        self.is_waking = True
+        for waiter in tuple(self.waiters):
+            waiter.wake()
+        self.is_waking = False
+        self.event = None
 
 
 class Tails:
@@ -79,13 +97,13 @@ class Tails:
     def wake(self, state: StreamState) -> None:
         """Wakes who waits at this stream."""
         group = self._groups.get(state.incarnation)
-        if group is None:
+        if group is None or group.is_due:
             return
-        group.is_waking = True
-        for waiter in tuple(group.waiters):
-            waiter.wake()
-        group.is_waking = False
-        group.event = None
+        if len(group.waiters) < _CROWD:
+            group.wake()
+        else:
+            group.is_due = True
+            asyncio.get_running_loop().call_soon(group.wake)
 
     def wake_all(self) -> None:
         """Wakes everybody: the server is stopping."""
