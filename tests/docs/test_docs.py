@@ -73,4 +73,4 @@ def test_every_trap_is_guarded_by_tests_that_exist() -> None:
     for file, test in named:
         assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
     numbers = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.M)}
-    assert numbers >= {*range(1, 41), 56}
+    assert numbers >= {*range(1, 41), 48, 49, 51, 52, 56}
