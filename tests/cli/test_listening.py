@@ -65,6 +65,22 @@ def test_streams_are_served_over_https(lane: tuple[str, ...], certificate: Certi
         assert old.content.endswith(b"last")
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
+def test_a_client_in_the_middle_of_a_body_is_told_why_it_is_refused(
+    lane: tuple[str, ...], certificate: Certificate, encrypted: bool
+) -> None:
+    flags = tls(certificate) if encrypted else ()
+    with (
+        serve(*lane, *flags, "--max-body", "1m") as server,
+        httpx.Client(base_url=server.url, verify=trusting(certificate)) as http,
+    ):
+        http.put(STREAM, headers=TEXT)
+        pieces = (b"x" * 65536 for _ in range(200))
+        for body in (b"x" * 10_000_000, pieces):
+            assert http.post(STREAM, content=body, headers=TEXT).status_code == 413
+        assert http.get(STREAM).content == b""
+
+
 def test_a_stop_over_https_ends_live_reads_and_waits_for_no_handshake(
     lane: tuple[str, ...], certificate: Certificate
 ) -> None:

@@ -65,6 +65,19 @@ async def test_a_browser_resumes_by_its_last_event_id(
     await exchange.task
 
 
+@pytest.mark.parametrize("framing", [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")])
+async def test_a_body_that_the_host_server_has_dropped_is_refused(
+    app: DurableStreamsApp, store: StreamStore, framing: tuple[bytes, bytes]
+) -> None:  # as uvicorn does with that of a request for an upgrade
+    headers = [(b"content-type", b"text/plain"), (b"upgrade", b"h2c"), framing]
+    for method, path in (("PUT", "/v1/stream/new"), ("POST", A)):
+        answer = await request(app, method, path, headers)
+        assert (answer.status, answer.error["code"]) == (400, "INVALID_HTTP")
+    assert not store.has("/v1/stream/new")
+    closes = [(b"stream-closed", b"true"), (b"upgrade", b"h2c")]
+    assert (await request(app, "POST", A, closes)).status == 204
+
+
 async def test_a_client_that_leaves_gives_its_place_up(app: DurableStreamsApp) -> None:
     for kind in ("sse", "long-poll"):
         exchange = live(app, kind, "now")

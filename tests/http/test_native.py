@@ -589,6 +589,21 @@ async def test_an_event_stream_waits_for_its_reader(lane: Lane, store: StreamSto
     assert not client.wire.lost
 
 
+async def test_an_event_stream_whose_reader_takes_nothing_is_cut(
+    lane: Lane, store: StreamStore
+) -> None:  # TRAPS 49
+    store.append(A, b"x" * 200_000)
+    client = Client(lane)
+    client.stall()
+    client.send(SSE)
+    forward(lane, 29)
+    assert not client.wire.lost
+    forward(lane, 1)
+    assert client.wire.lost
+    await turn()
+    assert len(lane.app.engine.tails) == 0
+
+
 async def test_many_event_streams_that_end_at_once_are_answered_in_turn(
     slow: Lane, held: HeldStore
 ) -> None:

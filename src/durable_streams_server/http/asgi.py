@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import Header
+from ..errors import BadRequest, Header
+from ..protocol.names import TRANSFER_ENCODING
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
@@ -120,7 +121,7 @@ class DurableStreamsApp:
     async def _read_body(self, request: Request, receive: Receive) -> int:
         """Reads the whole body within the limits, and returns how much of the budget it holds."""
         declared = request.declared
-        if declared is None and b"transfer-encoding" not in request.headers:
+        if declared is None and TRANSFER_ENCODING not in request.headers:
             if request.method not in ("PUT", "POST"):
                 return 0
             declared = 0  # but over HTTP/2 a body may come all the same
@@ -145,6 +146,7 @@ class DurableStreamsApp:
                 parts.append(part)
                 if not message.get("more_body", False):
                     break
+            _check_is_whole(request, size)
         except BaseException:
             self.budget.give_back(taken)
             raise
@@ -239,6 +241,19 @@ async def _send_response(request: Request, response: Response, send: Send) -> No
         headers.append((b"content-length", b"%d" % len(body)))
     await send(_start_message(response, headers))
     await send({"type": "http.response.body", "body": body})
+
+
+def _check_is_whole(request: Request, size: int) -> None:
+    """Refuses a body of which the host's server has dropped some, as uvicorn does of a request for an upgrade.
+
+    Raises:
+        BadRequest: INVALID_HTTP.
+    """
+    headers = request.headers
+    short = request.declared is not None and size != request.declared
+    gone = size == 0 and TRANSFER_ENCODING in headers and b"upgrade" in headers
+    if short or gone:
+        raise BadRequest("the body has not come as the head says", "INVALID_HTTP")
 
 
 def _start_message(response: Response, headers: Sequence[Header]) -> Message:
