@@ -25,11 +25,8 @@ def head(response: Response, framing: bytes) -> bytes:
         response: its status and headers.
         framing: more header lines, each with its line end: the date, how long the body is, what becomes of the connection.
     """
-    parts = [_LINES[response.status]]
-    for name, value in response.headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (response.common.lines, framing, b"\r\n")
-    return b"".join(parts)
+    lines = [b"%b: %b\r\n" % header for header in response.headers]
+    return b"".join([_LINES[response.status], *lines, response.common.lines, framing, b"\r\n"])
 
 
 def length(response: Response, to_head: bool) -> bytes:

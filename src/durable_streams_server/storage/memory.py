@@ -95,16 +95,19 @@ class MemoryStore(Store):
             raise StorageFull("the store has no room for this data")
 
     def _apply(self, change: Change) -> Published:
+        if isinstance(change, Appended):
+            state = apply(self._states, change)
+            self._blocks[change.incarnation].append(change.data)
+            self._held += len(change.data)
+            state.publish(change)
+            return Published(change, state)
         if isinstance(change, SubscriptionChange):
             if isinstance(change, Subscribed):
                 self._last_incarnation = max(self._last_incarnation, change.incarnation)
             self.subscriptions.apply(change)
             return Published(change, None)
         state = apply(self._states, change)
-        if isinstance(change, Appended):
-            self._blocks[change.incarnation].append(change.data)
-            self._held += len(change.data)
-        elif isinstance(change, Created):
+        if isinstance(change, Created):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
             self._blocks[change.incarnation] = Blocks(state.base, state.media.kind)
             self._deadlines.add(state)
