@@ -87,6 +87,15 @@ def test_a_start_costs_the_same_for_any_number_of_streams() -> None:  # TRAPS 18
     assert calls[0] == calls[1]
 
 
+def test_who_only_looks_writes_no_checkpoint_however_much_the_log_has() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a"), *(append("/a", b"x" * 1000) for _ in range(10)))
+    looking = open_store(disk, readonly=True, max_unflushed=2000)
+    assert (looking.meta.lsn, content(looking, "/a")) == (0, b"x" * 10_000)
+    assert open_store(disk, max_unflushed=2000).meta.lsn > 0
+
+
 def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path / "a" / "b", segment_size=SEGMENT) as store:
         store.create("/x")

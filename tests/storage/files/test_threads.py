@@ -5,20 +5,24 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from durable_streams_server.errors import StorageFull, StreamError, Unavailable
-from durable_streams_server.protocol.commands import Command
+from durable_streams_server.errors import NotFound, StorageFull, StreamError, Unavailable
+from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
+from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.requests import NOW, append, create
 
 SEGMENT = 1 << 20
+T = TypeVar("T")
 
 
 class MovedFile(SystemFile):
@@ -80,7 +84,7 @@ class Bench:
         self.disk.release()
 
 
-async def settled(ticket: Ticket[Outcome]) -> Outcome:
+async def settled(ticket: Ticket[T]) -> T:
     done = asyncio.Event()
     ticket.add_callback(lambda _: done.set())
     await asyncio.wait_for(done.wait(), 10)
@@ -133,7 +137,7 @@ async def test_many_appends_share_few_writes(tmp_path: Path) -> None:  # TRAPS 2
     state = again.store.find("/a").result()
     assert state is not None
     read = again.store.read_bytes(state.incarnation, 0, state.visible_tail)
-    await settled(read)  # type: ignore[arg-type]
+    await settled(read)
     assert read.result() == b"".join(b"%03d" % n for n in range(500)) + b"end"
     again.close()
 
@@ -265,6 +269,73 @@ async def test_a_synchronous_cold_read_on_the_loop_is_answered_by_a_reader_threa
     bench.close()
 
 
+async def cold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> StreamState:
+    """Returns a stream of which nothing is in memory, on a disk that would have to be waited for."""
+    await bench.run(create("/a"))
+    for _ in range(5):
+        await bench.run(append("/a", b"x" * 1_000))
+    bench.store.run_checkpoint()
+    bench.store.logs.close()
+    monkeypatch.setattr(SystemFile, "read_ready", lambda *_: None)
+    state = bench.store.find("/a").result()
+    assert state is not None
+    return state
+
+
+async def test_nothing_of_a_cold_log_is_read_on_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # TRAPS 21
+    bench = Bench(tmp_path, recent_limit=0)
+    state = await cold(bench, monkeypatch)
+    loops = threading.get_ident()
+    calls: list[int] = []
+    read = SystemFile.read
+
+    def noted(file: SystemFile, size: int, position: int) -> bytes:
+        calls.append(threading.get_ident())
+        return read(file, size, position)
+
+    monkeypatch.setattr(SystemFile, "read", noted)
+    marks = bench.store.marks(state.incarnation, 2_500)
+    content = bench.store.read_bytes(state.incarnation, 0, 5_000)
+    assert not marks.done
+    assert not content.done
+    assert await settled(marks) == (2_000, 3_000, 3_000)
+    assert await settled(content) == b"x" * 5_000
+    assert calls
+    assert loops not in calls
+    bench.close()
+
+
+async def test_damage_that_a_reader_thread_finds_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, recent_limit=0)
+    state = await cold(bench, monkeypatch)
+    log = tmp_path / path_of(state.incarnation)
+    os.truncate(log, 4_000)
+    os.truncate(f"{log}.idx", 24)
+    with pytest.raises(StreamError) as caught:
+        await settled(bench.store.read_bytes(state.incarnation, 0, 5_000))
+    assert caught.value.code == "STREAM_DAMAGED"
+    with pytest.raises(StreamError) as caught:
+        await settled(bench.store.marks(state.incarnation, 2_500))
+    assert caught.value.code == "STREAM_DAMAGED"
+    bench.close()
+
+
+async def test_a_stream_that_is_deleted_in_the_middle_of_a_read_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, recent_limit=0)
+    state = await cold(bench, monkeypatch)
+    await bench.run(Delete("/a"))
+    bench.store.run_checkpoint()
+    with pytest.raises(NotFound):
+        await settled(bench.store.read_bytes(state.incarnation, 0, 5_000))
+    bench.close()
+
+
 async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) -> None:
     bench = Bench(tmp_path, checkpoint_bytes=100_000, recent_limit=0)
     for path in ("/a", "/b"):
@@ -280,6 +351,6 @@ async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) 
     state = bench.store.find("/b").result()
     assert state is not None
     read = bench.store.read_bytes(state.incarnation, 0, 5000)
-    await settled(read)  # type: ignore[arg-type]
+    await settled(read)
     assert read.result().startswith(b'"0xxx')
     bench.close()

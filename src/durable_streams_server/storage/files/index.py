@@ -8,9 +8,8 @@ halving; a damaged entry is told by its own CRC.
 
 import struct
 import zlib
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from .disk import File
 from .recent import INSIDE, Piece
 from .wal import Damaged
 
@@ -19,6 +18,14 @@ _MAGIC: Final = b"DSIDX\x00\x00\x01"
 _ENTRY: Final = struct.Struct("<QII")
 _BODY: Final = struct.Struct("<QI")
 _AHEAD: Final = 256  # entries read at once
+
+
+class Readable(Protocol):
+    """A file, as far as an index is read."""
+
+    def read(self, size: int, position: int, /) -> bytes:
+        """Reads up to `size` bytes; fewer at the end of the file."""
+        ...
 
 
 class Entry(NamedTuple):
@@ -34,7 +41,7 @@ def header(base: int) -> bytes:
     return _HEADER.pack(_MAGIC, base, zlib.crc32(head), 0)
 
 
-def read_base(file: File) -> int:
+def read_base(file: Readable) -> int:
     """Returns the position at which the log begins.
 
     Raises:
@@ -63,7 +70,7 @@ def place_of(count: int) -> int:
     return _HEADER.size + count * _ENTRY.size
 
 
-def read(file: File, first: int, count: int) -> list[Entry]:
+def read(file: Readable, first: int, count: int) -> list[Entry]:
     """Reads entries.
 
     Raises:
@@ -80,7 +87,7 @@ def read(file: File, first: int, count: int) -> list[Entry]:
     return entries
 
 
-def find(file: File, count: int, position: int) -> int:
+def find(file: Readable, count: int, position: int) -> int:
     """Returns the number of the first entry that ends after `position`; `count` if there is none."""
     low, high = 0, count
     while low < high:
@@ -92,7 +99,7 @@ def find(file: File, count: int, position: int) -> int:
     return low
 
 
-def append_end(file: File, count: int, number: int) -> int | None:
+def append_end(file: Readable, count: int, number: int) -> int | None:
     """Returns where the append that entry `number` belongs to ends, or None if it goes on past the index."""
     while number < count:
         for entry in read(file, number, min(_AHEAD, count - number)):

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ..store import Marks
 from . import index
 from .disk import Disk, File
 from .recent import INSIDE, Piece
@@ -50,6 +51,33 @@ class _Open:
         self.index.close()
 
 
+class _NotReady(Exception):
+    """A read would wait for the device."""
+
+
+class _Ready:
+    """A file of which only that is read which needs no waiting."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def read(self, size: int, position: int) -> bytes:
+        data = self._file.read_ready(size, position)
+        if data is None:
+            raise _NotReady
+        return data
+
+
+def _marks(file: index.Readable, base: int, entries: int, tail: int, position: int) -> Marks:
+    number = index.find(file, entries, position)
+    lower = base if number == 0 else index.read(file, number - 1, 1)[0].end & ~INSIDE
+    if number == entries:
+        return Marks(lower, tail, tail)
+    upper = index.read(file, number, 1)[0].end & ~INSIDE
+    append_end = index.append_end(file, entries, number)
+    return Marks(lower, upper, tail if append_end is None else append_end)
+
+
 def path_of(incarnation: int) -> str:
     """Returns the path of a stream's log; its index has `.idx` after it."""
     return f"{directory_of(incarnation)}/{incarnation:016d}"
@@ -78,7 +106,9 @@ class Logs:
         Raises:
             Damaged: the log is shorter than the catalog proves.
         """
-        files = self._acquire(incarnation)
+        files = self._acquire(incarnation, only_open=ready_only)
+        if files is None:
+            return None
         try:
             size, at = end - start, start - files.base
             if ready_only:
@@ -91,18 +121,27 @@ class Logs:
             self._release(files)
 
     def marks(
-        self, incarnation: int, entries: int, tail: int, position: int
-    ) -> tuple[int, int, int]:
-        """Returns the piece around a position and where its append ends, among the first `entries` of the index."""
-        files = self._acquire(incarnation)
+        self,
+        incarnation: int,
+        entries: int,
+        tail: int,
+        position: int,
+        *,
+        ready_only: bool = False,
+    ) -> Marks | None:
+        """Looks up the marks around a position among the first `entries` of the index; None as `read` does.
+
+        Raises:
+            Damaged: the index is.
+        """
+        files = self._acquire(incarnation, only_open=ready_only)
+        if files is None:
+            return None
         try:
-            number = index.find(files.index, entries, position)
-            lower = files.base if number == 0 else index.read(files.index, number - 1, 1)[0].end
-            if number == entries:
-                return lower & ~INSIDE, tail, tail
-            upper = index.read(files.index, number, 1)[0].end
-            append_end = index.append_end(files.index, entries, number)
-            return lower & ~INSIDE, upper & ~INSIDE, tail if append_end is None else append_end
+            file = _Ready(files.index) if ready_only else files.index
+            return _marks(file, files.base, entries, tail, position)
+        except _NotReady:
+            return None
         finally:
             self._release(files)
 
@@ -160,6 +199,7 @@ class Logs:
         if extent.entries == 0:
             parents.add(directory_of(incarnation))  # its name is not known to be durable
         files = self._acquire(incarnation, create_with=extent if extent.entries == 0 else None)
+        assert files is not None
         try:
             at = extent.tail - extent.base
             if files.data.size() > at:
@@ -174,16 +214,29 @@ class Logs:
             raise
         return files
 
-    def _acquire(self, incarnation: int, create_with: Extent | None = None) -> _Open:
+    def _acquire(
+        self, incarnation: int, create_with: Extent | None = None, *, only_open: bool = False
+    ) -> _Open | None:
+        files = self._use_open(incarnation)
+        if files is not None or only_open:  # to look a name up may wait for the device too
+            return files
+        opened = self._open_files(incarnation, create_with)  # without the lock: the loop takes it
+        files = self._use_open(incarnation, opened)
+        if files is not opened:
+            opened.close()
+        return files
+
+    def _use_open(self, incarnation: int, opened: _Open | None = None) -> _Open | None:
+        """Returns the open files of a log for one more user: those that there are, else `opened`."""
         with self._lock:
             files = self._open.get(incarnation)
-            if files is None:
-                files = self._open_files(incarnation, create_with)
-                self._open[incarnation] = files
-                self._evict()
-            else:
+            if files is not None:
                 self._open.move_to_end(incarnation)
-            files.users += 1
+            elif opened is not None:
+                files = self._open[incarnation] = opened
+            if files is not None:
+                files.users += 1
+                self._evict()
             return files
 
     def _release(self, files: _Open) -> None:

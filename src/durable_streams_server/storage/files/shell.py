@@ -1,12 +1,14 @@
 """What the store asks of whoever runs it. This one does nothing by itself: its owner calls `commit_once` and checkpoints."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..ticket import Ticket
 
 if TYPE_CHECKING:
     from .store import FileStore
+
+T = TypeVar("T")
 
 
 class Shell:
@@ -44,6 +46,6 @@ class Shell:
             if self._store.checkpoint_is_due:
                 self._store.run_checkpoint()
 
-    def read(self, function: Callable[[], bytes]) -> Ticket[bytes]:
+    def read(self, function: Callable[[], T]) -> Ticket[T]:
         """Runs a read that may wait for the disk."""
         return Ticket.of(function())

@@ -7,11 +7,12 @@ outside: by `Threads` in a running server, by a synchronous caller in turn, or b
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, TypeVar, cast
 
 import msgspec
 
-from ...errors import StreamError
+from ...errors import NotFound, StreamError
 from ...protocol.commands import Command, Expire
 from ...protocol.decide import Outcome, Rules, decide
 from ...protocol.media import Kind
@@ -149,7 +150,7 @@ class FileStore(Store):
             self._loaded,
         )
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
-        self._recover(salvage)
+        self._recover(salvage, readonly)
         if not readonly:
             self._allocate_ahead()
 
@@ -199,10 +200,10 @@ class FileStore(Store):
         return _guarded(lambda: Ticket.of(self.states.visible(path)))
 
     def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
-        return _guarded(lambda: self._read(incarnation, start, end))
+        return self._of_log(incarnation, lambda: self._read(incarnation, start, end))
 
     def marks(self, incarnation: int, position: int) -> Ticket[Marks]:
-        return _guarded(lambda: Ticket.of(self._marks(incarnation, position)))
+        return self._of_log(incarnation, lambda: self._marks(incarnation, position))
 
     def touch(self, state: StreamState, now: int) -> None:
         if self.states.loaded(state.path) is not state and not state.removed:
@@ -529,21 +530,55 @@ class FileStore(Store):
             return Ticket.of(data)
         return self.shell.read(lambda: self.logs.read(incarnation, start, end) or b"")
 
-    def _marks(self, incarnation: int, position: int) -> Marks:
+    def _of_log(self, incarnation: int, read: Callable[[], Ticket[T]]) -> Ticket[T]:
+        """Runs a read of a log; what is wrong becomes its ticket's failure, whichever thread finds it."""
+        try:
+            found = read()
+        except Damaged as damage:
+            return Ticket.failed(self._lost(incarnation, damage))
+        except StreamError as refusal:
+            return Ticket.failed(refusal)
+        if found.done:
+            return found
+        answer: Ticket[T] = Ticket()
+        answer.on_cancel(found.cancel)
+
+        def hand_over(done: Ticket[T]) -> None:
+            try:
+                answer.resolve(done.result())
+            except Damaged as damage:
+                answer.fail(self._lost(incarnation, damage))
+            except Exception as error:
+                answer.fail(error)
+
+        found.add_callback(hand_over)
+        return answer
+
+    def _lost(self, incarnation: int, damage: Damaged) -> StreamError:
+        """Says why a log cannot be read: its stream may have been deleted in the middle of the read."""
+        if incarnation in self.removed or incarnation in self._catalog.garbage():
+            return NotFound("there is no stream at this path")
+        return _damaged(damage)
+
+    def _marks(self, incarnation: int, position: int) -> Ticket[Marks]:
         recent = self.states.recent_of(incarnation)
         if position < recent.begin:
-            return Marks(*self.logs.marks(incarnation, recent.entries, recent.flushed, position))
+            look = partial(self.logs.marks, incarnation, recent.entries, recent.flushed, position)
+            marks = look(ready_only=self.shell.has_readers)
+            if marks is not None:
+                return Ticket.of(marks)
+            return self.shell.read(lambda: cast(Marks, look()))
         ends = recent.ends_from(position)
         lower = recent.start_of_piece(position)
         if not ends:
-            return Marks(lower, lower, lower)
+            return Ticket.of(Marks(lower, lower, lower))
         append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
-        return Marks(lower, ends[0] & ~INSIDE, append_end)
+        return Ticket.of(Marks(lower, ends[0] & ~INSIDE, append_end))
 
-    def _recover(self, salvage: bool) -> None:
+    def _recover(self, salvage: bool, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
         try:
-            self._replay()
+            self._replay(readonly)
         except Damaged:
             if not salvage:
                 raise
@@ -555,7 +590,7 @@ class FileStore(Store):
             if self.wal.full:
                 return
 
-    def _replay(self) -> None:
+    def _replay(self, readonly: bool) -> None:
         aside = set(self.meta.aside)
         for lsn, payload in self.wal.recover(self.meta.lsn):
             try:
@@ -566,7 +601,7 @@ class FileStore(Store):
                         self._publish([self._apply(change)])
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-            if self._unflushed > self._max_unflushed:
+            if self._unflushed > self._max_unflushed and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
 

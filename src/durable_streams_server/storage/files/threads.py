@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..ticket import Ticket
 from .checkpoint import Where
@@ -22,6 +22,8 @@ from .wal import Damaged
 
 if TYPE_CHECKING:
     from .store import Commit, FileStore
+
+T = TypeVar("T")
 
 _READERS: Final = 4
 _AGAIN: Final = 1.0  # seconds until a checkpoint that found the disk full is tried again
@@ -101,22 +103,16 @@ class Threads(Shell):
     def failed(self, error: BaseException) -> None:
         self._on_failure(error)
 
-    def read(self, function: Callable[[], bytes]) -> Ticket[bytes]:
-        ticket: Ticket[bytes] = Ticket()
-
-        def deliver(error: BaseException | None, data: bytes) -> None:
-            if error is None:
-                ticket.resolve(data)
-            else:
-                ticket.fail(error)
+    def read(self, function: Callable[[], T]) -> Ticket[T]:
+        ticket: Ticket[T] = Ticket()
 
         def run() -> None:
             try:
-                data = function()
+                found = function()
             except Exception as error:
-                self._arrive(partial(deliver, error, b""))
+                self._arrive(partial(ticket.fail, error))
             else:
-                self._arrive(partial(deliver, None, data))
+                self._arrive(partial(ticket.resolve, found))
 
         self._pool.submit(run)
         return ticket
