@@ -22,6 +22,8 @@ from tests.streams.engines import Bench, read
         {"long_poll_timeout": 0},
         {"sse_max_age": -1},
         {"sse_keep_alive": 0},
+        {"sse_keep_alive": float("nan")},
+        {"long_poll_timeout": float("inf")},
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:

@@ -7,6 +7,8 @@ the data directory cannot be used, 5 when the disk has failed and the store has 
 import asyncio
 import gc
 import logging
+import math
+import os
 import re
 import socket
 import ssl
@@ -62,6 +64,13 @@ class _DefaultGroup(click.Group):
             args.insert(0, "serve")
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            error.ctx = None  # or the usage would be shown above what is wrong
+            raise
+
 
 class _Size(click.ParamType[int]):
     """A number of bytes, plain or with k, m or g for powers of 1024."""
@@ -83,7 +92,20 @@ class _Size(click.ParamType[int]):
         return size
 
 
-_SECONDS: Final = click.FloatRange(min=0, min_open=True, max=86_400)
+class _Seconds(click.FloatRange):
+    """A time above zero, a day at most."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=86_400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
+_SECONDS: Final = _Seconds()
 
 
 @click.group(cls=_DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -247,7 +269,7 @@ def serve(
         raise click.UsageError(str(error)) from None
     except OSError as error:
         where = f"unix:{uds}" if uds else f"{host} port {port}"
-        _fail(f"cannot listen on {where}: {error.strerror or error}", EXIT_ADDRESS)
+        _fail(f"cannot listen on {where}: {_reason(error)}", EXIT_ADDRESS)
     url = url_of(listening, tls is not None)
 
     def announce() -> None:
@@ -303,6 +325,13 @@ def _open(path: str, create: bool, max_body: int) -> FileBackedStreamStore:
         return FileBackedStreamStore(path, create=create, segment_size=segment)
     except (DirectoryRefused, Damaged, OSError) as error:
         _fail(str(error), EXIT_DATA)
+
+
+def _reason(error: OSError) -> str:
+    """Returns why an address cannot be had, without the address that Python adds to it."""
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return (error.strerror or str(error)).partition(" (while")[0]  # of a name that is not known
 
 
 def _run(server: Server, listening: socket.socket) -> None:

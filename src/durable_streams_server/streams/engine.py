@@ -1,6 +1,7 @@
 """The running thing: one method per command, on one event loop, without HTTP."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -63,8 +64,9 @@ class EngineOptions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.page_size < MIN_PAGE_SIZE:
             raise ValueError(f"page_size must be at least {MIN_PAGE_SIZE}")
-        if min(self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive) <= 0:
-            raise ValueError("timeouts must be above zero")
+        for timeout in (self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive):
+            if not 0 < timeout < math.inf:
+                raise ValueError("timeouts must be above zero")
 
 
 class Engine:
