@@ -1,10 +1,12 @@
 """The memory store keeps the contract, and its own limit."""
 
 from durable_streams_server.errors import StorageFull
-from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.commands import Delete, Expire
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
-from tests.requests import append, create
+from tests.requests import NOW, SECOND, append, create
 from tests.storage.contract import StoreContract
 
 
@@ -22,3 +24,15 @@ class TestMemoryStore(StoreContract):
         assert await self.content(store, "/a") == b"1234567890"
         await self.run(store, Delete("/a"))
         await self.run(store, append("/b", b"x"))
+
+    async def test_an_end_is_never_refused_for_want_of_room(self) -> None:
+        store = MemoryStore(max_bytes=300)
+        store.configure(Registry("/reg"))
+        await self.run(store, create("/a", lifetime=Lifetime(ttl=1)))
+        await self.refused(store, append("/a", b"x" * 300), StorageFull)
+        room = 300 - (await self.state(store, "/reg")).tail
+        await self.run(store, append("/a", b"x" * room))
+        later = NOW + 2 * SECOND
+        await self.refused(store, create("/a", body=b"x" * (room + 1)), StorageFull, later)
+        await self.run(store, Expire("/a", (await self.state(store, "/a")).incarnation), later)
+        assert list(store.paths()) == ["/reg"]

@@ -6,7 +6,7 @@ Here a decision is durable as soon as it is applied, so the newest state and the
 from collections.abc import Iterator, Sequence
 
 from ..errors import StorageFull, StreamError
-from ..protocol.commands import Command
+from ..protocol.commands import Command, Delete, Expire
 from ..protocol.decide import Outcome, Rules, decide
 from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
@@ -55,7 +55,7 @@ class MemoryStore(Store):
             decision = decide(
                 self._states, command, now, incarnation, self._rules, self.subscriptions
             )
-            if self._max_bytes is not None:
+            if self._max_bytes is not None and not isinstance(command, Delete | Expire):
                 self._admit(decision.changes, self._max_bytes)
         except StreamError as refusal:
             return Ticket.failed(refusal)
