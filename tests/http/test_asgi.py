@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi import DurableStreamsApp, _wait
+from durable_streams_server.http.handler import Live, Reply
+from durable_streams_server.http.request import Request
+from durable_streams_server.protocol.commands import Read
+from durable_streams_server.protocol.offsets import Sentinel
+from durable_streams_server.protocol.render import Response
+from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import Exchange, request
 
 A = "/v1/stream/a"
@@ -177,3 +183,23 @@ async def test_other_scopes_are_turned_away(app: DurableStreamsApp) -> None:
     assert exchange.sent == [{"type": "websocket.close", "code": 1000}]
     with pytest.raises(ValueError, match="unknown ASGI scope"):
         await Exchange(app, "GET", b"/", type="carrier-pigeon").task
+
+
+async def test_an_event_stream_that_nobody_will_send_gives_its_place_up(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:
+    app.engine.start()
+    state = store.find(A).result()
+    assert state is not None
+    events = app.engine.events(Read(A, Sentinel.START, "sse"), lambda: None).result()
+    ticket: Ticket[Reply] = Ticket()
+    waiting = asyncio.create_task(
+        _wait(Request("GET", A.encode(), b"", {}), ticket, asyncio.Event().wait)  # type: ignore[arg-type]
+    )
+    await asyncio.sleep(0)
+    ticket.resolve(Live(Response(200, []), events))
+    waiting.cancel()  # by its host, when the reply is there and not yet taken
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert state.readers == 0
+    await app.engine.stop()

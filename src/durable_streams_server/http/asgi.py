@@ -1,6 +1,7 @@
 """The ASGI application: mountable under any prefix, runnable by any ASGI server."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -217,9 +218,20 @@ async def _wait(request: Request, ticket: Ticket[Reply], receive: Receive) -> Re
         return ticket.result()
     except Cancelled:
         return None
+    except asyncio.CancelledError:
+        ticket.add_callback(_let_go)
+        raise
     finally:
         watcher.cancel()
         ticket.cancel()
+
+
+def _let_go(ticket: Ticket[Reply]) -> None:
+    """Closes an event stream that is there and will never be sent."""
+    with contextlib.suppress(Cancelled, Abandoned):
+        reply = ticket.result()
+        if isinstance(reply, Live):
+            reply.events.close()
 
 
 async def _say_farewell(last: bytes, send: Send) -> None:
