@@ -117,21 +117,21 @@ PLANTS = [
         12,
         "readers see what is not durable",
         f"{FILES}/store.py",
-        "        published = [self._apply(change) for change in changes]\n        ticket: Ticket[Outcome] = Ticket()",
-        "        published = [self._apply(change) for change in changes]\n"
-        "        for change, state in published:\n            state.publish(change)\n"
-        "        ticket: Ticket[Outcome] = Ticket()",
+        "            return Ticket.failed(Abandoned(error))\n        ticket: Ticket[Outcome] = Ticket()\n",
+        "            return Ticket.failed(Abandoned(error))\n"
+        "        for item in published:\n            item.state.publish(item.change)\n"
+        "        ticket: Ticket[Outcome] = Ticket()\n",
     ),
     Plant(
         13,
         "an append is applied before the log has room for it",
         f"{FILES}/store.py",
         "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
-        "            self.shell.checkpoint_due()\n            raise\n"
-        "        published = [self._apply(change) for change in changes]\n",
+        "            self.shell.checkpoint_due()\n            raise\n        try:\n"
+        "            published = [self._apply(change) for change in changes]\n",
         "            published = [self._apply(change) for change in changes]\n"
         "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
-        "            self.shell.checkpoint_due()\n            raise\n",
+        "            self.shell.checkpoint_due()\n            raise\n        try:\n            pass\n",
     ),
     Plant(
         14,

@@ -15,6 +15,7 @@ from durable_streams_server.errors import StreamError
 from durable_streams_server.protocol.commands import Command, Create, Delete, Expire, Fork
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import Kind
+from durable_streams_server.protocol.names import MAX_JSON_DEPTH
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.registry import Registry
@@ -291,6 +292,8 @@ class Simulation:
     def a_body(self, media: str) -> bytes:
         size = self.chance.choice((1, 5, 40, 40, 600, 700, 5_000))
         if media == TYPES[0]:
+            if size == 1:  # as deep as is allowed
+                return b'{"v":' * MAX_JSON_DEPTH + b"1" + b"}" * MAX_JSON_DEPTH
             value = b'{"v":"%s"}' % (b"x" * size)
             return b"[" + b",".join([value] * self.chance.randint(1, 3)) + b"]"
         return self.chance.randbytes(size) if media == TYPES[2] else b"t" * size
