@@ -138,8 +138,13 @@ def _drop(node: _Node[T], segment: str) -> None:
 
 
 def _expression(segment: str) -> re.Pattern[str]:
-    parts = [re.escape(part) for part in segment.split(ONE)]
-    return re.compile(".+" if segment == ONE else ".*".join(parts), re.DOTALL)
+    """Each part is sought once, where it first stands (an atomic group): nothing later could fit better, and going back to try
+    would cost more with each star."""
+    if segment == ONE:
+        return re.compile(".+", re.DOTALL)
+    first, *middle, last = (re.escape(part) for part in segment.split(ONE))
+    sought = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(f"{first}{sought}.*{last}", re.DOTALL)
 
 
 @lru_cache(maxsize=256)
