@@ -129,7 +129,8 @@ def decide(
         decision = _expire(states, command, now)
     else:
         _keep_registry(rules, command)
-        decision = Decision(*decide_subscription(subscriptions, states, command, now, incarnation))
+        # Its changes are whole: streams neither begin nor end, and what its events mean is among them.
+        return Decision(*decide_subscription(subscriptions, states, command, now, incarnation))
     changes = decision.changes
     if changes and rules.registry is not None:
         changes += rules.registry.record(states, changes, now, incarnation + 1)

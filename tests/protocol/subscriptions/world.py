@@ -1,0 +1,171 @@
+"""Streams and subscriptions made by hand, with each decision applied at once."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from durable_streams_server.errors import StreamError
+from durable_streams_server.protocol.commands import Command
+from durable_streams_server.protocol.decide import Decision, Rules, decide
+from durable_streams_server.protocol.offsets import Offset, parse
+from durable_streams_server.protocol.state import Appended, Created, StreamState, apply
+from durable_streams_server.protocol.subscriptions.changes import (
+    Subscribed,
+    SubscriptionChange,
+    Wake,
+)
+from durable_streams_server.protocol.subscriptions.commands import (
+    Acknowledge,
+    Claim,
+    Grant,
+    Subscribe,
+    parse_subscribe,
+)
+from durable_streams_server.protocol.subscriptions.decide import SubscribeOutcome, View
+from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from tests.requests import NOW, SECOND, append, create
+
+ROOT = "/v1/stream"
+A, B, C = f"{ROOT}/events/a", f"{ROOT}/events/b", f"{ROOT}/events/c"
+POOL = f"{ROOT}/wake/pool"
+HOOK = "https://worker.example/hooks"
+JSON = "application/json"
+LEASE = 30 * SECOND
+
+
+def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
+    """Returns a PUT: of a pull-wake on `wake/pool`, to `events/*`, unless told otherwise."""
+    if "type" not in fields:
+        fields["type"] = "pull-wake"
+    if fields["type"] == "pull-wake":
+        fields.setdefault("wake_stream", "wake/pool")
+    else:
+        fields.setdefault("webhook", {"url": HOOK})
+    if "streams" not in fields:
+        fields.setdefault("pattern", "events/*")
+    return parse_subscribe(id_, msgspec.json.encode(fields), ROOT)
+
+
+class World:
+    """Newest states."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.states: dict[str, StreamState] = {}
+        self.subscriptions = Subscriptions()
+        self.rules = rules or Rules()
+        self.now = NOW
+        self.last = 0
+        self.wire: dict[int, bytes] = {}
+
+    def decide(self, command: Command) -> Decision:
+        decision = decide(
+            self.states,
+            command,
+            self.now,
+            max(self.last + 1, self.now),
+            self.rules,
+            self.subscriptions,
+        )
+        for change in decision.changes:
+            if isinstance(change, SubscriptionChange):
+                if isinstance(change, Subscribed):
+                    self.last = max(self.last, change.incarnation)
+                self.subscriptions.apply(change)
+                continue
+            if isinstance(change, Created):
+                self.last = max(self.last, change.incarnation)
+            if isinstance(change, Appended):
+                assert change.start == self.states[change.path].tail
+                held = self.wire.get(change.incarnation, b"")
+                self.wire[change.incarnation] = held + change.data
+            apply(self.states, change).publish(change)
+        return decision
+
+    def do(self, *commands: Command) -> None:
+        for command in commands:
+            self.decide(command)
+
+    def refused(self, command: Command, kind: type[StreamError], code: str) -> StreamError:
+        with pytest.raises(kind) as caught:
+            self.decide(command)
+        assert caught.value.code == code
+        return caught.value
+
+    def forward(self, microseconds: int) -> None:
+        self.now += microseconds
+
+    # -- short ways ---------------------------------------------------------
+
+    def streams(self, *paths: str) -> None:
+        """Makes streams of JSON."""
+        self.do(*(create(path, JSON) for path in paths))
+
+    def news(self, *paths: str) -> Decision:
+        """Appends one value of JSON to each; returns the last decision."""
+        decisions = [self.decide(append(path, b"1", JSON)) for path in paths]
+        return decisions[-1]
+
+    def subscribe(self, id_: str = "s", **fields: Any) -> Subscription:
+        outcome = self.decide(subscribe(id_, **fields)).outcome
+        assert isinstance(outcome, SubscribeOutcome)
+        return self.subscription(id_)
+
+    def subscription(self, id_: str = "s") -> Subscription:
+        found = self.subscriptions.get(id_)
+        assert found is not None
+        return found
+
+    def wake(self, id_: str = "s") -> Wake:
+        wake = self.subscription(id_).wake
+        assert wake is not None
+        return wake
+
+    def claim(self, id_: str = "s", worker: str = "w") -> View:
+        return cast(View, self.decide(Claim(id_, worker)).outcome)
+
+    def grant(self, id_: str = "s") -> Grant:
+        subscription = self.subscription(id_)
+        return Grant(id_, subscription.incarnation, subscription.generation)
+
+    def acknowledging(self, *acks: tuple[str, str], id_: str = "s", done: bool = False) -> Any:
+        """Returns an ack of the wake in flight, of offsets by path."""
+        found = tuple((path, parse(offset)) for path, offset in acks)
+        grant = self.grant(id_)
+        return Acknowledge(grant, grant.generation, self.wake(id_).wake_id, found, done)
+
+    def tail(self, path: str) -> str:
+        state = self.states[path]
+        return state.name(state.tail)
+
+    def due(self, id_: str = "s") -> dict[str, int]:
+        """Returns the cursors of streams with news, as positions."""
+        return {path: offset.position for path, offset in self.subscription(id_).due.items()}
+
+    def events(self, path: str = POOL) -> Sequence[Any]:
+        """Returns the values of a stream of JSON."""
+        wire = self.wire.get(self.states[path].incarnation, b"")
+        return cast("Sequence[Any]", msgspec.json.decode(b"[" + wire[:-1] + b"]"))
+
+    def announced(self, path: str = POOL) -> list[tuple[str, str, int]]:
+        """Returns the events of a wake stream: subscription, stream, generation."""
+        return [
+            (each["subscription_id"], each["stream"], each["generation"])
+            for each in self.events(path)
+        ]
+
+
+__all__ = [
+    "HOOK",
+    "JSON",
+    "LEASE",
+    "POOL",
+    "ROOT",
+    "A",
+    "B",
+    "C",
+    "Offset",
+    "World",
+    "subscribe",
+]
