@@ -9,30 +9,31 @@ from typing import Final
 
 import click
 
+from ..errors import StreamError
 from ..protocol.state import StreamState
 from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.check import Check, Finding, repair
-from ..storage.files.directory import CATALOG, DirectoryRefused, prepare
+from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
 from ..storage.files.store import FileStore
 from ..storage.files.wal import Damaged
 
 EXIT_DAMAGE: Final = 1
 EXIT_DATA: Final = 4
-_DIRECTORY: Final = click.Path(exists=True, file_okay=False)
+DIRECTORY: Final = click.Path(exists=True, file_okay=False)
 _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 
 
 @click.command(
     epilog="Exit codes: 0 when all is well, 1 when something is damaged, 4 when DIR cannot be used."
 )
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option(
     "--repair", "repairs", is_flag=True, help="Put damaged parts aside in DIR/quarantine."
 )
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and how its parts agree."""
-    with _open(directory) as (disk, catalog):
+    with open_directory(directory) as (disk, catalog):
         checking = Check(disk, catalog, _show_progress)
         findings = list(checking.run())
         for finding in findings:
@@ -53,11 +54,11 @@ def check(directory: str, repairs: bool) -> None:
 
 
 @click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.argument("stream", required=False)
 def inspect(directory: str, stream: str | None) -> None:
     """List the streams in DIR, or tell all that is known of STREAM. Nothing is changed."""
-    with _open(directory) as (disk, catalog):
+    with open_directory(directory) as (disk, catalog):
         states = FileStore(disk, catalog, readonly=True).states
         if stream is None:
             for path in sorted(states.paths()):
@@ -75,8 +76,15 @@ def inspect(directory: str, stream: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _open(directory: str) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
-    """Takes a data directory and opens its catalog; what is wrong with it ends the command with one line."""
+def open_directory(
+    directory: str, in_use: str | None = None
+) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
+    """Takes a data directory and opens its catalog; what is wrong with it ends the command with one line.
+
+    Args:
+        directory: where it is.
+        in_use: what to do instead when a server has it.
+    """
     disk = SystemDisk(Path(directory))
     try:
         prepare(disk, directory, create=False)
@@ -85,8 +93,9 @@ def _open(directory: str) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
             yield disk, catalog
         finally:
             catalog.close()
-    except (DirectoryRefused, Damaged, OSError) as error:
-        click.echo(f"durable-streams-server: {error}", err=True)
+    except (DirectoryRefused, Damaged, StreamError, OSError) as error:
+        instead = f"; {in_use}" if in_use and isinstance(error, DirectoryInUse) else ""
+        click.echo(f"durable-streams-server: {error}{instead}", err=True)
         sys.exit(EXIT_DATA)
     finally:
         disk.release()
@@ -106,7 +115,7 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
     yield "path", state.path
     yield "incarnation", state.incarnation
     yield "content type", state.media.text
-    yield "created", _moment(state.created_at)
+    yield "created", moment(state.created_at)
     yield "tail", state.name(state.tail)
     yield "bytes of its own", state.tail - state.base
     yield "closed", "yes" if state.closed else "no"
@@ -118,8 +127,9 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
         yield "forked from", f"{state.origin.source} at {state.origin.anchor}"
     deadline = state.deadline()
     if deadline is not None:
-        yield "expires", _moment(deadline)
+        yield "expires", moment(deadline)
 
 
-def _moment(microseconds: int) -> str:
+def moment(microseconds: int) -> str:
+    """Returns a time as people read it."""
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat(timespec="seconds")

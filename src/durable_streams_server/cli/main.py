@@ -45,6 +45,7 @@ from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .data import EXIT_DATA, check, inspect
+from .keys import keys
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
 EXIT_FAILED: Final = 1
@@ -241,7 +242,11 @@ def serve(
     http: HttpLane,
     log_level: str,
 ) -> None:
-    """Run the server until it is told to stop (Ctrl-C or SIGTERM)."""
+    """Run the server until it is told to stop (Ctrl-C or SIGTERM).
+
+    SIGHUP makes it rotate the keys that it signs webhooks and tokens with; when the terminal that it was started in is closed,
+    it stops.
+    """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
@@ -289,6 +294,7 @@ def serve(
 
 main.add_command(check)
 main.add_command(inspect)
+main.add_command(keys)
 
 
 def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
+import os
+import signal
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, Literal
@@ -11,6 +15,9 @@ from typing import Final, Literal
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..errors import StreamError
+from ..protocol.signing import Key
+from ..storage.ticket import Abandoned, Ticket
 from .asgi import DurableStreamsApp
 from .lane import Lane, Timeouts
 from .listening import BACKLOG
@@ -24,6 +31,8 @@ _UNSENT: Final = (
 )  # bytes written to a socket that does not take them, before the writer waits
 
 HttpLane = Literal["native", "asgi"]
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class _AsgiConnection(HttpToolsProtocol):
@@ -72,6 +81,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_terminal = _has_terminal()
         self.install_signals = True  # not so inside somebody else's program
 
     @contextlib.contextmanager
@@ -80,7 +90,7 @@ class Server(uvicorn.Server):
         if not self.install_signals:
             yield
             return
-        with super().capture_signals():
+        with super().capture_signals(), self._capture_hangup():
             yield
             self._captured_signals.clear()  # or they would be raised again: a clean stop exits with 0
 
@@ -110,6 +120,32 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self.stop)  # a signal comes in the middle of anything
         super().handle_exit(sig, frame)
 
+    @contextlib.contextmanager
+    def _capture_hangup(self) -> Iterator[None]:
+        """Handles SIGHUP, where there is one."""
+        if (
+            not hasattr(signal, "SIGHUP")
+            or threading.current_thread() is not threading.main_thread()
+        ):
+            yield
+            return
+        before = signal.signal(signal.SIGHUP, self._take_hangup)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    def _take_hangup(self, *_: object) -> None:
+        if self._loop is not None and not self.should_exit:
+            self._loop.call_soon_threadsafe(self._hung_up)
+
+    def _hung_up(self) -> None:
+        """An operator wants other keys; or the terminal that the server was started in is gone, and it goes with it."""
+        if self._has_terminal and not _has_terminal():
+            self.stop()
+        elif self._app.engine.failure is None:
+            self._app.service.rotate_keys().add_callback(_tell_of_keys)
+
     def _store_failed(self, _: BaseException) -> None:
         """Cuts every connection and ends: nobody can know what became of the requests in flight."""
         self.should_exit = True
@@ -121,6 +157,25 @@ class Server(uvicorn.Server):
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
+
+
+def _tell_of_keys(rotated: Ticket[tuple[Key, ...]]) -> None:
+    """Says what became of a rotation, at a level that is shown by default: somebody has asked for it."""
+    try:
+        kid = rotated.result()[0].kid
+    except StreamError as error:
+        _log.error("the keys could not be rotated: %s", error)
+    except Abandoned:
+        return  # the store has stopped, and says so itself
+    else:
+        _log.warning("the keys are rotated: %s signs from now on", kid)
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 def _is_unix(listening: socket.socket) -> bool:

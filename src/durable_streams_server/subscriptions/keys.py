@@ -64,6 +64,11 @@ def rotate(keys: Sequence[Key], now: int) -> tuple[Key, ...]:
     return (generate(now), *(key for key in retired if _is_kept(key, now)))
 
 
+def kept_until(key: Key) -> int | None:
+    """Returns the time until which a key is published, in microseconds of Unix time; None while it is active."""
+    return None if key.retired_at is None else key.retired_at + KEEP_RETIRED * _MICROSECONDS
+
+
 def sign(key: Key, timestamp: int, body: bytes) -> str:
     """Returns the `Webhook-Signature` of a body.
 
@@ -95,7 +100,8 @@ def jwks(keys: Sequence[Key], now: int) -> dict[str, Any]:
 
 
 def _is_kept(key: Key, now: int) -> bool:
-    return key.retired_at is None or now < key.retired_at + KEEP_RETIRED * _MICROSECONDS
+    until = kept_until(key)
+    return until is None or now < until
 
 
 def _thumbprint(seed: bytes) -> str:

@@ -16,6 +16,10 @@ class DirectoryRefused(Exception):
     """The directory cannot be used; the message says why, in one line."""
 
 
+class DirectoryInUse(DirectoryRefused):
+    """Another process has it."""
+
+
 def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
     """Takes a data directory for this process, and lays it out if it is new.
 
@@ -33,7 +37,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
         raise DirectoryRefused(f"{name} holds no store")
     disk.make_directory("")
     if not disk.lock():
-        raise DirectoryRefused(f"{name} is in use by another process")
+        raise DirectoryInUse(f"{name} is in use by another process")
     if disk.exists(_FORMAT_FILE):
         _check_format(disk, name)
         disk.sync_directory("")  # who laid it out may have died before

@@ -1,0 +1,53 @@
+"""`durable-streams-server keys`: the signing keys in a data directory that no server has open. Secrets are never shown."""
+
+from typing import Final
+
+import click
+
+from ..protocol.signing import Key
+from ..protocol.subscriptions.commands import KeepKeys
+from ..storage.files.store import FileStore
+from ..streams.clock import system_clock
+from ..subscriptions.keys import kept_until, rotate
+from .data import DIRECTORY, moment, open_directory
+
+_HOW: Final = "send its process SIGHUP and it rotates its keys itself"
+
+
+@click.group()
+def keys() -> None:
+    """List or rotate the keys that sign webhooks, and the tokens that workers get."""
+
+
+@keys.command("list", epilog="Exit codes: 0, 4 when DIR cannot be used.")
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+def list_(directory: str) -> None:
+    """List the keys in DIR, the active one first. Nothing is changed."""
+    with open_directory(directory) as (disk, catalog):
+        _show(FileStore(disk, catalog, readonly=True).subscriptions.keys)
+
+
+@keys.command("rotate", epilog="Exit codes: 0, 4 when DIR cannot be used.")
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+def rotate_(directory: str) -> None:
+    """Make a new key the active one in DIR.
+
+    Retired keys stay published for an hour, and what they signed is taken for as long. A server that runs has DIR to itself:
+    send it SIGHUP instead, and it rotates its keys without a stop.
+    """
+    with open_directory(directory, in_use=_HOW) as (disk, catalog):
+        store = FileStore(disk, catalog)
+        now = system_clock()
+        old = store.subscriptions.keys
+        ticket = store.execute(KeepKeys(rotate(old, now), tuple(key.kid for key in old)), now)
+        store.shell.wait_for(ticket)
+        ticket.result()
+        store.run_checkpoint()
+        _show(store.subscriptions.keys)
+
+
+def _show(kept: tuple[Key, ...]) -> None:
+    for key in kept:
+        until = kept_until(key)
+        state = "active" if until is None else f"retired, published until {moment(until)}"
+        click.echo(f"{key.kid}\tmade {moment(key.created_at)}\t{state}")

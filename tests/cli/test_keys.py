@@ -1,0 +1,215 @@
+"""The keys of a data directory: listed, rotated while no server has it, and rotated by a server that is asked to."""
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from durable_streams_server.streams.file_store import FileBackedStreamStore
+from durable_streams_server.webhooks import WebhookVerificationError, verify
+from tests.process import COMMAND, ServerProcess, serve
+from tests.subscriptions.receivers import Receiver, receiver
+
+BASE = "/v1/stream"
+JSON = {"content-type": "application/json"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
+
+
+def rows(shown: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    assert shown.returncode == 0, shown.stderr
+    return [line.split("\t") for line in shown.stdout.splitlines()]
+
+
+@contextmanager
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url + BASE, headers=JSON, timeout=5) as http:
+        yield http
+
+
+def published(http: httpx.Client) -> list[str]:
+    return [key["kid"] for key in http.get("__ds/jwks.json").json()["keys"]]
+
+
+def rotated(http: httpx.Client, server: ServerProcess, before: list[str]) -> list[str]:
+    """Sends SIGHUP and returns the keys once there is a new one."""
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 5
+    while (now := published(http)) == before:
+        assert time.monotonic() < until, "no new key"
+        time.sleep(0.01)
+    return now
+
+
+def claim(http: httpx.Client) -> dict[str, Any]:
+    """Makes a pull-wake subscription with news, and claims it."""
+    http.put("wakes")
+    http.put("a")
+    body = {"type": "pull-wake", "streams": ["a"], "wake_stream": "wakes"}
+    assert http.put("__ds/subscriptions/s", json=body).status_code == 201
+    http.post("a", content="1")
+    answer = http.post("__ds/subscriptions/s/claim", json={"worker": "w"})
+    assert answer.status_code == 200
+    wake: dict[str, Any] = answer.json()
+    return wake
+
+
+def heartbeat(http: httpx.Client, wake: dict[str, Any]) -> int:
+    body = {"wake_id": wake["wake_id"], "generation": wake["generation"]}
+    token = {"authorization": f"Bearer {wake['token']}"}
+    return http.post("__ds/subscriptions/s/ack", json=body, headers=token).status_code
+
+
+def test_a_rotation_makes_a_new_active_key_and_keeps_the_old_one_published(tmp_path: Path) -> None:
+    flags = ("--data-dir", str(tmp_path))
+    with serve(*flags) as server, client(server) as http:
+        wake = claim(http)
+        (first,) = published(http)
+    assert [row[0] for row in rows(run("keys", "list", str(tmp_path)))] == [first]
+    active, retired = rows(run("keys", "rotate", str(tmp_path)))
+    assert (active[2], retired[0]) == ("active", first)
+    assert retired[2].startswith("retired, published until ")
+    assert rows(run("keys", "list", str(tmp_path))) == [active, retired]
+    with serve(*flags) as server, client(server) as http:
+        assert published(http) == [active[0], first]
+        assert heartbeat(http, wake) == 200, "a token of before the rotation is good for its life"
+
+
+def test_a_directory_that_never_needed_keys_gets_its_first_one(tmp_path: Path) -> None:
+    with serve("--data-dir", str(tmp_path)):
+        pass
+    assert rows(run("keys", "list", str(tmp_path))) == []
+    assert [row[2] for row in rows(run("keys", "rotate", str(tmp_path)))] == ["active"]
+
+
+def test_no_secret_is_printed(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path).close()
+    said = run("keys", "rotate", str(tmp_path)).stdout + run("keys", "list", str(tmp_path)).stdout
+    with FileBackedStreamStore(tmp_path) as store:
+        (key,) = store.subscriptions.keys
+    for secret in (key.seed, key.secret):
+        assert secret.hex() not in said
+        assert repr(secret) not in said
+    assert len(said) < 300
+
+
+def test_a_directory_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    with serve("--data-dir", str(tmp_path)):
+        shown = run("keys", "rotate", str(tmp_path))
+        listed = run("keys", "list", str(tmp_path))
+    assert (shown.returncode, listed.returncode) == (4, 4)
+    assert (shown.stderr.count("\n"), listed.stderr.count("\n")) == (1, 1)
+    assert "in use by another process; send its process SIGHUP" in shown.stderr
+    assert run("keys", "rotate", str(tmp_path / "nowhere")).returncode == 2
+
+
+def test_a_directory_without_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    shown = run("keys", "rotate", str(tmp_path))
+    assert (shown.returncode, shown.stdout) == (4, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [("--memory",), ()], ids=["memory", "files"])
+async def test_a_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
+    kept: tuple[str, ...], tmp_path: Path
+) -> None:
+    flags = kept or ("--data-dir", str(tmp_path))
+    async with receiver() as hook:
+        with serve(*flags) as server:
+            async with httpx.AsyncClient(base_url=server.url + BASE, headers=JSON) as http:
+                url = f"http://127.0.0.1:{hook.port}/hook"
+                body = {"type": "webhook", "streams": ["a"], "webhook": {"url": url}}
+                assert (await http.put("__ds/subscriptions/s", json=body)).status_code == 201
+                await http.put("a")
+                before = (await http.get("__ds/jwks.json")).json()
+                await http.post("a", content="1")
+                await arrived(hook, 1)
+                with client(server) as plain:
+                    old = [key["kid"] for key in before["keys"]]
+                    kids = rotated(plain, server, old)
+                after = (await http.get("__ds/jwks.json")).json()
+                assert kids[1:] == old
+                await http.post("a", content="2")
+                await arrived(hook, 2)
+    verify(*signed(hook, 0), after)
+    verify(*signed(hook, 1), after)
+    with pytest.raises(WebhookVerificationError, match="no such key"):
+        verify(*signed(hook, 1), before)
+
+
+def test_tokens_of_before_a_rotation_by_sighup_are_good_and_the_new_key_survives(
+    tmp_path: Path,
+) -> None:
+    flags = ("--data-dir", str(tmp_path))
+    with serve(*flags) as server, client(server) as http:
+        wake = claim(http)
+        kids = rotated(http, server, published(http))
+        assert heartbeat(http, wake) == 200
+    assert [row[0] for row in rows(run("keys", "list", str(tmp_path)))] == kids
+
+
+def test_the_new_key_is_named_in_the_log(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    server = ServerProcess(process, url)
+    with client(server) as http:
+        kids = rotated(http, server, published(http))
+    process.terminate()
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert f"the keys are rotated: {kids[0]} signs from now on" in said
+
+
+def test_a_server_whose_terminal_is_closed_stops(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first that a session opens is its own
+
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(theirs)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    os.close(ours)
+    _, said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (0, "")
+
+
+async def arrived(hook: Receiver, count: int) -> None:
+    """Waits for a receiver to have got so many requests."""
+    async with asyncio.timeout(5):
+        while len(hook.requests) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def signed(hook: Receiver, number: int) -> tuple[bytes, str]:
+    """Returns a delivery's body and signature."""
+    head, body = hook.requests[number]
+    lines = [line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line]
+    headers = {name.lower(): value for name, value in lines}
+    return body, headers[b"webhook-signature"].decode()
