@@ -1,5 +1,6 @@
 """What clients, workers and the server itself can ask of subscriptions, as frozen values, parsed from JSON bodies."""
 
+import re
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -22,6 +23,8 @@ MAX_WORKER: Final = 256  # characters of a worker's name
 DEFAULT_LEASE_TTL: Final = 30_000  # milliseconds, PROTOCOL 6.2
 MIN_LEASE_TTL: Final = 1_000
 MAX_LEASE_TTL: Final = 600_000
+
+_SENT: Final = re.compile(r"(?<=enum value) .*(?= - at )", re.DOTALL)  # of a body, in a message
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -276,10 +279,9 @@ def _paths(relative: "list[str] | tuple[()]", root: str) -> tuple[str, ...]:
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:  # a ValidationError is one
-        what = str(error) if isinstance(error, msgspec.ValidationError) else "the body is not JSON"
-        raise _invalid(what) from None
-    except (UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError as error:
+        raise _invalid(_SENT.sub("", str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _invalid("the body is not JSON") from None
 
 

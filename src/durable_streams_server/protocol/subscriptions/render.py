@@ -23,13 +23,15 @@ def subscription(
         view: the subscription.
         streams: its links.
         relative: turns a path into one below the stream root.
-        signing: how its deliveries are signed, for a webhook.
+        signing: how its deliveries are signed, for a webhook; None if it is not known.
         truncated: whether it has more links than are listed.
     """
     config = view.config
     webhook: dict[str, Any] | None = None
     if config.webhook_url is not None:
-        webhook = {"url": config.webhook_url, "signing": signing}
+        webhook = {"url": config.webhook_url}
+        if signing is not None:
+            webhook["signing"] = signing
     document = {
         "id": view.id,
         "subscription_id": view.id,

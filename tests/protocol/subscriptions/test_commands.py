@@ -1,0 +1,338 @@
+"""Bodies become commands, or a clear refusal; what means the same has the same digest."""
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from durable_streams_server.errors import BadRequest
+from durable_streams_server.protocol.offsets import Offset
+from durable_streams_server.protocol.subscriptions.commands import (
+    MAX_ACKS,
+    MAX_DESCRIPTION,
+    MAX_ID_BYTES,
+    MAX_LINKS,
+    MAX_WORKER,
+    Acknowledge,
+    Claim,
+    Grant,
+    Link,
+    Release,
+    check_id,
+    parse_acknowledge,
+    parse_claim,
+    parse_link,
+    parse_release,
+    parse_subscribe,
+    stream_path,
+)
+from tests.protocol.subscriptions.world import HOOK, POOL, ROOT, A, B
+
+GRANT = Grant("s", 1, 2)
+OFFSET = f"{1:016d}_{84:016d}"
+PULL = {"type": "pull-wake", "pattern": "events/*", "wake_stream": "wake/pool"}
+HOOKED = {"type": "webhook", "pattern": "events/*", "webhook": {"url": HOOK}}
+ACK = {"wake_id": "w", "generation": 2}
+
+
+def body(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def refusal(parse: Callable[[], object]) -> str:
+    with pytest.raises(BadRequest) as caught:
+        parse()
+    return caught.value.code
+
+
+def digest(**fields: Any) -> bytes:
+    return parse_subscribe("s", body({**PULL, **fields}), ROOT).config.digest
+
+
+# -- subscribe --------------------------------------------------------------
+
+
+def test_a_whole_body_is_taken_as_it_stands() -> None:
+    fields = {**PULL, "streams": ["events/b", "events/a"], "lease_ttl_ms": 1000, "description": "d"}
+    command = parse_subscribe("s", body(fields), ROOT)
+    config = command.config
+    assert command.id == "s"
+    assert (config.kind, config.pattern, config.streams) == ("pull-wake", "events/*", (A, B))
+    assert (config.webhook_url, config.wake_stream) == (None, POOL)
+    assert (config.lease_ttl, config.description) == (1000, "d")
+
+
+def test_a_webhook_has_its_defaults() -> None:
+    config = parse_subscribe("s", body(HOOKED), ROOT).config
+    assert (config.webhook_url, config.wake_stream) == (HOOK, None)
+    assert (config.streams, config.lease_ttl, config.description) == ((), 30_000, None)
+
+
+def test_what_is_unknown_is_passed_over() -> None:
+    assert digest(colour="red") == digest()
+
+
+def test_order_and_repetition_of_streams_do_not_matter() -> None:
+    names = ["a", "b", "c/d"]
+    expected = digest(streams=names)
+    for order in itertools.permutations(names):
+        assert digest(streams=[*order, order[0]]) == expected
+    assert digest(streams=[]) == digest(streams=None) == digest() != expected
+
+
+def test_every_field_matters() -> None:
+    others: list[dict[str, Any]] = [
+        {},
+        {"pattern": "events/**"},
+        {"streams": ["a"]},
+        {"streams": ["a"], "pattern": None},
+        {"wake_stream": "wake/other"},
+        {"lease_ttl_ms": 1000},
+        {"description": ""},
+        {"description": "d"},
+        {"type": "webhook", "webhook": {"url": HOOK}, "wake_stream": None},
+        {"type": "webhook", "webhook": {"url": HOOK + "/"}, "wake_stream": None},
+    ]
+    assert len({digest(**fields) for fields in others}) == len(others)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{",
+        b"{}",
+        b"\xff\xfe",
+        b'{"type":"\xff"}',
+        b"[" * 100_000,
+        b'{"type":' * 100_000,
+    ],
+)
+def test_what_is_not_such_json_is_refused(raw: bytes) -> None:
+    parsers: list[Callable[[], object]] = [
+        lambda: parse_subscribe("s", raw, ROOT),
+        lambda: parse_link("s", raw, ROOT),
+        lambda: parse_claim("s", raw),
+        lambda: parse_acknowledge(GRANT, raw, ROOT),
+        lambda: parse_release(GRANT, raw),
+    ]
+    for parse in parsers:
+        assert refusal(parse) == "INVALID_SUBSCRIPTION"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": None},
+        {"type": "queue"},
+        {"type": 1},
+        {"pattern": None},
+        {"pattern": 1},
+        {"pattern": None, "streams": []},
+        {"streams": "a"},
+        {"streams": [1]},
+        {"streams": [None]},
+        {"streams": {"a": 1}},
+        {"wake_stream": None},
+        {"wake_stream": 1},
+        {"webhook": {"url": HOOK}},
+        {"type": "webhook"},
+        {"type": "webhook", "webhook": {"url": HOOK}},
+        {"type": "webhook", "wake_stream": None},
+        {"type": "webhook", "wake_stream": None, "webhook": {}},
+        {"type": "webhook", "wake_stream": None, "webhook": HOOK},
+        {"type": "webhook", "wake_stream": None, "webhook": {"url": None}},
+        {"lease_ttl_ms": 999},
+        {"lease_ttl_ms": 600_001},
+        {"lease_ttl_ms": -1},
+        {"lease_ttl_ms": 0},
+        {"lease_ttl_ms": 1000.5},
+        {"lease_ttl_ms": "1000"},
+        {"lease_ttl_ms": None},
+        {"lease_ttl_ms": True},
+        {"lease_ttl_ms": 10**30},
+        {"description": 1},
+        {"description": "d" * (MAX_DESCRIPTION + 1)},
+        {"streams": ["wake/pool"]},
+        {"streams": [f"{n}" for n in range(MAX_LINKS + 1)]},
+    ],
+)
+def test_a_malformed_subscription_is_refused(fields: dict[str, Any]) -> None:
+    raw = body({**PULL, **fields})
+    assert refusal(lambda: parse_subscribe("s", raw, ROOT)) == "INVALID_SUBSCRIPTION"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"lease_ttl_ms": 1000},
+        {"lease_ttl_ms": 600_000},
+        {"description": "d" * MAX_DESCRIPTION},
+        {"streams": [f"{n}" for n in range(MAX_LINKS)]},
+        {"pattern": None, "streams": ["a"]},
+        {"pattern": "**"},
+        {"streams": ["a"]},
+    ],
+)
+def test_the_limits_are_inside(fields: dict[str, Any]) -> None:
+    parse_subscribe("s", body({**PULL, **fields}), ROOT)
+
+
+@pytest.mark.parametrize("pattern", ["", "/a", "a//b", "a**", "a/../b", "a\0", "p" * 500])
+def test_a_malformed_pattern_is_refused(pattern: str) -> None:
+    raw = body({**PULL, "pattern": pattern})
+    assert refusal(lambda: parse_subscribe("s", raw, ROOT)) == "INVALID_PATTERN"
+
+
+BAD_PATHS = [
+    "/a",
+    "a//b",
+    ".",
+    "..",
+    "a/../b",
+    "a/./b",
+    "a\0b",
+    "a\nb",
+    "__ds",
+    "__ds/x",
+    "p" * 500,
+]
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_what_names_no_stream_is_refused_wherever_it_stands(path: str) -> None:
+    parsers: list[Callable[[], object]] = [
+        lambda: parse_subscribe("s", body({**PULL, "streams": ["a", path]}), ROOT),
+        lambda: parse_subscribe("s", body({**PULL, "wake_stream": path}), ROOT),
+        lambda: parse_link("s", body({"streams": [path]}), ROOT),
+        lambda: parse_acknowledge(
+            GRANT, body({**ACK, "acks": [{"stream": path, "offset": OFFSET}]}), ROOT
+        ),
+    ]
+    for parse in parsers:
+        assert refusal(parse) == "INVALID_PATH"
+
+
+@pytest.mark.parametrize("root", ["", "/x", ROOT])
+def test_the_reserved_name_is_reserved_as_the_first_segment_alone(root: str) -> None:
+    assert stream_path("a/__ds", root) == f"{root}/a/__ds"
+    assert stream_path("__dsx/a", root) == f"{root}/__dsx/a"
+    assert refusal(lambda: stream_path("__ds/a", root)) == "INVALID_PATH"
+
+
+def test_paths_are_taken_literally() -> None:
+    assert stream_path("a%2fb c", ROOT) == f"{ROOT}/a%2fb c"
+    assert stream_path("%5f%5fds/x", ROOT) == f"{ROOT}/%5f%5fds/x"
+
+
+def test_the_root_with_a_slash_is_a_stream_like_any_other() -> None:
+    assert (
+        stream_path("", ROOT) == f"{ROOT}/"
+    )  # which `**` links, so that it must be possible to ack it
+    assert refusal(lambda: stream_path("", "")) == "INVALID_PATH"
+
+
+@pytest.mark.parametrize("id_", ["s", "sub-1", "a b", "é", "__ds", "...", "x" * MAX_ID_BYTES])
+def test_an_id_is_one_segment(id_: str) -> None:
+    assert check_id(id_) == id_
+
+
+@pytest.mark.parametrize("id_", ["", ".", "..", "a/b", "/", "x" * (MAX_ID_BYTES + 1), "é" * 129])
+def test_what_is_not_one_segment_is_no_id(id_: str) -> None:
+    assert refusal(lambda: check_id(id_)) == "INVALID_SUBSCRIPTION"
+    assert refusal(lambda: parse_subscribe(id_, body(PULL), ROOT)) == "INVALID_SUBSCRIPTION"
+
+
+# -- links, claims, acks, releases ------------------------------------------
+
+
+def test_links_are_sorted_and_each_once() -> None:
+    raw = body({"streams": ["events/b", "events/a", "events/b"]})
+    assert parse_link("s", raw, ROOT) == Link("s", (A, B))
+    assert parse_link("s", body({"streams": []}), ROOT) == Link("s", ())
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"streams": None}, {"streams": "a"}, {"streams": ["a"] * (MAX_LINKS + 1)}]
+)
+def test_malformed_links_are_refused(fields: dict[str, Any]) -> None:
+    assert refusal(lambda: parse_link("s", body(fields), ROOT)) == "INVALID_SUBSCRIPTION"
+
+
+def test_a_claim_names_its_worker() -> None:
+    name = "w" * MAX_WORKER
+    assert parse_claim("s", body({"worker": name})) == Claim("s", name)
+
+
+@pytest.mark.parametrize("worker", ["", None, 1, "w" * (MAX_WORKER + 1)])
+def test_a_claim_without_a_workers_name_is_refused(worker: object) -> None:
+    assert refusal(lambda: parse_claim("s", body({"worker": worker}))) == "INVALID_SUBSCRIPTION"
+
+
+def test_an_ack_is_taken_with_its_grant() -> None:
+    acks = [{"stream": "events/a", "offset": OFFSET}]
+    command = parse_acknowledge(GRANT, body({**ACK, "acks": acks, "done": True}), ROOT)
+    assert command == Acknowledge(GRANT, 2, "w", ((A, Offset(1, 84)),), True)
+    assert parse_acknowledge(GRANT, body(ACK), ROOT) == Acknowledge(GRANT, 2, "w")
+    assert parse_release(GRANT, body(ACK)) == Release(GRANT, 2, "w")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"wake_id": None},
+        {"wake_id": 1},
+        {"generation": None},
+        {"generation": "2"},
+        {"generation": 2.5},
+        {"done": 1},
+        {"done": "true"},
+        {"acks": None},
+        {"acks": {}},
+        {"acks": [{}]},
+        {"acks": [{"stream": "a"}]},
+        {"acks": [{"stream": "a", "offset": 1}]},
+        {"acks": [{"offset": OFFSET}]},
+        {"acks": [{"stream": "a", "offset": OFFSET}] * (MAX_ACKS + 1)},
+    ],
+)
+def test_a_malformed_ack_is_refused(fields: dict[str, Any]) -> None:
+    raw = body({**ACK, **fields})
+    assert refusal(lambda: parse_acknowledge(GRANT, raw, ROOT)) == "INVALID_SUBSCRIPTION"
+
+
+@pytest.mark.parametrize("offset", ["", "-1", "now", "1_2", OFFSET + "0", OFFSET.replace("_", "-")])
+def test_an_ack_takes_minted_offsets_alone(offset: str) -> None:
+    raw = body({**ACK, "acks": [{"stream": "a", "offset": offset}]})
+    assert refusal(lambda: parse_acknowledge(GRANT, raw, ROOT)) == "INVALID_OFFSET"
+
+
+def test_a_refusal_does_not_repeat_what_was_sent() -> None:
+    secret = "hunter2"
+    raws = [
+        body({**PULL, "type": secret}),
+        body({**PULL, "type": f"{secret}' - at {secret}\n"}),
+        body({**PULL, "lease_ttl_ms": secret}),
+        body({**PULL, "description": secret * 1000}),
+        body({**PULL, "pattern": f"{secret}//"}),
+        body({**PULL, "streams": [f"{secret}//{secret}"]}),
+        f'{{"type": {secret}'.encode(),
+    ]
+    for raw in raws:
+        with pytest.raises(BadRequest) as caught:
+            parse_subscribe("s", raw, ROOT)
+        assert secret not in caught.value.message
+
+
+def test_commands_are_values() -> None:
+    command = parse_subscribe("s", body(PULL), ROOT)
+    assert command == parse_subscribe("s", body(PULL), ROOT)
+    with pytest.raises(AttributeError):
+        command.id = "t"  # type: ignore[misc]
+    assert isinstance(command, msgspec.Struct)
