@@ -14,6 +14,8 @@ from ..streams.clock import Clock
 
 _LONGEST: Final = 3600.0  # seconds; a timer further away is set again on the way
 
+_SPARE: Final = 64  # entries that may mean nothing before it is worth looking for them
+
 
 class Schedule:
     """Times by subscription id, one each.
@@ -55,6 +57,8 @@ class Schedule:
         if queued is None or at < queued:
             self._queued[id_] = at
             heapq.heappush(self._heap, (at, id_))
+            if len(self._heap) > 2 * len(self._times) + _SPARE:
+                self._clear()
             self._set_timer()
 
     def run(self) -> None:
@@ -78,6 +82,12 @@ class Schedule:
     def next(self) -> int | None:
         """When `run` may next have something to do, in microseconds of Unix time."""
         return self._heap[0][0] if self._heap else None
+
+    def _clear(self) -> None:
+        """Throws away the entries that mean nothing any more: a wake that comes and goes within a lease leaves one."""
+        self._queued = dict(self._times)
+        self._heap = [(at, id_) for id_, at in self._times.items()]
+        heapq.heapify(self._heap)
 
     def _set_timer(self) -> None:
         if self._loop is None or not self._heap:
