@@ -9,7 +9,7 @@ MAX_PER_HOST: Final = 8  # to one host; so 60 hosts that never answer leave no o
 
 
 class Slots:
-    """Grants places to those who wait, in order for each host.
+    """Grants places to those who wait: to the hosts in turn, and in order for each host.
 
     Args:
         most: places in all.
@@ -39,28 +39,40 @@ class Slots:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self.give_back(host)
+            else:
+                self._forget(host, future)
             raise
 
     def give_back(self, host: str) -> None:
-        """Ends what `take` began."""
+        """Ends what `take` began. The place that it makes is for one at most: before it, none who waits could have had one."""
         self._free += 1
         self._taken[host] -= 1
         if not self._taken[host]:
             del self._taken[host]
-        for other in (host, *self._waiting):
-            if not self._free:
+        for other in tuple(self._waiting):
+            if self._taken.get(other, 0) < self._per_host and self._let_in(other):
                 return
-            self._let_in(other)
 
-    def _let_in(self, host: str) -> None:
-        queue = self._waiting.get(host)
-        while queue and self._free and self._taken.get(host, 0) < self._per_host:
+    def _let_in(self, host: str) -> bool:
+        """Gives a place to the first who waits for a host, which is then the last to have a turn; False if nobody waits any more."""
+        queue = self._waiting.pop(host)
+        while queue:
             future = queue.popleft()
-            if not future.done():
-                self._grant(host)
-                future.set_result(None)
-        if queue is not None and not queue:
-            self._waiting.pop(host, None)
+            if future.done():
+                continue  # cancelled, and about to leave
+            if queue:
+                self._waiting[host] = queue
+            self._grant(host)
+            future.set_result(None)
+            return True
+        return False
+
+    def _forget(self, host: str, future: "asyncio.Future[None]") -> None:
+        queue = self._waiting.get(host, deque())
+        if future in queue:
+            queue.remove(future)
+            if not queue:
+                del self._waiting[host]
 
     def _grant(self, host: str) -> None:
         self._free -= 1
