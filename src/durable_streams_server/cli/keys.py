@@ -8,7 +8,6 @@ from ..protocol.signing import Key
 from ..protocol.subscriptions.commands import KeepKeys
 from ..storage.files.store import FileStore
 from ..streams.clock import system_clock
-from ..subscriptions.keys import kept_until, rotate
 from .data import DIRECTORY, moment, open_directory
 
 _HOW: Final = "send its process SIGHUP and it rotates its keys itself"
@@ -35,6 +34,8 @@ def rotate_(directory: str) -> None:
     Retired keys stay published for an hour, and what they signed is taken for as long. A server that runs has DIR to itself:
     send it SIGHUP instead, and it rotates its keys without a stop.
     """
+    from ..subscriptions.keys import rotate
+
     with open_directory(directory, in_use=_HOW) as (disk, catalog):
         store = FileStore(disk, catalog)
         now = system_clock()
@@ -47,6 +48,8 @@ def rotate_(directory: str) -> None:
 
 
 def _show(kept: tuple[Key, ...]) -> None:
+    from ..subscriptions.keys import kept_until
+
     for key in kept:
         until = kept_until(key)
         state = "active" if until is None else f"retired, published until {moment(until)}"
