@@ -1,19 +1,14 @@
-"""The figures of docs/durability.md: `python -m benchmarks.durability PART`, with PART one of append, restart, memory, disk.
+"""The figures of docs/durability.md: `python -m benchmarks.durability PART`, with PART one of restart, memory, disk.
 
-Server and load are pinned to a core each. Rates come from `wrk`, as medians of three rounds, the servers taking turns in each.
+The rates of durable appends are in docs/performance.md.
 """
 
-import contextlib
 import os
-import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 from durable_streams_server import FileBackedStreamStore
@@ -21,92 +16,16 @@ from durable_streams_server.protocol.commands import Append, Body, Create
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
 
-HERE = Path(__file__).parent
-SCRATCH = HERE / "scratch"  # on the disk that is measured, which /tmp may not be
+from .servers import SCRATCH, running_on
+
 OCTETS = parse_media_type("application/octet-stream")
 STREAMS = 64
 ROUNDS = 3
-SECONDS = 6
 MIB = 1024 * 1024
 
 
-def this_server(port: int, directory: str) -> list[str]:
-    return [
-        sys.executable,
-        "-c",
-        "from durable_streams_server.cli import main; main()",
-        *("serve", "--port", str(port), "--data-dir", directory),
-    ]
-
-
-def node_server(port: int, directory: str) -> list[str]:
-    return ["node", str(HERE / "node_server.mjs"), str(port), directory]
-
-
-SERVERS = {"this": this_server, "node": node_server}
-
-
-@contextlib.contextmanager
-def running(kind: str, directory: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server on the first core until the block ends."""
-    process = subprocess.Popen(
-        ["taskset", "-c", "0", *SERVERS[kind](port, directory)], stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        while b"Listening" not in (line := process.stdout.readline()):
-            assert line, "the server has ended"
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stdout.close()
-
-
-def request(method: str, url: str, body: bytes | None = None) -> None:
-    headers = {"Content-Type": "application/octet-stream"}
-    urllib.request.urlopen(
-        urllib.request.Request(url, body, headers, method=method), timeout=30
-    ).close()
-
-
-def load(url: str, connections: int) -> tuple[float, float, int]:
-    """Returns good answers per second, median latency in milliseconds, and how many answers were not good."""
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency"]
-    shown = subprocess.run(
-        [*command, "-s", str(HERE / "append.lua"), url], capture_output=True, text=True, check=True
-    ).stdout
-    total = int(re.search(r"(\d+) requests in", shown)[1])  # type: ignore[index]
-    seconds = float(re.search(r"requests in ([\d.]+)s", shown)[1])  # type: ignore[index]
-    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", shown).groups()  # type: ignore[union-attr]
-    bad = sum(int(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", shown))
-    for counts in re.findall(r"Socket errors: (.*)", shown):
-        bad += sum(int(count) for count in re.findall(r"\d+", counts))
-    return (total - bad) / seconds, float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit], bad
-
-
-def append() -> None:
-    """Durable appends of 100 octets to 64 streams, beside the Node server's files."""
-    for connections in (1, 32, 256):
-        rates: dict[str, list[tuple[float, float, int]]] = {kind: [] for kind in SERVERS}
-        for turn in range(ROUNDS):
-            for kind in SERVERS:
-                with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
-                    with running(kind, directory, 4700 + turn):
-                        url = f"http://127.0.0.1:{4700 + turn}"
-                        for number in range(STREAMS):
-                            request("PUT", f"{url}/v1/stream/bench-{number}")
-                        rates[kind].append(load(url, connections))
-        medians = {
-            kind: [statistics.median(column) for column in zip(*found, strict=True)]
-            for kind, found in rates.items()
-        }
-        ours, theirs = medians["this"], medians["node"]
-        print(
-            f"{connections} connections: this {ours[0]:.0f}/s, {ours[1]:.2f} ms, {ours[2]:.0f} bad; "
-            f"node {theirs[0]:.0f}/s, {theirs[1]:.2f} ms, {theirs[2]:.0f} bad; ratio {ours[0] / theirs[0]:.1f}",
-            flush=True,
-        )
+def request(method: str, url: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30).close()
 
 
 def fill(directory: str, streams: int, size: int = 100) -> FileBackedStreamStore:
@@ -151,13 +70,13 @@ def restart() -> None:
         os.waitpid(child, 0)
         for _ in range(ROUNDS):
             began = time.monotonic()
-            with running("this", directory, 4710) as process:
-                request("GET", "http://127.0.0.1:4710/v1/stream/99999")
+            with running_on("files", directory) as server:
+                request("GET", f"{server.url}/v1/stream/99999")
                 print(
-                    f"first answer after {time.monotonic() - began:.2f} s, {resident(process):.0f} MB",
+                    f"first answer after {time.monotonic() - began:.2f} s, {server.resident() / 1e6:.0f} MB",
                     flush=True,
                 )
-                process.kill()
+                server.process.kill()
 
 
 def memory() -> None:
@@ -165,13 +84,13 @@ def memory() -> None:
     for streams in (100_000, 1_000_000):
         with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
             fill(directory, streams, 100 if streams == 100_000 else 0).close()
-            with running("this", directory, 4720) as process:
-                request("GET", "http://127.0.0.1:4720/v1/stream/7")
-                idle = resident(process)
+            with running_on("files", directory) as server:
+                request("GET", f"{server.url}/v1/stream/7")
+                idle = server.resident() / 1e6
                 for number in range(0, streams, streams // 100_000):
-                    request("HEAD", f"http://127.0.0.1:4720/v1/stream/{number}")
+                    request("HEAD", f"{server.url}/v1/stream/{number}")
                 print(
-                    f"{streams} streams: {idle:.0f} MB idle, {resident(process):.0f} MB after 100000 were asked for",
+                    f"{streams} streams: {idle:.0f} MB idle, {server.resident() / 1e6:.0f} MB after 100000 were asked for",
                     flush=True,
                 )
 
@@ -197,11 +116,6 @@ def disk() -> None:
             )
 
 
-def resident(process: subprocess.Popen[bytes]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
-
-
 if __name__ == "__main__":
     SCRATCH.mkdir(exist_ok=True)
-    {"append": append, "restart": restart, "memory": memory, "disk": disk}[sys.argv[1]]()
+    {"restart": restart, "memory": memory, "disk": disk}[sys.argv[1]]()
