@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
         elif self._request is not None:
             self._expect(self._lane.timeouts.body)
         elif self._fed == 0:
-            self._expect(self._lane.timeouts.idle)
+            self._deadline = self._lane.now + self._lane.timeouts.idle
         elif begins:
             self._expect(self._lane.timeouts.head)
 
@@ -291,8 +291,10 @@ class Connection(asyncio.Protocol):
             if said in (b"http", b"https"):
                 request.scheme = said.decode("ascii")
         self._body = b""
-        self._size = self._taken = 0
-        self._forget_head()
+        self._size = self._taken = self._header_bytes = 0
+        self._url = b""
+        self._headers = {}
+        self._repeated = None
         version = self._parser.get_http_version()
         self._chunked = version == "1.1"
         try:
