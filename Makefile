@@ -46,9 +46,10 @@ planted: $(STAMPS)/dev
 bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
 
-# Draws a flame graph of the server under one load: make profile SCENARIO=append-durable; without a scenario it lists them.
+# Draws a flame graph of the server under one load: make profile SCENARIO=append-durable [OUT=file.svg] [SECONDS=8]; without a
+# scenario it lists them.
 profile: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
-	$(BIN)/python -m benchmarks.flame $(SCENARIO)
+	$(BIN)/python -m benchmarks.flame $(SCENARIO) $(OUT)
 
 # Renews the locked versions from pyproject.toml.
 lock: $(STAMPS)/dev

@@ -26,7 +26,6 @@ SCENARIOS: Final = {
     "sse": ("sse", "memory"),
     "sse-durable": ("sse", "files"),
     "long-poll": ("long-poll", "files"),
-    "append-100k": ("append-100k", "files"),
 }
 _WIDTH: Final = 1200
 _ROW: Final = 16

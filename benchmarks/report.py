@@ -43,7 +43,7 @@ def _markdown(results: Results) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
         f"Node {machine['node']}; load average at the end {machine['load']}.",
         "",
-        "| what | server | median | to Node | failed or short |",
+        "| what | server | median | to Node | remarks |",
         "| --- | --- | ---: | ---: | --- |",
     ]
     for row in ROWS:
@@ -68,12 +68,14 @@ def _cells(results: Results, row: Row, server: str) -> tuple[str, str, str, str]
     value = results.median(row.name, server)
     ratio = results.ratio(row.name, server)
     bad = results.bad(row.name, server)
-    said = results.note(row.name, server) if value is None else ""
+    said = [f"{bad:,} failed or short"] if bad else []
+    if note := results.note(row.name, server):
+        said.append(note)
     return (
         KINDS[server].title,
         "—" if value is None else f"{number(value)} {row.unit}",
         "" if ratio is None else f"{ratio:.2g}×" if ratio < 10 else f"{ratio:.0f}×",
-        said or (f"{bad:,}" if bad else ""),
+        ", ".join(said),
     )
 
 
