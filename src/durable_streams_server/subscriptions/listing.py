@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final
 
 from ..errors import StreamError
+from ..protocol.offsets import Offset
 from ..protocol.state import StreamState
 from ..protocol.subscriptions.decide import MAX_LISTED, LinkedStream, View
 from ..protocol.subscriptions.globs import matches
@@ -32,44 +33,70 @@ class Listing:
 
     def __init__(self, store: Store, view: View) -> None:
         self._store = store
-        self._pattern = view.config.pattern
+        self._view = view
+        self._pattern = view.config.pattern or ""
         self._found = {stream.path: stream for stream in view.streams}
+        self._loading = 1  # streams that are looked up, and the going through the paths
+        self._truncated = view.truncated
         self.ticket: Ticket[tuple[list[LinkedStream], bool]] = Ticket()
-        if self._pattern is None:
-            self._finish(False)
-        else:
+        if self._pattern:
             self._go(store.paths())
+        else:
+            self._finish_one()
 
     def _go(self, paths: Iterator[str]) -> None:
         if self.ticket.done:
             return
+        try:
+            more = self._take_slice(paths)
+        except Exception as error:
+            self.ticket.fail(error)
+            return
+        if more:
+            asyncio.get_running_loop().call_soon(self._go, paths)
+        else:
+            self._finish_one()
+
+    def _take_slice(self, paths: Iterator[str]) -> bool:
+        """Looks at some paths; returns whether there may be more to list."""
         subscriptions = self._store.subscriptions
         root = subscriptions.root + "/"
         batch = list(islice(paths, _SLICE))
         for path in batch:
             if path in self._found or not path.startswith(root) or subscriptions.announcing(path):
                 continue
-            if matches(self._pattern or "", subscriptions.relative(path)):
-                if len(self._found) >= MAX_LISTED:
-                    self._finish(True)
-                    return
+            if matches(self._pattern, subscriptions.relative(path)):
+                if len(self._found) + self._loading > MAX_LISTED:
+                    self._truncated = True
+                    return False
+                self._loading += 1
                 self._store.find(path).add_callback(self._add)
-        if len(batch) < _SLICE:
-            self._finish(False)
-        else:
-            asyncio.get_running_loop().call_soon(self._go, paths)
+        return len(batch) == _SLICE
 
     def _add(self, found: Ticket[StreamState | None]) -> None:
         try:
             state = found.result()
         except StreamError:
-            return  # a stream that cannot be looked at has requests of its own to say so
+            state = None  # a stream that cannot be looked at has requests of its own to say so
+        except Exception as error:
+            self.ticket.fail(error)
+            return
         if state is not None:
             tail = state.name(state.visible_tail)
-            self._found[state.path] = LinkedStream(state.path, False, tail, tail)
+            acked = self._news().get(state.path)
+            shown = tail if acked is None else str(acked)
+            self._found[state.path] = LinkedStream(state.path, False, shown, tail)
+        self._finish_one()
 
-    def _finish(self, truncated: bool) -> None:
-        self.ticket.resolve((sorted(self._found.values(), key=_path), truncated))
+    def _news(self) -> dict[str, Offset]:
+        """Returns the cursors as they are now: there may be news since the subscription was looked at."""
+        subscription = self._store.subscriptions.get(self._view.id)
+        return subscription.due if subscription is not None else {}
+
+    def _finish_one(self) -> None:
+        self._loading -= 1
+        if not self._loading:
+            self.ticket.resolve((sorted(self._found.values(), key=_path), self._truncated))
 
 
 def _path(stream: LinkedStream) -> str:

@@ -88,6 +88,7 @@ class View(msgspec.Struct, frozen=True):
         generation: of its newest wake.
         wake: the wake in flight.
         streams: those with news first, then those linked by name; a bounded number.
+        truncated: whether there are more of these.
     """
 
     id: str
@@ -98,6 +99,7 @@ class View(msgspec.Struct, frozen=True):
     generation: int
     wake: Wake | None
     streams: tuple[LinkedStream, ...]
+    truncated: bool = False
 
     @property
     def grant(self) -> Grant:
@@ -183,6 +185,7 @@ def decide_subscription(
 
 def view_of(subscription: Subscription, states: Lookup) -> View:
     """Returns a subscription as it is now."""
+    streams, truncated = _listed(subscription, states)
     return View(
         subscription.id,
         subscription.incarnation,
@@ -191,7 +194,8 @@ def view_of(subscription: Subscription, states: Lookup) -> View:
         subscription.status,
         subscription.generation,
         subscription.wake,
-        tuple(_listed(subscription, states)),
+        streams,
+        truncated,
     )
 
 
@@ -205,14 +209,15 @@ def linked(subscription: Subscription, path: str, state: StreamState | None) -> 
     return LinkedStream(path, explicit, tail if acked is None else str(acked), tail)
 
 
-def _listed(subscription: Subscription, states: Lookup) -> list[LinkedStream]:
+def _listed(subscription: Subscription, states: Lookup) -> tuple[tuple[LinkedStream, ...], bool]:
     found: dict[str, LinkedStream] = {}
     for path in (*subscription.due, *subscription.streams):
+        if path in found:
+            continue
         if len(found) == MAX_LISTED:
-            break
-        if path not in found:
-            found[path] = linked(subscription, path, states.get(path))
-    return list(found.values())
+            return tuple(found.values()), True
+        found[path] = linked(subscription, path, states.get(path))
+    return tuple(found.values()), False
 
 
 def _require(subscriptions: Subscriptions, id_: str) -> Subscription:

@@ -1,0 +1,166 @@
+"""The links of a subscription, found among all paths without holding the loop up."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from durable_streams_server.errors import StreamError
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.protocol.subscriptions import decide
+from durable_streams_server.protocol.subscriptions.commands import Look
+from durable_streams_server.protocol.subscriptions.decide import LinkedStream, View
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.store import Store
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.subscriptions import listing
+from durable_streams_server.subscriptions.listing import Listing
+from tests.protocol.subscriptions.world import JSON, ROOT, A, B, C, subscribe
+from tests.requests import NOW, append, create, fork_of
+from tests.storage.contract import settled
+
+Listed = tuple[list[LinkedStream], bool]
+
+
+def view(store: Store, id_: str = "s") -> View:
+    return cast(View, store.execute(Look(id_), NOW).result())
+
+
+async def listed(store: Store, id_: str = "s") -> Listed:
+    async with asyncio.timeout(5):
+        return await settled(Listing(store, view(store, id_)).ticket)
+
+
+def paths(found: Listed) -> list[str]:
+    return [stream.path for stream in found[0]]
+
+
+def made(store: Store, *names: str) -> Store:
+    for path in names:
+        store.execute(create(path, JSON), NOW).result()
+    return store
+
+
+async def test_what_names_and_pattern_link_is_listed_in_order() -> None:
+    store = made(MemoryStore(), C, B, A, f"{ROOT}/else/x", "/v1/other/events/a")
+    store.execute(subscribe(streams=["zz/absent", "events/b"], pattern="events/*"), NOW)
+    store.execute(append(A, b"1", JSON), NOW)
+    found = await listed(store)
+    assert paths(found) == [A, B, C, f"{ROOT}/zz/absent"]
+    assert [stream.explicit for stream in found[0]] == [False, True, False, True]
+    assert [stream.acked == stream.tail for stream in found[0]] == [False, True, True, True]
+    assert found[1] is False
+
+
+async def test_wake_streams_and_deleted_streams_are_not_listed() -> None:
+    store = made(MemoryStore(), A, B, f"{ROOT}/wake/pool")
+    store.execute(subscribe("s", pattern="**"), NOW)
+    store.execute(create(f"{ROOT}/fork", None, fork=fork_of(A)), NOW)
+    store.execute(Delete(A), NOW)
+    store.execute(Delete(B), NOW)
+    assert paths(await listed(store)) == [f"{ROOT}/fork"]
+
+
+async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_SLICE", 10)
+    names = [f"{ROOT}/events/{number:03d}" for number in range(95)]
+    store = made(MemoryStore(), *names)
+    store.execute(subscribe(), NOW)
+    ticket = Listing(store, view(store)).ticket
+    turns = 0
+    while not ticket.done:
+        store.execute(create(f"{ROOT}/events/new{turns}"), NOW)
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 9
+    assert set(names) <= set(paths(ticket.result()))
+
+
+async def test_a_list_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_LISTED", 3)
+    store = made(MemoryStore(), *(f"{ROOT}/events/{number}" for number in range(3)))
+    store.execute(subscribe(), NOW)
+    found = await listed(store)
+    assert (len(found[0]), found[1]) == (3, False)
+    made(store, f"{ROOT}/events/3")
+    found = await listed(store)
+    assert (len(found[0]), found[1]) == (3, True)
+
+
+@pytest.mark.parametrize("pattern", [None, "events/*"])
+async def test_links_by_name_that_are_cut_are_told_of_too(
+    monkeypatch: pytest.MonkeyPatch, pattern: str | None
+) -> None:
+    monkeypatch.setattr(decide, "MAX_LISTED", 3)
+    store = MemoryStore()
+    store.execute(subscribe("s", streams=["a", "b", "c"], pattern=pattern), NOW)
+    store.execute(subscribe("t", streams=["a", "b", "c", "d"], pattern=pattern), NOW)
+    assert [(await listed(store, id_))[1] for id_ in "st"] == [False, True]
+
+
+class Slow(MemoryStore):
+    """A store whose streams have to be loaded first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Ticket[StreamState | None]] = []
+        self.paths_fail = False
+
+    def find(self, path: str) -> Ticket[StreamState | None]:
+        ticket: Ticket[StreamState | None] = Ticket()
+        self.waiting.append(ticket)
+        return ticket
+
+    def paths(self) -> Iterator[str]:
+        yield from super().paths()
+        if self.paths_fail:
+            raise StreamError("the catalog cannot be read")
+
+    def load(self) -> None:
+        states = [MemoryStore.find(self, path) for path in super().paths()]
+        for ticket, state in zip(self.waiting, states, strict=True):
+            ticket.resolve(state.result())
+
+
+async def test_streams_that_must_be_loaded_only_delay_it() -> None:
+    store = Slow()
+    made(store, A, B)
+    store.execute(subscribe(), NOW)
+    ticket = Listing(store, view(store)).ticket
+    await asyncio.sleep(0.001)
+    assert not ticket.done
+    store.load()
+    assert paths(await settled(ticket)) == [A, B]
+
+
+async def test_news_that_comes_meanwhile_is_not_shown_as_acknowledged() -> None:
+    store = Slow()
+    made(store, A)
+    store.execute(subscribe(), NOW)
+    ticket = Listing(store, view(store)).ticket
+    store.execute(append(A, b"1", JSON), NOW)
+    store.load()
+    (stream,), _ = await settled(ticket)
+    assert (stream.acked[-2:], stream.tail[-2:]) == ("00", "02")
+
+
+async def test_a_stream_that_cannot_be_looked_at_is_left_out() -> None:
+    store = Slow()
+    made(store, A, B)
+    store.execute(subscribe(), NOW)
+    ticket = Listing(store, view(store)).ticket
+    store.waiting[0].fail(StreamError("damaged"))
+    store.waiting[1].resolve(MemoryStore.find(store, B).result())
+    assert paths(await settled(ticket)) == [B]
+
+
+async def test_paths_that_cannot_be_listed_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_SLICE", 1)
+    store = Slow()
+    made(store, f"{ROOT}/x", f"{ROOT}/y")
+    store.execute(subscribe(), NOW)
+    store.paths_fail = True
+    with pytest.raises(StreamError, match="catalog"):
+        await listed(store)
