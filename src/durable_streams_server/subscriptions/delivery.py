@@ -54,12 +54,14 @@ class Deliveries:
         return len(self._tasks)
 
     def begin(self, view: View) -> None:
-        """Delivers a wake, unless it is being delivered."""
+        """Delivers a wake, unless it is being delivered: a new attempt may come up before the last one has quite ended."""
         grant = view.grant
-        if grant not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._run(view))
-            self._tasks[grant] = task
-            task.add_done_callback(lambda _: self._tasks.pop(grant, None))
+        if grant in self._tasks:
+            self._service.try_again(view.id)
+            return
+        task = asyncio.get_running_loop().create_task(self._run(view))
+        self._tasks[grant] = task
+        task.add_done_callback(lambda _: self._tasks.pop(grant, None))
 
     async def stop(self) -> None:
         """Breaks off what is under way; it is delivered again after the next start."""
@@ -91,6 +93,9 @@ class Deliveries:
 
     async def _attempt(self, view: View, url: str) -> SubscriptionCommand:
         service = self._service
+        if service.public_url is None:  # it was known when the subscription was made
+            _log.error("%s is not delivered: the server's public URL is not set", view.id)
+            return self._failed(view, timed_out=False)
         sent_at = service.clock()
         timestamp = sent_at // MICROSECONDS
         body = msgspec.json.encode(self._document(view))
@@ -156,7 +161,7 @@ def back_off(attempts: int, jitter: float) -> float:
 def _is_done(reply: Reply) -> bool:
     try:
         return msgspec.json.decode(reply.body, type=_Answer).done
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False  # any other 2xx means: taken, and acknowledged by callback
 
 

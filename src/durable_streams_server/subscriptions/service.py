@@ -153,8 +153,10 @@ class Service:
 
         return self.keys().then(lambda kept: Ticket.of(jwks(kept, self.clock())))
 
-    def signing(self) -> dict[str, str]:
-        """Returns how deliveries are signed (PROTOCOL 6.3)."""
+    def signing(self) -> dict[str, str] | None:
+        """Returns how deliveries are signed (PROTOCOL 6.3), if the server's public URL is known."""
+        if self.public_url is None:
+            return None
         return {
             "alg": "ed25519",
             "kid": self.active_key.kid,
