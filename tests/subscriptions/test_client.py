@@ -300,12 +300,17 @@ async def test_after_a_failure_the_client_still_works() -> None:
 
 async def test_waiting_for_a_connection_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_CONNECTIONS", 1)
-    async with receiver(hang) as it:
+    asked = asyncio.Event()
+
+    async def ask_and_hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await hang(reader, writer)
+
+    async with receiver(ask_and_hang) as it:
         client = WebhookClient(LOCAL)
         url = f"http://127.0.0.1:{it.port}/"
         first = asyncio.create_task(client.post(url, BODY, HEADERS, 60))
-        while it.connections == 0:
-            await asyncio.sleep(0.001)
+        await asked.wait()
         posts = [client.post(url, BODY, HEADERS, 0.2) for _ in range(2)]
         errors = await asyncio.gather(*posts, return_exceptions=True)
         assert [isinstance(error, DeliveryFailed) and error.timed_out for error in errors] == [
