@@ -47,7 +47,12 @@ def split(body: bytes) -> list[msgspec.Raw | bytes]:
         BadRequest: INVALID_JSON.
     """
     _check_text(body)
-    return _slices(body.lstrip(_SPACE))
+    stripped = body.lstrip(_SPACE)
+    values = _slices(stripped)
+    # Fewer brackets than the limit cannot nest past it, so most bodies need no more than two counts.
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
+        _check_depth(values, MAX_JSON_DEPTH - stripped.startswith(b"["))
+    return values
 
 
 def _slices(stripped: bytes) -> list[msgspec.Raw | bytes]:
@@ -74,7 +79,7 @@ def value_ends(wire: bytes) -> list[int]:
 
 
 def _check_text(body: bytes) -> None:
-    """Checks what the decoder does not: the UTF-8 inside strings, the byte order mark, and the depth."""
+    """Checks what the decoder does not: the UTF-8 inside strings, and the byte order mark."""
     if body.startswith(b"\xef\xbb\xbf"):
         raise _invalid("the JSON begins with a byte order mark")
     if not body.isascii():
@@ -82,9 +87,15 @@ def _check_text(body: bytes) -> None:
             body.decode("utf-8")
         except UnicodeDecodeError:
             raise _invalid("the JSON is not UTF-8") from None
-    # Fewer brackets than the limit cannot nest past it, so most bodies need no more than two counts.
-    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH and _depth(body) > MAX_JSON_DEPTH:
-        raise _invalid(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
+
+
+def _check_depth(values: list[msgspec.Raw | bytes], limit: int) -> None:
+    """Refuses values that are nested deeper than `limit`. One that is short, or has few brackets, cannot be."""
+    for value in map(bytes, values):
+        if len(value) < 2 * limit or value.count(b"[") + value.count(b"{") <= limit:
+            continue
+        if _depth(value) > limit:
+            raise _invalid(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
 
 
 def _depth(body: bytes) -> int:
