@@ -1,6 +1,7 @@
 """`python -m benchmarks.flame SCENARIO [FILE]`: samples the server under one load and draws where its time goes.
 
-Only time on the CPU is counted, of all threads. The drawing is a flame graph: width is time, callers stand under what they call.
+All threads are sampled. One that sleeps is left out; one that waits for the disk in a write, or for the interpreter, is not. The
+drawing is a flame graph: width is time, callers stand under what they call.
 """
 
 import os
@@ -42,7 +43,7 @@ def main() -> None:
     seconds = int(os.environ.get("SECONDS") or 8)
     os.sched_setaffinity(0, {LOAD_CORE})
     stacks = _sample(*SCENARIOS[name], seconds)
-    drawing.write_text(draw(stacks, f"{name}: this server's time on the CPU"))
+    drawing.write_text(draw(stacks, f"{name}: where this server's time goes"))
     total = sum(stacks.values())
     print(f"{total} samples; the flame graph is {drawing}\n\nOwn time, of the whole:")
     for function, count in _own(stacks).most_common(_SHARES):
