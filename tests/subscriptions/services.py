@@ -150,6 +150,11 @@ class Running:
         assert len(self.client.posts) == count
         return self.client.posts[-1]
 
+    async def silent(self) -> None:
+        """Sees that nothing has been delivered."""
+        await self.settle()
+        assert self.client.posts == []
+
     async def settle(self) -> None:
         """Lets the loop run for a few turns."""
         for _ in range(10):

@@ -5,6 +5,7 @@ when follows from the store's own states: after a restart the schedule is made f
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A scheme, a host without a user before it, perhaps a port, and a path of characters that a URL may hold (RFC 3986).
+_PUBLIC_URL: Final = re.compile(
+    r"(?i:https?)://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~:@!$&'()*+,;=%/-]*)?"
+)
 _SOON: Final = MICROSECONDS  # until something that could not be done is tried again
 
 
@@ -132,7 +137,7 @@ class Service:
         Raises:
             BadRequest: INVALID_OFFSET for one past the tail or inside a JSON value.
         """
-        return self._check_offsets(list(command.acks)).then(lambda _: self.run(command))
+        return self._check_offsets(command.acks).then(lambda _: self.run(command))
 
     def keys(self) -> Ticket[tuple[Key, ...]]:
         """Returns the server's keys, making the first one if there is none."""
@@ -244,7 +249,8 @@ class Service:
 
     def control_url(self, below: str) -> str:
         """Returns the public URL of something below `__ds`."""
-        return f"{self.public_url}{self._store.subscriptions.root}/{RESERVED_SEGMENT}/{below}"
+        root = paths.encode_url_path(self._store.subscriptions.root)
+        return f"{self.public_url}{root}/{RESERVED_SEGMENT}/{below}"
 
     # -- inside -------------------------------------------------------------
 
@@ -307,11 +313,31 @@ class Service:
             self._deliveries = Deliveries(self)
         self._deliveries.begin(view)
 
-    def _check_offsets(self, acks: list[tuple[str, Offset]]) -> Ticket[None]:
-        """Refuses offsets that no read could begin at. Streams that are gone are passed over, as the rules do."""
-        if not acks:
-            return Ticket.of(None)
-        path, offset = acks.pop()
+    def _check_offsets(self, acks: Sequence[tuple[str, Offset]]) -> Ticket[None]:
+        """Refuses offsets that no read could begin at."""
+        checked: Ticket[None] = Ticket()
+        waiting = iter(acks)
+
+        def proceed(last: Ticket[int]) -> None:
+            """Goes on after one check; a loop, since there may be thousands that need no wait."""
+            try:
+                while last.done:
+                    last.result()
+                    following = next(waiting, None)
+                    if following is None:
+                        checked.resolve(None)
+                        return
+                    last = self._check_offset(*following)
+            except Exception as error:
+                checked.fail(error)
+                return
+            last.add_callback(proceed)
+
+        proceed(Ticket.of(0))
+        return checked
+
+    def _check_offset(self, path: str, offset: Offset) -> Ticket[int]:
+        """Checks one. Streams that are gone are passed over, as the rules do."""
 
         def check(state: StreamState | None) -> Ticket[int]:
             try:
@@ -323,19 +349,25 @@ class Service:
                 return Ticket.of(0)
             return self._engine.reader.check(alive, position)
 
-        return self._store.find(path).then(check).then(lambda _: self._check_offsets(acks))
+        return self._store.find(path).then(check)
 
 
 def check_public_url(url: str) -> str:
     """Returns a public URL without a trailing slash.
 
     Raises:
-        ValueError: when it is no absolute http or https URL, or has a query or fragment.
+        ValueError: when it is no absolute http or https URL, or has a user, a query or a fragment.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not a URL such as https://streams.example.com")
+    if _PUBLIC_URL.fullmatch(url) is None or not _has_port_in_range(url):
+        raise ValueError("the public URL is not a URL such as https://streams.example.com")
     return url.rstrip("/")
+
+
+def _has_port_in_range(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _ticket_of(awaitable: Any) -> Ticket[None]:
