@@ -20,6 +20,8 @@ from ..protocol.names import (
     IF_NONE_MATCH,
     LIVE_LONG_POLL,
     LIVE_SSE,
+    MAX_CONTROL_PATH_BYTES,
+    MAX_PATH_BYTES,
     OPERATIONS_PATHS,
     RESERVED_SEGMENT,
     STREAM_FORKED_FROM,
@@ -162,7 +164,11 @@ class Handler:
         method = request.method
         if method == "OPTIONS":
             return self._browser.finish(request, self._browser.preflight())
-        path = paths.decode_path(request.raw_path)
+        is_long = len(request.raw_path) > MAX_PATH_BYTES
+        if is_long:
+            path = paths.decode_path(request.raw_path, MAX_CONTROL_PATH_BYTES)
+        else:
+            path = paths.decode_path(request.raw_path)
         if request.root_path:
             path = _below(path, request.root_path)
         if self._engine.stopping:
@@ -171,6 +177,8 @@ class Handler:
             if path.startswith(self._reserved + "/"):
                 return self._control.handle(request, path).then(Ticket.of)
             paths.refuse_reserved(path, self._root)
+        if is_long:
+            paths.check_path(path)
         if method == "POST":
             return self._append(request, path)
         if method == "GET":

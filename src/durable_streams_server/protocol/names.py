@@ -76,6 +76,9 @@ MIB: Final = 1024 * 1024
 
 # Limits. Each has a default, a reason and a test.
 MAX_PATH_BYTES: Final = 500  # a catalog key of 511 bytes (LMDB) must hold a path and its prefix
+MAX_CONTROL_PATH_BYTES: Final = (
+    2 * KIB
+)  # of a URL below `__ds`: a mount, an id and a stream's path, which have limits of their own
 MAX_URL_BYTES: Final = (
     8 * KIB
 )  # what common proxies take; a path and every parameter fit many times

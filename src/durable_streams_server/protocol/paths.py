@@ -25,16 +25,17 @@ _HASH_DIGITS: Final = 16
 
 
 @lru_cache(maxsize=4096)  # what many requests name again
-def decode_path(raw: bytes) -> str:
+def decode_path(raw: bytes, max_bytes: int = MAX_PATH_BYTES) -> str:
     """Returns the stream path that the octets of a request path name.
 
     Args:
         raw: the path as it stood on the wire, percent-encoded, without the query.
+        max_bytes: how long it may be decoded.
 
     Raises:
-        BadRequest: INVALID_PATH when the path has no one meaning or is longer than MAX_PATH_BYTES decoded.
+        BadRequest: INVALID_PATH when the path has no one meaning or is too long.
     """
-    if _PLAIN.fullmatch(raw) and len(raw) <= MAX_PATH_BYTES:
+    if _PLAIN.fullmatch(raw) and len(raw) <= max_bytes:
         return raw.decode("ascii")
     if _BAD_ESCAPE.search(raw):
         raise _invalid("the path has a malformed percent escape")
@@ -42,10 +43,10 @@ def decode_path(raw: bytes) -> str:
         path = unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
         raise _invalid("the path is not UTF-8") from None
-    return check_path(path)
+    return check_path(path, max_bytes)
 
 
-def check_path(path: str) -> str:
+def check_path(path: str, max_bytes: int = MAX_PATH_BYTES) -> str:
     """Returns `path` unchanged if it can name a stream, else raises BadRequest with INVALID_PATH."""
     if not path.startswith("/") or path == "/":
         raise _invalid("the path names no stream")
@@ -53,8 +54,8 @@ def check_path(path: str) -> str:
         size = len(path.encode("utf-8"))
     except UnicodeEncodeError:
         raise _invalid("the path is not UTF-8") from None
-    if size > MAX_PATH_BYTES:
-        raise _invalid(f"the path is longer than {MAX_PATH_BYTES} bytes")
+    if size > max_bytes:
+        raise _invalid(f"the path is longer than {max_bytes} bytes")
     if _CONTROL.search(path):
         raise _invalid("the path has a control character")
     segments = path[1:].split("/")
