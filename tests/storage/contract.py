@@ -7,7 +7,9 @@ from typing import TypeVar, cast
 import pytest
 
 from durable_streams_server.errors import (
+    AlreadyClaimed,
     Conflict,
+    Fenced,
     Gone,
     MethodNotAllowed,
     NotFound,
@@ -18,12 +20,14 @@ from durable_streams_server.errors import (
     StreamError,
     TooManyRequests,
 )
+from durable_streams_server.protocol import offsets
 from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome, Outcome
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.names import MAX_JSON_DEPTH
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
+from durable_streams_server.protocol.signing import Key
 from durable_streams_server.protocol.state import (
     Appended,
     Created,
@@ -31,8 +35,19 @@ from durable_streams_server.protocol.state import (
     SoftDeleted,
     StreamState,
 )
+from durable_streams_server.protocol.subscriptions.changes import CursorsMoved, WakeChanged
+from durable_streams_server.protocol.subscriptions.commands import (
+    Acknowledge,
+    Claim,
+    KeepKeys,
+    Unsubscribe,
+    parse_subscribe,
+)
+from durable_streams_server.protocol.subscriptions.decide import AckOutcome, KeysOutcome, View
+from durable_streams_server.protocol.subscriptions.state import Subscription
 from durable_streams_server.storage.store import Published, Store
 from durable_streams_server.storage.ticket import Ticket
+from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
 from tests.requests import NOW, SECOND, append, create, fork_of
 
 T = TypeVar("T")
@@ -429,3 +444,88 @@ class StoreContract:
         for path in ("/reg", "/mortal"):
             with pytest.raises(ValueError, match="registry"):
                 store.configure(Registry(path))
+
+    # -- subscriptions ------------------------------------------------------
+
+    async def subscribed(self, store: Store) -> None:
+        """Makes a wake stream, two streams, and a pull-wake for them."""
+        for path in (POOL, A, B):
+            await self.run(store, create(path, JSON))
+        await self.run(store, subscribe())
+
+    def subscription(self, store: Store, id_: str = "s") -> Subscription:
+        found = store.subscriptions.get(id_)
+        assert found is not None
+        return found
+
+    async def test_an_append_and_what_it_means_are_published_together(self, store: Store) -> None:
+        await self.subscribed(store)
+        heard: list[list[Published]] = []
+        store.listen(lambda published: heard.append(list(published)))
+        await self.run(store, append(A, b"1", JSON))
+        (record,) = heard
+        assert [type(item.change) for item in record] == [
+            Appended,
+            CursorsMoved,
+            WakeChanged,
+            Appended,
+        ]
+        assert [item.state is None for item in record] == [False, True, True, False]
+        event = (await self.content(store, POOL)).decode()
+        assert '"subscription_id":"s","stream":"events/a","generation":1' in event
+
+    async def test_a_wake_is_claimed_acknowledged_and_over(self, store: Store) -> None:
+        await self.subscribed(store)
+        await self.run(store, append(A, b"1", JSON))
+        view = cast(View, await self.run(store, Claim("s", "w")))
+        await self.refused(store, Claim("s", "v"), AlreadyClaimed)
+        (stream,) = view.streams
+        assert view.wake is not None
+        ack = Acknowledge(
+            view.grant, 1, view.wake.wake_id, ((A, offsets.parse(stream.tail)),), True
+        )
+        assert await self.run(store, ack) == AckOutcome(next_wake=False)
+        await self.refused(store, ack, Fenced)
+        await self.refused(store, Claim("s", "v"), Conflict)
+        subscription = self.subscription(store)
+        assert (subscription.wake, subscription.due, subscription.generation) == (None, {}, 1)
+
+    async def test_a_refused_command_of_a_subscription_changes_nothing(self, store: Store) -> None:
+        await self.subscribed(store)
+        await self.run(store, append(A, b"1", JSON))
+        heard: list[Published] = []
+        store.listen(heard.extend)
+        await self.refused(store, subscribe(description="other"), Conflict)
+        await self.refused(store, Claim("t", "w"), NotFound)
+        await self.run(store, subscribe())
+        assert heard == []
+        assert self.subscription(store).config.description is None
+
+    async def test_a_subscription_made_again_is_another_incarnation(self, store: Store) -> None:
+        await self.run(store, subscribe())
+        first = self.subscription(store).incarnation
+        await self.run(store, Unsubscribe("s"))
+        assert store.subscriptions.get("s") is None
+        await self.run(store, subscribe())
+        second = self.subscription(store).incarnation
+        await self.run(store, create("/a"))
+        assert first < second < (await self.state(store, "/a")).incarnation
+
+    async def test_keys_are_replaced_only_by_who_knows_them(self, store: Store) -> None:
+        one, two = (Key(name, b"s" * 32, b"t" * 32, NOW) for name in ("one", "two"))
+        assert await self.run(store, KeepKeys((one,), ())) == KeysOutcome((one,))
+        assert await self.run(store, KeepKeys((two,), ())) == KeysOutcome((one,))
+        assert await self.run(store, KeepKeys((two, one), ("one",))) == KeysOutcome((two, one))
+        assert store.subscriptions.keys == (two, one)
+
+    async def test_patterns_are_below_the_stream_root(self, store: Store) -> None:
+        store.configure(None, "/x")
+        await self.run(store, create("/x/events/a", JSON, b"1"))
+        await self.run(store, create(A, JSON))
+        command = parse_subscribe(
+            "s", b'{"type":"pull-wake","pattern":"events/*","wake_stream":"w"}', "/x"
+        )
+        await self.run(store, command)
+        await self.run(store, append("/x/events/a", b"2", JSON))
+        await self.run(store, append(A, b"2", JSON))
+        assert list(self.subscription(store).due) == ["/x/events/a"]

@@ -10,6 +10,9 @@ from click.testing import CliRunner, Result
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.cli import main
 from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.wal import Damaged
+from tests.protocol.subscriptions.world import subscribe
+from tests.requests import NOW
 
 SEGMENT = 1 << 20
 
@@ -208,3 +211,23 @@ def test_inspect_tells_what_is_there_and_changes_nothing(directory: Path) -> Non
     missing = runner.invoke(main, ["inspect", str(directory), "/nowhere"])
     assert missing.exit_code == 1
     assert {path: path.read_bytes() for path in (directory / "wal").iterdir()} == before
+
+
+def test_a_flipped_bit_of_a_subscriptions_document_is_found(directory: Path) -> None:
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
+        command = subscribe("needle", description="a description to be found")
+        store.shell.wait_for(store.execute(command, NOW))
+    assert check(directory).exit_code == 0
+    file = directory / "catalog" / "data.mdb"
+    whole, at, found = file.read_bytes(), -1, 0
+    while (at := whole.find(b"a description to be found", at + 1)) >= 0:
+        flip(file, at + 3, 3)
+        result = check(directory)
+        if result.exit_code == 1:
+            assert "subscription/needle" in result.output
+            with pytest.raises(Damaged, match="subscription/needle"):
+                FileBackedStreamStore(directory, segment_size=SEGMENT)
+            found += 1
+        file.write_bytes(whole)
+    assert found == 1  # older copies of a page are nobody's
+    assert check(directory).exit_code == 0

@@ -7,12 +7,23 @@ from collections.abc import Iterator
 import pytest
 
 from durable_streams_server.errors import StorageFull, Unavailable
+from durable_streams_server.protocol.signing import Key
+from durable_streams_server.protocol.subscriptions.commands import (
+    Claim,
+    Grant,
+    KeepKeys,
+    Link,
+    Undelivered,
+    Unsubscribe,
+)
+from durable_streams_server.protocol.subscriptions.state import Subscription
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
-from tests.requests import NOW, append, create
+from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
+from tests.requests import NOW, SECOND, append, create
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 TEXT = "text/plain"
@@ -145,3 +156,141 @@ def test_writers_that_a_full_disk_holds_up_are_told_so() -> None:
     disk.before = lambda _: None
     store.run_checkpoint()
     run(store, append("/a", b"y"))
+
+
+# -- subscriptions ----------------------------------------------------------
+
+KEY = Key("kid", b"s" * 32, b"t" * 32, NOW)
+
+
+def busy(store: FileStore) -> None:
+    """Makes a subscription that is linked, woken and claimed, one with a backlog, one that is gone, and keys."""
+    run(store, create(POOL, JSON), create(A, JSON), create(B, JSON), KeepKeys((KEY,), ()))
+    run(store, subscribe("s"), subscribe("t", type="webhook"), subscribe("u"))
+    run(store, append(A, b"1", JSON), append(B, b"1", JSON))
+    run(store, Claim("s", "w"), Link("s", (B,)), Unsubscribe("u"))
+    grant = Grant("t", known(store, "t").incarnation, 1)
+    run(store, Undelivered(grant, NOW + SECOND, timed_out=True))
+
+
+def known(store: FileStore, id_: str) -> Subscription:
+    found = store.subscriptions.get(id_)
+    assert found is not None
+    return found
+
+
+def documents(store: FileStore) -> dict[str, bytes | None]:
+    """Returns all that a store knows of subscriptions."""
+    names = ("keys", *(f"subscription/{id_}" for id_ in "stuv"))
+    return {name: store.subscriptions.document(name) for name in names}
+
+
+@pytest.mark.parametrize("checkpoints", ["none", "before", "between", "after"])
+def test_subscriptions_survive_with_and_without_one(checkpoints: str) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    if checkpoints == "before":
+        run(store, subscribe("u"))
+        store.run_checkpoint()
+        run(store, Unsubscribe("u"))
+    busy(store)
+    if checkpoints == "between":
+        store.run_checkpoint()
+    run(
+        store,
+        append(A, b"2", JSON),
+        Link("t", (B,)),
+        Claim(
+            "s",
+            "v",
+        ),
+        now=NOW + 60 * SECOND,
+    )
+    if checkpoints == "after":
+        store.run_checkpoint()
+    expected = documents(store)
+    assert expected["subscription/u"] is None
+    assert known(store, "s").generation == 2
+    for _ in range(2):
+        disk.lose_power()
+        store = open_store(disk)
+        assert documents(store) == expected
+        assert [each.id for each in store.subscriptions.watchers(A)] == ["s", "t"]
+    run(store, append(A, b"3", JSON))
+    store.run_checkpoint()
+    store.close()
+    assert documents(open_store(disk)) == expected  # what had news still has it
+
+
+def test_an_id_is_not_reused_for_the_same_incarnation_after_a_restart() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, subscribe("s"))
+    first = known(store, "s").incarnation
+    run(store, Unsubscribe("s"))
+    store.run_checkpoint()
+    disk.lose_power()
+    store = open_store(disk)
+    run(store, subscribe("s"), now=NOW - SECOND)  # the clock was set back
+    assert known(store, "s").incarnation > first
+
+
+def test_a_subscription_that_changes_during_one_is_seen_as_it_was() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    busy(store)
+    before = documents(store)
+    steps = store.checkpoint()
+    advance_to(steps, store, Where.DISK)
+    run(store, subscribe("v"), Unsubscribe("t"), append(A, b"2", JSON), Link("s", (A,)))
+    finish(steps, store)
+    kept = dict(SimulatedCatalog(disk).documents())
+    assert kept == {name: document for name, document in before.items() if document is not None}
+    expected = documents(store)
+    store.run_checkpoint()
+    kept = dict(SimulatedCatalog(disk).documents())
+    assert kept == {name: document for name, document in expected.items() if document is not None}
+    disk.lose_power()
+    assert documents(open_store(disk)) == expected
+
+
+def test_many_subscriptions_are_taken_in_slices_and_before_they_change() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    ids = [f"s{number}" for number in range(450)]
+    run(store, create(POOL, JSON), *(subscribe(id_) for id_ in ids))
+    steps = store.checkpoint()
+    assert next(steps) is Where.LOOP  # the first slice is taken
+    run(store, *(Unsubscribe(id_) for id_ in ids))
+    finish(steps, store)
+    assert len(dict(SimulatedCatalog(disk).documents())) == len(ids)
+    disk.lose_power()
+    store = open_store(disk)
+    assert len(store.subscriptions) == 0
+    store.run_checkpoint()
+    assert dict(SimulatedCatalog(disk).documents()) == {}
+
+
+@pytest.mark.parametrize("call", ["write", "catalog begin"])
+def test_one_that_fails_forgets_no_subscription(call: str) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    busy(store)
+    store.run_checkpoint()
+    run(store, append(A, b"2", JSON), subscribe("v"), Unsubscribe("t"))
+
+    def full(name: str) -> None:
+        if name == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    disk.before = full
+    store.run_checkpoint()
+    assert store.found_disk_full
+    disk.before = lambda _: None
+    expected = documents(store)
+    store.run_checkpoint()
+    assert store.meta.lsn == store.wal.last_lsn
+    kept = dict(SimulatedCatalog(disk).documents())
+    assert kept == {name: document for name, document in expected.items() if document is not None}
+    disk.lose_power()
+    assert documents(open_store(disk)) == expected
