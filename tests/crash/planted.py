@@ -1,6 +1,7 @@
 """Plants the bugs of other servers, one at a time, in a copy of the source, and shows what finds each of them.
 
-`python -m tests.crash.planted` prints a table: trap, what was planted, and what failed. A bug that nothing finds fails the run.
+`python -m tests.crash.planted [TRAP…]` prints a table: trap, what was planted, and what failed. A bug that nothing finds fails the
+run.
 """
 
 import os
@@ -20,9 +21,9 @@ SIMULATOR = ""
 
 
 class Plant(NamedTuple):
-    """One bug: the file, what stands there, what is put in its place, and the test that must find it."""
+    """One bug: the trap or clause, the file, what stands there, what is put in its place, and the test that must find it."""
 
-    trap: int
+    trap: int | str
     what: str
     file: str
     old: str
@@ -163,8 +164,72 @@ PLANTS = [
         "        if self._flying:\n            self._flying += 1",
         "        if False:\n            self._flying += 1",
     ),
+    Plant(
+        47,
+        "checkpoints leave subscriptions out",
+        f"{FILES}/checkpoint.py",
+        "order, store.removed, capture.documents)",
+        "order, store.removed)",
+    ),
+    Plant(
+        47,
+        "a wake is decided in a record of its own, after the append's",
+        f"{FILES}/store.py",
+        "                return self._record(decision.changes, decision.outcome)\n",
+        "                first = [c for c in decision.changes if not isinstance(c, SubscriptionChange)]\n"
+        "                rest = [c for c in decision.changes if isinstance(c, SubscriptionChange)]\n"
+        "                if first and rest:\n"
+        "                    ticket = self._record(tuple(first), decision.outcome)\n"
+        "                    self._record(tuple(rest), None)\n"
+        "                    return ticket\n"
+        "                return self._record(decision.changes, decision.outcome)\n",
+    ),
+    Plant(
+        47,
+        "new keys are not noted for the next checkpoint",
+        f"{FILES}/store.py",
+        "        self._dirty_documents[name] = None\n",
+        "        if name != 'keys':\n            self._dirty_documents[name] = None\n",
+    ),
+    Plant(
+        47,
+        "the keys are not read back at a start",
+        f"{PACKAGE}/protocol/subscriptions/state.py",
+        "            self.keys = msgspec.msgpack.decode(document, type=tuple[Key, ...])\n",
+        "",
+    ),
+    Plant(
+        "PROTOCOL 7",
+        "an acknowledged cursor goes back when an earlier offset is",
+        f"{PACKAGE}/protocol/subscriptions/decide.py",
+        "        if position > known.position:\n",
+        "        if position != known.position:\n",
+    ),
+    Plant(
+        "PROTOCOL 7.2",
+        "a claim does not look at who holds the wake",
+        f"{PACKAGE}/protocol/subscriptions/decide.py",
+        "    if wake.holder is not None:\n        if not _is_over",
+        "    if False:\n        if not _is_over",
+    ),
+    Plant(
+        "PROTOCOL 7.3",
+        "a generation is used again after a lease has run out",
+        f"{PACKAGE}/protocol/subscriptions/decide.py",
+        "        generation += 1  # its lease has run out, whether or not the sweep has seen it yet\n",
+        "",
+    ),
+    Plant(
+        "PROTOCOL 7.3",
+        "who was fenced is heard all the same",
+        f"{PACKAGE}/protocol/subscriptions/decide.py",
+        "        or grant.generation != subscription.generation\n"
+        "        or command.generation != subscription.generation\n"
+        "        or command.wake_id != wake.wake_id\n",
+        "",
+    ),
 ]
-HELPERS = {
+HELPERS: dict[int | str, tuple[str, str, str]] = {
     10: (
         f"{FILES}/states.py",
         "    def _note_sources(",
@@ -214,10 +279,12 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def main() -> int:
-    """Prints the table; returns how many bugs went unnoticed."""
+def main(traps: list[str]) -> int:
+    """Prints the table, or the rows of some traps; returns how many bugs went unnoticed."""
     missed = 0
     for plant in PLANTS:
+        if traps and str(plant.trap) not in traps:
+            continue
         finder = found_by(plant)
         missed += finder is None
         print(f"| {plant.trap} | {plant.what} | {finder or 'NOTHING'} |", flush=True)
@@ -225,4 +292,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
