@@ -104,6 +104,16 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
     assert len(said) < 300
 
 
+def test_only_the_owner_can_read_what_holds_keys(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    FileBackedStreamStore(folder).close()
+    rows(run("keys", "rotate", str(folder)))
+    found = [folder, *folder.rglob("*")]
+    assert len(found) > 5
+    for path in found:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
 def test_a_directory_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with serve("--data-dir", str(tmp_path)):
         shown = run("keys", "rotate", str(tmp_path))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import durable_streams_server
 from durable_streams_server import errors
+from durable_streams_server.cli.main import serve
 from durable_streams_server.errors import StreamError
 
 ROOT = Path(__file__).parents[2]
@@ -73,4 +74,11 @@ def test_every_trap_is_guarded_by_tests_that_exist() -> None:
     for file, test in named:
         assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
     numbers = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.M)}
-    assert numbers >= {*range(1, 41), 48, 49, 51, 52, 56}
+    assert numbers >= {*range(1, 41), 45, 46, 47, 48, 49, 51, 52, 56}
+
+
+def test_every_flag_that_the_documents_name_is_there() -> None:
+    flags = {flag for each in serve.params for flag in (*each.opts, *each.secondary_opts)}
+    for document in (ROOT / "README.md", ROOT / "docs/subscriptions.md"):
+        named = set(re.findall(r"`(?:serve )?(--[\w-]*\w)", document.read_text()))
+        assert named <= flags, f"{document.name}: {named - flags}"
