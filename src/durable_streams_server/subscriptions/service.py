@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
-from ..errors import BadRequest, NotFound, StreamError, Unauthorized
+from ..errors import BadRequest, NotFound, StreamError, Unauthorized, Unavailable
 from ..protocol import paths
-from ..protocol.decide import position_of, require_visible
+from ..protocol.decide import RETRY_SOON, position_of, require_visible
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import RESERVED_SEGMENT
 from ..protocol.offsets import Offset
@@ -34,6 +34,7 @@ from ..protocol.subscriptions.decide import (
     LinkedStream,
     SubscribeOutcome,
     View,
+    is_stale,
 )
 from ..storage.store import Published
 from ..storage.ticket import Abandoned, Ticket
@@ -116,9 +117,16 @@ class Service:
             )
         return (
             _ticket_of(self.client.resolve_and_check(url))
+            .then(self._go_on)
             .then(lambda _: self.keys())
             .then(lambda _: self.run(command))
         )
+
+    def _go_on(self, _: None) -> Ticket[None]:
+        """The store may have been given back while a name was looked up."""
+        if self._engine.stopping:
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+        return Ticket.of(None)
 
     def view(self, id_: str) -> Ticket[tuple[View, list[LinkedStream], bool]]:
         """Returns a subscription with its links, and whether there are more than are listed."""
@@ -136,7 +144,10 @@ class Service:
 
         Raises:
             BadRequest: INVALID_OFFSET for one past the tail or inside a JSON value.
+            Fenced: the wake is over, whatever the offsets are (PROTOCOL 7.2).
         """
+        if is_stale(self._store.subscriptions, command, self.clock()):
+            return self.run(command)
         return self._check_offsets(command.acks).then(lambda _: self.run(command))
 
     def keys(self) -> Ticket[tuple[Key, ...]]:

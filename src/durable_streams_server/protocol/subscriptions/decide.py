@@ -20,6 +20,7 @@ from ...errors import (
     Fenced,
     Gone,
     NotFound,
+    StreamError,
     TooManyRequests,
 )
 from ..media import Kind
@@ -307,6 +308,15 @@ def _claim(subscription: Subscription, states: Lookup, command: Claim, now: int)
     return (WakeChanged(subscription.id, generation, wake),), view
 
 
+def is_stale(subscriptions: Subscriptions, command: Acknowledge | Release, now: int) -> bool:
+    """Whether a request would be refused for the wake that it names."""
+    try:
+        _fence(_require(subscriptions, command.grant.id), command, now)
+    except StreamError:
+        return True
+    return False
+
+
 def _fence(subscription: Subscription, command: Acknowledge | Release, now: int) -> Wake:
     """Returns the wake in flight, if it is the one that a request names wholly (PROTOCOL 7.3)."""
     wake, grant = subscription.wake, command.grant
@@ -334,15 +344,15 @@ def _acknowledge(
 ) -> Decided:
     moved: dict[str, Offset] = {}
     for path, offset in command.acks:
-        known = moved.get(path) or subscription.due.get(path)
         state = states.get(path)
-        if known is None or state is None:
-            continue  # nothing to advance: it is at its tail, or no longer linked
+        if state is None:
+            continue
         try:
             position = locate(offset, state.incarnation, state.lineage, state.tail)
         except Gone:
             continue  # of an earlier stream at this path
-        if position > known.position:
+        known = moved.get(path) or subscription.due.get(path)
+        if known is not None and position > known.position:
             moved[path] = offset
             draft.move(subscription, path, None if position == state.tail else offset)
     if command.done:
