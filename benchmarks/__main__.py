@@ -41,7 +41,7 @@ def _measure(row: Row, server: str, seconds: int) -> Sample:
     try:
         with running(server) as process:
             return row.measure(process, seconds)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ArithmeticError, ValueError) as error:
         return Sample(None, 1, f"failed: {error}")
 
 
