@@ -103,6 +103,16 @@ async def test_a_large_backlog_comes_in_bounded_events() -> None:  # TRAPS 38
     reader.stream.close()
 
 
+async def test_no_page_is_cut_inside_a_line_end() -> None:
+    bench = Bench()
+    text = b"x" * (SSE_PAGE_SIZE - 1) + b"\r\nend"
+    bench.do(create("/a", TEXT, text))
+    reader = Reader(bench)
+    data = [data for kind, data in reader.pull() if kind == "data"]
+    assert data == ["x" * (SSE_PAGE_SIZE - 1), "\nend"]
+    reader.stream.close()
+
+
 async def test_an_incomplete_character_waits_for_its_rest() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT))

@@ -158,6 +158,8 @@ class EventStream:
             self._seen_tail, self._seen_closed = page.end, page.closed
         if kind is Kind.TEXT and page.at_tail:
             data = data[: sse.complete_text(data, page.closed)]
+        elif kind is Kind.TEXT and data.endswith(b"\r") and len(data) > 1:
+            data = data[:-1]  # it may be half of a line end, which two events would make two of
         if not data and self._opened and not page.closed:
             return self.pull()  # an incomplete character, kept for later
         end = page.start + len(data)

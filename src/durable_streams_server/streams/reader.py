@@ -16,7 +16,7 @@ from ..storage.ticket import Ticket
 _LONGEST_CHARACTER: Final = 4  # bytes of one UTF-8 character
 _KEPT_FROM: Final = 64 * KIB  # bytes of a run that is kept for the next reader
 _KEPT: Final = (
-    16 * MIB
+    40 * MIB
 )  # bytes kept of all streams: what crowds of readers ask for is the same few pages
 
 
