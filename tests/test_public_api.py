@@ -46,6 +46,7 @@ OURS = {
     "StreamClosed",
     "StreamError",
     "TooManyRequests",
+    "WebhookPolicy",
     "create_app",
 }
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         StreamMessage,
         StreamStore,
     )
+    from .subscriptions.addresses import WebhookPolicy
 
 _HOMES: Final = {
     "BadRequest": "errors",
@@ -87,6 +88,7 @@ _HOMES: Final = {
     "StreamStore": "streams.stream_store",
     "TestServerOptions": "http.embedded",
     "TooManyRequests": "errors",
+    "WebhookPolicy": "subscriptions.addresses",
     "calculate_cursor": "streams.cursors",
     "create_app": "http.app",
     "create_registry_hooks": "streams.hooks",
@@ -124,6 +126,7 @@ __all__ = [
     "StreamStore",
     "TestServerOptions",
     "TooManyRequests",
+    "WebhookPolicy",
     "calculate_cursor",
     "create_app",
     "create_registry_hooks",
