@@ -345,8 +345,8 @@ ROWS: Final = (
         OURS,
         _last_message(1_000_000),
         (
-            Goal("memory", 1.2, None, "memory", "last-of-hundred"),
-            Goal("files", 1.2, None, "files", "last-of-hundred"),
+            Goal("memory", 1.1, None, "memory", "last-of-hundred"),
+            Goal("files", 1.1, None, "files", "last-of-hundred"),
         ),
         less_is_better=True,
     ),
