@@ -202,8 +202,8 @@ PLANTS = [
         "PROTOCOL 7",
         "an acknowledged cursor goes back when an earlier offset is",
         f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "        if position > known.position:\n",
-        "        if position != known.position:\n",
+        "        if known is not None and position > known.position:\n",
+        "        if known is not None and position != known.position:\n",
     ),
     Plant(
         "PROTOCOL 7.2",
