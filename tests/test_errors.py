@@ -23,6 +23,7 @@ TREE = {
     "TooManyRequests": (429, "TOO_MANY_REQUESTS"),
     "HeadersTooLarge": (431, "HEADERS_TOO_LARGE"),
     "StreamError": (500, "INTERNAL_ERROR"),
+    "StreamDamaged": (500, "STREAM_DAMAGED"),
     "Unavailable": (503, "UNAVAILABLE"),
     "StorageFull": (507, "STORE_FULL"),
 }

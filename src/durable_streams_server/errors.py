@@ -17,6 +17,7 @@
     ├── UriTooLong 414        URI_TOO_LONG
     ├── TooManyRequests 429   a limit of this stream is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
+    ├── StreamDamaged 500     STREAM_DAMAGED
     ├── Unavailable 503       the server is at one of its limits, or stopping
     └── StorageFull 507       STORE_FULL
 
@@ -58,6 +59,12 @@ class StreamError(Exception):
         self.code = code or type(self).code
         self.headers = tuple(headers)
         self.details = details
+
+
+class StreamDamaged(StreamError):
+    """What the disk holds of the stream is damaged; no other stream is touched. `check` says what and where."""
+
+    code = "STREAM_DAMAGED"
 
 
 class BadRequest(StreamError):
