@@ -19,9 +19,10 @@ from ..errors import StreamError
 from ..protocol.signing import Key
 from ..storage.ticket import Abandoned, Ticket
 from .asgi import DurableStreamsApp
-from .lane import Lane, Timeouts
+from .lane import Lane
 from .listening import BACKLOG
 from .native import protocol_of
+from .phase import Timeouts
 
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
 _DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
