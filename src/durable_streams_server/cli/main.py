@@ -30,6 +30,7 @@ from ..http.listening import (
 )
 from ..http.server import HttpLane, Server
 from ..protocol.names import (
+    DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_PAGE_SIZE,
@@ -179,6 +180,14 @@ def main() -> None:
     help="Bytes of one request body; a larger one is refused with 413.",
 )
 @click.option(
+    "--body-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=DEFAULT_BODY_TIMEOUT,
+    show_default=True,
+    help="How long a client may pause within a request body; past it, 408.",
+)
+@click.option(
     "--cors-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -233,6 +242,7 @@ def serve(
     sse_max_age: float,
     page_size: int,
     max_body: int,
+    body_timeout: float,
     cors_origin: tuple[str, ...],
     stream_root: str,
     public_url: str | None,
@@ -260,6 +270,7 @@ def serve(
             long_poll_timeout=long_poll_timeout,
             sse_max_age=sse_max_age,
             max_body=max_body,
+            body_timeout=body_timeout,
             public_url=public_url,
             webhook_policy=WebhookPolicy(
                 _is_local(host, uds) if webhook_allow_loopback is None else webhook_allow_loopback,
