@@ -19,6 +19,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import StreamError
+from ..http.admission import Admission
 from ..http.app import create_app
 from ..http.listening import (
     UnixSocket,
@@ -188,6 +189,12 @@ def main() -> None:
     help="How long a client may pause within a request body; past it, 408.",
 )
 @click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="Connections open at once; a further one is refused with 503. Default: as many as leave file handles for the store.",
+)
+@click.option(
     "--cors-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -243,6 +250,7 @@ def serve(
     page_size: int,
     max_body: int,
     body_timeout: float,
+    max_connections: int | None,
     cors_origin: tuple[str, ...],
     stream_root: str,
     public_url: str | None,
@@ -278,6 +286,7 @@ def serve(
                 webhook_deny,
             ),
         )
+        admission = Admission(not memory, max_connections)
         listening = UnixSocket(uds) if uds else listen(host, port)
         if public_url is None:
             app.service.public_url = public_url_of(listening, tls is not None)
@@ -295,7 +304,7 @@ def serve(
         else:
             click.echo(f"Streams are kept in {data_dir}")
 
-    server = Server(app, log_level, announce, http, tls)
+    server = Server(app, log_level, announce, http, tls, admission)
     with listening:
         _run(server, listening)
     if app.engine.failure is not None:

@@ -7,6 +7,7 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from .admission import Admission
 from .asgi import DurableStreamsApp
 from .phase import Timeouts
 from .wire import chunk, date
@@ -23,13 +24,20 @@ class Lane:
     Args:
         app: the application whose handler answers.
         timeouts: how long a connection may take.
+        admission: decides on new connections; as a server without settings does if not given.
     """
 
-    def __init__(self, app: DurableStreamsApp, timeouts: Timeouts = Timeouts()) -> None:  # noqa: B008  (frozen)
+    def __init__(
+        self,
+        app: DurableStreamsApp,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  (frozen)
+        admission: Admission | None = None,
+    ) -> None:
         self.app = app
         self.handler = app.handler
         self.budget = app.budget
         self.times = timeouts.table
+        self.admission = admission or Admission()
         self.date = date()
         self.now = 0.0  # the loop's time, to the second
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -17,10 +17,12 @@ from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
 from . import wire
+from .admission import handle_of
 from .handler import Live, Reply
 from .lane import Lane
 from .parsing import Parser, Turn
 from .phase import Phase
+from .request import NO_REQUEST
 
 _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writer waits
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
 
     # -- events of the socket -----------------------------------------------
 
+    @_event
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
         self.transport = cast(asyncio.Transport, transport)
@@ -123,15 +126,20 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         trusted = not peer or peer[0] in _TRUSTED
         self._parser = Parser(self._lane, self._scheme, trusted, self._take)
-        self._lane.added(self)
+        lane = self._lane
+        admitted = lane.admission.admits(len(lane.connections), handle_of(transport))
+        lane.added(self)
         self._enter(_IDLE)
+        if not admitted:
+            self._turn_away()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Gives everything back."""
         self._enter(_CLOSED)
         self._lane.connections.discard(self)
         self._give_everything_back()
-        self._parser.release()
+        if self._parser is not None:
+            self._parser.release()
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come. This is an `_event` written out, since most appends are one call of it."""
@@ -401,6 +409,14 @@ class Connection(asyncio.Protocol):
         if not (self._keep_alive and chunked):
             self._finish()
 
+    def _turn_away(self) -> None:
+        """Refuses the connection itself, and closes it at once: lingering, it would hold the handle that is missing."""
+        lane = self._lane
+        self._parser.over = True
+        response = lane.handler.refuse(NO_REQUEST, lane.admission.refusal())
+        self.transport.write(wire.refusal(response, lane.date))
+        self._close()
+
     # -- the end ------------------------------------------------------------
 
     def _leave_poll(self) -> None:
@@ -427,27 +443,30 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         """Cuts the connection, after an exception that nobody has foreseen."""
         _log.error("a connection failed", exc_info=error)
-        self._parser.end()
         self._give_everything_back()
         self.transport.abort()
 
     def _give_everything_back(self) -> None:
-        """Gives up what the requests of this connection hold. A write is seen through all the same."""
-        self._parser.end()
+        """Gives up what the requests of this connection hold. A write is seen through all the same.
+
+        An exception is logged and goes no further: this is what is called after one.
+        """
+        if self._parser is not None:
+            self._parser.end()
         for turn in self._queue:
             self._give_back(turn)
         self._queue.clear()
         events, self._events = self._events, None
-        if events is not None:
-            events.close()
-        ticket, self._ticket = self._ticket, None
-        answering = self._answering
-        if answering is None:
-            return
-        if ticket is None:
+        ticket, answering = self._ticket, self._answering
+        if answering is not None and ticket is None:
             self._give_back(answering)
-        elif answering.request.method == "GET":
-            ticket.cancel()  # a read whose client has left is given up
+        try:
+            if events is not None:
+                events.close()
+            elif answering is not None and ticket is not None and answering.request.method == "GET":
+                ticket.cancel()  # a read whose client has left is given up
+        except Exception as error:
+            _log.error("what a connection held was not given up", exc_info=error)
 
     def _give_back(self, turn: Turn) -> None:
         """Gives back what a request's body holds of the budget."""

@@ -19,7 +19,7 @@ from ..protocol.names import (
     TRANSFER_ENCODING,
 )
 from . import wire
-from .request import Request, declared_length, too_large
+from .request import NO_REQUEST, Request, declared_length, too_large
 
 if TYPE_CHECKING:
     from .lane import Lane
@@ -144,7 +144,7 @@ class Parser:
         if self.over:
             return
         self.end()
-        request = self.request or Request("GET", b"/", b"", {})
+        request = self.request or NO_REQUEST
         self.request = None
         self._on_turn(Turn(request, False, True, 0, refusal))
 
