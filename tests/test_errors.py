@@ -11,6 +11,7 @@ TREE = {
     "ProducerFenced": (403, "PRODUCER_FENCED"),
     "NotFound": (404, "STREAM_NOT_FOUND"),
     "MethodNotAllowed": (405, "METHOD_NOT_ALLOWED"),
+    "RequestTimeout": (408, "REQUEST_TIMEOUT"),
     "Conflict": (409, "CONFLICT"),
     "StreamClosed": (409, "STREAM_CLOSED"),
     "SequenceGap": (409, "PRODUCER_SEQUENCE_GAP"),

@@ -6,6 +6,7 @@
     ├── ProducerFenced 403    PRODUCER_FENCED
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
     ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED
+    ├── RequestTimeout 408    REQUEST_TIMEOUT
     ├── Conflict 409          the request is well formed but the stream's state forbids it
     │   ├── StreamClosed          STREAM_CLOSED
     │   ├── SequenceGap           PRODUCER_SEQUENCE_GAP
@@ -108,6 +109,13 @@ class MethodNotAllowed(StreamError):
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
+
+
+class RequestTimeout(StreamError):
+    """The rest of the request did not come in time; nothing of it was stored, and the connection is closed."""
+
+    status = 408
+    code = "REQUEST_TIMEOUT"
 
 
 class Conflict(StreamError):
