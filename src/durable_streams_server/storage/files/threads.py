@@ -8,6 +8,7 @@ shared by many.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,7 +123,10 @@ class Threads(Shell):
     def _arrive(self, function: Callable[[], None]) -> None:
         """Has the loop's thread call a function: the loop itself, or whoever waits there meanwhile."""
         self._arrivals.put(function)
-        self._loop.call_soon_threadsafe(self._take_arrivals)
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop is closed: who takes the store back takes the arrivals
+            self._loop.call_soon_threadsafe(self._take_arrivals)
 
     def _take_arrivals(self) -> None:
         while not self._arrivals.empty():
