@@ -39,6 +39,7 @@ class StreamState:
     """The newest state of one incarnation of a path."""
 
     __slots__ = (
+        "__weakref__",
         "_prefix",
         "children",
         "closed",

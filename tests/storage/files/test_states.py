@@ -1,5 +1,6 @@
 """Streams in memory: loaded when asked for, let go when idle, damage told and never skipped."""
 
+import gc
 import random
 
 import pytest
@@ -37,6 +38,33 @@ def test_what_is_dirty_or_read_live_is_not_let_go() -> None:
     for path in ("/b", "/a", "/b", "/c"):
         store.find(path)
     assert store.states.loaded("/a") is state
+
+
+def test_state_that_was_let_go_comes_back_as_the_same_object_while_it_is_held() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", body=b"x"), create("/b"), create("/c"))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    held = again.states["/a"]
+    for path in ("/b", "/c", "/b", "/c"):
+        again.find(path)
+    assert again.states.loaded("/a") is None
+    assert again.states["/a"] is held
+    run(again, append("/a", b"y"))
+    assert (held.visible_tail, content(again, "/a")) == (2, b"xy")
+
+
+def test_state_that_nobody_holds_is_forgotten_when_it_is_let_go() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{number}", body=b"x") for number in range(50)))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    for number in range(50):
+        again.find(f"/{number}")
+    gc.collect()
+    assert len(again.states._let_go) == 0
 
 
 def test_producers_come_back_with_their_stream() -> None:

@@ -2,15 +2,18 @@
 
 A change is seen by decisions at once and by readers when it is durable. While a create or a removal is in flight, a path has
 two streams, the newest and the one that readers see; an overlay keeps the second.
+
+A stream has one state object for as long as anybody holds it. A state that was let go comes back as the same object if a
+request that waits for the disk still has it, so no reader can be attached to a state that appends no longer change.
 """
 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
-from ...errors import Unavailable
-from ...protocol.decide import RETRY_SOON
+from ...errors import NotFound
 from ...protocol.state import Created, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
 from .logs import Logs
@@ -68,6 +71,7 @@ class States(OrderedDict[str, StreamState]):
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
         self._shown: dict[str, _Shown] = {}
         self._sources: dict[int, str] = {}  # the paths of loaded forks' ancestors
+        self._let_go: WeakValueDictionary[int, StreamState] = WeakValueDictionary()  # still held
 
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
         """Returns the newest state at a path.
@@ -153,18 +157,23 @@ class States(OrderedDict[str, StreamState]):
             del self._gone[path]
 
     def recent_of(self, incarnation: int) -> Recent:
-        """Returns the newest bytes of a stream, loading it if it is a loaded fork's ancestor.
+        """Returns the newest bytes of a stream whose state, or that of a fork of it, the caller holds.
 
         Raises:
-            Unavailable: it was let go in the middle of a read.
+            NotFound: the stream was deleted meanwhile.
         """
         recent = self.recent.get(incarnation)
-        if recent is None and (path := self._sources.get(incarnation)) is not None:
+        if recent is None and (path := self._path_of(incarnation)) is not None:
             self.get(path)
             recent = self.recent.get(incarnation)
         if recent is None:
-            raise Unavailable("the stream is being let go", "STREAM_UNLOADED", [RETRY_SOON])
+            raise NotFound("there is no stream at this path")
         return recent
+
+    def _path_of(self, incarnation: int) -> str | None:
+        """Returns the path of a stream that was let go while its state is held, or of a loaded fork's ancestor."""
+        held = self._let_go.get(incarnation)
+        return held.path if held is not None else self._sources.get(incarnation)
 
     # -- loading and letting go ---------------------------------------------
 
@@ -172,9 +181,11 @@ class States(OrderedDict[str, StreamState]):
         entry = self._catalog.find(path)
         if entry is None:
             return None
-        state = state_of(path, entry, self._session)
+        state = self._let_go.pop(entry.incarnation, None)
+        if state is None:
+            state = state_of(path, entry, self._session)
+            state.producers = self._catalog.producers(entry.incarnation)
         self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
-        state.producers = self._catalog.producers(entry.incarnation)
         self[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
         self._note_sources(state)
@@ -211,4 +222,5 @@ class States(OrderedDict[str, StreamState]):
                 self.move_to_end(path)  # it is looked at again when its turn comes
                 continue
             del self[path]
+            self._let_go[state.incarnation] = state
             self._memory.forget(self.recent.pop(state.incarnation))
