@@ -26,10 +26,17 @@ from durable_streams_server.protocol.decide import (
     require_visible,
 )
 from durable_streams_server.protocol.lifetime import Lifetime
-from durable_streams_server.protocol.names import MAX_POSITION
+from durable_streams_server.protocol.names import MAX_POSITION, MAX_TIME
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
-from durable_streams_server.protocol.state import Created, Removed, SoftDeleted, StreamState, apply
+from durable_streams_server.protocol.state import (
+    Appended,
+    Created,
+    Removed,
+    SoftDeleted,
+    StreamState,
+    apply,
+)
 from durable_streams_server.protocol.subscriptions.state import Subscriptions
 from tests.requests import NOW, SECOND, append, create, fork_of, of_streams
 
@@ -255,6 +262,35 @@ def test_a_stream_takes_no_position_that_an_offset_cannot_name(world: World) -> 
     world.decide(create("/a"))
     world.states["/a"].tail = MAX_POSITION
     world.refused(append("/a", b"x"), Conflict, "STREAM_FULL")
+
+
+def test_a_fork_takes_no_position_that_an_offset_cannot_name(world: World) -> None:
+    world.decide(create("/a"))
+    world.states["/a"].tail = MAX_POSITION
+    world.refused(create("/b", None, b"x", fork=fork_of("/a")), Conflict, "STREAM_FULL")
+    world.decide(create("/b", None, fork=fork_of("/a")))
+
+
+@pytest.mark.parametrize(("now", "kept"), [(-(10**30), 0), (10**30, MAX_TIME)])
+def test_a_clock_out_of_range_counts_as_the_end_of_the_range(
+    world: World, now: int, kept: int
+) -> None:
+    decision = decide({}, create("/a", body=b"x"), now, 7, Rules(), Subscriptions())
+    begun, first = decision.changes
+    assert isinstance(begun, Created)
+    assert isinstance(first, Appended)
+    assert (begun.at, first.at) == (kept, kept)
+
+
+def test_a_fork_whose_source_was_put_aside_can_be_deleted(world: World) -> None:
+    world.decide(create("/a"))
+    world.decide(create("/b", None, fork=fork_of("/a")))
+    world.states.pop("/a")
+    world.decide(create("/a"), NOW + SECOND)
+    world.decide(create("/c", None, fork=fork_of("/a")))
+    world.decide(Delete("/a"))
+    assert [change.path for change in of_streams(world.decide(Delete("/b")).changes)] == ["/b"]
+    assert world.states["/a"].children == 1
 
 
 def test_the_number_of_producers_is_limited() -> None:

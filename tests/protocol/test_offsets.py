@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import BadRequest, Gone
+from durable_streams_server.protocol.names import MAX_CLOCK_INCARNATION
 from durable_streams_server.protocol.offsets import (
     ZERO,
     Offset,
@@ -12,6 +13,7 @@ from durable_streams_server.protocol.offsets import (
     Span,
     locate,
     mint,
+    next_incarnation,
     parse,
     parse_read,
 )
@@ -85,3 +87,29 @@ def test_an_offset_of_an_earlier_life_is_gone() -> None:
 def test_what_was_never_minted_for_this_stream_is_refused(offset: Offset) -> None:
     with pytest.raises(BadRequest):
         locate(offset, 30, LINEAGE, TAIL)
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "number"),
+    [
+        (0, 1_750_000_000_000_000, 1_750_000_000_000_000),
+        (1_750_000_000_000_000, 5, 1_750_000_000_000_001),
+        (0, 0, 1),
+        (0, -(10**18), 1),
+        (0, 10**30, MAX_CLOCK_INCARNATION),
+        (MAX_CLOCK_INCARNATION, 10**30, MAX_CLOCK_INCARNATION + 1),
+    ],
+)
+def test_no_clock_makes_an_incarnation_that_an_offset_cannot_name(
+    last: int, now: int, number: int
+) -> None:
+    assert next_incarnation(last, now) == number
+    assert parse(mint(number, (), 0)) == Offset(number, 0)
+
+
+def test_offset_of_a_longer_incarnation_that_an_earlier_version_gave_out_is_read() -> None:
+    name = mint(12_000_000_000_000_000, (), 7)
+    assert parse(name) == Offset(12_000_000_000_000_000, 7)
+    for text in ("0" + name, "0" * 17 + "_" + "0" * 16, "1" * 20 + "_" + "0" * 16):
+        with pytest.raises(BadRequest):
+            parse(text)

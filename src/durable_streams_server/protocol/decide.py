@@ -20,7 +20,7 @@ from ..errors import (
 )
 from . import media as media_types
 from .commands import Append, Command, Create, Delete, Expire, encode_body
-from .lifetime import FOREVER, inherit
+from .lifetime import FOREVER, bounded, inherit
 from .names import (
     DEFAULT_MAX_PRODUCERS,
     MAX_POSITION,
@@ -31,7 +31,17 @@ from .names import (
 from .offsets import ZERO, Offset, Span, locate
 from .producers import ProducerState, Stamp, is_duplicate
 from .registry import Registry
-from .state import Appended, Change, Created, Lookup, Origin, Removed, SoftDeleted, StreamState
+from .state import (
+    Appended,
+    Change,
+    Created,
+    Lookup,
+    Origin,
+    Removed,
+    SoftDeleted,
+    StreamState,
+    source_of,
+)
 from .subscriptions.commands import Subscribe, SubscriptionCommand
 from .subscriptions.decide import SubscriptionOutcome, decide_subscription
 from .subscriptions.state import Subscriptions
@@ -119,6 +129,7 @@ def decide(
     Raises:
         StreamError: when the command is refused; nothing changes then.
     """
+    now = bounded(now)
     if isinstance(command, Append):
         decision = _append(states, command, now, rules)
     elif isinstance(command, Create):
@@ -265,6 +276,8 @@ def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: 
             body = encode_body(created.media.kind, body.wire, allow_empty=True)
     if body.problem is not None:
         raise BadRequest(*body.problem)
+    if begin + len(body.wire) > MAX_POSITION:
+        raise Conflict("the stream is full", "STREAM_FULL")
     changes = (*changes, created)
     if body.wire or command.closes:
         first = Appended(command.path, incarnation, begin, body.wire, command.closes, now)
@@ -382,9 +395,8 @@ def _remove(states: Lookup, state: StreamState) -> tuple[Change, ...]:
     if state.children:
         return (SoftDeleted(state.path, state.incarnation),)
     changes: list[Change] = [Removed(state.path, state.incarnation)]
-    while state.origin is not None:
-        source = states.get(state.origin.source)
-        if source is None or not source.soft_deleted or source.children > 1:
+    while (source := source_of(states, state.origin)) is not None:
+        if not source.soft_deleted or source.children > 1:
             break
         changes.append(Removed(source.path, source.incarnation))
         state = source

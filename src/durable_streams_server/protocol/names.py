@@ -95,6 +95,15 @@ MAX_TTL_SECONDS: Final = (
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # PROTOCOL 5.2.1, for JavaScript
 MAX_POSITION: Final = 10**16 - 1  # 16 decimal digits of byte position
 
+# Ranges of the numbers that a store keeps. A number is checked, or brought into its range, where it arrives; so whatever is
+# decided can be encoded, replayed, put in the catalog and printed. What only counts records (LSNs, sessions, generations,
+# attempts, forks of a stream, index entries) has no check: at a million records a second, 2^53 are 285 years.
+MIN_TIME: Final = 0  # microseconds of Unix time; the catalog orders unsigned numbers
+MAX_TIME: Final = 253_402_300_799_999_999  # the last microsecond of the year 9999, as RFC 3339 ends
+MAX_DEADLINE: Final = 2**63 - 1  # of the catalog's order; MAX_TIME and the longest lifetime fit
+MAX_CLOCK_INCARNATION: Final = 9 * 10**15  # the year 2255; past it, incarnations are counted one by
+# one, which leaves 10^15 of the 16 digits to a server whose clock was once far ahead
+
 DEFAULT_MAX_BODY: Final = 64 * MIB  # one append is one record held in memory
 DEFAULT_MAX_IN_FLIGHT: Final = 256 * MIB  # request bodies held at once, over all connections
 DEFAULT_MAX_PRODUCERS: Final = 100_000  # per stream; each costs about 200 bytes

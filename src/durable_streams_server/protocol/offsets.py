@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..errors import BadRequest, Gone
+from .names import MAX_CLOCK_INCARNATION
 
-_SHAPE: Final = re.compile(r"([0-9]{16})_([0-9]{16})")
+# An incarnation of more digits was given out by an earlier version under a clock past the year 2286. None is any more.
+_SHAPE: Final = re.compile(r"([0-9]{16}|[1-9][0-9]{16,18})_([0-9]{16})")
 
 
 class Sentinel(enum.Enum):
@@ -66,6 +68,14 @@ def parse_read(text: str) -> Offset | Sentinel:
     if text == "now":
         return Sentinel.NOW
     return parse(text)
+
+
+def next_incarnation(last: int, now: int) -> int:
+    """Returns the number of a new incarnation: microseconds of Unix time, or the one after `last` if that is greater.
+
+    A clock cannot use up the 16 digits: past `MAX_CLOCK_INCARNATION` it counts for nothing, and neither does one before 1970.
+    """
+    return max(last + 1, min(now, MAX_CLOCK_INCARNATION))
 
 
 def mint(incarnation: int, lineage: Sequence[Span], position: int) -> str:

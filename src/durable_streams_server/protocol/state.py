@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from . import offsets
-from .lifetime import FOREVER, MICROSECONDS, Lifetime
+from .lifetime import FOREVER, MICROSECONDS, Lifetime, bounded
 from .media import MediaType
 from .offsets import Lineage
 from .producers import ProducerState, Stamp
@@ -133,6 +133,7 @@ class StreamState:
 
     def touch(self, now: int) -> None:
         """Begins a sliding lifetime anew."""
+        now = bounded(now)
         if now >= self.touched_at:
             self.touched_at = now
             self.grace = 0
@@ -254,8 +255,9 @@ def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> Str
             change.lineage,
         )
         states[change.path] = state
-        if change.origin is not None:
-            states[change.origin.source].children += 1
+        source = source_of(states, change.origin)
+        if source is not None:
+            source.children += 1
         return state
     state = states[change.path]
     if isinstance(change, Touched):
@@ -266,9 +268,18 @@ def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> Str
         return state
     state.removed = True
     del states[change.path]
-    if state.origin is not None:
-        states[state.origin.source].children -= 1
+    source = source_of(states, state.origin)
+    if source is not None:
+        source.children -= 1
     return state
+
+
+def source_of(states: Lookup, origin: Origin | None) -> StreamState | None:
+    """Returns the stream that a fork was made of; None for one that is no fork, or whose source a repair has put aside."""
+    source = states.get(origin.source) if origin is not None else None
+    if source is None or origin is None or source.incarnation != origin.incarnation:
+        return None
+    return source
 
 
 def affected(states: Lookup, change: StreamChange) -> Iterator[StreamState]:
@@ -280,6 +291,6 @@ def affected(states: Lookup, change: StreamChange) -> Iterator[StreamState]:
         if state is not None:
             yield state
         origin = state.origin if state is not None and isinstance(change, Removed) else None
-    source = states.get(origin.source) if origin is not None else None
+    source = source_of(states, origin)
     if source is not None:
         yield source

@@ -23,6 +23,7 @@ from ...errors import (
     StreamError,
     TooManyRequests,
 )
+from ..lifetime import bounded
 from ..media import Kind
 from ..offsets import ZERO, Offset, locate
 from ..signing import Key
@@ -389,14 +390,14 @@ def _own(
         return (), Done()
     generation = subscription.generation
     if isinstance(command, Delivered):
-        lease = max(wake.lease_until or 0, _lease(subscription, command.sent_at))
+        lease = max(wake.lease_until or 0, _lease(subscription, bounded(command.sent_at)))
         wake = msgspec.structs.replace(wake, next_attempt=None, lease_until=lease, attempts=0)
     else:
         if command.timed_out:
             generation += 1
         wake = Wake(
             wake_name(subscription, generation),
-            next_attempt=command.retry_at,
+            next_attempt=bounded(command.retry_at),
             attempts=wake.attempts + 1,
         )
     return (WakeChanged(subscription.id, generation, wake),), Done()
