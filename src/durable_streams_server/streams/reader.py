@@ -1,7 +1,7 @@
 """Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from ..errors import BadRequest
@@ -11,7 +11,7 @@ from ..protocol.names import KIB, MIB
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store
-from ..storage.ticket import Ticket
+from ..storage.ticket import Ticket, repeat
 
 _LONGEST_CHARACTER: Final = 4  # bytes of one UTF-8 character
 _KEPT_FROM: Final = 64 * KIB  # bytes of a run that is kept for the next reader
@@ -122,7 +122,7 @@ class Reader:
         parts = list(state.extents(start, end))
         if len(parts) == 1:
             return self._run(parts[0])
-        return self._stitch(iter(parts), [])
+        return self._stitch(parts)
 
     def _run(self, run: tuple[int, int, int]) -> Ticket[bytes]:
         """Reads one incarnation's bytes. A large run that was read lately is the same object again: bytes never change."""
@@ -143,16 +143,22 @@ class Reader:
                 self.kept_bytes -= len(self._kept.popitem(last=False)[1])
         return data
 
-    def _stitch(self, parts: Iterator[tuple[int, int, int]], read: list[bytes]) -> Ticket[bytes]:
-        part = next(parts, None)
-        if part is None:
-            return Ticket.of(b"".join(read))
+    def _stitch(self, parts: Iterable[tuple[int, int, int]]) -> Ticket[bytes]:
+        """Reads runs of several incarnations, one after the other."""
+        waiting = iter(parts)
+        read: list[bytes] = []
 
-        def proceed(data: bytes) -> Ticket[bytes]:
+        def step() -> Ticket[bytes | None]:
+            part = next(waiting, None)
+            if part is None:
+                return Ticket.of(b"".join(read))
+            return self._store.read_bytes(*part).then(keep)
+
+        def keep(data: bytes) -> Ticket[bytes | None]:
             read.append(data)
-            return self._stitch(parts, read)
+            return Ticket.of(None)
 
-        return self._store.read_bytes(*part).then(proceed)
+        return repeat(step)
 
 
 def _owned(state: StreamState, position: int) -> tuple[int, int, int]:
