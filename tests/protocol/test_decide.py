@@ -1,5 +1,6 @@
 """The rules, on states made by hand: what is decided, in which order refusals come, and that refusals change nothing."""
 
+import msgspec
 import pytest
 
 from durable_streams_server.errors import (
@@ -26,7 +27,7 @@ from durable_streams_server.protocol.decide import (
     require_visible,
 )
 from durable_streams_server.protocol.lifetime import Lifetime
-from durable_streams_server.protocol.names import MAX_POSITION, MAX_TIME
+from durable_streams_server.protocol.names import MAX_FORK_DEPTH, MAX_POSITION, MAX_TIME
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import (
@@ -171,6 +172,29 @@ def test_a_fork_of_another_type_conflicts_and_leaks_nothing(world: World) -> Non
     world.refused(create("/b", "text/plain", fork=fork_of("/a")), Conflict, "CONTENT_TYPE_MISMATCH")
     assert world.states["/a"].children == 0
     assert isinstance(world.decide(Delete("/a")).changes[0], Removed)
+
+
+def test_forks_of_forks_have_a_greatest_depth(world: World) -> None:
+    world.decide(create("/0", body=b"x"))
+    for depth in range(1, MAX_FORK_DEPTH + 1):
+        world.decide(create(f"/{depth}", None, b"x", fork=fork_of(f"/{depth - 1}")))
+    deepest = f"/{MAX_FORK_DEPTH}"
+    error = world.refused(create("/more", None, fork=fork_of(deepest)), Conflict, "FORK_TOO_DEEP")
+    assert str(MAX_FORK_DEPTH) in error.message
+    at_start = fork_of(deepest, world.states["/0"].name(0), at=0)
+    at_start = msgspec.structs.replace(at_start, incarnation=world.states[deepest].incarnation)
+    world.refused(create("/more", None, fork=at_start), Conflict, "FORK_TOO_DEEP")
+    world.decide(create("/beside", None, fork=fork_of(f"/{MAX_FORK_DEPTH - 1}")))
+    assert world.states[deepest].children == 0
+
+
+def test_last_of_a_chain_of_deleted_forks_takes_all_of_them_with_it(world: World) -> None:
+    world.decide(create("/0"))
+    for depth in range(1, MAX_FORK_DEPTH + 1):
+        world.decide(create(f"/{depth}", None, fork=fork_of(f"/{depth - 1}")))
+        world.decide(Delete(f"/{depth - 1}"))
+    assert len(world.decide(Delete(f"/{MAX_FORK_DEPTH}")).changes) == MAX_FORK_DEPTH + 1
+    assert world.states == {}
 
 
 @pytest.mark.parametrize("source", ["/nowhere", "/b"])

@@ -61,14 +61,14 @@ class Reader:
         """
         if state.media.kind is not Kind.JSON or position in (0, state.visible_tail):
             return Ticket.of(position)
-        owner, _, upper = _owned(state, position)
+        owner, _, upper = state.owned(position)
         return self._store.marks(owner, position).then(
             lambda marks: self._check_inside(state, position, marks, upper)
         )
 
     def next_append_end(self, state: StreamState, position: int) -> Ticket[int]:
         """Returns where the append that holds the byte at `position` ends, as far as the stream has it."""
-        owner, _, end = _owned(state, position)
+        owner, _, end = state.owned(position)
         return self._store.marks(owner, position).then(
             lambda marks: Ticket.of(min(marks.append_end, end))
         )
@@ -92,7 +92,7 @@ class Reader:
 
     def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
         """Returns the last value end in (start, limit], or the first past it when one value is larger than the page."""
-        owner, begin, end = _owned(state, limit)
+        owner, begin, end = state.owned(limit)
 
         def cut(marks: Marks) -> Ticket[int]:
             lower = max(marks.lower, begin)
@@ -159,16 +159,6 @@ class Reader:
             return Ticket.of(None)
 
         return repeat(step)
-
-
-def _owned(state: StreamState, position: int) -> tuple[int, int, int]:
-    """Returns whose byte lies at a position, and the bounds of that owner's part of the stream."""
-    begin = 0
-    for span in state.lineage:
-        if position < span.end:
-            return span.incarnation, begin, span.end
-        begin = span.end
-    return state.incarnation, begin, state.visible_tail
 
 
 def _last_within(ends: list[int], limit: int) -> int:

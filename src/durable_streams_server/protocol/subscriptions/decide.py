@@ -23,9 +23,10 @@ from ...errors import (
     StreamError,
     TooManyRequests,
 )
+from ..ancestry import locate
 from ..lifetime import bounded
 from ..media import Kind
-from ..offsets import ZERO, Offset, locate
+from ..offsets import ZERO, Offset
 from ..signing import Key
 from ..state import Change, Lookup, StreamState
 from .changes import (
@@ -349,7 +350,7 @@ def _acknowledge(
         if state is None:
             continue
         try:
-            position = locate(offset, state.incarnation, state.lineage, state.tail)
+            position = locate(offset, state.incarnation, state.ancestry, state.tail)
         except Gone:
             continue  # of an earlier stream at this path
         known = moved.get(path) or subscription.due.get(path)
