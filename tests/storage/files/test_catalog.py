@@ -153,3 +153,19 @@ def test_a_torn_database_is_never_taken_for_an_empty_one(
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(Damaged):
         LmdbCatalog(str(tmp_path))
+
+
+def test_readonly_catalog_reads_everything_and_writes_nothing(tmp_path: Path) -> None:
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [Put("/a", entry(5, 10), {b"p": ProducerState(1, 2)})], [])
+    catalog.close()
+    (tmp_path / "lock.mdb").unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    again = LmdbCatalog(str(tmp_path), readonly=True)
+    assert again.find("/a") == entry(5, 10)
+    assert again.producers(5) == {b"p": ProducerState(1, 2)}
+    assert again.next_deadline((0, 0)) == NOW + 10 * SECOND
+    with pytest.raises(OSError, match="read-only"):
+        again.commit(META, [Drop("/a", 5)], [])
+    again.close()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -220,14 +220,22 @@ class LmdbCatalog(Catalog):
 
     Args:
         path: the directory of the database; made if it is not there.
+        readonly: whether to look only: nothing is written, and no file of locks is made.
 
     Raises:
         Damaged: the database cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, readonly: bool = False) -> None:
         try:
-            self._environment = lmdb.open(path, map_size=_MAP_SIZE, max_dbs=6, mode=0o600)
+            self._environment = lmdb.open(
+                path,
+                map_size=_MAP_SIZE,
+                max_dbs=6,
+                mode=0o600,
+                readonly=readonly,
+                lock=not readonly,
+            )
             self._refuse_short_file(path)
             (
                 self._meta,
@@ -237,7 +245,7 @@ class LmdbCatalog(Catalog):
                 self._garbage,
                 self._documents,
             ) = (
-                self._environment.open_db(name)
+                self._environment.open_db(name, create=not readonly)
                 for name in (
                     b"meta",
                     b"streams",
