@@ -147,6 +147,8 @@ class Checkpoint:
         """Removes the logs of streams that are gone, and allocates the next segment ahead."""
         store = self._store
         store.check_place()
+        if done:
+            self._catalog.tidy()
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage
