@@ -125,6 +125,7 @@ class Checkpoint:
         flush = store.logs.begin_flush(len(capture.flushes))
         try:
             yield Where.DISK
+            store.check_place()  # or the bytes would go into whatever has taken the directory's place
             for begin in range(0, len(capture.flushes), _LOGS):
                 if begin:
                     yield Where.DISK
@@ -132,6 +133,7 @@ class Checkpoint:
             flush.sync()
             capture.damaged = flush.damaged
             self._commit(capture)
+            store.check_place()  # before the log's segments are used again
             capture.is_committed = True
         except OSError as error:
             if error.errno not in NO_SPACE | NO_HANDLES:
@@ -155,6 +157,9 @@ class Checkpoint:
     def _tidy(self, done: bool) -> None:
         """Removes the logs of streams that are gone, and allocates the next segment ahead."""
         store = self._store
+        store.check_place()
+        if done:
+            self._catalog.tidy()
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage
