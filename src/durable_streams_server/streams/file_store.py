@@ -8,6 +8,7 @@ from ..protocol.names import DEFAULT_MAX_PRODUCERS
 from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.directory import CATALOG, prepare
 from ..storage.files.disk import SystemDisk
+from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
 from ..storage.files.wal import DEFAULT_SEGMENT_SIZE
 from ..storage.ticket import Ticket
@@ -45,6 +46,7 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         self._directory = SystemDisk(path)
         prepare(self._directory, str(path), create=create)
         try:
+            give_way(self._directory)
             catalog = LmdbCatalog(str(self._directory.root / CATALOG))
             self._directory.sync_directory(CATALOG)
             super().__init__(

@@ -8,6 +8,8 @@ from ..storage.files.catalog import Catalog, Drop, Entry, Meta, Put
 from ..storage.files.wal import Damaged
 from .disk import SimulatedDisk
 
+_PAGES = 512  # bytes that a commit copies for each change, before it gives back as many
+
 
 class _Tables:
     """What is on the platter."""
@@ -63,6 +65,7 @@ class SimulatedCatalog(Catalog):
         documents: Mapping[str, bytes | None] = MappingProxyType({}),
     ) -> None:
         self._disk.call("catalog begin")
+        self._disk.need(_PAGES * (1 + len(changes)), "catalog")
         tables = self._tables
         tables.meta = meta
         for change in changes:

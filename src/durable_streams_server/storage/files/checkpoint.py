@@ -13,6 +13,7 @@ from ...protocol.state import StreamState
 from .catalog import Catalog, Drop, Meta, Put, entry_of
 from .disk import NO_SPACE
 from .logs import Extent, FlushWork
+from .wal import Damaged
 
 if TYPE_CHECKING:
     from .store import FileStore
@@ -125,32 +126,55 @@ class Checkpoint:
 
     def _write(self, capture: Capture) -> bool:
         """Writes logs, then the catalog; False if the disk is full, and nothing has changed."""
+        while True:
+            try:
+                self._put(capture)
+            except Damaged:
+                if not self._store.states.is_replaying:
+                    raise
+                return False  # a record that is yet to be replayed may delete the stream
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+            else:
+                return True
+            if not self._make_room(capture):
+                return False
+
+    def _put(self, capture: Capture) -> None:
         store = self._store
-        try:
-            if capture.flushes:
-                store.logs.flush(capture.flushes)
-            if capture.meta.lsn > store.meta.lsn or store.removed:
-                order = sorted(
-                    capture.changes, key=_incarnation
-                )  # a path's old life before its new one
-                self._catalog.commit(capture.meta, order, store.removed, capture.documents)
-                store.removed = []
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
-            return False
-        return True
+        if capture.flushes:
+            store.logs.flush(capture.flushes)
+        if capture.meta.lsn > store.meta.lsn or store.removed:
+            order = sorted(
+                capture.changes, key=_incarnation
+            )  # a path's old life before its new one
+            self._catalog.commit(capture.meta, order, store.removed, capture.documents)
+            store.removed = []
+
+    def _make_room(self, capture: Capture) -> bool:
+        """Makes room on a full disk; False if nothing is left to give. What the capture drops is durably deleted."""
+        store = self._store
+        dropped = {change.incarnation for change in capture.changes if isinstance(change, Drop)}
+        dead = sorted(dropped - store.unlinked)
+        if dead:
+            store.unlinked.update(dead)
+            store.logs.remove(dead)
+            return True
+        if store.headroom.give_up():
+            return True
+        store.headroom.lacks_room()
+        return False
 
     def _tidy(self, done: bool) -> None:
-        """Removes the logs of streams that are gone, and allocates the next segment ahead."""
+        """Removes the logs of streams that are gone, and makes the ballast and the next segment ready."""
         store = self._store
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage
-        while store.wal.wants_file():
-            store.wal.add_file()
-            if store.wal.full:
-                return
+        if done:
+            store.headroom.make()
+        store.allocate_ahead()
 
 
 def _incarnation(change: Put | Drop) -> int:

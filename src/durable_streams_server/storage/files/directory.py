@@ -4,6 +4,7 @@ from typing import Final
 
 from .catalog import FORMAT
 from .disk import Disk
+from .headroom import BALLAST
 from .logs import DIRECTORY as LOGS
 from .wal import DIRECTORY as WAL
 
@@ -45,7 +46,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
     others = [
         entry
         for entry in disk.names("")
-        if entry not in ("LOCK", "lost+found", _FORMAT_FILE + ".new")
+        if entry not in ("LOCK", "lost+found", BALLAST, _FORMAT_FILE + ".new")
     ]
     if set(others) - {WAL, LOGS, CATALOG}:
         raise DirectoryRefused(f"{name} is not empty and holds no store")

@@ -88,6 +88,10 @@ class Disk(ABC):
     def size(self, path: str) -> int | None:
         """Returns the size of a file, or None if it is not there."""
 
+    def room(self) -> int | None:
+        """Returns how many bytes may still be written, or None if that cannot be known."""
+        return None
+
     @abstractmethod
     def rename(self, old: str, new: str) -> None:
         """Renames a file, replacing what is at `new`; durable after `sync_directory`."""
@@ -244,6 +248,13 @@ class SystemDisk(Disk):
             return (self.root / path).stat().st_size
         except FileNotFoundError:
             return None
+
+    def room(self) -> int | None:
+        try:
+            status = os.statvfs(self.root)
+        except OSError:
+            return None
+        return status.f_bavail * status.f_frsize
 
     def rename(self, old: str, new: str) -> None:
         os.replace(self.root / old, self.root / new)

@@ -102,7 +102,9 @@ class Segments:
 
     def wants_file(self) -> bool:
         """Whether the disk thread should make another segment ready."""
-        return bool(self._misfits) or (not self._free and len(self._slots) < MAX_FILES)
+        return (
+            bool(self._misfits) or self.too_few or (not self._free and len(self._slots) < MAX_FILES)
+        )
 
     @property
     def too_few(self) -> bool:

@@ -12,7 +12,7 @@ from ...errors import Unavailable
 from ...protocol.decide import RETRY_SOON
 from ...protocol.state import Created, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
-from .logs import Logs
+from .logs import Extent, Logs
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
@@ -41,6 +41,7 @@ class States(OrderedDict[str, StreamState]):
 
     Attributes:
         recent: the newest bytes of every loaded stream, by incarnation.
+        is_replaying: whether later records may remove what is loaded now, and its log be gone already.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class States(OrderedDict[str, StreamState]):
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
         self._shown: dict[str, _Shown] = {}
         self._sources: dict[int, str] = {}  # the paths of loaded forks' ancestors
+        self.is_replaying = False
 
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
         """Returns the newest state at a path.
@@ -167,7 +169,8 @@ class States(OrderedDict[str, StreamState]):
         entry = self._catalog.find(path)
         if entry is None:
             return None
-        self._logs.check_size(entry.incarnation, entry.extent)
+        if not self.is_replaying:
+            self._logs.check_size(entry.incarnation, entry.extent)
         state = state_of(path, entry, self._session)
         state.producers = self._catalog.producers(entry.incarnation)
         self[path] = state
@@ -175,6 +178,18 @@ class States(OrderedDict[str, StreamState]):
         self._note_sources(state)
         self._on_load(state)
         return state
+
+    def end_replay(self) -> None:
+        """Looks at the logs of the streams that the replay has loaded.
+
+        Raises:
+            Damaged: one is shorter than the catalog proves.
+        """
+        self.is_replaying = False
+        for state in self.values():
+            recent = self.recent[state.incarnation]
+            extent = Extent(recent.base, recent.flushed, recent.entries)
+            self._logs.check_size(state.incarnation, extent)
 
     def _note_sources(self, state: StreamState) -> None:
         """Remembers where a fork's ancestors are, whose bytes it is read from."""

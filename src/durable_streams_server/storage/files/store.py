@@ -37,13 +37,23 @@ from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
 from .checkpoint import Capture, Checkpoint, Where
 from .disk import Disk
+from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Logs
 from .recent import INSIDE, Memory, cut
 from .shell import Shell
 from .states import States
 from .threads import Threads
-from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, Write, behind, disk_full
+from .wal import (
+    DEFAULT_SEGMENT_SIZE,
+    MAX_FILES,
+    Damaged,
+    Place,
+    Wal,
+    Write,
+    behind,
+    disk_full,
+)
 
 T = TypeVar("T")
 
@@ -124,6 +134,9 @@ class FileStore(Store):
         self._since_checkpoint = 0
         self._capture: Capture | None = None
         self._checkpoint_failed = False
+        self._dead = self._dead_logs = (
+            0  # streams removed since the last checkpoint began, and their bytes
+        )
         self._dirty: dict[int, StreamState] = {}
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
@@ -136,6 +149,8 @@ class FileStore(Store):
         for name, document in catalog.documents():
             self.subscriptions.restore(name, document)
         self.removed: list[int] = []  # logs removed since the last checkpoint
+        self.unlinked: set[int] = set()  # logs removed before the catalog knew of it
+        self.headroom = Headroom(disk, ballast_size(max_unflushed, MAX_FILES * segment_size))
         self.failure: BaseException | None = None
         self.shell = Shell(self)
         self.logs = Logs(disk)
@@ -152,7 +167,8 @@ class FileStore(Store):
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
         self._recover(salvage, readonly)
         if not readonly:
-            self._allocate_ahead()
+            self.allocate_ahead()
+            self.headroom.make()
 
     # -- the contract -------------------------------------------------------
 
@@ -335,7 +351,7 @@ class FileStore(Store):
         meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}
-        self._since_checkpoint = 0
+        self._since_checkpoint = self._dead = self._dead_logs = 0
         return self._capture
 
     def end_capture(self, capture: Capture, done: bool) -> None:
@@ -356,9 +372,17 @@ class FileStore(Store):
             end = pieces[-1].end & ~INSIDE
             entries = extent.entries + len(pieces)
             self._unflushed -= self.states.flushed(incarnation, end, entries)
+        self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
         self._lifetimes.refresh()
+
+    def allocate_ahead(self) -> None:
+        """Makes segments of the log ready as far as the disk has room. On the thread of checkpoints, or at the start."""
+        while self.wal.wants_file():
+            self.wal.add_file()
+            if self.wal.full and not (self.wal.needs_file and self.headroom.give_up()):
+                return
 
     @property
     def is_pressed(self) -> bool:
@@ -367,15 +391,17 @@ class FileStore(Store):
 
     @property
     def found_disk_full(self) -> bool:
-        """Whether the last checkpoint had no room to be written, or to allocate the next segment."""
-        return self._checkpoint_failed or self.wal.full
+        """Whether the disk had no room for the last checkpoint, the ballast or the next segment."""
+        return self._checkpoint_failed or self.headroom.is_low or self.wal.full
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether records or idle segments call for a checkpoint."""
+        """Whether records, dead bytes, a full disk or missing segments call for a checkpoint."""
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
+            or self._dead > self._flush_at
+            or self.headroom.is_low
             or self.wal.wants_file()
         )
 
@@ -384,15 +410,12 @@ class FileStore(Store):
     def _record(self, changes: tuple[Change, ...], outcome: Outcome | None) -> Ticket[Outcome]:
         """Writes one record. Once it has its place in the log, nothing can be refused: what fails then stops the store, for
         later records could not be read behind the gap."""
-        if self._unflushed > self._max_unflushed:
+        if self._unflushed > self._max_unflushed or self.headroom.is_low:
             self.shell.checkpoint_due()
-            raise disk_full() if self.found_disk_full else behind()
+            if claim_of(changes) is Claim.ORDINARY:
+                raise disk_full() if self.found_disk_full else behind()
         payload = _ENCODE(changes)
-        try:
-            place = self.wal.reserve(len(payload))
-        except StreamError:
-            self.shell.checkpoint_due()
-            raise
+        place = self._reserve(len(payload), changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -406,6 +429,17 @@ class FileStore(Store):
         if self.checkpoint_is_due:
             self.shell.checkpoint_due()
         return ticket
+
+    def _reserve(self, size: int, changes: tuple[Change, ...]) -> Place:
+        """Gives a record its place; what gives space back may have one at the end of a segment."""
+        try:
+            return self.wal.reserve(size)
+        except StreamError:
+            self.shell.checkpoint_due()
+            claim = claim_of(changes)
+            if claim is Claim.ORDINARY:
+                raise
+            return self.wal.reserve(size, claim.leaves(self.wal.reserve_size))
 
     def _answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
         """Answers from the newest state: at once, or after the records in flight that the answer may rest on."""
@@ -447,7 +481,15 @@ class FileStore(Store):
             recent = self.states.recent[change.incarnation]
             self._unflushed -= state.tail - recent.flushed
             recent.gone = True
+            self._note_dead(state.tail - state.base)
         return Published(change, state)
+
+    def _note_dead(self, size: int) -> None:
+        """Has a checkpoint give back the space of a stream that has been removed."""
+        self._dead += size
+        self._dead_logs += 1
+        if self._dead + self._dead_logs * PER_LOG >= SOON:
+            self.shell.checkpoint_within(SOON_SECONDS)
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
         name = self.subscriptions.document_of(change)
@@ -556,7 +598,8 @@ class FileStore(Store):
 
     def _lost(self, incarnation: int, damage: Damaged) -> StreamError:
         """Says why a log cannot be read: its stream may have been deleted in the middle of the read."""
-        if incarnation in self.removed or incarnation in self._catalog.garbage():
+        gone = incarnation in self.removed or incarnation in self.unlinked
+        if gone or incarnation in self._catalog.garbage():
             return NotFound("there is no stream at this path")
         return _damaged(damage)
 
@@ -577,18 +620,14 @@ class FileStore(Store):
 
     def _recover(self, salvage: bool, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
+        self.states.is_replaying = True
         try:
             self._replay(readonly)
         except Damaged:
             if not salvage:
                 raise
+        self.states.end_replay()
         self._expect_unnoted_uses()
-
-    def _allocate_ahead(self) -> None:
-        while self.wal.wants_file():
-            self.wal.add_file()
-            if self.wal.full:
-                return
 
     def _replay(self, readonly: bool) -> None:
         aside = set(self.meta.aside)
@@ -601,7 +640,8 @@ class FileStore(Store):
                         self._publish([self._apply(change)])
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-            if self._unflushed > self._max_unflushed and not readonly:
+            is_too_much = self._unflushed > self._max_unflushed and not self._checkpoint_failed
+            if is_too_much and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
 

@@ -57,6 +57,7 @@ class Threads(Shell):
         self._steps: Iterator[Where] | None = None
         self._waits_for_commit = False
         self._again: asyncio.TimerHandle | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self._stopping = False
         self._pool = ThreadPoolExecutor(_READERS, "durable-streams-read")
         self._disk = ThreadPoolExecutor(1, "durable-streams-checkpoint")
@@ -68,8 +69,9 @@ class Threads(Shell):
     def stop(self) -> None:
         """Commits what waits, ends the checkpoint that runs, and gives the store back. On the loop."""
         self._stopping = True
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._soon):
+            if timer is not None:
+                timer.cancel()
         self._regulate()
         self._hand_over()
         while self._is_writing:
@@ -99,6 +101,14 @@ class Threads(Shell):
         if self._steps is None and not self._stopping and self._again is None:
             self._steps = self._store.checkpoint()
             self._go(Where.LOOP)
+
+    def checkpoint_within(self, seconds: float) -> None:
+        if self._soon is None and not self._stopping:
+            self._soon = self._loop.call_later(seconds, self._make_soon)
+
+    def _make_soon(self) -> None:
+        self._soon = None
+        self.checkpoint_due()
 
     def failed(self, error: BaseException) -> None:
         self._on_failure(error)
