@@ -333,3 +333,39 @@ def test_opening_a_directory_on_a_full_disk_gives_the_ballast_up_first() -> None
     disk.capacity = disk.used + 5000
     give_way(disk)
     assert not disk.exists(BALLAST)
+
+
+def test_a_store_with_one_segment_gives_the_ballast_for_the_second() -> None:
+    disk, store = small_store()
+    run(store, create("/a", TEXT, b"x"))
+    store.close()
+    disk.unlink("wal/001")  # restored without it
+    disk.capacity = disk.used
+    store = open_store(disk, **SMALL)
+    assert disk.names("wal") == ["000", "001"]
+    assert not disk.exists(BALLAST)
+    assert refused(store, append("/a", b"x", TEXT))
+    run(store, Delete("/a"))
+    disk.capacity = CAPACITY
+    store.run_checkpoint()
+    run(store, create("/b", TEXT, b"x"))
+    assert disk.exists(BALLAST)
+
+
+def test_a_store_without_room_for_two_segments_takes_nothing_until_there_is() -> None:
+    disk = SimulatedDisk(random.Random(0), 30 * KIB)
+    prepare(disk, "data")
+    store = open_store(disk, **SMALL)
+    assert refused(store, create("/a", TEXT))
+    disk.capacity = CAPACITY
+    store.run_checkpoint()
+    run(store, create("/a", TEXT))
+
+
+def test_a_disk_with_room_for_nothing_but_the_ballast_does_not_count_as_full() -> None:
+    disk, store = small_store(32 * KIB + 72 * KIB + 60 * KIB)  # two segments of six
+    for number in range(40):
+        run(store, create(f"/{number}", TEXT, b"x" * 3000))
+        run(store, Delete(f"/{number}"))
+    assert len(disk.names("wal")) < 6
+    assert not store.headroom.is_low

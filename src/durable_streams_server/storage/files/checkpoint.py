@@ -172,9 +172,7 @@ class Checkpoint:
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage
-        if done:
-            store.headroom.make()
-        store.allocate_ahead()
+        store.make_ready(ballast=done)
 
 
 def _incarnation(change: Put | Drop) -> int:

@@ -32,8 +32,8 @@ class Shell:
     def checkpoint_due(self) -> None:
         """A checkpoint should be made soon."""
 
-    def checkpoint_within(self, seconds: float) -> None:
-        """A checkpoint should be made after so many seconds at the latest."""
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Calls a function on the loop after some seconds, unless one waits already. Who has no loop has no timer."""
 
     def failed(self, _: BaseException) -> None:
         """The store has stopped: nothing that waits will be written."""

@@ -137,6 +137,7 @@ class FileStore(Store):
         self._dead = self._dead_logs = (
             0  # streams removed since the last checkpoint began, and their bytes
         )
+        self._dead_are_due = False
         self._dirty: dict[int, StreamState] = {}
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
@@ -167,8 +168,8 @@ class FileStore(Store):
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
         self._recover(salvage, readonly)
         if not readonly:
-            self.allocate_ahead()
-            self.headroom.make()
+            self._allocate_ahead()
+            self.make_ready(ballast=True)
 
     # -- the contract -------------------------------------------------------
 
@@ -352,6 +353,7 @@ class FileStore(Store):
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}
         self._since_checkpoint = self._dead = self._dead_logs = 0
+        self._dead_are_due = False
         return self._capture
 
     def end_capture(self, capture: Capture, done: bool) -> None:
@@ -377,11 +379,26 @@ class FileStore(Store):
         self._memory.trim()
         self._lifetimes.refresh()
 
-    def allocate_ahead(self) -> None:
-        """Makes segments of the log ready as far as the disk has room. On the thread of checkpoints, or at the start."""
+    def make_ready(self, *, ballast: bool) -> None:
+        """Makes the ballast and the log's next segment ready as far as the disk has room. On the thread of checkpoints, or at
+        the start.
+
+        Args:
+            ballast: whether it may be made: not while a checkpoint has yet to be finished.
+        """
+        if self.wal.is_starved:
+            self._allocate_ahead()
+        if ballast and not self.wal.is_starved:
+            self.headroom.make()
+        self._allocate_ahead()
+
+    def _allocate_ahead(self) -> None:
         while self.wal.wants_file():
             self.wal.add_file()
-            if self.wal.full and not (self.wal.needs_file and self.headroom.give_up()):
+            if self.wal.is_starved and not self.headroom.give_up():
+                self.headroom.lacks_room()
+                return
+            if self.wal.full and not self.wal.is_starved:
                 return
 
     @property
@@ -391,8 +408,8 @@ class FileStore(Store):
 
     @property
     def found_disk_full(self) -> bool:
-        """Whether the disk had no room for the last checkpoint, the ballast or the next segment."""
-        return self._checkpoint_failed or self.headroom.is_low or self.wal.full
+        """Whether the disk had no room for the last checkpoint, the ballast or a second segment."""
+        return self._checkpoint_failed or self.headroom.is_low
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -401,8 +418,9 @@ class FileStore(Store):
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
             or self._dead > self._flush_at
+            or self._dead_are_due
             or self.headroom.is_low
-            or self.wal.wants_file()
+            or (self.wal.wants_file() and not self.wal.full)
         )
 
     # -- inside -------------------------------------------------------------
@@ -488,8 +506,13 @@ class FileStore(Store):
         """Has a checkpoint give back the space of a stream that has been removed."""
         self._dead += size
         self._dead_logs += 1
-        if self._dead + self._dead_logs * PER_LOG >= SOON:
-            self.shell.checkpoint_within(SOON_SECONDS)
+        if self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
+            self.shell.later(SOON_SECONDS, self._give_space_back)
+
+    def _give_space_back(self) -> None:
+        if self._dead_logs:
+            self._dead_are_due = True  # also if a checkpoint runs now that began before they died
+            self.shell.checkpoint_due()
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
         name = self.subscriptions.document_of(change)

@@ -57,7 +57,7 @@ class Threads(Shell):
         self._steps: Iterator[Where] | None = None
         self._waits_for_commit = False
         self._again: asyncio.TimerHandle | None = None
-        self._soon: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._stopping = False
         self._pool = ThreadPoolExecutor(_READERS, "durable-streams-read")
         self._disk = ThreadPoolExecutor(1, "durable-streams-checkpoint")
@@ -69,7 +69,7 @@ class Threads(Shell):
     def stop(self) -> None:
         """Commits what waits, ends the checkpoint that runs, and gives the store back. On the loop."""
         self._stopping = True
-        for timer in (self._again, self._soon):
+        for timer in (self._again, self._later):
             if timer is not None:
                 timer.cancel()
         self._regulate()
@@ -102,13 +102,13 @@ class Threads(Shell):
             self._steps = self._store.checkpoint()
             self._go(Where.LOOP)
 
-    def checkpoint_within(self, seconds: float) -> None:
-        if self._soon is None and not self._stopping:
-            self._soon = self._loop.call_later(seconds, self._make_soon)
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        if self._later is None and not self._stopping:
+            self._later = self._loop.call_later(seconds, self._call_later, function)
 
-    def _make_soon(self) -> None:
-        self._soon = None
-        self.checkpoint_due()
+    def _call_later(self, function: Callable[[], None]) -> None:
+        self._later = None
+        function()
 
     def failed(self, error: BaseException) -> None:
         self._on_failure(error)
