@@ -1,6 +1,7 @@
 """One request as the handler sees it, whichever adapter carried it."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -60,6 +61,10 @@ class Request(msgspec.Struct):
                 raise BadRequest("the body's transfer coding is not known here", "INVALID_HTTP")
         elif self.declared > max_body:
             raise too_large(max_body)
+
+
+#: Stands for a request of which nothing is known. Nobody may change it.
+NO_REQUEST: Final = Request("GET", b"/", b"", {})
 
 
 def index_headers(

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from durable_streams_server.errors import StreamError
-from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.errors import Conflict, StreamDamaged
+from durable_streams_server.protocol.commands import Delete, Fork
+from durable_streams_server.protocol.decide import require_visible
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.storage.files.logs import path_of
 from tests.requests import NOW, append, create, fork_of
@@ -90,9 +91,16 @@ def test_a_damaged_stream_is_told_of_and_hurts_no_other() -> None:
     store.close()
     disk.open(path_of(incarnation)).truncate(1)
     again = open_store(disk)
-    with pytest.raises(StreamError) as caught:
-        again.find("/a").result()
+    state = again.find("/a").result()
+    with pytest.raises(StreamDamaged) as caught:
+        require_visible(state, NOW)
     assert (caught.value.status, caught.value.code) == (500, "STREAM_DAMAGED")
-    with pytest.raises(StreamError):
-        again.execute(append("/a", b"x"), NOW).result()
+    for command in (append("/a", b"x"), create("/c", None, fork=Fork("/a", None, None))):
+        with pytest.raises(StreamDamaged):
+            again.execute(command, NOW).result()
+    with pytest.raises(Conflict):  # nor can it be created anew over its own history
+        again.execute(create("/a", "text/plain"), NOW).result()
     assert content(again, "/b") == b"def"
+    run(again, Delete("/a"), create("/a", body=b"new"))
+    again.run_checkpoint()
+    assert content(open_store(disk), "/a") == b"new"

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
+NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 

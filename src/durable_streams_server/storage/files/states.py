@@ -4,6 +4,7 @@ A change is seen by decisions at once and by readers when it is durable. While a
 two streams, the newest and the one that readers see; an overlay keeps the second.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -16,6 +17,8 @@ from .logs import Extent, Logs
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class _Shown:
@@ -71,8 +74,10 @@ class States(OrderedDict[str, StreamState]):
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
         """Returns the newest state at a path.
 
+        A stream whose log is damaged has its state, with `damage`: it can be listed and deleted.
+
         Raises:
-            Damaged: its catalog entry or log is.
+            Damaged: its catalog entry is.
         """
         state = super().get(path)
         if state is None and path not in self._gone:
@@ -169,9 +174,9 @@ class States(OrderedDict[str, StreamState]):
         entry = self._catalog.find(path)
         if entry is None:
             return None
-        if not self.is_replaying:
-            self._logs.check_size(entry.incarnation, entry.extent)
         state = state_of(path, entry, self._session)
+        if not self.is_replaying:
+            self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
         state.producers = self._catalog.producers(entry.incarnation)
         self[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
@@ -180,16 +185,18 @@ class States(OrderedDict[str, StreamState]):
         return state
 
     def end_replay(self) -> None:
-        """Looks at the logs of the streams that the replay has loaded.
-
-        Raises:
-            Damaged: one is shorter than the catalog proves.
-        """
+        """Looks at the logs of the streams that the replay has loaded and not removed."""
         self.is_replaying = False
         for state in self.values():
             recent = self.recent[state.incarnation]
             extent = Extent(recent.base, recent.flushed, recent.entries)
-            self._logs.check_size(state.incarnation, extent)
+            self.note_damage(state, self._logs.find_damage(state.incarnation, extent))
+
+    def note_damage(self, state: StreamState, damage: str | None) -> None:
+        """Notes what is wrong with a stream's log, if anything is: from now on the stream is refused, and only it."""
+        if damage is not None and state.damage is None:
+            _log.error("the stream %s is damaged: %s", state.path, damage)
+            state.damage = damage
 
     def _note_sources(self, state: StreamState) -> None:
         """Remembers where a fork's ancestors are, whose bytes it is read from."""

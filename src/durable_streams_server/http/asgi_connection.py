@@ -1,0 +1,113 @@
+"""uvicorn's own HTTP connection for `serve --http asgi`, with the limits that the native lane has.
+
+uvicorn reads heads for as long as a client takes, refuses what is no HTTP in words of its own, and takes connections until there
+are no file handles. Whoever runs the application under another server has what that server offers.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..errors import BadRequest, RequestTimeout, StreamError
+from . import wire
+from .admission import Admission, handle_of
+from .asgi import DurableStreamsApp
+from .phase import Timeouts
+from .request import NO_REQUEST
+
+_UNSENT: Final = (
+    16 * 1024
+)  # bytes written to a socket that does not take them, before the writer waits
+
+
+def protocol_of(
+    app: DurableStreamsApp, timeouts: Timeouts, admission: Admission
+) -> Callable[..., "AsgiConnection"]:
+    """Returns what uvicorn calls for each connection."""
+
+    def connect(**given: Any) -> AsgiConnection:
+        return AsgiConnection(app, timeouts, admission, **given)
+
+    return connect
+
+
+class AsgiConnection(HttpToolsProtocol):
+    """One client's connection. Only the head of a request has its time here; its body has it in the application."""
+
+    def __init__(
+        self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self._handler = app.handler
+        self._timeouts = timeouts
+        self._admission = admission
+        self._in_head = self._is_new_head = False
+        self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins, or refuses the connection."""
+        admitted = self._admission.admits(len(self.connections), handle_of(transport))
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_UNSENT)
+        if admitted:
+            self._timer = self.loop.call_later(self._timeouts.idle, self._time_is_up)
+        else:
+            self._refuse(self._admission.refusal())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what has come. A head that is whole at once needs no timer."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if not self._in_head:
+            self._stop_timer()
+        elif self._is_new_head:
+            self._is_new_head = False
+            self._stop_timer()
+            self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+
+    def on_message_begin(self) -> None:
+        """The first octet of a request."""
+        self._in_head = self._is_new_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, _: str) -> None:
+        """Refuses what is not HTTP."""
+        self._refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self._is_answering:  # it is the server's turn, and the next head has its time after that
+            self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+        elif self._in_head:
+            self._refuse(RequestTimeout("the rest of the request's head did not come"))
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, refusal: StreamError) -> None:
+        """Ends the connection with a refusal, unless an answer is being sent, which it would corrupt."""
+        if not self._is_answering:
+            response = self._handler.refuse(NO_REQUEST, refusal)
+            self.transport.write(wire.refusal(response, wire.date()))
+        self.transport.close()
