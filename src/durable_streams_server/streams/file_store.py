@@ -14,6 +14,7 @@ from ..storage.files import forked
 from ..storage.files.catalog import Catalog, LmdbCatalog
 from ..storage.files.directory import CATALOG, prepare
 from ..storage.files.disk import SystemDisk
+from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
 from ..storage.files.wal import DEFAULT_SEGMENT_SIZE
 from ..storage.ticket import Ticket
@@ -55,6 +56,7 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         self._directory = SystemDisk(path)
         prepare(self._directory, str(path), create=create)
         try:
+            give_way(self._directory)
             catalog = LmdbCatalog(str(self._directory.root / CATALOG))
             self._opened_catalog = catalog
             forked.guard(self)

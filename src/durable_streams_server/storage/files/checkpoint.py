@@ -122,28 +122,36 @@ class Checkpoint:
             yield Where.LOOP
         while store.wal.durable_lsn < capture.meta.lsn:
             yield Where.DURABLE
-        flush = store.logs.begin_flush(len(capture.flushes))
-        try:
-            yield Where.DISK
-            store.check_place()  # or the bytes would go into whatever has taken the directory's place
-            for begin in range(0, len(capture.flushes), _LOGS):
-                if begin:
-                    yield Where.DISK
-                flush.write(capture.flushes[begin : begin + _LOGS])
-            flush.sync()
-            capture.damaged = flush.damaged
-            self._commit(capture)
-            store.check_place()  # before the log's segments are used again
-            capture.is_committed = True
-        except OSError as error:
-            if error.errno not in NO_SPACE | NO_HANDLES:
-                raise
-            capture.obstacle = error
-            # The catalog is as it was, so nothing that was written counts.
+        yield Where.DISK
+        while not capture.is_committed:
+            try:
+                yield from self._write(capture)
+            except OSError as error:
+                if error.errno not in NO_SPACE | NO_HANDLES:
+                    raise
+                # The catalog is as it was, so nothing that was written counts.
+                capture.obstacle = error
+                if error.errno not in NO_SPACE or not self._make_room(capture):
+                    break
         yield Where.LOOP
         store.end_capture()
         yield Where.DISK
         self._tidy(capture.is_committed)
+
+    def _write(self, capture: Capture) -> Iterator[Where]:
+        """Writes the logs, then the catalog."""
+        store = self._store
+        store.check_place()  # or the bytes would go into whatever has taken the directory's place
+        flush = store.logs.begin_flush(len(capture.flushes))
+        for begin in range(0, len(capture.flushes), _LOGS):
+            if begin:
+                yield Where.DISK
+            flush.write(capture.flushes[begin : begin + _LOGS])
+        flush.sync()
+        capture.damaged = flush.damaged
+        self._commit(capture)
+        store.check_place()  # before the log's segments are used again
+        capture.is_committed, capture.obstacle = True, None
 
     def _commit(self, capture: Capture) -> None:
         """Writes the catalog, once the logs are durable."""
@@ -154,8 +162,22 @@ class Checkpoint:
             self._catalog.commit(capture.meta, order, store.removed, capture.documents)
             store.removed = []
 
+    def _make_room(self, capture: Capture) -> bool:
+        """Makes room on a full disk; False if nothing is left to give. What the capture drops is durably deleted."""
+        store = self._store
+        dropped = {change.incarnation for change in capture.changes if isinstance(change, Drop)}
+        dead = sorted(dropped - store.unlinked)
+        if dead:
+            store.unlinked.update(dead)
+            store.logs.remove(dead)
+            return True
+        if store.headroom.give_up():
+            return True
+        store.headroom.lacks_room()
+        return False
+
     def _tidy(self, done: bool) -> None:
-        """Removes the logs of streams that are gone, and allocates the next segment ahead."""
+        """Removes the logs of streams that are gone, and makes the ballast and the next segment ready."""
         store = self._store
         store.check_place()
         if done:
@@ -164,10 +186,7 @@ class Checkpoint:
             store.logs.remove(garbage)
             store.removed = garbage
         try:
-            while store.wal.wants_file():
-                store.wal.add_file()
-                if store.wal.full:
-                    return
+            store.make_ready(ballast=done)
         except OSError as error:
             if error.errno not in NO_HANDLES:
                 raise

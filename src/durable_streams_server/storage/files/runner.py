@@ -76,9 +76,12 @@ class Runner(Shell):
         self._phase = Phase.NONE
         self._steps: Iterator[Where] | None = None
         self._cancel_pause: Callable[[], None] = _nothing
+        self._cancel_later: Callable[[], None] | None = None
 
     def stop(self) -> None:
         self._stopping = True
+        if self._cancel_later is not None:
+            self._cancel_later()
         self._hand_over()
         while self._has_jobs:
             self._executor.wait()
@@ -108,6 +111,15 @@ class Runner(Shell):
         if self._phase is Phase.NONE and not self._stopping and self._store.failure is None:
             self._steps = self._store.checkpoint()
             self._go(Phase.LOOP)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        if self._cancel_later is None and not self._stopping:
+            self._cancel_later = self._executor.later(seconds, partial(self._call_later, function))
+
+    def _call_later(self, function: Callable[[], None]) -> None:
+        self._cancel_later = None
+        if not self._stopping and self._store.failure is None:
+            function()
 
     def failed(self, error: BaseException) -> None:
         super().failed(error)

@@ -32,6 +32,9 @@ class Shell:
     def checkpoint_due(self) -> None:
         """A checkpoint should be made soon."""
 
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Calls a function on the loop after some seconds, unless one waits already. Who has no loop has no timer."""
+
     def failed(self, _: BaseException) -> None:
         """The store has stopped: nothing that waits will be written."""
         self._store.committed(self._store.take_pending())
@@ -45,6 +48,8 @@ class Shell:
             self._store.commit_once()
             if self._store.checkpoint_is_due:
                 self._store.run_checkpoint()
+        if self._store.headroom.is_low and self._store.failure is None:
+            self._store.run_checkpoint()  # nobody else would notice that there is room again
 
     def read(self, function: Callable[[], T]) -> Ticket[T]:
         """Runs a read that may wait for the disk."""

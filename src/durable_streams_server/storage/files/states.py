@@ -17,7 +17,7 @@ from ...errors import NotFound
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
-from .logs import Logs
+from .logs import Extent, Logs
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
@@ -48,6 +48,7 @@ class States(OrderedDict[str, StreamState]):
 
     Attributes:
         recent: the newest bytes of every loaded stream, by incarnation.
+        is_replaying: whether later records may remove what is loaded now, and its log be gone already.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class States(OrderedDict[str, StreamState]):
         self._sources: dict[int, str] = {}  # the paths of streams that have forks in memory
         self._let_go: WeakValueDictionary[int, StreamState] = WeakValueDictionary()  # still held
         self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
+        self.is_replaying = False
 
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
         """Returns the newest state at a path.
@@ -192,11 +194,20 @@ class States(OrderedDict[str, StreamState]):
             state.producers = self._catalog.producers(entry.incarnation)
             if state.origin is not None:
                 self._trace(state)
-        self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
+        if not self.is_replaying:
+            self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
         self[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
         self._on_load(state)
         return state
+
+    def end_replay(self) -> None:
+        """Looks at the logs of the streams that the replay has loaded and not removed."""
+        self.is_replaying = False
+        for state in self.values():
+            recent = self.recent[state.incarnation]
+            extent = Extent(recent.base, recent.flushed, recent.entries)
+            self.note_damage(state, self._logs.find_damage(state.incarnation, extent))
 
     def note_damage(self, state: StreamState, damage: str | None) -> None:
         """Notes what is wrong with a stream's log, if anything is: from now on the stream is refused, and only it."""

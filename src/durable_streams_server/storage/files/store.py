@@ -40,6 +40,7 @@ from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
 from .checkpoint import Capture, Checkpoint, Where
 from .disk import NO_HANDLES, NO_SPACE, Disk
+from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Logs
 from .recent import INSIDE, Memory, cut
@@ -47,7 +48,16 @@ from .runner import Runner
 from .shell import Shell
 from .states import States
 from .threads import Threads
-from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, Write, behind, disk_full
+from .wal import (
+    DEFAULT_SEGMENT_SIZE,
+    MAX_FILES,
+    Damaged,
+    Place,
+    Wal,
+    Write,
+    behind,
+    disk_full,
+)
 
 T = TypeVar("T")
 
@@ -131,6 +141,10 @@ class FileStore(Store):
         self._since_checkpoint = 0
         self._capture: Capture | None = None
         self.obstacle: OSError | None = None  # why the last checkpoint must be tried again
+        self._dead = self._dead_logs = (
+            0  # streams removed since the last checkpoint began, and their bytes
+        )
+        self._dead_are_due = False
         self._dirty: dict[int, StreamState] = {}
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
@@ -143,6 +157,8 @@ class FileStore(Store):
         for name, document in catalog.documents():
             self.subscriptions.restore(name, document)
         self.removed: list[int] = []  # logs removed since the last checkpoint
+        self.unlinked: set[int] = set()  # logs removed before the catalog knew of it
+        self.headroom = Headroom(disk, ballast_size(max_unflushed, MAX_FILES * segment_size))
         self.failure: BaseException | None = None
         self.shell = Shell(self)
         self.logs = Logs(disk)
@@ -160,6 +176,7 @@ class FileStore(Store):
         self._recover(salvage, readonly)
         if not readonly:
             self._allocate_ahead()
+            self.make_ready(ballast=True)
 
     # -- the contract -------------------------------------------------------
 
@@ -371,7 +388,8 @@ class FileStore(Store):
         meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}
-        self._since_checkpoint = 0
+        self._since_checkpoint = self._dead = self._dead_logs = 0
+        self._dead_are_due = False
         return self._capture
 
     def end_capture(self) -> None:
@@ -389,11 +407,12 @@ class FileStore(Store):
             self._keep_captured(capture)
 
     def _note_obstacle(self, obstacle: OSError | None) -> None:
-        if obstacle is not None and self.obstacle is None:
+        """Keeps why a checkpoint must be tried again; the head-room has its own lines for a full disk."""
+        before, self.obstacle = self.obstacle, obstacle
+        if obstacle is not None and before is None and obstacle.errno not in NO_SPACE:
             _log.error("checkpoints wait and are tried again every second: %s", obstacle)
-        elif obstacle is None and self.obstacle is not None:
+        elif obstacle is None and before is not None and before.errno not in NO_SPACE:
             _log.warning("checkpoints go on")
-        self.obstacle = obstacle
 
     def _keep_captured(self, capture: Capture) -> None:
         self._dirty = {**capture.states, **self._dirty}
@@ -410,9 +429,32 @@ class FileStore(Store):
             end = pieces[-1].end & ~INSIDE
             entries = extent.entries + len(pieces)
             self._unflushed -= self.states.flushed(incarnation, end, entries)
+        self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
         self._lifetimes.refresh()
+
+    def make_ready(self, *, ballast: bool) -> None:
+        """Makes the ballast and the log's next segment ready as far as the disk has room. On the thread of checkpoints, or at
+        the start.
+
+        Args:
+            ballast: whether it may be made: not while a checkpoint has yet to be finished.
+        """
+        if self.wal.is_starved:
+            self._allocate_ahead()
+        if ballast and not self.wal.is_starved:
+            self.headroom.make()
+        self._allocate_ahead()
+
+    def _allocate_ahead(self) -> None:
+        while self.wal.wants_file():
+            self.wal.add_file()
+            if self.wal.is_starved and not self.headroom.give_up():
+                self.headroom.lacks_room()
+                return
+            if self.wal.full and not self.wal.is_starved:
+                return
 
     @property
     def is_pressed(self) -> bool:
@@ -421,21 +463,26 @@ class FileStore(Store):
 
     @property
     def found_disk_full(self) -> bool:
-        """Whether the last checkpoint had no room to be written, or to allocate the next segment."""
-        return self.wal.full or (self.obstacle is not None and self.obstacle.errno in NO_SPACE)
+        """Whether the disk had no room for the last checkpoint, the ballast or a second segment."""
+        return self.headroom.is_low or (
+            self.obstacle is not None and self.obstacle.errno in NO_SPACE
+        )
 
     @property
     def must_pause(self) -> bool:
         """Whether the next checkpoint would meet what the last one met: no room, or no file handles."""
-        return self.wal.full or self.obstacle is not None
+        return self.headroom.is_low or self.obstacle is not None
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether records or idle segments call for a checkpoint."""
+        """Whether records, dead bytes, a full disk or missing segments call for a checkpoint."""
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
-            or self.wal.wants_file()
+            or self._dead > self._flush_at
+            or self._dead_are_due
+            or self.must_pause
+            or (self.wal.wants_file() and not self.wal.full)
         )
 
     # -- inside -------------------------------------------------------------
@@ -450,15 +497,12 @@ class FileStore(Store):
     def _record(self, changes: tuple[Change, ...], outcome: Outcome | None) -> Ticket[Outcome]:
         """Writes one record. Once it has its place in the log, nothing can be refused: what fails then stops the store, for
         later records could not be read behind the gap."""
-        if self._unflushed > self._max_unflushed:
+        if self._unflushed > self._max_unflushed or self.headroom.is_low:
             self.shell.checkpoint_due()
-            raise disk_full() if self.found_disk_full else behind()
+            if claim_of(changes) is Claim.ORDINARY:
+                raise disk_full() if self.found_disk_full else behind()
         payload = _ENCODE(changes)
-        try:
-            place = self.wal.reserve(len(payload))
-        except StreamError:
-            self.shell.checkpoint_due()
-            raise
+        place = self._reserve(len(payload), changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -472,6 +516,17 @@ class FileStore(Store):
         if self.checkpoint_is_due:
             self.shell.checkpoint_due()
         return ticket
+
+    def _reserve(self, size: int, changes: tuple[Change, ...]) -> Place:
+        """Gives a record its place; what gives space back may have one at the end of a segment."""
+        try:
+            return self.wal.reserve(size)
+        except StreamError:
+            self.shell.checkpoint_due()
+            claim = claim_of(changes)
+            if claim is Claim.ORDINARY:
+                raise
+            return self.wal.reserve(size, claim.leaves(self.wal.reserve_size))
 
     def _answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
         """Answers from the newest state: at once, or after the records in flight that the answer may rest on."""
@@ -513,7 +568,20 @@ class FileStore(Store):
             recent = self.states.recent[change.incarnation]
             self._unflushed -= state.tail - recent.flushed
             recent.gone = True
+            self._note_dead(state.tail - state.base)
         return Published(change, state)
+
+    def _note_dead(self, size: int) -> None:
+        """Has a checkpoint give back the space of a stream that has been removed."""
+        self._dead += size
+        self._dead_logs += 1
+        if self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
+            self.shell.later(SOON_SECONDS, self._give_space_back)
+
+    def _give_space_back(self) -> None:
+        if self._dead_logs:
+            self._dead_are_due = True  # also if a checkpoint runs now that began before they died
+            self.shell.checkpoint_due()
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
         name = self.subscriptions.document_of(change)
@@ -626,7 +694,8 @@ class FileStore(Store):
 
     def _lost(self, incarnation: int, damage: Damaged) -> StreamError:
         """Says why a log cannot be read: its stream may have been deleted in the middle of the read."""
-        if incarnation in self.removed or incarnation in self._catalog.garbage():
+        gone = incarnation in self.removed or incarnation in self.unlinked
+        if gone or incarnation in self._catalog.garbage():
             return NotFound("there is no stream at this path")
         return _damaged(damage)
 
@@ -647,18 +716,14 @@ class FileStore(Store):
 
     def _recover(self, salvage: bool, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
+        self.states.is_replaying = True
         try:
             self._replay(readonly)
         except Damaged:
             if not salvage:
                 raise
+        self.states.end_replay()
         self._expect_unnoted_uses()
-
-    def _allocate_ahead(self) -> None:
-        while self.wal.wants_file():
-            self.wal.add_file()
-            if self.wal.full:
-                return
 
     def _replay(self, readonly: bool) -> None:
         aside = set(self.meta.aside)
@@ -671,7 +736,8 @@ class FileStore(Store):
                         self._publish([self._apply(change)])
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-            if self._unflushed > self._max_unflushed and not readonly:
+            is_too_much = self._unflushed > self._max_unflushed and self.obstacle is None
+            if is_too_much and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
 
