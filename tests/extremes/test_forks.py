@@ -1,5 +1,6 @@
 """Forks of forks up to the limit and past it, over HTTP: read in full, live too, after a kill and after a restart."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,10 @@ async def test_forks_at_the_limit_are_read_in_full(
     world = await World(lane, directory).begin()
     for depth in range(MAX_FORK_DEPTH + PAST):
         source = ((b"stream-forked-from", path_of(depth - 1)),) if depth else (TYPE,)
-        made = await world.ask(Step("PUT", path_of(depth), source))
+        letter = bytes([ord("a") + depth % 26])
+        made = await world.ask(Step("PUT", path_of(depth), source, letter))
         if depth <= MAX_FORK_DEPTH:
             assert made.status == 201
-            letter = bytes([ord("a") + depth % 26])
-            assert (await world.ask(Step("POST", path_of(depth), (TYPE,), letter))).status == 204
         else:
             assert made.status in (404, 409)
     await assert_chain(world)
@@ -56,8 +56,9 @@ async def test_forks_at_the_limit_are_read_in_full(
         await killed.stop()
         await world.restart()
         await assert_chain(world)
-    for depth in range(MAX_FORK_DEPTH + 1):
-        assert (await world.ask(Step("DELETE", path_of(depth)))).status == 204
-    for depth in range(MAX_FORK_DEPTH + 1):
-        assert (await world.ask(Step("GET", path_of(depth)))).status == 404
+    paths = [path_of(depth) for depth in range(MAX_FORK_DEPTH + 1)]
+    answers = await asyncio.gather(*(world.ask(Step("DELETE", path)) for path in paths))
+    assert {answer.status for answer in answers} == {204}
+    for path in paths:
+        assert (await world.ask(Step("GET", path))).status == 404
     await world.stop()
