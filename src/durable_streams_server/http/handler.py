@@ -57,6 +57,15 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     compression: bool = True
 
+    def __post_init__(self) -> None:
+        if self.max_body < 1:
+            raise ValueError("max_body must be at least 1")
+        if self.max_body > self.max_in_flight:
+            raise ValueError(
+                f"max_body ({self.max_body}) must not be above max_in_flight ({self.max_in_flight}): "
+                "a body of that size could never be taken"
+            )
+
 
 class Live(msgspec.Struct):
     """A response whose body is an event stream. Its owner must close `events`."""
