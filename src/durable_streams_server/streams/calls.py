@@ -69,6 +69,7 @@ class Calls:
         self._begun: dict[_Call[Any], None] = {}  # by the loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None  # the loop's
+        self._users = 0  # how often it has attached
         self._is_called = False  # the loop will take what waits
         self._give_back: Callable[[], None] = _nothing
         self._guard: AsyncGenerator[None, None] | None = None
@@ -118,7 +119,8 @@ class Calls:
         take: Callable[[], None],
         give_back: Callable[[], None],
     ) -> None:
-        """Gives the store to a loop, on the loop's thread, once the call that runs has ended.
+        """Gives the store to a loop, on the loop's thread, once the call that runs has ended. A loop that has the store already
+        must detach as many times as it has attached.
 
         Args:
             loop: the loop.
@@ -128,13 +130,15 @@ class Calls:
         Raises:
             RuntimeError: the store is closed, a loop has it, or this thread is in the middle of a call.
         """
-        self._begin_change("given to an event loop", from_running=False)
+        again = self._loop is loop
+        self._begin_change("given to an event loop", loop)
         try:
             take()
         except BaseException:
             self._enter(State.FREE)
             raise
         self._loop, self._thread, self._give_back = loop, threading.get_ident(), give_back
+        self._users = self._users + 1 if again else 1
         self._enter(State.LOOP)
         if _running_loop() is loop:
             self._guard = self._until_the_loop_ends()
@@ -152,6 +156,9 @@ class Calls:
                 return
             if not self._is_ours():
                 raise RuntimeError("the event loop that has the store runs in another thread")
+            self._users -= 1
+            if self._users > 0:
+                return
             self._change()
         try:
             self._take_back()
@@ -169,13 +176,13 @@ class Calls:
         """
         if self._state is State.CLOSED:
             return
-        self._begin_change("closed", from_running=True)
+        self._begin_change("closed", self._loop)
         try:
             end()
         finally:
             self._enter(State.CLOSED)
 
-    def _begin_change(self, what: str, *, from_running: bool) -> None:
+    def _begin_change(self, what: str, loop: asyncio.AbstractEventLoop | None) -> None:
         """Waits until the turn or the change of another thread has ended, takes the store from a loop, and enters CHANGING."""
         with self._lock:
             if self._holder == threading.get_ident():
@@ -186,7 +193,7 @@ class Calls:
             self._wanted -= 1
             try:
                 has_loop = self._state is State.LOOP
-                self._check_change(what, from_running)
+                self._check_change(what, loop)
             except BaseException:
                 self._stir()
                 raise
@@ -198,12 +205,12 @@ class Calls:
                 self._enter(State.FREE)
                 raise
 
-    def _check_change(self, what: str, from_running: bool) -> None:
+    def _check_change(self, what: str, loop: asyncio.AbstractEventLoop | None) -> None:
         if self._state is State.CLOSED:
             raise _closed()
         if self._state is State.LOOP:
-            runs_here = _running_loop() is self._loop
-            if not self._is_ours() or (runs_here and not from_running):
+            is_taken = _running_loop() is self._loop and loop is not self._loop
+            if is_taken or not self._is_ours():
                 raise RuntimeError(f"the store cannot be {what} while an event loop has it")
 
     def _change(self) -> None:
@@ -242,6 +249,7 @@ class Calls:
             yield
         finally:
             self._guard = None  # this one is closed already
+            self._users = 1
             self.detach()
 
     # -- calls --------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
         run(store, create(f"/{number}", lifetime=Lifetime(ttl=10_000)))
         store.touch(state(store, f"/{number}"), NOW + SECOND)
         run(store, Delete(f"/{number}"))
-    assert len(lifetimes._heap) < 1100
+    assert len(lifetimes._idle) < 1100
     assert len(lifetimes._noting) < 1100
 
 
@@ -132,7 +132,7 @@ def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
         for path in ("/b", "/c", "/b", "/c", "/a"):
             again.find(path)
         assert again.states.loaded("/a") is held
-    assert len(again._lifetimes._heap) == 1
+    assert len(again._lifetimes._idle) == 1
     sweep(again, NOW + 11 * SECOND)
     assert again.find("/a").result() is None
 

@@ -28,6 +28,11 @@ from .wal import Damaged
 FORMAT: Final = 1
 _MAP_SIZE: Final = 1 << 40  # address space only; the file grows with what is in it
 _META_KEY: Final = b"meta"
+
+#: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Idle times end before the
+#: dates' part begins, and it has room for every date that can be written.
+DATES: Final = 1 << 62
+DATES_BEGIN: Final = 1 << 61
 _NONE: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 _log = logging.getLogger("durable_streams_server")
 _TWO: Final = struct.Struct(">QQ")
@@ -43,6 +48,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         session: how often the directory has been opened.
         streams: how many streams it holds.
         aside: incarnations that a repair has put aside; later records about them are passed over.
+        wall_offset: microseconds by which the wall clock is ahead of steady time.
+        steady: a steady time that had been reached.
     """
 
     lsn: int = 0
@@ -50,6 +57,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     session: int = 0
     streams: int = 0
     aside: tuple[int, ...] = ()
+    wall_offset: int = 0
+    steady: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -78,8 +87,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def deadline(self) -> int | None:
-        """When it expires if nobody uses it any more."""
-        return None if self.soft_deleted else self.lifetime.deadline(self.touched_at)
+        """Its place in the order of deadlines: steady time, or a date, which is past `DATES`; None if it has none."""
+        if self.soft_deleted:
+            return None
+        date = self.lifetime.expires_at
+        return self.lifetime.deadline(self.touched_at) if date is None else DATES + date
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -394,8 +406,8 @@ class LmdbCatalog(Catalog):
             key = change.path.encode()
             raw = transaction.get(key, db=self._streams)
             old = None if raw is None else _ENTRY.decode(_checked(key, raw))
-            if old is not None and old.deadline is not None:
-                transaction.delete(_TWO.pack(old.deadline, old.incarnation), db=self._deadlines)
+            if old is not None:
+                self._drop_deadline(transaction, old)
             if isinstance(change, Drop):
                 if old is not None and old.incarnation == change.incarnation:
                     transaction.delete(key, db=self._streams)
@@ -413,6 +425,14 @@ class LmdbCatalog(Catalog):
             for name, progress in change.producers.items():
                 self._put(transaction, self._producers, prefix + name, _TWO.pack(*progress))
         return count
+
+    def _drop_deadline(self, transaction: lmdb.Transaction, old: Entry) -> None:
+        if old.deadline is None:
+            return
+        transaction.delete(_TWO.pack(old.deadline, old.incarnation), db=self._deadlines)
+        date = old.lifetime.expires_at
+        if date is not None and date >= 0:  # where older versions put it
+            transaction.delete(_TWO.pack(date, old.incarnation), db=self._deadlines)
 
     def _put_deadline(self, transaction: lmdb.Transaction, path: str, entry: Entry) -> None:
         if entry.deadline is not None:

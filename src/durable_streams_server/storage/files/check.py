@@ -13,7 +13,7 @@ import msgspec
 from ...protocol.state import Change, Created
 from ...protocol.subscriptions.state import Subscriptions
 from . import index
-from .catalog import Catalog, Drop, Entry, Meta
+from .catalog import DATES, Catalog, Drop, Entry, Meta
 from .disk import Disk, File
 from .logs import DIRECTORY as LOGS
 from .logs import path_of
@@ -119,6 +119,11 @@ class Check:
             return False
         if self._streams != meta.streams:
             yield Finding("catalog", f"it holds {self._streams} streams and says {meta.streams}")
+        # Older versions put dates among the idle times.
+        stored = {
+            place if place in deadlines else (place[0] + DATES, place[1]): path
+            for place, path in stored.items()
+        }
         if stored != deadlines:
             yield Finding("catalog", "its deadlines are not those of its streams")
         for path, entry in counted:

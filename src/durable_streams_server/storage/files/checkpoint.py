@@ -129,7 +129,8 @@ class Checkpoint:
         try:
             if capture.flushes:
                 store.logs.flush(capture.flushes)
-            if capture.meta.lsn > store.meta.lsn or store.removed:
+            is_news = capture.meta.lsn > store.meta.lsn or store.removed
+            if is_news or capture.meta.wall_offset != store.meta.wall_offset:
                 order = sorted(
                     capture.changes, key=_incarnation
                 )  # a path's old life before its new one

@@ -32,6 +32,7 @@ from ...protocol.state import (
 )
 from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ...protocol.subscriptions.state import Subscriptions
+from ...protocol.timeline import Timeline
 from ..store import Listener, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
@@ -113,7 +114,9 @@ class FileStore(Store):
         readonly: bool = False,
     ) -> None:
         self._catalog = catalog
-        self._rules = Rules(max_producers)
+        meta = catalog.meta()
+        self.timeline = Timeline(meta.wall_offset, meta.steady)
+        self._rules = Rules(max_producers, timeline=self.timeline)
         self._checkpoint_bytes = checkpoint_bytes
         self._max_unflushed = max_unflushed
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
@@ -128,7 +131,6 @@ class FileStore(Store):
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
         self._memory = Memory(recent_limit)
-        meta = catalog.meta()
         self._session = meta.session + 1
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
@@ -149,7 +151,7 @@ class FileStore(Store):
             self._is_clean,
             self._loaded,
         )
-        self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
+        self._lifetimes = Lifetimes(catalog, self.states, self._note_use, self.timeline)
         self._recover(salvage, readonly)
         if not readonly:
             self._allocate_ahead()
@@ -159,7 +161,7 @@ class FileStore(Store):
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self.states):
             raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
-        self._rules = Rules(self._rules.max_producers, registry)
+        self._rules = Rules(self._rules.max_producers, registry, self.timeline)
         self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
@@ -178,6 +180,8 @@ class FileStore(Store):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:
             return Ticket.failed(Abandoned(self.failure))
+        if now > self.timeline.floor:  # in each append, so without a call
+            self.timeline.floor = now
         if self.states.too_many:
             self.states.let_go()
         try:
@@ -219,6 +223,9 @@ class FileStore(Store):
 
     def next_deadline(self) -> int | None:
         return self._lifetimes.next()
+
+    def clock_was_set(self) -> None:
+        self.shell.checkpoint_due()  # a restart carries steady time on by the offset in the catalog
 
     def paths(self) -> Iterator[str]:
         return self.states.paths()
@@ -332,7 +339,13 @@ class FileStore(Store):
 
     def begin_capture(self) -> Capture:
         """Notes what the catalog must be told, as of this moment: from now on a state is captured before it changes."""
-        meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
+        meta = Meta(
+            self.wal.last_lsn,
+            self._last_incarnation,
+            self._session,
+            wall_offset=self.timeline.offset,
+            steady=self.timeline.floor,
+        )
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}
         self._since_checkpoint = 0
@@ -441,6 +454,7 @@ class FileStore(Store):
         self._dirty[state.incarnation] = state
         if isinstance(change, Created):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
+            state.timeline = self.timeline
             self.states.created(state)
             self._lifetimes.add(state)
         elif isinstance(change, Removed):
@@ -505,6 +519,7 @@ class FileStore(Store):
         return found if found is not None and found.incarnation == state.incarnation else None
 
     def _loaded(self, state: StreamState) -> None:
+        state.timeline = self.timeline
         self._lifetimes.add(state)
 
     def _is_clean(self, state: StreamState) -> bool:
@@ -598,6 +613,8 @@ class FileStore(Store):
                     if not isinstance(change, SubscriptionChange) and _concerns(change, aside):
                         aside.add(change.incarnation)
                     else:
+                        if isinstance(change, Appended | Created | Touched):
+                            self.timeline.reach(change.at)
                         self._publish([self._apply(change)])
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
