@@ -52,6 +52,17 @@ def test_steady_time_leaves_room_for_incarnations_whatever_the_wall_clock_says()
     assert len(str(base)) == 16
 
 
+@pytest.mark.parametrize("wall", [-(10**30), -1, 10**17, 10**30])
+def test_any_wall_clock_leaves_times_that_can_be_kept(wall: int) -> None:
+    timeline = Timeline()
+    base = timeline.begin("clock", NOW, 0)
+    timeline.see(base, wall)
+    timeline.reach(wall)
+    assert abs(timeline.offset) < 1 << 62
+    assert 0 <= timeline.floor < 1 << 62
+    assert 0 <= Timeline().begin("clock", wall, 0) < 10**16
+
+
 def test_a_reached_time_never_goes_back() -> None:
     timeline = Timeline()
     timeline.reach(NOW)

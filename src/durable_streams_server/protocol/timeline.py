@@ -12,8 +12,10 @@ shows it. Steady time never begins before a time that was stored, also if the wa
 
 from typing import Final
 
+from .lifetime import bounded
+from .names import MAX_CLOCK_INCARNATION
+
 _TOLERANCE: Final = 10_000  # microseconds; two clocks are never read at quite the same moment
-_LATEST: Final = 9_000_000_000_000_000  # the year 2255; an incarnation has 16 digits, until 2286
 
 
 class Timeline:
@@ -44,16 +46,17 @@ class Timeline:
             wall: microseconds of Unix time, now.
             ticks: microseconds of a clock that never goes back, now.
         """
+        wall = bounded(wall)
         if self._source is not source:
             self._source = source
-            self._base = min(max(wall - self.offset, self.floor), _LATEST) - ticks
+            self._base = min(max(wall - self.offset, self.floor), MAX_CLOCK_INCARNATION) - ticks
             self.see(ticks + self._base, wall)
         return self._base
 
     def see(self, steady: int, wall: int) -> int:
         """Notes what both clocks show at one moment. Returns by how much the wall clock was set, in microseconds; 0 if it was not."""
         self.floor = max(self.floor, steady)
-        step = wall - steady - self.offset
+        step = bounded(wall) - steady - self.offset
         if -_TOLERANCE < step < _TOLERANCE:
             return 0
         self.offset += step
@@ -62,7 +65,7 @@ class Timeline:
     def reach(self, steady: int) -> None:
         """Notes that a steady time has been reached."""
         if steady > self.floor:
-            self.floor = steady
+            self.floor = bounded(steady)
 
 
 UNSET: Final = Timeline()  # of what belongs to no store; nobody notes anything in it

@@ -37,10 +37,11 @@ class Deadlines:
 
     def add(self, state: StreamState) -> None:
         """Adds a stream; one that lives for ever is not kept."""
-        if state.lifetime.expires_at is not None:
-            heapq.heappush(self._dates, (state.lifetime.expires_at, state.incarnation, state))
-        elif (deadline := state.lifetime.deadline(state.touched_at)) is not None:
-            heapq.heappush(self._idle, (deadline, state.incarnation, state))
+        deadline = state.lifetime.deadline(state.touched_at)
+        if deadline is not None:
+            is_date = state.lifetime.expires_at is not None
+            heap = self._dates if is_date else self._idle
+            heapq.heappush(heap, (deadline, state.incarnation, state))
         if len(self) > self._tidy_at:
             self._tidy()
 

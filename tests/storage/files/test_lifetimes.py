@@ -6,8 +6,10 @@ from durable_streams_server.errors import Unavailable
 from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.wal import behind
 from tests.requests import NOW, SECOND, append, create
 from tests.storage.files.stores import new_disk, open_store, run
 
@@ -137,25 +139,57 @@ def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
     assert again.find("/a").result() is None
 
 
-def test_an_end_that_had_no_room_comes_up_again() -> None:
+def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     disk = new_disk()
-    store = open_store(disk, max_unflushed=100)
-    run(store, create("/a", lifetime=TEN))
-    store.execute(create("/b", body=b"x" * 200), NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(Entry, "deadline", Entry.older_deadline)
+        store = open_store(disk)
+        run(store, *(create(path, lifetime=Lifetime(expires_at=NOW + SECOND)) for path in "abc"))
+        store.close()
+    again = open_store(disk, max_loaded=1)
+    run(again, append("a", b"is written anew"), Delete("b"))
+    again.run_checkpoint()
+    sweep(again, NOW + 2 * SECOND)
+    assert list(again.paths()) == []
+    again.run_checkpoint()
+    assert again._catalog.deadlines((0, 0), (1 << 63) - 1, 10) == []
+
+
+def test_many_idle_streams_are_not_loaded_because_the_wall_clock_is_far_ahead() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{n}", lifetime=Lifetime(ttl=3600)) for n in range(50)))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    again.timeline.see(NOW, NOW + 10**9 * SECOND)
+    assert again.due(NOW + SECOND) == []
+    assert len(again.states) <= 1
+
+
+def test_an_end_that_had_no_room_comes_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", lifetime=TEN), create("/b"))
     later = NOW + 11 * SECOND
     ((path, incarnation),) = store.due(later)
-    refused = store.execute(Expire(path, incarnation), later)
-    store.commit_once()
+
+    def no_room(*_: object) -> None:
+        raise behind()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.wal, "reserve", no_room)  # not even in the reserve
+        refused = store.execute(Expire(path, incarnation), later)
     with pytest.raises(Unavailable):
         refused.result()
     assert store.due(later) == []
     assert store.next_deadline() is not None
-    store.run_checkpoint()
     sweep(store, later + SECOND)
     assert list(store.paths()) == ["/b"]
 
 
-def test_a_damaged_stream_does_not_keep_others_from_ending(
+def test_a_damaged_stream_ends_like_any_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     disk = new_disk()
@@ -166,5 +200,5 @@ def test_a_damaged_stream_does_not_keep_others_from_ending(
     disk.unlink(path_of(incarnation))
     again = open_store(disk)
     sweep(again, NOW + 20 * SECOND)
-    assert list(again.paths()) == ["/0"]
+    assert list(again.paths()) == []
     assert "damaged" in caplog.text

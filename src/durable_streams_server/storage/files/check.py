@@ -13,7 +13,7 @@ import msgspec
 from ...protocol.state import Change, Created
 from ...protocol.subscriptions.state import Subscriptions
 from . import index
-from .catalog import DATES, Catalog, Drop, Entry, Meta
+from .catalog import Catalog, Drop, Entry, Meta
 from .disk import Disk, File
 from .logs import DIRECTORY as LOGS
 from .logs import path_of
@@ -89,6 +89,7 @@ class Check:
         """Looks at each stream; returns whether all that the catalog holds could be read."""
         damages: list[Damaged] = []
         deadlines = {}
+        older: dict[tuple[int | None, int], int] = {}
         children: dict[tuple[str, int], int] = {}
         counted: list[tuple[str, Entry]] = []
         try:
@@ -99,6 +100,7 @@ class Check:
                 yield from self._check_log(path, entry)
                 if entry.deadline is not None:
                     deadlines[entry.deadline, entry.incarnation] = path
+                    older[entry.older_deadline, entry.incarnation] = entry.deadline
                 if entry.children:
                     counted.append((path, entry))
                 if entry.origin is not None:
@@ -108,7 +110,7 @@ class Check:
             for name, document in self._catalog.documents():
                 Subscriptions().restore(name, document)
             stored = {
-                (at, incarnation): path
+                (older.get((at, incarnation), at), incarnation): path
                 for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)
             }
             self._known.update(self._catalog.garbage())
@@ -119,11 +121,6 @@ class Check:
             return False
         if self._streams != meta.streams:
             yield Finding("catalog", f"it holds {self._streams} streams and says {meta.streams}")
-        # Older versions put dates among the idle times.
-        stored = {
-            place if place in deadlines else (place[0] + DATES, place[1]): path
-            for place, path in stored.items()
-        }
         if stored != deadlines:
             yield Finding("catalog", "its deadlines are not those of its streams")
         for path, entry in counted:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from ...protocol.lifetime import MICROSECONDS
 from ...protocol.state import StreamState
 from ...protocol.timeline import Timeline
-from .catalog import DATES, DATES_BEGIN, Catalog
+from .catalog import DATES, DATES_BEGIN, Catalog, place_of
 from .states import States
 from .wal import Damaged
 
@@ -103,11 +103,11 @@ class Lifetimes:
         if state.incarnation in self._noting:
             return True
         # Places of the catalog that were passed are not looked at again.
-        if state.lifetime.expires_at is not None:
-            place = (DATES + state.lifetime.expires_at, state.incarnation)
-            return place <= self._scanned_dates
-        stored = state.lifetime.deadline(state.touched_at)
-        return stored is not None and (stored, state.incarnation) <= self._scanned
+        place = place_of(state.lifetime, state.touched_at)
+        if place is None:
+            return False
+        scanned = self._scanned if place < DATES_BEGIN else self._scanned_dates
+        return (place, state.incarnation) <= scanned
 
     def due(self, now: int) -> Sequence[tuple[str, int]]:
         """Takes the streams whose time has run out, at most a batch of them."""
@@ -179,7 +179,8 @@ class Lifetimes:
         return False
 
     def _list(self, deadline: int, state: StreamState) -> None:
-        date = state.lifetime.expires_at
+        """Has a stream looked at again at its date, or at a steady time."""
+        date = state.lifetime.deadline(0) if state.lifetime.expires_at is not None else None
         if date is not None:
             self._push(self._dates, date, _DEADLINE, state)
         else:
