@@ -364,6 +364,23 @@ def test_second_loop_is_refused_while_the_first_has_the_store(loop: LoopThread) 
     second.stop()
 
 
+def test_loop_that_has_attached_twice_keeps_the_store_until_the_second_detach(
+    loop: LoopThread,
+) -> None:
+    made, order = make(), list[str]()
+    for _ in range(2):
+        loop.call(
+            lambda: made.attach(
+                loop.loop, lambda: order.append("take"), lambda: order.append("back")
+            )
+        )
+    loop.call(made.detach)
+    assert InThread(lambda: whose(made)).result() == loop.ident
+    loop.call(made.detach)
+    assert order == ["take", "back"]
+    assert made.state is State.FREE
+
+
 def test_change_in_the_middle_of_a_call_is_refused() -> None:
     made = make()
     for change in (lambda: made.close(nothing), lambda: made.attach(None, nothing, nothing)):  # type: ignore[arg-type]
