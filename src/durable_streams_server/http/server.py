@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 
 import uvicorn
 
-from ..errors import StreamError
 from ..protocol.signing import Key
 from ..storage.files.store import FileStore
 from ..storage.ticket import Abandoned, Ticket
@@ -162,10 +161,10 @@ def _tell_of_keys(rotated: Ticket[tuple[Key, ...]]) -> None:
     """Says what became of a rotation, at a level that is shown by default: somebody has asked for it."""
     try:
         kid = rotated.result()[0].kid
-    except StreamError as error:
-        _log.error("the keys could not be rotated: %s", error)
     except Abandoned:
         return  # the store has stopped, and says so itself
+    except Exception as error:
+        _log.error("the keys could not be rotated: %s", error)
     else:
         _log.warning("the keys are rotated: %s signs from now on", kid)
 
