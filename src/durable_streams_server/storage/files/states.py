@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ...errors import Unavailable
+from ...errors import BadRequest, Unavailable
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.decide import RETRY_SOON
+from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
 from .logs import Logs
@@ -170,6 +171,10 @@ class States(OrderedDict[str, StreamState]):
     # -- loading and letting go ---------------------------------------------
 
     def _load(self, path: str) -> StreamState | None:
+        try:
+            check_path(path)
+        except BadRequest:
+            return None  # no stream can be there, and no key of the catalog can hold it
         entry = self._catalog.find(path)
         if entry is None:
             return None
