@@ -69,7 +69,7 @@ class Calls:
         self._begun: dict[_Call[Any], None] = {}  # by the loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None  # the loop's
-        self._users = 0  # how often it has attached
+        self._sharers = 0  # applications of the loop that have the store besides the first
         self._is_called = False  # the loop will take what waits
         self._give_back: Callable[[], None] = _nothing
         self._guard: AsyncGenerator[None, None] | None = None
@@ -118,35 +118,41 @@ class Calls:
         loop: asyncio.AbstractEventLoop,
         take: Callable[[], None],
         give_back: Callable[[], None],
-    ) -> None:
+    ) -> bool:
         """Gives the store to a loop, on the loop's thread, once the call that runs has ended. A loop that has the store already
-        must detach as many times as it has attached.
+        shares it among its applications: the last `detach` takes it back.
 
         Args:
             loop: the loop.
             take: makes the store work for the loop.
             give_back: takes the store back from the loop.
 
+        Returns:
+            Whether the loop did not have the store before.
+
         Raises:
-            RuntimeError: the store is closed, a loop has it, or this thread is in the middle of a call.
+            RuntimeError: the store is closed, another loop has it, or this thread is in the middle of a call.
         """
-        again = self._loop is loop
-        self._begin_change("given to an event loop", loop)
+        with self._lock:
+            if self._state is State.LOOP and self._loop is loop and self._is_ours():
+                self._sharers += 1
+                return False
+        self._begin_change("given to an event loop", from_running=False)
         try:
             take()
         except BaseException:
             self._enter(State.FREE)
             raise
         self._loop, self._thread, self._give_back = loop, threading.get_ident(), give_back
-        self._users = self._users + 1 if again else 1
         self._enter(State.LOOP)
         if _running_loop() is loop:
             self._guard = self._until_the_loop_ends()
             _step(self._guard.asend(None))
+        return True
 
     def detach(self) -> None:
-        """Takes the store back from its loop, on the loop's thread. Calls that the loop has begun are finished first, and
-        calls that wait go on in their own threads. Does nothing if no loop has the store.
+        """Takes the store back from its loop, on the loop's thread, unless another application there shares it. Calls that the
+        loop has begun are finished first, and calls that wait go on in their own threads. Does nothing if no loop has the store.
 
         Raises:
             RuntimeError: the loop runs in another thread.
@@ -156,8 +162,8 @@ class Calls:
                 return
             if not self._is_ours():
                 raise RuntimeError("the event loop that has the store runs in another thread")
-            self._users -= 1
-            if self._users > 0:
+            if self._sharers:
+                self._sharers -= 1
                 return
             self._change()
         try:
@@ -176,13 +182,13 @@ class Calls:
         """
         if self._state is State.CLOSED:
             return
-        self._begin_change("closed", self._loop)
+        self._begin_change("closed", from_running=True)
         try:
             end()
         finally:
             self._enter(State.CLOSED)
 
-    def _begin_change(self, what: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    def _begin_change(self, what: str, *, from_running: bool) -> None:
         """Waits until the turn or the change of another thread has ended, takes the store from a loop, and enters CHANGING."""
         with self._lock:
             if self._holder == threading.get_ident():
@@ -193,7 +199,7 @@ class Calls:
             self._wanted -= 1
             try:
                 has_loop = self._state is State.LOOP
-                self._check_change(what, loop)
+                self._check_change(what, from_running)
             except BaseException:
                 self._stir()
                 raise
@@ -205,12 +211,12 @@ class Calls:
                 self._enter(State.FREE)
                 raise
 
-    def _check_change(self, what: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    def _check_change(self, what: str, from_running: bool) -> None:
         if self._state is State.CLOSED:
             raise _closed()
         if self._state is State.LOOP:
-            is_taken = _running_loop() is self._loop and loop is not self._loop
-            if is_taken or not self._is_ours():
+            runs_here = _running_loop() is self._loop
+            if not self._is_ours() or (runs_here and not from_running):
                 raise RuntimeError(f"the store cannot be {what} while an event loop has it")
 
     def _change(self) -> None:
@@ -225,6 +231,7 @@ class Calls:
             self._is_called = False
             if state is not State.LOOP:
                 self._loop = self._thread = None
+                self._sharers = 0
             self._stir()
             self._changed.notify_all()
 
@@ -249,7 +256,7 @@ class Calls:
             yield
         finally:
             self._guard = None  # this one is closed already
-            self._users = 1
+            self._sharers = 0
             self.detach()
 
     # -- calls --------------------------------------------------------------
