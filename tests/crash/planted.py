@@ -200,6 +200,13 @@ PLANTS = [
         "",
     ),
     Plant(
+        "DESIGN 17",
+        "a state that was let go is loaded as another object while a read holds it",
+        f"{FILES}/states.py",
+        "        state = self._let_go.pop(entry.incarnation, None)\n",
+        "        state = None\n",
+    ),
+    Plant(
         "DESIGN 16",
         "streams with a date are ended by the time that has passed, not by the wall clock",
         f"{FILES}/lifetimes.py",

@@ -181,12 +181,14 @@ class Simulation:
         wall = self.now + self.wall_offset
         self.now = self.store.timeline.begin(self, wall, 0)
         self.wall_offset = wall - self.now  # the last step may have been seen and not kept
+        self.uses = {of: min(at, self.now) for of, at in self.uses.items()}
         self.store.configure(self.registry, ROOT)
         self.executor = SimulatedExecutor(self.chance)
         self.failures: list[BaseException] = []
         self.store.shell = RecordingRunner(self.store, self)
         self.reader = Reader(self.store)
         self.attached: list[StreamState] = []
+        self.held: list[StreamState] = []  # by reads that wait for the disk
 
     def live(self) -> bool:
         """Makes steps; False if the power went."""
@@ -417,8 +419,16 @@ class Simulation:
         self.use(state)
         self.compare_bytes(state, self.chance.choice((1, 50, 1_000, 100_000)))
 
+    def hold(self) -> None:
+        """A read begins to wait for the disk."""
+        state = self.living(self.chance.choice(PATHS))
+        if state is not None:
+            self.held = [*self.held[-2:], state]
+
     def attach(self) -> None:
         state = self.living(self.chance.choice(PATHS))
+        if self.held and self.chance.random() < 0.5:
+            state = self.held.pop()
         if state is not None and not state.removed:
             self.use(state)
             state.readers += 1
@@ -440,6 +450,9 @@ class Simulation:
         self.promised = max(self.promised, self.store.wal.durable_lsn)
         for path in [*PATHS, REGISTRY.path]:
             self.compare_visible(path)
+        for state in self.attached:
+            seen = self.wait(self.store.find(state.path))
+            assert state.removed or seen is state, "a live reader hears of nothing any more"
 
     # -- the oracle ---------------------------------------------------------
 
@@ -586,6 +599,7 @@ ACTIONS = {
     "fire": 1,
     "pass_time": 4,
     "read": 6,
+    "hold": 2,
     "attach": 1,
     "detach": 1,
     "look": 3,

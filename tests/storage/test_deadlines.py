@@ -29,6 +29,19 @@ def test_a_use_puts_an_entry_back() -> None:
     assert deadlines.due(NOW + 15 * SECOND) == [("/1", 1)]
 
 
+def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time() -> None:
+    deadlines = Deadlines(Timeline())
+    streams = [state(number) for number in range(12_000)]
+    for stream in streams:
+        deadlines.add(stream)
+        stream.touch(NOW + 5 * SECOND)
+    turns = 0
+    while deadlines.next() == NOW + 10 * SECOND:
+        assert deadlines.due(NOW + 10 * SECOND) == []
+        turns += 1
+    assert turns == 3
+
+
 def test_what_is_gone_is_forgotten() -> None:
     deadlines, removed, deleted = Deadlines(Timeline()), state(1), state(2)
     deadlines.add(removed)

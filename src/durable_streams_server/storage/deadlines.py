@@ -12,7 +12,10 @@ from ..protocol.lifetime import MICROSECONDS
 from ..protocol.state import StreamState
 from ..protocol.timeline import Timeline
 
-_BATCH: Final = 1000  # a sweep gives the loop back after so many
+_BATCH: Final = 1000  # a sweep gives the loop back after so many ends
+_LOOKED: Final = (
+    5 * _BATCH
+)  # or after so many entries, most of them of streams that were used again
 _FEW: Final = 1000  # entries that are not worth tidying up
 _RECHECK: Final = MICROSECONDS  # how soon a stream held alive by live readers is looked at again
 
@@ -55,22 +58,20 @@ class Deadlines:
     def due(self, now: int) -> list[tuple[str, int]]:
         """Takes the streams whose time has run out at `now`, at most a batch of them."""
         found: list[tuple[str, int]] = []
-        dates, today = self._dates, now + self._timeline.offset
-        while dates and dates[0][0] <= today and len(found) < _BATCH:
-            _, incarnation, state = heapq.heappop(dates)
-            if not _has_ended(state):
-                found.append((state.path, incarnation))
-        heap = self._idle
-        while heap and heap[0][0] <= now and len(found) < _BATCH:
-            _, incarnation, state = heapq.heappop(heap)
-            if _has_ended(state):
-                continue
-            deadline = state.deadline()
-            if deadline is not None and deadline <= now:
-                found.append((state.path, incarnation))
-            else:
-                again = now + _RECHECK if deadline is None else deadline
-                heapq.heappush(heap, (again, incarnation, state))
+        today = now + self._timeline.offset
+        for heap, until in ((self._dates, today), (self._idle, now)):
+            for _ in range(_LOOKED):
+                if not heap or heap[0][0] > until or len(found) == _BATCH:
+                    break
+                _, incarnation, state = heapq.heappop(heap)
+                if _has_ended(state):
+                    continue
+                deadline = state.deadline()
+                if deadline is not None and deadline <= now:
+                    found.append((state.path, incarnation))
+                else:  # no date, for a date that has come is over
+                    again = now + _RECHECK if deadline is None else deadline
+                    heapq.heappush(heap, (again, incarnation, state))
         return found
 
     def _tidy(self) -> None:

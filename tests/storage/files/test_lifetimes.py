@@ -6,6 +6,7 @@ from durable_streams_server.errors import Unavailable
 from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.files import lifetimes
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
@@ -114,13 +115,13 @@ def test_a_read_of_a_stream_that_was_let_go_meanwhile_counts() -> None:
 
 def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
     store = open_store(new_disk(), max_loaded=10)
-    lifetimes = store._lifetimes
+    kept = store._lifetimes
     for number in range(1500):
         run(store, create(f"/{number}", lifetime=Lifetime(ttl=10_000)))
         store.touch(state(store, f"/{number}"), NOW + SECOND)
         run(store, Delete(f"/{number}"))
-    assert len(lifetimes._idle) < 1100
-    assert len(lifetimes._noting) < 1100
+    assert len(kept._idle) < 1100
+    assert len(kept._noting) < 1100
 
 
 def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
@@ -155,6 +156,21 @@ def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
     assert list(again.paths()) == []
     again.run_checkpoint()
     assert again._catalog.deadlines((0, 0), (1 << 63) - 1, 10) == []
+
+
+def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifetimes, "_LOOKED", 5)
+    store = open_store(new_disk())
+    paths = [f"/{number}" for number in range(12)]
+    run(store, *(create(path, lifetime=TEN) for path in paths))
+    run(store, *(append(path, b"x") for path in paths), now=NOW + 5 * SECOND)
+    turns = 0
+    while store.next_deadline() == NOW + 10 * SECOND:
+        assert store.due(NOW + 10 * SECOND) == []
+        turns += 1
+    assert turns == 3
 
 
 def test_many_idle_streams_are_not_loaded_because_the_wall_clock_is_far_ahead() -> None:

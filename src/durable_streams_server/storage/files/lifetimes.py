@@ -20,7 +20,10 @@ from .catalog import DATES, DATES_BEGIN, Catalog, place_of
 from .states import States
 from .wal import Damaged
 
-_BATCH: Final = 1000  # a sweep gives the loop back after so many
+_BATCH: Final = 1000  # a sweep gives the loop back after so many ends
+_LOOKED: Final = (
+    5 * _BATCH
+)  # or after so many entries, most of them of streams that were used again
 _NOTE_EVERY: Final = 10  # reads are made durable once in this part of a lifetime
 _FEW: Final = 1000  # entries that are not worth tidying up
 _RETRY: Final = MICROSECONDS  # how soon an end that had no room in the log is tried again
@@ -151,7 +154,9 @@ class Lifetimes:
 
     def _take(self, heap: list[_Entry], until: int, now: int, found: list[tuple[str, int]]) -> None:
         """Takes the entries of a heap up to a time, and adds the streams that are over."""
-        while heap and heap[0].at <= until and len(found) < _BATCH:
+        for _ in range(_LOOKED):
+            if not heap or heap[0].at > until or len(found) == _BATCH:
+                return
             _, _, kind, state = heapq.heappop(heap)
             incarnation = state.incarnation
             (self._noting if kind == _NOTE else self._listed).discard(incarnation)
