@@ -228,6 +228,30 @@ PLANTS = [
         "        or command.wake_id != wake.wake_id\n",
         "",
     ),
+    Plant(
+        "DESIGN 10",
+        "the child of a fork uses its parent's store",
+        f"{FILES}/forked.py",
+        "        thing.forked()\n",
+        "        pass\n",
+        "tests/storage/files/test_forked.py",
+    ),
+    Plant(
+        "DESIGN 1",
+        "a commit is acknowledged in a file that nobody finds again",
+        f"{FILES}/wal.py",
+        "            file.check_place()",
+        "            pass",
+        "tests/streams/test_file_store.py",
+    ),
+    Plant(
+        "DESIGN 1",
+        "a checkpoint in a directory that is gone frees segments of the log",
+        f"{FILES}/checkpoint.py",
+        "            store.check_place()  # before the log's segments are used again",
+        "            pass",
+        "tests/storage/files/test_directory.py",
+    ),
 ]
 HELPERS: dict[int | str, tuple[str, str, str]] = {
     10: (

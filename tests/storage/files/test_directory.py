@@ -16,8 +16,10 @@ from durable_streams_server.storage.files.directory import (
     prepare,
 )
 from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.place import DirectoryLost
+from durable_streams_server.storage.ticket import Abandoned
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
-from tests.requests import append, create
+from tests.requests import NOW, append, create
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 SEGMENT = 1 << 20
@@ -293,3 +295,33 @@ def test_a_crash_while_it_is_laid_out_can_be_repeated(call: int) -> None:  # TRA
         prepare(disk, "data")
     disk.lose_power()
     assert disk.exists("FORMAT")
+
+
+def test_simulated_directory_that_is_lost_acknowledges_nothing_more() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    disk.lost = True
+    ticket = store.execute(append("/a", b"y", "text/plain"), NOW)
+    with pytest.raises(DirectoryLost):
+        store.shell.wait_for(ticket)
+    with pytest.raises(Abandoned):
+        ticket.result()
+    assert isinstance(store.failure, DirectoryLost)
+    assert content(store, "/a") == b"x"
+
+
+def test_directory_that_is_lost_in_a_checkpoint_frees_no_segment_of_the_log() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    proven = store.meta
+
+    def lose(_: str) -> None:
+        disk.lost = True
+
+    disk.before = lose
+    with pytest.raises(DirectoryLost):
+        store.run_checkpoint()
+    assert store.meta == proven
+    assert isinstance(store.failure, DirectoryLost)
