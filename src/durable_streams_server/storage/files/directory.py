@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from .disk import NO_SPACE, Disk
+from .headroom import BALLAST
 from .lock import LOCK
 from .logs import DIRECTORY as LOGS
 from .wal import DIRECTORY as WAL
@@ -83,7 +84,9 @@ def _refuse_others(disk: Disk, name: str) -> None:
     if disk.exists(_FORMAT_FILE):
         return
     others = [
-        entry for entry in disk.names("") if entry not in (LOCK, "lost+found", _NEW_FORMAT_FILE)
+        entry
+        for entry in disk.names("")
+        if entry not in (LOCK, "lost+found", BALLAST, _NEW_FORMAT_FILE)
     ]
     if set(others) - set(_PARTS):
         raise DirectoryRefused(f"{name} is not empty and holds no store")
