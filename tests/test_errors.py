@@ -11,6 +11,7 @@ TREE = {
     "ProducerFenced": (403, "PRODUCER_FENCED"),
     "NotFound": (404, "STREAM_NOT_FOUND"),
     "MethodNotAllowed": (405, "METHOD_NOT_ALLOWED"),
+    "RequestTimeout": (408, "REQUEST_TIMEOUT"),
     "Conflict": (409, "CONFLICT"),
     "StreamClosed": (409, "STREAM_CLOSED"),
     "SequenceGap": (409, "PRODUCER_SEQUENCE_GAP"),
@@ -23,7 +24,9 @@ TREE = {
     "TooManyRequests": (429, "TOO_MANY_REQUESTS"),
     "HeadersTooLarge": (431, "HEADERS_TOO_LARGE"),
     "StreamError": (500, "INTERNAL_ERROR"),
+    "StreamDamaged": (500, "STREAM_DAMAGED"),
     "Unavailable": (503, "UNAVAILABLE"),
+    "StoreForked": (503, "STORE_FORKED"),
     "StorageFull": (507, "STORE_FULL"),
 }
 

@@ -6,6 +6,7 @@
     ├── ProducerFenced 403    PRODUCER_FENCED
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
     ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED
+    ├── RequestTimeout 408    REQUEST_TIMEOUT
     ├── Conflict 409          the request is well formed but the stream's state forbids it
     │   ├── StreamClosed          STREAM_CLOSED
     │   ├── SequenceGap           PRODUCER_SEQUENCE_GAP
@@ -17,7 +18,9 @@
     ├── UriTooLong 414        URI_TOO_LONG
     ├── TooManyRequests 429   a limit of this stream is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
+    ├── StreamDamaged 500     STREAM_DAMAGED
     ├── Unavailable 503       the server is at one of its limits, or stopping
+    │   └── StoreForked 503       STORE_FORKED
     └── StorageFull 507       STORE_FULL
 
 Each error knows its HTTP status, its stable code and the protocol headers that belong to it. The message is for people; it
@@ -58,6 +61,12 @@ class StreamError(Exception):
         self.code = code or type(self).code
         self.headers = tuple(headers)
         self.details = details
+
+
+class StreamDamaged(StreamError):
+    """What the disk holds of the stream is damaged; no other stream is touched. `check` says what and where."""
+
+    code = "STREAM_DAMAGED"
 
 
 class BadRequest(StreamError):
@@ -101,6 +110,13 @@ class MethodNotAllowed(StreamError):
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
+
+
+class RequestTimeout(StreamError):
+    """The rest of the request did not come in time; nothing of it was stored, and the connection is closed."""
+
+    status = 408
+    code = "REQUEST_TIMEOUT"
 
 
 class Conflict(StreamError):
@@ -180,6 +196,12 @@ class Unavailable(StreamError):
 
     status = 503
     code = "UNAVAILABLE"
+
+
+class StoreForked(Unavailable):
+    """This process is a forked copy of the one that opened the store, and may not use the store."""
+
+    code = "STORE_FORKED"
 
 
 class StorageFull(StreamError):

@@ -7,10 +7,11 @@ power loss keeps of the second any subset, sector by sector and name by name.
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..storage.files.disk import Disk, File
+from ..storage.files.place import DirectoryLost
 
 SECTOR: Final = 512
 
@@ -72,19 +73,24 @@ class SimulatedDisk(Disk):
 
     Args:
         chance: decides what a power loss keeps.
+        capacity: bytes that all files may take together; None for no limit.
 
     Attributes:
+        capacity: as given; a test may change it.
         before: called with the name of each call before it has any effect; it may raise `PowerLoss` or an OSError. A write
             that is cut off so has been half made.
         catalog: whatever a catalog of the test's keeps on this disk.
         calls: how many calls there were.
+        lost: whether the directory has been moved away while it was in use.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, capacity: int | None = None) -> None:
         self.chance = chance
+        self.capacity = capacity
         self.before: Callable[[str], None] = lambda _: None
         self.catalog: object = None
         self.calls = 0
+        self.lost = False
         self._names: dict[str, Node] = {}  # as the operating system has them
         self._durable: dict[str, Node] = {}  # as they are on the platter
         self._changes: list[
@@ -95,6 +101,20 @@ class SimulatedDisk(Disk):
         """Counts a call, and lets the test have its way with it."""
         self.calls += 1
         self.before(name)
+
+    @property
+    def used(self) -> int:
+        """How many bytes all files take."""
+        return sum(len(node.current) for node in self._names.values())
+
+    def room(self) -> int | None:
+        return None if self.capacity is None else max(0, self.capacity - self.used)
+
+    def need(self, size: int, name: str) -> None:
+        """Raises the error of a full disk if there is no room for so many more bytes."""
+        room = self.room()
+        if room is not None and size > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
     def lose_power(self) -> None:
         """Leaves what a power loss leaves."""
@@ -116,6 +136,10 @@ class SimulatedDisk(Disk):
             if position < len(content):
                 content[position] ^= 1 << bit
 
+    def paths(self) -> list[str]:
+        """Returns the paths of all files."""
+        return sorted(self._names)
+
     def content(self, path: str) -> bytes:
         """Returns a file's bytes."""
         return bytes(self._names[path].current)
@@ -126,9 +150,15 @@ class SimulatedDisk(Disk):
         if node is None:
             if not create:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            self.need(1, path)
             node = self._names[path] = Node()
             self._changes.append((_parent(path), path, node))
         return SimulatedFile(self, node, path)
+
+    def create(self, path: str) -> File:
+        if path in self._names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        return self.open(path, create=True)
 
     def make_directory(self, path: str) -> None:
         self.call(f"make_directory {path}")
@@ -183,6 +213,16 @@ class SimulatedDisk(Disk):
     def release(self) -> None:
         return
 
+    def watch(self, _: Iterable[str]) -> None:
+        return
+
+    def check_lock(self) -> None:
+        if self.lost:
+            raise DirectoryLost("the directory has been moved or removed")
+
+    def check_place(self) -> None:
+        self.check_lock()
+
     def random_number(self) -> int:
         return self.chance.getrandbits(64)
 
@@ -206,6 +246,7 @@ class SimulatedFile(File):
 
     def write(self, data: bytes, position: int) -> None:
         self._cut_off("write", data, position)
+        self._write_what_fits(data, position)
         self._node.write(data, position)
 
     def write_durably(self, data: bytes, position: int) -> None:
@@ -223,8 +264,10 @@ class SimulatedFile(File):
         ]
 
     def allocate(self, size: int) -> None:
-        self._disk.call("allocate")
-        if size > len(self._node.current):
+        grows = size > len(self._node.current)
+        self._disk.call("allocate" if grows else "allocate again")
+        if grows:
+            self._disk.need(size - len(self._node.current), self._path)
             self._node.resize(size)
 
     def truncate(self, size: int) -> None:
@@ -235,8 +278,18 @@ class SimulatedFile(File):
         self._disk.call("sync")
         self._node.sync()
 
+    def check_place(self) -> None:
+        self._disk.check_lock()
+
     def close(self) -> None:
         return
+
+    def _write_what_fits(self, data: bytes, position: int) -> None:
+        """Writes the part of `data` that the disk has room for, if that is not all of it, and raises."""
+        room, size = self._disk.room(), len(self._node.current)
+        if room is not None and position + len(data) > size + room:
+            self._node.write(data[: max(0, size + room - position)], position)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
 
     def _cut_off(self, name: str, data: bytes, position: int) -> None:
         try:

@@ -99,6 +99,19 @@ def find(file: Readable, count: int, position: int) -> int:
     return low
 
 
+def count_up_to(file: Readable, position: int) -> int:
+    """Returns how many whole entries at the beginning of an index end at or before a position."""
+    count = 0
+    while True:
+        try:
+            entry = read(file, count, 1)[0]
+        except Damaged:  # cut short, or never finished
+            return count
+        if entry.end & ~INSIDE > position:
+            return count
+        count += 1
+
+
 def append_end(file: Readable, count: int, number: int) -> int | None:
     """Returns where the append that entry `number` belongs to ends, or None if it goes on past the index."""
     while number < count:

@@ -36,9 +36,8 @@ from .tables import (
 #: The copy is written anew when it is this many times as large as its base was, so that this costs a third of the appends at
 #: most, and the copy four times the room of what is live.
 LARGEST: Final = 4
-SMALLEST: Final = (
-    16 * 1024 * 1024
-)  # bytes of a copy that is never written anew: not worth the trouble
+SMALLEST: Final = 16 * 1024 * 1024  # bytes; a shorter copy is not worth the trouble
+_LAST: Final = 2**64 - 1
 _AT_ONCE: Final = 256  # entries of a scan that ends early
 _log = logging.getLogger("durable_streams_server")
 
@@ -115,7 +114,8 @@ class TableCatalog(Catalog):
         self, after: tuple[int, int], until: int, limit: int
     ) -> list[tuple[int, int, str]]:
         found: list[tuple[int, int, str]] = []
-        first, end = TWO.pack(*after) + b"\0", TWO.pack(until + 1, 0)
+        first = TWO.pack(*after) + b"\0"
+        end = TWO.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may say anything
         while len(found) < limit:
             asked = min(limit - len(found), _AT_ONCE)
             batch = self._tables.scan(DEADLINES, first, asked, end)
