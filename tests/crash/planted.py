@@ -200,6 +200,27 @@ PLANTS = [
         "",
     ),
     Plant(
+        "DESIGN 16",
+        "streams with a date are ended by the time that has passed, not by the wall clock",
+        f"{FILES}/lifetimes.py",
+        "        self._take(self._dates, today, now, found)\n",
+        "        self._take(self._dates, now, now, found)\n",
+    ),
+    Plant(
+        "DESIGN 16",
+        "a restart does not know by how much the wall clock was set",
+        f"{FILES}/store.py",
+        "            wall_offset=self.timeline.offset,\n",
+        "",
+    ),
+    Plant(
+        "DESIGN 16",
+        "the time that has passed begins anew at the wall clock after a restart",
+        f"{PACKAGE}/protocol/timeline.py",
+        "max(wall - self.offset, self.floor)",
+        "wall",
+    ),
+    Plant(
         "PROTOCOL 7",
         "an acknowledged cursor goes back when an earlier offset is",
         f"{PACKAGE}/protocol/subscriptions/decide.py",

@@ -364,6 +364,23 @@ def test_second_loop_is_refused_while_the_first_has_the_store(loop: LoopThread) 
     second.stop()
 
 
+def test_loop_that_has_attached_twice_keeps_the_store_until_the_second_detach(
+    loop: LoopThread,
+) -> None:
+    made, order = make(), list[str]()
+    for _ in range(2):
+        loop.call(
+            lambda: made.attach(
+                loop.loop, lambda: order.append("take"), lambda: order.append("back")
+            )
+        )
+    loop.call(made.detach)
+    assert InThread(lambda: whose(made)).result() == loop.ident
+    loop.call(made.detach)
+    assert order == ["take", "back"]
+    assert made.state is State.FREE
+
+
 def test_change_in_the_middle_of_a_call_is_refused() -> None:
     made = make()
     for change in (lambda: made.close(nothing), lambda: made.attach(None, nothing, nothing)):  # type: ignore[arg-type]
@@ -640,3 +657,26 @@ def test_closed_store_refuses_every_call(store: Kept) -> None:
     ):
         with pytest.raises(RuntimeError, match="the store is closed"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+async def test_applications_of_one_loop_share_a_store_until_the_last_one_stops(
+    kind: str, tmp_path: Path
+) -> None:
+    store = StreamStore() if kind == "memory" else FileBackedStreamStore(tmp_path)
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    store.attach(loop, lambda _: told.append("first"))
+    store.attach(loop, lambda _: told.append("second"))
+    store.create("/a", "text/plain")
+    if isinstance(store, FileBackedStreamStore):
+        store.fail(OSError("the disk failed"))
+        store.attach(loop, lambda _: told.append("third"))
+        assert told == ["first", "second", "third"]
+        store.detach()
+    states = []
+    for _ in range(2):
+        store.detach()
+        states.append(store._calls.state)
+    assert states == [State.LOOP, State.FREE]
+    store.close()

@@ -54,6 +54,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if (readonly or not create) and not disk.exists(_FORMAT_FILE):
         raise NoStore(f"{name} holds no store")
     if not readonly:
+        _refuse_others(disk, name)  # before anything is made there
         disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
@@ -72,6 +73,16 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
 
 def _lay_out(disk: Disk, name: str) -> None:
     """Makes a store's directories and its FORMAT, the last: a directory that has one is whole."""
+    _refuse_others(disk, name)  # again: another process may have been quicker
+    for directory in _PARTS:
+        disk.make_directory(directory)
+    _write_format(disk)
+
+
+def _refuse_others(disk: Disk, name: str) -> None:
+    """Raises DirectoryRefused for a directory without FORMAT that has anything else in it."""
+    if disk.exists(_FORMAT_FILE):
+        return
     others = [
         entry
         for entry in disk.names("")
@@ -81,9 +92,6 @@ def _lay_out(disk: Disk, name: str) -> None:
         raise DirectoryRefused(f"{name} is not empty and holds no store")
     if any(disk.names(entry) for entry in others):
         raise DirectoryRefused(f"{name} holds a store's files but no {_FORMAT_FILE}")
-    for directory in _PARTS:
-        disk.make_directory(directory)
-    _write_format(disk)
 
 
 def _write_format(disk: Disk) -> None:
