@@ -282,6 +282,27 @@ PLANTS = [
         "tests/storage/files/test_directory.py",
     ),
     Plant(
+        "DESIGN 6",
+        "the catalog's second copy is written but not synced before the database commits",
+        f"{FILES}/catalog/copy.py",
+        "        self._file.write(data, position)\n        self._file.sync()\n",
+        "        self._file.write(data, position)\n",
+    ),
+    Plant(
+        "DESIGN 6",
+        "a start cuts off the commit that only the second copy has",
+        f"{FILES}/catalog/table_catalog.py",
+        "            self._do_again()\n",
+        "            self._copy.take_back()\n",
+    ),
+    Plant(
+        "DESIGN 6",
+        "a start does not sync what it does again from the second copy",
+        f"{FILES}/catalog/table_catalog.py",
+        "        self._copy.sync()\n",
+        "",
+    ),
+    Plant(
         57,
         "a checkpoint step that fails beside a stop is not heard of",
         f"{FILES}/runner.py",
