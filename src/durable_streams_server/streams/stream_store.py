@@ -34,6 +34,7 @@ from .reader import Reader
 T = TypeVar("T")
 
 _LOOK_EVERY: Final = MICROSECONDS  # between two looks at the wall clock, which dates follow
+_TOO_LARGE: Final = 1 << 63  # for any number that a request can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +235,11 @@ class SynchronousCalls(Store):
             NotFound, Gone, Conflict, StreamClosed, ProducerFenced, SequenceGap, BadRequest.
         """
         stamp = parse_stamp(
-            None if producer_id is None else producer_id.encode("utf-8"),
-            None if producer_epoch is None else b"%d" % producer_epoch,
-            None if producer_seq is None else b"%d" % producer_seq,
+            _octets(producer_id, "INVALID_PRODUCER"),
+            _octets(_digits(producer_epoch), "INVALID_PRODUCER"),
+            _octets(_digits(producer_seq), "INVALID_PRODUCER"),
         )
-        sequence = commands.check_seq(None if seq is None else seq.encode("utf-8"))
+        sequence = commands.check_seq(_octets(seq, "INVALID_SEQ"))
 
         def write(state: StreamState) -> Ticket[Outcome]:
             if not data and not close:
@@ -349,7 +350,7 @@ class StreamStore(SynchronousCalls, MemoryStore):
 
 def _create_command(path: str, content_type: str | None, options: CreateOptions) -> Create:
     expires = options.expires_at.isoformat() if options.expires_at is not None else None
-    ttl = None if options.ttl_seconds is None else str(options.ttl_seconds)
+    ttl = _digits(options.ttl_seconds)
     fork = None
     if options.forked_from is not None:
         anchor = None if options.fork_offset is None else offsets.parse(options.fork_offset)
@@ -362,6 +363,18 @@ def _create_command(path: str, content_type: str | None, options: CreateOptions)
         kind = media.kind if media is not None else Kind.BINARY
         body = commands.encode_body(kind, options.initial_data, allow_empty=True)
     return Create(check_path(path), media, parse_lifetime(ttl, expires), body, options.closed, fork)
+
+
+def _digits(number: int | None) -> str | None:
+    """Writes a number as a header has it. One far out of every range stays out of it: Python writes no number of any size."""
+    return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
+
+
+def _octets(text: str | None, code: str) -> bytes | None:
+    try:
+        return None if text is None else text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRequest("the text is not UTF-8", code) from None
 
 
 def _stream(state: StreamState) -> Stream:
