@@ -224,7 +224,7 @@ PLANTS = [
         "DESIGN 16",
         "the time that has passed begins anew at the wall clock after a restart",
         f"{PACKAGE}/protocol/timeline.py",
-        "max(wall - self.offset, self.floor)",
+        "max(steady, self.floor)",
         "wall",
     ),
     Plant(

@@ -41,6 +41,22 @@ def test_restart_never_goes_before_a_time_that_was_reached() -> None:
     assert timeline.offset == -24 * HOUR
 
 
+@pytest.mark.parametrize("step", [HOUR, -24 * HOUR])
+def test_restart_on_the_same_boot_goes_by_the_ticks(step: int) -> None:
+    first = Timeline()
+    first.begin("clock", NOW, 7, "boot")
+    second = Timeline(first.offset, first.floor, first.boot, first.base)
+    ticks = 7 + SECOND
+    assert second.begin("clock", NOW + step, ticks, "boot") + ticks == NOW + SECOND
+    assert second.offset == step - SECOND
+
+
+@pytest.mark.parametrize("boot", ["other", ""])
+def test_restart_on_another_boot_goes_by_the_wall_clock(boot: str) -> None:
+    timeline = Timeline(0, NOW, boot and "boot", 123)
+    assert timeline.begin("clock", NOW + HOUR, 7, boot) == NOW + HOUR - 7
+
+
 def test_same_clock_keeps_its_steady_time_when_it_begins_again() -> None:
     timeline = Timeline()
     base = timeline.begin("clock", NOW, 0)

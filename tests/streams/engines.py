@@ -27,7 +27,8 @@ class SettableClock(ManualClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self._passed = 5 * SECOND  # since some moment
+        self._passed = 5 * SECOND  # since the boot
+        self.boot = "one"
 
     def ticks(self) -> int:
         return self._passed * 1000
@@ -35,6 +36,11 @@ class SettableClock(ManualClock):
     def forward(self, seconds: float) -> None:
         super().forward(seconds)
         self._passed += round(seconds * SECOND)
+
+    def reboot(self) -> None:
+        """Boots the machine anew, which takes no time."""
+        self._passed = 0
+        self.boot = "two"
 
     def set(self, seconds: float) -> None:
         """Sets the wall clock forward, or back, while no time passes."""

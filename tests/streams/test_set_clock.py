@@ -26,7 +26,7 @@ from tests.streams.engines import SettableClock, read
 T = TypeVar("T")
 HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400  # seconds
 STEPS = [2 * HOUR, -2 * HOUR, DAY, -DAY, 7 * YEAR, -7 * YEAR]
-KINDS = ["memory", "loaded", "unloaded", "restarted", "restarted-unloaded"]
+KINDS = ["memory", "loaded", "unloaded", "restarted", "restarted-unloaded", "rebooted"]
 
 
 class World:
@@ -55,7 +55,7 @@ class World:
         if not isinstance(self.store, FileStore):
             return
         self.store.commit_once()
-        if self.kind.startswith("restarted"):
+        if self.kind.startswith(("restarted", "rebooted")):
             self.restart()
         if "unloaded" in self.kind:
             assert isinstance(self.store, FileStore)
@@ -66,7 +66,15 @@ class World:
 
     def restart(self) -> None:
         self.engine.clock.look()
+        self.close()
+        if self.kind == "rebooted":
+            self.clock.reboot()
+        self.open()
+
+    def close(self) -> None:
         self.store.close()
+
+    def open(self) -> None:
         self.store = self._open()
         self.engine = Engine(self.store, clock=self.clock)
 
@@ -180,11 +188,28 @@ def test_page_of_a_stream_with_a_date_is_kept_no_longer_than_the_clock_says(worl
 # -- restarts ---------------------------------------------------------------
 
 
-def test_clock_that_went_back_while_the_store_was_closed_ends_nothing_and_delays_nothing() -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_clock_that_is_set_while_the_store_is_closed_changes_no_idle_time(step: int) -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
+    world.close()
+    world.clock.set(step)
+    world.clock.forward(HOUR / 2)
+    world.open()
+    world.clock.forward(HOUR / 2 - 1)
+    assert world.lives()
+    world.clock.forward(HOUR / 10 + 1)
+    world.sweep()
+    assert not world.is_listed()
+
+
+def test_clock_that_went_back_with_a_reboot_ends_nothing_and_delays_nothing() -> None:
+    world = World("loaded")
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.close()
     world.clock.set(-DAY)
-    world.restart()
+    world.clock.reboot()
+    world.open()
     world.clock.forward(HOUR - 1)
     assert world.lives()
     world.clock.forward(HOUR / 10 + 1)
@@ -192,14 +217,16 @@ def test_clock_that_went_back_while_the_store_was_closed_ends_nothing_and_delays
     assert not world.is_listed()
 
 
-def test_time_that_the_store_was_closed_counts() -> None:
+@pytest.mark.parametrize("reboots", [False, True])
+def test_time_that_the_store_was_closed_counts(reboots: bool) -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     world.set_clock(-DAY)
-    world.store.close()
+    world.close()
     world.clock.forward(2 * HOUR)
-    world.store = open_store(world.disk)
-    world.engine = Engine(world.store, clock=world.clock)
+    if reboots:
+        world.clock.reboot()
+    world.open()
     assert not world.lives()
 
 
@@ -211,8 +238,8 @@ def test_step_that_was_seen_is_kept_by_a_checkpoint_without_records() -> None:
     world.set_clock(2 * HOUR)
     world.store.run_checkpoint()
     world.disk.lose_power()
-    world.store = open_store(world.disk)
-    world.engine = Engine(world.store, clock=world.clock)
+    world.clock.reboot()
+    world.open()
     assert world.lives()
 
 

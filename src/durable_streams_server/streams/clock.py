@@ -1,6 +1,8 @@
 """The clocks of the running server: the time that it decides by, and the date. Both are replaceable in tests."""
 
 import time
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ..protocol.timeline import Timeline
@@ -16,7 +18,14 @@ class Clock(Protocol):
 
 @runtime_checkable
 class TickingClock(Clock, Protocol):
-    """A clock that may be set, and that counts besides how much time has really passed."""
+    """A clock that may be set, and that counts besides how much time has really passed.
+
+    Attributes:
+        boot: names the boot of the machine since which it counts; "" if nothing does.
+    """
+
+    @property
+    def boot(self) -> str: ...
 
     def ticks(self) -> int:
         """Returns nanoseconds since some moment; they never go back and never jump."""
@@ -25,6 +34,14 @@ class TickingClock(Clock, Protocol):
 
 class SystemClock:
     """The machine's clock. While the machine is suspended its ticks stand still."""
+
+    @cached_property
+    def boot(self) -> str:
+        """The kernel's name for the present boot, where there is one: Linux counts its ticks from the boot."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     ticks = staticmethod(time.monotonic_ns)
 
@@ -58,7 +75,8 @@ class SteadyClock:
     def __init__(self, timeline: Timeline, clock: TickingClock) -> None:
         self._timeline = timeline
         self._ticks = clock.ticks
-        self._base = timeline.begin(clock, clock(), clock.ticks() // 1000) * 1000
+        ticks = clock.ticks() // 1000
+        self._base = timeline.begin(clock, clock(), ticks, clock.boot) * 1000
         self.wall = clock
 
     def __call__(self) -> int:

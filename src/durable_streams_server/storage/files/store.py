@@ -132,7 +132,7 @@ class FileStore(Store):
         self._disk = disk
         self._catalog = catalog
         meta = catalog.meta()
-        self.timeline = Timeline(meta.wall_offset, meta.steady)
+        self.timeline = Timeline(meta.wall_offset, meta.steady, meta.boot, meta.base)
         self._rules = Rules(max_producers, timeline=self.timeline)
         self._checkpoint_bytes = checkpoint_bytes
         self._max_unflushed = max_unflushed
@@ -401,6 +401,8 @@ class FileStore(Store):
             self._session,
             wall_offset=self.timeline.offset,
             steady=self.timeline.floor,
+            boot=self.timeline.boot,
+            base=self.timeline.base,
         )
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}

@@ -41,6 +41,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         identity: a random number that the database and its second copy share; 0 before the first commit.
         wall_offset: microseconds by which the wall clock is ahead of steady time.
         steady: a steady time that had been reached.
+        boot: names the boot of the machine that `base` is of; "" if nothing does.
+        base: what to add to that boot's ticks for steady time.
     """
 
     lsn: int = 0
@@ -52,6 +54,13 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     identity: int = 0
     wall_offset: int = 0
     steady: int = 0
+    boot: str = ""
+    base: int = 0
+
+    @property
+    def clock(self) -> tuple[int, str, int]:
+        """How steady time is carried on."""
+        return self.wall_offset, self.boot, self.base
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
