@@ -5,13 +5,27 @@ a second time, `reconcile` brings the two together, and `table_catalog` answers 
 unchanged; `verify` looks at damage, and `rebuild` makes one copy from the other.
 """
 
-from .entries import FORMAT, Catalog, Drop, Entry, Meta, Put, entry_of, state_of
+from .entries import (
+    DATES,
+    DATES_BEGIN,
+    FORMAT,
+    Catalog,
+    Drop,
+    Entry,
+    Meta,
+    Put,
+    entry_of,
+    place_of,
+    state_of,
+)
 from .lmdb_catalog import LmdbCatalog
 from .rebuild import rebuild_from_copy, rebuild_from_entries, rewrite_copy
 from .salvage import Salvage, salvage_entries
 from .verify import CatalogFinding, verify_catalog
 
 __all__ = [
+    "DATES",
+    "DATES_BEGIN",
     "FORMAT",
     "Catalog",
     "CatalogFinding",
@@ -22,6 +36,7 @@ __all__ = [
     "Put",
     "Salvage",
     "entry_of",
+    "place_of",
     "rebuild_from_copy",
     "rebuild_from_entries",
     "rewrite_copy",
