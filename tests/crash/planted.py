@@ -277,8 +277,8 @@ PLANTS = [
         "DESIGN 1",
         "a checkpoint in a directory that is gone frees segments of the log",
         f"{FILES}/checkpoint.py",
-        "            store.check_place()  # before the log's segments are used again",
-        "            pass",
+        "        store.check_place()  # before the log's segments are used again\n",
+        "",
         "tests/storage/files/test_directory.py",
     ),
     Plant(
