@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server import FileBackedStreamStore
-from durable_streams_server.storage.files.directory import DirectoryRefused, prepare
+from durable_streams_server.storage.files.directory import (
+    DirectoryInUse,
+    DirectoryRefused,
+    prepare,
+)
 from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
 from tests.requests import append, create
@@ -94,6 +98,36 @@ def test_who_only_looks_writes_no_checkpoint_however_much_the_log_has() -> None:
     looking = open_store(disk, readonly=True, max_unflushed=2000)
     assert (looking.meta, content(looking, "/a")) == (store.meta, b"x" * 10_000)
     assert open_store(disk, max_unflushed=2000).meta.lsn > store.meta.lsn
+
+
+def test_looking_at_a_directory_changes_nothing_in_it(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+    disk = SystemDisk(tmp_path, readonly=True)
+    prepare(disk, "data", readonly=True)
+    disk.release()
+    (tmp_path / "LOCK").unlink()
+    before.pop(tmp_path / "LOCK")
+    before[tmp_path] = tmp_path.stat().st_mtime_ns
+    prepare(disk, "data", readonly=True)
+    disk.release()
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+
+
+def test_looking_at_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    with (
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT),
+        pytest.raises(DirectoryInUse, match="in use by another process"),
+    ):
+        prepare(SystemDisk(tmp_path, readonly=True), "data", readonly=True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_looking_at_a_directory_without_a_store_makes_none(tmp_path: Path, there: bool) -> None:
+    path = tmp_path if there else tmp_path / "nowhere"
+    with pytest.raises(DirectoryRefused, match="holds no store"):
+        prepare(SystemDisk(path, readonly=True), "data", readonly=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_directories_on_the_way_are_made(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class DirectoryInUse(DirectoryRefused):
     """Another process has it."""
 
 
-def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
+def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = False) -> None:
     """Takes a data directory for this process, and lays it out if it is new.
 
     Args:
@@ -28,14 +28,16 @@ def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
         name: what to call it in messages.
         create: whether a directory without a store becomes one. False is for a directory that must be there, such as a
             mount, which would look empty when it is not mounted.
+        readonly: whether to look only, on a disk that is read-only too: nothing is made or changed, and there must be a store.
 
     Raises:
         DirectoryRefused: another process has it, it is of another format, or it holds something else.
         OSError: the disk failed.
     """
-    if not create and not disk.exists(_FORMAT_FILE):
+    if (readonly or not create) and not disk.exists(_FORMAT_FILE):
         raise DirectoryRefused(f"{name} holds no store")
-    disk.make_directory("")
+    if not readonly:
+        disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
     if disk.exists(_FORMAT_FILE):

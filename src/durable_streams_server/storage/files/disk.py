@@ -8,6 +8,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ from typing import Final
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+#: No link is followed out of the directory, and what has been put in a file's place, such as a FIFO, is not waited for.
+_PLAIN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class File(ABC):
@@ -116,10 +119,9 @@ class Disk(ABC):
 class SystemFile(File):
     """A file of the operating system."""
 
-    def __init__(self, path: Path, create: bool) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = _open_plain(path, mode | (os.O_CREAT if create else 0))
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -201,21 +203,48 @@ class SystemFile(File):
         return OSError(error.errno, error.strerror, str(self._path))
 
 
+class ReadOnlyFile(SystemFile):
+    """A file that is only looked at: each call that would change it raises."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, False, os.O_RDONLY)
+
+    def allocate(self, _: int) -> None:
+        raise _read_only(self._path)
+
+    def truncate(self, _: int) -> None:
+        raise _read_only(self._path)
+
+    def sync(self) -> None:
+        """Does nothing: nothing has been written through this file."""
+
+    def _write(self, *_: object) -> None:
+        raise _read_only(self._path)
+
+
 class SystemDisk(Disk):
     """A directory of the operating system's.
 
     Args:
         root: the directory; it need not exist until `make_directory("")`.
+        readonly: whether to look only. Files are opened for reading, nothing is made, and each call that would change
+            something raises an OSError (EROFS). `sync_directory` and `sync_all` do nothing, since nothing was written.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False) -> None:
         self.root = Path(root)
+        self.readonly = readonly
         self._lock = -1
 
     def open(self, path: str, *, create: bool = False) -> File:
+        if self.readonly:
+            if create:
+                raise _read_only(self.root / path)
+            return ReadOnlyFile(self.root / path)
         return SystemFile(self.root / path, create)
 
     def make_directory(self, path: str) -> None:
+        self._refuse_if_readonly(path)
         target = self.root / path
         missing = [parent for parent in (target, *target.parents) if not parent.exists()]
         for directory in reversed(missing):
@@ -229,24 +258,29 @@ class SystemDisk(Disk):
             return []
 
     def exists(self, path: str) -> bool:
-        return (self.root / path).exists()
+        return self.size(path) is not None
 
     def size(self, path: str) -> int | None:
         try:
-            return (self.root / path).stat().st_size
-        except FileNotFoundError:
+            return (self.root / path).lstat().st_size
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def rename(self, old: str, new: str) -> None:
+        self._refuse_if_readonly(new)
         os.replace(self.root / old, self.root / new)
 
     def unlink(self, path: str) -> None:
+        self._refuse_if_readonly(path)
         (self.root / path).unlink(missing_ok=True)
 
     def sync_directory(self, path: str) -> None:
-        _sync_directory(self.root / path)
+        if not self.readonly:
+            _sync_directory(self.root / path)
 
     def sync_all(self) -> None:
+        if self.readonly:
+            return
         descriptor = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _sync_file_system(descriptor, str(self.root))
@@ -254,12 +288,29 @@ class SystemDisk(Disk):
             os.close(descriptor)
 
     def lock(self) -> bool:
-        descriptor = os.open(self.root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Takes the directory for this process until it ends; False if another one has it.
+
+        A read-only disk takes a shared lock, which others that look may hold too, and none where there is nothing to lock.
+        """
+        flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_CREAT
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = _open_plain(self.root / "LOCK", flags)
+        except FileNotFoundError:
+            if not self.readonly:
+                raise
+            return True  # a copy without its lock: nobody can have it
+        try:
+            fcntl.flock(
+                descriptor, (fcntl.LOCK_SH if self.readonly else fcntl.LOCK_EX) | fcntl.LOCK_NB
+            )
         except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError as error:
+            os.close(descriptor)
+            if not self.readonly:
+                raise OSError(error.errno, error.strerror, str(self.root / "LOCK")) from None
+            return True  # a file system without locks: nobody can have it
         self._lock = descriptor
         return True
 
@@ -270,6 +321,32 @@ class SystemDisk(Disk):
 
     def random_number(self) -> int:
         return int.from_bytes(os.urandom(8), "little")
+
+    def _refuse_if_readonly(self, path: str) -> None:
+        if self.readonly:
+            raise _read_only(self.root / path)
+
+
+def _open_plain(path: Path, flags: int) -> int:
+    """Opens a regular file and nothing else; a new one is its owner's alone.
+
+    Raises:
+        OSError: also for a link, a FIFO, or whatever else has been put in the file's place.
+    """
+    try:
+        descriptor = os.open(path, flags | _PLAIN, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a symbolic link", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return descriptor
+
+
+def _read_only(path: Path) -> OSError:
+    return OSError(errno.EROFS, "it was opened only to look at", str(path))
 
 
 def _sync_directory(path: Path) -> None:
