@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from durable_streams_server.storage.files.index import place_of
 from durable_streams_server.storage.files.logs import (
     Extent,
     FlushWork,
@@ -13,7 +14,7 @@ from durable_streams_server.storage.files.logs import (
 )
 from durable_streams_server.storage.files.recent import Piece
 from durable_streams_server.storage.files.wal import Damaged
-from durable_streams_server.testing.disk import SimulatedDisk
+from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
 ID = 1_750_000_000_000_000
 
@@ -118,3 +119,78 @@ def test_a_removed_log_is_gone_for_good_and_its_readers_finish(
 
 def test_logs_are_spread_over_directories() -> None:
     assert len({directory_of(ID + n) for n in range(2000)}) > 100
+
+
+class CountingReads:
+    """Counts the reads of files."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        read = SimulatedFile.read
+
+        def counted(file: SimulatedFile, size: int, position: int) -> bytes:
+            self.count += 1
+            return read(file, size, position)
+
+        monkeypatch.setattr(SimulatedFile, "read", counted)
+
+
+def test_flipped_bit_in_an_old_log_is_damage_and_never_read(disk: SimulatedDisk) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"abc", b"def", b"ghi")
+    disk.corrupt(path_of(ID), 4, 0)
+    logs = Logs(disk)
+    assert logs.read(ID, 0, 3) == b"abc"
+    for start, end in ((3, 6), (4, 5), (0, 9), (5, 9)):
+        with pytest.raises(Damaged, match="from 3 to 6 are damaged"):
+            logs.read(ID, start, end)
+    assert logs.read(ID, 6, 9) == b"ghi"
+
+
+def test_bytes_are_compared_once_for_each_opening(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), *[b"x" * 10] * 50)
+    logs = Logs(disk)
+    logs.read(ID, 0, 500)
+    reads = CountingReads(monkeypatch)
+    for start in range(0, 500, 10):
+        assert logs.read(ID, start, start + 10) == b"x" * 10
+    assert reads.count == 50  # of the bytes alone
+
+
+def test_ready_read_serves_only_what_was_compared(disk: SimulatedDisk) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"abc", b"def")
+    logs = Logs(disk)
+    assert logs.marks(ID, 2, 6, 1) == (0, 3, 3)  # the log is open now
+    assert logs.read(ID, 0, 3, ready_only=True) is None
+    assert logs.read(ID, 0, 3) == b"abc"
+    assert logs.read(ID, 0, 3, ready_only=True) == b"abc"
+    assert logs.read(ID, 2, 5, ready_only=True) is None
+
+
+def test_bytes_just_written_need_no_comparison(disk: SimulatedDisk) -> None:
+    logs = Logs(disk)
+    flush(logs, ID, Extent(0, 0, 0), b"abc", b"def")
+    assert logs.read(ID, 1, 5, ready_only=True) == b"bcde"
+
+
+@pytest.mark.parametrize("base", [0, 4])
+def test_swapped_index_is_damage_for_reads_and_marks(disk: SimulatedDisk, base: int) -> None:
+    logs = Logs(disk)
+    extent = flush(logs, ID, Extent(0, 0, 0), b"abc", b"def", b"ghi")
+    flush(logs, ID + 1, Extent(base, base, 0), b"1", b"2" * 50)
+    disk.rename(path_of(ID + 1) + ".idx", path_of(ID) + ".idx")
+    again = Logs(disk)
+    for start, end in ((0, 3), (2, 9), (5, 6)):
+        with pytest.raises(Damaged):
+            again.read(ID, start, end, entries=extent.entries)
+    with pytest.raises(Damaged):
+        again.marks(ID, extent.entries, extent.tail, 1)
+
+
+def test_index_entries_that_are_not_proven_are_not_looked_at(disk: SimulatedDisk) -> None:
+    logs = Logs(disk)
+    proven = flush(logs, ID, Extent(0, 0, 0), b"abc", b"def")
+    flush(logs, ID, proven, b"never proven")
+    disk.corrupt(path_of(ID) + ".idx", place_of(2) + 3, 1)
+    assert Logs(disk).read(ID, 3, 6, entries=proven.entries) == b"def"

@@ -7,7 +7,10 @@ halving; a damaged entry is told by its own CRC.
 """
 
 import struct
+import sys
 import zlib
+from array import array
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from .recent import INSIDE, Piece
@@ -81,10 +84,52 @@ def read(file: Readable, first: int, count: int) -> list[Entry]:
         raise Damaged("an index is cut short")
     entries = []
     for end, crc, check in _ENTRY.iter_unpack(raw):
-        if zlib.crc32(_BODY.pack(end, crc)) != check:
+        if not is_whole((end, crc, check)):
             raise Damaged("an index entry is damaged")
         entries.append(Entry(end, crc))
     return entries
+
+
+def raw_entries(file: Readable, first: int, count: int) -> list[tuple[int, int, int]]:
+    """Reads entries without a look at their own CRCs, for a caller that compares the bytes: end, CRC of the bytes, own CRC.
+
+    Raises:
+        Damaged: one of them is missing.
+    """
+    raw = file.read(count * _ENTRY.size, place_of(first))
+    if len(raw) < count * _ENTRY.size:
+        raise Damaged("an index is cut short")
+    return list(_ENTRY.iter_unpack(raw))
+
+
+def columns(file: Readable, first: int, count: int) -> tuple[list[int], Sequence[int]]:
+    """Reads entries as two columns, for a caller that compares the bytes: their ends (without `INSIDE`), and the CRCs.
+
+    Raises:
+        Damaged: one of them is missing.
+    """
+    raw = file.read(count * _ENTRY.size, place_of(first))
+    if len(raw) < count * _ENTRY.size:
+        raise Damaged("an index is cut short")
+    words, halves = array("Q", raw), array("I", raw)
+    if sys.byteorder == "big":
+        words.byteswap()
+        halves.byteswap()
+    ends = words[::2].tolist()
+    if max(ends) >= INSIDE:
+        ends = [end & ~INSIDE for end in ends]
+    return ends, halves[2::4]
+
+
+def is_whole(entry: tuple[int, int, int]) -> bool:
+    """Whether an entry of `raw_entries` is what its own CRC says."""
+    end, crc, check = entry
+    return zlib.crc32(_BODY.pack(end, crc)) == check
+
+
+def count_of(size: int) -> int:
+    """Returns how many whole entries an index file of `size` bytes has."""
+    return max(0, size - _HEADER.size) // _ENTRY.size
 
 
 def find(file: Readable, count: int, position: int) -> int:

@@ -13,6 +13,7 @@ from ..store import Marks
 from . import index
 from .disk import Disk, File
 from .recent import INSIDE, Piece
+from .verify import Verified, read_verified
 from .wal import Damaged
 
 DIRECTORY: Final = "logs"
@@ -37,12 +38,13 @@ class FlushWork(NamedTuple):
 
 
 class _Open:
-    __slots__ = ("base", "data", "dropped", "index", "users")
+    __slots__ = ("base", "data", "dropped", "index", "users", "verified")
 
     def __init__(self, data: File, index_file: File, base: int) -> None:
         self.data = data
         self.index = index_file
         self.base = base
+        self.verified = Verified()
         self.users = 0
         self.dropped = False  # no longer to be found; closed by its last user
 
@@ -75,6 +77,8 @@ def _marks(file: index.Readable, base: int, entries: int, tail: int, position: i
         return Marks(lower, tail, tail)
     upper = index.read(file, number, 1)[0].end & ~INSIDE
     append_end = index.append_end(file, entries, number)
+    if not base <= lower <= position < upper <= tail:
+        raise Damaged("an index is not its log's")
     return Marks(lower, upper, tail if append_end is None else append_end)
 
 
@@ -99,26 +103,54 @@ class Logs:
         self._directories: set[str] = set()
 
     def read(
-        self, incarnation: int, start: int, end: int, *, ready_only: bool = False
+        self,
+        incarnation: int,
+        start: int,
+        end: int,
+        *,
+        entries: int | None = None,
+        ready_only: bool = False,
     ) -> bytes | None:
-        """Reads the bytes between two positions; None if `ready_only` and that would wait for the device.
+        """Reads the bytes between two positions, which were compared with their checksums since the log was opened.
+
+        Args:
+            incarnation: whose log.
+            start: the first position.
+            end: the position after the last.
+            entries: how many index entries are proven; None for those that the file has.
+            ready_only: whether to return None if the read would wait for the device, or must compare first.
 
         Raises:
-            Damaged: the log is shorter than the catalog proves.
+            Damaged: the bytes are not those that were written, or they are missing.
         """
         files = self._acquire(incarnation, only_open=ready_only)
         if files is None:
             return None
         try:
             size, at = end - start, start - files.base
+            is_verified = files.verified.has(start, end)
             if ready_only:
-                return files.data.read_ready(size, at)
+                return files.data.read_ready(size, at) if is_verified else None
+            if not is_verified:
+                return self._read_first(files, start, end, entries)
             data = files.data.read(size, at)
             if len(data) < size:
-                raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
+                raise Damaged("it is shorter than the catalog says")
             return data
+        except Damaged as damage:
+            raise Damaged(f"{path_of(incarnation)}: {damage}") from None
         finally:
             self._release(files)
+
+    def _read_first(self, files: _Open, start: int, end: int, entries: int | None) -> bytes:
+        if not files.base <= start <= end:
+            raise Damaged("its index begins elsewhere")
+        if entries is None:
+            entries = index.count_of(files.index.size())
+        data, low, high = read_verified(files.data, files.index, files.base, entries, start, end)
+        with self._lock:
+            files.verified.add(low, high)
+        return data
 
     def marks(
         self,
@@ -209,6 +241,8 @@ class Logs:
                 raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
             files.data.write(b"".join(piece.data for piece in pieces), at)
             files.index.write(index.encode(pieces), index.place_of(extent.entries))
+            with self._lock:
+                files.verified.add(extent.tail, pieces[-1].end & ~INSIDE)
         except BaseException:
             self._release(files)
             raise

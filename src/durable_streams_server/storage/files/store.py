@@ -517,18 +517,22 @@ class FileStore(Store):
             return Ticket.of(b"")
         recent = self.states.recent.get(incarnation)
         if recent is None or end <= recent.begin:
-            return self._read_log(incarnation, start, end)
+            entries = None if recent is None else recent.entries
+            return self._read_log(incarnation, start, end, entries)
         if start >= recent.begin:
             return Ticket.of(recent.read(start, end))
         newer = recent.read(recent.begin, end)
-        older = self._read_log(incarnation, start, recent.begin)
+        older = self._read_log(incarnation, start, recent.begin, recent.entries)
         return older.then(lambda data: Ticket.of(data + newer))
 
-    def _read_log(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
-        data = self.logs.read(incarnation, start, end, ready_only=self.shell.has_readers)
+    def _read_log(
+        self, incarnation: int, start: int, end: int, entries: int | None
+    ) -> Ticket[bytes]:
+        read = partial(self.logs.read, incarnation, start, end, entries=entries)
+        data = read(ready_only=self.shell.has_readers)
         if data is not None:
             return Ticket.of(data)
-        return self.shell.read(lambda: self.logs.read(incarnation, start, end) or b"")
+        return self.shell.read(lambda: read() or b"")
 
     def _of_log(self, incarnation: int, read: Callable[[], Ticket[T]]) -> Ticket[T]:
         """Runs a read of a log; what is wrong becomes its ticket's failure, whichever thread finds it."""
