@@ -116,6 +116,10 @@ class SimulatedDisk(Disk):
             if position < len(content):
                 content[position] ^= 1 << bit
 
+    def paths(self) -> list[str]:
+        """Returns the paths of all files."""
+        return sorted(self._names)
+
     def content(self, path: str) -> bytes:
         """Returns a file's bytes."""
         return bytes(self._names[path].current)
@@ -223,8 +227,9 @@ class SimulatedFile(File):
         ]
 
     def allocate(self, size: int) -> None:
-        self._disk.call("allocate")
-        if size > len(self._node.current):
+        grows = size > len(self._node.current)
+        self._disk.call("allocate" if grows else "allocate again")
+        if grows:
             self._node.resize(size)
 
     def truncate(self, size: int) -> None:

@@ -26,60 +26,53 @@ import msgspec
 
 from ...errors import StorageFull, TooLarge, Unavailable
 from ...protocol.decide import RETRY_SOON
-from .disk import NO_SPACE, Disk, File
+from .disk import Disk, File
+from .segments import (
+    DIRECTORY,
+    MAX_FILES,
+    PAGE,
+    Damaged,
+    Header,
+    Salt,
+    Segments,
+    Slot,
+    read_header,
+    segment_header,
+    slot_seed,
+)
 
-DIRECTORY: Final = "wal"
-DEFAULT_SEGMENT_SIZE: Final = 80 * 1024 * 1024  # a record of the largest body by default, and more
-MAX_FILES: Final = 6  # past this, writers wait for a checkpoint
-_PAGE: Final = 4096
-_HEADER: Final = struct.Struct("<8sQQQII")  # magic, number, first LSN, salt, seed, CRC
-_MAGIC: Final = b"DSWAL\x00\x00\x01"
+DEFAULT_SIZE: Final = (
+    480 * 1024 * 1024
+)  # of all segments; one takes a record of the largest body by default, and more
+#: Least size of the log: each segment takes records of about 1 MiB.
+MIN_SIZE: Final = MAX_FILES * 1024 * 1024
+#: Largest size of the log: a start after a crash reads all of it, and the rest of one segment at once.
+MAX_SIZE: Final = MAX_FILES * 1024 * 1024 * 1024
+DEFAULT_SEGMENT_SIZE: Final = DEFAULT_SIZE // MAX_FILES
+_RESERVE: Final = 1024 * 1024  # of each segment: some 6,000 deletes
+_SHARE: Final = 16  # the reserve of a small segment is this part of it
 _RECORD: Final = struct.Struct("<IIQQI")
 _CRC: Final = struct.Struct("<I")
 OVERHEAD: Final = _RECORD.size + _CRC.size
 _SCAN: Final = 4 * 1024 * 1024
 
 
-class Damaged(Exception):
-    """What was acknowledged cannot be read back. Nothing is done to it; `check` says what and where."""
+def segment_size_of(size: int) -> int:
+    """Returns the size of one segment of a log of `size` bytes."""
+    return size // MAX_FILES // PAGE * PAGE
 
 
-class Salt(NamedTuple):
-    """What tells a segment's records from any other octets: how each begins, and what its CRC begins with."""
-
-    mark: int
-    seed: int
-
-    @classmethod
-    def of(cls, number: int) -> "Salt":
-        """Returns the salt that a segment's header has as a number. A mark is never blank."""
-        return cls((number & 0xFFFFFFFF) | 1, number >> 32)
+def reserve_of(segment_size: int) -> int:
+    """Returns how many bytes of a segment only records may use that give space back."""
+    return min(_RESERVE, segment_size // _SHARE)
 
 
-_NO_SALT: Final = Salt.of(0)
-
-
-class Slot:
-    """One segment file. `number` and `first` are 0 while it is free."""
-
-    __slots__ = ("capacity", "file", "first", "last", "name", "number", "salt")
-
-    def __init__(self, name: str, file: File) -> None:
-        self.name = name
-        self.file = file
-        self.capacity = file.size()
-        self.number = 0
-        self.first = 0
-        self.last = 0
-        self.salt = _NO_SALT
-
-
-class Header(NamedTuple):
-    """How a segment begins: its number, its first record's, and its salt as a number."""
-
-    number: int
-    first: int
-    salt: int
+def size_for(largest: int) -> int:
+    """Returns the size of the smallest log that takes records of `largest` bytes."""
+    segment = largest + PAGE + OVERHEAD
+    while segment - PAGE - OVERHEAD - reserve_of(segment) < largest:
+        segment += PAGE
+    return MAX_FILES * (-(-segment // PAGE) * PAGE)
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -110,28 +103,36 @@ class Wal:
     def __init__(self, disk: Disk, segment_size: int) -> None:
         self._disk = disk
         self._segment_size = segment_size
+        self._segments = Segments(disk, segment_size)
         self._used: deque[Slot] = deque()  # the newest last
-        self._free: deque[Slot] = deque()
-        self._files = 0
         self._position = 0  # where the next record goes in the newest slot
         self._number = 0
+        self.reserve_size = reserve_of(segment_size)
         self.last_lsn = 0  # given to a record
         self.durable_lsn = 0  # known to the loop to be on disk
         self._encoded_lsn = (
             0  # the last record of the batch before, which is on disk when the next is encoded
         )
         self._crc = 0  # of the last record encoded
-        self.full = False  # the disk had no room for another file
 
     # -- on the loop --------------------------------------------------------
 
     @property
     def largest(self) -> int:
         """The largest payload that a segment takes."""
-        return self._segment_size - _PAGE - OVERHEAD
+        return self._segment_size - PAGE - OVERHEAD - self.reserve_size
 
-    def reserve(self, size: int) -> Place:
+    @property
+    def full(self) -> bool:
+        """Whether the disk had no room for another file."""
+        return self._segments.full
+
+    def reserve(self, size: int, leave: int | None = None) -> Place:
         """Gives a record of `size` payload bytes its place and number.
+
+        Args:
+            size: of the record.
+            leave: how many bytes at the end of its segment it must leave free; by default all that are reserved.
 
         Raises:
             TooLarge: it fits no segment.
@@ -140,35 +141,39 @@ class Wal:
         """
         if size > self.largest:
             raise TooLarge("the request is larger than one record of the log")
-        need = size + OVERHEAD
+        need = size + OVERHEAD + (self.reserve_size if leave is None else leave)
         begins = None
         if not self._used or self._position + need > self._used[-1].capacity:
-            begins = self._begin_segment()
+            begins = self._begin_segment(need)
         slot = self._used[-1]
         self.last_lsn += 1
         place = Place(slot, self._position, self.last_lsn, begins)
         slot.last = self.last_lsn
-        self._position += need
+        self._position += size + OVERHEAD
         return place
 
     def recycle(self, lsn: int) -> None:
         """Frees the segments all of whose records are numbered up to `lsn`, except the newest."""
         while len(self._used) > 1 and self._used[0].last <= lsn:
             slot = self._used.popleft()
-            slot.number = 0
-            self._free.append(slot)
+            self._segments.give_back(slot)
 
     def wants_file(self) -> bool:
         """Whether another segment should be allocated ahead."""
-        return not self._free and self._files < MAX_FILES
+        return self._segments.wants_file()
 
-    def _begin_segment(self) -> Header:
-        if not self._free:
+    @property
+    def needs_file(self) -> bool:
+        """Whether there are too few segments for any ever to be free again."""
+        return self._segments.too_few
+
+    def _begin_segment(self, need: int) -> Header:
+        slot = self._segments.take(PAGE + need)
+        if slot is None:
             raise disk_full() if self.full else behind()
-        slot = self._free.popleft()
         self._used.append(slot)
         self._number += 1
-        self._position = _PAGE
+        self._position = PAGE
         header = Header(self._number, self.last_lsn + 1, self._disk.random_number())
         slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
         return header
@@ -176,29 +181,12 @@ class Wal:
     # -- on the disk thread -------------------------------------------------
 
     def add_file(self) -> None:
-        """Allocates another segment file; if the disk has no room, notes that in `full`.
+        """Makes another segment ready; if the disk has no room, notes that in `full`.
 
         Raises:
             OSError: for any other failure.
         """
-        name = f"{DIRECTORY}/{self._files:03d}"
-        try:
-            file = self._disk.open(name, create=True)
-            try:
-                file.allocate(self._segment_size)
-                file.sync()
-                self._disk.sync_directory(DIRECTORY)
-            except OSError:
-                file.close()
-                raise
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                self.full = True
-                return
-            raise
-        self.full = False
-        self._files += 1
-        self._free.append(Slot(name, file))
+        self._segments.add_file()
 
     def encode(self, batch: list[tuple[Place, bytes]]) -> list[Write]:
         """Turns records, in their order, into writes: one for each segment touched. Those of the batch before are on disk."""
@@ -215,7 +203,7 @@ class Wal:
                     durable = place.lsn - 1
                     parts = []
                 slot, begin = place.slot, 0
-                parts.append(_segment_header(place.begins, crc))
+                parts.append(segment_header(place.begins, crc))
             elif slot is None:
                 slot, begin = place.slot, place.position
             mark, seed = slot.salt
@@ -249,7 +237,7 @@ class Wal:
         Raises:
             Damaged: acknowledged records are missing.
         """
-        slots = self._open_files()
+        slots = self._segments.open()
         self.last_lsn = self.durable_lsn = after
         started = False
         for index, slot in enumerate(slots):
@@ -260,7 +248,7 @@ class Wal:
             if not started:
                 following = slots[index + 1].first if index + 1 < len(slots) else None
                 if following is not None and following <= after + 1:
-                    self._free.append(slot)
+                    self._segments.give_back(slot)
                     continue
                 if slot.first > after + 1:
                     raise self._damaged(slot.name, "the records before it are missing")
@@ -280,49 +268,10 @@ class Wal:
 
     def close(self) -> None:
         """Closes the files."""
-        for slot in (*self._used, *self._free):
-            slot.file.close()
-
-    def _open_files(self) -> list[Slot]:
-        """Opens every segment file, and returns those in use in the order of their numbers."""
-        used = []
-        names = self._disk.names(DIRECTORY)
-        for name in names:
-            path = f"{DIRECTORY}/{name}"
-            slot = Slot(path, self._disk.open(path))
-            if slot.capacity < self._segment_size and not self._complete(slot, name == names[-1]):
-                break
-            self._files += 1
-            slot.file.sync()  # a crash may have come before whoever made or wrote it did so
-            try:
-                header = read_header(slot.file)
-            except Damaged as damage:
-                raise self._damaged(path, str(damage)) from None
-            if header is None:
-                self._free.append(slot)
-                continue
-            slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
-            used.append(slot)
-        self._disk.sync_directory(DIRECTORY)
-        used.sort(key=lambda slot: slot.number)
-        return used
-
-    def _complete(self, slot: Slot, is_last: bool) -> bool:
-        """Allocates what a segment file lacks; False for a last one without use that the disk has no room for, as before."""
-        try:
-            slot.file.allocate(self._segment_size)
-        except OSError as error:
-            is_unused = is_last and read_header(slot.file) is None
-            slot.file.close()
-            if error.errno not in NO_SPACE or not is_unused:
-                raise
-            self.full = True  # `add_file` tries again
-            return False
-        slot.capacity = slot.file.size()
-        return True
+        self._segments.close()
 
     def _replay(self, slot: Slot, after: int) -> Iterator[tuple[int, bytes]]:
-        position = _PAGE
+        position = PAGE
         self._used.append(slot)
         self._number = slot.number
         for lsn, crc, payload, end in records(slot, self.last_lsn, self._crc):
@@ -341,11 +290,6 @@ class Wal:
         return Damaged(f"{name}: {what}")
 
 
-def _segment_header(header: Header, seed: int) -> bytes:
-    head = _HEADER.pack(_MAGIC, *header, seed, 0)[:-4]
-    return (head + _CRC.pack(crc32(head))).ljust(_PAGE, b"\0")
-
-
 def behind() -> Unavailable:
     """Returns the refusal of a write that would have to wait for the disk to catch up."""
     return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", [RETRY_SOON])
@@ -356,33 +300,10 @@ def disk_full() -> StorageFull:
     return StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
 
 
-def read_header(file: File) -> Header | None:
-    """Returns how a segment begins; None if the file has never been used.
-
-    Raises:
-        Damaged: the header is neither whole nor blank.
-    """
-    raw = file.read(_HEADER.size, 0)
-    if not raw.strip(b"\0"):
-        return None
-    if len(raw) < _HEADER.size:
-        raise Damaged("its header is cut short")
-    magic, number, first, salt, _, crc = _HEADER.unpack(raw)
-    if magic != _MAGIC or crc32(raw[:-4]) != crc:
-        raise Damaged("its header is damaged")
-    return Header(number, first, salt)
-
-
-def slot_seed(file: File) -> int:
-    """Returns the CRC that a segment's first record follows."""
-    seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[4]
-    return seed
-
-
 def records(slot: Slot, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, int]]:
     """Yields the records of a segment that follow `lsn` and `crc`: LSN, CRC, payload, and where each ends."""
     file, (mark, seed) = slot.file, slot.salt
-    position = _PAGE
+    position = PAGE
     data, base = b"", position
     while True:
         at = position - base
@@ -411,15 +332,56 @@ def vouched(slot: Slot, position: int) -> int:
     file, seed = slot.file, slot.salt.seed
     mark = slot.salt.mark.to_bytes(4, "little")
     highest = 0
-    data = file.read(max(0, file.size() - position), position)
-    at = data.find(mark)
-    while at >= 0:
-        if at + OVERHEAD <= len(data):
-            _, length, _, durable, _ = _RECORD.unpack_from(data, at)
-            if durable > highest and at + OVERHEAD + length <= len(data):
-                (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
-                payload = data[at + OVERHEAD : at + OVERHEAD + length]
-                if crc32(payload, crc32(data[at : at + _RECORD.size], seed)) == stored:
-                    highest = durable
-        at = data.find(mark, at + 1)
+    while data := file.read(_SCAN, position):
+        at = data.find(mark)
+        while at >= 0:
+            highest = max(
+                highest,
+                _vouched_by(file.read(OVERHEAD, position + at), file, position + at, seed, highest),
+            )
+            at = data.find(mark, at + 1)
+        if len(data) <= len(mark):
+            break
+        position += len(data) - len(mark) + 1  # a mark may lie across two reads
     return highest
+
+
+def _vouched_by(head: bytes, file: File, position: int, seed: int, least: int) -> int:
+    """Returns the durable LSN of the record at a position; 0 if it is not whole, or not above `least`."""
+    if len(head) < OVERHEAD:
+        return 0
+    _, length, _, durable, _ = _RECORD.unpack_from(head)
+    if durable <= least:
+        return 0
+    payload = file.read(length, position + OVERHEAD)
+    (stored,) = _CRC.unpack_from(head, _RECORD.size)
+    if len(payload) < length or crc32(payload, crc32(head[: _RECORD.size], seed)) != stored:
+        return 0
+    return int(durable)
+
+
+__all__ = [
+    "DEFAULT_SEGMENT_SIZE",
+    "DEFAULT_SIZE",
+    "DIRECTORY",
+    "MAX_FILES",
+    "MAX_SIZE",
+    "MIN_SIZE",
+    "OVERHEAD",
+    "Damaged",
+    "Header",
+    "Place",
+    "Salt",
+    "Slot",
+    "Wal",
+    "Write",
+    "behind",
+    "disk_full",
+    "read_header",
+    "records",
+    "reserve_of",
+    "segment_size_of",
+    "size_for",
+    "slot_seed",
+    "vouched",
+]

@@ -1,0 +1,145 @@
+"""Copies of a data directory: taken while it runs, each file at another moment, or restored with files of the log missing.
+
+A copy opens as some prefix of the history that holds all that the copy's catalog proves, or it is refused. What has opened
+goes on through any number of restarts.
+"""
+
+import copy
+import random
+
+from durable_streams_server.errors import StreamError
+from durable_streams_server.protocol.commands import Command, Delete
+from durable_streams_server.protocol.state import Change
+from durable_streams_server.storage.files.directory import prepare
+from durable_streams_server.storage.files.shell import Shell
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.wal import Damaged
+from durable_streams_server.testing.catalog import SimulatedCatalog
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.crash.simulator import Model
+from tests.requests import NOW, append, create
+
+SEGMENT = 48 * 1024
+PATHS = [f"/{letter}" for letter in "abcde"]
+TEXT = "text/plain"
+RESTARTS = 20
+
+Moment = tuple[dict[str, bytes], object]  # files, and the catalog
+
+
+class Recorder(Shell):
+    """Writes down each record as it is decided."""
+
+    def __init__(self, store: FileStore, history: dict[int, list[Change]]) -> None:
+        super().__init__(store)
+        self._history = history
+
+    def commit_due(self) -> None:
+        item = self._store.newest_pending
+        if item.place is not None:
+            self._history[item.place.lsn] = [each.change for each in item.published]
+
+
+class Copies:
+    """One seeded run."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.history: dict[int, list[Change]] = {}
+        self.refused = False
+
+    def run(self) -> None:
+        """Runs a store, copies it, and opens the copy again and again."""
+        disk = SimulatedDisk(random.Random(self.chance.random()))
+        prepare(disk, "data")
+        store = self.open(disk)
+        moments = []
+        for _ in range(self.chance.randint(2, 12)):
+            self.work(store, self.chance.randint(1, 40))
+            moments.append(moment_of(disk))
+        whole = self.chance.random() < 0.5
+        copied = self.copy_of(moments[-1:] if whole else moments)
+        proven = SimulatedCatalog(copied).meta().lsn
+        try:
+            store = self.open(copied)
+        except Damaged:
+            self.refused = True
+            return
+        last = store.wal.last_lsn
+        assert last >= proven, "the copy lacks what its catalog proves"
+        assert last in self.history or last == 0
+        for lsn in [lsn for lsn in self.history if lsn > last]:
+            del self.history[lsn]
+        self.compare(store, exact=whole)
+        for _ in range(RESTARTS):
+            self.work(store, self.chance.randint(1, 12))
+            store = self.open(copied)
+            self.compare(store, exact=whole)
+
+    def open(self, disk: SimulatedDisk) -> FileStore:
+        store = FileStore(
+            disk,
+            SimulatedCatalog(disk),
+            segment_size=SEGMENT,
+            checkpoint_bytes=20_000,
+            max_unflushed=60_000,
+        )
+        store.shell = Recorder(store, self.history)
+        return store
+
+    def work(self, store: FileStore, count: int) -> None:
+        for _ in range(count):
+            path = self.chance.choice(PATHS)
+            store.execute(self.a_command(path), NOW)
+            store.commit_once()
+            if self.chance.random() < 0.1:
+                store.run_checkpoint()
+
+    def a_command(self, path: str) -> Command:
+        kind = self.chance.random()
+        if kind < 0.2:
+            return create(path, TEXT)
+        if kind < 0.27:
+            return Delete(path)
+        return append(path, b"x" * self.chance.choice((1, 50, 3_000, 9_000)), TEXT)
+
+    def copy_of(self, moments: list[Moment]) -> SimulatedDisk:
+        """Returns a disk that has each file as it was at some moment, and perhaps not every segment."""
+        copied = SimulatedDisk(random.Random(0))
+        names = {name for files, _ in moments for name in files}
+        share = self.chance.choice((0.0, 0.0, 0.2, 0.6))
+        taken: dict[str, Moment] = {}
+        for name in sorted(names):
+            # A log and its index are of one moment: an index that is too short is damage of its own kind.
+            moment = taken.setdefault(name.removesuffix(".idx"), self.chance.choice(moments))
+            data = moment[0].get(name)
+            if data is None or (name.startswith("wal/") and self.chance.random() < share):
+                continue
+            file = copied.open(name, create=True)
+            file.write(data, 0)
+            file.sync()
+        copied.catalog = copy.deepcopy(self.chance.choice(moments)[1])
+        return copied
+
+    def compare(self, store: FileStore, *, exact: bool) -> None:
+        """Compares the whole store with what its records make; a stream may be refused if its log is another moment's."""
+        model = Model()
+        for lsn in range(1, store.wal.last_lsn + 1):
+            model.apply(self.history[lsn])
+        assert set(store.paths()) == set(model.states)
+        for path, expected in model.states.items():
+            try:
+                state = store.find(path).result()
+                assert state is not None
+                assert (state.incarnation, state.tail) == (expected.incarnation, expected.tail)
+                data = store.read_bytes(state.incarnation, 0, state.tail).result()
+            except StreamError:
+                assert not exact, f"{path} is refused, though its log is whole"
+            else:
+                assert data == model.content(expected), f"{path} has other bytes"
+
+
+def moment_of(disk: SimulatedDisk) -> Moment:
+    """Returns everything that is on a disk."""
+    files = {name: disk.content(name) for name in disk.paths()}
+    return files, copy.deepcopy(disk.catalog)

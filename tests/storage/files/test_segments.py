@@ -1,0 +1,157 @@
+"""Segment files: each has one slot, whichever are missing, and every slot comes to the size that is set."""
+
+import errno
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.errors import StorageFull, TooLarge
+from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.segments import Damaged, Segments, Slot
+from durable_streams_server.storage.files.wal import Wal, reserve_of, segment_size_of, size_for
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.storage.files.test_wal import SEGMENT, new, read, write
+
+
+def all_slots(wal: Wal) -> list[Slot]:
+    return wal._segments._slots
+
+
+def full(name: str) -> None:
+    if name in ("allocate", "write"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+
+def works(_: str) -> None:
+    """The disk has room."""
+
+
+def reopen(disk: SimulatedDisk, after: int, segment: int = SEGMENT) -> tuple[Wal, list[bytes]]:
+    wal = Wal(disk, segment)
+    return wal, [payload for _, payload in wal.recover(after)]
+
+
+def test_missing_free_segments_are_made_again_under_their_names() -> None:
+    disk, wal = new()
+    for number in range(12):
+        write(wal, b"%d" % number * 2700)
+    wal.recycle(wal.last_lsn)
+    last = wal.last_lsn
+    free = [slot.name for slot in all_slots(wal) if not slot.number]
+    assert len(free) > 1
+    for name in free:
+        disk.unlink(name)
+    for _ in range(20):
+        wal, _ = reopen(disk, last)
+        write(wal, b"x" * 6_000)
+        names = [slot.name for slot in all_slots(wal)]
+        assert len(set(names)) == len(names), "one file has two slots"
+        wal.recycle(wal.last_lsn)
+        last = wal.last_lsn
+    assert disk.names("wal") == ["000", "003"], (
+        "the first free name is not what a file was made under"
+    )
+
+
+def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
+    disk = SystemDisk(tmp_path)
+    disk.make_directory("wal")
+    segments = Segments(disk, SEGMENT)
+    segments.add_file()
+    segments.close()
+    os.link(tmp_path / "wal" / "000", tmp_path / "wal" / "001")
+    again = Segments(disk, SEGMENT)
+    with pytest.raises(Damaged, match="wal/001: it is the same file as wal/000"):
+        again.open()
+    again.close()
+
+
+def test_files_that_are_no_segments_are_left_alone() -> None:
+    disk, wal = new()
+    write(wal, b"one")
+    disk.open("wal/000.bak", create=True).write(b"mine", 0)
+    assert read(disk) == [(1, b"one")]
+    assert disk.content("wal/000.bak") == b"mine"
+
+
+@pytest.mark.parametrize("sizes", [(SEGMENT, 2 * SEGMENT), (2 * SEGMENT, SEGMENT)])
+def test_segments_come_to_the_size_that_is_set(sizes: tuple[int, int]) -> None:
+    disk = SimulatedDisk(random.Random(0))
+    wal = Wal(disk, sizes[0])
+    assert list(wal.recover(0)) == []
+    wal.add_file()
+    written = 0
+    for number in range(9):
+        write(wal, b"%d" % number * 3_000)
+        written += 1
+    wal, kept = reopen(disk, 0, sizes[1])
+    assert len(kept) == written
+    for number in range(40):
+        write(wal, b"%d" % number * 3_000)
+        wal.recycle(wal.last_lsn)
+    assert {len(disk.content(f"wal/{name}")) for name in disk.names("wal")} == {sizes[1]}
+    assert reopen(disk, wal.last_lsn)[1] == []
+
+
+def test_a_record_goes_to_a_segment_that_is_large_enough() -> None:
+    disk, wal = new()
+    write(wal, b"one")
+    wal.add_file()
+    disk.before = full  # the free segment cannot grow
+    wal, _ = reopen(disk, 0, 4 * SEGMENT)
+    large, small = 2 * SEGMENT, 6_000
+    wal.add_file()
+    with pytest.raises(StorageFull):
+        wal.reserve(large)
+    first = wal.reserve(small)  # what is left of the segment in use, or the small free one
+    assert first.position + small <= SEGMENT
+    disk.before = works
+    with pytest.raises(StorageFull):
+        wal.reserve(large)
+    wal.add_file()
+    place = wal.reserve(large)
+    assert place.slot.capacity == 4 * SEGMENT
+
+
+def test_space_that_the_disk_has_not_reserved_is_not_written_to() -> None:
+    disk, wal = new()
+    write(wal, b"one")
+
+    def no_room_for_holes(name: str) -> None:
+        if name.startswith("allocate"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    disk.before = no_room_for_holes
+    wal, kept = reopen(disk, 0)
+    assert kept == [b"one"]
+    with pytest.raises(StorageFull):
+        wal.reserve(10)
+    wal.add_file()
+    with pytest.raises(StorageFull):
+        wal.reserve(10)
+    disk.before = works
+    wal.add_file()
+    write(wal, b"two")
+    assert [payload for _, payload in read(disk)] == [b"one", b"two"]
+
+
+def test_looking_changes_nothing_on_the_disk() -> None:
+    disk, wal = new()
+    write(wal, b"one")
+    calls: list[str] = []
+    disk.before = calls.append
+    assert len(list(Wal(disk, 0).recover(0))) == 1
+    assert set(calls) == {"open"}
+
+
+@pytest.mark.parametrize("largest", [1, 4096, 1 << 20, 64 << 20, 256 << 20])
+def test_the_smallest_log_for_a_record_takes_that_record(largest: int) -> None:
+    size = size_for(largest)
+    segment = segment_size_of(size)
+    wal = Wal(SimulatedDisk(random.Random(0)), segment)
+    assert largest <= wal.largest < largest + 3 * 4096
+    assert wal.reserve_size == reserve_of(segment)
+    with pytest.raises(TooLarge):
+        wal.reserve(wal.largest + 1)
