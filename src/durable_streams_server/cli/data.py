@@ -12,11 +12,13 @@ import click
 from ..errors import StreamError
 from ..protocol.state import StreamState
 from ..storage.files.catalog import LmdbCatalog
-from ..storage.files.check import Check, Finding, repair
+from ..storage.files.check import Check, Finding
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
+from ..storage.files.repair import repair
+from ..storage.files.segments import Damaged
 from ..storage.files.store import FileStore
-from ..storage.files.wal import Damaged
+from ..streams.clock import system_clock
 
 EXIT_DAMAGE: Final = 1
 EXIT_DATA: Final = 4
@@ -33,24 +35,36 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 )
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and how its parts agree."""
-    with open_directory(directory) as (disk, catalog):
-        checking = Check(disk, catalog, _show_progress)
-        findings = list(checking.run())
-        for finding in findings:
-            click.echo(_line(finding))
-        looked = checking.checked
-        click.echo(
-            f"{looked.streams} streams, {looked.records} records in the log, {looked.bytes} bytes: "
-            + (f"{len(findings)} findings" if findings else "all is well")
-        )
-        damaged = [finding for finding in findings if not finding.harmless]
-        if repairs and findings:
-            if any(finding.where == "wal" for finding in findings):
-                FileStore(disk, catalog, salvage=True).run_checkpoint()
-            for done in repair(disk, catalog, findings):
+    with open_directory(directory, readonly=True) as (disk, catalog):
+        findings = _report(Check(disk, catalog, _show_progress))
+    if repairs and findings:
+        with open_directory(directory) as (disk, catalog):
+            checking = Check(disk, catalog)
+            for _ in checking.run():
+                pass
+            for done in repair(disk, catalog, checking, system_clock()):
                 click.echo(done)
-    if damaged:
+    if any(not finding.harmless for finding in findings):
         sys.exit(EXIT_DAMAGE)
+
+
+def _report(checking: Check) -> list[Finding]:
+    """Runs a check and shows what it finds."""
+    findings = []
+    for finding in checking.run():
+        findings.append(finding)
+        click.echo(_line(finding))
+    looked = checking.checked
+    if looked.new_streams or looked.new_bytes:
+        click.echo(
+            f"only the write-ahead log has {looked.new_streams} of the streams"
+            f" and {looked.new_bytes} of the bytes"
+        )
+    click.echo(
+        f"{looked.streams} streams, {looked.records} records in the log, {looked.bytes} bytes: "
+        + (f"{len(findings)} findings" if findings else "all is well")
+    )
+    return findings
 
 
 @click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")
@@ -58,7 +72,7 @@ def check(directory: str, repairs: bool) -> None:
 @click.argument("stream", required=False)
 def inspect(directory: str, stream: str | None) -> None:
     """List the streams in DIR, or tell all that is known of STREAM. Nothing is changed."""
-    with open_directory(directory) as (disk, catalog):
+    with open_directory(directory, readonly=True) as (disk, catalog):
         states = FileStore(disk, catalog, readonly=True).states
         if stream is None:
             for path in sorted(states.paths()):
@@ -77,18 +91,19 @@ def inspect(directory: str, stream: str | None) -> None:
 
 @contextlib.contextmanager
 def open_directory(
-    directory: str, in_use: str | None = None
+    directory: str, in_use: str | None = None, *, readonly: bool = False
 ) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
     """Takes a data directory and opens its catalog; what is wrong with it ends the command with one line.
 
     Args:
         directory: where it is.
         in_use: what to do instead when a server has it.
+        readonly: whether to look only, and to change nothing.
     """
-    disk = SystemDisk(Path(directory))
+    disk = SystemDisk(Path(directory), readonly=readonly)
     try:
-        prepare(disk, directory, create=False)
-        catalog = LmdbCatalog(str(disk.root / CATALOG))
+        prepare(disk, directory, create=False, readonly=readonly)
+        catalog = LmdbCatalog(str(disk.root / CATALOG), readonly=readonly)
         try:
             yield disk, catalog
         finally:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+import msgspec
+
 from ..protocol.producers import ProducerState
 from ..storage.files.catalog import Catalog, Drop, Entry, Meta, Put
 from ..storage.files.wal import Damaged
@@ -81,6 +83,7 @@ class SimulatedCatalog(Catalog):
                 tables.documents.pop(name, None)
             else:
                 tables.documents[name] = document
+        tables.meta = msgspec.structs.replace(meta, streams=len(tables.streams))
         self._disk.call("catalog end")
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from durable_streams_server.storage.files.salvage import Gap, LogReader, Record, _seed_of
+from durable_streams_server.storage.files.segments import read_header
 from durable_streams_server.storage.files.wal import OVERHEAD, Damaged, Wal
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.test_wal import SEGMENT, new, write
@@ -20,6 +21,13 @@ def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
     for record in records:
         write(wal, record.payload)
     return disk, records
+
+
+def per_segment() -> int:
+    """Returns how many of the equal records are in the first segment."""
+    header = read_header(written(30)[0].open("wal/001"))
+    assert header is not None
+    return header.first - 1
 
 
 def items(disk: SimulatedDisk, after: int = 0) -> list[Record | Gap]:
@@ -47,20 +55,26 @@ def test_damage_to_records_that_the_catalog_has_is_no_gap() -> None:
 
 
 def test_several_gaps_across_segments_are_each_named() -> None:
-    disk, _ = written(30)  # 11 of them fit a segment
-    disk.corrupt("wal/000", PAGE + 10 * SIZE + 5, 0)
+    disk, _ = written(30)
+    n = per_segment()
+    disk.corrupt("wal/000", PAGE + (n - 1) * SIZE + 5, 0)
     disk.corrupt("wal/001", PAGE + 5, 0)
     disk.corrupt("wal/001", PAGE + 4 * SIZE, 0)
     gaps = [item for item in items(disk) if isinstance(item, Gap)]
-    assert gaps == [Gap(10, 12, None), Gap(11, 13, SIZE), Gap(15, 17, SIZE)]
+    assert gaps == [
+        Gap(n - 1, n + 1, None),
+        Gap(n, n + 2, SIZE),
+        Gap(n + 4, n + 6, SIZE),
+    ]
     found = {item.lsn for item in items(disk) if isinstance(item, Record)}
-    assert found == set(range(1, 31)) - {11, 12, 16}
+    assert found == set(range(1, 31)) - {n, n + 1, n + 5}
 
 
 def test_missing_segment_is_a_gap_between_its_neighbours() -> None:
     disk, records = written(30)
     disk.unlink("wal/001")
-    assert items(disk)[:12] == [*records[:11], Gap(11, 23, None)]
+    n = per_segment()
+    assert items(disk)[: n + 1] == [*records[:n], Gap(n, 2 * n + 1, None)]
 
 
 def test_catalog_ahead_of_the_log_leaves_an_open_gap() -> None:
@@ -82,17 +96,31 @@ def test_lost_segment_header_is_computed_again(name: str, fill: str) -> None:
     assert reader.headless == [f"wal/{name}"]
 
 
+def test_record_alone_in_a_segment_with_a_damaged_header_is_found_if_the_salt_is_left() -> None:
+    count = per_segment() + 1
+    disk, records = written(count)
+    disk.corrupt("wal/001", 10, 3)
+    assert items(disk) == records
+    disk.corrupt("wal/001", PAGE + 40, 3)  # damaged bytes would be whole by another salt
+    assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
+    disk.corrupt("wal/001", PAGE + 40, 3)
+    disk.corrupt("wal/001", 30, 3)
+    assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
+
+
 def test_segment_without_header_and_first_record_is_still_read() -> None:
     disk, records = written(28)
     disk.open("wal/002").write(bytes(PAGE + 500), 0)
-    assert items(disk) == [*records[:22], Gap(22, 24, None), *records[23:]]
+    n = 2 * per_segment()
+    assert items(disk) == [*records[:n], Gap(n, n + 2, None), *records[n + 1 :]]
 
 
 def test_segment_that_cannot_be_told_from_other_bytes_is_named_and_leaves_an_open_gap() -> None:
     disk, records = written(28)
     disk.open("wal/002").write(random.Random(0).randbytes(SEGMENT), 0)
     reader = LogReader(disk, 0)
-    assert list(reader.items()) == [*records[:22], Gap(22, None, None)]
+    n = 2 * per_segment()
+    assert list(reader.items()) == [*records[:n], Gap(n, None, None)]
     assert reader.unreadable == ["wal/002"]
 
 

@@ -8,19 +8,26 @@ the end of the log, and no record calls durable what the gap has lost. So the re
 if that group, a later one, or a later segment proves that the log once went on past the gap.
 """
 
+import errno
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 from zlib import crc32
 
 from .disk import Disk, File
-from .wal import DIRECTORY, OVERHEAD, Damaged, Salt, read_header, slot_seed
+from .segments import DIRECTORY, Damaged, Salt, read_header, slot_seed
+from .wal import OVERHEAD
 
 _PAGE: Final = 4096
 _RECORD: Final = struct.Struct("<IIQQI")  # mark, payload length, LSN, durable LSN, previous CRC
 _CRC: Final = struct.Struct("<I")
 _LSN: Final = struct.Struct("<Q")
+_SALT_AT: Final = 24  # in a segment's header
 _BITS: Final = 32
+#: What stands for damage: the file is gone, something else is in its place, or the device cannot read it.
+LOST: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
+)
 _GUESSES: Final = 64  # LSNs that are looked for in a segment whose header and first record are lost
 
 
@@ -45,9 +52,18 @@ class Gap(NamedTuple):
     room: int | None
 
     @property
-    def count(self) -> int | None:
+    def missing(self) -> int | None:
         """How many records are missing; None if nothing shows that."""
         return None if self.before is None else self.before - self.after - 1
+
+    def in_words(self) -> str:
+        """Returns which records are missing."""
+        if self.before is None:
+            return f"nothing shows which records followed record {self.after}"
+        first, last = self.after + 1, self.before - 1
+        if first == last:
+            return f"record {first} is damaged or missing"
+        return f"records {first} to {last} are damaged or missing"
 
 
 class _Found(NamedTuple):
@@ -96,7 +112,7 @@ class LogReader:
         self.headless: list[str] = []
         self._segments: list[_Segment] = []
         names = disk.names(DIRECTORY)
-        numbers = {int(name) for name in names if name.isdigit()}
+        numbers = {int(name) for name in names if name.isdecimal()}
         self.missing = [
             f"{DIRECTORY}/{number:03d}"
             for number in range(max(numbers, default=0))
@@ -104,10 +120,11 @@ class LogReader:
         ]
         lost: list[tuple[str, File, bool]] = []
         for name in names:
-            self._open(disk, f"{DIRECTORY}/{name}", lost)
+            if name.isdecimal():
+                self._open(disk, f"{DIRECTORY}/{name}", lost)
         for path, file, is_blank in lost:
             self._compute_header(path, file, is_blank)
-        self._segments.sort(key=lambda segment: segment.first)
+        self._segments.sort(key=lambda segment: (segment.first, segment.number))
 
     def close(self) -> None:
         """Closes the segment files."""
@@ -133,6 +150,9 @@ class LogReader:
                 last = found
             reached = max(reached, last.lsn)
         self.last = max(after, reached)
+        is_begun = bool(self._segments) and self._segments[-1].first > reached
+        if is_begun:
+            self.missing.clear()  # the newest segment has room for any record, so no later one has begun
         if reached < after or self.unreadable or self.missing:
             yield Gap(self.last, None, None)
 
@@ -145,7 +165,13 @@ class LogReader:
                 yield segment, limit
 
     def _open(self, disk: Disk, path: str, lost: list[tuple[str, File, bool]]) -> None:
-        file = disk.open(path)
+        try:
+            file = disk.open(path)
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
+            self.unreadable.append(path)
+            return
         try:
             header = read_header(file)
         except Damaged:
@@ -175,7 +201,12 @@ class LogReader:
         self._segments.append(segment)
 
     def _find_salt(self, data: bytes) -> tuple[Salt, _Found] | None:
-        """Finds the salt that makes two neighbouring records whole; returns it and the first record."""
+        """Finds the salt of a segment whose header is damaged: in the header, else the one that makes two neighbouring records
+        whole. Returns it with the first record."""
+        written = Salt.of(_LSN.unpack_from(data.ljust(_PAGE, b"\0"), _SALT_AT)[0])
+        first = _record_at(data, _PAGE, written)
+        if first is not None:
+            return written, first
         found = _salt_at(data, _PAGE)
         if found is not None:
             return found
@@ -242,7 +273,10 @@ def _genuine(data: bytes, salt: Salt, last: _Found, limit: int | None) -> Iterat
 
 
 def _salt_at(data: bytes, at: int) -> tuple[Salt, _Found] | None:
-    """Computes a segment's salt from the record that begins at a position; None unless its neighbour is whole by it too."""
+    """Computes a segment's salt from the record that begins at a position, and returns it with the record.
+
+    Any bytes, damaged ones too, are whole by some salt. So it is None unless the neighbour is whole by that salt too.
+    """
     if at < 0 or at + OVERHEAD > len(data):
         return None
     mark, length, *_ = _RECORD.unpack_from(data, at)

@@ -90,7 +90,6 @@ class FileStore(Store):
         max_unflushed: stream bytes in memory that no log has yet, before writers get 503.
         recent_limit: stream bytes kept in memory for readers.
         max_loaded: streams kept in memory.
-        salvage: whether to go on with the records before damage in the write-ahead log, for a repair.
         readonly: whether to look only: nothing on the disk is changed, and no command may be executed.
 
     Raises:
@@ -109,7 +108,6 @@ class FileStore(Store):
         max_unflushed: int = MAX_UNFLUSHED,
         recent_limit: int = RECENT_LIMIT,
         max_loaded: int = MAX_LOADED,
-        salvage: bool = False,
         readonly: bool = False,
     ) -> None:
         self._catalog = catalog
@@ -150,7 +148,7 @@ class FileStore(Store):
             self._loaded,
         )
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
-        self._recover(salvage, readonly)
+        self._recover(readonly)
         if not readonly:
             self._allocate_ahead()
 
@@ -579,13 +577,9 @@ class FileStore(Store):
         append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
         return Ticket.of(Marks(lower, ends[0] & ~INSIDE, append_end))
 
-    def _recover(self, salvage: bool, readonly: bool) -> None:
+    def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
-        try:
-            self._replay(readonly)
-        except Damaged:
-            if not salvage:
-                raise
+        self._replay(readonly)
         self._expect_unnoted_uses()
 
     def _allocate_ahead(self) -> None:
