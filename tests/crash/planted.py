@@ -86,7 +86,7 @@ PLANTS = [
     Plant(
         8,
         "a damaged catalog entry means that there is no stream",
-        f"{FILES}/catalog.py",
+        f"{FILES}/catalog/tables.py",
         '        raise Damaged(f"catalog: the entry of {key!r} is damaged")',
         '        return b""',
         "tests/storage/files/test_catalog.py",

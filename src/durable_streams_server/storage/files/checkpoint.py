@@ -144,6 +144,8 @@ class Checkpoint:
     def _tidy(self, done: bool) -> None:
         """Removes the logs of streams that are gone, and allocates the next segment ahead."""
         store = self._store
+        if done:
+            self._catalog.tidy()
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage
