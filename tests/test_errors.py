@@ -24,6 +24,7 @@ TREE = {
     "HeadersTooLarge": (431, "HEADERS_TOO_LARGE"),
     "StreamError": (500, "INTERNAL_ERROR"),
     "Unavailable": (503, "UNAVAILABLE"),
+    "StoreForked": (503, "STORE_FORKED"),
     "StorageFull": (507, "STORE_FULL"),
 }
 

@@ -146,7 +146,7 @@ PLANTS = [
         15,
         "a directory that must hold a store is made one",
         f"{FILES}/directory.py",
-        "    if not create and not disk.exists(_FORMAT_FILE):",
+        "    if (readonly or not create) and not disk.exists(_FORMAT_FILE):",
         "    if False:",
         "tests/storage/files/test_directory.py",
     ),

@@ -126,6 +126,7 @@ class Checkpoint:
     def _write(self, capture: Capture) -> bool:
         """Writes logs, then the catalog; False if the disk is full, and nothing has changed."""
         store = self._store
+        store.check_place()  # or what is written would go into whatever has taken the directory's place
         try:
             if capture.flushes:
                 store.logs.flush(capture.flushes)
@@ -135,6 +136,7 @@ class Checkpoint:
                 )  # a path's old life before its new one
                 self._catalog.commit(capture.meta, order, store.removed, capture.documents)
                 store.removed = []
+            store.check_place()  # before the log's segments are used again
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -144,6 +146,7 @@ class Checkpoint:
     def _tidy(self, done: bool) -> None:
         """Removes the logs of streams that are gone, and allocates the next segment ahead."""
         store = self._store
+        store.check_place()
         if done:
             self._catalog.tidy()
         if done and (garbage := self._catalog.garbage()):

@@ -10,14 +10,17 @@ import fcntl
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
+
+from . import forked
+from .lock import DirectoryLock
+from .opening import open_plain
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
-#: No link is followed out of the directory, and what has been put in a file's place, such as a FIFO, is not waited for.
-_PLAIN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class File(ABC):
@@ -56,6 +59,14 @@ class File(ABC):
         """Returns when what was written is durable. A failure must never be retried: the kernel forgets what it lost."""
 
     @abstractmethod
+    def check_place(self) -> None:
+        """Returns if the file is still found at its path.
+
+        Raises:
+            DirectoryLost: it is not; what was written to it may be out of everybody's reach.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Closes the file; closing twice is no error."""
 
@@ -76,8 +87,16 @@ class Disk(ABC):
         """
 
     @abstractmethod
+    def create(self, path: str) -> File:
+        """Makes a file that is not there yet, and opens it.
+
+        Raises:
+            FileExistsError: something is there.
+        """
+
+    @abstractmethod
     def make_directory(self, path: str) -> None:
-        """Makes a directory; one that is there is no error."""
+        """Makes a directory; one that is there is no error. Only the disk's own, at "", gets the directories above it too."""
 
     @abstractmethod
     def names(self, path: str) -> list[str]:
@@ -124,6 +143,27 @@ class Disk(ABC):
         """Gives the lock back."""
 
     @abstractmethod
+    def watch(self, paths: Iterable[str]) -> None:
+        """Has `check_place` look at these paths as well, at which there must be something. Ends with `release`."""
+
+    @abstractmethod
+    def check_lock(self) -> None:
+        """Returns if this process has the directory's lock. For every commit, so it may look once a second only.
+
+        Raises:
+            DirectoryLost: it is not: the directory was moved, removed or replaced, or another process may have it by now.
+            StoreForked: this process is a copy of the one that has taken it.
+        """
+
+    @abstractmethod
+    def check_place(self) -> None:
+        """Returns if the lock and all that is watched is still found where it was; raises as `check_lock` does."""
+
+    def doubts(self) -> Sequence[str]:
+        """Returns what is unsafe about who may write the directory, each in a few words."""
+        return ()
+
+    @abstractmethod
     def random_number(self) -> int:
         """Returns 64 random bits, of the quality of a secret."""
 
@@ -133,7 +173,13 @@ class SystemFile(File):
 
     def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
-        self._descriptor = _open_plain(path, mode | (os.O_CREAT if create else 0))
+        self._descriptor, self._place = open_plain(path, mode | (os.O_CREAT if create else 0))
+        forked.guard(self)
+
+    def forked(self) -> None:
+        """Closes the child's copy of the descriptor, and refuses every call from now on."""
+        self.close()
+        forked.refuse_calls(self, File, ends="close")
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -197,6 +243,9 @@ class SystemFile(File):
         except OSError as error:
             raise self._named(error) from None
 
+    def check_place(self) -> None:
+        self._place.check()
+
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -248,9 +297,14 @@ class SystemDisk(Disk):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # the process may go to another directory
         self.readonly = readonly
-        self._lock = -1
+        self._lock = DirectoryLock(self.root, shared=readonly)
+
+    def forked(self) -> None:
+        """Gives up the child's share of the lock, which would outlive its parent, and refuses every call from now on."""
+        self._lock.release()
+        forked.refuse_calls(self, Disk, ends="release")
 
     def open(self, path: str, *, create: bool = False) -> File:
         if self.readonly:
@@ -259,9 +313,18 @@ class SystemDisk(Disk):
             return ReadOnlyFile(self.root / path)
         return SystemFile(self.root / path, create)
 
+    def create(self, path: str) -> File:
+        self._refuse_if_readonly(path)
+        return SystemFile(self.root / path, True, os.O_RDWR | os.O_EXCL)
+
     def make_directory(self, path: str) -> None:
         self._refuse_if_readonly(path)
         target = self.root / path
+        if path:  # what is above it must be there: its absence is news, and not to be covered up
+            if not target.is_dir():
+                target.mkdir(exist_ok=True, mode=0o700)
+                _sync_directory(target.parent)
+            return
         missing = [parent for parent in (target, *target.parents) if not parent.exists()]
         for directory in reversed(missing):
             directory.mkdir(exist_ok=True, mode=0o700)
@@ -309,36 +372,37 @@ class SystemDisk(Disk):
             os.close(descriptor)
 
     def lock(self) -> bool:
-        """Takes the directory for this process until it ends; False if another one has it.
-
-        A read-only disk takes a shared lock, which others that look may hold too, and none where there is nothing to lock.
-        """
-        flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_CREAT
-        try:
-            descriptor = _open_plain(self.root / "LOCK", flags)
-        except FileNotFoundError:
-            if not self.readonly:
-                raise
-            return True  # a copy without its lock: nobody can have it
-        try:
-            fcntl.flock(
-                descriptor, (fcntl.LOCK_SH if self.readonly else fcntl.LOCK_EX) | fcntl.LOCK_NB
-            )
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except OSError as error:
-            os.close(descriptor)
-            if not self.readonly:
-                raise OSError(error.errno, error.strerror, str(self.root / "LOCK")) from None
-            return True  # a file system without locks: nobody can have it
-        self._lock = descriptor
-        return True
+        forked.guard(self)
+        return self._lock.take()
 
     def release(self) -> None:
-        descriptor, self._lock = self._lock, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._lock.release()
+
+    def watch(self, paths: Iterable[str]) -> None:
+        self._lock.watch(paths)
+
+    def check_lock(self) -> None:
+        self._lock.check()
+
+    def check_place(self) -> None:
+        self._lock.check_all()
+
+    def doubts(self) -> Sequence[str]:
+        found = self.root.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        doubts = []
+        who = [
+            name
+            for name, bit in (("its group", stat.S_IWGRP), ("others", stat.S_IWOTH))
+            if mode & bit
+        ]
+        if who:
+            doubts.append(f"{' and '.join(who)} may write it (mode {mode:o})")
+        if found.st_uid != os.geteuid():
+            doubts.append(
+                f"it belongs to user {found.st_uid}, and this process is user {os.geteuid()}"
+            )
+        return doubts
 
     def random_number(self) -> int:
         return int.from_bytes(os.urandom(8), "little")
@@ -346,24 +410,6 @@ class SystemDisk(Disk):
     def _refuse_if_readonly(self, path: str) -> None:
         if self.readonly:
             raise _read_only(self.root / path)
-
-
-def _open_plain(path: Path, flags: int) -> int:
-    """Opens a regular file and nothing else; a new one is its owner's alone.
-
-    Raises:
-        OSError: also for a link, a FIFO, or whatever else has been put in the file's place.
-    """
-    try:
-        descriptor = os.open(path, flags | _PLAIN, 0o600)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "it is a symbolic link", str(path)) from None
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return descriptor
 
 
 def _read_only(path: Path) -> OSError:
