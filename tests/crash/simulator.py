@@ -516,6 +516,7 @@ def no_fault(_: str) -> None:
 
 GROWING = {"open", "write", "allocate", "catalog begin", "catalog commit"}
 COMPARED = (
+    "ancestry",
     "closed",
     "closed_by",
     "children",

@@ -27,7 +27,7 @@ from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.memory import MemoryStore
 from ..storage.store import Store
-from ..storage.ticket import Abandoned, Ticket
+from ..storage.ticket import Abandoned, Ticket, repeat
 from . import forks
 from .clock import Clock, system_clock
 from .reader import Reader
@@ -257,17 +257,21 @@ class SynchronousCalls(Store):
             else:
                 position = position_of(state, where)
             self.touch(state, self._clock())
-            return reader.check(state, position).then(lambda start: take(state, start))
+            return reader.check(state, position).then(lambda start: take_all(state, start))
 
-        def take(state: StreamState, start: int) -> Ticket[ReadResult]:
-            return reader.page(state, start, DEFAULT_PAGE_SIZE).then(add)
+        def take_all(state: StreamState, start: int) -> Ticket[ReadResult]:
+            def step() -> Ticket[ReadResult | None]:
+                return reader.page(state, start, DEFAULT_PAGE_SIZE).then(add)
 
-        def add(page: Page) -> Ticket[ReadResult]:
-            messages.extend(_messages(page.state, page.start, page.data))
-            if page.at_tail:
-                name = page.state.name(page.end)
-                return Ticket.of(ReadResult(messages, name, True, page.closed))
-            return take(page.state, page.end)
+            def add(page: Page) -> Ticket[ReadResult | None]:
+                nonlocal start
+                start = page.end
+                messages.extend(_messages(state, page.start, page.data))
+                if not page.at_tail:
+                    return Ticket.of(None)
+                return Ticket.of(ReadResult(messages, state.name(start), True, page.closed))
+
+            return repeat(step)
 
         return self._require(path).then(locate)
 

@@ -275,7 +275,7 @@ def touched_by_loss(simulation: Simulation, check: Check) -> set[int]:
 
 def family_of(state: StreamState) -> set[int]:
     """Returns the incarnations of a stream and of all that it descends from."""
-    ancestors = {span.incarnation for span in state.lineage}
+    ancestors = {incarnation for incarnation, _, _ in state.extents(0, state.tail)}
     return {state.incarnation, *ancestors} | ({state.origin.incarnation} if state.origin else set())
 
 

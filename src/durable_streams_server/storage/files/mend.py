@@ -13,7 +13,7 @@ import msgspec
 
 from ...protocol.media import Kind
 from ...protocol.names import MARK_SPACING
-from ...protocol.offsets import Lineage, Offset, Span
+from ...protocol.offsets import Lineage, Offset, Span, next_incarnation
 from ...protocol.producers import ProducerState
 from ...protocol.state import (
     Appended,
@@ -338,12 +338,12 @@ class Mending:
         last = suspects[-1] if suspects else -1
         streams = sorted(self._all(last))
         renamed: dict[int, tuple[int, str]] = {}
-        number = max(self._newest, now)
+        number = self._newest
         for incarnation, origin, why in streams:  # a source comes before its forks
             if why is None and origin in renamed:
                 why = "the offsets of its source are void"
             if why is not None:
-                number += 1
+                number = next_incarnation(number, now)
                 renamed[incarnation] = number, why
         return renamed
 

@@ -7,10 +7,12 @@ two streams, the newest and the one that readers see; an overlay keeps the secon
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
 from ...errors import Unavailable
+from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.decide import RETRY_SOON
-from ...protocol.state import Created, Removed, StreamChange, StreamState
+from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
 from .logs import Logs
 from .recent import Memory, Recent
@@ -64,7 +66,8 @@ class States(OrderedDict[str, StreamState]):
         self._on_load = on_load
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
         self._shown: dict[str, _Shown] = {}
-        self._sources: dict[int, str] = {}  # the paths of loaded forks' ancestors
+        self._sources: dict[int, str] = {}  # the paths of streams that have forks in memory
+        self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
 
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
         """Returns the newest state at a path.
@@ -118,7 +121,9 @@ class States(OrderedDict[str, StreamState]):
     def created(self, state: StreamState) -> None:
         """Makes room for the bytes of a new stream."""
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
-        self._note_sources(state)
+        if state.origin is not None:
+            self._sources[state.origin.incarnation] = state.origin.source
+            self._ancestries[state.incarnation] = state.ancestry
 
     def published(self, change: StreamChange, state: StreamState) -> None:
         """Lets readers see a create or removal that has become durable."""
@@ -132,6 +137,7 @@ class States(OrderedDict[str, StreamState]):
         if isinstance(change, Removed):
             recent = self.recent.pop(change.incarnation)
             self._memory.forget(recent)
+            self._sources.pop(change.incarnation, None)
 
     def flushed(self, incarnation: int, end: int, entries: int) -> int:
         """Notes that a log has a stream's bytes up to `end`; returns how many that adds."""
@@ -170,19 +176,40 @@ class States(OrderedDict[str, StreamState]):
         self._logs.check_size(entry.incarnation, entry.extent)
         state = state_of(path, entry, self._session)
         state.producers = self._catalog.producers(entry.incarnation)
+        if state.origin is not None:
+            self._trace(state)
         self[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
-        self._note_sources(state)
         self._on_load(state)
         return state
 
-    def _note_sources(self, state: StreamState) -> None:
-        """Remembers where a fork's ancestors are, whose bytes it is read from."""
-        origin = state.origin
-        while origin is not None and origin.incarnation not in self._sources:
+    def _trace(self, fork: StreamState) -> None:
+        """Finds out a loaded fork's ancestry, and remembers where its ancestors are, whose bytes it is read from.
+
+        A fork is kept with its own span; its sources have those before it. They are looked up one after the other, up to the
+        first whose ancestry is known. One that is not there was put aside by a repair: what the fork says itself must do then.
+        """
+        untraced: list[tuple[int, Origin]] = []  # the fork and its sources, each with its origin
+        ancestry = NONE
+        incarnation, origin, lineage = fork.incarnation, fork.origin, fork.lineage
+        while origin is not None:
+            known = self._ancestries.get(incarnation)
+            if known is not None:
+                ancestry = known
+                break
             self._sources[origin.incarnation] = origin.source
-            source = self.get(origin.source)
-            origin = source.origin if source is not None else None
+            source = self._catalog.find(origin.source)
+            if source is None or source.incarnation != origin.incarnation:
+                ancestry = self._ancestries[incarnation] = Ancestry.of(lineage)
+                break
+            untraced.append((incarnation, origin))
+            incarnation, origin, lineage = source.incarnation, source.origin, source.lineage
+        for incarnation, origin in reversed(untraced):
+            ancestry = ancestry.fork(origin.incarnation, origin.position)
+            self._ancestries[incarnation] = ancestry
+        fork.ancestry = ancestry
+        if untraced:
+            fork.lineage = (ancestry.span,)
 
     @property
     def too_many(self) -> bool:
