@@ -12,10 +12,10 @@ from ..errors import StreamError
 from ..protocol import lifetime
 from ..protocol.state import StreamState
 from ..storage.files.catalog import LmdbCatalog
-from ..storage.files.check import Check, Finding
+from ..storage.files.check import Finding
+from ..storage.files.checkup import Checkup, repair_directory
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
-from ..storage.files.repair import repair
 from ..storage.files.segments import Damaged
 from ..storage.files.store import FileStore
 from ..streams.clock import system_clock
@@ -35,20 +35,16 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 )
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and how its parts agree."""
-    with open_directory(directory, readonly=True) as (disk, catalog):
-        findings = _report(Check(disk, catalog, _show_progress))
-    if repairs and findings:
-        with open_directory(directory) as (disk, catalog):
-            checking = Check(disk, catalog)
-            for _ in checking.run():
-                pass
-            for done in repair(disk, catalog, checking, system_clock()):
+    with _one_line():
+        findings = _report(Checkup(directory, _show_progress))
+        if repairs and findings:
+            for done in repair_directory(directory, system_clock()):
                 click.echo(done)
     if any(not finding.harmless for finding in findings):
         sys.exit(EXIT_DAMAGE)
 
 
-def _report(checking: Check) -> list[Finding]:
+def _report(checking: Checkup) -> list[Finding]:
     """Runs a check and shows what it finds."""
     findings = []
     for finding in checking.run():
@@ -65,6 +61,16 @@ def _report(checking: Check) -> list[Finding]:
         + (f"{len(findings)} findings" if findings else "all is well")
     )
     return findings
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Ends the command with one line where a directory cannot be used."""
+    try:
+        yield
+    except (DirectoryRefused, Damaged, StreamError, OSError) as error:
+        click.echo(f"durable-streams-server: {error}", err=True)
+        sys.exit(EXIT_DATA)
 
 
 @click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")

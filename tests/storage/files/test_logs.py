@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from durable_streams_server.storage.files.index import place_of
+from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
     Extent,
     FlushWork,
@@ -192,5 +192,6 @@ def test_index_entries_that_are_not_proven_are_not_looked_at(disk: SimulatedDisk
     logs = Logs(disk)
     proven = flush(logs, ID, Extent(0, 0, 0), b"abc", b"def")
     flush(logs, ID, proven, b"never proven")
-    disk.corrupt(path_of(ID) + ".idx", place_of(2) + 3, 1)
+    name = path_of(ID) + ".idx"
+    disk.corrupt(name, Index.of(disk.open(name)).place_of(2) + 3, 1)
     assert Logs(disk).read(ID, 3, 6, entries=proven.entries) == b"def"

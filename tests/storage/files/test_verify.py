@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams_server.storage.files import index, verify
+from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.disk import File
+from durable_streams_server.storage.files.index import Index, encode, header
 from durable_streams_server.storage.files.recent import INSIDE, Piece
 from durable_streams_server.storage.files.verify import Verified, read_verified, whole_prefix
 from durable_streams_server.storage.files.wal import Damaged
@@ -16,7 +17,7 @@ from durable_streams_server.testing.disk import SimulatedDisk
 BASE = 1000
 
 
-def log(sizes: list[int], inside: frozenset[int] = frozenset()) -> tuple[File, File, bytes]:
+def log(sizes: list[int], inside: frozenset[int] = frozenset()) -> tuple[File, Index, bytes]:
     """Returns a log of pieces of such sizes, its index, and all its bytes."""
     chance = random.Random(7)
     disk = SimulatedDisk(chance)
@@ -28,8 +29,17 @@ def log(sizes: list[int], inside: frozenset[int] = frozenset()) -> tuple[File, F
         pieces.append(Piece(end | INSIDE if number in inside else end, whole[at : at + size]))
         at += size
     data.write(whole, 0)
-    index_file.write(index.header(BASE) + index.encode(pieces), 0)
-    return data, index_file, whole
+    index_file.write(header(BASE) + encode(pieces), 0)
+    return data, Index.of(index_file), whole
+
+
+def file_of(index: Index) -> File:
+    assert isinstance(index.file, File)
+    return index.file
+
+
+def size_of(index: Index) -> int:
+    return file_of(index).size()
 
 
 @given(
@@ -40,15 +50,13 @@ def log(sizes: list[int], inside: frozenset[int] = frozenset()) -> tuple[File, F
 def test_any_run_of_bytes_is_read_as_written(
     sizes: list[int], at_once: int, draw: st.DataObject
 ) -> None:
-    data, index_file, whole = log(sizes)
+    data, index, whole = log(sizes)
     start = draw.draw(st.integers(0, len(whole) - 1))
     end = draw.draw(st.integers(start + 1, len(whole)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "AT_ONCE", at_once)  # as large pieces as small memory
         patch.setattr(verify, "_ENTRIES", 3)
-        read, low, high = read_verified(
-            data, index_file, BASE, len(sizes), BASE + start, BASE + end
-        )
+        read, low, high = read_verified(data, index, len(sizes), BASE + start, BASE + end)
     assert read == whole[start:end]
     assert low <= BASE + start
     assert BASE + end <= high
@@ -57,30 +65,30 @@ def test_any_run_of_bytes_is_read_as_written(
 @given(st.data())
 def test_damage_to_a_byte_or_an_entry_is_found_by_whoever_reads_it(draw: st.DataObject) -> None:
     sizes = [10] * 12
-    data, index_file, whole = log(sizes)
+    data, index, whole = log(sizes)
     victim = draw.draw(st.integers(0, 11))
     if draw.draw(st.booleans()):
         at = victim * 10 + draw.draw(st.integers(0, 9))
         data.write(bytes([whole[at] ^ 1]), at)
     else:
         at = index.place_of(victim) + draw.draw(st.integers(0, 15))
-        index_file.write(bytes([index_file.read(1, at)[0] ^ 4]), at)
+        file_of(index).write(bytes([index.file.read(1, at)[0] ^ 4]), at)
     with pytest.raises(Damaged):
-        read_verified(data, index_file, BASE, 12, BASE + victim * 10, BASE + victim * 10 + 1)
-    kept, entries, what = whole_prefix(data, index_file, (BASE, BASE + 120, 12))
+        read_verified(data, index, 12, BASE + victim * 10, BASE + victim * 10 + 1)
+    kept, entries, what = whole_prefix(data, index, size_of(index), (BASE, BASE + 120, 12))
     assert (kept, entries) == (BASE + victim * 10, victim)
     assert what is not None
 
 
 def test_prefix_ends_where_an_append_ends() -> None:
-    data, index_file, _ = log([10] * 6, inside=frozenset({1, 2}))
-    index_file.write(b"\xff", index.place_of(3))
-    assert whole_prefix(data, index_file, (BASE, BASE + 60, 6))[:2] == (BASE + 10, 1)
+    data, index, _ = log([10] * 6, inside=frozenset({1, 2}))
+    file_of(index).write(b"\xff", index.place_of(3))
+    assert whole_prefix(data, index, size_of(index), (BASE, BASE + 60, 6))[:2] == (BASE + 10, 1)
 
 
 def test_sound_log_is_whole() -> None:
-    data, index_file, _ = log([10, 70, 3])
-    assert whole_prefix(data, index_file, (BASE, BASE + 83, 3)) == (BASE + 83, 3, None)
+    data, index, _ = log([10, 70, 3])
+    assert whole_prefix(data, index, size_of(index), (BASE, BASE + 83, 3)) == (BASE + 83, 3, None)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +101,8 @@ def test_sound_log_is_whole() -> None:
     ],
 )
 def test_index_of_another_extent_is_damage(extent: tuple[int, int, int], what: str) -> None:
-    data, index_file, _ = log([10, 70, 3])
-    found = whole_prefix(data, index_file, extent)[2]
+    data, index, _ = log([10, 70, 3])
+    found = whole_prefix(data, index, size_of(index), extent)[2]
     assert found is not None
     with pytest.raises(AssertionError, match=what):
         raise AssertionError(found)

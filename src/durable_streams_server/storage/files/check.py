@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from ...protocol.subscriptions.state import Subscriptions
-from . import index
 from .catalog import Catalog, Entry, Meta
 from .disk import Disk, File
+from .index import Index, Words
 from .logs import DIRECTORY as LOGS
 from .logs import path_of
-from .mend import Cut, Mending
+from .mend import Cut, Mending, words_of_entry
 from .repair import replay
 from .salvage import LOST, Gap, LogReader
 from .segments import DIRECTORY as WAL
@@ -66,10 +66,11 @@ class Check:
 
     Attributes:
         cuts: what is left of the streams whose logs are damaged, by path. Complete after `run`, as the others.
-        headers: logs whose index has lost its header alone: incarnation and base.
+        headers: indexes that have lost their header alone: what it must say, and the number of entries.
         orphans: files in the directory of logs that no stream has.
         gaps: where records of the write-ahead log are missing.
         is_catalog_whole: whether every entry of the catalog could be read.
+        is_catalog_lost: whether there are logs, but a catalog that was never written.
         is_log_damaged: whether a store would refuse the write-ahead log.
     """
 
@@ -83,10 +84,11 @@ class Check:
         self._new_streams = self._new_bytes = 0
         self._known: set[int] = set()
         self.cuts: dict[str, Cut] = {}
-        self.headers: list[tuple[int, int]] = []
+        self.headers: list[tuple[Words, int]] = []
         self.orphans: list[str] = []
         self.gaps: list[Gap] = []
         self.is_catalog_whole = False
+        self.is_catalog_lost = False
         self.is_log_damaged = False
 
     @property
@@ -108,6 +110,9 @@ class Check:
         if self.is_catalog_whole:  # or a log without a stream may be that of a damaged entry
             yield from self._check_records(meta)
             yield from self._check_orphans()
+            if self.orphans and meta.lsn == 0:
+                self.is_catalog_lost = True
+                yield Finding("catalog", "it is lost: nothing in it, and there are logs of streams")
 
     # -- the catalog and its logs -------------------------------------------
 
@@ -162,21 +167,23 @@ class Check:
                 self.cuts[path] = Cut(extent.base, 0)
                 yield Finding("catalog", "it has bytes but no log", path)
             return
-        end, entries, what = self._open_and_compare(name, entry)
+        end, entries, what = self._open_and_compare(name, path, entry)
         if what is not None:
             if (end, entries) != (extent.tail, extent.entries):
                 self.cuts[path] = Cut(end, entries)
             yield Finding(name, what, path)
 
-    def _open_and_compare(self, name: str, entry: Entry) -> tuple[int, int, str | None]:
+    def _open_and_compare(self, name: str, path: str, entry: Entry) -> tuple[int, int, str | None]:
         """Returns up to where a log is whole, its index entries up to there, and what is wrong."""
         extent = entry.extent
         files: list[File] = []
         try:
             files.append(self._disk.open(name))
             files.append(self._disk.open(name + ".idx"))
-            found = whole_prefix(files[0], files[1], extent)
-            header = self._check_header(files[1], entry)
+            index, wrong = _index_of(files[1], path, entry)
+            found = whole_prefix(files[0], index, files[1].size(), extent)
+        except Damaged as damage:
+            return extent.base, 0, str(damage)
         except OSError as error:
             if error.errno not in LOST:
                 raise
@@ -187,18 +194,10 @@ class Check:
             for file in files:
                 file.close()
         self._bytes += found[0] - extent.base
-        if header is not None and found[2] is None:
-            self.headers.append((entry.incarnation, extent.base))
-            return *found[:2], header
+        if wrong is not None and found[2] is None:
+            self.headers.append((words_of_entry(path, entry), extent.entries))
+            return *found[:2], wrong
         return found
-
-    def _check_header(self, file: File, entry: Entry) -> str | None:
-        """Returns what is wrong with an index's header."""
-        try:
-            base = index.read_base(file)
-        except Damaged as damage:
-            return str(damage)
-        return None if base == entry.extent.base else "its index begins elsewhere"
 
     # -- the write-ahead log ------------------------------------------------
 
@@ -256,3 +255,22 @@ class Check:
                     where = f"{LOGS}/{directory}/{name}"
                     self.orphans.append(where)
                     yield Finding(where, "no stream has this file", harmless=True)
+
+
+def _index_of(file: File, path: str, entry: Entry) -> tuple[Index, str | None]:
+    """Returns a stream's index, and what is wrong with its header.
+
+    Raises:
+        Damaged: its entries cannot be found either.
+    """
+    base = entry.extent.base
+    try:
+        index = Index.of(file)
+    except Damaged as damage:
+        return Index.without_header(file, base), str(damage)
+    words = index.words
+    if index.base != base:
+        return index, "its index begins elsewhere"
+    if words is not None and (words.incarnation, words.path) != (entry.incarnation, path):
+        return index, f"it is the index of {words.path}"
+    return index, None

@@ -56,13 +56,22 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
         disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
+    try:
+        _settle(disk, name, readonly=readonly)
+    except BaseException:
+        disk.release()
+        raise
+
+
+def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
+    """Looks at a directory that was taken, and lays it out if it is new."""
     if readonly:
         _read_format(disk, name)
         return
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
-        _write_format(disk)  # before anything that an older version would not understand
+        write_format(disk)  # before anything that an older version would not understand
     disk.sync_directory("")  # who laid it out may have died before
     disk.watch((_FORMAT_FILE, *_PARTS))
     for doubt in disk.doubts():
@@ -80,10 +89,10 @@ def _lay_out(disk: Disk, name: str) -> None:
         raise DirectoryRefused(f"{name} holds a store's files but no {_FORMAT_FILE}")
     for directory in _PARTS:
         disk.make_directory(directory)
-    _write_format(disk)
+    write_format(disk)
 
 
-def _write_format(disk: Disk) -> None:
+def write_format(disk: Disk) -> None:
     """Writes FORMAT, so that a crash leaves the old one or the new one whole."""
     text = _FORMAT_TEXT % FORMAT
     disk.unlink(_NEW_FORMAT_FILE)  # left by a crash, or put there by somebody

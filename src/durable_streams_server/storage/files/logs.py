@@ -9,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ...protocol.state import StreamState
 from ..store import Marks
-from . import index
 from .disk import Disk, File
+from .index import Index, Words, encode, header, header_of
 from .recent import INSIDE, Piece
 from .verify import Verified, read_verified
 from .wal import Damaged
@@ -30,27 +31,28 @@ class Extent(NamedTuple):
 
 
 class FlushWork(NamedTuple):
-    """Pieces to add to a log whose extent is known."""
+    """Pieces to add to a log whose extent is known; one without entries is to be made, and says whose it is."""
 
     incarnation: int
     extent: Extent
     pieces: list[Piece]
+    words: Words | None = None  # for a log that is to be made
 
 
 class _Open:
-    __slots__ = ("base", "data", "dropped", "index", "users", "verified")
+    __slots__ = ("data", "dropped", "index", "index_file", "users", "verified")
 
-    def __init__(self, data: File, index_file: File, base: int) -> None:
+    def __init__(self, data: File, index_file: File, index: Index) -> None:
         self.data = data
-        self.index = index_file
-        self.base = base
+        self.index_file = index_file
+        self.index = index
         self.verified = Verified()
         self.users = 0
         self.dropped = False  # no longer to be found; closed by its last user
 
     def close(self) -> None:
         self.data.close()
-        self.index.close()
+        self.index_file.close()
 
 
 class _NotReady(Exception):
@@ -70,16 +72,46 @@ class _Ready:
         return data
 
 
-def _marks(file: index.Readable, base: int, entries: int, tail: int, position: int) -> Marks:
-    number = index.find(file, entries, position)
-    lower = base if number == 0 else index.read(file, number - 1, 1)[0].end & ~INSIDE
+def _marks(index: Index, entries: int, tail: int, position: int) -> Marks:
+    number = index.find(entries, position)
+    lower = index.start_of(number)
     if number == entries:
         return Marks(lower, tail, tail)
-    upper = index.read(file, number, 1)[0].end & ~INSIDE
-    append_end = index.append_end(file, entries, number)
-    if not base <= lower <= position < upper <= tail:
+    upper = index.start_of(number + 1)
+    append_end = index.append_end(entries, number)
+    if not index.base <= lower <= position < upper <= tail:
         raise Damaged("an index is not its log's")
     return Marks(lower, upper, tail if append_end is None else append_end)
+
+
+def words_of(state: StreamState) -> Words:
+    """Returns what a stream's log says of itself."""
+    return Words(
+        state.incarnation,
+        state.base,
+        state.path,
+        state.media,
+        state.lifetime,
+        state.created_at,
+        state.origin,
+        state.lineage,
+    )
+
+
+def _index_of(file: File, incarnation: int) -> Index:
+    """Reads an index's header, which must be that of the stream.
+
+    Raises:
+        Damaged: it is not.
+    """
+    name = path_of(incarnation) + ".idx"
+    try:
+        index = Index.of(file)
+    except Damaged as damage:
+        raise Damaged(f"{name}: {damage}") from None
+    if index.words is not None and index.words.incarnation != incarnation:
+        raise Damaged(f"{name}: it is the index of {index.words.path}")
+    return index
 
 
 def path_of(incarnation: int) -> str:
@@ -127,7 +159,7 @@ class Logs:
         if files is None:
             return None
         try:
-            size, at = end - start, start - files.base
+            size, at = end - start, start - files.index.base
             is_verified = files.verified.has(start, end)
             if ready_only:
                 return files.data.read_ready(size, at) if is_verified else None
@@ -143,11 +175,11 @@ class Logs:
             self._release(files)
 
     def _read_first(self, files: _Open, start: int, end: int, entries: int | None) -> bytes:
-        if not files.base <= start <= end:
+        if not files.index.base <= start <= end:
             raise Damaged("its index begins elsewhere")
         if entries is None:
-            entries = index.count_of(files.index.size())
-        data, low, high = read_verified(files.data, files.index, files.base, entries, start, end)
+            entries = files.index.count_of(files.index_file.size())
+        data, low, high = read_verified(files.data, files.index, entries, start, end)
         with self._lock:
             files.verified.add(low, high)
         return data
@@ -170,8 +202,10 @@ class Logs:
         if files is None:
             return None
         try:
-            file = _Ready(files.index) if ready_only else files.index
-            return _marks(file, files.base, entries, tail, position)
+            index = files.index
+            if ready_only:
+                index = index.through(_Ready(files.index_file))
+            return _marks(index, entries, tail, position)
         except _NotReady:
             return None
         finally:
@@ -182,6 +216,15 @@ class Logs:
         size = self._disk.size(path_of(incarnation)) if extent.entries else 0
         if size is None or size < extent.tail - extent.base:
             raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
+
+    def others(self, known: set[int]) -> str | None:
+        """Returns the path of a log of none of the streams; None if there is no such log."""
+        for directory in self._disk.names(DIRECTORY):
+            for name in self._disk.names(f"{DIRECTORY}/{directory}"):
+                number = name.removesuffix(".idx")
+                if number.isdecimal() and int(number) not in known:
+                    return f"{DIRECTORY}/{directory}/{name}"
+        return None
 
     def flush(self, work: Sequence[FlushWork]) -> None:
         """Writes pieces to their logs and indexes, and returns when they are durable.
@@ -196,7 +239,7 @@ class Logs:
             try:
                 if not many:
                     files.data.sync()
-                    files.index.sync()
+                    files.index_file.sync()
             finally:
                 self._release(files)
         if many:
@@ -227,20 +270,20 @@ class Logs:
                 self._drop(incarnation)
 
     def _write(self, item: FlushWork, parents: set[str]) -> _Open:
-        incarnation, extent, pieces = item
+        incarnation, extent, pieces, _ = item
         if extent.entries == 0:
             parents.add(directory_of(incarnation))  # its name is not known to be durable
-        files = self._acquire(incarnation, create_with=extent if extent.entries == 0 else None)
+        files = self._acquire(incarnation, create_with=item if extent.entries == 0 else None)
         assert files is not None
         try:
             at = extent.tail - extent.base
             if files.data.size() > at:
                 files.data.truncate(at)
-                files.index.truncate(index.place_of(extent.entries))
+                files.index_file.truncate(files.index.place_of(extent.entries))
             elif files.data.size() < at:
                 raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
             files.data.write(b"".join(piece.data for piece in pieces), at)
-            files.index.write(index.encode(pieces), index.place_of(extent.entries))
+            files.index_file.write(encode(pieces), files.index.place_of(extent.entries))
             with self._lock:
                 files.verified.add(extent.tail, pieces[-1].end & ~INSIDE)
         except BaseException:
@@ -249,7 +292,7 @@ class Logs:
         return files
 
     def _acquire(
-        self, incarnation: int, create_with: Extent | None = None, *, only_open: bool = False
+        self, incarnation: int, create_with: FlushWork | None = None, *, only_open: bool = False
     ) -> _Open | None:
         files = self._use_open(incarnation)
         if files is not None or only_open:  # to look a name up may wait for the device too
@@ -290,7 +333,7 @@ class Logs:
             if not files.users:
                 files.close()
 
-    def _open_files(self, incarnation: int, create_with: Extent | None) -> _Open:
+    def _open_files(self, incarnation: int, create_with: FlushWork | None) -> _Open:
         path = path_of(incarnation)
         if create_with is None:
             try:
@@ -302,7 +345,12 @@ class Logs:
             except FileNotFoundError:
                 data.close()
                 raise Damaged(f"{path}.idx is missing") from None
-            return _Open(data, index_file, index.read_base(index_file))
+            try:
+                return _Open(data, index_file, _index_of(index_file, incarnation))
+            except BaseException:
+                data.close()
+                index_file.close()
+                raise
         parent = directory_of(incarnation)
         if parent not in self._directories:
             self._disk.make_directory(parent)
@@ -312,5 +360,7 @@ class Logs:
             self._directories.add(parent)
         data = self._disk.open(path, create=True)
         index_file = self._disk.open(path + ".idx", create=True)
-        index_file.write(index.header(create_with.base), 0)
-        return _Open(data, index_file, create_with.base)
+        words, base = create_with.words, create_with.extent.base
+        head = header(base) if words is None else header_of(words)
+        index_file.write(head, 0)
+        return _Open(data, index_file, Index(index_file, len(head), base, words))

@@ -21,16 +21,25 @@ from ...protocol.state import (
     Created,
     Origin,
     Removed,
+    SoftDeleted,
     StreamChange,
     StreamState,
     Touched,
     affected,
     apply,
 )
-from ...protocol.subscriptions.changes import CursorsMoved, SubscriptionChange
+from ...protocol.subscriptions.changes import (
+    CursorsMoved,
+    KeysKept,
+    Subscribed,
+    SubscriptionChange,
+    Unsubscribed,
+    WakeChanged,
+)
 from ...protocol.subscriptions.state import Subscriptions
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
-from .logs import Extent, FlushWork
+from .index import Words
+from .logs import Extent, FlushWork, words_of
 from .recent import Piece, cut
 from .salvage import Gap
 from .wal import OVERHEAD
@@ -60,6 +69,7 @@ class Move(NamedTuple):
     old: int
     new: int
     extent: Extent
+    words: Words
     is_cut: bool
 
 
@@ -137,6 +147,8 @@ class Mending:
         catalog: the catalog, every entry of which can be read.
         cuts: what is left of streams whose logs are damaged, by path.
         keep: whether to keep the bytes of appends, for a repair that writes them.
+        is_salvaged: whether the catalog was made from what was left of it: its entries may be of different ages, so the log's
+            records may be in them already, and any stream may have lost bytes.
 
     Attributes:
         subscriptions: their newest states.
@@ -147,10 +159,16 @@ class Mending:
     """
 
     def __init__(
-        self, catalog: Catalog, cuts: Mapping[str, Cut] = {}, *, keep: bool = True
+        self,
+        catalog: Catalog,
+        cuts: Mapping[str, Cut] = {},
+        *,
+        keep: bool = True,
+        is_salvaged: bool = False,
     ) -> None:
         self._catalog = catalog
         self._keep = keep
+        self._is_salvaged = is_salvaged
         self.meta = catalog.meta()
         self._cuts = _with_forks(catalog, cuts) if cuts else {}
         self._states = _Known(self)
@@ -193,9 +211,11 @@ class Mending:
         if isinstance(change, SubscriptionChange):
             return self._apply_to_subscriptions(change)
         self._newest = max(self._newest, change.incarnation)
+        state = self._states.get(change.path)
+        if self._is_salvaged and _is_in(state, change):
+            return None
         if isinstance(change, Created):
             return self._create(change)
-        state = self._states.get(change.path)
         if state is not None and change.incarnation > state.incarnation and not state.children:
             self._end(state)  # only after its end could another one begin there
             state = None
@@ -281,12 +301,23 @@ class Mending:
         self._ended.append((state.path, state.incarnation))
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> str | None:
+        if self._is_salvaged and self._is_older(change):
+            return None
         try:
             self.subscriptions.apply(change)
         except KeyError:
             return "nothing is known of the subscription's beginning"
         self._documents.add(self.subscriptions.document_of(change))
         return None
+
+    def _is_older(self, change: SubscriptionChange) -> bool:
+        """Whether a change of a subscription is in a salvaged catalog already."""
+        known = None if isinstance(change, KeysKept) else self.subscriptions.get(change.id)
+        if known is None:
+            return False
+        if isinstance(change, Subscribed | Unsubscribed):
+            return change.incarnation < known.incarnation + isinstance(change, Subscribed)
+        return isinstance(change, WakeChanged) and change.generation < known.generation
 
     # -- what is in doubt ---------------------------------------------------
 
@@ -308,7 +339,8 @@ class Mending:
             extent = life.extent
             entries = extent.entries + len(life.pieces)
             if life.pieces:
-                flushes.append(FlushWork(old, extent, life.pieces))
+                about_ = None if extent.entries else words_of(state)
+                flushes.append(FlushWork(old, extent, life.pieces, about_))
             entry = entry_of(state, entries, session)
             producers = life.progress
             if old in renamed:
@@ -316,7 +348,8 @@ class Mending:
                 entry = _renamed(entry, {number: each for number, (each, _) in renamed.items()})
                 producers = state.producers
                 kept = Extent(state.base, state.tail, entries)
-                moves.append(Move(old, new, kept, state.path in self._cuts))
+                about_ = words_of_entry(state.path, entry)
+                moves.append(Move(old, new, kept, about_, state.path in self._cuts))
                 changes.append(Drop(state.path, old))
                 forgotten.append(old)
                 words.append(f"{state.path}: {why}; it begins anew as {new:016d} with what is left")
@@ -330,7 +363,7 @@ class Mending:
 
     def _rename(self, now: int) -> dict[int, tuple[int, str]]:
         """Returns the new incarnation of each stream that needs one, and why, by the old one."""
-        if not self.gaps and not self._cuts:
+        if not self.gaps and not self._cuts and not self._is_salvaged:
             return {}
         suspects = [
             gap_number for gap_number in range(len(self.gaps)) if self._had_room(gap_number)
@@ -358,12 +391,16 @@ class Mending:
                 why = life.why
             elif not state.closed and not state.soft_deleted and life.proven <= last_suspect:
                 why = _DOUBT
+            elif self._is_salvaged and not state.closed and not state.soft_deleted:
+                why = _SALVAGED
             yield state.incarnation, state.origin.incarnation if state.origin else 0, why
         for path, entry in self._catalog.paths():
             if path in seen or path in self._states.gone:
                 continue
             is_over = entry.closed or entry.soft_deleted
             why = None if is_over or last_suspect < 0 else _DOUBT
+            if self._is_salvaged and not is_over:
+                why = _SALVAGED
             if path in self._cuts:
                 why = f"its log is damaged past position {self._cuts[path].end}"
             yield entry.incarnation, entry.origin.incarnation if entry.origin else 0, why
@@ -401,6 +438,20 @@ class Mending:
 
 
 _DOUBT: Final = "a damaged record of the log may have been an append to it"
+
+
+_SALVAGED: Final = "its entry in the catalog may have been of an earlier time"
+
+
+def _is_in(state: StreamState | None, change: StreamChange) -> bool:
+    """Whether a change is in a salvaged state already, or is about an earlier stream at its path."""
+    if state is None:
+        return isinstance(change, Removed | SoftDeleted | Touched)
+    if change.incarnation != state.incarnation:
+        return change.incarnation < state.incarnation
+    if isinstance(change, Appended):
+        return change.start + len(change.data) <= state.tail and (bool(change.data) or state.closed)
+    return isinstance(change, Created)
 
 
 def shortened(entry: Entry, lost: Cut) -> Entry:
@@ -469,6 +520,20 @@ def _renamed(entry: Entry, names: Mapping[int, int]) -> Entry:
     return msgspec.structs.replace(entry, incarnation=incarnation, origin=origin, lineage=lineage)
 
 
+def words_of_entry(path: str, entry: Entry) -> Words:
+    """Returns what the log of a stream in the catalog says of itself."""
+    return Words(
+        entry.incarnation,
+        entry.extent.base,
+        path,
+        entry.media,
+        entry.lifetime,
+        entry.created_at,
+        entry.origin,
+        entry.lineage,
+    )
+
+
 def _least(hole: _Hole) -> int:
     """Returns the least octets that an append of so many bytes takes in a record."""
     state = hole.state
@@ -484,4 +549,4 @@ def _incarnation(change: Put | Drop) -> int:
     return change.incarnation if isinstance(change, Drop) else change.entry.incarnation
 
 
-__all__ = ["Cut", "Mending", "Move", "Outcome", "Withheld", "shortened"]
+__all__ = ["Cut", "Mending", "Move", "Outcome", "Withheld", "shortened", "words_of_entry"]

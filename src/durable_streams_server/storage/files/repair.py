@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ...protocol.state import Change
-from . import index
 from .catalog import Catalog
-from .disk import NO_SPACE, Disk
+from .disk import NO_SPACE, Disk, File
+from .index import ENTRY_SIZE, Index, Words, header_of
 from .logs import DIRECTORY as LOGS
 from .logs import Logs, directory_of, path_of
 from .mend import Cut, Mending, Move, Outcome, Withheld
@@ -52,7 +52,9 @@ def _apply(record: Record, mending: Mending) -> Iterator[Withheld]:
             yield Withheld(record.lsn, change, why)
 
 
-def repair(disk: Disk, catalog: Catalog, check: "Check", now: int) -> Iterator[str]:
+def repair(
+    disk: Disk, catalog: Catalog, check: "Check", now: int, *, is_salvaged: bool = False
+) -> Iterator[str]:
     """Repairs what a check has found, and yields what was done and what is lost.
 
     Args:
@@ -60,6 +62,7 @@ def repair(disk: Disk, catalog: Catalog, check: "Check", now: int) -> Iterator[s
         catalog: its catalog.
         check: has run on both.
         now: microseconds of Unix time.
+        is_salvaged: whether the catalog was made from what was left of it.
     """
     if not check.is_catalog_whole:
         yield "catalog: it cannot be repaired; restore it from a backup"
@@ -68,14 +71,27 @@ def repair(disk: Disk, catalog: Catalog, check: "Check", now: int) -> Iterator[s
         check.orphans
     ):  # first: an earlier repair that was killed may have made them, and the names are used again
         yield move_to_quarantine(disk, name)
-    for incarnation, base in check.headers:
-        yield _write_header(disk, incarnation, base)
-    if check.cuts or check.is_log_damaged:
-        yield from mend(disk, catalog, check.cuts, now, renew_log=check.is_log_damaged)
+    for words, entries in check.headers:
+        yield _write_header(disk, words, entries)
+    if check.cuts or check.is_log_damaged or is_salvaged:
+        yield from mend(
+            disk,
+            catalog,
+            check.cuts,
+            now,
+            renew_log=check.is_log_damaged or is_salvaged,
+            is_salvaged=is_salvaged,
+        )
 
 
 def mend(
-    disk: Disk, catalog: Catalog, cuts: Mapping[str, Cut], now: int, *, renew_log: bool
+    disk: Disk,
+    catalog: Catalog,
+    cuts: Mapping[str, Cut],
+    now: int,
+    *,
+    renew_log: bool,
+    is_salvaged: bool = False,
 ) -> Iterator[str]:
     """Makes the catalog and the logs what can be proven, and yields what was done and what is lost.
 
@@ -85,13 +101,14 @@ def mend(
         cuts: what is left of the streams whose logs are damaged, by path.
         now: microseconds of Unix time.
         renew_log: whether the write-ahead log is damaged, so that a new one must begin.
+        is_salvaged: whether the catalog was made from what was left of it.
     """
     disk.make_directory(QUARANTINE)
-    mending = Mending(catalog, cuts)
+    mending = Mending(catalog, cuts, is_salvaged=is_salvaged)
     reader = LogReader(disk, mending.meta.lsn)
     try:
         yield from _withhold(disk, replay(reader, mending))
-        is_open = any(gap.before is None for gap in mending.gaps)
+        is_open = is_salvaged or any(gap.before is None for gap in mending.gaps)
         lsn = reader.last + (_APART if is_open else 0)
         outcome = mending.outcome(lsn, now)
         yield from _losses(mending, outcome)
@@ -171,12 +188,12 @@ def _free_name(disk: Disk, name: str) -> str:
     return target
 
 
-def _write_header(disk: Disk, incarnation: int, base: int) -> str:
-    name = path_of(incarnation) + ".idx"
-    file = disk.open(name)
-    file.write(index.header(base), 0)
-    file.sync()
-    file.close()
+def _write_header(disk: Disk, words: Words, entries: int) -> str:
+    """Writes an index anew whose header alone is damaged."""
+    name = path_of(words.incarnation) + ".idx"
+    _copy_index(disk, name, name + ".new", words, entries)
+    disk.rename(name + ".new", name)
+    disk.sync_directory(directory_of(words.incarnation))
     return f"{name}: its header is written anew"
 
 
@@ -209,31 +226,48 @@ def _copy_log(disk: Disk, move: Move) -> None:
     base, tail, entries = move.extent
     disk.make_directory(directory_of(move.new))
     if move.is_cut:  # the rest must stay as it is, for whoever can read more of it
-        _copy(disk, old, new, 0, tail - base)
+        _copy(disk, old, new, tail - base)
     else:
         try:
             disk.link(old, new)
         except OSError:  # a file system without links
-            _copy(disk, old, new, 0, tail - base)
-    begin = index.place_of(0)
-    _copy(disk, old + ".idx", new + ".idx", begin, index.place_of(entries) - begin)
-    file = disk.open(new + ".idx")
-    file.write(index.header(base), 0)
-    file.close()
+            _copy(disk, old, new, tail - base)
+    _copy_index(disk, old + ".idx", new + ".idx", move.words, entries)
 
 
-def _copy(disk: Disk, old: str, new: str, position: int, size: int) -> None:
+def _copy_index(disk: Disk, old: str, new: str, words: Words, entries: int) -> None:
+    """Copies the entries of an index, behind a new header, and returns when the copy is durable."""
+    source = disk.open(old)
+    try:
+        index = Index.of(source)
+    except Damaged:
+        index = Index.without_header(source, words.base)
+    disk.unlink(new)
+    target = disk.open(new, create=True)
+    head = header_of(words)
+    target.write(head, 0)
+    _copy_bytes(source, index.begin, target, len(head), entries * ENTRY_SIZE)
+    target.sync()
+    source.close()
+    target.close()
+
+
+def _copy(disk: Disk, old: str, new: str, size: int) -> None:
     source = disk.open(old)
     disk.unlink(new)
     target = disk.open(new, create=True)
-    while size:
-        data = source.read(min(size, _AT_ONCE), position)
-        if not data:
-            raise Damaged(f"{old} is shorter than it was")
-        target.write(data, position)
-        position, size = position + len(data), size - len(data)
+    _copy_bytes(source, 0, target, 0, size)
     source.close()
     target.close()
+
+
+def _copy_bytes(source: File, at: int, target: File, to: int, size: int) -> None:
+    while size:
+        data = source.read(min(size, _AT_ONCE), at)
+        if not data:
+            raise Damaged("a log is shorter than it was")
+        target.write(data, to)
+        at, to, size = at + len(data), to + len(data), size - len(data)
 
 
 def _move_old_logs(disk: Disk, moves: list[Move]) -> Iterator[str]:
@@ -262,7 +296,7 @@ def _begin_log(disk: Disk, number: int, lsn: int) -> None:
     header = Header(number, lsn + 1, disk.random_number())
     file.write(segment_header(header, 0), 0)
     try:
-        file.allocate(max(sizes, default=0))
+        file.allocate(max([file.size(), *sizes]))
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise  # a smaller one serves too

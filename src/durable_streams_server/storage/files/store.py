@@ -362,7 +362,7 @@ class FileStore(Store):
         for change in capture.changes:
             if isinstance(change, Drop):
                 self.states.dropped(change.path, change.incarnation)
-        for incarnation, extent, pieces in capture.flushes:
+        for incarnation, extent, pieces, _ in capture.flushes:
             end = pieces[-1].end & ~INSIDE
             entries = extent.entries + len(pieces)
             self._unflushed -= self.states.flushed(incarnation, end, entries)
@@ -591,7 +591,10 @@ class FileStore(Store):
 
     def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
-        self._replay(readonly)
+        is_first = self.meta.lsn == 0
+        begun = self._replay(readonly)
+        if is_first and (stray := self.logs.others(begun)) is not None:
+            raise Damaged(f"catalog: it is lost, nothing tells whose log {stray} is")
         self._expect_unnoted_uses()
 
     def _allocate_ahead(self) -> None:
@@ -600,7 +603,10 @@ class FileStore(Store):
             if self.wal.full:
                 return
 
-    def _replay(self, readonly: bool) -> None:
+    def _replay(self, readonly: bool) -> set[int]:
+        """Applies the records after the catalog; returns the incarnations that they begin, if the catalog is empty."""
+        begun: set[int] = set()
+        is_first = self.meta.lsn == 0
         aside = set(self.meta.aside)
         for lsn, payload in self.wal.recover(self.meta.lsn):
             try:
@@ -609,11 +615,14 @@ class FileStore(Store):
                         aside.add(change.incarnation)
                     else:
                         self._publish([self._apply(change)])
+                        if is_first and isinstance(change, Created):
+                            begun.add(change.incarnation)
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
             if self._unflushed > self._max_unflushed and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
+        return begun
 
     def _expect_unnoted_uses(self) -> None:
         """Gives what the log has brought up to date the time that the reads after it may have added."""

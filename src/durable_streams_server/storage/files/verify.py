@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
-from . import index
 from .disk import File
+from .index import Index, is_whole
 from .recent import INSIDE
 from .wal import Damaged
 
@@ -49,16 +49,15 @@ class Verified:
 
 
 def read_verified(
-    data: File, index_file: File, base: int, entries: int, start: int, end: int
+    data: File, index: Index, entries: int, start: int, end: int
 ) -> tuple[bytes, int, int]:
     """Reads the bytes between two positions of a log, comparing every piece that they touch.
 
     Args:
         data: the log.
-        index_file: its index.
-        base: the position at which the log begins.
+        index: its index.
         entries: how many index entries are proven.
-        start: the first position; not before `base`.
+        start: the first position; not before the index's base.
         end: the position after the last.
 
     Returns:
@@ -67,8 +66,9 @@ def read_verified(
     Raises:
         Damaged: a piece is not what its checksum says, or the index does not reach so far.
     """
-    number = index.find(index_file, entries, start)
-    low = base if number == 0 else index.read(index_file, number - 1, 1)[0].end & ~INSIDE
+    base = index.base
+    number = index.find(entries, start)
+    low = index.start_of(number)
     if not base <= low <= start:
         raise Damaged("its index is not in order")
     position = low
@@ -76,7 +76,7 @@ def read_verified(
     while position < end:
         if number >= entries:
             raise Damaged(f"its index ends at position {position}")
-        ends, crcs = index.columns(index_file, number, min(_ENTRIES, entries - number))
+        ends, crcs = index.columns(number, min(_ENTRIES, entries - number))
         count = _count(ends, position, end)
         stop = ends[count - 1]
         if stop - position > AT_ONCE:  # one large piece
@@ -131,26 +131,27 @@ def _compare_large(
 
 
 def whole_prefix(
-    data: File, index_file: File, extent: tuple[int, int, int]
+    data: File, index: Index, size: int, extent: tuple[int, int, int]
 ) -> tuple[int, int, str | None]:
     """Compares all of a log. Returns up to which position it is whole, at the end of an append; the number of entries that
     make that; and what is wrong behind it, or None.
 
     Args:
         data: the log.
-        index_file: its index.
+        index: its index.
+        size: bytes of the index file.
         extent: what the catalog proves: the log's first position, the one after its last, and its entries.
     """
     base, tail, entries = extent
     position = whole = base
     number = whole_entries = 0
     pieces = _Pieces(data, base, tail)
-    there = min(entries, index.count_of(index_file.size()))
+    there = min(entries, index.count_of(size))
     try:
         while number < there:
-            for entry in index.raw_entries(index_file, number, min(_ENTRIES, there - number)):
+            for entry in index.raw(number, min(_ENTRIES, there - number)):
                 end = entry[0] & ~INSIDE
-                if not index.is_whole(entry):
+                if not is_whole(entry):
                     raise Damaged(f"index entry {number} is damaged")
                 if not position < end <= tail:
                     raise Damaged("its index is not in order")
