@@ -228,6 +228,27 @@ PLANTS = [
         "        or command.wake_id != wake.wake_id\n",
         "",
     ),
+    Plant(
+        "DESIGN 6",
+        "the catalog's second copy is written but not synced before the database commits",
+        f"{FILES}/catalog/copy.py",
+        "        self._file.write(data, position)\n        self._file.sync()\n",
+        "        self._file.write(data, position)\n",
+    ),
+    Plant(
+        "DESIGN 6",
+        "a start cuts off the commit that only the second copy has",
+        f"{FILES}/catalog/table_catalog.py",
+        "            self._do_again()\n",
+        "            self._copy.take_back()\n",
+    ),
+    Plant(
+        "DESIGN 6",
+        "a start does not sync what it does again from the second copy",
+        f"{FILES}/catalog/table_catalog.py",
+        "        self._copy.sync()\n",
+        "",
+    ),
 ]
 HELPERS: dict[int | str, tuple[str, str, str]] = {
     10: (

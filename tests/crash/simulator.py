@@ -30,14 +30,23 @@ from durable_streams_server.protocol.state import (
 )
 from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
 from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from durable_streams_server.storage.files.catalog.copy import Copy, records_of
+from durable_streams_server.storage.files.catalog.reconcile import Relation, relate
+from durable_streams_server.storage.files.catalog.tables import (
+    META,
+    META_KEY,
+    NAMES,
+    operations,
+    parse_meta,
+)
 from durable_streams_server.storage.files.checkpoint import Where
-from durable_streams_server.storage.files.directory import prepare
+from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import Commit, FileStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams import forks
 from durable_streams_server.streams.reader import Reader
-from durable_streams_server.testing.catalog import SimulatedCatalog
+from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
 from tests.crash.workers import Workers
 from tests.requests import NOW, SECOND, append, create
@@ -162,9 +171,12 @@ class Simulation:
         return True
 
     def open(self) -> None:
+        check_copy(self.disk)
+        catalog = SimulatedCatalog(self.disk)
+        assert read_copy(self.disk) == SimulatedTables(self.disk).content, "the copy is another one"
         self.store = self.make_store(
             self.disk,
-            SimulatedCatalog(self.disk),
+            catalog,
             segment_size=48 * 1024,
             checkpoint_bytes=self.chance.choice((2_000, 10_000, 40_000)),
             max_unflushed=60_000,
@@ -508,6 +520,29 @@ def is_abandoned(ticket: Ticket[Any]) -> bool:
     except StreamError:
         return False
     return False
+
+
+def check_copy(disk: SimulatedDisk) -> None:
+    """Whatever a crash leaves, the catalog's second copy is level with the catalog or one commit ahead."""
+    copy = Copy(disk, CATALOG)
+    copy.look()
+    sealed = SimulatedTables(disk).get(META, META_KEY)
+    meta = None if sealed is None else parse_meta(sealed)
+    assert relate(meta, copy.state, copy.newest) in (Relation.LEVEL, Relation.AHEAD)
+
+
+def read_copy(disk: SimulatedDisk) -> list[dict[bytes, bytes]]:
+    """Returns the tables that the catalog's second copy makes."""
+    tables: list[dict[bytes, bytes]] = [{} for _ in NAMES]
+    copy = Copy(disk, CATALOG)
+    copy.look()
+    for payload in records_of(copy) if copy.state is not None else ():
+        for table, key, sealed in operations(payload):
+            if sealed is None:
+                tables[table].pop(key, None)
+            else:
+                tables[table][key] = sealed
+    return tables
 
 
 def no_fault(_: str) -> None:

@@ -47,7 +47,7 @@ def verify_catalog(path: str) -> list[CatalogFinding]:
     copy.look()
     try:
         found = [*_check_sum(disk), *_check_copy(disk, copy)]
-        meta, faults = _look_at_database(path, copy)
+        meta, faults = look_at_database(path, copy)
         found += [CatalogFinding(DATA, what) for what in faults[:_SHOWN]]
         if len(faults) > _SHOWN:
             found.append(CatalogFinding(DATA, f"and {len(faults) - _SHOWN} more findings"))
@@ -71,8 +71,13 @@ def entry_faults(database: Database) -> Iterator[str]:
             first = batch[-1][0] + b"\0"
 
 
-def _look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
-    """Returns the database's summary, if it has one, and what is wrong with the database."""
+def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
+    """Returns the database's summary, if it has one, and what is wrong with the database, in words.
+
+    Args:
+        path: its directory.
+        copy: its second copy, which has been looked at.
+    """
     data = Path(path) / DATA
     if not data.exists() or not data.stat().st_size:
         return None, ["it is missing or empty"] if copy.newest else []
