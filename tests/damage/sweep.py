@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -22,7 +23,6 @@ WORKERS = 2
 MEMORY = Path("/dev/shm")  # the sweep damages files itself, so no disk need sync them
 PATIENCE = 120.0  # seconds that a trial may take on a busy machine
 KINDS = 5  # directories, each made with other sizes
-SHOWN = 10
 
 
 def work(seeds: list[int], pipe: Connection, is_shown: bool) -> None:
@@ -64,9 +64,28 @@ class _Worker:
         self.heard = time.monotonic()
 
 
-def sweep(first: int, count: int, workers: int = WORKERS, *, is_shown: bool = False) -> list[str]:
+class _Failures(list[str]):
+    """What was wrong, told as it is found."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def append(self, text: str) -> None:
+        super().append(text)
+        self._tell(text)
+
+
+def sweep(
+    first: int,
+    count: int,
+    workers: int = WORKERS,
+    *,
+    is_shown: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+) -> list[str]:
     """Runs trials, and returns what was wrong, one text for each that failed."""
-    failed: list[str] = []
+    failed = _Failures(tell)
     seeds = list(range(first, first + count))
     running = [_Worker(part, is_shown) for n in range(workers) if (part := seeds[n::workers])]
     while running:
@@ -103,14 +122,18 @@ def _listen(worker: _Worker, failed: list[str]) -> list[int] | None:
     return None
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def main(first: int, count: int, is_shown: bool) -> int:
     """Runs `count` trials from `first`, and returns how many failed."""
     began = time.monotonic()
-    failed = sweep(first, count, min(WORKERS, os.cpu_count() or 1), is_shown=is_shown)
-    for each in failed[: None if is_shown else SHOWN]:
-        sys.stdout.write(f"{each}\n")
+    workers = min(WORKERS, os.cpu_count() or 1)
+    failed = sweep(first, count, workers, is_shown=is_shown, tell=_say)
     took = time.monotonic() - began
-    sys.stdout.write(f"{count} trials in {took:.0f} s, {len(failed)} failed\n")
+    _say(f"{count} trials in {took:.0f} s, {len(failed)} failed")
     return len(failed)
 
 

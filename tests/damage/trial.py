@@ -18,6 +18,7 @@ from durable_streams_server.cli import main
 from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamError
 from durable_streams_server.protocol.decide import position_of
 from durable_streams_server.protocol.offsets import parse
+from durable_streams_server.storage.files import adopt, repair
 from durable_streams_server.storage.files.check import Finding
 from durable_streams_server.storage.files.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.directory import DirectoryRefused
@@ -90,9 +91,19 @@ class Trial:
             self._require(is_clean, f"{command}: {result.exception!r}")
 
     def _moment(self, now: Held) -> int | None:
-        """Returns the newest moment at which the directory held exactly that."""
+        """Returns the newest moment at which the directory held exactly that, apart from streams that were named."""
+        if "wal" not in self._kinds:
+            return None
+        others = [path for path in self._truth.last if path not in self._said]
         moments = enumerate(self._truth.moments)
-        return max((number for number, each in moments if each == now), default=None)
+        return max(
+            (
+                number
+                for number, each in moments
+                if all(each.get(path) == now.get(path) for path in others)
+            ),
+            default=None,
+        )
 
     # -- before the repair --------------------------------------------------
 
@@ -146,7 +157,7 @@ class Trial:
     def _serve_repaired(self) -> None:
         store = opened(self._path, self._clock)
         now = everything(store)
-        moment = self._moment(now) if "wal" in self._kinds else None
+        moment = self._moment(now)
         for path in self._truth.last:
             if path not in now:
                 self._gone(store, path, moment)
@@ -163,7 +174,12 @@ class Trial:
     def _gone(self, store: FileBackedStreamStore, path: str, moment: int | None) -> None:
         """A stream is not there: it was named, and its offsets name nothing of a new stream at its path."""
         is_unborn = moment is not None and path not in self._truth.moments[moment]
-        self._require(path in self._said or is_unborn, f"{path} is gone without a word")
+        is_said = path in self._said or is_unborn
+        if path not in self._truth.moments[0]:  # only the log knew its name
+            is_said |= f"wal: {repair.UNKNOWN}" in self._said
+        if path not in self._truth.names:  # no log has its name
+            is_said |= adopt.UNKNOWN in self._said
+        self._require(is_said, f"{path} is gone without a word")
         state = store.find(path).result()
         if state is None:
             store.create(path, "text/plain")

@@ -5,7 +5,7 @@ whether the stream was closed or deleted since, how far its producers had come, 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,10 @@ from .mend import Cut, shortened
 from .segments import Damaged
 from .verify import whole_prefix
 
-_NO_END = 1 << 62
+_NO_END: Final = 1 << 62
+UNKNOWN: Final = (
+    "streams that had no bytes of their own may be lost, and streams that were deleted may be back"
+)
 
 
 class _Log(NamedTuple):
@@ -37,6 +40,7 @@ def adopt(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
         catalog: its catalog.
         now: microseconds of Unix time; idle times of adopted streams begin then.
     """
+    yield f"catalog: {UNKNOWN}"
     known = dict(catalog.paths())
     before = dict(known)
     changes: list[Put | Drop] = []

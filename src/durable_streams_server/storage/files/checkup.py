@@ -9,14 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from .adopt import adopt
-from .catalog import (
-    LmdbCatalog,
-    rebuild_from_copy,
-    rebuild_from_entries,
-    rewrite_copy,
-    salvage_entries,
-    verify_catalog,
-)
+from .catalog import LmdbCatalog, mend_catalog, verify_catalog
+from .catalog.copy import NAME as COPY
 from .check import Check, Checked, Finding
 from .directory import (
     CATALOG,
@@ -27,12 +21,13 @@ from .directory import (
 )
 from .disk import SystemDisk
 from .logs import DIRECTORY as LOGS
+from .logs import path_of
 from .repair import QUARANTINE, move_to_quarantine, repair
 from .segments import DIRECTORY as WAL
-from .segments import Damaged
 
 _FORMAT: Final = "FORMAT"
-_UNFINISHED: Final = "FORMAT.repair"  # in its place while a catalog is made from entries
+_UNFINISHED: Final = "FORMAT.repair"  # in its place while a catalog is repaired
+_SALVAGED: Final = b"made from entries"  # the beginning of that file, if a catalog was
 _OTHER: Final = re.compile(rb"durable-streams-server data, format ([0-9]+)\n")
 _KNOWN: Final = (b"1", b"2")
 
@@ -109,15 +104,15 @@ def repair_directory(path: str, now: int) -> Iterator[str]:
         try:
             check = _checked(disk, catalog)
             if check.is_catalog_lost:
-                _take_format_away(disk)
-            is_salvaged = disk.exists(_UNFINISHED)
+                _note_salvage(disk)
+            is_salvaged = _is_salvaged(disk)
             if is_salvaged:
                 yield from adopt(disk, catalog, now)
                 check = _checked(disk, catalog)
             yield from repair(disk, catalog, check, now, is_salvaged=is_salvaged)
         finally:
             catalog.close()
-        if not is_format_whole or is_salvaged:
+        if not is_format_whole or disk.exists(_UNFINISHED):
             yield from _put_format_back(disk)
     finally:
         disk.release()
@@ -166,28 +161,38 @@ def _take_format_away(disk: SystemDisk) -> None:
 
 
 def _put_format_back(disk: SystemDisk) -> Iterator[str]:
-    for name in (_UNFINISHED, _FORMAT):
-        if disk.exists(name):
-            yield move_to_quarantine(disk, name)
+    if disk.exists(_FORMAT):
+        yield move_to_quarantine(disk, _FORMAT)
     write_format(disk)
+    disk.unlink(_UNFINISHED)
+    disk.sync_directory("")
     yield f"{_FORMAT} is written anew"
 
 
 def _mend_catalog(disk: SystemDisk) -> Iterator[str]:
+    """Repairs the catalog. If it had to be made from entries, `_UNFINISHED` says so afterwards."""
     path, quarantine = str(disk.root / CATALOG), str(disk.root / QUARANTINE)
-    damaged = {each.file for each in verify_catalog(path) if not each.harmless}
-    if not damaged:
-        return
-    ways: list[Callable[[str, str], list[str]]] = [rewrite_copy, rebuild_from_copy]
-    if "data.mdb" in damaged:
-        ways.reverse()
-    for way in ways:
-        try:
-            yield from way(path, quarantine)
-        except Damaged:
-            continue
-        return
+    if any(not each.harmless for each in verify_catalog(path)):
+        _take_format_away(disk)
+        yield from mend_catalog(path, quarantine, lambda number: disk.exists(path_of(number)))
+    if disk.exists(_UNFINISHED) and not disk.exists(f"{CATALOG}/{COPY}"):
+        _note_salvage(disk)  # only a catalog that was made from entries has no copy now
+
+
+def _note_salvage(disk: SystemDisk) -> None:
     _take_format_away(disk)
-    salvage = salvage_entries(path)
-    yield from salvage.notes
-    yield from rebuild_from_entries(path, quarantine, salvage)
+    file = disk.open(_UNFINISHED)
+    file.write(_SALVAGED, 0)
+    file.sync()
+    file.close()
+
+
+def _is_salvaged(disk: SystemDisk) -> bool:
+    """Whether the catalog was made from entries, by this repair or by one that was cut off."""
+    if not disk.exists(_UNFINISHED):
+        return False
+    file = disk.open(_UNFINISHED)
+    try:
+        return file.read(len(_SALVAGED), 0) == _SALVAGED
+    finally:
+        file.close()

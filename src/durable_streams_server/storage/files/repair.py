@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .check import Check
 
 QUARANTINE: Final = "quarantine"
+UNKNOWN: Final = (
+    "a stream that only the missing records created is lost, one that they deleted is back"
+)
 _AT_ONCE: Final = 4 * 1024 * 1024  # bytes copied at once
 _APART: Final = (
     1 << 32
@@ -126,6 +129,8 @@ def mend(
 def _losses(mending: Mending, outcome: Outcome) -> Iterator[str]:
     for gap in mending.gaps:
         yield f"{WAL}: {gap.in_words()}"
+    if mending.gaps:
+        yield f"{WAL}: {UNKNOWN}"
     yield from outcome.words
 
 
