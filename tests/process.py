@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -23,11 +24,22 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def launch(*flags: str) -> Iterator[ServerProcess]:
-    """Runs `serve` with `flags` on a free port until the block ends, however it ends by then."""
+def launch(*flags: str, handles: int | None = None) -> Iterator[ServerProcess]:
+    """Runs `serve` with `flags` on a free port until the block ends, however it ends by then.
+
+    With `handles` it may hold only so many file handles, and cannot raise that limit.
+    """
+
+    def limit() -> None:
+        if handles is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (handles, handles))
+
     address = () if "--uds" in flags else ("--port", "0")
     process = subprocess.Popen(
-        [*COMMAND, "serve", *address, *flags], stdout=subprocess.PIPE, text=True
+        [*COMMAND, "serve", *address, *flags],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=None if handles is None else limit,
     )
     try:
         yield ServerProcess(process, _address(process))
@@ -40,9 +52,9 @@ def launch(*flags: str) -> Iterator[ServerProcess]:
 
 
 @contextlib.contextmanager
-def serve(*flags: str) -> Iterator[ServerProcess]:
+def serve(*flags: str, handles: int | None = None) -> Iterator[ServerProcess]:
     """As `launch`; when the block ends the server must stop by itself, with no complaint."""
-    with launch(*flags) as server:
+    with launch(*flags, handles=handles) as server:
         yield server
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(STOP_TIMEOUT) == 0

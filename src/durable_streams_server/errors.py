@@ -6,6 +6,7 @@
     ├── ProducerFenced 403    PRODUCER_FENCED
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
     ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED
+    ├── RequestTimeout 408    REQUEST_TIMEOUT
     ├── Conflict 409          the request is well formed but the stream's state forbids it
     │   ├── StreamClosed          STREAM_CLOSED
     │   ├── SequenceGap           PRODUCER_SEQUENCE_GAP
@@ -17,6 +18,7 @@
     ├── UriTooLong 414        URI_TOO_LONG
     ├── TooManyRequests 429   a limit of this stream is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
+    ├── StreamDamaged 500     STREAM_DAMAGED
     ├── Unavailable 503       the server is at one of its limits, or stopping
     │   └── StoreForked 503       STORE_FORKED
     └── StorageFull 507       STORE_FULL
@@ -61,6 +63,12 @@ class StreamError(Exception):
         self.details = details
 
 
+class StreamDamaged(StreamError):
+    """What the disk holds of the stream is damaged; no other stream is touched. `check` says what and where."""
+
+    code = "STREAM_DAMAGED"
+
+
 class BadRequest(StreamError):
     """The request is malformed; repeating it unchanged cannot succeed."""
 
@@ -102,6 +110,13 @@ class MethodNotAllowed(StreamError):
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
+
+
+class RequestTimeout(StreamError):
+    """The rest of the request did not come in time; nothing of it was stored, and the connection is closed."""
+
+    status = 408
+    code = "REQUEST_TIMEOUT"
 
 
 class Conflict(StreamError):

@@ -64,8 +64,8 @@ PLANTS = [
         5,
         "a log is truncated when its size is another, not only when it is larger",
         f"{FILES}/logs.py",
-        "            if files.data.size() > at:",
-        "            if files.data.size() != at:",
+        "        if size > end:\n",
+        "        if size != end:\n",
         "tests/storage/files/test_logs.py",
     ),
     Plant(
@@ -80,8 +80,8 @@ PLANTS = [
         7,
         "a checkpoint that failed forgets what was dirty",
         f"{FILES}/store.py",
-        "            self._dirty = {**capture.states, **self._dirty}\n",
-        "            self.wal.recycle(capture.meta.lsn)\n            self.meta = capture.meta\n",
+        "        self._dirty = {**capture.states, **self._dirty}\n",
+        "        self.wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
     ),
     Plant(
         8,
@@ -138,9 +138,10 @@ PLANTS = [
         14,
         "the catalog is written before the logs",
         f"{FILES}/checkpoint.py",
-        "            if capture.flushes:\n                store.logs.flush(capture.flushes)\n            if capture.meta",
+        "            yield Where.DISK\n            for begin",
+        "            yield Where.DISK\n"
         "            self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n"
-        "            if capture.flushes:\n                store.logs.flush(capture.flushes)\n            if capture.meta",
+        "            for begin",
     ),
     Plant(
         15,
@@ -154,8 +155,8 @@ PLANTS = [
         16,
         "a new log's directory is not synced",
         f"{FILES}/logs.py",
-        "            for parent in parents:\n                self._disk.sync_directory(parent)\n\n    def remove",
-        "            pass\n\n    def remove",
+        "            for parent in self._parents:\n                self._disk.sync_directory(parent)\n",
+        "            pass\n",
     ),
     Plant(
         19,
@@ -248,6 +249,52 @@ PLANTS = [
         f"{FILES}/catalog/table_catalog.py",
         "        self._copy.sync()\n",
         "",
+    ),
+    Plant(
+        57,
+        "a checkpoint step that fails beside a stop is not heard of",
+        f"{FILES}/runner.py",
+        "            if error is not None:\n                self._store.fail(error)\n",
+        "            if error is not None and not self._stopping:\n                self._store.fail(error)\n",
+        "tests/storage/files/test_runner.py",
+    ),
+    Plant(
+        57,
+        "a checkpoint that a stop ends forgets what it has taken",
+        f"{FILES}/runner.py",
+        "        self._phase, self._steps = Phase.NONE, None\n        self._store.end_capture()",
+        "        self._phase, self._steps = Phase.NONE, None\n"
+        "        if self._stopping:\n            self._store._capture = None\n        self._store.end_capture()",
+    ),
+    Plant(
+        58,
+        "a checkpoint that the catalog has is taken for one that failed",
+        f"{FILES}/checkpoint.py",
+        "            capture.is_committed = True\n        except",
+        "            yield Where.LOOP\n            capture.is_committed = True\n        except",
+    ),
+    Plant(
+        59,
+        "a damaged log stops the checkpoint of all",
+        f"{FILES}/logs.py",
+        "            except Damaged as damage:\n                self.damaged",
+        "            except ZeroDivisionError as damage:\n                self.damaged",
+        "tests/storage/files/test_runner.py",
+    ),
+    Plant(
+        60,
+        "a checkpoint without a file handle stops the store",
+        f"{FILES}/checkpoint.py",
+        "            if error.errno not in NO_SPACE | NO_HANDLES:",
+        "            if error.errno not in NO_SPACE:",
+    ),
+    Plant(
+        61,
+        "an exception of a callback leaves others without an answer",
+        f"{PACKAGE}/storage/ticket.py",
+        "            except Exception:\n",
+        "            except KeyError:\n",
+        "tests/storage/files/test_runner.py",
     ),
 ]
 HELPERS: dict[int | str, tuple[str, str, str]] = {

@@ -1,14 +1,15 @@
 """The crash simulator: one seed, one run of the real store on a simulated disk, with an oracle that forgets nothing.
 
-The store's threads are shells around calls that the simulator makes itself, in an order of its own. It writes down every
-record that the store decides. At any moment readers must see exactly what the durable records make; after any crash the store
-must be exactly what some prefix of the records makes, and that prefix must hold every record that anybody was told of.
+The store runs under its real `Runner`, on an executor that runs jobs only when the simulation says so: commits, checkpoints,
+reads, their ends, turns of the loop, timers and stops come in any order. The simulation writes down every record that the store
+decides. At any moment readers must see exactly what the durable records make; after any crash or stop the store must be exactly
+what some prefix of the records makes, and that prefix must hold every record that anybody was told of.
 """
 
 import errno
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from durable_streams_server.errors import StreamError
@@ -39,15 +40,16 @@ from durable_streams_server.storage.files.catalog.tables import (
     operations,
     parse_meta,
 )
-from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.directory import CATALOG, prepare
-from durable_streams_server.storage.files.shell import Shell
-from durable_streams_server.storage.files.store import Commit, FileStore
+from durable_streams_server.storage.files.executor import Lane
+from durable_streams_server.storage.files.runner import Runner
+from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams import forks
 from durable_streams_server.streams.reader import Reader
 from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
+from tests.crash.executor import SimulatedExecutor
 from tests.crash.workers import Workers
 from tests.requests import NOW, SECOND, append, create
 
@@ -94,14 +96,15 @@ class Model:
         return b"".join(parts)
 
 
-class SimulatedShell(Shell):
-    """Does nothing when asked; the simulation does it later, or never."""
+class RecordingRunner(Runner):
+    """Writes down every record when it is decided."""
 
     def __init__(self, store: FileStore, simulation: "Simulation") -> None:
-        super().__init__(store)
+        super().__init__(store, simulation.executor, simulation.failures.append)
         self._simulation = simulation
 
     def commit_due(self) -> None:
+        super().commit_due()
         item = self._store.newest_pending
         if item.place is not None:
             self._simulation.history[item.place.lsn] = [each.change for each in item.published]
@@ -129,13 +132,14 @@ class Simulation:
         self.workers = Workers(self, PATHS)
 
     def run(self) -> None:
-        """Runs several lives of the store, each ended by a crash, and looks at what is left."""
+        """Runs several lives of the store, each ended by a crash or a stop, and looks at what is left."""
         for _ in range(GENERATIONS):
             if self.chance.random() < 0.2:
                 self.plan_fault(within=12)
             if self.boot():
                 self.plan_fault(within=150)
-                self.live()
+                if self.live() and self.chance.random() < 0.3:
+                    self.stop()
             self.crash()
         assert self.boot()
         self.end()
@@ -184,22 +188,40 @@ class Simulation:
             max_loaded=self.chance.choice((2, 6, 100)),
         )
         self.store.configure(self.registry, ROOT)
-        self.store.shell = SimulatedShell(self.store, self)
+        self.executor = SimulatedExecutor(self.chance)
+        self.failures: list[BaseException] = []
+        self.store.shell = RecordingRunner(self.store, self)
         self.reader = Reader(self.store)
-        self.written: list[Commit] = []
-        self.steps: Iterator[Where] | None = None
-        self.where = Where.LOOP
         self.attached: list[StreamState] = []
 
-    def live(self) -> None:
+    def live(self) -> bool:
+        """Makes steps; False if the power went."""
         try:
             for _ in range(self.chance.randint(STEPS // 4, STEPS)):
                 self.step()
                 if self.store.failure is not None:
                     self.check_stopped()
-                    return
+                    break
+        except PowerLoss:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Stops the store as a server does. A store that has not failed by then has made everything durable that it decided."""
+        store = self.store
+        try:
+            store.detach()
+            if store.failure is None:
+                assert not store.in_flight, "a stop left somebody without an answer"
+                assert store.wal.durable_lsn == store.wal.last_lsn
+                self.promised = store.wal.last_lsn
+            store.close()
         except PowerLoss:
             return
+        except OSError as error:
+            told = store.failure
+            if told is not error:
+                raise AssertionError("a failure that nobody was told of") from error
 
     def crash(self) -> None:
         """Ends the process, and perhaps the machine's power with it."""
@@ -214,27 +236,30 @@ class Simulation:
         for path in PATHS:
             self.send(append(path, b"1", "application/json", closes=True))
         self.settle()
-        self.store.run_checkpoint()
+        self.store.shell.checkpoint_due()
+        self.rest()
+        assert self.store.meta.lsn == self.store.wal.last_lsn
         self.compare_all()
         self.workers.drain()
         self.compare_all()
         self.now += 60 * SECOND
         for _ in range(20):
             self.sweep()
-            self.store.commit_once()
-            self.fold()
+            self.settle()
         for path in self.store.paths():
             state = self.wait(self.store.find(path))
             assert state is not None
             assert state.lifetime.ttl is None, "a stream outlived its time"
-        self.store.close()
+        self.stop()
         self.open()
         self.fold()
         self.compare_all()
 
     def plan_fault(self, *, within: int) -> None:
         """Chooses the disk call at which something goes wrong, if any does."""
-        kind = self.chance.choice(("none", "power", "power", "power", "error", "full"))
+        self.fault = kind = self.chance.choice(
+            ("none", "power", "power", "power", "error", "full", "handles")
+        )
         at = self.disk.calls + self.chance.randint(1, within)
         length = self.chance.randint(1, 30)
 
@@ -246,13 +271,15 @@ class Simulation:
                 raise OSError(errno.EIO, os.strerror(errno.EIO), name)
             if kind == "full" and at <= calls < at + length and name in GROWING:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+            if kind == "handles" and at <= calls < at + length and name == "open":
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
 
         self.disk.before = before
 
     # -- steps --------------------------------------------------------------
 
     def step(self) -> None:
-        action = self.chance.choices(ACTIONS, WEIGHTS)[0]
+        action = self.chance.choices(tuple(ACTIONS), tuple(ACTIONS.values()))[0]
         try:
             getattr(self, action)()
         except OSError:
@@ -334,43 +361,39 @@ class Simulation:
     def settle(self) -> None:
         """Makes everything durable that is in flight."""
         while self.store.in_flight:
-            self.commit()
-            self.deliver()
+            self.go_on()
+        self.fold()
+
+    def rest(self) -> None:
+        """Lets everything that has begun come to its end."""
+        while not self.executor.is_idle:
+            self.go_on()
+        self.fold()
+
+    def go_on(self) -> None:
+        self.executor.turn()
+        for lane in Lane:
+            self.executor.run(lane)
+            self.executor.tell()
+
+    def turn(self) -> None:
+        self.executor.turn()
 
     def commit(self) -> None:
-        commit = self.store.take_pending()
-        if commit.items:
-            try:
-                self.store.write(commit)
-            except OSError as error:
-                self.store.fail(error, commit)
-                return
-            self.written.append(commit)
+        self.executor.run(Lane.COMMIT)
 
-    def deliver(self) -> None:
-        if self.written:
-            self.store.committed(self.written.pop(0))
-            self.fold()
-            if self.where is Where.DURABLE:
-                self.where = Where.LOOP
+    def write_checkpoint(self) -> None:
+        self.executor.run(Lane.CHECKPOINT)
+
+    def tell(self) -> None:
+        self.executor.tell()
+        self.fold()
+
+    def fire(self) -> None:
+        self.executor.fire()
 
     def checkpoint(self) -> None:
-        """Makes the next step of a checkpoint, or begins one."""
-        if self.steps is None:
-            self.steps = self.store.checkpoint()
-            self.where = Where.LOOP
-        if self.where is Where.DURABLE:
-            return
-        try:
-            following = next(self.steps, None)
-        except OSError as error:
-            self.steps = None
-            self.store.fail(error)
-            return
-        if following is None:
-            self.steps = None
-        else:
-            self.where = following
+        self.store.shell.checkpoint_due()
 
     def pass_time(self) -> None:
         until = self.now + self.chance.choice((1, SECOND // 10, SECOND, 4 * SECOND))
@@ -499,16 +522,21 @@ class Simulation:
 
     def check_stopped(self) -> None:
         """A store that has failed answers nothing and shows nothing new."""
-        ticket = self.store.execute(create("/late", "text/plain"), self.now)
-        assert is_abandoned(ticket)
-        for commit in self.written:
-            before = self.store.wal.durable_lsn
-            self.store.committed(commit)
-            assert self.store.wal.durable_lsn == before
-            assert all(item.ticket is None or is_abandoned(item.ticket) for item in commit.items)
+        store = self.store
+        assert self.fault in ("error", "power"), "the store stopped although nothing was lost"
+        before = store.wal.durable_lsn
+        assert self.failures == [store.failure]
+        while not self.executor.is_idle:
+            self.go_on()
+        self.executor.fire()
+        assert self.executor.is_idle, "a store that has failed goes on"
+        assert store.wal.durable_lsn == before
+        assert not store.in_flight, "somebody waits for ever"
+        assert is_abandoned(store.execute(create("/late", "text/plain"), self.now))
 
     def wait(self, ticket: Ticket[T]) -> T:
-        assert ticket.done
+        while not ticket.done:
+            self.executor.finish_read()
         return ticket.result()
 
 
@@ -565,19 +593,21 @@ COMPARED = (
     "soft_deleted",
     "tail",
 )
-ACTIONS = [
-    "command",
-    "commit",
-    "deliver",
-    "checkpoint",
-    "pass_time",
-    "read",
-    "attach",
-    "detach",
-    "look",
-    "work",
-]
-WEIGHTS = [30, 12, 12, 12, 4, 6, 1, 1, 3, 15]
+ACTIONS = {
+    "command": 30,
+    "turn": 16,
+    "commit": 12,
+    "write_checkpoint": 6,
+    "tell": 14,
+    "checkpoint": 4,
+    "fire": 1,
+    "pass_time": 4,
+    "read": 6,
+    "attach": 1,
+    "detach": 1,
+    "look": 3,
+    "work": 15,
+}
 
 
 def simulate(seed: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http import lane as lanes
 from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.phase import Timeouts
 from durable_streams_server.http.wire import chunk
 from tests.http.socket_driver import Client, request, turn, until
 
@@ -79,7 +80,7 @@ async def test_a_connection_that_has_its_time_is_closed_by_the_timer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lanes, "_TICK", 0.01)
-    lane = Lane(create_app(), lanes.Timeouts(idle=0.05))
+    lane = Lane(create_app(), Timeouts(idle=0.05))
     client = Client(lane)
     await until(lambda: client.wire.lost)
     await turn()

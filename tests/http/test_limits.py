@@ -71,6 +71,47 @@ async def test_bodies_in_flight_are_bounded_and_given_back(
     assert (await request(app, "GET", A)).body == b"y" * 10 + b"z" * 10
 
 
+@pytest.mark.parametrize("framing", [(b"content-length", b"8"), (b"transfer-encoding", b"chunked")])
+@pytest.mark.parametrize("parts", [(), (b"half",), (b"ha", b"lf")])
+async def test_body_that_pauses_is_408_and_gives_its_budget_back(
+    framing: tuple[bytes, bytes], parts: tuple[bytes, ...]
+) -> None:
+    app = create_app(body_timeout=0.05, max_in_flight=8, max_body=8)
+    assert (await request(app, "PUT", A, OCTETS)).status == 201
+    for method, path in (("POST", A), ("PUT", "/v1/stream/new")):
+        exchange = Exchange(app, method, path.encode(), [*OCTETS, framing])
+        for part in parts:
+            exchange.feed(part, more=True)
+        answer = await exchange.answer()
+        assert (answer.status, answer.error["code"]) == (408, "REQUEST_TIMEOUT")
+        assert answer.headers["connection"] == "close"
+        assert app.budget.held == 0
+    assert (await request(app, "POST", A, OCTETS, b"whole")).status == 204
+    assert (await request(app, "GET", A)).body == b"whole"
+    assert (await request(app, "GET", "/v1/stream/new")).status == 404
+
+
+async def test_connection_is_no_header_of_http_2() -> None:
+    app = create_app(body_timeout=0.01)
+    exchange = Exchange(app, "PUT", A.encode(), OCTETS, http_version="2")
+    answer = await exchange.answer()
+    assert (answer.status, answer.error["code"]) == (408, "REQUEST_TIMEOUT")
+    assert "connection" not in answer.headers
+
+
+async def test_client_that_leaves_while_its_body_pauses_is_not_answered(
+    app: DurableStreamsApp,
+) -> None:
+    exchange = Exchange(app, "POST", A.encode(), CHUNKED)
+    exchange.feed(b"half", more=True)
+    await asyncio.sleep(0)
+    exchange.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.task
+    assert exchange.sent == []
+    assert app.budget.held == 0
+
+
 async def test_a_client_that_leaves_in_mid_body_writes_nothing(app: DurableStreamsApp) -> None:
     exchange = Exchange(app, "POST", A.encode(), CHUNKED)
     exchange.feed(b"half", more=True)

@@ -1,14 +1,18 @@
 """One connection of the native lane: what comes in, in whatever pieces, and what goes out."""
 
 import asyncio
+import gc
+import math
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.lane import Lane, Timeouts
+from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.native import Connection
+from durable_streams_server.http.phase import Timeouts
 from durable_streams_server.protocol.names import MAX_HEADER_BYTES, MAX_URL_BYTES
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams.event_stream import EventStream
@@ -25,6 +29,7 @@ from tests.http.socket_driver import (
 
 A = "/v1/stream/a"
 B = "/v1/stream/b"
+BIG = "/v1/stream/big"
 GET = request("GET")
 SSE = request("GET", f"{A}?offset=-1&live=sse")
 POLL = request("GET", f"{A}?offset=now&live=long-poll")
@@ -446,20 +451,34 @@ async def test_a_head_has_its_time_from_its_first_octet(lane: Lane) -> None:
     client = Client(lane).send(GET[:5])
     forward(lane, 9)
     client.send(GET[5:10])
+    assert client.take() == b""
     forward(lane, 1)
-    assert client.wire.lost
+    assert_timed_out(lane, client)
 
 
-async def test_a_body_has_its_time_from_its_last_octet(lane: Lane) -> None:
+async def test_a_body_has_its_time_from_its_last_octet(lane: Lane, store: StreamStore) -> None:
     client = Client(lane).send(post(b"abc")[:-3])
     forward(lane, 19)
     client.send(b"a")
     forward(lane, 19)
-    assert not client.wire.lost
+    assert client.take() == b""
+    assert lane.budget.held == 3
     forward(lane, 1)
-    assert client.wire.lost
-    await turn()
+    assert_timed_out(lane, client)
+    assert body_of(store) == b""
+
+
+def assert_timed_out(lane: Lane, client: Client) -> None:
+    """The client is told why, has the time to read that, and holds nothing any more."""
+    (answer,) = client.answers("POST")
+    assert (answer.status, answer.error["code"]) == (408, "REQUEST_TIMEOUT")
+    assert answer.headers["connection"] == "close"
     assert lane.budget.held == 0
+    client.send(b"more")
+    assert client.gone
+    assert not client.wire.lost
+    forward(lane, 2)
+    assert client.wire.lost
 
 
 async def test_the_time_of_the_next_head_begins_after_the_answer(
@@ -469,9 +488,9 @@ async def test_the_time_of_the_next_head_begins_after_the_answer(
     forward(slow, 60)
     held.let_go()
     forward(slow, 9)
-    assert not client.wire.lost
+    assert len(client.answers("POST")) == 1
     forward(slow, 1)
-    assert client.wire.lost
+    assert_timed_out(slow, client)
 
 
 async def test_a_request_that_waits_behind_an_event_stream_does_not_end_it(
@@ -535,6 +554,236 @@ async def test_a_client_that_goes_on_sending_after_its_refusal_has_time_to_read_
     assert not client.wire.lost
     forward(lane, 2)
     assert client.wire.lost
+
+
+# -- phases ------------------------------------------------------------------
+
+
+def pieces(octets: bytes, pause: Callable[[], None]) -> Callable[[Client], None]:
+    """Returns what sends a request in two pieces, with a pause between them."""
+    cut = octets.index(b"\r\n") + 5
+
+    def send(client: Client) -> None:
+        client.send(octets[:cut])
+        pause()
+        client.send(octets[cut:])
+
+    return send
+
+
+async def test_long_poll_outlives_the_deadline_of_its_head(lane: Lane) -> None:
+    client = Client(lane)
+    pieces(POLL, lambda: forward(lane, 9))(client)
+    forward(lane, 3600)
+    assert not client.wire.lost
+    assert len(lane.app.engine.tails) == 1
+
+
+async def test_long_poll_outlives_the_deadline_of_the_idle_time_before_it(lane: Lane) -> None:
+    client = Client(lane)
+    forward(lane, 50)
+    client.send(POLL)
+    forward(lane, 3600)
+    assert not client.wire.lost
+    assert len(lane.app.engine.tails) == 1
+
+
+async def test_append_that_waits_for_the_store_outlives_every_deadline(
+    slow: Lane, held: HeldStore
+) -> None:
+    client = Client(slow)
+    forward(slow, 74)
+    pieces(post(b"1"), lambda: forward(slow, 9))(client)
+    forward(slow, 3600)
+    assert client.take() == b""
+    held.let_go()
+    assert [answer.status for answer in client.answers("POST")] == [204]
+    forward(slow, 74)
+    assert not client.wire.lost
+    forward(slow, 1)
+    assert client.wire.lost
+
+
+async def test_requests_that_wait_for_their_turn_have_no_deadline(
+    slow: Lane, held: HeldStore
+) -> None:
+    client = Client(slow).send(post(b"1") + post(b"2") + post(b"3")[:-1])
+    for _ in range(2):
+        forward(slow, 3600)
+        held.let_go()
+    forward(slow, 19)
+    assert len(client.answers("POST", "POST")) == 2
+    client.send(b"3")
+    forward(slow, 3600)
+    held.let_go()
+    assert len(client.answers("POST")) == 1
+
+
+async def test_next_head_in_the_last_octets_of_a_request_has_its_whole_time(lane: Lane) -> None:
+    client = Client(lane).send(GET[:5])
+    forward(lane, 9)
+    client.send(GET[5:] + GET[:5])
+    forward(lane, 9)
+    assert len(client.answers("GET")) == 1
+    forward(lane, 1)
+    assert_timed_out(lane, client)
+
+
+async def test_empty_lines_between_requests_do_not_begin_one(lane: Lane) -> None:
+    client = Client(lane).send(post()).send(b"\r\n")
+    forward(lane, 74)
+    assert len(client.answers("POST")) == 1
+    client.send(b"\r\n")
+    forward(lane, 1)
+    assert client.wire.lost
+    assert client.take() == b""  # an idle connection is closed without a word
+
+
+async def test_half_closed_client_that_takes_nothing_is_cut(
+    slow: Lane, held: HeldStore, store: StreamStore
+) -> None:
+    held.holds = False
+    held.append(A, b"x" * 10_000)
+    held.holds = True
+    client = Client(slow)
+    client.stall()
+    client.send(GET + POLL)
+    client.finish()  # the poll is given up, and its client has not read the page before it
+    assert not client.wire.lost
+    forward(slow, 29)
+    assert not client.wire.lost
+    forward(slow, 1)
+    assert client.wire.lost
+
+
+async def test_client_that_takes_a_little_and_then_nothing_is_cut_in_time(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.append(A, b"x" * 200_000)
+    client = Client(lane)
+    client.stall()
+    client.send(GET)
+    forward(lane, 1)
+    del client.wire._unsent[:1]
+    forward(lane, 1)
+    forward(lane, 29)
+    assert not client.wire.lost
+    forward(lane, 1)
+    assert client.wire.lost
+
+
+Enter = Callable[[Client, HeldStore], None]
+
+
+def in_idle(client: Client, held: HeldStore) -> None:
+    client.send(post(b"1"))
+    held.let_go()
+
+
+def in_head(client: Client, held: HeldStore) -> None:
+    client.send(GET[:5])
+
+
+def in_body(client: Client, held: HeldStore) -> None:
+    client.send(post(b"abc")[:-3])
+
+
+def in_append(client: Client, held: HeldStore) -> None:
+    client.send(post(b"1"))
+
+
+def in_poll(client: Client, held: HeldStore) -> None:
+    client.send(POLL)
+
+
+def in_events(client: Client, held: HeldStore) -> None:
+    client.send(SSE)
+
+
+def in_sending(client: Client, held: HeldStore) -> None:
+    client.stall()
+    client.send(request("GET", BIG))
+
+
+def in_lingering(client: Client, held: HeldStore) -> None:
+    client.send(request("GET", A, "Connection: close"))
+
+
+#: How a connection gets into each phase, what its time there is, and how it may go on from there to be idle again.
+STAYS: dict[str, tuple[Enter, float, Enter]] = {
+    "idle": (in_idle, TIMES.idle, lambda client, held: None),
+    "head": (in_head, TIMES.head, lambda client, held: void(client.send(GET[5:]))),
+    "body": (in_body, TIMES.body, lambda client, held: finish_body(client, held)),
+    "append": (in_append, math.inf, lambda client, held: held.let_go()),
+    "long-poll": (in_poll, math.inf, lambda client, held: wake(held)),
+    "event stream": (in_events, math.inf, lambda client, held: end_events(client, held)),
+    "sending": (in_sending, TIMES.send, lambda client, held: client.go_on()),
+    "lingering": (in_lingering, TIMES.linger, lambda client, held: None),
+}
+
+
+def void(_: object) -> None:
+    """Takes what nobody needs."""
+
+
+def finish_body(client: Client, held: HeldStore) -> None:
+    client.send(b"abc")
+    held.let_go()
+
+
+def wake(held: HeldStore) -> None:
+    held.holds = False
+    held.append(A, b"news")
+    held.holds = True
+
+
+def end_events(client: Client, held: HeldStore) -> None:
+    held.delete(A)
+    held.create(A, "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("after", "tls"),
+    [(name, False) for name in STAYS]
+    + [(name, True) for name in STAYS if name != "lingering"],  # TLS cannot be half closed
+)
+@pytest.mark.parametrize("before", STAYS)
+async def test_every_phase_lasts_its_own_time_whatever_came_before(
+    slow: Lane, held: HeldStore, before: str, after: str, tls: bool
+) -> None:
+    """Stays almost as long as it may in one phase, then in the next: to the second the connection ends there, or never."""
+    made_big(held)
+    client = Client(slow, tls=tls)
+    if before != "lingering":  # from which nothing comes
+        enter, seconds, leave = STAYS[before]
+        enter(client, held)
+        forward(slow, min(seconds, 3600) - 1)
+        leave(client, held)
+        client.take()
+    enter, seconds, _ = STAYS[after]
+    enter(client, held)
+    client.take()
+    for _ in range(int(min(seconds, 200)) - 1):
+        forward(slow, 1)
+    assert not client.wire.lost
+    assert client.take() == b""
+    forward(slow, 1)
+    ends = seconds < math.inf
+    refused = after in ("head", "body")
+    assert client.wire.lost is (ends and (tls or not refused))
+    assert client.take().startswith(b"HTTP/1.1 408 ") is refused
+    forward(slow, TIMES.linger)
+    assert client.wire.lost is ends
+    while held.held:
+        held.let_go()
+
+
+def made_big(held: HeldStore) -> None:
+    """Has a stream that no socket takes whole."""
+    held.holds = False
+    held.create(BIG, "text/plain")
+    held.append(BIG, b"x" * 4 * KERNEL)
+    held.holds = True
 
 
 # -- back-pressure -----------------------------------------------------------
@@ -689,6 +938,21 @@ async def test_a_write_whose_client_is_gone_is_seen_through(slow: Lane, held: He
     assert body_of(held) == b"1"
 
 
+async def test_a_connection_that_is_gone_is_freed_without_the_collector(lane: Lane) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for sent in (b"", GET, GET[:5], post()[:-1], SSE):
+            client = Client(lane).send(sent)
+            client.reset()
+            await turn()
+            client.wire.connection = None  # or the wire and the connection would hold each other
+        del client
+        assert not [found for found in gc.get_objects() if isinstance(found, Connection)]
+    finally:
+        gc.enable()
+
+
 # -- faults ------------------------------------------------------------------
 
 
@@ -720,7 +984,7 @@ async def test_an_event_stream_that_fails_is_cut(
     monkeypatch.setattr(EventStream, "pull", fail)
     store.append(A, b"x")
     assert client.wire.aborted
-    assert complaints(caplog) == ["an event stream failed"]
+    assert complaints(caplog) == ["a connection failed"]
 
 
 async def test_what_nobody_knows_the_outcome_of_is_not_answered(

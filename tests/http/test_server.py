@@ -6,13 +6,15 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from durable_streams_server import create_app
+from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http import lane as lanes
 from durable_streams_server.http.listening import listen, url_of
-from durable_streams_server.http.server import Server
+from durable_streams_server.http.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command
 from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
+from tests.http.socket_driver import parse
 
 
 def test_an_idle_connection_outlives_a_load_balancers() -> None:  # TRAPS 52
@@ -52,3 +54,30 @@ async def test_a_store_that_stops_cuts_connections_without_an_answer_and_ends_th
             with pytest.raises(httpx.TransportError):
                 await http.post("/a", content=b"x")
         await asyncio.wait_for(serving, 5)
+
+
+@pytest.mark.parametrize("http", ["native", "asgi"])
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+async def test_body_that_pauses_is_408_on_a_real_socket(
+    http: HttpLane, framing: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_TICK", 0.01)
+    store = StreamStore()
+    store.create("/a", "text/plain")
+    app = create_app(store=store, body_timeout=0.1)
+    server = Server(app, http=http)
+    server.install_signals = False
+    with listen("127.0.0.1", 0) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        head = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\n%b\r\n\r\n"
+        writer.write(head % framing + (b"he" if b"Length" in framing else b"2\r\nhe\r\n"))
+        (answer,), rest = parse(await asyncio.wait_for(reader.read(), 5), ["POST"])
+        writer.close()
+        server.stop()
+        await asyncio.wait_for(serving, 5)
+    assert rest == b""
+    assert (answer.status, answer.error["code"]) == (408, "REQUEST_TIMEOUT")
+    assert answer.headers["connection"] == "close"
+    assert app.budget.held == 0
+    assert store.read("/a").data == b""

@@ -21,7 +21,9 @@ def test_a_head_has_its_own_headers_the_common_ones_and_its_framing() -> None:
     }
 
 
-@pytest.mark.parametrize("status", [200, 201, 204, 304, 400, 413, 414, 429, 431, 500, 503, 507])
+@pytest.mark.parametrize(
+    "status", [200, 201, 204, 304, 400, 408, 413, 414, 429, 431, 500, 503, 507]
+)
 def test_every_status_has_its_line(status: int) -> None:
     line = wire.head(Response(status, []), b"").partition(b"\r\n")[0]
     assert re.fullmatch(rb"HTTP/1\.1 %d [A-Za-z -]+" % status, line)

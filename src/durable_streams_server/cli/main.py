@@ -19,6 +19,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import StreamError
+from ..http.admission import Admission
 from ..http.app import create_app
 from ..http.listening import (
     UnixSocket,
@@ -30,6 +31,7 @@ from ..http.listening import (
 )
 from ..http.server import HttpLane, Server
 from ..protocol.names import (
+    DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_PAGE_SIZE,
@@ -179,6 +181,20 @@ def main() -> None:
     help="Bytes of one request body; a larger one is refused with 413.",
 )
 @click.option(
+    "--body-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=DEFAULT_BODY_TIMEOUT,
+    show_default=True,
+    help="How long a client may pause within a request body; past it, 408.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="Connections open at once; a further one is refused with 503. Default: as many as leave file handles for the store.",
+)
+@click.option(
     "--cors-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -233,6 +249,8 @@ def serve(
     sse_max_age: float,
     page_size: int,
     max_body: int,
+    body_timeout: float,
+    max_connections: int | None,
     cors_origin: tuple[str, ...],
     stream_root: str,
     public_url: str | None,
@@ -260,6 +278,7 @@ def serve(
             long_poll_timeout=long_poll_timeout,
             sse_max_age=sse_max_age,
             max_body=max_body,
+            body_timeout=body_timeout,
             public_url=public_url,
             webhook_policy=WebhookPolicy(
                 _is_local(host, uds) if webhook_allow_loopback is None else webhook_allow_loopback,
@@ -267,6 +286,7 @@ def serve(
                 webhook_deny,
             ),
         )
+        admission = Admission(not memory, max_connections)
         listening = UnixSocket(uds) if uds else listen(host, port)
         if public_url is None:
             app.service.public_url = public_url_of(listening, tls is not None)
@@ -284,7 +304,7 @@ def serve(
         else:
             click.echo(f"Streams are kept in {data_dir}")
 
-    server = Server(app, log_level, announce, http, tls)
+    server = Server(app, log_level, announce, http, tls, admission)
     with listening:
         _run(server, listening)
     if app.engine.failure is not None:

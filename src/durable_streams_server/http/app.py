@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..protocol.cursor import CursorOptions
 from ..protocol.names import (
+    DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
@@ -34,6 +35,7 @@ def create_app(
     sse_max_age: float = DEFAULT_SSE_MAX_AGE,
     max_body: int = DEFAULT_MAX_BODY,
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+    body_timeout: float = DEFAULT_BODY_TIMEOUT,
     compression: bool = True,
     public_url: str | None = None,
     webhook_policy: WebhookPolicy | None = None,
@@ -55,6 +57,7 @@ def create_app(
         sse_max_age: seconds after which an event stream ends, for the client to come back.
         max_body: bytes of one request body; a larger one is 413.
         max_in_flight: bytes of request bodies held at once; past it, 503.
+        body_timeout: seconds that a client may pause within a request body; past it, 408.
         compression: whether large pages are sent with gzip to clients that take it.
         public_url: the address that the application is reached at, its mount included, such as `https://example.com/streams`;
             webhooks are told to call back there. Without it there can be no webhooks.
@@ -88,5 +91,6 @@ def create_app(
             max_body=max_body,
             max_in_flight=max_in_flight,
             compression=compression,
+            body_timeout=body_timeout,
         ),
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import BadRequest, Header
+from ..errors import BadRequest, Header, RequestTimeout
 from ..protocol.names import TRANSFER_ENCODING
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
@@ -15,7 +15,8 @@ from ..streams.event_stream import END, WAIT
 from ..subscriptions.service import Service
 from .budget import BodyBudget
 from .handler import Handler, HandlerOptions, Live, Reply
-from .request import Request, declared_length, index_headers, too_large
+from .patience import Patience
+from .request import Request, index_headers, too_large
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,6 +41,7 @@ class DurableStreamsApp:
         handler: what answers requests; the native lane carries it too.
         budget: how many bytes of request bodies may be held at once.
         max_body: bytes of one request body.
+        body_timeout: seconds that a client may pause within a body.
 
     It starts with its first request, since a mounted application gets no lifespan events. Whoever mounts it calls
     `begin_shutdown` when the host application stops, so that live readers are let go at once.
@@ -51,6 +53,8 @@ class DurableStreamsApp:
         self.handler = Handler(engine, service, options)
         self.budget = BodyBudget(options.max_in_flight)
         self.max_body = options.max_body
+        self.body_timeout = options.body_timeout
+        self._patience = Patience(options.body_timeout)
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,12 +103,17 @@ class DurableStreamsApp:
         taken = 0
         try:
             try:
+                if scope.get("http_version", "1.1") != "1.1":
+                    _check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
                 taken = await self._read_body(request, receive)
             except ClientGone:
                 return
             except Exception as error:
-                await _send_response(request, self.handler.refuse(request, error), send)
+                refusal = self.handler.refuse(request, error)
+                if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
+                    refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
+                await _send_response(request, refusal, send)
                 return
             ready = asyncio.Event()
             answer = self.handler.handle(request, ready.set)
@@ -120,7 +129,14 @@ class DurableStreamsApp:
             await _send_response(request, reply, send)
 
     async def _read_body(self, request: Request, receive: Receive) -> int:
-        """Reads the whole body within the limits, and returns how much of the budget it holds."""
+        """Reads the whole body within the limits, and returns how much of the budget it holds.
+
+        Raises:
+            ClientGone: the client has left.
+            RequestTimeout: the client paused for longer than `body_timeout`.
+        """
+        patience = self._patience
+        task: Any = asyncio.current_task()
         declared = request.declared
         if declared is None and TRANSFER_ENCODING not in request.headers:
             if request.method not in ("PUT", "POST"):
@@ -133,6 +149,7 @@ class DurableStreamsApp:
             self.budget.take(declared or 0)
             taken = declared or 0
             while True:
+                patience.wait(task)
                 message = await receive()
                 if message["type"] != "http.request":
                     raise ClientGone
@@ -148,9 +165,13 @@ class DurableStreamsApp:
                 if not message.get("more_body", False):
                     break
             _check_is_whole(request, size)
-        except BaseException:
+        except BaseException as error:
             self.budget.give_back(taken)
+            if isinstance(error, asyncio.CancelledError) and patience.ran_out(task):
+                raise RequestTimeout("the rest of the request's body did not come") from None
             raise
+        finally:
+            patience.forget(task)
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         return taken
 
@@ -268,6 +289,18 @@ def _check_is_whole(request: Request, size: int) -> None:
         raise BadRequest("the body has not come as the head says", "INVALID_HTTP")
 
 
+def _check_version(version: str, request: Request) -> None:
+    """Refuses versions that a host lets through in a request line, and what HTTP/1.0 does not know.
+
+    Raises:
+        BadRequest: INVALID_HTTP.
+    """
+    if version in ("0.9", "2.0"):  # HTTP/2 itself is `2` in ASGI
+        raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
+    if version == "1.0" and TRANSFER_ENCODING in request.headers:  # RFC 9112, 6.1
+        raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
+
+
 def _start_message(response: Response, headers: Sequence[Header]) -> Message:
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
@@ -286,7 +319,6 @@ def _request(scope: Scope) -> Request:
         size,
         scope.get("scheme", "http"),
         scope.get("root_path", "").rstrip("/"),
-        declared_length(headers),
     )
 
 

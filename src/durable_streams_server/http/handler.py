@@ -4,6 +4,7 @@ A plain function: the whole request goes in, a ticket for the response comes out
 """
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs
@@ -14,6 +15,7 @@ from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavai
 from ..protocol import commands, paths, render
 from ..protocol.decide import RETRY_SOON, AppendOutcome
 from ..protocol.names import (
+    DEFAULT_BODY_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
     DEFAULT_STREAM_ROOT,
@@ -49,6 +51,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
         max_body: bytes of one request body.
         max_in_flight: bytes of all request bodies held at once.
         compression: whether large pages are sent with gzip to clients that take it.
+        body_timeout: seconds that a client may pause within a body.
     """
 
     stream_root: str = DEFAULT_STREAM_ROOT
@@ -56,6 +59,11 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     max_body: int = DEFAULT_MAX_BODY
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     compression: bool = True
+    body_timeout: float = DEFAULT_BODY_TIMEOUT
+
+    def __post_init__(self) -> None:
+        if not 0 < self.body_timeout < math.inf:
+            raise ValueError("body_timeout must be above zero")
 
 
 class Live(msgspec.Struct):

@@ -7,9 +7,9 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
+from .admission import Admission
 from .asgi import DurableStreamsApp
+from .phase import Timeouts
 from .wire import chunk, date
 
 if TYPE_CHECKING:
@@ -18,37 +18,26 @@ if TYPE_CHECKING:
 _TICK: Final = 1.0  # seconds
 
 
-class Timeouts(msgspec.Struct, frozen=True):
-    """How long a connection may take, in seconds.
-
-    Attributes:
-        idle: between requests; longer than load balancers keep connections, or they would see resets (TRAPS 52).
-        head: from a request's first byte to the end of its head.
-        body: without a byte of a body that is not complete.
-        send: without a byte taken by a client that has something to read.
-        linger: after a last response, for a client that has not stopped sending to read it.
-    """
-
-    idle: float = 75.0
-    head: float = 30.0
-    body: float = 30.0
-    send: float = 30.0
-    linger: float = 2.0
-
-
 class Lane:
     """One native server's shared part.
 
     Args:
         app: the application whose handler answers.
         timeouts: how long a connection may take.
+        admission: decides on new connections; as a server without settings does if not given.
     """
 
-    def __init__(self, app: DurableStreamsApp, timeouts: Timeouts = Timeouts()) -> None:  # noqa: B008  (frozen)
+    def __init__(
+        self,
+        app: DurableStreamsApp,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  (frozen)
+        admission: Admission | None = None,
+    ) -> None:
         self.app = app
         self.handler = app.handler
         self.budget = app.budget
-        self.timeouts = timeouts
+        self.times = timeouts.table
+        self.admission = admission or Admission()
         self.date = date()
         self.now = 0.0  # the loop's time, to the second
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -10,37 +10,28 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import StreamError
 from ..protocol.signing import Key
+from ..storage.files.store import FileStore
 from ..storage.ticket import Abandoned, Ticket
+from . import asgi_connection, native
+from .admission import AcceptErrors, Admission
 from .asgi import DurableStreamsApp
-from .lane import Lane, Timeouts
+from .lane import Lane
 from .listening import BACKLOG
-from .native import protocol_of
+from .phase import Timeouts
 
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
 _DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
 _GIVE_UP: Final = 1  # seconds; for what no connection stands for yet, such as a TLS handshake that is not complete
-_UNSENT: Final = (
-    16 * 1024
-)  # bytes written to a socket that does not take them, before the writer waits
 
 HttpLane = Literal["native", "asgi"]
 
 _log = logging.getLogger("durable_streams_server")
-
-
-class _AsgiConnection(HttpToolsProtocol):
-    """uvicorn's own, with less to spare for a client that does not read."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=_UNSENT)
 
 
 class Server(uvicorn.Server):
@@ -52,6 +43,7 @@ class Server(uvicorn.Server):
         on_started: called once requests are answered and signals are handled.
         http: `native` answers straight on the socket; `asgi` goes through uvicorn's ASGI, as in any other host.
         tls: what encrypts connections, from `tls_context`; None for plain HTTP.
+        admission: decides on new connections; by the handles that the process may hold if not given.
     """
 
     def __init__(
@@ -61,12 +53,17 @@ class Server(uvicorn.Server):
         on_started: Callable[[], None] = lambda: None,
         http: HttpLane = "native",
         tls: ssl.SSLContext | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        timeouts = Timeouts(idle=_KEEP_ALIVE, body=app.body_timeout)
+        admission = admission or Admission(on_files=isinstance(app.engine.store, FileStore))
+        if http == "native":
+            protocol: Any = native.protocol_of(Lane(app, timeouts, admission))
+        else:
+            protocol = asgi_connection.protocol_of(app, timeouts, admission)
         config = uvicorn.Config(
             app,
-            http=protocol_of(Lane(app, Timeouts(idle=_KEEP_ALIVE)))
-            if http == "native"
-            else _AsgiConnection,  # type: ignore[arg-type]
+            http=protocol,
             log_level=log_level,
             access_log=False,
             lifespan="on",
@@ -104,6 +101,8 @@ class Server(uvicorn.Server):
         """Begins to listen."""
         self._loop = asyncio.get_running_loop()
         self._app.engine.on_failure = self._store_failed
+        if self.install_signals:
+            self._loop.set_exception_handler(AcceptErrors())
         await super().startup(sockets)
         if self.started:
             self._on_started()

@@ -36,6 +36,11 @@ def length(response: Response, to_head: bool) -> bytes:
     return b"content-length: %d\r\n" % response.size
 
 
+def refusal(response: Response, date_line: bytes) -> bytes:
+    """Returns the whole of a response after which the connection ends, whatever was asked."""
+    return head(response, date_line + CLOSE + length(response, to_head=False)) + response.whole
+
+
 def chunk(data: bytes) -> bytes:
     """Returns one chunk of a body of unknown length."""
     return b"%x\r\n%b\r\n" % (len(data), data)

@@ -16,6 +16,7 @@ from ..errors import (
     NotFound,
     OffsetMismatch,
     StreamClosed,
+    StreamDamaged,
     TooManyRequests,
 )
 from . import media as media_types
@@ -158,17 +159,29 @@ def require(state: StreamState | None, now: int) -> StreamState:
     Raises:
         NotFound: nothing is there, or its time has run out.
         Gone: it is soft-deleted.
+        StreamDamaged: the store has lost some of its bytes.
     """
     if state is None or state.removed:
         raise _not_found()
-    return _require_alive(state, state.soft_deleted, now)
+    return _require_whole(_require_alive(state, state.soft_deleted, now))
 
 
 def require_visible(state: StreamState | None, now: int) -> StreamState:
     """As `require`, for readers: what is not durable yet has not happened."""
     if state is None or state.visible_removed:
         raise _not_found()
-    return _require_alive(state, state.visible_soft_deleted, now)
+    return _require_whole(_require_alive(state, state.visible_soft_deleted, now))
+
+
+def _require_whole(state: StreamState) -> StreamState:
+    if state.damage is not None:
+        raise damaged()
+    return state
+
+
+def damaged() -> StreamDamaged:
+    """Returns the refusal of what needs the bytes of a damaged stream."""
+    return StreamDamaged("the stream's data on disk is damaged")
 
 
 def _require_alive(state: StreamState, soft_deleted: bool, now: int) -> StreamState:
@@ -336,6 +349,7 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
         raise NotFound("the source stream does not exist", "SOURCE_NOT_FOUND")
     if source.soft_deleted or source.expired(now):
         raise Conflict("the source stream is deleted", "SOURCE_GONE")
+    _require_whole(source)
     if fork.problem is not None:
         raise fork.problem
     if command.media is not None and command.media.essence != source.media.essence:
@@ -366,7 +380,11 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
 
 def _delete(states: Lookup, command: Delete, now: int, rules: Rules) -> Decision:
     _refuse_registry(rules, command.path)
-    state = require(states.get(command.path), now)
+    state = states.get(command.path)
+    if state is None or state.removed:
+        raise _not_found()
+    # A damaged stream can be deleted: that needs none of its bytes.
+    state = _require_alive(state, state.soft_deleted, now)
     return Decision(_remove(states, state), DeleteOutcome(expired=False))
 
 

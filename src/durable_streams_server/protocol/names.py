@@ -121,6 +121,9 @@ SSE_PAGE_SIZE: Final = (
 MARK_SPACING: Final = 32 * KIB  # a read parses at most about this much JSON to find a cut
 GZIP_MINIMUM: Final = 4 * KIB  # below this a page costs more to compress than to send
 DEFAULT_LONG_POLL_TIMEOUT: Final = 30.0  # seconds; below the usual 60 s idle timeout of proxies
+DEFAULT_BODY_TIMEOUT: Final = (
+    30.0  # seconds without a byte of a body; a mobile client that changes networks is back by then
+)
 DEFAULT_SSE_MAX_AGE: Final = 60.0  # seconds, PROTOCOL 10.2
 SSE_KEEP_ALIVE: Final = 15.0  # seconds between comments on an idle event stream
 SSE_RETRY_MS: Final = 1000  # what a browser waits before it reconnects

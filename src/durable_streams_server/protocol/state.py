@@ -50,12 +50,14 @@ class StreamState:
     """
 
     __slots__ = (
+        "__weakref__",
         "_prefix",
         "ancestry",
         "children",
         "closed",
         "closed_by",
         "created_at",
+        "damage",
         "grace",
         "incarnation",
         "last_seq",
@@ -109,6 +111,7 @@ class StreamState:
         self.children = 0  # forks that name this stream as their source
         self.soft_deleted = False
         self.removed = False
+        self.damage: str | None = None  # what is wrong with its bytes in the store, if anything is
         self.readers = 0  # live readers attached; they keep a sliding lifetime from running out
         self.visible_tail = self.tail
         self.visible_closed = False

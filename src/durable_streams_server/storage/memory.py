@@ -16,7 +16,7 @@ from ..protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ..protocol.subscriptions.state import Subscriptions
 from .blocks import Blocks
 from .deadlines import Deadlines
-from .store import Listener, Marks, Published, Store
+from .store import Listener, Listeners, Marks, Published, Store
 from .ticket import Ticket
 
 
@@ -37,7 +37,7 @@ class MemoryStore(Store):
         self._states: dict[str, StreamState] = {}
         self._blocks: dict[int, Blocks] = {}
         self._deadlines = Deadlines()
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._last_incarnation = 0
         self.subscriptions = Subscriptions()
 
@@ -48,7 +48,7 @@ class MemoryStore(Store):
         self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
@@ -62,8 +62,7 @@ class MemoryStore(Store):
             return Ticket.failed(refusal)
         if decision.changes:
             published = [self._apply(change) for change in decision.changes]
-            for listener in self._listeners:
-                listener(published)
+            self._listeners.tell(published)
         return Ticket(True, decision.outcome)
 
     def find(self, path: str) -> Ticket[StreamState | None]:

@@ -5,6 +5,7 @@ owned by one event loop from `attach` on: every method is called on that loop's 
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -28,6 +29,31 @@ class Published(msgspec.Struct, frozen=True):
 
 
 Listener = Callable[[Sequence[Published]], None]
+
+_log = logging.getLogger("durable_streams_server")
+
+
+class Listeners:
+    """Who hears of durable changes. An exception of one is logged, and the others hear all the same."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def add(self, listener: Listener) -> None:
+        """Has a listener called with the changes of every record from now on."""
+        self._listeners.append(listener)
+
+    def clear(self) -> None:
+        """Forgets every listener."""
+        self._listeners.clear()
+
+    def tell(self, published: Sequence[Published]) -> None:
+        """Calls every listener."""
+        for listener in self._listeners:
+            try:
+                listener(published)
+            except Exception:
+                _log.exception("a listener of the store failed")
 
 
 class Marks(NamedTuple):

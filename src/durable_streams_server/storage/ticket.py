@@ -3,11 +3,14 @@
 It is a future without a loop, a task or a thread: callbacks run at once, in the order in which they were added.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class Cancelled(Exception):
@@ -63,13 +66,23 @@ class Ticket(Generic[T]):
             self._finish()
 
     def result(self) -> T:
-        """Returns the value, or raises the error. The ticket must be done."""
+        """Returns the value, or raises the error.
+
+        Raises:
+            RuntimeError: the ticket is not done, so nobody can know the outcome.
+        """
+        if not self.done:
+            raise RuntimeError("the ticket is not done")
         if self._error is not None:
             raise self._error
         return cast(T, self._value)
 
     def add_callback(self, callback: Callable[["Ticket[T]"], None]) -> None:
-        """Calls `callback` with this ticket when it is done: now, if it is."""
+        """Calls `callback` with this ticket once it is done, or immediately if it already is.
+
+        An exception of a callback that is called later is logged and goes no further: whoever resolves a ticket resolves others
+        too.
+        """
         if self.done:
             callback(self)
         elif self._callbacks is None:
@@ -124,7 +137,10 @@ class Ticket(Generic[T]):
         self._on_cancel = None
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
-            callback(self)
+            try:
+                callback(self)
+            except Exception:
+                _log.exception("a callback of a ticket failed")
 
 
 def repeat(step: Callable[[], Ticket[T | None]]) -> Ticket[T]:

@@ -14,9 +14,11 @@ from ..storage.files import forked
 from ..storage.files.catalog import Catalog, LmdbCatalog
 from ..storage.files.directory import CATALOG, prepare
 from ..storage.files.disk import SystemDisk
+from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
 from ..storage.files.wal import DEFAULT_SEGMENT_SIZE
 from ..storage.ticket import Ticket
+from .calls import Calls
 from .clock import Clock, system_clock
 from .stream_store import SynchronousCalls
 
@@ -54,6 +56,7 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         self._directory = SystemDisk(path)
         prepare(self._directory, str(path), create=create)
         try:
+            give_way(self._directory)
             catalog = LmdbCatalog(str(self._directory.root / CATALOG))
             self._opened_catalog = catalog
             forked.guard(self)
@@ -75,6 +78,7 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         forked.refuse_calls(self._opened_catalog, Catalog, ends="close")
         self.failure = forked.refusal()
         self.subscriptions = Subscriptions()  # or the child would deliver what its parent delivers
+        self._calls = _RefusedCalls()
         kind = type(self)
         self.__class__ = types.new_class(f"Forked{kind.__name__}", (_ForkedCopy, kind))
 
@@ -140,5 +144,12 @@ class _ForkedCopy(FileBackedStreamStore):
     def close(self) -> None:
         return
 
-    def _call(self, _: object) -> NoReturn:
+
+class _RefusedCalls(Calls):
+    """The plain functions of a forked copy. The parent's own may hold a lock that no thread of the child gives back."""
+
+    def __init__(self) -> None:
+        """Takes no lock."""
+
+    def run(self, _: object) -> NoReturn:
         raise forked.refusal()

@@ -10,6 +10,7 @@ from .disk import SimulatedDisk
 
 _Content = list[dict[bytes, bytes]]
 _SMALLEST: Final = 4000  # bytes of a copy that is never written anew: a run should see it written
+_PAGES = 512  # bytes that a commit copies for each change, before it gives back as many
 
 
 class SimulatedTables(Tables):
@@ -44,6 +45,7 @@ class SimulatedTables(Tables):
         self._disk.call("catalog begin")
         writing = _SimulatedWriting([dict(table) for table in self.content])
         fill(writing)
+        self._disk.need(_PAGES * (1 + writing.count), "catalog")
         before_commit(writing)
         self._disk.call("catalog commit")
         self._disk.catalog = writing.content
@@ -59,6 +61,7 @@ class _SimulatedWriting(Writing):
     def __init__(self, content: _Content) -> None:
         super().__init__()
         self.content = content
+        self.count = 0  # entries written or removed
 
     def get(self, table: int, key: bytes) -> bytes | None:
         return self.content[table].get(key)
@@ -68,9 +71,11 @@ class _SimulatedWriting(Writing):
 
     def store(self, table: int, key: bytes, sealed: bytes) -> None:
         self.content[table][key] = sealed
+        self.count += 1
 
     def remove(self, table: int, key: bytes) -> None:
         self.content[table].pop(key, None)
+        self.count += 1
 
 
 class SimulatedCatalog(TableCatalog):

@@ -73,8 +73,10 @@ class SimulatedDisk(Disk):
 
     Args:
         chance: decides what a power loss keeps.
+        capacity: bytes that all files may take together; None for no limit.
 
     Attributes:
+        capacity: as given; a test may change it.
         before: called with the name of each call before it has any effect; it may raise `PowerLoss` or an OSError. A write
             that is cut off so has been half made.
         catalog: whatever a catalog of the test's keeps on this disk.
@@ -82,8 +84,9 @@ class SimulatedDisk(Disk):
         lost: whether the directory has been moved away while it was in use.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, capacity: int | None = None) -> None:
         self.chance = chance
+        self.capacity = capacity
         self.before: Callable[[str], None] = lambda _: None
         self.catalog: object = None
         self.calls = 0
@@ -98,6 +101,20 @@ class SimulatedDisk(Disk):
         """Counts a call, and lets the test have its way with it."""
         self.calls += 1
         self.before(name)
+
+    @property
+    def used(self) -> int:
+        """How many bytes all files take."""
+        return sum(len(node.current) for node in self._names.values())
+
+    def room(self) -> int | None:
+        return None if self.capacity is None else max(0, self.capacity - self.used)
+
+    def need(self, size: int, name: str) -> None:
+        """Raises the error of a full disk if there is no room for so many more bytes."""
+        room = self.room()
+        if room is not None and size > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
     def lose_power(self) -> None:
         """Leaves what a power loss leaves."""
@@ -133,6 +150,7 @@ class SimulatedDisk(Disk):
         if node is None:
             if not create:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            self.need(1, path)
             node = self._names[path] = Node()
             self._changes.append((_parent(path), path, node))
         return SimulatedFile(self, node, path)
@@ -233,6 +251,7 @@ class SimulatedFile(File):
 
     def write(self, data: bytes, position: int) -> None:
         self._cut_off("write", data, position)
+        self._write_what_fits(data, position)
         self._node.write(data, position)
 
     def write_durably(self, data: bytes, position: int) -> None:
@@ -253,6 +272,7 @@ class SimulatedFile(File):
         grows = size > len(self._node.current)
         self._disk.call("allocate" if grows else "allocate again")
         if grows:
+            self._disk.need(size - len(self._node.current), self._path)
             self._node.resize(size)
 
     def truncate(self, size: int) -> None:
@@ -268,6 +288,13 @@ class SimulatedFile(File):
 
     def close(self) -> None:
         return
+
+    def _write_what_fits(self, data: bytes, position: int) -> None:
+        """Writes the part of `data` that the disk has room for, if that is not all of it, and raises."""
+        room, size = self._disk.room(), len(self._node.current)
+        if room is not None and position + len(data) > size + room:
+            self._node.write(data[: max(0, size + room - position)], position)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
 
     def _cut_off(self, name: str, data: bytes, position: int) -> None:
         try:

@@ -97,10 +97,13 @@ def test_a_full_disk_leaves_everything_dirty_and_the_log_whole(call: str) -> Non
     store.run_checkpoint()
     assert store.found_disk_full
     assert store.meta.lsn == before < store.wal.last_lsn
+    with pytest.raises(StorageFull):
+        store.execute(append("/a", b" two", TEXT), NOW).result()
     disk.before = lambda _: None
-    run(store, append("/a", b" two", TEXT))
     store.run_checkpoint()
     assert not store.found_disk_full
+    run(store, append("/a", b" two", TEXT))
+    store.run_checkpoint()
     assert store.meta.lsn == store.wal.last_lsn
     disk.lose_power()
     assert content(open_store(disk), "/a") == b"one two"

@@ -6,6 +6,7 @@ import pytest
 
 from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
+    KEPT,
     Extent,
     FlushWork,
     Logs,
@@ -29,7 +30,10 @@ def flush(logs: Logs, number: int, extent: Extent, *parts: bytes) -> Extent:
     for part in parts:
         end += len(part)
         pieces.append(Piece(end, part))
-    logs.flush([FlushWork(number, extent, pieces)])
+    parents: set[str] = set()
+    logs.write(FlushWork(number, extent, pieces), parents, sync=True)
+    for parent in parents:
+        logs._disk.sync_directory(parent)
     return Extent(extent.base, end, extent.entries + len(parts))
 
 
@@ -62,8 +66,7 @@ def test_a_log_shorter_than_its_proof_is_damage_and_never_filled_up(
     extent = flush(logs, ID, Extent(0, 0, 0), b"abcdef")
     disk.open(path_of(ID)).truncate(4)
     again = Logs(disk)
-    with pytest.raises(Damaged, match="shorter"):
-        again.check_size(ID, extent)
+    assert again.find_damage(ID, extent) == f"{path_of(ID)} is shorter than the catalog says"
     with pytest.raises(Damaged, match="shorter"):
         again.read(ID, 0, 6)
     with pytest.raises(Damaged, match="shorter"):
@@ -76,13 +79,15 @@ def test_a_missing_log_is_damage(disk: SimulatedDisk) -> None:
     with pytest.raises(Damaged, match="missing"):
         logs.read(ID, 0, 1)
     extent = flush(logs, ID, Extent(0, 0, 0), b"abc")
+    assert logs.find_damage(ID, extent) is None
     disk.unlink(path_of(ID) + ".idx")
+    assert logs.find_damage(ID, extent) == f"{path_of(ID)}.idx is missing"
     with pytest.raises(Damaged, match="missing"):
         Logs(disk).read(ID, 0, 1)
     disk.unlink(path_of(ID))
-    with pytest.raises(Damaged):
-        Logs(disk).check_size(ID, extent)
-    Logs(disk).check_size(ID, Extent(0, 0, 0))
+    assert logs.find_damage(ID, extent) == f"{path_of(ID)} is missing"
+    assert logs.find_damage(ID, Extent(0, 0, 0)) is None
+    assert logs.find_damage(ID, Extent(0, 3, 0)) == "the catalog knows bytes and no log"
 
 
 def test_few_files_are_open_whatever_the_number_of_streams(disk: SimulatedDisk) -> None:  # TRAPS 17
@@ -98,7 +103,9 @@ def test_many_logs_are_synced_by_one_call(disk: SimulatedDisk) -> None:  # TRAPS
     calls: list[str] = []
     disk.before = calls.append
     work = [FlushWork(ID + n, Extent(0, 0, 0), [Piece(1, b"x")]) for n in range(100)]
-    Logs(disk).flush(work)
+    flushing = Logs(disk).begin_flush(len(work))
+    flushing.write(work)
+    flushing.sync()
     assert calls.count("sync_all") == 1
     assert calls.count("sync") == 0
     disk.before = lambda _: None
@@ -114,6 +121,33 @@ def test_a_removed_log_is_gone_for_good_and_its_readers_finish(
     assert logs.read(ID, 0, 3) == b"abc"
     logs.remove([ID, ID + 1])
     disk.lose_power()
+    assert disk.names(directory_of(ID)) == []
+
+
+@pytest.mark.parametrize("missing", ["", ".idx"])
+def test_pieces_of_a_damaged_log_are_kept_beside_it_and_the_others_are_flushed(
+    disk: SimulatedDisk, missing: str
+) -> None:
+    logs = Logs(disk)
+    extent = flush(logs, ID, Extent(0, 0, 0), b"abc")
+    disk.unlink(path_of(ID) + missing)
+    logs = Logs(disk)
+    work = [FlushWork(ID, extent, [Piece(5, b"de"), Piece(6, b"f")])]
+    work.append(FlushWork(ID + 1, Extent(0, 0, 0), [Piece(1, b"x")]))
+    flushing = logs.begin_flush(len(work))
+    flushing.write(work)
+    flushing.sync()
+    assert flushing.damaged == {ID: f"{path_of(ID)}{missing} is missing"}
+    disk.lose_power()
+    assert disk.content(path_of(ID) + KEPT) == b"def"
+    assert Logs(disk).read(ID + 1, 0, 1) == b"x"
+    later = FlushWork(ID, Extent(0, 5, 2), [Piece(9, b"ghij")])  # a checkpoint that ends elsewhere
+    Logs(disk).begin_flush(1).write([later])
+    assert disk.content(path_of(ID) + KEPT) == b"deghij"
+    kept = Index.of(disk.open(path_of(ID) + KEPT + ".idx"))
+    assert kept.base == 3
+    assert [entry.end for entry in kept.read(0, 2)] == [5, 9]
+    logs.remove([ID])
     assert disk.names(directory_of(ID)) == []
 
 

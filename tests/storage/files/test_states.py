@@ -1,13 +1,15 @@
 """Streams in memory: loaded when asked for, let go when idle, damage told and never skipped."""
 
+import gc
 import random
 
 import msgspec
 import pytest
 
-from durable_streams_server.errors import Conflict, StreamError
+from durable_streams_server.errors import Conflict, StreamDamaged, StreamError
 from durable_streams_server.protocol import decide
-from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.commands import Delete, Fork
+from durable_streams_server.protocol.decide import require_visible
 from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Created
@@ -45,6 +47,33 @@ def test_what_is_dirty_or_read_live_is_not_let_go() -> None:
     for path in ("/b", "/a", "/b", "/c"):
         store.find(path)
     assert store.states.loaded("/a") is state
+
+
+def test_state_that_was_let_go_comes_back_as_the_same_object_while_it_is_held() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", body=b"x"), create("/b"), create("/c"))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    held = again.states["/a"]
+    for path in ("/b", "/c", "/b", "/c"):
+        again.find(path)
+    assert again.states.loaded("/a") is None
+    assert again.states["/a"] is held
+    run(again, append("/a", b"y"))
+    assert (held.visible_tail, content(again, "/a")) == (2, b"xy")
+
+
+def test_state_that_nobody_holds_is_forgotten_when_it_is_let_go() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{number}", body=b"x") for number in range(50)))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    for number in range(50):
+        again.find(f"/{number}")
+    gc.collect()
+    assert len(again.states._let_go) == 0
 
 
 def test_producers_come_back_with_their_stream() -> None:
@@ -99,12 +128,19 @@ def test_a_damaged_stream_is_told_of_and_hurts_no_other() -> None:
     store.close()
     disk.open(path_of(incarnation)).truncate(1)
     again = open_store(disk)
-    with pytest.raises(StreamError) as caught:
-        again.find("/a").result()
+    state = again.find("/a").result()
+    with pytest.raises(StreamDamaged) as caught:
+        require_visible(state, NOW)
     assert (caught.value.status, caught.value.code) == (500, "STREAM_DAMAGED")
-    with pytest.raises(StreamError):
-        again.execute(append("/a", b"x"), NOW).result()
+    for command in (append("/a", b"x"), create("/c", None, fork=Fork("/a", None, None))):
+        with pytest.raises(StreamDamaged):
+            again.execute(command, NOW).result()
+    with pytest.raises(Conflict):  # nor can it be created anew over its own history
+        again.execute(create("/a", "text/plain"), NOW).result()
     assert content(again, "/b") == b"def"
+    run(again, Delete("/a"), create("/a", body=b"new"))
+    again.run_checkpoint()
+    assert content(open_store(disk), "/a") == b"new"
 
 
 # -- forks of forks ----------------------------------------------------------

@@ -16,6 +16,7 @@ from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
+from durable_streams_server.storage.files.headroom import PER_LOG, SOON
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
@@ -91,6 +92,14 @@ async def settled(ticket: Ticket[T]) -> T:
     return ticket.result()
 
 
+def was_acknowledged(ticket: Ticket[Outcome]) -> bool:
+    try:
+        ticket.result()
+    except Abandoned:
+        return False
+    return True
+
+
 async def until(condition: object) -> None:
     assert callable(condition)
     for _ in range(2000):
@@ -98,6 +107,16 @@ async def until(condition: object) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("waited in vain")
+
+
+async def checkpointed(bench: Bench) -> None:
+    """Lets checkpoints run until the catalog has everything."""
+
+    def is_done() -> bool:
+        bench.store.shell.checkpoint_due()
+        return bench.store.meta.lsn == bench.store.wal.last_lsn
+
+    await until(is_done)
 
 
 async def test_nothing_is_answered_or_shown_before_it_is_durable(
@@ -168,18 +187,22 @@ async def test_a_failed_write_stops_the_store_for_good(tmp_path: Path) -> None: 
     again.close()
 
 
-async def test_a_failed_log_write_stops_the_store(tmp_path: Path) -> None:  # TRAPS 7
+async def test_a_failed_log_write_stops_the_store_and_loses_no_acknowledged_byte(
+    tmp_path: Path,
+) -> None:  # TRAPS 7
     bench = Bench(tmp_path, checkpoint_bytes=1000)
     await bench.run(create("/a"))
+    await bench.run(append("/a", b"x" * 500))
     bench.disk.errors["write"] = errno.EIO
-    for _ in range(5):
-        bench.store.execute(append("/a", b"x" * 500), NOW)
+    tickets = [bench.store.execute(append("/a", b"x" * 500), NOW) for _ in range(5)]
     await until(lambda: bench.failures)
     bench.disk.errors.clear()
     bench.close()
+    acknowledged = 1 + sum(was_acknowledged(ticket) for ticket in tickets)
     again = Bench(tmp_path)
     state = again.store.find("/a").result()
     assert state is not None
+    assert acknowledged * 500 <= state.tail <= 6 * 500
     assert state.tail % 500 == 0
     again.close()
 
@@ -215,7 +238,7 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(
             refused += 1
         except Unavailable:
             await asyncio.sleep(0.01)
-    assert written > 10
+    assert 0 < written < 10  # until a checkpoint found the disk full
     state = bench.store.find("/a").result()
     assert state is not None
     assert state.visible_tail == state.tail == written * 50_000
@@ -234,6 +257,25 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(
     assert state is not None
     assert state.tail == written * 50_000 + 1
     again.close()
+
+
+async def test_space_of_deleted_streams_comes_back_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_streams_server.storage.files.store.SOON_SECONDS", 0.1)
+    bench = Bench(tmp_path)
+    paths = [f"/{number}" for number in range(SOON // PER_LOG)]
+    for path in paths:
+        bench.store.execute(create(path, "text/plain", b"x"), NOW)
+    await bench.run(create("/kept", "text/plain", b"x"))
+    bench.store.shell.checkpoint_due()
+    logs = tmp_path / "logs"
+    await until(lambda: len(list(logs.glob("*/*.idx"))) == len(paths) + 1)
+    for path in paths:
+        bench.store.execute(Delete(path), NOW)
+    await until(lambda: len(list(logs.glob("*/*.idx"))) == 1)
+    assert not bench.failures
+    bench.close()
 
 
 async def test_a_lone_writer_waits_for_the_disk_and_is_not_refused(tmp_path: Path) -> None:
@@ -258,7 +300,7 @@ async def test_a_synchronous_cold_read_on_the_loop_is_answered_by_a_reader_threa
     bench = Bench(tmp_path, recent_limit=0)
     await bench.run(create("/a"))
     await bench.run(append("/a", b"x" * 5_000))
-    bench.store.run_checkpoint()
+    await checkpointed(bench)
     monkeypatch.setattr(SystemFile, "read_ready", lambda *_: None)  # the device would be waited for
     state = bench.store.find("/a").result()
     assert state is not None
@@ -274,7 +316,7 @@ async def cold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> StreamState:
     await bench.run(create("/a"))
     for _ in range(5):
         await bench.run(append("/a", b"x" * 1_000))
-    bench.store.run_checkpoint()
+    await checkpointed(bench)
     bench.store.logs.close()
     monkeypatch.setattr(SystemFile, "read_ready", lambda *_: None)
     state = bench.store.find("/a").result()
@@ -330,7 +372,7 @@ async def test_a_stream_that_is_deleted_in_the_middle_of_a_read_is_not_found(
     bench = Bench(tmp_path, recent_limit=0)
     state = await cold(bench, monkeypatch)
     await bench.run(Delete("/a"))
-    bench.store.run_checkpoint()
+    await checkpointed(bench)
     with pytest.raises(NotFound):
         await settled(bench.store.read_bytes(state.incarnation, 0, 5_000))
     bench.close()

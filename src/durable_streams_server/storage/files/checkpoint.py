@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 from ...protocol.producers import ProducerState
 from ...protocol.state import StreamState
 from .catalog import Catalog, Drop, Meta, Put, entry_of
-from .disk import NO_SPACE
+from .disk import NO_HANDLES, NO_SPACE
 from .logs import Extent, FlushWork, words_of
 
 if TYPE_CHECKING:
     from .store import FileStore
 
 _SLICE: Final = 200  # states taken at once
+_LOGS: Final = 1000  # logs written in one step: a stop waits for one step at most
 
 
 class Where(enum.Enum):
@@ -44,6 +45,9 @@ class Capture:
         changes: what the catalog is told.
         flushes: what the logs must have before.
         documents: what the catalog is told of subscriptions.
+        obstacle: why the catalog could not be told, if that can be tried again.
+        is_committed: whether the catalog has been told; from then on its logs' ends are proven by it.
+        damaged: logs that could not take their bytes, which are kept beside them, and why.
     """
 
     def __init__(
@@ -64,6 +68,9 @@ class Capture:
         self.meta = meta
         self.changes: list[Put | Drop] = []
         self.flushes: list[FlushWork] = []
+        self.obstacle: OSError | None = None
+        self.is_committed = False
+        self.damaged: dict[int, str] = {}
 
     def take(self, state: StreamState) -> None:
         """Takes a state as it is now, if it has not been taken yet."""
@@ -109,7 +116,6 @@ class Checkpoint:
 
         Raises:
             OSError: the disk failed; the store must stop.
-            Damaged: a log is not what the catalog says.
         """
         store = self._store
         capture = store.begin_capture()
@@ -118,34 +124,61 @@ class Checkpoint:
         while store.wal.durable_lsn < capture.meta.lsn:
             yield Where.DURABLE
         yield Where.DISK
-        done = self._write(capture)
+        while not capture.is_committed:
+            try:
+                yield from self._write(capture)
+            except OSError as error:
+                if error.errno not in NO_SPACE | NO_HANDLES:
+                    raise
+                # The catalog is as it was, so nothing that was written counts.
+                capture.obstacle = error
+                if error.errno not in NO_SPACE or not self._make_room(capture):
+                    break
         yield Where.LOOP
-        store.end_capture(capture, done)
+        store.end_capture()
         yield Where.DISK
-        self._tidy(done)
+        self._tidy(capture.is_committed)
 
-    def _write(self, capture: Capture) -> bool:
-        """Writes logs, then the catalog; False if the disk is full, and nothing has changed."""
+    def _write(self, capture: Capture) -> Iterator[Where]:
+        """Writes the logs, then the catalog."""
         store = self._store
-        store.check_place()  # or what is written would go into whatever has taken the directory's place
-        try:
-            if capture.flushes:
-                store.logs.flush(capture.flushes)
-            if capture.meta.lsn > store.meta.lsn or store.removed:
-                order = sorted(
-                    capture.changes, key=_incarnation
-                )  # a path's old life before its new one
-                self._catalog.commit(capture.meta, order, store.removed, capture.documents)
-                store.removed = []
-            store.check_place()  # before the log's segments are used again
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
-            return False
-        return True
+        store.check_place()  # or the bytes would go into whatever has taken the directory's place
+        flush = store.logs.begin_flush(len(capture.flushes))
+        for begin in range(0, len(capture.flushes), _LOGS):
+            if begin:
+                yield Where.DISK
+            flush.write(capture.flushes[begin : begin + _LOGS])
+        flush.sync()
+        capture.damaged = flush.damaged
+        self._commit(capture)
+        store.check_place()  # before the log's segments are used again
+        capture.is_committed, capture.obstacle = True, None
+
+    def _commit(self, capture: Capture) -> None:
+        """Writes the catalog, once the logs are durable."""
+        store = self._store
+        if capture.meta.lsn > store.meta.lsn or store.removed:
+            # A path's old life comes before its new one.
+            order = sorted(capture.changes, key=_incarnation)
+            self._catalog.commit(capture.meta, order, store.removed, capture.documents)
+            store.removed = []
+
+    def _make_room(self, capture: Capture) -> bool:
+        """Makes room on a full disk; False if nothing is left to give. What the capture drops is durably deleted."""
+        store = self._store
+        dropped = {change.incarnation for change in capture.changes if isinstance(change, Drop)}
+        dead = sorted(dropped - store.unlinked)
+        if dead:
+            store.unlinked.update(dead)
+            store.logs.remove(dead)
+            return True
+        if store.headroom.give_up():
+            return True
+        store.headroom.lacks_room()
+        return False
 
     def _tidy(self, done: bool) -> None:
-        """Removes the logs of streams that are gone, and allocates the next segment ahead."""
+        """Removes the logs of streams that are gone, and makes the ballast and the next segment ready."""
         store = self._store
         store.check_place()
         if done:
@@ -153,10 +186,12 @@ class Checkpoint:
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage
-        while store.wal.wants_file():
-            store.wal.add_file()
-            if store.wal.full:
-                return
+        try:
+            store.make_ready(ballast=done)
+        except OSError as error:
+            if error.errno not in NO_HANDLES:
+                raise
+            store.obstacle = error
 
 
 def _incarnation(change: Put | Drop) -> int:

@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from .disk import NO_SPACE, Disk
+from .headroom import BALLAST
 from .lock import LOCK
 from .logs import DIRECTORY as LOGS
 from .wal import DIRECTORY as WAL
@@ -81,7 +82,9 @@ def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
 def _lay_out(disk: Disk, name: str) -> None:
     """Makes a store's directories and its FORMAT, the last: a directory that has one is whole."""
     others = [
-        entry for entry in disk.names("") if entry not in (LOCK, "lost+found", _NEW_FORMAT_FILE)
+        entry
+        for entry in disk.names("")
+        if entry not in (LOCK, "lost+found", BALLAST, _NEW_FORMAT_FILE)
     ]
     if set(others) - set(_PARTS):
         raise DirectoryRefused(f"{name} is not empty and holds no store")

@@ -19,6 +19,8 @@ from .lock import DirectoryLock
 from .opening import open_plain
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
+NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
@@ -109,6 +111,10 @@ class Disk(ABC):
     @abstractmethod
     def size(self, path: str) -> int | None:
         """Returns the size of a file, or None if it is not there."""
+
+    def room(self) -> int | None:
+        """Returns how many bytes may still be written, or None if that cannot be known."""
+        return None
 
     @abstractmethod
     def rename(self, old: str, new: str) -> None:
@@ -344,6 +350,13 @@ class SystemDisk(Disk):
             return (self.root / path).lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def room(self) -> int | None:
+        try:
+            status = os.statvfs(self.root)
+        except OSError:
+            return None
+        return status.f_bavail * status.f_frsize
 
     def rename(self, old: str, new: str) -> None:
         self._refuse_if_readonly(new)

@@ -94,6 +94,11 @@ def header_of(words: Words) -> bytes:
     return head.ljust(-(-len(head) // _ENTRY.size) * _ENTRY.size, b"\0")
 
 
+def least_size(entries: int) -> int:
+    """Returns how many bytes an index with so many entries has at least, whatever its header."""
+    return _HEADER.size + entries * _ENTRY.size
+
+
 def encode(pieces: list[Piece]) -> bytes:
     """Returns the entries of some pieces."""
     parts = []
@@ -235,6 +240,18 @@ class Index:
     def start_of(self, number: int) -> int:
         """Returns the position at which the piece of an entry begins."""
         return self.base if number == 0 else self.read(number - 1, 1)[0].end & ~INSIDE
+
+    def count_up_to(self, position: int) -> int:
+        """Returns how many whole entries at the beginning end at or before a position."""
+        count = 0
+        while True:
+            try:
+                entry = self.read(count, 1)[0]
+            except Damaged:  # cut short, or never finished
+                return count
+            if entry.end & ~INSIDE > position:
+                return count
+            count += 1
 
     def append_end(self, count: int, number: int) -> int | None:
         """Returns where the append that entry `number` belongs to ends, or None if it goes on past the index."""

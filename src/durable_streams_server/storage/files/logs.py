@@ -11,13 +11,14 @@ from typing import Final, NamedTuple
 
 from ...protocol.state import StreamState
 from ..store import Marks
-from .disk import Disk, File
-from .index import Index, Words, encode, header, header_of
+from .disk import NO_HANDLES, Disk, File
+from .index import Index, Words, encode, header, header_of, least_size
 from .recent import INSIDE, Piece
 from .verify import Verified, read_verified
 from .wal import Damaged
 
 DIRECTORY: Final = "logs"
+KEPT: Final = ".kept"  # after the name of a damaged log: what checkpoints could not add to it
 MAX_OPEN: Final = 256  # pairs of files
 _SYNCED_EACH: Final = 64  # logs written by one checkpoint; past it, one call syncs them all
 
@@ -211,11 +212,19 @@ class Logs:
         finally:
             self._release(files)
 
-    def check_size(self, incarnation: int, extent: Extent) -> None:
-        """Raises Damaged if a log is shorter than the catalog proves."""
-        size = self._disk.size(path_of(incarnation)) if extent.entries else 0
-        if size is None or size < extent.tail - extent.base:
-            raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
+    def find_damage(self, incarnation: int, extent: Extent) -> str | None:
+        """Returns how a log or its index falls short of what the catalog proves, as far as their sizes tell, or None."""
+        if not extent.entries:
+            return None if extent.tail == extent.base else "the catalog knows bytes and no log"
+        path = path_of(incarnation)
+        needed = {path: extent.tail - extent.base, path + ".idx": least_size(extent.entries)}
+        for name, least in needed.items():
+            size = self._disk.size(name)
+            if size is None:
+                return f"{name} is missing"
+            if size < least:
+                return f"{name} is shorter than the catalog says"
+        return None
 
     def others(self, known: set[int]) -> str | None:
         """Returns the path of a log of none of the streams; None if there is no such log."""
@@ -226,27 +235,9 @@ class Logs:
                     return f"{DIRECTORY}/{directory}/{name}"
         return None
 
-    def flush(self, work: Sequence[FlushWork]) -> None:
-        """Writes pieces to their logs and indexes, and returns when they are durable.
-
-        Raises:
-            OSError: nothing is known of what was written; without a new checkpoint nothing of it is read.
-        """
-        parents: set[str] = set()
-        many = len(work) > _SYNCED_EACH
-        for item in work:
-            files = self._write(item, parents)
-            try:
-                if not many:
-                    files.data.sync()
-                    files.index_file.sync()
-            finally:
-                self._release(files)
-        if many:
-            self._disk.sync_all()
-        else:
-            for parent in parents:
-                self._disk.sync_directory(parent)
+    def begin_flush(self, count: int) -> "Flush":
+        """Returns what writes one checkpoint's pieces to `count` logs."""
+        return Flush(self, self._disk, many=count > _SYNCED_EACH)
 
     def remove(self, incarnations: Sequence[int]) -> None:
         """Removes logs that the catalog no longer knows."""
@@ -256,18 +247,62 @@ class Logs:
                 self._drop(incarnation)
             path = path_of(incarnation)
             if directory_of(incarnation) in self._directories or self._disk.exists(path):
-                self._disk.unlink(path)
-                self._disk.unlink(path + ".idx")
+                for suffix in ("", ".idx", KEPT, KEPT + ".idx"):
+                    self._disk.unlink(path + suffix)
                 parents.add(directory_of(incarnation))
         for parent in parents:
             if self._disk.exists(parent):
                 self._disk.sync_directory(parent)
 
     def close(self) -> None:
-        """Closes every file."""
+        """Closes every file, once its last user is done. They are opened again when they are asked for."""
         with self._lock:
             for incarnation in list(self._open):
                 self._drop(incarnation)
+
+    def write(self, item: FlushWork, parents: set[str], *, sync: bool) -> None:
+        """Adds pieces to a log and its index.
+
+        Args:
+            item: the pieces.
+            parents: gains the directory of a log that is new, whose name must be synced.
+            sync: whether to return only when the bytes are durable.
+
+        Raises:
+            Damaged: the log or its index is missing, or is not what the catalog proves.
+        """
+        files = self._write(item, parents)
+        try:
+            if sync:
+                files.data.sync()
+                files.index_file.sync()
+        finally:
+            self._release(files)
+
+    def keep(self, item: FlushWork, parents: set[str]) -> None:
+        """Writes the pieces of a damaged log to files beside it, durably: `check --repair` takes them from there.
+
+        The files have the form of a log and its index, and begin where the damaged log should have ended when the damage was
+        found. What a checkpoint that failed has left there is cut off.
+        """
+        incarnation, extent, pieces, _ = item
+        path = path_of(incarnation) + KEPT
+        self._make_parent(incarnation)
+        parents.add(directory_of(incarnation))
+        data = self._disk.open(path, create=True)
+        index_file = self._disk.open(path + ".idx", create=True)
+        try:
+            if index_file.size() < least_size(0):
+                data.truncate(0)
+                index_file.write(header(extent.tail), 0)
+            kept = _Open(data, index_file, Index.of(index_file))
+            entries = kept.index.count_up_to(extent.tail)
+            _add(kept, Extent(kept.index.base, extent.tail, entries), pieces, path)
+            data.sync()
+            index_file.sync()
+        finally:
+            data.close()
+            index_file.close()
 
     def _write(self, item: FlushWork, parents: set[str]) -> _Open:
         incarnation, extent, pieces, _ = item
@@ -276,14 +311,7 @@ class Logs:
         files = self._acquire(incarnation, create_with=item if extent.entries == 0 else None)
         assert files is not None
         try:
-            at = extent.tail - extent.base
-            if files.data.size() > at:
-                files.data.truncate(at)
-                files.index_file.truncate(files.index.place_of(extent.entries))
-            elif files.data.size() < at:
-                raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
-            files.data.write(b"".join(piece.data for piece in pieces), at)
-            files.index_file.write(encode(pieces), files.index.place_of(extent.entries))
+            _add(files, extent, pieces, path_of(incarnation))
             with self._lock:
                 files.verified.add(extent.tail, pieces[-1].end & ~INSIDE)
         except BaseException:
@@ -297,7 +325,8 @@ class Logs:
         files = self._use_open(incarnation)
         if files is not None or only_open:  # to look a name up may wait for the device too
             return files
-        opened = self._open_files(incarnation, create_with)  # without the lock: the loop takes it
+        # Without the lock, because the loop takes it.
+        opened = self._open_with_a_handle(incarnation, create_with)
         files = self._use_open(incarnation, opened)
         if files is not opened:
             opened.close()
@@ -321,6 +350,16 @@ class Logs:
             files.users -= 1
             if files.dropped and not files.users:
                 files.close()
+
+    def _open_with_a_handle(self, incarnation: int, create_with: FlushWork | None) -> _Open:
+        """Opens the files of a log; if no file handle is left, closes the other logs first."""
+        try:
+            return self._open_files(incarnation, create_with)
+        except OSError as error:
+            if error.errno not in NO_HANDLES:
+                raise
+        self.close()
+        return self._open_files(incarnation, create_with)
 
     def _evict(self) -> None:
         while len(self._open) > self._max_open:
@@ -351,16 +390,74 @@ class Logs:
                 data.close()
                 index_file.close()
                 raise
-        parent = directory_of(incarnation)
-        if parent not in self._directories:
-            self._disk.make_directory(parent)
-            self._disk.sync_directory(
-                DIRECTORY
-            )  # also if it was there: who made it may have died before
-            self._directories.add(parent)
+        self._make_parent(incarnation)
         data = self._disk.open(path, create=True)
         index_file = self._disk.open(path + ".idx", create=True)
         words, base = create_with.words, create_with.extent.base
         head = header(base) if words is None else header_of(words)
         index_file.write(head, 0)
         return _Open(data, index_file, Index(index_file, len(head), base, words))
+
+    def _make_parent(self, incarnation: int) -> None:
+        parent = directory_of(incarnation)
+        if parent not in self._directories:
+            self._disk.make_directory(parent)
+            # Also if the directory was there: who made it may have died before its name was durable.
+            self._disk.sync_directory(DIRECTORY)
+            self._directories.add(parent)
+
+
+class Flush:
+    """One checkpoint's writes to logs. A damaged log stops no other: its pieces are kept beside it.
+
+    Args:
+        logs: the logs.
+        disk: where they are.
+        many: whether one call at the end syncs all of them, or each is synced by itself.
+
+    Attributes:
+        damaged: what is wrong with which log.
+    """
+
+    def __init__(self, logs: Logs, disk: Disk, *, many: bool) -> None:
+        self._logs = logs
+        self._disk = disk
+        self._many = many
+        self._parents: set[str] = set()
+        self.damaged: dict[int, str] = {}
+
+    def write(self, work: Sequence[FlushWork]) -> None:
+        """Writes pieces to their logs and indexes.
+
+        Raises:
+            OSError: nothing is known of what was written; without a catalog that says so nothing of it is read.
+        """
+        for item in work:
+            try:
+                self._logs.write(item, self._parents, sync=not self._many)
+            except Damaged as damage:
+                self.damaged[item.incarnation] = str(damage)
+                self._logs.keep(item, self._parents)
+
+    def sync(self) -> None:
+        """Returns when everything written is durable."""
+        if self._many:
+            self._disk.sync_all()
+        else:
+            for parent in self._parents:
+                self._disk.sync_directory(parent)
+
+
+def _add(files: _Open, extent: Extent, pieces: list[Piece], name: str) -> None:
+    """Adds pieces to files where they end by the extent; what is past that was never proven, and is cut off."""
+    if files.index.base != extent.base:
+        raise Damaged(f"{name}.idx begins elsewhere")
+    at, place = extent.tail - extent.base, files.index.place_of(extent.entries)
+    for file, end, what in ((files.data, at, name), (files.index_file, place, name + ".idx")):
+        size = file.size()
+        if size > end:
+            file.truncate(end)
+        elif size < end:
+            raise Damaged(f"{what} is shorter than the catalog says")
+    files.data.write(b"".join(piece.data for piece in pieces), at)
+    files.index_file.write(encode(pieces), place)

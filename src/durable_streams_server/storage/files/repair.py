@@ -209,8 +209,11 @@ def _write_logs(disk: Disk, outcome: Outcome) -> None:
     """Writes what the logs are to have, and gives them the names that the catalog will know."""
     logs = Logs(disk)
     try:
-        if outcome.flushes:
-            logs.flush(outcome.flushes)
+        flush = logs.begin_flush(len(outcome.flushes))
+        flush.write(outcome.flushes)
+        flush.sync()
+        for what in flush.damaged.values():
+            raise Damaged(what)  # a log that was whole a moment ago
     finally:
         logs.close()
     parents = set()

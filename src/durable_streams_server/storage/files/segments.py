@@ -82,6 +82,7 @@ class Segments:
         self._free: deque[Slot] = deque()  # ready to be taken
         self._misfits: deque[Slot] = deque()  # free, but of another size: the disk thread has a go
         self._slots: list[Slot] = []  # all of them
+        self._usable = 0  # how many have space that is reserved
         self.full = False
 
     # -- on the loop --------------------------------------------------------
@@ -102,12 +103,18 @@ class Segments:
 
     def wants_file(self) -> bool:
         """Whether the disk thread should make another segment ready."""
-        return bool(self._misfits) or (not self._free and len(self._slots) < MAX_FILES)
+        return (
+            bool(self._misfits) or self.too_few or (not self._free and len(self._slots) < MAX_FILES)
+        )
 
     @property
     def too_few(self) -> bool:
-        """Whether there are not two files: a checkpoint frees every segment but the newest, so with one none is ever free."""
-        return len(self._slots) < 2
+        """Whether not even two can be written: a checkpoint frees every segment but the newest, so with one none is ever free."""
+        return self._usable < 2
+
+    def can_hold(self, need: int) -> bool:
+        """Whether any slot, free or not, holds `need` bytes."""
+        return any(slot.capacity >= need for slot in self._slots)
 
     # -- on the disk thread -------------------------------------------------
 
@@ -140,6 +147,7 @@ class Segments:
             slot.capacity = min(slot.capacity, self._size)
         slot.file.allocate(self._size)
         slot.file.sync()
+        self._usable += not slot.capacity
         slot.capacity = self._size
 
     def _new(self) -> Slot:
@@ -158,6 +166,7 @@ class Segments:
             raise
         slot = Slot(path, file)
         self._slots.append(slot)
+        self._usable += 1
         return slot
 
     # -- at the start -------------------------------------------------------
@@ -206,6 +215,7 @@ class Segments:
                 raise
             self.full = True
             slot.capacity = 0
+        self._usable += slot.capacity > 0
         slot.file.sync()  # a crash may have come before whoever made or wrote it did so
 
     def close(self) -> None:

@@ -2,22 +2,27 @@
 
 A change is seen by decisions at once and by readers when it is durable. While a create or a removal is in flight, a path has
 two streams, the newest and the one that readers see; an overlay keeps the second.
+
+A stream has one state object for as long as anybody holds it. A state that was let go comes back as the same object if a
+request that waits for the disk still has it, so no reader can be attached to a state that appends no longer change.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ...errors import Unavailable
+from ...errors import NotFound
 from ...protocol.ancestry import NONE, Ancestry
-from ...protocol.decide import RETRY_SOON
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
-from .logs import Logs
+from .logs import Extent, Logs
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class _Shown:
@@ -43,6 +48,7 @@ class States(OrderedDict[str, StreamState]):
 
     Attributes:
         recent: the newest bytes of every loaded stream, by incarnation.
+        is_replaying: whether later records may remove what is loaded now, and its log be gone already.
     """
 
     def __init__(
@@ -67,13 +73,17 @@ class States(OrderedDict[str, StreamState]):
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
         self._shown: dict[str, _Shown] = {}
         self._sources: dict[int, str] = {}  # the paths of streams that have forks in memory
+        self._let_go: WeakValueDictionary[int, StreamState] = WeakValueDictionary()  # still held
         self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
+        self.is_replaying = False
 
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
         """Returns the newest state at a path.
 
+        A stream whose log is damaged has its state, with `damage`: it can be listed and deleted.
+
         Raises:
-            Damaged: its catalog entry or log is.
+            Damaged: its catalog entry is.
         """
         state = super().get(path)
         if state is None and path not in self._gone:
@@ -154,18 +164,23 @@ class States(OrderedDict[str, StreamState]):
             del self._gone[path]
 
     def recent_of(self, incarnation: int) -> Recent:
-        """Returns the newest bytes of a stream, loading it if it is a loaded fork's ancestor.
+        """Returns the newest bytes of a stream whose state, or that of a fork of it, the caller holds.
 
         Raises:
-            Unavailable: it was let go in the middle of a read.
+            NotFound: the stream was deleted meanwhile.
         """
         recent = self.recent.get(incarnation)
-        if recent is None and (path := self._sources.get(incarnation)) is not None:
+        if recent is None and (path := self._path_of(incarnation)) is not None:
             self.get(path)
             recent = self.recent.get(incarnation)
         if recent is None:
-            raise Unavailable("the stream is being let go", "STREAM_UNLOADED", [RETRY_SOON])
+            raise NotFound("there is no stream at this path")
         return recent
+
+    def _path_of(self, incarnation: int) -> str | None:
+        """Returns the path of a stream that was let go while its state is held, or of a loaded fork's ancestor."""
+        held = self._let_go.get(incarnation)
+        return held.path if held is not None else self._sources.get(incarnation)
 
     # -- loading and letting go ---------------------------------------------
 
@@ -173,15 +188,32 @@ class States(OrderedDict[str, StreamState]):
         entry = self._catalog.find(path)
         if entry is None:
             return None
-        self._logs.check_size(entry.incarnation, entry.extent)
-        state = state_of(path, entry, self._session)
-        state.producers = self._catalog.producers(entry.incarnation)
-        if state.origin is not None:
-            self._trace(state)
+        state = self._let_go.pop(entry.incarnation, None)
+        if state is None:
+            state = state_of(path, entry, self._session)
+            state.producers = self._catalog.producers(entry.incarnation)
+            if state.origin is not None:
+                self._trace(state)
+        if not self.is_replaying:
+            self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
         self[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
         self._on_load(state)
         return state
+
+    def end_replay(self) -> None:
+        """Looks at the logs of the streams that the replay has loaded and not removed."""
+        self.is_replaying = False
+        for state in self.values():
+            recent = self.recent[state.incarnation]
+            extent = Extent(recent.base, recent.flushed, recent.entries)
+            self.note_damage(state, self._logs.find_damage(state.incarnation, extent))
+
+    def note_damage(self, state: StreamState, damage: str | None) -> None:
+        """Notes what is wrong with a stream's log, if anything is: from now on the stream is refused, and only it."""
+        if damage is not None and state.damage is None:
+            _log.error("the stream %s is damaged: %s", state.path, damage)
+            state.damage = damage
 
     def _trace(self, fork: StreamState) -> None:
         """Finds out a loaded fork's ancestry, and remembers where its ancestors are, whose bytes it is read from.
@@ -227,4 +259,5 @@ class States(OrderedDict[str, StreamState]):
                 self.move_to_end(path)  # it is looked at again when its turn comes
                 continue
             del self[path]
+            self._let_go[state.incarnation] = state
             self._memory.forget(self.recent.pop(state.incarnation))

@@ -6,15 +6,17 @@ outside: by `Threads` in a running server, by a synchronous caller in turn, or b
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeVar, cast
 
 import msgspec
 
-from ...errors import NotFound, StreamError
+from ...errors import NotFound, StreamDamaged, StreamError, Unavailable
 from ...protocol.commands import Command, Expire
-from ...protocol.decide import Outcome, Rules, decide
+from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
 from ...protocol.media import Kind
 from ...protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MARK_SPACING
 from ...protocol.offsets import next_incarnation
@@ -33,18 +35,29 @@ from ...protocol.state import (
 )
 from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ...protocol.subscriptions.state import Subscriptions
-from ..store import Listener, Marks, Published, Store
+from ..store import Listener, Listeners, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
 from .checkpoint import Capture, Checkpoint, Where
-from .disk import Disk
+from .disk import NO_HANDLES, NO_SPACE, Disk
+from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Logs
 from .recent import INSIDE, Memory, cut
+from .runner import Runner
 from .shell import Shell
 from .states import States
 from .threads import Threads
-from .wal import DEFAULT_SEGMENT_SIZE, Damaged, Place, Wal, Write, behind, disk_full
+from .wal import (
+    DEFAULT_SEGMENT_SIZE,
+    MAX_FILES,
+    Damaged,
+    Place,
+    Wal,
+    Write,
+    behind,
+    disk_full,
+)
 
 T = TypeVar("T")
 
@@ -55,6 +68,8 @@ CHECKPOINT_BYTES: Final = (
 )  # of records, before a checkpoint begins: they are read again at a restart
 FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
 MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle ones are let go
+#: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
+CLOSE_PATIENCE: Final = 2.0
 
 _log = logging.getLogger("durable_streams_server")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -117,13 +132,17 @@ class FileStore(Store):
         self._checkpoint_bytes = checkpoint_bytes
         self._max_unflushed = max_unflushed
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._pending: list[InFlight] = []
         self._flying = 0  # records and answers taken in and not yet published
         self._unflushed = 0
         self._since_checkpoint = 0
         self._capture: Capture | None = None
-        self._checkpoint_failed = False
+        self.obstacle: OSError | None = None  # why the last checkpoint must be tried again
+        self._dead = self._dead_logs = (
+            0  # streams removed since the last checkpoint began, and their bytes
+        )
+        self._dead_are_due = False
         self._dirty: dict[int, StreamState] = {}
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
@@ -136,6 +155,8 @@ class FileStore(Store):
         for name, document in catalog.documents():
             self.subscriptions.restore(name, document)
         self.removed: list[int] = []  # logs removed since the last checkpoint
+        self.unlinked: set[int] = set()  # logs removed before the catalog knew of it
+        self.headroom = Headroom(disk, ballast_size(max_unflushed, MAX_FILES * segment_size))
         self.failure: BaseException | None = None
         self.shell = Shell(self)
         self.logs = Logs(disk)
@@ -153,6 +174,7 @@ class FileStore(Store):
         self._recover(readonly)
         if not readonly:
             self._allocate_ahead()
+            self.make_ready(ballast=True)
 
     # -- the contract -------------------------------------------------------
 
@@ -163,12 +185,12 @@ class FileStore(Store):
         self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
-        self.shell = Threads(self, loop, on_failure)
+        self.shell = Runner(self, Threads(loop), on_failure)
         if self.failure is not None:
             on_failure(self.failure)
 
@@ -224,13 +246,14 @@ class FileStore(Store):
         return self.states.paths()
 
     def close(self) -> None:
-        """Writes what is in flight, makes a last checkpoint, and closes the files. The shell must have stopped."""
+        """Writes what is in flight, makes a last checkpoint if that takes seconds at most, and closes the files. The shell must
+        have stopped."""
         self._listeners.clear()
         try:
             if self.failure is None:
                 while self._flying:
                     self.commit_once()
-                self.run_checkpoint()
+                self.run_checkpoint(CLOSE_PATIENCE)
         finally:
             self.logs.close()
             self.wal.close()
@@ -286,8 +309,7 @@ class FileStore(Store):
                 published += item.published
         self._flying -= len(commit.items)
         if published:
-            for listener in self._listeners:
-                listener(published)
+            self._listeners.tell(published)
         self._memory.trim()
         for item in commit.items:
             _resolve(item)
@@ -313,12 +335,14 @@ class FileStore(Store):
             error: why; the first one stays.
             commit: what was being written.
         """
-        if self.failure is None:
+        is_first = self.failure is None
+        if is_first:
             self.failure = error
             _log.critical("the store has stopped: %s", error)
-            self.shell.failed(error)
         if commit is not None:
             self._abandon(commit)
+        if is_first:
+            self.shell.failed(error)
 
     # -- checkpoint ---------------------------------------------------------
 
@@ -326,38 +350,75 @@ class FileStore(Store):
         """Begins a checkpoint and returns its steps; they must be exhausted before another begins."""
         return Checkpoint(self, self._catalog).steps()
 
-    def run_checkpoint(self) -> None:
+    def run_checkpoint(self, patience: float = math.inf) -> None:
         """Makes a checkpoint, here and now.
+
+        Args:
+            patience: seconds after which to give it up, before the catalog is written: the log holds all that it would write.
 
         Raises:
             OSError: the disk failed, and the store has stopped.
         """
+        until = time.monotonic() + patience
         try:
             for where in self.checkpoint():
+                capture = self._capture
+                if capture and not capture.is_committed and time.monotonic() > until:
+                    self._give_up_checkpoint(capture)
+                    return
                 if where is Where.DURABLE:
                     self.commit_once()
-        except (OSError, Damaged) as error:
+        except Exception as error:
+            self.end_capture()
             self.fail(error)
             raise
 
     def begin_capture(self) -> Capture:
-        """Notes what the catalog must be told, as of this moment: from now on a state is captured before it changes."""
+        """Notes what the catalog must be told, as of this moment: from now on a state is captured before it changes.
+
+        Raises:
+            RuntimeError: the store has stopped, or another checkpoint has not ended: its dirty states would be forgotten.
+        """
+        if self.failure is not None or self._capture is not None:
+            raise RuntimeError(
+                "a checkpoint cannot begin: the store has stopped, or one is running"
+            )
         meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}
-        self._since_checkpoint = 0
+        self._since_checkpoint = self._dead = self._dead_logs = 0
+        self._dead_are_due = False
         return self._capture
 
-    def end_capture(self, capture: Capture, done: bool) -> None:
-        """Ends a capture: its bytes are in the logs, or, if not `done`, everything is as dirty as before."""
-        self._capture = None
-        self._checkpoint_failed = not done
-        if not done:
-            self._dirty = {**capture.states, **self._dirty}
-            for incarnation, older in capture.progress.items():
-                self._progress[incarnation] = {**older, **self._progress.get(incarnation, {})}
-            self._dirty_documents = {**capture.names, **self._dirty_documents}
+    def end_capture(self) -> None:
+        """Ends the capture, if there is one: the catalog has it, or everything is as dirty as before. Whoever ends a checkpoint
+        before its last step calls this too."""
+        capture, self._capture = self._capture, None
+        if capture is None:
             return
+        self._note_obstacle(capture.obstacle)
+        for incarnation, damage in capture.damaged.items():
+            self.states.note_damage(capture.states[incarnation], damage)
+        if capture.is_committed:
+            self._forget_captured(capture)
+        else:
+            self._keep_captured(capture)
+
+    def _note_obstacle(self, obstacle: OSError | None) -> None:
+        """Keeps why a checkpoint must be tried again; the head-room has its own lines for a full disk."""
+        before, self.obstacle = self.obstacle, obstacle
+        if obstacle is not None and before is None and obstacle.errno not in NO_SPACE:
+            _log.error("checkpoints wait and are tried again every second: %s", obstacle)
+        elif obstacle is None and before is not None and before.errno not in NO_SPACE:
+            _log.warning("checkpoints go on")
+
+    def _keep_captured(self, capture: Capture) -> None:
+        self._dirty = {**capture.states, **self._dirty}
+        for incarnation, older in capture.progress.items():
+            self._progress[incarnation] = {**older, **self._progress.get(incarnation, {})}
+        self._dirty_documents = {**capture.names, **self._dirty_documents}
+
+    def _forget_captured(self, capture: Capture) -> None:
         self.meta = capture.meta
         for change in capture.changes:
             if isinstance(change, Drop):
@@ -366,9 +427,32 @@ class FileStore(Store):
             end = pieces[-1].end & ~INSIDE
             entries = extent.entries + len(pieces)
             self._unflushed -= self.states.flushed(incarnation, end, entries)
+        self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
         self._lifetimes.refresh()
+
+    def make_ready(self, *, ballast: bool) -> None:
+        """Makes the ballast and the log's next segment ready as far as the disk has room. On the thread of checkpoints, or at
+        the start.
+
+        Args:
+            ballast: whether it may be made: not while a checkpoint has yet to be finished.
+        """
+        if self.wal.is_starved:
+            self._allocate_ahead()
+        if ballast and not self.wal.is_starved:
+            self.headroom.make()
+        self._allocate_ahead()
+
+    def _allocate_ahead(self) -> None:
+        while self.wal.wants_file():
+            self.wal.add_file()
+            if self.wal.is_starved and not self.headroom.give_up():
+                self.headroom.lacks_room()
+                return
+            if self.wal.full and not self.wal.is_starved:
+                return
 
     @property
     def is_pressed(self) -> bool:
@@ -377,32 +461,46 @@ class FileStore(Store):
 
     @property
     def found_disk_full(self) -> bool:
-        """Whether the last checkpoint had no room to be written, or to allocate the next segment."""
-        return self._checkpoint_failed or self.wal.full
+        """Whether the disk had no room for the last checkpoint, the ballast or a second segment."""
+        return self.headroom.is_low or (
+            self.obstacle is not None and self.obstacle.errno in NO_SPACE
+        )
+
+    @property
+    def must_pause(self) -> bool:
+        """Whether the next checkpoint would meet what the last one met: no room, or no file handles."""
+        return self.headroom.is_low or self.obstacle is not None
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether records or idle segments call for a checkpoint."""
+        """Whether records, dead bytes, a full disk or missing segments call for a checkpoint."""
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
-            or self.wal.wants_file()
+            or self._dead > self._flush_at
+            or self._dead_are_due
+            or self.must_pause
+            or (self.wal.wants_file() and not self.wal.full)
         )
 
     # -- inside -------------------------------------------------------------
 
+    def _give_up_checkpoint(self, capture: Capture) -> None:
+        _log.warning(
+            "%d streams are not in their logs yet: the write-ahead log has them, and the next start reads it",
+            len(capture.states),
+        )
+        self.end_capture()
+
     def _record(self, changes: tuple[Change, ...], outcome: Outcome | None) -> Ticket[Outcome]:
         """Writes one record. Once it has its place in the log, nothing can be refused: what fails then stops the store, for
         later records could not be read behind the gap."""
-        if self._unflushed > self._max_unflushed:
+        if self._unflushed > self._max_unflushed or self.headroom.is_low:
             self.shell.checkpoint_due()
-            raise disk_full() if self.found_disk_full else behind()
+            if claim_of(changes) is Claim.ORDINARY:
+                raise disk_full() if self.found_disk_full else behind()
         payload = _ENCODE(changes)
-        try:
-            place = self.wal.reserve(len(payload))
-        except StreamError:
-            self.shell.checkpoint_due()
-            raise
+        place = self._reserve(len(payload), changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -416,6 +514,17 @@ class FileStore(Store):
         if self.checkpoint_is_due:
             self.shell.checkpoint_due()
         return ticket
+
+    def _reserve(self, size: int, changes: tuple[Change, ...]) -> Place:
+        """Gives a record its place; what gives space back may have one at the end of a segment."""
+        try:
+            return self.wal.reserve(size)
+        except StreamError:
+            self.shell.checkpoint_due()
+            claim = claim_of(changes)
+            if claim is Claim.ORDINARY:
+                raise
+            return self.wal.reserve(size, claim.leaves(self.wal.reserve_size))
 
     def _answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
         """Answers from the newest state: at once, or after the records in flight that the answer may rest on."""
@@ -457,7 +566,20 @@ class FileStore(Store):
             recent = self.states.recent[change.incarnation]
             self._unflushed -= state.tail - recent.flushed
             recent.gone = True
+            self._note_dead(state.tail - state.base)
         return Published(change, state)
+
+    def _note_dead(self, size: int) -> None:
+        """Has a checkpoint give back the space of a stream that has been removed."""
+        self._dead += size
+        self._dead_logs += 1
+        if self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
+            self.shell.later(SOON_SECONDS, self._give_space_back)
+
+    def _give_space_back(self) -> None:
+        if self._dead_logs:
+            self._dead_are_due = True  # also if a checkpoint runs now that began before they died
+            self.shell.checkpoint_due()
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
         name = self.subscriptions.document_of(change)
@@ -548,10 +670,8 @@ class FileStore(Store):
         """Runs a read of a log; what is wrong becomes its ticket's failure, whichever thread finds it."""
         try:
             found = read()
-        except Damaged as damage:
-            return Ticket.failed(self._lost(incarnation, damage))
-        except StreamError as refusal:
-            return Ticket.failed(refusal)
+        except (Damaged, OSError, StreamError) as error:
+            return Ticket.failed(self._refusal_of(incarnation, error))
         if found.done:
             return found
         answer: Ticket[T] = Ticket()
@@ -560,17 +680,24 @@ class FileStore(Store):
         def hand_over(done: Ticket[T]) -> None:
             try:
                 answer.resolve(done.result())
-            except Damaged as damage:
-                answer.fail(self._lost(incarnation, damage))
             except Exception as error:
-                answer.fail(error)
+                answer.fail(self._refusal_of(incarnation, error))
 
         found.add_callback(hand_over)
         return answer
 
+    def _refusal_of(self, incarnation: int, error: Exception) -> Exception:
+        """Returns what a reader is told when a log cannot be read."""
+        if isinstance(error, Damaged):
+            return self._lost(incarnation, error)
+        if isinstance(error, OSError) and error.errno in NO_HANDLES:
+            return Unavailable("no file handle is free", "NO_FILE_HANDLES", [RETRY_SOON])
+        return error
+
     def _lost(self, incarnation: int, damage: Damaged) -> StreamError:
         """Says why a log cannot be read: its stream may have been deleted in the middle of the read."""
-        if incarnation in self.removed or incarnation in self._catalog.garbage():
+        gone = incarnation in self.removed or incarnation in self.unlinked
+        if gone or incarnation in self._catalog.garbage():
             return NotFound("there is no stream at this path")
         return _damaged(damage)
 
@@ -591,17 +718,13 @@ class FileStore(Store):
 
     def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
+        self.states.is_replaying = True
         is_first = self.meta.lsn == 0
         begun = self._replay(readonly)
         if is_first and (stray := self.logs.others(begun)) is not None:
             raise Damaged(f"catalog: it is lost, nothing tells whose log {stray} is")
+        self.states.end_replay()
         self._expect_unnoted_uses()
-
-    def _allocate_ahead(self) -> None:
-        while self.wal.wants_file():
-            self.wal.add_file()
-            if self.wal.full:
-                return
 
     def _replay(self, readonly: bool) -> set[int]:
         """Applies the records after the catalog; returns the incarnations that they begin, if the catalog is empty."""
@@ -619,7 +742,8 @@ class FileStore(Store):
                             begun.add(change.incarnation)
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-            if self._unflushed > self._max_unflushed and not readonly:
+            is_too_much = self._unflushed > self._max_unflushed and self.obstacle is None
+            if is_too_much and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
         return begun
@@ -655,6 +779,6 @@ def _guarded(read: Callable[[], Ticket[T]]) -> Ticket[T]:
         return Ticket.failed(refusal)
 
 
-def _damaged(damage: Damaged) -> StreamError:
+def _damaged(damage: Damaged) -> StreamDamaged:
     _log.error("a stream is damaged: %s", damage)
-    return StreamError("the stream is damaged", "STREAM_DAMAGED")
+    return damaged()

@@ -136,7 +136,7 @@ class Wal:
 
         Raises:
             TooLarge: it fits no segment.
-            StorageFull: the disk has no room for another segment.
+            StorageFull: the disk has no room for a segment that takes it, and no checkpoint will free one.
             Unavailable: all segments wait for a checkpoint.
         """
         if size > self.largest:
@@ -163,14 +163,15 @@ class Wal:
         return self._segments.wants_file()
 
     @property
-    def needs_file(self) -> bool:
-        """Whether there are too few segments for any ever to be free again."""
-        return self._segments.too_few
+    def is_starved(self) -> bool:
+        """Whether the disk has no room for the second segment, without which none is ever free."""
+        return self._segments.full and self._segments.too_few
 
     def _begin_segment(self, need: int) -> Header:
         slot = self._segments.take(PAGE + need)
         if slot is None:
-            raise disk_full() if self.full else behind()
+            for_ever = self.is_starved or not self._segments.can_hold(PAGE + need)
+            raise disk_full() if self.full and for_ever else behind()
         self._used.append(slot)
         self._number += 1
         self._position = PAGE

@@ -39,6 +39,7 @@ LARGEST: Final = 4
 SMALLEST: Final = (
     16 * 1024 * 1024
 )  # bytes of a copy that is never written anew: not worth the trouble
+_LAST: Final = 2**64 - 1
 _AT_ONCE: Final = 256  # entries of a scan that ends early
 _log = logging.getLogger("durable_streams_server")
 
@@ -115,7 +116,8 @@ class TableCatalog(Catalog):
         self, after: tuple[int, int], until: int, limit: int
     ) -> list[tuple[int, int, str]]:
         found: list[tuple[int, int, str]] = []
-        first, end = TWO.pack(*after) + b"\0", TWO.pack(until + 1, 0)
+        first = TWO.pack(*after) + b"\0"
+        end = TWO.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may say anything
         while len(found) < limit:
             asked = min(limit - len(found), _AT_ONCE)
             batch = self._tables.scan(DEADLINES, first, asked, end)

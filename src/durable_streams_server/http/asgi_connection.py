@@ -1,0 +1,113 @@
+"""uvicorn's own HTTP connection for `serve --http asgi`, with the limits that the native lane has.
+
+uvicorn reads heads for as long as a client takes, refuses what is no HTTP in words of its own, and takes connections until there
+are no file handles. Whoever runs the application under another server has what that server offers.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..errors import BadRequest, RequestTimeout, StreamError
+from . import wire
+from .admission import Admission, handle_of
+from .asgi import DurableStreamsApp
+from .phase import Timeouts
+from .request import NO_REQUEST
+
+_UNSENT: Final = (
+    16 * 1024
+)  # bytes written to a socket that does not take them, before the writer waits
+
+
+def protocol_of(
+    app: DurableStreamsApp, timeouts: Timeouts, admission: Admission
+) -> Callable[..., "AsgiConnection"]:
+    """Returns what uvicorn calls for each connection."""
+
+    def connect(**given: Any) -> AsgiConnection:
+        return AsgiConnection(app, timeouts, admission, **given)
+
+    return connect
+
+
+class AsgiConnection(HttpToolsProtocol):
+    """One client's connection. Only the head of a request has its time here; its body has it in the application."""
+
+    #: Slots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
+    __slots__ = ("_admission", "_handler", "_late_scope", "_timeouts", "_timer")
+
+    def __init__(
+        self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self._handler = app.handler
+        self._timeouts = timeouts
+        self._admission = admission
+        self._late_scope: Any = None  # the head that the timer runs for
+        self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins, or refuses the connection."""
+        admitted = self._admission.admits(len(self.connections), handle_of(transport))
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_UNSENT)
+        if admitted:
+            self._timer = self.loop.call_later(self._timeouts.idle, self._time_is_up)
+        else:
+            self._refuse(self._admission.refusal())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what has come. A head that is whole at once needs no timer."""
+        HttpToolsProtocol.data_received(self, data)
+        if self._timer is None and self.scope is not None and "method" in self.scope:
+            return  # as for most requests
+        if not self._in_head():
+            self._stop_timer()
+        elif self.scope is not self._late_scope:
+            self._late_scope = self.scope
+            self._stop_timer()
+            self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+
+    def _in_head(self) -> bool:
+        """Whether a head has begun and is not complete. uvicorn makes a scope with the first octet, and adds the method at the end."""
+        return self.scope is not None and "method" not in self.scope
+
+    def send_400_response(self, _: str) -> None:
+        """Refuses what is not HTTP."""
+        self._refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self._is_answering:  # it is the server's turn, and the next head has its time after that
+            self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+        elif self._in_head():
+            self._refuse(RequestTimeout("the rest of the request's head did not come"))
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, refusal: StreamError) -> None:
+        """Ends the connection with a refusal, unless that would come before or into the answer to another request."""
+        if self.transport.is_closing():
+            return
+        is_of_body = self._is_answering and self.cycle.more_body and not self.cycle.response_started
+        if not self.pipeline and (is_of_body or not self._is_answering):
+            response = self._handler.refuse(NO_REQUEST, refusal)
+            self.transport.write(wire.refusal(response, wire.date()))
+        self.transport.close()

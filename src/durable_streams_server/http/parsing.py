@@ -1,0 +1,352 @@
+"""Octets in, requests out: llhttp's callbacks, the limits of heads and bodies, framing, and requests for an upgrade.
+
+Nothing here knows of sockets, answers or time. `native.py` feeds a parser with what its socket receives, and is handed each
+request as soon as the request is whole.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+import msgspec
+
+from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
+from ..protocol.names import (
+    CONTENT_LENGTH,
+    MAX_HEADER_BYTES,
+    MAX_URL_BYTES,
+    MIB,
+    TRANSFER_ENCODING,
+)
+from . import wire
+from .request import NO_REQUEST, Request, too_large
+
+if TYPE_CHECKING:
+    from .lane import Lane
+
+#: Octets of a head that is not complete, or of what stands between two parts of a body: chunk sizes, extensions, trailers.
+_MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
+_STEP: Final = MIB  # a body without a declared length takes its budget in steps
+
+_METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
+_SPACE: Final = 0x20
+_NONE: Final[frozenset[bytes]] = frozenset()
+
+
+class Turn(msgspec.Struct):
+    """A request that waits for its turn, or what refuses it.
+
+    Attributes:
+        request: the whole request; of one that is refused, as much as is known.
+        keep_alive: whether another request may follow its answer.
+        chunked: whether the client knows chunks, as HTTP/1.1 clients do.
+        taken: bytes of the budget that its body holds.
+        refusal: why it is refused unheard, or None.
+    """
+
+    request: Request
+    keep_alive: bool
+    chunked: bool
+    taken: int
+    refusal: Exception | None
+
+
+class _Stop(Exception):
+    """Ends the parsing: `_refusal` says why."""
+
+
+def _nobody(_: Turn) -> None:
+    """Takes the turns of a connection that is gone."""
+
+
+class Parser:
+    """The receiving half of one connection.
+
+    Args:
+        lane: has the limits and the budget of bodies.
+        scheme: the socket's, `http` or `https`.
+        trusted: whether the peer may name another scheme, as a proxy on this machine may.
+        on_turn: called with each whole request, and with a refusal of what cannot be read on from.
+
+    Attributes:
+        request: the request whose body is being read, or None.
+        began: whether some of a request has come that is not whole. Empty lines before one are no part of it.
+        over: whether nothing more is read.
+        asks: whether the client waits to be told to send the body (RFC 9110, 10.1.1).
+    """
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_framing",
+        "_header_bytes",
+        "_headers",
+        "_http",
+        "_lane",
+        "_octets",
+        "_on_turn",
+        "_refusal",
+        "_repeated",
+        "_scheme",
+        "_size",
+        "_taken",
+        "_trusted",
+        "_url",
+        "asks",
+        "began",
+        "over",
+        "request",
+    )
+
+    def __init__(
+        self, lane: "Lane", scheme: str, trusted: bool, on_turn: Callable[[Turn], None]
+    ) -> None:
+        self._lane = lane
+        self._scheme = scheme
+        self._trusted = trusted
+        self._on_turn = on_turn
+        self._http = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._repeated: set[bytes] | None = None
+        self._header_bytes = 0
+        self._body: bytes | bytearray = b""
+        self._framing: bytes | None = (
+            None  # of a request for an upgrade, to read it as if it were none
+        )
+        self._size = self._taken = 0
+        self._refusal: Exception | None = None
+        self._chunked = True
+        self.request: Request | None = None
+        self._octets = 0  # since the last whole request, or the last part of a body
+        self.began = self.over = self.asks = False
+
+    def feed(self, data: bytes) -> None:
+        """Reads octets, and hands over each request that they complete. When it is over, octets mean nothing."""
+        if self.over:
+            return
+        if self._octets > _MAX_HEAD:
+            self.refuse(HeadersTooLarge("the request has too many or too large headers"))
+            return
+        self._octets += len(data)
+        try:
+            try:
+                self._http.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._read_on(data, upgrade.args[0])
+        except httptools.HttpParserCallbackError as error:
+            self.refuse(self._refusal or cast(Exception, error.__context__))
+        except httptools.HttpParserError:
+            self.refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+
+    def refuse(self, refusal: Exception) -> None:
+        """Refuses what cannot be read on from. Its answer comes after those of the requests before it."""
+        if self.over:
+            return
+        self.end()
+        request = self.request or NO_REQUEST
+        self.request = None
+        self._on_turn(Turn(request, False, True, 0, refusal))
+
+    def end(self) -> None:
+        """Reads nothing more, and gives back what a body that is not complete holds."""
+        self.over = True
+        self._lane.budget.give_back(self._taken)
+        self._taken = 0
+        self._body = b""
+
+    def release(self) -> None:
+        """Ends, and lets go of who is called: without that, only the collector would free the connection."""
+        self.end()
+        self._http = cast(httptools.HttpRequestParser, None)
+        self._on_turn = _nobody
+
+    # -- llhttp's callbacks -------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """The first octet of a request."""
+        self.began = True
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target."""
+        self._url = url = self._url + url
+        if len(url) > MAX_URL_BYTES:
+            raise self._stop(UriTooLong(f"the URL is longer than {MAX_URL_BYTES} bytes"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        name = name.lower()
+        if value and value[-1] <= _SPACE:
+            value = value.rstrip(b" \t")  # the parser leaves it (RFC 9110, 5.5)
+        headers = self._headers
+        self._header_bytes += len(name) + len(value)
+        if name not in headers:
+            headers[name] = value
+        elif self._repeated is None:
+            self._repeated = {name}
+        else:
+            self._repeated.add(name)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: what can be refused by it alone is, before any of the body."""
+        if self._framing is not None:
+            self._framing = None  # the request is known; this is only how its body is framed
+            self._forget_head()
+            return
+        if self.over:
+            raise _Stop  # the last answer has been given
+        lane = self._lane
+        headers = self._headers
+        method = self._http.get_method()
+        url = self._url
+        if b"?" in url or b"#" in url or url[:1] != b"/":
+            path, query = _split(url)
+        else:
+            path, query = url, b""
+        request = self.request = Request(
+            _METHODS.get(method) or method.decode("ascii"),
+            path,
+            query,
+            headers,
+            frozenset(self._repeated) if self._repeated else _NONE,
+            self._header_bytes,
+            self._scheme,
+        )
+        if self._trusted and b"x-forwarded-proto" in headers:
+            said = headers[b"x-forwarded-proto"].lower()
+            if said in (b"http", b"https"):
+                request.scheme = said.decode("ascii")
+        self._body = b""
+        self._size = self._taken = self._header_bytes = 0
+        self._url = b""
+        self._headers = {}
+        self._repeated = None
+        version = self._http.get_http_version()
+        self._chunked = version == "1.1"
+        try:
+            if not self._chunked:
+                _check_old(version, headers)
+            request.check_limits(lane.app.max_body)
+            declared = request.declared
+            if declared:
+                lane.budget.take(declared)
+                self._taken = declared
+        except StreamError as refusal:
+            raise self._stop(refusal) from None
+        if b"upgrade" in headers and method != b"CONNECT" and self._http.should_upgrade():
+            self._framing = _framing_of(headers, self._http.should_keep_alive())
+        if b"expect" in headers and self._chunked and _awaits_leave(request):
+            self.asks = True
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        size = self._size = self._size + len(body)
+        if size > self._taken:
+            self._take_more(size)
+        self._octets = 0
+        if not self._body:
+            self._body = body
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)  # many small parts cost what they hold, no more
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._framing is not None:
+            return  # its body comes after all
+        request = self.request
+        assert request is not None
+        body = self._body
+        request.body = body if isinstance(body, bytes) else bytes(body)
+        keep_alive = self._chunked and self._http.should_keep_alive()
+        taken = self._taken
+        self.request = None
+        self._body = b""
+        self._taken = self._octets = 0
+        self.began = self.asks = False
+        if self._headers:
+            self._forget_head()  # trailers, which mean nothing here
+        self._on_turn(Turn(request, keep_alive, self._chunked, taken, None))
+
+    # -- inside -------------------------------------------------------------
+
+    def _take_more(self, size: int) -> None:
+        """Takes room for a body that is larger than was declared, or that declared nothing."""
+        limit = self._lane.app.max_body
+        if size > limit:
+            raise self._stop(too_large(limit))
+        step = max(size - self._taken, min(_STEP, limit - self._taken))
+        try:
+            self._lane.budget.take(step)
+        except StreamError as refusal:
+            raise self._stop(refusal) from None
+        self._taken += step
+
+    def _stop(self, refusal: Exception) -> _Stop:
+        self._refusal = refusal
+        return _Stop()
+
+    def _read_on(self, data: bytes, start: int) -> None:
+        """Reads on after the head of a request for an upgrade: with a new parser, which is told only how the body is framed."""
+        rest = memoryview(data)
+        while self._framing is not None:
+            rest = rest[start:]
+            self._http = httptools.HttpRequestParser(self)
+            self._http.feed_data(self._framing)
+            try:
+                self._http.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                start = upgrade.args[0]
+            else:
+                return
+        self.over = True  # a tunnel: what follows is not HTTP
+
+    def _forget_head(self) -> None:
+        self._url = b""
+        self._headers = {}
+        self._repeated = None
+        self._header_bytes = 0
+
+
+def _check_old(version: str, headers: dict[bytes, bytes]) -> None:
+    """Refuses versions that are not spoken here, and what HTTP/1.0 does not know.
+
+    Raises:
+        BadRequest: INVALID_HTTP.
+    """
+    if version != "1.0":
+        raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
+    if TRANSFER_ENCODING in headers:  # the framing is faulty (RFC 9112, 6.1)
+        raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
+
+
+def _framing_of(headers: dict[bytes, bytes], keep_alive: bool) -> bytes:
+    """Returns the head of a request with a body that is framed as these headers say."""
+    lines = [
+        b"%b: %b\r\n" % (name, headers[name])
+        for name in (CONTENT_LENGTH, TRANSFER_ENCODING)
+        if name in headers
+    ]
+    if not keep_alive:
+        lines.append(wire.CLOSE)
+    return b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines)
+
+
+def _awaits_leave(request: Request) -> bool:
+    """Whether the client sends its body only when it is told to (RFC 9110, 10.1.1)."""
+    headers = request.headers
+    has_body = request.declared or TRANSFER_ENCODING in headers
+    return bool(has_body) and headers[b"expect"].lower() == b"100-continue"
+
+
+def _split(target: bytes) -> tuple[bytes, bytes]:
+    """Returns the path and the query of a request target."""
+    if not target.startswith(b"/") or b"#" in target:
+        try:
+            parsed = httptools.parse_url(target)
+        except httptools.HttpParserInvalidURLError:
+            return target, b""  # which names no stream
+        return parsed.path or b"/", parsed.query or b""
+    path, _, query = target.partition(b"?")
+    return path, query

@@ -1,0 +1,83 @@
+"""Data directories of format 1, kept for ever: every later version opens them and shows what their readers saw."""
+
+import asyncio
+import contextlib
+import json
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from durable_streams_server import DurableStreamTestServer, FileBackedStreamStore
+from tests.compatibility.make_directory import PRODUCER, ROOT, SEGMENT, observed
+
+HERE = Path(__file__).parent
+
+
+def unpack(archive: str, folder: Path) -> Path:
+    with tarfile.open(HERE / f"{archive}.tar.gz") as packed:
+        packed.extractall(folder, filter="data")
+    return folder / "data"
+
+
+@contextlib.asynccontextmanager
+async def serving(data: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Serves a data directory until the end of the block."""
+    store = FileBackedStreamStore(data, segment_size=SEGMENT)
+    try:
+        async with (
+            DurableStreamTestServer(store=store) as server,
+            httpx.AsyncClient(base_url=server.base_url) as http,
+        ):
+            yield http
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+def expected() -> dict[str, Any]:
+    seen: dict[str, Any] = json.loads((HERE / "format-1.json").read_text())
+    return seen
+
+
+async def test_every_stream_and_subscription_is_as_it_was_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    data = unpack("format-1", tmp_path)
+    for _ in range(2):
+        async with serving(data) as http:
+            assert await observed(http) == expected()
+
+
+async def test_producers_and_stream_seq_go_on_where_they_were(tmp_path: Path) -> None:
+    json_type, text = {"content-type": "application/json"}, {"content-type": "text/plain"}
+    async with serving(unpack("format-1", tmp_path)) as http:
+        before = (await http.head(f"{ROOT}/json")).headers["stream-next-offset"]
+        duplicate = PRODUCER | {"producer-seq": "5"} | json_type
+        repeated = await http.post(f"{ROOT}/json", headers=duplicate, content=b'{"seq":5}')
+        assert (repeated.status_code, repeated.headers["stream-next-offset"]) == (204, before)
+        following = PRODUCER | {"producer-seq": "6"} | json_type
+        assert (await http.post(f"{ROOT}/json", headers=following, content=b"6")).status_code == 200
+        regressed = await http.post(
+            f"{ROOT}/text", headers=text | {"stream-seq": "0007"}, content=b"x"
+        )
+        assert regressed.status_code == 409
+
+
+async def test_every_stream_can_be_written_to_and_forks_still_share_their_sources(
+    tmp_path: Path,
+) -> None:
+    data = unpack("format-1", tmp_path)
+    text = {"content-type": "text/plain"}
+    async with serving(data) as http:
+        for path in ("/fork/0", "/fork/70", "/again", "/kept"):
+            appended = await http.post(ROOT + path, headers=text, content=b"more")
+            assert appended.status_code == 204
+    async with serving(data) as http:
+        for path, known in expected()["streams"].items():
+            answer = await http.get(ROOT + path)
+            assert answer.status_code == known["status"]
+            grown = path in ("/fork/0", "/fork/70", "/again", "/kept")
+            if known["size"] is not None:
+                assert len(answer.content) == known["size"] + (4 if grown else 0)

@@ -1,0 +1,134 @@
+"""uvicorn's connection with our limits, driven without a socket."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from durable_streams_server import DurableStreamsApp, StreamStore, create_app
+from durable_streams_server.http.admission import Admission
+from durable_streams_server.http.asgi_connection import AsgiConnection, protocol_of
+from durable_streams_server.http.phase import Timeouts
+from tests.http.asgi_driver import Answer
+from tests.http.socket_driver import Wire, parse, post, request, until
+
+A = "/v1/stream/a"
+SHORT = Timeouts(idle=0.05, head=0.05)
+LONG = Timeouts()
+
+
+class AsgiClient:
+    """One client of the ASGI lane of `serve`."""
+
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        most: int = 10,
+        state: ServerState | None = None,
+        app: DurableStreamsApp | None = None,
+    ) -> None:
+        if app is None:
+            store = StreamStore()
+            store.create(A, "text/plain")
+            app = create_app(store=store, long_poll_timeout=0.3)
+        self.app = app
+        config = uvicorn.Config(self.app, lifespan="off", log_config=None)
+        config.load()
+        connect = protocol_of(self.app, timeouts, Admission(True, most, limit=1024))
+        self.state = state or ServerState()
+        self.connection: AsgiConnection = connect(
+            config=config, server_state=self.state, app_state={}
+        )
+        self.wire = Wire(("127.0.0.1", 1), False)
+        self.wire.connection = cast(Any, self.connection)
+        self.connection.connection_made(self.wire)
+
+    async def answers(self, *methods: str) -> list[Answer]:
+        """Waits for the answers to requests of these methods."""
+        await until(lambda: len(parse(bytes(self.wire.received), methods)[0]) == len(methods))
+        found, rest = parse(bytes(self.wire.received), methods)
+        assert rest == b""
+        self.wire.received.clear()
+        return found
+
+
+async def test_head_that_pauses_is_408() -> None:
+    client = AsgiClient(SHORT)
+    client.wire.give(request("GET")[:5])
+    (answer,) = await client.answers("GET")
+    assert (answer.status, answer.error["code"]) == (408, "REQUEST_TIMEOUT")
+    assert answer.headers["connection"] == "close"
+    assert client.wire.lost
+
+
+async def test_head_after_a_request_has_its_time_as_well() -> None:
+    client = AsgiClient(SHORT)
+    client.wire.give(request("HEAD") + request("GET")[:5])
+    head, late = await client.answers("HEAD", "GET")
+    assert (head.status, late.status) == (200, 408)
+    assert client.wire.lost
+
+
+async def test_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    client = AsgiClient(SHORT)
+    await until(lambda: client.wire.lost)
+    assert client.wire.received == b""
+
+
+async def test_live_read_outlives_the_time_of_heads() -> None:
+    client = AsgiClient(SHORT)
+    poll = request("GET", f"{A}?offset=now&live=long-poll")
+    client.wire.give(poll[:5])
+    client.wire.give(poll[5:])
+    (answer,) = await client.answers("GET")
+    assert answer.status == 204
+    client.wire.give(poll + request("GET")[:5])  # the head behind it has its time afterwards
+    poll_answer, late = await client.answers("GET", "GET")
+    assert (poll_answer.status, late.status) == (204, 408)
+
+
+async def test_what_is_not_http_is_refused_as_on_the_native_lane() -> None:
+    client = AsgiClient(LONG)
+    client.wire.give(b"nonsense\r\n\r\n")
+    (answer,) = await client.answers("GET")
+    assert (answer.status, answer.error["code"]) == (400, "INVALID_HTTP")
+    assert client.wire.lost
+    client.connection.data_received(post())  # which nobody reads
+    assert client.wire.received == b""
+
+
+async def test_what_is_not_http_corrupts_no_answer() -> None:
+    client = AsgiClient(LONG)
+    client.wire.give(request("GET", f"{A}?offset=now&live=long-poll") + b"nonsense\r\n\r\n")
+    await until(lambda: client.wire.lost)
+    assert client.wire.received == b""
+
+
+async def test_connection_past_the_most_is_refused() -> None:
+    first = AsgiClient(LONG, 1)
+    second = AsgiClient(LONG, 1, first.state)
+    (answer,) = await second.answers("GET")
+    assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS")
+    assert second.wire.lost
+    await until(lambda: len(first.state.connections) == 1)
+    first.wire.give(request("HEAD"))
+    (answer,) = await first.answers("HEAD")
+    assert answer.status == 200
+    first.wire.lose()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("end", ["reset", "answer"])
+async def test_no_timer_is_left_behind(end: str) -> None:
+    client = AsgiClient(LONG)
+    assert client.connection._timer is not None
+    if end == "answer":
+        client.wire.give(request("GET", A, "Connection: close"))
+        await client.answers("GET")
+    else:
+        client.wire.give(request("GET")[:5])
+        client.wire.lose()
+    await until(lambda: not client.state.connections)
+    assert client.connection._timer is None

@@ -1,0 +1,371 @@
+"""Head-room: on a full disk deletes are taken, space comes back, and writes resume by themselves."""
+
+import logging
+import random
+
+import pytest
+
+from durable_streams_server.errors import StorageFull, StreamError
+from durable_streams_server.protocol.commands import Command, Delete, Expire
+from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.offsets import Offset
+from durable_streams_server.protocol.signing import Key
+from durable_streams_server.protocol.state import (
+    Appended,
+    Change,
+    Created,
+    Removed,
+    SoftDeleted,
+    Touched,
+)
+from durable_streams_server.protocol.subscriptions.changes import (
+    Config,
+    CursorsMoved,
+    KeysKept,
+    Relinked,
+    Subscribed,
+    Unsubscribed,
+    Wake,
+    WakeChanged,
+)
+from durable_streams_server.storage.files.directory import prepare
+from durable_streams_server.storage.files.headroom import (
+    BALLAST,
+    Claim,
+    Headroom,
+    ballast_size,
+    claim_of,
+    give_way,
+)
+from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.requests import NOW, SECOND, append, create
+from tests.storage.files.stores import content, new_disk, open_store, run
+
+TEXT = "text/plain"
+KIB = 1024
+#: A store of 96 KiB of log, 48 KiB that may wait for logs, and 72 KiB of ballast.
+SMALL = {"segment_size": 16 * KIB, "max_unflushed": 48 * KIB, "checkpoint_bytes": 12 * KIB}
+CAPACITY = 400 * KIB
+
+CREATED = Created("/a", 1, parse_media_type(TEXT), FOREVER, NOW)
+DATA = Appended("/a", 1, 0, b"x", False, NOW)
+CLOSE = Appended("/a", 1, 1, b"", True, NOW)
+CONFIG = Config("pull-wake", "*", (), None, "/w", 1000, None)
+CLAIMS: list[tuple[tuple[Change, ...], Claim]] = [
+    ((CREATED,), Claim.ORDINARY),
+    ((CREATED, CLOSE), Claim.ORDINARY),
+    ((Removed("/a", 1), CREATED), Claim.ORDINARY),
+    ((DATA,), Claim.ORDINARY),
+    ((Appended("/a", 1, 0, b"x", True, NOW),), Claim.ORDINARY),
+    ((CLOSE, DATA), Claim.ORDINARY),
+    ((Subscribed("s", 1, CONFIG, NOW),), Claim.ORDINARY),
+    ((KeysKept((Key("k", b"s" * 32, b"t" * 32, NOW),)),), Claim.ORDINARY),
+    ((Relinked("s", ("/a",), ()),), Claim.ORDINARY),
+    ((Touched("/a", 1, NOW),), Claim.UPKEEP),
+    ((CursorsMoved("s", (("/a", Offset(1, 1)),)), WakeChanged("s", 2, None)), Claim.UPKEEP),
+    ((WakeChanged("s", 2, Wake("w")),), Claim.UPKEEP),
+    ((Relinked("s", (), ("/a",)),), Claim.UPKEEP),
+    ((CLOSE,), Claim.ENDING),
+    ((Removed("/a", 1),), Claim.ENDING),
+    ((SoftDeleted("/a", 1),), Claim.ENDING),
+    ((Unsubscribed("s", 1),), Claim.ENDING),
+    ((Removed("/a", 1), DATA, CursorsMoved("s", ())), Claim.ENDING),  # with a registry's event
+]
+
+
+@pytest.mark.parametrize(("changes", "claim"), CLAIMS)
+def test_a_record_claims_what_its_changes_are_worth(
+    changes: tuple[Change, ...], claim: Claim
+) -> None:
+    assert claim_of(changes) is claim
+    assert [each.leaves(100) for each in (Claim.ORDINARY, Claim.UPKEEP, Claim.ENDING)] == [
+        100,
+        50,
+        0,
+    ]
+
+
+def small_store(capacity: int = CAPACITY) -> tuple[SimulatedDisk, FileStore]:
+    disk = SimulatedDisk(random.Random(0), capacity)
+    prepare(disk, "data")
+    return disk, open_store(disk, **SMALL)
+
+
+def fill(store: FileStore, streams: int = 4) -> dict[str, int]:
+    """Appends to streams until writes are refused; returns how many bytes of each were accepted."""
+    sizes = {f"/{number}": 0 for number in range(streams)}
+    for path in sizes:
+        run(store, create(path, TEXT))
+    for number in range(10_000):
+        path = f"/{number % streams}"
+        if refused(store, append(path, b"x" * 2000, TEXT)):
+            return sizes
+        sizes[path] += 2000
+    raise AssertionError("the disk never became full")
+
+
+def refused(store: FileStore, command: Command) -> bool:
+    """Executes a command; returns whether it was refused for lack of room."""
+    try:
+        run(store, command)
+    except StorageFull:
+        return True
+    return False
+
+
+def check(store: FileStore, sizes: dict[str, int]) -> None:
+    for path, size in sizes.items():
+        assert content(store, path) == b"x" * size
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_delete_on_a_full_disk_gives_its_space_back(restarted: bool) -> None:
+    disk, store = small_store()
+    sizes = fill(store)
+    if restarted:
+        disk.lose_power()
+        store = open_store(disk, **SMALL)
+        check(store, sizes)
+        assert refused(store, append("/1", b"x" * 2000, TEXT))
+    incarnation = store.states["/0"].incarnation
+    assert disk.exists(path_of(incarnation))
+    run(store, Delete("/0"))
+    del sizes["/0"]
+    run(store, Delete("/1"))
+    del sizes["/1"]
+    store.run_checkpoint()
+    assert not disk.exists(path_of(incarnation))
+    assert not store.found_disk_full
+    assert disk.exists(BALLAST)
+    run(store, append("/2", b"x" * 2000, TEXT))
+    sizes["/2"] += 2000
+    check(store, sizes)
+    disk.lose_power()
+    check(open_store(disk, **SMALL), sizes)
+
+
+def test_ordinary_writes_are_refused_before_anything_is_decided() -> None:
+    _, store = small_store()
+    sizes = fill(store)
+    last = store.wal.last_lsn
+    for command in (
+        append("/0", b"x", TEXT),
+        append("/0", b"x", TEXT, closes=True),
+        create("/new", TEXT),
+    ):
+        assert refused(store, command)
+    assert store.wal.last_lsn == last
+    check(store, sizes)
+
+
+def test_closing_and_expiry_work_on_a_full_disk() -> None:
+    disk, store = small_store()
+    run(store, create("/mortal", TEXT, lifetime=Lifetime(ttl=10)))
+    fill(store)
+    later = NOW + 20 * SECOND
+    run(store, append("/0", b"", TEXT, closes=True))
+    ((path, incarnation),) = store.due(later)
+    run(store, Expire(path, incarnation), now=later)
+    assert store.states["/0"].closed
+    assert "/mortal" not in set(store.paths())
+    disk.lose_power()
+    again = open_store(disk, **SMALL)
+    assert again.states["/0"].closed
+    assert "/mortal" not in set(again.paths())
+
+
+def test_writes_resume_by_themselves_when_others_give_space_back() -> None:
+    disk, store = small_store()
+    fill(store)
+    disk.capacity = 2 * CAPACITY
+    assert store.checkpoint_is_due, "nobody would look again"
+    store.run_checkpoint()
+    run(store, append("/0", b"x", TEXT))
+
+
+def test_a_synchronous_caller_notices_that_there_is_room_again() -> None:
+    disk, store = small_store()
+    fill(store)
+    disk.capacity = 2 * CAPACITY
+    assert refused(store, append("/0", b"x", TEXT))  # who asks makes the store look
+    assert not refused(store, append("/0", b"x", TEXT))
+
+
+def test_a_full_disk_is_one_line_and_its_end_another(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    disk, store = small_store()
+    fill(store)
+    for _ in range(20):
+        assert refused(store, append("/0", b"x", TEXT))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the disk is full: until it has 1 MiB of room, writes are refused; reads, deletes and closes go on"
+    ]
+    caplog.clear()
+    disk.capacity = 2 * CAPACITY
+    store.run_checkpoint()
+    store.run_checkpoint()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the disk has room again: writes are accepted"
+    ]
+
+
+def test_every_stream_can_be_deleted_however_full_the_disk_is() -> None:
+    for capacity in range(250 * KIB, 420 * KIB, 7 * KIB):  # it is full in the middle of anything
+        disk, store = small_store(capacity)
+        sizes = fill(store, streams=7)
+        for path in sizes:
+            run(store, Delete(path))
+        store.run_checkpoint()
+        assert not store.found_disk_full, capacity
+        run(store, create("/again", TEXT, b"y"))
+        assert content(store, "/again") == b"y"
+        assert disk.exists(BALLAST)
+
+
+def test_deletes_free_logs_without_a_ballast_and_before_others_are_flushed() -> None:
+    disk, store = small_store()
+    sizes = fill(store)
+    disk.capacity = disk.used  # somebody else has taken what the ballast left
+    run(store, Delete("/0"))
+    del sizes["/0"]
+    assert disk.used < disk.capacity
+    disk.lose_power()
+    again = open_store(disk, **SMALL)
+    assert "/0" not in set(again.paths())
+    check(again, sizes)
+
+
+def test_a_crash_after_a_log_is_gone_and_before_the_catalog_knows_is_no_damage() -> None:
+    disk, store = small_store()
+    sizes = fill(store)
+    incarnation = store.states["/0"].incarnation
+    disk.capacity = 0  # nothing can be written at all
+
+    run(store, Delete("/0"))
+    del sizes["/0"]
+    store.run_checkpoint()
+    assert store.meta.lsn < store.wal.last_lsn
+    assert not disk.exists(path_of(incarnation))
+    disk.lose_power()
+    disk.capacity = CAPACITY
+    for _ in range(2):
+        store = open_store(disk, **SMALL)
+        check(store, sizes)
+        assert "/0" not in set(store.paths())
+        store.run_checkpoint()
+
+
+def test_many_deletes_fit_the_reserve_of_the_log() -> None:
+    disk, store = small_store()
+    streams = 60
+    for number in range(streams):
+        run(store, create(f"/{number}", TEXT))
+    disk.capacity = 0
+    store.headroom.give_up()
+    for number in range(streams):
+        run(store, Delete(f"/{number}"))
+    assert list(store.paths()) == []
+
+
+def test_the_uses_of_streams_leave_half_of_the_reserve_to_deletes() -> None:
+    disk = new_disk()
+    store = open_store(disk, segment_size=64 * KIB)
+    run(store, create("/a", TEXT), create("/b", TEXT, lifetime=Lifetime(ttl=10)))
+    while not is_refused(store, append("/a", b"x" * 3000, TEXT)):
+        pass  # without a checkpoint, until the log takes no more
+    state = store.states["/b"]
+    for number in range(1, 3000):
+        store.touch(state, NOW + number * SECOND)
+        store.commit_once()
+    before = store.wal.last_lsn
+    store.touch(state, NOW + 5000 * SECOND)
+    assert store.wal.last_lsn == before, "uses have no bound"
+    assert not is_refused(store, Delete("/a"))
+
+
+def is_refused(store: FileStore, command: Command) -> bool:
+    """Executes a command without any checkpoint."""
+    ticket = store.execute(command, NOW)
+    store.commit_once()
+    try:
+        ticket.result()
+    except StreamError:
+        return True
+    return False
+
+
+def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
+    store = open_store(new_disk(), max_unflushed=40_000)  # 10,000 new bytes make a checkpoint due
+    run(store, create("/a", TEXT, b"x" * 10_000), create("/b", TEXT, b"x"))
+    store.run_checkpoint()
+    for path, is_due in (("/b", False), ("/a", True)):
+        assert not is_refused(store, Delete(path))
+        assert store.checkpoint_is_due is is_due
+    store.run_checkpoint()
+    assert not store.checkpoint_is_due
+
+
+def test_the_ballast_has_room_for_a_checkpoint() -> None:
+    assert ballast_size(64 << 20, 480 << 20) == 96 << 20
+    assert ballast_size(64 << 20, 6 << 20) == 9 << 20
+
+
+def test_a_ballast_of_another_size_is_brought_to_the_present_one() -> None:
+    disk = new_disk()
+    for size in (3000, 5000, 2000):
+        headroom = Headroom(disk, size)
+        headroom.make()
+        assert disk.size(BALLAST) == size
+        assert not headroom.is_low
+
+
+def test_opening_a_directory_on_a_full_disk_gives_the_ballast_up_first() -> None:
+    disk = new_disk()
+    Headroom(disk, 1000).make()
+    give_way(disk)
+    assert disk.exists(BALLAST)
+    disk.capacity = 1 << 30
+    give_way(disk)
+    assert disk.exists(BALLAST)
+    disk.capacity = disk.used + 5000
+    give_way(disk)
+    assert not disk.exists(BALLAST)
+
+
+def test_a_store_with_one_segment_gives_the_ballast_for_the_second() -> None:
+    disk, store = small_store()
+    run(store, create("/a", TEXT, b"x"))
+    store.close()
+    disk.unlink("wal/001")  # restored without it
+    disk.capacity = disk.used
+    store = open_store(disk, **SMALL)
+    assert disk.names("wal") == ["000", "001"]
+    assert not disk.exists(BALLAST)
+    assert refused(store, append("/a", b"x", TEXT))
+    run(store, Delete("/a"))
+    disk.capacity = CAPACITY
+    store.run_checkpoint()
+    run(store, create("/b", TEXT, b"x"))
+    assert disk.exists(BALLAST)
+
+
+def test_a_store_without_room_for_two_segments_takes_nothing_until_there_is() -> None:
+    disk = SimulatedDisk(random.Random(0), 30 * KIB)
+    prepare(disk, "data")
+    store = open_store(disk, **SMALL)
+    assert refused(store, create("/a", TEXT))
+    disk.capacity = CAPACITY
+    store.run_checkpoint()
+    run(store, create("/a", TEXT))
+
+
+def test_a_disk_with_room_for_nothing_but_the_ballast_does_not_count_as_full() -> None:
+    disk, store = small_store(32 * KIB + 72 * KIB + 60 * KIB)  # two segments of six
+    for number in range(40):
+        run(store, create(f"/{number}", TEXT, b"x" * 3000))
+        run(store, Delete(f"/{number}"))
+    assert len(disk.names("wal")) < 6
+    assert not store.headroom.is_low
