@@ -10,6 +10,7 @@ from durable_streams_server.protocol.decide import position_of
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.state import Change, Removed, StreamChange, StreamState
 from durable_streams_server.storage.files.check import Check, Finding
+from durable_streams_server.storage.files.logs import KEPT, path_of
 from durable_streams_server.storage.files.repair import QUARANTINE, repair
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.wal import Damaged
@@ -197,6 +198,21 @@ def test_lost_index_header_is_written_anew_and_nothing_is_renamed(disk: Simulate
     )
     disk.corrupt(name, 3, 0)
     repaired(disk)
+    store = open_store(disk)
+    assert state_of(store, "/b").incarnation == old.incarnation
+    assert content(store, "/b") == b"first of b;b1;b2;b3;"
+
+
+def test_bytes_kept_beside_a_damaged_log_are_joined_to_it(disk: SimulatedDisk) -> None:
+    old = state_of(open_store(disk), "/b")
+    name = path_of(old.incarnation)
+    disk.corrupt(name + ".idx", 3, 0)
+    store = open_store(disk)
+    store.run_checkpoint()
+    assert disk.exists(name + KEPT)
+    store.close()
+    repaired(disk)
+    assert not disk.exists(name + KEPT)
     store = open_store(disk)
     assert state_of(store, "/b").incarnation == old.incarnation
     assert content(store, "/b") == b"first of b;b1;b2;b3;"

@@ -12,7 +12,7 @@ from .catalog import Catalog, Entry, Meta
 from .disk import Disk, File
 from .index import Index, Words
 from .logs import DIRECTORY as LOGS
-from .logs import path_of
+from .logs import KEPT, path_of
 from .mend import Cut, Mending, words_of_entry
 from .repair import replay
 from .salvage import LOST, Gap, LogReader
@@ -67,6 +67,8 @@ class Check:
     Attributes:
         cuts: what is left of the streams whose logs are damaged, by path. Complete after `run`, as the others.
         headers: indexes that have lost their header alone: what it must say, and the number of entries.
+        joins: logs that are whole as far as they go, and whose rest checkpoints have kept beside them: what the index must say,
+            its entries, and those that are kept.
         orphans: files in the directory of logs that no stream has.
         gaps: where records of the write-ahead log are missing.
         is_catalog_whole: whether every entry of the catalog could be read.
@@ -85,6 +87,7 @@ class Check:
         self._known: set[int] = set()
         self.cuts: dict[str, Cut] = {}
         self.headers: list[tuple[Words, int]] = []
+        self.joins: list[tuple[Words, int, int]] = []
         self.orphans: list[str] = []
         self.gaps: list[Gap] = []
         self.is_catalog_whole = False
@@ -168,10 +171,32 @@ class Check:
                 yield Finding("catalog", "it has bytes but no log", path)
             return
         end, entries, what = self._open_and_compare(name, path, entry)
-        if what is not None:
-            if (end, entries) != (extent.tail, extent.entries):
-                self.cuts[path] = Cut(end, entries)
-            yield Finding(name, what, path)
+        if what is None:
+            return
+        yield Finding(name, what, path)
+        if (end, entries) == (extent.tail, extent.entries):
+            return
+        if self._is_kept(name, entry, end, entries):
+            self.joins.append((words_of_entry(path, entry), entries, extent.entries - entries))
+        else:
+            self.cuts[path] = Cut(end, entries)
+
+    def _is_kept(self, name: str, entry: Entry, end: int, entries: int) -> bool:
+        """Whether all that a log lacks at its end is in the files that checkpoints have kept beside it."""
+        data_name, index_name = name + KEPT, name + KEPT + ".idx"
+        if not self._disk.exists(data_name) or not self._disk.exists(index_name):
+            return False
+        data, file = self._disk.open(data_name), self._disk.open(index_name)
+        try:
+            index = Index.of(file)
+            extent = end, entry.tail, entry.index_entries - entries
+            is_whole = whole_prefix(data, index, file.size(), extent)[2] is None
+            return index.base == end and is_whole
+        except Damaged:
+            return False
+        finally:
+            data.close()
+            file.close()
 
     def _open_and_compare(self, name: str, path: str, entry: Entry) -> tuple[int, int, str | None]:
         """Returns up to where a log is whole, its index entries up to there, and what is wrong."""
@@ -248,9 +273,12 @@ class Check:
         self._new_streams, self._new_bytes = mending.streams, mending.bytes
 
     def _check_orphans(self) -> Iterator[Finding]:
+        joined = {f"{words.incarnation:016d}{KEPT}" for words, _, _ in self.joins}
         for directory in self._disk.names(LOGS):
             for name in self._disk.names(f"{LOGS}/{directory}"):
                 number = name.removesuffix(".idx")
+                if number in joined:
+                    continue
                 if not number.isdigit() or int(number) not in self._known:
                     where = f"{LOGS}/{directory}/{name}"
                     self.orphans.append(where)

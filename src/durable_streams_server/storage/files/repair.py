@@ -15,7 +15,7 @@ from .catalog import Catalog
 from .disk import NO_SPACE, Disk, File
 from .index import ENTRY_SIZE, Index, Words, header_of
 from .logs import DIRECTORY as LOGS
-from .logs import Logs, directory_of, path_of
+from .logs import KEPT, Logs, directory_of, path_of
 from .mend import Cut, Mending, Move, Outcome, Withheld
 from .salvage import Gap, LogReader, Record
 from .segments import DIRECTORY as WAL
@@ -76,6 +76,8 @@ def repair(
         yield move_to_quarantine(disk, name)
     for words, entries in check.headers:
         yield _write_header(disk, words, entries)
+    for words, entries, kept in check.joins:
+        yield from _join(disk, words, entries, kept)
     if check.cuts or check.is_log_damaged or is_salvaged:
         yield from mend(
             disk,
@@ -200,6 +202,25 @@ def _write_header(disk: Disk, words: Words, entries: int) -> str:
     disk.rename(name + ".new", name)
     disk.sync_directory(directory_of(words.incarnation))
     return f"{name}: its header is written anew"
+
+
+def _join(disk: Disk, words: Words, entries: int, kept: int) -> Iterator[str]:
+    """Adds to a log what checkpoints could not add to it and have kept beside it."""
+    yield _write_header(disk, words, entries)
+    name = path_of(words.incarnation)
+    beside = name + KEPT
+    data, more = disk.open(name), disk.open(beside)
+    file, more_file = disk.open(name + ".idx"), disk.open(beside + ".idx")
+    index, more_index = Index.of(file), Index.of(more_file)
+    _copy_bytes(more, 0, data, more_index.base - words.base, more.size())
+    at = index.place_of(entries)
+    _copy_bytes(more_file, more_index.begin, file, at, kept * ENTRY_SIZE)
+    for each in (data, file):
+        each.sync()
+    for each in (data, more, file, more_file):
+        each.close()
+    for suffix in ("", ".idx"):
+        yield move_to_quarantine(disk, beside + suffix)
 
 
 # -- logs ---------------------------------------------------------------
