@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from durable_streams_server.storage.files.catalog import LmdbCatalog, database, sums
+from durable_streams_server.storage.files.catalog.copy import Copy
 from durable_streams_server.storage.files.catalog.tables import NAMES, seal
 from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.wal import Damaged
@@ -196,6 +197,35 @@ def test_newest_summary_page_that_is_lost_loses_no_commit(tmp_path: Path) -> Non
     (tmp_path / "data.mdb").write_bytes(data)
     again = LmdbCatalog(str(tmp_path))
     assert again.find("/new") is not None
+    again.close()
+
+
+def test_commit_that_a_kill_left_in_the_copy_alone_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    make(tmp_path / "a")
+    catalog = LmdbCatalog(str(tmp_path / "a"))
+    real = Copy.append
+
+    def append(self: Copy, identity: int, commits: int, parts: list[bytes]) -> None:
+        real(self, identity, commits, parts)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Copy, "append", append)
+        with pytest.raises(Killed):
+            catalog.commit(META, [put("/new", 9999)], [])
+    shutil.copytree(tmp_path / "a", tmp_path / "killed")
+    catalog.close()
+    looking = LmdbCatalog(str(tmp_path / "killed"), readonly=True)
+    assert looking.find("/new") is None  # the log has it
+    looking.close()
+    again = LmdbCatalog(str(tmp_path / "killed"))
+    assert again.find("/new") == an_entry(9999)
+    assert copied(SystemDisk(tmp_path / "killed")) == content_of(again._tables)
     again.close()
 
 

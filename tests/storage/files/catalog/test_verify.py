@@ -22,7 +22,7 @@ def test_whole_catalog_and_no_catalog_have_no_findings(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_damaged_entry_is_named_with_its_table_and_key(tmp_path: Path) -> None:
+def test_damaged_entry_of_a_stream_is_named(tmp_path: Path) -> None:
     make(tmp_path)
     file = tmp_path / "data.mdb"
     whole, at, found = file.read_bytes(), -1, []
@@ -30,7 +30,7 @@ def test_damaged_entry_is_named_with_its_table_and_key(tmp_path: Path) -> None:
         flip(file, at + 9)
         found += verify_catalog(str(tmp_path))
         file.write_bytes(whole)
-    assert any("the entry of b'/123' in its table of streams is damaged" in f.what for f in found)
+    assert any(f.what == "the entry of the stream /123 is damaged" for f in found)
     assert not any(finding.harmless for finding in found)
 
 
@@ -67,13 +67,34 @@ def test_many_findings_are_counted_not_listed(tmp_path: Path) -> None:
     assert found[-1].what == "and 80 more findings"
 
 
+def test_every_damaged_entry_is_said_in_words(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    keys = (b"meta", b"/a\xff", bytes(7) + b"\x05p", bytes(16), bytes(8), b"subscription/s")
+
+    def fill(writing: Writing) -> None:
+        for table, key in enumerate(keys):
+            writing.store(table, key, b"bad!!")
+
+    database.write(fill, lambda _: None)
+    assert list(entry_faults(database)) == [
+        "an entry in its table of meta is damaged",
+        "the entry of the stream /a\\xff is damaged",
+        "a producer of the incarnation 0000000000000005 is damaged",
+        "an entry in its table of deadlines is damaged",
+        "an entry in its table of garbage is damaged",
+        "the document subscription/s is damaged",
+    ]
+    database.close()
+
+
 def test_look_up_that_misses_an_entry_is_a_fault(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
     database.write(lambda writing: writing.store(STREAMS, b"/a", seal(b"/a", b"")), lambda _: None)
     assert list(entry_faults(database)) == []
     real = database.is_findable
     database.is_findable = lambda *_: False  # type: ignore[method-assign]
-    assert "look-ups miss entries from b'/a' on" in next(entry_faults(database))
+    expected = "look-ups in its table of streams miss entries from b'/a' on"
+    assert next(entry_faults(database)) == expected
     assert not real(STREAMS, [(b"/a", b"other")])
     assert not real(STREAMS, [(b"/b", b"other")])
     database.close()

@@ -36,9 +36,7 @@ from .tables import (
 #: The copy is written anew when it is this many times as large as its base was, so that this costs a third of the appends at
 #: most, and the copy four times the room of what is live.
 LARGEST: Final = 4
-SMALLEST: Final = (
-    16 * 1024 * 1024
-)  # bytes of a copy that is never written anew: not worth the trouble
+SMALLEST: Final = 16 * 1024 * 1024  # bytes; a shorter copy is not worth the trouble
 _LAST: Final = 2**64 - 1
 _AT_ONCE: Final = 256  # entries of a scan that ends early
 _log = logging.getLogger("durable_streams_server")

@@ -16,7 +16,18 @@ from .copy import Copy
 from .database import DATA, Database, NeverMade, structure_faults
 from .entries import Meta
 from .reconcile import relate
-from .tables import META, META_KEY, NAMES, STREAMS, is_sealed, operations, parse_meta
+from .tables import (
+    DOCUMENTS,
+    META,
+    META_KEY,
+    NAMES,
+    ONE,
+    PRODUCERS,
+    STREAMS,
+    is_sealed,
+    operations,
+    parse_meta,
+)
 
 _SHOWN: Final = 20  # findings of one kind that are named one by one
 _BATCH: Final = 1000
@@ -65,10 +76,22 @@ def entry_faults(database: Database) -> Iterator[str]:
         while batch := database.scan(table, first, _BATCH):
             for key, sealed in batch:
                 if not is_sealed(key, sealed):
-                    yield f"the entry of {key!r} in its table of {name} is damaged"
+                    yield f"{_in_words(table, key)} is damaged"
             if not database.is_findable(table, batch):
-                yield f"look-ups miss entries from {batch[0][0]!r} on in its table of {name}"
+                yield f"look-ups in its table of {name} miss entries from {batch[0][0]!r} on"
             first = batch[-1][0] + b"\0"
+
+
+def _in_words(table: int, key: bytes) -> str:
+    """Returns what an entry is, as people know it."""
+    text = key.decode(errors="backslashreplace")
+    if table == STREAMS:
+        return f"the entry of the stream {text}"
+    if table == DOCUMENTS:
+        return f"the document {text}"
+    if table == PRODUCERS and len(key) >= ONE.size:
+        return f"a producer of the incarnation {ONE.unpack(key[: ONE.size])[0]:016d}"
+    return f"an entry in its table of {NAMES[table]}"
 
 
 def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
