@@ -121,7 +121,7 @@ def test_a_directory_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> 
     assert (shown.returncode, listed.returncode) == (4, 4)
     assert (shown.stderr.count("\n"), listed.stderr.count("\n")) == (1, 1)
     assert "in use by another process; send its process SIGHUP" in shown.stderr
-    assert run("keys", "rotate", str(tmp_path / "nowhere")).returncode == 2
+    assert run("keys", "rotate", str(tmp_path / "nowhere")).returncode == 4
 
 
 def test_a_directory_without_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -640,3 +640,26 @@ def test_closed_store_refuses_every_call(store: Kept) -> None:
     ):
         with pytest.raises(RuntimeError, match="the store is closed"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+async def test_applications_of_one_loop_share_a_store_until_the_last_one_stops(
+    kind: str, tmp_path: Path
+) -> None:
+    store = StreamStore() if kind == "memory" else FileBackedStreamStore(tmp_path)
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    store.attach(loop, lambda _: told.append("first"))
+    store.attach(loop, lambda _: told.append("second"))
+    store.create("/a", "text/plain")
+    if isinstance(store, FileBackedStreamStore):
+        store.fail(OSError("the disk failed"))
+        store.attach(loop, lambda _: told.append("third"))
+        assert told == ["first", "second", "third"]
+        store.detach()
+    states = []
+    for _ in range(2):
+        store.detach()
+        states.append(store._calls.state)
+    assert states == [State.LOOP, State.FREE]
+    store.close()

@@ -19,10 +19,11 @@ from ..storage.files.disk import SystemDisk
 from ..storage.files.segments import Damaged
 from ..storage.files.store import FileStore
 from ..streams.clock import system_clock
+from .output import reason
+from .values import DIRECTORY
 
 EXIT_DAMAGE: Final = 1
 EXIT_DATA: Final = 4
-DIRECTORY: Final = click.Path(exists=True, file_okay=False)
 _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 
 
@@ -69,7 +70,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
-        click.echo(f"durable-streams-server: {error}", err=True)
+        click.echo(f"durable-streams-server: {reason(error)}", err=True)
         sys.exit(EXIT_DATA)
 
 
@@ -116,7 +117,7 @@ def open_directory(
             catalog.close()
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
         instead = f"; {in_use}" if in_use and isinstance(error, DirectoryInUse) else ""
-        click.echo(f"durable-streams-server: {error}{instead}", err=True)
+        click.echo(f"durable-streams-server: {reason(error)}{instead}", err=True)
         sys.exit(EXIT_DATA)
     finally:
         disk.release()

@@ -8,7 +8,8 @@ from ..protocol.signing import Key
 from ..protocol.subscriptions.commands import KeepKeys
 from ..storage.files.store import FileStore
 from ..streams.clock import system_clock
-from .data import DIRECTORY, moment, open_directory
+from .data import moment, open_directory
+from .values import DIRECTORY
 
 _HOW: Final = "send its process SIGHUP and it rotates its keys itself"
 
@@ -22,7 +23,7 @@ def keys() -> None:
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 def list_(directory: str) -> None:
     """List the keys in DIR, the active one first. Nothing is changed."""
-    with open_directory(directory) as (disk, catalog):
+    with open_directory(directory, readonly=True) as (disk, catalog):
         _show(FileStore(disk, catalog, readonly=True).subscriptions.keys)
 
 

@@ -64,6 +64,13 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 < self.body_timeout < math.inf:
             raise ValueError("body_timeout must be above zero")
+        if self.max_body < 1:
+            raise ValueError("max_body must be at least 1")
+        if self.max_body > self.max_in_flight:
+            raise ValueError(
+                f"max_body ({self.max_body}) must not be above max_in_flight ({self.max_in_flight}): "
+                "a body of that size could never be taken"
+            )
 
 
 class Live(msgspec.Struct):

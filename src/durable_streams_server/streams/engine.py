@@ -24,6 +24,7 @@ from ..protocol.names import (
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
     DEFAULT_STREAM_ROOT,
+    MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
     SSE_KEEP_ALIVE,
 )
@@ -64,8 +65,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     stream_root: str = DEFAULT_STREAM_ROOT
 
     def __post_init__(self) -> None:
-        if self.page_size < MIN_PAGE_SIZE:
-            raise ValueError(f"page_size must be at least {MIN_PAGE_SIZE}")
+        if not MIN_PAGE_SIZE <= self.page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size must be from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}")
         for timeout in (self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive):
             if not 0 < timeout < math.inf:
                 raise ValueError("timeouts must be above zero")

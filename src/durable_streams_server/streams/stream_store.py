@@ -133,17 +133,30 @@ class SynchronousCalls(Store):
     def _begin_calls(self, clock: Clock) -> None:
         self._clock = clock
         self._calls = Calls(self._settle, lambda: self.failure)
+        self._told_of_failure: list[Callable[[BaseException], None]] = []
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
-        """Gives the store to a loop that runs.
+        """Gives the store to a loop that runs. Several applications of one loop may share it.
 
         Raises:
             RuntimeError: another loop has it, or it is closed.
         """
         begin = super().attach
-        self._calls.attach(loop, lambda: begin(loop, on_failure), super().detach)
+
+        def take() -> None:
+            self._told_of_failure = [on_failure]
+            begin(loop, self._tell_of_failure)
+
+        if not self._calls.attach(loop, take, super().detach):
+            self._told_of_failure.append(on_failure)
+            if self.failure is not None:
+                on_failure(self.failure)
+
+    def _tell_of_failure(self, failure: BaseException) -> None:
+        for tell in tuple(self._told_of_failure):
+            tell(failure)
 
     def detach(self) -> None:
         self._calls.detach()

@@ -46,6 +46,7 @@ def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> Non
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DirectoryRefused, match="not empty"):
         FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_store_that_has_lost_its_format_file_is_not_taken_for_a_new_one(tmp_path: Path) -> None:

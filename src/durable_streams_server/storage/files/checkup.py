@@ -14,6 +14,8 @@ from .catalog.copy import NAME as COPY
 from .check import Check, Checked, Finding
 from .directory import (
     CATALOG,
+    QUARANTINE,
+    UNFINISHED,
     DirectoryInUse,
     NoStore,
     UnknownFormat,
@@ -22,11 +24,10 @@ from .directory import (
 from .disk import SystemDisk
 from .logs import DIRECTORY as LOGS
 from .logs import path_of
-from .repair import QUARANTINE, move_to_quarantine, repair
+from .repair import move_to_quarantine, repair
 from .segments import DIRECTORY as WAL
 
 _FORMAT: Final = "FORMAT"
-_UNFINISHED: Final = "FORMAT.repair"  # in its place while a catalog is repaired
 _SALVAGED: Final = b"made from entries"  # the beginning of that file, if a catalog was
 _OTHER: Final = re.compile(rb"durable-streams-server data, format ([0-9]+)\n")
 _KNOWN: Final = (b"1", b"2")
@@ -112,7 +113,7 @@ def repair_directory(path: str, now: int) -> Iterator[str]:
             yield from repair(disk, catalog, check, now, is_salvaged=is_salvaged)
         finally:
             catalog.close()
-        if not is_format_whole or disk.exists(_UNFINISHED):
+        if not is_format_whole or disk.exists(UNFINISHED):
             yield from _put_format_back(disk)
     finally:
         disk.release()
@@ -124,7 +125,7 @@ def _take(disk: SystemDisk, name: str) -> Iterator[Finding]:
         raise NoStore(f"{name} holds no store")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
-    if disk.exists(_UNFINISHED):
+    if disk.exists(UNFINISHED):
         yield Finding(_FORMAT, "a repair has not finished")
         return
     if not disk.exists(_FORMAT):
@@ -154,9 +155,9 @@ def _checked(disk: SystemDisk, catalog: LmdbCatalog) -> Check:
 def _take_format_away(disk: SystemDisk) -> None:
     """Has no server start until the repair has finished."""
     if disk.exists(_FORMAT):
-        disk.rename(_FORMAT, _UNFINISHED)
-    elif not disk.exists(_UNFINISHED):
-        disk.open(_UNFINISHED, create=True).close()
+        disk.rename(_FORMAT, UNFINISHED)
+    elif not disk.exists(UNFINISHED):
+        disk.open(UNFINISHED, create=True).close()
     disk.sync_directory("")
 
 
@@ -164,24 +165,24 @@ def _put_format_back(disk: SystemDisk) -> Iterator[str]:
     if disk.exists(_FORMAT):
         yield move_to_quarantine(disk, _FORMAT)
     write_format(disk)
-    disk.unlink(_UNFINISHED)
+    disk.unlink(UNFINISHED)
     disk.sync_directory("")
     yield f"{_FORMAT} is written anew"
 
 
 def _mend_catalog(disk: SystemDisk) -> Iterator[str]:
-    """Repairs the catalog. If it had to be made from entries, `_UNFINISHED` says so afterwards."""
+    """Repairs the catalog. If it had to be made from entries, `UNFINISHED` says so afterwards."""
     path, quarantine = str(disk.root / CATALOG), str(disk.root / QUARANTINE)
     if any(not each.harmless for each in verify_catalog(path)):
         _take_format_away(disk)
         yield from mend_catalog(path, quarantine, lambda number: disk.exists(path_of(number)))
-    if disk.exists(_UNFINISHED) and not disk.exists(f"{CATALOG}/{COPY}"):
+    if disk.exists(UNFINISHED) and not disk.exists(f"{CATALOG}/{COPY}"):
         _note_salvage(disk)  # only a catalog that was made from entries has no copy now
 
 
 def _note_salvage(disk: SystemDisk) -> None:
     _take_format_away(disk)
-    file = disk.open(_UNFINISHED)
+    file = disk.open(UNFINISHED)
     file.write(_SALVAGED, 0)
     file.sync()
     file.close()
@@ -189,9 +190,9 @@ def _note_salvage(disk: SystemDisk) -> None:
 
 def _is_salvaged(disk: SystemDisk) -> bool:
     """Whether the catalog was made from entries, by this repair or by one that was cut off."""
-    if not disk.exists(_UNFINISHED):
+    if not disk.exists(UNFINISHED):
         return False
-    file = disk.open(_UNFINISHED)
+    file = disk.open(UNFINISHED)
     try:
         return file.read(len(_SALVAGED), 0) == _SALVAGED
     finally:

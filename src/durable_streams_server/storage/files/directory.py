@@ -13,6 +13,9 @@ FORMAT: Final = 2
 #: What is in a directory of format 1 has the same form in one of format 2, which adds to it.
 _READABLE: Final = (1, FORMAT)
 _FORMAT_FILE: Final = "FORMAT"
+#: In the place of FORMAT while a repair makes the catalog again.
+UNFINISHED: Final = "FORMAT.repair"
+QUARANTINE: Final = "quarantine"
 _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
@@ -54,6 +57,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if (readonly or not create) and not disk.exists(_FORMAT_FILE):
         raise NoStore(f"{name} holds no store")
     if not readonly:
+        _refuse_others(disk, name)  # before anything is made there
         disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
@@ -81,18 +85,27 @@ def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
 
 def _lay_out(disk: Disk, name: str) -> None:
     """Makes a store's directories and its FORMAT, the last: a directory that has one is whole."""
+    _refuse_others(disk, name)  # again: another process may have been quicker
+    for directory in _PARTS:
+        disk.make_directory(directory)
+    write_format(disk)
+
+
+def _refuse_others(disk: Disk, name: str) -> None:
+    """Raises DirectoryRefused for a directory without FORMAT that has anything else in it."""
+    if disk.exists(_FORMAT_FILE):
+        return
     others = [
         entry
         for entry in disk.names("")
         if entry not in (LOCK, "lost+found", BALLAST, _NEW_FORMAT_FILE)
     ]
-    if set(others) - set(_PARTS):
+    if UNFINISHED in others:
+        raise DirectoryRefused(f"{name} was left in a repair: run check --repair again")
+    if set(others) - set(_PARTS) - {QUARANTINE}:
         raise DirectoryRefused(f"{name} is not empty and holds no store")
     if any(disk.names(entry) for entry in others):
         raise DirectoryRefused(f"{name} holds a store's files but no {_FORMAT_FILE}")
-    for directory in _PARTS:
-        disk.make_directory(directory)
-    write_format(disk)
 
 
 def write_format(disk: Disk) -> None:

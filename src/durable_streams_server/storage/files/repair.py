@@ -12,6 +12,7 @@ import msgspec
 
 from ...protocol.state import Change
 from .catalog import Catalog
+from .directory import QUARANTINE
 from .disk import NO_SPACE, Disk, File
 from .index import ENTRY_SIZE, Index, Words, header_of
 from .logs import DIRECTORY as LOGS
@@ -24,7 +25,6 @@ from .segments import Damaged, Header, segment_header
 if TYPE_CHECKING:
     from .check import Check
 
-QUARANTINE: Final = "quarantine"
 UNKNOWN: Final = (
     "a stream that only the missing records created is lost, one that they deleted is back"
 )

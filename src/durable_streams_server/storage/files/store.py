@@ -153,7 +153,10 @@ class FileStore(Store):
         self.meta = meta
         self.subscriptions = Subscriptions()
         for name, document in catalog.documents():
-            self.subscriptions.restore(name, document)
+            try:
+                self.subscriptions.restore(name, document)
+            except msgspec.DecodeError as error:
+                raise Damaged(f"catalog: the document {name!r} is damaged: {error}") from None
         self.removed: list[int] = []  # logs removed since the last checkpoint
         self.unlinked: set[int] = set()  # logs removed before the catalog knew of it
         self.headroom = Headroom(disk, ballast_size(max_unflushed, MAX_FILES * segment_size))
