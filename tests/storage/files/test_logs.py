@@ -1,9 +1,11 @@
 """Logs: written by checkpoints, proven by the catalog, never longer or shorter than that for a reader."""
 
 import random
+import zlib
 
 import pytest
 
+from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
     KEPT,
@@ -190,6 +192,24 @@ def test_bytes_are_compared_once_for_each_opening(
     for start in range(0, 500, 10):
         assert logs.read(ID, start, start + 10) == b"x" * 10
     assert reads.count == 50  # of the bytes alone
+
+
+def test_piece_that_a_page_ends_in_is_compared_once(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"x" * 100, b"y" * 100, b"z" * 100)
+    logs = Logs(disk)
+    compared: list[int] = []
+    crc32 = zlib.crc32
+
+    def counted(data: bytes) -> int:
+        compared.append(len(data))
+        return crc32(data)
+
+    monkeypatch.setattr(verify, "crc32", counted)
+    pages = [logs.read(ID, start, start + 75) for start in range(0, 300, 75)]
+    assert b"".join(page or b"" for page in pages) == b"x" * 100 + b"y" * 100 + b"z" * 100
+    assert compared == [100, 100, 100]
 
 
 def test_ready_read_serves_only_what_was_compared(disk: SimulatedDisk) -> None:

@@ -31,9 +31,13 @@ class Verified:
 
     def has(self, start: int, end: int) -> bool:
         """Whether all bytes between two positions have been compared."""
+        return end <= self.reach(start)
+
+    def reach(self, start: int) -> int:
+        """Returns up to which position all bytes from `start` on have been compared."""
         runs = self._runs
         at = bisect_right(runs, (start, INSIDE)) - 1
-        return at >= 0 and end <= runs[at][1]
+        return max(start, runs[at][1]) if at >= 0 else start
 
     def add(self, start: int, end: int) -> None:
         """Notes that the bytes between two positions have been compared."""
