@@ -329,6 +329,7 @@ class Mending:
             now: microseconds of Unix time; no new incarnation is older.
         """
         renamed = self._rename(now)
+        names = {old: new for old, (new, _) in renamed.items()}
         words: list[str] = []
         flushes, moves, forgotten = [], [], []
         changes: list[Put | Drop] = [Drop(path, number) for path, number in self._ended]
@@ -345,7 +346,7 @@ class Mending:
             producers = life.progress
             if old in renamed:
                 new, why = renamed[old]
-                entry = _renamed(entry, {number: each for number, (each, _) in renamed.items()})
+                entry = _renamed(entry, names)
                 producers = state.producers
                 kept = Extent(state.base, state.tail, entries)
                 about_ = words_of_entry(state.path, entry)
@@ -420,7 +421,10 @@ class Mending:
         yield from (state for state in dirty.values() if not state.removed)
         for path, entry in self._catalog.paths() if renamed else ():
             if entry.incarnation in renamed and entry.incarnation not in dirty:
+                is_loaded = path in self._states
                 yield self._states[path]
+                if not is_loaded:
+                    del self._states[path]  # there may be a million of them
 
     def _move_cursors(self, renamed: Mapping[int, tuple[int, str]]) -> None:
         """Has cursors name the same bytes by their new names; one past what is left goes to the tail."""

@@ -198,7 +198,7 @@ def _free_name(disk: Disk, name: str) -> str:
 def _write_header(disk: Disk, words: Words, entries: int) -> str:
     """Writes an index anew whose header alone is damaged."""
     name = path_of(words.incarnation) + ".idx"
-    _copy_index(disk, name, name + ".new", words, entries)
+    _copy_index(disk, name, name + ".new", words, entries, sync=True)
     disk.rename(name + ".new", name)
     disk.sync_directory(directory_of(words.incarnation))
     return f"{name}: its header is written anew"
@@ -264,8 +264,10 @@ def _copy_log(disk: Disk, move: Move) -> None:
     _copy_index(disk, old + ".idx", new + ".idx", move.words, entries)
 
 
-def _copy_index(disk: Disk, old: str, new: str, words: Words, entries: int) -> None:
-    """Copies the entries of an index, behind a new header, and returns when the copy is durable."""
+def _copy_index(
+    disk: Disk, old: str, new: str, words: Words, entries: int, *, sync: bool = False
+) -> None:
+    """Copies the entries of an index, behind a new header."""
     source = disk.open(old)
     try:
         index = Index.of(source)
@@ -276,7 +278,8 @@ def _copy_index(disk: Disk, old: str, new: str, words: Words, entries: int) -> N
     head = header_of(words)
     target.write(head, 0)
     _copy_bytes(source, index.begin, target, len(head), entries * ENTRY_SIZE)
-    target.sync()
+    if sync:
+        target.sync()
     source.close()
     target.close()
 
