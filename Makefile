@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash fuzz extremes planted bench profile lock clean
+.PHONY: serve test unit lint format conformance crash damage fuzz extremes planted bench profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -32,6 +32,10 @@ conformance: $(STAMPS)/dev $(STAMPS)/node
 # Hunts for crashes that lose, double or resurrect something: make crash SEEDS=10000 SEED0=0
 crash: $(STAMPS)/dev
 	$(BIN)/python -m tests.crash.hunt $(or $(SEED0),0) $(or $(SEEDS),2000)
+
+# Damages files of a data directory at random, and sees that nothing wrong is served: make damage SEEDS=10000 SEED0=0
+damage: $(STAMPS)/dev
+	$(BIN)/python -m tests.damage.sweep $(or $(SEED0),0) $(or $(SEEDS),10000)
 
 # Hunts for conversations that are answered otherwise than their requests alone: make fuzz SEEDS=100000 SEED0=0
 fuzz: $(STAMPS)/dev

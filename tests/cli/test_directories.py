@@ -113,7 +113,6 @@ UNUSABLE = [
     empty,
     of_somebody_else,
     of_another_format,
-    of_no_format,
     a_loop,
     of_a_long_name,
     linked_within,
@@ -136,6 +135,17 @@ def run(path: Path, *commands: str) -> dict[str, Shown]:
 
 def names(path: Path) -> list[str]:
     return sorted(str(each) for each in path.parent.rglob("*"))
+
+
+def test_lost_format_is_a_finding_of_check_and_one_line_of_the_other_commands(path: Path) -> None:
+    of_no_format(path)
+    found = run(path, "check")["check"]
+    assert (found.returncode, found.stdout[:7]) == (1, b"FORMAT:")
+    for shown in run(path, "inspect", "keys list", "keys rotate").values():
+        assert (shown.returncode, shown.stdout) == (4, b"")
+        assert shown.stderr.count(b"\n") == 1
+    assert run(path, "repair")["repair"].returncode == 1
+    assert run(path, "check")["check"].returncode == 0
 
 
 @pytest.mark.parametrize("make", UNUSABLE)

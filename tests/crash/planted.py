@@ -345,6 +345,30 @@ PLANTS = [
         "            except KeyError:\n",
         "tests/storage/files/test_runner.py",
     ),
+    Plant(
+        "DESIGN 12",
+        "a stream that lost bytes in a repair keeps its incarnation",
+        f"{FILES}/mend.py",
+        "                renamed[incarnation] = number, why\n",
+        "                pass\n",
+        "tests/storage/files/test_repair.py",
+    ),
+    Plant(
+        "DESIGN 6",
+        "a repair takes what a cut-off write has left behind the log's end",
+        f"{FILES}/salvage.py",
+        "(limit is not None or proof > last.lsn)",
+        "True",
+        "tests/storage/files/test_salvage.py",
+    ),
+    Plant(
+        "DESIGN 6",
+        "a log's bytes are read without a look at their checksums",
+        f"{FILES}/logs.py",
+        "            is_verified = files.verified.has(start, end)\n",
+        "            is_verified = True\n",
+        "tests/storage/files/test_logs.py",
+    ),
 ]
 HELPERS: dict[int | str, tuple[str, str, str]] = {
     10: (

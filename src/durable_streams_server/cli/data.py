@@ -12,11 +12,13 @@ from ..errors import StreamError
 from ..protocol import lifetime
 from ..protocol.state import StreamState
 from ..storage.files.catalog import LmdbCatalog
-from ..storage.files.check import Check, Finding, repair
+from ..storage.files.check import Finding
+from ..storage.files.checkup import Checkup, repair_directory
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
+from ..storage.files.segments import Damaged
 from ..storage.files.store import FileStore
-from ..storage.files.wal import Damaged
+from ..streams.clock import system_clock
 from .output import reason
 from .values import DIRECTORY
 
@@ -34,24 +36,42 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 )
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and how its parts agree."""
-    with open_directory(directory, readonly=not repairs) as (disk, catalog):
-        checking = Check(disk, catalog, _show_progress)
-        findings = list(checking.run())
-        for finding in findings:
-            click.echo(_line(finding))
-        looked = checking.checked
-        click.echo(
-            f"{looked.streams} streams, {looked.records} records in the log, {looked.bytes} bytes: "
-            + (f"{len(findings)} findings" if findings else "all is well")
-        )
-        damaged = [finding for finding in findings if not finding.harmless]
+    with _one_line():
+        findings = _report(Checkup(directory, _show_progress))
         if repairs and findings:
-            if any(finding.where == "wal" for finding in findings):
-                FileStore(disk, catalog, salvage=True).run_checkpoint()
-            for done in repair(disk, catalog, findings):
+            for done in repair_directory(directory, system_clock()):
                 click.echo(done)
-    if damaged:
+    if any(not finding.harmless for finding in findings):
         sys.exit(EXIT_DAMAGE)
+
+
+def _report(checking: Checkup) -> list[Finding]:
+    """Runs a check and shows what it finds."""
+    findings = []
+    for finding in checking.run():
+        findings.append(finding)
+        click.echo(_line(finding))
+    looked = checking.checked
+    if looked.new_streams or looked.new_bytes:
+        click.echo(
+            f"only the write-ahead log has {looked.new_streams} of the streams"
+            f" and {looked.new_bytes} of the bytes"
+        )
+    click.echo(
+        f"{looked.streams} streams, {looked.records} records in the log, {looked.bytes} bytes: "
+        + (f"{len(findings)} findings" if findings else "all is well")
+    )
+    return findings
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Ends the command with one line where a directory cannot be used."""
+    try:
+        yield
+    except (DirectoryRefused, Damaged, StreamError, OSError) as error:
+        click.echo(f"durable-streams-server: {reason(error)}", err=True)
+        sys.exit(EXIT_DATA)
 
 
 @click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")

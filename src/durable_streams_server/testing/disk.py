@@ -184,6 +184,11 @@ class SimulatedDisk(Disk):
         self._names[new] = node
         self._changes += [(_parent(new), new, node), (_parent(old), old, None)]
 
+    def link(self, old: str, new: str) -> None:
+        self.call("link")
+        node = self._names[new] = self._names[old]
+        self._changes.append((_parent(new), new, node))
+
     def unlink(self, path: str) -> None:
         self.call("unlink")
         if self._names.pop(path, None) is not None:

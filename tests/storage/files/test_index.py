@@ -3,36 +3,36 @@
 import random
 import zlib
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from durable_streams_server.storage.files import index
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.offsets import Span
+from durable_streams_server.protocol.state import Origin
 from durable_streams_server.storage.files.disk import File
+from durable_streams_server.storage.files.index import Index, Words, encode, header, header_of
 from durable_streams_server.storage.files.recent import INSIDE, Piece
 from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.testing.disk import SimulatedDisk
+from tests.requests import NOW
 
 PIECES = [Piece(13 | INSIDE, b"abc"), Piece(15, b"de"), Piece(18, b"fgh")]
 
 
 def made(disk: SimulatedDisk) -> File:
     file = disk.open("a.idx", create=True)
-    file.write(index.header(10), 0)
-    file.write(index.encode(PIECES), index.place_of(0))
+    file.write(header(10), 0)
+    file.write(encode(PIECES), 24)
     return file
-
-
-def read_all(file: File) -> None:
-    index.read_base(file)
-    index.read(file, 0, 3)
 
 
 def test_entries_come_back_and_are_found_by_position() -> None:
     file = made(SimulatedDisk(random.Random(0)))
-    assert index.read_base(file) == 10
-    assert index.read(file, 0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
-    assert [index.find(file, 3, position) for position in (10, 12, 13, 15, 17, 18)] == [
+    index = Index.of(file)
+    assert (index.base, index.words) == (10, None)
+    assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
+    assert [index.find(3, position) for position in (10, 12, 13, 15, 17, 18)] == [
         0,
         0,
         1,
@@ -40,22 +40,75 @@ def test_entries_come_back_and_are_found_by_position() -> None:
         2,
         3,
     ]
-    assert [index.append_end(file, 3, number) for number in (0, 1, 2)] == [15, 15, 18]
-    assert index.append_end(file, 1, 0) is None
+    assert [index.append_end(3, number) for number in (0, 1, 2)] == [15, 15, 18]
+    assert index.append_end(1, 0) is None
 
 
-@given(st.integers(0, 24 + 3 * 16 - 1), st.integers(0, 7))
-def test_every_flipped_bit_is_found(position: int, bit: int) -> None:
+WORDS = Words(
+    7,
+    10,
+    "/a/päth",
+    parse_media_type("application/json"),
+    Lifetime(ttl=60),
+    NOW,
+    Origin("/source", 5, "0000000000000005_0000000000000010", 0, 10),
+    (Span(5, 10),),
+)
+
+
+def made_with(disk: SimulatedDisk, head: bytes) -> File:
+    file = disk.open("a.idx", create=True)
+    file.write(head + encode(PIECES), 0)
+    return file
+
+
+def test_index_says_whose_log_it_is_beside() -> None:
+    index = Index.of(made_with(SimulatedDisk(random.Random(0)), header_of(WORDS)))
+    assert (index.base, index.words) == (10, WORDS)
+    assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
+
+
+def test_header_of_any_length_comes_back() -> None:
+    for length in (1, 10, 900, 1000, 1010, 5000):
+        words = msgspec.structs.replace(WORDS, path="/" + "x" * length)
+        index = Index.of(made_with(SimulatedDisk(random.Random(0)), header_of(words)))
+        assert index.words == words
+        assert index.read(2, 1)[0].end == 18
+
+
+@pytest.mark.parametrize("head", [header(10), header_of(WORDS)])
+def test_entries_are_found_without_the_header(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
-    file = made(disk)
-    if 20 <= position < 24:
-        return  # four zero octets that fill the header up
-    disk.corrupt("a.idx", position, bit)
-    with pytest.raises(Damaged):
-        read_all(file)
+    file = made_with(disk, head)
+    for position in range(len(head)):
+        whole = file.read(1, position)
+        file.write(b"\xee", position)
+        assert Index.without_header(file, 10).begin == len(head)
+        file.write(whole, position)
+    file.write(bytes(len(head)), 0)
+    assert Index.without_header(file, 10).read(0, 3)[2].end == 18
+
+
+@pytest.mark.parametrize("head", [header(10), header_of(WORDS)])
+def test_every_flipped_bit_is_found(head: bytes) -> None:
+    disk = SimulatedDisk(random.Random(0))
+    file = made_with(disk, head)
+    for position in range(file.size()):
+        if head == header(10) and 20 <= position < 24:
+            continue  # four zero octets that fill the header up
+        for bit in range(8):
+            disk.corrupt("a.idx", position, bit)
+            with pytest.raises(Damaged):
+                Index.of(file).read(0, 3)
+            disk.corrupt("a.idx", position, bit)
 
 
 def test_a_short_index_is_damaged() -> None:
     file = made(SimulatedDisk(random.Random(0)))
     with pytest.raises(Damaged):
-        index.read(file, 0, 4)
+        Index.of(file).read(0, 4)
+    for size in (0, 5, 20, 100):
+        whole = made_with(SimulatedDisk(random.Random(0)), header_of(WORDS))
+        whole.truncate(size)
+        with pytest.raises(Damaged):
+            Index.of(whole).read(0, 3)

@@ -1,10 +1,12 @@
 """Logs: written by checkpoints, proven by the catalog, never longer or shorter than that for a reader."""
 
 import random
+import zlib
 
 import pytest
 
-from durable_streams_server.storage.files import index
+from durable_streams_server.storage.files import verify
+from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
     KEPT,
     Extent,
@@ -15,7 +17,7 @@ from durable_streams_server.storage.files.logs import (
 )
 from durable_streams_server.storage.files.recent import Piece
 from durable_streams_server.storage.files.wal import Damaged
-from durable_streams_server.testing.disk import SimulatedDisk
+from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
 ID = 1_750_000_000_000_000
 
@@ -144,12 +146,106 @@ def test_pieces_of_a_damaged_log_are_kept_beside_it_and_the_others_are_flushed(
     later = FlushWork(ID, Extent(0, 5, 2), [Piece(9, b"ghij")])  # a checkpoint that ends elsewhere
     Logs(disk).begin_flush(1).write([later])
     assert disk.content(path_of(ID) + KEPT) == b"deghij"
-    kept = disk.open(path_of(ID) + KEPT + ".idx")
-    assert index.read_base(kept) == 3
-    assert [entry.end for entry in index.read(kept, 0, 2)] == [5, 9]
+    kept = Index.of(disk.open(path_of(ID) + KEPT + ".idx"))
+    assert kept.base == 3
+    assert [entry.end for entry in kept.read(0, 2)] == [5, 9]
     logs.remove([ID])
     assert disk.names(directory_of(ID)) == []
 
 
 def test_logs_are_spread_over_directories() -> None:
     assert len({directory_of(ID + n) for n in range(2000)}) > 100
+
+
+class CountingReads:
+    """Counts the reads of files."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        read = SimulatedFile.read
+
+        def counted(file: SimulatedFile, size: int, position: int) -> bytes:
+            self.count += 1
+            return read(file, size, position)
+
+        monkeypatch.setattr(SimulatedFile, "read", counted)
+
+
+def test_flipped_bit_in_an_old_log_is_damage_and_never_read(disk: SimulatedDisk) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"abc", b"def", b"ghi")
+    disk.corrupt(path_of(ID), 4, 0)
+    logs = Logs(disk)
+    assert logs.read(ID, 0, 3) == b"abc"
+    for start, end in ((3, 6), (4, 5), (0, 9), (5, 9)):
+        with pytest.raises(Damaged, match="from 3 to 6 are damaged"):
+            logs.read(ID, start, end)
+    assert logs.read(ID, 6, 9) == b"ghi"
+
+
+def test_bytes_are_compared_once_for_each_opening(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), *[b"x" * 10] * 50)
+    logs = Logs(disk)
+    logs.read(ID, 0, 500)
+    reads = CountingReads(monkeypatch)
+    for start in range(0, 500, 10):
+        assert logs.read(ID, start, start + 10) == b"x" * 10
+    assert reads.count == 50  # of the bytes alone
+
+
+def test_piece_that_a_page_ends_in_is_compared_once(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"x" * 100, b"y" * 100, b"z" * 100)
+    logs = Logs(disk)
+    compared: list[int] = []
+    crc32 = zlib.crc32
+
+    def counted(data: bytes) -> int:
+        compared.append(len(data))
+        return crc32(data)
+
+    monkeypatch.setattr(verify, "crc32", counted)
+    pages = [logs.read(ID, start, start + 75) for start in range(0, 300, 75)]
+    assert b"".join(page or b"" for page in pages) == b"x" * 100 + b"y" * 100 + b"z" * 100
+    assert compared == [100, 100, 100]
+
+
+def test_ready_read_serves_only_what_was_compared(disk: SimulatedDisk) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"abc", b"def")
+    logs = Logs(disk)
+    assert logs.marks(ID, 2, 6, 1) == (0, 3, 3)  # the log is open now
+    assert logs.read(ID, 0, 3, ready_only=True) is None
+    assert logs.read(ID, 0, 3) == b"abc"
+    assert logs.read(ID, 0, 3, ready_only=True) == b"abc"
+    assert logs.read(ID, 2, 5, ready_only=True) is None
+
+
+def test_bytes_just_written_need_no_comparison(disk: SimulatedDisk) -> None:
+    logs = Logs(disk)
+    flush(logs, ID, Extent(0, 0, 0), b"abc", b"def")
+    assert logs.read(ID, 1, 5, ready_only=True) == b"bcde"
+
+
+@pytest.mark.parametrize("base", [0, 4])
+def test_swapped_index_is_damage_for_reads_and_marks(disk: SimulatedDisk, base: int) -> None:
+    logs = Logs(disk)
+    extent = flush(logs, ID, Extent(0, 0, 0), b"abc", b"def", b"ghi")
+    flush(logs, ID + 1, Extent(base, base, 0), b"1", b"2" * 50)
+    disk.rename(path_of(ID + 1) + ".idx", path_of(ID) + ".idx")
+    again = Logs(disk)
+    for start, end in ((0, 3), (2, 9), (5, 6)):
+        with pytest.raises(Damaged):
+            again.read(ID, start, end, entries=extent.entries)
+    with pytest.raises(Damaged):
+        again.marks(ID, extent.entries, extent.tail, 1)
+
+
+def test_index_entries_that_are_not_proven_are_not_looked_at(disk: SimulatedDisk) -> None:
+    logs = Logs(disk)
+    proven = flush(logs, ID, Extent(0, 0, 0), b"abc", b"def")
+    flush(logs, ID, proven, b"never proven")
+    name = path_of(ID) + ".idx"
+    disk.corrupt(name, Index.of(disk.open(name)).place_of(2) + 3, 1)
+    assert Logs(disk).read(ID, 3, 6, entries=proven.entries) == b"def"

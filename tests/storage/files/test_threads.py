@@ -373,6 +373,7 @@ async def test_a_stream_that_is_deleted_in_the_middle_of_a_read_is_not_found(
     state = await cold(bench, monkeypatch)
     await bench.run(Delete("/a"))
     await checkpointed(bench)
+    await until(lambda: not (tmp_path / path_of(state.incarnation)).exists())
     with pytest.raises(NotFound):
         await settled(bench.store.read_bytes(state.incarnation, 0, 5_000))
     bench.close()

@@ -1,29 +1,25 @@
-"""`check`: every checksum of a data directory, and how its parts agree. `repair` puts aside what is damaged; nothing is deleted.
+"""`check`: compares every checksum of a data directory, and its parts with each other. It changes nothing.
 
-What cannot be told: a bad record at the very end of the write-ahead log of a store that did not close cleanly. It may be a write
-that the crash cut off, which was never acknowledged, or damage to the last one that was.
+One kind of damage cannot be told: a bad record at the very end of the write-ahead log of a store that did not close cleanly.
+It may be a write that the crash cut off, which was never acknowledged, or damage to the last one that was.
 """
 
-import zlib
 from collections.abc import Callable, Generator, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from ...protocol.state import Change, Created
 from ...protocol.subscriptions.state import Subscriptions
-from . import index
-from .catalog import Catalog, Drop, Entry, Meta
+from .catalog import Catalog, Entry, Meta
 from .disk import Disk, File
+from .index import Index, Words
 from .logs import DIRECTORY as LOGS
-from .logs import path_of
-from .recent import INSIDE
-from .wal import DIRECTORY as WAL
-from .wal import Damaged, Wal
-
-QUARANTINE: Final = "quarantine"
-_AT_ONCE: Final = 1024  # index entries read at once
-_DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
+from .logs import KEPT, path_of
+from .mend import Cut, Mending, words_of_entry
+from .repair import replay
+from .salvage import LOST, Gap, LogReader
+from .segments import DIRECTORY as WAL
+from .segments import Damaged
+from .verify import whole_prefix
+from .wal import Wal
 
 
 class Finding(NamedTuple):
@@ -43,11 +39,21 @@ class Finding(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """How much was looked at."""
+    """How much was looked at.
+
+    Attributes:
+        streams: in the catalog.
+        records: in the write-ahead log, after the catalog.
+        bytes: of logs and records.
+        new_streams: streams that only the write-ahead log has.
+        new_bytes: stream bytes that only the write-ahead log has.
+    """
 
     streams: int
     records: int
     bytes: int
+    new_streams: int
+    new_bytes: int
 
 
 class Check:
@@ -57,6 +63,17 @@ class Check:
         disk: the directory.
         catalog: its catalog.
         progress: called with the number of streams looked at and of all.
+
+    Attributes:
+        cuts: what is left of the streams whose logs are damaged, by path. Complete after `run`, as the others.
+        headers: indexes that have lost their header alone: what it must say, and the number of entries.
+        joins: logs that are whole as far as they go, and whose rest checkpoints have kept beside them: what the index must say,
+            its entries, and those that are kept.
+        orphans: files in the directory of logs that no stream has.
+        gaps: where records of the write-ahead log are missing.
+        is_catalog_whole: whether every entry of the catalog could be read.
+        is_catalog_lost: whether there are logs, but a catalog that was never written.
+        is_log_damaged: whether a store would refuse the write-ahead log.
     """
 
     def __init__(
@@ -66,12 +83,23 @@ class Check:
         self._catalog = catalog
         self._progress = progress
         self._streams = self._records = self._bytes = 0
+        self._new_streams = self._new_bytes = 0
         self._known: set[int] = set()
+        self.cuts: dict[str, Cut] = {}
+        self.headers: list[tuple[Words, int]] = []
+        self.joins: list[tuple[Words, int, int]] = []
+        self.orphans: list[str] = []
+        self.gaps: list[Gap] = []
+        self.is_catalog_whole = False
+        self.is_catalog_lost = False
+        self.is_log_damaged = False
 
     @property
     def checked(self) -> Checked:
         """How much has been looked at so far."""
-        return Checked(self._streams, self._records, self._bytes)
+        return Checked(
+            self._streams, self._records, self._bytes, self._new_streams, self._new_bytes
+        )
 
     def run(self) -> Iterator[Finding]:
         """Looks at everything, and yields what is wrong."""
@@ -80,10 +108,16 @@ class Check:
         except Damaged as damage:
             yield Finding("catalog", str(damage))
             return
-        is_whole = yield from self._check_catalog(meta)
-        yield from self._check_wal(meta)
-        if is_whole:  # or a log without a stream may be that of a damaged entry
+        self.is_catalog_whole = yield from self._check_catalog(meta)
+        yield from self._check_refusal(meta)
+        if self.is_catalog_whole:  # or a log without a stream may be that of a damaged entry
+            yield from self._check_records(meta)
             yield from self._check_orphans()
+            if self.orphans and meta.lsn == 0:
+                self.is_catalog_lost = True
+                yield Finding("catalog", "it is lost: nothing in it, and there are logs of streams")
+
+    # -- the catalog and its logs -------------------------------------------
 
     def _check_catalog(self, meta: Meta) -> Generator[Finding, None, bool]:
         """Looks at each stream; returns whether all that the catalog holds could be read."""
@@ -132,117 +166,141 @@ class Check:
 
     def _check_log(self, path: str, entry: Entry) -> Iterator[Finding]:
         extent = entry.extent
+        name = path_of(entry.incarnation)
         if extent.entries == 0:
             if extent.tail != extent.base:
+                self.cuts[path] = Cut(extent.base, 0)
                 yield Finding("catalog", "it has bytes but no log", path)
             return
-        name = path_of(entry.incarnation)
-        try:
-            data, index_file = self._disk.open(name), self._disk.open(name + ".idx")
-        except FileNotFoundError as error:
-            yield Finding(name, f"{error.filename} is missing", path)
+        end, entries, what = self._open_and_compare(name, path, entry)
+        if what is None:
             return
-        try:
-            if index.read_base(index_file) != extent.base:
-                yield Finding(name, "its index begins elsewhere", path)
-                return
-            end = self._check_pieces(data, index_file, extent.base, extent.entries)
-        except Damaged as damage:
-            yield Finding(name, str(damage), path)
+        yield Finding(name, what, path)
+        if (end, entries) == (extent.tail, extent.entries):
             return
+        if self._is_kept(name, entry, end, entries):
+            self.joins.append((words_of_entry(path, entry), entries, extent.entries - entries))
+        else:
+            self.cuts[path] = Cut(end, entries)
+
+    def _is_kept(self, name: str, entry: Entry, end: int, entries: int) -> bool:
+        """Whether all that a log lacks at its end is in the files that checkpoints have kept beside it."""
+        data_name, index_name = name + KEPT, name + KEPT + ".idx"
+        if not self._disk.exists(data_name) or not self._disk.exists(index_name):
+            return False
+        data, file = self._disk.open(data_name), self._disk.open(index_name)
+        try:
+            index = Index.of(file)
+            extent = end, entry.tail, entry.index_entries - entries
+            is_whole = whole_prefix(data, index, file.size(), extent)[2] is None
+            return index.base == end and is_whole
+        except Damaged:
+            return False
         finally:
             data.close()
-            index_file.close()
-        if end != extent.tail:
-            yield Finding(name, f"its index ends at {end}, the catalog says {extent.tail}", path)
+            file.close()
 
-    def _check_pieces(self, data: File, index_file: File, base: int, entries: int) -> int:
-        """Compares each piece of a log with its checksum; returns where the last one ends."""
-        position = base
-        for first in range(0, entries, _AT_ONCE):
-            for entry in index.read(index_file, first, min(_AT_ONCE, entries - first)):
-                end = entry.end & ~INSIDE
-                piece = data.read(max(0, end - position), position - base)
-                self._bytes += len(piece)
-                if len(piece) != end - position:
-                    raise Damaged(f"it ends before position {end}")
-                if zlib.crc32(piece) != entry.crc:
-                    raise Damaged(f"the bytes from {position} to {end} are damaged")
-                position = end
-        return position
+    def _open_and_compare(self, name: str, path: str, entry: Entry) -> tuple[int, int, str | None]:
+        """Returns up to where a log is whole, its index entries up to there, and what is wrong."""
+        extent = entry.extent
+        files: list[File] = []
+        try:
+            files.append(self._disk.open(name))
+            files.append(self._disk.open(name + ".idx"))
+            index, wrong = _index_of(files[1], path, entry)
+            found = whole_prefix(files[0], index, files[1].size(), extent)
+        except Damaged as damage:
+            return extent.base, 0, str(damage)
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
+            is_missing = isinstance(error, FileNotFoundError)
+            what = f"{error.filename} is missing" if is_missing else str(error)
+            return extent.base, 0, what
+        finally:
+            for file in files:
+                file.close()
+        self._bytes += found[0] - extent.base
+        if wrong is not None and found[2] is None:
+            self.headers.append((words_of_entry(path, entry), extent.entries))
+            return *found[:2], wrong
+        return found
 
-    def _check_wal(self, meta: Meta) -> Iterator[Finding]:
+    # -- the write-ahead log ------------------------------------------------
+
+    def _check_refusal(self, meta: Meta) -> Iterator[Finding]:
+        """Yields why a store would not open on the write-ahead log."""
         wal = Wal(self._disk, 0)
         try:
-            for lsn, payload in wal.recover(meta.lsn):
+            for _, payload in wal.recover(meta.lsn):
                 self._records += 1
                 self._bytes += len(payload)
-                try:
-                    changes = _DECODE(payload)
-                except msgspec.DecodeError:
-                    yield Finding(WAL, f"record {lsn} cannot be understood")
-                    return
-                self._known.update(
-                    change.incarnation for change in changes if isinstance(change, Created)
-                )
         except Damaged as damage:
+            self.is_log_damaged = True
             yield Finding(WAL, str(damage))
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
+            self.is_log_damaged = True
+            yield Finding(WAL, str(error))
         finally:
             wal.close()
 
+    def _check_records(self, meta: Meta) -> Iterator[Finding]:
+        """Applies the records to the catalog's states, and yields what is missing or does not follow."""
+        reader = LogReader(self._disk, meta.lsn)
+        mending = Mending(self._catalog, keep=False)
+        reasons: dict[tuple[str | None, str], None] = {}
+        try:
+            for each in replay(reader, mending):
+                path = getattr(each.change, "path", None)
+                if (path, each.why) not in reasons:
+                    reasons[path, each.why] = None
+                    yield Finding(f"{WAL}: record {each.lsn}", each.why, path)
+        except Damaged as damage:
+            self.is_log_damaged = True
+            yield Finding(WAL, str(damage))
+        finally:
+            reader.close()
+        self.gaps = mending.gaps
+        for gap in self.gaps:
+            self.is_log_damaged = True
+            yield Finding(WAL, gap.in_words())
+        for name in reader.missing:
+            yield Finding(name, "it is missing, and may have held the newest records")
+        for name in reader.headless:
+            self.is_log_damaged = True
+            yield Finding(name, "its header is lost")
+        self._known.update(mending.incarnations)
+        self._new_streams, self._new_bytes = mending.streams, mending.bytes
+
     def _check_orphans(self) -> Iterator[Finding]:
+        joined = {f"{words.incarnation:016d}{KEPT}" for words, _, _ in self.joins}
         for directory in self._disk.names(LOGS):
             for name in self._disk.names(f"{LOGS}/{directory}"):
                 number = name.removesuffix(".idx")
+                if number in joined:
+                    continue
                 if not number.isdigit() or int(number) not in self._known:
                     where = f"{LOGS}/{directory}/{name}"
+                    self.orphans.append(where)
                     yield Finding(where, "no stream has this file", harmless=True)
 
 
-def repair(disk: Disk, catalog: Catalog, findings: list[Finding]) -> Iterator[str]:
-    """Puts aside what is damaged, so that the rest can be served, and yields what was done.
+def _index_of(file: File, path: str, entry: Entry) -> tuple[Index, str | None]:
+    """Returns a stream's index, and what is wrong with its header.
 
-    A stream whose log or entry is damaged leaves the catalog; its files go to `quarantine/`, beside a copy of its entry. Of a
-    damaged write-ahead log, the records before the damage must have been brought to the catalog first.
+    Raises:
+        Damaged: its entries cannot be found either.
     """
-    disk.make_directory(QUARANTINE)
-    for finding in findings:
-        if finding.path is not None and finding.where.startswith(LOGS):
-            yield from _put_stream_aside(disk, catalog, finding.path)
-        elif finding.harmless:
-            yield _put_file_aside(disk, finding.where)
-        elif finding.where == WAL:
-            for name in disk.names(WAL):
-                yield _put_file_aside(disk, f"{WAL}/{name}")
-            catalog.commit(msgspec.structs.replace(catalog.meta(), lsn=0), [], [])
-        else:
-            yield f"{finding.where}: cannot be repaired; restore it from a backup"
-    disk.sync_directory(QUARANTINE)
-
-
-def _put_stream_aside(disk: Disk, catalog: Catalog, path: str) -> Iterator[str]:
-    entry = catalog.find(path)
-    if entry is None:
-        return
-    copy = disk.open(f"{QUARANTINE}/{entry.incarnation:016d}.json", create=True)
-    copy.write(msgspec.json.encode({"path": path, "entry": entry}), 0)
-    copy.sync()
-    copy.close()
-    for name in (path_of(entry.incarnation), path_of(entry.incarnation) + ".idx"):
-        if disk.exists(name):
-            yield _put_file_aside(disk, name)
-    meta = catalog.meta()
-    meta = msgspec.structs.replace(meta, aside=(*meta.aside, entry.incarnation))
-    catalog.commit(meta, [Drop(path, entry.incarnation)], [])
-    yield f"{path} is put aside"
-
-
-def _put_file_aside(disk: Disk, name: str) -> str:
-    first = target = f"{QUARANTINE}/{name.replace('/', '-')}"
-    number = 1
-    while disk.exists(target):  # an earlier repair's
-        number += 1
-        target = f"{first}.{number}"
-    disk.rename(name, target)
-    disk.sync_directory(name.rpartition("/")[0])
-    return f"{name} is now {target}"
+    base = entry.extent.base
+    try:
+        index = Index.of(file)
+    except Damaged as damage:
+        return Index.without_header(file, base), str(damage)
+    words = index.words
+    if index.base != base:
+        return index, "its index begins elsewhere"
+    if words is not None and (words.incarnation, words.path) != (entry.incarnation, path):
+        return index, f"it is the index of {words.path}"
+    return index, None

@@ -12,7 +12,7 @@ from ...protocol.producers import ProducerState
 from ...protocol.state import StreamState
 from .catalog import Catalog, Drop, Meta, Put, entry_of
 from .disk import NO_HANDLES, NO_SPACE
-from .logs import Extent, FlushWork
+from .logs import Extent, FlushWork, words_of
 
 if TYPE_CHECKING:
     from .store import FileStore
@@ -86,7 +86,8 @@ class Capture:
         entry = entry_of(state, extent.entries + len(pieces), self.meta.session)
         self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
         if pieces:
-            self.flushes.append(FlushWork(incarnation, extent, pieces))
+            words = None if extent.entries else words_of(state)
+            self.flushes.append(FlushWork(incarnation, extent, pieces, words))
 
     def take_document(self, name: str) -> None:
         """Takes a document as it is now, if it has not been taken yet."""

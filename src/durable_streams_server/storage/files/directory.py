@@ -13,6 +13,9 @@ FORMAT: Final = 2
 #: What is in a directory of format 1 has the same form in one of format 2, which adds to it.
 _READABLE: Final = (1, FORMAT)
 _FORMAT_FILE: Final = "FORMAT"
+#: In the place of FORMAT while a repair makes the catalog again.
+UNFINISHED: Final = "FORMAT.repair"
+QUARANTINE: Final = "quarantine"
 _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
@@ -60,21 +63,21 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
     try:
-        if readonly:
-            _read_format(disk, name)
-        else:
-            _settle(disk, name)
+        _settle(disk, name, readonly=readonly)
     except BaseException:
         disk.release()
         raise
 
 
-def _settle(disk: Disk, name: str) -> None:
+def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
     """Makes a directory that this process has locked one of the present format, and has its parts watched."""
+    if readonly:
+        _read_format(disk, name)
+        return
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
-        _write_format(disk)  # before anything that an older version would not understand
+        write_format(disk)  # before anything that an older version would not understand
     for directory in _PARTS:
         if not disk.exists(directory):
             disk.make_directory(directory)  # a copy may have left out what was empty
@@ -92,7 +95,7 @@ def _lay_out(disk: Disk, name: str) -> None:
     _refuse_others(disk, name)  # again: another process may have been quicker
     for directory in _PARTS:
         disk.make_directory(directory)
-    _write_format(disk)
+    write_format(disk)
 
 
 def _refuse_others(disk: Disk, name: str) -> None:
@@ -104,13 +107,15 @@ def _refuse_others(disk: Disk, name: str) -> None:
         for entry in disk.names("")
         if entry not in (LOCK, "lost+found", BALLAST, _NEW_FORMAT_FILE)
     ]
-    if set(others) - set(_PARTS):
+    if UNFINISHED in others:
+        raise DirectoryRefused(f"{name} was left in a repair: run check --repair again")
+    if set(others) - set(_PARTS) - {QUARANTINE}:
         raise DirectoryRefused(f"{name} is not empty and holds no store")
     if any(disk.names(entry) for entry in others):
         raise DirectoryRefused(f"{name} holds a store's files but no {_FORMAT_FILE}")
 
 
-def _write_format(disk: Disk) -> None:
+def write_format(disk: Disk) -> None:
     """Writes FORMAT, so that a crash leaves the old one or the new one whole."""
     text = _FORMAT_TEXT % FORMAT
     disk.unlink(_NEW_FORMAT_FILE)  # left by a crash, or put there by somebody

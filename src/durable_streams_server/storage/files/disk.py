@@ -122,6 +122,14 @@ class Disk(ABC):
         """Renames a file, replacing what is at `new`; durable after `sync_directory`."""
 
     @abstractmethod
+    def link(self, old: str, new: str) -> None:
+        """Gives a file a second name, replacing what is at `new`; durable after `sync_directory`.
+
+        Raises:
+            OSError: also where the file system has no links.
+        """
+
+    @abstractmethod
     def unlink(self, path: str) -> None:
         """Removes a file; one that is not there is no error. Durable after `sync_directory`."""
 
@@ -359,6 +367,11 @@ class SystemDisk(Disk):
     def rename(self, old: str, new: str) -> None:
         self._refuse_if_readonly(new)
         os.replace(self.root / old, self.root / new)
+
+    def link(self, old: str, new: str) -> None:
+        self._refuse_if_readonly(new)
+        (self.root / new).unlink(missing_ok=True)
+        os.link(self.root / old, self.root / new, follow_symlinks=False)
 
     def unlink(self, path: str) -> None:
         self._refuse_if_readonly(path)

@@ -9,10 +9,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ...protocol.state import StreamState
 from ..store import Marks
-from . import index
 from .disk import NO_HANDLES, Disk, File
+from .index import Index, Words, encode, header, header_of, least_size
 from .recent import INSIDE, Piece
+from .verify import Verified, read_verified
 from .wal import Damaged
 
 DIRECTORY: Final = "logs"
@@ -30,26 +32,28 @@ class Extent(NamedTuple):
 
 
 class FlushWork(NamedTuple):
-    """Pieces to add to a log whose extent is known."""
+    """Pieces to add to a log whose extent is known; one without entries is to be made, and says whose it is."""
 
     incarnation: int
     extent: Extent
     pieces: list[Piece]
+    words: Words | None = None  # for a log that is to be made
 
 
 class _Open:
-    __slots__ = ("base", "data", "dropped", "index", "users")
+    __slots__ = ("data", "dropped", "index", "index_file", "users", "verified")
 
-    def __init__(self, data: File, index_file: File, base: int) -> None:
+    def __init__(self, data: File, index_file: File, index: Index) -> None:
         self.data = data
-        self.index = index_file
-        self.base = base
+        self.index_file = index_file
+        self.index = index
+        self.verified = Verified()
         self.users = 0
         self.dropped = False  # no longer to be found; closed by its last user
 
     def close(self) -> None:
         self.data.close()
-        self.index.close()
+        self.index_file.close()
 
 
 class _NotReady(Exception):
@@ -69,14 +73,46 @@ class _Ready:
         return data
 
 
-def _marks(file: index.Readable, base: int, entries: int, tail: int, position: int) -> Marks:
-    number = index.find(file, entries, position)
-    lower = base if number == 0 else index.read(file, number - 1, 1)[0].end & ~INSIDE
+def _marks(index: Index, entries: int, tail: int, position: int) -> Marks:
+    number = index.find(entries, position)
+    lower = index.start_of(number)
     if number == entries:
         return Marks(lower, tail, tail)
-    upper = index.read(file, number, 1)[0].end & ~INSIDE
-    append_end = index.append_end(file, entries, number)
+    upper = index.start_of(number + 1)
+    append_end = index.append_end(entries, number)
+    if not index.base <= lower <= position < upper <= tail:
+        raise Damaged("an index is not its log's")
     return Marks(lower, upper, tail if append_end is None else append_end)
+
+
+def words_of(state: StreamState) -> Words:
+    """Returns what a stream's log says of itself."""
+    return Words(
+        state.incarnation,
+        state.base,
+        state.path,
+        state.media,
+        state.lifetime,
+        state.created_at,
+        state.origin,
+        state.lineage,
+    )
+
+
+def _index_of(file: File, incarnation: int) -> Index:
+    """Reads an index's header, which must be that of the stream.
+
+    Raises:
+        Damaged: it is not.
+    """
+    name = path_of(incarnation) + ".idx"
+    try:
+        index = Index.of(file)
+    except Damaged as damage:
+        raise Damaged(f"{name}: {damage}") from None
+    if index.words is not None and index.words.incarnation != incarnation:
+        raise Damaged(f"{name}: it is the index of {index.words.path}")
+    return index
 
 
 def path_of(incarnation: int) -> str:
@@ -100,26 +136,58 @@ class Logs:
         self._directories: set[str] = set()
 
     def read(
-        self, incarnation: int, start: int, end: int, *, ready_only: bool = False
+        self,
+        incarnation: int,
+        start: int,
+        end: int,
+        *,
+        entries: int | None = None,
+        ready_only: bool = False,
     ) -> bytes | None:
-        """Reads the bytes between two positions; None if `ready_only` and that would wait for the device.
+        """Reads the bytes between two positions, which were compared with their checksums since the log was opened.
+
+        Args:
+            incarnation: whose log.
+            start: the first position.
+            end: the position after the last.
+            entries: how many index entries are proven; None for those that the file has.
+            ready_only: whether to return None if the read would wait for the device, or must compare first.
 
         Raises:
-            Damaged: the log is shorter than the catalog proves.
+            Damaged: the bytes are not those that were written, or they are missing.
         """
         files = self._acquire(incarnation, only_open=ready_only)
         if files is None:
             return None
         try:
-            size, at = end - start, start - files.base
+            size, at = end - start, start - files.index.base
+            is_verified = files.verified.has(start, end)
             if ready_only:
-                return files.data.read_ready(size, at)
+                return files.data.read_ready(size, at) if is_verified else None
+            if not is_verified:
+                return self._read_first(files, start, end, entries)
             data = files.data.read(size, at)
             if len(data) < size:
-                raise Damaged(f"{path_of(incarnation)} is shorter than the catalog says")
+                raise Damaged("it is shorter than the catalog says")
             return data
+        except Damaged as damage:
+            raise Damaged(f"{path_of(incarnation)}: {damage}") from None
         finally:
             self._release(files)
+
+    def _read_first(self, files: _Open, start: int, end: int, entries: int | None) -> bytes:
+        if not files.index.base <= start <= end:
+            raise Damaged("its index begins elsewhere")
+        if entries is None:
+            entries = files.index.count_of(files.index_file.size())
+        known = files.verified.reach(start)
+        head = files.data.read(known - start, start - files.index.base) if known > start else b""
+        if len(head) < known - start:
+            raise Damaged("it is shorter than the catalog says")
+        data, low, high = read_verified(files.data, files.index, entries, known, end)
+        with self._lock:
+            files.verified.add(low, high)
+        return head + data if head else data
 
     def marks(
         self,
@@ -139,8 +207,10 @@ class Logs:
         if files is None:
             return None
         try:
-            file = _Ready(files.index) if ready_only else files.index
-            return _marks(file, files.base, entries, tail, position)
+            index = files.index
+            if ready_only:
+                index = index.through(_Ready(files.index_file))
+            return _marks(index, entries, tail, position)
         except _NotReady:
             return None
         finally:
@@ -151,13 +221,22 @@ class Logs:
         if not extent.entries:
             return None if extent.tail == extent.base else "the catalog knows bytes and no log"
         path = path_of(incarnation)
-        needed = {path: extent.tail - extent.base, path + ".idx": index.place_of(extent.entries)}
+        needed = {path: extent.tail - extent.base, path + ".idx": least_size(extent.entries)}
         for name, least in needed.items():
             size = self._disk.size(name)
             if size is None:
                 return f"{name} is missing"
             if size < least:
                 return f"{name} is shorter than the catalog says"
+        return None
+
+    def others(self, known: set[int]) -> str | None:
+        """Returns the path of a log of none of the streams; None if there is no such log."""
+        for directory in self._disk.names(DIRECTORY):
+            for name in self._disk.names(f"{DIRECTORY}/{directory}"):
+                number = name.removesuffix(".idx")
+                if number.isdecimal() and int(number) not in known:
+                    return f"{DIRECTORY}/{directory}/{name}"
         return None
 
     def begin_flush(self, count: int) -> "Flush":
@@ -200,7 +279,7 @@ class Logs:
         try:
             if sync:
                 files.data.sync()
-                files.index.sync()
+                files.index_file.sync()
         finally:
             self._release(files)
 
@@ -210,40 +289,42 @@ class Logs:
         The files have the form of a log and its index, and begin where the damaged log should have ended when the damage was
         found. What a checkpoint that failed has left there is cut off.
         """
-        incarnation, extent, pieces = item
+        incarnation, extent, pieces, _ = item
         path = path_of(incarnation) + KEPT
         self._make_parent(incarnation)
         parents.add(directory_of(incarnation))
         data = self._disk.open(path, create=True)
         index_file = self._disk.open(path + ".idx", create=True)
-        kept = _Open(data, index_file, extent.tail)
         try:
-            if index_file.size() < index.place_of(0):
+            if index_file.size() < least_size(0):
                 data.truncate(0)
-                index_file.write(index.header(extent.tail), 0)
-            kept.base = index.read_base(index_file)
-            entries = index.count_up_to(index_file, extent.tail)
-            _add(kept, Extent(kept.base, extent.tail, entries), pieces, path)
+                index_file.write(header(extent.tail), 0)
+            kept = _Open(data, index_file, Index.of(index_file))
+            entries = kept.index.count_up_to(extent.tail)
+            _add(kept, Extent(kept.index.base, extent.tail, entries), pieces, path)
             data.sync()
             index_file.sync()
         finally:
-            kept.close()
+            data.close()
+            index_file.close()
 
     def _write(self, item: FlushWork, parents: set[str]) -> _Open:
-        incarnation, extent, pieces = item
+        incarnation, extent, pieces, _ = item
         if extent.entries == 0:
             parents.add(directory_of(incarnation))  # its name is not known to be durable
-        files = self._acquire(incarnation, create_with=extent if extent.entries == 0 else None)
+        files = self._acquire(incarnation, create_with=item if extent.entries == 0 else None)
         assert files is not None
         try:
             _add(files, extent, pieces, path_of(incarnation))
+            with self._lock:
+                files.verified.add(extent.tail, pieces[-1].end & ~INSIDE)
         except BaseException:
             self._release(files)
             raise
         return files
 
     def _acquire(
-        self, incarnation: int, create_with: Extent | None = None, *, only_open: bool = False
+        self, incarnation: int, create_with: FlushWork | None = None, *, only_open: bool = False
     ) -> _Open | None:
         files = self._use_open(incarnation)
         if files is not None or only_open:  # to look a name up may wait for the device too
@@ -274,7 +355,7 @@ class Logs:
             if files.dropped and not files.users:
                 files.close()
 
-    def _open_with_a_handle(self, incarnation: int, create_with: Extent | None) -> _Open:
+    def _open_with_a_handle(self, incarnation: int, create_with: FlushWork | None) -> _Open:
         """Opens the files of a log; if no file handle is left, closes the other logs first."""
         try:
             return self._open_files(incarnation, create_with)
@@ -295,7 +376,7 @@ class Logs:
             if not files.users:
                 files.close()
 
-    def _open_files(self, incarnation: int, create_with: Extent | None) -> _Open:
+    def _open_files(self, incarnation: int, create_with: FlushWork | None) -> _Open:
         path = path_of(incarnation)
         if create_with is None:
             try:
@@ -307,12 +388,19 @@ class Logs:
             except FileNotFoundError:
                 data.close()
                 raise Damaged(f"{path}.idx is missing") from None
-            return _Open(data, index_file, index.read_base(index_file))
+            try:
+                return _Open(data, index_file, _index_of(index_file, incarnation))
+            except BaseException:
+                data.close()
+                index_file.close()
+                raise
         self._make_parent(incarnation)
         data = self._disk.open(path, create=True)
         index_file = self._disk.open(path + ".idx", create=True)
-        index_file.write(index.header(create_with.base), 0)
-        return _Open(data, index_file, create_with.base)
+        words, base = create_with.words, create_with.extent.base
+        head = header(base) if words is None else header_of(words)
+        index_file.write(head, 0)
+        return _Open(data, index_file, Index(index_file, len(head), base, words))
 
     def _make_parent(self, incarnation: int) -> None:
         parent = directory_of(incarnation)
@@ -366,14 +454,14 @@ class Flush:
 
 def _add(files: _Open, extent: Extent, pieces: list[Piece], name: str) -> None:
     """Adds pieces to files where they end by the extent; what is past that was never proven, and is cut off."""
-    if files.base != extent.base:
+    if files.index.base != extent.base:
         raise Damaged(f"{name}.idx begins elsewhere")
-    at, place = extent.tail - extent.base, index.place_of(extent.entries)
-    for file, end, what in ((files.data, at, name), (files.index, place, name + ".idx")):
+    at, place = extent.tail - extent.base, files.index.place_of(extent.entries)
+    for file, end, what in ((files.data, at, name), (files.index_file, place, name + ".idx")):
         size = file.size()
         if size > end:
             file.truncate(end)
         elif size < end:
             raise Damaged(f"{what} is shorter than the catalog says")
     files.data.write(b"".join(piece.data for piece in pieces), at)
-    files.index.write(index.encode(pieces), place)
+    files.index_file.write(encode(pieces), place)

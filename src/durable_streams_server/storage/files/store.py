@@ -107,7 +107,6 @@ class FileStore(Store):
         max_unflushed: stream bytes in memory that no log has yet, before writers get 503.
         recent_limit: stream bytes kept in memory for readers.
         max_loaded: streams kept in memory.
-        salvage: whether to go on with the records before damage in the write-ahead log, for a repair.
         readonly: whether to look only: nothing on the disk is changed, and no command may be executed.
 
     Raises:
@@ -126,7 +125,6 @@ class FileStore(Store):
         max_unflushed: int = MAX_UNFLUSHED,
         recent_limit: int = RECENT_LIMIT,
         max_loaded: int = MAX_LOADED,
-        salvage: bool = False,
         readonly: bool = False,
     ) -> None:
         self._disk = disk
@@ -178,7 +176,7 @@ class FileStore(Store):
             self._loaded,
         )
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use, self.timeline)
-        self._recover(salvage, readonly)
+        self._recover(readonly)
         if not readonly:
             self._allocate_ahead()
             self.make_ready(ballast=True)
@@ -443,7 +441,7 @@ class FileStore(Store):
         for change in capture.changes:
             if isinstance(change, Drop):
                 self.states.dropped(change.path, change.incarnation)
-        for incarnation, extent, pieces in capture.flushes:
+        for incarnation, extent, pieces, _ in capture.flushes:
             end = pieces[-1].end & ~INSIDE
             entries = extent.entries + len(pieces)
             self._unflushed -= self.states.flushed(incarnation, end, entries)
@@ -671,18 +669,22 @@ class FileStore(Store):
             return Ticket.of(b"")
         recent = self.states.recent.get(incarnation)
         if recent is None or end <= recent.begin:
-            return self._read_log(incarnation, start, end)
+            entries = None if recent is None else recent.entries
+            return self._read_log(incarnation, start, end, entries)
         if start >= recent.begin:
             return Ticket.of(recent.read(start, end))
         newer = recent.read(recent.begin, end)
-        older = self._read_log(incarnation, start, recent.begin)
+        older = self._read_log(incarnation, start, recent.begin, recent.entries)
         return older.then(lambda data: Ticket.of(data + newer))
 
-    def _read_log(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
-        data = self.logs.read(incarnation, start, end, ready_only=self.shell.has_readers)
+    def _read_log(
+        self, incarnation: int, start: int, end: int, entries: int | None
+    ) -> Ticket[bytes]:
+        read = partial(self.logs.read, incarnation, start, end, entries=entries)
+        data = read(ready_only=self.shell.has_readers)
         if data is not None:
             return Ticket.of(data)
-        return self.shell.read(lambda: self.logs.read(incarnation, start, end) or b"")
+        return self.shell.read(lambda: read() or b"")
 
     def _of_log(self, incarnation: int, read: Callable[[], Ticket[T]]) -> Ticket[T]:
         """Runs a read of a log; what is wrong becomes its ticket's failure, whichever thread finds it."""
@@ -734,18 +736,20 @@ class FileStore(Store):
         append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
         return Ticket.of(Marks(lower, ends[0] & ~INSIDE, append_end))
 
-    def _recover(self, salvage: bool, readonly: bool) -> None:
+    def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
         self.states.is_replaying = True
-        try:
-            self._replay(readonly)
-        except Damaged:
-            if not salvage:
-                raise
+        is_first = self.meta.lsn == 0
+        begun = self._replay(readonly)
+        if is_first and (stray := self.logs.others(begun)) is not None:
+            raise Damaged(f"catalog: it is lost, nothing tells whose log {stray} is")
         self.states.end_replay()
         self._expect_unnoted_uses()
 
-    def _replay(self, readonly: bool) -> None:
+    def _replay(self, readonly: bool) -> set[int]:
+        """Applies the records after the catalog; returns the incarnations that they begin, if the catalog is empty."""
+        begun: set[int] = set()
+        is_first = self.meta.lsn == 0
         aside = set(self.meta.aside)
         for lsn, payload in self.wal.recover(self.meta.lsn):
             try:
@@ -756,12 +760,15 @@ class FileStore(Store):
                         if isinstance(change, Appended | Created | Touched):
                             self.timeline.reach(change.at)
                         self._publish([self._apply(change)])
+                        if is_first and isinstance(change, Created):
+                            begun.add(change.incarnation)
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
             is_too_much = self._unflushed > self._max_unflushed and self.obstacle is None
             if is_too_much and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
+        return begun
 
     def _expect_unnoted_uses(self) -> None:
         """Gives what the log has brought up to date the time that the reads after it may have added."""

@@ -1,0 +1,200 @@
+"""Compares the bytes of a log with the CRCs of its index, and remembers for an open log which bytes have been compared.
+
+A log is read again and again, but its bytes never change. So each run of bytes is compared once for each opening of the log,
+and a repeated read costs one look-up. Bytes that this process has written itself need no comparison.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Final
+from zlib import crc32
+
+from .disk import File
+from .index import Index, is_whole
+from .recent import INSIDE
+from .wal import Damaged
+
+AT_ONCE: Final = 4 * 1024 * 1024  # bytes in memory at a time
+_ENTRIES: Final = 4096  # index entries read at a time
+
+
+class Verified:
+    """The runs of positions that have been compared: sorted, apart from each other.
+
+    Not safe to change from two threads at once; to look something up while another thread changes it is safe.
+    """
+
+    __slots__ = ("_runs",)
+
+    def __init__(self) -> None:
+        self._runs: tuple[tuple[int, int], ...] = ()
+
+    def has(self, start: int, end: int) -> bool:
+        """Whether all bytes between two positions have been compared."""
+        return end <= self.reach(start)
+
+    def reach(self, start: int) -> int:
+        """Returns up to which position all bytes from `start` on have been compared."""
+        runs = self._runs
+        at = bisect_right(runs, (start, INSIDE)) - 1
+        return max(start, runs[at][1]) if at >= 0 else start
+
+    def add(self, start: int, end: int) -> None:
+        """Notes that the bytes between two positions have been compared."""
+        runs = self._runs
+        if runs and runs[-1][0] <= start <= runs[-1][1]:  # as for nearly every append and catch-up
+            self._runs = (*runs[:-1], (runs[-1][0], max(end, runs[-1][1])))
+            return
+        joined = [run for run in runs if run[1] >= start and run[0] <= end]
+        apart = [run for run in runs if run[1] < start or run[0] > end]
+        low = min([start, *(run[0] for run in joined)])
+        high = max([end, *(run[1] for run in joined)])
+        self._runs = tuple(sorted([*apart, (low, high)]))
+
+
+def read_verified(
+    data: File, index: Index, entries: int, start: int, end: int
+) -> tuple[bytes, int, int]:
+    """Reads the bytes between two positions of a log, comparing every piece that they touch.
+
+    Args:
+        data: the log.
+        index: its index.
+        entries: how many index entries are proven.
+        start: the first position; not before the index's base.
+        end: the position after the last.
+
+    Returns:
+        The bytes, and the positions between which everything has been compared.
+
+    Raises:
+        Damaged: a piece is not what its checksum says, or the index does not reach so far.
+    """
+    base = index.base
+    number = index.find(entries, start)
+    low = index.start_of(number)
+    if not base <= low <= start:
+        raise Damaged("its index is not in order")
+    position = low
+    parts: list[bytes] = []
+    while position < end:
+        if number >= entries:
+            raise Damaged(f"its index ends at position {position}")
+        ends, crcs = index.columns(number, min(_ENTRIES, entries - number))
+        count = _count(ends, position, end)
+        stop = ends[count - 1]
+        if stop - position > AT_ONCE:  # one large piece
+            parts.append(_compare_large(data, base, position, stop, crcs[0], start, end))
+        else:
+            chunk = _read(data, stop - position, position - base)
+            _compare(chunk, position, ends[:count], crcs)
+            is_wanted = start <= position and stop <= end
+            parts.append(chunk if is_wanted else chunk[max(0, start - position) : end - position])
+        number, position = number + count, stop
+    return parts[0] if len(parts) == 1 else b"".join(parts), low, position
+
+
+def _count(ends: list[int], position: int, end: int) -> int:
+    """Returns how many entries to take: up to the one that reaches `end`, in at most `AT_ONCE` bytes, but at least one."""
+    reached = bisect_left(ends, end) + 1
+    fitting = bisect_right(ends, position + AT_ONCE)
+    return max(1, min(reached, fitting, len(ends)))
+
+
+def _read(data: File, size: int, at: int) -> bytes:
+    chunk = data.read(size, at) if size > 0 else b""
+    if len(chunk) != size:
+        raise Damaged("it is shorter than its index says")
+    return chunk
+
+
+def _compare(chunk: bytes, position: int, ends: list[int], crcs: Sequence[int]) -> None:
+    view = memoryview(chunk)
+    at = 0
+    for end, crc in zip(ends, crcs, strict=False):
+        stop = end - position
+        if crc32(view[at:stop]) != crc or stop <= at:
+            raise Damaged(f"the bytes from {position + at} to {end} are damaged")
+        at = stop
+
+
+def _compare_large(
+    data: File, base: int, position: int, stop: int, stored: int, start: int, end: int
+) -> bytes:
+    """Compares one piece that is too large for memory, and returns what is wanted of it."""
+    begin, crc = position, 0
+    parts = []
+    while position < stop:
+        chunk = _read(data, min(AT_ONCE, stop - position), position - base)
+        crc = crc32(chunk, crc)
+        parts.append(chunk[max(0, start - position) : max(0, end - position)])
+        position += len(chunk)
+    if crc != stored:
+        raise Damaged(f"the bytes from {begin} to {stop} are damaged")
+    return b"".join(parts)
+
+
+def whole_prefix(
+    data: File, index: Index, size: int, extent: tuple[int, int, int]
+) -> tuple[int, int, str | None]:
+    """Compares all of a log. Returns up to which position it is whole, at the end of an append; the number of entries that
+    make that; and what is wrong behind it, or None.
+
+    Args:
+        data: the log.
+        index: its index.
+        size: bytes of the index file.
+        extent: what the catalog proves: the log's first position, the one after its last, and its entries.
+    """
+    base, tail, entries = extent
+    position = whole = base
+    number = whole_entries = 0
+    pieces = _Pieces(data, base, tail)
+    there = min(entries, index.count_of(size))
+    try:
+        while number < there:
+            for entry in index.raw(number, min(_ENTRIES, there - number)):
+                end = entry[0] & ~INSIDE
+                if not is_whole(entry):
+                    raise Damaged(f"index entry {number} is damaged")
+                if not position < end <= tail:
+                    raise Damaged("its index is not in order")
+                if pieces.crc(position, end) != entry[1]:
+                    raise Damaged(f"the bytes from {position} to {end} are damaged")
+                position, number = end, number + 1
+                if not entry[0] & INSIDE:
+                    whole, whole_entries = position, number
+    except Damaged as damage:
+        return whole, whole_entries, str(damage)
+    if there < entries:
+        return whole, whole_entries, "its index is cut short"
+    if position != tail:
+        return whole, whole_entries, f"its index ends at {position}, the catalog says {tail}"
+    return position, number, None
+
+
+class _Pieces:
+    """Reads a log from its beginning to its end, some MiB at a time."""
+
+    def __init__(self, data: File, base: int, tail: int) -> None:
+        self._data = data
+        self._base = base
+        self._tail = tail
+        self._chunk = memoryview(b"")
+        self._begin = base
+
+    def crc(self, start: int, end: int) -> int:
+        """Returns the CRC of the bytes between two positions."""
+        if end - start > AT_ONCE:
+            found = 0
+            for at in range(start, end, AT_ONCE):
+                found = crc32(_read(self._data, min(AT_ONCE, end - at), at - self._base), found)
+            return found
+        if end > self._begin + len(self._chunk):
+            size = min(AT_ONCE, self._tail - start)
+            self._chunk = memoryview(self._data.read(size, start - self._base))
+            self._begin = start
+        piece = self._chunk[start - self._begin : end - self._begin]
+        if len(piece) != end - start:
+            raise Damaged("it is shorter than its index says")
+        return crc32(piece)

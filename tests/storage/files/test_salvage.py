@@ -1,0 +1,188 @@
+"""The log as a repair reads it: every whole record is found, also behind damage, and nothing that was never acknowledged."""
+
+import random
+
+import pytest
+
+from durable_streams_server.storage.files.salvage import Gap, LogReader, Record, _seed_of
+from durable_streams_server.storage.files.segments import read_header
+from durable_streams_server.storage.files.wal import OVERHEAD, Damaged, Wal
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.storage.files.test_wal import SEGMENT, new, write
+
+SIZE = 1000 + OVERHEAD
+PAGE = 4096
+
+
+def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
+    """Returns a disk with a log of equal records, each its own write, and the records."""
+    disk, wal = new()
+    records = [Record(lsn, bytes([lsn % 251]) * 1000) for lsn in range(1, count + 1)]
+    for record in records:
+        write(wal, record.payload)
+    return disk, records
+
+
+def per_segment() -> int:
+    """Returns how many of the equal records are in the first segment."""
+    header = read_header(written(30)[0].open("wal/001"))
+    assert header is not None
+    return header.first - 1
+
+
+def items(disk: SimulatedDisk, after: int = 0) -> list[Record | Gap]:
+    return list(LogReader(disk, after).items())
+
+
+def test_sound_log_yields_every_record_after_the_catalogs_and_no_gap() -> None:
+    disk, records = written(30)
+    assert items(disk) == records
+    assert items(disk, 17) == records[17:]
+    assert items(disk, 30) == []
+
+
+def test_records_behind_a_damaged_one_are_found_and_the_gap_has_its_size() -> None:
+    disk, records = written(8)
+    disk.corrupt("wal/000", PAGE + 3 * SIZE + 500, 0)
+    assert items(disk) == [*records[:3], Gap(3, 5, SIZE), *records[4:]]
+
+
+def test_damage_to_records_that_the_catalog_has_is_no_gap() -> None:
+    disk, records = written(8)
+    disk.corrupt("wal/000", PAGE + 3 * SIZE + 500, 0)
+    assert items(disk, 4) == records[4:]
+    assert items(disk, 6) == records[6:]
+
+
+def test_several_gaps_across_segments_are_each_named() -> None:
+    disk, _ = written(30)
+    n = per_segment()
+    disk.corrupt("wal/000", PAGE + (n - 1) * SIZE + 5, 0)
+    disk.corrupt("wal/001", PAGE + 5, 0)
+    disk.corrupt("wal/001", PAGE + 4 * SIZE, 0)
+    gaps = [item for item in items(disk) if isinstance(item, Gap)]
+    assert gaps == [
+        Gap(n - 1, n + 1, None),
+        Gap(n, n + 2, SIZE),
+        Gap(n + 4, n + 6, SIZE),
+    ]
+    found = {item.lsn for item in items(disk) if isinstance(item, Record)}
+    assert found == set(range(1, 31)) - {n, n + 1, n + 5}
+
+
+def test_missing_segment_is_a_gap_between_its_neighbours() -> None:
+    disk, records = written(30)
+    disk.unlink("wal/001")
+    n = per_segment()
+    assert items(disk)[: n + 1] == [*records[:n], Gap(n, 2 * n + 1, None)]
+
+
+def test_catalog_ahead_of_the_log_leaves_an_open_gap() -> None:
+    disk, _ = written(5)
+    assert items(disk, 9) == [Gap(9, None, None)]
+    assert items(SimulatedDisk(random.Random(0)), 9) == [Gap(9, None, None)]
+
+
+@pytest.mark.parametrize("fill", ["flip", "zeros"])
+@pytest.mark.parametrize("name", ["000", "001", "002"])
+def test_lost_segment_header_is_computed_again(name: str, fill: str) -> None:
+    disk, records = written(28)
+    if fill == "flip":
+        disk.corrupt(f"wal/{name}", 25, 3)
+    else:
+        disk.open(f"wal/{name}").write(bytes(PAGE), 0)
+    reader = LogReader(disk, 0)
+    assert list(reader.items()) == records
+    assert reader.headless == [f"wal/{name}"]
+
+
+def test_record_alone_in_a_segment_with_a_damaged_header_is_found_if_the_salt_is_left() -> None:
+    count = per_segment() + 1
+    disk, records = written(count)
+    disk.corrupt("wal/001", 10, 3)
+    assert items(disk) == records
+    disk.corrupt("wal/001", PAGE + 40, 3)  # damaged bytes would be whole by another salt
+    assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
+    disk.corrupt("wal/001", PAGE + 40, 3)
+    disk.corrupt("wal/001", 30, 3)
+    assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
+
+
+def test_segment_without_header_and_first_record_is_still_read() -> None:
+    disk, records = written(28)
+    disk.open("wal/002").write(bytes(PAGE + 500), 0)
+    n = 2 * per_segment()
+    assert items(disk) == [*records[:n], Gap(n, n + 2, None), *records[n + 1 :]]
+
+
+def test_segment_that_cannot_be_told_from_other_bytes_is_named_and_leaves_an_open_gap() -> None:
+    disk, records = written(28)
+    disk.open("wal/002").write(random.Random(0).randbytes(SEGMENT), 0)
+    reader = LogReader(disk, 0)
+    n = 2 * per_segment()
+    assert list(reader.items()) == [*records[:n], Gap(n, None, None)]
+    assert reader.unreadable == ["wal/002"]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_leftovers_of_a_cut_off_write_are_never_taken(seed: int) -> None:
+    """What the real recovery takes for the log is all that the reader takes, whatever a power loss left."""
+    chance = random.Random(seed)
+    disk = SimulatedDisk(chance)
+    wal = new(disk)[1]
+    for _ in range(4):
+        for _ in range(chance.randint(0, 4)):
+            write(wal, chance.randbytes(chance.randint(1, 900)))
+
+        def torn(name: str) -> None:
+            if name == "write_durably":
+                raise OSError("power")
+
+        disk.before = torn
+        with pytest.raises(OSError, match="power"):
+            write(wal, *(chance.randbytes(chance.randint(1, 900)) for _ in range(6)))
+        disk.before = lambda _: None
+        disk.lose_power()
+        expected = [Record(*each) for each in Wal(disk, SEGMENT).recover(0)]
+        assert items(disk) == expected
+        wal = Wal(disk, SEGMENT)
+        list(wal.recover(0))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_recovery_refuses_has_a_gap_and_every_record_found_is_true(seed: int) -> None:
+    chance = random.Random(seed)
+    disk, records = written(chance.randint(3, 40))
+    name = f"wal/{chance.choice(disk.names('wal'))}"
+    file = disk.open(name)
+    kind = chance.choice(("flip", "zero", "truncate", "delete"))
+    position = chance.randrange(file.size())
+    if kind == "flip":
+        disk.corrupt(name, position, chance.randrange(8))
+    elif kind == "zero":
+        file.write(bytes(min(chance.choice((1, 512, 4096)), file.size() - position)), position)
+    elif kind == "truncate":
+        file.truncate(position)
+    else:
+        disk.unlink(name)
+    after = chance.randint(0, len(records))
+    found = items(disk, after)
+    assert all(item in records for item in found if isinstance(item, Record))
+    if not any(isinstance(item, Gap) for item in found):
+        lsns = [item.lsn for item in found if isinstance(item, Record)]
+        assert lsns == list(range(after + 1, after + 1 + len(lsns)))
+    try:
+        recovered = [Record(*each) for each in Wal(disk, 0).recover(after)]
+    except Damaged:
+        return
+    if found != recovered:  # recovery takes a file without header for an unused one
+        assert found[: len(recovered)] == recovered
+
+
+def test_seed_of_a_checksum_is_computed_back() -> None:
+    chance = random.Random(0)
+    from zlib import crc32
+
+    for _ in range(50):
+        seed, head, body = chance.getrandbits(32), chance.randbytes(28), chance.randbytes(77)
+        assert _seed_of(head, body, crc32(body, crc32(head, seed))) == seed
