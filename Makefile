@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash fuzz planted bench profile lock clean
+.PHONY: serve test unit lint format conformance crash fuzz extremes planted bench profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -36,6 +36,10 @@ crash: $(STAMPS)/dev
 # Hunts for conversations that are answered otherwise than their requests alone: make fuzz SEEDS=100000 SEED0=0
 fuzz: $(STAMPS)/dev
 	$(BIN)/python -m tests.http.conversations $(or $(SEED0),0) $(or $(SEEDS),10000)
+
+# Sends every extreme value in every place of a request, and looks at all after a kill and a restart: make extremes SHARE=1
+extremes: $(STAMPS)/dev
+	$(BIN)/python -m tests.extremes.sweep $(or $(SHARE),1)
 
 # Plants each storage bug of docs/traps.md in a copy of the source, and says what finds it.
 planted: $(STAMPS)/dev

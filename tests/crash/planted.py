@@ -279,9 +279,9 @@ PLANTS = [
 HELPERS: dict[int | str, tuple[str, str, str]] = {
     10: (
         f"{FILES}/states.py",
-        "    def _note_sources(",
+        "    def _trace(",
         "    def _logs_path(self, incarnation):\n        from .logs import path_of\n        return path_of(incarnation)\n\n"
-        "    def _note_sources(",
+        "    def _trace(",
     )
 }
 

@@ -544,6 +544,7 @@ def no_fault(_: str) -> None:
 
 GROWING = {"open", "write", "allocate", "catalog begin"}
 COMPARED = (
+    "ancestry",
     "closed",
     "closed_by",
     "children",

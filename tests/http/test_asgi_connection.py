@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from durable_streams_server import StreamStore, create_app
+from durable_streams_server import DurableStreamsApp, StreamStore, create_app
 from durable_streams_server.http.admission import Admission
 from durable_streams_server.http.asgi_connection import AsgiConnection, protocol_of
 from durable_streams_server.http.phase import Timeouts
@@ -23,11 +23,17 @@ class AsgiClient:
     """One client of the ASGI lane of `serve`."""
 
     def __init__(
-        self, timeouts: Timeouts, most: int = 10, state: ServerState | None = None
+        self,
+        timeouts: Timeouts,
+        most: int = 10,
+        state: ServerState | None = None,
+        app: DurableStreamsApp | None = None,
     ) -> None:
-        self.store = StreamStore()
-        self.store.create(A, "text/plain")
-        self.app = create_app(store=self.store, long_poll_timeout=0.3)
+        if app is None:
+            store = StreamStore()
+            store.create(A, "text/plain")
+            app = create_app(store=store, long_poll_timeout=0.3)
+        self.app = app
         config = uvicorn.Config(self.app, lifespan="off", log_config=None)
         config.load()
         connect = protocol_of(self.app, timeouts, Admission(True, most, limit=1024))

@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
-from durable_streams_server.http.request import Request, declared_length, index_headers
+from durable_streams_server.http.request import Request, index_headers
 from durable_streams_server.protocol.names import (
     MAX_HEADER_BYTES,
     MAX_HEADER_COUNT,
@@ -15,7 +15,7 @@ def make(
     pairs: list[tuple[bytes, bytes]] | None = None, path: bytes = b"/a", query: bytes = b""
 ) -> Request:
     headers, repeated, size = index_headers(pairs or [])
-    return Request("POST", path, query, headers, repeated, size, declared=declared_length(headers))
+    return Request("POST", path, query, headers, repeated, size)
 
 
 def test_headers_are_indexed_and_repeats_noted() -> None:
@@ -37,11 +37,26 @@ def test_a_transfer_coding_that_is_not_known_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "length"), [(b"7", 7), (b"", None), (b"-1", None), (b"x", None), (None, None)]
+    ("value", "length"),
+    [(b"7", 7), (b"007", 7), (b"0" * 10_000, 0), (b"0" * 10_000 + b"7", 7), (None, None)],
 )
 def test_the_declared_length(value: bytes | None, length: int | None) -> None:
-    pairs = [] if value is None else [(b"content-length", value)]
-    assert make(pairs).declared == length
+    request = make([] if value is None else [(b"content-length", value)])
+    request.check_limits(10)
+    assert request.declared == length
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"x", b"1, 1", b"1_0", b"\xb2"])
+def test_length_that_is_no_number_is_refused(value: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        make([(b"content-length", value)]).check_limits(10)
+    assert caught.value.code == "INVALID_HTTP"
+
+
+@pytest.mark.parametrize("digits", [18, 19, 4300, 4301, 30_000])
+def test_length_with_any_number_of_digits_is_too_large(digits: int) -> None:
+    with pytest.raises(TooLarge):
+        make([(b"content-length", b"9" * digits)]).check_limits(10**17)
 
 
 def test_what_is_within_the_limits_passes() -> None:

@@ -1,5 +1,6 @@
 """The rules, on states made by hand: what is decided, in which order refusals come, and that refusals change nothing."""
 
+import msgspec
 import pytest
 
 from durable_streams_server.errors import (
@@ -26,10 +27,17 @@ from durable_streams_server.protocol.decide import (
     require_visible,
 )
 from durable_streams_server.protocol.lifetime import Lifetime
-from durable_streams_server.protocol.names import MAX_POSITION
+from durable_streams_server.protocol.names import MAX_FORK_DEPTH, MAX_POSITION, MAX_TIME
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
-from durable_streams_server.protocol.state import Created, Removed, SoftDeleted, StreamState, apply
+from durable_streams_server.protocol.state import (
+    Appended,
+    Created,
+    Removed,
+    SoftDeleted,
+    StreamState,
+    apply,
+)
 from durable_streams_server.protocol.subscriptions.state import Subscriptions
 from tests.requests import NOW, SECOND, append, create, fork_of, of_streams
 
@@ -166,6 +174,29 @@ def test_a_fork_of_another_type_conflicts_and_leaks_nothing(world: World) -> Non
     assert isinstance(world.decide(Delete("/a")).changes[0], Removed)
 
 
+def test_forks_of_forks_have_a_greatest_depth(world: World) -> None:
+    world.decide(create("/0", body=b"x"))
+    for depth in range(1, MAX_FORK_DEPTH + 1):
+        world.decide(create(f"/{depth}", None, b"x", fork=fork_of(f"/{depth - 1}")))
+    deepest = f"/{MAX_FORK_DEPTH}"
+    error = world.refused(create("/more", None, fork=fork_of(deepest)), Conflict, "FORK_TOO_DEEP")
+    assert str(MAX_FORK_DEPTH) in error.message
+    at_start = fork_of(deepest, world.states["/0"].name(0), at=0)
+    at_start = msgspec.structs.replace(at_start, incarnation=world.states[deepest].incarnation)
+    world.refused(create("/more", None, fork=at_start), Conflict, "FORK_TOO_DEEP")
+    world.decide(create("/beside", None, fork=fork_of(f"/{MAX_FORK_DEPTH - 1}")))
+    assert world.states[deepest].children == 0
+
+
+def test_last_of_a_chain_of_deleted_forks_takes_all_of_them_with_it(world: World) -> None:
+    world.decide(create("/0"))
+    for depth in range(1, MAX_FORK_DEPTH + 1):
+        world.decide(create(f"/{depth}", None, fork=fork_of(f"/{depth - 1}")))
+        world.decide(Delete(f"/{depth - 1}"))
+    assert len(world.decide(Delete(f"/{MAX_FORK_DEPTH}")).changes) == MAX_FORK_DEPTH + 1
+    assert world.states == {}
+
+
 @pytest.mark.parametrize("source", ["/nowhere", "/b"])
 def test_a_fork_of_nothing_is_not_found(world: World, source: str) -> None:
     world.refused(create("/b", None, fork=fork_of(source)), NotFound, "SOURCE_NOT_FOUND")
@@ -255,6 +286,35 @@ def test_a_stream_takes_no_position_that_an_offset_cannot_name(world: World) -> 
     world.decide(create("/a"))
     world.states["/a"].tail = MAX_POSITION
     world.refused(append("/a", b"x"), Conflict, "STREAM_FULL")
+
+
+def test_a_fork_takes_no_position_that_an_offset_cannot_name(world: World) -> None:
+    world.decide(create("/a"))
+    world.states["/a"].tail = MAX_POSITION
+    world.refused(create("/b", None, b"x", fork=fork_of("/a")), Conflict, "STREAM_FULL")
+    world.decide(create("/b", None, fork=fork_of("/a")))
+
+
+@pytest.mark.parametrize(("now", "kept"), [(-(10**30), 0), (10**30, MAX_TIME)])
+def test_a_clock_out_of_range_counts_as_the_end_of_the_range(
+    world: World, now: int, kept: int
+) -> None:
+    decision = decide({}, create("/a", body=b"x"), now, 7, Rules(), Subscriptions())
+    begun, first = decision.changes
+    assert isinstance(begun, Created)
+    assert isinstance(first, Appended)
+    assert (begun.at, first.at) == (kept, kept)
+
+
+def test_a_fork_whose_source_was_put_aside_can_be_deleted(world: World) -> None:
+    world.decide(create("/a"))
+    world.decide(create("/b", None, fork=fork_of("/a")))
+    world.states.pop("/a")
+    world.decide(create("/a"), NOW + SECOND)
+    world.decide(create("/c", None, fork=fork_of("/a")))
+    world.decide(Delete("/a"))
+    assert [change.path for change in of_streams(world.decide(Delete("/b")).changes)] == ["/b"]
+    assert world.states["/a"].children == 1
 
 
 def test_the_number_of_producers_is_limited() -> None:

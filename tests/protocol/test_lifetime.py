@@ -7,9 +7,13 @@ from durable_streams_server.protocol.lifetime import (
     FOREVER,
     MICROSECONDS,
     Lifetime,
+    bounded,
     inherit,
+    moment,
     parse_lifetime,
+    timestamp,
 )
+from durable_streams_server.protocol.names import MAX_DEADLINE, MAX_TIME, MAX_TTL_SECONDS
 
 
 @pytest.mark.parametrize("text", ["0", "1", "3600", "3153600000"])
@@ -76,6 +80,9 @@ def test_a_deadline_is_rfc_3339(text: str, seconds: float) -> None:
         "2026-01-01T00:00:00.Z",
         "0000-01-01T00:00:00Z",
         "1767225600",
+        "9999-12-31T23:59:59-00:01",
+        "9999-12-31T23:59:59-01:00",
+        "10000-01-01T00:00:00Z",
         "２０２６-01-01T00:00:00Z",
     ],
 )
@@ -107,3 +114,61 @@ def test_a_fork_inherits_what_it_does_not_ask_for() -> None:
     source = Lifetime(ttl=60)
     assert inherit(FOREVER, source) == source
     assert inherit(Lifetime(ttl=5), source) == Lifetime(ttl=5)
+
+
+def test_deadline_range_ends_with_the_last_microsecond_of_year_9999() -> None:
+    assert parse_lifetime(None, "9999-12-31T23:59:59.999999Z").expires_at == MAX_TIME
+    assert moment(MAX_TIME).isoformat() == "9999-12-31T23:59:59.999999+00:00"
+
+
+@pytest.mark.parametrize(
+    "text", ["1960-06-01T00:00:00Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01"]
+)
+def test_deadline_before_1970_is_kept_as_1970_with_the_clients_text(text: str) -> None:
+    lifetime = parse_lifetime(None, text)
+    assert (lifetime.expires_at, lifetime.expires_text) == (0, text)
+    assert lifetime.deadline(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "touched_at", "deadline"),
+    [
+        (Lifetime(expires_at=-(10**15)), 0, 0),
+        (Lifetime(expires_at=-(2**63)), 0, 0),
+        (Lifetime(expires_at=2**64 - 1), 0, MAX_DEADLINE),
+        (Lifetime(expires_at=MAX_TIME + 3600 * MICROSECONDS), 0, MAX_TIME + 3600 * MICROSECONDS),
+        (Lifetime(ttl=1), -(10**12), 0),
+        (Lifetime(ttl=2**64 - 1), MAX_TIME, MAX_DEADLINE),
+    ],
+)
+def test_deadline_of_what_an_earlier_version_kept_fits_the_catalogs_order(
+    lifetime: Lifetime, touched_at: int, deadline: int
+) -> None:
+    assert lifetime.deadline(touched_at) == deadline
+
+
+def test_longest_lifetime_at_the_end_of_time_fits_without_a_cut() -> None:
+    deadline = Lifetime(ttl=MAX_TTL_SECONDS).deadline(MAX_TIME)
+    assert deadline == MAX_TIME + MAX_TTL_SECONDS * MICROSECONDS < MAX_DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("now", "kept"),
+    [(-1, 0), (-(10**30), 0), (0, 0), (5, 5), (MAX_TIME, MAX_TIME), (10**30, MAX_TIME)],
+)
+def test_clock_reading_is_brought_into_range(now: int, kept: int) -> None:
+    assert bounded(now) == kept
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "shown"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (MAX_TIME, "9999-12-31T23:59:59.999Z"),
+        (10**30, "9999-12-31T23:59:59.999Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (-(10**30), "0001-01-01T00:00:00.000Z"),
+    ],
+)
+def test_every_kept_time_can_be_shown(microseconds: int, shown: str) -> None:
+    assert timestamp(microseconds) == shown

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from durable_streams_server.errors import Conflict
 from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.protocol.decide import Rules, decide
+from durable_streams_server.protocol.names import MAX_POSITION
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import Appended, StreamState, apply
 from durable_streams_server.protocol.subscriptions.state import Subscriptions
@@ -79,3 +81,18 @@ def test_only_an_open_json_stream_can_serve_as_one(command: Command, accepted: b
     for change in of_streams(decision.changes):
         apply(states, change)
     assert Registry("/r").accepts(states) is accepted
+
+
+def test_a_full_registry_refuses_what_it_could_not_list() -> None:
+    world = World()
+    world.run(create("/v1/stream/a"))
+    world.states["/v1/stream/__registry__"].tail = MAX_POSITION
+    with pytest.raises(Conflict) as caught:
+        world.run(create("/v1/stream/b"))
+    assert caught.value.code == "STREAM_FULL"
+    world.run(append("/v1/stream/a", b"x"))
+
+
+@pytest.mark.parametrize("now", [-(10**18), 10**18])
+def test_events_can_be_dated_whatever_the_clock_says(now: int) -> None:
+    decide({}, create("/v1/stream/a"), now, 1, RULES, Subscriptions())

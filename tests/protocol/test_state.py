@@ -2,6 +2,7 @@
 
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.names import MAX_TIME
 from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.state import (
@@ -108,3 +109,51 @@ def test_a_live_reader_does_not_move_a_deadline() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(expires_at=NOW + 5), NOW)
     state.readers = 1
     assert state.expired(NOW + 5)
+
+
+def test_end_of_a_fork_leaves_a_stream_that_is_not_its_source_alone() -> None:
+    states: dict[str, StreamState] = {}
+    source = apply(states, created("/a", 1))
+    child = apply(states, fork("/b", 2, source, 0))
+    del states["/a"]  # as a repair does that puts it aside
+    other = apply(states, created("/a", 3))
+    assert list(affected(states, Removed("/b", 2))) == [child]
+    apply(states, Removed("/b", 2))
+    assert (source.children, other.children) == (1, 0)
+
+
+def test_end_of_a_fork_whose_source_is_gone_is_applied() -> None:
+    states: dict[str, StreamState] = {}
+    child = apply(states, fork("/b", 2, apply(states, created("/a", 1)), 0))
+    del states["/a"]
+    assert list(affected(states, Removed("/b", 2))) == [child]
+    apply(states, Removed("/b", 2))
+    assert states == {}
+
+
+def test_fork_shares_its_sources_ancestry_and_keeps_its_own_part() -> None:
+    states: dict[str, StreamState] = {}
+    apply(states, created("/1", 1))
+    for number in range(2, 50):
+        source = states[f"/{number - 1}"]
+        apply(states, Appended(source.path, source.incarnation, source.tail, b"x", False, NOW))
+        apply(states, fork(f"/{number}", number, source, source.tail))
+    first, last = states["/48"], states["/49"]
+    assert last.ancestry.parent is first.ancestry
+    assert last.lineage == (Span(48, 48),)
+    assert last.ancestry.depth == 48
+    assert list(last.extents(46, 60)) == [(47, 46, 47), (48, 47, 48), (49, 48, 60)]
+
+
+def test_begun_fork_names_positions_as_its_state_does() -> None:
+    states: dict[str, StreamState] = {}
+    source = apply(states, created("/a", 1))
+    change = fork("/b", 2, source, 0)
+    state = apply(states, change)
+    assert [change.name(at) for at in (0, 5)] == [state.name(at) for at in (0, 5)]
+
+
+def test_use_is_noted_within_the_range_of_times() -> None:
+    state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
+    state.touch(10**30)
+    assert state.touched_at == MAX_TIME

@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable_streams_server.storage.ticket import Cancelled, Ticket
+from durable_streams_server.storage.ticket import Cancelled, Ticket, repeat
 
 
 def test_callbacks_run_in_order_and_at_once_when_done() -> None:
@@ -81,3 +81,92 @@ def test_a_done_ticket_cannot_be_cancelled() -> None:
     ticket = Ticket.of(1)
     ticket.cancel()
     assert ticket.result() == 1
+
+
+MANY = 100_000  # far past any recursion limit
+
+
+def test_repeat_takes_any_number_of_steps_that_are_done_at_once() -> None:
+    taken = 0
+
+    def step() -> Ticket[str | None]:
+        nonlocal taken
+        taken += 1
+        return Ticket.of("end" if taken == MANY else None)
+
+    assert repeat(step).result() == "end"
+    assert taken == MANY
+
+
+def test_repeat_takes_any_number_of_steps_that_come_later() -> None:
+    steps: list[Ticket[str | None]] = []
+
+    def step() -> Ticket[str | None]:
+        steps.append(Ticket())
+        return steps[-1]
+
+    ticket = repeat(step)
+    for _ in range(MANY):
+        steps[-1].resolve(None)
+    assert not ticket.done
+    steps[-1].resolve("end")
+    assert ticket.result() == "end"
+    assert len(steps) == MANY + 1
+
+
+def test_repeat_goes_on_at_once_after_a_wait() -> None:
+    first: Ticket[str | None] = Ticket()
+    left = iter([None] * MANY)
+    taken: list[None] = []
+
+    def step() -> Ticket[str | None]:
+        if not taken:
+            taken.append(None)
+            return first
+        return Ticket.of(next(left, "end"))
+
+    ticket = repeat(step)
+    assert not ticket.done
+    first.resolve(None)
+    assert ticket.result() == "end"
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("raised", [False, True])
+def test_repeat_ends_with_a_steps_error(late: bool, raised: bool) -> None:
+    first: Ticket[int | None] = Ticket()
+    left = iter([first])
+
+    def step() -> Ticket[int | None]:
+        following = next(left, None)
+        if following is not None:
+            return following
+        if raised:
+            raise ValueError("no")
+        return Ticket.failed(ValueError("no"))
+
+    if not late:
+        first.resolve(None)
+    ticket = repeat(step)
+    first.resolve(None)
+    with pytest.raises(ValueError, match="no"):
+        ticket.result()
+
+
+def test_cancelling_a_repeat_reaches_the_step_and_takes_no_other() -> None:
+    undone: list[int] = []
+    steps: list[Ticket[int | None]] = []
+
+    def step() -> Ticket[int | None]:
+        number = len(steps)
+        steps.append(Ticket())
+        steps[-1].on_cancel(lambda: undone.append(number))
+        return steps[-1]
+
+    ticket = repeat(step)
+    steps[0].resolve(None)
+    ticket.cancel()
+    assert undone == [1]
+    assert len(steps) == 2
+    with pytest.raises(Cancelled):
+        ticket.result()

@@ -5,10 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from durable_streams_server import FileBackedStreamStore, create_app
+from durable_streams_server.cli.data import check, inspect
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.names import MAX_TIME, MAX_TTL_SECONDS
 from durable_streams_server.storage.files.directory import DirectoryRefused
 from durable_streams_server.storage.files.disk import SystemFile
+from tests.requests import NOW, append, create
 
 SEGMENT = 1 << 20
 
@@ -81,3 +86,41 @@ def test_a_store_that_cannot_be_opened_lets_its_directory_go(tmp_path: Path) -> 
         with pytest.raises(Exception, match="catalog") as raised:
             open_store(tmp_path)
         assert not isinstance(raised.value, DirectoryRefused)
+
+
+ODD_LIFETIMES = [
+    Lifetime(expires_at=0, expires_text="1970-01-01T00:00:00Z"),
+    Lifetime(expires_at=-(10**15), expires_text="1938-04-24T22:13:20Z"),  # of an earlier version
+    Lifetime(expires_at=-(2**63)),
+    Lifetime(expires_at=MAX_TIME),
+    Lifetime(expires_at=MAX_TIME + 3600 * 10**6, expires_text="9999-12-31T23:59:59-01:00"),
+    Lifetime(expires_at=2**64 - 1),
+    Lifetime(ttl=0),
+    Lifetime(ttl=MAX_TTL_SECONDS),
+    Lifetime(ttl=2**63),
+]
+
+
+@pytest.mark.parametrize("lifetime", ODD_LIFETIMES)
+@pytest.mark.parametrize("now", [-(10**15), 0, NOW, MAX_TIME, 10**18])
+def test_store_survives_a_checkpoint_and_restarts_with_any_lifetime_and_clock(
+    tmp_path: Path, lifetime: Lifetime, now: int
+) -> None:
+    with open_store(tmp_path) as store:
+        store.execute(create("/odd", body=b"x", lifetime=lifetime), now)
+        store.execute(create("/plain", body=b"y"), now)
+        store.run_checkpoint()
+        store.execute(append("/odd", b"z"), now)
+        store.execute(append("/plain", b"z"), now)
+        store.due(now)
+    for _ in range(2):
+        with open_store(tmp_path) as store:
+            assert store.failure is None
+            assert store.read("/plain").data == b"yz"
+            odd = store.find("/odd").result()
+            assert odd is None or odd.lifetime == lifetime
+            store.due(now)
+            store.run_checkpoint()
+    shown = CliRunner().invoke(inspect, [str(tmp_path), "/odd"])
+    assert isinstance(shown.exception, SystemExit | None)
+    assert CliRunner().invoke(check, [str(tmp_path)]).exit_code == 0

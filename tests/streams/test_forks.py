@@ -67,6 +67,16 @@ def test_a_sub_offset_never_goes_past_the_next_append(
     assert caught.value.code == "INVALID_SUB_OFFSET"
 
 
+@pytest.mark.parametrize("source", ["/o", "/j"])
+@pytest.mark.parametrize("sub_offset", [-1, -(10**30), 10**30])
+def test_a_sub_offset_out_of_all_range_is_refused(
+    bench: Bench, source: str, sub_offset: int
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        resolve(bench, source, 0, sub_offset)
+    assert caught.value.code == "INVALID_SUB_OFFSET"
+
+
 def test_an_anchor_inside_a_value_is_refused(bench: Bench) -> None:
     with pytest.raises(BadRequest):
         resolve(bench, "/j", 5, None)

@@ -24,6 +24,7 @@ from durable_streams_server import (
 )
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.ticket import Abandoned, Ticket
+from durable_streams_server.streams import stream_store
 from tests.streams.engines import ManualClock
 
 Kept = StreamStore | FileBackedStreamStore
@@ -216,3 +217,14 @@ async def test_a_caller_on_another_thread_hears_of_a_failure() -> None:
     stuck.ticket.fail(Abandoned(OSError("no disk")))
     with pytest.raises(OSError, match="no disk"):
         await call
+
+
+def test_a_read_of_any_number_of_pages_is_one_answer(
+    store: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_store, "DEFAULT_PAGE_SIZE", 1)
+    data = bytes(range(256)) * 20
+    store.create("/a", options=CreateOptions(initial_data=data))
+    found = store.read("/a")
+    assert len(found.messages) == len(data)
+    assert (found.data, found.up_to_date) == (data, True)

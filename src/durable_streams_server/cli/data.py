@@ -3,13 +3,13 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import click
 
 from ..errors import StreamError
+from ..protocol import lifetime
 from ..protocol.state import StreamState
 from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.check import Check, Finding, repair
@@ -132,4 +132,4 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
 
 def moment(microseconds: int) -> str:
     """Returns a time as people read it."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat(timespec="seconds")
+    return lifetime.moment(microseconds).isoformat(timespec="seconds")

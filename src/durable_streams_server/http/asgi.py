@@ -16,7 +16,7 @@ from ..subscriptions.service import Service
 from .budget import BodyBudget
 from .handler import Handler, HandlerOptions, Live, Reply
 from .patience import Patience
-from .request import Request, declared_length, index_headers, too_large
+from .request import Request, index_headers, too_large
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -103,6 +103,8 @@ class DurableStreamsApp:
         taken = 0
         try:
             try:
+                if scope.get("http_version") == "1.0" and TRANSFER_ENCODING in request.headers:
+                    raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
                 request.check_limits(self.max_body)
                 taken = await self._read_body(request, receive)
             except ClientGone:
@@ -305,7 +307,6 @@ def _request(scope: Scope) -> Request:
         size,
         scope.get("scheme", "http"),
         scope.get("root_path", "").rstrip("/"),
-        declared_length(headers),
     )
 
 

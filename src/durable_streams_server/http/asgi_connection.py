@@ -81,6 +81,8 @@ class AsgiConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._in_head = False
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
         super().on_headers_complete()
 
     def send_400_response(self, _: str) -> None:
@@ -106,8 +108,9 @@ class AsgiConnection(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, refusal: StreamError) -> None:
-        """Ends the connection with a refusal, unless an answer is being sent, which it would corrupt."""
-        if not self._is_answering:
+        """Ends the connection with a refusal, unless that would come before or into the answer to another request."""
+        is_of_body = self._is_answering and self.cycle.more_body and not self.cycle.response_started
+        if not self.pipeline and (is_of_body or not self._is_answering):
             response = self._handler.refuse(NO_REQUEST, refusal)
             self.transport.write(wire.refusal(response, wire.date()))
         self.transport.close()

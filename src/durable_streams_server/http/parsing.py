@@ -19,7 +19,7 @@ from ..protocol.names import (
     TRANSFER_ENCODING,
 )
 from . import wire
-from .request import NO_REQUEST, Request, declared_length, too_large
+from .request import NO_REQUEST, Request, too_large
 
 if TYPE_CHECKING:
     from .lane import Lane
@@ -211,8 +211,6 @@ class Parser:
             frozenset(self._repeated) if self._repeated else _NONE,
             self._header_bytes,
             self._scheme,
-            "",
-            declared_length(headers),
         )
         if self._trusted and b"x-forwarded-proto" in headers:
             said = headers[b"x-forwarded-proto"].lower()
@@ -226,8 +224,8 @@ class Parser:
         version = self._http.get_http_version()
         self._chunked = version == "1.1"
         try:
-            if not self._chunked and version != "1.0":
-                raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
+            if not self._chunked:
+                _check_old(version, headers)
             request.check_limits(lane.app.max_body)
             declared = request.declared
             if declared:
@@ -309,6 +307,18 @@ class Parser:
         self._headers = {}
         self._repeated = None
         self._header_bytes = 0
+
+
+def _check_old(version: str, headers: dict[bytes, bytes]) -> None:
+    """Refuses versions that are not spoken here, and what HTTP/1.0 does not know.
+
+    Raises:
+        BadRequest: INVALID_HTTP.
+    """
+    if version != "1.0":
+        raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
+    if TRANSFER_ENCODING in headers:  # the framing is faulty (RFC 9112, 6.1)
+        raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
 
 
 def _framing_of(headers: dict[bytes, bytes], keep_alive: bool) -> bytes:

@@ -1,5 +1,6 @@
 """One request as the handler sees it, whichever adapter carried it."""
 
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +16,10 @@ from ..protocol.names import (
     TRANSFER_ENCODING,
 )
 
+_MAX_DIGITS: Final = (
+    18  # so that a size is below 2^63; Python refuses to convert thousands of digits
+)
+
 
 class Request(msgspec.Struct):
     """A request's head, and its body once it has been read.
@@ -28,7 +33,8 @@ class Request(msgspec.Struct):
         header_bytes: the size of names and values together.
         scheme: `http` or `https`.
         root_path: the decoded prefix that the application is mounted under, or the empty string.
-        declared: the size of the body as its head says, or None when it comes in chunks or there is none.
+        declared: the size of the body as its head says, or None when it comes in chunks or there is none. `check_limits` finds
+            it.
         body: the whole body.
     """
 
@@ -44,7 +50,7 @@ class Request(msgspec.Struct):
     body: bytes = b""
 
     def check_limits(self, max_body: int) -> None:
-        """Refuses by the head alone what is too large or has no one meaning, before any body is read.
+        """Finds what the head says of the body, and refuses what is too large or has no one meaning, before any body is read.
 
         Raises:
             UriTooLong, HeadersTooLarge, TooLarge, BadRequest.
@@ -56,11 +62,16 @@ class Request(msgspec.Struct):
         if self.repeated and (twice := self.repeated & SINGLETONS):
             name = min(twice).decode("ascii")
             raise BadRequest(f"{name} is given more than once", "REPEATED_HEADER")
-        if self.declared is None:
-            if self.headers.get(TRANSFER_ENCODING, b"chunked").lower() != b"chunked":
+        headers = self.headers
+        if TRANSFER_ENCODING in headers:
+            if headers[TRANSFER_ENCODING].lower() != b"chunked":
                 raise BadRequest("the body's transfer coding is not known here", "INVALID_HTTP")
-        elif self.declared > max_body:
-            raise too_large(max_body)
+            if CONTENT_LENGTH in headers:  # RFC 9112, 6.1
+                raise BadRequest("the body has a length and a transfer coding", "INVALID_HTTP")
+        elif CONTENT_LENGTH in headers:
+            declared = self.declared = _number(headers[CONTENT_LENGTH])
+            if declared > max_body:
+                raise too_large(max_body)
 
 
 #: Stands for a request of which nothing is known. Nobody may change it.
@@ -83,10 +94,19 @@ def index_headers(
     return headers, frozenset(repeated), size
 
 
-def declared_length(headers: dict[bytes, bytes]) -> int | None:
-    """Returns what Content-Length says, if it is there."""
-    value = headers.get(CONTENT_LENGTH)
-    return int(value) if value is not None and value.isdigit() else None
+def _number(value: bytes) -> int:
+    """Returns the size that a Content-Length names; of one with more digits than any body has, a size past every limit.
+
+    Raises:
+        BadRequest: it is no number, as 1*DIGIT (RFC 9110, 8.6).
+    """
+    if not value.isdigit():
+        raise BadRequest("Content-Length is not a plain whole number", "INVALID_HTTP")
+    if len(value) > _MAX_DIGITS:
+        value = value.lstrip(b"0") or b"0"
+        if len(value) > _MAX_DIGITS:
+            return sys.maxsize
+    return int(value)
 
 
 def too_large(max_body: int) -> TooLarge:

@@ -20,19 +20,31 @@ from ..errors import (
     TooManyRequests,
 )
 from . import media as media_types
+from .ancestry import locate
 from .commands import Append, Command, Create, Delete, Expire, encode_body
-from .lifetime import FOREVER, inherit
+from .lifetime import FOREVER, bounded, inherit
 from .names import (
     DEFAULT_MAX_PRODUCERS,
+    MAX_FORK_DEPTH,
     MAX_POSITION,
     OCTET_STREAM,
     STREAM_CLOSED,
     STREAM_NEXT_OFFSET,
 )
-from .offsets import ZERO, Offset, Span, locate
+from .offsets import ZERO, Offset
 from .producers import ProducerState, Stamp, is_duplicate
 from .registry import Registry
-from .state import Appended, Change, Created, Lookup, Origin, Removed, SoftDeleted, StreamState
+from .state import (
+    Appended,
+    Change,
+    Created,
+    Lookup,
+    Origin,
+    Removed,
+    SoftDeleted,
+    StreamState,
+    source_of,
+)
 from .subscriptions.commands import Subscribe, SubscriptionCommand
 from .subscriptions.decide import SubscriptionOutcome, decide_subscription
 from .subscriptions.state import Subscriptions
@@ -120,6 +132,7 @@ def decide(
     Raises:
         StreamError: when the command is refused; nothing changes then.
     """
+    now = bounded(now)
     if isinstance(command, Append):
         decision = _append(states, command, now, rules)
     elif isinstance(command, Create):
@@ -278,14 +291,13 @@ def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: 
             body = encode_body(created.media.kind, body.wire, allow_empty=True)
     if body.problem is not None:
         raise BadRequest(*body.problem)
+    if begin + len(body.wire) > MAX_POSITION:
+        raise Conflict("the stream is full", "STREAM_FULL")
     changes = (*changes, created)
     if body.wire or command.closes:
         first = Appended(command.path, incarnation, begin, body.wire, command.closes, now)
         changes = (*changes, first)
-    state = StreamState(
-        command.path, incarnation, created.media, created.lifetime, now, None, created.lineage
-    )
-    next_offset = state.name(begin + len(body.wire))
+    next_offset = created.name(begin + len(body.wire))
     outcome = CreateOutcome(command.path, next_offset, created.media, command.closes, True)
     return Decision(changes, outcome)
 
@@ -352,8 +364,9 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
     if fork.position is not None and fork.incarnation != source.incarnation:
         raise BadRequest("the fork offset is outside the source", "INVALID_OFFSET")
     anchor = source.name(position) if fork.offset is None else str(fork.offset)
-    lineage = tuple(span for span in source.lineage if span.end < position)
-    kept = [*lineage, Span(_owner(source, position), position)]
+    ancestry = source.ancestry.fork(source.incarnation, position)
+    if ancestry.depth > MAX_FORK_DEPTH:
+        raise Conflict(f"forks of forks may be {MAX_FORK_DEPTH} deep", "FORK_TOO_DEEP")
     return Created(
         command.path,
         incarnation,
@@ -361,16 +374,8 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
         inherit(command.lifetime, source.lifetime),
         now,
         Origin(source.path, source.incarnation, anchor, fork.sub_offset or 0, position),
-        tuple(kept),
+        (ancestry.span,),
     )
-
-
-def _owner(source: StreamState, position: int) -> int:
-    """Returns whose name the fork point carries: the source's, or an ancestor's when it lies within that."""
-    for span in source.lineage:
-        if position <= span.end:
-            return span.incarnation
-    return source.incarnation
 
 
 def _delete(states: Lookup, command: Delete, now: int, rules: Rules) -> Decision:
@@ -400,9 +405,8 @@ def _remove(states: Lookup, state: StreamState) -> tuple[Change, ...]:
     if state.children:
         return (SoftDeleted(state.path, state.incarnation),)
     changes: list[Change] = [Removed(state.path, state.incarnation)]
-    while state.origin is not None:
-        source = states.get(state.origin.source)
-        if source is None or not source.soft_deleted or source.children > 1:
+    while (source := source_of(states, state.origin)) is not None:
+        if not source.soft_deleted or source.children > 1:
             break
         changes.append(Removed(source.path, source.incarnation))
         state = source
@@ -427,9 +431,9 @@ def position_of(state: StreamState, offset: Offset) -> int:
     """Returns the position that an offset names among what readers may see of a stream.
 
     Raises:
-        Gone, BadRequest: as `offsets.locate` says.
+        Gone, BadRequest: as `ancestry.locate` says.
     """
-    return locate(offset, state.incarnation, state.lineage, state.visible_tail)
+    return locate(offset, state.incarnation, state.ancestry, state.visible_tail)
 
 
 __all__ = [

@@ -10,10 +10,11 @@ from typing import Final
 import msgspec
 
 from ..errors import BadRequest
-from .names import MAX_TTL_SECONDS
+from .names import MAX_DEADLINE, MAX_TIME, MAX_TTL_SECONDS, MIN_TIME
 
 MICROSECONDS: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_1: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _TTL: Final = re.compile(r"0|[1-9][0-9]{0,11}")
 _RFC3339: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
@@ -39,17 +40,43 @@ class Lifetime(msgspec.Struct, frozen=True, array_like=True):
         return self.ttl == other.ttl and self.expires_at == other.expires_at
 
     def deadline(self, touched_at: int) -> int | None:
-        """Returns when a stream last used at `touched_at` expires, or None for never."""
+        """Returns when a stream last used at `touched_at` expires, or None for never.
+
+        The result is from 0 to `MAX_DEADLINE`, whatever the values were that an earlier version has written down.
+        """
         if self.ttl is not None:
-            return touched_at + self.ttl * MICROSECONDS
-        return self.expires_at
+            deadline = touched_at + self.ttl * MICROSECONDS
+        elif self.expires_at is not None:
+            deadline = self.expires_at
+        else:
+            return None
+        return min(max(deadline, MIN_TIME), MAX_DEADLINE)
 
 
 FOREVER: Final = Lifetime()
 
 
+def bounded(now: int) -> int:
+    """Returns a clock's reading, brought into the range that is kept: from 1970 to 9999, in microseconds of Unix time."""
+    if MIN_TIME <= now <= MAX_TIME:
+        return now
+    return MIN_TIME if now < MIN_TIME else MAX_TIME
+
+
+def moment(microseconds: int) -> datetime:
+    """Returns a kept time as a date; one outside the years 1 to 9999 as the nearest date inside."""
+    return _EPOCH + timedelta(microseconds=min(max(microseconds, _YEAR_1), MAX_TIME))
+
+
+def timestamp(microseconds: int) -> str:
+    """Returns a kept time as documents show it, such as `2026-01-31T12:00:00.000Z`."""
+    return moment(microseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
     """Parses the two headers of PROTOCOL 5.1.
+
+    A deadline in the past is legal: the stream is born expired. One before 1970 is kept as 1970.
 
     Raises:
         BadRequest: INVALID_TTL, INVALID_EXPIRES_AT, or CONFLICTING_LIFETIME when both are given.
@@ -88,10 +115,13 @@ def _parse_rfc3339(text: str) -> int:
             offset = timedelta(hours=int(zone_hour), minutes=int(zone_minute))
             offset = -offset if sign == "-" else offset
         zone = timezone(offset)
-        moment = datetime(year, month, day, hour, minute, second, micros, zone)
-        return (moment - _EPOCH) // timedelta(microseconds=1)
+        date = datetime(year, month, day, hour, minute, second, micros, zone)
+        deadline = (date - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         raise _invalid_deadline() from None
+    if deadline > MAX_TIME:  # of a zone behind UTC; a later year has no spelling in RFC 3339
+        raise _invalid_deadline()
+    return max(deadline, MIN_TIME)  # any time before 1970 has passed as well
 
 
 def _invalid_deadline() -> BadRequest:

@@ -89,11 +89,24 @@ MAX_TOKEN_BYTES: Final = (
 )
 MAX_CONTENT_TYPE_BYTES: Final = 256
 MAX_JSON_DEPTH: Final = 128  # deeper values break clients' recursive parsers, and would break ours
+# Forks of forks. Loading one looks up each of its sources (about 10 us each), and deleting the last may end all of them in one
+# record (about 70 us each), so this many hold the loop for about 20 ms.
+MAX_FORK_DEPTH: Final = 256
 MAX_TTL_SECONDS: Final = (
     100 * 365 * 24 * 3600
 )  # a century; more is a mistake, and dates must stay printable
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # PROTOCOL 5.2.1, for JavaScript
 MAX_POSITION: Final = 10**16 - 1  # 16 decimal digits of byte position
+
+# Ranges of the numbers that a store keeps. A number is checked, or brought into its range, where it arrives; so whatever is
+# decided can be encoded, replayed, put in the catalog and printed. What only counts records (LSNs, sessions, generations,
+# attempts, forks of a stream, index entries) has no check: at a million records a second, 2^53 are 285 years.
+MIN_TIME: Final = 0  # microseconds of Unix time; the catalog orders unsigned numbers
+MAX_TIME: Final = 253_402_300_799_999_999  # the last microsecond of the year 9999, as RFC 3339 ends
+MAX_DEADLINE: Final = 2**63 - 1  # of the catalog's order; MAX_TIME and the longest lifetime fit
+# The year 2255. Past it, incarnations are counted one by one, which leaves 10^15 of the 16 digits to a server whose clock was
+# once far ahead.
+MAX_CLOCK_INCARNATION: Final = 9 * 10**15
 
 DEFAULT_MAX_BODY: Final = 64 * MIB  # one append is one record held in memory
 DEFAULT_MAX_IN_FLIGHT: Final = 256 * MIB  # request bodies held at once, over all connections

@@ -1,4 +1,4 @@
-"""Offsets: minted, parsed, ordered.
+"""Offsets: their shape and order, and the numbers in them.
 
 An offset names one position in one incarnation: 16 digits of incarnation, `_`, 16 digits of byte position, so that the
 lexicographic order of offsets is the order of positions (PROTOCOL 8). A fork keeps its source's names up to and including
@@ -8,12 +8,13 @@ across the fork point too.
 
 import enum
 import re
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..errors import BadRequest, Gone
+from ..errors import BadRequest
+from .names import MAX_CLOCK_INCARNATION
 
-_SHAPE: Final = re.compile(r"([0-9]{16})_([0-9]{16})")
+# An incarnation of more digits was given out by an earlier version under a clock past the year 2286. None is any more.
+_SHAPE: Final = re.compile(r"([0-9]{16}|[1-9][0-9]{16,18})_([0-9]{16})")
 
 
 class Sentinel(enum.Enum):
@@ -34,15 +35,16 @@ class Offset(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A part of a fork that belongs to an ancestor: positions up to `end` carry the ancestor's incarnation."""
+    """A part of a fork that belongs to an ancestor: positions up to `end` carry the ancestor's incarnation.
+
+    With a fork its newest span is kept; its source has those before it. Earlier versions kept all of them with each fork.
+    """
 
     incarnation: int
     end: int
 
 
-Lineage = tuple[
-    Span, ...
-]  #: the ancestors of a fork, oldest first; empty for a stream that is no fork
+Lineage = tuple[Span, ...]  #: what is kept of a fork's ancestors, oldest first
 
 ZERO: Final = Offset(0, 0)  #: accepted as the start of any stream
 
@@ -68,32 +70,9 @@ def parse_read(text: str) -> Offset | Sentinel:
     return parse(text)
 
 
-def mint(incarnation: int, lineage: Sequence[Span], position: int) -> str:
-    """Returns the one name of a position in a stream."""
-    for span in lineage:
-        if position <= span.end:
-            return f"{span.incarnation:016d}_{position:016d}"
-    return f"{incarnation:016d}_{position:016d}"
+def next_incarnation(last: int, now: int) -> int:
+    """Returns the number of a new incarnation: microseconds of Unix time, or the one after `last` if that is greater.
 
-
-def locate(offset: Offset, incarnation: int, lineage: Sequence[Span], tail: int) -> int:
-    """Returns the position that `offset` names in the stream of `incarnation`.
-
-    Raises:
-        Gone: OFFSET_GONE when the offset belongs to an earlier life of the path.
-        BadRequest: INVALID_OFFSET when it was never minted for this stream, or lies past the tail.
+    A clock cannot use up the 16 digits: past `MAX_CLOCK_INCARNATION` it counts for nothing, and neither does one before 1970.
     """
-    if offset == ZERO:
-        return 0
-    begin = -1  # exclusive: a span's first own position follows the previous span's end
-    for span in lineage:
-        if offset.incarnation == span.incarnation:
-            if begin < offset.position <= span.end:
-                return offset.position
-            raise BadRequest("the offset is outside the stream", "INVALID_OFFSET")
-        begin = span.end
-    if offset.incarnation < incarnation:
-        raise Gone("the offset belongs to an earlier stream at this path", "OFFSET_GONE")
-    if offset.incarnation > incarnation or not begin < offset.position <= tail:
-        raise BadRequest("the offset is outside the stream", "INVALID_OFFSET")
-    return offset.position
+    return max(last + 1, min(now, MAX_CLOCK_INCARNATION))

@@ -4,12 +4,13 @@ Its events are part of the record that creates or deletes a stream, so that neit
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import msgspec
 
-from .lifetime import FOREVER, MICROSECONDS
+from ..errors import Conflict
+from .lifetime import FOREVER, timestamp
 from .media import Kind, parse_media_type
+from .names import MAX_POSITION
 from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted
 
 _JSON = "application/json"
@@ -44,6 +45,8 @@ class Registry(msgspec.Struct, frozen=True):
         wire = b"".join(events)
         if existing is not None:
             begin, incarnation = existing.tail, existing.incarnation
+            if begin + len(wire) > MAX_POSITION:
+                raise Conflict("the registry is full", "STREAM_FULL")
             return (Appended(self.path, incarnation, begin, wire, False, now),)
         return (
             Created(self.path, incarnation, parse_media_type(_JSON), FOREVER, now),
@@ -64,7 +67,7 @@ class Registry(msgspec.Struct, frozen=True):
         if not isinstance(change, Created | SoftDeleted | Removed):
             return None
         event: dict[str, object] = {"type": "stream", "key": self._key(change.path)}
-        headers = {"operation": "delete", "timestamp": _timestamp(now)}
+        headers = {"operation": "delete", "timestamp": timestamp(now)}
         if isinstance(change, Created):
             headers["operation"] = "insert"
             event["value"] = {
@@ -81,8 +84,3 @@ class Registry(msgspec.Struct, frozen=True):
 
     def _key(self, path: str) -> str:
         return path.removeprefix(self.prefix + "/") if self.prefix else path
-
-
-def _timestamp(now: int) -> str:
-    moment = datetime.fromtimestamp(now / MICROSECONDS, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

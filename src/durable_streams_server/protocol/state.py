@@ -9,8 +9,8 @@ from typing import Protocol
 
 import msgspec
 
-from . import offsets
-from .lifetime import FOREVER, MICROSECONDS, Lifetime
+from .ancestry import NONE, Ancestry, mint
+from .lifetime import FOREVER, MICROSECONDS, Lifetime, bounded
 from .media import MediaType
 from .offsets import Lineage
 from .producers import ProducerState, Stamp
@@ -36,10 +36,23 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StreamState:
-    """The newest state of one incarnation of a path."""
+    """The newest state of one incarnation of a path.
+
+    Args:
+        path: the stream's path.
+        incarnation: its number.
+        media: its content type.
+        lifetime: when it ends by itself.
+        created_at: microseconds of Unix time.
+        origin: where it was forked, if it is a fork.
+        lineage: what is kept with a fork of its ancestors.
+        ancestry: all its ancestors; those of `lineage` if not given.
+    """
 
     __slots__ = (
+        "__weakref__",
         "_prefix",
+        "ancestry",
         "children",
         "closed",
         "closed_by",
@@ -76,6 +89,7 @@ class StreamState:
         created_at: int,
         origin: Origin | None = None,
         lineage: Lineage = (),
+        ancestry: Ancestry | None = None,
     ) -> None:
         self.path = path
         self.incarnation = incarnation
@@ -88,6 +102,7 @@ class StreamState:
         self.grace = 0  # microseconds for reads before a restart that the store may not have noted
         self.origin = origin
         self.lineage = lineage
+        self.ancestry = Ancestry.of(lineage) if ancestry is None else ancestry
         self.tail = origin.position if origin else 0
         self.closed = False
         self.closed_by: Stamp | None = None
@@ -111,20 +126,23 @@ class StreamState:
 
     def name(self, position: int) -> str:
         """Returns the offset that names `position`."""
-        if not self.lineage:
+        if position > self.ancestry.end:
             return self._prefix + str(position).zfill(16)
-        return offsets.mint(self.incarnation, self.lineage, position)
+        return mint(self.incarnation, self.ancestry, position)
 
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Yields whose bytes lie between two positions: incarnation, start, end, in order."""
-        for span in self.lineage:
-            if start >= end:
-                return
-            if start < span.end:
-                yield span.incarnation, start, min(end, span.end)
-                start = span.end
+        yield from self.ancestry.runs(start, end)
+        start = max(start, self.ancestry.end)
         if start < end:
             yield self.incarnation, start, end
+
+    def owned(self, position: int) -> tuple[int, int, int]:
+        """Returns whose byte lies at a position, and the bounds of that owner's part of what readers see."""
+        part = self.ancestry.owner(position + 1)
+        if part is NONE:
+            return self.incarnation, max(0, self.ancestry.end), self.visible_tail
+        return part.incarnation, max(0, part.parent.end), part.end
 
     def deadline(self) -> int | None:
         """Returns when the stream expires if nobody uses it any more, or None for never."""
@@ -135,6 +153,7 @@ class StreamState:
 
     def touch(self, now: int) -> None:
         """Begins a sliding lifetime anew."""
+        now = bounded(now)
         if now >= self.touched_at:
             self.touched_at = now
             self.grace = 0
@@ -180,7 +199,10 @@ class Lookup(Protocol):
 
 
 class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A new incarnation begins. If it has an origin, its source gains a child."""
+    """A new incarnation begins. If it has an origin, its source gains a child.
+
+    Its lineage is its own span; the source has the others. An earlier version wrote them all.
+    """
 
     path: str
     incarnation: int
@@ -189,6 +211,10 @@ class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     at: int
     origin: Origin | None = None
     lineage: Lineage = ()
+
+    def name(self, position: int) -> str:
+        """Returns the offset that names a position from the fork point on."""
+        return mint(self.incarnation, Ancestry.of(self.lineage), position)
 
 
 class Appended(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -246,19 +272,7 @@ def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> Str
             state.closed_by = change.stamp
         return state
     if isinstance(change, Created):
-        state = StreamState(
-            change.path,
-            change.incarnation,
-            change.media,
-            change.lifetime,
-            change.at,
-            change.origin,
-            change.lineage,
-        )
-        states[change.path] = state
-        if change.origin is not None:
-            states[change.origin.source].children += 1
-        return state
+        return _begin(states, change)
     state = states[change.path]
     if isinstance(change, Touched):
         state.note(change.at)
@@ -268,9 +282,39 @@ def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> Str
         return state
     state.removed = True
     del states[change.path]
-    if state.origin is not None:
-        states[state.origin.source].children -= 1
+    source = source_of(states, state.origin)
+    if source is not None:
+        source.children -= 1
     return state
+
+
+def _begin(states: MutableMapping[str, StreamState], change: Created) -> StreamState:
+    lineage, ancestry = change.lineage, None
+    source, origin = source_of(states, change.origin), change.origin
+    if source is not None and origin is not None:
+        source.children += 1
+        ancestry = source.ancestry.fork(source.incarnation, origin.position)
+        lineage = (ancestry.span,)
+    state = StreamState(
+        change.path,
+        change.incarnation,
+        change.media,
+        change.lifetime,
+        change.at,
+        origin,
+        lineage,
+        ancestry,
+    )
+    states[change.path] = state
+    return state
+
+
+def source_of(states: Lookup, origin: Origin | None) -> StreamState | None:
+    """Returns the stream that a fork was made of; None for one that is no fork, or whose source a repair has put aside."""
+    source = states.get(origin.source) if origin is not None else None
+    if source is None or origin is None or source.incarnation != origin.incarnation:
+        return None
+    return source
 
 
 def affected(states: Lookup, change: StreamChange) -> Iterator[StreamState]:
@@ -282,6 +326,6 @@ def affected(states: Lookup, change: StreamChange) -> Iterator[StreamState]:
         if state is not None:
             yield state
         origin = state.origin if state is not None and isinstance(change, Removed) else None
-    source = states.get(origin.source) if origin is not None else None
+    source = source_of(states, origin)
     if source is not None:
         yield source

@@ -9,6 +9,7 @@ from ..errors import StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire
 from ..protocol.decide import Outcome, Rules, decide
 from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT
+from ..protocol.offsets import next_incarnation
 from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
 from ..protocol.subscriptions.changes import Subscribed, SubscriptionChange
@@ -51,7 +52,7 @@ class MemoryStore(Store):
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
-            incarnation = max(self._last_incarnation + 1, now)
+            incarnation = next_incarnation(self._last_incarnation, now)
             decision = decide(
                 self._states, command, now, incarnation, self._rules, self.subscriptions
             )

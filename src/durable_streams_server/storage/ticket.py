@@ -141,3 +141,34 @@ class Ticket(Generic[T]):
                 callback(self)
             except Exception:
                 _log.exception("a callback of a ticket failed")
+
+
+def repeat(step: Callable[[], Ticket[T | None]]) -> Ticket[T]:
+    """Takes steps one after the other until one has a value, and returns a ticket for that value.
+
+    A chain of `then` that prolongs itself recurses once for each link. This is the loop for work of any length: as long as the
+    steps' tickets are done at once it iterates, and it goes on from a callback when one is not.
+
+    Args:
+        step: begins the next step; its ticket gives None if another step is to follow.
+    """
+    result: Ticket[T] = Ticket()
+
+    def proceed(last: Ticket[T | None] | None) -> None:
+        try:
+            while not result.done:
+                if last is None:
+                    last = step()
+                if not last.done:
+                    result.on_cancel(last.cancel)
+                    last.add_callback(proceed)
+                    return
+                value = last.result()
+                if value is not None:
+                    result.resolve(value)
+                last = None
+        except Exception as error:
+            result.fail(error)
+
+    proceed(None)
+    return result

@@ -7,9 +7,11 @@ from typing import cast
 
 import msgspec
 
+from ..errors import Unavailable
 from ..protocol.commands import Append, Create, Delete, Read
 from ..protocol.cursor import CursorOptions, advance, interval_at
 from ..protocol.decide import (
+    RETRY_SOON,
     AppendOutcome,
     CreateOutcome,
     DeleteOutcome,
@@ -94,6 +96,7 @@ class Engine:
         self.hooks = hooks or Hooks(())
         self.stopping = False
         self._started = False  # until then the store may be used without a loop
+        self._given_back = False
         self.failure: BaseException | None = None  # why the store has stopped for good
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._sweep = Sweep(self)
@@ -117,16 +120,14 @@ class Engine:
         """Ends live reads, waits for running hooks, and gives the store back, open, to who made it."""
         self.begin_shutdown()
         await self.hooks.drain()
+        self._given_back = True
         if self._started:
             self._started = False
             self.store.detach()
 
     def create(self, command: Create) -> Ticket[CreateOutcome]:
         """Creates a stream or fork, or confirms the one that is there."""
-        now = self.clock()
-        return forks.resolve(self.store, self.reader, command, now).then(
-            lambda resolved: cast("Ticket[CreateOutcome]", self.store.execute(resolved, now))
-        )
+        return forks.resolve(self.store, self.reader, command, self.clock()).then(self._create)
 
     def append(self, command: Append) -> Ticket[AppendOutcome]:
         """Appends, closes, or both."""
@@ -182,6 +183,12 @@ class Engine:
         """Whether a client's cursor is not behind the present interval, so that its responses need cursors of its own."""
         return self.next_cursor(client_cursor) != self.next_cursor(None)
 
+    def _create(self, resolved: Create) -> Ticket[CreateOutcome]:
+        """Decides a create, at a time of its own: finding the fork's position may have waited for the disk."""
+        if self._given_back:
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+        return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
+
     def _store_failed(self, error: BaseException) -> None:
         self.failure = error
         self.begin_shutdown()
@@ -201,6 +208,7 @@ class Engine:
             return self.reader.check(state, position).then(lambda checked: touch(state, checked))
 
         def touch(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
+            require_visible(state, self.clock())  # its time may have run out during the check
             self._touch(state)
             return Ticket.of((state, position))
 

@@ -67,7 +67,7 @@ def _refine(reader: Reader, source: StreamState, anchor: int, sub_offset: int) -
     """Goes `sub_offset` bytes, or JSON values, past the anchor, never past the next append (PROTOCOL 4.2)."""
     if sub_offset == 0:
         return Ticket.of(anchor)
-    if anchor == source.visible_tail:
+    if sub_offset < 0 or anchor == source.visible_tail:
         raise _overshoot()
 
     def within(end: int) -> Ticket[int]:

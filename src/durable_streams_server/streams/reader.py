@@ -1,7 +1,7 @@
 """Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from ..errors import BadRequest
@@ -11,7 +11,7 @@ from ..protocol.names import KIB, MIB
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store
-from ..storage.ticket import Ticket
+from ..storage.ticket import Ticket, repeat
 
 _LONGEST_CHARACTER: Final = 4  # bytes of one UTF-8 character
 _KEPT_FROM: Final = 64 * KIB  # bytes of a run that is kept for the next reader
@@ -61,14 +61,14 @@ class Reader:
         """
         if state.media.kind is not Kind.JSON or position in (0, state.visible_tail):
             return Ticket.of(position)
-        owner, _, upper = _owned(state, position)
+        owner, _, upper = state.owned(position)
         return self._store.marks(owner, position).then(
             lambda marks: self._check_inside(state, position, marks, upper)
         )
 
     def next_append_end(self, state: StreamState, position: int) -> Ticket[int]:
         """Returns where the append that holds the byte at `position` ends, as far as the stream has it."""
-        owner, _, end = _owned(state, position)
+        owner, _, end = state.owned(position)
         return self._store.marks(owner, position).then(
             lambda marks: Ticket.of(min(marks.append_end, end))
         )
@@ -92,7 +92,7 @@ class Reader:
 
     def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
         """Returns the last value end in (start, limit], or the first past it when one value is larger than the page."""
-        owner, begin, end = _owned(state, limit)
+        owner, begin, end = state.owned(limit)
 
         def cut(marks: Marks) -> Ticket[int]:
             lower = max(marks.lower, begin)
@@ -122,7 +122,7 @@ class Reader:
         parts = list(state.extents(start, end))
         if len(parts) == 1:
             return self._run(parts[0])
-        return self._stitch(iter(parts), [])
+        return self._stitch(parts)
 
     def _run(self, run: tuple[int, int, int]) -> Ticket[bytes]:
         """Reads one incarnation's bytes. A large run that was read lately is the same object again: bytes never change."""
@@ -143,26 +143,22 @@ class Reader:
                 self.kept_bytes -= len(self._kept.popitem(last=False)[1])
         return data
 
-    def _stitch(self, parts: Iterator[tuple[int, int, int]], read: list[bytes]) -> Ticket[bytes]:
-        part = next(parts, None)
-        if part is None:
-            return Ticket.of(b"".join(read))
+    def _stitch(self, parts: Iterable[tuple[int, int, int]]) -> Ticket[bytes]:
+        """Reads runs of several incarnations, one after the other."""
+        waiting = iter(parts)
+        read: list[bytes] = []
 
-        def proceed(data: bytes) -> Ticket[bytes]:
+        def step() -> Ticket[bytes | None]:
+            part = next(waiting, None)
+            if part is None:
+                return Ticket.of(b"".join(read))
+            return self._store.read_bytes(*part).then(keep)
+
+        def keep(data: bytes) -> Ticket[bytes | None]:
             read.append(data)
-            return self._stitch(parts, read)
+            return Ticket.of(None)
 
-        return self._store.read_bytes(*part).then(proceed)
-
-
-def _owned(state: StreamState, position: int) -> tuple[int, int, int]:
-    """Returns whose byte lies at a position, and the bounds of that owner's part of the stream."""
-    begin = 0
-    for span in state.lineage:
-        if position < span.end:
-            return span.incarnation, begin, span.end
-        begin = span.end
-    return state.incarnation, begin, state.visible_tail
+        return repeat(step)
 
 
 def _last_within(ends: list[int], limit: int) -> int:

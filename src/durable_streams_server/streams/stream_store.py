@@ -1,12 +1,10 @@
 """`StreamStore`: the memory store with plain functions on it, for code that has no server or shares one's store.
 
 A store that a server runs belongs to the server's event loop. Calls from another thread are handed to that loop and wait for
-it; calls from the loop's own thread, or while no loop runs, go straight in.
+it; calls from the loop's own thread, or while no loop has the store, go straight in. `calls.py` says which is when.
 """
 
 import asyncio
-import concurrent.futures
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +25,9 @@ from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.memory import MemoryStore
 from ..storage.store import Store
-from ..storage.ticket import Abandoned, Ticket
+from ..storage.ticket import Ticket, repeat
 from . import forks
+from .calls import Calls
 from .clock import Clock, system_clock
 from .reader import Reader
 
@@ -123,22 +122,39 @@ class ReadResult:
 
 
 class SynchronousCalls(Store):
-    """The plain functions, for any store that mixes them in and calls `_begin_calls` when it is made."""
+    """The plain functions, for any store that mixes them in and calls `_begin_calls` when it is made.
+
+    Attributes:
+        failure: what has stopped the store for good, if anything has.
+    """
+
+    failure: BaseException | None = None
 
     def _begin_calls(self, clock: Clock) -> None:
         self._clock = clock
-        self._owner: asyncio.AbstractEventLoop | None = None
-        self._calls = threading.RLock()  # while no loop owns the store, callers take turns
+        self._calls = Calls(self._settle, lambda: self.failure)
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
-        super().attach(loop, on_failure)
-        self._owner = loop
+        """Gives the store to a loop that runs.
+
+        Raises:
+            RuntimeError: another loop has it, or it is closed.
+        """
+        begin = super().attach
+        self._calls.attach(loop, lambda: begin(loop, on_failure), super().detach)
 
     def detach(self) -> None:
-        super().detach()
-        self._owner = None
+        self._calls.detach()
+
+    def close(self) -> None:
+        """Closes the store; later calls are refused. Closing twice does nothing.
+
+        Raises:
+            RuntimeError: an event loop in another thread has the store.
+        """
+        self._calls.close(super().close)  # type: ignore[safe-super]  # of the store beside this
 
     def create(
         self,
@@ -154,11 +170,11 @@ class SynchronousCalls(Store):
             BadRequest: a malformed argument.
         """
         command = _create_command(path, content_type, options)
-        return self._call(lambda: self._create(command))
+        return self._calls.run(lambda: self._create(command))
 
     def get(self, path: str) -> Stream | None:
         """Returns the stream at a path, soft-deleted ones too; None if there is none or its time has run out."""
-        return self._call(lambda: self._get(path))
+        return self._calls.run(lambda: self._get(path))
 
     def has(self, path: str) -> bool:
         """Whether a stream is at the path that can be read and written."""
@@ -168,7 +184,7 @@ class SynchronousCalls(Store):
     def delete(self, path: str) -> bool:
         """Deletes a stream; False if there was none."""
         try:
-            self._call(lambda: self._execute(Delete(path)))
+            self._calls.run(lambda: self._execute(Delete(path)))
         except NotFound:
             return False
         return True
@@ -214,7 +230,7 @@ class SynchronousCalls(Store):
             body = commands.encode_body(media.kind, bytes(data), allow_empty=False)
             return self._execute(Append(path, media, body, bool(data), close, stamp, sequence))
 
-        return cast(AppendOutcome, self._call(lambda: self._require(path).then(write)))
+        return cast(AppendOutcome, self._calls.run(lambda: self._require(path).then(write)))
 
     def read(self, path: str, offset: str = "-1") -> ReadResult:
         """Reads everything from an offset on.
@@ -222,7 +238,7 @@ class SynchronousCalls(Store):
         Raises:
             NotFound, Gone, BadRequest.
         """
-        return self._call(lambda: self._read_all(path, offset))
+        return self._calls.run(lambda: self._read_all(path, offset))
 
     # -- on the loop --------------------------------------------------------
 
@@ -230,10 +246,9 @@ class SynchronousCalls(Store):
         return self.execute(command, self._clock())
 
     def _create(self, command: Create) -> Ticket[Stream]:
-        now = self._clock()
         return (
-            forks.resolve(self, Reader(self), command, now)
-            .then(lambda resolved: self.execute(resolved, now))
+            forks.resolve(self, Reader(self), command, self._clock())
+            .then(self._execute)
             .then(lambda _: self._require(command.path))
             .then(lambda state: Ticket.of(_stream(state)))
         )
@@ -257,51 +272,29 @@ class SynchronousCalls(Store):
             else:
                 position = position_of(state, where)
             self.touch(state, self._clock())
-            return reader.check(state, position).then(lambda start: take(state, start))
+            return reader.check(state, position).then(lambda start: take_all(state, start))
 
-        def take(state: StreamState, start: int) -> Ticket[ReadResult]:
-            return reader.page(state, start, DEFAULT_PAGE_SIZE).then(add)
+        def take_all(state: StreamState, start: int) -> Ticket[ReadResult]:
+            def step() -> Ticket[ReadResult | None]:
+                return reader.page(state, start, DEFAULT_PAGE_SIZE).then(add)
 
-        def add(page: Page) -> Ticket[ReadResult]:
-            messages.extend(_messages(page.state, page.start, page.data))
-            if page.at_tail:
-                name = page.state.name(page.end)
-                return Ticket.of(ReadResult(messages, name, True, page.closed))
-            return take(page.state, page.end)
+            def add(page: Page) -> Ticket[ReadResult | None]:
+                nonlocal start
+                start = page.end
+                messages.extend(_messages(state, page.start, page.data))
+                if not page.at_tail:
+                    return Ticket.of(None)
+                return Ticket.of(ReadResult(messages, state.name(start), True, page.closed))
+
+            return repeat(step)
 
         return self._require(path).then(locate)
 
     def _require(self, path: str) -> Ticket[StreamState]:
         return self.find(path).then(lambda state: Ticket.of(require_visible(state, self._clock())))
 
-    # -- from any thread ----------------------------------------------------
-
-    def _call(self, function: Callable[[], Ticket[T]]) -> T:
-        owner = self._owner
-        if owner is None or not owner.is_running() or _running_loop() is owner:
-            with self._calls:
-                ticket = function()
-                self._settle(ticket)
-                return _result(ticket)
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-        def deliver(ticket: Ticket[T]) -> None:
-            try:
-                future.set_result(_result(ticket))
-            except BaseException as error:
-                future.set_exception(error)
-
-        def run() -> None:
-            try:
-                function().add_callback(deliver)
-            except Exception as error:
-                future.set_exception(error)
-
-        owner.call_soon_threadsafe(run)
-        return future.result()
-
     def _settle(self, ticket: Ticket[Any]) -> None:
-        """Returns when a ticket is done. A store whose tickets take time overrides this."""
+        """Returns when a ticket is done, or the store has failed. A store whose tickets take time overrides this."""
         assert ticket.done
 
 
@@ -367,18 +360,3 @@ def _messages(state: StreamState, start: int, data: bytes) -> Iterator[StreamMes
     for end in value_ends(data):
         yield StreamMessage(data[begin : end - 1], state.name(start + end))
         begin = end
-
-
-def _result(ticket: Ticket[T]) -> T:
-    """Returns a ticket's result; raises what stopped the store rather than that it did."""
-    try:
-        return ticket.result()
-    except Abandoned as abandoned:
-        raise abandoned.cause from None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -37,7 +37,7 @@ from ..protocol.subscriptions.decide import (
     is_stale,
 )
 from ..storage.store import Published
-from ..storage.ticket import Abandoned, Ticket
+from ..storage.ticket import Abandoned, Ticket, repeat
 from ..streams.engine import Engine
 from .listing import Listing
 from .schedule import Schedule
@@ -326,26 +326,15 @@ class Service:
 
     def _check_offsets(self, acks: Sequence[tuple[str, Offset]]) -> Ticket[None]:
         """Refuses offsets that no read could begin at."""
-        checked: Ticket[None] = Ticket()
         waiting = iter(acks)
 
-        def proceed(last: Ticket[int]) -> None:
-            """Goes on after one check; a loop, since there may be thousands that need no wait."""
-            try:
-                while last.done:
-                    last.result()
-                    following = next(waiting, None)
-                    if following is None:
-                        checked.resolve(None)
-                        return
-                    last = self._check_offset(*following)
-            except Exception as error:
-                checked.fail(error)
-                return
-            last.add_callback(proceed)
+        def step() -> Ticket[bool | None]:
+            following = next(waiting, None)
+            if following is None:
+                return Ticket.of(True)
+            return self._check_offset(*following).then(lambda _: Ticket.of(None))
 
-        proceed(Ticket.of(0))
-        return checked
+        return repeat(step).then(lambda _: Ticket.of(None))
 
     def _check_offset(self, path: str, offset: Offset) -> Ticket[int]:
         """Checks one. Streams that are gone are passed over, as the rules do."""

@@ -16,6 +16,7 @@ from durable_streams_server.errors import (
 )
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.decide import Rules
+from durable_streams_server.protocol.names import MAX_TIME
 from durable_streams_server.protocol.offsets import ZERO, parse
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.signing import Key
@@ -660,3 +661,11 @@ def test_keys_are_put_in_the_place_of_those_that_were_named(world: World) -> Non
 @pytest.mark.parametrize("kind", [Fenced, AlreadyClaimed])
 def test_refusals_are_conflicts(kind: type[StreamError]) -> None:
     assert kind("").status == 409
+
+
+@pytest.mark.parametrize(("time", "kept"), [(-(10**30), 0), (10**30, MAX_TIME)])
+def test_times_of_deliveries_are_brought_into_range(hooked: World, time: int, kept: int) -> None:
+    hooked.do(Undelivered(hooked.grant(), time, timed_out=False))
+    assert hooked.wake().next_attempt == kept
+    hooked.do(Delivered(hooked.grant(), time))
+    assert hooked.wake().lease_until == kept + LEASE

@@ -1,15 +1,20 @@
 """File stores on simulated disks, small enough that every limit is met."""
 
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.storage.files.directory import prepare
+from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW
+
+T = TypeVar("T")
 
 SEGMENT = 256 * 1024
 
@@ -42,3 +47,37 @@ def content(store: FileStore, path: str) -> bytes:
     assert state is not None
     parts = [store.read_bytes(*part).result() for part in state.extents(0, state.visible_tail)]
     return b"".join(parts)
+
+
+class HeldReads(Shell):
+    """A shell whose reads of the disk wait until the test releases them."""
+
+    has_readers = True
+
+    def __init__(self, store: FileStore) -> None:
+        super().__init__(store)
+        self._held: list[Callable[[], None]] = []
+
+    def read(self, function: Callable[[], T]) -> Ticket[T]:
+        ticket: Ticket[T] = Ticket()
+
+        def run() -> None:
+            try:
+                ticket.resolve(function())
+            except Exception as error:
+                ticket.fail(error)
+
+        self._held.append(run)
+        return ticket
+
+    @property
+    def waiting(self) -> int:
+        """How many reads are held."""
+        return len(self._held)
+
+    def release(self) -> None:
+        """Lets the reads go that are held at this moment; there must be one."""
+        assert self._held, "no read waits for the disk"
+        held, self._held = self._held, []
+        for run in held:
+            run()

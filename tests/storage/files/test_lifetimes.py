@@ -122,6 +122,22 @@ def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
     assert len(lifetimes._noting) < 1100
 
 
+def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", lifetime=TEN), create("/b"), create("/c"))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    held = state(again)
+    for _ in range(10):
+        for path in ("/b", "/c", "/b", "/c", "/a"):
+            again.find(path)
+        assert again.states.loaded("/a") is held
+    assert len(again._lifetimes._heap) == 1
+    sweep(again, NOW + 11 * SECOND)
+    assert again.find("/a").result() is None
+
+
 def test_an_end_that_had_no_room_comes_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = new_disk()
     store = open_store(disk)

@@ -1,14 +1,24 @@
 """Streams in memory: loaded when asked for, let go when idle, damage told and never skipped."""
 
+import gc
 import random
 
+import msgspec
 import pytest
 
-from durable_streams_server.errors import Conflict, StreamDamaged
+from durable_streams_server.errors import Conflict, StreamDamaged, StreamError
+from durable_streams_server.protocol import decide
 from durable_streams_server.protocol.commands import Delete, Fork
 from durable_streams_server.protocol.decide import require_visible
+from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import Stamp
+from durable_streams_server.protocol.state import Created
+from durable_streams_server.storage.files.catalog import Drop, Put
 from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.streams.reader import Reader
+from durable_streams_server.testing.catalog import SimulatedCatalog
+from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, append, create, fork_of
 from tests.storage.files.stores import content, new_disk, open_store, run
 
@@ -37,6 +47,33 @@ def test_what_is_dirty_or_read_live_is_not_let_go() -> None:
     for path in ("/b", "/a", "/b", "/c"):
         store.find(path)
     assert store.states.loaded("/a") is state
+
+
+def test_state_that_was_let_go_comes_back_as_the_same_object_while_it_is_held() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", body=b"x"), create("/b"), create("/c"))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    held = again.states["/a"]
+    for path in ("/b", "/c", "/b", "/c"):
+        again.find(path)
+    assert again.states.loaded("/a") is None
+    assert again.states["/a"] is held
+    run(again, append("/a", b"y"))
+    assert (held.visible_tail, content(again, "/a")) == (2, b"xy")
+
+
+def test_state_that_nobody_holds_is_forgotten_when_it_is_let_go() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{number}", body=b"x") for number in range(50)))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    for number in range(50):
+        again.find(f"/{number}")
+    gc.collect()
+    assert len(again.states._let_go) == 0
 
 
 def test_producers_come_back_with_their_stream() -> None:
@@ -104,3 +141,136 @@ def test_a_damaged_stream_is_told_of_and_hurts_no_other() -> None:
     run(again, Delete("/a"), create("/a", body=b"new"))
     again.run_checkpoint()
     assert content(open_store(disk), "/a") == b"new"
+
+
+# -- forks of forks ----------------------------------------------------------
+
+DEEP = 1500  # past the recursion limit, and past what the server allows
+NAMED = range(0, DEEP + 2, 7)
+
+
+def deep_store(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> FileStore:
+    """Returns a store with a chain of forks, each with a byte of its own, as an earlier version let a client make it."""
+    store = open_store(disk)
+    with monkeypatch.context() as patch:
+        patch.setattr(decide, "MAX_FORK_DEPTH", DEEP)
+        run(store, create("/0", body=b"\0"))
+        for depth in range(1, DEEP + 1):
+            body = bytes([depth % 256])
+            run(store, create(f"/{depth}", None, body, fork=fork_of(f"/{depth - 1}")))
+    return store
+
+
+def write_whole_lineages(disk: SimulatedDisk) -> None:
+    """Has each entry of the catalog say all of its fork's spans, as earlier versions did."""
+    catalog = SimulatedCatalog(disk)
+    entries = dict(catalog.paths())
+    changes: list[Put | Drop] = []
+    spans: tuple[Span, ...] = ()
+    for depth in range(1, DEEP + 1):
+        entry = entries[f"/{depth}"]
+        spans = (*spans, *entry.lineage)
+        changes.append(Put(f"/{depth}", msgspec.structs.replace(entry, lineage=spans), {}))
+    catalog.commit(catalog.meta(), changes, [])
+
+
+def assert_chain(store: FileStore, path: str, names: list[str]) -> None:
+    """Reads a deep fork in full, page by page, and compares each part's name."""
+    state = store.find(path).result()
+    assert state is not None
+    expected = bytes(at % 256 for at in range(state.visible_tail))
+    assert content(store, path) == expected
+    reader = Reader(store)
+    whole = reader.page(state, 0, 1 << 20).result()
+    assert (whole.data, whole.at_tail) == (expected, True)
+    assert reader.page(state, 700, 100).result().data == expected[700:800]
+    assert [state.name(at) for at in NAMED if at <= state.visible_tail] == names
+
+
+@pytest.mark.parametrize("kept", ["checkpoint", "log", "earlier version"])
+def test_deep_forks_are_read_in_full_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    disk = new_disk()
+    store = deep_store(disk, monkeypatch)
+    deepest = store.states[f"/{DEEP}"]
+    names = [deepest.name(at) for at in NAMED]
+    assert_chain(store, f"/{DEEP}", names)
+    if kept != "log":
+        store.close()
+    if kept == "earlier version":
+        write_whole_lineages(disk)
+    again = open_store(disk, max_loaded=1, recent_limit=0)
+    assert_chain(again, f"/{DEEP}", names)
+    assert_chain(again, "/1000", [name for at, name in zip(NAMED, names, strict=True) if at < 1002])
+    state = again.states[f"/{DEEP}"]
+    assert state.ancestry is deepest.ancestry
+    for position in (0, 750, DEEP):
+        owner, _, end = state.owned(position)
+        assert again.marks(owner, position).result() == (position, end, end)
+    with pytest.raises(Conflict) as caught:
+        run(again, create("/more", None, fork=fork_of(f"/{DEEP}")))
+    assert caught.value.code == "FORK_TOO_DEEP"
+    for depth in range(DEEP):
+        run(again, Delete(f"/{depth}"))
+    assert_chain(again, f"/{DEEP}", names)
+    run(again, Delete(f"/{DEEP}"))
+    again.close()
+    assert list(open_store(disk).states.paths()) == []
+
+
+def test_a_lineage_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = new_disk()
+    deep_store(disk, monkeypatch).close()
+    catalog = SimulatedCatalog(disk)
+    assert {len(entry.lineage) for path, entry in catalog.paths() if path != "/0"} == {1}
+    again = open_store(disk)
+    source, fork = again.states[f"/{DEEP - 1}"], again.states[f"/{DEEP}"]
+    assert fork.ancestry.parent is source.ancestry
+
+
+def test_records_of_an_earlier_version_with_whole_lineages_are_replayed() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/0", body=b"abc"), create("/1", None, b"d", fork=fork_of("/0")))
+    number = store.states["/1"].incarnation
+    decision = decide.decide(
+        store.states,
+        create("/2", None, b"e", fork=fork_of("/1")),
+        NOW,
+        number + 1,
+        decide.Rules(),
+        store.subscriptions,
+    )
+    begun, first = decision.changes
+    assert isinstance(begun, Created)
+    whole = (Span(number - 1, 3), Span(number, 4))
+    store._record((msgspec.structs.replace(begun, lineage=whole), first), None)
+    store.commit_once()
+    state = open_store(disk).states["/2"]
+    assert state.lineage == whole[-1:]
+    assert state.ancestry.spans == whole
+
+
+def test_a_fork_whose_source_was_put_aside_keeps_its_own_bytes_and_names() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/0", body=b"abc"), create("/1", None, b"de", fork=fork_of("/0")))
+    run(store, create("/2", None, b"fg", fork=fork_of("/1", at=None)))
+    first, second = store.states["/0"], store.states["/2"]
+    names = [second.name(at) for at in range(5, 8)]
+    store.close()
+    catalog = SimulatedCatalog(disk)
+    middle = catalog.find("/1")
+    assert middle is not None
+    aside = msgspec.structs.replace(catalog.meta(), aside=(middle.incarnation,))
+    catalog.commit(aside, [Drop("/1", middle.incarnation)], [])
+    again = open_store(disk)
+    state = again.states["/2"]
+    assert [state.name(at) for at in range(5, 8)] == names
+    assert again.read_bytes(state.incarnation, 5, 7).result() == b"fg"
+    with pytest.raises(StreamError):
+        again.read_bytes(*next(iter(state.extents(0, 5)))).result()
+    run(again, append("/2", b"h"), Delete("/2"))
+    again.close()
+    assert open_store(disk).states["/0"].children == first.children

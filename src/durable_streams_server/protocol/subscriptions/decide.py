@@ -23,8 +23,10 @@ from ...errors import (
     StreamError,
     TooManyRequests,
 )
+from ..ancestry import locate
+from ..lifetime import bounded
 from ..media import Kind
-from ..offsets import ZERO, Offset, locate
+from ..offsets import ZERO, Offset
 from ..signing import Key
 from ..state import Change, Lookup, StreamState
 from .changes import (
@@ -348,7 +350,7 @@ def _acknowledge(
         if state is None:
             continue
         try:
-            position = locate(offset, state.incarnation, state.lineage, state.tail)
+            position = locate(offset, state.incarnation, state.ancestry, state.tail)
         except Gone:
             continue  # of an earlier stream at this path
         known = moved.get(path) or subscription.due.get(path)
@@ -389,14 +391,14 @@ def _own(
         return (), Done()
     generation = subscription.generation
     if isinstance(command, Delivered):
-        lease = max(wake.lease_until or 0, _lease(subscription, command.sent_at))
+        lease = max(wake.lease_until or 0, _lease(subscription, bounded(command.sent_at)))
         wake = msgspec.structs.replace(wake, next_attempt=None, lease_until=lease, attempts=0)
     else:
         if command.timed_out:
             generation += 1
         wake = Wake(
             wake_name(subscription, generation),
-            next_attempt=command.retry_at,
+            next_attempt=bounded(command.retry_at),
             attempts=wake.attempts + 1,
         )
     return (WakeChanged(subscription.id, generation, wake),), Done()

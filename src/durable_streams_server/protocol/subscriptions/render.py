@@ -1,10 +1,9 @@
 """Subscriptions and wakes as the JSON documents that clients, workers and webhooks are sent (PROTOCOL 6, 7)."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
-from ..lifetime import MICROSECONDS
+from ..lifetime import timestamp
 from .decide import LinkedStream, View
 
 Relative = Callable[[str], str]
@@ -48,7 +47,7 @@ def subscription(
         "webhook": webhook,
         "wake_stream": None if config.wake_stream is None else relative(config.wake_stream),
         "lease_ttl_ms": config.lease_ttl,
-        "created_at": _timestamp(view.created_at),
+        "created_at": timestamp(view.created_at),
         "status": view.status,
         "description": config.description,
     }
@@ -77,8 +76,3 @@ def wake(view: View, relative: Relative) -> dict[str, Any]:
 
 def _link_type(stream: LinkedStream) -> str:
     return "explicit" if stream.explicit else "glob"
-
-
-def _timestamp(microseconds: int) -> str:
-    moment = datetime.fromtimestamp(microseconds / MICROSECONDS, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,7 +12,7 @@ import msgspec
 from ..lifetime import MICROSECONDS
 from ..media import Kind
 from ..names import MAX_POSITION
-from ..offsets import Offset, mint, parse
+from ..offsets import Offset, parse
 from ..state import Appended, Change, Created, Lookup, Removed, SoftDeleted
 from .changes import CursorsMoved, Wake, WakeChanged
 from .state import Subscription, Subscriptions
@@ -181,7 +181,7 @@ class Draft:
     def _name(self, path: str, position: int) -> Offset:
         created = self._created.get(path)
         if created is not None:
-            return parse(mint(created.incarnation, created.lineage, position))
+            return parse(created.name(position))
         state = self._states.get(path)
         assert state is not None
         return parse(state.name(position))

@@ -43,6 +43,7 @@ class Lifetimes:
         self._heap: list[tuple[int, int, int, StreamState]] = []
         self._order = 0  # keeps entries of one time apart, so that states are never compared
         self._tidy_at = _FEW
+        self._listed: set[int] = set()  # a state that was let go and came back has its entry still
         self._noting: set[int] = set()
         self._scanned = (0, 0)
         self._next_stored: int | None = None
@@ -51,7 +52,7 @@ class Lifetimes:
     def add(self, state: StreamState) -> None:
         """Adds a stream that came into memory."""
         deadline = state.lifetime.deadline(state.touched_at)
-        if deadline is not None:
+        if deadline is not None and state.incarnation not in self._listed:
             self._push(deadline, _DEADLINE, state)
 
     def used(self, state: StreamState, now: int) -> None:
@@ -97,8 +98,7 @@ class Lifetimes:
         while heap and heap[0][0] <= now and len(found) < _BATCH:
             _, _, kind, state = heapq.heappop(heap)
             incarnation = state.incarnation
-            if kind == _NOTE:
-                self._noting.discard(incarnation)
+            (self._noting if kind == _NOTE else self._listed).discard(incarnation)
             if self._has_left(state):
                 continue
             if kind == _NOTE:
@@ -135,6 +135,8 @@ class Lifetimes:
         return False
 
     def _push(self, at: int, kind: int, state: StreamState) -> None:
+        if kind == _DEADLINE:
+            self._listed.add(state.incarnation)
         self._order += 1
         heapq.heappush(self._heap, (at, self._order, kind, state))
         if len(self._heap) > self._tidy_at:
@@ -146,8 +148,9 @@ class Lifetimes:
         for entry in self._heap:
             if not self._has_left(entry[3]):
                 kept.append(entry)
-            elif entry[2] == _NOTE:
-                self._noting.discard(entry[3].incarnation)
+            else:
+                listed = self._noting if entry[2] == _NOTE else self._listed
+                listed.discard(entry[3].incarnation)
         heapq.heapify(kept)
         self._heap = kept
         self._tidy_at = max(_FEW, 2 * len(kept))

@@ -2,16 +2,20 @@
 
 A change is seen by decisions at once and by readers when it is durable. While a create or a removal is in flight, a path has
 two streams, the newest and the one that readers see; an overlay keeps the second.
+
+A stream has one state object for as long as anybody holds it. A state that was let go comes back as the same object if a
+request that waits for the disk still has it, so no reader can be attached to a state that appends no longer change.
 """
 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
-from ...errors import Unavailable
-from ...protocol.decide import RETRY_SOON
-from ...protocol.state import Created, Removed, StreamChange, StreamState
+from ...errors import NotFound
+from ...protocol.ancestry import NONE, Ancestry
+from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
 from .logs import Extent, Logs
 from .recent import Memory, Recent
@@ -68,7 +72,9 @@ class States(OrderedDict[str, StreamState]):
         self._on_load = on_load
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
         self._shown: dict[str, _Shown] = {}
-        self._sources: dict[int, str] = {}  # the paths of loaded forks' ancestors
+        self._sources: dict[int, str] = {}  # the paths of streams that have forks in memory
+        self._let_go: WeakValueDictionary[int, StreamState] = WeakValueDictionary()  # still held
+        self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
         self.is_replaying = False
 
     def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
@@ -125,7 +131,9 @@ class States(OrderedDict[str, StreamState]):
     def created(self, state: StreamState) -> None:
         """Makes room for the bytes of a new stream."""
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
-        self._note_sources(state)
+        if state.origin is not None:
+            self._sources[state.origin.incarnation] = state.origin.source
+            self._ancestries[state.incarnation] = state.ancestry
 
     def published(self, change: StreamChange, state: StreamState) -> None:
         """Lets readers see a create or removal that has become durable."""
@@ -139,6 +147,7 @@ class States(OrderedDict[str, StreamState]):
         if isinstance(change, Removed):
             recent = self.recent.pop(change.incarnation)
             self._memory.forget(recent)
+            self._sources.pop(change.incarnation, None)
 
     def flushed(self, incarnation: int, end: int, entries: int) -> int:
         """Notes that a log has a stream's bytes up to `end`; returns how many that adds."""
@@ -155,18 +164,23 @@ class States(OrderedDict[str, StreamState]):
             del self._gone[path]
 
     def recent_of(self, incarnation: int) -> Recent:
-        """Returns the newest bytes of a stream, loading it if it is a loaded fork's ancestor.
+        """Returns the newest bytes of a stream whose state, or that of a fork of it, the caller holds.
 
         Raises:
-            Unavailable: it was let go in the middle of a read.
+            NotFound: the stream was deleted meanwhile.
         """
         recent = self.recent.get(incarnation)
-        if recent is None and (path := self._sources.get(incarnation)) is not None:
+        if recent is None and (path := self._path_of(incarnation)) is not None:
             self.get(path)
             recent = self.recent.get(incarnation)
         if recent is None:
-            raise Unavailable("the stream is being let go", "STREAM_UNLOADED", [RETRY_SOON])
+            raise NotFound("there is no stream at this path")
         return recent
+
+    def _path_of(self, incarnation: int) -> str | None:
+        """Returns the path of a stream that was let go while its state is held, or of a loaded fork's ancestor."""
+        held = self._let_go.get(incarnation)
+        return held.path if held is not None else self._sources.get(incarnation)
 
     # -- loading and letting go ---------------------------------------------
 
@@ -174,13 +188,16 @@ class States(OrderedDict[str, StreamState]):
         entry = self._catalog.find(path)
         if entry is None:
             return None
-        state = state_of(path, entry, self._session)
+        state = self._let_go.pop(entry.incarnation, None)
+        if state is None:
+            state = state_of(path, entry, self._session)
+            state.producers = self._catalog.producers(entry.incarnation)
+            if state.origin is not None:
+                self._trace(state)
         if not self.is_replaying:
             self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
-        state.producers = self._catalog.producers(entry.incarnation)
         self[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
-        self._note_sources(state)
         self._on_load(state)
         return state
 
@@ -198,13 +215,33 @@ class States(OrderedDict[str, StreamState]):
             _log.error("the stream %s is damaged: %s", state.path, damage)
             state.damage = damage
 
-    def _note_sources(self, state: StreamState) -> None:
-        """Remembers where a fork's ancestors are, whose bytes it is read from."""
-        origin = state.origin
-        while origin is not None and origin.incarnation not in self._sources:
+    def _trace(self, fork: StreamState) -> None:
+        """Finds out a loaded fork's ancestry, and remembers where its ancestors are, whose bytes it is read from.
+
+        A fork is kept with its own span; its sources have those before it. They are looked up one after the other, up to the
+        first whose ancestry is known. One that is not there was put aside by a repair: what the fork says itself must do then.
+        """
+        untraced: list[tuple[int, Origin]] = []  # the fork and its sources, each with its origin
+        ancestry = NONE
+        incarnation, origin, lineage = fork.incarnation, fork.origin, fork.lineage
+        while origin is not None:
+            known = self._ancestries.get(incarnation)
+            if known is not None:
+                ancestry = known
+                break
             self._sources[origin.incarnation] = origin.source
-            source = self.get(origin.source)
-            origin = source.origin if source is not None else None
+            source = self._catalog.find(origin.source)
+            if source is None or source.incarnation != origin.incarnation:
+                ancestry = self._ancestries[incarnation] = Ancestry.of(lineage)
+                break
+            untraced.append((incarnation, origin))
+            incarnation, origin, lineage = source.incarnation, source.origin, source.lineage
+        for incarnation, origin in reversed(untraced):
+            ancestry = ancestry.fork(origin.incarnation, origin.position)
+            self._ancestries[incarnation] = ancestry
+        fork.ancestry = ancestry
+        if untraced:
+            fork.lineage = (ancestry.span,)
 
     @property
     def too_many(self) -> bool:
@@ -222,4 +259,5 @@ class States(OrderedDict[str, StreamState]):
                 self.move_to_end(path)  # it is looked at again when its turn comes
                 continue
             del self[path]
+            self._let_go[state.incarnation] = state
             self._memory.forget(self.recent.pop(state.incarnation))

@@ -19,6 +19,7 @@ from ...protocol.commands import Command, Expire
 from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
 from ...protocol.media import Kind
 from ...protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MARK_SPACING
+from ...protocol.offsets import next_incarnation
 from ...protocol.producers import ProducerState
 from ...protocol.registry import Registry
 from ...protocol.state import (
@@ -203,7 +204,7 @@ class FileStore(Store):
         if self.states.too_many:
             self.states.let_go()
         try:
-            incarnation = max(self._last_incarnation + 1, now)
+            incarnation = next_incarnation(self._last_incarnation, now)
             decision = decide(
                 self.states, command, now, incarnation, self._rules, self.subscriptions
             )

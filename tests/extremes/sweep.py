@@ -1,0 +1,259 @@
+"""The sweep: every case on every kind of server. `python -m tests.extremes.sweep [SHARE]` runs one in SHARE of them.
+
+Held for every case: no answer of 5xx, no stopped store, no failed start; what was acknowledged is read back exactly, at once, after
+a kill, and after a checkpoint and a restart; what was refused has left nothing. A batch of cases shares a server. One that fails
+is halved until the case is found.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, get_args
+
+from tests.extremes.cases import Case, Step, every_case
+from tests.extremes.worlds import LaneName, StoreName, World
+from tests.http.asgi_driver import Answer
+
+BATCH = 250
+AT_ONCE = 100  # cases in progress
+NOW = b"2025-06-15T15:06:40Z"  # the clock's, as a deadline is written
+SHOWN_BY_HEAD = ("content-type", "stream-next-offset", "stream-closed", "stream-ttl")
+
+
+@dataclass
+class Content:
+    """What must be read back of one stream.
+
+    Attributes:
+        wire: its bytes, as they were acknowledged; of JSON, each value followed by a comma.
+        is_json: whether it is a stream of JSON.
+        closed: whether it was acknowledged as closed.
+    """
+
+    wire: bytes
+    is_json: bool
+    closed: bool
+
+    @property
+    def body(self) -> bytes:
+        """What a read answers."""
+        return b"[" + self.wire[:-1] + b"]" if self.is_json else self.wire
+
+
+@dataclass
+class Judge:
+    """Follows one case's answers, and knows what must be there at the end."""
+
+    case: Case
+    streams: dict[bytes, Content] = field(default_factory=dict)
+    token: str = ""
+    wake: bytes = b""
+
+    def take(self, step: Step, answer: Answer) -> None:
+        """Notes what an answer acknowledges."""
+        assert answer.status < 500, f"{step}: {answer.status} {answer.body[:200]!r}"
+        if answer.status >= 400:
+            if step.method != "HEAD":
+                assert json.loads(answer.body)["error"]["code"]
+        elif step.is_control:
+            self._take_claim(answer)
+        elif step.method == "PUT" and answer.status == 201:
+            self._created(step, answer)
+        elif step.method == "POST":
+            self._appended(step, answer)
+        elif step.method == "DELETE":
+            del self.streams[step.path]
+
+    def finished(self, step: Step) -> Step:
+        """Returns a step with the token and the wake that an earlier one was given."""
+        if not step.needs_token:
+            return step
+        headers = (*step.headers, (b"authorization", b"Bearer " + self.token.encode()))
+        body = step.body.replace(b"{wake}", self.wake)
+        return Step(step.method, step.path, headers, body, step.query)
+
+    def _take_claim(self, answer: Answer) -> None:
+        if answer.body.startswith(b"{"):
+            found = json.loads(answer.body)
+            self.token = found.get("token", self.token)
+            self.wake = (found.get("wake_id") or "").encode()
+
+    def _created(self, step: Step, answer: Answer) -> None:
+        headers = dict(step.headers)
+        is_json = answer.headers["content-type"].lower().startswith("application/json")
+        begin = b""
+        if b"stream-forked-from" in headers:
+            source = self.streams[step.path.removesuffix(b"/fork")].wire
+            begin = source[: _position(answer) - len(step.body)]
+        wire = begin + (_wire(step.body) if is_json else step.body)
+        self.streams[step.path] = Content(wire, is_json, _closes(headers))
+        assert _position(answer) == len(wire)
+
+    def _appended(self, step: Step, answer: Answer) -> None:
+        stream, headers = self.streams[step.path], dict(step.headers)
+        is_duplicate = b"producer-id" in headers and answer.status == 204
+        if not is_duplicate:
+            stream.wire += _wire(step.body) if stream.is_json else step.body
+            stream.closed = stream.closed or _closes(headers)
+        assert _position(answer) == len(stream.wire)
+
+    def is_over(self) -> bool:
+        """Whether the case's streams have a lifetime that is over at once."""
+        deadline = self.case.lifetime.get(b"stream-expires-at", b"9999")
+        passed = deadline <= NOW and not deadline.startswith(NOW[:-1] + b".")
+        return passed or self.case.lifetime.get(b"stream-ttl") == b"0"
+
+    async def compare(self, world: World) -> None:
+        """Reads everything back."""
+        for path, content in self.streams.items():
+            read = await world.ask(Step("GET", path))
+            if self.is_over():
+                assert read.status == 404
+                continue
+            assert (read.status, read.body) == (200, content.body)
+            assert (read.headers.get("stream-closed") == "true") == content.closed
+        for path in {step.path for step in self.case.steps if not step.is_control}:
+            if path not in self.streams:
+                read = await world.ask(Step("GET", path))
+                assert 400 <= read.status < 500, f"refused, and {path!r} is there"
+
+    async def shown(self, world: World) -> list[Any]:
+        """Returns what else the server says of the case, which must stay as it is."""
+        found: list[Any] = []
+        for path in self.streams:
+            head = await world.ask(Step("HEAD", path))
+            found.append([head.status, *(head.headers.get(name) for name in SHOWN_BY_HEAD)])
+        if self.case.about is not None:
+            answer = await world.ask(Step("GET", self.case.about))
+            document = json.loads(answer.body)
+            document.pop("status", None)  # deliveries go on meanwhile
+            found.append([answer.status, document])
+        return found
+
+
+def _wire(body: bytes) -> bytes:
+    """Returns the wire form of a JSON body without white space inside an array."""
+    body = body.strip(b" ")
+    values = body[1:-1] if body.startswith(b"[") else body
+    return values + b"," if values else b""
+
+
+def _closes(headers: dict[bytes, bytes]) -> bool:
+    return headers.get(b"stream-closed", b"").lower() == b"true"
+
+
+def _position(answer: Answer) -> int:
+    return int(answer.headers["stream-next-offset"].partition("_")[2])
+
+
+async def _converse(world: World, case: Case, places: asyncio.Semaphore) -> Judge:
+    judge = Judge(case)
+    async with places:
+        for step in case.steps:
+            sent = judge.finished(step)
+            judge.take(sent, await world.ask(sent))
+    return judge
+
+
+async def _compare_all(world: World, judges: Sequence[Judge], shown: list[list[Any]]) -> None:
+    for judge, before in zip(judges, shown, strict=True):
+        await judge.compare(world)
+        assert await judge.shown(world) == before
+    acknowledged = sum(len(judge.streams) for judge in judges)
+    assert len(list(world.store.paths())) <= acknowledged, "a refused request has left a stream"
+
+
+async def _try(cases: Sequence[Case], lane: LaneName, directory: Path | None) -> None:
+    world = await World(lane, directory).begin()
+    places = asyncio.Semaphore(AT_ONCE)
+    try:
+        judges = await asyncio.gather(*(_converse(world, case, places) for case in cases))
+        shown = [await judge.shown(world) for judge in judges]
+        await _compare_all(world, judges, shown)
+        if directory is not None:
+            killed = await world.as_a_kill_leaves_it()
+            try:
+                await _compare_all(killed, judges, shown)
+            finally:
+                await killed.stop()
+            await world.restart()
+            await _compare_all(world, judges, shown)
+    finally:
+        await world.stop()
+
+
+def run_batch(cases: Sequence[Case], lane: LaneName, store: StoreName) -> None:
+    """Runs cases on one server.
+
+    Raises:
+        AssertionError: names the case that fails.
+    """
+    suspects = [cases]
+    failure: BaseException | None = None
+    while suspects:
+        tried = suspects.pop()
+        found = _failure_of(tried, lane, store)
+        if found is None:
+            continue
+        failure = found
+        if len(tried) == 1:
+            raise AssertionError(f"{lane}, {store}: {tried[0].label}") from found
+        half = len(tried) // 2
+        suspects = [tried[half:], tried[:half]]
+    if failure is not None:
+        raise AssertionError(
+            f"{lane}, {store}: these {len(cases)} cases fail together"
+        ) from failure
+
+
+def _failure_of(cases: Sequence[Case], lane: LaneName, store: StoreName) -> Exception | None:
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "data" if store == "files" else None
+        try:
+            asyncio.run(_try(cases, lane, directory))
+        except Exception as error:
+            return error
+    return None
+
+
+def batches(share: int, seed: int = 0) -> Iterable[list[Case]]:
+    """Yields one in `share` of all cases, chosen by chance, in batches."""
+    every = list(every_case())
+    if share > 1:
+        every = Random(seed).sample(every, len(every) // share)
+    cases = iter(every)
+    while batch := list(itertools.islice(cases, BATCH)):
+        yield batch
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the sweep, and prints a line for each kind of server; returns how many batches failed."""
+    share = int(arguments[0]) if arguments else 1
+    failed = 0
+    for lane, store in itertools.product(get_args(LaneName), get_args(StoreName)):
+        began, count = time.monotonic(), 0
+        for batch in batches(share):
+            count += len(batch)
+            try:
+                run_batch(batch, lane, store)
+            except AssertionError as error:
+                failed += 1
+                _say(f"FAILED {error}: {error.__cause__!r}")
+        _say(f"{lane}, {store}: {count} cases in {time.monotonic() - began:.0f} s")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, main(sys.argv[1:])))

@@ -1,0 +1,135 @@
+"""Where the sweep runs: the native lane or ASGI, on a store in memory or on files that is stopped and opened again."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from click.testing import CliRunner
+
+from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
+from durable_streams_server.cli.data import check, inspect
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.lane import Lane
+from durable_streams_server.subscriptions.addresses import WebhookPolicy
+from tests.extremes.cases import Step
+from tests.http.asgi_driver import Answer, Exchange
+from tests.http.socket_driver import Client, parse
+from tests.streams.engines import ManualClock
+
+LaneName = Literal["native", "asgi"]
+StoreName = Literal["memory", "files"]
+SEGMENT = 1 << 20
+SHOWN = 4  # streams of a batch that `inspect` is asked about one by one
+
+
+class World:
+    """One server on the running loop.
+
+    Args:
+        lane: which adapter carries the requests.
+        directory: where its data is; None for a store in memory.
+    """
+
+    def __init__(self, lane: LaneName, directory: Path | None) -> None:
+        self.directory = directory
+        self.store = StreamStore() if directory is None else open_store(directory)
+        self._lane = lane
+
+    async def begin(self) -> Self:
+        """Starts the server."""
+        self.app: DurableStreamsApp = create_app(
+            store=self.store,
+            clock=ManualClock(),
+            public_url="http://127.0.0.1:9",
+            webhook_policy=WebhookPolicy(allow_loopback=True),
+            long_poll_timeout=0.01,
+            sse_max_age=0.02,
+        )
+        self._life: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        started = asyncio.Event()
+
+        async def told(_: Any) -> None:
+            started.set()
+
+        self._alive = asyncio.create_task(self.app({"type": "lifespan"}, self._life.get, told))
+        self._life.put_nowait({"type": "lifespan.startup"})
+        await started.wait()
+        return self
+
+    async def ask(self, step: Step) -> Answer:
+        """Makes one request, and waits for its whole answer."""
+        headers = [*step.headers]
+        if step.method in ("PUT", "POST"):
+            headers.append((b"content-length", b"%d" % len(step.body)))
+        if self._lane == "native":
+            return await self._ask_natively(step, headers)
+        exchange = Exchange(self.app, step.method, step.path, headers, step.query)
+        exchange.feed(step.body)
+        return await exchange.answer()
+
+    async def _ask_natively(self, step: Step, headers: list[tuple[bytes, bytes]]) -> Answer:
+        target = step.path + b"?" + step.query if step.query else step.path
+        lines = [b"%b %b HTTP/1.1" % (step.method.encode(), target), b"host: h"]
+        lines += (b"%b: %b" % header for header in headers)
+        client, arrived = Client(Lane(self.app)), asyncio.Event()
+        flush = client.wire.flush
+
+        def flush_and_tell() -> None:
+            flush()
+            arrived.set()
+
+        client.wire.flush = flush_and_tell  # type: ignore[method-assign]
+        client.send(b"\r\n".join([*lines, b"", b""]) + step.body)
+        while True:
+            found, _ = parse(bytes(client.wire.received), [step.method])
+            if found:
+                client.reset()
+                return found[0]
+            await arrived.wait()
+            arrived.clear()
+
+    async def stop(self) -> None:
+        """Ends the server, if it runs; what it holds is on disk then, by a last checkpoint."""
+        if self._alive.done():
+            return
+        self._life.put_nowait({"type": "lifespan.shutdown"})
+        await asyncio.wait_for(self._alive, 10)
+        failure = getattr(self.store, "failure", None)
+        self.store.close()
+        assert failure is None, f"the store has stopped: {failure!r}"
+
+    async def restart(self) -> None:
+        """Stops the server, looks at its directory with the commands, and opens it again."""
+        assert self.directory is not None
+        await self.stop()
+        examine(self.directory)
+        self.store = open_store(self.directory)
+        await self.begin()
+
+    async def as_a_kill_leaves_it(self) -> "World":
+        """Returns a server on a copy of the directory as it is now: what was acknowledged is in its log."""
+        assert self.directory is not None
+        copy = Path(f"{self.directory}-killed")
+        shutil.copytree(self.directory, copy)
+        return await World(self._lane, copy).begin()
+
+
+def open_store(directory: Path) -> FileBackedStreamStore:
+    """Opens a data directory with small segments, so that many fit a sweep."""
+    return FileBackedStreamStore(directory, segment_size=SEGMENT)
+
+
+def examine(directory: Path) -> None:
+    """Runs `check` and `inspect` on a directory: nothing may be wrong, and nothing may fail to be shown."""
+    checked = CliRunner().invoke(check, [str(directory)])
+    assert (checked.exit_code, checked.exception) == (0, None), checked.output
+    listed = CliRunner().invoke(inspect, [str(directory)])
+    assert (listed.exit_code, listed.exception) == (0, None), listed.output
+    for line in listed.output.splitlines()[:SHOWN]:
+        path = line.split("\t")[0]
+        shown = CliRunner().invoke(inspect, [str(directory), "--", path])
+        assert (shown.exit_code, shown.exception) == (0, None), f"{path!r}: {shown.output}"
+
+
+__all__ = ["LaneName", "StoreName", "World"]

@@ -1,0 +1,182 @@
+"""What crosses a wait for the disk: the stream may be let go from memory, deleted, or run out of time meanwhile."""
+
+from collections.abc import Callable
+
+import pytest
+
+from durable_streams_server.errors import Gone, NotFound, Unavailable
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.decide import CreateOutcome
+from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.render import Page
+from durable_streams_server.storage.files.shell import Shell
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams.engine import Engine
+from durable_streams_server.streams.event_stream import WAIT, EventStream
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.requests import append, create, fork_of
+from tests.storage.files.stores import HeldReads, content, new_disk, open_store, run
+from tests.streams.engines import ManualClock, read
+
+JSON = "application/json"
+VALUES = b"[1,22,333]"
+INSIDE = 2  # a position in the middle of the append, whose check needs the index on the disk
+OTHERS = ("/b", "/c", "/d")
+
+
+class World:
+    """An engine on a file store that keeps one stream in memory and whose reads of the disk are held back."""
+
+    def __init__(self, lifetime: Lifetime = FOREVER) -> None:
+        self.clock = ManualClock()
+        disk: SimulatedDisk = new_disk()
+        store = open_store(disk)
+        run(
+            store, create("/a", JSON, VALUES, lifetime=lifetime), *(create(path) for path in OTHERS)
+        )
+        store.close()
+        self.store: FileStore = open_store(disk, max_loaded=1)
+        self.shell = self.store.shell = HeldReads(self.store)
+        self.engine = Engine(self.store, clock=self.clock)
+        state = self.store.find("/a").result()
+        assert state is not None
+        self.inside = state.name(INSIDE)
+
+    def let_go(self) -> None:
+        """Has the store let the stream go, as other streams are used."""
+        for path in (*OTHERS, *OTHERS):
+            self.store.find(path)
+        assert self.store.states.loaded("/a") is None
+
+    def finish_reads(self) -> None:
+        """Lets every read of the disk go, and those that they lead to."""
+        while self.shell.waiting:
+            self.shell.release()
+
+    def append(self, body: bytes) -> None:
+        run(self.store, append("/a", body, JSON))
+
+    def poll(self) -> Ticket[Page]:
+        return self.engine.long_poll(read(offset=self.inside, live="long-poll"))
+
+    def events(self, on_ready: Callable[[], None] = lambda: None) -> Ticket[EventStream]:
+        return self.engine.events(read(offset=self.inside, live="sse"), on_ready)
+
+
+async def test_long_poll_hears_of_an_append_after_its_stream_was_let_go() -> None:
+    world = World()
+    ticket = world.poll()
+    world.let_go()
+    world.append(b"4444")
+    world.finish_reads()
+    assert ticket.result().data == b"22,333,4444,"
+
+
+async def test_event_stream_hears_of_every_append_after_its_stream_was_let_go() -> None:
+    world = World()
+    woken: list[None] = []
+    ticket = world.events(lambda: woken.append(None))
+    world.let_go()
+    world.append(b"4444")
+    world.finish_reads()
+    events = ticket.result()
+    first = events.pull()
+    assert isinstance(first, bytes)
+    assert b"4444" in first
+    assert events.pull() is WAIT
+    woken.clear()
+    world.append(b"55555")
+    assert woken
+    second = events.pull()
+    assert isinstance(second, bytes)
+    assert b"55555" in second
+    events.close()
+
+
+def test_read_begun_before_its_stream_was_let_go_counts_as_a_use() -> None:
+    world = World(Lifetime(ttl=10))
+    ticket = world.engine.read(read(offset=world.inside))
+    world.clock.forward(5)
+    world.let_go()
+    world.finish_reads()
+    assert ticket.result().data == b"22,333,"
+    world.clock.forward(9)
+    assert world.engine.head("/a").result().visible_tail == 9
+
+
+def test_fork_begun_before_its_source_was_let_go_ends_where_it_was_asked_to() -> None:
+    world = World()
+    fork = fork_of("/a", world.inside, 1)
+    ticket: Ticket[CreateOutcome] = world.engine.create(create("/fork", None, fork=fork))
+    while world.shell.waiting:
+        world.let_go()
+        world.shell.release()
+    world.store.commit_once()
+    assert ticket.result().created
+    world.store.shell = Shell(world.store)
+    assert content(world.store, "/fork") == b"1,22,"
+
+
+@pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
+async def test_read_whose_stream_is_deleted_meanwhile_is_refused(kind: str) -> None:
+    world = World()
+    ticket: Ticket[object] = {
+        "read": lambda: world.engine.read(read(offset=world.inside)),
+        "long-poll": world.poll,
+        "sse": world.events,
+    }[kind]()  # type: ignore[operator]
+    run(world.store, Delete("/a"))
+    world.finish_reads()
+    with pytest.raises(NotFound):
+        ticket.result()
+    assert len(world.engine.tails) == 0
+
+
+@pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
+async def test_read_whose_stream_runs_out_of_time_meanwhile_does_not_revive_it(kind: str) -> None:
+    world = World(Lifetime(ttl=10))
+    ticket: Ticket[object] = {
+        "read": lambda: world.engine.read(read(offset=world.inside)),
+        "long-poll": world.poll,
+        "sse": world.events,
+    }[kind]()  # type: ignore[operator]
+    world.clock.forward(12)  # a restart adds a tenth
+    world.finish_reads()
+    with pytest.raises(NotFound):
+        ticket.result()
+    with pytest.raises(NotFound):
+        world.engine.head("/a").result()
+
+
+def test_read_whose_stream_becomes_a_deleted_source_meanwhile_is_gone() -> None:
+    world = World()
+    ticket = world.engine.read(read(offset=world.inside))
+    run(world.store, create("/fork", None, fork=fork_of("/a")), Delete("/a"))
+    world.finish_reads()
+    with pytest.raises(Gone):
+        ticket.result()
+
+
+def test_create_that_waited_for_the_disk_is_decided_at_the_time_it_is_decided() -> None:
+    world = World()
+    fork = fork_of("/a", world.inside, 1)
+    ticket = world.engine.create(create("/fork", None, lifetime=Lifetime(ttl=10), fork=fork))
+    world.clock.forward(8)
+    world.finish_reads()
+    world.store.commit_once()
+    assert ticket.result().created
+    world.clock.forward(9)
+    assert world.engine.head("/fork").result().path == "/fork"
+
+
+async def test_create_that_waited_until_the_engine_stopped_is_refused_and_writes_nothing() -> None:
+    world = World()
+    fork = fork_of("/a", world.inside, 1)
+    ticket = world.engine.create(create("/fork", None, fork=fork))
+    await world.engine.stop()
+    last = world.store.wal.last_lsn
+    world.finish_reads()
+    with pytest.raises(Unavailable):
+        ticket.result()
+    assert world.store.wal.last_lsn == last
