@@ -12,7 +12,7 @@ import msgspec
 
 from ...protocol.state import Change, Created
 from ...protocol.subscriptions.state import Subscriptions
-from . import index
+from . import held, index
 from .catalog import Catalog, Drop, Entry, Meta
 from .disk import Disk, File
 from .logs import DIRECTORY as LOGS
@@ -106,7 +106,8 @@ class Check:
                     children[source] = children.get(source, 0) + 1
                 self._catalog.producers(entry.incarnation)
             for name, document in self._catalog.documents():
-                Subscriptions().restore(name, document)
+                if not held.is_held(name):
+                    Subscriptions().restore(name, document)
             stored = {
                 (at, incarnation): path
                 for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)
