@@ -26,6 +26,7 @@ TREE = {
     "StreamError": (500, "INTERNAL_ERROR"),
     "StreamDamaged": (500, "STREAM_DAMAGED"),
     "Unavailable": (503, "UNAVAILABLE"),
+    "StoreForked": (503, "STORE_FORKED"),
     "StorageFull": (507, "STORE_FULL"),
 }
 

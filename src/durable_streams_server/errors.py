@@ -20,6 +20,7 @@
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
     ├── StreamDamaged 500     STREAM_DAMAGED
     ├── Unavailable 503       the server is at one of its limits, or stopping
+    │   └── StoreForked 503       STORE_FORKED
     └── StorageFull 507       STORE_FULL
 
 Each error knows its HTTP status, its stable code and the protocol headers that belong to it. The message is for people; it
@@ -195,6 +196,12 @@ class Unavailable(StreamError):
 
     status = 503
     code = "UNAVAILABLE"
+
+
+class StoreForked(Unavailable):
+    """This process is a forked copy of the one that opened the store, and may not use the store."""
+
+    code = "STORE_FORKED"
 
 
 class StorageFull(StreamError):

@@ -86,7 +86,7 @@ PLANTS = [
     Plant(
         8,
         "a damaged catalog entry means that there is no stream",
-        f"{FILES}/catalog.py",
+        f"{FILES}/catalog/tables.py",
         '        raise Damaged(f"catalog: the entry of {key!r} is damaged")',
         '        return b""',
         "tests/storage/files/test_catalog.py",
@@ -147,7 +147,7 @@ PLANTS = [
         15,
         "a directory that must hold a store is made one",
         f"{FILES}/directory.py",
-        "    if not create and not disk.exists(_FORMAT_FILE):",
+        "    if (readonly or not create) and not disk.exists(_FORMAT_FILE):",
         "    if False:",
         "tests/storage/files/test_directory.py",
     ),

@@ -542,7 +542,7 @@ def no_fault(_: str) -> None:
     """The disk works."""
 
 
-GROWING = {"open", "write", "allocate", "catalog begin"}
+GROWING = {"open", "write", "allocate", "catalog begin", "catalog commit"}
 COMPARED = (
     "ancestry",
     "closed",

@@ -7,7 +7,12 @@ from typing import Any, Literal, Self
 
 from click.testing import CliRunner
 
-from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
+from durable_streams_server import (
+    FileBackedStreamStore,
+    StreamStore,
+    create_app,
+    create_registry_hooks,
+)
 from durable_streams_server.cli.data import check, inspect
 from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.http.lane import Lane
@@ -15,7 +20,7 @@ from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from tests.extremes.cases import Step
 from tests.http.asgi_driver import Answer, Exchange
 from tests.http.socket_driver import Client, parse
-from tests.streams.engines import ManualClock
+from tests.requests import NOW
 
 LaneName = Literal["native", "asgi"]
 StoreName = Literal["memory", "files"]
@@ -29,10 +34,12 @@ class World:
     Args:
         lane: which adapter carries the requests.
         directory: where its data is; None for a store in memory.
+        now: what its clock says, in microseconds of Unix time.
     """
 
-    def __init__(self, lane: LaneName, directory: Path | None) -> None:
+    def __init__(self, lane: LaneName, directory: Path | None, now: int = NOW) -> None:
         self.directory = directory
+        self._now = now
         self.store = StreamStore() if directory is None else open_store(directory)
         self._lane = lane
 
@@ -40,7 +47,8 @@ class World:
         """Starts the server."""
         self.app: DurableStreamsApp = create_app(
             store=self.store,
-            clock=ManualClock(),
+            hooks=create_registry_hooks(),
+            clock=lambda: self._now,
             public_url="http://127.0.0.1:9",
             webhook_policy=WebhookPolicy(allow_loopback=True),
             long_poll_timeout=0.01,
@@ -112,7 +120,7 @@ class World:
         assert self.directory is not None
         copy = Path(f"{self.directory}-killed")
         shutil.copytree(self.directory, copy)
-        return await World(self._lane, copy).begin()
+        return await World(self._lane, copy, self._now).begin()
 
 
 def open_store(directory: Path) -> FileBackedStreamStore:

@@ -113,4 +113,6 @@ async def test_two_framings_from_any_host_are_refused(store: StreamStore) -> Non
     for headers in ([length, length], [length, coding], [coding, length], [coding, coding]):
         assert_right(await hosted(store, *headers), False, store)
     assert_right(await hosted(store, coding, version="1.0"), False, store)
+    for version in ("0.9", "2.0"):
+        assert_right(await hosted(store, length, version=version), False, store)
     assert_right(await hosted(store, coding), True, store)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import quote
 
 from ..errors import BadRequest, Header, RequestTimeout
@@ -103,8 +103,8 @@ class DurableStreamsApp:
         taken = 0
         try:
             try:
-                if scope.get("http_version") == "1.0" and TRANSFER_ENCODING in request.headers:
-                    raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
+                if scope.get("http_version", "1.1") != "1.1":
+                    _check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
                 taken = await self._read_body(request, receive)
             except ClientGone:
@@ -136,7 +136,7 @@ class DurableStreamsApp:
             RequestTimeout: the client paused for longer than `body_timeout`.
         """
         patience = self._patience
-        task = cast("asyncio.Task[object]", asyncio.current_task())
+        task: Any = asyncio.current_task()
         declared = request.declared
         if declared is None and TRANSFER_ENCODING not in request.headers:
             if request.method not in ("PUT", "POST"):
@@ -287,6 +287,18 @@ def _check_is_whole(request: Request, size: int) -> None:
     gone = size == 0 and TRANSFER_ENCODING in headers and b"upgrade" in headers
     if short or gone:
         raise BadRequest("the body has not come as the head says", "INVALID_HTTP")
+
+
+def _check_version(version: str, request: Request) -> None:
+    """Refuses versions that a host lets through in a request line, and what HTTP/1.0 does not know.
+
+    Raises:
+        BadRequest: INVALID_HTTP.
+    """
+    if version in ("0.9", "2.0"):  # HTTP/2 itself is `2` in ASGI
+        raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
+    if version == "1.0" and TRANSFER_ENCODING in request.headers:  # RFC 9112, 6.1
+        raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
 
 
 def _start_message(response: Response, headers: Sequence[Header]) -> Message:

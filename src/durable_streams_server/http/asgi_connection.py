@@ -36,6 +36,9 @@ def protocol_of(
 class AsgiConnection(HttpToolsProtocol):
     """One client's connection. Only the head of a request has its time here; its body has it in the application."""
 
+    #: Slots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
+    __slots__ = ("_admission", "_handler", "_late_scope", "_timeouts", "_timer")
+
     def __init__(
         self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
     ) -> None:
@@ -43,7 +46,7 @@ class AsgiConnection(HttpToolsProtocol):
         self._handler = app.handler
         self._timeouts = timeouts
         self._admission = admission
-        self._in_head = self._is_new_head = False
+        self._late_scope: Any = None  # the head that the timer runs for
         self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -63,27 +66,19 @@ class AsgiConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come. A head that is whole at once needs no timer."""
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
-        if not self._in_head:
+        HttpToolsProtocol.data_received(self, data)
+        if self._timer is None and self.scope is not None and "method" in self.scope:
+            return  # as for most requests
+        if not self._in_head():
             self._stop_timer()
-        elif self._is_new_head:
-            self._is_new_head = False
+        elif self.scope is not self._late_scope:
+            self._late_scope = self.scope
             self._stop_timer()
             self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
 
-    def on_message_begin(self) -> None:
-        """The first octet of a request."""
-        self._in_head = self._is_new_head = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._in_head = False
-        if self.parser.get_http_version() not in ("1.1", "1.0"):
-            raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
-        super().on_headers_complete()
+    def _in_head(self) -> bool:
+        """Whether a head has begun and is not complete. uvicorn makes a scope with the first octet, and adds the method at the end."""
+        return self.scope is not None and "method" not in self.scope
 
     def send_400_response(self, _: str) -> None:
         """Refuses what is not HTTP."""
@@ -97,7 +92,7 @@ class AsgiConnection(HttpToolsProtocol):
         self._timer = None
         if self._is_answering:  # it is the server's turn, and the next head has its time after that
             self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
-        elif self._in_head:
+        elif self._in_head():
             self._refuse(RequestTimeout("the rest of the request's head did not come"))
         else:
             self.transport.close()
@@ -109,6 +104,8 @@ class AsgiConnection(HttpToolsProtocol):
 
     def _refuse(self, refusal: StreamError) -> None:
         """Ends the connection with a refusal, unless that would come before or into the answer to another request."""
+        if self.transport.is_closing():
+            return
         is_of_body = self._is_answering and self.cycle.more_body and not self.cycle.response_started
         if not self.pipeline and (is_of_body or not self._is_answering):
             response = self._handler.refuse(NO_REQUEST, refusal)

@@ -40,7 +40,8 @@ class Patience:
     def forget(self, task: "asyncio.Task[object]") -> None:
         """The task waits no more."""
         self._due.pop(task, None)
-        self._overdue.pop(task, None)
+        if self._overdue:
+            self._overdue.pop(task, None)
 
     def ran_out(self, task: "asyncio.Task[object]") -> bool:
         """Whether a cancellation that has reached `task` came from here, and from nobody else. It is undone then."""

@@ -1,25 +1,35 @@
 """`FileBackedStreamStore`: the file store with plain functions on it, the same as `StreamStore` has."""
 
+import asyncio
+import logging
 import os
+import types
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from ..protocol.names import DEFAULT_MAX_PRODUCERS
-from ..storage.files.catalog import LmdbCatalog
+from ..protocol.subscriptions.state import Subscriptions
+from ..storage.files import forked
+from ..storage.files.catalog import Catalog, LmdbCatalog
 from ..storage.files.directory import CATALOG, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
 from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
 from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, segment_size_of
 from ..storage.ticket import Ticket
+from .calls import Calls
 from .clock import Clock, system_clock
 from .stream_store import SynchronousCalls
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class FileBackedStreamStore(SynchronousCalls, FileStore):
     """Streams in a data directory: what is acknowledged survives any crash.
 
-    It belongs to this process until `close`, which `with` calls. A plain `append` returns when its bytes are durable.
+    It belongs to this process until `close`, which `with` calls. A plain `append` returns when its bytes are durable. In the
+    child of a `fork()` the copy of an open store refuses everything with StoreForked, and `close` does nothing there.
 
     Args:
         path: the data directory; made if it is not there.
@@ -56,6 +66,8 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
             _check_largest_file(self._directory, segment_size)
             give_way(self._directory)
             catalog = LmdbCatalog(str(self._directory.root / CATALOG))
+            self._opened_catalog = catalog
+            forked.guard(self)
             self._directory.sync_directory(CATALOG)
             super().__init__(
                 self._directory,
@@ -67,6 +79,16 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
             self._directory.release()
             raise
         self._begin_calls(clock)
+
+    def forked(self) -> None:
+        """Makes the child's copy refuse everything. LMDB must not be used across a fork, nor be closed there."""
+        forked.keep_for_ever(self._opened_catalog)
+        forked.refuse_calls(self._opened_catalog, Catalog, ends="close")
+        self.failure = forked.refusal()
+        self.subscriptions = Subscriptions()  # or the child would deliver what its parent delivers
+        self._calls = _RefusedCalls()
+        kind = type(self)
+        self.__class__ = types.new_class(f"Forked{kind.__name__}", (_ForkedCopy, kind))
 
     def close(self) -> None:
         """Makes everything durable and lets the directory go."""
@@ -88,6 +110,57 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
 
     def _settle(self, ticket: Ticket[Any]) -> None:
         self.shell.wait_for(ticket)
+
+
+class _ForkedCopy(FileBackedStreamStore):
+    """What the child of a fork has of an open store."""
+
+    def configure(self, *_: object) -> NoReturn:
+        raise forked.refusal()
+
+    def attach(self, _: asyncio.AbstractEventLoop, __: Callable[[BaseException], None], /) -> None:
+        """Says once in the log what every request is answered with."""
+        _log.critical("%s", forked.refusal())
+
+    def detach(self) -> None:
+        return
+
+    def execute(self, *_: object) -> Ticket[Any]:
+        return Ticket.failed(forked.refusal())
+
+    def find(self, _: str) -> Ticket[Any]:
+        return Ticket.failed(forked.refusal())
+
+    def read_bytes(self, *_: object) -> Ticket[bytes]:
+        return Ticket.failed(forked.refusal())
+
+    def marks(self, *_: object) -> Ticket[Any]:
+        return Ticket.failed(forked.refusal())
+
+    def touch(self, *_: object) -> None:
+        return
+
+    def due(self, _: int) -> tuple[()]:
+        return ()
+
+    def next_deadline(self) -> None:
+        return None
+
+    def paths(self) -> NoReturn:
+        raise forked.refusal()
+
+    def close(self) -> None:
+        return
+
+
+class _RefusedCalls(Calls):
+    """The plain functions of a forked copy. The parent's own may hold a lock that no thread of the child gives back."""
+
+    def __init__(self) -> None:
+        """Takes no lock."""
+
+    def run(self, _: object) -> NoReturn:
+        raise forked.refusal()
 
 
 def _check_largest_file(disk: SystemDisk, segment_size: int) -> None:

@@ -1,98 +1,85 @@
-"""A catalog in memory, on a `SimulatedDisk`: a commit is whole, absent, or failed."""
+"""The catalog on a `SimulatedDisk`: tables in memory, whose commit is whole, absent, or failed, and the real second copy."""
 
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
-from ..protocol.producers import ProducerState
-from ..storage.files.catalog import Catalog, Drop, Entry, Meta, Put
-from ..storage.files.wal import Damaged
+from ..storage.files.catalog.copy import Copy
+from ..storage.files.catalog.table_catalog import TableCatalog
+from ..storage.files.catalog.tables import NAMES, Tables, Writing
 from .disk import SimulatedDisk
 
+_Content = list[dict[bytes, bytes]]
 _PAGES = 512  # bytes that a commit copies for each change, before it gives back as many
 
 
-class _Tables:
-    """What is on the platter."""
-
-    def __init__(self) -> None:
-        self.meta = Meta()
-        self.streams: dict[str, Entry] = {}
-        self.producers: dict[int, dict[bytes, ProducerState]] = {}
-        self.garbage: set[int] = set()
-        self.documents: dict[str, bytes] = {}
-
-
-class SimulatedCatalog(Catalog):
-    """The catalog of a simulated disk."""
+class SimulatedTables(Tables):
+    """Tables on the platter of a simulated disk."""
 
     def __init__(self, disk: SimulatedDisk) -> None:
         self._disk = disk
-        if not isinstance(disk.catalog, _Tables):
-            disk.catalog = _Tables()
-        self._tables: _Tables = disk.catalog
+        if not isinstance(disk.catalog, list):
+            disk.catalog = [{} for _ in NAMES]
 
-    def meta(self) -> Meta:
-        return self._tables.meta
+    @property
+    def content(self) -> _Content:
+        """Every entry of every table."""
+        content = self._disk.catalog
+        assert isinstance(content, list)
+        return content
 
-    def find(self, path: str) -> Entry | None:
-        return self._tables.streams.get(path)
+    def get(self, table: int, key: bytes) -> bytes | None:
+        return self.content[table].get(key)
 
-    def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
-        return dict(self._tables.producers.get(incarnation, {}))
+    def scan(
+        self, table: int, first: bytes, limit: int, end: bytes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        found = sorted(self.content[table].items())
+        return [item for item in found if item[0] >= first and (end is None or item[0] < end)][
+            :limit
+        ]
 
-    def paths(self, _: Callable[[Damaged], None] | None = None, /) -> Iterator[tuple[str, Entry]]:
-        yield from sorted(self._tables.streams.items())
-
-    def deadlines(
-        self, after: tuple[int, int], until: int, limit: int
-    ) -> list[tuple[int, int, str]]:
-        return [item for item in self._deadlines(after) if item[0] <= until][:limit]
-
-    def next_deadline(self, after: tuple[int, int]) -> int | None:
-        return next((item[0] for item in self._deadlines(after)), None)
-
-    def garbage(self) -> list[int]:
-        return sorted(self._tables.garbage)
-
-    def documents(self) -> Iterator[tuple[str, bytes]]:
-        yield from sorted(self._tables.documents.items())
-
-    def commit(
-        self,
-        meta: Meta,
-        changes: list[Put | Drop],
-        removed: list[int],
-        documents: Mapping[str, bytes | None] = MappingProxyType({}),
+    def write(
+        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
     ) -> None:
         self._disk.call("catalog begin")
-        self._disk.need(_PAGES * (1 + len(changes)), "catalog")
-        tables = self._tables
-        tables.meta = meta
-        for change in changes:
-            if isinstance(change, Put):
-                tables.streams[change.path] = change.entry
-                tables.producers.setdefault(change.entry.incarnation, {}).update(change.producers)
-                continue
-            entry = tables.streams.get(change.path)
-            if entry is not None and entry.incarnation == change.incarnation:
-                del tables.streams[change.path]
-            tables.producers.pop(change.incarnation, None)
-            tables.garbage.add(change.incarnation)
-        tables.garbage.difference_update(removed)
-        for name, document in documents.items():
-            if document is None:
-                tables.documents.pop(name, None)
-            else:
-                tables.documents[name] = document
+        writing = _SimulatedWriting([dict(table) for table in self.content])
+        fill(writing)
+        self._disk.need(_PAGES * (1 + writing.count), "catalog")
+        before_commit(writing)
+        self._disk.call("catalog commit")
+        self._disk.catalog = writing.content
         self._disk.call("catalog end")
 
     def close(self) -> None:
         return
 
-    def _deadlines(self, after: tuple[int, int]) -> list[tuple[int, int, str]]:
-        found = [
-            (entry.deadline, entry.incarnation, path)
-            for path, entry in self._tables.streams.items()
-            if entry.deadline is not None
-        ]
-        return sorted(item for item in found if item[:2] > after)
+
+class _SimulatedWriting(Writing):
+    """A transaction on tables in memory."""
+
+    def __init__(self, content: _Content) -> None:
+        super().__init__()
+        self.content = content
+        self.count = 0  # entries written or removed
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        return self.content[table].get(key)
+
+    def keys(self, table: int, prefix: bytes) -> list[bytes]:
+        return sorted(key for key in self.content[table] if key.startswith(prefix))
+
+    def store(self, table: int, key: bytes, sealed: bytes) -> None:
+        self.content[table][key] = sealed
+        self.count += 1
+
+    def remove(self, table: int, key: bytes) -> None:
+        self.content[table].pop(key, None)
+        self.count += 1
+
+
+class SimulatedCatalog(TableCatalog):
+    """The catalog of a simulated disk."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        copy = Copy(disk, "catalog")
+        copy.look()
+        super().__init__(SimulatedTables(disk), copy, disk)

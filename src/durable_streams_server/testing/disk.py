@@ -7,10 +7,11 @@ power loss keeps of the second any subset, sector by sector and name by name.
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..storage.files.disk import Disk, File
+from ..storage.files.place import DirectoryLost
 
 SECTOR: Final = 512
 
@@ -82,6 +83,7 @@ class SimulatedDisk(Disk):
             that is cut off so has been half made.
         catalog: whatever a catalog of the test's keeps on this disk.
         calls: how many calls there were.
+        lost: whether the directory has been moved away while it was in use.
     """
 
     def __init__(self, chance: random.Random, capacity: int | None = None) -> None:
@@ -92,6 +94,7 @@ class SimulatedDisk(Disk):
         self.before: Callable[[str], None] = lambda _: None
         self.catalog: object = None
         self.calls = 0
+        self.lost = False
         self._names: dict[str, Node] = {}  # as the operating system has them
         self._durable: dict[str, Node] = {}  # as they are on the platter
         self._changes: list[
@@ -164,6 +167,11 @@ class SimulatedDisk(Disk):
             self._changes.append((_parent(path), path, node))
         return SimulatedFile(self, node, path)
 
+    def create(self, path: str) -> File:
+        if path in self._names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        return self.open(path, create=True)
+
     def make_directory(self, path: str) -> None:
         self.call(f"make_directory {path}")
 
@@ -216,6 +224,16 @@ class SimulatedDisk(Disk):
 
     def release(self) -> None:
         return
+
+    def watch(self, _: Iterable[str]) -> None:
+        return
+
+    def check_lock(self) -> None:
+        if self.lost:
+            raise DirectoryLost("the directory has been moved or removed")
+
+    def check_place(self) -> None:
+        self.check_lock()
 
     def random_number(self) -> int:
         return self.chance.getrandbits(64)
@@ -272,6 +290,9 @@ class SimulatedFile(File):
     def sync(self) -> None:
         self._disk.call("sync")
         self._node.sync()
+
+    def check_place(self) -> None:
+        self._disk.check_lock()
 
     def close(self) -> None:
         return

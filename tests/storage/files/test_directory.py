@@ -1,5 +1,6 @@
 """A data directory: one process, one known format, and nothing that is not ours."""
 
+import contextlib
 import errno
 import os
 import random
@@ -8,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server import FileBackedStreamStore
-from durable_streams_server.storage.files.directory import DirectoryRefused, prepare
+from durable_streams_server.storage.files.directory import (
+    DirectoryInUse,
+    DirectoryRefused,
+    UnknownFormat,
+    prepare,
+)
 from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
 from tests.requests import append, create
@@ -27,7 +33,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"durable-streams-server data, format 2\n", b"something else\n"]
+    "text", [b"", b"durable-streams-server data, format 3\n", b"something else\n"]
 )
 def test_an_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
@@ -92,8 +98,38 @@ def test_who_only_looks_writes_no_checkpoint_however_much_the_log_has() -> None:
     store = open_store(disk)
     run(store, create("/a"), *(append("/a", b"x" * 1000) for _ in range(10)))
     looking = open_store(disk, readonly=True, max_unflushed=2000)
-    assert (looking.meta, content(looking, "/a")) == (store.meta, b"x" * 10_000)
+    assert (looking.meta.lsn, content(looking, "/a")) == (store.meta.lsn, b"x" * 10_000)
     assert open_store(disk, max_unflushed=2000).meta.lsn > store.meta.lsn
+
+
+def test_looking_at_a_directory_changes_nothing_in_it(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+    disk = SystemDisk(tmp_path, readonly=True)
+    prepare(disk, "data", readonly=True)
+    disk.release()
+    (tmp_path / "LOCK").unlink()
+    before.pop(tmp_path / "LOCK")
+    before[tmp_path] = tmp_path.stat().st_mtime_ns
+    prepare(disk, "data", readonly=True)
+    disk.release()
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+
+
+def test_looking_at_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    with (
+        FileBackedStreamStore(tmp_path, segment_size=SEGMENT),
+        pytest.raises(DirectoryInUse, match="in use by another process"),
+    ):
+        prepare(SystemDisk(tmp_path, readonly=True), "data", readonly=True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_looking_at_a_directory_without_a_store_makes_none(tmp_path: Path, there: bool) -> None:
+    path = tmp_path if there else tmp_path / "nowhere"
+    with pytest.raises(DirectoryRefused, match="holds no store"):
+        prepare(SystemDisk(path, readonly=True), "data", readonly=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
@@ -102,7 +138,144 @@ def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
     assert SystemDisk(tmp_path / "a" / "b").exists("FORMAT")
 
 
+OLD = b"durable-streams-server data, format 1\n"
+NEW = b"durable-streams-server data, format 2\n"
+
+
+def directory_of_format_1(seed: int = 0) -> SimulatedDisk:
+    """Returns a disk with a store of the first format, and one stream in it."""
+    disk = new_disk(seed)
+    run(open_store(disk), create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    file = disk.open("FORMAT")
+    file.write(OLD, 0)
+    file.sync()
+    return disk
+
+
+def test_directory_of_format_1_opens_and_says_that_it_is_of_format_2() -> None:
+    disk = directory_of_format_1()
+    prepare(disk, "data")
+    assert disk.content("FORMAT") == NEW
+    assert not disk.exists("FORMAT.new")
+    disk.lose_power()
+    assert disk.content("FORMAT") == NEW
+    assert content(open_store(disk), "/a") == b"x"
+
+
+def test_looking_accepts_both_formats_and_changes_neither(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    for text in (OLD, NEW):
+        (tmp_path / "FORMAT").write_bytes(text)
+        disk = SystemDisk(tmp_path, readonly=True)
+        prepare(disk, "data", readonly=True)
+        disk.release()
+        assert (tmp_path / "FORMAT").read_bytes() == text
+    (tmp_path / "FORMAT").write_bytes(b"what is this\n")
+    with pytest.raises(UnknownFormat, match="does not know"):
+        prepare(SystemDisk(tmp_path, readonly=True), "data", readonly=True)
+
+
 @pytest.mark.parametrize("call", range(1, 12))
+def test_power_loss_while_the_format_is_raised_leaves_one_of_the_two(call: int) -> None:
+    for seed in range(10):
+        disk = directory_of_format_1(seed)
+        last = disk.calls + call
+
+        def crash(_: str, disk: SimulatedDisk = disk, last: int = last) -> None:
+            if disk.calls == last:
+                raise PowerLoss
+
+        disk.before = crash
+        with contextlib.suppress(PowerLoss):
+            prepare(disk, "data")
+        disk.before = lambda _: None
+        disk.lose_power()
+        assert disk.content("FORMAT") in (OLD, NEW)
+        prepare(disk, "data")
+        assert disk.content("FORMAT") == NEW
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_full_disk_raises_the_format_where_it_is(call: str) -> None:
+    disk = directory_of_format_1()
+    full = iter([OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "FORMAT.new")])
+
+    def fill(name: str) -> None:
+        if name == call and (error := next(full, None)):
+            raise error
+
+    disk.before = fill
+    prepare(disk, "data")
+    assert disk.content("FORMAT") == NEW
+    assert not disk.exists("FORMAT.new")
+
+
+def test_full_disk_takes_no_new_store() -> None:
+    disk = SimulatedDisk(random.Random(1))
+
+    def fill(name: str) -> None:
+        if name == "write":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "FORMAT.new")
+
+    disk.before = fill
+    with pytest.raises(OSError, match="No space left"):
+        prepare(disk, "data")
+    assert not disk.exists("FORMAT")
+
+
+@pytest.mark.parametrize("name", ["FORMAT.new", "FORMAT", "LOCK", "wal/000"])
+@pytest.mark.parametrize("new", [True, False])
+def test_no_link_out_of_the_directory_is_followed(tmp_path: Path, name: str, new: bool) -> None:
+    path, target = tmp_path / "data", tmp_path / "precious"
+    if new:
+        (path / "wal").mkdir(parents=True)
+    else:
+        FileBackedStreamStore(path, segment_size=SEGMENT).close()
+        (path / "FORMAT").write_bytes(OLD)
+        (path / name).unlink(missing_ok=True)
+    target.write_bytes(b"precious")
+    (path / name).symlink_to(target)
+    if name == "FORMAT.new":
+        FileBackedStreamStore(path, segment_size=SEGMENT).close()
+        assert (path / "FORMAT").read_bytes() == NEW
+        assert not (path / "FORMAT").is_symlink()
+    else:
+        with pytest.raises((OSError, DirectoryRefused), match=f"symbolic link: .*{name}|FORMAT"):
+            FileBackedStreamStore(path, segment_size=SEGMENT)
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("mode", "who"),
+    [
+        (0o700, None),
+        (0o755, None),
+        (0o770, "its group may write it (mode 770)"),
+        (0o702, "others may write it (mode 702)"),
+        (0o777, "its group and others may write it (mode 777)"),
+    ],
+)
+def test_directory_that_others_may_write_is_named_in_the_log(
+    tmp_path: Path, mode: int, who: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(mode)
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == (
+        [f"the data directory {tmp_path} is not this process's alone: {who}"] if who else []
+    )
+
+
+def test_directory_of_another_user_is_named_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    assert f"it belongs to user {owner}, and this process is user 12345" in caplog.text
+
+
+@pytest.mark.parametrize("call", range(1, 16))
 def test_a_crash_while_it_is_laid_out_can_be_repeated(call: int) -> None:  # TRAPS 16
     disk = SimulatedDisk(random.Random(call))
 

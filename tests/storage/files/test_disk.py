@@ -123,3 +123,116 @@ def test_where_ready_reads_are_not_known_a_thread_reads(
     assert file.read_ready(1, 0) is None
     assert file.read(1, 0) == b"x"
     file.close()
+
+
+def held(root: Path) -> SystemDisk:
+    """Returns a disk with one file in it, whose lock has been taken and given back."""
+    disk = SystemDisk(root)
+    file = disk.open("a", create=True)
+    file.write(b"hello", 0)
+    file.close()
+    assert disk.lock()
+    disk.release()
+    return disk
+
+
+def names_and_modes(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        str(path.relative_to(root)): (
+            path.stat().st_mtime_ns,
+            path.stat().st_mode,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in (root, *root.rglob("*"))
+    }
+
+
+def test_read_only_disk_reads_and_refuses_every_change(tmp_path: Path) -> None:
+    held(tmp_path)
+    before = names_and_modes(tmp_path)
+    disk = SystemDisk(tmp_path, readonly=True)
+    file = disk.open("a")
+    assert (file.read(9, 0), file.size(), disk.names("")) == (b"hello", 5, ["LOCK", "a"])
+    changes: list[Callable[[], object]] = [
+        lambda: file.write(b"x", 0),
+        lambda: file.write_durably(b"x", 0),
+        lambda: file.allocate(9),
+        lambda: file.truncate(1),
+        lambda: disk.open("b", create=True),
+        lambda: disk.open("a", create=True),
+        lambda: disk.make_directory("d"),
+        lambda: disk.rename("a", "b"),
+        lambda: disk.unlink("a"),
+    ]
+    for change in changes:
+        with pytest.raises(OSError, match="opened only to look at") as raised:
+            change()
+        assert raised.value.errno == errno.EROFS
+    file.sync()
+    disk.sync_directory("")
+    disk.sync_all()
+    file.close()
+    assert names_and_modes(tmp_path) == before
+
+
+def test_read_only_disk_notices_an_owner_and_keeps_one_out(tmp_path: Path) -> None:
+    owner = held(tmp_path)
+    assert owner.lock()
+    looking, other = SystemDisk(tmp_path, readonly=True), SystemDisk(tmp_path, readonly=True)
+    assert not looking.lock()
+    owner.release()
+    assert looking.lock()
+    assert other.lock(), "two may look at the same time"
+    assert not owner.lock()
+    looking.release()
+    other.release()
+    assert owner.lock()
+    owner.release()
+
+
+def test_read_only_disk_needs_no_lock_file_and_makes_none(tmp_path: Path) -> None:
+    disk = SystemDisk(tmp_path, readonly=True)
+    assert disk.lock()
+    disk.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_only_disk_goes_without_locks_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = held(tmp_path)
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    looking = SystemDisk(tmp_path, readonly=True)
+    assert looking.lock()
+    looking.release()
+    with pytest.raises(OSError, match="LOCK"):
+        owner.lock()
+
+
+PUT_IN_PLACE: dict[str, Callable[[Path], None]] = {
+    "link": lambda path: path.symlink_to(path.parent / "elsewhere"),
+    "dangling link": lambda path: path.symlink_to(path.parent / "nowhere"),
+    "fifo": lambda path: os.mkfifo(path),
+    "directory": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+@pytest.mark.parametrize("kind", PUT_IN_PLACE)
+def test_only_a_regular_file_is_opened(tmp_path: Path, kind: str, readonly: bool) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"mine")
+    for name in ("a", "LOCK"):
+        PUT_IN_PLACE[kind](tmp_path / name)
+    disk = SystemDisk(tmp_path, readonly=readonly)
+    opens: list[Callable[[], object]] = [lambda: disk.open("a"), disk.lock]
+    if not readonly:
+        opens.append(lambda: disk.open("a", create=True))
+    for call in opens:
+        with pytest.raises(OSError, match=f"{tmp_path}/(a|LOCK)"):
+            call()
+    assert (tmp_path / "elsewhere").read_bytes() == b"mine"
+    assert not (tmp_path / "nowhere").exists()

@@ -240,8 +240,9 @@ def test_a_damaged_log_does_not_keep_the_store_from_starting() -> None:
     run(store, create("/a", body=b"one"), create("/b", body=b"two"))
     store.run_checkpoint()
     run(store, append("/a", b" more"), append("/b", b" more"))  # in the write-ahead log alone
-    disk.unlink(path_of(store.states["/a"].incarnation))
-    disk.sync_directory(directory_of(store.states["/a"].incarnation))
+    incarnation = store.states["/a"].incarnation
+    disk.unlink(path_of(incarnation))
+    disk.sync_directory(directory_of(incarnation))
     again = reopened(disk)
     with pytest.raises(StreamError):
         run(again, append("/a", b"!"))

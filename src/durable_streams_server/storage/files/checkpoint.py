@@ -168,7 +168,9 @@ class Checkpoint:
 
     def _write(self, capture: Capture) -> Iterator[Where]:
         """Writes the logs, then the catalog."""
-        flush = self._store.logs.begin_flush(len(capture.flushes))
+        store = self._store
+        store.check_place()  # or the bytes would go into whatever has taken the directory's place
+        flush = store.logs.begin_flush(len(capture.flushes))
         for begin in range(0, len(capture.flushes), _LOGS):
             if begin:
                 yield Where.DISK
@@ -177,6 +179,7 @@ class Checkpoint:
         capture.damaged = flush.damaged
         capture.hold(flush.too_large)
         self._commit(capture)
+        store.check_place()  # before the log's segments are used again
         capture.is_committed, capture.obstacle = True, None
 
     def _commit(self, capture: Capture) -> None:
@@ -205,6 +208,9 @@ class Checkpoint:
     def _tidy(self, done: bool) -> None:
         """Removes the logs of streams that are gone, and makes the ballast and the next segment ready."""
         store = self._store
+        store.check_place()
+        if done:
+            self._catalog.tidy()
         if done and (garbage := self._catalog.garbage()):
             store.logs.remove(garbage)
             store.removed = garbage

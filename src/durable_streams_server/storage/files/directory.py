@@ -1,16 +1,24 @@
 """A data directory: its format, its lock, and the store in it."""
 
+import logging
 from typing import Final
 
-from .catalog import FORMAT
-from .disk import Disk
+from .disk import NO_SPACE, Disk
 from .headroom import BALLAST
+from .lock import LOCK
 from .logs import DIRECTORY as LOGS
 from .wal import DIRECTORY as WAL
 
+FORMAT: Final = 2
+#: What is in a directory of format 1 has the same form in one of format 2, which adds to it.
+_READABLE: Final = (1, FORMAT)
 _FORMAT_FILE: Final = "FORMAT"
+_NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
+_PARTS: Final = (WAL, LOGS, CATALOG)
+
+_log = logging.getLogger("durable_streams_server")
 
 
 class DirectoryRefused(Exception):
@@ -21,7 +29,15 @@ class DirectoryInUse(DirectoryRefused):
     """Another process has it."""
 
 
-def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
+class NoStore(DirectoryRefused):
+    """There is none in it."""
+
+
+class UnknownFormat(DirectoryRefused):
+    """Its FORMAT is not one that this version knows, or cannot be made out."""
+
+
+def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = False) -> None:
     """Takes a data directory for this process, and lays it out if it is new.
 
     Args:
@@ -29,44 +45,90 @@ def prepare(disk: Disk, name: str, *, create: bool = True) -> None:
         name: what to call it in messages.
         create: whether a directory without a store becomes one. False is for a directory that must be there, such as a
             mount, which would look empty when it is not mounted.
+        readonly: whether to look only, on a disk that is read-only too: nothing is made or changed, and there must be a store.
 
     Raises:
         DirectoryRefused: another process has it, it is of another format, or it holds something else.
         OSError: the disk failed.
     """
-    if not create and not disk.exists(_FORMAT_FILE):
-        raise DirectoryRefused(f"{name} holds no store")
-    disk.make_directory("")
+    if (readonly or not create) and not disk.exists(_FORMAT_FILE):
+        raise NoStore(f"{name} holds no store")
+    if not readonly:
+        disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
-    if disk.exists(_FORMAT_FILE):
-        _check_format(disk, name)
-        disk.sync_directory("")  # who laid it out may have died before
+    if readonly:
+        _read_format(disk, name)
         return
+    if not disk.exists(_FORMAT_FILE):
+        _lay_out(disk, name)
+    elif _read_format(disk, name) != FORMAT:
+        _write_format(disk)  # before anything that an older version would not understand
+    disk.sync_directory("")  # who laid it out may have died before
+    disk.watch((_FORMAT_FILE, *_PARTS))
+    for doubt in disk.doubts():
+        _log.warning("the data directory %s is not this process's alone: %s", name, doubt)
+
+
+def _lay_out(disk: Disk, name: str) -> None:
+    """Makes a store's directories and its FORMAT, the last: a directory that has one is whole."""
     others = [
         entry
         for entry in disk.names("")
-        if entry not in ("LOCK", "lost+found", BALLAST, _FORMAT_FILE + ".new")
+        if entry not in (LOCK, "lost+found", BALLAST, _NEW_FORMAT_FILE)
     ]
-    if set(others) - {WAL, LOGS, CATALOG}:
+    if set(others) - set(_PARTS):
         raise DirectoryRefused(f"{name} is not empty and holds no store")
     if any(disk.names(entry) for entry in others):
         raise DirectoryRefused(f"{name} holds a store's files but no {_FORMAT_FILE}")
-    for directory in (WAL, LOGS, CATALOG):
+    for directory in _PARTS:
         disk.make_directory(directory)
-    file = disk.open(_FORMAT_FILE + ".new", create=True)
-    file.write(_FORMAT_TEXT % FORMAT, 0)
-    file.sync()
-    file.close()
-    disk.rename(_FORMAT_FILE + ".new", _FORMAT_FILE)
+    _write_format(disk)
+
+
+def _write_format(disk: Disk) -> None:
+    """Writes FORMAT, so that a crash leaves the old one or the new one whole."""
+    text = _FORMAT_TEXT % FORMAT
+    disk.unlink(_NEW_FORMAT_FILE)  # left by a crash, or put there by somebody
+    try:
+        file = disk.create(_NEW_FORMAT_FILE)
+        try:
+            file.write(text, 0)
+            file.sync()
+        finally:
+            file.close()
+    except OSError as error:
+        if error.errno not in NO_SPACE or not disk.exists(_FORMAT_FILE):
+            raise
+        disk.unlink(_NEW_FORMAT_FILE)
+        _overwrite_format(disk, text)
+        return
+    disk.rename(_NEW_FORMAT_FILE, _FORMAT_FILE)
     disk.sync_directory("")
 
 
-def _check_format(disk: Disk, name: str) -> None:
+def _overwrite_format(disk: Disk, text: bytes) -> None:
+    """Changes FORMAT where it is, for a full disk. One digit differs, and a disk writes one octet or none."""
+    file = disk.open(_FORMAT_FILE)
+    try:
+        file.write(text, 0)
+        file.sync()
+    finally:
+        file.close()
+
+
+def _read_format(disk: Disk, name: str) -> int:
+    """Returns the format of a directory.
+
+    Raises:
+        UnknownFormat: this version cannot read it.
+    """
     file = disk.open(_FORMAT_FILE)
     try:
         text = file.read(100, 0)
     finally:
         file.close()
-    if text != _FORMAT_TEXT % FORMAT:
-        raise DirectoryRefused(f"{name} has a format that this version does not know")
+    for version in _READABLE:
+        if text == _FORMAT_TEXT % version:
+            return version
+    raise UnknownFormat(f"{name} has a format that this version does not know")

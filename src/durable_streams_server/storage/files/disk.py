@@ -9,14 +9,21 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+from . import forked
+from .lock import DirectoryLock
+from .opening import open_plain
+
+TOO_LARGE: Final = errno.EFBIG  # the file would be larger than the system allows
+#: A file could not grow. What was there before is as it was, so it can be tried again.
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, TOO_LARGE})
 #: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
 NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
-TOO_LARGE: Final = errno.EFBIG  # the file would be larger than the system allows
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _ANYWHERE: Final = 1 << 62
@@ -58,6 +65,14 @@ class File(ABC):
         """Returns when what was written is durable. A failure must never be retried: the kernel forgets what it lost."""
 
     @abstractmethod
+    def check_place(self) -> None:
+        """Returns if the file is still found at its path.
+
+        Raises:
+            DirectoryLost: it is not; what was written to it may be out of everybody's reach.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Closes the file; closing twice is no error."""
 
@@ -78,8 +93,16 @@ class Disk(ABC):
         """
 
     @abstractmethod
+    def create(self, path: str) -> File:
+        """Makes a file that is not there yet, and opens it.
+
+        Raises:
+            FileExistsError: something is there.
+        """
+
+    @abstractmethod
     def make_directory(self, path: str) -> None:
-        """Makes a directory; one that is there is no error."""
+        """Makes a directory; one that is there is no error. Only the disk's own, at "", gets the directories above it too."""
 
     @abstractmethod
     def names(self, path: str) -> list[str]:
@@ -127,6 +150,27 @@ class Disk(ABC):
         """Gives the lock back."""
 
     @abstractmethod
+    def watch(self, paths: Iterable[str]) -> None:
+        """Has `check_place` look at these paths as well, at which there must be something. Ends with `release`."""
+
+    @abstractmethod
+    def check_lock(self) -> None:
+        """Returns if this process has the directory's lock. For every commit, so it may look once a second only.
+
+        Raises:
+            DirectoryLost: it is not: the directory was moved, removed or replaced, or another process may have it by now.
+            StoreForked: this process is a copy of the one that has taken it.
+        """
+
+    @abstractmethod
+    def check_place(self) -> None:
+        """Returns if the lock and all that is watched is still found where it was; raises as `check_lock` does."""
+
+    def doubts(self) -> Sequence[str]:
+        """Returns what is unsafe about who may write the directory, each in a few words."""
+        return ()
+
+    @abstractmethod
     def random_number(self) -> int:
         """Returns 64 random bits, of the quality of a secret."""
 
@@ -134,10 +178,15 @@ class Disk(ABC):
 class SystemFile(File):
     """A file of the operating system."""
 
-    def __init__(self, path: Path, create: bool) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor, self._place = open_plain(path, mode | (os.O_CREAT if create else 0))
+        forked.guard(self)
+
+    def forked(self) -> None:
+        """Closes the child's copy of the descriptor, and refuses every call from now on."""
+        self.close()
+        forked.refuse_calls(self, File, ends="close")
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -201,6 +250,9 @@ class SystemFile(File):
         except OSError as error:
             raise self._named(error) from None
 
+    def check_place(self) -> None:
+        self._place.check()
+
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -223,22 +275,63 @@ class SystemFile(File):
         return OSError(error.errno, error.strerror, str(self._path))
 
 
+class ReadOnlyFile(SystemFile):
+    """A file that is only looked at: each call that would change it raises."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, False, os.O_RDONLY)
+
+    def allocate(self, _: int) -> None:
+        raise _read_only(self._path)
+
+    def truncate(self, _: int) -> None:
+        raise _read_only(self._path)
+
+    def sync(self) -> None:
+        """Does nothing: nothing has been written through this file."""
+
+    def _write(self, *_: object) -> None:
+        raise _read_only(self._path)
+
+
 class SystemDisk(Disk):
     """A directory of the operating system's.
 
     Args:
         root: the directory; it need not exist until `make_directory("")`.
+        readonly: whether to look only. Files are opened for reading, nothing is made, and each call that would change
+            something raises an OSError (EROFS). `sync_directory` and `sync_all` do nothing, since nothing was written.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
-        self._lock = -1
+    def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False) -> None:
+        self.root = Path(root).absolute()  # the process may go to another directory
+        self.readonly = readonly
+        self._lock = DirectoryLock(self.root, shared=readonly)
+
+    def forked(self) -> None:
+        """Gives up the child's share of the lock, which would outlive its parent, and refuses every call from now on."""
+        self._lock.release()
+        forked.refuse_calls(self, Disk, ends="release")
 
     def open(self, path: str, *, create: bool = False) -> File:
+        if self.readonly:
+            if create:
+                raise _read_only(self.root / path)
+            return ReadOnlyFile(self.root / path)
         return SystemFile(self.root / path, create)
 
+    def create(self, path: str) -> File:
+        self._refuse_if_readonly(path)
+        return SystemFile(self.root / path, True, os.O_RDWR | os.O_EXCL)
+
     def make_directory(self, path: str) -> None:
+        self._refuse_if_readonly(path)
         target = self.root / path
+        if path:  # what is above it must be there: its absence is news, and not to be covered up
+            if not target.is_dir():
+                target.mkdir(exist_ok=True, mode=0o700)
+                _sync_directory(target.parent)
+            return
         missing = [parent for parent in (target, *target.parents) if not parent.exists()]
         for directory in reversed(missing):
             directory.mkdir(exist_ok=True, mode=0o700)
@@ -251,12 +344,12 @@ class SystemDisk(Disk):
             return []
 
     def exists(self, path: str) -> bool:
-        return (self.root / path).exists()
+        return self.size(path) is not None
 
     def size(self, path: str) -> int | None:
         try:
-            return (self.root / path).stat().st_size
-        except FileNotFoundError:
+            return (self.root / path).lstat().st_size
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def room(self) -> int | None:
@@ -284,15 +377,20 @@ class SystemDisk(Disk):
         return min(limits, default=None)
 
     def rename(self, old: str, new: str) -> None:
+        self._refuse_if_readonly(new)
         os.replace(self.root / old, self.root / new)
 
     def unlink(self, path: str) -> None:
+        self._refuse_if_readonly(path)
         (self.root / path).unlink(missing_ok=True)
 
     def sync_directory(self, path: str) -> None:
-        _sync_directory(self.root / path)
+        if not self.readonly:
+            _sync_directory(self.root / path)
 
     def sync_all(self) -> None:
+        if self.readonly:
+            return
         descriptor = os.open(self.root, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _sync_file_system(descriptor, str(self.root))
@@ -300,22 +398,48 @@ class SystemDisk(Disk):
             os.close(descriptor)
 
     def lock(self) -> bool:
-        descriptor = os.open(self.root / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._lock = descriptor
-        return True
+        forked.guard(self)
+        return self._lock.take()
 
     def release(self) -> None:
-        descriptor, self._lock = self._lock, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._lock.release()
+
+    def watch(self, paths: Iterable[str]) -> None:
+        self._lock.watch(paths)
+
+    def check_lock(self) -> None:
+        self._lock.check()
+
+    def check_place(self) -> None:
+        self._lock.check_all()
+
+    def doubts(self) -> Sequence[str]:
+        found = self.root.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        doubts = []
+        who = [
+            name
+            for name, bit in (("its group", stat.S_IWGRP), ("others", stat.S_IWOTH))
+            if mode & bit
+        ]
+        if who:
+            doubts.append(f"{' and '.join(who)} may write it (mode {mode:o})")
+        if found.st_uid != os.geteuid():
+            doubts.append(
+                f"it belongs to user {found.st_uid}, and this process is user {os.geteuid()}"
+            )
+        return doubts
 
     def random_number(self) -> int:
         return int.from_bytes(os.urandom(8), "little")
+
+    def _refuse_if_readonly(self, path: str) -> None:
+        if self.readonly:
+            raise _read_only(self.root / path)
+
+
+def _read_only(path: Path) -> OSError:
+    return OSError(errno.EROFS, "it was opened only to look at", str(path))
 
 
 def _largest_offset(descriptor: int) -> int | None:

@@ -130,6 +130,7 @@ class FileStore(Store):
         salvage: bool = False,
         readonly: bool = False,
     ) -> None:
+        self._disk = disk
         self._catalog = catalog
         self._rules = Rules(max_producers)
         self._checkpoint_bytes = min(checkpoint_bytes, MAX_FILES * segment_size // _LOG_SHARE)
@@ -290,12 +291,22 @@ class FileStore(Store):
         return self._flying
 
     def write(self, commit: Commit) -> None:
-        """Makes a commit's records durable.
+        """Makes a commit's records durable, where a restart will look for them.
 
         Raises:
             OSError: the store must be told with `fail`, and never be written to again.
         """
-        self.wal.write(commit.writes)
+        if commit.writes:
+            self.wal.write(commit.writes)
+            self._disk.check_lock()
+
+    def check_place(self) -> None:
+        """Returns if the data directory and its parts are where they were when the store was opened.
+
+        Raises:
+            DirectoryLost: they are not, so what a checkpoint has written may be nowhere.
+        """
+        self._disk.check_place()
 
     def committed(self, commit: Commit) -> None:
         """Publishes what is durable and resolves its tickets, in order. On the loop."""

@@ -222,6 +222,7 @@ class Wal:
         """
         for file, data, position in writes:
             file.write_durably(data, position)
+            file.check_place()  # durable in a file that nobody finds again is not durable
 
     # -- at the start -------------------------------------------------------
 

@@ -1,0 +1,282 @@
+"""The tables in LMDB. This is the one file that imports it; each of its errors becomes one of ours here.
+
+LMDB trusts its file: a damaged page can end the process. So `structure_faults` must have found nothing, or the file must be
+known to be unchanged, before a `Database` opens it. LMDB also maps its file into a fixed range of addresses. The range here
+begins small, because some machines and limits have little room, and grows with the file.
+"""
+
+import errno
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import lmdb
+import lmdb.verify
+
+from ..wal import Damaged
+from .tables import NAMES, Tables, Writing
+
+DATA: Final = "data.mdb"
+LOCKS: Final = "lock.mdb"
+SMALLEST_MAP: Final = 64 * 1024 * 1024  # bytes of addresses, enough for about 300,000 streams
+_STEP: Final = 16 * 1024 * 1024  # by how much the map grows where there is hardly room
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class NeverMade(Exception):
+    """A file that is only looked at has no tables yet: a crash came while it was made."""
+
+
+class Database(Tables):
+    """The tables in an LMDB file.
+
+    Args:
+        path: the directory of the file. This process must have it for itself: the file of locks is made anew.
+        readonly: whether to look only; `write` raises then. There must be a file.
+        smallest_map: bytes of addresses to begin with at least.
+
+    Raises:
+        Damaged: the file cannot be opened, or has not the tables that it should have.
+        NeverMade: it has none, was never committed to, and is only looked at.
+        OSError: there is no room for the map, or no permission.
+    """
+
+    def __init__(
+        self, path: str, *, readonly: bool = False, smallest_map: int = SMALLEST_MAP
+    ) -> None:
+        self._path = path
+        self._growing = threading.Lock()  # held by each reader, and while the map moves
+        self._failure: OSError | None = None
+        if not readonly:
+            (Path(path) / LOCKS).unlink(missing_ok=True)  # a damaged one could hang or refuse
+        try:
+            self._environment = self._open(readonly, smallest_map)
+            try:
+                self._handles = self._open_tables(readonly)
+            except BaseException:
+                self._environment.close()
+                raise
+        except lmdb.Error as error:
+            raise self._translated(error) from None
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        try:
+            with self._growing, self._environment.begin(self._handles[table]) as transaction:
+                return transaction.get(key)
+        except lmdb.Error as error:
+            raise self._translated(error) from None
+
+    def scan(
+        self, table: int, first: bytes, limit: int, end: bytes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        try:
+            with (
+                self._growing,
+                self._environment.begin(self._handles[table]) as transaction,
+                transaction.cursor() as cursor,
+            ):
+                more = cursor.set_range(first)
+                while more and len(found) < limit:
+                    item = cursor.item()
+                    if end is not None and item[0] >= end:
+                        break
+                    found.append(item)
+                    more = cursor.next()
+        except lmdb.Error as error:
+            raise self._translated(error) from None
+        return found
+
+    def write(
+        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
+    ) -> None:
+        while True:
+            try:
+                self._try_to_write(fill, before_commit)
+                return
+            except lmdb.MapFullError:
+                self._grow()
+            except lmdb.Error as error:
+                raise self._translated(error, writes=True) from None
+
+    def close(self) -> None:
+        self._environment.close()
+
+    @property
+    def map_size(self) -> int:
+        """How many bytes of addresses the map has."""
+        return int(self._environment.info()["map_size"])
+
+    def is_findable(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
+        """Returns whether look-ups find each of these entries, and find them as they are."""
+        with self._growing, self._environment.begin(self._handles[table]) as transaction:
+            return all(transaction.get(key) == sealed for key, sealed in entries)
+
+    # -- inside -------------------------------------------------------------
+
+    def _open(self, readonly: bool, smallest_map: int) -> lmdb.Environment:
+        file = Path(self._path) / DATA
+        size = file.stat().st_size if file.exists() else 0
+        sizes = (size + _STEP, size + 1024 * 1024)
+        for map_size in (max(smallest_map, 2 * size), *sizes):
+            try:
+                return lmdb.open(
+                    os.fsencode(self._path),
+                    map_size=map_size,
+                    max_dbs=len(NAMES),
+                    mode=0o600,
+                    readonly=readonly,
+                    lock=not readonly,
+                )
+            except lmdb.MemoryError:
+                continue
+        raise OSError(errno.ENOMEM, "there is no room in memory for the catalog's map", str(file))
+
+    def _open_tables(self, readonly: bool) -> "list[lmdb._Database]":
+        """Opens the tables, and makes them in a new file, all at once."""
+        names = [name.encode() for name in NAMES]
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            found = list(cursor.iternext(values=False))
+        if set(found) - set(names):
+            raise Damaged(f"catalog: {DATA} has tables of another kind")
+        if missing := [name for name in names if name not in found]:
+            if self._holds_anything(found):
+                raise Damaged(f"catalog: {DATA} has no table {missing[0].decode()}")
+            if readonly:
+                raise NeverMade
+            with self._environment.begin(write=True) as transaction:
+                for name in missing:
+                    self._environment.open_db(name, transaction)
+        handles = [self._environment.open_db(name, create=False) for name in names]
+        if any(any(handle.flags().values()) for handle in handles):
+            raise Damaged(f"catalog: {DATA} has a table with flags that it should not have")
+        return handles
+
+    def _holds_anything(self, found: list[bytes]) -> bool:
+        """Whether a file without some of the tables was ever committed to: a crash may have come while it was made."""
+        for name in found:
+            handle = self._environment.open_db(name, create=False)
+            with self._environment.begin() as transaction:
+                if transaction.stat(handle)["entries"]:
+                    return True
+        return False
+
+    def _try_to_write(
+        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
+    ) -> None:
+        if self._failure is not None:
+            raise self._failure
+        transaction = self._environment.begin(write=True)
+        try:
+            writing = _LmdbWriting(transaction, self._handles)
+            fill(writing)
+            before_commit(writing)
+        except BaseException:
+            transaction.abort()
+            raise
+        transaction.commit()
+
+    def _grow(self) -> None:
+        """Gives the map more addresses. No transaction is open: the writer's has ended, and readers are kept out."""
+        size = self.map_size
+        for larger in (2 * size, size + size // 4, size + _STEP):
+            larger -= larger % mmap.PAGESIZE
+            if not _has_room(larger - size):
+                continue
+            with self._growing:
+                try:
+                    self._environment.set_mapsize(larger)
+                    return
+                except lmdb.Error as error:  # the old map is gone, and the environment with it
+                    self._failure = OSError(errno.ENOMEM, str(error), self._data)
+                    raise self._failure from None
+        raise OSError(errno.ENOSPC, "there is no room in memory for a larger map", self._data)
+
+    @property
+    def _data(self) -> str:
+        return str(Path(self._path) / DATA)
+
+    def _translated(self, error: lmdb.Error, *, writes: bool = False) -> Exception:
+        """Returns the error that stands for one of LMDB's: no error may be taken for an entry that is not there."""
+        if self._failure is not None:
+            return self._failure
+        if isinstance(error, lmdb.MemoryError | lmdb.ReadersFullError | lmdb.TlsFullError):
+            return OSError(errno.ENOMEM, str(error), self._data)
+        if isinstance(error, lmdb.ReadonlyError):
+            return OSError(errno.EROFS, f"the catalog is read-only: {error}", self._data)
+        code = getattr(error, "code", 0) or 0
+        if isinstance(error, lmdb.DiskError) or code in _FULL:
+            return OSError(errno.ENOSPC, str(error), self._data)
+        if code > 0 and code != errno.EINVAL:
+            return OSError(code, str(error), self._data)
+        if writes and not isinstance(error, _DAMAGE):
+            return OSError(errno.EIO, str(error), self._data)
+        return Damaged(f"catalog: {error}")
+
+
+_DAMAGE: Final = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+
+
+class _LmdbWriting(Writing):
+    """A transaction of LMDB's."""
+
+    def __init__(
+        self, transaction: "lmdb.Transaction[bytes]", handles: "list[lmdb._Database]"
+    ) -> None:
+        super().__init__()
+        self._transaction = transaction
+        self._handles = handles
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        return self._transaction.get(key, db=self._handles[table])
+
+    def keys(self, table: int, prefix: bytes) -> list[bytes]:
+        found = []
+        with self._transaction.cursor(self._handles[table]) as cursor:
+            if cursor.set_range(prefix):
+                for key in cursor.iternext(values=False):
+                    if not key.startswith(prefix):
+                        break
+                    found.append(key)
+        return found
+
+    def store(self, table: int, key: bytes, sealed: bytes) -> None:
+        self._transaction.put(key, sealed, db=self._handles[table])
+
+    def remove(self, table: int, key: bytes) -> None:
+        self._transaction.delete(key, db=self._handles[table])
+
+
+def structure_faults(path: str) -> list[str]:
+    """Returns what is wrong with the pages of a database's file, in words. LMDB itself does not see the file.
+
+    Args:
+        path: the directory of the file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        return list(lmdb.verify.verify(path, subdir=True))  # type: ignore[no-untyped-call]
+    except OSError:
+        raise
+    except Exception as error:  # the verifier is told of damage that it was not written for
+        return [str(error) or repr(error)]
+
+
+def _has_room(size: int) -> bool:
+    """Returns whether the process may map that many bytes more. A map that has failed to grow is lost, so this is asked first."""
+    try:
+        mmap.mmap(-1, size, prot=mmap.PROT_READ).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""What the catalog holds, and what the store may ask of it.
+
+The catalog says what every stream was at one record of the log. Checkpoints alone write it, one transaction each, and it is
+true for the LSN in its `Meta`: the log's records after that bring it up to date.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from ....protocol.lifetime import Lifetime
+from ....protocol.media import MediaType
+from ....protocol.offsets import Lineage
+from ....protocol.producers import ProducerState, Stamp
+from ....protocol.state import Origin, StreamState
+from ..logs import Extent
+from ..wal import Damaged
+
+FORMAT: Final = 1
+NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True):
+    """What the catalog is true for.
+
+    Attributes:
+        lsn: the last record that is in it.
+        last_incarnation: the newest incarnation ever given out.
+        session: how often the directory has been opened.
+        streams: how many streams it holds.
+        aside: incarnations that a repair has put aside; later records about them are passed over.
+        commits: how many commits have made it; 0 in a directory whose catalog has no second copy yet.
+        identity: a random number that the database and its second copy share; 0 before the first commit.
+    """
+
+    lsn: int = 0
+    last_incarnation: int = 0
+    session: int = 0
+    streams: int = 0
+    aside: tuple[int, ...] = ()
+    commits: int = 0
+    identity: int = 0
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One stream, without its producers. `session` is the one in which `touched_at` was last exact; 0 if unknown."""
+
+    incarnation: int
+    media: MediaType
+    lifetime: Lifetime
+    created_at: int
+    touched_at: int
+    session: int
+    origin: Origin | None
+    lineage: Lineage
+    tail: int
+    closed: bool
+    closed_by: Stamp | None
+    last_seq: bytes | None
+    children: int
+    soft_deleted: bool
+    index_entries: int
+
+    @property
+    def extent(self) -> Extent:
+        """What of its log is proven."""
+        return Extent(self.origin.position if self.origin else 0, self.tail, self.index_entries)
+
+    @property
+    def deadline(self) -> int | None:
+        """When it expires if nobody uses it any more."""
+        return None if self.soft_deleted else self.lifetime.deadline(self.touched_at)
+
+
+class Put(msgspec.Struct, frozen=True):
+    """A stream as it is now, with the producers that have made progress since it was last written."""
+
+    path: str
+    entry: Entry
+    producers: dict[bytes, ProducerState]
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """A stream that is gone."""
+
+    path: str
+    incarnation: int
+
+
+class Catalog(ABC):
+    """The database of a data directory."""
+
+    @abstractmethod
+    def meta(self) -> Meta:
+        """Returns what the catalog is true for."""
+
+    @abstractmethod
+    def find(self, path: str) -> Entry | None:
+        """Looks up a stream.
+
+        Raises:
+            Damaged: the entry is.
+        """
+
+    @abstractmethod
+    def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
+        """Returns a stream's producers."""
+
+    @abstractmethod
+    def paths(
+        self, damaged: Callable[[Damaged], None] | None = None, /
+    ) -> Iterator[tuple[str, Entry]]:
+        """Iterates over all streams in the order of their paths.
+
+        Args:
+            damaged: told of an entry that is, which is passed over then.
+
+        Raises:
+            Damaged: an entry is, and nobody is to be told.
+        """
+
+    @abstractmethod
+    def deadlines(
+        self, after: tuple[int, int], until: int, limit: int
+    ) -> list[tuple[int, int, str]]:
+        """Returns (deadline, incarnation, path) of streams past the pair `after` with deadlines up to `until`, in order."""
+
+    @abstractmethod
+    def next_deadline(self, after: tuple[int, int]) -> int | None:
+        """Returns the first deadline past the pair `after`."""
+
+    @abstractmethod
+    def garbage(self) -> list[int]:
+        """Returns the incarnations whose logs are still to be removed."""
+
+    @abstractmethod
+    def documents(self) -> Iterator[tuple[str, bytes]]:
+        """Iterates over the documents of subscriptions, by name.
+
+        Raises:
+            Damaged: one of them is.
+        """
+
+    @abstractmethod
+    def commit(
+        self,
+        meta: Meta,
+        changes: list[Put | Drop],
+        removed: list[int],
+        documents: Mapping[str, bytes | None] = NO_DOCUMENTS,
+    ) -> None:
+        """Makes changes durable, all or none: streams put or dropped, garbage that has been `removed`, and documents; one that is
+        None goes. The catalog counts its streams and commits itself, whatever `meta` says of them.
+
+        Raises:
+            OSError: nothing has changed.
+        """
+
+    @abstractmethod
+    def tidy(self) -> None:
+        """Does what commits leave for later, on a thread that may wait: the second copy is made shorter, or made again.
+
+        Raises:
+            OSError: the disk failed; never because it is full.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the database."""
+
+
+def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
+    """Returns the entry that stands for a state."""
+    return Entry(
+        state.incarnation,
+        state.media,
+        state.lifetime,
+        state.created_at,
+        state.touched_at,
+        0 if state.grace else session,
+        state.origin,
+        state.lineage,
+        state.tail,
+        state.closed,
+        state.closed_by,
+        state.last_seq,
+        state.children,
+        state.soft_deleted,
+        index_entries,
+    )
+
+
+def state_of(path: str, entry: Entry, session: int) -> StreamState:
+    """Returns the state that an entry stands for, as readers may see it."""
+    state = StreamState(
+        path,
+        entry.incarnation,
+        entry.media,
+        entry.lifetime,
+        entry.created_at,
+        entry.origin,
+        entry.lineage,
+    )
+    state.touched_at = state.noted_at = entry.touched_at
+    if entry.session != session:
+        state.expect_uses_before_a_restart()
+    state.tail = state.visible_tail = entry.tail
+    state.closed = state.visible_closed = entry.closed
+    state.closed_by = entry.closed_by
+    state.last_seq = entry.last_seq
+    state.children = entry.children
+    state.soft_deleted = state.visible_soft_deleted = entry.soft_deleted
+    return state

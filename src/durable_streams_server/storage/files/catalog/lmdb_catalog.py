@@ -1,0 +1,152 @@
+"""The catalog of a data directory: LMDB's file `data.mdb`, the second `copy` of it, and the checksum `SUM`.
+
+The file is verified before LMDB sees it, unless its checksum says that it is as the last commit left it. Damage that comes
+while a server runs is not covered by that: an entry's own CRC finds it in the entry, but LMDB trusts its pages.
+"""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ..disk import NO_SPACE, SystemDisk
+from ..wal import Damaged
+from . import sums
+from .copy import Copy
+from .database import DATA, Database, NeverMade, structure_faults
+from .table_catalog import TableCatalog
+from .tables import Tables, Writing
+from .verify import entry_faults
+
+_SHARE: Final = 50  # the checksum may take one part in so many of the time: a large file's is not made at each commit
+
+
+class LmdbCatalog(TableCatalog):
+    """The catalog in LMDB.
+
+    Args:
+        path: the directory of the database; made if it is not there.
+        readonly: whether to look only: nothing is written, and no file of locks is made.
+        clock: a monotonic clock, in seconds.
+
+    Raises:
+        Damaged: the database is.
+        OSError: the disk failed.
+    """
+
+    def __init__(
+        self, path: str, *, readonly: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._readonly = readonly
+        self._sum_is_due = False
+        self._sum_after = clock()
+        self._files = SystemDisk(path, readonly=readonly)
+        if not readonly:
+            self._files.make_directory("")
+        known = sums.read(self._files)
+        is_proven = known is not None and sums.measure(self._data) == (known.size, known.crc)
+        copy = Copy(self._files)
+        try:
+            copy.look(known.copy if is_proven and known is not None else None)
+            tables = open_tables(path, copy, readonly=readonly, is_proven=is_proven)
+            try:
+                super().__init__(tables, copy, self._files, readonly=readonly)
+            except BaseException:
+                tables.close()
+                raise
+        except BaseException:
+            copy.close()
+            raise
+        self._sum_is_due = not is_proven or copy.state != known.copy if known else True
+
+    def tidy(self) -> None:
+        super().tidy()
+        if self._sum_is_due and self._clock() >= self._sum_after:
+            self._write_sum()
+
+    def close(self) -> None:
+        super().close()
+        if self._sum_is_due and not self._readonly:
+            with contextlib.suppress(OSError):  # the next start verifies
+                self._write_sum()
+
+    def _write(self, fill: Callable[[Writing], None]) -> None:
+        self._sum_is_due = True
+        super()._write(fill)
+
+    @property
+    def _data(self) -> Path:
+        return Path(self._path) / DATA
+
+    def _write_sum(self) -> None:
+        """Notes what the files are now."""
+        state = self._copy.state
+        if state is None:
+            return
+        began = self._clock()
+        measured = sums.measure(self._data)
+        if measured is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._data))
+        try:
+            sums.write(self._files, sums.Sum(*measured, state))
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            return
+        self._sum_is_due = False
+        now = self._clock()
+        self._sum_after = now + _SHARE * (now - began)
+
+
+class NoTables(Tables):
+    """The tables of a directory that no server has opened yet, to be looked at."""
+
+    def get(self, *_: object) -> None:
+        return None
+
+    def scan(self, *_: object) -> list[tuple[bytes, bytes]]:
+        return []
+
+    def write(self, *_: object) -> None:
+        raise OSError(errno.EROFS, "the catalog is read-only")
+
+    def close(self) -> None:
+        return
+
+
+def open_tables(
+    path: str, copy: Copy, *, readonly: bool = False, is_proven: bool = False
+) -> Tables:
+    """Verifies and opens a database.
+
+    Args:
+        path: its directory.
+        copy: its second copy, which has been looked at.
+        readonly: whether to look only.
+        is_proven: whether it need not be verified, since it has not changed.
+
+    Raises:
+        Damaged: it is, or it is missing where there should be one.
+        OSError: the disk failed.
+    """
+    data = Path(path) / DATA
+    if not data.exists() or not data.stat().st_size:
+        if copy.newest:
+            raise Damaged(f"catalog: {DATA} is missing or empty, but its second copy is there")
+        return NoTables() if readonly else Database(path)
+    if not is_proven and (faults := structure_faults(path)):
+        raise Damaged(f"catalog: {DATA} is damaged: {faults[0]}")
+    try:
+        tables = Database(path, readonly=readonly)
+    except NeverMade:
+        return NoTables()
+    if not is_proven:
+        for fault in entry_faults(tables):
+            tables.close()
+            raise Damaged(f"catalog: {fault}")
+    return tables

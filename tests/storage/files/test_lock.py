@@ -1,0 +1,77 @@
+"""The lock on a data directory, and what is watched while it is held."""
+
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.storage.files.lock import LOCK, DirectoryLock
+from durable_streams_server.storage.files.place import DirectoryLost
+
+
+class Time:
+    """Seconds that pass when a test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def lock(tmp_path: Path, time: Time) -> DirectoryLock:
+    made = DirectoryLock(tmp_path, shared=False, steady=time)
+    assert made.take()
+    return made
+
+
+def test_lock_is_taken_once_and_given_back(lock: DirectoryLock, tmp_path: Path) -> None:
+    other = DirectoryLock(tmp_path, shared=False)
+    assert not other.take()
+    lock.check()
+    lock.check_all()
+    lock.release()
+    assert other.take()
+    other.release()
+    other.release()
+
+
+def test_lock_file_is_looked_at_once_a_second(
+    lock: DirectoryLock, tmp_path: Path, time: Time
+) -> None:
+    lock.check()
+    (tmp_path / LOCK).unlink()
+    time.now += 0.9
+    lock.check()
+    time.now += 0.1
+    with pytest.raises(DirectoryLost, match="LOCK has been moved or removed"):
+        lock.check()
+
+
+def test_whole_check_looks_at_the_lock_at_once(lock: DirectoryLock, tmp_path: Path) -> None:
+    lock.check()
+    (tmp_path / LOCK).unlink()
+    (tmp_path / LOCK).touch()
+    with pytest.raises(DirectoryLost, match="LOCK has been replaced"):
+        lock.check_all()
+
+
+def test_what_is_watched_must_stay_where_it_is(lock: DirectoryLock, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    lock.watch(["logs"])
+    lock.check_all()
+    (tmp_path / "logs").rmdir()
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(DirectoryLost, match="logs has been replaced"):
+        lock.check_all()
+    lock.release()
+
+
+def test_lock_that_is_not_held_is_no_lock(lock: DirectoryLock, tmp_path: Path) -> None:
+    lock.release()
+    with pytest.raises(DirectoryLost, match=f"{tmp_path} is not locked by this process"):
+        lock.check()
