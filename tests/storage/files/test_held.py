@@ -22,9 +22,9 @@ from tests.requests import NOW, append, create
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 TEXT = "text/plain"
-LIMIT = 20_000
+LIMIT = 100_000
 #: Segments and ballast that fit into the limit.
-SMALL = {"segment_size": 16 * 1024, "max_unflushed": 12_000, "recent_limit": 0}
+SMALL = {"segment_size": 32 * 1024, "max_unflushed": 12_000, "recent_limit": 0}
 
 
 def code_of(store: FileStore, command: Command) -> str | None:
@@ -166,14 +166,17 @@ def test_bytes_that_are_held_are_not_let_go() -> None:
 
 
 def test_power_may_go_at_any_call_while_a_limit_is_met() -> None:
-    for seed in range(40):
+    for seed in range(60):
         disk, store = limited(known=False)
         disk.chance = random.Random(seed)
         run(store, create("/a", TEXT), create("/b", TEXT, b"y"))
-        run(store, append("/a", b"x" * 11_000, TEXT))
-        store.execute(append("/a", b"x" * 10_500, TEXT), NOW)
+        run(store, *(append("/a", b"x" * 10_000, TEXT) for _ in range(9)))
+        store.run_checkpoint()
+        tickets = [store.execute(append("/a", b"x" * size, TEXT), NOW) for size in (9_000, 2_500)]
         store.commit_once()
-        at = disk.calls + seed // 2
+        for ticket in tickets:
+            ticket.result()
+        at = disk.calls + seed // 3
 
         def fail(_: str, disk: SimulatedDisk = disk, at: int = at) -> None:
             if disk.calls == at:
@@ -187,9 +190,22 @@ def test_power_may_go_at_any_call_while_a_limit_is_met() -> None:
         disk.before = lambda _: None
         disk.lose_power()
         store = open_store(disk, **SMALL)
-        assert content(store, "/a") == b"x" * 21_500
+        assert content(store, "/a") == b"x" * 101_500
         store.run_checkpoint()
-        assert content(open_store(disk, **SMALL), "/a") == b"x" * 21_500
+        assert content(open_store(disk, **SMALL), "/a") == b"x" * 101_500
+
+
+def test_a_catalog_copy_that_reaches_the_limit_is_made_shorter() -> None:
+    disk, store = limited(known=True)
+    for number in range(4 * LIMIT // 300):
+        run(store, create(f"/{number % 7}", TEXT))
+        run(store, Delete(f"/{number % 7}"))
+        store.run_checkpoint()
+        assert store.failure is None
+    store.run_checkpoint()
+    assert store.obstacle is None
+    assert store.meta.lsn == store.wal.last_lsn
+    assert (disk.size("catalog/copy") or 0) <= LIMIT
 
 
 LIMITED = """

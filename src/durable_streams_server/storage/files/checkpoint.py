@@ -14,7 +14,7 @@ from ...protocol.producers import ProducerState
 from ...protocol.state import StreamState
 from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of
-from .disk import NO_HANDLES, NO_SPACE
+from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE
 from .logs import Extent, FlushWork
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ class Checkpoint:
                     raise
                 # The catalog is as it was, so nothing that was written counts.
                 capture.obstacle = error
-                if error.errno not in NO_SPACE or not self._make_room(capture):
+                is_full = error.errno in NO_SPACE and error.errno != TOO_LARGE
+                if not is_full or not self._make_room(capture):
                     break
         yield Where.LOOP
         store.end_capture()

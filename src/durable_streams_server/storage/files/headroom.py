@@ -30,7 +30,7 @@ from ...protocol.subscriptions.changes import (
     Unsubscribed,
     WakeChanged,
 )
-from .disk import NO_SPACE, TOO_LARGE, Disk
+from .disk import NO_SPACE, Disk
 
 BALLAST: Final = "ballast"
 SOON: Final = 1024 * 1024  # dead bytes that are worth a checkpoint of their own
@@ -127,7 +127,7 @@ class Headroom:
             finally:
                 file.close()
         except OSError as error:
-            if error.errno not in NO_SPACE and error.errno != TOO_LARGE:
+            if error.errno not in NO_SPACE:
                 raise
             self._disk.unlink(BALLAST)
             self.lacks_room()

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from .disk import NO_SPACE, TOO_LARGE, Disk, File
+from .disk import NO_SPACE, Disk, File
 
 DIRECTORY: Final = "wal"
 MAX_FILES: Final = 6  # past this, writers wait for a checkpoint
@@ -131,7 +131,7 @@ class Segments:
             else:
                 slot = self._new()
         except OSError as error:
-            if error.errno not in NO_SPACE and error.errno != TOO_LARGE:
+            if error.errno not in NO_SPACE:
                 raise
             self.full = True
             if slot is not None:  # smaller records fit all the same, if any does
@@ -211,7 +211,7 @@ class Segments:
             if slot.capacity:
                 slot.file.allocate(slot.capacity)
         except OSError as error:
-            if error.errno not in NO_SPACE and error.errno != TOO_LARGE:
+            if error.errno not in NO_SPACE:
                 raise
             self.full = True
             slot.capacity = 0

@@ -40,7 +40,7 @@ from ..ticket import Abandoned, Ticket
 from . import held
 from .catalog import Catalog, Drop, Meta
 from .checkpoint import Capture, Checkpoint, Where
-from .disk import NO_HANDLES, NO_SPACE, Disk
+from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Extent, Logs, path_of
@@ -419,9 +419,10 @@ class FileStore(Store):
     def _note_obstacle(self, obstacle: OSError | None) -> None:
         """Keeps why a checkpoint must be tried again; the head-room has its own lines for a full disk."""
         before, self.obstacle = self.obstacle, obstacle
-        if obstacle is not None and before is None and obstacle.errno not in NO_SPACE:
+        unsaid = NO_SPACE - {TOO_LARGE}
+        if obstacle is not None and before is None and obstacle.errno not in unsaid:
             _log.error("checkpoints wait and are tried again every second: %s", obstacle)
-        elif obstacle is None and before is not None and before.errno not in NO_SPACE:
+        elif obstacle is None and before is not None and before.errno not in unsaid:
             _log.warning("checkpoints go on")
 
     def _keep_captured(self, capture: Capture) -> None:
