@@ -47,7 +47,7 @@ def launch(
         preexec_fn=limit if any(limits.values()) else None,
     )
     try:
-        yield ServerProcess(process, _address(process))
+        yield ServerProcess(process, address_of(process))
     finally:
         if process.poll() is None:
             process.kill()
@@ -67,7 +67,8 @@ def serve(
         assert server.process.wait(STOP_TIMEOUT) == 0
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Returns the URL that a server prints when it listens."""
     watchdog = threading.Timer(START_TIMEOUT, process.kill)
     watchdog.start()
     try:
