@@ -509,9 +509,9 @@ class FileStore(Store):
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
-            or self._dead > self._flush_at
             or self._dead_are_due
-            or self.must_pause
+            or self.headroom.is_low
+            or self.obstacle is not None
             or (self.wal.wants_file() and not self.wal.full)
         )
 
@@ -534,7 +534,10 @@ class FileStore(Store):
         if self.logs.largest is not None:
             self._refuse_larger_logs(changes)
         payload = _ENCODE(changes)
-        place = self._reserve(len(payload), changes)
+        try:
+            place = self.wal.reserve(len(payload))
+        except StreamError:
+            place = self._reserve_the_rest(len(payload), changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -564,16 +567,16 @@ class FileStore(Store):
             if not self.logs.takes(extent, recent.unflushed if recent else 0, len(change.data)):
                 raise held.log_full()
 
-    def _reserve(self, size: int, changes: tuple[Change, ...]) -> Place:
-        """Gives a record its place; what gives space back may have one at the end of a segment."""
-        try:
-            return self.wal.reserve(size)
-        except StreamError:
-            self.shell.checkpoint_due()
-            claim = claim_of(changes)
-            if claim is Claim.ORDINARY:
-                raise
-            return self.wal.reserve(size, claim.leaves(self.wal.reserve_size))
+    def _reserve_the_rest(self, size: int, changes: tuple[Change, ...]) -> Place:
+        """Gives a record a place at the end of a segment, if it gives space back."""
+        self.shell.checkpoint_due()
+        claim = claim_of(changes)
+        leaves = (
+            self.wal.reserve_size
+            if claim is Claim.ORDINARY
+            else claim.leaves(self.wal.reserve_size)
+        )
+        return self.wal.reserve(size, leaves)
 
     def _answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
         """Answers from the newest state: at once, or after the records in flight that the answer may rest on."""
@@ -624,7 +627,9 @@ class FileStore(Store):
         """Has a checkpoint give back the space of a stream that has been removed."""
         self._dead += size
         self._dead_logs += 1
-        if self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
+        if self._dead > self._flush_at:
+            self._dead_are_due = True
+        elif self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
             self.shell.later(SOON_SECONDS, self._give_space_back)
 
     def _give_space_back(self) -> None:

@@ -93,6 +93,11 @@ class Wal:
     Args:
         disk: where its files are.
         segment_size: bytes of a new segment file.
+
+    Attributes:
+        largest: bytes of the largest payload that a segment takes.
+        reserve_size: bytes at the end of a segment that only some records may use.
+        wants_file: tells whether another segment should be made ready.
     """
 
     def __init__(self, disk: Disk, segment_size: int) -> None:
@@ -103,6 +108,8 @@ class Wal:
         self._position = 0  # where the next record goes in the newest slot
         self._number = 0
         self.reserve_size = reserve_of(segment_size)
+        self.largest = segment_size - PAGE - OVERHEAD - self.reserve_size
+        self.wants_file = self._segments.wants_file
         self.last_lsn = 0  # given to a record
         self.durable_lsn = 0  # known to the loop to be on disk
         self._encoded_lsn = (
@@ -111,11 +118,6 @@ class Wal:
         self._crc = 0  # of the last record encoded
 
     # -- on the loop --------------------------------------------------------
-
-    @property
-    def largest(self) -> int:
-        """The largest payload that a segment takes."""
-        return self._segment_size - PAGE - OVERHEAD - self.reserve_size
 
     @property
     def full(self) -> bool:
@@ -152,10 +154,6 @@ class Wal:
         while len(self._used) > 1 and self._used[0].last <= lsn:
             slot = self._used.popleft()
             self._segments.give_back(slot)
-
-    def wants_file(self) -> bool:
-        """Whether another segment should be allocated ahead."""
-        return self._segments.wants_file()
 
     @property
     def is_starved(self) -> bool:
