@@ -1,5 +1,6 @@
 """The command as its user meets it: what it prints, how it stops, and its exit codes."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from durable_streams_server import StreamStore
 from durable_streams_server.cli import main
+from durable_streams_server.cli.main import _close
 from tests.process import COMMAND, serve
 
 STREAM = "/v1/stream/a"
@@ -80,12 +83,17 @@ def test_a_host_that_is_not_known_is_one_line() -> None:
         ["--port", "-1"],
         ["--page-size", "1023"],
         ["--page-size", "4q"],
+        ["--page-size", "2g"],
         ["--max-body", "0"],
         ["--wal-size", "6143k"],
         ["--wal-size", "7g"],
         ["--wal-size", "300m"],
         ["--wal-size", "12m", "--max-body", "2m"],
         ["--max-body", "1g"],
+        ["--max-body", "257m"],
+        ["--max-body", "999999999999999g"],
+        ["--host", ""],
+        ["--host", "\udcff"],
         ["--body-timeout", "0"],
         ["--body-timeout", "nan"],
         ["--max-connections", "0"],
@@ -197,3 +205,59 @@ def test_flags_reach_the_server() -> None:
         assert page.headers["access-control-allow-origin"] == "https://app.example"
         assert http.get(f"{STREAM}?offset=now&live=long-poll").status_code == 204
         assert b"upToDate" in http.get(f"{STREAM}?offset=-1&live=sse").content
+
+
+def test_largest_body_that_is_allowed_can_be_taken(tmp_path: Path) -> None:
+    flags = ("--max-body", "256m", "--data-dir", str(tmp_path))
+    with serve(*flags) as server, httpx.Client(base_url=server.url, headers=TEXT) as http:
+        http.put(STREAM)
+        assert http.post(STREAM, content=b"x" * 100).status_code == 204
+
+
+def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str]:
+    """Removes the directory of a running server, then appends to a stream or asks the server to stop."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data-dir", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    with httpx.Client(base_url=url, headers=TEXT, timeout=20) as http:
+        assert http.put(STREAM).status_code == 201
+        shutil.rmtree(path)
+        if appends:
+            with pytest.raises(httpx.HTTPError):
+                http.post(STREAM, content=b"x")
+        else:
+            process.terminate()
+        out, err = process.communicate(timeout=20)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+@pytest.mark.parametrize("appends", [True, False])
+def test_server_whose_directory_is_removed_says_so_and_exits_5(
+    tmp_path: Path, appends: bool
+) -> None:
+    shown = lose_directory(tmp_path / "data", appends)
+    assert shown.returncode == 5
+    assert "Traceback" not in shown.stderr
+    last = shown.stderr.splitlines()[-1]
+    assert last.startswith("durable-streams-server: the store ")
+    assert str(tmp_path / "data") in last
+
+
+def test_store_that_cannot_be_closed_is_one_line_and_exit_code_5(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: StreamStore) -> None:
+        raise OSError(5, "Input/output error", "/data/wal/000")
+
+    monkeypatch.setattr(StreamStore, "close", broken)
+    with pytest.raises(SystemExit) as ended:
+        _close(StreamStore())
+    assert ended.value.code == 5
+    assert capsys.readouterr().err == (
+        "durable-streams-server: the store could not be closed: /data/wal/000: Input/output error\n"
+    )

@@ -1,10 +1,13 @@
 """`create_app`: each setting reaches what it sets."""
 
+from pathlib import Path
+
 import pytest
 
 from durable_streams_server import (
     CursorOptions,
     DurableStreamsApp,
+    FileBackedStreamStore,
     StreamLifecycleEvent,
     create_app,
     create_registry_hooks,
@@ -19,6 +22,10 @@ TEXT = {"content-type": "text/plain"}
     "settings",
     [
         {"page_size": 1023},
+        {"page_size": 1024**3 + 1},
+        {"max_body": 0},
+        {"max_body": 257 * 1024**2},
+        {"max_body": 11, "max_in_flight": 10},
         {"long_poll_timeout": 0},
         {"sse_max_age": 0},
         {"body_timeout": 0},
@@ -59,3 +66,20 @@ async def test_two_applications_share_nothing() -> None:
     first, second = create_app(), create_app()
     await request(first, "PUT", A, TEXT)
     assert (await request(second, "HEAD", A)).status == 404
+
+
+async def test_body_that_fits_no_segment_of_the_store_is_413(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as store:
+        app = create_app(store=store)
+        await request(app, "PUT", A, TEXT)
+        refused = await request(app, "POST", A, TEXT, b"x" * (1 << 20))
+        assert refused.status == 413
+        assert b"BODY_TOO_LARGE" in refused.body
+        assert (await request(app, "POST", A, TEXT, b"x" * (1 << 19))).status == 204
+        await app.stop()
+
+
+async def test_largest_body_may_take_the_whole_budget() -> None:
+    app = create_app(max_body=1000, max_in_flight=1000)
+    await request(app, "PUT", A, TEXT)
+    assert (await request(app, "POST", A, TEXT, b"x" * 1000)).status == 204

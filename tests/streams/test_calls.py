@@ -493,7 +493,8 @@ def test_loop_that_ends_with_an_error_gives_the_store_back() -> None:
     made, pause, order = make(), Pause(), list[str]()
 
     async def main() -> None:
-        made.attach(asyncio.get_running_loop(), nothing, lambda: order.append("back"))
+        for _ in range(2):  # applications that share the store
+            made.attach(asyncio.get_running_loop(), nothing, lambda: order.append("back"))
         pause()
         raise ValueError("the program failed")
 
@@ -640,3 +641,26 @@ def test_closed_store_refuses_every_call(store: Kept) -> None:
     ):
         with pytest.raises(RuntimeError, match="the store is closed"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+async def test_applications_of_one_loop_share_a_store_until_the_last_one_stops(
+    kind: str, tmp_path: Path
+) -> None:
+    store = StreamStore() if kind == "memory" else FileBackedStreamStore(tmp_path)
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    store.attach(loop, lambda _: told.append("first"))
+    store.attach(loop, lambda _: told.append("second"))
+    store.create("/a", "text/plain")
+    if isinstance(store, FileBackedStreamStore):
+        store.fail(OSError("the disk failed"))
+        store.attach(loop, lambda _: told.append("third"))
+        assert told == ["first", "second", "third"]
+        store.detach()
+    states = []
+    for _ in range(2):
+        store.detach()
+        states.append(store._calls.state)
+    assert states == [State.LOOP, State.FREE]
+    store.close()

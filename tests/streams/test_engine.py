@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server.errors import BadRequest, Gone, NotFound
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.cursor import CursorOptions
-from durable_streams_server.protocol.names import MIN_PAGE_SIZE
+from durable_streams_server.protocol.names import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.streams.engine import Engine, EngineOptions
 from tests.requests import append, create
@@ -19,6 +19,7 @@ from tests.streams.engines import Bench, read
     "options",
     [
         {"page_size": MIN_PAGE_SIZE - 1},
+        {"page_size": MAX_PAGE_SIZE + 1},
         {"long_poll_timeout": 0},
         {"sse_max_age": -1},
         {"sse_keep_alive": 0},

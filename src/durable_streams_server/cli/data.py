@@ -17,10 +17,11 @@ from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused,
 from ..storage.files.disk import SystemDisk
 from ..storage.files.store import FileStore
 from ..storage.files.wal import Damaged
+from .output import reason
+from .values import DIRECTORY
 
 EXIT_DAMAGE: Final = 1
 EXIT_DATA: Final = 4
-DIRECTORY: Final = click.Path(exists=True, file_okay=False)
 _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 
 
@@ -33,7 +34,7 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 )
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and how its parts agree."""
-    with open_directory(directory) as (disk, catalog):
+    with open_directory(directory, readonly=not repairs) as (disk, catalog):
         checking = Check(disk, catalog, _show_progress)
         findings = list(checking.run())
         for finding in findings:
@@ -58,7 +59,7 @@ def check(directory: str, repairs: bool) -> None:
 @click.argument("stream", required=False)
 def inspect(directory: str, stream: str | None) -> None:
     """List the streams in DIR, or tell all that is known of STREAM. Nothing is changed."""
-    with open_directory(directory) as (disk, catalog):
+    with open_directory(directory, readonly=True) as (disk, catalog):
         states = FileStore(disk, catalog, readonly=True).states
         if stream is None:
             for path in sorted(states.paths()):
@@ -77,25 +78,26 @@ def inspect(directory: str, stream: str | None) -> None:
 
 @contextlib.contextmanager
 def open_directory(
-    directory: str, in_use: str | None = None
+    directory: str, in_use: str | None = None, *, readonly: bool = False
 ) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
     """Takes a data directory and opens its catalog; what is wrong with it ends the command with one line.
 
     Args:
         directory: where it is.
         in_use: what to do instead when a server has it.
+        readonly: whether to look only, and to change nothing.
     """
-    disk = SystemDisk(Path(directory))
+    disk = SystemDisk(Path(directory), readonly=readonly)
     try:
-        prepare(disk, directory, create=False)
-        catalog = LmdbCatalog(str(disk.root / CATALOG))
+        prepare(disk, directory, create=False, readonly=readonly)
+        catalog = LmdbCatalog(str(disk.root / CATALOG), readonly=readonly)
         try:
             yield disk, catalog
         finally:
             catalog.close()
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
         instead = f"; {in_use}" if in_use and isinstance(error, DirectoryInUse) else ""
-        click.echo(f"durable-streams-server: {error}{instead}", err=True)
+        click.echo(f"durable-streams-server: {reason(error)}{instead}", err=True)
         sys.exit(EXIT_DATA)
     finally:
         disk.release()
@@ -115,7 +117,8 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
     yield "path", state.path
     yield "incarnation", state.incarnation
     yield "content type", state.media.text
-    yield "created", moment(state.created_at)
+    offset = state.timeline.offset
+    yield "created", moment(state.created_at + offset)
     yield "tail", state.name(state.tail)
     yield "bytes of its own", state.tail - state.base
     yield "closed", "yes" if state.closed else "no"
@@ -127,7 +130,7 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
         yield "forked from", f"{state.origin.source} at {state.origin.anchor}"
     deadline = state.deadline()
     if deadline is not None:
-        yield "expires", moment(deadline)
+        yield "expires", moment(deadline + offset)
 
 
 def moment(microseconds: int) -> str:

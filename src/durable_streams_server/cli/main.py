@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 
 import click
 from click.core import ParameterSource
+from click.exceptions import NoArgsIsHelpError
 
 from ..errors import StreamError
 from ..http.admission import Admission
@@ -34,10 +35,12 @@ from ..protocol.names import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
+    DEFAULT_MAX_IN_FLIGHT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_PORT,
     DEFAULT_SSE_MAX_AGE,
     DEFAULT_STREAM_ROOT,
+    MAX_PAGE_SIZE,
     MIB,
     MIN_PAGE_SIZE,
 )
@@ -48,6 +51,9 @@ from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .data import EXIT_DATA, check, inspect
 from .keys import keys
+from .limits import raise_file_limit
+from .output import hold_outputs, lost_output, reason
+from .values import DIRECTORY, HOST
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
 EXIT_FAILED: Final = 1
@@ -67,12 +73,22 @@ class _DefaultGroup(click.Group):
             args.insert(0, "serve")
         return super().parse_args(ctx, args)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs a command, whatever becomes of its outputs."""
+        hold_outputs()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except NoArgsIsHelpError:
+            raise  # a group without its command: it says which there are
         except click.UsageError as error:
             error.ctx = None  # or the usage would be shown above what is wrong
             raise
+        finally:
+            if ctx.invoked_subcommand != serve.name and (lost := lost_output()):
+                _fail(f"what was printed is lost: {reason(lost)}", EXIT_FAILED)
 
 
 class _Size(click.ParamType[int]):
@@ -80,8 +96,9 @@ class _Size(click.ParamType[int]):
 
     name = "bytes"
 
-    def __init__(self, minimum: int) -> None:
+    def __init__(self, minimum: int, maximum: int) -> None:
         self._minimum = minimum
+        self._maximum = maximum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -92,6 +109,8 @@ class _Size(click.ParamType[int]):
         size: int = int(match[1]) * 1024 ** "_kmg".index(match[2] or "_")
         if size < self._minimum:
             self.fail(f"{value} is below the least value, {self._minimum}", param, ctx)
+        if size > self._maximum:
+            self.fail(f"{value} is above the largest value, {self._maximum}", param, ctx)
         return size
 
 
@@ -122,7 +141,9 @@ def main() -> None:
     "3 when the address cannot be had, 4 when the data directory cannot be used, "
     "5 when the disk has failed and the store has stopped."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host", type=HOST, default="127.0.0.1", show_default=True, help="Address to listen on."
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -139,7 +160,7 @@ def main() -> None:
 @click.option("--tls-key", metavar="FILE", help="Its private key in PEM, without a password.")
 @click.option(
     "--data-dir",
-    type=click.Path(file_okay=False),
+    type=DIRECTORY,
     default=DEFAULT_DATA_DIR,
     show_default=True,
     help="Directory to keep streams in; made if it is not there.",
@@ -168,14 +189,14 @@ def main() -> None:
 )
 @click.option(
     "--page-size",
-    type=_Size(MIN_PAGE_SIZE),
+    type=_Size(MIN_PAGE_SIZE, MAX_PAGE_SIZE),
     default=DEFAULT_PAGE_SIZE,
     show_default=True,
     help="Bytes of one read's answer, such as 64k or 4m.",
 )
 @click.option(
     "--max-body",
-    type=_Size(1),
+    type=_Size(1, DEFAULT_MAX_IN_FLIGHT),  # or no body of that size could ever be taken
     default=DEFAULT_MAX_BODY,
     show_default=True,
     help="Bytes of one request body; a larger one is refused with 413.",
@@ -196,7 +217,7 @@ def main() -> None:
 )
 @click.option(
     "--wal-size",
-    type=_Size(MIN_SIZE),
+    type=_Size(MIN_SIZE, MAX_SIZE),
     metavar="BYTES",
     help="Bytes of disk that the write-ahead log may take; a sixth of them must take the largest body. "
     f"Default: {DEFAULT_SIZE // MIB}m, or as many as --max-body needs.",
@@ -274,6 +295,7 @@ def serve(
     it stops.
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    raise_file_limit()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
     store = (
@@ -318,8 +340,8 @@ def serve(
     with listening:
         _run(server, listening)
     if app.engine.failure is not None:
-        _fail(f"the store has stopped: {app.engine.failure}", EXIT_STORE)
-    store.close()
+        _fail(f"the store has stopped: {reason(app.engine.failure)}", EXIT_STORE)
+    _close(store)
 
 
 main.add_command(check)
@@ -363,10 +385,6 @@ def _wal_size(size: int | None, max_body: int) -> int:
         raise click.UsageError(
             f"--wal-size {size} is too small for --max-body {max_body}: it must be at least {needed}"
         )
-    if size > MAX_SIZE:
-        raise click.UsageError(
-            f"a write-ahead log of {size} bytes is over the largest, {MAX_SIZE}: set a smaller --wal-size or --max-body"
-        )
     return size
 
 
@@ -374,8 +392,18 @@ def _open(path: str, create: bool, wal_size: int) -> FileBackedStreamStore:
     """Opens the data directory."""
     try:
         return FileBackedStreamStore(path, create=create, wal_size=wal_size)
-    except (DirectoryRefused, Damaged, OSError) as error:
-        _fail(str(error), EXIT_DATA)
+    except (DirectoryRefused, Damaged, StreamError, OSError) as error:
+        _fail(reason(error), EXIT_DATA)
+
+
+def _close(store: StreamStore | FileBackedStreamStore) -> None:
+    """Closes the store; what its last checkpoint cannot do is said in one line. What was acknowledged is in the log."""
+    try:
+        store.close()
+    except (Damaged, StreamError, OSError) as error:
+        _fail(f"the store could not be closed: {reason(error)}", EXIT_STORE)
+    if isinstance(store, FileBackedStreamStore) and store.failure is not None:
+        _fail(f"the store has stopped: {reason(store.failure)}", EXIT_STORE)
 
 
 def _reason(error: OSError) -> str:

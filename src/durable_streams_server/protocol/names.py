@@ -115,6 +115,7 @@ DEFAULT_PAGE_SIZE: Final = (
     4 * MIB
 )  # one read's answer; large enough for throughput, small enough per reader
 MIN_PAGE_SIZE: Final = 1 * KIB
+MAX_PAGE_SIZE: Final = 1024 * MIB  # a page is in memory whole, once for each reader that is sent it
 SSE_PAGE_SIZE: Final = (
     16 * KIB
 )  # one event; with the socket's buffer this bounds what a stalled reader costs

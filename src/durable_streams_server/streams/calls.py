@@ -69,6 +69,7 @@ class Calls:
         self._begun: dict[_Call[Any], None] = {}  # by the loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None  # the loop's
+        self._sharers = 0  # applications of the loop that have the store besides the first
         self._is_called = False  # the loop will take what waits
         self._give_back: Callable[[], None] = _nothing
         self._guard: AsyncGenerator[None, None] | None = None
@@ -117,17 +118,25 @@ class Calls:
         loop: asyncio.AbstractEventLoop,
         take: Callable[[], None],
         give_back: Callable[[], None],
-    ) -> None:
-        """Gives the store to a loop, on the loop's thread, once the call that runs has ended.
+    ) -> bool:
+        """Gives the store to a loop, on the loop's thread, once the call that runs has ended. A loop that has the store already
+        shares it among its applications: the last `detach` takes it back.
 
         Args:
             loop: the loop.
             take: makes the store work for the loop.
             give_back: takes the store back from the loop.
 
+        Returns:
+            Whether the loop did not have the store before.
+
         Raises:
-            RuntimeError: the store is closed, a loop has it, or this thread is in the middle of a call.
+            RuntimeError: the store is closed, another loop has it, or this thread is in the middle of a call.
         """
+        with self._lock:
+            if self._state is State.LOOP and self._loop is loop and self._is_ours():
+                self._sharers += 1
+                return False
         self._begin_change("given to an event loop", from_running=False)
         try:
             take()
@@ -139,10 +148,11 @@ class Calls:
         if _running_loop() is loop:
             self._guard = self._until_the_loop_ends()
             _step(self._guard.asend(None))
+        return True
 
     def detach(self) -> None:
-        """Takes the store back from its loop, on the loop's thread. Calls that the loop has begun are finished first, and
-        calls that wait go on in their own threads. Does nothing if no loop has the store.
+        """Takes the store back from its loop, on the loop's thread, unless another application there shares it. Calls that the
+        loop has begun are finished first, and calls that wait go on in their own threads. Does nothing if no loop has the store.
 
         Raises:
             RuntimeError: the loop runs in another thread.
@@ -152,6 +162,9 @@ class Calls:
                 return
             if not self._is_ours():
                 raise RuntimeError("the event loop that has the store runs in another thread")
+            if self._sharers:
+                self._sharers -= 1
+                return
             self._change()
         try:
             self._take_back()
@@ -218,6 +231,7 @@ class Calls:
             self._is_called = False
             if state is not State.LOOP:
                 self._loop = self._thread = None
+                self._sharers = 0
             self._stir()
             self._changed.notify_all()
 
@@ -242,6 +256,7 @@ class Calls:
             yield
         finally:
             self._guard = None  # this one is closed already
+            self._sharers = 0
             self.detach()
 
     # -- calls --------------------------------------------------------------

@@ -24,6 +24,7 @@ from ..protocol.names import (
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
     DEFAULT_STREAM_ROOT,
+    MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
     SSE_KEEP_ALIVE,
 )
@@ -34,7 +35,7 @@ from ..protocol.state import StreamState
 from ..storage.store import Published, Store
 from ..storage.ticket import Ticket
 from . import forks
-from .clock import Clock, system_clock
+from .clock import Clock, StoreClock, clock_of, system_clock
 from .cursors import random_jitter
 from .event_stream import EventStream
 from .expiry import Sweep
@@ -64,8 +65,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     stream_root: str = DEFAULT_STREAM_ROOT
 
     def __post_init__(self) -> None:
-        if self.page_size < MIN_PAGE_SIZE:
-            raise ValueError(f"page_size must be at least {MIN_PAGE_SIZE}")
+        if not MIN_PAGE_SIZE <= self.page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size must be from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}")
         for timeout in (self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive):
             if not 0 < timeout < math.inf:
                 raise ValueError("timeouts must be above zero")
@@ -78,7 +79,10 @@ class Engine:
         store: where streams are kept.
         options: how reads are bounded.
         hooks: who is told of streams that begin and end.
-        clock: what time it is.
+        clock: what time it is; one that ticks may be set while the engine runs.
+
+    Attributes:
+        clock: steady time, and the wall clock for dates.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Engine:
     ) -> None:
         self.store = store
         self.options = options
-        self.clock = clock
+        self.clock: StoreClock = clock_of(store.timeline, clock)
         self.reader = Reader(store)
         self.tails = Tails()
         self.hooks = hooks or Hooks(())
@@ -107,7 +111,7 @@ class Engine:
         """Takes the store and begins the sweep; called once, on the running loop."""
         self.store.attach(asyncio.get_running_loop(), self._store_failed)
         self._started = True
-        self._sweep.schedule()
+        self._sweep.start()
 
     def begin_shutdown(self) -> None:
         """Ends live reads: long-polls answer at once, event streams send a last control event and end."""
@@ -176,7 +180,7 @@ class Engine:
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
         options = self.options.cursor
-        interval = interval_at(self.clock() / MICROSECONDS, options)
+        interval = interval_at(self.clock.wall() / MICROSECONDS, options)
         return advance(client_cursor, interval, random_jitter(), options)
 
     def is_ahead(self, client_cursor: str | None) -> bool:
@@ -234,7 +238,7 @@ class Engine:
             self.tails.wake(state)
             mortal = mortal or state.mortal
         if self.hooks.present:
-            self.hooks.tell(published, self.clock())
+            self.hooks.tell(published, self.clock.wall())
         if mortal:
             self._schedule()
 

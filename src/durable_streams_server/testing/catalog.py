@@ -1,6 +1,7 @@
 """The catalog on a `SimulatedDisk`: tables in memory, whose commit is whole, absent, or failed, and the real second copy."""
 
 from collections.abc import Callable
+from typing import Final
 
 from ..storage.files.catalog.copy import Copy
 from ..storage.files.catalog.table_catalog import TableCatalog
@@ -8,6 +9,7 @@ from ..storage.files.catalog.tables import NAMES, Tables, Writing
 from .disk import SimulatedDisk
 
 _Content = list[dict[bytes, bytes]]
+_SMALLEST: Final = 4000  # bytes of a copy that is never written anew: a run should see it written
 _PAGES = 512  # bytes that a commit copies for each change, before it gives back as many
 
 
@@ -82,4 +84,4 @@ class SimulatedCatalog(TableCatalog):
     def __init__(self, disk: SimulatedDisk) -> None:
         copy = Copy(disk, "catalog")
         copy.look()
-        super().__init__(SimulatedTables(disk), copy, disk)
+        super().__init__(SimulatedTables(disk), copy, disk, smallest=_SMALLEST)

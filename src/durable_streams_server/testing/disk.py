@@ -34,10 +34,11 @@ class Node:
             self.current.extend(bytes(position + len(data) - len(self.current)))
             self.sizes.append(len(self.current))
         self.current[position : position + len(data)] = data
-        while data:
-            room = SECTOR - position % SECTOR
-            self.unsynced.append((position, data[:room]))
-            data, position = data[room:], position + room
+        at = 0
+        while at < len(data):  # by position: to cut the rest off each time would cost its square
+            end = at + SECTOR - (position + at) % SECTOR
+            self.unsynced.append((position + at, data[at:end]))
+            at = end
 
     def resize(self, size: int) -> None:
         if size < len(self.current):

@@ -89,6 +89,7 @@ class Check:
         """Looks at each stream; returns whether all that the catalog holds could be read."""
         damages: list[Damaged] = []
         deadlines = {}
+        older: dict[tuple[int | None, int], int] = {}
         children: dict[tuple[str, int], int] = {}
         counted: list[tuple[str, Entry]] = []
         try:
@@ -99,6 +100,7 @@ class Check:
                 yield from self._check_log(path, entry)
                 if entry.deadline is not None:
                     deadlines[entry.deadline, entry.incarnation] = path
+                    older[entry.older_deadline, entry.incarnation] = entry.deadline
                 if entry.children:
                     counted.append((path, entry))
                 if entry.origin is not None:
@@ -109,7 +111,7 @@ class Check:
                 if not held.is_held(name):
                     Subscriptions().restore(name, document)
             stored = {
-                (at, incarnation): path
+                (older.get((at, incarnation), at), incarnation): path
                 for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)
             }
             self._known.update(self._catalog.garbage())

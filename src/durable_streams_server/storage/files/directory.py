@@ -17,6 +17,7 @@ _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
 _PARTS: Final = (WAL, LOGS, CATALOG)
+_OF_LMDB: Final = (f"{CATALOG}/data.mdb", f"{CATALOG}/lock.mdb")
 
 _log = logging.getLogger("durable_streams_server")
 
@@ -54,17 +55,33 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if (readonly or not create) and not disk.exists(_FORMAT_FILE):
         raise NoStore(f"{name} holds no store")
     if not readonly:
+        _refuse_others(disk, name)  # before anything is made there
         disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
-    if readonly:
-        _read_format(disk, name)
-        return
+    try:
+        if readonly:
+            _read_format(disk, name)
+        else:
+            _settle(disk, name)
+    except BaseException:
+        disk.release()
+        raise
+
+
+def _settle(disk: Disk, name: str) -> None:
+    """Makes a directory that this process has locked one of the present format, and has its parts watched."""
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
         _write_format(disk)  # before anything that an older version would not understand
+    for directory in _PARTS:
+        if not disk.exists(directory):
+            disk.make_directory(directory)  # a copy may have left out what was empty
     disk.sync_directory("")  # who laid it out may have died before
+    for path in _OF_LMDB:
+        if disk.exists(path):
+            disk.open(path).close()  # LMDB would follow a link, and wait for what is no file
     disk.watch((_FORMAT_FILE, *_PARTS))
     for doubt in disk.doubts():
         _log.warning("the data directory %s is not this process's alone: %s", name, doubt)
@@ -72,6 +89,16 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
 
 def _lay_out(disk: Disk, name: str) -> None:
     """Makes a store's directories and its FORMAT, the last: a directory that has one is whole."""
+    _refuse_others(disk, name)  # again: another process may have been quicker
+    for directory in _PARTS:
+        disk.make_directory(directory)
+    _write_format(disk)
+
+
+def _refuse_others(disk: Disk, name: str) -> None:
+    """Raises DirectoryRefused for a directory without FORMAT that has anything else in it."""
+    if disk.exists(_FORMAT_FILE):
+        return
     others = [
         entry
         for entry in disk.names("")
@@ -81,9 +108,6 @@ def _lay_out(disk: Disk, name: str) -> None:
         raise DirectoryRefused(f"{name} is not empty and holds no store")
     if any(disk.names(entry) for entry in others):
         raise DirectoryRefused(f"{name} holds a store's files but no {_FORMAT_FILE}")
-    for directory in _PARTS:
-        disk.make_directory(directory)
-    _write_format(disk)
 
 
 def _write_format(disk: Disk) -> None:

@@ -336,11 +336,13 @@ class SystemDisk(Disk):
         for directory in reversed(missing):
             directory.mkdir(exist_ok=True, mode=0o700)
             _sync_directory(directory.parent)
+        if not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
 
     def names(self, path: str) -> list[str]:
         try:
             return sorted(os.listdir(self.root / path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def exists(self, path: str) -> bool:

@@ -2,16 +2,32 @@
 
 `entries` says what is in it, `tables` how that is keyed and sealed. `database` keeps the tables in LMDB, `copy` keeps each commit
 a second time, `reconcile` brings the two together, and `table_catalog` answers from them. `sums` proves the database
-unchanged; `verify` looks at damage, and `rebuild` makes one copy from the other.
+unchanged; `verify` looks at damage, `rebuild` makes one copy from the other or from
+what `salvage` finds in their `pages`, and `mend` chooses among these.
 """
 
-from .entries import FORMAT, Catalog, Drop, Entry, Meta, Put, entry_of, state_of
+from .entries import (
+    DATES,
+    DATES_BEGIN,
+    FORMAT,
+    Catalog,
+    Drop,
+    Entry,
+    Meta,
+    Put,
+    entry_of,
+    place_of,
+    state_of,
+)
 from .lmdb_catalog import LmdbCatalog
+from .mend import mend_catalog
 from .rebuild import rebuild_from_copy, rebuild_from_entries, rewrite_copy
 from .salvage import Salvage, salvage_entries
 from .verify import CatalogFinding, verify_catalog
 
 __all__ = [
+    "DATES",
+    "DATES_BEGIN",
     "FORMAT",
     "Catalog",
     "CatalogFinding",
@@ -22,6 +38,8 @@ __all__ = [
     "Put",
     "Salvage",
     "entry_of",
+    "mend_catalog",
+    "place_of",
     "rebuild_from_copy",
     "rebuild_from_entries",
     "rewrite_copy",

@@ -123,6 +123,12 @@ class Copy:
         for record in stray_records(self._file, end, seed):
             self.newest = max(self.newest, record.commits)
 
+    def sync(self) -> None:
+        """Returns when what is there is durable: whoever wrote it may have died before that."""
+        if self._file is not None:
+            self._file.sync()
+            self._disk.sync_directory(self._directory)
+
     def append(self, identity: int, commits: int, parts: list[bytes]) -> None:
         """Writes a commit and syncs it. Then `keep` or `take_back` must be called, or the process end.
 

@@ -71,7 +71,7 @@ class Database(Tables):
         try:
             with self._growing, self._environment.begin(self._handles[table]) as transaction:
                 return transaction.get(key)
-        except lmdb.Error as error:
+        except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None
 
     def scan(
@@ -91,7 +91,7 @@ class Database(Tables):
                         break
                     found.append(item)
                     more = cursor.next()
-        except lmdb.Error as error:
+        except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None
         return found
 
@@ -204,12 +204,12 @@ class Database(Tables):
     def _data(self) -> str:
         return str(Path(self._path) / DATA)
 
-    def _translated(self, error: lmdb.Error, *, writes: bool = False) -> Exception:
+    def _translated(self, error: Exception, *, writes: bool = False) -> Exception:
         """Returns the error that stands for one of LMDB's: no error may be taken for an entry that is not there."""
         if self._failure is not None:
             return self._failure
-        if isinstance(error, lmdb.MemoryError | lmdb.ReadersFullError | lmdb.TlsFullError):
-            return OSError(errno.ENOMEM, str(error), self._data)
+        if isinstance(error, _NO_MEMORY):
+            return OSError(errno.ENOMEM, str(error) or os.strerror(errno.ENOMEM), self._data)
         if isinstance(error, lmdb.ReadonlyError):
             return OSError(errno.EROFS, f"the catalog is read-only: {error}", self._data)
         code = getattr(error, "code", 0) or 0
@@ -247,6 +247,7 @@ def _renew_locks(file: Path) -> None:
         os.close(descriptor)
 
 
+_NO_MEMORY: Final = (MemoryError, lmdb.MemoryError, lmdb.ReadersFullError, lmdb.TlsFullError)
 _DAMAGE: Final = (
     lmdb.CorruptedError,
     lmdb.InvalidError,

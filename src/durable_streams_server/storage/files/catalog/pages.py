@@ -38,12 +38,14 @@ class Pages:
 
     Attributes:
         unread: how many pages of tables could not be read.
+        lost_summary: whether one of LMDB's two summaries could not be read; it may have been the newer one.
     """
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
         self._visited: set[int] = set()
         self.unread = 0
+        self.lost_summary = False
         self._size = self._page_size()
         self._count = len(data) // self._size
 
@@ -93,11 +95,14 @@ class Pages:
             start = number * self._size + _PAGE.size
             end = start + _META.size + 2 * _TREE.size + 16
             if end > len(self._data) or _META.unpack_from(self._data, start)[0] != _MAGIC:
+                self.lost_summary = True
                 continue
             main = _tree(self._data[start + _META.size + _TREE.size :])
             (transaction,) = _NUMBER.unpack_from(self._data, end - 8)
             if main is not None and not main.is_empty and self._is_page(main.root):
                 newest = max(newest or (0, 0), (transaction, main.root))
+            elif transaction:
+                self.lost_summary = True
         return None if newest is None else newest[1]
 
     def _is_page(self, number: int) -> bool:

@@ -9,12 +9,15 @@ import msgspec
 from ..disk import SystemDisk
 from ..wal import Damaged
 from . import copy as copies
+from . import sums
+from .copy import Record
 from .database import DATA
 from .entries import Entry, Meta
 from .pages import Pages
 from .tables import (
     DEADLINES,
     ENTRY,
+    GARBAGE,
     META,
     META_KEY,
     NAMES,
@@ -60,6 +63,14 @@ class _Known(NamedTuple):
     is_doubtful: bool
 
 
+class _Copied(NamedTuple):
+    """What could be read of the copy: entries by key for each table, its newest commit, and whether it has gaps."""
+
+    known: list[dict[bytes, _Known]]
+    newest: int
+    is_damaged: bool
+
+
 def salvage_entries(path: str) -> Salvage:
     """Returns every entry that is whole in the database or its second copy.
 
@@ -73,67 +84,90 @@ def salvage_entries(path: str) -> Salvage:
         OSError: a file cannot be read.
     """
     notes: list[str] = []
-    known = _read_copy(path, notes)
+    copied = _read_copy(path, notes)
     tables: _Tables = [{} for _ in NAMES]
     pages = _read_database(path, tables, notes)
-    commits = _commits(tables, known)
-    doubtful: set[bytes] = set()
+    commits = _commits(tables, copied.known)
+    may_be_old = copied.is_damaged and (
+        copied.newest > commits or pages is None or pages.lost_summary
+    )
+    doubtful = set(tables[STREAMS]) if may_be_old else set()
     is_torn = pages is None or pages.unread > 0
-    for table, entries in enumerate(known):
+    for table, entries in enumerate(copied.known):
         for key, item in entries.items():
-            if item.commits > commits:
-                if item.sealed is None:
-                    tables[table].pop(key, None)
-                else:
-                    tables[table][key] = item.sealed
-            elif item.sealed is not None and is_torn and key not in tables[table]:
+            is_newer = item.commits > commits
+            if is_newer and item.sealed is None:
+                tables[table].pop(key, None)
+            elif item.sealed is not None and (is_newer or (is_torn and key not in tables[table])):
                 tables[table][key] = item.sealed
-                if table == STREAMS and item.is_doubtful:
-                    doubtful.add(key)
+                if table == STREAMS:
+                    (doubtful.add if item.is_doubtful else doubtful.discard)(key)
     if pages is not None and is_torn:
-        doubtful |= _take_strays(pages, tables, known)
+        doubtful |= _take_strays(pages, tables, copied.known)
     meta = _settle(tables, notes)
-    return Salvage(tables, meta, frozenset(key.decode() for key in doubtful), notes)
+    names = frozenset(key.decode() for key in doubtful if key in tables[STREAMS])
+    return Salvage(tables, meta, names, notes)
 
 
-def _read_copy(path: str, notes: list[str]) -> list[dict[bytes, _Known]]:
+def read_meta(path: str) -> tuple[Meta | None, bool]:
+    """Returns the summary in a damaged database, if it can be read, and whether it is the newest that there was.
+
+    Args:
+        path: the catalog's directory.
+    """
+    try:
+        data = (Path(path) / DATA).read_bytes()
+    except FileNotFoundError:
+        return None, False
+    pages = Pages(data)
+    for table, key, sealed in pages.entries():
+        if table == META and key == META_KEY and is_sealed(key, sealed):
+            return parse_meta(sealed), not pages.lost_summary
+    return None, False
+
+
+def _read_copy(path: str, notes: list[str]) -> _Copied:
     """Returns what the whole records of the copy say last of each entry."""
-    known: list[dict[bytes, _Known]] = [{} for _ in NAMES]
+    nothing = _Copied([{} for _ in NAMES], 0, True)
     disk = SystemDisk(path, readonly=True)
     try:
         file = disk.open(copies.NAME)
     except FileNotFoundError:
         notes.append("the catalog's second copy is missing")
-        return known
+        return nothing
     try:
         identity = copies.read_head(file)
         if identity is None:
             notes.append("the head of the catalog's second copy cannot be read, so none of it can")
-            return known
+            return nothing
+        if (said := sums.read(disk)) is not None and said.copy.identity != identity:
+            notes.append("the catalog's second copy is another directory's")
+            return nothing
         records = list(copies.all_records(file, identity))
-        gaps = [
-            end
-            for end, start in zip(
-                (copies.HEAD_SIZE, *(record.end for record in records)),
-                (*(record.start for record in records), file.size()),
-                strict=True,
-            )
-            if start != end
-        ]
-        last_gap = max(gaps, default=-1)
-        if gaps:
-            notes.append(f"the catalog's second copy could not be read from {gaps} on")
-        for record in records:
-            try:
-                for table, key, sealed in operations(record.payload):
-                    if sealed is None or is_sealed(key, sealed):
-                        is_doubtful = record.start < last_gap
-                        known[table][key] = _Known(sealed, record.commits, is_doubtful)
-            except Damaged:
-                notes.append(f"a record of the catalog's second copy at {record.start} is torn")
+        gaps = _gaps(records, file.size())
     finally:
         file.close()
-    return known
+    if gaps:
+        notes.append(
+            f"the catalog's second copy cannot be read from {', '.join(map(str, gaps))} on"
+        )
+    known: list[dict[bytes, _Known]] = [{} for _ in NAMES]
+    for record in records:
+        try:
+            for table, key, sealed in operations(record.payload):
+                if sealed is None or (is_sealed(key, sealed) and _is_of(table, key, sealed)):
+                    is_doubtful = record.start < max(gaps, default=-1)
+                    known[table][key] = _Known(sealed, record.commits, is_doubtful)
+        except Damaged:
+            notes.append(f"a record of the catalog's second copy at {record.start} is torn")
+    return _Copied(known, max((record.commits for record in records), default=0), bool(gaps))
+
+
+def _gaps(records: list[Record], size: int) -> list[int]:
+    """Returns where the bytes begin that are in no record."""
+    ends = (copies.HEAD_SIZE, *(record.end for record in records))
+    starts = (*(record.start for record in records), size)
+    return [end for end, start in zip(ends, starts, strict=True) if start != end]
 
 
 def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None:
@@ -146,12 +180,10 @@ def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None
         notes.append("the catalog's database is missing or empty")
         return None
     pages = Pages(data)
-    damaged = 0
     for table, key, sealed in pages.entries():
-        if is_sealed(key, sealed):
+        if is_sealed(key, sealed) and _is_of(table, key, sealed):
             tables[table][key] = sealed
         else:
-            damaged += 1
             pages.unread += 1
     if pages.unread:
         notes.append(f"{pages.unread} pages or entries of the catalog's database cannot be read")
@@ -184,6 +216,22 @@ def _take_strays(pages: Pages, tables: _Tables, known: list[dict[bytes, _Known]]
             tables[STREAMS][key] = sealed
             found.add(key)
     return found
+
+
+def _is_of(table: int, key: bytes, sealed: bytes) -> bool:
+    """Returns whether an entry has the form of a table's. A damaged root may lead to another table's entries, whose seals hold."""
+    size = len(sealed) - 4
+    if table == STREAMS:
+        return _as_stream(key, sealed) is not None
+    if table == PRODUCERS:
+        return len(key) >= ONE.size and size == TWO.size
+    if table == DEADLINES:
+        return len(key) == TWO.size
+    if table == GARBAGE:
+        return len(key) == ONE.size and size == 0
+    if table == META:
+        return key == META_KEY
+    return key == key.decode(errors="replace").encode() and not key.startswith(b"/")
 
 
 def _as_stream(key: bytes, sealed: bytes) -> Entry | None:

@@ -36,7 +36,7 @@ from .tables import (
 #: The copy is written anew when it is this many times as large as its base was, so that this costs a third of the appends at
 #: most, and the copy four times the room of what is live.
 LARGEST: Final = 4
-SMALLEST: Final = 16 * 1024 * 1024  # bytes of a copy that is never written anew
+SMALLEST: Final = 16 * 1024 * 1024  # bytes; a shorter copy is not worth the trouble
 _LAST: Final = 2**64 - 1
 _AT_ONCE: Final = 256  # entries of a scan that ends early
 _log = logging.getLogger("durable_streams_server")
@@ -50,18 +50,27 @@ class TableCatalog(Catalog):
         copy: its second copy, which has been looked at.
         disk: where an identity comes from.
         readonly: whether to look only.
+        smallest: bytes of a copy that is never written anew.
 
     Raises:
         Damaged: tables and copy are not of one directory, or the tables have lost commits.
         OSError: the disk failed.
     """
 
-    def __init__(self, tables: Tables, copy: Copy, disk: Disk, *, readonly: bool = False) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        copy: Copy,
+        disk: Disk,
+        *,
+        readonly: bool = False,
+        smallest: int = SMALLEST,
+    ) -> None:
         self._tables = tables
         self._copy = copy
         self._disk = disk
         self._is_copied = True  # a commit goes to the copy too
-        self._rewrite_from = SMALLEST
+        self._smallest = self._rewrite_from = smallest
         relation = relate(self._written_meta(), copy.state, copy.newest)
         if not readonly:
             self._act(relation)
@@ -199,6 +208,7 @@ class TableCatalog(Catalog):
 
     def _act(self, relation: Relation) -> None:
         """Brings tables and copy to the same commit."""
+        self._copy.sync()
         if relation is Relation.LEVEL:
             self._copy.take_back()
         elif relation is Relation.AHEAD:
@@ -236,10 +246,10 @@ class TableCatalog(Catalog):
             if error.errno not in NO_SPACE:
                 raise
             state = self._copy.state
-            self._rewrite_from = state.end + state.end // LARGEST if state else SMALLEST
+            self._rewrite_from = state.end + state.end // LARGEST if state else self._smallest
         else:
             self._is_copied = True
-            self._rewrite_from = SMALLEST
+            self._rewrite_from = self._smallest
 
     def _give_identity(self) -> Meta:
         """Gives the tables of the first format an identity. A copy that is there is stale, and would seem another directory's."""

@@ -16,7 +16,18 @@ from .copy import Copy
 from .database import DATA, Database, NeverMade, structure_faults
 from .entries import Meta
 from .reconcile import relate
-from .tables import META, META_KEY, NAMES, STREAMS, is_sealed, operations, parse_meta
+from .tables import (
+    DOCUMENTS,
+    META,
+    META_KEY,
+    NAMES,
+    ONE,
+    PRODUCERS,
+    STREAMS,
+    is_sealed,
+    operations,
+    parse_meta,
+)
 
 _SHOWN: Final = 20  # findings of one kind that are named one by one
 _BATCH: Final = 1000
@@ -47,7 +58,7 @@ def verify_catalog(path: str) -> list[CatalogFinding]:
     copy.look()
     try:
         found = [*_check_sum(disk), *_check_copy(disk, copy)]
-        meta, faults = _look_at_database(path, copy)
+        meta, faults = look_at_database(path, copy)
         found += [CatalogFinding(DATA, what) for what in faults[:_SHOWN]]
         if len(faults) > _SHOWN:
             found.append(CatalogFinding(DATA, f"and {len(faults) - _SHOWN} more findings"))
@@ -65,17 +76,45 @@ def entry_faults(database: Database) -> Iterator[str]:
         while batch := database.scan(table, first, _BATCH):
             for key, sealed in batch:
                 if not is_sealed(key, sealed):
-                    yield f"the entry of {key!r} in its table of {name} is damaged"
+                    yield f"{_in_words(table, key)} is damaged"
             if not database.is_findable(table, batch):
-                yield f"look-ups miss entries from {batch[0][0]!r} on in its table of {name}"
+                yield f"look-ups in its table of {name} miss entries from {batch[0][0]!r} on"
             first = batch[-1][0] + b"\0"
 
 
-def _look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
-    """Returns the database's summary, if it has one, and what is wrong with the database."""
+def was_committed(path: str, copy: Copy) -> bool:
+    """Returns whether the files beside a database show that it was committed to.
+
+    Args:
+        path: its directory.
+        copy: its second copy, which has been looked at.
+    """
+    has_copy = copy.file is not None and copy.file.size() > 0
+    return has_copy or (Path(path) / sums.NAME).exists()
+
+
+def _in_words(table: int, key: bytes) -> str:
+    """Returns what an entry is, as people know it."""
+    text = key.decode(errors="backslashreplace")
+    if table == STREAMS:
+        return f"the entry of the stream {text}"
+    if table == DOCUMENTS:
+        return f"the document {text}"
+    if table == PRODUCERS and len(key) >= ONE.size:
+        return f"a producer of the incarnation {ONE.unpack(key[: ONE.size])[0]:016d}"
+    return f"an entry in its table of {NAMES[table]}"
+
+
+def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
+    """Returns the database's summary, if it has one, and what is wrong with the database, in words.
+
+    Args:
+        path: its directory.
+        copy: its second copy, which has been looked at.
+    """
     data = Path(path) / DATA
     if not data.exists() or not data.stat().st_size:
-        return None, ["it is missing or empty"] if copy.newest else []
+        return None, ["it is missing or empty"] if was_committed(path, copy) else []
     faults = structure_faults(path)
     if faults:
         return None, faults
@@ -122,7 +161,10 @@ def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
         identity = copies.read_head(file)
         if identity is None:
             if file.size():
-                yield CatalogFinding(copies.NAME, "its head is damaged, so none of it can be used")
+                what = (
+                    "its head is torn or damaged; the next start writes it anew from the database"
+                )
+                yield CatalogFinding(copies.NAME, what, harmless=True)
             return
         end = copies.HEAD_SIZE
         for record in copies.all_records(file, identity):

@@ -1,0 +1,32 @@
+"""How many files and connections a server may have open: as many as the system lets it."""
+
+import logging
+import sys
+from typing import Final
+
+if sys.platform != "win32":
+    import resource
+
+#: What a process should raise its limit to. The kernel's own ceiling is 1 Mi on Linux unless somebody has raised it, and there
+#: is memory for some hundred thousand connections at most. Systems that refuse that many may grant fewer.
+_WISHES: Final = (1 << 20, 1 << 16, 10_240)
+
+_log = logging.getLogger("durable_streams_server")
+
+
+def raise_file_limit() -> None:
+    """Raises the limit on open files as far as this process may: shells set it to 1024 for programs that use `select`."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wish in _WISHES:
+        target = wish if hard == resource.RLIM_INFINITY else min(wish, hard)
+        if soft == resource.RLIM_INFINITY or soft >= target:
+            break
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        except (ValueError, OSError):
+            continue  # macOS grants fewer than it says
+        _log.info("at most %d files and connections may be open (the limit was %d)", target, soft)
+        return
+    _log.info("at most %d files and connections may be open", soft)

@@ -1,0 +1,125 @@
+"""Chooses how a damaged catalog is repaired: from its database, from its second copy, or from what is left of both."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple, TypeVar
+
+from ..disk import SystemDisk
+from ..wal import Damaged
+from . import sums
+from .copy import Copy, records_of
+from .entries import Entry, Meta
+from .lmdb_catalog import open_tables
+from .rebuild import rebuild_from_copy, rebuild_from_entries, rewrite_copy
+from .reconcile import Relation, relate
+from .salvage import read_meta, salvage_entries
+from .tables import ENTRY, STREAMS, operations, scan_all
+from .verify import look_at_database
+
+_Item = TypeVar("_Item")
+
+_ASKED: Final = 1000  # streams whose logs are looked for
+
+
+class _Commits(NamedTuple):
+    """How many commits there were at least, and whether there were no more before the last crash."""
+
+    least: int
+    is_exact: bool
+
+
+def mend_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -> list[str]:
+    """Repairs a catalog by the best way there is, and returns what was done and what could not be read, in words.
+
+    Args:
+        path: the catalog's directory, which no process has open.
+        quarantine: the directory for what is replaced; made if it is not there.
+        has_log: whether the data directory has a log for an incarnation. It is asked only if the database and its copy are of
+            different directories and `SUM` does not tell which is this one's.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    disk = SystemDisk(path, readonly=True)
+    copy = Copy(disk)
+    try:
+        copy.look()
+        meta, faults = look_at_database(path, copy)
+        said = sums.read(disk)
+        ours = _identity(path, meta, copy, said, has_log)
+        is_copy_whole = _is_whole(copy, ours, _known_commits(path, said))
+    finally:
+        copy.close()
+    if not faults and (meta is None or not meta.identity or ours in (None, meta.identity)):
+        relation = _relation(meta, copy)
+        if relation is Relation.BEHIND or (relation is None and not is_copy_whole):
+            return rewrite_copy(path, quarantine)
+        if relation is not None:
+            return []
+    if is_copy_whole:
+        return rebuild_from_copy(path, quarantine)
+    salvage = salvage_entries(path)
+    return [*salvage.notes, *rebuild_from_entries(path, quarantine, salvage)]
+
+
+def _is_whole(copy: Copy, ours: int | None, known: _Commits) -> bool:
+    """Returns whether a copy has everything. If it is not known how much that is, a torn end may be a commit."""
+    state = copy.state
+    if state is None or copy.file is None or copy.newest != state.commits:
+        return False
+    if ours is not None and state.identity != ours:
+        return False
+    is_torn = copy.file.size() > state.end
+    return state.commits >= known.least and (known.is_exact or not is_torn)
+
+
+def _known_commits(path: str, said: sums.Sum | None) -> _Commits:
+    """Returns how many commits there were, after the checksum and the database's summary, as far as they can be read."""
+    meta, is_newest = read_meta(path)
+    found = [*([said.copy.commits] if said else []), *([meta.commits] if meta else [])]
+    return _Commits(max(found, default=0), is_newest or said is not None)
+
+
+def _relation(meta: Meta | None, copy: Copy) -> Relation | None:
+    """Returns how a whole database stands to its copy; None if that is damage."""
+    try:
+        return relate(meta, copy.state, copy.newest)
+    except Damaged:
+        return None
+
+
+def _identity(
+    path: str, meta: Meta | None, copy: Copy, said: sums.Sum | None, has_log: Callable[[int], bool]
+) -> int | None:
+    """Returns the identity of this directory's catalog; None if nothing tells."""
+    if said is not None:
+        return said.copy.identity
+    if meta is None or copy.state is None or copy.state.identity == meta.identity:
+        return None
+    nothing = Copy(SystemDisk(path, readonly=True))
+    tables = open_tables(path, nothing, readonly=True)
+    try:
+        stored = [ENTRY.decode(sealed[4:]) for _, sealed in _first(scan_all(tables, STREAMS))]
+    finally:
+        tables.close()
+    copy.look()
+    copied = list(_first(_streams_of(copy)))
+    is_copy_ours = _share(copied, has_log) > _share(stored, has_log)
+    return copy.state.identity if is_copy_ours else meta.identity
+
+
+def _first(items: Iterable[_Item]) -> Iterator[_Item]:
+    return itertools.islice(items, _ASKED)
+
+
+def _streams_of(copy: Copy) -> Iterator[Entry]:
+    for payload in records_of(copy):
+        for table, _, sealed in operations(payload):
+            if table == STREAMS and sealed is not None:
+                yield ENTRY.decode(sealed[4:])
+
+
+def _share(entries: list[Entry], has_log: Callable[[int], bool]) -> float:
+    """Returns what part of the streams with logs have theirs here."""
+    logged = [entry.incarnation for entry in entries if entry.index_entries]
+    return sum(map(has_log, logged)) / max(1, len(logged))

@@ -1,0 +1,209 @@
+"""Every command on every kind of directory that cannot be used, or is strange: one line, the right exit code, no traceback."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server import FileBackedStreamStore
+from tests.commands import Shown, run_all
+from tests.privileges import obey_modes
+from tests.process import COMMAND
+
+COMMANDS = {
+    "serve": ["serve", "--port", "0", "--no-create", "--data-dir"],
+    "check": ["check"],
+    "repair": ["check", "--repair"],
+    "inspect": ["inspect"],
+    "keys list": ["keys", "list"],
+    "keys rotate": ["keys", "rotate"],
+}
+LOOKING = ("check", "inspect", "keys list")
+
+
+def make_store(path: Path) -> Path:
+    with FileBackedStreamStore(path, segment_size=1 << 20) as store:
+        store.create("/a", "text/plain")
+        store.append("/a", b"x")
+    return path
+
+
+def missing(path: Path) -> Path:
+    return path / "nowhere"
+
+
+def a_file(path: Path) -> Path:
+    path.write_bytes(b"x")
+    return path
+
+
+def below_a_file(path: Path) -> Path:
+    return a_file(path) / "data"
+
+
+def unreadable(path: Path) -> Path:
+    make_store(path).chmod(0)
+    return path
+
+
+def unreadable_within(path: Path) -> Path:
+    for file in make_store(path).rglob("*"):
+        if file.is_file():
+            file.chmod(0)
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def of_somebody_else(path: Path) -> Path:
+    empty(path).joinpath("thesis.txt").write_text("mine")
+    return path
+
+
+def of_another_format(path: Path) -> Path:
+    make_store(path).joinpath("FORMAT").write_text("durable-streams-server data, format 99\n")
+    return path
+
+
+def of_no_format(path: Path) -> Path:
+    make_store(path).joinpath("FORMAT").write_bytes(b"\xff\0")
+    return path
+
+
+def a_loop(path: Path) -> Path:
+    path.symlink_to(path)
+    return path
+
+
+def of_a_long_name(path: Path) -> Path:
+    return path / ("x" * 300)
+
+
+def linked_within(path: Path) -> Path:
+    make_store(path)
+    (path / "LOCK").unlink()
+    (path / "LOCK").symlink_to(path / "elsewhere")
+    return path
+
+
+def fifo_within(path: Path) -> Path:
+    make_store(path)
+    (path / "LOCK").unlink()
+    os.mkfifo(path / "LOCK")
+    return path
+
+
+def read_only(path: Path) -> Path:
+    for file in (*make_store(path).rglob("*"), path):
+        file.chmod(0o500 if file.is_dir() else 0o400)
+    return path
+
+
+UNUSABLE = [
+    missing,
+    a_file,
+    below_a_file,
+    unreadable,
+    unreadable_within,
+    empty,
+    of_somebody_else,
+    of_another_format,
+    of_no_format,
+    a_loop,
+    of_a_long_name,
+    linked_within,
+    fifo_within,
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "data"
+    (tmp_path / "data").chmod(0o700) if (tmp_path / "data").is_dir() else None
+
+
+def run(path: Path, *commands: str) -> dict[str, Shown]:
+    """Returns what each command came to on a directory; all of them, if none is named."""
+    named = commands or tuple(COMMANDS)
+    arguments = [[*COMMANDS[name], str(path)] for name in named]
+    return dict(zip(named, run_all(arguments, obey_modes), strict=True))
+
+
+def names(path: Path) -> list[str]:
+    return sorted(str(each) for each in path.parent.rglob("*"))
+
+
+@pytest.mark.parametrize("make", UNUSABLE)
+def test_directory_that_cannot_be_used_is_one_line_and_exit_code_4(
+    path: Path, make: Callable[[Path], Path]
+) -> None:
+    directory = make(path)
+    before = names(path)
+    for command, shown in run(directory).items():
+        assert (shown.returncode, shown.stdout) == (4, b""), (command, shown.stderr)
+        assert shown.stderr.count(b"\n") == 1
+        assert shown.stderr.startswith(b"durable-streams-server: " + os.fsencode(path))
+    assert names(path) == before, "something was made there"
+
+
+def test_directory_in_use_is_one_line_and_exit_code_4(path: Path) -> None:
+    make_store(path)
+    with FileBackedStreamStore(path, segment_size=1 << 20):
+        for command, shown in run(path).items():
+            assert (shown.returncode, shown.stdout) == (4, b""), command
+            assert shown.stderr.count(b"\n") == 1
+            assert b"is in use by another process" in shown.stderr
+
+
+def test_read_only_directory_can_be_looked_at_and_nothing_else(path: Path) -> None:
+    read_only(path)
+    for command, shown in run(path).items():
+        if command in LOOKING:
+            assert (shown.returncode, shown.stderr) == (0, b""), command
+        elif command != "repair":  # which finds nothing to repair, or says that it cannot
+            assert shown.returncode == 4
+            assert shown.stderr.endswith(b": Permission denied\n")
+            assert shown.stderr.count(b"\n") == 1
+
+
+def test_name_that_is_not_utf8_is_a_name_as_any_other(tmp_path: Path) -> None:
+    path = make_store(tmp_path / os.fsdecode(b"caf\xe9"))
+    others = [command for command in COMMANDS if command != "serve"]
+    for command, shown in run(path, *others).items():
+        assert (shown.returncode, shown.stderr) == (0, b""), command
+    absent = os.fsencode(path / "nowhere")
+    for shown in run(path / "nowhere").values():
+        assert shown.stderr == b"durable-streams-server: %s holds no store\n" % absent
+
+
+def test_server_on_a_name_that_is_not_utf8_says_it_as_it_is(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data-dir", path],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(2)]
+    process.terminate()
+    assert process.wait(20) == 0
+    process.stdout.close()
+    assert lines[1] == b"Streams are kept in %s\n" % path
+    assert os.path.exists(path + b"/FORMAT")
+
+
+def test_command_that_is_not_complete_is_exit_code_2_and_no_traceback() -> None:
+    for shown in run_all([["keys"], ["keys", "nonsense"], ["check"], ["keys", "list"]]):
+        assert shown.returncode == 2
+        assert b"Traceback" not in shown.stderr
+
+
+def test_empty_name_is_a_mistake_of_usage() -> None:
+    for shown in run_all([[*COMMANDS[command], ""] for command in COMMANDS]):
+        assert (shown.returncode, shown.stderr.count(b"\n")) == (2, 1)
+        assert b"the name is empty" in shown.stderr

@@ -1,0 +1,69 @@
+"""The limit on open files, which a server raises as far as it may."""
+
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.cli import limits
+from tests.process import COMMAND
+
+Limits = tuple[int, int]
+INFINITE = resource.RLIM_INFINITY
+
+
+class Kernel:
+    """Limits as a system keeps them, which grants no more than `most`."""
+
+    def __init__(self, limits: Limits, most: int) -> None:
+        self.limits = limits
+        self.most = most
+
+    def get(self, _: int) -> Limits:
+        return self.limits
+
+    def set(self, _: int, limits: Limits) -> None:
+        if limits[0] > self.most:
+            raise ValueError("not allowed to raise maximum limit")
+        self.limits = limits
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "after"),
+    [
+        ((1024, 4096), 1 << 30, 4096),
+        ((1024, 1 << 30), 1 << 30, 1 << 20),
+        ((1024, INFINITE), 1 << 30, 1 << 20),
+        ((256, INFINITE), 10_240, 10_240),
+        ((256, INFINITE), 0, 256),
+        ((4096, 4096), 1 << 30, 4096),
+        ((1 << 21, 1 << 30), 1 << 30, 1 << 21),
+        ((INFINITE, INFINITE), 1 << 30, INFINITE),
+    ],
+)
+def test_soft_limit_is_raised_as_far_as_the_system_grants_and_never_lowered(
+    before: Limits, most: int, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(before, most)
+    monkeypatch.setattr(resource, "getrlimit", kernel.get)
+    monkeypatch.setattr(resource, "setrlimit", kernel.set)
+    limits.raise_file_limit()
+    assert kernel.limits == (after, before[1])
+
+
+def test_server_raises_its_limit_and_names_it_in_the_log(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path), "--log-level", "info"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 3000)),
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert limits == (3000, 3000)
+    assert "at most 3000 files and connections may be open (the limit was 256)" in said

@@ -1,0 +1,154 @@
+"""What a command prints: it can never fail, and names come out as the octets that they are."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from durable_streams_server import FileBackedStreamStore
+from durable_streams_server.cli.output import reason
+from tests.process import COMMAND, START_TIMEOUT, STOP_TIMEOUT
+
+STREAM = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+def shell(outputs: str, *arguments: str) -> list[str]:
+    """Returns the command that runs ours with its outputs as a shell says it."""
+    words = " ".join(f"'{word}'" for word in [*COMMAND, *arguments])
+    return ["/bin/sh", "-c", f"exec {words} {outputs}"]
+
+
+@contextlib.contextmanager
+def client(path: Path) -> Iterator[httpx.Client]:
+    """Yields a client once there is a server at a Unix socket."""
+    until = time.monotonic() + START_TIMEOUT
+    while not path.exists():
+        assert time.monotonic() < until, "the server does not listen"
+        time.sleep(0.01)
+    transport = httpx.HTTPTransport(uds=str(path))
+    with httpx.Client(transport=transport, base_url="http://test", headers=TEXT) as http:
+        yield http
+
+
+@pytest.mark.parametrize(
+    "outputs", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", ">/dev/full 2>/dev/full"]
+)
+def test_server_lives_without_outputs(outputs: str, tmp_path: Path) -> None:
+    flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
+    process = subprocess.Popen(shell(outputs, "serve", *flags))
+    try:
+        with client(tmp_path / "s") as http:
+            assert http.put(STREAM, content=b"x").status_code == 201
+        process.terminate()
+        assert process.wait(STOP_TIMEOUT) == 0
+    finally:
+        process.kill()
+        process.wait()
+    with FileBackedStreamStore(tmp_path / "data") as store:
+        assert store.read(STREAM).data == b"x"
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_server_lives_when_who_reads_its_output_goes_away(lines: int, tmp_path: Path) -> None:
+    flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
+    reading, writing = os.pipe()
+    process = subprocess.Popen([*COMMAND, "serve", *flags], stdout=writing, stderr=writing)
+    os.close(writing)
+    with open(reading, "rb", buffering=0) as output:
+        for _ in range(lines):
+            assert output.readline()
+    try:
+        with client(tmp_path / "s") as http:
+            assert http.put(STREAM, content=b"x").status_code == 201
+        process.terminate()
+        assert process.wait(STOP_TIMEOUT) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("command", [["check"], ["inspect"], ["keys", "list"]])
+@pytest.mark.parametrize(("outputs", "code"), [(">&-", 0), (">/dev/full", 1)])
+def test_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_not(
+    outputs: str, code: int, command: list[str], tmp_path: Path
+) -> None:
+    with FileBackedStreamStore(tmp_path) as store:
+        store.create("/a")
+    subprocess.run([*COMMAND, "keys", "rotate", str(tmp_path)], check=True, capture_output=True)
+    shown = subprocess.run(
+        shell(outputs, *command, str(tmp_path)), capture_output=True, text=True, timeout=20
+    )
+    assert shown.returncode == code
+    said = "durable-streams-server: what was printed is lost: No space left on device\n"
+    assert shown.stderr == (said if code else "")
+
+
+def test_reader_of_an_answer_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path) as store:
+        for number in range(300):
+            store.create(f"/{'x' * 400}{number}")
+    process = subprocess.Popen(
+        [*COMMAND, "inspect", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(20) == 0
+    process.stderr.close()
+
+
+PROGRAM = """if True:
+    import sys
+    from durable_streams_server.cli.output import hold_outputs
+    hold_outputs()
+    hold_outputs()
+    print(sys.argv[1], "\\u00e9", "\\ud800")
+    print(sys.argv[1], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8:strict", b"\xff \xc3\xa9 \\ud800\n"), ("ascii:strict", b"\xff \\xe9 \\ud800\n")],
+)
+def test_every_character_can_be_printed(encoding: str, shown: bytes) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, b"\xff"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=20,
+    )
+    assert (ran.stdout, ran.stderr) == (shown, b"\xff\n")
+
+
+def test_next_file_never_becomes_an_output() -> None:
+    program = """if True:
+        from durable_streams_server.cli.output import hold_outputs
+        hold_outputs()
+        raise SystemExit(open("/dev/null").fileno())
+    """
+    words = f"exec '{sys.executable}' -c '{program}' >&- 2>&- <&-"
+    assert subprocess.run(["/bin/sh", "-c", words], timeout=20).returncode >= 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/data/LOCK"), "/data/LOCK: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("it has been moved"), "it has been moved"),
+        (ValueError("two\nlines"), "two lines"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_reason_is_one_line(error: Exception, said: str) -> None:
+    assert reason(error) == said

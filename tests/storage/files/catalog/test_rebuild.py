@@ -1,0 +1,167 @@
+"""One copy of the catalog is made from the other, and what is replaced is kept."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable_streams_server.storage.files.catalog import (
+    LmdbCatalog,
+    rebuild,
+    rebuild_from_copy,
+    rebuild_from_entries,
+    rewrite_copy,
+    salvage_entries,
+    verify_catalog,
+)
+from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.wal import Damaged
+
+from .values import META, Content, commit_at_random, content_of, copied, make
+
+
+class Killed(BaseException):
+    """The process ends in the middle."""
+
+
+def content(path: Path) -> Content:
+    catalog = LmdbCatalog(str(path), readonly=True)
+    found = content_of(catalog._tables)
+    catalog.close()
+    return found
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A catalog with a history."""
+    chance, known = random.Random(5), dict[str, int]()
+    catalog = LmdbCatalog(str(tmp_path / "catalog"))
+    for _ in range(20):
+        commit_at_random(catalog, chance, known)
+    catalog.tidy()
+    catalog.close()
+    return tmp_path / "catalog"
+
+
+def test_database_is_made_again_from_its_copy(made: Path) -> None:
+    before, quarantine = content(made), made.parent / "quarantine"
+    (made / "data.mdb").write_bytes(b"damaged")
+    done = rebuild_from_copy(str(made), str(quarantine))
+    assert done == [
+        "catalog/data.mdb is now quarantine/catalog-data.mdb",
+        "catalog/data.mdb is made again from its second copy, as of commit 20",
+    ]
+    assert (quarantine / "catalog-data.mdb").read_bytes() == b"damaged"
+    assert content(made) == before
+    assert sorted(os.listdir(made)) == ["copy", "data.mdb"]
+    catalog = LmdbCatalog(str(made))
+    catalog.commit(META, [], [])
+    catalog.close()
+    assert verify_catalog(str(made)) == []
+
+
+def test_missing_database_is_made_again_and_earlier_files_are_kept(made: Path) -> None:
+    before, quarantine = content(made), made.parent / "quarantine"
+    quarantine.mkdir()
+    (quarantine / "catalog-data.mdb").write_bytes(b"earlier")
+    (made / "data.mdb").unlink()
+    rebuild_from_copy(str(made), str(quarantine))
+    assert content(made) == before
+    rebuild_from_copy(str(made), str(quarantine))
+    assert content(made) == before
+    assert sorted(os.listdir(quarantine)) == ["catalog-data.mdb", "catalog-data.mdb.2"]
+    assert (quarantine / "catalog-data.mdb").read_bytes() == b"earlier"
+
+
+def test_damaged_copy_rebuilds_nothing(made: Path) -> None:
+    before = (made / "data.mdb").read_bytes()
+    copy = bytearray((made / "copy").read_bytes())
+    copy[len(copy) // 2] ^= 1
+    (made / "copy").write_bytes(copy)
+    with pytest.raises(Damaged, match="missing or damaged"):
+        rebuild_from_copy(str(made), str(made.parent / "quarantine"))
+    (made / "copy").unlink()
+    with pytest.raises(Damaged, match="missing or damaged"):
+        rebuild_from_copy(str(made), str(made.parent / "quarantine"))
+    assert (made / "data.mdb").read_bytes() == before
+    assert not (made.parent / "quarantine").exists()
+
+
+def test_copy_is_written_anew_from_the_database(made: Path) -> None:
+    before = content(made)
+    (made / "copy").write_bytes(b"damaged")
+    done = rewrite_copy(str(made), str(made.parent / "quarantine"))
+    assert done[0] == "catalog/copy is now quarantine/catalog-copy"
+    assert copied(SystemDisk(made)) == content(made) == before
+    assert verify_catalog(str(made)) == []
+
+
+def test_damaged_database_writes_no_copy(made: Path) -> None:
+    (made / "data.mdb").write_bytes(b"damaged")
+    before = (made / "copy").read_bytes()
+    with pytest.raises(Damaged, match=r"data\.mdb"):
+        rewrite_copy(str(made), str(made.parent / "quarantine"))
+    assert (made / "copy").read_bytes() == before
+
+
+def test_database_is_made_again_from_entries(made: Path) -> None:
+    before = content(made)
+    salvage = salvage_entries(str(made))
+    done = rebuild_from_entries(str(made), str(made.parent / "quarantine"), salvage)
+    assert len(done) == 3
+    assert sorted(os.listdir(made.parent / "quarantine")) == ["catalog-copy", "catalog-data.mdb"]
+    assert content(made) == before
+    LmdbCatalog(str(made)).close()
+    assert copied(SystemDisk(made)) == content(made) == before
+
+
+@pytest.mark.parametrize("step", range(7))
+def test_rebuild_that_was_cut_off_can_be_run_again(
+    made: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(made)
+    (made / "data.mdb").write_bytes(b"damaged")
+    steps: list[object] = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            steps.append(function)
+            if len(steps) == step + 1:
+                raise Killed
+            return function(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", counted(os.replace))
+        for name in ("unlink", "rename", "sync_directory"):
+            patched.setattr(SystemDisk, name, counted(getattr(SystemDisk, name)))
+        patched.setattr(shutil, "rmtree", counted(shutil.rmtree))
+        with pytest.raises(Killed):
+            rebuild_from_copy(str(made), str(made.parent / "quarantine"))
+    rebuild_from_copy(str(made), str(made.parent / "quarantine"))
+    assert content(made) == before
+    kept = [file.read_bytes() for file in (made.parent / "quarantine").iterdir()]
+    assert b"damaged" in kept
+
+
+def test_batches_hold_more_than_one_transaction(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(made)
+    monkeypatch.setattr(rebuild, "_BATCH", 7)
+    rebuild_from_copy(str(made), str(made.parent / "quarantine"))
+    assert content(made) == before
+
+
+def test_streams_that_were_made_are_there(tmp_path: Path) -> None:
+    make(tmp_path / "catalog")
+    rebuild_from_copy(str(tmp_path / "catalog"), str(tmp_path / "quarantine"))
+    catalog = LmdbCatalog(str(tmp_path / "catalog"))
+    assert len(list(catalog.paths())) == 200
+    assert catalog.meta().streams == 200
+    catalog.close()

@@ -1,0 +1,188 @@
+"""What is left when database and copy are both damaged: every entry that is whole in either, and words about the rest."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.storage.files.catalog import (
+    Drop,
+    LmdbCatalog,
+    Salvage,
+    rebuild_from_entries,
+    salvage_entries,
+    verify_catalog,
+)
+from durable_streams_server.storage.files.catalog.tables import DOCUMENTS, PRODUCERS, STREAMS
+
+from .values import META, content_of, flip, make, put
+
+PAGE = 4096
+
+
+def leaf_with(path: Path, needle: bytes) -> int:
+    """Returns the page of the live entry with a key: the one whose loss is told."""
+    file = path / "data.mdb"
+    whole, at = file.read_bytes(), -1
+    while (at := whole.find(needle, at + 1)) >= 0:
+        flip(file, at + len(needle) + 6)
+        found = any(needle.decode() in finding.what for finding in verify_catalog(str(path)))
+        file.write_bytes(whole)
+        if found:
+            return at // PAGE
+    raise AssertionError("the entry is on no page")
+
+
+def zero(file: Path, page: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
+    file.write_bytes(data)
+
+
+def content(path: Path) -> list[dict[bytes, bytes]]:
+    catalog = LmdbCatalog(str(path), readonly=True)
+    found = content_of(catalog._tables)
+    catalog.close()
+    return found
+
+
+def test_whole_catalog_is_salvaged_whole(tmp_path: Path) -> None:
+    make(tmp_path)
+    salvage = salvage_entries(str(tmp_path))
+    assert salvage.tables == content(tmp_path)
+    assert salvage.notes == []
+    assert salvage.doubtful == frozenset()
+    assert salvage.meta.lsn == 7
+
+
+def test_database_alone_gives_everything(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = content(tmp_path)
+    for data in (b"x", None):
+        if data is not None:
+            (tmp_path / "copy").write_bytes(data)
+        else:
+            (tmp_path / "copy").unlink()
+        salvage = salvage_entries(str(tmp_path))
+        assert salvage.tables == before
+        assert "second copy" in salvage.notes[0]
+
+
+def test_copy_alone_gives_everything(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = content(tmp_path)
+    for data in (None, b"", b"rubbish", bytes(50_000)):
+        (tmp_path / "data.mdb").unlink()
+        if data is not None:
+            (tmp_path / "data.mdb").write_bytes(data)
+        else:
+            assert "missing" in salvage_entries(str(tmp_path)).notes[0]
+        salvage = salvage_entries(str(tmp_path))
+        assert salvage.tables == before
+        (tmp_path / "data.mdb").touch()
+
+
+def test_page_that_is_lost_is_taken_from_the_copy_though_it_is_damaged_too(tmp_path: Path) -> None:
+    catalog = make(tmp_path, commits=1)
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [put("/late", 5000)], [])
+    catalog.close()
+    before = content(tmp_path)
+    zero(tmp_path / "data.mdb", leaf_with(tmp_path, b"/123"))
+    flip(tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5)  # the second commit
+    salvage = salvage_entries(str(tmp_path))
+    assert set(salvage.tables[STREAMS]) == set(before[STREAMS])
+    assert "/123" in salvage.doubtful  # the commit that is lost may have changed it
+    assert "/late" not in salvage.doubtful
+    assert len(salvage.notes) == 2
+
+
+def test_deleted_stream_comes_back_only_as_doubtful(tmp_path: Path) -> None:
+    make(tmp_path, commits=1)
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [Drop("/7", 8)], [])
+    catalog.close()
+    whole = (tmp_path / "data.mdb").read_bytes()
+    page = leaf_with(tmp_path, b"/123")
+    zero(tmp_path / "data.mdb", page)
+    assert "/7" not in salvage_entries(str(tmp_path)).paths  # the copy knows
+    flip(tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5)  # the deletion is lost
+    salvage = salvage_entries(str(tmp_path))
+    assert "/7" not in salvage.paths or "/7" in salvage.doubtful
+    (tmp_path / "data.mdb").write_bytes(whole)
+    assert "/7" not in salvage_entries(str(tmp_path)).paths  # the database knows
+
+
+def test_database_without_its_roots_gives_what_is_on_its_pages(tmp_path: Path) -> None:
+    make(tmp_path, commits=1)
+    before = content(tmp_path)
+    (tmp_path / "copy").unlink()
+    for page in (0, 1):
+        zero(tmp_path / "data.mdb", page)
+    salvage = salvage_entries(str(tmp_path))
+    assert salvage.tables[STREAMS] == before[STREAMS]
+    assert salvage.tables[PRODUCERS] == before[PRODUCERS]
+    assert salvage.doubtful == frozenset(salvage.paths)
+    assert salvage.meta.lsn == 0
+    assert any("summary" in note for note in salvage.notes)
+
+
+def test_commit_that_only_the_copy_has_counts(tmp_path: Path) -> None:
+    make(tmp_path, commits=1)
+    old = (tmp_path / "data.mdb").read_bytes()
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [Drop("/7", 8), put("/new", 9999)], [], {"keys": None})
+    catalog.close()
+    after = content(tmp_path)
+    (tmp_path / "data.mdb").write_bytes(old)
+    salvage = salvage_entries(str(tmp_path))
+    assert salvage.tables == after
+    assert salvage.tables[DOCUMENTS] == {}
+
+
+def test_copy_of_another_directory_gives_nothing(tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    make(tmp_path / "b", streams=300)
+    (tmp_path / "a" / "copy").write_bytes((tmp_path / "b" / "copy").read_bytes())
+    zero(tmp_path / "a" / "data.mdb", leaf_with(tmp_path / "a", b"/123"))
+    salvage = salvage_entries(str(tmp_path / "a"))
+    assert "/250" not in salvage.paths
+    assert any("another directory's" in note for note in salvage.notes)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_any_damage_of_both_gives_entries_that_were_there(tmp_path: Path, block: int) -> None:
+    make(tmp_path / "whole", commits=2)
+    before = content(tmp_path / "whole")
+    files = {name: (tmp_path / "whole" / name).read_bytes() for name in ("data.mdb", "copy", "SUM")}
+    for seed in range(block * 10, block * 10 + 10):
+        path = tmp_path / str(seed)
+        path.mkdir()
+        chance = random.Random(seed)
+        for name, data in files.items():
+            broken = bytearray(data)
+            for _ in range(chance.randint(1, 4)):
+                at = chance.randrange(len(broken))
+                broken[at : at + 100] = chance.randbytes(len(broken[at : at + 100]))
+            (path / name).write_bytes(broken)
+        salvage = salvage_entries(str(path))
+        known = set(before[STREAMS])
+        assert set(salvage.tables[STREAMS]) <= known
+        certain = set(salvage.paths) - salvage.doubtful
+        assert all(
+            salvage.tables[STREAMS][name.encode()] == before[STREAMS][name.encode()]
+            for name in certain
+        )
+        assert len(salvage.paths) > len(known) // 2
+        assert salvage.notes
+        starts(path, salvage)
+
+
+def starts(path: Path, salvage: Salvage) -> None:
+    """A database of what was salvaged is whole."""
+    rebuild_from_entries(str(path), str(path.parent / "quarantine"), salvage)
+    catalog = LmdbCatalog(str(path))
+    assert sorted(name for name, _ in catalog.paths()) == sorted(salvage.paths)
+    catalog.commit(META, [put("/more", 1 << 50)], [])
+    catalog.close()
+    assert not [finding for finding in verify_catalog(str(path)) if not finding.harmless]

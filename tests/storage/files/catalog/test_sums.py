@@ -1,0 +1,47 @@
+"""The checksum of the database's file: believed only if it is whole and matches."""
+
+import zlib
+from pathlib import Path
+
+from durable_streams_server.storage.files.catalog import sums
+from durable_streams_server.storage.files.catalog.copy import State
+from durable_streams_server.storage.files.disk import SystemDisk
+
+KNOWN = sums.Sum(8192, 0xDEADBEEF, State(1 << 63, 7, 100, 200, 50))
+
+
+def test_sum_is_read_as_it_was_written(tmp_path: Path) -> None:
+    disk = SystemDisk(tmp_path)
+    assert sums.read(disk) is None
+    sums.write(disk, KNOWN)
+    assert sums.read(disk) == KNOWN
+    later = KNOWN._replace(size=1)
+    sums.write(disk, later)
+    assert sums.read(disk) == later
+
+
+def test_write_mends_a_file_that_is_too_long(tmp_path: Path) -> None:
+    disk = SystemDisk(tmp_path)
+    (tmp_path / sums.NAME).write_bytes(b"x" * 500)
+    assert sums.read(disk) is None
+    sums.write(disk, KNOWN)
+    assert sums.read(disk) == KNOWN
+
+
+def test_sum_with_any_flipped_bit_or_cut_is_not_believed() -> None:
+    data = sums.encode(KNOWN)
+    assert len(data) <= 512  # one sector, so a crash leaves no half of it
+    for at in range(len(data)):
+        for bit in range(8):
+            broken = bytearray(data)
+            broken[at] ^= 1 << bit
+            assert sums.decode(bytes(broken)) is None
+        assert sums.decode(data[:at]) is None
+    assert sums.decode(data + b"x") is None
+
+
+def test_measure_gives_size_and_checksum(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 9000  # more than one piece
+    (tmp_path / "file").write_bytes(data)
+    assert sums.measure(tmp_path / "file") == (len(data), zlib.crc32(data))
+    assert sums.measure(tmp_path / "none") is None

@@ -1,0 +1,208 @@
+"""The catalog over its tables: each commit is in the second copy too, and a failure leaves both or neither."""
+
+import errno
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+
+from durable_streams_server.protocol.producers import ProducerState
+from durable_streams_server.storage.files.catalog import Put
+from durable_streams_server.storage.files.catalog.copy import Copy
+from durable_streams_server.storage.files.catalog.table_catalog import LARGEST, TableCatalog
+from durable_streams_server.storage.files.catalog.tables import META as TABLE
+from durable_streams_server.storage.files.catalog.tables import META_KEY, parse_meta
+from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
+from durable_streams_server.testing.disk import SimulatedDisk
+
+from .values import META, an_entry, commit_at_random, copied, put
+
+CATALOG = "catalog"
+
+
+def a_disk(seed: int = 0) -> SimulatedDisk:
+    return SimulatedDisk(random.Random(seed))
+
+
+def failing(call: str, code: int = errno.ENOSPC) -> Callable[[str], None]:
+    def before(name: str) -> None:
+        if name == call:
+            raise OSError(code, os.strerror(code), name)
+
+    return before
+
+
+def works(_: str) -> None:
+    """The disk works."""
+
+
+def state_of(disk: SimulatedDisk) -> tuple[int, int]:
+    """Returns how many commits the tables and the copy have."""
+    copy = Copy(disk, CATALOG)
+    copy.look()
+    commits = copy.state.commits if copy.state is not None else 0
+    return parse_meta(SimulatedTables(disk).get(TABLE, META_KEY)).commits, commits
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copy_makes_the_same_tables_after_any_commits(seed: int) -> None:
+    disk, chance, known = a_disk(seed), random.Random(seed), dict[str, int]()
+    catalog = SimulatedCatalog(disk)
+    for _ in range(30):
+        commit_at_random(catalog, chance, known)
+        catalog.tidy()
+        assert copied(disk, CATALOG) == SimulatedTables(disk).content
+        if chance.random() < 0.2:
+            catalog = SimulatedCatalog(disk)
+
+
+def test_long_copy_is_written_anew() -> None:
+    disk, chance, known = a_disk(), random.Random(1), dict[str, int]()
+    catalog = SimulatedCatalog(disk)
+    longest = live = 0
+    for _ in range(200):
+        commit_at_random(catalog, chance, known)
+        catalog.tidy()
+        content = SimulatedTables(disk).content
+        live = max(live, sum(len(k) + len(v) + 7 for table in content for k, v in table.items()))
+        longest = max(longest, disk.size("catalog/copy") or 0)
+    assert longest < LARGEST * live + 30_000
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+
+
+@pytest.mark.parametrize("call", ["catalog begin", "write", "sync", "catalog commit"])
+def test_commit_without_room_leaves_neither(call: str) -> None:
+    disk = a_disk()
+    catalog = SimulatedCatalog(disk)
+    catalog.commit(META, [put("/a")], [])
+    disk.before = failing(call)
+    with pytest.raises(OSError, match="No space"):
+        catalog.commit(META, [put("/b", 6)], [])
+    disk.before = works
+    assert state_of(disk) == (1, 1)
+    catalog.commit(META, [put("/c", 7)], [])
+    assert state_of(disk) == (2, 2)
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+    again = SimulatedCatalog(disk)
+    assert [path for path, _ in again.paths()] == ["/a", "/c"]
+
+
+def test_commit_that_only_the_copy_has_is_done_again_at_the_next_start() -> None:
+    disk = a_disk()
+    catalog = SimulatedCatalog(disk)
+    catalog.commit(META, [put("/a")], [])
+    disk.before = failing("catalog commit", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        catalog.commit(META, [put("/b", 6)], [], {"keys": b"new"})
+    disk.before = works
+    assert state_of(disk) == (1, 2)
+    again = SimulatedCatalog(disk)
+    assert state_of(disk) == (2, 2)
+    assert [path for path, _ in again.paths()] == ["/a", "/b"]
+    assert dict(again.documents()) == {"keys": b"new"}
+    assert again.meta().streams == 2
+
+
+def test_first_commit_that_only_the_copy_has_is_done_again() -> None:
+    disk = a_disk()
+    disk.before = failing("catalog commit", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        SimulatedCatalog(disk).commit(META, [put("/a")], [])
+    disk.before = works
+    assert SimulatedCatalog(disk).find("/a") is not None
+    assert state_of(disk) == (1, 1)
+
+
+def test_start_without_room_to_do_a_commit_again_goes_on_without_it() -> None:
+    disk = a_disk()
+    catalog = SimulatedCatalog(disk)
+    catalog.commit(META, [put("/a")], [])
+    disk.before = failing("catalog commit", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        catalog.commit(META, [put("/b", 6)], [])
+    disk.before = failing("catalog begin")
+    again = SimulatedCatalog(disk)
+    assert [path for path, _ in again.paths()] == ["/a"]  # the log still has the rest
+    disk.before = works
+    assert state_of(disk) == (1, 2)
+    again.commit(META, [put("/b", 6), put("/c", 7)], [])
+    assert state_of(disk) == (2, 2)
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+
+
+def test_missing_copy_is_written_anew_at_the_next_start(caplog: pytest.LogCaptureFixture) -> None:
+    disk = a_disk()
+    SimulatedCatalog(disk).commit(META, [put("/a")], [])
+    disk.unlink("catalog/copy")
+    SimulatedCatalog(disk)
+    assert "second copy" in caplog.text
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+
+
+@pytest.mark.parametrize("call", ["open", "write", "rename"])
+def test_copy_that_finds_no_room_is_written_later(call: str) -> None:
+    disk = a_disk()
+    SimulatedCatalog(disk).commit(META, [put("/a")], [])
+    disk.unlink("catalog/copy")
+
+    def before(name: str) -> None:
+        if name == call and disk.exists("catalog/copy.new") | (call == "open"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    copy = Copy(disk, CATALOG)
+    copy.look()
+    disk.before = before
+    catalog = TableCatalog(SimulatedTables(disk), copy, disk)
+    catalog.commit(META, [put("/b", 6)], [])
+    assert not disk.exists("catalog/copy")
+    disk.before = works
+    catalog.tidy()
+    catalog.commit(META, [put("/c", 7)], [])
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+    assert state_of(disk) == (3, 3)
+
+
+def test_rewrite_that_finds_no_room_is_not_tried_at_each_commit() -> None:
+    disk, chance, known = a_disk(), random.Random(1), dict[str, int]()
+    catalog = SimulatedCatalog(disk)
+    attempts = []
+
+    def before(name: str) -> None:
+        if name == "write" and disk.exists("catalog/copy.new"):
+            attempts.append(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    disk.before = before
+    for _ in range(60):
+        commit_at_random(catalog, chance, known)
+        catalog.tidy()
+    assert 2 <= len(attempts) <= 20
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+    disk.before = works
+    for _ in range(30):
+        commit_at_random(catalog, chance, known)
+        catalog.tidy()
+    assert copied(disk, CATALOG) == SimulatedTables(disk).content
+
+
+def test_any_other_failure_of_a_rewrite_is_told() -> None:
+    disk, chance, known = a_disk(), random.Random(1), dict[str, int]()
+    catalog = SimulatedCatalog(disk)
+    disk.before = failing("rename", errno.EIO)
+
+    def commit_until_it_is_long() -> None:
+        for _ in range(60):
+            commit_at_random(catalog, chance, known)
+            catalog.tidy()
+
+    with pytest.raises(OSError, match="Input/output"):
+        commit_until_it_is_long()
+
+
+def test_stream_with_many_producers_has_them_all() -> None:
+    catalog = SimulatedCatalog(a_disk())
+    many = {b"%d" % number: ProducerState(1, number) for number in range(600)}
+    catalog.commit(META, [Put("/a", an_entry(5), many), put("/b", 6)], [])
+    assert catalog.producers(5) == many
+    assert len(catalog.producers(6)) == 1

@@ -1,0 +1,171 @@
+"""What is wrong with the catalog is said in words, and nothing is changed."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.storage.files.catalog import LmdbCatalog, verify_catalog
+from durable_streams_server.storage.files.catalog.database import Database
+from durable_streams_server.storage.files.catalog.tables import STREAMS, Writing, seal
+from durable_streams_server.storage.files.catalog.verify import entry_faults
+from durable_streams_server.storage.files.wal import Damaged
+
+from .values import META, flip, make, put
+
+
+def test_whole_catalog_and_no_catalog_have_no_findings(tmp_path: Path) -> None:
+    assert verify_catalog(str(tmp_path)) == []
+    make(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert verify_catalog(str(tmp_path)) == []
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_damaged_entry_of_a_stream_is_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    file = tmp_path / "data.mdb"
+    whole, at, found = file.read_bytes(), -1, []
+    while (at := whole.find(b"/123", at + 1)) >= 0:
+        flip(file, at + 9)
+        found += verify_catalog(str(tmp_path))
+        file.write_bytes(whole)
+    assert any(f.what == "the entry of the stream /123 is damaged" for f in found)
+    assert not any(finding.harmless for finding in found)
+
+
+@pytest.mark.parametrize("page", range(8))
+def test_zeroed_page_is_found_or_nobodys(tmp_path: Path, page: int) -> None:
+    make(tmp_path)
+    file = tmp_path / "data.mdb"
+    data = bytearray(file.read_bytes())
+    data[page * 4096 : (page + 1) * 4096] = bytes(4096)
+    file.write_bytes(data)
+    found = verify_catalog(str(tmp_path))
+    if page < 2:
+        assert found
+    if found:
+        with pytest.raises(Damaged, match="catalog: "):
+            LmdbCatalog(str(tmp_path))
+    else:
+        catalog = LmdbCatalog(str(tmp_path))
+        assert len(list(catalog.paths())) == 200
+        catalog.close()
+
+
+def test_many_findings_are_counted_not_listed(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+
+    def fill(writing: Writing) -> None:
+        for number in range(100):
+            writing.store(STREAMS, b"/%d" % number, b"bad!")
+
+    database.write(fill, lambda _: None)
+    database.close()
+    found = verify_catalog(str(tmp_path))
+    assert len(found) == 21
+    assert found[-1].what == "and 80 more findings"
+
+
+def test_every_damaged_entry_is_said_in_words(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    keys = (b"meta", b"/a\xff", bytes(7) + b"\x05p", bytes(16), bytes(8), b"subscription/s")
+
+    def fill(writing: Writing) -> None:
+        for table, key in enumerate(keys):
+            writing.store(table, key, b"bad!!")
+
+    database.write(fill, lambda _: None)
+    assert list(entry_faults(database)) == [
+        "an entry in its table of meta is damaged",
+        "the entry of the stream /a\\xff is damaged",
+        "a producer of the incarnation 0000000000000005 is damaged",
+        "an entry in its table of deadlines is damaged",
+        "an entry in its table of garbage is damaged",
+        "the document subscription/s is damaged",
+    ]
+    database.close()
+
+
+def test_look_up_that_misses_an_entry_is_a_fault(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    database.write(lambda writing: writing.store(STREAMS, b"/a", seal(b"/a", b"")), lambda _: None)
+    assert list(entry_faults(database)) == []
+    real = database.is_findable
+    database.is_findable = lambda *_: False  # type: ignore[method-assign]
+    expected = "look-ups in its table of streams miss entries from b'/a' on"
+    assert next(entry_faults(database)) == expected
+    assert not real(STREAMS, [(b"/a", b"other")])
+    assert not real(STREAMS, [(b"/b", b"other")])
+    database.close()
+
+
+def test_every_byte_of_the_copy_is_covered(tmp_path: Path) -> None:
+    make(tmp_path, streams=5)
+    size = (tmp_path / "copy").stat().st_size
+    chance = random.Random(0)
+    for at in (0, 19, 20, size - 1, *(chance.randrange(size) for _ in range(100))):
+        flip(tmp_path / "copy", at)
+        found = verify_catalog(str(tmp_path))
+        assert any(finding.file == "copy" for finding in found)
+        flip(tmp_path / "copy", at)
+    assert verify_catalog(str(tmp_path)) == []
+
+
+def test_torn_end_of_the_copy_is_harmless(tmp_path: Path) -> None:
+    make(tmp_path)
+    with (tmp_path / "copy").open("ab") as file:
+        file.write(b"\xd5rec torn")
+    (found,) = verify_catalog(str(tmp_path))
+    assert found.harmless
+    assert "no whole record" in found.what
+
+
+def test_missing_copy_and_a_short_one_are_harmless(tmp_path: Path) -> None:
+    make(tmp_path)
+    copy = tmp_path / "copy"
+    data = copy.read_bytes()
+    copy.unlink()
+    (found,) = verify_catalog(str(tmp_path))
+    assert (found.file, found.harmless) == ("copy", True)
+    copy.write_bytes(data[:-100])
+    found = verify_catalog(str(tmp_path))[-1]
+    assert "2 commits of 3" in found.what
+    assert found.harmless
+
+
+def test_first_commit_that_a_crash_tore_is_harmless(tmp_path: Path) -> None:
+    LmdbCatalog(str(tmp_path)).close()
+    (tmp_path / "copy").write_bytes(b"DSCOPY")
+    (found,) = verify_catalog(str(tmp_path))
+    assert (found.file, found.harmless) == ("copy", True)
+
+
+def test_damaged_checksum_is_harmless(tmp_path: Path) -> None:
+    make(tmp_path)
+    flip(tmp_path / "SUM", 9)
+    (found,) = verify_catalog(str(tmp_path))
+    assert (found.file, found.harmless) == ("SUM", True)
+
+
+def test_wrong_number_of_streams_is_found(tmp_path: Path) -> None:
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [put("/a")], [])
+    catalog._tables.write(
+        lambda writing: writing.store(STREAMS, b"/b", seal(b"/b", b"")), lambda _: None
+    )
+    catalog.close()
+    assert "it holds 2 streams and says 1" in [f.what for f in verify_catalog(str(tmp_path))]
+
+
+def test_database_that_is_missing_or_older_is_found(tmp_path: Path) -> None:
+    make(tmp_path)
+    old = (tmp_path / "data.mdb").read_bytes()
+    catalog = LmdbCatalog(str(tmp_path))
+    for number in range(2):
+        catalog.commit(META, [put("/a", 9999 + number)], [])
+    catalog.close()
+    (tmp_path / "data.mdb").write_bytes(old)
+    assert "older than its second copy" in verify_catalog(str(tmp_path))[-1].what
+    (tmp_path / "data.mdb").unlink()
+    assert "missing" in verify_catalog(str(tmp_path))[-1].what
