@@ -127,21 +127,18 @@ PLANTS = [
         13,
         "an append is applied before the log has room for it",
         f"{FILES}/store.py",
-        "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
-        "            self.shell.checkpoint_due()\n            raise\n        try:\n"
+        "        place = self._reserve(len(payload), changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
-        "            published = [self._apply(change) for change in changes]\n"
-        "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
-        "            self.shell.checkpoint_due()\n            raise\n        try:\n            pass\n",
+        "        published = [self._apply(change) for change in changes]\n"
+        "        place = self._reserve(len(payload), changes)\n        try:\n            pass\n",
     ),
     Plant(
         14,
         "the catalog is written before the logs",
         f"{FILES}/checkpoint.py",
-        "            yield Where.DISK\n            for begin",
-        "            yield Where.DISK\n"
-        "            self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n"
-        "            for begin",
+        "        flush = store.logs.begin_flush(len(capture.flushes))\n",
+        "        flush = store.logs.begin_flush(len(capture.flushes))\n"
+        "        self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n",
     ),
     Plant(
         15,
@@ -277,8 +274,8 @@ PLANTS = [
         "DESIGN 1",
         "a checkpoint in a directory that is gone frees segments of the log",
         f"{FILES}/checkpoint.py",
-        "            store.check_place()  # before the log's segments are used again",
-        "            pass",
+        "        store.check_place()  # before the log's segments are used again\n",
+        "",
         "tests/storage/files/test_directory.py",
     ),
     Plant(
@@ -322,8 +319,8 @@ PLANTS = [
         58,
         "a checkpoint that the catalog has is taken for one that failed",
         f"{FILES}/checkpoint.py",
-        "            capture.is_committed = True\n        except",
-        "            yield Where.LOOP\n            capture.is_committed = True\n        except",
+        "        capture.is_committed, capture.obstacle = True, None\n",
+        "        yield Where.LOOP\n        capture.is_committed, capture.obstacle = True, None\n",
     ),
     Plant(
         59,

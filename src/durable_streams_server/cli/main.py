@@ -50,8 +50,8 @@ from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .data import EXIT_DATA, check, inspect
+from .file_limit import raise_file_limit
 from .keys import keys
-from .limits import raise_file_limit
 from .output import hold_outputs, lost_output, reason
 from .values import DIRECTORY, HOST
 

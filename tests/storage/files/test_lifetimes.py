@@ -147,10 +147,16 @@ def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
     with monkeypatch.context() as patch:
         patch.setattr(Entry, "deadline", Entry.older_deadline)
         store = open_store(disk)
-        run(store, *(create(path, lifetime=Lifetime(expires_at=NOW + SECOND)) for path in "abc"))
+        run(
+            store,
+            *(
+                create(path, lifetime=Lifetime(expires_at=NOW + SECOND))
+                for path in ("/a", "/b", "/c")
+            ),
+        )
         store.close()
     again = open_store(disk, max_loaded=1)
-    run(again, append("a", b"is written anew"), Delete("b"))
+    run(again, append("/a", b"is written anew"), Delete("/b"))
     again.run_checkpoint()
     sweep(again, NOW + 2 * SECOND)
     assert list(again.paths()) == []

@@ -13,12 +13,12 @@ from durable_streams_server.storage.files.opening import open_plain
 def test_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        descriptor, place = open_plain(tmp_path / "a", os.O_RDWR | os.O_CREAT)
+        descriptor, found = open_plain(tmp_path / "a", os.O_RDWR | os.O_CREAT)
     finally:
         os.umask(before)
     assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o600
     assert not os.get_inheritable(descriptor)
-    place.check()
+    assert found.st_ino == (tmp_path / "a").stat().st_ino
     os.close(descriptor)
 
 

@@ -18,6 +18,7 @@ from typing import Final
 from . import forked
 from .lock import DirectoryLock
 from .opening import open_plain
+from .place import Place
 
 TOO_LARGE: Final = errno.EFBIG  # the file would be larger than the system allows
 #: A file could not grow. What was there before is as it was, so it can be tried again.
@@ -180,7 +181,8 @@ class SystemFile(File):
 
     def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
-        self._descriptor, self._place = open_plain(path, mode | (os.O_CREAT if create else 0))
+        self._descriptor, self._found = open_plain(path, mode | (os.O_CREAT if create else 0))
+        self._place: Place | None = None  # most files are never asked for it
         forked.guard(self)
 
     def forked(self) -> None:
@@ -251,6 +253,8 @@ class SystemFile(File):
             raise self._named(error) from None
 
     def check_place(self) -> None:
+        if self._place is None:
+            self._place = Place(self._path, self._found)
         self._place.check()
 
     def close(self) -> None:

@@ -117,8 +117,11 @@ class Database(Tables):
 
     def is_findable(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
         """Returns whether look-ups find each of these entries, and find them as they are."""
-        with self._growing, self._environment.begin(self._handles[table]) as transaction:
-            return all(transaction.get(key) == sealed for key, sealed in entries)
+        try:
+            with self._growing, self._environment.begin(self._handles[table]) as transaction:
+                return all(transaction.get(key) == sealed for key, sealed in entries)
+        except (lmdb.Error, MemoryError) as error:
+            raise self._translated(error) from None
 
     # -- inside -------------------------------------------------------------
 

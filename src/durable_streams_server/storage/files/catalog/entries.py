@@ -29,10 +29,10 @@ NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
-    """What the catalog is true for.
+    """Catalog metadata, current as of `lsn`.
 
     Attributes:
-        lsn: the last record that is in it.
+        lsn: the last record whose changes the catalog holds.
         last_incarnation: the newest incarnation ever given out.
         session: how often the directory has been opened.
         streams: how many streams it holds.
@@ -127,7 +127,11 @@ class Catalog(ABC):
 
     @abstractmethod
     def meta(self) -> Meta:
-        """Returns what the catalog is true for."""
+        """Returns the catalog's metadata.
+
+        Raises:
+            Damaged: its entry is.
+        """
 
     @abstractmethod
     def find(self, path: str) -> Entry | None:
