@@ -24,25 +24,30 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def launch(*flags: str, handles: int | None = None) -> Iterator[ServerProcess]:
+def launch(
+    *flags: str, handles: int | None = None, largest_file: int | None = None
+) -> Iterator[ServerProcess]:
     """Runs `serve` with `flags` on a free port until the block ends, however it ends by then.
 
-    With `handles` it may hold only so many file handles, and cannot raise that limit.
+    With `handles` it may hold only so many file handles, with `largest_file` no file may have more bytes, and it cannot raise
+    these limits.
     """
+    limits = {resource.RLIMIT_NOFILE: handles, resource.RLIMIT_FSIZE: largest_file}
 
     def limit() -> None:
-        if handles is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (handles, handles))
+        for kind, value in limits.items():
+            if value is not None:
+                resource.setrlimit(kind, (value, value))
 
     address = () if "--uds" in flags else ("--port", "0")
     process = subprocess.Popen(
         [*COMMAND, "serve", *address, *flags],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=None if handles is None else limit,
+        preexec_fn=limit if any(limits.values()) else None,
     )
     try:
-        yield ServerProcess(process, _address(process))
+        yield ServerProcess(process, address_of(process))
     finally:
         if process.poll() is None:
             process.kill()
@@ -52,15 +57,18 @@ def launch(*flags: str, handles: int | None = None) -> Iterator[ServerProcess]:
 
 
 @contextlib.contextmanager
-def serve(*flags: str, handles: int | None = None) -> Iterator[ServerProcess]:
+def serve(
+    *flags: str, handles: int | None = None, largest_file: int | None = None
+) -> Iterator[ServerProcess]:
     """As `launch`; when the block ends the server must stop by itself, with no complaint."""
-    with launch(*flags, handles=handles) as server:
+    with launch(*flags, handles=handles, largest_file=largest_file) as server:
         yield server
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(STOP_TIMEOUT) == 0
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Returns the URL that a server prints when it listens."""
     watchdog = threading.Timer(START_TIMEOUT, process.kill)
     watchdog.start()
     try:

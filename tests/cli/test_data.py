@@ -1,7 +1,8 @@
 """The command on a data directory: what survives a stop, what is refused, and how a failed disk ends it."""
 
-import resource
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ import httpx
 from tests.process import COMMAND, launch, serve
 
 STREAM = "/v1/stream/a"
+OTHER = "/v1/stream/b"
 TEXT = {"content-type": "text/plain"}
 
 
@@ -47,26 +49,35 @@ def test_a_directory_in_use_or_of_another_format_is_one_line_and_its_own_exit_co
         assert reason in shown.stderr
 
 
+#: The command on a disk whose syncs fail as soon as the file that BROKEN names is there.
+FAILING = """
+import errno, os
+sync = os.fdatasync
+def fail_or_sync(descriptor):
+    if os.path.exists(os.environ["BROKEN"]):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    sync(descriptor)
+os.fdatasync = fail_or_sync
+from durable_streams_server.cli import main
+main()
+"""
+
+
 def test_a_failed_write_ends_the_process_and_says_which_file(tmp_path: Path) -> None:
-    limit = (
-        96 * 1024 * 1024
-    )  # room for a segment of the write-ahead log, not for this stream's own log
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
+    broken, data = tmp_path / "broken", tmp_path / "data"
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        [sys.executable, "-c", FAILING, "serve", "--port", "0", "--data-dir", str(data)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limited,
+        env={**os.environ, "BROKEN": str(broken)},
     )
     assert process.stdout is not None
     address = process.stdout.readline().split()[-1]
     acknowledged = 0
     with httpx.Client(base_url=address, timeout=20, headers={"content-type": "a/b"}) as http:
         http.put(STREAM)
+        broken.touch()
         try:
             for _ in range(60):
                 answer = http.post(STREAM, content=b"x" * (4 * 1024 * 1024))
@@ -77,8 +88,30 @@ def test_a_failed_write_ends_the_process_and_says_which_file(tmp_path: Path) -> 
     assert process.returncode == 5
     last = said.strip().splitlines()[-1]
     assert "the store has stopped" in last
-    assert "File too large" in last
+    assert "Input/output error" in last
     assert "logs/" in last
-    with serve("--data-dir", str(tmp_path)) as server, httpx.Client(base_url=server.url) as http:
+    with serve("--data-dir", str(data)) as server, httpx.Client(base_url=server.url) as http:
         tail = int(http.head(STREAM).headers["stream-next-offset"][-16:])
         assert acknowledged <= tail // (4 * 1024 * 1024) <= acknowledged + 1
+
+
+def test_the_largest_file_is_507_for_one_stream_before_and_after_a_restart(tmp_path: Path) -> None:
+    limit = 12 * 1024 * 1024
+    flags = ("--data-dir", str(tmp_path), "--wal-size", "36m", "--max-body", "3m")
+    shown: list[tuple[int, int]] = []
+    for _ in range(2):
+        with (
+            serve(*flags, largest_file=limit) as server,
+            httpx.Client(base_url=server.url, headers=TEXT) as http,
+        ):
+            http.put(STREAM)
+            http.put(OTHER)
+            while True:
+                answer = http.post(STREAM, content=b"x" * 1024 * 1024)
+                if answer.status_code == 507:
+                    break
+                assert answer.status_code in (204, 503)
+            assert answer.json()["error"]["code"] == "LARGEST_FILE"
+            tail = int(http.head(STREAM).headers["stream-next-offset"][-16:])
+            shown.append((tail, http.post(OTHER, content=b"y").status_code))
+    assert shown == [(limit, 204)] * 2

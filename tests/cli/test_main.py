@@ -85,6 +85,11 @@ def test_a_host_that_is_not_known_is_one_line() -> None:
         ["--page-size", "4q"],
         ["--page-size", "2g"],
         ["--max-body", "0"],
+        ["--wal-size", "6143k"],
+        ["--wal-size", "7g"],
+        ["--wal-size", "300m"],
+        ["--wal-size", "12m", "--max-body", "2m"],
+        ["--max-body", "1g"],
         ["--max-body", "257m"],
         ["--max-body", "999999999999999g"],
         ["--host", ""],
@@ -129,6 +134,7 @@ def test_help_names_every_flag_and_exit_code() -> None:
         "--sse-max-age",
         "--page-size",
         "--max-body",
+        "--wal-size",
         "--body-timeout",
         "--max-connections",
         "--cors-origin",
@@ -143,6 +149,39 @@ def test_version() -> None:
     shown = CliRunner().invoke(main, ["--version"])
     assert shown.exit_code == 0
     assert "0.1.0" in shown.output
+
+
+def test_wal_size_too_small_for_the_largest_body_names_the_smallest_that_fits(
+    tmp_path: Path,
+) -> None:
+    flags = ["--data-dir", str(tmp_path / "data"), "--max-body", "2m"]
+    shown = run("serve", *flags, "--wal-size", "12m")
+    assert shown.stderr.startswith("Error: --wal-size 12582912 is too small for --max-body 2097152")
+    needed = int(shown.stderr.split()[-1])
+    shown = run("serve", *flags, "--wal-size", str(needed - 1))
+    assert shown.returncode == 2
+    with (
+        serve(*flags, "--wal-size", str(needed)) as server,
+        httpx.Client(base_url=server.url, headers=TEXT) as http,
+    ):
+        http.put(STREAM)
+        taken = 0
+        while taken < 20:  # 503 while a checkpoint makes room
+            answer = http.post(STREAM, content=b"x" * 2 * 1024 * 1024)
+            assert answer.status_code in (204, 503)
+            taken += answer.status_code == 204
+        log = sum(file.stat().st_size for file in (tmp_path / "data" / "wal").iterdir())
+        assert log <= needed
+
+
+def test_the_write_ahead_log_follows_the_largest_body(tmp_path: Path) -> None:
+    flags = ["--data-dir", str(tmp_path), "--max-body", "100m"]
+    with (
+        serve(*flags) as server,
+        httpx.Client(base_url=server.url, headers=TEXT) as http,
+    ):
+        http.put(STREAM)
+        assert http.post(STREAM, content=b"x" * 100 * 1024 * 1024).status_code == 204
 
 
 def test_flags_reach_the_server() -> None:

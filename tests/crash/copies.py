@@ -59,8 +59,8 @@ class Copies:
             moments.append(moment_of(disk))
         whole = self.chance.random() < 0.5
         copied = self.copy_of(moments[-1:] if whole else moments)
-        proven = SimulatedCatalog(copied).meta().lsn
         try:
+            proven = SimulatedCatalog(copied).meta().lsn
             store = self.open(copied)
         except Damaged:
             self.refused = True
@@ -108,7 +108,10 @@ class Copies:
         copied = SimulatedDisk(random.Random(0))
         names = {name for files, _ in moments for name in files}
         share = self.chance.choice((0.0, 0.0, 0.2, 0.6))
+        catalog = self.chance.choice(moments)
         taken: dict[str, Moment] = {}
+        if self.chance.random() < 0.7:
+            taken["catalog/copy"] = catalog  # else the two halves of the catalog are of two moments
         for name in sorted(names):
             # A log and its index are of one moment: an index that is too short is damage of its own kind.
             moment = taken.setdefault(name.removesuffix(".idx"), self.chance.choice(moments))
@@ -118,7 +121,7 @@ class Copies:
             file = copied.open(name, create=True)
             file.write(data, 0)
             file.sync()
-        copied.catalog = copy.deepcopy(self.chance.choice(moments)[1])
+        copied.catalog = copy.deepcopy(catalog[1])
         return copied
 
     def compare(self, store: FileStore, *, exact: bool) -> None:

@@ -45,7 +45,7 @@ from ..protocol.names import (
     MIN_PAGE_SIZE,
 )
 from ..storage.files.directory import DirectoryRefused
-from ..storage.files.wal import DEFAULT_SEGMENT_SIZE, Damaged
+from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, Damaged, size_for
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
@@ -216,6 +216,13 @@ def main() -> None:
     help="Connections open at once; a further one is refused with 503. Default: as many as leave file handles for the store.",
 )
 @click.option(
+    "--wal-size",
+    type=_Size(MIN_SIZE, MAX_SIZE),
+    metavar="BYTES",
+    help="Bytes of disk that the write-ahead log may take; a sixth of them must take the largest body. "
+    f"Default: {DEFAULT_SIZE // MIB}m, or as many as --max-body needs.",
+)
+@click.option(
     "--cors-origin",
     multiple=True,
     metavar="ORIGIN",
@@ -270,6 +277,7 @@ def serve(
     sse_max_age: float,
     page_size: int,
     max_body: int,
+    wal_size: int | None,
     body_timeout: float,
     max_connections: int | None,
     cors_origin: tuple[str, ...],
@@ -290,7 +298,9 @@ def serve(
     raise_file_limit()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
-    store = StreamStore() if memory else _open(data_dir, not no_create, max_body)
+    store = (
+        StreamStore() if memory else _open(data_dir, not no_create, _wal_size(wal_size, max_body))
+    )
     try:
         app = create_app(
             store=store,
@@ -366,11 +376,22 @@ def _refuse_two_addresses(uds: str | None) -> None:
             raise click.UsageError(f"--uds and --{name} exclude each other")
 
 
-def _open(path: str, create: bool, max_body: int) -> FileBackedStreamStore:
-    """Opens the data directory; an append of the largest body must fit one segment of its log."""
-    segment = max(DEFAULT_SEGMENT_SIZE, max_body + MIB)
+def _wal_size(size: int | None, max_body: int) -> int:
+    """Returns the size of the write-ahead log: a record of the largest body must fit one of its segments."""
+    needed = size_for(max_body + MIB)  # a record is a body and what goes with it
+    if size is None:
+        size = max(DEFAULT_SIZE, needed)
+    if size < needed:
+        raise click.UsageError(
+            f"--wal-size {size} is too small for --max-body {max_body}: it must be at least {needed}"
+        )
+    return size
+
+
+def _open(path: str, create: bool, wal_size: int) -> FileBackedStreamStore:
+    """Opens the data directory."""
     try:
-        return FileBackedStreamStore(path, create=create, segment_size=segment)
+        return FileBackedStreamStore(path, create=create, wal_size=wal_size)
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
         _fail(reason(error), EXIT_DATA)
 

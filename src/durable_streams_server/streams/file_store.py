@@ -12,11 +12,11 @@ from ..protocol.names import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
 from ..storage.files import forked
 from ..storage.files.catalog import Catalog, LmdbCatalog
-from ..storage.files.directory import CATALOG, prepare
+from ..storage.files.directory import CATALOG, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
 from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
-from ..storage.files.wal import DEFAULT_SEGMENT_SIZE
+from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, segment_size_of
 from ..storage.ticket import Ticket
 from .calls import Calls
 from .clock import Clock, system_clock
@@ -34,12 +34,15 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
     Args:
         path: the data directory; made if it is not there.
         create: False refuses a directory without a store, such as a mount that is not mounted.
-        segment_size: bytes of one segment of the write-ahead log; an append must fit.
+        wal_size: bytes of the write-ahead log, from 6 MiB to 6 GiB; an append must fit a sixth of them.
+        segment_size: bytes of one segment of it; by default a sixth.
         max_producers: idempotent producers per stream; a further one is refused with 429.
         clock: what time it is, in microseconds of Unix time.
 
     Raises:
-        DirectoryRefused: another process has the directory, or it is of an unknown format.
+        ValueError: the size of the write-ahead log is out of range.
+        DirectoryRefused: another process has the directory, or it is of an unknown format, or the system allows no file as large
+            as a segment.
         Damaged: what was acknowledged cannot be read back.
         OSError: the disk failed.
     """
@@ -49,13 +52,18 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         path: str | os.PathLike[str],
         *,
         create: bool = True,
-        segment_size: int = DEFAULT_SEGMENT_SIZE,
+        wal_size: int = DEFAULT_SIZE,
+        segment_size: int | None = None,
         max_producers: int = DEFAULT_MAX_PRODUCERS,
         clock: Clock = system_clock,
     ) -> None:
+        if not MIN_SIZE <= wal_size <= MAX_SIZE:
+            raise ValueError(f"wal_size must be from {MIN_SIZE} to {MAX_SIZE} bytes")
+        segment_size = segment_size or segment_size_of(wal_size)
         self._directory = SystemDisk(path)
         prepare(self._directory, str(path), create=create)
         try:
+            _check_largest_file(self._directory, segment_size)
             give_way(self._directory)
             catalog = LmdbCatalog(str(self._directory.root / CATALOG))
             self._opened_catalog = catalog
@@ -154,3 +162,13 @@ class _RefusedCalls(Calls):
 
     def run(self, _: object) -> NoReturn:
         raise forked.refusal()
+
+
+def _check_largest_file(disk: SystemDisk, segment_size: int) -> None:
+    """Refuses a log whose segments no file can hold."""
+    largest = disk.largest_file()
+    if largest is not None and segment_size > largest:
+        raise DirectoryRefused(
+            f"a segment of the write-ahead log has {segment_size} bytes, but the system allows no file over {largest} "
+            "(see ulimit -f): raise that limit, or set a smaller log"
+        )

@@ -78,6 +78,8 @@ class SimulatedDisk(Disk):
 
     Attributes:
         capacity: as given; a test may change it.
+        largest: bytes that one file may have; None for no limit.
+        tells_largest: whether it says so before a write fails.
         before: called with the name of each call before it has any effect; it may raise `PowerLoss` or an OSError. A write
             that is cut off so has been half made.
         catalog: whatever a catalog of the test's keeps on this disk.
@@ -88,6 +90,8 @@ class SimulatedDisk(Disk):
     def __init__(self, chance: random.Random, capacity: int | None = None) -> None:
         self.chance = chance
         self.capacity = capacity
+        self.largest: int | None = None
+        self.tells_largest = True
         self.before: Callable[[str], None] = lambda _: None
         self.catalog: object = None
         self.calls = 0
@@ -110,6 +114,14 @@ class SimulatedDisk(Disk):
 
     def room(self) -> int | None:
         return None if self.capacity is None else max(0, self.capacity - self.used)
+
+    def largest_file(self) -> int | None:
+        return self.largest if self.tells_largest else None
+
+    def limit(self, size: int, name: str) -> None:
+        """Raises the error of a file that would be too large."""
+        if self.largest is not None and size > self.largest:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
 
     def need(self, size: int, name: str) -> None:
         """Raises the error of a full disk if there is no room for so many more bytes."""
@@ -273,6 +285,7 @@ class SimulatedFile(File):
         grows = size > len(self._node.current)
         self._disk.call("allocate" if grows else "allocate again")
         if grows:
+            self._disk.limit(size, self._path)
             self._disk.need(size - len(self._node.current), self._path)
             self._node.resize(size)
 
@@ -292,6 +305,10 @@ class SimulatedFile(File):
 
     def _write_what_fits(self, data: bytes, position: int) -> None:
         """Writes the part of `data` that the disk has room for, if that is not all of it, and raises."""
+        end, largest = position + len(data), self._disk.largest
+        if largest is not None and end > largest:
+            self._node.write(data[: max(0, largest - position)], position)
+            self._disk.limit(end, self._path)
         room, size = self._disk.room(), len(self._node.current)
         if room is not None and position + len(data) > size + room:
             self._node.write(data[: max(0, size + room - position)], position)

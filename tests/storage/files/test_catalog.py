@@ -2,6 +2,8 @@
 
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,3 +169,40 @@ def test_readonly_catalog_reads_everything_and_writes_nothing(tmp_path: Path) ->
         again.commit(META, [Drop("/a", 5)], [])
     again.close()
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+FULL = """
+import errno, resource, sys
+from durable_streams_server.storage.files.catalog import LmdbCatalog, Meta
+path, limit = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
+catalog = LmdbCatalog(path)
+number = 0
+try:
+    while True:
+        number += 1
+        catalog.commit(Meta(number), [], [], {f"d{number}/{part}": b"x" * 1500 for part in range(9)})
+except OSError as error:
+    assert error.errno in (errno.ENOSPC, errno.EFBIG), error
+assert catalog.meta().lsn == number - 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+catalog.commit(Meta(number), [], [], {"more": b"x" * 5000})
+catalog.close()
+catalog = LmdbCatalog(path)
+assert catalog.meta().lsn == number
+assert len(list(catalog.documents())) == 9 * (number - 1) + 1
+print("whole")
+"""
+
+
+@pytest.mark.parametrize("limit", [200_000, 235_000, 284_000])
+def test_commit_that_is_cut_in_the_middle_of_a_write_is_no_io_error(
+    tmp_path: Path, limit: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), str(limit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "whole\n", done.stderr

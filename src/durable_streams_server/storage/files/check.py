@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from ...protocol.subscriptions.state import Subscriptions
+from . import held
 from .catalog import Catalog, Entry, Meta
 from .disk import Disk, File
 from .index import Index, Words
@@ -142,7 +143,8 @@ class Check:
                     children[source] = children.get(source, 0) + 1
                 self._catalog.producers(entry.incarnation)
             for name, document in self._catalog.documents():
-                Subscriptions().restore(name, document)
+                if not held.is_held(name):
+                    Subscriptions().restore(name, document)
             stored = {
                 (older.get((at, incarnation), at), incarnation): path
                 for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)

@@ -8,10 +8,13 @@ import enum
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from ...protocol.producers import ProducerState
 from ...protocol.state import StreamState
-from .catalog import Catalog, Drop, Meta, Put, entry_of
-from .disk import NO_HANDLES, NO_SPACE
+from . import held
+from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of
+from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE
 from .logs import Extent, FlushWork, words_of
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class Capture:
         obstacle: why the catalog could not be told, if that can be tried again.
         is_committed: whether the catalog has been told; from then on its logs' ends are proven by it.
         damaged: logs that could not take their bytes, which are kept beside them, and why.
+        too_large: logs that may not grow; the catalog holds their bytes.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Capture:
         self.obstacle: OSError | None = None
         self.is_committed = False
         self.damaged: dict[int, str] = {}
+        self.too_large: set[int] = set()
 
     def take(self, state: StreamState) -> None:
         """Takes a state as it is now, if it has not been taken yet."""
@@ -82,12 +87,35 @@ class Capture:
             return
         recent = self._store.states.recent[incarnation]
         extent = Extent(recent.base, recent.flushed, recent.entries)
+        is_held = self._store.held.get(incarnation) == state.tail
+        if is_held and incarnation not in self._store.to_try:
+            entry = _ending_at(entry_of(state, 0, self.meta.session), extent)
+            self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
+            return
         pieces = recent.pieces(recent.flushed, state.tail)
         entry = entry_of(state, extent.entries + len(pieces), self.meta.session)
         self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
         if pieces:
             words = None if extent.entries else words_of(state)
             self.flushes.append(FlushWork(incarnation, extent, pieces, words))
+
+    def hold(self, too_large: set[int]) -> None:
+        """Gives the catalog the bytes of logs that may not grow, and takes back from it those of logs that have grown."""
+        self.too_large = too_large
+        works = {item.incarnation: item for item in self.flushes}
+        for at, change in enumerate(self.changes):
+            if isinstance(change, Drop):
+                if change.incarnation in self._store.held:
+                    self.documents[held.name_of(change.incarnation)] = None
+                continue
+            incarnation = change.entry.incarnation
+            if incarnation in too_large:
+                extent, pieces = works[incarnation].extent, works[incarnation].pieces
+                self.documents[held.name_of(incarnation)] = held.encode(change.path, pieces)
+                entry = _ending_at(change.entry, extent)
+                self.changes[at] = Put(change.path, entry, change.producers)
+            elif incarnation in works and incarnation in self._store.held:
+                self.documents[held.name_of(incarnation)] = None
 
     def take_document(self, name: str) -> None:
         """Takes a document as it is now, if it has not been taken yet."""
@@ -132,7 +160,8 @@ class Checkpoint:
                     raise
                 # The catalog is as it was, so nothing that was written counts.
                 capture.obstacle = error
-                if error.errno not in NO_SPACE or not self._make_room(capture):
+                is_full = error.errno in NO_SPACE and error.errno != TOO_LARGE
+                if not is_full or not self._make_room(capture):
                     break
         yield Where.LOOP
         store.end_capture()
@@ -150,6 +179,7 @@ class Checkpoint:
             flush.write(capture.flushes[begin : begin + _LOGS])
         flush.sync()
         capture.damaged = flush.damaged
+        capture.hold(flush.too_large)
         self._commit(capture)
         store.check_place()  # before the log's segments are used again
         capture.is_committed, capture.obstacle = True, None
@@ -157,7 +187,7 @@ class Checkpoint:
     def _commit(self, capture: Capture) -> None:
         """Writes the catalog, once the logs are durable."""
         store = self._store
-        is_news = capture.meta.lsn > store.meta.lsn or store.removed
+        is_news = capture.meta.lsn > store.meta.lsn or store.removed or capture.documents
         if is_news or capture.meta.clock != store.meta.clock:
             # A path's old life comes before its new one.
             order = sorted(capture.changes, key=_incarnation)
@@ -193,6 +223,11 @@ class Checkpoint:
             if error.errno not in NO_HANDLES:
                 raise
             store.obstacle = error
+
+
+def _ending_at(entry: Entry, extent: Extent) -> Entry:
+    """Returns an entry that says where a log ends, not where its stream does."""
+    return msgspec.structs.replace(entry, tail=extent.tail, index_entries=extent.entries)
 
 
 def _incarnation(change: Put | Drop) -> int:

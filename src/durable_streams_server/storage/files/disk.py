@@ -8,6 +8,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -19,11 +20,14 @@ from .lock import DirectoryLock
 from .opening import open_plain
 from .place import Place
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+TOO_LARGE: Final = errno.EFBIG  # the file would be larger than the system allows
+#: A file could not grow. What was there before is as it was, so it can be tried again.
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, TOO_LARGE})
 #: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
 NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+_ANYWHERE: Final = 1 << 62
 
 
 class File(ABC):
@@ -115,6 +119,11 @@ class Disk(ABC):
 
     def room(self) -> int | None:
         """Returns how many bytes may still be written, or None if that cannot be known."""
+        return None
+
+    def largest_file(self) -> int | None:
+        """Returns how many bytes a file may have, by the limits of the process and of the file system; None if no limit is
+        known."""
         return None
 
     @abstractmethod
@@ -364,6 +373,23 @@ class SystemDisk(Disk):
             return None
         return status.f_bavail * status.f_frsize
 
+    def largest_file(self) -> int | None:
+        limits = []
+        soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft)
+        try:
+            file = next(self.root / name for name in self.names("") if (self.root / name).is_file())
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, StopIteration):
+            return min(limits, default=None)
+        try:
+            if (offset := _largest_offset(descriptor)) is not None:
+                limits.append(offset)
+        finally:
+            os.close(descriptor)
+        return min(limits, default=None)
+
     def rename(self, old: str, new: str) -> None:
         self._refuse_if_readonly(new)
         os.replace(self.root / old, self.root / new)
@@ -433,6 +459,20 @@ class SystemDisk(Disk):
 
 def _read_only(path: Path) -> OSError:
     return OSError(errno.EROFS, "it was opened only to look at", str(path))
+
+
+def _largest_offset(descriptor: int) -> int | None:
+    """Returns the largest offset that a file system seeks to, which on Linux is the size of its largest file; None if it seeks
+    anywhere."""
+    low, high = 0, _ANYWHERE
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            os.lseek(descriptor, middle, os.SEEK_SET)
+            low = middle
+        except OSError:
+            high = middle - 1
+    return low if low < _ANYWHERE else None
 
 
 def _sync_directory(path: Path) -> None:

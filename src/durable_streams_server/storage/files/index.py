@@ -35,6 +35,8 @@ _BODY: Final = struct.Struct("<QI")
 _AHEAD: Final = 256  # entries read at once
 _HEAD: Final = 1024  # bytes of a file read for its header; most headers are smaller
 _SEARCHED: Final = 64 * 1024  # bytes in which the entries behind a damaged header are looked for
+#: Bytes that the header of a new index takes at most: a path, a content type, a lifetime's text and a span are below 2 KiB.
+ROOM_FOR_HEADER: Final = 4096
 _LONGEST: Final = 1 << 20  # bytes of a header: more is damage
 
 

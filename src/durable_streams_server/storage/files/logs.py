@@ -9,10 +9,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ...protocol.names import MARK_SPACING
 from ...protocol.state import StreamState
 from ..store import Marks
-from .disk import NO_HANDLES, Disk, File
-from .index import Index, Words, encode, header, header_of, least_size
+from .disk import NO_HANDLES, TOO_LARGE, Disk, File
+from .index import (
+    ROOM_FOR_HEADER,
+    Index,
+    Words,
+    encode,
+    header,
+    header_of,
+    least_size,
+)
 from .recent import INSIDE, Piece
 from .verify import Verified, read_verified
 from .wal import Damaged
@@ -20,6 +29,9 @@ from .wal import Damaged
 DIRECTORY: Final = "logs"
 KEPT: Final = ".kept"  # after the name of a damaged log: what checkpoints could not add to it
 MAX_OPEN: Final = 256  # pairs of files
+_NEVER_REACHED: Final = (
+    1 << 40
+)  # appends need not be checked against a larger limit; if one is met, it is learnt
 _SYNCED_EACH: Final = 64  # logs written by one checkpoint; past it, one call syncs them all
 
 
@@ -126,10 +138,16 @@ def directory_of(incarnation: int) -> str:
 
 
 class Logs:
-    """The logs of one store. Safe to read from several threads; `flush` and `remove` belong to one."""
+    """The logs of one store. Safe to read from several threads; `flush` and `remove` belong to one.
+
+    Attributes:
+        largest: how many bytes a log or an index may have, or None if no limit is known.
+    """
 
     def __init__(self, disk: Disk, max_open: int = MAX_OPEN) -> None:
         self._disk = disk
+        largest = disk.largest_file()
+        self.largest = None if largest is None or largest > _NEVER_REACHED else largest
         self._max_open = max_open
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self._lock = threading.Lock()
@@ -283,6 +301,26 @@ class Logs:
         finally:
             self._release(files)
 
+    def learn_limit(self, incarnation: int) -> None:
+        """Learns from a log that could not be written whole how large a file may be."""
+        path = path_of(incarnation)
+        sizes = [self._disk.size(name) or 0 for name in (path, path + ".idx")]
+        self.largest = min(max(sizes), self.largest or max(sizes))
+
+    def takes(self, extent: Extent, unflushed: int, size: int) -> bool:
+        """Whether a log and its index may grow.
+
+        Args:
+            extent: the log's; its tail is the stream's.
+            unflushed: how many pieces it has not yet.
+            size: how many bytes are to be added.
+        """
+        if self.largest is None:
+            return True
+        pieces = extent.entries + unflushed + size // MARK_SPACING + 1
+        log, entries = extent.tail - extent.base + size, least_size(pieces) + ROOM_FOR_HEADER
+        return max(log, entries) <= self.largest
+
     def keep(self, item: FlushWork, parents: set[str]) -> None:
         """Writes the pieces of a damaged log to files beside it, durably: `check --repair` takes them from there.
 
@@ -421,6 +459,7 @@ class Flush:
 
     Attributes:
         damaged: what is wrong with which log.
+        too_large: logs that the system allows to grow no further; what was to be added is as good as not written.
     """
 
     def __init__(self, logs: Logs, disk: Disk, *, many: bool) -> None:
@@ -429,6 +468,7 @@ class Flush:
         self._many = many
         self._parents: set[str] = set()
         self.damaged: dict[int, str] = {}
+        self.too_large: set[int] = set()
 
     def write(self, work: Sequence[FlushWork]) -> None:
         """Writes pieces to their logs and indexes.
@@ -442,6 +482,11 @@ class Flush:
             except Damaged as damage:
                 self.damaged[item.incarnation] = str(damage)
                 self._logs.keep(item, self._parents)
+            except OSError as error:
+                if error.errno != TOO_LARGE:
+                    raise
+                self.too_large.add(item.incarnation)
+                self._logs.learn_limit(item.incarnation)
 
     def sync(self) -> None:
         """Returns when everything written is durable."""

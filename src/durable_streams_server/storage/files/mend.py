@@ -37,10 +37,11 @@ from ...protocol.subscriptions.changes import (
     WakeChanged,
 )
 from ...protocol.subscriptions.state import Subscriptions
+from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
 from .index import Words
 from .logs import Extent, FlushWork, words_of
-from .recent import Piece, cut
+from .recent import INSIDE, Piece, cut
 from .salvage import Gap
 from .wal import OVERHEAD
 
@@ -178,9 +179,14 @@ class Mending:
         self._holes: list[_Hole] = []
         self._newest = self.meta.last_incarnation
         self._documents: set[str] = set()
+        self._gone_documents: list[str] = []
         self.subscriptions = Subscriptions()
+        self._held: dict[int, held.Held] = {}
         for name, document in catalog.documents():
-            self.subscriptions.restore(name, document)
+            if held.is_held(name):
+                self._held[held.incarnation_of(name)] = held.decode(document)
+            else:
+                self.subscriptions.restore(name, document)
         self.gaps: list[Gap] = []
         self.streams = self.bytes = 0
         self.incarnations: set[int] = set()
@@ -195,12 +201,21 @@ class Mending:
         if lost is None:
             state = state_of(path, entry, self.meta.session)
             state.producers = self._catalog.producers(entry.incarnation)
+            if entry.incarnation in self._held:
+                self._take_held(state, life)
             return state
         life.broken, life.why = True, f"its log is damaged past position {lost.end}"
         state = state_of(path, shortened(entry, lost), self.meta.session)
         life.extent = Extent(state.base, state.tail, lost.entries)
         self._dirty[state.incarnation] = state
         return state
+
+    def _take_held(self, state: StreamState, life: _Life) -> None:
+        """Has a log get the bytes that the catalog held for it: whoever repairs has raised the limit of a file's size."""
+        life.pieces = [Piece(*piece) for piece in self._held.pop(state.incarnation).pieces]
+        state.tail = state.visible_tail = life.pieces[-1].end & ~INSIDE
+        self._dirty[state.incarnation] = state
+        self._gone_documents.append(held.name_of(state.incarnation))
 
     def gap(self, gap: Gap) -> None:
         """Notes that records are missing here."""
@@ -358,6 +373,7 @@ class Mending:
         changes.sort(key=_incarnation)
         self._move_cursors(renamed)
         documents = {name: self.subscriptions.document(name) for name in self._documents}
+        documents.update(dict.fromkeys(self._gone_documents))
         newest = max(self._newest, *(new for new, _ in renamed.values()), 0)
         meta = msgspec.structs.replace(self.meta, lsn=lsn, last_incarnation=newest, aside=())
         return Outcome(flushes, moves, changes, forgotten, documents, meta, words)

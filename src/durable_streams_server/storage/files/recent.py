@@ -94,6 +94,11 @@ class Recent:
             at += 1
         return found
 
+    @property
+    def unflushed(self) -> int:
+        """How many pieces the log has not."""
+        return len(self._ends) - self._index(self.flushed)
+
     def drop_first(self) -> int:
         """Forgets the oldest piece if the log has it; returns the memory given back, 0 if it must be kept."""
         if self._first == len(self._data) or self._ends[self._first] & ~INSIDE > self.flushed:

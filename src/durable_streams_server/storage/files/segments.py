@@ -102,10 +102,10 @@ class Segments:
         (self._free if slot.capacity == self._size else self._misfits).append(slot)
 
     def wants_file(self) -> bool:
-        """Whether the disk thread should make another segment ready."""
-        return (
-            bool(self._misfits) or self.too_few or (not self._free and len(self._slots) < MAX_FILES)
-        )
+        """Whether the disk thread should make another segment ready. Asked for each record."""
+        if self._misfits or self._usable < 2:
+            return True
+        return not self._free and len(self._slots) < MAX_FILES
 
     @property
     def too_few(self) -> bool:

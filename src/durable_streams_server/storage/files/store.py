@@ -38,12 +38,13 @@ from ...protocol.subscriptions.state import Subscriptions
 from ...protocol.timeline import Timeline
 from ..store import Listener, Listeners, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
+from . import held
 from .catalog import Catalog, Drop, Meta
 from .checkpoint import Capture, Checkpoint, Where
-from .disk import NO_HANDLES, NO_SPACE, Disk
+from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
-from .logs import Logs
+from .logs import Extent, Logs, path_of
 from .recent import INSIDE, Memory, cut
 from .runner import Runner
 from .shell import Shell
@@ -67,6 +68,7 @@ RECENT_LIMIT: Final = 64 * 1024 * 1024  # bytes kept in memory for readers at ta
 CHECKPOINT_BYTES: Final = (
     64 * 1024 * 1024
 )  # of records, before a checkpoint begins: they are read again at a restart
+_LOG_SHARE: Final = 4  # a checkpoint begins at the latest when this part of the log is written, so that it ends in time
 FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
 MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle ones are let go
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
@@ -132,7 +134,7 @@ class FileStore(Store):
         meta = catalog.meta()
         self.timeline = Timeline(meta.wall_offset, meta.steady, meta.boot, meta.base)
         self._rules = Rules(max_producers, timeline=self.timeline)
-        self._checkpoint_bytes = checkpoint_bytes
+        self._checkpoint_bytes = min(checkpoint_bytes, MAX_FILES * segment_size // _LOG_SHARE)
         self._max_unflushed = max_unflushed
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
         self._listeners = Listeners()
@@ -154,17 +156,25 @@ class FileStore(Store):
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
         self.subscriptions = Subscriptions()
-        for name, document in catalog.documents():
+        documents = dict(catalog.documents())
+        for name, document in documents.items():
+            if held.is_held(name):
+                continue
             try:
                 self.subscriptions.restore(name, document)
             except msgspec.DecodeError as error:
                 raise Damaged(f"catalog: the document {name!r} is damaged: {error}") from None
         self.removed: list[int] = []  # logs removed since the last checkpoint
         self.unlinked: set[int] = set()  # logs removed before the catalog knew of it
-        self.headroom = Headroom(disk, ballast_size(max_unflushed, MAX_FILES * segment_size))
+        self.held: dict[
+            int, int
+        ] = {}  # streams whose logs may not grow, and up to where their bytes are held
+        self.to_try: set[int] = set()  # those of them that this start has yet to try again
         self.failure: BaseException | None = None
         self.shell = Shell(self)
         self.logs = Logs(disk)
+        ballast = ballast_size(max_unflushed, MAX_FILES * segment_size)
+        self.headroom = Headroom(disk, min(ballast, self.logs.largest or ballast))
         self.wal = Wal(disk, 0 if readonly else segment_size)
         self.states = States(
             catalog,
@@ -176,6 +186,7 @@ class FileStore(Store):
             self._loaded,
         )
         self._lifetimes = Lifetimes(catalog, self.states, self._note_use, self.timeline)
+        self._take_held(documents)
         self._recover(readonly)
         if not readonly:
             self._allocate_ahead()
@@ -425,9 +436,10 @@ class FileStore(Store):
     def _note_obstacle(self, obstacle: OSError | None) -> None:
         """Keeps why a checkpoint must be tried again; the head-room has its own lines for a full disk."""
         before, self.obstacle = self.obstacle, obstacle
-        if obstacle is not None and before is None and obstacle.errno not in NO_SPACE:
+        unsaid = NO_SPACE - {TOO_LARGE}
+        if obstacle is not None and before is None and obstacle.errno not in unsaid:
             _log.error("checkpoints wait and are tried again every second: %s", obstacle)
-        elif obstacle is None and before is not None and before.errno not in NO_SPACE:
+        elif obstacle is None and before is not None and before.errno not in unsaid:
             _log.warning("checkpoints go on")
 
     def _keep_captured(self, capture: Capture) -> None:
@@ -441,14 +453,33 @@ class FileStore(Store):
         for change in capture.changes:
             if isinstance(change, Drop):
                 self.states.dropped(change.path, change.incarnation)
+                self.held.pop(change.incarnation, None)
         for incarnation, extent, pieces, _ in capture.flushes:
             end = pieces[-1].end & ~INSIDE
             entries = extent.entries + len(pieces)
-            self._unflushed -= self.states.flushed(incarnation, end, entries)
+            known = max(0, self.held.pop(incarnation, 0) - extent.tail)  # held, so not counted
+            self.to_try.discard(incarnation)
+            if incarnation not in capture.too_large:
+                added = self.states.flushed(incarnation, end, entries)
+            else:
+                added = self._hold(incarnation, extent.tail, end)
+            self._unflushed -= max(0, added - known)
         self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
         self._lifetimes.refresh()
+
+    def _hold(self, incarnation: int, start: int, end: int) -> int:
+        """Notes that the catalog holds a stream's bytes; returns how many, 0 if the stream is gone."""
+        recent = self.states.recent.get(incarnation)
+        if recent is None or recent.gone:
+            return 0
+        self.held[incarnation] = end
+        _log.error(
+            "%s may not grow: the system allows no larger file; its stream takes no more bytes",
+            path_of(incarnation),
+        )
+        return end - start
 
     def make_ready(self, *, ballast: bool) -> None:
         """Makes the ballast and the log's next segment ready as far as the disk has room. On the thread of checkpoints, or at
@@ -495,9 +526,9 @@ class FileStore(Store):
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
-            or self._dead > self._flush_at
             or self._dead_are_due
-            or self.must_pause
+            or self.headroom.is_low
+            or self.obstacle is not None
             or (self.wal.wants_file() and not self.wal.full)
         )
 
@@ -517,8 +548,13 @@ class FileStore(Store):
             self.shell.checkpoint_due()
             if claim_of(changes) is Claim.ORDINARY:
                 raise disk_full() if self.found_disk_full else behind()
+        if self.logs.largest is not None:
+            self._refuse_larger_logs(changes)
         payload = _ENCODE(changes)
-        place = self._reserve(len(payload), changes)
+        try:
+            place = self.wal.reserve(len(payload))
+        except StreamError:
+            place = self._reserve_the_rest(len(payload), changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -533,16 +569,31 @@ class FileStore(Store):
             self.shell.checkpoint_due()
         return ticket
 
-    def _reserve(self, size: int, changes: tuple[Change, ...]) -> Place:
-        """Gives a record its place; what gives space back may have one at the end of a segment."""
-        try:
-            return self.wal.reserve(size)
-        except StreamError:
-            self.shell.checkpoint_due()
-            claim = claim_of(changes)
-            if claim is Claim.ORDINARY:
-                raise
-            return self.wal.reserve(size, claim.leaves(self.wal.reserve_size))
+    def _refuse_larger_logs(self, changes: tuple[Change, ...]) -> None:
+        """Refuses a record whose bytes a log may not take."""
+        for change in changes:
+            if not isinstance(change, Appended) or not change.data:
+                continue
+            state = self.states.loaded(change.path)  # or the stream begins with this record
+            recent = None if state is None else self.states.recent.get(change.incarnation)
+            extent = (
+                Extent(0, 0, 0)
+                if recent is None
+                else Extent(recent.base, change.start, recent.entries)
+            )
+            if not self.logs.takes(extent, recent.unflushed if recent else 0, len(change.data)):
+                raise held.log_full()
+
+    def _reserve_the_rest(self, size: int, changes: tuple[Change, ...]) -> Place:
+        """Gives a record a place at the end of a segment, if it gives space back."""
+        self.shell.checkpoint_due()
+        claim = claim_of(changes)
+        leaves = (
+            self.wal.reserve_size
+            if claim is Claim.ORDINARY
+            else claim.leaves(self.wal.reserve_size)
+        )
+        return self.wal.reserve(size, leaves)
 
     def _answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
         """Answers from the newest state: at once, or after the records in flight that the answer may rest on."""
@@ -583,7 +634,9 @@ class FileStore(Store):
             self._lifetimes.add(state)
         elif isinstance(change, Removed):
             recent = self.states.recent[change.incarnation]
-            self._unflushed -= state.tail - recent.flushed
+            self._unflushed -= state.tail - max(
+                recent.flushed, self.held.get(change.incarnation, 0)
+            )
             recent.gone = True
             self._note_dead(state.tail - state.base)
         return Published(change, state)
@@ -592,7 +645,9 @@ class FileStore(Store):
         """Has a checkpoint give back the space of a stream that has been removed."""
         self._dead += size
         self._dead_logs += 1
-        if self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
+        if self._dead > self._flush_at:
+            self._dead_are_due = True
+        elif self._dead + self._dead_logs * PER_LOG >= SOON and not self._dead_are_due:
             self.shell.later(SOON_SECONDS, self._give_space_back)
 
     def _give_space_back(self) -> None:
@@ -662,6 +717,7 @@ class FileStore(Store):
     def _is_clean(self, state: StreamState) -> bool:
         """Whether the catalog alone can give a state back."""
         captured = self._capture is not None and state.incarnation in self._capture.states
+        captured = captured or state.incarnation in self.held
         return not (captured or state.incarnation in self._dirty or self._lifetimes.keeps(state))
 
     def _read(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
@@ -735,6 +791,21 @@ class FileStore(Store):
             return Ticket.of(Marks(lower, lower, lower))
         append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
         return Ticket.of(Marks(lower, ends[0] & ~INSIDE, append_end))
+
+    def _take_held(self, documents: dict[str, bytes]) -> None:
+        """Takes the bytes that the catalog holds for logs that could not grow. They are dirty: the next checkpoint tries again."""
+        for name in filter(held.is_held, documents):
+            document = held.decode(documents[name])
+            state = self.states.get(document.path)
+            if state is None or state.incarnation != held.incarnation_of(name):
+                continue
+            recent = self.states.recent[state.incarnation]
+            for end, data in document.pieces:
+                self._memory.add(recent, end, data)
+            state.tail = state.visible_tail = document.pieces[-1][0] & ~INSIDE
+            self.held[state.incarnation] = state.tail
+            self._dirty[state.incarnation] = state
+            self.to_try.add(state.incarnation)
 
     def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""

@@ -27,26 +27,21 @@ import msgspec
 from ...errors import StorageFull, TooLarge, Unavailable
 from ...protocol.decide import RETRY_SOON
 from .disk import Disk, File
-from .segments import (
-    DIRECTORY,
-    MAX_FILES,
-    PAGE,
-    Damaged,
-    Header,
-    Salt,
-    Segments,
-    Slot,
-    read_header,
-    segment_header,
-    slot_seed,
-)
+from .segments import DIRECTORY as DIRECTORY
+from .segments import MAX_FILES as MAX_FILES
+from .segments import PAGE, Segments, segment_header
+from .segments import Damaged as Damaged
+from .segments import Header as Header
+from .segments import Salt as Salt
+from .segments import Slot as Slot
+from .segments import read_header as read_header
+from .segments import slot_seed as slot_seed
 
-DEFAULT_SIZE: Final = (
-    480 * 1024 * 1024
-)  # of all segments; one takes a record of the largest body by default, and more
+#: Size of the log, all segments together: one takes a record of the largest body by default, and more.
+DEFAULT_SIZE: Final = 480 * 1024 * 1024
 #: Least size of the log: each segment takes records of about 1 MiB.
 MIN_SIZE: Final = MAX_FILES * 1024 * 1024
-#: Largest size of the log: a start after a crash reads all of it, and the rest of one segment at once.
+#: Largest size of the log: a start after a crash reads all of it.
 MAX_SIZE: Final = MAX_FILES * 1024 * 1024 * 1024
 DEFAULT_SEGMENT_SIZE: Final = DEFAULT_SIZE // MAX_FILES
 _RESERVE: Final = 1024 * 1024  # of each segment: some 6,000 deletes
@@ -98,6 +93,11 @@ class Wal:
     Args:
         disk: where its files are.
         segment_size: bytes of a new segment file.
+
+    Attributes:
+        largest: bytes of the largest payload that a segment takes.
+        reserve_size: bytes at the end of a segment that only some records may use.
+        wants_file: tells whether another segment should be made ready.
     """
 
     def __init__(self, disk: Disk, segment_size: int) -> None:
@@ -108,6 +108,8 @@ class Wal:
         self._position = 0  # where the next record goes in the newest slot
         self._number = 0
         self.reserve_size = reserve_of(segment_size)
+        self.largest = segment_size - PAGE - OVERHEAD - self.reserve_size
+        self.wants_file = self._segments.wants_file
         self.last_lsn = 0  # given to a record
         self.durable_lsn = 0  # known to the loop to be on disk
         self._encoded_lsn = (
@@ -116,11 +118,6 @@ class Wal:
         self._crc = 0  # of the last record encoded
 
     # -- on the loop --------------------------------------------------------
-
-    @property
-    def largest(self) -> int:
-        """The largest payload that a segment takes."""
-        return self._segment_size - PAGE - OVERHEAD - self.reserve_size
 
     @property
     def full(self) -> bool:
@@ -157,10 +154,6 @@ class Wal:
         while len(self._used) > 1 and self._used[0].last <= lsn:
             slot = self._used.popleft()
             self._segments.give_back(slot)
-
-    def wants_file(self) -> bool:
-        """Whether another segment should be allocated ahead."""
-        return self._segments.wants_file()
 
     @property
     def is_starved(self) -> bool:
@@ -360,30 +353,3 @@ def _vouched_by(head: bytes, file: File, position: int, seed: int, least: int) -
     if len(payload) < length or crc32(payload, crc32(head[: _RECORD.size], seed)) != stored:
         return 0
     return int(durable)
-
-
-__all__ = [
-    "DEFAULT_SEGMENT_SIZE",
-    "DEFAULT_SIZE",
-    "DIRECTORY",
-    "MAX_FILES",
-    "MAX_SIZE",
-    "MIN_SIZE",
-    "OVERHEAD",
-    "Damaged",
-    "Header",
-    "Place",
-    "Salt",
-    "Slot",
-    "Wal",
-    "Write",
-    "behind",
-    "disk_full",
-    "read_header",
-    "records",
-    "reserve_of",
-    "segment_size_of",
-    "size_for",
-    "slot_seed",
-    "vouched",
-]

@@ -8,6 +8,7 @@ begins small, because some machines and limits have little room, and grows with 
 import errno
 import mmap
 import os
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,10 @@ LOCKS: Final = "lock.mdb"
 SMALLEST_MAP: Final = 64 * 1024 * 1024  # bytes of addresses, enough for about 300,000 streams
 _STEP: Final = 16 * 1024 * 1024  # by how much the map grows where there is hardly room
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+_HARDLY: Final = 1024 * 1024  # bytes of room after a write that did not fit
+_LOCKS_SIZE: Final = 8192  # bytes of LMDB's file of locks with its 126 readers
 
 
 class NeverMade(Exception):
@@ -51,7 +56,7 @@ class Database(Tables):
         self._growing = threading.Lock()  # held by each reader, and while the map moves
         self._failure: OSError | None = None
         if not readonly:
-            (Path(path) / LOCKS).unlink(missing_ok=True)  # a damaged one could hang or refuse
+            _renew_locks(Path(path) / LOCKS)
         try:
             self._environment = self._open(readonly, smallest_map)
             try:
@@ -213,13 +218,38 @@ class Database(Tables):
         if isinstance(error, lmdb.ReadonlyError):
             return OSError(errno.EROFS, f"the catalog is read-only: {error}", self._data)
         code = getattr(error, "code", 0) or 0
-        if isinstance(error, lmdb.DiskError) or code in _FULL:
+        if isinstance(error, lmdb.DiskError) or code in _FULL or (writes and self._was_cut(code)):
             return OSError(errno.ENOSPC, str(error), self._data)
         if code > 0 and code != errno.EINVAL:
             return OSError(code, str(error), self._data)
         if writes and not isinstance(error, _DAMAGE):
             return OSError(errno.EIO, str(error), self._data)
         return Damaged(f"catalog: {error}")
+
+    def _was_cut(self, code: int) -> bool:
+        """Whether an error of a commit means that the disk, or the file, took only the first part of a write. LMDB calls that an
+        I/O error. A true one that is mistaken for it does no harm: the next commit writes every page of its own anew."""
+        if code != errno.EIO:
+            return False
+        room = os.statvfs(self._path)
+        soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = os.stat(self._data).st_size
+        is_at_limit = soft != resource.RLIM_INFINITY and size > soft - _HARDLY
+        return is_at_limit or room.f_bavail * room.f_frsize < _HARDLY
+
+
+def _renew_locks(file: Path) -> None:
+    """Makes the file of locks anew, since a damaged one could hang or refuse. Its space is reserved: LMDB writes to it through
+    memory, and a full disk would end the process."""
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, _LOCKS_SIZE)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None
+    finally:
+        os.close(descriptor)
 
 
 _NO_MEMORY: Final = (MemoryError, lmdb.MemoryError, lmdb.ReadersFullError, lmdb.TlsFullError)

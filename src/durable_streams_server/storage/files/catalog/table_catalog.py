@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from ....protocol.producers import ProducerState
-from ..disk import NO_SPACE, Disk
+from ..disk import NO_SPACE, TOO_LARGE, Disk
 from ..wal import Damaged
 from .copy import Copy
 from .entries import NO_DOCUMENTS, Catalog, Drop, Entry, Meta, Put
@@ -201,6 +201,8 @@ class TableCatalog(Catalog):
         except OSError as error:
             if error.errno in NO_SPACE and self._is_copied:
                 self._copy.take_back()
+                if error.errno == TOO_LARGE:
+                    self._try_to_copy()  # the copy may be shorter than it was, when this is tried again
             raise
         self._copy.keep()
 
