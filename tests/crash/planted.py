@@ -127,10 +127,11 @@ PLANTS = [
         13,
         "an append is applied before the log has room for it",
         f"{FILES}/store.py",
-        "        place = self._reserve(len(payload), changes)\n        try:\n"
+        "            place = self._reserve_the_rest(len(payload), changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
-        "        published = [self._apply(change) for change in changes]\n"
-        "        place = self._reserve(len(payload), changes)\n        try:\n            pass\n",
+        "            published = [self._apply(change) for change in changes]\n"
+        "            place = self._reserve_the_rest(len(payload), changes)\n        try:\n"
+        "            published = [self._apply(change) for change in changes]\n",
     ),
     Plant(
         14,
@@ -368,6 +369,54 @@ PLANTS = [
         "            is_verified = files.verified.has(start, end)\n",
         "            is_verified = True\n",
         "tests/storage/files/test_logs.py",
+    ),
+    Plant(
+        "full disk",
+        "a segment is named by the count of files",
+        f"{FILES}/segments.py",
+        "        number = next(n for n in range(len(taken) + 1) if _name(n) not in taken)\n",
+        "        number = len(taken)\n",
+        "tests/crash/test_copies.py",
+    ),
+    Plant(
+        "full disk",
+        "a delete may use no more of the log than an append",
+        f"{FILES}/store.py",
+        "        claim = claim_of(changes)\n        leaves",
+        "        claim = Claim.ORDINARY\n        leaves",
+        "tests/storage/files/test_headroom.py",
+    ),
+    Plant(
+        "full disk",
+        "a checkpoint without room removes nothing that is dead",
+        f"{FILES}/checkpoint.py",
+        "        dead = sorted(dropped - store.unlinked)\n",
+        "        dead: list[int] = []\n",
+        "tests/storage/files/test_headroom.py",
+    ),
+    Plant(
+        "full disk",
+        "writes go on while the ballast is not there",
+        f"{FILES}/headroom.py",
+        "            self.is_low = True\n",
+        "            self.is_low = False\n",
+        "tests/storage/files/test_headroom.py",
+    ),
+    Plant(
+        "full disk",
+        "a start looks at the log of a stream that a later record deletes",
+        f"{FILES}/states.py",
+        "        if not self.is_replaying:\n",
+        "        if True:\n",
+        "tests/storage/files/test_headroom.py",
+    ),
+    Plant(
+        "largest file",
+        "a log that may not grow stops the store",
+        f"{FILES}/logs.py",
+        "                if error.errno != TOO_LARGE:\n",
+        "                if True:\n",
+        "tests/storage/files/test_held.py",
     ),
 ]
 HELPERS: dict[int | str, tuple[str, str, str]] = {
