@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server.cli import handles
+from durable_streams_server.cli import file_limit
 from tests.process import COMMAND
 
 Limits = tuple[int, int]
@@ -48,7 +48,7 @@ def test_soft_limit_is_raised_as_far_as_the_system_grants_and_never_lowered(
     kernel = Kernel(before, most)
     monkeypatch.setattr(resource, "getrlimit", kernel.get)
     monkeypatch.setattr(resource, "setrlimit", kernel.set)
-    handles.raise_file_limit()
+    file_limit.raise_file_limit()
     assert kernel.limits == (after, before[1])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from durable_streams_server.webhooks import WebhookVerificationError, verify
 from tests.process import COMMAND, ServerProcess, serve
@@ -223,3 +224,21 @@ def signed(hook: Receiver, number: int) -> tuple[bytes, str]:
     lines = [line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line]
     headers = {name.lower(): value for name, value in lines}
     return body, headers[b"webhook-signature"].decode()
+
+
+@pytest.mark.parametrize("name", ["keys", "subscription/s"])
+def test_damaged_document_is_one_line_and_exit_code_4(tmp_path: Path, name: str) -> None:
+    FileBackedStreamStore(tmp_path).close()
+    catalog = LmdbCatalog(str(tmp_path / "catalog"))
+    catalog.commit(catalog.meta(), [], [], {name: b"\xc1"})
+    catalog.close()
+    directory = str(tmp_path)
+    for command in (
+        ["keys", "list", directory],
+        ["keys", "rotate", directory],
+        ["serve", "--port", "0", "--data-dir", directory],
+    ):
+        shown = run(*command)
+        assert (shown.returncode, shown.stdout) == (4, "")
+        assert shown.stderr.count("\n") == 1
+        assert f"the document '{name}' is damaged" in shown.stderr

@@ -127,21 +127,18 @@ PLANTS = [
         13,
         "an append is applied before the log has room for it",
         f"{FILES}/store.py",
-        "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
-        "            self.shell.checkpoint_due()\n            raise\n        try:\n"
+        "        place = self._reserve(len(payload), changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
-        "            published = [self._apply(change) for change in changes]\n"
-        "            place = self.wal.reserve(len(payload))\n        except StreamError:\n"
-        "            self.shell.checkpoint_due()\n            raise\n        try:\n            pass\n",
+        "        published = [self._apply(change) for change in changes]\n"
+        "        place = self._reserve(len(payload), changes)\n        try:\n            pass\n",
     ),
     Plant(
         14,
         "the catalog is written before the logs",
         f"{FILES}/checkpoint.py",
-        "            yield Where.DISK\n            for begin",
-        "            yield Where.DISK\n"
-        "            self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n"
-        "            for begin",
+        "        flush = store.logs.begin_flush(len(capture.flushes))\n",
+        "        flush = store.logs.begin_flush(len(capture.flushes))\n"
+        "        self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n",
     ),
     Plant(
         15,
@@ -200,6 +197,34 @@ PLANTS = [
         "",
     ),
     Plant(
+        "DESIGN 17",
+        "a state that was let go is loaded as another object while a read holds it",
+        f"{FILES}/states.py",
+        "        state = self._let_go.pop(entry.incarnation, None)\n",
+        "        state = None\n",
+    ),
+    Plant(
+        "DESIGN 16",
+        "streams with a date are ended by the time that has passed, not by the wall clock",
+        f"{FILES}/lifetimes.py",
+        "        self._take(self._dates, today, now, found)\n",
+        "        self._take(self._dates, now, now, found)\n",
+    ),
+    Plant(
+        "DESIGN 16",
+        "a restart does not know by how much the wall clock was set",
+        f"{FILES}/store.py",
+        "            wall_offset=self.timeline.offset,\n",
+        "",
+    ),
+    Plant(
+        "DESIGN 16",
+        "the time that has passed begins anew at the wall clock after a restart",
+        f"{PACKAGE}/protocol/timeline.py",
+        "max(steady, self.floor)",
+        "wall",
+    ),
+    Plant(
         "PROTOCOL 7",
         "an acknowledged cursor goes back when an earlier offset is",
         f"{PACKAGE}/protocol/subscriptions/decide.py",
@@ -228,6 +253,30 @@ PLANTS = [
         "        or command.generation != subscription.generation\n"
         "        or command.wake_id != wake.wake_id\n",
         "",
+    ),
+    Plant(
+        "DESIGN 10",
+        "the child of a fork uses its parent's store",
+        f"{FILES}/forked.py",
+        "        thing.forked()\n",
+        "        pass\n",
+        "tests/storage/files/test_forked.py",
+    ),
+    Plant(
+        "DESIGN 1",
+        "a commit is acknowledged in a file that nobody finds again",
+        f"{FILES}/wal.py",
+        "            file.check_place()",
+        "            pass",
+        "tests/streams/test_file_store.py",
+    ),
+    Plant(
+        "DESIGN 1",
+        "a checkpoint in a directory that is gone frees segments of the log",
+        f"{FILES}/checkpoint.py",
+        "        store.check_place()  # before the log's segments are used again\n",
+        "",
+        "tests/storage/files/test_directory.py",
     ),
     Plant(
         "DESIGN 6",
@@ -270,8 +319,8 @@ PLANTS = [
         58,
         "a checkpoint that the catalog has is taken for one that failed",
         f"{FILES}/checkpoint.py",
-        "            capture.is_committed = True\n        except",
-        "            yield Where.LOOP\n            capture.is_committed = True\n        except",
+        "        capture.is_committed, capture.obstacle = True, None\n",
+        "        yield Where.LOOP\n        capture.is_committed, capture.obstacle = True, None\n",
     ),
     Plant(
         59,

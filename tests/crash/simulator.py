@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from durable_streams_server.errors import StreamError
+from durable_streams_server.errors import StreamError, Unavailable
 from durable_streams_server.protocol.commands import Command, Create, Delete, Expire, Fork
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import Kind
@@ -57,7 +57,9 @@ T = TypeVar("T")
 
 PATHS = [f"/{letter}" for letter in "abcdefgh"]
 TYPES = ["application/json", "text/plain", "application/octet-stream"]
-LIFETIMES = [FOREVER, FOREVER, Lifetime(ttl=10), Lifetime(ttl=3)]
+DATE = Lifetime(expires_at=NOW + 1800 * SECOND)
+LIFETIMES = [FOREVER, FOREVER, Lifetime(ttl=10), Lifetime(ttl=3), DATE]
+SET_CLOCK = (0, 3600 * SECOND, -3600 * SECOND)  # what the wall clock is ahead of steady time
 REGISTRY = Registry("/registry")
 ROOT = ""
 GENERATIONS = 4
@@ -123,7 +125,8 @@ class Simulation:
         self.disk = SimulatedDisk(self.chance)
         self.make_store = make_store
         self.history: dict[int, list[Change]] = {}
-        self.now = NOW
+        self.now = NOW  # steady time
+        self.wall_offset = 0
         self.promised = 0  # the newest record that anybody was told of
         self.registry = REGISTRY if self.chance.random() < 0.3 else None
         self.uses: dict[int, int] = {}
@@ -187,12 +190,17 @@ class Simulation:
             recent_limit=self.chance.choice((0, 3_000, 100_000)),
             max_loaded=self.chance.choice((2, 6, 100)),
         )
+        wall = self.now + self.wall_offset
+        self.now = self.store.timeline.begin(self, wall, 0)
+        self.wall_offset = wall - self.now  # the last step may have been seen and not kept
+        self.uses = {of: min(at, self.now) for of, at in self.uses.items()}
         self.store.configure(self.registry, ROOT)
         self.executor = SimulatedExecutor(self.chance)
         self.failures: list[BaseException] = []
         self.store.shell = RecordingRunner(self.store, self)
         self.reader = Reader(self.store)
         self.attached: list[StreamState] = []
+        self.held: list[StreamState] = []  # by reads that wait for the disk
 
     def live(self) -> bool:
         """Makes steps; False if the power went."""
@@ -227,7 +235,7 @@ class Simulation:
         """Ends the process, and perhaps the machine's power with it."""
         self.disk.before = no_fault
         for state in getattr(self, "attached", ()):
-            self.uses[state.incarnation] = self.now
+            self.note_use(state)
         if self.chance.random() < 0.7:
             self.disk.lose_power()
 
@@ -250,8 +258,11 @@ class Simulation:
             state = self.wait(self.store.find(path))
             assert state is not None
             assert state.lifetime.ttl is None, "a stream outlived its time"
+            assert not state.expired(self.now), "a stream outlived its date"
+        before = self.now
         self.stop()
         self.open()
+        assert self.now == before, "a clean restart sets steady time"
         self.fold()
         self.compare_all()
 
@@ -282,7 +293,7 @@ class Simulation:
         action = self.chance.choices(tuple(ACTIONS), tuple(ACTIONS.values()))[0]
         try:
             getattr(self, action)()
-        except OSError:
+        except (OSError, Unavailable):
             return  # a read failed; that is an answer too
 
     def command(self) -> None:
@@ -396,6 +407,9 @@ class Simulation:
         self.store.shell.checkpoint_due()
 
     def pass_time(self) -> None:
+        if self.chance.random() < 0.2:
+            self.wall_offset = self.chance.choice(SET_CLOCK)
+            self.store.timeline.see(self.now, self.now + self.wall_offset)
         until = self.now + self.chance.choice((1, SECOND // 10, SECOND, 4 * SECOND))
         for _ in range(200):
             due = self.store.next_deadline()
@@ -417,8 +431,16 @@ class Simulation:
         self.use(state)
         self.compare_bytes(state, self.chance.choice((1, 50, 1_000, 100_000)))
 
+    def hold(self) -> None:
+        """A read begins to wait for the disk."""
+        state = self.living(self.chance.choice(PATHS))
+        if state is not None:
+            self.held = [*self.held[-2:], state]
+
     def attach(self) -> None:
         state = self.living(self.chance.choice(PATHS))
+        if self.held and self.chance.random() < 0.5:
+            state = self.held.pop()
         if state is not None and not state.removed:
             self.use(state)
             state.readers += 1
@@ -440,6 +462,9 @@ class Simulation:
         self.promised = max(self.promised, self.store.wal.durable_lsn)
         for path in [*PATHS, REGISTRY.path]:
             self.compare_visible(path)
+        for state in self.attached:
+            seen = self.wait(self.store.find(state.path))
+            assert state.removed or seen is state, "a live reader hears of nothing any more"
 
     # -- the oracle ---------------------------------------------------------
 
@@ -460,7 +485,10 @@ class Simulation:
 
     def use(self, state: StreamState) -> None:
         self.store.touch(state, self.now)
-        self.uses[state.incarnation] = self.now
+        self.note_use(state)
+
+    def note_use(self, state: StreamState) -> None:
+        self.uses[state.incarnation] = max(self.now, self.uses.get(state.incarnation, 0))
 
     def living(self, path: str) -> StreamState | None:
         state = self.wait(self.store.find(path))
@@ -508,6 +536,9 @@ class Simulation:
             self.compare_lifetime(seen)
 
     def compare_lifetime(self, state: StreamState) -> None:
+        if state.lifetime == DATE:
+            wall = self.now + self.wall_offset
+            assert state.expired(self.now) == (wall >= (DATE.expires_at or 0))
         if state.lifetime.ttl is None or state.soft_deleted or state.readers:
             return
         ttl = state.lifetime.ttl * SECOND
@@ -603,6 +634,7 @@ ACTIONS = {
     "fire": 1,
     "pass_time": 4,
     "read": 6,
+    "hold": 2,
     "attach": 1,
     "detach": 1,
     "look": 3,

@@ -3,8 +3,12 @@
 import contextlib
 import http.client
 import json
+import os
 import random
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +23,7 @@ from tests.webhook import BROKEN, DONE, TAKEN, Answer, Delivery, receiving
 ROUNDS = 50
 WRITERS = 6
 WAKE_ROUNDS = 8
+PRELOAD_ROUNDS = 4
 ANSWERS = [*[DONE] * 4, *[TAKEN] * 4, BROKEN]
 SUBSCRIPTION = "/v1/stream/__ds/subscriptions/s"
 JSON = {"Content-Type": "application/json"}
@@ -286,3 +291,79 @@ def acknowledged(connection: http.client.HTTPConnection) -> dict[str, int]:
     _, answer = ask(connection, "GET", SUBSCRIPTION)
     streams = json.loads(answer)["streams"]
     return {stream["path"]: position(stream["acked_offset"]) for stream in streams}
+
+
+@contextlib.contextmanager
+def preloaded(directory: Path, when: str) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """Runs a server that forks workers in a group of its own, and yields it and them."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.preload", str(directory), when],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        owner, workers = (process.stdout.readline().strip() for _ in range(2))
+        yield ServerProcess(process, owner), ServerProcess(process, workers)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def be_refused(workers: ServerProcess, paths: list[str]) -> int:
+    """Asks the workers for everything until they are gone; returns how often they refused."""
+    refused = 0
+    with contextlib.suppress(*GONE), connect(workers) as connection:
+        while True:
+            for path in paths:
+                for method, body in (
+                    ("PUT", None),
+                    ("POST", b"[0]"),
+                    ("GET", None),
+                    ("DELETE", None),
+                ):
+                    status, answer = ask(connection, method, path, body, JSON)
+                    assert status == 503, answer
+                    assert json.loads(answer)["error"]["code"] == "STORE_FORKED"
+                    refused += 1
+    return refused
+
+
+def test_kills_of_a_server_with_forked_workers_lose_nothing(tmp_path: Path) -> None:
+    chance = random.Random(13)
+    writers = [Writer(f"/w/{number}") for number in range(3)]
+    churner = Churner()
+    paths = [*(writer.path for writer in writers), "/only/of/workers"]
+    refused = 0
+    for number in range(PRELOAD_ROUNDS):
+        when = ("before", "after")[number % 2]
+        with (
+            preloaded(tmp_path, when) as (owner, workers),
+            ThreadPoolExecutor(len(writers) + 3) as pool,
+        ):
+            with connect(owner) as connection:
+                for writer in writers:
+                    assert ask(connection, "PUT", writer.path, None, JSON)[0] in (200, 201)
+                    writer.check(connection)
+                churner.check(connection)
+            work = [pool.submit(writer.write_until_it_dies, owner) for writer in writers]
+            work.append(pool.submit(churner.churn_until_it_dies, owner, chance))
+            refusals = [pool.submit(be_refused, workers, paths) for _ in range(2)]
+            threading.Timer(chance.uniform(0.05, 0.3), owner.process.kill).start()
+            owner.process.wait(10)
+            for done in work:
+                done.result()
+            # The workers outlive their parent, and must not keep the directory from whoever opens it next.
+            with launch("--data-dir", str(tmp_path)) as server, connect(server) as connection:
+                for writer in writers:
+                    writer.check(connection)
+                churner.check(connection)
+                assert ask(connection, "GET", "/only/of/workers")[0] == 404
+            os.killpg(owner.process.pid, signal.SIGKILL)
+            refused += sum(done.result() for done in refusals)
+    assert refused > 10 * PRELOAD_ROUNDS
+    assert min(writer.acknowledged for writer in writers) > PRELOAD_ROUNDS

@@ -38,7 +38,7 @@ class Exchange:
         **scope: Any,
     ) -> None:
         self.sent: list[Mapping[str, Any]] = []
-        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._incoming: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue()
         self._arrived = asyncio.Event()
         self.scope = {
             "type": "http",
@@ -52,7 +52,13 @@ class Exchange:
             "root_path": "",
             **scope,
         }
-        self.task = asyncio.create_task(app(self.scope, self._incoming.get, self._send))
+        self.task = asyncio.create_task(app(self.scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        message = await self._incoming.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         self.sent.append(message)
@@ -60,6 +66,10 @@ class Exchange:
 
     def feed(self, body: bytes = b"", more: bool = False) -> None:
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    def fail(self, error: Exception) -> None:
+        """Has the host fail instead of giving another message."""
+        self._incoming.put_nowait(error)
 
     def disconnect(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})

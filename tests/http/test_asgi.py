@@ -15,6 +15,7 @@ from durable_streams_server.protocol.offsets import Sentinel
 from durable_streams_server.protocol.render import Response
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import Exchange, request
+from tests.http.socket_driver import until
 
 A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -203,3 +204,13 @@ async def test_an_event_stream_that_nobody_will_send_gives_its_place_up(
         await waiting
     assert state.readers == 0
     await app.engine.stop()
+
+
+@pytest.mark.parametrize("kind", ["sse", "long-poll"])
+async def test_live_read_ends_when_its_host_fails(app: DurableStreamsApp, kind: str) -> None:
+    exchange = live(app, kind, "now")
+    await until(lambda: len(app.engine.tails) == 1)
+
+    exchange.fail(RuntimeError("the host has lost the connection"))
+    await asyncio.wait_for(exchange.task, 5)
+    assert len(app.engine.tails) == 0

@@ -1,8 +1,13 @@
 """Every limit of a request: refused before the work, and what was taken is given back."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.routing import Mount
 
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.asgi import DurableStreamsApp
@@ -89,6 +94,24 @@ async def test_body_that_pauses_is_408_and_gives_its_budget_back(
     assert (await request(app, "POST", A, OCTETS, b"whole")).status == 204
     assert (await request(app, "GET", A)).body == b"whole"
     assert (await request(app, "GET", "/v1/stream/new")).status == 404
+
+
+async def test_body_that_pauses_is_408_below_a_host_with_middleware() -> None:
+    class Passing(BaseHTTPMiddleware):
+        """Hands everything on, through tasks and cancel scopes of its own."""
+
+        async def dispatch(self, request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+    streams = create_app(body_timeout=0.05)
+    host = Starlette(routes=[Mount("/x", streams)], middleware=[Middleware(Passing)])
+    declared = [*OCTETS, (b"content-length", b"5")]
+    late = Exchange(cast(Any, host), "PUT", b"/x/a", declared)
+    late.feed(b"he", more=True)
+    answer = await late.answer()
+    assert (answer.status, answer.error["code"]) == (408, "REQUEST_TIMEOUT")
+    assert streams.budget.held == 0
+    assert (await request(cast(Any, host), "PUT", "/x/a", declared, b"hello")).status == 201
 
 
 async def test_connection_is_no_header_of_http_2() -> None:

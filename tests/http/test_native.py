@@ -10,16 +10,24 @@ from typing import Any
 import pytest
 
 from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http import wire
+from durable_streams_server.http.admission import Admission
+from durable_streams_server.http.browser import Browser
+from durable_streams_server.http.budget import BodyBudget
+from durable_streams_server.http.handler import Handler
 from durable_streams_server.http.lane import Lane
 from durable_streams_server.http.native import Connection
+from durable_streams_server.http.parsing import Parser
 from durable_streams_server.http.phase import Timeouts
 from durable_streams_server.protocol.names import MAX_HEADER_BYTES, MAX_URL_BYTES
 from durable_streams_server.storage.ticket import Abandoned, Ticket
+from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.event_stream import EventStream
 from tests.http.socket_driver import (
     KERNEL,
     Client,
     HeldStore,
+    Wire,
     chunks,
     complaints,
     post,
@@ -999,6 +1007,102 @@ async def test_what_nobody_knows_the_outcome_of_is_not_answered(
 
 def _failed() -> Any:
     return Ticket.failed(Abandoned(OSError("no disk")))
+
+
+class Fault(Exception):
+    """What nobody has foreseen."""
+
+
+UNDOING = (EventStream.close, Ticket.cancel)
+
+
+def failing(times: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `real`, but for its call number `times`, which fails; what gives something up does that first."""
+    left = times
+
+    def call(*given: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            if real in UNDOING:
+                real(*given)
+            raise Fault
+        return real(*given, **named)
+
+    return call
+
+
+#: Everything that the events of a connection call, and that might fail.
+FAULTS: dict[str, tuple[Any, str]] = {
+    "handle": (Handler, "handle"),
+    "refuse": (Handler, "refuse"),
+    "finish": (Browser, "finish"),
+    "budget": (BodyBudget, "take"),
+    "feed": (Parser, "feed"),
+    "head": (wire, "head"),
+    "chunk": (Lane, "chunk"),
+    "pull": (EventStream, "pull"),
+    "close events": (EventStream, "close"),
+    "farewell": (EventStream, "farewell"),
+    "append": (Engine, "append"),
+    "cancel": (Ticket, "cancel"),
+    "write": (Wire, "write"),
+    "write_eof": (Wire, "write_eof"),
+    "pause_reading": (Wire, "pause_reading"),
+    "resume_reading": (Wire, "resume_reading"),
+    "buffer": (Wire, "get_write_buffer_size"),
+    "limits": (Wire, "set_write_buffer_limits"),
+    "peer": (Wire, "get_extra_info"),
+    "admission": (Admission, "admits"),
+}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("name", FAULTS)
+async def test_fault_anywhere_ends_one_connection_and_leaves_nothing(
+    slow: Lane,
+    held: HeldStore,
+    name: str,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever fails in the middle of a conversation, its client is answered or cut, and the next client is served."""
+    held.holds = False
+    where, method = FAULTS[name]
+    conversations = [
+        [post(b"1"), GET, request("HEAD"), post(b"2", "Connection: close")],
+        [request("POST", A, *CHUNKED), b"3\r\nabc\r\n", b"0\r\n\r\n", b"nonsense\r\n\r\n"],
+        [post(b"1") + POLL + GET * 3, GET, post()[:-1], b"x"],
+        [SSE + GET, GET, b""],
+        [POLL, b""],
+        [post(b"abc", "Expect: 100-continue")[:-3], b"abc", GET[:9]],
+    ]
+    for pieces_of_it in conversations:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, method, failing(number, getattr(where, method)))
+            client = Client(slow)
+            client.stall()
+            for piece in pieces_of_it:
+                if not client.wire.lost:
+                    client.wire.give(piece)
+                held.append(A, b"news")
+            client.go_on()
+            await turn()
+            if not client.wire.lost and not slow.app.engine.tails:
+                forward(slow, 75)  # it has nothing to wait for, and so ends
+                forward(slow, 2)
+            assert client.wire.lost or len(slow.app.engine.tails) == 1
+            client.reset()
+            await turn()
+        assert not slow.connections
+        assert slow.budget.held == 0
+        assert len(slow.app.engine.tails) == 0
+        assert len(complaints(caplog)) <= 1
+        caplog.clear()
+        (answer,) = Client(slow).send(request("HEAD", A, "Connection: close")).answers("HEAD")
+        assert answer.status == 200
+        await over(slow)
 
 
 # -- the end of the server ---------------------------------------------------

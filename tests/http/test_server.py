@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from durable_streams_server import StreamStore, create_app
+from durable_streams_server import DurableStreamTestServer, StreamStore, create_app
 from durable_streams_server.http import lane as lanes
+from durable_streams_server.http.admission import AcceptErrors
 from durable_streams_server.http.listening import listen, url_of
 from durable_streams_server.http.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command
@@ -81,3 +83,23 @@ async def test_body_that_pauses_is_408_on_a_real_socket(
     assert answer.headers["connection"] == "close"
     assert app.budget.held == 0
     assert store.read("/a").data == b""
+
+
+def test_own_loop_says_once_a_minute_that_accept_finds_no_handle() -> None:
+    found: list[object] = []
+
+    def started() -> None:
+        found.append(asyncio.get_running_loop().get_exception_handler())
+        server.stop()
+
+    server = Server(create_app(), on_started=started)
+    with listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, server.serve([listening])).result(20)
+    assert isinstance(found[0], AcceptErrors)
+
+
+async def test_hosts_own_loop_is_left_as_it_is() -> None:
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    async with DurableStreamTestServer():
+        assert loop.get_exception_handler() is before

@@ -157,3 +157,20 @@ def test_use_is_noted_within_the_range_of_times() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
     state.touch(10**30)
     assert state.touched_at == MAX_TIME
+
+
+def test_owner_of_a_byte_is_the_one_whose_bytes_are_read_there() -> None:
+    state = StreamState("/c", 3, MEDIA, FOREVER, NOW, None, (Span(1, 4), Span(2, 7)))
+    state.visible_tail = 9
+    for position in range(9):
+        ((owner, _, _),) = state.extents(position, position + 1)
+        assert state.owned(position)[0] == owner
+    assert [state.owned(at)[1:] for at in (0, 3, 4, 6, 7, 8)] == [
+        (0, 4),
+        (0, 4),
+        (4, 7),
+        (4, 7),
+        (7, 9),
+        (7, 9),
+    ]
+    assert StreamState("/a", 1, MEDIA, FOREVER, NOW).owned(0) == (1, 0, 0)

@@ -22,6 +22,31 @@ class ManualClock:
         self.now += round(seconds * SECOND)
 
 
+class SettableClock(ManualClock):
+    """A wall clock that can be set, and counts how much time has really passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = 5 * SECOND  # since the boot
+        self.boot = "one"
+
+    def ticks(self) -> int:
+        return self._passed * 1000
+
+    def forward(self, seconds: float) -> None:
+        super().forward(seconds)
+        self._passed += round(seconds * SECOND)
+
+    def reboot(self) -> None:
+        """Boots the machine anew, which takes no time."""
+        self._passed = 0
+        self.boot = "two"
+
+    def set(self, seconds: float) -> None:
+        """Sets the wall clock forward, or back, while no time passes."""
+        self.now += round(seconds * SECOND)
+
+
 class Bench:
     """An engine to try things on."""
 
@@ -50,4 +75,4 @@ def read(
     return Read(path, parse_read(offset), live, cursor)
 
 
-__all__ = ["Bench", "ManualClock", "read"]
+__all__ = ["Bench", "ManualClock", "SettableClock", "read"]

@@ -493,7 +493,8 @@ def test_loop_that_ends_with_an_error_gives_the_store_back() -> None:
     made, pause, order = make(), Pause(), list[str]()
 
     async def main() -> None:
-        made.attach(asyncio.get_running_loop(), nothing, lambda: order.append("back"))
+        for _ in range(2):  # applications that share the store
+            made.attach(asyncio.get_running_loop(), nothing, lambda: order.append("back"))
         pause()
         raise ValueError("the program failed")
 

@@ -1,10 +1,47 @@
-"""The clock tells Unix time in microseconds."""
+"""The machine's clock counts microseconds; a store's clock goes on steadily when the wall clock is set."""
 
 import time
 
-from durable_streams_server.streams.clock import system_clock
+from durable_streams_server.protocol.timeline import Timeline
+from durable_streams_server.streams.clock import clock_of, system_clock
+from tests.requests import NOW, SECOND
+from tests.streams.engines import ManualClock, SettableClock
 
 
 def test_the_system_clock_counts_microseconds() -> None:
     before = time.time()
     assert before - 0.001 <= system_clock() / 1_000_000 <= time.time() + 0.001
+
+
+def test_store_on_the_system_clock_begins_at_the_present_and_goes_on() -> None:
+    clock = clock_of(Timeline(), system_clock)
+    first = clock()
+    assert abs(first - time.time_ns() // 1000) < SECOND
+    assert clock() >= first
+    assert clock.look() == 0
+
+
+def test_store_clock_does_not_follow_when_the_wall_clock_is_set() -> None:
+    wall, timeline = SettableClock(), Timeline()
+    clock = clock_of(timeline, wall)
+    wall.set(-7200)
+    wall.forward(1)
+    assert (clock(), clock.wall()) == (NOW + SECOND, NOW - 7199 * SECOND)
+    assert (clock.look(), timeline.offset) == (-7200 * SECOND, -7200 * SECOND)
+    assert clock.look() == 0
+
+
+def test_two_clocks_of_one_store_tell_the_same_time() -> None:
+    wall, timeline = SettableClock(), Timeline()
+    first = clock_of(timeline, wall)
+    wall.set(7200)
+    wall.forward(1)
+    assert clock_of(timeline, wall)() == first()
+
+
+def test_plain_function_tells_one_time_for_both() -> None:
+    plain, timeline = ManualClock(), Timeline()
+    clock = clock_of(timeline, plain)
+    plain.forward(3600)
+    assert clock() == clock.wall() == NOW + 3600 * SECOND
+    assert (clock.look(), timeline.offset) == (0, 0)

@@ -340,7 +340,7 @@ def test_nothing_is_acknowledged_once_the_directory_is_lost(
     store.close()
 
 
-@pytest.mark.parametrize("part", ["LOCK", "FORMAT", "logs", "catalog"])
+@pytest.mark.parametrize("part", ["LOCK", "FORMAT", "logs", "catalog", "catalog/data.mdb"])
 def test_no_segment_is_used_again_once_a_part_of_the_directory_is_lost(
     tmp_path: Path, part: str
 ) -> None:
@@ -348,7 +348,7 @@ def test_no_segment_is_used_again_once_a_part_of_the_directory_is_lost(
     store.create("/a", "text/plain")
     store.append("/a", b"before")
     proven = store.meta.lsn
-    (tmp_path / "data" / part).rename(tmp_path / part)
+    (tmp_path / "data" / part).rename(tmp_path / "away")
     with pytest.raises(OSError, match=part):
         store.run_checkpoint()
     assert store.meta.lsn == proven

@@ -228,3 +228,44 @@ def test_a_read_of_any_number_of_pages_is_one_answer(
     found = store.read("/a")
     assert len(found.messages) == len(data)
     assert (found.data, found.up_to_date) == (data, True)
+
+
+INTEGERS = [-(10**5000), -1, 2**53, 2**64, 10**5000]
+
+
+@pytest.mark.parametrize("number", INTEGERS, ids=["vast-", "-1", "2^53", "2^64", "vast"])
+def test_a_number_of_any_size_is_refused_by_its_range(store: Kept, number: int) -> None:
+    store.create("/a")
+    start = "0000000000000000_0000000000000000"
+    for options in (
+        CreateOptions(ttl_seconds=number),
+        CreateOptions(forked_from="/a", fork_offset=start, fork_sub_offset=number),
+    ):
+        with pytest.raises(BadRequest):
+            store.create("/b", options=options)
+    with pytest.raises(BadRequest):
+        store.append("/a", b"x", producer_id="p", producer_epoch=number, producer_seq=0)
+    with pytest.raises(BadRequest):
+        store.append("/a", b"x", producer_id="p", producer_epoch=0, producer_seq=number)
+    assert not store.has("/b")
+    assert store.read("/a").data == b""
+
+
+@pytest.mark.parametrize("path", ["", "/", "a", "/a/", "/\ud800", "/\0", "/" + "x" * 500])
+def test_at_a_path_that_can_name_no_stream_there_is_none(store: Kept, path: str) -> None:
+    assert store.get(path) is None
+    assert not store.delete(path)
+    with pytest.raises(NotFound):
+        store.append(path, b"x")
+    with pytest.raises(NotFound):
+        store.read(path)
+
+
+def test_a_text_that_is_no_text_is_refused(store: Kept) -> None:
+    store.create("/a")
+    with pytest.raises(BadRequest) as caught:
+        store.append("/a", b"x", seq="\ud800")
+    assert caught.value.code == "INVALID_SEQ"
+    with pytest.raises(BadRequest) as caught:
+        store.append("/a", b"x", producer_id="\ud800", producer_epoch=0, producer_seq=0)
+    assert caught.value.code == "INVALID_PRODUCER"

@@ -114,7 +114,7 @@ class Running:
         await self.engine.stop()
 
     async def run(self, command: Any) -> Any:
-        return await settled(cast("Ticket[Any]", self.store.execute(command, self.clock())))
+        return await settled(cast("Ticket[Any]", self.store.execute(command, self.engine.clock())))
 
     async def streams(self, *paths: str) -> None:
         for path in paths:

@@ -137,7 +137,8 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
     yield "path", state.path
     yield "incarnation", state.incarnation
     yield "content type", state.media.text
-    yield "created", moment(state.created_at)
+    offset = state.timeline.offset
+    yield "created", moment(state.created_at + offset)
     yield "tail", state.name(state.tail)
     yield "bytes of its own", state.tail - state.base
     yield "closed", "yes" if state.closed else "no"
@@ -149,7 +150,7 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
         yield "forked from", f"{state.origin.source} at {state.origin.anchor}"
     deadline = state.deadline()
     if deadline is not None:
-        yield "expires", moment(deadline)
+        yield "expires", moment(deadline + offset)
 
 
 def moment(microseconds: int) -> str:

@@ -4,10 +4,9 @@ from typing import Final
 
 import click
 
-from ..protocol.signing import Key
 from ..protocol.subscriptions.commands import KeepKeys
 from ..storage.files.store import FileStore
-from ..streams.clock import system_clock
+from ..streams.clock import clock_of, system_clock
 from .data import moment, open_directory
 from .values import DIRECTORY
 
@@ -24,7 +23,7 @@ def keys() -> None:
 def list_(directory: str) -> None:
     """List the keys in DIR, the active one first. Nothing is changed."""
     with open_directory(directory, readonly=True) as (disk, catalog):
-        _show(FileStore(disk, catalog, readonly=True).subscriptions.keys)
+        _show(FileStore(disk, catalog, readonly=True))
 
 
 @keys.command("rotate", epilog="Exit codes: 0, 4 when DIR cannot be used.")
@@ -39,19 +38,20 @@ def rotate_(directory: str) -> None:
 
     with open_directory(directory, in_use=_HOW) as (disk, catalog):
         store = FileStore(disk, catalog)
-        now = system_clock()
+        now = clock_of(store.timeline, system_clock)()
         old = store.subscriptions.keys
         ticket = store.execute(KeepKeys(rotate(old, now), tuple(key.kid for key in old)), now)
         store.shell.wait_for(ticket)
         ticket.result()
         store.run_checkpoint()
-        _show(store.subscriptions.keys)
+        _show(store)
 
 
-def _show(kept: tuple[Key, ...]) -> None:
+def _show(store: FileStore) -> None:
     from ..subscriptions.keys import kept_until
 
-    for key in kept:
+    offset = store.timeline.offset
+    for key in store.subscriptions.keys:
         until = kept_until(key)
-        state = "active" if until is None else f"retired, published until {moment(until)}"
-        click.echo(f"{key.kid}\tmade {moment(key.created_at)}\t{state}")
+        state = "active" if until is None else f"retired, published until {moment(until + offset)}"
+        click.echo(f"{key.kid}\tmade {moment(key.created_at + offset)}\t{state}")

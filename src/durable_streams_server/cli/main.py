@@ -50,7 +50,7 @@ from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .data import EXIT_DATA, check, inspect
-from .handles import raise_file_limit
+from .file_limit import raise_file_limit
 from .keys import keys
 from .output import hold_outputs, lost_output, reason
 from .values import DIRECTORY, HOST

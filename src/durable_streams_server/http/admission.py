@@ -136,8 +136,12 @@ class AcceptErrors:
         """Takes what an event loop reports."""
         if "socket.accept() out of system resource" not in context.get("message", ""):
             loop.default_exception_handler(context)
-            return
+        else:
+            self.say(context.get("exception"))
+
+    def say(self, error: object) -> None:
+        """Says, once a minute, why no connection is accepted."""
         now = self._clock()
         if self._logged_at is None or now - self._logged_at >= _LOG_EVERY:
             self._logged_at = now
-            _log.warning("new connections wait: %s", context.get("exception"))
+            _log.warning("new connections wait: %s", error)

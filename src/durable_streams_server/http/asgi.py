@@ -182,10 +182,12 @@ class DurableStreamsApp:
 
         async def watch() -> None:
             nonlocal gone
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            gone = True
-            ready.set()
+            try:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            finally:  # also of a host that fails: nobody would see the client leave any more
+                gone = True
+                ready.set()
 
         watcher = asyncio.create_task(watch())
         try:
@@ -229,9 +231,11 @@ async def _wait(request: Request, ticket: Ticket[Reply], receive: Receive) -> Re
         return ticket.result()
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        ticket.cancel()
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:  # also of a host that fails: nobody would see the client leave any more
+            ticket.cancel()
 
     watcher = asyncio.create_task(watch())
     try:

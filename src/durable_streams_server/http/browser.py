@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from ..errors import Header
+from ..errors import Header, Unavailable
 from ..protocol.caching import compressed_etag
+from ..protocol.decide import RETRY_SOON
 from ..protocol.names import CONTENT_TYPE, GZIP_MINIMUM
 from ..protocol.render import Common, Response
 from ..storage.ticket import Ticket
@@ -96,14 +97,21 @@ def wants_gzip(request: Request, response: Response) -> bool:
 
 
 def compress(response: Response) -> Ticket[Response]:
-    """Compresses a body in a thread, and gives the page the tag of that representation."""
+    """Compresses a body in a thread, and gives the page the tag of that representation.
+
+    The ticket fails with SERVER_STOPPING when there is no thread any more, and with whatever the compression failed with.
+    """
     ticket: Ticket[Response] = Ticket()
     loop = asyncio.get_running_loop()
     future = loop.run_in_executor(None, _gzip, response.whole)
 
     def done(result: asyncio.Future[bytes]) -> None:
         if result.cancelled():
-            ticket.cancel()
+            ticket.fail(Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON]))
+            return
+        error = result.exception()
+        if error is not None:
+            ticket.fail(error)
             return
         response.body, response.array = result.result(), False
         response.headers = [

@@ -142,18 +142,36 @@ class Handler:
         return self._browser.finish(request, render.error(error))
 
     def _finish(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
+        """Returns the reply of a ticket that is done, or a ticket that fails with Abandoned alone."""
         try:
             reply = ticket.result()
         except Abandoned:
             return ticket
         except Exception as error:
             return self.refuse(request, error)
-        if isinstance(reply, Live):
-            self._browser.finish(request, reply.head)
-            return reply
-        self._browser.finish(request, reply)
-        if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
-            return compress(reply).then(Ticket.of)
+        try:
+            if isinstance(reply, Live):
+                self._browser.finish(request, reply.head)
+                return reply
+            self._browser.finish(request, reply)
+            if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
+                return self._compressed(request, reply)
+        except Exception as error:
+            if isinstance(reply, Live):
+                reply.events.close()  # nobody else knows of them
+            return self.refuse(request, error)
+        return reply
+
+    def _compressed(self, request: Request, response: Response) -> Ticket[Reply]:
+        reply: Ticket[Reply] = Ticket()
+
+        def hand_over(done: Ticket[Response]) -> None:
+            try:
+                reply.resolve(done.result())
+            except Exception as error:
+                reply.resolve(self.refuse(request, error))
+
+        compress(response).add_callback(hand_over)
         return reply
 
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:

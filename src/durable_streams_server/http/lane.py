@@ -72,7 +72,7 @@ class Lane:
         self.date = date()
         now = self.now = self.loop.time()
         for connection in tuple(self.connections):
-            connection.check(now)
+            connection.check(now)  # which raises nothing
         self._timer = self._again() if self.connections else None
 
     def _again(self) -> asyncio.TimerHandle:

@@ -108,9 +108,7 @@ class Connection(asyncio.Protocol):
         self._scheme = "http"
         self._phase = _CLOSED
         self._deadline = 0.0  # of the phase; only `_enter` sets it
-        self._unsent = (
-            0  # of the octets that the client has not taken, when that was last looked at
-        )
+        self._unsent = 0  # octets that the client had not taken at the last look
         self._parser: Parser = cast(Parser, None)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 

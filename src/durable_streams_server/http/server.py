@@ -14,13 +14,13 @@ from typing import Any, Final, Literal
 
 import uvicorn
 
-from ..errors import StreamError
 from ..protocol.signing import Key
 from ..storage.files.store import FileStore
 from ..storage.ticket import Abandoned, Ticket
 from . import asgi_connection, native
 from .admission import AcceptErrors, Admission
 from .asgi import DurableStreamsApp
+from .handshake import TlsListener
 from .lane import Lane
 from .listening import BACKLOG
 from .phase import Timeouts
@@ -28,6 +28,9 @@ from .phase import Timeouts
 _KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
 _DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
 _GIVE_UP: Final = 1  # seconds; for what no connection stands for yet, such as a TLS handshake that is not complete
+
+#: Whether the loop accepts TLS connections itself: the one of Windows tells nobody that a socket is ready.
+_LOOP_ACCEPTS: Final = os.name == "nt"
 
 HttpLane = Literal["native", "asgi"]
 
@@ -71,11 +74,14 @@ class Server(uvicorn.Server):
             timeout_keep_alive=_KEEP_ALIVE,
             backlog=BACKLOG,
             log_config=None,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
+            ssl_context_factory=(lambda *_: tls) if tls is not None and _LOOP_ACCEPTS else None,
             timeout_graceful_shutdown=_GIVE_UP,
         )
         super().__init__(config)
         self._app = app
+        self._tls = tls
+        self._admission = admission
+        self._listeners: list[TlsListener] = []
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_terminal = _has_terminal()
@@ -103,9 +109,37 @@ class Server(uvicorn.Server):
         self._app.engine.on_failure = self._store_failed
         if self.install_signals:
             self._loop.set_exception_handler(AcceptErrors())
-        await super().startup(sockets)
+        if self._tls is None or _LOOP_ACCEPTS:
+            await super().startup(sockets)
+        elif sockets is None:
+            raise ValueError("a server with TLS needs its listening sockets")
+        else:
+            await super().startup([])
+            self._listeners = [self._listen(each, self._tls) for each in sockets]
         if self.started:
             self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts no more, and lets requests finish."""
+        for listener in self._listeners:
+            listener.stop()
+        await super().shutdown(sockets)
+
+    def _listen(self, listening: socket.socket, tls: ssl.SSLContext) -> TlsListener:
+        """Begins to accept connections with TLS."""
+
+        def connect() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # as uvicorn does
+                config=self.config,  # type: ignore[call-arg]
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            return made
+
+        connections = self.server_state.connections
+        listener = TlsListener(listening, tls, connect, self._admission, connections)
+        listener.begin()
+        return listener
 
     def stop(self) -> None:
         """Begins to stop; `serve` returns soon after. Called on the loop."""
@@ -162,10 +196,10 @@ def _tell_of_keys(rotated: Ticket[tuple[Key, ...]]) -> None:
     """Says what became of a rotation, at a level that is shown by default: somebody has asked for it."""
     try:
         kid = rotated.result()[0].kid
-    except StreamError as error:
-        _log.error("the keys could not be rotated: %s", error)
     except Abandoned:
         return  # the store has stopped, and says so itself
+    except Exception as error:
+        _log.error("the keys could not be rotated: %s", error)
     else:
         _log.warning("the keys are rotated: %s signs from now on", kid)
 

@@ -43,7 +43,7 @@ def page_cache_control(state: StreamState, now: int, empty: bool, closed: bool) 
     """
     if empty and not closed:
         return REVALIDATE
-    deadline = state.lifetime.deadline(now)
+    deadline = state.deadline_if_used(now)
     if deadline is None:
         return _CACHEABLE
     left = max(0, (deadline - now) // MICROSECONDS)

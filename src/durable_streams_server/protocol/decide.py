@@ -49,6 +49,7 @@ from .subscriptions.commands import Subscribe, SubscriptionCommand
 from .subscriptions.decide import SubscriptionOutcome, decide_subscription
 from .subscriptions.state import Subscriptions
 from .subscriptions.wakes import follow
+from .timeline import UNSET, Timeline
 
 RETRY_SOON: Final = (b"retry-after", b"1")
 
@@ -59,10 +60,12 @@ class Rules(msgspec.Struct, frozen=True):
     Attributes:
         max_producers: idempotent producers per stream.
         registry: the stream that lists all others, if there is one.
+        timeline: the store's, for the dates that records show to people.
     """
 
     max_producers: int = DEFAULT_MAX_PRODUCERS
     registry: Registry | None = None
+    timeline: Timeline = UNSET
 
 
 class CreateOutcome(msgspec.Struct, frozen=True):
@@ -124,7 +127,7 @@ def decide(
     Args:
         states: the newest states by path.
         command: what is asked for.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
         incarnation: the number that a new incarnation would get; every older one is smaller.
         rules: the store's configuration.
         subscriptions: the newest states of subscriptions.
@@ -144,12 +147,16 @@ def decide(
     else:
         _keep_registry(rules, command)
         # Its changes are whole: streams neither begin nor end, and what its events mean is among them.
-        return Decision(*decide_subscription(subscriptions, states, command, now, incarnation))
+        offset = rules.timeline.offset
+        return Decision(
+            *decide_subscription(subscriptions, states, command, now, incarnation, offset)
+        )
     changes = decision.changes
     if changes and rules.registry is not None:
-        changes += rules.registry.record(states, changes, now, incarnation + 1)
+        offset = rules.timeline.offset
+        changes += rules.registry.record(states, changes, now, incarnation + 1, offset)
     if changes and len(subscriptions):
-        changes += follow(subscriptions, states, changes, now)
+        changes += follow(subscriptions, states, changes, now, rules.timeline.offset)
     return decision if changes is decision.changes else Decision(changes, decision.outcome)
 
 

@@ -1,6 +1,6 @@
 """How long a stream lives: a sliding window (`Stream-TTL`), a deadline (`Stream-Expires-At`), or for ever.
 
-All times are whole microseconds of Unix time, so that every comparison is exact.
+All times are whole microseconds, so that every comparison is exact: of steady time, but for a deadline, which is a date.
 """
 
 import re

@@ -28,17 +28,27 @@ class Registry(msgspec.Struct, frozen=True):
     prefix: str = ""
 
     def record(
-        self, states: Lookup, changes: Iterable[Change], now: int, incarnation: int
+        self,
+        states: Lookup,
+        changes: Iterable[Change],
+        now: int,
+        incarnation: int,
+        offset: int = 0,
     ) -> tuple[Change, ...]:
         """Returns the further changes that list `changes`: one event for each stream begun or ended.
 
         Args:
             states: the newest states, before `changes`.
             changes: what was decided.
-            now: microseconds of Unix time.
+            now: microseconds of steady time.
             incarnation: the number for the registry itself, if this is its first event.
+            offset: microseconds by which the wall clock is ahead, for dates.
         """
-        events = [event for change in changes if (event := self._event(states, change, now))]
+        events = []
+        for change in changes:
+            event = self._event(states, change, now, offset)
+            if event is not None:
+                events.append(event)
         if not events:
             return ()
         existing = states.get(self.path)
@@ -63,17 +73,17 @@ class Registry(msgspec.Struct, frozen=True):
             or state.media.kind is not Kind.JSON
         )
 
-    def _event(self, states: Lookup, change: Change, now: int) -> bytes | None:
+    def _event(self, states: Lookup, change: Change, now: int, offset: int) -> bytes | None:
         if not isinstance(change, Created | SoftDeleted | Removed):
             return None
         event: dict[str, object] = {"type": "stream", "key": self._key(change.path)}
-        headers = {"operation": "delete", "timestamp": timestamp(now)}
+        headers = {"operation": "delete", "timestamp": timestamp(now + offset)}
         if isinstance(change, Created):
             headers["operation"] = "insert"
             event["value"] = {
                 "path": self._key(change.path),
                 "contentType": change.media.text,
-                "createdAt": change.at // 1000,
+                "createdAt": (change.at + offset) // 1000,
             }
         else:
             state = states.get(change.path)

@@ -158,7 +158,7 @@ def page(
 
     Args:
         read: the page.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
         if_none_match: the request's header of that name.
         cursor: the cursor to send, for a live read.
     """

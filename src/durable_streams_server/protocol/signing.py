@@ -34,8 +34,8 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
         kid: its public name, unique among all keys of the server.
         seed: the Ed25519 private key, 32 bytes; signs webhooks.
         secret: 32 bytes; signs callback and claim tokens.
-        created_at: microseconds of Unix time.
-        retired_at: microseconds of Unix time from which nothing is signed with it, or None.
+        created_at: microseconds of steady time.
+        retired_at: microseconds of steady time from which nothing is signed with it, or None.
     """
 
     kid: str

@@ -15,6 +15,7 @@ from .media import MediaType
 from .offsets import Lineage
 from .producers import ProducerState, Stamp
 from .subscriptions.changes import SubscriptionChange
+from .timeline import UNSET, Timeline
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +74,7 @@ class StreamState:
         "removed",
         "soft_deleted",
         "tail",
+        "timeline",
         "touched_at",
         "visible_closed",
         "visible_removed",
@@ -95,6 +97,7 @@ class StreamState:
         self.incarnation = incarnation
         self.media = media
         self.lifetime = lifetime
+        self.timeline: Timeline = UNSET  # its store's, for a deadline that is a date
         self.mortal = lifetime != FOREVER  # whether it can end by itself
         self.created_at = created_at
         self.touched_at = created_at
@@ -145,11 +148,18 @@ class StreamState:
         return part.incarnation, max(0, part.parent.end), part.end
 
     def deadline(self) -> int | None:
-        """Returns when the stream expires if nobody uses it any more, or None for never."""
+        """Returns when the stream expires if nobody uses it any more, in steady time, or None for never."""
         if self.readers and self.lifetime.ttl is not None:
             return None
-        deadline = self.lifetime.deadline(self.touched_at)
+        deadline = self.deadline_if_used(self.touched_at)
         return deadline if deadline is None else deadline + self.grace
+
+    def deadline_if_used(self, at: int) -> int | None:
+        """Returns when the stream expires if its last use is at `at`, in steady time, or None for never."""
+        deadline = self.lifetime.deadline(at)
+        if deadline is None or self.lifetime.expires_at is None:
+            return deadline
+        return deadline - self.timeline.offset
 
     def touch(self, now: int) -> None:
         """Begins a sliding lifetime anew."""
@@ -172,7 +182,7 @@ class StreamState:
             self.grace = self.lifetime.ttl * MICROSECONDS // 10
 
     def expired(self, now: int) -> bool:
-        """Whether the stream's time had run out at `now` (microseconds of Unix time)."""
+        """Whether the stream's time had run out at `now` (microseconds of steady time)."""
         if not self.mortal:
             return False
         deadline = self.deadline()

@@ -14,6 +14,7 @@ from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
 from ..protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ..protocol.subscriptions.state import Subscriptions
+from ..protocol.timeline import Timeline
 from .blocks import Blocks
 from .deadlines import Deadlines
 from .store import Listener, Listeners, Marks, Published, Store
@@ -33,10 +34,11 @@ class MemoryStore(Store):
     ) -> None:
         self._max_bytes = max_bytes
         self._held = 0
-        self._rules = Rules(max_producers)
+        self.timeline = Timeline()
+        self._rules = Rules(max_producers, timeline=self.timeline)
         self._states: dict[str, StreamState] = {}
         self._blocks: dict[int, Blocks] = {}
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(self.timeline)
         self._listeners = Listeners()
         self._last_incarnation = 0
         self.subscriptions = Subscriptions()
@@ -44,7 +46,7 @@ class MemoryStore(Store):
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self._states):
             raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
-        self._rules = Rules(self._rules.max_producers, registry)
+        self._rules = Rules(self._rules.max_producers, registry, self.timeline)
         self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
@@ -110,6 +112,7 @@ class MemoryStore(Store):
         if isinstance(change, Created):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
             self._blocks[change.incarnation] = Blocks(state.base, state.media.kind)
+            state.timeline = self.timeline
             self._deadlines.add(state)
         elif isinstance(change, Removed):
             self._held -= len(self._blocks.pop(change.incarnation))

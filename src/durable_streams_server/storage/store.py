@@ -18,6 +18,7 @@ from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Change, StreamState
 from ..protocol.subscriptions.state import Subscriptions
+from ..protocol.timeline import Timeline
 from .ticket import Ticket
 
 
@@ -73,11 +74,15 @@ class Marks(NamedTuple):
 class Store(ABC):
     """The contract. `tests/storage/contract.py` holds every store to it.
 
+    Every `now` is steady time in microseconds, on the store's own timeline.
+
     Attributes:
         subscriptions: the newest states of all subscriptions, and the server's keys.
+        timeline: the store's steady time.
     """
 
     subscriptions: Subscriptions
+    timeline: Timeline
 
     @abstractmethod
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
@@ -131,7 +136,10 @@ class Store(ABC):
 
     @abstractmethod
     def next_deadline(self) -> int | None:
-        """Returns when `due` may next have something, in microseconds of Unix time; None while nothing expires."""
+        """Returns when `due` may next have something, in microseconds of steady time; None while nothing expires."""
+
+    def clock_was_set(self) -> None:
+        """Hears that the wall clock was set: the timeline's offset is another. What is kept of it should soon be durable."""
 
     @abstractmethod
     def paths(self) -> Iterator[str]:

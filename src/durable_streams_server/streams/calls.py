@@ -256,6 +256,7 @@ class Calls:
             yield
         finally:
             self._guard = None  # this one is closed already
+            self._sharers = 0
             self.detach()
 
     # -- calls --------------------------------------------------------------

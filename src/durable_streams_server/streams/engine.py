@@ -35,7 +35,7 @@ from ..protocol.state import StreamState
 from ..storage.store import Published, Store
 from ..storage.ticket import Ticket
 from . import forks
-from .clock import Clock, system_clock
+from .clock import Clock, StoreClock, clock_of, system_clock
 from .cursors import random_jitter
 from .event_stream import EventStream
 from .expiry import Sweep
@@ -79,7 +79,10 @@ class Engine:
         store: where streams are kept.
         options: how reads are bounded.
         hooks: who is told of streams that begin and end.
-        clock: what time it is.
+        clock: what time it is; one that ticks may be set while the engine runs.
+
+    Attributes:
+        clock: steady time, and the wall clock for dates.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class Engine:
     ) -> None:
         self.store = store
         self.options = options
-        self.clock = clock
+        self.clock: StoreClock = clock_of(store.timeline, clock)
         self.reader = Reader(store)
         self.tails = Tails()
         self.hooks = hooks or Hooks(())
@@ -108,7 +111,7 @@ class Engine:
         """Takes the store and begins the sweep; called once, on the running loop."""
         self.store.attach(asyncio.get_running_loop(), self._store_failed)
         self._started = True
-        self._sweep.schedule()
+        self._sweep.start()
 
     def begin_shutdown(self) -> None:
         """Ends live reads: long-polls answer at once, event streams send a last control event and end."""
@@ -177,7 +180,7 @@ class Engine:
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
         options = self.options.cursor
-        interval = interval_at(self.clock() / MICROSECONDS, options)
+        interval = interval_at(self.clock.wall() / MICROSECONDS, options)
         return advance(client_cursor, interval, random_jitter(), options)
 
     def is_ahead(self, client_cursor: str | None) -> bool:
@@ -235,7 +238,7 @@ class Engine:
             self.tails.wake(state)
             mortal = mortal or state.mortal
         if self.hooks.present:
-            self.hooks.tell(published, self.clock())
+            self.hooks.tell(published, self.clock.wall())
         if mortal:
             self._schedule()
 

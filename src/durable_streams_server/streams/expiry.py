@@ -1,6 +1,7 @@
 """The sweep: streams whose time has run out are ended when it does, not when somebody touches them."""
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ..protocol.commands import Expire
@@ -14,27 +15,57 @@ _SOONEST: Final = (
 )
 
 
+_LOOK_EVERY: Final = 1.0  # seconds between two looks at the wall clock, which dates follow
+_TOLD_FROM: Final = MICROSECONDS  # of a step of the wall clock that an operator may want to know of
+
+_log = logging.getLogger("durable_streams_server")
+
+
 class Sweep:
-    """One timer, set for the store's next deadline."""
+    """One timer, set for the store's next deadline, and one that looks whether the wall clock was set."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._timer: asyncio.TimerHandle | None = None
         self._set_for: int | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begins to sweep, on the running loop."""
+        self.look()
+        self.schedule()
+
+    def look(self) -> None:
+        """Looks whether the wall clock was set: then the dates that it has passed are due."""
+        engine = self._engine
+        step = engine.clock.look()
+        if step:
+            if abs(step) >= _TOLD_FROM:
+                _log.warning("the clock was set by %+.1f seconds", step / MICROSECONDS)
+            engine.store.clock_was_set()
+            self.schedule()
+        loop = asyncio.get_running_loop()
+        self._look_timer = loop.call_later(_LOOK_EVERY, self.look)
 
     def schedule(self) -> None:
         """Sets the timer for the next deadline, if there is one and it is not set for an earlier one."""
         deadline = self._engine.store.next_deadline()
         if deadline is None or (self._set_for is not None and self._set_for <= deadline):
             return
-        self.stop()
+        self._cancel()
         self._set_for = deadline
         delay = max(_SOONEST, (deadline - self._engine.clock()) / MICROSECONDS)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(min(delay, 3600.0), self._run)
 
     def stop(self) -> None:
-        """Takes the timer back."""
+        """Takes the timers back."""
+        self._cancel()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._set_for = None

@@ -61,6 +61,7 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
             self._opened_catalog = catalog
             forked.guard(self)
             self._directory.sync_directory(CATALOG)
+            self._directory.watch([f"{CATALOG}/data.mdb"])
             super().__init__(
                 self._directory,
                 catalog,

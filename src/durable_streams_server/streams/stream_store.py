@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from ..errors import BadRequest, NotFound
 from ..protocol import commands, offsets
 from ..protocol.commands import NO_BODY, Append, Command, Create, Delete, Fork
 from ..protocol.decide import AppendOutcome, Outcome, position_of, require_visible
 from ..protocol.json_mode import value_ends
-from ..protocol.lifetime import parse_lifetime
+from ..protocol.lifetime import MICROSECONDS, parse_lifetime
 from ..protocol.media import Kind, parse_media_type
 from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE, OCTET_STREAM
 from ..protocol.offsets import Sentinel
@@ -28,10 +28,13 @@ from ..storage.store import Store
 from ..storage.ticket import Ticket, repeat
 from . import forks
 from .calls import Calls
-from .clock import Clock, system_clock
+from .clock import Clock, StoreClock, clock_of, system_clock
 from .reader import Reader
 
 T = TypeVar("T")
+
+_LOOK_EVERY: Final = MICROSECONDS  # between two looks at the wall clock, which dates follow
+_TOO_LARGE: Final = 1 << 63  # for any number that a request can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,9 @@ class SynchronousCalls(Store):
     failure: BaseException | None = None
 
     def _begin_calls(self, clock: Clock) -> None:
-        self._clock = clock
+        self._given_clock = clock
+        self._running_clock: StoreClock | None = None
+        self._look_at = 0
         self._calls = Calls(self._settle, lambda: self.failure)
         self._told_of_failure: list[Callable[[BaseException], None]] = []
 
@@ -230,11 +235,11 @@ class SynchronousCalls(Store):
             NotFound, Gone, Conflict, StreamClosed, ProducerFenced, SequenceGap, BadRequest.
         """
         stamp = parse_stamp(
-            None if producer_id is None else producer_id.encode("utf-8"),
-            None if producer_epoch is None else b"%d" % producer_epoch,
-            None if producer_seq is None else b"%d" % producer_seq,
+            _octets(producer_id, "INVALID_PRODUCER"),
+            _octets(_digits(producer_epoch), "INVALID_PRODUCER"),
+            _octets(_digits(producer_seq), "INVALID_PRODUCER"),
         )
-        sequence = commands.check_seq(None if seq is None else seq.encode("utf-8"))
+        sequence = commands.check_seq(_octets(seq, "INVALID_SEQ"))
 
         def write(state: StreamState) -> Ticket[Outcome]:
             if not data and not close:
@@ -254,6 +259,18 @@ class SynchronousCalls(Store):
         return self._calls.run(lambda: self._read_all(path, offset))
 
     # -- on the loop --------------------------------------------------------
+
+    def _clock(self) -> int:
+        """Returns steady time; looks now and then whether the wall clock was set, since no engine may do so."""
+        clock = self._running_clock
+        if clock is None:
+            clock = self._running_clock = clock_of(self.timeline, self._given_clock)
+        now = clock()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_EVERY
+            if clock.look():
+                self.clock_was_set()
+        return now
 
     def _execute(self, command: Command) -> Ticket[Outcome]:
         return self.execute(command, self._clock())
@@ -333,7 +350,7 @@ class StreamStore(SynchronousCalls, MemoryStore):
 
 def _create_command(path: str, content_type: str | None, options: CreateOptions) -> Create:
     expires = options.expires_at.isoformat() if options.expires_at is not None else None
-    ttl = None if options.ttl_seconds is None else str(options.ttl_seconds)
+    ttl = _digits(options.ttl_seconds)
     fork = None
     if options.forked_from is not None:
         anchor = None if options.fork_offset is None else offsets.parse(options.fork_offset)
@@ -348,6 +365,18 @@ def _create_command(path: str, content_type: str | None, options: CreateOptions)
     return Create(check_path(path), media, parse_lifetime(ttl, expires), body, options.closed, fork)
 
 
+def _digits(number: int | None) -> str | None:
+    """Writes a number as a header has it. One far out of every range stays out of it: Python writes no number of any size."""
+    return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
+
+
+def _octets(text: str | None, code: str) -> bytes | None:
+    try:
+        return None if text is None else text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRequest("the text is not UTF-8", code) from None
+
+
 def _stream(state: StreamState) -> Stream:
     return Stream(
         path=state.path,
@@ -356,7 +385,7 @@ def _stream(state: StreamState) -> Stream:
         closed=state.visible_closed,
         ttl_seconds=state.lifetime.ttl,
         expires_at=state.lifetime.expires_text,
-        created_at=state.created_at / 1_000_000,
+        created_at=(state.created_at + state.timeline.offset) / MICROSECONDS,
         forked_from=state.origin.source if state.origin else None,
         fork_offset=state.origin.anchor if state.origin else None,
         soft_deleted=state.visible_soft_deleted,

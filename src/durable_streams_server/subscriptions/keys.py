@@ -28,7 +28,7 @@ def generate(now: int) -> Key:
     """Makes a new key.
 
     Args:
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
     """
     seed = secrets.token_bytes(SEED_BYTES)
     return Key(f"ds_{_thumbprint(seed)}", seed, secrets.token_bytes(_SECRET_BYTES), now)
@@ -53,7 +53,7 @@ def rotate(keys: Sequence[Key], now: int) -> tuple[Key, ...]:
 
     Args:
         keys: the present ones; none to begin with.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
     """
     retired = (
         key
@@ -65,7 +65,7 @@ def rotate(keys: Sequence[Key], now: int) -> tuple[Key, ...]:
 
 
 def kept_until(key: Key) -> int | None:
-    """Returns the time until which a key is published, in microseconds of Unix time; None while it is active."""
+    """Returns the time until which a key is published, in microseconds of steady time; None while it is active."""
     return None if key.retired_at is None else key.retired_at + KEEP_RETIRED * _MICROSECONDS
 
 

@@ -21,7 +21,7 @@ class Schedule:
     """Times by subscription id, one each.
 
     Args:
-        clock: what time it is.
+        clock: steady time.
         act: called with each id whose time has come; on the loop.
     """
 
@@ -48,7 +48,7 @@ class Schedule:
             self._timer = None
 
     def set(self, id_: str, at: int | None) -> None:
-        """Has `act` called with an id at a time, in microseconds of Unix time; None takes it back."""
+        """Has `act` called with an id at a time, in microseconds of steady time; None takes it back."""
         if at is None:
             self._times.pop(id_, None)
             return
@@ -80,7 +80,7 @@ class Schedule:
 
     @property
     def next(self) -> int | None:
-        """When `run` may next have something to do, in microseconds of Unix time."""
+        """When `run` may next have something to do, in microseconds of steady time."""
         return self._heap[0][0] if self._heap else None
 
     def _clear(self) -> None:

@@ -198,8 +198,14 @@ class Service:
         """Returns a new token."""
         from . import tokens
 
+        now = self.clock()
         return tokens.issue(
-            self.active_key, grant.id, grant.incarnation, grant.generation, self.clock()
+            self.active_key,
+            grant.id,
+            grant.incarnation,
+            grant.generation,
+            now,
+            self.clock.wall() - now,
         )
 
     def rotate_keys(self) -> Ticket[tuple[Key, ...]]:

@@ -3,6 +3,9 @@
 A token names one subscription in one incarnation, and one generation of it. It is signed with the active key, and taken as
 long as that key is kept, retired or not. Whether the generation is still the present one is for the caller to decide.
 
+A token's life is counted in steady time, like the lease that it belongs to, so setting the wall clock ends no token and keeps
+none alive. That time is in `until`; `exp` is the date that workers may go by.
+
 A token is a secret: it goes into no log, no message and no exception.
 """
 
@@ -34,7 +37,7 @@ class Claims(msgspec.Struct, frozen=True):
         subscription_id: whose it is.
         incarnation: which life of that id.
         generation: of which wake.
-        expires_at: microseconds of Unix time from which it is no longer taken.
+        expires_at: microseconds of steady time from which it is no longer taken.
     """
 
     subscription_id: str
@@ -48,20 +51,25 @@ class _Payload(msgspec.Struct):
     inc: int
     gen: int
     exp: int
+    until: int | None = None  # a token of an older version has no other time than `exp`
 
 
-def issue(key: Key, subscription_id: str, incarnation: int, generation: int, now: int) -> str:
+def issue(
+    key: Key, subscription_id: str, incarnation: int, generation: int, now: int, offset: int = 0
+) -> str:
     """Returns a token that is taken for `TOKEN_LIFE` seconds.
 
     Args:
         key: the active one.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
+        offset: microseconds by which the wall clock is ahead, for `exp`.
     """
     payload = {
         "sub": subscription_id,
         "inc": incarnation,
         "gen": generation,
-        "exp": now // _MICROSECONDS + TOKEN_LIFE,
+        "exp": (now + offset) // _MICROSECONDS + TOKEN_LIFE,
+        "until": now // _MICROSECONDS + TOKEN_LIFE,
     }
     return jwt.encode(payload, key.secret, _ALGORITHM, headers={"kid": key.kid})
 
@@ -72,7 +80,7 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
     Args:
         keys: every key that is kept.
         token: what followed `Bearer ` in the request.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
 
     Raises:
         Unauthorized: INVALID_TOKEN, or TOKEN_EXPIRED for one that was good before.
@@ -87,9 +95,10 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
         payload = _decode(token, secret)
     except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
         raise _invalid() from None
-    if now >= payload.exp * _MICROSECONDS:
+    until = payload.exp if payload.until is None else payload.until
+    if now >= until * _MICROSECONDS:
         raise Unauthorized("the token has expired", "TOKEN_EXPIRED")
-    return Claims(payload.sub, payload.inc, payload.gen, payload.exp * _MICROSECONDS)
+    return Claims(payload.sub, payload.inc, payload.gen, until * _MICROSECONDS)
 
 
 def needs_renewal(claims: Claims, now: int) -> bool:

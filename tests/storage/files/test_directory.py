@@ -16,8 +16,10 @@ from durable_streams_server.storage.files.directory import (
     prepare,
 )
 from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.place import DirectoryLost
+from durable_streams_server.storage.ticket import Abandoned
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
-from tests.requests import append, create
+from tests.requests import NOW, append, create
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 SEGMENT = 1 << 20
@@ -38,8 +40,9 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     (tmp_path / "FORMAT").write_bytes(text)
-    with pytest.raises(DirectoryRefused, match="does not know"):
-        FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
+    for _ in range(2):  # the lock of a directory that was refused is given back
+        with pytest.raises(UnknownFormat, match="does not know"):
+            FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
 
 
 def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
@@ -133,6 +136,17 @@ def test_looking_at_a_directory_without_a_store_makes_none(tmp_path: Path, there
     assert list(tmp_path.iterdir()) == []
 
 
+def test_copy_without_its_empty_directories_opens(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
+    (tmp_path / "logs").rmdir()
+    with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
+        store.create("/a", "text/plain")
+        store.append("/a", b"x")
+        store.run_checkpoint()
+    with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
+        assert store.read("/a").data == b"x"
+
+
 def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path / "a" / "b", segment_size=SEGMENT) as store:
         store.create("/x")
@@ -224,12 +238,15 @@ def test_full_disk_takes_no_new_store() -> None:
     assert not disk.exists("FORMAT")
 
 
-@pytest.mark.parametrize("name", ["FORMAT.new", "FORMAT", "LOCK", "wal/000"])
+@pytest.mark.parametrize(
+    "name",
+    ["FORMAT.new", "FORMAT", "LOCK", "wal/000", "catalog/data.mdb", "catalog/lock.mdb"],
+)
 @pytest.mark.parametrize("new", [True, False])
 def test_no_link_out_of_the_directory_is_followed(tmp_path: Path, name: str, new: bool) -> None:
     path, target = tmp_path / "data", tmp_path / "precious"
     if new:
-        (path / "wal").mkdir(parents=True)
+        (path / name).parent.mkdir(parents=True)
     else:
         FileBackedStreamStore(path, segment_size=SEGMENT).close()
         (path / "FORMAT").write_bytes(OLD)
@@ -293,3 +310,33 @@ def test_a_crash_while_it_is_laid_out_can_be_repeated(call: int) -> None:  # TRA
         prepare(disk, "data")
     disk.lose_power()
     assert disk.exists("FORMAT")
+
+
+def test_simulated_directory_that_is_lost_acknowledges_nothing_more() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    disk.lost = True
+    ticket = store.execute(append("/a", b"y", "text/plain"), NOW)
+    with pytest.raises(DirectoryLost):
+        store.shell.wait_for(ticket)
+    with pytest.raises(Abandoned):
+        ticket.result()
+    assert isinstance(store.failure, DirectoryLost)
+    assert content(store, "/a") == b"x"
+
+
+def test_directory_that_is_lost_in_a_checkpoint_frees_no_segment_of_the_log() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    proven = store.meta
+
+    def lose(_: str) -> None:
+        disk.lost = True
+
+    disk.before = lose
+    with pytest.raises(DirectoryLost):
+        store.run_checkpoint()
+    assert store.meta == proven
+    assert isinstance(store.failure, DirectoryLost)

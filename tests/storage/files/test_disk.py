@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server.storage.files.disk import Disk, SystemDisk, SystemFile
+from durable_streams_server.storage.files.place import DirectoryLost
 from durable_streams_server.testing.disk import SimulatedDisk
 
 
@@ -213,26 +214,42 @@ def test_read_only_disk_goes_without_locks_where_there_are_none(
         owner.lock()
 
 
-PUT_IN_PLACE: dict[str, Callable[[Path], None]] = {
-    "link": lambda path: path.symlink_to(path.parent / "elsewhere"),
-    "dangling link": lambda path: path.symlink_to(path.parent / "nowhere"),
-    "fifo": lambda path: os.mkfifo(path),
-    "directory": lambda path: path.mkdir(),
-}
-
-
 @pytest.mark.parametrize("readonly", [True, False])
-@pytest.mark.parametrize("kind", PUT_IN_PLACE)
-def test_only_a_regular_file_is_opened(tmp_path: Path, kind: str, readonly: bool) -> None:
+def test_no_link_is_followed_by_any_call_that_opens(tmp_path: Path, readonly: bool) -> None:
     (tmp_path / "elsewhere").write_bytes(b"mine")
     for name in ("a", "LOCK"):
-        PUT_IN_PLACE[kind](tmp_path / name)
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
     disk = SystemDisk(tmp_path, readonly=readonly)
     opens: list[Callable[[], object]] = [lambda: disk.open("a"), disk.lock]
     if not readonly:
-        opens.append(lambda: disk.open("a", create=True))
+        opens += [lambda: disk.open("a", create=True), lambda: disk.create("a")]
     for call in opens:
         with pytest.raises(OSError, match=f"{tmp_path}/(a|LOCK)"):
             call()
     assert (tmp_path / "elsewhere").read_bytes() == b"mine"
-    assert not (tmp_path / "nowhere").exists()
+
+
+def test_file_that_is_there_is_not_made_anew(disk: Disk) -> None:
+    disk.create("a").close()
+    with pytest.raises(FileExistsError):
+        disk.create("a")
+
+
+def test_directory_above_is_not_made_anew_within_the_disk(tmp_path: Path) -> None:
+    disk = SystemDisk(tmp_path / "x" / "y")
+    disk.make_directory("")
+    with pytest.raises(FileNotFoundError):
+        disk.make_directory("logs/00")
+    disk.make_directory("logs")
+    disk.make_directory("logs/00")
+
+
+def test_simulated_directory_that_is_lost_is_noticed_by_every_check() -> None:
+    disk = SimulatedDisk(random.Random(1))
+    file = disk.open("a", create=True)
+    for check in (file.check_place, disk.check_lock, disk.check_place):
+        check()
+    disk.lost = True
+    for check in (file.check_place, disk.check_lock, disk.check_place):
+        with pytest.raises(DirectoryLost):
+            check()

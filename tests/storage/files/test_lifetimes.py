@@ -6,6 +6,8 @@ from durable_streams_server.errors import Unavailable
 from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.files import lifetimes
+from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.wal import behind
@@ -113,13 +115,13 @@ def test_a_read_of_a_stream_that_was_let_go_meanwhile_counts() -> None:
 
 def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
     store = open_store(new_disk(), max_loaded=10)
-    lifetimes = store._lifetimes
+    kept = store._lifetimes
     for number in range(1500):
         run(store, create(f"/{number}", lifetime=Lifetime(ttl=10_000)))
         store.touch(state(store, f"/{number}"), NOW + SECOND)
         run(store, Delete(f"/{number}"))
-    assert len(lifetimes._heap) < 1100
-    assert len(lifetimes._noting) < 1100
+    assert len(kept._idle) < 1100
+    assert len(kept._noting) < 1100
 
 
 def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
@@ -133,9 +135,59 @@ def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
         for path in ("/b", "/c", "/b", "/c", "/a"):
             again.find(path)
         assert again.states.loaded("/a") is held
-    assert len(again._lifetimes._heap) == 1
+    assert len(again._lifetimes._idle) == 1
     sweep(again, NOW + 11 * SECOND)
     assert again.find("/a").result() is None
+
+
+def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = new_disk()
+    with monkeypatch.context() as patch:
+        patch.setattr(Entry, "deadline", Entry.older_deadline)
+        store = open_store(disk)
+        run(
+            store,
+            *(
+                create(path, lifetime=Lifetime(expires_at=NOW + SECOND))
+                for path in ("/a", "/b", "/c")
+            ),
+        )
+        store.close()
+    again = open_store(disk, max_loaded=1)
+    run(again, append("/a", b"is written anew"), Delete("/b"))
+    again.run_checkpoint()
+    sweep(again, NOW + 2 * SECOND)
+    assert list(again.paths()) == []
+    again.run_checkpoint()
+    assert again._catalog.deadlines((0, 0), (1 << 63) - 1, 10) == []
+
+
+def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifetimes, "_LOOKED", 5)
+    store = open_store(new_disk())
+    paths = [f"/{number}" for number in range(12)]
+    run(store, *(create(path, lifetime=TEN) for path in paths))
+    run(store, *(append(path, b"x") for path in paths), now=NOW + 5 * SECOND)
+    turns = 0
+    while store.next_deadline() == NOW + 10 * SECOND:
+        assert store.due(NOW + 10 * SECOND) == []
+        turns += 1
+    assert turns == 3
+
+
+def test_many_idle_streams_are_not_loaded_because_the_wall_clock_is_far_ahead() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{n}", lifetime=Lifetime(ttl=3600)) for n in range(50)))
+    store.close()
+    again = open_store(disk, max_loaded=1)
+    again.timeline.see(NOW, NOW + 10**9 * SECOND)
+    assert again.due(NOW + SECOND) == []
+    assert len(again.states) <= 1
 
 
 def test_an_end_that_had_no_room_comes_up_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,8 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         wake_id: its name, unique among all wakes.
         holder: the worker that has claimed it.
-        lease_until: microseconds of Unix time until which a worker holds it; None while no lease runs.
-        next_attempt: microseconds of Unix time of a webhook's next delivery; None once it was delivered.
+        lease_until: microseconds of steady time until which a worker holds it; None while no lease runs.
+        next_attempt: microseconds of steady time of a webhook's next delivery; None once it was delivered.
         attempts: deliveries of it that have failed.
     """
 

@@ -119,7 +119,7 @@ class Undelivered(msgspec.Struct, frozen=True):
 
     Attributes:
         grant: which wake it was of.
-        retry_at: microseconds of Unix time of the next attempt.
+        retry_at: microseconds of steady time of the next attempt.
         timed_out: whether the receiver may still be at work on it; the next attempt is then another wake.
     """
 

@@ -148,6 +148,7 @@ def decide_subscription(
     command: SubscriptionCommand,
     now: int,
     incarnation: int,
+    offset: int = 0,
 ) -> Decided:
     """Decides a command.
 
@@ -155,22 +156,23 @@ def decide_subscription(
         subscriptions: the newest states of subscriptions.
         states: the newest states of streams.
         command: what is asked for.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
         incarnation: the number that a new subscription would get; every older one is smaller.
+        offset: microseconds by which the wall clock is ahead, for dates.
 
     Raises:
         StreamError: when the command is refused; nothing changes then.
     """
     if isinstance(command, Subscribe):
-        return _subscribe(subscriptions, states, command, now, incarnation)
+        return _subscribe(subscriptions, states, command, now, incarnation, offset)
     if isinstance(command, KeepKeys):
         return _keep_keys(subscriptions, command)
     if isinstance(command, Lapse | Delivered | Undelivered):
-        return _own(subscriptions, states, command, now)
+        return _own(subscriptions, states, command, now, offset)
     if isinstance(command, Acknowledge | Release):
         subscription = _require(subscriptions, command.grant.id)
         wake = _fence(subscription, command, now)
-        draft = Draft(subscriptions, states, (), now)
+        draft = Draft(subscriptions, states, (), now, offset)
         if isinstance(command, Acknowledge):
             return _acknowledge(draft, subscription, states, wake, command, now)
         return _end(draft, subscription), Done()
@@ -180,7 +182,7 @@ def decide_subscription(
     if isinstance(command, Link):
         return _link(subscription, command)
     if isinstance(command, Unlink):
-        return _unlink(subscriptions, subscription, states, command, now)
+        return _unlink(subscriptions, subscription, states, command, now, offset)
     if isinstance(command, Look):
         return (), view_of(subscription, states)
     return (Unsubscribed(subscription.id, subscription.incarnation),), Done()
@@ -231,7 +233,12 @@ def _require(subscriptions: Subscriptions, id_: str) -> Subscription:
 
 
 def _subscribe(
-    subscriptions: Subscriptions, states: Lookup, command: Subscribe, now: int, incarnation: int
+    subscriptions: Subscriptions,
+    states: Lookup,
+    command: Subscribe,
+    now: int,
+    incarnation: int,
+    offset: int,
 ) -> Decided:
     existing = subscriptions.get(command.id)
     if existing is not None:
@@ -248,13 +255,13 @@ def _subscribe(
     channel = None if wake_stream is None else states.get(wake_stream)
     if channel is not None and channel.media.kind is not Kind.JSON:
         raise BadRequest("a wake stream must be one of JSON", "INVALID_WAKE_STREAM")
-    draft = Draft(subscriptions, states, (), now)
+    draft = Draft(subscriptions, states, (), now, offset)
     if wake_stream is not None:
         for other in subscriptions.watchers(wake_stream):
             if wake_stream not in other.streams:
                 draft.end_of_link(other, wake_stream)  # no pattern links it any more
-    fresh = Subscription(command.id, incarnation, command.config, now)
-    change = Subscribed(command.id, incarnation, command.config, now)
+    fresh = Subscription(command.id, incarnation, command.config, now + offset)
+    change = Subscribed(command.id, incarnation, command.config, now + offset)
     return (change, *draft.finish()), SubscribeOutcome(view_of(fresh, states), True)
 
 
@@ -275,6 +282,7 @@ def _unlink(
     states: Lookup,
     command: Unlink,
     now: int,
+    offset: int,
 ) -> Decided:
     path = command.path
     if path not in subscription.streams:
@@ -282,7 +290,7 @@ def _unlink(
     change = Relinked(subscription.id, (), (path,))
     if subscriptions.matches(subscription, path):
         return (change,), Done()
-    draft = Draft(subscriptions, states, (), now)
+    draft = Draft(subscriptions, states, (), now, offset)
     draft.end_of_link(subscription, path)
     return (change, *draft.finish()), Done()
 
@@ -371,6 +379,7 @@ def _own(
     states: Lookup,
     command: Lapse | Delivered | Undelivered,
     now: int,
+    offset: int,
 ) -> Decided:
     """The server's own commands. They come late at times: one about a wake that is over does nothing."""
     grant = command.grant
@@ -386,7 +395,7 @@ def _own(
     if isinstance(command, Lapse):
         if not _is_over(wake, now):
             return (), Done()
-        return _end(Draft(subscriptions, states, (), now), subscription), Done()
+        return _end(Draft(subscriptions, states, (), now, offset), subscription), Done()
     if wake.next_attempt is None:
         return (), Done()
     generation = subscription.generation

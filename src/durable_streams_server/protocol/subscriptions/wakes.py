@@ -21,7 +21,11 @@ _MILLISECOND = MICROSECONDS // 1000
 
 
 def follow(
-    subscriptions: Subscriptions, states: Lookup, changes: Sequence[Change], now: int
+    subscriptions: Subscriptions,
+    states: Lookup,
+    changes: Sequence[Change],
+    now: int,
+    offset: int = 0,
 ) -> tuple[Change, ...]:
     """Returns the further changes of a record: cursors, wakes, and wake events.
 
@@ -29,12 +33,13 @@ def follow(
         subscriptions: as they are before the record.
         states: the newest states, before the record.
         changes: what has been decided.
-        now: microseconds of Unix time.
+        now: microseconds of steady time.
+        offset: microseconds by which the wall clock is ahead, for dates.
     """
     first = changes[0]
     if len(changes) == 1 and isinstance(first, Appended) and not subscriptions.watchers(first.path):
         return ()  # as for nearly every append
-    draft = Draft(subscriptions, states, changes, now)
+    draft = Draft(subscriptions, states, changes, now, offset)
     for change in changes:
         draft.take(change)
     return draft.finish()
@@ -44,11 +49,17 @@ class Draft:
     """The part of a record that is about subscriptions."""
 
     def __init__(
-        self, subscriptions: Subscriptions, states: Lookup, changes: Iterable[Change], now: int
+        self,
+        subscriptions: Subscriptions,
+        states: Lookup,
+        changes: Iterable[Change],
+        now: int,
+        offset: int,
     ) -> None:
         self._subscriptions = subscriptions
         self._states = states
         self._now = now
+        self._offset = offset
         self._created: dict[str, Created] = {}
         self._tails: dict[str, int] = {}
         self._over: set[str] = set()  # what this record closes or removes takes no event
@@ -174,7 +185,7 @@ class Draft:
             "subscription_id": subscription.id,
             "stream": self._subscriptions.relative(path),
             "generation": generation,
-            "ts": self._now // _MILLISECOND,
+            "ts": (self._now + self._offset) // _MILLISECOND,
         }
         return msgspec.json.encode(event) + b","
 

@@ -123,6 +123,7 @@ class Check:
         """Looks at each stream; returns whether all that the catalog holds could be read."""
         damages: list[Damaged] = []
         deadlines = {}
+        older: dict[tuple[int | None, int], int] = {}
         children: dict[tuple[str, int], int] = {}
         counted: list[tuple[str, Entry]] = []
         try:
@@ -133,6 +134,7 @@ class Check:
                 yield from self._check_log(path, entry)
                 if entry.deadline is not None:
                     deadlines[entry.deadline, entry.incarnation] = path
+                    older[entry.older_deadline, entry.incarnation] = entry.deadline
                 if entry.children:
                     counted.append((path, entry))
                 if entry.origin is not None:
@@ -142,7 +144,7 @@ class Check:
             for name, document in self._catalog.documents():
                 Subscriptions().restore(name, document)
             stored = {
-                (at, incarnation): path
+                (older.get((at, incarnation), at), incarnation): path
                 for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)
             }
             self._known.update(self._catalog.garbage())

@@ -157,7 +157,8 @@ class Checkpoint:
     def _commit(self, capture: Capture) -> None:
         """Writes the catalog, once the logs are durable."""
         store = self._store
-        if capture.meta.lsn > store.meta.lsn or store.removed:
+        is_news = capture.meta.lsn > store.meta.lsn or store.removed
+        if is_news or capture.meta.clock != store.meta.clock:
             # A path's old life comes before its new one.
             order = sorted(capture.changes, key=_incarnation)
             self._catalog.commit(capture.meta, order, store.removed, capture.documents)

@@ -20,6 +20,7 @@ _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
 _PARTS: Final = (WAL, LOGS, CATALOG)
+_OF_LMDB: Final = (f"{CATALOG}/data.mdb", f"{CATALOG}/lock.mdb")
 
 _log = logging.getLogger("durable_streams_server")
 
@@ -62,22 +63,28 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
     try:
-        _settle(disk, name, readonly=readonly)
+        if readonly:
+            _read_format(disk, name)
+        else:
+            _settle(disk, name)
     except BaseException:
         disk.release()
         raise
 
 
-def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
-    """Looks at a directory that was taken, and lays it out if it is new."""
-    if readonly:
-        _read_format(disk, name)
-        return
+def _settle(disk: Disk, name: str) -> None:
+    """Makes a directory that this process has locked one of the present format, and has its parts watched."""
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
         write_format(disk)  # before anything that an older version would not understand
+    for directory in _PARTS:
+        if not disk.exists(directory):
+            disk.make_directory(directory)  # a copy may have left out what was empty
     disk.sync_directory("")  # who laid it out may have died before
+    for path in _OF_LMDB:
+        if disk.exists(path):
+            disk.open(path).close()  # LMDB would follow a link, and wait for what is no file
     disk.watch((_FORMAT_FILE, *_PARTS))
     for doubt in disk.doubts():
         _log.warning("the data directory %s is not this process's alone: %s", name, doubt)

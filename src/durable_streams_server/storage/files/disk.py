@@ -17,6 +17,7 @@ from typing import Final
 from . import forked
 from .lock import DirectoryLock
 from .opening import open_plain
+from .place import Place
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
@@ -179,7 +180,8 @@ class SystemFile(File):
 
     def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
-        self._descriptor, self._place = open_plain(path, mode | (os.O_CREAT if create else 0))
+        self._descriptor, self._found = open_plain(path, mode | (os.O_CREAT if create else 0))
+        self._place: Place | None = None  # most files are never asked for it
         forked.guard(self)
 
     def forked(self) -> None:
@@ -250,6 +252,8 @@ class SystemFile(File):
             raise self._named(error) from None
 
     def check_place(self) -> None:
+        if self._place is None:
+            self._place = Place(self._path, self._found)
         self._place.check()
 
     def close(self) -> None:

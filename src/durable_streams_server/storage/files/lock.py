@@ -52,7 +52,8 @@ class DirectoryLock:
         path = self._root / LOCK
         try:
             flags = os.O_RDONLY if self._shared else os.O_RDWR | os.O_CREAT
-            self._descriptor, self._place = open_plain(path, flags)
+            self._descriptor, found = open_plain(path, flags)
+            self._place = Place(path, found)
         except FileNotFoundError:
             if not self._shared:
                 raise

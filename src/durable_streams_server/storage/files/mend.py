@@ -177,6 +177,7 @@ class Mending:
         self._ended: list[tuple[str, int]] = []
         self._holes: list[_Hole] = []
         self._newest = self.meta.last_incarnation
+        self._steady = self.meta.steady
         self._documents: set[str] = set()
         self.subscriptions = Subscriptions()
         for name, document in catalog.documents():
@@ -211,6 +212,8 @@ class Mending:
         if isinstance(change, SubscriptionChange):
             return self._apply_to_subscriptions(change)
         self._newest = max(self._newest, change.incarnation)
+        if isinstance(change, Appended | Created | Touched):
+            self._steady = max(self._steady, change.at)
         state = self._states.get(change.path)
         if self._is_salvaged and _is_in(state, change):
             return None
@@ -359,7 +362,9 @@ class Mending:
         self._move_cursors(renamed)
         documents = {name: self.subscriptions.document(name) for name in self._documents}
         newest = max(self._newest, *(new for new, _ in renamed.values()), 0)
-        meta = msgspec.structs.replace(self.meta, lsn=lsn, last_incarnation=newest, aside=())
+        meta = msgspec.structs.replace(
+            self.meta, lsn=lsn, last_incarnation=newest, aside=(), steady=self._steady
+        )
         return Outcome(flushes, moves, changes, forgotten, documents, meta, words)
 
     def _rename(self, now: int) -> dict[int, tuple[int, str]]:

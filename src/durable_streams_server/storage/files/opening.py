@@ -6,14 +6,12 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from .place import Place
-
 #: No link is followed out of the directory, and what is no file, such as a FIFO, is not waited for.
 _PLAIN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def open_plain(path: Path, flags: int) -> tuple[int, Place]:
-    """Opens a regular file, and returns its descriptor and its place. A new one is its owner's alone.
+def open_plain(path: Path, flags: int) -> tuple[int, os.stat_result]:
+    """Opens a regular file, and returns its descriptor and what that says of it. A new file is its owner's alone.
 
     Raises:
         OSError: also for a link, a FIFO, or whatever else is there and is not a file.
@@ -28,4 +26,4 @@ def open_plain(path: Path, flags: int) -> tuple[int, Place]:
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return descriptor, Place(path, found)
+    return descriptor, found

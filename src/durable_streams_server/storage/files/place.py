@@ -3,6 +3,9 @@
 A commit asks this of the file that it has written. `os.stat` would ask for the file's times too, and Linux (6.13 and newer)
 gives a file whose times somebody has seen a new one at its next write, which costs a durable write half as much again. So the
 number of the file alone is asked for, with `statx`; systems without it have `os.stat`.
+
+The interpreter's lock is kept meanwhile (`PyDLL`). What is asked about is open, so the answer is in memory and comes in two
+microseconds; to give the lock away and wait for it again would take longer beside a busy loop.
 """
 
 import ctypes
@@ -67,7 +70,7 @@ def _by_stat(path: bytes) -> Identity:
 
 def _by_statx() -> Callable[[bytes], Identity] | None:
     """Returns a function that asks with `statx`, or None where there is none or it is not allowed."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+    function = getattr(ctypes.PyDLL(None, use_errno=True), "statx", None)
     if function is None:
         return None
     function.argtypes = (

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ...errors import NotFound
+from ...errors import BadRequest, NotFound
 from ...protocol.ancestry import NONE, Ancestry
+from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from .catalog import Catalog, state_of
 from .logs import Extent, Logs
@@ -185,6 +186,10 @@ class States(OrderedDict[str, StreamState]):
     # -- loading and letting go ---------------------------------------------
 
     def _load(self, path: str) -> StreamState | None:
+        try:
+            check_path(path)
+        except BadRequest:
+            return None  # no stream can be there, and no key of the catalog can hold it
         entry = self._catalog.find(path)
         if entry is None:
             return None

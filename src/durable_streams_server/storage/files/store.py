@@ -35,6 +35,7 @@ from ...protocol.state import (
 )
 from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ...protocol.subscriptions.state import Subscriptions
+from ...protocol.timeline import Timeline
 from ..store import Listener, Listeners, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
 from .catalog import Catalog, Drop, Meta
@@ -128,7 +129,9 @@ class FileStore(Store):
     ) -> None:
         self._disk = disk
         self._catalog = catalog
-        self._rules = Rules(max_producers)
+        meta = catalog.meta()
+        self.timeline = Timeline(meta.wall_offset, meta.steady, meta.boot, meta.base)
+        self._rules = Rules(max_producers, timeline=self.timeline)
         self._checkpoint_bytes = checkpoint_bytes
         self._max_unflushed = max_unflushed
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
@@ -147,7 +150,6 @@ class FileStore(Store):
         self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
         self._memory = Memory(recent_limit)
-        meta = catalog.meta()
         self._session = meta.session + 1
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
@@ -173,7 +175,7 @@ class FileStore(Store):
             self._is_clean,
             self._loaded,
         )
-        self._lifetimes = Lifetimes(catalog, self.states, self._note_use)
+        self._lifetimes = Lifetimes(catalog, self.states, self._note_use, self.timeline)
         self._recover(readonly)
         if not readonly:
             self._allocate_ahead()
@@ -184,7 +186,7 @@ class FileStore(Store):
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self.states):
             raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
-        self._rules = Rules(self._rules.max_producers, registry)
+        self._rules = Rules(self._rules.max_producers, registry, self.timeline)
         self.subscriptions.move(stream_root)
 
     def listen(self, listener: Listener) -> None:
@@ -203,6 +205,8 @@ class FileStore(Store):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:
             return Ticket.failed(Abandoned(self.failure))
+        if now > self.timeline.floor:
+            self.timeline.reach(now)
         if self.states.too_many:
             self.states.let_go()
         try:
@@ -244,6 +248,9 @@ class FileStore(Store):
 
     def next_deadline(self) -> int | None:
         return self._lifetimes.next()
+
+    def clock_was_set(self) -> None:
+        self.shell.checkpoint_due()  # a restart carries steady time on by the offset in the catalog
 
     def paths(self) -> Iterator[str]:
         return self.states.paths()
@@ -386,7 +393,15 @@ class FileStore(Store):
             raise RuntimeError(
                 "a checkpoint cannot begin: the store has stopped, or one is running"
             )
-        meta = Meta(self.wal.last_lsn, self._last_incarnation, self._session)
+        meta = Meta(
+            self.wal.last_lsn,
+            self._last_incarnation,
+            self._session,
+            wall_offset=self.timeline.offset,
+            steady=self.timeline.floor,
+            boot=self.timeline.boot,
+            base=self.timeline.base,
+        )
         self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
         self._dirty, self._progress, self._dirty_documents = {}, {}, {}
         self._since_checkpoint = self._dead = self._dead_logs = 0
@@ -563,6 +578,7 @@ class FileStore(Store):
         self._dirty[state.incarnation] = state
         if isinstance(change, Created):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
+            state.timeline = self.timeline
             self.states.created(state)
             self._lifetimes.add(state)
         elif isinstance(change, Removed):
@@ -640,6 +656,7 @@ class FileStore(Store):
         return found if found is not None and found.incarnation == state.incarnation else None
 
     def _loaded(self, state: StreamState) -> None:
+        state.timeline = self.timeline
         self._lifetimes.add(state)
 
     def _is_clean(self, state: StreamState) -> bool:
@@ -740,6 +757,8 @@ class FileStore(Store):
                     if not isinstance(change, SubscriptionChange) and _concerns(change, aside):
                         aside.add(change.incarnation)
                     else:
+                        if isinstance(change, Appended | Created | Touched):
+                            self.timeline.reach(change.at)
                         self._publish([self._apply(change)])
                         if is_first and isinstance(change, Created):
                             begun.add(change.incarnation)

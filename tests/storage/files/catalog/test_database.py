@@ -257,6 +257,7 @@ def test_read_that_fails_is_never_an_entry_that_is_not_there(
         for read in (
             lambda: database.get(STREAMS, b"/00000000"),
             lambda: database.scan(STREAMS, b"", 9),
+            lambda: database.is_findable(STREAMS, [(b"/00000000", b"")]),
         ):
             with pytest.raises(expected):
                 read()

@@ -154,16 +154,44 @@ def test_copy_keeps_level_with_lmdb_over_many_commits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 0])
+@pytest.mark.parametrize("left", ["copy and SUM", "copy", "SUM", "a damaged copy"])
 def test_missing_database_beside_its_copy_is_never_an_empty_one(
-    tmp_path: Path, size: int | None
+    tmp_path: Path, size: int | None, left: str
 ) -> None:  # TRAPS 8
     make(tmp_path)
+    if "copy" not in left:
+        (tmp_path / "copy").unlink()
+    if "SUM" not in left:
+        (tmp_path / "SUM").unlink()
+    if "damaged" in left:
+        (tmp_path / "copy").write_bytes(b"x")
     (tmp_path / "data.mdb").unlink()
     if size is not None:
         (tmp_path / "data.mdb").touch()
     for readonly in (True, False):
         with pytest.raises(Damaged, match=r"data\.mdb is missing or empty"):
             LmdbCatalog(str(tmp_path), readonly=readonly)
+
+
+def test_new_database_beside_an_old_checksum_is_never_an_empty_one(tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    (tmp_path / "a" / "copy").unlink()
+    LmdbCatalog(str(tmp_path / "new")).close()
+    shutil.copy(tmp_path / "new" / "data.mdb", tmp_path / "a")
+    with pytest.raises(Damaged, match="lost everything"):
+        LmdbCatalog(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 20, 40])
+def test_first_commit_that_a_crash_tore_leaves_a_new_directory(tmp_path: Path, size: int) -> None:
+    make(tmp_path / "a")
+    LmdbCatalog(str(tmp_path / "new")).close()
+    (tmp_path / "new" / "copy").write_bytes((tmp_path / "a" / "copy").read_bytes()[:size])
+    catalog = LmdbCatalog(str(tmp_path / "new"))
+    assert list(catalog.paths()) == []
+    catalog.commit(META, [put("/a")], [])
+    assert copied(SystemDisk(tmp_path / "new")) == content_of(catalog._tables)
+    catalog.close()
 
 
 def test_database_of_another_directory_or_an_older_one_is_refused(tmp_path: Path) -> None:

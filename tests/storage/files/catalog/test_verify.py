@@ -134,6 +134,13 @@ def test_missing_copy_and_a_short_one_are_harmless(tmp_path: Path) -> None:
     assert found.harmless
 
 
+def test_first_commit_that_a_crash_tore_is_harmless(tmp_path: Path) -> None:
+    LmdbCatalog(str(tmp_path)).close()
+    (tmp_path / "copy").write_bytes(b"DSCOPY")
+    (found,) = verify_catalog(str(tmp_path))
+    assert (found.file, found.harmless) == ("copy", True)
+
+
 def test_damaged_checksum_is_harmless(tmp_path: Path) -> None:
     make(tmp_path)
     flip(tmp_path / "SUM", 9)

@@ -6,7 +6,19 @@ unchanged; `verify` looks at damage, `rebuild` makes one copy from the other or 
 what `salvage` finds in their `pages`, and `mend` chooses among these.
 """
 
-from .entries import FORMAT, Catalog, Drop, Entry, Meta, Put, entry_of, state_of
+from .entries import (
+    DATES,
+    DATES_BEGIN,
+    FORMAT,
+    Catalog,
+    Drop,
+    Entry,
+    Meta,
+    Put,
+    entry_of,
+    place_of,
+    state_of,
+)
 from .lmdb_catalog import LmdbCatalog
 from .mend import mend_catalog
 from .rebuild import rebuild_from_copy, rebuild_from_entries, rewrite_copy
@@ -14,6 +26,8 @@ from .salvage import Salvage, salvage_entries
 from .verify import CatalogFinding, verify_catalog
 
 __all__ = [
+    "DATES",
+    "DATES_BEGIN",
     "FORMAT",
     "Catalog",
     "CatalogFinding",
@@ -25,6 +39,7 @@ __all__ = [
     "Salvage",
     "entry_of",
     "mend_catalog",
+    "place_of",
     "rebuild_from_copy",
     "rebuild_from_entries",
     "rewrite_copy",

@@ -20,20 +20,29 @@ from ..logs import Extent
 from ..wal import Damaged
 
 FORMAT: Final = 1
+
+#: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the
+#: dates' part begins, and that has room for every date that can be written.
+DATES: Final = 1 << 62
+DATES_BEGIN: Final = 1 << 61
 NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
-    """What the catalog is true for.
+    """Catalog metadata, current as of `lsn`.
 
     Attributes:
-        lsn: the last record that is in it.
+        lsn: the last record whose changes the catalog holds.
         last_incarnation: the newest incarnation ever given out.
         session: how often the directory has been opened.
         streams: how many streams it holds.
         aside: incarnations that a repair has put aside; later records about them are passed over.
         commits: how many commits have made it; 0 in a directory whose catalog has no second copy yet.
         identity: a random number that the database and its second copy share; 0 before the first commit.
+        wall_offset: microseconds by which the wall clock is ahead of steady time.
+        steady: a steady time that had been reached.
+        boot: names the boot of the machine that `base` is of; "" if nothing does.
+        base: what to add to that boot's ticks for steady time.
     """
 
     lsn: int = 0
@@ -43,6 +52,15 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     aside: tuple[int, ...] = ()
     commits: int = 0
     identity: int = 0
+    wall_offset: int = 0
+    steady: int = 0
+    boot: str = ""
+    base: int = 0
+
+    @property
+    def clock(self) -> tuple[int, str, int]:
+        """How steady time is carried on."""
+        return self.wall_offset, self.boot, self.base
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -71,8 +89,22 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def deadline(self) -> int | None:
-        """When it expires if nobody uses it any more."""
+        """Its place in the order of deadlines, as `place_of` says; None if it has none."""
+        return None if self.soft_deleted else place_of(self.lifetime, self.touched_at)
+
+    @property
+    def older_deadline(self) -> int | None:
+        """Where older versions have put its deadline: dates stood among the idle times."""
         return None if self.soft_deleted else self.lifetime.deadline(self.touched_at)
+
+
+def place_of(lifetime: Lifetime, touched_at: int) -> int | None:
+    """Returns the place of a deadline in the catalog's order: steady time, or `DATES` and the date; None for no deadline."""
+    deadline = lifetime.deadline(touched_at)
+    if deadline is None:
+        return None
+    place = min(deadline, DATES_BEGIN - 1)  # an earlier version may have written any number
+    return place if lifetime.expires_at is None else DATES + place
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -95,7 +127,11 @@ class Catalog(ABC):
 
     @abstractmethod
     def meta(self) -> Meta:
-        """Returns what the catalog is true for."""
+        """Returns the catalog's metadata.
+
+        Raises:
+            Damaged: its entry is.
+        """
 
     @abstractmethod
     def find(self, path: str) -> Entry | None:

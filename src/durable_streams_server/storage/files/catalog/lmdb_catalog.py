@@ -18,8 +18,8 @@ from . import sums
 from .copy import Copy
 from .database import DATA, Database, NeverMade, structure_faults
 from .table_catalog import TableCatalog
-from .tables import Tables, Writing
-from .verify import entry_faults
+from .tables import META, META_KEY, Tables, Writing
+from .verify import entry_faults, was_committed
 
 _SHARE: Final = 50  # the checksum may take one part in so many of the time: a large file's is not made at each commit
 
@@ -136,8 +136,8 @@ def open_tables(
     """
     data = Path(path) / DATA
     if not data.exists() or not data.stat().st_size:
-        if copy.newest:
-            raise Damaged(f"catalog: {DATA} is missing or empty, but its second copy is there")
+        if was_committed(path, copy):
+            raise Damaged(f"catalog: {DATA} is missing or empty, but it has been committed to")
         return NoTables() if readonly else Database(path)
     if not is_proven and (faults := structure_faults(path)):
         raise Damaged(f"catalog: {DATA} is damaged: {faults[0]}")
@@ -146,7 +146,11 @@ def open_tables(
     except NeverMade:
         return NoTables()
     if not is_proven:
-        for fault in entry_faults(tables):
+        fault = next(entry_faults(tables), None)
+        is_new = tables.get(META, META_KEY) is None and not copy.newest
+        if fault is None and is_new and (Path(path) / sums.NAME).exists():
+            fault = f"{DATA} has lost everything"  # the checksum is written after a commit only
+        if fault is not None:
             tables.close()
             raise Damaged(f"catalog: {fault}")
     return tables

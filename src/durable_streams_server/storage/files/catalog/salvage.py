@@ -17,6 +17,7 @@ from .pages import Pages
 from .tables import (
     DEADLINES,
     ENTRY,
+    GARBAGE,
     META,
     META_KEY,
     NAMES,
@@ -154,7 +155,7 @@ def _read_copy(path: str, notes: list[str]) -> _Copied:
     for record in records:
         try:
             for table, key, sealed in operations(record.payload):
-                if sealed is None or is_sealed(key, sealed):
+                if sealed is None or (is_sealed(key, sealed) and _is_of(table, key, sealed)):
                     is_doubtful = record.start < max(gaps, default=-1)
                     known[table][key] = _Known(sealed, record.commits, is_doubtful)
         except Damaged:
@@ -179,12 +180,10 @@ def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None
         notes.append("the catalog's database is missing or empty")
         return None
     pages = Pages(data)
-    damaged = 0
     for table, key, sealed in pages.entries():
-        if is_sealed(key, sealed):
+        if is_sealed(key, sealed) and _is_of(table, key, sealed):
             tables[table][key] = sealed
         else:
-            damaged += 1
             pages.unread += 1
     if pages.unread:
         notes.append(f"{pages.unread} pages or entries of the catalog's database cannot be read")
@@ -217,6 +216,22 @@ def _take_strays(pages: Pages, tables: _Tables, known: list[dict[bytes, _Known]]
             tables[STREAMS][key] = sealed
             found.add(key)
     return found
+
+
+def _is_of(table: int, key: bytes, sealed: bytes) -> bool:
+    """Returns whether an entry has the form of a table's. A damaged root may lead to another table's entries, whose seals hold."""
+    size = len(sealed) - 4
+    if table == STREAMS:
+        return _as_stream(key, sealed) is not None
+    if table == PRODUCERS:
+        return len(key) >= ONE.size and size == TWO.size
+    if table == DEADLINES:
+        return len(key) == TWO.size
+    if table == GARBAGE:
+        return len(key) == ONE.size and size == 0
+    if table == META:
+        return key == META_KEY
+    return key == key.decode(errors="replace").encode() and not key.startswith(b"/")
 
 
 def _as_stream(key: bytes, sealed: bytes) -> Entry | None:

@@ -211,8 +211,8 @@ def write_changes(
         key = change.path.encode()
         raw = writing.get(STREAMS, key)
         old = None if raw is None else ENTRY.decode(unseal(key, raw))
-        if old is not None and old.deadline is not None:
-            writing.delete(DEADLINES, TWO.pack(old.deadline, old.incarnation))
+        if old is not None:
+            _drop_deadline(writing, old)
         if isinstance(change, Put):
             count += old is None
             _put_stream(writing, key, change)
@@ -242,6 +242,12 @@ def _put_stream(writing: Writing, key: bytes, change: Put) -> None:
     prefix = ONE.pack(entry.incarnation)
     for name, progress in change.producers.items():
         writing.put(PRODUCERS, prefix + name, TWO.pack(*progress))
+
+
+def _drop_deadline(writing: Writing, old: Entry) -> None:
+    for place in {old.deadline, old.older_deadline}:
+        if place is not None:
+            writing.delete(DEADLINES, TWO.pack(place, old.incarnation))
 
 
 def _put_deadline(writing: Writing, key: bytes, entry: Entry) -> None:

@@ -82,6 +82,17 @@ def entry_faults(database: Database) -> Iterator[str]:
             first = batch[-1][0] + b"\0"
 
 
+def was_committed(path: str, copy: Copy) -> bool:
+    """Returns whether the files beside a database show that it was committed to.
+
+    Args:
+        path: its directory.
+        copy: its second copy, which has been looked at.
+    """
+    has_copy = copy.file is not None and copy.file.size() > 0
+    return has_copy or (Path(path) / sums.NAME).exists()
+
+
 def _in_words(table: int, key: bytes) -> str:
     """Returns what an entry is, as people know it."""
     text = key.decode(errors="backslashreplace")
@@ -103,7 +114,7 @@ def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
     """
     data = Path(path) / DATA
     if not data.exists() or not data.stat().st_size:
-        return None, ["it is missing or empty"] if copy.newest else []
+        return None, ["it is missing or empty"] if was_committed(path, copy) else []
     faults = structure_faults(path)
     if faults:
         return None, faults
@@ -150,7 +161,10 @@ def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
         identity = copies.read_head(file)
         if identity is None:
             if file.size():
-                yield CatalogFinding(copies.NAME, "its head is damaged, so none of it can be used")
+                what = (
+                    "its head is torn or damaged; the next start writes it anew from the database"
+                )
+                yield CatalogFinding(copies.NAME, what, harmless=True)
             return
         end = copies.HEAD_SIZE
         for record in copies.all_records(file, identity):

@@ -1,0 +1,59 @@
+"""A server that opens its store and then forks workers, as `gunicorn --preload` does: `python -m tests.crash.preload DIR WHEN`.
+
+WHEN is `before` for workers that are forked before the store is given to a loop, or `after` for workers that are forked while
+it runs. The first line that is printed has the owner's URL, the second that of the workers.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import warnings
+
+from durable_streams_server import FileBackedStreamStore, create_app
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.listening import listen, url_of
+from durable_streams_server.http.server import Server
+
+WORKERS = 2
+
+
+def fork_workers(app: DurableStreamsApp, listening: socket.socket) -> None:
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # about forks beside threads: that is the point
+    for _ in range(WORKERS):
+        if os.fork() == 0:
+            try:
+                asyncio.run(Server(app, "critical").serve(sockets=[listening]))
+            finally:
+                os._exit(0)
+
+
+def main() -> None:
+    directory, when = sys.argv[1:]
+    app = create_app(store=FileBackedStreamStore(directory))
+    own, shared = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
+
+    def announce() -> None:
+        sys.stdout.write(f"{url_of(own)}\n{url_of(shared)}\n")
+        sys.stdout.flush()
+
+    def fork_then_announce() -> None:
+        fork_workers(app, shared)
+        announce()
+
+    def started() -> None:
+        if when == "before":
+            announce()
+        else:  # from a thread of its own, since what forks becomes the worker
+            threading.Thread(target=fork_then_announce).start()
+
+    if when == "before":
+        fork_workers(app, shared)
+    asyncio.run(Server(app, "critical", started).serve([own]))
+
+
+if __name__ == "__main__":
+    main()

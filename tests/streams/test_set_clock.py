@@ -1,0 +1,325 @@
+"""The wall clock is set by hours and days: idle times go on as time passes, and dates follow the wall clock."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from durable_streams_server import StreamStore
+from durable_streams_server.errors import NotFound
+from durable_streams_server.protocol import render
+from durable_streams_server.protocol.lifetime import MICROSECONDS, Lifetime
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.store import Store
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams import expiry
+from durable_streams_server.streams.engine import Engine
+from durable_streams_server.streams.hooks import Hooks, StreamLifecycleEvent
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.requests import NOW, create
+from tests.storage.contract import settled
+from tests.storage.files.stores import new_disk, open_store
+from tests.streams.engines import SettableClock, read
+
+T = TypeVar("T")
+HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400  # seconds
+STEPS = [2 * HOUR, -2 * HOUR, DAY, -DAY, 7 * YEAR, -7 * YEAR]
+KINDS = ["memory", "loaded", "unloaded", "restarted", "restarted-unloaded", "rebooted"]
+
+
+class World:
+    """A store of some kind, its engine, and a clock that can be set."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.clock = SettableClock()
+        self.disk: SimulatedDisk = new_disk()
+        self.store: Store = MemoryStore() if kind == "memory" else self._open()
+        self.engine = Engine(self.store, clock=self.clock)
+
+    def _open(self) -> FileStore:
+        return open_store(self.disk, max_loaded=1 if "unloaded" in self.kind else 100)
+
+    def do(self, ticket: Ticket[T]) -> T:
+        if isinstance(self.store, FileStore):
+            self.store.shell.wait_for(ticket)
+        return ticket.result()
+
+    def create(self, path: str, lifetime: Lifetime) -> None:
+        self.do(self.engine.create(create(path, body=b"x", lifetime=lifetime)))
+
+    def settle(self) -> None:
+        """Brings the streams to where this kind has them: in memory, in the catalog, in a store that is opened again."""
+        if not isinstance(self.store, FileStore):
+            return
+        self.store.commit_once()
+        if self.kind.startswith(("restarted", "rebooted")):
+            self.restart()
+        if "unloaded" in self.kind:
+            assert isinstance(self.store, FileStore)
+            self.store.run_checkpoint()
+            for _ in range(6):
+                for path in ("/other", "/another"):
+                    self.store.find(path)
+
+    def restart(self) -> None:
+        self.engine.clock.look()
+        self.close()
+        if self.kind == "rebooted":
+            self.clock.reboot()
+        self.open()
+
+    def close(self) -> None:
+        self.store.close()
+
+    def open(self) -> None:
+        self.store = self._open()
+        self.engine = Engine(self.store, clock=self.clock)
+
+    def set_clock(self, seconds: float) -> None:
+        self.clock.set(seconds)
+        self.engine.clock.look()
+
+    def lives(self, path: str = "/a") -> bool:
+        try:
+            self.do(self.engine.head(path))
+        except NotFound:
+            return False
+        return True
+
+    def sweep(self) -> None:
+        for _ in range(3):
+            self.engine._sweep.run()
+            if isinstance(self.store, FileStore):
+                self.store.commit_once()
+
+    def is_listed(self, path: str = "/a") -> bool:
+        return path in set(self.store.paths())
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World(request.param)
+    made.create("/other", Lifetime())
+    made.create("/another", Lifetime())
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_idle_stream_lives_for_its_time_whatever_the_clock_is_set_to(
+    world: World, step: int
+) -> None:
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.clock.forward(HOUR / 2)
+    world.do(world.engine.read(read()))
+    world.settle()
+    world.set_clock(step)
+    world.clock.forward(HOUR - 1)
+    world.sweep()
+    assert world.lives()
+    world.clock.forward(HOUR / 10 + 1)  # a tenth, which a restart may add
+    assert not world.lives()
+    world.sweep()
+    assert not world.is_listed()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_idle_stream_lives_for_its_time_when_the_clock_was_set_before_a_restart(
+    world: World, step: int
+) -> None:
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.set_clock(step)
+    world.clock.forward(HOUR / 2)
+    world.do(world.engine.read(read()))
+    world.settle()
+    world.clock.forward(HOUR - 1)
+    world.sweep()
+    assert world.lives()
+    world.clock.forward(HOUR / 10 + 1)
+    world.sweep()
+    assert not world.is_listed()
+
+
+@pytest.mark.parametrize("step", [2 * HOUR, DAY, 7 * YEAR])
+def test_date_that_the_clock_is_set_past_ends_the_stream(world: World, step: int) -> None:
+    world.create("/a", Lifetime(expires_at=NOW + HOUR * MICROSECONDS))
+    world.settle()
+    world.set_clock(step)
+    assert not world.lives()
+    world.sweep()
+    assert not world.is_listed()
+
+
+@pytest.mark.parametrize("step", [2 * HOUR, DAY, 7 * YEAR])
+def test_date_is_as_far_away_as_the_clock_that_is_set_back_says(world: World, step: int) -> None:
+    world.create("/a", Lifetime(expires_at=NOW + HOUR * MICROSECONDS))
+    world.settle()
+    world.set_clock(-step)
+    world.clock.forward(step + HOUR - 1)
+    world.sweep()
+    assert world.lives()
+    world.clock.forward(1)
+    assert not world.lives()
+    world.sweep()
+    assert not world.is_listed()
+
+
+def test_next_deadline_follows_the_clock(world: World) -> None:
+    world.create("/a", Lifetime(expires_at=NOW + DAY * MICROSECONDS))
+    world.create("/b", Lifetime(ttl=10 * DAY))
+    world.settle()
+    assert world.store.next_deadline() == NOW + DAY * MICROSECONDS
+    world.set_clock(DAY - 60)
+    assert world.store.next_deadline() == NOW + 60 * MICROSECONDS
+
+
+def test_page_of_a_stream_with_a_date_is_kept_no_longer_than_the_clock_says(world: World) -> None:
+    world.create("/a", Lifetime(expires_at=NOW + DAY * MICROSECONDS))
+    world.settle()
+    world.set_clock(DAY - 20)
+    page = world.do(world.engine.read(read()))
+    answer = render.page(page, world.engine.clock())
+    assert dict(answer.all_headers)[b"cache-control"] == b"public, max-age=20"
+
+
+# -- restarts ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_clock_that_is_set_while_the_store_is_closed_changes_no_idle_time(step: int) -> None:
+    world = World("loaded")
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.close()
+    world.clock.set(step)
+    world.clock.forward(HOUR / 2)
+    world.open()
+    world.clock.forward(HOUR / 2 - 1)
+    assert world.lives()
+    world.clock.forward(HOUR / 10 + 1)
+    world.sweep()
+    assert not world.is_listed()
+
+
+def test_clock_that_went_back_with_a_reboot_ends_nothing_and_delays_nothing() -> None:
+    world = World("loaded")
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.close()
+    world.clock.set(-DAY)
+    world.clock.reboot()
+    world.open()
+    world.clock.forward(HOUR - 1)
+    assert world.lives()
+    world.clock.forward(HOUR / 10 + 1)
+    world.sweep()
+    assert not world.is_listed()
+
+
+@pytest.mark.parametrize("reboots", [False, True])
+def test_time_that_the_store_was_closed_counts(reboots: bool) -> None:
+    world = World("loaded")
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.set_clock(-DAY)
+    world.close()
+    world.clock.forward(2 * HOUR)
+    if reboots:
+        world.clock.reboot()
+    world.open()
+    assert not world.lives()
+
+
+def test_step_that_was_seen_is_kept_by_a_checkpoint_without_records() -> None:
+    world = World("loaded")
+    world.create("/a", Lifetime(ttl=HOUR))
+    assert isinstance(world.store, FileStore)
+    world.store.run_checkpoint()
+    world.set_clock(2 * HOUR)
+    world.store.run_checkpoint()
+    world.disk.lose_power()
+    world.clock.reboot()
+    world.open()
+    assert world.lives()
+
+
+async def test_step_calls_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "_LOOK_EVERY", 0.001)
+    world = World("loaded")
+    world.create("/a", Lifetime(ttl=HOUR))
+    world.engine.start()
+    checkpointed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    assert isinstance(world.store, FileStore)
+    catalog = world.store._catalog
+    commit = catalog.commit
+
+    def committing(*arguments: object) -> None:
+        commit(*arguments)  # type: ignore[arg-type]
+        loop.call_soon_threadsafe(checkpointed.set)
+
+    monkeypatch.setattr(catalog, "commit", committing)
+    world.clock.set(2 * HOUR)
+    await checkpointed.wait()
+    assert catalog.meta().wall_offset == 2 * HOUR * MICROSECONDS
+    await world.engine.stop()
+    world.store.close()
+
+
+# -- a running engine -------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "loaded"])
+async def test_running_engine_ends_a_stream_soon_after_the_clock_is_set_past_its_date(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(expiry, "_LOOK_EVERY", 0.001)
+    world = World(kind)
+    ended = asyncio.Event()
+
+    def told(event: StreamLifecycleEvent) -> None:
+        if event.type == "deleted":
+            ended.set()
+
+    world.engine = Engine(world.store, hooks=Hooks([told]), clock=world.clock)
+    world.engine.start()
+    lifetime = Lifetime(expires_at=NOW + DAY * MICROSECONDS)
+    await settled(world.engine.create(create("/a", lifetime=lifetime)))
+    world.clock.set(2 * DAY)
+    await ended.wait()
+    assert "the clock was set by +172800.0 seconds" in caplog.text
+    await world.engine.stop()
+    world.store.close()
+
+
+def test_engine_looks_at_the_clock_at_least_every_second() -> None:
+    assert expiry._LOOK_EVERY <= 1
+
+
+def shown(change: Callable[[SettableClock], None]) -> float:
+    """Returns when a hook was told that a stream was created, after the clock was set."""
+    told: list[StreamLifecycleEvent] = []
+    clock, store = SettableClock(), MemoryStore()
+    engine = Engine(store, hooks=Hooks([told.append]), clock=clock)
+    change(clock)
+    engine.clock.look()
+    engine.create(create("/a")).result()
+    return told[0].timestamp
+
+
+def test_hooks_are_told_the_date() -> None:
+    assert shown(lambda clock: clock.set(DAY)) == NOW / MICROSECONDS + DAY
+
+
+def test_synchronous_store_follows_the_clock_too() -> None:
+    clock = SettableClock()
+    store = StreamStore(clock=clock)
+    store.create("/idle")
+    store.execute(create("/date", lifetime=Lifetime(expires_at=NOW + DAY * MICROSECONDS)), NOW)
+    store.execute(create("/ttl", lifetime=Lifetime(ttl=HOUR)), NOW)
+    clock.set(2 * DAY)
+    clock.forward(1)
+    assert not store.has("/date")
+    assert store.has("/ttl")
+    made = store.create("/new")
+    assert made.created_at == NOW / MICROSECONDS + 2 * DAY + 1

@@ -1,0 +1,190 @@
+"""The wall clock is set by hours and days: leases, retries and tokens last as long as they should, and dates are right."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import jwt
+import pytest
+
+from durable_streams_server.errors import AlreadyClaimed, Unauthorized
+from durable_streams_server.protocol.registry import Registry
+from durable_streams_server.protocol.signing import SIGNATURE_HEADER
+from durable_streams_server.protocol.subscriptions import render
+from durable_streams_server.protocol.subscriptions.commands import Claim, Grant
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.subscriptions.client import Reply
+from durable_streams_server.subscriptions.schedule import Schedule
+from durable_streams_server.subscriptions.tokens import TOKEN_LIFE
+from tests.protocol.subscriptions.world import POOL, A, B
+from tests.requests import NOW, SECOND, create
+from tests.storage.files.stores import new_disk, open_store
+from tests.streams.engines import SettableClock
+from tests.subscriptions.services import Running
+
+HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400  # seconds
+STEPS = [2 * HOUR, -2 * HOUR, DAY, -DAY, 7 * YEAR, -7 * YEAR]
+
+
+class Set(Running):
+    """A service whose clock can be set."""
+
+    clock: SettableClock
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        super().__init__(store, SettableClock())
+
+    def set_clock(self, seconds: float) -> None:
+        self.clock.set(seconds)
+        self.engine.clock.look()
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Set]:
+    made = Set()
+    made.start()
+    await made.streams(A, B, POOL)
+    yield made
+    await made.stop()
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_lease_lasts_for_its_time_whatever_the_clock_is_set_to(
+    running: Set, step: int
+) -> None:
+    await running.subscribe(type="pull-wake", lease_ttl_ms=5000)
+    await running.news(A)
+    await running.run(Claim("s", "one"))
+    running.set_clock(step)
+    await running.pass_time(4)
+    with pytest.raises(AlreadyClaimed):
+        await running.run(Claim("s", "two"))
+    assert (await running.view()).generation == 1
+    await running.pass_time(1)
+    assert (await running.view()).generation == 2
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_delivery_is_tried_again_in_its_time_whatever_the_clock_is_set_to(
+    running: Set, step: int
+) -> None:
+    await running.subscribe()
+    await running.news(A)
+    (await running.posted(1)).answer(Reply(500, b""))
+    await running.settle()
+    running.set_clock(step)
+    await running.pass_time(0.7)
+    assert len(running.client.posts) == 1
+    await running.pass_time(0.6)
+    assert len(running.client.posts) == 2
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_token_is_taken_for_its_life_whatever_the_clock_is_set_to(
+    running: Set, step: int
+) -> None:
+    ticket = running.service.keys()
+    assert ticket.done
+    token = running.service.token(Grant("s", 1, 1))
+    running.set_clock(step)
+    running.clock.forward(TOKEN_LIFE - 1)
+    assert running.service.grant("s", token)[0] == Grant("s", 1, 1)
+    running.clock.forward(2)
+    with pytest.raises(Unauthorized) as caught:
+        running.service.grant("s", token)
+    assert caught.value.code == "TOKEN_EXPIRED"
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_rotated_key_is_published_for_its_hour_whatever_the_clock_is_set_to(
+    running: Set, step: int
+) -> None:
+    assert running.service.keys().done
+    running.service.rotate_keys().result()
+    running.set_clock(step)
+    running.clock.forward(HOUR - 1)
+    assert len(running.service.jwks().result()["keys"]) == 2
+    running.clock.forward(1)
+    assert len(running.service.jwks().result()["keys"]) == 1
+
+
+async def test_dates_that_others_see_are_those_of_the_wall_clock(running: Set) -> None:
+    running.set_clock(DAY)
+    today = NOW // SECOND + DAY
+    view = await running.subscribe()
+    shown = render.subscription(view, [], running.service.relative, None, truncated=False)
+    created = datetime.fromisoformat(str(shown["created_at"]))
+    assert created == datetime.fromtimestamp(today, UTC)
+    token = running.service.token(view.grant)
+    assert jwt.decode(token, options={"verify_signature": False})["exp"] == today + TOKEN_LIFE
+    await running.news(A)
+    post = await running.posted(1)
+    signature = dict(post.headers)[SIGNATURE_HEADER].decode()
+    assert f"t={today}," in signature
+
+
+async def test_wake_event_has_the_date_of_the_wall_clock(running: Set) -> None:
+    await running.subscribe(type="pull-wake", wake_stream="wakes")
+    path = next(iter(running.store.subscriptions)).config.wake_stream
+    assert path is not None
+    await running.streams(path)
+    running.set_clock(DAY)
+    await running.news(A)
+    state = running.store.find(path).result()
+    assert state is not None
+    data = running.store.read_bytes(state.incarnation, 0, state.tail).result()
+    assert json.loads(data.rstrip(b","))["ts"] == (NOW // SECOND + DAY) * 1000
+
+
+async def test_registry_has_the_date_of_the_wall_clock() -> None:
+    running = Set()
+    running.store.configure(Registry("/registry"))
+    running.set_clock(DAY)
+    await running.run(create("/x"))
+    state = running.store.find("/registry").result()
+    assert state is not None
+    event = json.loads(
+        running.store.read_bytes(state.incarnation, 0, state.tail).result().rstrip(b",")
+    )
+    assert event["value"]["createdAt"] == (NOW // SECOND + DAY) * 1000
+    assert datetime.fromisoformat(event["headers"]["timestamp"]) == datetime.fromtimestamp(
+        NOW // SECOND + DAY, UTC
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_lease_lasts_for_its_time_across_a_restart_after_the_clock_was_set(
+    step: int,
+) -> None:
+    disk, clock = new_disk(), SettableClock()
+    first = Running(open_store(disk), clock)
+    first.start()
+    await first.streams(A, POOL)
+    await first.subscribe(type="pull-wake", lease_ttl_ms=5000)
+    await first.news(A)
+    await first.run(Claim("s", "one"))
+    clock.set(step)
+    first.engine.clock.look()
+    await first.stop()
+    first.store.close()
+    second = Running(open_store(disk), clock)
+    second.start()
+    await second.pass_time(4)
+    assert (await second.view()).generation == 1
+    await second.pass_time(1)
+    await second.until(lambda: next(iter(second.store.subscriptions)).generation == 2)
+    await second.stop()
+    second.store.close()
+
+
+async def test_timer_is_set_for_the_time_that_is_left_after_the_clock_was_set_back() -> None:
+    running = Set()
+    loop = asyncio.get_running_loop()
+    schedule = Schedule(running.engine.clock, lambda _: None)
+    schedule.start(loop)
+    running.set_clock(-DAY)
+    schedule.set("s", running.engine.clock() + 5 * SECOND)
+    assert schedule._timer is not None
+    assert 4 < schedule._timer.when() - loop.time() <= 5
+    schedule.stop()
