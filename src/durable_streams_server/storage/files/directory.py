@@ -63,17 +63,17 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
     try:
-        if readonly:
-            _read_format(disk, name)
-        else:
-            _settle(disk, name)
+        _settle(disk, name, readonly=readonly)
     except BaseException:
         disk.release()
         raise
 
 
-def _settle(disk: Disk, name: str) -> None:
+def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
     """Makes a directory that this process has locked one of the present format, and has its parts watched."""
+    if readonly:
+        _read_format(disk, name)
+        return
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
