@@ -78,6 +78,12 @@ def test_without_a_gap_nothing_is_renamed(disk: SimulatedDisk) -> None:
     assert (mended.streams, mended.bytes) == (0, 4)
 
 
+def test_steady_time_of_the_records_is_reached(disk: SimulatedDisk) -> None:
+    mended = mending(disk)
+    assert mended.apply(more(disk, A)) is None
+    assert outcome(mended).meta.steady == LATER
+
+
 def test_gap_puts_open_streams_and_their_forks_in_doubt(disk: SimulatedDisk) -> None:
     mended = mending(disk)
     mended.gap(Gap(4, None, None))

@@ -41,6 +41,8 @@ def adopt(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
         now: microseconds of Unix time; idle times of adopted streams begin then.
     """
     yield f"catalog: {UNKNOWN}"
+    meta = catalog.meta()
+    now -= meta.wall_offset  # idle times are steady times
     known = dict(catalog.paths())
     before = dict(known)
     changes: list[Put | Drop] = []
@@ -64,7 +66,6 @@ def adopt(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
             changes.append(Drop(path, old.incarnation))
         if changed != old:
             changes.append(Put(path, changed, {}))
-    meta = catalog.meta()
     session = max([meta.session, *(entry.session for entry in known.values())])
     meta = msgspec.structs.replace(
         meta, last_incarnation=max(meta.last_incarnation, newest), session=session

@@ -178,6 +178,7 @@ class Mending:
         self._ended: list[tuple[str, int]] = []
         self._holes: list[_Hole] = []
         self._newest = self.meta.last_incarnation
+        self._steady = self.meta.steady
         self._documents: set[str] = set()
         self._gone_documents: list[str] = []
         self.subscriptions = Subscriptions()
@@ -226,6 +227,8 @@ class Mending:
         if isinstance(change, SubscriptionChange):
             return self._apply_to_subscriptions(change)
         self._newest = max(self._newest, change.incarnation)
+        if isinstance(change, Appended | Created | Touched):
+            self._steady = max(self._steady, change.at)
         state = self._states.get(change.path)
         if self._is_salvaged and _is_in(state, change):
             return None
@@ -375,7 +378,9 @@ class Mending:
         documents = {name: self.subscriptions.document(name) for name in self._documents}
         documents.update(dict.fromkeys(self._gone_documents))
         newest = max(self._newest, *(new for new, _ in renamed.values()), 0)
-        meta = msgspec.structs.replace(self.meta, lsn=lsn, last_incarnation=newest, aside=())
+        meta = msgspec.structs.replace(
+            self.meta, lsn=lsn, last_incarnation=newest, aside=(), steady=self._steady
+        )
         return Outcome(flushes, moves, changes, forgotten, documents, meta, words)
 
     def _rename(self, now: int) -> dict[int, tuple[int, str]]:
