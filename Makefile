@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash damage fuzz extremes planted bench profile lock clean
+.PHONY: serve test unit lint format conformance crash damage fuzz extremes planted bench compare profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -53,6 +53,10 @@ planted: $(STAMPS)/dev
 # PARTS="append sse" (the default is all), ROUNDS=3, SECONDS=4 of each measurement.
 bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
+
+# Measures this source beside another checkout's in one run, and prints ratios: make compare BASE=../other [PARTS="append sse"]
+compare: $(STAMPS)/dev $(STAMPS)/wrk
+	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks.compare $(BASE) $(PARTS)
 
 # Draws a flame graph of the server under one load: make profile SCENARIO=append-durable [OUT=file.svg] [SECONDS=8]; without a
 # scenario it lists them.
