@@ -1,13 +1,14 @@
 """The rows of the table: what is measured, on which servers, and what it is held to."""
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from . import wrk
 from .client import MESSAGE, Connection, Followers, create, fill, octets
-from .servers import Running
+from .servers import SCRATCH, Running, running_on
 
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
@@ -131,6 +132,28 @@ def _catch_up(
         return Sample(read / (time.monotonic() - begun) / 1e6, bad)
 
     return measure
+
+
+def _first_catch_up(server: Running, _: int) -> Sample:
+    """Reads a stream of small appends once after a restart, when each byte is compared with its checksum; MB/s."""
+    path = "/v1/stream/long"
+    appends, size = 100_000, 100
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
+        with running_on(server.kind, directory) as writer:
+            fill(writer.port, path, OCTETS, (b"x" * size for _ in range(appends)))
+        with running_on(server.kind, directory) as reader:
+            connection = Connection(reader.port)
+            place, read, bad = "-1", 0, 0
+            begun = time.monotonic()
+            while not bad:
+                answer = connection.ask(octets("GET", f"{path}?offset={place}"))
+                read += answer.size
+                bad += answer.status != 200
+                place = answer.header(b"stream-next-offset")
+                if answer.header(b"stream-up-to-date"):
+                    break
+            seconds = time.monotonic() - begun
+    return Sample(read / seconds / 1e6, bad + (read != appends * size))
 
 
 def _follow(readers: int, writers: int, per_cpu: bool) -> Callable[[Running, int], Sample]:
@@ -270,6 +293,14 @@ ROWS: Final = (
         ALL,
         _catch_up(OCTETS, lambda: (b"x" * _MIB for _ in range(32)), 32 * _MIB),
         (Goal("memory", 4, 8, "node"), Goal("files", 4, 8, "node-files")),
+    ),
+    Row(
+        "first-catch-up",
+        "catch-up",
+        "first catch-up of 100,000 appends of 100 B after a restart",
+        "MB/s",
+        ("files",),
+        _first_catch_up,
     ),
     Row(
         "sse",
