@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from tests.process import ServerProcess, launch
 from tests.webhook import BROKEN, DONE, TAKEN, Answer, Delivery, receiving
 
 ROUNDS = 50
+HANDLE_ROUNDS = 5
+HANDLES = 96  # the server takes half of them for connections
 WRITERS = 6
 WAKE_ROUNDS = 8
 PRELOAD_ROUNDS = 4
@@ -168,6 +171,57 @@ def test_nothing_is_lost_doubled_or_resurrected_by_a_kill(tmp_path: Path) -> Non
                 done.result()
     assert min(writer.acknowledged for writer in writers) > ROUNDS
     with launch(*flags) as server, connect(server) as connection:
+        for writer in writers:
+            writer.write(connection)
+            writer.check(connection)
+        churner.check(connection)
+
+
+class Crowd:
+    """More live readers than a server has handles for, for as long as the block lasts."""
+
+    def __init__(self, server: ServerProcess, path: str, size: int) -> None:
+        self._server = server
+        self._request = f"GET {path}?offset=-1&live=sse HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+        self._size = size
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        parts = urlsplit(self._server.url)
+        for _ in range(self._size):
+            with contextlib.suppress(OSError):  # the server may be dead by now
+                reader = socket.create_connection((str(parts.hostname), parts.port), 10)
+                self._stack.enter_context(reader)
+                reader.sendall(self._request)
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def test_kills_of_a_server_short_of_file_handles_lose_nothing(tmp_path: Path) -> None:
+    """A crowd takes every handle that the server gives away, more streams are written than it can keep open, and it is killed."""
+    chance = random.Random(11)
+    writers = [Writer(f"/w/{number}") for number in range(WRITERS)]
+    churner = Churner()
+    flags = ("--data-dir", str(tmp_path), "--wal-size", "24m", "--max-body", "1m")
+    for _ in range(HANDLE_ROUNDS):
+        with launch(*flags, handles=HANDLES) as server, ThreadPoolExecutor(WRITERS + 1) as pool:
+            with connect(server) as connection:
+                for writer in writers:
+                    assert ask(connection, "PUT", writer.path, None, JSON)[0] in (200, 201)
+                    writer.check(connection)
+                churner.check(connection)
+            before = [*(writer.next for writer in writers), churner.number]
+            work = [pool.submit(writer.write_until_it_dies, server) for writer in writers]
+            work.append(pool.submit(churner.churn_until_it_dies, server, chance))
+            while any(map(eq, before, [*(writer.next for writer in writers), churner.number])):
+                time.sleep(0.001)  # until each of them has its connection
+            with Crowd(server, writers[0].path, 2 * HANDLES):
+                threading.Timer(chance.uniform(0.05, 0.5), server.process.kill).start()
+                assert server.process.wait(20) == -signal.SIGKILL, "the store stopped by itself"
+            for done in work:
+                done.result()
+    with launch(*flags, handles=HANDLES) as server, connect(server) as connection:
         for writer in writers:
             writer.write(connection)
             writer.check(connection)
