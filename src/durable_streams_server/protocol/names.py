@@ -95,6 +95,8 @@ MAX_FORK_DEPTH: Final = 256
 MAX_TTL_SECONDS: Final = (
     100 * 365 * 24 * 3600
 )  # a century; more is a mistake, and dates must stay printable
+MAX_RETRY_DELAY: Final = 60.0  # seconds between two deliveries of a wake; the pace at which a receiver that is back is found
+RETRY_JITTER: Final = 0.2  # of a delay, either way, so that receivers are not all asked at once
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # PROTOCOL 5.2.1, for JavaScript
 MAX_POSITION: Final = 10**16 - 1  # 16 decimal digits of byte position
 

@@ -16,7 +16,7 @@ from typing import Final
 from .lifetime import bounded
 from .names import MAX_CLOCK_INCARNATION
 
-_TOLERANCE: Final = 10_000  # microseconds; two clocks are never read at quite the same moment
+TOLERANCE: Final = 10_000  # microseconds; two clocks are never read at quite the same moment
 
 
 class Timeline:
@@ -66,7 +66,7 @@ class Timeline:
         """Notes what both clocks show at one moment. Returns by how much the wall clock was set, in microseconds; 0 if it was not."""
         self.floor = max(self.floor, steady)
         step = bounded(wall) - steady - self.offset
-        if -_TOLERANCE < step < _TOLERANCE:
+        if -TOLERANCE < step < TOLERANCE:
             return 0
         self.offset += step
         return step

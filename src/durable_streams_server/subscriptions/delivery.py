@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import Conflict, NotFound, StreamError
 from ..protocol.lifetime import MICROSECONDS
+from ..protocol.names import MAX_RETRY_DELAY, RETRY_JITTER
 from ..protocol.offsets import parse
 from ..protocol.signing import SIGNATURE_HEADER
 from ..protocol.subscriptions import render
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from .service import Service
 
 _FIRST_DELAY: Final = 1.0  # seconds, PROTOCOL 7.1
-_LONGEST_DELAY: Final = 60.0
-_JITTER: Final = 0.2
 _AGAIN: Final = 1.0  # seconds until a store that had no room is asked again
 
 _log = logging.getLogger("durable_streams_server")
@@ -128,7 +127,7 @@ class Deliveries:
 
     def _failed(self, view: View, timed_out: bool) -> Undelivered:
         attempts = view.wake.attempts if view.wake is not None else 0
-        delay = back_off(attempts, random.uniform(-_JITTER, _JITTER))
+        delay = back_off(attempts, random.uniform(-RETRY_JITTER, RETRY_JITTER))
         at = self._service.clock() + round(delay * MICROSECONDS)
         return Undelivered(view.grant, at, timed_out)
 
@@ -154,7 +153,7 @@ def back_off(attempts: int, jitter: float) -> float:
         attempts: how many have failed before this one.
         jitter: from -0.2 to 0.2.
     """
-    delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempts, 16))
+    delay = min(MAX_RETRY_DELAY, _FIRST_DELAY * 2.0 ** min(attempts, 16))
     return delay * (1 + jitter)
 
 

@@ -18,7 +18,7 @@ from durable_streams_server.protocol.subscriptions.changes import (
 )
 from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
 from tests.protocol.subscriptions.world import POOL, ROOT, A, B, subscribe
-from tests.requests import NOW
+from tests.requests import NOW, SECOND
 
 KEY = Key("kid", b"s" * 32, b"t" * 32, NOW, NOW + 1)
 
@@ -203,3 +203,16 @@ def test_changes_are_kept_in_one_shape_for_good() -> None:
     }
     for change, shape in shapes.items():
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(change)) == shape
+
+
+def test_wake_tells_a_time_that_had_been_reached() -> None:
+    subscriptions = made(subscribed())
+    subscription = subscriptions.get("s")
+    assert subscription is not None
+    lease = subscription.config.lease_ttl * 1000
+    held = WakeChanged("s", 1, Wake("w", holder="one", lease_until=NOW + lease))
+    assert subscriptions.reached(held) == NOW
+    put_off = WakeChanged("s", 1, Wake("w", next_attempt=NOW + 72 * SECOND, attempts=9))
+    assert subscriptions.reached(put_off) == NOW
+    for silent in (WakeChanged("s", 1, None), WakeChanged("s", 1, Wake("w")), subscribed()):
+        assert subscriptions.reached(silent) == 0

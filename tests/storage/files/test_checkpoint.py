@@ -297,3 +297,15 @@ def test_one_that_fails_forgets_no_subscription(call: str) -> None:
     assert kept == {name: document for name, document in expected.items() if document is not None}
     disk.lose_power()
     assert documents(open_store(disk)) == expected
+
+
+def test_steady_time_begins_no_earlier_than_a_lease_in_the_log() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create(POOL, JSON), create(A, JSON), subscribe("s"), append(A, b"1", JSON))
+    ahead = (
+        NOW + 3600 * SECOND
+    )  # a step of the wall clock that no checkpoint has seen counts as time
+    run(store, Claim("s", "w"), now=ahead)
+    disk.lose_power()
+    assert open_store(disk).timeline.floor >= ahead

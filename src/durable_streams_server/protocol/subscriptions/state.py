@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from ..names import DEFAULT_STREAM_ROOT
+from ..names import DEFAULT_STREAM_ROOT, MAX_RETRY_DELAY, RETRY_JITTER
 from ..offsets import Offset
 from ..signing import Key
 from .changes import (
@@ -28,6 +28,7 @@ from .globs import Globs, matches
 _KEYS: Final = "keys"  # the names of documents
 _PREFIX: Final = "subscription/"
 _REMEMBERED: Final = 100_000  # paths whose watchers are remembered
+_LONGEST_RETRY: Final = round(MAX_RETRY_DELAY * (1 + RETRY_JITTER) * 1_000_000)  # microseconds
 
 
 class Subscription:
@@ -206,6 +207,20 @@ class Subscriptions:
             self._watchers.pop(path, None)
 
     # -- keeping ------------------------------------------------------------
+
+    def reached(self, change: SubscriptionChange) -> int:
+        """Returns a steady time that had been reached when a change was decided, as far as the change tells; else 0.
+
+        A lease lasts for no longer than the subscription says, and a delivery is put off for no longer than there is a limit.
+        """
+        if not isinstance(change, WakeChanged) or change.wake is None:
+            return 0
+        subscription = self._by_id.get(change.id)
+        if change.wake.lease_until is not None and subscription is not None:
+            return change.wake.lease_until - subscription.config.lease_ttl * 1000
+        if change.wake.next_attempt is not None:
+            return change.wake.next_attempt - _LONGEST_RETRY
+        return 0
 
     @staticmethod
     def document_of(change: SubscriptionChange) -> str:

@@ -828,7 +828,9 @@ class FileStore(Store):
                     if not isinstance(change, SubscriptionChange) and _concerns(change, aside):
                         aside.add(change.incarnation)
                     else:
-                        if isinstance(change, Appended | Created | Touched):
+                        if isinstance(change, SubscriptionChange):
+                            self.timeline.reach(self.subscriptions.reached(change))
+                        elif isinstance(change, Appended | Created | Touched):
                             self.timeline.reach(change.at)
                         self._publish([self._apply(change)])
                         if is_first and isinstance(change, Created):

@@ -197,24 +197,21 @@ class Copy:
         Raises:
             OSError: the old file is as it was.
         """
-        self.close()
         new = self._prefix + NEW
         self._disk.unlink(new)
+        file = self._disk.open(new, create=True)
         try:
-            file = self._disk.open(new, create=True)
-            try:
-                state = _write_base(file, identity, commits, entries)
-                file.sync()
-            finally:
-                file.close()
+            state = _write_base(file, identity, commits, entries)
+            file.sync()
             self._disk.rename(new, self._prefix + NAME)
         except Exception:
+            file.close()
             with contextlib.suppress(OSError):
                 self._disk.unlink(new)
-            self._reopen()
             raise
+        self.close()  # the new file stays open: there might be no handle to open it again
+        self._file, self._size = file, file.size()
         self._disk.sync_directory(self._directory)
-        self._reopen()
         self.state, self._before, self._written = state, None, None
         self.newest = commits
 

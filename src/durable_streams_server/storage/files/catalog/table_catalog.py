@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from ....protocol.producers import ProducerState
-from ..disk import NO_SPACE, TOO_LARGE, Disk
+from ..disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from ..wal import Damaged
 from .copy import Copy
 from .entries import NO_DOCUMENTS, Catalog, Drop, Entry, Meta, Put
@@ -236,14 +236,14 @@ class TableCatalog(Catalog):
             self._copy.take_back()
 
     def _try_to_copy(self) -> None:
-        """Writes the copy anew, unless the disk is full; then this waits."""
+        """Writes the copy anew, unless the disk is full or no file handle is left; then this waits."""
         try:
             meta = self.meta()
             if not meta.identity:
                 meta = self._give_identity()
             self._copy.rewrite(meta.identity, meta.commits, self._live())
         except OSError as error:
-            if error.errno not in NO_SPACE:
+            if error.errno not in NO_SPACE | NO_HANDLES:
                 raise
             state = self._copy.state
             self._rewrite_from = state.end + state.end // LARGEST if state else self._smallest
