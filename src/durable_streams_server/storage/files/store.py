@@ -209,6 +209,8 @@ class FileStore(Store):
         self.shell = Runner(self, Threads(loop), on_failure)
         if self.failure is not None:
             on_failure(self.failure)
+        elif self.must_pause:
+            self.shell.checkpoint_due()  # the start found no room, and nobody else looks again
 
     def detach(self) -> None:
         self.shell.stop()
