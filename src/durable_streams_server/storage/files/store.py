@@ -325,11 +325,15 @@ class FileStore(Store):
             self._abandon(commit)
             return
         published: list[Published] = []
-        for item in commit.items:
-            if item.place is not None:
-                self.wal.durable_lsn = item.place.lsn
-                self._publish(item.published)
-                published += item.published
+        try:
+            for item in commit.items:
+                if item.place is not None:
+                    self.wal.durable_lsn = item.place.lsn
+                    self._publish(item.published)
+                    published += item.published
+        except BaseException as error:  # readers see a part of it, and nobody knows which
+            self.fail(error, commit)
+            return
         self._flying -= len(commit.items)
         if published:
             self._listeners.tell(published)
