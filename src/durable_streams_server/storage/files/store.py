@@ -47,6 +47,7 @@ from .lifetimes import Lifetimes
 from .logs import Extent, Logs, path_of
 from .recent import INSIDE, Memory, cut
 from .runner import Runner
+from .salvage import lost_header
 from .shell import Shell
 from .states import States
 from .threads import Threads
@@ -815,6 +816,8 @@ class FileStore(Store):
 
     def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
+        if (headless := lost_header(self._disk, self.meta.lsn)) is not None:
+            raise Damaged(f"{headless}: its header is lost")  # or it would pass for a free one
         self.states.is_replaying = True
         is_first = self.meta.lsn == 0
         begun = self._replay(readonly)
