@@ -1,13 +1,17 @@
 """Logs: written by checkpoints, proven by the catalog, never longer or shorter than that for a reader."""
 
 import random
+import shutil
 import zlib
+from pathlib import Path
 
 import pytest
 
 from durable_streams_server.storage.files import verify
+from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
+    DIRECTORY,
     KEPT,
     Extent,
     FlushWork,
@@ -151,6 +155,39 @@ def test_pieces_of_a_damaged_log_are_kept_beside_it_and_the_others_are_flushed(
     assert [entry.end for entry in kept.read(0, 2)] == [5, 9]
     logs.remove([ID])
     assert disk.names(directory_of(ID)) == []
+
+
+@pytest.mark.parametrize("suffix", ["", ".idx"])
+@pytest.mark.parametrize("how", ["removed", "replaced", "removed with its directory"])
+def test_log_lost_while_it_is_open_is_damage_and_its_pieces_are_kept(
+    tmp_path: Path, how: str, suffix: str
+) -> None:
+    disk = SystemDisk(tmp_path)
+    disk.make_directory(DIRECTORY)
+    assert disk.lock()
+    logs = Logs(disk)
+    extent = flush(logs, ID, Extent(0, 0, 0), b"abc")
+    other = flush(logs, ID + 1, Extent(0, 0, 0), b"uvw")
+    path = tmp_path / (path_of(ID) + suffix)
+    content = path.read_bytes()
+    path.unlink()
+    if how == "replaced":
+        path.write_bytes(content)
+    elif how != "removed":
+        shutil.rmtree(path.parent)
+    steps = logs.begin_flush(2)
+    steps.write(
+        [
+            FlushWork(ID, extent, [Piece(6, b"def")]),
+            FlushWork(ID + 1, other, [Piece(6, b"xyz")]),
+        ]
+    )
+    steps.sync()
+    assert list(steps.damaged) == [ID]
+    assert (tmp_path / (path_of(ID) + KEPT)).read_bytes() == b"def"
+    assert logs.read(ID + 1, 0, 6) == b"uvwxyz"
+    logs.close()
+    disk.release()
 
 
 def test_logs_are_spread_over_directories() -> None:

@@ -81,6 +81,25 @@ def reopened(disk: SimulatedDisk) -> FileStore:
     return open_store(disk)
 
 
+def test_error_while_a_commit_is_published_stops_the_store_and_ends_every_ticket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    tickets = [bench.store.execute(command, NOW) for command in (create("/b"), create("/c"))]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bench.store.states, "published", fail)
+    bench.rest()
+    assert isinstance(bench.store.failure, ZeroDivisionError)
+    assert bench.failures == [bench.store.failure]
+    for ticket in tickets:
+        with pytest.raises(Abandoned):
+            ticket.result()
+    assert not bench.store.in_flight
+
+
 @pytest.mark.parametrize("call", ["write", "sync", "catalog begin"])
 def test_a_checkpoint_that_fails_while_the_store_is_given_back_stops_it_and_loses_nothing(
     call: str,

@@ -4,7 +4,13 @@ import random
 
 import pytest
 
-from durable_streams_server.storage.files.salvage import Gap, LogReader, Record, _seed_of
+from durable_streams_server.storage.files.salvage import (
+    Gap,
+    LogReader,
+    Record,
+    _seed_of,
+    lost_header,
+)
 from durable_streams_server.storage.files.segments import read_header
 from durable_streams_server.storage.files.wal import OVERHEAD, Damaged, Wal
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -94,6 +100,25 @@ def test_lost_segment_header_is_computed_again(name: str, fill: str) -> None:
     reader = LogReader(disk, 0)
     assert list(reader.items()) == records
     assert reader.headless == [f"wal/{name}"]
+
+
+@pytest.mark.parametrize("zeros", [PAGE, PAGE + 900], ids=["header", "header and first record"])
+@pytest.mark.parametrize("name", ["000", "001", "002"])
+def test_blank_header_of_acknowledged_records_is_told_from_a_free_segment(
+    name: str, zeros: int
+) -> None:
+    disk, _ = written(28)
+    assert lost_header(disk, 0) is None
+    disk.open(f"wal/{name}").write(b"\0" * zeros, 0)
+    assert lost_header(disk, 0) == f"wal/{name}"
+
+
+def test_first_write_that_a_crash_cut_off_is_no_lost_header() -> None:
+    disk, wal = new()
+    places = [wal.reserve(5), wal.reserve(5), wal.reserve(5)]
+    wal.write(wal.encode([(place, b"three") for place in places]))
+    disk.open("wal/000").write(b"\0" * PAGE, 0)
+    assert lost_header(disk, 0) is None
 
 
 def test_record_alone_in_a_segment_with_a_damaged_header_is_found_if_the_salt_is_left() -> None:

@@ -7,9 +7,12 @@ import pytest
 
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.storage.store import Store
 from durable_streams_server.streams.file_store import FileBackedStreamStore
+from tests.requests import create
 from tests.storage.contract import StoreContract
+from tests.storage.files.stores import new_disk, open_store, run
 
 SEGMENT = 1024 * 1024
 
@@ -44,3 +47,13 @@ class TestFileStore(StoreContract):
         )
         store.shell = Prompt(store)
         return store
+
+
+def test_blank_header_before_acknowledged_records_prevents_a_start() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    for number in range(4):  # no checkpoint has told the catalog of them
+        run(store, create(f"/{number}"))
+    disk.open("wal/000").write(b"\0" * 4096, 0)
+    with pytest.raises(Damaged, match="wal/000: its header is lost"):
+        open_store(disk)

@@ -119,6 +119,23 @@ async def checkpointed(bench: Bench) -> None:
     await until(is_done)
 
 
+async def test_store_opened_on_a_full_disk_accepts_writes_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    disk = MovedDisk(tmp_path)
+    prepare(disk, "data")
+    disk.errors["allocate"] = errno.ENOSPC
+    store = FileStore(disk, LmdbCatalog(str(tmp_path / CATALOG)), segment_size=SEGMENT)
+    assert store.headroom.is_low
+    disk.errors.clear()
+    store.attach(asyncio.get_running_loop(), lambda _: None)
+    await until(lambda: not store.headroom.is_low)  # though nobody has asked for anything
+    await settled(store.execute(create("/a"), NOW))
+    store.detach()
+    store.close()
+    disk.release()
+
+
 async def test_nothing_is_answered_or_shown_before_it_is_durable(
     tmp_path: Path,
 ) -> None:  # TRAPS 12, 19

@@ -22,6 +22,7 @@ from .index import (
     header_of,
     least_size,
 )
+from .place import DirectoryLost
 from .recent import INSIDE, Piece
 from .verify import Verified, read_verified
 from .wal import Damaged
@@ -329,6 +330,7 @@ class Logs:
         """
         incarnation, extent, pieces, _ = item
         path = path_of(incarnation) + KEPT
+        self._directories.discard(directory_of(incarnation))  # it may be what is missing
         self._make_parent(incarnation)
         parents.add(directory_of(incarnation))
         data = self._disk.open(path, create=True)
@@ -354,6 +356,7 @@ class Logs:
         assert files is not None
         try:
             _add(files, extent, pieces, path_of(incarnation))
+            _check_places(files)
             with self._lock:
                 files.verified.add(extent.tail, pieces[-1].end & ~INSIDE)
         except BaseException:
@@ -495,6 +498,19 @@ class Flush:
         else:
             for parent in self._parents:
                 self._disk.sync_directory(parent)
+
+
+def _check_places(files: _Open) -> None:
+    """Returns if a log and its index are still found at their paths; what goes into a file that is not is lost.
+
+    Raises:
+        Damaged: one of them was moved, removed or replaced while it was open.
+    """
+    try:
+        files.data.check_place()
+        files.index_file.check_place()
+    except DirectoryLost as lost:
+        raise Damaged(str(lost)) from None
 
 
 def _add(files: _Open, extent: Extent, pieces: list[Piece], name: str) -> None:

@@ -28,6 +28,7 @@ _BITS: Final = 32
 LOST: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
 )
+_LOOK: Final = 1 << 20  # bytes behind a blank header that are looked at, at each start
 _GUESSES: Final = 64  # LSNs that are looked for in a segment whose header and first record are lost
 
 
@@ -111,6 +112,7 @@ class LogReader:
         self.unreadable: list[str] = []
         self.headless: list[str] = []
         self._segments: list[_Segment] = []
+        self._computed: dict[str, _Segment] = {}
         names = disk.names(DIRECTORY)
         numbers = {int(name) for name in names if name.isdecimal()}
         self.missing = [
@@ -156,6 +158,14 @@ class LogReader:
         if reached < after or self.unreadable or self.missing:
             yield Gap(self.last, None, None)
 
+    def was_acknowledged(self, path: str) -> bool:
+        """Whether a segment whose header was computed again has a record that a later one calls durable."""
+        if path not in self.headless:
+            return False
+        segment = self._computed[path]
+        data = segment.file.read(segment.file.size(), 0)
+        return any(found.durable >= segment.first for found in _whole(data, segment.salt))
+
     def _relevant(self) -> Iterator[tuple[_Segment, int | None]]:
         """Yields the segments that hold more than the catalog has, each with its last LSN if the next one's header gives it."""
         for index, segment in enumerate(self._segments):
@@ -199,6 +209,7 @@ class LogReader:
         self.number += 1
         segment = _Segment(file, self.number, first.lsn, salt, first.previous, first.begin)
         self._segments.append(segment)
+        self._computed[path] = segment
 
     def _find_salt(self, data: bytes) -> tuple[Salt, _Found] | None:
         """Finds the salt of a segment whose header is damaged: in the header, else the one that makes two neighbouring records
@@ -221,6 +232,39 @@ class LogReader:
                 if found is not None:
                     return found
         return None
+
+
+def lost_header(disk: Disk, after: int) -> str | None:
+    """Returns the path of a segment that has acknowledged records but a blank header; None if there is none.
+
+    A first write that a crash cut off may leave records without a header too. None of those was acknowledged, and no record
+    calls any of them durable.
+
+    Args:
+        disk: the directory.
+        after: the LSN up to which the catalog is true.
+    """
+    suspects = [
+        path
+        for name in disk.names(DIRECTORY)
+        if name.isdecimal() and _is_suspect(disk, path := f"{DIRECTORY}/{name}")
+    ]
+    if not suspects:
+        return None
+    reader = LogReader(disk, after)
+    try:
+        return next((path for path in suspects if reader.was_acknowledged(path)), None)
+    finally:
+        reader.close()
+
+
+def _is_suspect(disk: Disk, path: str) -> bool:
+    """Whether a segment has a blank header and anything behind it."""
+    file = disk.open(path)
+    try:
+        return not file.read(_PAGE, 0).strip(b"\0") and bool(file.read(_LOOK, _PAGE).strip(b"\0"))
+    finally:
+        file.close()
 
 
 def _whole(data: bytes, salt: Salt) -> Iterator[_Found]:

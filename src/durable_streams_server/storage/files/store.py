@@ -47,6 +47,7 @@ from .lifetimes import Lifetimes
 from .logs import Extent, Logs, path_of
 from .recent import INSIDE, Memory, cut
 from .runner import Runner
+from .salvage import lost_header
 from .shell import Shell
 from .states import States
 from .threads import Threads
@@ -209,6 +210,8 @@ class FileStore(Store):
         self.shell = Runner(self, Threads(loop), on_failure)
         if self.failure is not None:
             on_failure(self.failure)
+        elif self.must_pause:
+            self.shell.checkpoint_due()  # the start found no room, and nobody else looks again
 
     def detach(self) -> None:
         self.shell.stop()
@@ -323,11 +326,15 @@ class FileStore(Store):
             self._abandon(commit)
             return
         published: list[Published] = []
-        for item in commit.items:
-            if item.place is not None:
-                self.wal.durable_lsn = item.place.lsn
-                self._publish(item.published)
-                published += item.published
+        try:
+            for item in commit.items:
+                if item.place is not None:
+                    self.wal.durable_lsn = item.place.lsn
+                    self._publish(item.published)
+                    published += item.published
+        except BaseException as error:  # readers see a part of it, and nobody knows which
+            self.fail(error, commit)
+            return
         self._flying -= len(commit.items)
         if published:
             self._listeners.tell(published)
@@ -809,6 +816,8 @@ class FileStore(Store):
 
     def _recover(self, readonly: bool) -> None:
         """Brings the catalog's state up to date with the log's records after it."""
+        if (headless := lost_header(self._disk, self.meta.lsn)) is not None:
+            raise Damaged(f"{headless}: its header is lost")  # or it would pass for a free one
         self.states.is_replaying = True
         is_first = self.meta.lsn == 0
         begun = self._replay(readonly)
