@@ -192,6 +192,11 @@ class Mending:
         self.streams = self.bytes = 0
         self.incarnations: set[int] = set()
 
+    @property
+    def ended(self) -> set[int]:
+        """The streams that are known to have been deleted, by incarnation."""
+        return {incarnation for _, incarnation in self._ended}
+
     def load(self, path: str) -> StreamState | None:
         """Returns a stream as the catalog has it, without what a damaged log has lost."""
         entry = self._catalog.find(path)
