@@ -1,5 +1,6 @@
 """`check` finds what is planted; `repair` puts it aside and deletes nothing."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.cli import main
+from durable_streams_server.errors import StreamDamaged
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.wal import Damaged
 from tests.protocol.subscriptions.world import subscribe
@@ -116,6 +118,37 @@ def test_missing_log_is_damage_if_the_record_that_removes_its_stream_is_lost(
     assert "/text: " in repaired.output
     with FileBackedStreamStore(directory, segment_size=SEGMENT) as again:
         assert "/text" in set(again.paths())
+
+
+@pytest.mark.parametrize("suffix", ["", ".idx"])
+@pytest.mark.parametrize("what", ["a directory", "a link", "a FIFO"])
+def test_something_else_in_the_place_of_a_log_harms_its_stream_alone(
+    directory: Path, suffix: str, what: str
+) -> None:
+    log = log_of(directory, "/json")
+    log = log.with_name(log.name + suffix)
+    away = directory.parent / f"{directory.name}-away"
+    log.rename(away)
+    if what == "a directory":
+        log.mkdir()
+    elif what == "a link":
+        log.symlink_to(away)
+    else:
+        os.mkfifo(log)
+    for number in range(2):
+        with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:  # with records of it
+            store.append("/text", b"more %d" % number)
+            store.run_checkpoint()
+            assert store.failure is None
+            with pytest.raises(StreamDamaged):
+                store.append("/json", b"1")
+    result = check(directory)
+    assert result.exit_code == 1
+    assert "(stream /json)" in result.output
+    check(directory, "--repair")
+    assert check(directory).exit_code == 0
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
+        store.append("/json", b"1")
 
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from ...protocol.subscriptions.state import Subscriptions
 from . import held
 from .catalog import Catalog, Entry, Meta
-from .disk import Disk, File
+from .disk import LOST, Disk, File
 from .index import Index, Words
 from .logs import DIRECTORY as LOGS
 from .logs import KEPT, path_of
 from .mend import Cut, Mending, words_of_entry
 from .repair import replay
-from .salvage import LOST, Gap, LogReader
+from .salvage import Gap, LogReader
 from .segments import DIRECTORY as WAL
 from .segments import Damaged
 from .verify import whole_prefix
