@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server.storage.files.checkup import Checkup
+from durable_streams_server.storage.files.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.wal import Damaged
@@ -74,6 +74,14 @@ def test_write_ahead_log_of_another_directory_is_refused(tmp_path: Path, begins:
         FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT)
     found = [each.what for each in Checkup(str(tmp_path / "own")).run() if not each.harmless]
     assert found
+    words = list(repair_directory(str(tmp_path / "own"), NOW + 60 * SECOND))
+    assert any(line.startswith("/a: ") for line in words)
+    assert not [each for each in Checkup(str(tmp_path / "own")).run() if not each.harmless]
+    with FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT) as store:
+        state = store.find("/a").result()
+        assert state is not None
+        assert state.incarnation > NOW + 5 * SECOND  # its old offsets may have named lost bytes
+        assert store.read_bytes(state.incarnation, 0, state.tail).result() == b"own bytes"
 
 
 def test_record_that_creates_a_stream_where_one_is_does_not_follow(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Check:
         is_catalog_whole: whether every entry of the catalog could be read.
         is_catalog_lost: whether there are logs, but a catalog that was never written.
         is_log_damaged: whether a store would refuse the write-ahead log.
+        is_log_strange: whether it has records that do not follow from the catalog, though none is missing before them.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Check:
         self.is_catalog_whole = False
         self.is_catalog_lost = False
         self.is_log_damaged = False
+        self.is_log_strange = False
 
     @property
     def checked(self) -> Checked:
@@ -285,6 +287,8 @@ class Check:
         reasons: dict[tuple[str | None, str], None] = {}
         try:
             for each in replay(reader, mending):
+                self.is_log_damaged = True  # a store refuses it
+                self.is_log_strange |= not mending.gaps
                 path = getattr(each.change, "path", None)
                 if (path, each.why) not in reasons:
                     reasons[path, each.why] = None
