@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from durable_streams_server import DurableStreamTestServer, FileBackedStreamStore
+from durable_streams_server.storage.files.checkup import Checkup
 from tests.compatibility.make_directory import PRODUCER, ROOT, SEGMENT, observed
 
 HERE = Path(__file__).parent
@@ -81,3 +82,41 @@ async def test_every_stream_can_be_written_to_and_forks_still_share_their_source
             grown = path in ("/fork/0", "/fork/70", "/again", "/kept")
             if known["size"] is not None:
                 assert len(answer.content) == known["size"] + (4 if grown else 0)
+
+
+async def test_directory_with_a_deadline_of_1960_survives_checkpoints_and_restarts(
+    tmp_path: Path,
+) -> None:
+    data = unpack("format-1-early-deadline", tmp_path)
+    text = {"content-type": "text/plain"}
+    held = "lives on"
+    for life in range(4):
+        async with serving(data) as http:
+            assert (await http.get(f"{ROOT}/other")).text == held
+            assert (await http.get(f"{ROOT}/1960")).status_code == 404
+            late = await http.get(f"{ROOT}/10000")
+            assert (late.status_code, late.text) == (200, "late")
+            appended = await http.post(f"{ROOT}/other", headers=text, content=b"%d" % life)
+            assert appended.status_code == 204
+            held += str(life)
+        with FileBackedStreamStore(data, segment_size=SEGMENT) as store:
+            store.run_checkpoint()
+            assert store.failure is None
+            assert store.find(f"{ROOT}/1960").result() is None
+        assert list(Checkup(str(data)).run()) == []
+
+
+async def test_checkpoint_right_after_opening_a_deadline_of_1960_stores_the_others(
+    tmp_path: Path,
+) -> None:
+    data = unpack("format-1-early-deadline", tmp_path)
+    assert list(Checkup(str(data)).run()) == []
+    store = FileBackedStreamStore(data, segment_size=SEGMENT)
+    store.run_checkpoint()  # of the expired stream, before anything has removed it
+    assert store.failure is None
+    store.close()
+    assert list(Checkup(str(data)).run()) == []
+    async with serving(data) as http:
+        assert (await http.get(f"{ROOT}/other")).text == "lives on"
+        created = await http.put(f"{ROOT}/1960", headers={"content-type": "text/plain"})
+        assert created.status_code == 201

@@ -1,5 +1,6 @@
 """`check` finds what is planted; `repair` puts it aside and deletes nothing."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.cli import main
+from durable_streams_server.errors import StreamDamaged
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.wal import Damaged
 from tests.protocol.subscriptions.world import subscribe
@@ -65,6 +67,88 @@ def test_a_sound_store_is_well(directory: Path) -> None:
     assert "3 streams, 20 records in the log, " in result.output
     assert "has 0 of the streams and 230 of the bytes" in result.output
     assert result.output.endswith("all is well\n")
+
+
+@pytest.mark.parametrize("suffixes", [("",), (".idx",), ("", ".idx")])
+@pytest.mark.parametrize("is_created_again", [False, True])
+def test_log_of_a_stream_that_a_record_removes_may_be_missing(
+    directory: Path, suffixes: tuple[str, ...], is_created_again: bool
+) -> None:
+    log, fork = log_of(directory, "/text"), log_of(directory, "/fork")
+    store = FileBackedStreamStore(directory, segment_size=SEGMENT)
+    store.delete("/text")
+    store.delete("/fork")  # and with it the rest of its source
+    if is_created_again:
+        store.create("/text", "text/plain")
+        store.append("/text", b"another life")
+    store._catalog.close()  # it dies before the catalog knows
+    store._directory.release()
+    assert not fork.exists()
+    for suffix in suffixes:  # as a checkpoint on a full disk does
+        log.with_name(log.name + suffix).unlink()
+    before = {file: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+    result = check(directory)
+    assert (result.exit_code, "all is well" in result.output) == (0, True), result.output
+    repaired = check(directory, "--repair")
+    assert repaired.exit_code == 0, repaired.output
+    assert before == {file: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as again:
+        assert set(again.paths()) == {"/json"} | ({"/text"} if is_created_again else set())
+
+
+def test_missing_log_is_damage_if_the_record_that_removes_its_stream_is_lost(
+    directory: Path,
+) -> None:
+    log = log_of(directory, "/text")
+    store = FileBackedStreamStore(directory, segment_size=SEGMENT)
+    store.delete("/fork")
+    store.delete("/text")
+    store.append("/json", b"1")
+    store.append("/json", b"2")
+    store._catalog.close()
+    store._directory.release()
+    log.unlink()
+    segment = directory / "wal" / "000"
+    flip(segment, segment.read_bytes().rindex(b"/text"))
+    result = check(directory)
+    assert result.exit_code == 1
+    assert "/text" in result.output
+    assert "is missing" in result.output
+    repaired = check(directory, "--repair")
+    assert "/text: " in repaired.output
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as again:
+        assert "/text" in set(again.paths())
+
+
+@pytest.mark.parametrize("suffix", ["", ".idx"])
+@pytest.mark.parametrize("what", ["a directory", "a link", "a FIFO"])
+def test_something_else_in_the_place_of_a_log_harms_its_stream_alone(
+    directory: Path, suffix: str, what: str
+) -> None:
+    log = log_of(directory, "/json")
+    log = log.with_name(log.name + suffix)
+    away = directory.parent / f"{directory.name}-away"
+    log.rename(away)
+    if what == "a directory":
+        log.mkdir()
+    elif what == "a link":
+        log.symlink_to(away)
+    else:
+        os.mkfifo(log)
+    for number in range(2):
+        with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:  # with records of it
+            store.append("/text", b"more %d" % number)
+            store.run_checkpoint()
+            assert store.failure is None
+            with pytest.raises(StreamDamaged):
+                store.append("/json", b"1")
+    result = check(directory)
+    assert result.exit_code == 1
+    assert "(stream /json)" in result.output
+    check(directory, "--repair")
+    assert check(directory).exit_code == 0
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
+        store.append("/json", b"1")
 
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])

@@ -1,5 +1,7 @@
 """Logs: written by checkpoints, proven by the catalog, never longer or shorter than that for a reader."""
 
+import errno
+import os
 import random
 import shutil
 import zlib
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server.storage.files import verify
-from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.disk import LOST, File, SystemDisk
 from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
     DIRECTORY,
@@ -188,6 +190,64 @@ def test_log_lost_while_it_is_open_is_damage_and_its_pieces_are_kept(
     assert logs.read(ID + 1, 0, 6) == b"uvwxyz"
     logs.close()
     disk.release()
+
+
+@pytest.mark.parametrize("code", sorted(LOST - {errno.ENOENT}))
+@pytest.mark.parametrize("suffix", ["", ".idx"])
+def test_log_that_cannot_be_opened_is_damage_of_its_stream(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, suffix: str, code: int
+) -> None:
+    extent = flush(Logs(disk), ID, Extent(0, 0, 0), b"abc")
+    real = SimulatedDisk.open
+
+    def open_file(self: SimulatedDisk, path: str, *, create: bool = False) -> File:
+        if path == path_of(ID) + suffix:
+            raise OSError(code, os.strerror(code), path)
+        return real(self, path, create=create)
+
+    monkeypatch.setattr(SimulatedDisk, "open", open_file)
+    logs = Logs(disk)
+    with pytest.raises(Damaged, match=os.strerror(code)):
+        logs.read(ID, 0, 3)
+    with pytest.raises(Damaged, match=os.strerror(code)):
+        logs.marks(ID, 1, 3, 1)
+    flushing = logs.begin_flush(1)
+    flushing.write([FlushWork(ID, extent, [Piece(5, b"de")])])
+    assert flushing.damaged == {ID: f"{path_of(ID)}{suffix}: {os.strerror(code)}"}
+    assert disk.content(path_of(ID) + KEPT) == b"de"
+
+
+def test_log_that_the_device_cannot_read_is_damage_of_its_stream(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extent = flush(Logs(disk), ID, Extent(0, 0, 0), b"abc")
+    opened = Logs(disk)
+    assert opened.read(ID, 0, 3) == b"abc"
+
+    def read(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(SimulatedFile, "read", read)
+    with pytest.raises(Damaged, match="error"):
+        opened.read(ID, 0, 3)
+    with pytest.raises(Damaged, match="error"):
+        opened.marks(ID, extent.entries, extent.tail, 1)
+    logs = Logs(disk)  # the index's header cannot be read either
+    with pytest.raises(Damaged, match="error"):
+        logs.write(FlushWork(ID, extent, [Piece(5, b"de")]), set(), sync=True)
+
+
+def test_error_that_is_no_damage_stays_what_it_is(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush(Logs(disk), ID, Extent(0, 0, 0), b"abc")
+
+    def open_file(*_: object, **__: object) -> SimulatedFile:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(SimulatedDisk, "open", open_file)
+    with pytest.raises(PermissionError):
+        Logs(disk).read(ID, 0, 3)
 
 
 def test_logs_are_spread_over_directories() -> None:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from ...protocol.subscriptions.state import Subscriptions
 from . import held
 from .catalog import Catalog, Entry, Meta
-from .disk import Disk, File
+from .disk import LOST, Disk, File
 from .index import Index, Words
 from .logs import DIRECTORY as LOGS
 from .logs import KEPT, path_of
 from .mend import Cut, Mending, words_of_entry
 from .repair import replay
-from .salvage import LOST, Gap, LogReader
+from .salvage import Gap, LogReader
 from .segments import DIRECTORY as WAL
 from .segments import Damaged
 from .verify import whole_prefix
@@ -57,6 +57,17 @@ class Checked(NamedTuple):
     new_bytes: int
 
 
+class _Harm(NamedTuple):
+    """A log that is not as its entry says: up to where it is whole, in how many index entries, and what is wrong."""
+
+    path: str
+    entry: Entry
+    end: int
+    entries: int
+    what: str
+    is_header: bool = False  # the header of its index alone
+
+
 class Check:
     """One check of a data directory that no process has open.
 
@@ -75,6 +86,7 @@ class Check:
         is_catalog_whole: whether every entry of the catalog could be read.
         is_catalog_lost: whether there are logs, but a catalog that was never written.
         is_log_damaged: whether a store would refuse the write-ahead log.
+        is_log_strange: whether it has records that do not follow from the catalog, though none is missing before them.
     """
 
     def __init__(
@@ -86,6 +98,8 @@ class Check:
         self._streams = self._records = self._bytes = 0
         self._new_streams = self._new_bytes = 0
         self._known: set[int] = set()
+        self._harms: list[_Harm] = []
+        self._ended: set[int] = set()
         self.cuts: dict[str, Cut] = {}
         self.headers: list[tuple[Words, int]] = []
         self.joins: list[tuple[Words, int, int]] = []
@@ -94,6 +108,7 @@ class Check:
         self.is_catalog_whole = False
         self.is_catalog_lost = False
         self.is_log_damaged = False
+        self.is_log_strange = False
 
     @property
     def checked(self) -> Checked:
@@ -113,10 +128,19 @@ class Check:
         yield from self._check_refusal(meta)
         if self.is_catalog_whole:  # or a log without a stream may be that of a damaged entry
             yield from self._check_records(meta)
+        yield from self._judge_logs()
+        if self.is_catalog_whole:
             yield from self._check_orphans()
             if self.orphans and meta.lsn == 0:
                 self.is_catalog_lost = True
                 yield Finding("catalog", "it is lost: nothing in it, and there are logs of streams")
+
+    def _judge_logs(self) -> Iterator[Finding]:
+        """Yields the damage of logs. A stream that a record removes needs none: a full disk takes its log away before the
+        catalog knows."""
+        for harm in self._harms:
+            if harm.entry.incarnation not in self._ended:
+                yield self._judge(harm)
 
     # -- the catalog and its logs -------------------------------------------
 
@@ -132,7 +156,7 @@ class Check:
                 self._streams += 1
                 self._progress(self._streams, meta.streams)
                 self._known.add(entry.incarnation)
-                yield from self._check_log(path, entry)
+                self._check_log(path, entry)
                 if entry.deadline is not None:
                     deadlines[entry.deadline, entry.incarnation] = path
                     older[entry.older_deadline, entry.incarnation] = entry.deadline
@@ -166,24 +190,32 @@ class Check:
             yield Finding("catalog", "forks name it as their source, but it is not there", path)
         return True
 
-    def _check_log(self, path: str, entry: Entry) -> Iterator[Finding]:
+    def _check_log(self, path: str, entry: Entry) -> None:
         extent = entry.extent
-        name = path_of(entry.incarnation)
-        if extent.entries == 0:
-            if extent.tail != extent.base:
-                self.cuts[path] = Cut(extent.base, 0)
-                yield Finding("catalog", "it has bytes but no log", path)
-            return
-        end, entries, what = self._open_and_compare(name, path, entry)
-        if what is None:
-            return
-        yield Finding(name, what, path)
-        if (end, entries) == (extent.tail, extent.entries):
-            return
-        if self._is_kept(name, entry, end, entries):
-            self.joins.append((words_of_entry(path, entry), entries, extent.entries - entries))
-        else:
+        if extent.entries:
+            harm = self._open_and_compare(path, entry)
+            if harm is not None:
+                self._harms.append(harm)
+        elif extent.tail != extent.base:
+            self._harms.append(_Harm(path, entry, extent.base, 0, "it has bytes but no log"))
+
+    def _judge(self, harm: _Harm) -> Finding:
+        """Notes what a repair can make of a damaged log."""
+        path, entry, end, entries, what, is_header = harm
+        extent = entry.extent
+        if not extent.entries:
             self.cuts[path] = Cut(end, entries)
+            return Finding("catalog", what, path)
+        name = path_of(entry.incarnation)
+        if is_header:
+            self.headers.append((words_of_entry(path, entry), entries))
+        elif (end, entries) != (extent.tail, extent.entries):
+            if self._is_kept(name, entry, end, entries):
+                words = words_of_entry(path, entry)
+                self.joins.append((words, entries, extent.entries - entries))
+            else:
+                self.cuts[path] = Cut(end, entries)
+        return Finding(name, what, path)
 
     def _is_kept(self, name: str, entry: Entry, end: int, entries: int) -> bool:
         """Whether all that a log lacks at its end is in the files that checkpoints have kept beside it."""
@@ -202,9 +234,9 @@ class Check:
             data.close()
             file.close()
 
-    def _open_and_compare(self, name: str, path: str, entry: Entry) -> tuple[int, int, str | None]:
-        """Returns up to where a log is whole, its index entries up to there, and what is wrong."""
-        extent = entry.extent
+    def _open_and_compare(self, path: str, entry: Entry) -> _Harm | None:
+        """Returns what is wrong with a log."""
+        extent, name = entry.extent, path_of(entry.incarnation)
         files: list[File] = []
         try:
             files.append(self._disk.open(name))
@@ -212,21 +244,21 @@ class Check:
             index, wrong = _index_of(files[1], path, entry)
             found = whole_prefix(files[0], index, files[1].size(), extent)
         except Damaged as damage:
-            return extent.base, 0, str(damage)
+            return _Harm(path, entry, extent.base, 0, str(damage))
         except OSError as error:
             if error.errno not in LOST:
                 raise
             is_missing = isinstance(error, FileNotFoundError)
             what = f"{error.filename} is missing" if is_missing else str(error)
-            return extent.base, 0, what
+            return _Harm(path, entry, extent.base, 0, what)
         finally:
             for file in files:
                 file.close()
-        self._bytes += found[0] - extent.base
-        if wrong is not None and found[2] is None:
-            self.headers.append((words_of_entry(path, entry), extent.entries))
-            return *found[:2], wrong
-        return found
+        end, entries, what_is_wrong = found
+        self._bytes += end - extent.base
+        if what_is_wrong is not None:
+            return _Harm(path, entry, end, entries, what_is_wrong)
+        return None if wrong is None else _Harm(path, entry, end, entries, wrong, is_header=True)
 
     # -- the write-ahead log ------------------------------------------------
 
@@ -255,6 +287,8 @@ class Check:
         reasons: dict[tuple[str | None, str], None] = {}
         try:
             for each in replay(reader, mending):
+                self.is_log_damaged = True  # a store refuses it
+                self.is_log_strange |= not mending.gaps
                 path = getattr(each.change, "path", None)
                 if (path, each.why) not in reasons:
                     reasons[path, each.why] = None
@@ -274,6 +308,7 @@ class Check:
             self.is_log_damaged = True
             yield Finding(name, "its header is lost")
         self._known.update(mending.incarnations)
+        self._ended = mending.ended
         self._new_streams, self._new_bytes = mending.streams, mending.bytes
 
     def _check_orphans(self) -> Iterator[Finding]:

@@ -25,6 +25,10 @@ TOO_LARGE: Final = errno.EFBIG  # the file would be larger than the system allow
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, TOO_LARGE})
 #: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
 NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
+#: What stands for damage of a file that was there: it is gone, something else is in its place, or the device cannot read it.
+LOST: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
+)
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _ANYWHERE: Final = 1 << 62

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from ...protocol.names import MARK_SPACING
 from ...protocol.state import StreamState
 from ..store import Marks
-from .disk import NO_HANDLES, TOO_LARGE, Disk, File
+from .disk import LOST, NO_HANDLES, TOO_LARGE, Disk, File
 from .index import (
     ROOM_FOR_HEADER,
     Index,
@@ -123,9 +123,17 @@ def _index_of(file: File, incarnation: int) -> Index:
         index = Index.of(file)
     except Damaged as damage:
         raise Damaged(f"{name}: {damage}") from None
+    except OSError as error:
+        raise _damage_of(error, name) from None
     if index.words is not None and index.words.incarnation != incarnation:
         raise Damaged(f"{name}: it is the index of {index.words.path}")
     return index
+
+
+def _damage_of(error: OSError, name: str) -> Exception:
+    """Returns what an error means that came from opening or reading a stream's file: damage of that stream, unless it says
+    nothing of the file."""
+    return Damaged(f"{name}: {error.strerror}") if error.errno in LOST else error
 
 
 def path_of(incarnation: int) -> str:
@@ -191,6 +199,8 @@ class Logs:
             return data
         except Damaged as damage:
             raise Damaged(f"{path_of(incarnation)}: {damage}") from None
+        except OSError as error:
+            raise _damage_of(error, path_of(incarnation)) from None
         finally:
             self._release(files)
 
@@ -232,6 +242,8 @@ class Logs:
             return _marks(index, entries, tail, position)
         except _NotReady:
             return None
+        except OSError as error:
+            raise _damage_of(error, path_of(incarnation) + ".idx") from None
         finally:
             self._release(files)
 
@@ -420,15 +432,12 @@ class Logs:
     def _open_files(self, incarnation: int, create_with: FlushWork | None) -> _Open:
         path = path_of(incarnation)
         if create_with is None:
+            data = self._open_file(path)
             try:
-                data = self._disk.open(path)
-            except FileNotFoundError:
-                raise Damaged(f"{path} is missing") from None
-            try:
-                index_file = self._disk.open(path + ".idx")
-            except FileNotFoundError:
+                index_file = self._open_file(path + ".idx")
+            except BaseException:
                 data.close()
-                raise Damaged(f"{path}.idx is missing") from None
+                raise
             try:
                 return _Open(data, index_file, _index_of(index_file, incarnation))
             except BaseException:
@@ -442,6 +451,19 @@ class Logs:
         head = header(base) if words is None else header_of(words)
         index_file.write(head, 0)
         return _Open(data, index_file, Index(index_file, len(head), base, words))
+
+    def _open_file(self, path: str) -> File:
+        """Opens a file that must be there.
+
+        Raises:
+            Damaged: it is missing, or nothing can be read in its place.
+        """
+        try:
+            return self._disk.open(path)
+        except FileNotFoundError:
+            raise Damaged(f"{path} is missing") from None
+        except OSError as error:
+            raise _damage_of(error, path) from None
 
     def _make_parent(self, incarnation: int) -> None:
         parent = directory_of(incarnation)

@@ -192,6 +192,11 @@ class Mending:
         self.streams = self.bytes = 0
         self.incarnations: set[int] = set()
 
+    @property
+    def ended(self) -> set[int]:
+        """The streams that are known to have been deleted, by incarnation."""
+        return {incarnation for _, incarnation in self._ended}
+
     def load(self, path: str) -> StreamState | None:
         """Returns a stream as the catalog has it, without what a damaged log has lost."""
         entry = self._catalog.find(path)
@@ -234,7 +239,8 @@ class Mending:
             return None
         if isinstance(change, Created):
             return self._create(change)
-        if state is not None and change.incarnation > state.incarnation and not state.children:
+        is_later = state is not None and change.incarnation > state.incarnation
+        if state is not None and is_later and self._may_have_ended(state):
             self._end(state)  # only after its end could another one begin there
             state = None
         if state is None or state.incarnation != change.incarnation:
@@ -250,10 +256,15 @@ class Mending:
             self._lives[state.incarnation].proven = len(self.gaps)
         return None
 
+    def _may_have_ended(self, state: StreamState) -> bool:
+        """Whether the record that ended a stream may be missing. Where none is, a later stream at its path is a stranger."""
+        return bool(self.gaps or self._is_salvaged) and not state.children
+
     def _create(self, change: Created) -> str | None:
         existing = self._states.get(change.path)
         if existing is not None:
-            if change.incarnation <= existing.incarnation or existing.children:
+            is_later = change.incarnation > existing.incarnation
+            if not is_later or not self._may_have_ended(existing):
                 return "another stream is at its path"
             self._end(existing)
         origin = change.origin

@@ -86,6 +86,7 @@ def repair(
             now,
             renew_log=check.is_log_damaged or is_salvaged,
             is_salvaged=is_salvaged,
+            is_strange=check.is_log_strange,
         )
 
 
@@ -97,6 +98,7 @@ def mend(
     *,
     renew_log: bool,
     is_salvaged: bool = False,
+    is_strange: bool = False,
 ) -> Iterator[str]:
     """Makes the catalog and the logs what can be proven, and yields what was done and what is lost.
 
@@ -107,12 +109,15 @@ def mend(
         now: microseconds of Unix time.
         renew_log: whether the write-ahead log is damaged, so that a new one must begin.
         is_salvaged: whether the catalog was made from what was left of it.
+        is_strange: whether the log may be another directory's, so that nothing shows which records its own had.
     """
     disk.make_directory(QUARANTINE)
     mending = Mending(catalog, cuts, is_salvaged=is_salvaged)
     reader = LogReader(disk, mending.meta.lsn)
     try:
         yield from _withhold(disk, replay(reader, mending))
+        if is_strange:
+            mending.gap(Gap(reader.last, None, None))
         is_open = is_salvaged or any(gap.before is None for gap in mending.gaps)
         lsn = reader.last + (_APART if is_open else 0)
         outcome = mending.outcome(lsn, now)

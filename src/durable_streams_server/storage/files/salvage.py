@@ -8,13 +8,12 @@ the end of the log, and no record calls durable what the gap has lost. So the re
 if that group, a later one, or a later segment proves that the log once went on past the gap.
 """
 
-import errno
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from .disk import Disk, File
+from .disk import LOST, Disk, File
 from .segments import DIRECTORY, Damaged, Salt, read_header, slot_seed
 from .wal import OVERHEAD
 
@@ -24,10 +23,6 @@ _CRC: Final = struct.Struct("<I")
 _LSN: Final = struct.Struct("<Q")
 _SALT_AT: Final = 24  # in a segment's header
 _BITS: Final = 32
-#: What stands for damage: the file is gone, something else is in its place, or the device cannot read it.
-LOST: Final = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
-)
 _LOOK: Final = 1 << 20  # bytes behind a blank header that are looked at, at each start
 _GUESSES: Final = 64  # LSNs that are looked for in a segment whose header and first record are lost
 

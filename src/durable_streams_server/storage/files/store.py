@@ -837,6 +837,7 @@ class FileStore(Store):
                     if not isinstance(change, SubscriptionChange) and _concerns(change, aside):
                         aside.add(change.incarnation)
                     else:
+                        self._refuse_stranger(change)
                         if isinstance(change, SubscriptionChange):
                             self.timeline.reach(self.subscriptions.reached(change))
                         elif isinstance(change, Appended | Created | Touched):
@@ -851,6 +852,24 @@ class FileStore(Store):
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
         return begun
+
+    def _refuse_stranger(self, change: Change) -> None:
+        """Refuses a change that was not decided on the state of its stream, such as one from another directory's log.
+
+        Raises:
+            KeyError: it was not.
+        """
+        if isinstance(change, SubscriptionChange | Touched):
+            return
+        state = self.states.get(change.path)
+        if isinstance(change, Created):
+            follows = state is None
+        else:
+            follows = state is not None and state.incarnation == change.incarnation
+        if isinstance(change, Appended) and state is not None:
+            follows = follows and change.start == state.tail
+        if not follows:
+            raise KeyError(change.path)
 
     def _expect_unnoted_uses(self) -> None:
         """Gives what the log has brought up to date the time that the reads after it may have added."""

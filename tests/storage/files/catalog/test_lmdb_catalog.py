@@ -100,6 +100,53 @@ def test_checksum_of_a_large_file_takes_a_fiftieth_of_the_time(
     assert len(measured) <= 4
 
 
+def damage_a_page(file: Path, of: bytes) -> None:
+    """Flips a bit of the page that holds `of`, as a disk does that gives back other bytes than it took."""
+    content = file.read_bytes()
+    at = content.rindex(of)
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        opened.write(bytes([content[at] ^ 4]))
+
+
+def test_damage_while_in_use_is_never_proven_by_a_checksum(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path)
+    catalog = LmdbCatalog(str(tmp_path))
+    damage_a_page(tmp_path / "data.mdb", of=b"/150")
+    catalog.commit(META, [put("/new", 999)], [])
+    catalog.close()
+    assert "was damaged while it was in use" in caplog.text
+    with pytest.raises(Damaged):
+        LmdbCatalog(str(tmp_path))
+
+
+def test_damage_while_in_use_ends_the_next_checkpoint(tmp_path: Path) -> None:
+    make(tmp_path)
+    catalog = LmdbCatalog(str(tmp_path))
+    damage_a_page(tmp_path / "data.mdb", of=b"/150")
+    catalog.commit(META, [put("/new", 999)], [])
+    with pytest.raises(Damaged, match="while it was in use"):
+        catalog.tidy()
+    catalog.close()
+    with pytest.raises(Damaged):
+        LmdbCatalog(str(tmp_path))
+
+
+def test_file_cut_short_while_in_use_is_found_without_a_look_at_its_pages(tmp_path: Path) -> None:
+    make(tmp_path)
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [put("/new", 999)], [])
+    os.truncate(
+        tmp_path / "data.mdb", 3 * 4096
+    )  # to read a lost page through the map ends the process
+    with pytest.raises(Damaged, match="while it was in use"):
+        catalog._write_sum()
+    catalog._sum_is_due = False
+    catalog.close()
+
+
 def test_tidy_without_a_commit_measures_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,10 @@
 """The checksum of the database's file: believed only if it is whole and matches."""
 
+import os
 import zlib
 from pathlib import Path
+
+import pytest
 
 from durable_streams_server.storage.files.catalog import sums
 from durable_streams_server.storage.files.catalog.copy import State
@@ -45,3 +48,16 @@ def test_measure_gives_size_and_checksum(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     assert sums.measure(tmp_path / "file") == (len(data), zlib.crc32(data))
     assert sums.measure(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("what", ["a FIFO", "a link", "a directory"])
+def test_measure_neither_waits_for_nor_follows_what_is_no_file(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "file"
+    if what == "a FIFO":
+        os.mkfifo(path)
+    elif what == "a link":
+        (tmp_path / "elsewhere").write_bytes(b"data")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
+    assert sums.measure(path) is None

@@ -1,11 +1,12 @@
 """The catalog of a data directory: LMDB's file `data.mdb`, the second `copy` of it, and the checksum `SUM`.
 
 The file is verified before LMDB sees it, unless its checksum says that it is as the last commit left it. Damage that comes
-while a server runs is not covered by that: an entry's own CRC finds it in the entry, but LMDB trusts its pages.
+while a server runs is not found at once: an entry's own CRC finds it in the entry, but LMDB trusts its pages. So the file is
+verified again before each checksum is written, or the checksum would prove the damage, and no start would look for it.
 """
 
-import contextlib
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from .copy import Copy
 from .database import DATA, Database, NeverMade, structure_faults
 from .table_catalog import TableCatalog
 from .tables import META, META_KEY, Tables, Writing
-from .verify import entry_faults, was_committed
+from .verify import entry_faults, faults_of_open, was_committed
+
+_log = logging.getLogger("durable_streams_server")
 
 _SHARE: Final = 50  # the checksum may take one part in so many of the time: a large file's is not made at each commit
 
@@ -70,10 +73,15 @@ class LmdbCatalog(TableCatalog):
             self._write_sum()
 
     def close(self) -> None:
-        super().close()
-        if self._sum_is_due and not self._readonly:
-            with contextlib.suppress(OSError):  # the next start verifies
+        try:
+            if self._sum_is_due and not self._readonly:
                 self._write_sum()
+        except Damaged as damage:
+            _log.error("%s; the next start will refuse it", damage)
+        except OSError as error:
+            _log.debug("the next start will verify the catalog: %s", error)
+        finally:
+            super().close()
 
     def _write(self, fill: Callable[[Writing], None]) -> None:
         self._sum_is_due = True
@@ -84,14 +92,22 @@ class LmdbCatalog(TableCatalog):
         return Path(self._path) / DATA
 
     def _write_sum(self) -> None:
-        """Notes what the files are now."""
-        state = self._copy.state
-        if state is None:
+        """Notes what the files are now.
+
+        Raises:
+            Damaged: the database has been damaged since it was opened.
+            OSError: the disk failed.
+        """
+        state, tables = self._copy.state, self._tables
+        if state is None or not isinstance(tables, Database):
             return
         began = self._clock()
         measured = sums.measure(self._data)
         if measured is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._data))
+        fault = next(faults_of_open(self._path, tables), None)  # of what was measured
+        if fault is not None:
+            raise Damaged(f"catalog: {DATA} was damaged while it was in use: {fault}")
         try:
             sums.write(self._files, sums.Sum(*measured, state))
         except OSError as error:

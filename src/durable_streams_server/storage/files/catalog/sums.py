@@ -10,7 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..disk import Disk
+from ..disk import LOST, Disk
+from ..opening import open_plain
 from .copy import State
 
 NAME: Final = "SUM"
@@ -65,13 +66,15 @@ def write(disk: Disk, known: Sum) -> None:
 
 
 def measure(path: Path) -> tuple[int, int] | None:
-    """Returns size and CRC of a file, or None if it is not there. Other threads run meanwhile."""
+    """Returns size and CRC of a file, or None if there is no file that can be read. Other threads run meanwhile."""
     size, crc = 0, 0
     buffer = bytearray(_PIECE)
     view = memoryview(buffer)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        descriptor, _ = open_plain(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in LOST:
+            raise
         return None
     try:
         while count := os.readv(descriptor, [buffer]):

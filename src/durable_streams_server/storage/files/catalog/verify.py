@@ -82,6 +82,17 @@ def entry_faults(database: Database) -> Iterator[str]:
             first = batch[-1][0] + b"\0"
 
 
+def faults_of_open(path: str, database: Database) -> Iterator[str]:
+    """Looks at a database that is open, and says what is wrong with it. Nobody may write to it meanwhile.
+
+    Args:
+        path: its directory.
+        database: it.
+    """
+    yield from structure_faults(path)
+    yield from entry_faults(database)
+
+
 def was_committed(path: str, copy: Copy) -> bool:
     """Returns whether the files beside a database show that it was committed to.
 
