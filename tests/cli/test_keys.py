@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from durable_streams_server.storage.files.catalog import LmdbCatalog
+from durable_streams_server.storage.files.wal import MIN_SIZE
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from durable_streams_server.webhooks import WebhookVerificationError, verify
 from tests.process import COMMAND, ServerProcess, serve
@@ -92,6 +93,19 @@ def test_a_directory_that_never_needed_keys_gets_its_first_one(tmp_path: Path) -
         pass
     assert rows(run("keys", "list", str(tmp_path))) == []
     assert [row[2] for row in rows(run("keys", "rotate", str(tmp_path)))] == ["active"]
+
+
+def test_rotation_leaves_the_log_as_large_as_it_was(tmp_path: Path) -> None:
+    FileBackedStreamStore(tmp_path, wal_size=MIN_SIZE).close()
+    before = sizes(tmp_path)
+    assert len(rows(run("keys", "rotate", str(tmp_path)))) == 1
+    assert sizes(tmp_path) == before
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Returns the sizes of what is reserved in a directory: the segments of its log, and the ballast."""
+    files = [*(directory / "wal").iterdir(), directory / "ballast"]
+    return {file.name: file.stat().st_size for file in files}
 
 
 def test_no_secret_is_printed(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from typing import Final
 import click
 
 from ..protocol.subscriptions.commands import KeepKeys
+from ..storage.files.disk import Disk
 from ..storage.files.store import FileStore
+from ..storage.files.wal import DEFAULT_SEGMENT_SIZE, MIN_SIZE, segment_size_of
+from ..storage.files.wal import DIRECTORY as WAL
 from ..streams.clock import clock_of, system_clock
 from .data import moment, open_directory
 from .values import DIRECTORY
@@ -37,7 +40,7 @@ def rotate_(directory: str) -> None:
     from ..subscriptions.keys import rotate
 
     with open_directory(directory, in_use=_HOW) as (disk, catalog):
-        store = FileStore(disk, catalog)
+        store = FileStore(disk, catalog, segment_size=_segment_size(disk))
         now = clock_of(store.timeline, system_clock)()
         old = store.subscriptions.keys
         ticket = store.execute(KeepKeys(rotate(old, now), tuple(key.kid for key in old)), now)
@@ -45,6 +48,12 @@ def rotate_(directory: str) -> None:
         ticket.result()
         store.run_checkpoint()
         _show(store)
+
+
+def _segment_size(disk: Disk) -> int:
+    """Returns the size of the largest segment, so that the log stays as large as the server has made it."""
+    largest = max((disk.size(f"{WAL}/{name}") or 0 for name in disk.names(WAL)), default=0)
+    return largest if largest >= segment_size_of(MIN_SIZE) else DEFAULT_SEGMENT_SIZE
 
 
 def _show(store: FileStore) -> None:
