@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server import CreateOptions
 from durable_streams_server.storage.files.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
@@ -110,3 +111,18 @@ def test_record_that_creates_a_stream_where_one_is_does_not_follow(tmp_path: Pat
     shutil.copytree(tmp_path / "other" / "wal", tmp_path / "own" / "wal")
     with pytest.raises(Damaged, match="record 3 does not follow from the catalog"):
         FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT)
+
+
+def test_fork_reads_its_source_no_further_than_the_catalog_proves(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
+        store.create("/source", "text/plain")
+        store.append("/source", b"of the source")
+        store.create("/fork", options=CreateOptions(forked_from="/source"))
+    (index,) = (tmp_path / "logs").glob("*/*.idx")
+    with index.open("ab") as file:
+        file.write(bytes(48))  # as an unfinished checkpoint leaves it
+    with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
+        state = store.find("/fork").result()
+        assert state is not None
+        (part,) = state.extents(0, state.visible_tail)
+        assert store.read_bytes(*part).result() == b"of the source"

@@ -45,7 +45,7 @@ from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Extent, Logs, path_of
-from .recent import INSIDE, Memory, cut
+from .recent import INSIDE, Memory, Recent, cut
 from .runner import Runner
 from .salvage import lost_header
 from .shell import Shell
@@ -731,6 +731,8 @@ class FileStore(Store):
         if start == end:
             return Ticket.of(b"")
         recent = self.states.recent.get(incarnation)
+        if recent is None:
+            recent = self._recent_of_ancestor(incarnation)
         if recent is None or end <= recent.begin:
             entries = None if recent is None else recent.entries
             return self._read_log(incarnation, start, end, entries)
@@ -739,6 +741,13 @@ class FileStore(Store):
         newer = recent.read(recent.begin, end)
         older = self._read_log(incarnation, start, recent.begin, recent.entries)
         return older.then(lambda data: Ticket.of(data + newer))
+
+    def _recent_of_ancestor(self, incarnation: int) -> Recent | None:
+        """Loads a fork's source to learn how much of its log is proven; None if nothing is known of it any more."""
+        try:
+            return self.states.recent_of(incarnation)
+        except (Damaged, NotFound):
+            return None
 
     def _read_log(
         self, incarnation: int, start: int, end: int, entries: int | None

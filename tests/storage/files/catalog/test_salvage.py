@@ -1,5 +1,6 @@
 """What is left when database and copy are both damaged: every entry that is whole in either, and words about the rest."""
 
+import os
 import random
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from durable_streams_server.storage.files.catalog import (
     salvage_entries,
     verify_catalog,
 )
+from durable_streams_server.storage.files.catalog.salvage import read_meta
 from durable_streams_server.storage.files.catalog.tables import DOCUMENTS, PRODUCERS, STREAMS
 
 from .values import META, content_of, flip, make, put
@@ -80,6 +82,14 @@ def test_copy_alone_gives_everything(tmp_path: Path) -> None:
         salvage = salvage_entries(str(tmp_path))
         assert salvage.tables == before
         (tmp_path / "data.mdb").touch()
+
+
+def test_something_else_in_the_place_of_the_database_is_no_database(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "data.mdb").unlink()
+    os.mkfifo(tmp_path / "data.mdb")  # to open it would wait for ever
+    assert read_meta(str(tmp_path)) == (None, False)
+    assert salvage_entries(str(tmp_path)).meta is not None  # of the copy
 
 
 def test_page_that_is_lost_is_taken_from_the_copy_though_it_is_damaged_too(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """What is left of the catalog when both its database and its second copy are damaged: every entry whose seal holds in either."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from ..disk import SystemDisk
+from ..disk import LOST, SystemDisk
+from ..opening import open_plain
 from ..wal import Damaged
 from . import copy as copies
 from . import sums
@@ -115,9 +117,8 @@ def read_meta(path: str) -> tuple[Meta | None, bool]:
     Args:
         path: the catalog's directory.
     """
-    try:
-        data = (Path(path) / DATA).read_bytes()
-    except FileNotFoundError:
+    data = _database_bytes(path)
+    if not data:
         return None, False
     pages = Pages(data)
     for table, key, sealed in pages.entries():
@@ -170,12 +171,21 @@ def _gaps(records: list[Record], size: int) -> list[int]:
     return [end for end, start in zip(ends, starts, strict=True) if start != end]
 
 
+def _database_bytes(path: str) -> bytes:
+    """Returns all of the database's file; nothing if there is no file, or something else in its place."""
+    try:
+        descriptor, _ = open_plain(Path(path) / DATA, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in LOST:
+            raise
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
 def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None:
     """Reads the sealed entries of the database's trees."""
-    try:
-        data = (Path(path) / DATA).read_bytes()
-    except FileNotFoundError:
-        data = b""
+    data = _database_bytes(path)
     if not data:
         notes.append("the catalog's database is missing or empty")
         return None
