@@ -137,7 +137,7 @@ def _catch_up(
 def _first_catch_up(server: Running, _: int) -> Sample:
     """Reads a stream of small appends once after a restart, when each byte is compared with its checksum; MB/s."""
     path = "/v1/stream/long"
-    appends, size = 100_000, 100
+    appends, size = 20_000, 500
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             fill(writer.port, path, OCTETS, (b"x" * size for _ in range(appends)))
@@ -297,7 +297,7 @@ ROWS: Final = (
     Row(
         "first-catch-up",
         "catch-up",
-        "first catch-up of 100,000 appends of 100 B after a restart",
+        "first catch-up of 20,000 appends of 500 B after a restart",
         "MB/s",
         ("files",),
         _first_catch_up,
