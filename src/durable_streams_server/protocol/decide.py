@@ -27,6 +27,8 @@ from .names import (
     DEFAULT_MAX_PRODUCERS,
     MAX_FORK_DEPTH,
     MAX_POSITION,
+    MAX_TIME,
+    MIN_TIME,
     OCTET_STREAM,
     STREAM_CLOSED,
     STREAM_NEXT_OFFSET,
@@ -135,7 +137,8 @@ def decide(
     Raises:
         StreamError: when the command is refused; nothing changes then.
     """
-    now = bounded(now)
+    if not MIN_TIME <= now <= MAX_TIME:
+        now = bounded(now)
     if isinstance(command, Append):
         decision = _append(states, command, now, rules)
     elif isinstance(command, Create):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire
 from ..protocol.decide import Outcome, Rules, decide
-from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT
+from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MAX_CLOCK_INCARNATION
 from ..protocol.offsets import next_incarnation
 from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
@@ -54,7 +54,9 @@ class MemoryStore(Store):
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
-            incarnation = next_incarnation(self._last_incarnation, now)
+            last = self._last_incarnation
+            in_order = last < now <= MAX_CLOCK_INCARNATION  # as always but when the clock was set
+            incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(
                 self._states, command, now, incarnation, self._rules, self.subscriptions
             )

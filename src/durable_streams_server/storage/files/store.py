@@ -18,7 +18,12 @@ from ...errors import NotFound, StreamDamaged, StreamError, Unavailable
 from ...protocol.commands import Command, Expire
 from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
 from ...protocol.media import Kind
-from ...protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MARK_SPACING
+from ...protocol.names import (
+    DEFAULT_MAX_PRODUCERS,
+    DEFAULT_STREAM_ROOT,
+    MARK_SPACING,
+    MAX_CLOCK_INCARNATION,
+)
 from ...protocol.offsets import next_incarnation
 from ...protocol.producers import ProducerState
 from ...protocol.registry import Registry
@@ -224,7 +229,9 @@ class FileStore(Store):
         if self.states.too_many:
             self.states.let_go()
         try:
-            incarnation = next_incarnation(self._last_incarnation, now)
+            last = self._last_incarnation
+            in_order = last < now <= MAX_CLOCK_INCARNATION  # as always but when the clock was set
+            incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(
                 self.states, command, now, incarnation, self._rules, self.subscriptions
             )
@@ -341,6 +348,8 @@ class FileStore(Store):
         self._memory.trim()
         for item in commit.items:
             _resolve(item)
+        if self.checkpoint_is_due:  # looked at once for each commit, not for each record
+            self.shell.checkpoint_due()
 
     def commit_once(self) -> None:
         """Commits what waits, here and now.
@@ -572,7 +581,7 @@ class FileStore(Store):
         self._pending.append(InFlight(place, payload, published, ticket, outcome, None))
         self.shell.commit_due()
         self._since_checkpoint += len(payload)
-        if self.checkpoint_is_due:
+        if self._unflushed > self._flush_at:
             self.shell.checkpoint_due()
         return ticket
 
