@@ -1,5 +1,6 @@
 """The command as its user meets it: what it prints, how it stops, and its exit codes."""
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -228,7 +229,7 @@ def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str
         assert http.put(STREAM).status_code == 201
         shutil.rmtree(path)
         if appends:
-            with pytest.raises(httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError):  # noticed at once, or within 50 ms
                 http.post(STREAM, content=b"x")
         else:
             process.terminate()

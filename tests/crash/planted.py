@@ -267,8 +267,8 @@ PLANTS = [
         "DESIGN 1",
         "a commit is acknowledged in a file that nobody finds again",
         f"{FILES}/wal.py",
-        "            file.check_place()",
-        "            pass",
+        "                file.check_place()",
+        "                pass",
         "tests/streams/test_file_store.py",
     ),
     Plant(

@@ -20,6 +20,7 @@ from durable_streams_server.cli.data import check, inspect
 from durable_streams_server.protocol import commands
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.names import MAX_TIME, MAX_TTL_SECONDS
+from durable_streams_server.storage.files import wal
 from durable_streams_server.storage.files.directory import DirectoryRefused
 from durable_streams_server.storage.files.disk import SystemFile
 from durable_streams_server.storage.files.place import DirectoryLost
@@ -322,9 +323,10 @@ LOSSES = [remove, move_away, replace, remove_log, move_log_away, replace_segment
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_nothing_is_acknowledged_once_the_directory_is_lost(
-    tmp_path: Path, lose: Callable[[Path], None]
+def test_nothing_is_acknowledged_once_the_directory_is_known_to_be_lost(
+    tmp_path: Path, lose: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(wal, "LOOK_EVERY", 0.0)
     path = tmp_path / "data"
     store = open_store(path)
     store.create("/a", "text/plain")
@@ -337,6 +339,22 @@ def test_nothing_is_acknowledged_once_the_directory_is_lost(
         store.create("/b")
     assert isinstance(store.failure, DirectoryLost)
     assert store.read("/a").data == b"before"
+    store.close()
+
+
+def test_lost_directory_is_noticed_after_the_time_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("durable_streams_server.storage.files.wal.time.monotonic", lambda: now)
+    store = open_store(tmp_path / "data")
+    store.create("/a", "text/plain")
+    remove(tmp_path / "data")
+    now += wal.LOOK_EVERY * 0.9
+    store.append("/a", b"not noticed yet")
+    now += wal.LOOK_EVERY * 0.2
+    with pytest.raises(DirectoryLost):
+        store.append("/a", b"after")
     store.close()
 
 
@@ -369,12 +387,12 @@ async def test_running_server_stops_when_its_directory_is_removed(tmp_path: Path
     await asyncio.to_thread(store.append, "/a", b"before")
     shutil.rmtree(path)
     command = commands.parse_append("/a", {b"content-type": b"text/plain"}, b"x")
-    ticket = app.engine.append(command)
+    app.engine.append(command)  # the only one: nobody else need write for the loss to be noticed
     async with asyncio.timeout(10):
         while not failed:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     with pytest.raises(Abandoned):
-        ticket.result()
+        app.engine.append(command).result()
     assert isinstance(failed[0], OSError)  # whichever thread has noticed it first
     assert str(path) in str(failed[0])
     await app.stop()

@@ -26,6 +26,7 @@ from ..ticket import Ticket
 from .checkpoint import Where
 from .executor import Executor, Lane
 from .shell import Shell
+from .wal import LOOK_EVERY
 
 if TYPE_CHECKING:
     from .store import Commit, FileStore
@@ -72,6 +73,7 @@ class Runner(Shell):
         self._is_writing = False
         self._reading = 0
         self._is_waited_for = False  # a synchronous caller blocks the loop
+        self._look_is_planned = False
         self._stopping = False
         self._phase = Phase.NONE
         self._steps: Iterator[Where] | None = None
@@ -87,6 +89,8 @@ class Runner(Shell):
             self._executor.wait()
             self._hand_over()  # what has ended may have decided something
         self._end_checkpoint()
+        if self._store.failure is None:
+            self._store.look_for_log()
         self._executor.close()
         self._store.shell = Shell(self._store)
 
@@ -189,8 +193,16 @@ class Runner(Shell):
         if self._store.failure is None:
             self._hand_over()  # the next commit is written while this one is published
         self._store.committed(commit)
+        if self._store.wal.owes_look and not self._look_is_planned:
+            self._look_is_planned = True  # there may be no later commit that looks
+            self._executor.later(LOOK_EVERY, self._look)
         if self._phase is Phase.DURABLE:
             self._go(Phase.LOOP)
+
+    def _look(self) -> None:
+        self._look_is_planned = False
+        if not self._stopping and self._store.failure is None:
+            self._store.look_for_log()
 
     # -- the checkpoint -----------------------------------------------------
 

@@ -319,6 +319,13 @@ class FileStore(Store):
             self.wal.write(commit.writes)
             self._disk.check_lock()
 
+    def look_for_log(self) -> None:
+        """Stops the store if what it has written last is not where a restart will look for it."""
+        try:
+            self.wal.look()
+        except OSError as error:
+            self.fail(error)
+
     def check_place(self) -> None:
         """Returns if the data directory and its parts are where they were when the store was opened.
 
