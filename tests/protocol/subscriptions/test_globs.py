@@ -1,5 +1,6 @@
 """Patterns match as they say, the index agrees with one regular expression for each, and neither can be made slow."""
 
+import gc
 import re
 import sys
 from collections.abc import Callable
@@ -199,11 +200,14 @@ def calls_of(function: Callable[[], object]) -> int:
         count += event in ("call", "c_call")
 
     before = sys.getprofile()
+    gc.collect()
+    gc.disable()  # a collection in between would call the destructors of other tests' objects
     sys.setprofile(note)
     try:
         function()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 
