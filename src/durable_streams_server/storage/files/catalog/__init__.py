@@ -9,7 +9,6 @@ what `salvage` finds in their `pages`, and `mend` chooses among these.
 from .entries import (
     DATES,
     DATES_BEGIN,
-    FORMAT,
     Catalog,
     Drop,
     Entry,
@@ -28,7 +27,6 @@ from .verify import CatalogFinding, verify_catalog
 __all__ = [
     "DATES",
     "DATES_BEGIN",
-    "FORMAT",
     "Catalog",
     "CatalogFinding",
     "Drop",

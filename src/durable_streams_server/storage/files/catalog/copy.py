@@ -231,11 +231,6 @@ class Copy:
 
     # -- inside -------------------------------------------------------------
 
-    def _reopen(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._file = self._disk.open(self._prefix + NAME)
-            self._size = self._file.size()
-
     def _cut(self, end: int) -> None:
         """Makes the file shorter. It is synced: what is cut off must not come back under what is written next."""
         assert self._file is not None

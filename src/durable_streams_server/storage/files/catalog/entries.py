@@ -19,8 +19,6 @@ from ....protocol.state import Origin, StreamState
 from ..logs import Extent
 from ..wal import Damaged
 
-FORMAT: Final = 1
-
 #: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the
 #: dates' part begins, and that has room for every date that can be written.
 DATES: Final = 1 << 62
