@@ -92,7 +92,7 @@ def _at(path: str) -> str:
 
 
 class _Builder:
-    """Makes the directory, and notes what it holds."""
+    """Fills a data directory with streams of every kind, and remembers the bytes of each."""
 
     def __init__(self, path: Path, seed: int) -> None:
         self.chance = random.Random(seed)

@@ -17,7 +17,9 @@ from .admission import AcceptErrors, Admission
 _HANDSHAKE: Final = (
     10.0  # seconds; two round trips, even by satellite and with a lost packet in each
 )
-_AT_ONCE: Final = 64  # connections accepted in one turn of the loop, since others wait for theirs
+_AT_ONCE: Final = (
+    64  # connections accepted in one turn of the loop, so that a crowd does not hold up the rest
+)
 _RETRY: Final = 1.0  # seconds until accept is tried again after the system has refused it
 #: Connections past the most for which TLS is begun all the same, since only over TLS can they be told that they are refused.
 _TO_BE_REFUSED: Final = 16

@@ -55,7 +55,7 @@ class MemoryStore(Store):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
             last = self._last_incarnation
-            in_order = last < now <= MAX_CLOCK_INCARNATION  # as always but when the clock was set
+            in_order = last < now <= MAX_CLOCK_INCARNATION  # True unless somebody has set the clock
             incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(
                 self._states, command, now, incarnation, self._rules, self.subscriptions

@@ -119,12 +119,12 @@ class SimulatedDisk(Disk):
         return self.largest if self.tells_largest else None
 
     def limit(self, size: int, name: str) -> None:
-        """Raises the error of a file that would be too large."""
+        """Raises EFBIG if a file of `size` bytes is larger than the disk allows."""
         if self.largest is not None and size > self.largest:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
 
     def need(self, size: int, name: str) -> None:
-        """Raises the error of a full disk if there is no room for so many more bytes."""
+        """Raises ENOSPC if the disk has no room for `size` more bytes."""
         room = self.room()
         if room is not None and size > room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)

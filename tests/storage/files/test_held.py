@@ -141,7 +141,7 @@ def test_a_limit_that_is_raised_lets_the_log_have_its_bytes() -> None:
     assert store._unflushed == 0
 
 
-def test_a_stream_whose_bytes_are_held_can_be_deleted() -> None:
+def test_delete_removes_a_stream_with_bytes_held_in_the_catalog() -> None:
     disk, store = limited(known=False)
     fill_past_an_unknown_limit(store)
     run(store, Delete("/a"))

@@ -28,7 +28,8 @@ from .repair import move_to_quarantine, repair
 from .segments import DIRECTORY as WAL
 
 _FORMAT: Final = "FORMAT"
-_SALVAGED: Final = b"made from entries"  # the beginning of that file, if a catalog was
+#: `FORMAT.repair` begins with this if the repair puts the catalog together from single entries.
+_SALVAGED: Final = b"made from entries"
 _OTHER: Final = re.compile(rb"durable-streams-server data, format ([0-9]+)\n")
 _KNOWN: Final = (b"1", b"2")
 

@@ -241,7 +241,7 @@ class Mending:
             return self._create(change)
         is_later = state is not None and change.incarnation > state.incarnation
         if state is not None and is_later and self._may_have_ended(state):
-            self._end(state)  # only after its end could another one begin there
+            self._end(state)  # a later stream at its path proves that it was deleted
             state = None
         if state is None or state.incarnation != change.incarnation:
             return "nothing is known of the stream's beginning"

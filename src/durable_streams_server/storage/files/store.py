@@ -230,7 +230,7 @@ class FileStore(Store):
             self.states.let_go()
         try:
             last = self._last_incarnation
-            in_order = last < now <= MAX_CLOCK_INCARNATION  # as always but when the clock was set
+            in_order = last < now <= MAX_CLOCK_INCARNATION  # True unless somebody has set the clock
             incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(
                 self.states, command, now, incarnation, self._rules, self.subscriptions

@@ -120,7 +120,7 @@ class Database(Tables):
         try:
             with self._growing, self._environment.begin(self._handles[table]) as transaction:
                 return all(transaction.get(key) == sealed for key, sealed in entries)
-        except lmdb.BadValsizeError:  # a damaged page may hold an entry whose key no look-up takes
+        except lmdb.BadValsizeError:  # a damaged key is empty or too long for LMDB
             return False
         except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None

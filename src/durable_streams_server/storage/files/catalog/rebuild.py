@@ -98,7 +98,7 @@ def rewrite_copy(path: str, quarantine: str) -> list[str]:
 
 
 def _build(path: str, entries: Iterable[Operation]) -> None:
-    """Makes a database in a directory beside the old one."""
+    """Builds the new database in a temporary directory, then moves it into place."""
     new = Path(path) / _NEW
     if new.exists():
         shutil.rmtree(new)  # of a repair that was cut off
