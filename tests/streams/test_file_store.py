@@ -380,21 +380,19 @@ async def test_running_server_stops_when_its_directory_is_removed(tmp_path: Path
     path = tmp_path / "data"
     store = open_store(path)
     app = create_app(store=store)
-    failed: list[BaseException] = []
-    app.engine.on_failure = failed.append
+    failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    app.engine.on_failure = failure.set_result
     app.engine.start()
     store.create("/a", "text/plain")
     await asyncio.to_thread(store.append, "/a", b"before")
     shutil.rmtree(path)
     command = commands.parse_append("/a", {b"content-type": b"text/plain"}, b"x")
     app.engine.append(command)  # the only one: nobody else need write for the loss to be noticed
-    async with asyncio.timeout(10):
-        while not failed:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    error = await asyncio.wait_for(failure, 10)
     with pytest.raises(Abandoned):
         app.engine.append(command).result()
-    assert isinstance(failed[0], OSError)  # whichever thread has noticed it first
-    assert str(path) in str(failed[0])
+    assert isinstance(error, OSError)  # whichever thread has noticed it first
+    assert str(path) in str(error)
     await app.stop()
     store.close()
 

@@ -98,7 +98,7 @@ def rewrite_copy(path: str, quarantine: str) -> list[str]:
 
 
 def _build(path: str, entries: Iterable[Operation]) -> None:
-    """Builds the new database in a temporary directory, then moves it into place."""
+    """Builds the new database in a directory beside the old one; `_put_in_place` swaps them."""
     new = Path(path) / _NEW
     if new.exists():
         shutil.rmtree(new)  # of a repair that was cut off
