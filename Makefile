@@ -54,7 +54,7 @@ planted: $(STAMPS)/dev
 bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
 
-# Measures this source beside another checkout's in one run, and prints ratios: make compare BASE=../other [PARTS="append sse"]
+# Measures this source beside another checkout's in one run, and prints ratios: make compare BASE=../other [PARTS="append sse-one"]
 compare: $(STAMPS)/dev $(STAMPS)/wrk
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks.compare $(BASE) $(PARTS)
 

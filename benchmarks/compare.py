@@ -1,40 +1,76 @@
 """`python -m benchmarks.compare CHECKOUT [PART …]`: measures this source beside another checkout's, in one run, and prints ratios.
 
-In every round the two servers take turns at each row, each with an empty store. A ratio below 1 is worse for this source,
-whichever way the row counts. ROUNDS and SECONDS are read from the environment. The command ends with 1 if a median is more than 5%
-worse.
+The two servers are measured one right after the other, each with an empty store, and every such pair gives one ratio: what
+slows the machine for a while slows both. A row takes pairs until they decide whether the median of such ratios is above 0.95,
+or until there are ROUNDS of them. A ratio below 1 is worse for this source, whichever way the row counts. ROUNDS and SECONDS are
+read from the environment. The command ends with 1 if a row is more than 5% worse.
 """
 
+import math
 import os
 import statistics
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from . import servers
-from .rows import PARTS, ROWS, Row, Sample
+from .rows import PARTS, ROWS, Row
 from .servers import HERE, KINDS, LOAD_CORE, Kind, running
 
 _BASE: Final = "base-"
 _OURS: Final = ("memory", "files", "asgi", "asgi-files")
 _WORST: Final = 0.95
+_FEWEST: Final = (
+    6  # pairs: if the true median were outside of six, all would lie on one side, one time in 32
+)
+_DOUBT: Final = 1 / 32  # how often a range may miss the true median
+
+
+class Found(NamedTuple):
+    """The ratios of a row's pairs.
+
+    Attributes:
+        median: of them.
+        low: the true median is above it, with the confidence that `_DOUBT` leaves.
+        high: and below this.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the whole range is on one side of what is too slow."""
+        return self.low > _WORST or self.high < _WORST
 
 
 def main() -> int:
-    """Runs the parts that are named, or all; returns how many medians are more than 5% worse."""
+    """Runs the parts that are named, or all; returns how many rows are more than 5% worse."""
     base, *parts = sys.argv[1:]
-    rounds = int(os.environ.get("ROUNDS") or 3)
-    seconds = int(os.environ.get("SECONDS") or 3)
+    rounds = int(os.environ.get("ROUNDS") or 25)
+    seconds = int(os.environ.get("SECONDS") or 2)
     os.sched_setaffinity(0, {LOAD_CORE})
     for kind in _OURS:
         KINDS[_BASE + kind] = _on_source(KINDS[kind], Path(base) / "src")
         KINDS[kind] = _on_source(KINDS[kind], HERE.parent / "src")
     worse = 0
     for row in ROWS:
-        if row.part in (parts or PARTS):
+        if row.part in (parts or PARTS) or row.name in parts:
             for kind in (each for each in row.servers if each in _OURS):
-                worse += _compare(row, kind, rounds, seconds) < _WORST
+                worse += _compare(row, kind, rounds, seconds).median < _WORST
     return worse
+
+
+def found(ratios: list[float]) -> Found:
+    """Returns what ratios say: their median, and the range that an order statistic gives for the true one."""
+    ordered = sorted(ratios)
+    tail = 1.0  # of 2 ** len outcomes, in which so few ratios fall on one side
+    count, cut = len(ordered), 0
+    while 2 * (tail + math.comb(count, cut + 1)) <= _DOUBT * 2**count:
+        cut += 1
+        tail += math.comb(count, cut)
+    return Found(statistics.median(ordered), ordered[cut], ordered[-1 - cut])
 
 
 def _on_source(kind: Kind, source: Path) -> Kind:
@@ -46,28 +82,34 @@ def _on_source(kind: Kind, source: Path) -> Kind:
     return kind._replace(command=command)
 
 
-def _compare(row: Row, kind: str, rounds: int, seconds: int) -> float:
+def _compare(row: Row, kind: str, rounds: int, seconds: int) -> Found:
     """Measures a row on both sources in turn, prints the medians, and returns how this one does beside the other."""
     figures: dict[str, list[float]] = {kind: [], _BASE + kind: []}
-    for turn in range(rounds):
-        order = list(figures) if turn % 2 else list(figures)[::-1]
+    ratios: list[float] = []
+    while True:
+        order = list(figures) if len(ratios) % 2 else list(figures)[::-1]
         for each in order:
-            sample = _measure(row, each, seconds)
-            if sample.value is not None:
-                figures[each].append(sample.value)
+            figures[each].append(_measure(row, each, seconds))
+        ours, base = figures[kind][-1], figures[_BASE + kind][-1]
+        ratios.append(base / ours if row.less_is_better else ours / base)
+        result = found(ratios)
+        if len(ratios) >= rounds or (len(ratios) >= _FEWEST and result.is_decided):
+            break
     ours, base = (statistics.median(figures[each]) for each in (kind, _BASE + kind))
-    ratio = base / ours if row.less_is_better else ours / base
-    spread = "  ".join(f"{value:,.4g}" for value in sorted(figures[kind]))
     print(
-        f"{ratio:5.2f}  {row.title} ({kind}): {ours:,.4g} {row.unit}, base {base:,.4g}   [{spread}]",
+        f"{result.median:5.2f}  from {result.low:.2f} to {result.high:.2f} in {len(ratios):2} pairs  "
+        f"{row.title} ({kind}): {ours:,.4g} {row.unit}, base {base:,.4g}",
         flush=True,
     )
-    return ratio
+    return result
 
 
-def _measure(row: Row, kind: str, seconds: int) -> Sample:
+def _measure(row: Row, kind: str, seconds: int) -> float:
     with running(kind) as process:
-        return row.measure(process, seconds)
+        sample = row.measure(process, seconds)
+    if sample.value is None:
+        raise RuntimeError(f"{row.title} ({kind}): {sample.note}")
+    return sample.value
 
 
 if __name__ == "__main__":
