@@ -8,6 +8,7 @@ octets into requests; here are the socket, the turns, the answers, and the phase
 import asyncio
 import functools
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
@@ -107,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._ended = self._sends_no_more = self._pausing = False
         self._scheme = "http"
         self._phase = _CLOSED
-        self._deadline = 0.0  # of the phase; only `_enter` sets it
+        self._deadline = 0.0  # of the phase; see `_enter`
         self._unsent = 0  # octets that the client had not taken at the last look
         self._parser: Parser = cast(Parser, None)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -254,7 +255,7 @@ class Connection(asyncio.Protocol):
             self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
-        """Enters a phase, or begins its time anew. Nothing else sets the deadline."""
+        """Enters a phase, or begins its time anew. Nothing but `_begin` sets the deadline besides."""
         self._phase = phase
         self._deadline = self._lane.now + self._lane.times[phase]
         if phase is _SENDING:
@@ -283,7 +284,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, turn: Turn) -> None:
         """Answers a request whose turn it is."""
         self._answering = turn
-        self._enter(_ANSWERING)
+        self._phase, self._deadline = _ANSWERING, math.inf  # `_enter` written out, for each request
         request = turn.request
         if turn.refusal is not None:
             self._send(turn, self._lane.handler.refuse(request, turn.refusal))
@@ -323,7 +324,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, turn: Turn, reply: Reply) -> None:
         if turn.taken:
-            self._give_back(turn)
+            self._lane.budget.give_back(turn.taken)
+            turn.taken = 0
         if isinstance(reply, Response):
             self._send(turn, reply)
         else:

@@ -173,7 +173,10 @@ def require(state: StreamState | None, now: int) -> StreamState:
     """
     if state is None or state.removed:
         raise _not_found()
-    return _require_whole(_require_alive(state, state.soft_deleted, now))
+    if state.damage is not None:
+        _require_alive(state, state.soft_deleted, now)
+        raise damaged()
+    return _require_alive(state, state.soft_deleted, now)
 
 
 def require_visible(state: StreamState | None, now: int) -> StreamState:

@@ -135,7 +135,7 @@ class Engine:
 
     def append(self, command: Append) -> Ticket[AppendOutcome]:
         """Appends, closes, or both."""
-        return cast("Ticket[AppendOutcome]", self.store.execute(command, self.clock()))
+        return self.store.execute(command, self.clock())  # type: ignore[return-value]  # faster than `cast`
 
     def delete(self, path: str) -> Ticket[DeleteOutcome]:
         """Deletes a stream."""
