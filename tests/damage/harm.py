@@ -1,30 +1,67 @@
-"""One random damage to a file of a data directory."""
+"""One random damage to a file or a directory of a data directory."""
 
 import random
+import shutil
 from pathlib import Path
 
 from tests.damage.rich import files
 
-WAYS = ("flip", "flip", "zero", "noise", "truncate", "swap", "delete")
+WAYS = ("flip", "flip", "zero", "noise", "truncate", "swap", "delete", "copy", "grow", "replace")
 BLOCK = 512
+DIRECTORIES = 0.04  # the part of damages that befall a whole directory
 
 
 def harm(path: Path, chance: random.Random) -> list[tuple[str, str, Path]]:
     """Damages one file, or sometimes two, and returns the way, the kind and the name of each."""
     done = []
     for _ in range(2 if chance.random() < 0.15 else 1):
+        if chance.random() < DIRECTORIES:
+            done.append(_harm_directory(path, chance))
+            continue
         by_kind: dict[str, list[Path]] = {}
         for kind, file in files(path):
             by_kind.setdefault(kind, []).append(file)
         kind = chance.choice(sorted(by_kind))
         file = chance.choice(by_kind[kind])
         way = chance.choice(WAYS)
-        if way == "swap" and len(by_kind[kind]) > 1 and chance.random() < 0.6:
-            _exchange(file, chance.choice([each for each in by_kind[kind] if each != file]))
+        others = [each for each in by_kind[kind] if each != file]
+        if way == "copy" and others:
+            file.write_bytes(chance.choice(others).read_bytes())
+        elif way == "swap" and others and chance.random() < 0.6:
+            _exchange(file, chance.choice(others))
+        elif way == "replace":
+            way = _replace(file, chance)
         else:
             _damage(file, way, chance)
         done.append((way, kind, file.relative_to(path)))
     return done
+
+
+def _harm_directory(path: Path, chance: random.Random) -> tuple[str, str, Path]:
+    """Deletes a directory with all that is in it, or puts a file in its place."""
+    directory = chance.choice(sorted(each for each in path.rglob("*") if each.is_dir()))
+    name = directory.relative_to(path)
+    shutil.rmtree(directory)
+    if chance.random() < 0.5:
+        return "delete", name.parts[0], name
+    directory.write_bytes(chance.randbytes(chance.choice((0, 100))))
+    return "file", name.parts[0], name
+
+
+def _replace(file: Path, chance: random.Random) -> str:
+    """Puts something that is no file in a file's place."""
+    file.unlink()
+    way = chance.choice(("directory", "full directory", "dangling link", "link"))
+    if way == "dangling link":
+        file.symlink_to(file.with_name("nothing"))
+    elif way == "link":
+        others = sorted(each for each in file.parent.iterdir() if each.is_file())
+        file.symlink_to(chance.choice(others) if others else file.parent)
+    else:
+        file.mkdir()
+        if way == "full directory":
+            (file / "something").write_bytes(b"of somebody else")
+    return way
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -55,6 +92,8 @@ def _change(content: bytearray, used: int, way: str, chance: random.Random) -> N
         content[at : at + size] = bytes(size) if way == "zero" else chance.randbytes(size)
     elif way == "truncate":
         del content[at:]
+    elif way == "grow":
+        content += chance.randbytes(chance.choice((1, 100, 4096)))
     else:
         size = chance.choice((BLOCK, 4096))
         one, other = (chance.randrange(0, used, size) for _ in range(2))

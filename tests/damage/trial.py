@@ -110,7 +110,7 @@ class Trial:
     def _serve_unrepaired(self, is_harmed: bool) -> None:
         before = self._path.with_name(self._path.name + "-before")
         shutil.rmtree(before, ignore_errors=True)
-        shutil.copytree(self._path, before)
+        shutil.copytree(self._path, before, symlinks=True)
         try:
             store = opened(before, self._clock)
         except (Damaged, DirectoryRefused, OSError) as refused:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server.storage.files import verify
-from durable_streams_server.storage.files.disk import LOST, File, SystemDisk
+from durable_streams_server.storage.files.disk import DENIED, LOST, File, SystemDisk
 from durable_streams_server.storage.files.index import Index
 from durable_streams_server.storage.files.logs import (
     DIRECTORY,
@@ -192,7 +192,7 @@ def test_log_lost_while_it_is_open_is_damage_and_its_pieces_are_kept(
     disk.release()
 
 
-@pytest.mark.parametrize("code", sorted(LOST - {errno.ENOENT}))
+@pytest.mark.parametrize("code", sorted((LOST | DENIED) - {errno.ENOENT}))
 @pytest.mark.parametrize("suffix", ["", ".idx"])
 def test_log_that_cannot_be_opened_is_damage_of_its_stream(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, suffix: str, code: int
@@ -243,10 +243,10 @@ def test_error_that_is_no_damage_stays_what_it_is(
     flush(Logs(disk), ID, Extent(0, 0, 0), b"abc")
 
     def open_file(*_: object, **__: object) -> SimulatedFile:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     monkeypatch.setattr(SimulatedDisk, "open", open_file)
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
         Logs(disk).read(ID, 0, 3)
 
 

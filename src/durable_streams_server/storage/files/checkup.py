@@ -21,11 +21,13 @@ from .directory import (
     UnknownFormat,
     write_format,
 )
-from .disk import SystemDisk
+from .disk import Kind, SystemDisk
+from .lock import LOCK
 from .logs import DIRECTORY as LOGS
 from .logs import path_of
 from .repair import move_to_quarantine, repair
 from .segments import DIRECTORY as WAL
+from .strangers import stranger, strangers
 
 _FORMAT: Final = "FORMAT"
 #: `FORMAT.repair` begins with this if the repair puts the catalog together from single entries.
@@ -59,10 +61,17 @@ class Checkup:
         """
         disk = SystemDisk(self._path, readonly=True)
         try:
+            if (wrong := stranger(disk, LOCK, Kind.FILE)) is not None:
+                yield Finding(LOCK, wrong)  # so nobody can say whether a server has the directory
+                return
             yield from _take(disk, self._path)
-            missing = [part for part in (CATALOG, LOGS, WAL) if not disk.exists(part)]
-            yield from (Finding(part, "the directory is missing") for part in missing)
-            if CATALOG not in missing:
+            wrong_places = dict(strangers(disk))
+            yield from (Finding(path, what) for path, what in wrong_places.items())
+            for part in (CATALOG, LOGS, WAL):
+                if not disk.exists(part):
+                    yield Finding(part, "the directory is missing")
+            is_catalog_whole = not any(path.startswith(CATALOG) for path in wrong_places)
+            if is_catalog_whole and disk.exists(CATALOG):
                 yield from self._check_parts(disk)
         finally:
             disk.release()
@@ -98,7 +107,11 @@ def repair_directory(path: str, now: int) -> Iterator[str]:
     """
     disk = SystemDisk(path)
     try:
+        if stranger(disk, LOCK, Kind.FILE) is not None:
+            yield move_to_quarantine(disk, LOCK)  # a server that has the directory stops at that
         is_format_whole = not list(_take(disk, path))
+        for name, _ in list(strangers(disk)):
+            yield move_to_quarantine(disk, name)
         for part in (CATALOG, LOGS, WAL):
             disk.make_directory(part)
         yield from _mend_catalog(disk)

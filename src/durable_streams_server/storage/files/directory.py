@@ -17,6 +17,7 @@ _FORMAT_FILE: Final = "FORMAT"
 UNFINISHED: Final = "FORMAT.repair"
 QUARANTINE: Final = "quarantine"
 _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
+FORMAT_FILES: Final = (_FORMAT_FILE, UNFINISHED, _NEW_FORMAT_FILE)
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
 _PARTS: Final = (WAL, LOGS, CATALOG)

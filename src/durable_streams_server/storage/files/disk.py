@@ -5,6 +5,7 @@ disk that tears writes, loses what was not synced, and fails at any call.
 """
 
 import ctypes
+import enum
 import errno
 import fcntl
 import os
@@ -29,9 +30,19 @@ NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 LOST: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
 )
+#: The file may be whole, but this process may not open it. A store refuses its stream; only a check must not take it for lost.
+DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _ANYWHERE: Final = 1 << 62
+
+
+class Kind(enum.Enum):
+    """What is at a path."""
+
+    FILE = "file"
+    DIRECTORY = "directory"  # or a link to one: a part of the store may be on another disk
+    OTHER = "other"  # a link, a FIFO, a device
 
 
 class File(ABC):
@@ -369,6 +380,17 @@ class SystemDisk(Disk):
             return (self.root / path).lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def kind(self, path: str) -> Kind | None:
+        """Returns what is at a path, None if nothing is."""
+        target = self.root / path
+        try:
+            mode = target.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISREG(mode):
+            return Kind.FILE
+        return Kind.DIRECTORY if target.is_dir() else Kind.OTHER
 
     def room(self) -> int | None:
         try:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from ...protocol.names import MARK_SPACING
 from ...protocol.state import StreamState
 from ..store import Marks
-from .disk import LOST, NO_HANDLES, TOO_LARGE, Disk, File
+from .disk import DENIED, LOST, NO_HANDLES, TOO_LARGE, Disk, File
 from .index import (
     ROOM_FOR_HEADER,
     Index,
@@ -133,7 +133,7 @@ def _index_of(file: File, incarnation: int) -> Index:
 def _damage_of(error: OSError, name: str) -> Exception:
     """Returns what an error means that came from opening or reading a stream's file: damage of that stream, unless it says
     nothing of the file."""
-    return Damaged(f"{name}: {error.strerror}") if error.errno in LOST else error
+    return Damaged(f"{name}: {error.strerror}") if error.errno in LOST | DENIED else error
 
 
 def path_of(incarnation: int) -> str:

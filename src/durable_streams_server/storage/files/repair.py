@@ -183,7 +183,11 @@ def _subject(change: Change) -> str:
 
 
 def move_to_quarantine(disk: Disk, name: str) -> str:
-    """Moves a file to the quarantine; returns what was done, in words."""
+    """Moves a file, or whatever is at its path, to the quarantine; returns what was done, in words."""
+    if name == QUARANTINE:  # it is no directory
+        aside = _free_name(disk, f"{QUARANTINE}.aside")
+        disk.rename(QUARANTINE, aside)
+        return f"{name} is now {aside}"
     disk.make_directory(QUARANTINE)
     target = _free_name(disk, f"{QUARANTINE}/{name.replace('/', '-')}")
     disk.rename(name, target)

@@ -1,0 +1,53 @@
+"""What is in a data directory and cannot be ours: a directory or a link where a file belongs, a file where a directory belongs.
+
+A store refuses such a thing when it meets it. A check names all of them at once, and a repair puts them aside before it looks at
+anything else: what should be in their place is missing then, and everything knows what to do about that.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from .catalog.copy import NAME as COPY
+from .catalog.copy import NEW as NEW_COPY
+from .catalog.database import DATA, LOCKS
+from .catalog.sums import NAME as SUM
+from .directory import CATALOG, FORMAT_FILES, QUARANTINE
+from .disk import Kind, SystemDisk
+from .headroom import BALLAST
+from .lock import LOCK
+from .logs import DIRECTORY as LOGS
+from .segments import DIRECTORY as WAL
+
+_IN_CATALOG: Final = (DATA, LOCKS, COPY, NEW_COPY, SUM)
+_LOG_DIRECTORY: Final = re.compile(r"[0-9a-f]{2}")
+
+
+def strangers(disk: SystemDisk) -> Iterator[tuple[str, str]]:
+    """Yields each path at which something else is than a store puts there, and what is wrong with it."""
+    for path, kind in _places(disk):
+        wrong = stranger(disk, path, kind)
+        if wrong is not None:
+            yield path, wrong
+
+
+def stranger(disk: SystemDisk, path: str, kind: Kind) -> str | None:
+    """Returns what is wrong if there is anything at a path, and it is not of a kind."""
+    found = disk.kind(path)
+    return None if found in (kind, None) else f"it is no {kind.value}"
+
+
+def _places(disk: SystemDisk) -> Iterator[tuple[str, Kind]]:
+    """Yields each path that is a store's, and what it has there. A directory comes before what is in it."""
+    for name in (*FORMAT_FILES, LOCK, BALLAST):
+        yield name, Kind.FILE
+    for name in (QUARANTINE, CATALOG, LOGS, WAL):
+        yield name, Kind.DIRECTORY
+    for name in _IN_CATALOG:
+        yield f"{CATALOG}/{name}", Kind.FILE
+    for name in filter(str.isdecimal, disk.names(WAL)):
+        yield f"{WAL}/{name}", Kind.FILE
+    for directory in filter(_LOG_DIRECTORY.fullmatch, disk.names(LOGS)):
+        yield f"{LOGS}/{directory}", Kind.DIRECTORY
+        for name in disk.names(f"{LOGS}/{directory}"):
+            yield f"{LOGS}/{directory}/{name}", Kind.FILE

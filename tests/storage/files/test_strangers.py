@@ -1,0 +1,118 @@
+"""Something else than a store's own file or directory at one of its paths: check names it, repair puts it aside."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from durable_streams_server import FileBackedStreamStore
+from durable_streams_server.cli import main
+from durable_streams_server.storage.files.disk import Kind, SystemDisk
+from durable_streams_server.storage.files.logs import directory_of, path_of
+from durable_streams_server.storage.files.strangers import strangers
+
+FILES = ("FORMAT", "LOCK", "ballast", "FORMAT.new", "wal/000", "wal/007")
+FILES_OF_CATALOG = ("data.mdb", "lock.mdb", "copy", "copy.new", "SUM")
+DIRECTORIES = ("catalog", "logs", "wal", "quarantine")
+IN_PLACE_OF_A_FILE: dict[str, Callable[[Path], None]] = {
+    "directory": lambda path: path.mkdir(),
+    "full directory": lambda path: (path / "a").mkdir(parents=True),
+    "link": lambda path: path.symlink_to(path.parent),
+    "dangling link": lambda path: path.symlink_to("nowhere"),
+    "fifo": os.mkfifo,
+}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    with FileBackedStreamStore(path) as store:
+        store.create("/kept", "text/plain")
+        store.append("/kept", b"bytes in a log")
+        store.run_checkpoint()
+        store.append("/kept", b" and in the write-ahead log")
+    return path
+
+
+def run(directory: Path, *flags: str) -> Result:
+    result = CliRunner().invoke(main, ["check", str(directory), *flags])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+def place_of(directory: Path, name: str) -> Path:
+    path = directory / name
+    if path.is_dir():
+        path.rename(directory.parent / "away")
+    else:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def starts_after_a_repair(directory: Path) -> str:
+    """Repairs and opens a directory; returns what the repair has said."""
+    said = run(directory, "--repair").output
+    left = run(directory)
+    assert left.exit_code == 0, left.output
+    with FileBackedStreamStore(directory) as store:
+        store.create("/new", "text/plain")
+        store.append("/new", b"works")
+    return said
+
+
+@pytest.mark.parametrize("what", IN_PLACE_OF_A_FILE)
+@pytest.mark.parametrize("name", [*FILES, *(f"catalog/{name}" for name in FILES_OF_CATALOG)])
+def test_something_else_in_the_place_of_a_file(directory: Path, name: str, what: str) -> None:
+    IN_PLACE_OF_A_FILE[what](place_of(directory, name))
+    found = run(directory)
+    assert found.exit_code == 1
+    assert f"{name}: it is no file" in found.output
+    said = starts_after_a_repair(directory)
+    assert f"{name} is now quarantine/{name.replace('/', '-')}" in said
+    if name != "wal/000":
+        with FileBackedStreamStore(directory) as store:
+            assert store.read("/kept").data == b"bytes in a log and in the write-ahead log"
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_file_in_the_place_of_a_directory(directory: Path, name: str) -> None:
+    place_of(directory, name).write_bytes(b"somebody's")
+    found = run(directory)
+    assert found.exit_code == 1
+    assert f"{name}: it is no directory" in found.output
+    assert f"{name} is now quarantine" in starts_after_a_repair(directory)
+
+
+def test_file_in_the_place_of_one_directory_of_logs(directory: Path) -> None:
+    with FileBackedStreamStore(directory) as store:
+        state = store.find("/kept").result()
+        assert state is not None
+        name = directory_of(state.incarnation)
+        log = path_of(state.incarnation)
+    place_of(directory, name).write_bytes(b"")
+    found = run(directory)
+    assert f"{name}: it is no directory" in found.output
+    assert f"{log} (stream /kept)" in found.output
+    assert "/kept: " in starts_after_a_repair(directory)
+
+
+def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path) -> None:
+    for name in ("wal", "logs"):
+        away = directory.parent / f"other-disk-{name}"
+        (directory / name).rename(away)
+        (directory / name).symlink_to(away)
+    disk = SystemDisk(directory, readonly=True)
+    assert disk.kind("wal") is Kind.DIRECTORY
+    assert list(strangers(disk)) == []
+    assert run(directory).exit_code == 0
+    with FileBackedStreamStore(directory) as store:
+        assert store.read("/kept").data == b"bytes in a log and in the write-ahead log"
+
+
+def test_what_is_not_a_place_of_the_store_is_nobodys_business(directory: Path) -> None:
+    (directory / "logs" / "lost+found").mkdir()
+    (directory / "wal" / "notes").symlink_to("nowhere")
+    (directory / "backup").mkdir()
+    assert list(strangers(SystemDisk(directory, readonly=True))) == []
