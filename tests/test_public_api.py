@@ -43,9 +43,13 @@ OURS = {
     "ProducerFenced",
     "SequenceGap",
     "StorageFull",
+    "StoreForked",
     "StreamClosed",
+    "StreamDamaged",
     "StreamError",
+    "TooLarge",
     "TooManyRequests",
+    "Unavailable",
     "WebhookPolicy",
     "create_app",
 }
