@@ -104,8 +104,8 @@ PLANTS = [
         f"{FILES}/states.py",
         "        state.producers = self._catalog.producers(entry.incarnation)",
         "        state.producers = self._catalog.producers(entry.incarnation)\n"
-        "        size = self._logs._disk.size(f'{self._logs_path(entry.incarnation)}')\n"
-        "        state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))",
+        "            size = self._logs._disk.size(f'{self._logs_path(entry.incarnation)}')\n"
+        "            state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))",
     ),
     Plant(
         11,
@@ -457,7 +457,9 @@ def found_by(plant: Plant) -> str | None:
     if shown.returncode == 0:
         return None
     match = re.search(r"^FAILED (\S+)|^(seed \d+) fails", shown.stdout, re.M)
-    return (match[1] or match[2]) if match else shown.stderr.strip().splitlines()[-1]
+    if match is None:  # it does not even run, so nothing was shown about it
+        raise SystemExit(f"{plant.what}: {shown.stderr.strip().splitlines()[-1]}")
+    return match[1] or match[2]
 
 
 def replace(file: Path, old: str, new: str) -> None:

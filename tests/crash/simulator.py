@@ -475,7 +475,7 @@ class Simulation:
             self.folded += 1
             changes = self.history[self.folded]
             durable = self.durable
-            self.workers.before(changes, durable.subscriptions, durable.states)
+            self.workers.before(self.folded, changes, durable.subscriptions, durable.states)
             durable.apply(changes)
             self.workers.after(self.folded, durable.subscriptions, durable.states)
             for change in changes:

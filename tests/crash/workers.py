@@ -54,7 +54,7 @@ class Workers:
     def __init__(self, simulation: "Simulation", paths: list[str]) -> None:
         self._simulation = simulation
         self._paths = paths
-        self._sent: dict[int, Acknowledge] = {}  # by the record that it became
+        self._sent: dict[int, Acknowledge | Release] = {}  # by the record that it became
         self._claims: dict[tuple[int, int], str] = {}  # who was told to hold which generation
         self._views: list[View] = []  # what workers and webhooks have been told of
         self._keys = 0
@@ -152,7 +152,7 @@ class Workers:
         ticket = self._simulation.send(command)
         if ticket is None:
             return
-        if isinstance(command, Acknowledge) and store.wal.last_lsn > before:
+        if isinstance(command, Acknowledge | Release) and store.wal.last_lsn > before:
             self._sent[store.wal.last_lsn] = command
         if isinstance(command, Claim):
             ticket.add_callback(lambda done: self._claimed(command, done))
@@ -175,9 +175,14 @@ class Workers:
         self.cursors = {}
 
     def before(
-        self, changes: list[Change], durable: Subscriptions, states: dict[str, StreamState]
+        self,
+        lsn: int,
+        changes: list[Change],
+        durable: Subscriptions,
+        states: dict[str, StreamState],
     ) -> None:
-        """Links what one record links, at the tails before it."""
+        """Links what one record links, at the tails before it. Who was fenced has written none."""
+        self._check_holder(self._sent.get(lsn), durable)
         for change in changes:
             if isinstance(change, Subscribed):
                 self.cursors[change.id] = {
@@ -196,12 +201,24 @@ class Workers:
     def after(self, lsn: int, durable: Subscriptions, states: dict[str, StreamState]) -> None:
         """Moves the cursors by what one record acknowledges, and compares."""
         command = self._sent.get(lsn)
-        if command is not None:
+        if isinstance(command, Acknowledge):
             self._acknowledge(command, states)
         for id_ in [id_ for id_ in self.cursors if durable.get(id_) is None]:
             del self.cursors[id_]
         for subscription in durable:
             self._compare(subscription, durable, states)
+
+    def _check_holder(self, command: Acknowledge | Release | None, durable: Subscriptions) -> None:
+        """Whoever was heard has named the wake that was in flight just before (PROTOCOL 7.3)."""
+        if command is None:
+            return
+        subscription = durable.get(command.grant.id)
+        assert subscription is not None, "a subscription that has ended was heard of"
+        assert subscription.wake is not None, "who was fenced was heard"
+        named = (command.generation, command.wake_id)
+        assert named == (subscription.generation, subscription.wake.wake_id), (
+            "who was fenced was heard"
+        )
 
     def _check_generation(self, change: WakeChanged, durable: Subscriptions) -> None:
         subscription = durable.get(change.id)
