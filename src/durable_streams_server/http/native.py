@@ -150,6 +150,8 @@ class Connection(asyncio.Protocol):
             if self._answering is not None or not self._writable:
                 if self._queue and not self._pausing and not parser.over:
                     self._pause_reading()
+                if self._writable:
+                    return  # the phase is ANSWERING, and stays so
             elif parser.over:
                 self._next()
             elif parser.asks:
@@ -207,22 +209,24 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.abort()
 
-    @_event
     def _answered(self, ticket: Ticket[Reply]) -> None:
-        """The request whose turn it is has its reply."""
+        """The request whose turn it is has its reply. An `_event` written out, as each durable append is one call of it."""
         self._ticket = None
-        turn = cast(Turn, self._answering)
+        turn: Turn = self._answering  # type: ignore[assignment]
         try:
-            reply = ticket.result()
-        except Abandoned:
-            self._give_back(turn)
-            self.transport.abort()  # nobody knows what became of it
-            return
-        except Cancelled:
-            self._give_back(turn)
-            return  # the client has left
-        self._answer(turn, reply)
-        self._next()
+            try:
+                reply = ticket.result()
+            except Abandoned:
+                self._give_back(turn)
+                self.transport.abort()  # nobody knows what became of it
+            except Cancelled:
+                self._give_back(turn)  # the client has left
+            else:
+                self._answer(turn, reply)
+                self._next()
+            self._settle()
+        except Exception as error:
+            self._fail(error)
 
     def _wake(self) -> None:
         """An event stream may have something to send. Most wake-ups change no phase, so this is no `_event`."""

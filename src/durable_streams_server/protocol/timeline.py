@@ -14,7 +14,7 @@ time that was stored, also if the wall clock went back meanwhile.
 from typing import Final
 
 from .lifetime import bounded
-from .names import MAX_CLOCK_INCARNATION
+from .names import MAX_CLOCK_INCARNATION, MAX_TIME
 
 TOLERANCE: Final = 10_000  # microseconds; two clocks are never read at quite the same moment
 
@@ -74,7 +74,7 @@ class Timeline:
     def reach(self, steady: int) -> None:
         """Notes that a steady time has been reached."""
         if steady > self.floor:
-            self.floor = bounded(steady)
+            self.floor = steady if steady <= MAX_TIME else MAX_TIME
 
 
 UNSET: Final = Timeline()  # of what belongs to no store; nobody notes anything in it

@@ -173,8 +173,8 @@ class Runner(Shell):
         """Whether writers wait because too much is unflushed and a checkpoint is making room. A checkpoint that waits for
         writers, or for a thread that waits for writers, makes none."""
         return (
-            self._phase in (Phase.LOOP, Phase.DISK)
-            and self._store.is_pressed
+            self._store.is_pressed  # the rarest
+            and self._phase in (Phase.LOOP, Phase.DISK)
             and not self._stopping
             and not self._is_waited_for
         )

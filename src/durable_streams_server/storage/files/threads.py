@@ -1,7 +1,6 @@
 """The executor of a running server: one thread commits, one makes checkpoints, a few read what is not in memory."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,9 +72,10 @@ class Threads(Executor):
             self._ended.put((done, None, error))
         else:
             self._ended.put((done, result, None))
-        # A closed loop is no error: whoever takes the store back calls what has ended.
-        with contextlib.suppress(RuntimeError):
+        try:
             self._loop.call_soon_threadsafe(self._call_ended)
+        except RuntimeError:
+            return  # the loop is closed: whoever takes the store back calls what has ended
 
     # -- on the loop's thread -----------------------------------------------
 
