@@ -371,7 +371,9 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
 
     def _stream(self, turn: Turn, live: Live) -> None:
-        """Begins an event stream: in chunks, or to an old client until the connection ends."""
+        """Begins an event stream: in chunks, or to an old client until the connection ends. Its request is let go, which would be
+        held as long as the client reads."""
+        turn.request = NO_REQUEST
         self._events = live.events
         if self.transport.is_closing():
             return  # what closes the events comes next

@@ -43,6 +43,8 @@ def page_cache_control(state: StreamState, now: int, empty: bool, closed: bool) 
     """
     if empty and not closed:
         return REVALIDATE
+    if not state.mortal:
+        return _CACHEABLE
     deadline = state.deadline_if_used(now)
     if deadline is None:
         return _CACHEABLE

@@ -1,6 +1,7 @@
 """The CDN cursor (PROTOCOL 10.1): time cut into intervals, so that a live response is cached for one interval at most."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -39,13 +40,15 @@ def interval_at(seconds: float, options: CursorOptions = DEFAULT_CURSOR_OPTIONS)
     return math.floor((seconds - options.epoch.timestamp()) / options.interval_seconds)
 
 
-def advance(client_cursor: str | None, current: int, jitter: int, options: CursorOptions) -> str:
+def advance(
+    client_cursor: str | None, current: int, jitter: Callable[[], int], options: CursorOptions
+) -> str:
     """Returns the cursor to send: the current interval, or one strictly past the client's if that is not behind.
 
     Args:
         client_cursor: what the client sent; anything but a plain number counts as nothing.
         current: the present interval.
-        jitter: seconds to go forward on a collision, 1 to 3600.
+        jitter: returns the seconds to go forward, 1 to 3600; called on a collision alone.
     """
     if client_cursor is None or not (client_cursor.isascii() and client_cursor.isdigit()):
         return str(current)
@@ -53,4 +56,4 @@ def advance(client_cursor: str | None, current: int, jitter: int, options: Curso
         return str(current)  # no cursor of ours: the present interval cannot be near it for aeons
     if client < current:
         return str(current)
-    return str(client + max(1, math.ceil(jitter / options.interval_seconds)))
+    return str(client + max(1, math.ceil(jitter() / options.interval_seconds)))

@@ -173,20 +173,17 @@ def require(state: StreamState | None, now: int) -> StreamState:
     """
     if state is None or state.removed:
         raise _not_found()
+    _require_alive(state, state.soft_deleted, now)
     if state.damage is not None:
-        _require_alive(state, state.soft_deleted, now)
         raise damaged()
-    return _require_alive(state, state.soft_deleted, now)
+    return state
 
 
 def require_visible(state: StreamState | None, now: int) -> StreamState:
     """As `require`, for readers: what is not durable yet has not happened."""
     if state is None or state.visible_removed:
         raise _not_found()
-    return _require_whole(_require_alive(state, state.visible_soft_deleted, now))
-
-
-def _require_whole(state: StreamState) -> StreamState:
+    _require_alive(state, state.visible_soft_deleted, now)
     if state.damage is not None:
         raise damaged()
     return state
@@ -197,13 +194,12 @@ def damaged() -> StreamDamaged:
     return StreamDamaged("the stream's data on disk is damaged")
 
 
-def _require_alive(state: StreamState, soft_deleted: bool, now: int) -> StreamState:
+def _require_alive(state: StreamState, soft_deleted: bool, now: int) -> None:
     expired = state.mortal and state.expired(now)
     if soft_deleted or (expired and state.children):
         raise Gone("the stream is deleted")
     if expired:
         raise _not_found()
-    return state
 
 
 def _not_found() -> NotFound:
@@ -362,7 +358,8 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
         raise NotFound("the source stream does not exist", "SOURCE_NOT_FOUND")
     if source.soft_deleted or source.expired(now):
         raise Conflict("the source stream is deleted", "SOURCE_GONE")
-    _require_whole(source)
+    if source.damage is not None:
+        raise damaged()
     if fork.problem is not None:
         raise fork.problem
     if command.media is not None and command.media.essence != source.media.essence:
@@ -397,7 +394,7 @@ def _delete(states: Lookup, command: Delete, now: int, rules: Rules) -> Decision
     if state is None or state.removed:
         raise _not_found()
     # A damaged stream can be deleted: that needs none of its bytes.
-    state = _require_alive(state, state.soft_deleted, now)
+    _require_alive(state, state.soft_deleted, now)
     return Decision(_remove(states, state), DeleteOutcome(expired=False))
 
 

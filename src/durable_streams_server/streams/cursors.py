@@ -29,7 +29,7 @@ def generate_response_cursor(
 
     This is what keeps a client from being served the same cached response for ever (PROTOCOL 10.1, step 3).
     """
-    return advance(client_cursor, interval_at(time.time(), options), random_jitter(), options)
+    return advance(client_cursor, interval_at(time.time(), options), random_jitter, options)
 
 
 def handle_cursor_collision(
@@ -38,4 +38,4 @@ def handle_cursor_collision(
     options: CursorOptions = DEFAULT_CURSOR_OPTIONS,
 ) -> str:
     """Returns `current_cursor`, moved forward by a random jitter if the client already has it or a later one."""
-    return advance(previous_cursor, int(current_cursor), random_jitter(), options)
+    return advance(previous_cursor, int(current_cursor), random_jitter, options)

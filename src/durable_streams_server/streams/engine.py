@@ -181,7 +181,7 @@ class Engine:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
         options = self.options.cursor
         interval = interval_at(self.clock.wall() / MICROSECONDS, options)
-        return advance(client_cursor, interval, random_jitter(), options)
+        return advance(client_cursor, interval, random_jitter, options)
 
     def is_ahead(self, client_cursor: str | None) -> bool:
         """Whether a client's cursor is not behind the present interval, so that its responses need cursors of its own."""
@@ -219,9 +219,9 @@ class Engine:
         return self.head(read.path).then(locate)
 
     def _touch(self, state: StreamState) -> None:
-        """Notes a use; a store may want to look at the stream again before its end."""
-        self.store.touch(state, self.clock())
+        """Notes a use, if the stream can end; a store may want to look at it again before that."""
         if state.mortal:
+            self.store.touch(state, self.clock())
             self._schedule()
 
     def _schedule(self) -> None:

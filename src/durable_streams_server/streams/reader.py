@@ -119,6 +119,8 @@ class Reader:
         return self.value_ends(state, marks.lower, min(marks.upper, end)).then(check)
 
     def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:
+        if start >= state.ancestry.end:
+            return self._run((state.incarnation, start, end))
         parts = list(state.extents(start, end))
         if len(parts) == 1:
             return self._run(parts[0])
