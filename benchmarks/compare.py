@@ -1,8 +1,8 @@
 """`python -m benchmarks.compare CHECKOUT [PART …]`: measures this source beside another checkout's, in one run, and prints ratios.
 
 The two servers are measured one right after the other, each with an empty store, and every such pair gives one ratio: what
-slows the machine for a while slows both. A row takes pairs until they decide whether the median of such ratios is above 0.95,
-or until there are ROUNDS of them. A ratio below 1 is worse for this source, whichever way the row counts. ROUNDS and SECONDS are
+slows the machine for a while slows both. A row is measured until its pairs show whether their true median is above 0.95, or until
+there are ROUNDS of them. A ratio below 1 is worse for this source, whichever way the row counts. ROUNDS and SECONDS are
 read from the environment. The command ends with 1 if a row is more than 5% worse.
 """
 
@@ -20,10 +20,8 @@ from .servers import HERE, KINDS, LOAD_CORE, Kind, running
 _BASE: Final = "base-"
 _OURS: Final = ("memory", "files", "asgi", "asgi-files")
 _WORST: Final = 0.95
-_FEWEST: Final = (
-    6  # pairs: if the true median were outside of six, all would lie on one side, one time in 32
-)
 _DOUBT: Final = 1 / 32  # how often a range may miss the true median
+_FEWEST: Final = 6  # pairs: all six lie on one side of the true median one time in 32
 
 
 class Found(NamedTuple):
@@ -31,8 +29,8 @@ class Found(NamedTuple):
 
     Attributes:
         median: of them.
-        low: the true median is above it, with the confidence that `_DOUBT` leaves.
-        high: and below this.
+        low: the lower end of the range that holds the true median, but for `_DOUBT`.
+        high: its upper end.
     """
 
     median: float
@@ -41,7 +39,7 @@ class Found(NamedTuple):
 
     @property
     def is_decided(self) -> bool:
-        """Whether the whole range is on one side of what is too slow."""
+        """Whether the range is wholly above 0.95, or wholly below."""
         return self.low > _WORST or self.high < _WORST
 
 

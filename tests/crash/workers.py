@@ -181,7 +181,7 @@ class Workers:
         durable: Subscriptions,
         states: dict[str, StreamState],
     ) -> None:
-        """Links what one record links, at the tails before it. Who was fenced has written none."""
+        """Checks that the sender of a record was not fenced, and links what the record links, at the tails before it."""
         self._check_holder(self._sent.get(lsn), durable)
         for change in changes:
             if isinstance(change, Subscribed):
@@ -209,7 +209,7 @@ class Workers:
             self._compare(subscription, durable, states)
 
     def _check_holder(self, command: Acknowledge | Release | None, durable: Subscriptions) -> None:
-        """Whoever was heard has named the wake that was in flight just before (PROTOCOL 7.3)."""
+        """Checks that an acknowledgement or release names the wake that was in flight before it (PROTOCOL 7.3)."""
         if command is None:
             return
         subscription = durable.get(command.grant.id)

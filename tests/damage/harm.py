@@ -8,7 +8,7 @@ from tests.damage.rich import files
 
 WAYS = ("flip", "flip", "zero", "noise", "truncate", "swap", "delete", "copy", "grow", "replace")
 BLOCK = 512
-DIRECTORIES = 0.04  # the part of damages that befall a whole directory
+DIRECTORIES = 0.04  # how many of the damages are done to a whole directory
 
 
 def harm(path: Path, chance: random.Random) -> list[tuple[str, str, Path]]:

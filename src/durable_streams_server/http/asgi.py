@@ -25,7 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
 _FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
-_NOBODY_WAITS: Final = asyncio.Event()
+_NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
 _CHUNK: Final = 1024 * 1024  # a body without a declared length takes its budget in steps
 
 

@@ -210,9 +210,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def _answered(self, ticket: Ticket[Reply]) -> None:
-        """The request whose turn it is has its reply. An `_event` written out, as each durable append is one call of it."""
+        """The request whose turn it is has its reply. Each durable append calls this, so it does itself what `_event` would do."""
         self._ticket = None
-        turn: Turn = self._answering  # type: ignore[assignment]
+        turn = self._answering
+        assert turn is not None
         try:
             try:
                 reply = ticket.result()
@@ -288,7 +289,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, turn: Turn) -> None:
         """Answers a request whose turn it is."""
         self._answering = turn
-        self._phase, self._deadline = _ANSWERING, math.inf  # `_enter` written out, for each request
+        self._phase, self._deadline = _ANSWERING, math.inf  # what `_enter` does, without the call
         request = turn.request
         if turn.refusal is not None:
             self._send(turn, self._lane.handler.refuse(request, turn.refusal))

@@ -32,7 +32,7 @@ def directory(tmp_path: Path) -> Path:
         store.create("/kept", "text/plain")
         store.append("/kept", b"bytes in a log")
         store.run_checkpoint()
-        store.append("/kept", b" and in the write-ahead log")
+        store.append("/kept", b", and more of them")
     return path
 
 
@@ -64,20 +64,23 @@ def starts_after_a_repair(directory: Path) -> str:
 
 @pytest.mark.parametrize("what", IN_PLACE_OF_A_FILE)
 @pytest.mark.parametrize("name", [*FILES, *(f"catalog/{name}" for name in FILES_OF_CATALOG)])
-def test_something_else_in_the_place_of_a_file(directory: Path, name: str, what: str) -> None:
+def test_check_names_what_is_no_file_and_repair_moves_it_away(
+    directory: Path, name: str, what: str
+) -> None:
     IN_PLACE_OF_A_FILE[what](place_of(directory, name))
     found = run(directory)
     assert found.exit_code == 1
     assert f"{name}: it is no file" in found.output
     said = starts_after_a_repair(directory)
     assert f"{name} is now quarantine/{name.replace('/', '-')}" in said
-    if name != "wal/000":
-        with FileBackedStreamStore(directory) as store:
-            assert store.read("/kept").data == b"bytes in a log and in the write-ahead log"
+    with FileBackedStreamStore(directory) as store:
+        assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
-def test_file_in_the_place_of_a_directory(directory: Path, name: str) -> None:
+def test_check_names_a_file_where_a_directory_belongs_and_repair_moves_it_away(
+    directory: Path, name: str
+) -> None:
     place_of(directory, name).write_bytes(b"somebody's")
     found = run(directory)
     assert found.exit_code == 1
@@ -85,7 +88,9 @@ def test_file_in_the_place_of_a_directory(directory: Path, name: str) -> None:
     assert f"{name} is now quarantine" in starts_after_a_repair(directory)
 
 
-def test_file_in_the_place_of_one_directory_of_logs(directory: Path) -> None:
+def test_file_where_a_directory_of_logs_belongs_harms_the_streams_of_that_directory(
+    directory: Path,
+) -> None:
     with FileBackedStreamStore(directory) as store:
         state = store.find("/kept").result()
         assert state is not None
@@ -108,10 +113,10 @@ def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path)
     assert list(strangers(disk)) == []
     assert run(directory).exit_code == 0
     with FileBackedStreamStore(directory) as store:
-        assert store.read("/kept").data == b"bytes in a log and in the write-ahead log"
+        assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
-def test_what_is_not_a_place_of_the_store_is_nobodys_business(directory: Path) -> None:
+def test_check_passes_over_names_that_no_store_uses(directory: Path) -> None:
     (directory / "logs" / "lost+found").mkdir()
     (directory / "wal" / "notes").symlink_to("nowhere")
     (directory / "backup").mkdir()
