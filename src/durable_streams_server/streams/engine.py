@@ -43,6 +43,7 @@ from .hooks import Hooks
 from .long_poll import PendingLongPoll
 from .reader import Reader
 from .tails import Group, Tails, Waiter
+from .turns import Turns
 
 
 class EngineOptions(msgspec.Struct, frozen=True):
@@ -83,6 +84,7 @@ class Engine:
 
     Attributes:
         clock: steady time, and the wall clock for dates.
+        turns: the line in which long work runs in short steps.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Engine:
         self.options = options
         self.clock: StoreClock = clock_of(store.timeline, clock)
         self.reader = Reader(store)
+        self.turns = Turns()
         self.tails = Tails()
         self.hooks = hooks or Hooks(())
         self.stopping = False

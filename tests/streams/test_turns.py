@@ -1,0 +1,157 @@
+"""The line of long work: steps in order, a bounded share of each turn of the loop, and no step that harms another."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from durable_streams_server.streams.turns import AT_ONCE, Turns
+
+
+class Clock:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def counting(count: int, done: list[str], name: str) -> Callable[[], bool]:
+    """Returns a step that notes its name, and wants to be called `count` times."""
+    left = count
+
+    def step() -> bool:
+        nonlocal left
+        left -= 1
+        done.append(name)
+        return left > 0
+
+    return step
+
+
+async def run_all(turns: Turns) -> None:
+    for _ in range(1000):
+        if not len(turns):
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("the line does not end")
+
+
+async def test_steps_of_several_works_take_turns() -> None:
+    turns = Turns()
+    done: list[str] = []
+    turns.add(counting(3, done, "a"))
+    turns.add(counting(2, done, "b"))
+    turns.add(counting(1, done, "c"))
+    await run_all(turns)
+    assert done == ["a", "b", "c", "a", "b", "a"]
+
+
+async def test_line_runs_for_its_share_of_one_turn_and_then_lets_the_loop_go_on() -> None:
+    clock = Clock()
+    order: list[str] = []
+    turns = Turns(share=0.004, clock=clock)
+
+    def step() -> bool:
+        clock.now += 0.001
+        order.append("step")
+        return len(order) < 10
+
+    turns.add(step)
+    asyncio.get_running_loop().call_soon(order.append, "loop")
+    await run_all(turns)
+    assert order[:6] == ["step"] * 4 + ["loop", "step"]
+
+
+async def test_step_longer_than_the_share_ends_the_turn() -> None:
+    clock = Clock()
+    order: list[str] = []
+    turns = Turns(share=0.004, clock=clock)
+
+    def long() -> None:
+        clock.now += 1
+        order.append("long")
+
+    turns.add(long)
+    turns.add(long)
+    asyncio.get_running_loop().call_soon(order.append, "loop")
+    await run_all(turns)
+    assert order == ["long", "loop", "long"]
+
+
+async def test_step_that_fails_is_logged_and_the_others_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    turns = Turns()
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("the step's own trouble")
+
+    turns.add(fail)
+    turns.add(counting(1, done, "next"))
+    with caplog.at_level(logging.ERROR):
+        await run_all(turns)
+    assert done == ["next"]
+    assert "a step of long work failed" in caplog.text
+
+
+async def test_step_added_by_a_step_stands_at_the_end_of_the_line() -> None:
+    turns = Turns()
+    done: list[str] = []
+
+    def first() -> None:
+        done.append("first")
+        turns.add(counting(1, done, "added"))
+
+    turns.add(first)
+    turns.add(counting(1, done, "second"))
+    await run_all(turns)
+    assert done == ["first", "second", "added"]
+
+
+async def test_short_work_is_admitted_until_the_turn_has_had_enough() -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    loop.time = lambda: now  # type: ignore[method-assign]  # as libuv's, which stands still during a turn
+    try:
+        turns = Turns()
+        assert [turns.admits() for _ in range(AT_ONCE + 2)] == [True] * AT_ONCE + [False] * 2
+        now += 0.001
+        assert turns.admits()
+    finally:
+        del loop.time
+
+
+async def test_short_work_does_not_pass_what_stands_in_line() -> None:
+    turns = Turns()
+    done: list[str] = []
+    turns.add(counting(1, done, "a"))
+    assert not turns.admits()
+    await run_all(turns)
+    assert turns.admits()
+
+
+async def test_coroutine_stands_in_the_same_line() -> None:
+    turns = Turns()
+    done: list[str] = []
+    turns.add(counting(2, done, "a"))
+    waiting = asyncio.create_task(turns.mine())
+    await asyncio.sleep(0)
+    turns.add(counting(1, done, "b"))
+    await waiting
+    assert done[0] == "a"
+    await run_all(turns)
+
+
+async def test_coroutine_that_is_cancelled_gives_up_its_place() -> None:
+    turns = Turns()
+    waiting = asyncio.create_task(turns.mine())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await run_all(turns)
