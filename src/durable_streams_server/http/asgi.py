@@ -13,7 +13,7 @@ from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
 from ..subscriptions.service import Service
-from .budget import BodyBudget
+from .budget import ReceiveBudget
 from .handler import Handler, HandlerOptions, Live, Reply
 from .patience import Patience
 from .request import Request, index_headers, too_large
@@ -40,7 +40,7 @@ class DurableStreamsApp:
         engine: what runs the streams.
         service: what runs the subscriptions.
         handler: what answers requests; the native lane carries it too.
-        budget: how many bytes of request bodies may be held at once.
+        budget: how much of what clients have sent may be held at once.
         max_body: bytes of one request body.
         body_timeout: seconds that a client may pause within a body.
 
@@ -52,7 +52,7 @@ class DurableStreamsApp:
         self.engine = engine
         self.service = service
         self.handler = Handler(engine, service, options)
-        self.budget = BodyBudget(options.max_in_flight)
+        self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
         self._patience = Patience(options.body_timeout)

@@ -74,7 +74,10 @@ class Ticket(Generic[T]):
         if not self.done:
             raise RuntimeError("the ticket is not done")
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self  # or the error's traceback would hold the ticket that holds the error
         return self._value  # type: ignore[return-value]  # `cast` would be one more call for each answer
 
     def add_callback(self, callback: Callable[["Ticket[T]"], None]) -> None:

@@ -148,6 +148,16 @@ class Engine:
         """Looks a stream up; its lifetime is not touched."""
         return self.store.find(path).then(self._require)
 
+    def check_visible(self, path: str) -> None:
+        """Refuses a path without a stream, as far as that is known at once.
+
+        Raises:
+            NotFound, Gone, StreamDamaged: as `head` has it.
+        """
+        found = self.head(path)
+        if found.done:
+            found.result()
+
     def read(self, read: Read) -> Ticket[Page]:
         """Reads one catch-up page; with `now`, an empty one at the tail."""
         return self._position(read).then(
