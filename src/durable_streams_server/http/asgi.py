@@ -7,16 +7,17 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ..errors import BadRequest, Header, RequestTimeout
-from ..protocol.names import TRANSFER_ENCODING
+from ..protocol.names import LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
 from ..subscriptions.service import Service
-from .budget import ReceiveBudget
+from .budget import LARGE_BODY, Incoming, ReceiveBudget
 from .handler import Handler, HandlerOptions, Live, Reply
 from .patience import Patience
 from .request import Request, index_headers, too_large
+from .shares import network_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,7 +27,6 @@ Send = Callable[[Message], Awaitable[None]]
 _SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
 _FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
 _NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
-_CHUNK: Final = 1024 * 1024  # a body without a declared length takes its budget in steps
 
 
 class ClientGone(Exception):
@@ -101,13 +101,13 @@ class DurableStreamsApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _request(scope)
-        taken = 0
+        body = Incoming(self.budget, _address(scope))
         try:
             try:
                 if scope.get("http_version", "1.1") != "1.1":
                     _check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
-                taken = await self._read_body(request, receive)
+                await self._read_body(request, body, receive)
             except ClientGone:
                 return
             except Exception as error:
@@ -124,58 +124,55 @@ class DurableStreamsApp:
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
         finally:
-            self.budget.give_back(taken)
+            body.release()
         if isinstance(reply, Live):
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
             await _send_response(request, reply, send)
 
-    async def _read_body(self, request: Request, receive: Receive) -> int:
-        """Reads the whole body within the limits, and returns how much of the budget it holds.
+    async def _read_body(self, request: Request, body: "Incoming", receive: Receive) -> None:
+        """Reads the whole body within the limits.
 
         Raises:
             ClientGone: the client has left.
-            RequestTimeout: the client paused for longer than `body_timeout`.
+            RequestTimeout: the client paused for longer than `body_timeout`, or sends more slowly than the least rate.
+            StreamError: the body is too large, or refused by its head or for want of room.
         """
-        patience = self._patience
-        task: Any = asyncio.current_task()
         declared = request.declared
         if declared is None and TRANSFER_ENCODING not in request.headers:
             if request.method not in ("PUT", "POST"):
-                return 0
-            declared = 0  # but over HTTP/2 a body may come all the same
-        taken = 0
-        parts: list[bytes] = []
-        size = 0
+                return
+        elif declared is not None and declared > LARGE_BODY:
+            self.handler.check_head(request)
+            self.budget.check(declared)
+        patience = self._patience
+        task: Any = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        in_time = loop.time() + self.body_timeout
         try:
-            self.budget.take(declared or 0)
-            taken = declared or 0
             while True:
                 patience.wait(task)
                 message = await receive()
                 if message["type"] != "http.request":
                     raise ClientGone
-                part = message.get("body", b"")
-                size += len(part)
-                if size > self.max_body:
+                body.add(message.get("body", b""))
+                if body.size > self.max_body:
                     raise too_large(self.max_body)
-                if size > taken:
-                    step = max(size - taken, min(_CHUNK, self.max_body - taken))
-                    self.budget.take(step)
-                    taken += step
-                parts.append(part)
                 if not message.get("more_body", False):
                     break
-            _check_is_whole(request, size)
-        except BaseException as error:
-            self.budget.give_back(taken)
-            if isinstance(error, asyncio.CancelledError) and patience.ran_out(task):
-                raise RequestTimeout("the rest of the request's body did not come") from None
+                if body.size < (loop.time() - in_time) * LEAST_BODY_RATE:
+                    raise _late()
+                if body.size > LARGE_BODY and declared is None:
+                    self.handler.check_head(request)
+                    declared = self.max_body  # or so; once is enough
+            _check_is_whole(request, body.size)
+        except asyncio.CancelledError:
+            if patience.ran_out(task):
+                raise _late() from None
             raise
         finally:
             patience.forget(task)
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        return taken
+        request.body = body.whole()
 
     async def _stream(self, live: Live, ready: asyncio.Event, receive: Receive, send: Send) -> None:
         """Sends an event stream until it ends, the client leaves, or the host cancels it."""
@@ -280,6 +277,16 @@ async def _send_response(request: Request, response: Response, send: Send) -> No
         headers.append((b"content-length", b"%d" % len(body)))
     await send(_start_message(response, headers))
     await send({"type": "http.response.body", "body": body})
+
+
+def _late() -> RequestTimeout:
+    return RequestTimeout("the rest of the request's body did not come")
+
+
+def _address(scope: Scope) -> str | None:
+    """Returns the address that the client counts under; None where the host does not name one."""
+    client = scope.get("client")
+    return network_of(client[0]) if client else None
 
 
 def _check_is_whole(request: Request, size: int) -> None:

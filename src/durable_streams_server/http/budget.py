@@ -5,12 +5,19 @@ their connection, octets that nobody has parsed yet, heads that are not complete
 ended.
 """
 
+import io
+from typing import Final
+
 from ..errors import Unavailable
 from ..protocol.decide import RETRY_SOON
+from ..protocol.names import KIB
 from .shares import Shares
 
 #: The part of the budget that one address may hold, so that one client cannot shut all others out.
-_SHARE: int = 2
+_SHARE: Final = 2
+#: Bytes of a body from which on its request is refused by the head alone if that decides it, and the body counts as part of its
+#: address's share. Most bodies are smaller and have come by the time their heads are parsed.
+LARGE_BODY: Final = 64 * KIB
 
 
 class ReceiveBudget:
@@ -75,3 +82,62 @@ class ReceiveBudget:
     def sharing(self) -> int:
         """How many addresses hold a part of their share."""
         return len(self._shares)
+
+
+class Incoming:
+    """One body that comes in parts, and what it holds of the budget.
+
+    Parts are gathered without a second copy, and many small ones cost what they hold.
+
+    Args:
+        budget: what is taken from.
+        address: whose share a large body is part of; None for nobody's.
+
+    Attributes:
+        size: how many octets have come.
+    """
+
+    __slots__ = ("_address", "_budget", "_first", "_parts", "_shared", "size")
+
+    def __init__(self, budget: ReceiveBudget, address: str | None) -> None:
+        self._budget = budget
+        self._address = address
+        self._first = b""
+        self._parts: io.BytesIO | None = None  # all of them, when there are several
+        self._shared = 0
+        self.size = 0
+
+    def add(self, part: bytes) -> None:
+        """Takes a part.
+
+        Raises:
+            Unavailable: BODIES_IN_FLIGHT or BODIES_FROM_ADDRESS; the part is not taken.
+        """
+        if not part:
+            return
+        self._budget.take(len(part))
+        self.size += len(part)
+        if self.size == len(part):
+            self._first = part
+            return
+        if self.size > LARGE_BODY:
+            self._budget.take_share(self._address, self.size - self._shared)
+            self._shared = self.size
+        if self._parts is None:
+            self._parts = io.BytesIO()
+            self._parts.write(self._first)
+            self._first = b""
+        self._parts.write(part)
+
+    def whole(self) -> bytes:
+        """Returns the body. What it holds of the budget is still held, and must be released."""
+        whole = self._first if self._parts is None else self._parts.getvalue()
+        self._first, self._parts = b"", None
+        return whole
+
+    def release(self) -> None:
+        """Gives everything back. Safe to call more than once."""
+        self._budget.give_back(self.size)
+        self._budget.give_share_back(self._address, self._shared)
+        self._first, self._parts = b"", None
+        self.size = self._shared = 0

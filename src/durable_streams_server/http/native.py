@@ -89,7 +89,6 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_address",
         "_answering",
         "_deadline",
         "_ended",
@@ -124,7 +123,6 @@ class Connection(asyncio.Protocol):
         self._left = 0  # requests that may still be begun in this step
         self._unread = b""  # octets that wait to be parsed
         self._since = 0.0  # when the body that is being received began
-        self._address: str | None = None
         self._scheme = "http"
         self._phase = _CLOSED
         self._deadline = 0.0  # of the phase; see `_enter`
@@ -143,9 +141,13 @@ class Connection(asyncio.Protocol):
             self._scheme = "https"
         peer = transport.get_extra_info("peername")
         trusted = not peer or peer[0] in _TRUSTED
-        address = self._address = address_of(transport)
         self._parser = Parser(
-            self._lane, self._scheme, trusted, self._take, self._check_head, address
+            self._lane,
+            self._scheme,
+            trusted,
+            self._take,
+            self._check_head,
+            address_of(transport),
         )
         lane = self._lane
         admitted = lane.admission.admits(len(lane.connections), handle_of(transport))
@@ -449,7 +451,7 @@ class Connection(asyncio.Protocol):
     # -- answers ------------------------------------------------------------
 
     def _answer(self, turn: Turn, reply: Reply) -> None:
-        if turn.taken:
+        if turn.taken or turn.incoming is not None:
             self._give_back(turn)
         if isinstance(reply, Response):
             self._send(turn, reply)
@@ -604,12 +606,10 @@ class Connection(asyncio.Protocol):
 
     def _give_back(self, turn: Turn) -> None:
         """Gives back what a request holds of the budget."""
-        budget = self._lane.budget
-        budget.give_back(turn.taken)
+        self._lane.budget.give_back(turn.taken)
         turn.taken = 0
-        if turn.shared:
-            budget.give_share_back(self._address, turn.shared)
-            turn.shared = 0
+        if turn.incoming is not None:
+            turn.incoming.release()
 
     def _pause_reading(self) -> None:
         """Reads no more until the requests that have come are answered."""

@@ -4,7 +4,6 @@ Nothing here knows of sockets, answers or time. `native.py` feeds a parser with 
 request as soon as the request is whole.
 """
 
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
@@ -21,6 +20,7 @@ from ..protocol.names import (
     TRANSFER_ENCODING,
 )
 from . import wire
+from .budget import LARGE_BODY, Incoming
 from .request import NO_REQUEST, Request, too_large
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
 #: Octets of a head that is not complete that cost nothing: most heads fit, and come whole.
 _SMALL_HEAD: Final = KIB
-#: Bytes of a body from which on its request is refused by the head alone if that decides it, and the body counts as part of its
-#: address's share. Most bodies are smaller and have come by the time their heads are parsed.
-LARGE_BODY: Final = 64 * KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
 _SPACE: Final = 0x20
@@ -46,9 +43,9 @@ class Turn(msgspec.Struct):
         request: the whole request; of one that is refused, as much as is known.
         keep_alive: whether another request may follow its answer.
         chunked: whether the client knows chunks, as HTTP/1.1 clients do.
-        taken: bytes of the budget that it holds.
+        taken: bytes of the budget that it holds, besides those of `incoming`.
         refusal: why it is refused unheard, or None.
-        shared: bytes of its address's share that its body holds.
+        incoming: what its body holds, if that came in parts.
     """
 
     request: Request
@@ -56,7 +53,7 @@ class Turn(msgspec.Struct):
     chunked: bool
     taken: int
     refusal: Exception | None
-    shared: int = 0
+    incoming: Incoming | None = None
 
 
 class _Stop(Exception):
@@ -96,14 +93,13 @@ class Parser:
         "_header_bytes",
         "_headers",
         "_http",
+        "_incoming",
         "_lane",
         "_octets",
         "_on_turn",
-        "_parts",
         "_refusal",
         "_repeated",
         "_scheme",
-        "_shared",
         "_taken",
         "_trusted",
         "_url",
@@ -135,11 +131,11 @@ class Parser:
         self._address = address
         self._check_head = check_head
         self._body = b""  # its first part
-        self._parts: io.BytesIO | None = None  # all of them, when there are several
+        self._incoming: Incoming | None = None  # all of its parts, when there are several
         self._framing: bytes | None = (
             None  # of a request for an upgrade, to read it as if it were none
         )
-        self.size = self._taken = self._shared = self._head_taken = 0
+        self.size = self._taken = self._head_taken = 0
         self._refusal: Exception | None = None
         self._chunked = True
         self.request: Request | None = None
@@ -185,9 +181,9 @@ class Parser:
     def end(self) -> None:
         """Reads nothing more, and gives back what a body that is not complete holds."""
         self.over = True
-        budget = self._lane.budget
-        budget.give_back(self._taken + self._head_taken)
-        budget.give_share_back(self._address, self._shared)
+        self._lane.budget.give_back(self._taken + self._head_taken)
+        if self._incoming is not None:
+            self._incoming.release()
         self._forget_body()
         self._forget_head()
 
@@ -279,10 +275,10 @@ class Parser:
         if size > lane.app.max_body:
             raise self._stop(too_large(lane.app.max_body))
         try:
-            lane.budget.take(len(body))
-            self._taken = size
             self._octets = 0
             if size == len(body):
+                lane.budget.take(size)
+                self._taken = size
                 self._body = body
             else:
                 self._add_part(body)
@@ -295,9 +291,10 @@ class Parser:
             return  # its body comes after all
         request = self.request
         assert request is not None
-        request.body = self._body if self._parts is None else self._parts.getvalue()
+        incoming = self._incoming
+        request.body = self._body if incoming is None else incoming.whole()
         keep_alive = self._chunked and self._http.should_keep_alive()
-        turn = Turn(request, keep_alive, self._chunked, self._taken, None, self._shared)
+        turn = Turn(request, keep_alive, self._chunked, self._taken, None, incoming)
         self.request = None
         self._octets = 0
         self.began = self.asks = False
@@ -308,24 +305,24 @@ class Parser:
 
     # -- inside -------------------------------------------------------------
 
-    def _add_part(self, body: bytes) -> None:
-        """Adds a further part of the body. Parts are gathered without a second copy, and many small ones cost what they hold.
+    def _add_part(self, part: bytes) -> None:
+        """Adds a further part of the body.
 
         Raises:
-            StreamError: the head decides that the request is refused, or the address holds too much.
+            StreamError: the head decides that the request is refused, or there is no room for the part.
         """
-        if self.size > LARGE_BODY:
-            request = self.request
-            if not self._shared and request is not None and request.declared is None:
-                self._check_head(request)
-            self._lane.budget.take_share(self._address, self.size - self._shared)
-            self._shared = self.size
-        parts = self._parts
-        if parts is None:
-            parts = self._parts = io.BytesIO()
-            parts.write(self._body)
+        incoming = self._incoming
+        if incoming is None:
+            incoming = self._incoming = Incoming(self._lane.budget, self._address)
+            self._lane.budget.give_back(self._taken)
+            self._taken = 0
+            incoming.add(self._body)
             self._body = b""
-        parts.write(body)
+        was_small = incoming.size <= LARGE_BODY
+        incoming.add(part)
+        request = self.request
+        if was_small and incoming.size > LARGE_BODY and request and request.declared is None:
+            self._check_head(request)
 
     def _check_part_of_head(self, latest: int) -> None:
         """Counts what a head that is not complete holds, and refuses one that is too large already.
@@ -376,8 +373,8 @@ class Parser:
 
     def _forget_body(self) -> None:
         self._body = b""
-        self._parts = None
-        self.size = self._taken = self._shared = 0
+        self._incoming = None
+        self.size = self._taken = 0
 
 
 def _check_old(version: str, headers: dict[bytes, bytes]) -> None:
