@@ -872,6 +872,7 @@ async def test_an_event_stream_waits_for_its_reader(lane: Lane, store: StreamSto
     while b"x" * 10_000 not in client.wire.received[-40_000:]:
         client.go_on()
         await turn(1)
+    await quiet(lane)
     seen = events(client.take())
     assert seen.count(b"xx") == 500_000
     forward(lane, 29)

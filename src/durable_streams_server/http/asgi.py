@@ -15,6 +15,7 @@ from ..streams.event_stream import END, WAIT
 from ..subscriptions.service import Service
 from .budget import LARGE_BODY, Incoming, ReceiveBudget
 from .handler import Handler, HandlerOptions, Live, Reply
+from .outgoing import Outgoing
 from .patience import Patience
 from .request import Request, index_headers, too_large
 from .shares import network_of
@@ -41,6 +42,7 @@ class DurableStreamsApp:
         service: what runs the subscriptions.
         handler: what answers requests; the native lane carries it too.
         budget: how much of what clients have sent may be held at once.
+        outgoing: who is being sent large pages.
         max_body: bytes of one request body.
         body_timeout: seconds that a client may pause within a body.
 
@@ -53,6 +55,7 @@ class DurableStreamsApp:
         self.service = service
         self.handler = Handler(engine, service, options)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
+        self.outgoing = Outgoing(engine.sending)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
         self._patience = Patience(options.body_timeout)

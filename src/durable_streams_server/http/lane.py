@@ -40,6 +40,7 @@ class Lane:
         self.handler = app.handler
         self.budget = app.budget
         self.turns = app.engine.turns
+        self.outgoing = app.outgoing
         self.times = timeouts.table
         self.least_rate = timeouts.least_rate
         self.admission = admission or Admission()

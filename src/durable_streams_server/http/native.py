@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
         "_deadline",
         "_ended",
         "_events",
+        "_holds",
         "_in_line",
         "_keep_alive",
         "_lane",
@@ -108,6 +109,7 @@ class Connection(asyncio.Protocol):
         "_unread",
         "_unsent",
         "_writable",
+        "_written",
         "transport",
     )
 
@@ -121,6 +123,8 @@ class Connection(asyncio.Protocol):
         self._ended = self._sends_no_more = self._pausing = False
         self._in_line = False  # whether it stands in the line of long work
         self._left = 0  # requests that may still be begun in this step
+        self._holds = False  # whether a large page is held for the client
+        self._written = 0  # octets of large pages and event streams
         self._unread = b""  # octets that wait to be parsed
         self._since = 0.0  # when the body that is being received began
         self._scheme = "http"
@@ -136,7 +140,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=_UNSENT)
+        # Writing goes on when the client has taken everything: a page is let go then, and not before its last octet.
+        self.transport.set_write_buffer_limits(high=_UNSENT, low=0)
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         peer = transport.get_extra_info("peername")
@@ -209,6 +214,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken it."""
         self._writable = True
+        self._release_page()
         if self._events is not None or self._queue or self._unread:
             self._stand_in_line()
         else:
@@ -229,6 +235,8 @@ class Connection(asyncio.Protocol):
         """Ends what lasts too long: a request that is not whole is refused, anything else is cut."""
         if self._phase is _SENDING:
             self._look_at_unsent()
+        if self._holds and not self.transport.get_write_buffer_size():
+            self._release_page()  # so little was left that nobody told of its end
         if now < self._deadline and not (self._phase is _BODY and self._is_slow(now)):
             return
         if self._phase in (_HEAD, _BODY):
@@ -478,6 +486,8 @@ class Connection(asyncio.Protocol):
                 transport.writelines((head, *response.parts))
                 if response.size > _LARGE:
                     self._left = 0
+                    self._written += response.size
+                    self._hold(response.holder)
         self._answering = None
         if not keep_alive:
             self._finish()
@@ -520,6 +530,7 @@ class Connection(asyncio.Protocol):
         write = self.transport.write
         for _ in range(_PULLS):
             if not self._writable:
+                self._hold(events.holder)
                 return
             data = events.pull()
             if data is WAIT:
@@ -532,6 +543,7 @@ class Connection(asyncio.Protocol):
                 self._end_stream(chunked)
                 return
             write(self._lane.chunk(data) if chunked else data)
+            self._written += len(data)
         self._stand_in_line()  # a reader that takes all at once has its share too
 
     def _end_stream(self, chunked: bool) -> None:
@@ -550,6 +562,29 @@ class Connection(asyncio.Protocol):
         response = lane.handler.refuse(NO_REQUEST, lane.admission.refusal())
         self.transport.write(wire.refusal(response, lane.date))
         self._close()
+
+    # -- large pages --------------------------------------------------------
+
+    @property
+    def taken(self) -> int:
+        """Octets of large pages and event streams that the client has taken."""
+        return self._written - self.transport.get_write_buffer_size()
+
+    def cut(self) -> None:
+        """Ends the connection of a client that is too slow while others wait."""
+        self.transport.abort()
+
+    def _hold(self, page: object) -> None:
+        """Holds what counts a large page until the client has taken it."""
+        if page is not None and self.transport.get_write_buffer_size():
+            self._lane.outgoing.hold(self, page)
+            self._holds = True
+
+    def _release_page(self) -> None:
+        """Lets go of a large page that the client has taken."""
+        if self._holds and (self._events is None or self._events.holder is None):
+            self._holds = False
+            self._lane.outgoing.release(self)
 
     # -- the end ------------------------------------------------------------
 
@@ -590,6 +625,7 @@ class Connection(asyncio.Protocol):
         for turn in self._queue:
             self._give_back(turn)
         self._queue.clear()
+        self._lane.outgoing.release(self)
         unread, self._unread = self._unread, b""
         self._lane.budget.give_back(len(unread))
         events, self._events = self._events, None

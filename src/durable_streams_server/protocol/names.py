@@ -112,6 +112,9 @@ MAX_CLOCK_INCARNATION: Final = 9 * 10**15
 
 DEFAULT_MAX_BODY: Final = 64 * MIB  # one append is one record held in memory
 DEFAULT_MAX_IN_FLIGHT: Final = 256 * MIB  # request bodies held at once, over all connections
+DEFAULT_MAX_UNSENT: Final = (
+    256 * MIB
+)  # large pages held for readers that have not taken them, over all connections
 DEFAULT_MAX_PRODUCERS: Final = 100_000  # per stream; each costs about 200 bytes
 DEFAULT_PAGE_SIZE: Final = (
     4 * MIB
