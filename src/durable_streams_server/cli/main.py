@@ -31,6 +31,7 @@ from ..http.listening import (
     url_of,
 )
 from ..http.server import HttpLane, Server
+from ..log import Escape
 from ..protocol.names import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
@@ -294,7 +295,7 @@ def serve(
     SIGHUP makes it rotate the keys that it signs webhooks and tokens with; when the terminal that it was started in is closed,
     it stops.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    _begin_log(log_level)
     raise_file_limit()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
@@ -347,6 +348,17 @@ def serve(
 main.add_command(check)
 main.add_command(inspect)
 main.add_command(keys)
+
+
+def _begin_log(level: str) -> None:
+    """Writes the log to standard error. The filter escapes what other loggers say too, such as uvicorn's and asyncio's."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Escape())
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[handler],
+    )
 
 
 def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:

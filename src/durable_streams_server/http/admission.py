@@ -4,13 +4,13 @@ A checkpoint that finds none cannot finish, and a crowd of clients must not be a
 connections, and refuses further ones with 503 while there still are handles for the store.
 """
 
-import logging
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from ..errors import Unavailable
+from ..log import log as _log
 from ..protocol.decide import RETRY_SOON
 from ..storage.files.logs import MAX_OPEN
 
@@ -21,8 +21,6 @@ OTHERS: Final = 64
 RESERVE: Final = 2 * MAX_OPEN + OTHERS
 _LOG_EVERY: Final = 60.0  # seconds; refusals come in thousands
 _NO_LIMIT: Final = sys.maxsize
-
-_log = logging.getLogger("durable_streams_server")
 
 
 def handle_limit() -> int:

@@ -3,7 +3,6 @@
 A plain function: the whole request goes in, a ticket for the response comes out, and no coroutine exists below this point.
 """
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Final
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
+from ..log import log as _log
 from ..protocol import commands, paths, render
 from ..protocol.decide import RETRY_SOON, AppendOutcome
 from ..protocol.names import (
@@ -38,7 +38,6 @@ from .browser import METHODS, Browser, compress, wants_gzip
 from .control import Control
 from .request import Request
 
-_log = logging.getLogger("durable_streams_server")
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
 
 

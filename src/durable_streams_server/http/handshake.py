@@ -6,12 +6,12 @@ given to the loop one by one.
 """
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..log import log as _log
 from .admission import AcceptErrors, Admission
 
 _HANDSHAKE: Final = (
@@ -23,8 +23,6 @@ _AT_ONCE: Final = (
 _RETRY: Final = 1.0  # seconds until accept is tried again after the system has refused it
 #: Connections past the most for which TLS is begun all the same, since only over TLS can they be told that they are refused.
 _TO_BE_REFUSED: Final = 16
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class TlsListener:

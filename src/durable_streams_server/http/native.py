@@ -7,13 +7,13 @@ octets into requests; here are the socket, the turns, the answers, and the phase
 
 import asyncio
 import functools
-import logging
 import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from ..errors import RequestTimeout
+from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
@@ -37,7 +37,6 @@ _SENDING: Final = Phase.SENDING
 _LINGERING: Final = Phase.LINGERING
 _CLOSED: Final = Phase.CLOSED
 
-_log = logging.getLogger("durable_streams_server")
 
 Given = TypeVarTuple("Given")
 R = TypeVar("R")
