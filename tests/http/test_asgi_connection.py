@@ -28,6 +28,7 @@ class AsgiClient:
         most: int = 10,
         state: ServerState | None = None,
         app: DurableStreamsApp | None = None,
+        admission: Admission | None = None,
     ) -> None:
         if app is None:
             store = StreamStore()
@@ -36,7 +37,8 @@ class AsgiClient:
         self.app = app
         config = uvicorn.Config(self.app, lifespan="off", log_config=None)
         config.load()
-        connect = protocol_of(self.app, timeouts, Admission(True, most, limit=1024))
+        self.admission = admission or Admission(True, most, limit=1024)
+        connect = protocol_of(self.app, timeouts, self.admission)
         self.state = state or ServerState()
         self.connection: AsgiConnection = connect(
             config=config, server_state=self.state, app_state={}
@@ -118,6 +120,23 @@ async def test_connection_past_the_most_is_refused() -> None:
     assert answer.status == 200
     first.wire.lose()
     await asyncio.sleep(0)
+
+
+async def test_address_past_its_share_is_refused_until_a_connection_is_lost() -> None:
+    admission = Admission(True, 10, limit=1024, per_address=1)
+    first = AsgiClient(LONG, admission=admission)
+    second = AsgiClient(LONG, admission=admission)
+    (answer,) = await second.answers("GET")
+    assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS_FROM_ADDRESS")
+    assert second.wire.lost
+    first.wire.lose()
+    await asyncio.sleep(0)
+    third = AsgiClient(LONG, admission=admission)
+    third.wire.give(request("HEAD"))
+    (answer,) = await third.answers("HEAD")
+    assert answer.status == 200
+    third.wire.lose()
+    await until(lambda: len(admission._shares) == 0)
 
 
 @pytest.mark.parametrize("end", ["reset", "answer"])

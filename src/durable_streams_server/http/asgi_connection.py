@@ -16,6 +16,7 @@ from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp
 from .phase import Timeouts
 from .request import NO_REQUEST
+from .shares import address_of
 
 _UNSENT: Final = (
     16 * 1024
@@ -37,7 +38,7 @@ class AsgiConnection(HttpToolsProtocol):
     """One client's connection. Only the head of a request has its time here; its body has it in the application."""
 
     #: Slots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
-    __slots__ = ("_admission", "_handler", "_late_scope", "_timeouts", "_timer")
+    __slots__ = ("_address", "_admission", "_handler", "_late_scope", "_timeouts", "_timer")
 
     def __init__(
         self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
@@ -46,22 +47,29 @@ class AsgiConnection(HttpToolsProtocol):
         self._handler = app.handler
         self._timeouts = timeouts
         self._admission = admission
+        self._address: str | None = None  # that the connection counts under, once it is admitted
         self._late_scope: Any = None  # the head that the timer runs for
         self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins, or refuses the connection."""
-        admitted = self._admission.admits(len(self.connections), handle_of(transport))
+        address = address_of(transport)
+        handle = handle_of(transport)
+        refusal = self._admission.admit(len(self.connections), handle, address)
+        if refusal is None:
+            self._address = address
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_UNSENT)
-        if admitted:
+        if refusal is None:
             self._timer = self.loop.call_later(self._timeouts.idle, self._time_is_up)
         else:
-            self._refuse(self._admission.refusal())
+            self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends."""
         self._stop_timer()
+        address, self._address = self._address, None
+        self._admission.left(address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
-from ..errors import RequestTimeout
+from ..errors import RequestTimeout, StreamError
 from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
@@ -24,6 +24,7 @@ from .lane import Lane
 from .parsing import Parser, Turn
 from .phase import Phase
 from .request import NO_REQUEST
+from .shares import address_of
 
 _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writer waits
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
+        "_address",
         "_answering",
         "_deadline",
         "_ended",
@@ -105,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._events: EventStream | None = None
         self._keep_alive = self._writable = True
         self._ended = self._sends_no_more = self._pausing = False
+        self._address: str | None = None  # that the connection counts under, once it is admitted
         self._scheme = "http"
         self._phase = _CLOSED
         self._deadline = 0.0  # of the phase; see `_enter`
@@ -125,16 +128,21 @@ class Connection(asyncio.Protocol):
         trusted = not peer or peer[0] in _TRUSTED
         self._parser = Parser(self._lane, self._scheme, trusted, self._take)
         lane = self._lane
-        admitted = lane.admission.admits(len(lane.connections), handle_of(transport))
+        address = address_of(transport)
+        refusal = lane.admission.admit(len(lane.connections), handle_of(transport), address)
+        if refusal is None:
+            self._address = address
         lane.added(self)
         self._enter(_IDLE)
-        if not admitted:
-            self._turn_away()
+        if refusal is not None:
+            self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Gives everything back."""
         self._enter(_CLOSED)
         self._lane.connections.discard(self)
+        address, self._address = self._address, None
+        self._lane.admission.left(address)
         self._give_everything_back()
         if self._parser is not None:
             self._parser.release()
@@ -415,11 +423,11 @@ class Connection(asyncio.Protocol):
         if not (self._keep_alive and chunked):
             self._finish()
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, refusal: StreamError) -> None:
         """Refuses the connection itself, and closes it at once: lingering, it would hold the handle that is missing."""
         lane = self._lane
         self._parser.over = True
-        response = lane.handler.refuse(NO_REQUEST, lane.admission.refusal())
+        response = lane.handler.refuse(NO_REQUEST, refusal)
         self.transport.write(wire.refusal(response, lane.date))
         self._close()
 
