@@ -75,6 +75,7 @@ class DurableStreamsApp:
         """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
         self.service.begin_shutdown()
         self.engine.begin_shutdown()
+        self.handler.begin_shutdown()
 
     async def stop(self) -> None:
         """Ends what runs, and gives the store back. A host application awaits it when it stops."""

@@ -5,7 +5,7 @@ A plain function: the whole request goes in, a ticket for the response comes out
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qs
 
 import msgspec
@@ -34,7 +34,8 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
 from ..subscriptions.service import Service
-from .browser import METHODS, Browser, compress, wants_gzip
+from .browser import METHODS, Browser
+from .compression import Compressor, page_of, wants_gzip
 from .control import Control
 from .request import Request
 
@@ -91,6 +92,7 @@ class Handler:
         self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
         self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
+        self._compressor = Compressor(engine.turns)
         self._options = options
 
     def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
@@ -120,11 +122,14 @@ class Handler:
                 return
             finished = self._finish(request, done)
             if isinstance(finished, Ticket):
+                reply.on_cancel(finished.cancel)
                 finished.add_callback(hand_over)
             else:
                 reply.resolve(finished)
 
         def hand_over(finished: "Ticket[Reply]") -> None:
+            if reply.done:
+                return
             try:
                 reply.resolve(finished.result())
             except Abandoned as abandoned:
@@ -132,6 +137,10 @@ class Handler:
 
         ticket.add_callback(finish)
         return reply
+
+    def begin_shutdown(self) -> None:
+        """Ends what runs beside the loop. Requests that wait for it are answered all the same."""
+        self._compressor.close()
 
     def refuse(self, request: Request, error: Exception) -> Response:
         """Returns the response for an error, with the headers that every response has."""
@@ -154,23 +163,12 @@ class Handler:
                 return reply
             self._browser.finish(request, reply)
             if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
-                return self._compressed(request, reply)
+                packed = self._compressor.compress(page_of(request, reply), reply)
+                return cast("Response | Ticket[Reply]", packed)
         except Exception as error:
             if isinstance(reply, Live):
                 reply.events.close()  # nobody else knows of them
             return self.refuse(request, error)
-        return reply
-
-    def _compressed(self, request: Request, response: Response) -> Ticket[Reply]:
-        reply: Ticket[Reply] = Ticket()
-
-        def hand_over(done: Ticket[Response]) -> None:
-            try:
-                reply.resolve(done.result())
-            except Exception as error:
-                reply.resolve(self.refuse(request, error))
-
-        compress(response).add_callback(hand_over)
         return reply
 
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:
