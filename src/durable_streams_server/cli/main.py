@@ -145,7 +145,7 @@ def main() -> None:
     metavar="SECONDS",
     default=DEFAULT_SSE_MAX_AGE,
     show_default=True,
-    help="When an event stream ends, for its client to come back.",
+    help="When an event stream ends at the latest, for its client to come back; up to 20% sooner, by chance.",
 )
 @click.option(
     "--page-size",

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -52,7 +53,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     Attributes:
         page_size: bytes of one catch-up or long-poll answer.
         long_poll_timeout: seconds that a long-poll waits.
-        sse_max_age: seconds after which an event stream is ended, for the client to come back (PROTOCOL 10.2).
+        sse_max_age: seconds after which an event stream is ended at the latest, for the client to come back (PROTOCOL 10.2). Each
+            ends at a random time from 80% of that on, so that clients that came together do not come back together.
         sse_keep_alive: seconds between comments on an idle event stream.
         cursor: how the CDN cursor is counted.
         stream_root: the path below which subscriptions' patterns match.
@@ -85,6 +87,7 @@ class Engine:
     Attributes:
         clock: steady time, and the wall clock for dates.
         turns: the line in which long work runs in short steps.
+        chance: a random number from 0 to 1, anew with each call.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Engine:
         self.clock: StoreClock = clock_of(store.timeline, clock)
         self.reader = Reader(store)
         self.turns = Turns()
+        self.chance: Callable[[], float] = random.random
         self.tails = Tails()
         self.hooks = hooks or Hooks(())
         self.stopping = False
