@@ -30,7 +30,7 @@ _CHUNK: Final = 1024 * 1024  # a body without a declared length takes its budget
 
 
 class ClientGone(Exception):
-    """The client went away before its request was complete."""
+    """The client went away before its request, or its answer, was complete."""
 
 
 class DurableStreamsApp:
@@ -179,33 +179,48 @@ class DurableStreamsApp:
         return taken
 
     async def _stream(self, live: Live, ready: asyncio.Event, receive: Receive, send: Send) -> None:
-        """Sends an event stream until it ends, the client leaves, or the host cancels it."""
+        """Sends an event stream until it ends, the client leaves or takes nothing for too long, or the host cancels it."""
         events = live.events
-        gone = False
+        gone = left = False  # `left` only if the host says so
 
         async def watch() -> None:
-            nonlocal gone
+            nonlocal gone, left
             try:
                 while (await receive())["type"] != "http.disconnect":
                     pass
+                left = True
             finally:  # also of a host that fails: nobody would see the client leave any more
                 gone = True
                 ready.set()
 
+        async def give(message: Message) -> None:
+            try:
+                await send(message)
+            except Exception as error:
+                if left or isinstance(error, OSError):  # ASGI 2.4
+                    raise ClientGone from None
+                raise
+
         watcher = asyncio.create_task(watch())
+        late = asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE)
         try:
-            async with asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE):
-                await send(_start_message(live.head, live.head.all_headers))
+            async with late:
+                await give(_start_message(live.head, live.head.all_headers))
                 while not gone:
                     ready.clear()
                     chunk = events.pull()
                     if chunk is WAIT:
                         await ready.wait()
                     elif chunk is END:
-                        await send({"type": "http.response.body", "body": b""})
+                        await give({"type": "http.response.body", "body": b""})
                         return
                     else:
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        await give({"type": "http.response.body", "body": chunk, "more_body": True})
+        except ClientGone:
+            return  # which is no error
+        except TimeoutError:
+            if not late.expired():  # it is the store's
+                raise
         except asyncio.CancelledError:
             if not gone:
                 await _say_farewell(events.farewell(), send)
@@ -268,8 +283,8 @@ async def _say_farewell(last: bytes, send: Send) -> None:
         async with asyncio.timeout(_FAREWELL_GRACE):
             await send({"type": "http.response.body", "body": last, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-    except TimeoutError:
-        return  # a reader that does not read cannot be told
+    except OSError:
+        return  # a reader that does not read (TimeoutError), or that has left, cannot be told
 
 
 async def _send_response(request: Request, response: Response, send: Send) -> None:
@@ -279,8 +294,11 @@ async def _send_response(request: Request, response: Response, send: Send) -> No
         body = b""
     elif response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(body)))
-    await send(_start_message(response, headers))
-    await send({"type": "http.response.body", "body": body})
+    try:
+        await send(_start_message(response, headers))
+        await send({"type": "http.response.body", "body": body})
+    except OSError:
+        return  # the client has left (ASGI 2.4), which is no error
 
 
 def _check_is_whole(request: Request, size: int) -> None:
