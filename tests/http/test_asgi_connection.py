@@ -151,3 +151,43 @@ async def test_no_timer_is_left_behind(end: str) -> None:
         client.wire.lose()
     await until(lambda: not client.state.connections)
     assert client.connection._timer is None
+
+
+def app_with_a_page() -> DurableStreamsApp:
+    store = StreamStore()
+    store.create(A, "text/plain")
+    store.append(A, bytes(200_000))
+    return create_app(store=store)
+
+
+async def test_client_that_takes_nothing_of_its_answer_is_cut() -> None:
+    client = AsgiClient(Timeouts(send=0.05), app=app_with_a_page())
+    client.wire.reads = False
+    client.wire.give(request("GET", A))
+    await until(lambda: client.wire.aborted)
+    await until(lambda: not client.state.connections)
+
+
+async def test_client_that_takes_its_answer_slowly_is_not_cut() -> None:
+    client = AsgiClient(LONG, app=app_with_a_page())
+    client.wire.reads = False
+    client.wire.give(request("GET", A))
+    await until(lambda: client.connection._send_timer is not None)
+    for _ in range(4):
+        del client.wire._unsent[:1000]
+        client.connection._look_at_unsent()
+        assert not client.wire.aborted
+    client.wire.reads = True
+    client.wire.flush()
+    assert client.connection._send_timer is None
+    client.wire.lose()
+    await asyncio.sleep(0)
+
+
+async def test_connection_that_is_lost_while_it_sends_leaves_no_timer() -> None:
+    client = AsgiClient(LONG, app=app_with_a_page())
+    client.wire.reads = False
+    client.wire.give(request("GET", A))
+    await until(lambda: client.connection._send_timer is not None)
+    client.wire.lose()
+    await until(lambda: client.connection._send_timer is None)
