@@ -1088,7 +1088,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "buffer": (Wire, "get_write_buffer_size"),
     "limits": (Wire, "set_write_buffer_limits"),
     "peer": (Wire, "get_extra_info"),
-    "admission": (Admission, "admits"),
+    "admission": (Admission, "admit"),
 }
 
 

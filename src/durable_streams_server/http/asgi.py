@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import BadRequest, Header, RequestTimeout
+from ..errors import BadRequest, RequestTimeout
 from ..protocol.names import LEAST_BODY_RATE, TRANSFER_ENCODING
-from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
 from ..subscriptions.service import Service
+from .asgi_sending import Message, Send, Taker, send_response, start_message
 from .budget import LARGE_BODY, Incoming, ReceiveBudget
 from .handler import Handler, HandlerOptions, Live, Reply
 from .outgoing import Outgoing
@@ -21,17 +21,17 @@ from .request import Request, index_headers, too_large
 from .shares import network_of
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
 _FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
+_PULLS: Final = 8  # pieces of an event stream that are sent before it is the next one's turn
+_READS: Final = ("GET", "HEAD")  # requests that do not stand in line behind writes
 _NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
 
 
 class ClientGone(Exception):
-    """The client went away before its request was complete."""
+    """The client went away before its request, or its answer, was complete."""
 
 
 class DurableStreamsApp:
@@ -78,6 +78,7 @@ class DurableStreamsApp:
         """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
         self.service.begin_shutdown()
         self.engine.begin_shutdown()
+        self.handler.begin_shutdown()
 
     async def stop(self) -> None:
         """Ends what runs, and gives the store back. A host application awaits it when it stops."""
@@ -117,10 +118,12 @@ class DurableStreamsApp:
                 refusal = self.handler.refuse(request, error)
                 if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
                     refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
-                await _send_response(request, refusal, send)
+                await send_response(request, refusal, send, self.outgoing)
                 return
             # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
+            if not self.engine.turns.admits(request.method in _READS):
+                await self.engine.turns.mine()
             answer = self.handler.handle(request, ready.set)
             request.body = b""
             reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
@@ -131,7 +134,7 @@ class DurableStreamsApp:
         if isinstance(reply, Live):
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
-            await _send_response(request, reply, send)
+            await send_response(request, reply, send, self.outgoing)
 
     async def _read_body(self, request: Request, body: "Incoming", receive: Receive) -> None:
         """Reads the whole body within the limits.
@@ -178,39 +181,66 @@ class DurableStreamsApp:
         request.body = body.whole()
 
     async def _stream(self, live: Live, ready: asyncio.Event, receive: Receive, send: Send) -> None:
-        """Sends an event stream until it ends, the client leaves, or the host cancels it."""
+        """Sends an event stream until it ends, the client leaves or takes nothing for too long, or the host cancels it."""
         events = live.events
-        gone = False
+        gone = left = False  # `left` only if the host says so
 
         async def watch() -> None:
-            nonlocal gone
+            nonlocal gone, left
             try:
                 while (await receive())["type"] != "http.disconnect":
                     pass
+                left = True
             finally:  # also of a host that fails: nobody would see the client leave any more
                 gone = True
                 ready.set()
 
+        async def give(message: Message) -> None:
+            try:
+                await send(message)
+            except Exception as error:
+                if left or isinstance(error, OSError):  # ASGI 2.4
+                    raise ClientGone from None
+                raise
+
+        turns, taker, pulls = self.engine.turns, Taker(), 0
         watcher = asyncio.create_task(watch())
+        late = asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE)
         try:
-            async with asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE):
-                await send(_start_message(live.head, live.head.all_headers))
+            async with late:
+                await give(start_message(live.head, live.head.all_headers))
                 while not gone:
                     ready.clear()
                     chunk = events.pull()
                     if chunk is WAIT:
                         await ready.wait()
+                        if not turns.admits(is_read=True):
+                            await turns.mine()
                     elif chunk is END:
-                        await send({"type": "http.response.body", "body": b""})
+                        await give({"type": "http.response.body", "body": b""})
                         return
                     else:
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        if events.holder is not None:
+                            self.outgoing.hold(taker, events.holder)
+                        await give({"type": "http.response.body", "body": chunk, "more_body": True})
+                        taker.taken += len(chunk)
+                        pulls += 1
+                        if pulls % _PULLS == 0:
+                            await turns.mine()
+        except ClientGone:
+            return  # which is no error
+        except TimeoutError:
+            if not late.expired():  # it is the store's
+                raise
         except asyncio.CancelledError:
+            if taker.was_cut():
+                return
             if not gone:
                 await _say_farewell(events.farewell(), send)
             raise
         finally:
             watcher.cancel()
+            self.outgoing.release(taker)
             events.close()
 
 
@@ -267,19 +297,8 @@ async def _say_farewell(last: bytes, send: Send) -> None:
         async with asyncio.timeout(_FAREWELL_GRACE):
             await send({"type": "http.response.body", "body": last, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-    except TimeoutError:
-        return  # a reader that does not read cannot be told
-
-
-async def _send_response(request: Request, response: Response, send: Send) -> None:
-    headers = response.all_headers
-    body = response.whole
-    if request.method == "HEAD":
-        body = b""
-    elif response.status not in (204, 304):
-        headers.append((b"content-length", b"%d" % len(body)))
-    await send(_start_message(response, headers))
-    await send({"type": "http.response.body", "body": body})
+    except OSError:
+        return  # a reader that does not read (TimeoutError), or that has left, cannot be told
 
 
 def _late() -> RequestTimeout:
@@ -315,10 +334,6 @@ def _check_version(version: str, request: Request) -> None:
         raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
     if version == "1.0" and TRANSFER_ENCODING in request.headers:  # RFC 9112, 6.1
         raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
-
-
-def _start_message(response: Response, headers: Sequence[Header]) -> Message:
-    return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
 def _request(scope: Scope) -> Request:

@@ -3,15 +3,15 @@
 A plain function: the whole request goes in, a ticket for the response comes out, and no coroutine exists below this point.
 """
 
-import logging
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qs
 
 import msgspec
 
 from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
+from ..log import log as _log
 from ..protocol import commands, paths, render
 from ..protocol.decide import RETRY_SOON, AppendOutcome
 from ..protocol.names import (
@@ -34,11 +34,11 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
 from ..subscriptions.service import Service
-from .browser import METHODS, Browser, compress, wants_gzip
+from .browser import METHODS, Browser
+from .compression import Compressor, page_of, wants_gzip
 from .control import Control
 from .request import Request
 
-_log = logging.getLogger("durable_streams_server")
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read
@@ -95,6 +95,7 @@ class Handler:
         self._control_root = self._reserved + "/"
         self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
+        self._compressor = Compressor(engine.turns, engine.sending)
         self._options = options
 
     def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
@@ -124,11 +125,14 @@ class Handler:
                 return
             finished = self._finish(request, done)
             if isinstance(finished, Ticket):
+                reply.on_cancel(finished.cancel)
                 finished.add_callback(hand_over)
             else:
                 reply.resolve(finished)
 
         def hand_over(finished: "Ticket[Reply]") -> None:
+            if reply.done:
+                return
             try:
                 reply.resolve(finished.result())
             except Abandoned as abandoned:
@@ -155,6 +159,10 @@ class Handler:
             commands.parse_create(path, request.headers, _ANY_BODY, None)
         elif request.method not in _BODILESS:
             raise _unknown_method()
+
+    def begin_shutdown(self) -> None:
+        """Ends what runs beside the loop. Requests that wait for it are answered all the same."""
+        self._compressor.close()
 
     def refuse(self, request: Request, error: Exception) -> Response:
         """Returns the response for an error, with the headers that every response has.
@@ -183,23 +191,12 @@ class Handler:
                 return reply
             self._browser.finish(request, reply)
             if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
-                return self._compressed(request, reply)
+                packed = self._compressor.compress(page_of(request, reply), reply)
+                return cast("Response | Ticket[Reply]", packed)
         except Exception as error:
             if isinstance(reply, Live):
                 reply.events.close()  # nobody else knows of them
             return self.refuse(request, error)
-        return reply
-
-    def _compressed(self, request: Request, response: Response) -> Ticket[Reply]:
-        reply: Ticket[Reply] = Ticket()
-
-        def hand_over(done: Ticket[Response]) -> None:
-            try:
-                reply.resolve(done.result())
-            except Exception as error:
-                reply.resolve(self.refuse(request, error))
-
-        compress(response).add_callback(hand_over)
         return reply
 
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:

@@ -7,13 +7,13 @@ octets into requests; here are the socket, the turns, the answers, and the phase
 
 import asyncio
 import functools
-import logging
 import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
 from ..errors import RequestTimeout, StreamError
+from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
@@ -46,7 +46,6 @@ _SENDING: Final = Phase.SENDING
 _LINGERING: Final = Phase.LINGERING
 _CLOSED: Final = Phase.CLOSED
 
-_log = logging.getLogger("durable_streams_server")
 
 Given = TypeVarTuple("Given")
 R = TypeVar("R")
@@ -89,6 +88,7 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
+        "_address",
         "_answering",
         "_deadline",
         "_ended",
@@ -127,6 +127,7 @@ class Connection(asyncio.Protocol):
         self._written = 0  # octets of large pages and event streams
         self._unread = b""  # octets that wait to be parsed
         self._since = 0.0  # when the body that is being received began
+        self._address: str | None = None  # that the connection counts under, once it is admitted
         self._scheme = "http"
         self._phase = _CLOSED
         self._deadline = 0.0  # of the phase; see `_enter`
@@ -146,25 +147,25 @@ class Connection(asyncio.Protocol):
             self._scheme = "https"
         peer = transport.get_extra_info("peername")
         trusted = not peer or peer[0] in _TRUSTED
+        address = address_of(transport)
         self._parser = Parser(
-            self._lane,
-            self._scheme,
-            trusted,
-            self._take,
-            self._check_head,
-            address_of(transport),
+            self._lane, self._scheme, trusted, self._take, self._check_head, address
         )
         lane = self._lane
-        admitted = lane.admission.admits(len(lane.connections), handle_of(transport))
+        refusal = lane.admission.admit(len(lane.connections), handle_of(transport), address)
+        if refusal is None:
+            self._address = address
         lane.added(self)
         self._enter(_IDLE)
-        if not admitted:
-            self._turn_away()
+        if refusal is not None:
+            self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Gives everything back."""
         self._enter(_CLOSED)
         self._lane.connections.discard(self)
+        address, self._address = self._address, None
+        self._lane.admission.left(address)
         self._give_everything_back()
         if self._parser is not None:
             self._parser.release()
@@ -555,11 +556,11 @@ class Connection(asyncio.Protocol):
         if not (self._keep_alive and chunked):
             self._finish()
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, refusal: StreamError) -> None:
         """Refuses the connection itself, and closes it at once: lingering, it would hold the handle that is missing."""
         lane = self._lane
         self._parser.over = True
-        response = lane.handler.refuse(NO_REQUEST, lane.admission.refusal())
+        response = lane.handler.refuse(NO_REQUEST, refusal)
         self.transport.write(wire.refusal(response, lane.date))
         self._close()
 

@@ -56,7 +56,11 @@ class Shares:
 
 def address_of(transport: asyncio.BaseTransport) -> str | None:
     """Returns the address that a connection's client counts under; None for a Unix socket, or where the transport names no peer."""
-    peer = transport.get_extra_info("peername")
+    return address_of_peer(transport.get_extra_info("peername"))
+
+
+def address_of_peer(peer: object) -> str | None:
+    """Returns the address that a client counts under, by what a socket says of its peer."""
     return network_of(peer[0]) if isinstance(peer, tuple) else None
 
 

@@ -3,14 +3,13 @@
 It is a future without a loop, a task or a thread: callbacks run at once, in the order in which they were added.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
+from ..log import log as _log
+
 T = TypeVar("T")
 U = TypeVar("U")
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Cancelled(Exception):

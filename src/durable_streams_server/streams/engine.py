@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -54,7 +55,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     Attributes:
         page_size: bytes of one catch-up or long-poll answer.
         long_poll_timeout: seconds that a long-poll waits.
-        sse_max_age: seconds after which an event stream is ended, for the client to come back (PROTOCOL 10.2).
+        sse_max_age: seconds after which an event stream is ended at the latest, for the client to come back (PROTOCOL 10.2). Each
+            ends at a random time from 80% of that on, so that clients that came together do not come back together.
         sse_keep_alive: seconds between comments on an idle event stream.
         cursor: how the CDN cursor is counted.
         stream_root: the path below which subscriptions' patterns match.
@@ -93,6 +95,7 @@ class Engine:
         turns: the line in which long work runs in short steps.
         large: reads large pages.
         sending: what readers that have not taken it hold of large pages.
+        chance: a random number from 0 to 1, anew with each call.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Engine:
         self.options = options
         self.clock: StoreClock = clock_of(store.timeline, clock)
         self.turns = Turns()
+        self.chance: Callable[[], float] = random.random
         self.sending = SendBudget(options.max_unsent)
         self.large = LargeReads(self.sending, self._in_line)
         self.reader = Reader(store, self.large)

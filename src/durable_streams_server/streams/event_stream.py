@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+_AGE_VARIES: Final = 0.2  # of the greatest age, by which an event stream may end sooner
+
+
 class Signal(enum.Enum):
     """What `EventStream.pull` answers when it has no bytes."""
 
@@ -84,7 +87,9 @@ class EventStream:
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
         loop = asyncio.get_running_loop()
-        self._ends_at = loop.time() + engine.options.sse_max_age
+        # Or clients that came together, as after a restart, would all come back together, again and again.
+        age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.chance())
+        self._ends_at = loop.time() + age
         self._group = engine.attach(state, self)
         self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)
 

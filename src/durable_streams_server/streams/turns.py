@@ -10,11 +10,12 @@ most; then the loop looks at its sockets, and the line goes on.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
+
+from ..log import log as _log
 
 #: Seconds that the line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
 #: cost of a turn.
@@ -25,8 +26,6 @@ WRITES_AT_ONCE: Final = 64
 READS_AT_ONCE: Final = 256
 
 Step = Callable[[], object]
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Turns:
