@@ -75,6 +75,28 @@ def _stalled(readers: int, bodies: list[bytes], media: str, query: str) -> Opera
     return operation
 
 
+def _pipelines(server: Running) -> Steps:
+    """500 connections pipeline 3,000 small reads each and read no answer for three seconds."""
+    pour(server.port, PATH, OCTETS, [b"x" * 60_000])
+    requests = octets("GET", f"{PATH}?offset=-1") * 3000
+    yield server
+    with Crowd(server.port, 500, _SMALL) as crowd:
+        crowd.send(repeat(requests))
+        time.sleep(3.0)
+    yield Outcome()
+
+
+def _half_heads(server: Running) -> Steps:
+    """2,000 connections send 60 KB of a head each, in many headers, and then nothing for three seconds."""
+    lines = "".join(f"x-{number}: {'y' * 20}\r\n" for number in range(2000))
+    head = f"GET {PATH} HTTP/1.1\r\nHost: a\r\n{lines}".encode()
+    yield server
+    with Crowd(server.port, 2000) as crowd:
+        crowd.send(repeat(head[:60_000]))
+        time.sleep(3.0)
+    yield Outcome(note=f"{crowd.lost:,} cut")
+
+
 def _puts(server: Running) -> Steps:
     """Four PUTs of 64 MB at once."""
     statuses: list[int] = []
@@ -124,5 +146,7 @@ TRIALS: Final = (
         _BOTH,
         300,
     ),
+    Trial("pipelines", "500 pipelines of 3,000 GETs that stall", _pipelines, memory=300),
+    Trial("half-heads", "2,000 heads of 60 KB that end in the middle", _half_heads, memory=300),
     Trial("puts", "four PUTs of 64 MB at once", _puts, _BOTH, 400),
 )
