@@ -4,6 +4,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Final
 
 from ..client import Answer, Connection, connect, create, octets
@@ -98,15 +99,19 @@ def _short(answers: Iterable[Answer], size: int) -> int:
     return sum(answer.status != 200 or answer.size < size for answer in answers)
 
 
-def _pipelined_pages(server: Running) -> Steps:
-    """Pipelines reads of pages of 4 MiB on one connection, for four seconds at most."""
-    pour(server.port, PATH, OCTETS, (b"x" * MIB for _ in range(8)))
-    request = octets("GET", f"{PATH}?offset=-1")
-    yield server
-    with connect(server.port) as reading:
-        reading.sendall(request * 500)
-        size = drain(reading, 4.0, 500 * 4 * MIB)
-    yield Outcome(note=f"{size / MIB:,.0f} MiB read")
+def _pipelined_pages(size: int, count: int) -> Operation:
+    """Returns an operation that pipelines reads of pages on one connection, for four seconds at most."""
+
+    def operation(server: Running) -> Steps:
+        pour(server.port, PATH, OCTETS, repeat(b"x" * min(size, MIB), max(1, size // MIB)))
+        request = octets("GET", f"{PATH}?offset=-1")
+        yield server
+        with connect(server.port) as reading:
+            reading.sendall(request * count)
+            read = drain(reading, 4.0, count * size)
+        yield Outcome(note=f"{read / MIB:,.0f} MiB read")
+
+    return operation
 
 
 def drain(reading: socket.socket, seconds: float, size: int) -> int:
@@ -142,7 +147,9 @@ def _pipelined_small(request: bytes, count: int) -> Operation:
                         time.sleep(0.0005)
                     with contextlib.suppress(BlockingIOError):
                         read += asking.recv_into(buffer)
-            read += drain(asking, 1.0, 1 << 40)
+            asking.settimeout(5.0)
+            asking.sendall(request.replace(b"Host:", b"Connection: close\r\nHost:"))
+            read += drain(asking, 5.0, 1 << 40)  # until the server closes
         yield Outcome(note=f"{read / MIB:,.0f} MiB of answers")
 
     return operation
@@ -174,7 +181,16 @@ TRIALS: Final = (
     Trial("binary", "POST of 64 MiB of octets", _post(lambda: b"x" * (64 * MIB), OCTETS)),
     Trial("chunks", "a body of 10 million chunks of one byte", _chunks),
     Trial("get-value", "GET of a JSON value of 60 MiB, three times", _get_value),
-    Trial("pipeline", "one connection pipelines GETs of 4 MiB pages", _pipelined_pages),
+    Trial(
+        "pipeline",
+        "one connection pipelines 500 GETs of 4 MiB pages",
+        _pipelined_pages(4 * MIB, 500),
+    ),
+    Trial(
+        "pipeline-quarter",
+        "one connection pipelines 4,000 GETs of 256 KiB pages",
+        _pipelined_pages(MIB // 4, 4000),
+    ),
     Trial(
         "pipeline-reads",
         "one connection pipelines 100,000 small GETs",
@@ -182,7 +198,7 @@ TRIALS: Final = (
     ),
     Trial(
         "pipeline-appends",
-        "one connection pipelines 100,000 small appends",
-        _pipelined_small(_SMALL_APPEND, 100_000),
+        "one connection pipelines 20,000 small appends",
+        _pipelined_small(_SMALL_APPEND, 20_000),
     ),
 )

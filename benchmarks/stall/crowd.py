@@ -77,6 +77,15 @@ class Crowd:
             for handle, _ in self._poll.poll(min(left, 0.1)):
                 self._take(handle)
 
+    def stall(self, seconds: float) -> int:
+        """Reads nothing until every answer has begun, or for so many seconds; returns how many have."""
+        deadline = time.monotonic() + seconds
+        begun = 0
+        while begun < len(self.sockets) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            begun = len(self._poll.poll(0, len(self.sockets)))  # what has come stays, unread
+        return begun
+
     def _take(self, handle: int) -> None:
         try:
             size = self._by_handle[handle].recv_into(self._buffer)

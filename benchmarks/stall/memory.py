@@ -13,6 +13,7 @@ from .trial import MIB, Operation, Outcome, Steps, Trial
 
 PATH: Final = "/v1/stream/held"
 _SMALL: Final = 4096  # bytes of a receive buffer
+_PATIENCE: Final = 12.0  # seconds in which answers may begin
 
 
 def _refused(server: Running) -> Steps:
@@ -61,16 +62,23 @@ def _trickle(server: Running) -> Steps:
     yield Outcome(4 * MIB, sum(status != 204 for status in statuses), said(statuses))
 
 
-def _stalled(readers: int, bodies: list[bytes], media: str, query: str) -> Operation:
-    """Returns an operation in which readers ask and then read nothing for three seconds."""
+def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> Operation:
+    """Returns an operation in which readers ask and then read nothing, until all answers have begun and a second longer.
+
+    Without a query, each reads a page of its own: from a position that no other begins at.
+    """
 
     def operation(server: Running) -> Steps:
         pour(server.port, PATH, media, bodies)
+        tail = Connection(server.port).ask(octets("HEAD", PATH)).header(b"stream-next-offset")
+        offsets = (f"{tail[:17]}{1000 * number:016}" for number in range(readers))
+        queries = repeat(query) if query else (f"?offset={offset}" for offset in offsets)
         yield server
         with Crowd(server.port, readers, _SMALL) as crowd:
-            crowd.send(repeat(octets("GET", f"{PATH}?offset=-1{query}")))
-            time.sleep(3.0)
-        yield Outcome()
+            crowd.send(octets("GET", f"{PATH}{each}") for each in queries)
+            begun = crowd.stall(_PATIENCE)
+            time.sleep(1.0)
+        yield Outcome(note=f"{begun:,} of {readers:,} answers have begun")
 
     return operation
 
@@ -128,21 +136,21 @@ TRIALS: Final = (
     Trial(
         "stalled-values",
         "40 readers of a 60 MiB value that stall",
-        _stalled(40, _VALUE, JSON, ""),
+        _stalled(40, _VALUE, JSON, "?offset=-1"),
         _BOTH,
         300,
     ),
     Trial(
         "stalled-pages",
-        "500 readers of 4 MiB pages that stall",
-        _stalled(500, _PAGES, OCTETS, ""),
+        "500 readers of 4 MiB pages, each another, that stall",
+        _stalled(500, _PAGES, OCTETS),
         _BOTH,
         300,
     ),
     Trial(
         "stalled-sse",
         "2,000 SSE readers that stall",
-        _stalled(2000, _PAGES, OCTETS, "&live=sse"),
+        _stalled(2000, _PAGES, OCTETS, "?offset=-1&live=sse"),
         _BOTH,
         300,
     ),

@@ -23,11 +23,11 @@ from ..process import COMMAND, address_of
 from .kinds import KINDS, PREPARED
 
 MIB = 1024 * 1024
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-#: Address space that no limit counts: the interpreter and its libraries (180 MiB when nothing has happened yet), stacks and
-#: malloc arenas of threads (64 MiB are reserved for each, and hardly touched), the catalog's map, and holes in the heap.
-MARGIN = 768 * MIB
+ROOT = Path(__file__).parents[2]
+LIMITS = ROOT / "docs" / "limits.md"
+#: Address space that no limit counts: the interpreter and its libraries (180 MiB before anything has happened), the stacks and
+#: malloc arenas of ten threads (72 MiB are reserved for each, and hardly touched), the catalog's map, and holes in the heap.
+MARGIN = 1024 * MIB
 #: Bytes that the server keeps for later, and so need not give back: recent appends, loaded streams, open logs and their indexes.
 CACHES = 400 * MIB
 CALM = 45.0  # seconds after the siege by which memory must be given back
@@ -81,14 +81,21 @@ class Report:
         return found
 
 
-def besiege(seconds: float, most: int | None = None, kinds: Sequence[int] = ()) -> Report:
+def documented() -> int:
+    """Returns the most memory in bytes that `docs/limits.md` states."""
+    found = re.search(r"^\| \*\*all\*\* \|.*\| (\d+) \|$", LIMITS.read_text(), re.M)
+    assert found is not None
+    return int(found[1]) * MIB
+
+
+def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
     """Runs a siege.
 
     Args:
         seconds: how long it lasts.
-        most: bytes of address space that the server may take; no limit if not given.
         kinds: numbers of kinds; all if not given.
     """
+    most = documented() + MARGIN
     with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as directory:
         log = Path(directory) / LOG_NAME
         with log.open("w") as writing:
@@ -113,12 +120,11 @@ def besiege(seconds: float, most: int | None = None, kinds: Sequence[int] = ()) 
         return Report(before, peak, after, lives, delays, log.read_text(errors="replace"), done)
 
 
-def _start(directory: str, most: int | None, log: int) -> subprocess.Popen[str]:
+def _start(directory: str, most: int, log: int) -> subprocess.Popen[str]:
     def limit() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if most is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     flags = ("serve", "--port", "0", "--data-dir", f"{directory}/data")
     return subprocess.Popen(
