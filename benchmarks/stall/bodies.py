@@ -99,11 +99,14 @@ def _short(answers: Iterable[Answer], size: int) -> int:
     return sum(answer.status != 200 or answer.size < size for answer in answers)
 
 
-def _pipelined_pages(size: int, count: int) -> Operation:
+def _pipelined_pages(size: int, count: int, media: str = OCTETS) -> Operation:
     """Returns an operation that pipelines reads of pages on one connection, for four seconds at most."""
 
     def operation(server: Running) -> Steps:
-        pour(server.port, PATH, OCTETS, repeat(b"x" * min(size, MIB), max(1, size // MIB)))
+        if media == JSON:
+            pour(server.port, PATH, JSON, json_bodies(4 * size))
+        else:
+            pour(server.port, PATH, OCTETS, repeat(b"x" * min(size, MIB), max(1, size // MIB)))
         request = octets("GET", f"{PATH}?offset=-1")
         yield server
         with connect(server.port) as reading:
@@ -128,29 +131,25 @@ def drain(reading: socket.socket, seconds: float, size: int) -> int:
 
 
 def _pipelined_small(request: bytes, count: int) -> Operation:
-    """Returns an operation that pipelines small requests on one connection."""
+    """Returns an operation that pipelines small requests on one connection, as fast as the server takes them."""
 
     def operation(server: Running) -> Steps:
         create(server.port, [PATH], OCTETS)
-        sent = request * 2000
+        last = request.replace(b"Host:", b"Connection: close\r\nHost:")
+        rest = memoryview(request * (count - 1) + last)
         yield server
         with connect(server.port) as asking:
             asking.setblocking(False)
             read = 0
             buffer = bytearray(MIB)
-            for _ in range(count // 2000):
-                rest = memoryview(sent)
-                while rest:
-                    try:
-                        rest = rest[asking.send(rest) :]
-                    except BlockingIOError:
-                        time.sleep(0.0005)
-                    with contextlib.suppress(BlockingIOError):
-                        read += asking.recv_into(buffer)
-            asking.settimeout(5.0)
-            asking.sendall(request.replace(b"Host:", b"Connection: close\r\nHost:"))
-            read += drain(asking, 5.0, 1 << 40)  # until the server closes
-        yield Outcome(note=f"{read / MIB:,.0f} MiB of answers")
+            while rest:
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[asking.send(rest[: 1 << 18]) :]
+                with contextlib.suppress(BlockingIOError):
+                    read += asking.recv_into(buffer)
+                time.sleep(0.0002)
+            read += drain(asking, 10.0, 1 << 40)  # until the server closes
+        yield Outcome(note=f"{read / MIB:,.1f} MiB of answers")
 
     return operation
 
@@ -185,6 +184,16 @@ TRIALS: Final = (
         "pipeline",
         "one connection pipelines 500 GETs of 4 MiB pages",
         _pipelined_pages(4 * MIB, 500),
+    ),
+    Trial(
+        "pipeline-json",
+        "one connection pipelines 500 GETs of 4 MiB pages of JSON",
+        _pipelined_pages(4 * MIB, 500, JSON),
+    ),
+    Trial(
+        "pipeline-small",
+        "one connection pipelines 20,000 GETs of 15 KB pages",
+        _pipelined_pages(15_000, 20_000),
     ),
     Trial(
         "pipeline-quarter",

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import cycle, islice, repeat
 from typing import Final
 
 from .. import wrk
@@ -14,16 +14,20 @@ from .crowd import pipelined
 from .trial import MIB, Operation, Outcome, Steps, Trial
 
 PATH: Final = "/v1/stream/kept"
+_NEARLY: Final = 15_500_000  # bytes of appends; a checkpoint begins at 16 MiB
 _LINES: Final = "Host: a\r\nContent-Type: application/octet-stream\r\n"
 
 
 def _loaded(streams: int, seconds: int, size: int) -> Operation:
-    """Returns an operation in which 32 clients append to each of a number of streams, so that checkpoints run."""
+    """Returns an operation in which 32 clients append to a number of streams; a checkpoint is due soon after it begins."""
 
     def operation(server: Running) -> Steps:
         create(server.port, (f"/v1/stream/bench-{n}" for n in range(streams)), OCTETS)
         request = ("POST", "/v1/stream/bench-#", streams, OCTETS, f"@{size}")
-        wrk.run(server.url, 32, 2, *request)
+        appends = [
+            octets("POST", f"/v1/stream/bench-{n}", OCTETS, b"x" * size) for n in range(streams)
+        ]
+        pipelined(server.port, islice(cycle(appends), _NEARLY // size))
         yield server
         load = wrk.run(server.url, 32, seconds, *request)
         yield Outcome(load.good * size, load.bad, f"{load.rate:,.0f} appends/s")
@@ -177,12 +181,12 @@ def _creating(server: Running) -> Steps:
 
 TRIALS: Final = (
     Trial(
-        "checkpoint", "appends of 32 clients to 64 streams, with checkpoints", _loaded(64, 10, 100)
+        "checkpoint", "appends of 32 clients to 64 streams, with checkpoints", _loaded(64, 6, 100)
     ),
     Trial(
         "checkpoint-50k",
         "appends of 1 KB by 32 clients to 50,000 streams",
-        _loaded(50_000, 8, 1000),
+        _loaded(50_000, 6, 1000),
     ),
     Trial("first-appends", "a first POST to each of 200,000 streams", _first_appends),
     Trial("cold-heads", "one connection pipelines HEADs of 20,000 cold streams", _cold_heads),

@@ -22,7 +22,7 @@ _AFTER: Final = (
     0.3  # seconds for which the probe goes on, since some work begins when a client has left
 )
 _SETTLE: Final = 1.0  # seconds after which memory must have been given back
-_SERVER_PRIORITY: Final = -15  # so that what else the machine does is not measured
+_PRIORITY: Final = -15  # so that what else the machine does is not measured
 
 
 class Outcome(NamedTuple):
@@ -134,7 +134,8 @@ def _quiet_stream(port: int) -> None:
 
 
 def _prefer(server: Running) -> None:
-    """Puts the server before what else runs on its core, where the system allows that."""
+    """Puts the server and its load before what else runs on their cores, where the system allows that."""
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{server.process.pid}/task"):
-            os.setpriority(os.PRIO_PROCESS, int(task), _SERVER_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, int(task), _PRIORITY)
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)  # and of the load
