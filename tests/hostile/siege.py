@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,15 +134,18 @@ def _start(directory: str, most: int, log: int) -> subprocess.Popen[str]:
 
 def _prepare(port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-        assert (
-            http.put(QUIET, content=b"quiet", headers={"content-type": "text/plain"}).status_code
-            == 201
-        )
-        for path, media, bodies in PREPARED:
+        for path, media, bodies in [(QUIET, "text/plain", [b"quiet"]), *PREPARED]:
             headers = {"content-type": media}
-            assert http.put(path, headers=headers).status_code == 201
+            _done(lambda: http.put(path, headers=headers))  # noqa: B023  (called at once)
             for body in bodies:
-                assert http.post(path, content=body, headers=headers).status_code == 204
+                _done(lambda: http.post(path, content=body, headers=headers))  # noqa: B023
+
+
+def _done(ask: Callable[[], httpx.Response]) -> None:
+    """Asks until the server does not ask for patience."""
+    while (answer := ask()).status_code == 503:
+        time.sleep(0.1)
+    assert answer.status_code in (201, 204), answer.text
 
 
 def _attack(
