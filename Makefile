@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash damage fuzz extremes planted bench compare profile lock clean
+.PHONY: serve test unit lint format conformance crash damage fuzz extremes hostile planted bench compare profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -44,6 +44,10 @@ fuzz: $(STAMPS)/dev
 # Sends every extreme value in every place of a request, and looks at all after a kill and a restart: make extremes SHARE=1
 extremes: $(STAMPS)/dev
 	$(BIN)/python -m tests.extremes.sweep $(or $(SHARE),1)
+
+# Lets every kind of hostile client loose on one server, whose memory is limited: make hostile SECONDS=60 [KINDS="sip reset"]
+hostile: $(STAMPS)/dev
+	$(BIN)/python -m tests.hostile $(or $(SECONDS),60) $(KINDS)
 
 # Plants each storage bug of docs/traps.md in a copy of the source, and says what finds it.
 planted: $(STAMPS)/dev

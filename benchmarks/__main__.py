@@ -9,7 +9,8 @@ import sys
 
 from . import report
 from .results import Results
-from .rows import PARTS, ROWS, Row, Sample
+from .row import Row, Sample
+from .rows import PARTS, ROWS
 from .servers import KINDS, LOAD_CORE, running
 
 
@@ -27,7 +28,7 @@ def main() -> None:
         for row in rows:
             results.begin(row, seconds)
         for turn in range(rounds):
-            for row in rows:
+            for row in rows if turn == 0 else (each for each in rows if not each.once):
                 for server in row.servers:
                     sample = _measure(row, server, seconds)
                     results.add(row, server, sample)

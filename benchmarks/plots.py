@@ -5,7 +5,8 @@ from html import escape
 from typing import Final
 
 from .results import Results
-from .rows import ROWS, Row
+from .row import Row
+from .rows import ROWS
 from .servers import KINDS
 
 _COLOURS: Final = {

@@ -4,7 +4,8 @@ from typing import Final
 
 from . import plots
 from .results import Results, Verdict
-from .rows import ROWS, Row
+from .row import Row
+from .rows import ROWS
 from .servers import HERE, KINDS
 
 DOCS: Final = HERE.parent / "docs"

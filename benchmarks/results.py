@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .rows import ROWS, Goal, Row, Sample
+from .row import Goal, Row, Sample
+from .rows import ROWS
 from .servers import HERE, KINDS
 
 FILE: Final = HERE / "results.json"

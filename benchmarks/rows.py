@@ -4,48 +4,19 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from . import wrk
 from .client import MESSAGE, Connection, Followers, create, fill, octets
+from .row import Goal, Row, Sample
 from .servers import SCRATCH, Running, running_on
+from .stall.trials import TRIALS
 
 OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 _MIB: Final = 1024 * 1024
 _PATIENCE: Final = 2.0  # seconds without a message until the missing ones count as lost
-
-
-class Sample(NamedTuple):
-    """One measurement. `bad` counts what failed or did not come; a value of None says that there is nothing to measure."""
-
-    value: float | None
-    bad: int = 0
-    note: str = ""
-
-
-class Goal(NamedTuple):
-    """What a row's server is held to: a ratio to another figure of the same run, or a limit in the row's own unit."""
-
-    server: str
-    must: float
-    aim: float | None = None
-    to_server: str = ""
-    to_row: str = ""  # this row, if not given
-
-
-class Row(NamedTuple):
-    """One thing that is measured."""
-
-    name: str
-    part: str
-    title: str
-    unit: str
-    servers: tuple[str, ...]
-    measure: Callable[[Running, int], Sample]  # takes the seconds that the load lasts
-    goals: tuple[Goal, ...] = ()
-    less_is_better: bool = False
 
 
 ALL: Final = ("memory", "files", "asgi", "asgi-files", "node", "node-files", "rakaia")
@@ -421,5 +392,6 @@ ROWS: Final = (
         _follow(10, 1, per_cpu=True),
         less_is_better=True,
     ),
+    *(trial.row() for trial in TRIALS),
 )
 PARTS: Final = tuple(dict.fromkeys(row.part for row in ROWS))

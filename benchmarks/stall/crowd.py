@@ -1,0 +1,151 @@
+"""Many connections in one thread, which send prepared octets and count what comes without looking at it.
+
+A crowd comes from many addresses of the loopback network, as a real one does, so that no share of one address is in its way.
+"""
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from types import TracebackType
+from typing import Final
+
+from ..client import octets
+
+EACH: Final = 32  # connections from one address
+_TOGETHER: Final = 500  # connections opened before the server is known to have taken them
+_BUFFER: Final = 1024 * 1024
+_HELLO: Final = octets("OPTIONS", "/v1/stream/quiet")
+
+
+def connect_from(port: int, number: int, receive_buffer: int = 0) -> socket.socket:
+    """Opens the connection of a crowd's client of this number."""
+    opened = socket.socket()
+    opened.settimeout(60)
+    if receive_buffer:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    place = number // EACH
+    opened.bind((f"127.1.{place // 250}.{place % 250 + 1}", 0))
+    opened.connect(("127.0.0.1", port))
+    return opened
+
+
+class Crowd:
+    """Connections that a thread looks after together, until the block ends.
+
+    Args:
+        port: of the server.
+        count: how many connections.
+        receive_buffer: bytes that each socket holds for a client that does not read; the system's default if 0.
+
+    Attributes:
+        received: bytes that have come.
+        starts: responses that have begun, among what came in pieces of their own.
+        lost: connections that the server has closed.
+    """
+
+    def __init__(self, port: int, count: int, receive_buffer: int = 0) -> None:
+        self.sockets: list[socket.socket] = []
+        self.received = self.starts = self.lost = 0
+        self._poll = select.epoll()
+        self._by_handle: dict[int, socket.socket] = {}
+        self._buffer = bytearray(_BUFFER)
+        for number in range(count):
+            opened = connect_from(port, number, receive_buffer)
+            self.sockets.append(opened)
+            if len(self.sockets) % _TOGETHER == 0:
+                opened.sendall(_HELLO)
+                opened.recv(4096)
+        for opened in self.sockets:
+            opened.setblocking(False)
+            self._by_handle[opened.fileno()] = opened
+            self._poll.register(opened.fileno(), select.EPOLLIN)
+
+    def send(self, requests: Iterable[bytes]) -> None:
+        """Sends one request on each connection, as fast as it goes. Each must fit the socket's buffer."""
+        for opened, request in zip(self.sockets, requests, strict=False):
+            with contextlib.suppress(ConnectionError):
+                opened.send(request)
+
+    def drain(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Takes what comes for a while, or until something holds."""
+        deadline = time.monotonic() + seconds
+        while not until() and (left := deadline - time.monotonic()) > 0:
+            for handle, _ in self._poll.poll(min(left, 0.1)):
+                self._take(handle)
+
+    def stall(self, seconds: float) -> int:
+        """Reads nothing until every answer has begun, or for so many seconds; returns how many have."""
+        deadline = time.monotonic() + seconds
+        begun = 0
+        while begun < len(self.sockets) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            begun = len(self._poll.poll(0, len(self.sockets)))  # what has come stays, unread
+        return begun
+
+    def _take(self, handle: int) -> None:
+        try:
+            size = self._by_handle[handle].recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            size = 0
+        if not size:
+            self.lost += 1
+            self._poll.unregister(handle)
+            return
+        self.received += size
+        self.starts += self._buffer.startswith(b"HTTP/1.1 ")
+
+    def close(self) -> None:
+        """Closes all connections, as fast as it goes."""
+        for opened in self.sockets:
+            opened.close()
+
+    def __enter__(self) -> "Crowd":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        self._poll.close()
+
+
+def pipelined(port: int, requests: Iterable[bytes], connections: int = 16, depth: int = 50) -> int:
+    """Sends many requests whose answers have no body, and returns how many answers were refusals (preparation)."""
+    source = iter(requests)
+    sockets = [connect_from(port, number) for number in range(connections)]
+    bad = 0
+    while True:
+        batches = [list(islice(source, depth)) for _ in sockets]
+        for opened, batch in zip(sockets, batches, strict=True):
+            if batch:
+                opened.sendall(b"".join(batch))
+        for opened, batch in zip(sockets, batches, strict=True):
+            bad += _await_answers(opened, len(batch))
+        if not batches[-1]:
+            break
+    for opened in sockets:
+        opened.close()
+    return bad
+
+
+def _await_answers(opened: socket.socket, count: int) -> int:
+    """Returns how many of so many answers are refusals."""
+    answers = b""
+    while count and (
+        answers.count(b"HTTP/1.1 ") < count or not answers.endswith((b"\r\n\r\n", b"}"))
+    ):
+        answers += opened.recv(1 << 18) or _closed()
+    return count - answers.count(b"HTTP/1.1 2")
+
+
+def _closed() -> bytes:
+    raise ConnectionError("the server has closed the connection")

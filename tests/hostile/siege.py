@@ -1,0 +1,195 @@
+"""All kinds of hostile client against one server at once, beside a client that reads a small stream all the time.
+
+The server may take only so much address space (`ulimit -v`): the most memory that its limits allow together, as `docs/limits.md`
+sums it up, and `MARGIN` for what is no memory of its own.
+"""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.stall.probe import QUIET, Delays, Probe
+
+from ..process import COMMAND, address_of
+from .kinds import KINDS, PREPARED
+
+MIB = 1024 * 1024
+ROOT = Path(__file__).parents[2]
+LIMITS = ROOT / "docs" / "limits.md"
+#: Address space that no limit counts: the interpreter and its libraries (180 MiB before anything has happened), the stacks and
+#: malloc arenas of ten threads (72 MiB are reserved for each, and hardly touched), the catalog's map, and holes in the heap.
+MARGIN = 1024 * MIB
+#: Bytes that the server keeps for later, and so need not give back: recent appends, loaded streams, open logs and their indexes.
+CACHES = 400 * MIB
+CALM = 45.0  # seconds after the siege by which memory must be given back
+WORKERS = 2
+LOG_NAME = "log"
+
+
+@dataclass
+class Report:
+    """What a siege has found. Memory is in bytes of RSS."""
+
+    before: int
+    peak: int
+    after: int
+    lives: bool
+    delays: Delays
+    log: str
+    done: dict[str, tuple[int, dict[str, int]]]
+
+    def table(self) -> str:
+        """Returns what each kind achieved, and what the server made of it."""
+        lines = [f"{'kind':<22} {'rounds':>7}  answers"]
+        for name, (rounds, seen) in self.done.items():
+            said = ", ".join(f"{count:,} × {status}" for status, count in sorted(seen.items()))
+            lines.append(f"{name:<22} {rounds:>7,}  {said or '-'}")
+        longest, p99 = self.delays.longest * 1000, self.delays.p99 * 1000
+        lines += [
+            f"cheap reads: {self.delays.answers:,}, longest {longest:.0f} ms, p99 {p99:.1f} ms, {self.delays.bad} refused",
+            f"memory: {self.before / MIB:.0f} MiB before, {self.peak / MIB:.0f} at most, {self.after / MIB:.0f} after",
+            f"the server {'lives' if self.lives else 'is DEAD'}; its log has {len(self.log.splitlines())} lines",
+        ]
+        return "\n".join(lines)
+
+    def complaints(self, longest: float) -> list[str]:
+        """Returns what does not hold; `longest` is the seconds that a cheap read may have taken."""
+        found = []
+        if not self.lives:
+            found.append("the server has ended")
+        if self.delays.bad:
+            found.append(f"{self.delays.bad} cheap reads were refused")
+        if self.delays.longest > longest:
+            found.append(f"a cheap read took {self.delays.longest:.2f} s")
+        if "Traceback" in self.log:
+            found.append(
+                "the log has a traceback:\n" + self.log[self.log.index("Traceback") :][:2000]
+            )
+        if raw := re.findall(r"[^\n]*[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e][^\n]*", self.log):
+            found.append(f"the log has control characters: {raw[0]!r}")
+        if self.after > self.before + CACHES:
+            found.append(f"memory has not come back: {self.after / MIB:.0f} MiB")
+        return found
+
+
+def documented() -> int:
+    """Returns the most memory in bytes that `docs/limits.md` states."""
+    found = re.search(r"^\| \*\*all\*\* \|.*\| (\d+) \|$", LIMITS.read_text(), re.M)
+    assert found is not None
+    return int(found[1]) * MIB
+
+
+def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
+    """Runs a siege.
+
+    Args:
+        seconds: how long it lasts.
+        kinds: numbers of kinds; all if not given.
+    """
+    most = documented() + MARGIN
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as directory:
+        log = Path(directory) / LOG_NAME
+        with log.open("w") as writing:
+            process = _start(directory, most, writing.fileno())
+        try:
+            port = int(address_of(process).rpartition(":")[2])
+            _prepare(port)
+            before = _memory(process)
+            delays = Delays(float("inf"), float("inf"), 0, 1)
+            try:
+                with Probe(port) as probe:
+                    done = _attack(port, seconds, kinds or range(len(KINDS)))
+                delays = probe.delays
+            except (RuntimeError, ConnectionError):
+                done = {}
+            lives = process.poll() is None
+            peak = _memory(process, "VmHWM") if lives else 0
+            after = _calm(process, before + CACHES) if lives else 0
+        finally:
+            process.terminate()
+            _end(process)
+        return Report(before, peak, after, lives, delays, log.read_text(errors="replace"), done)
+
+
+def _start(directory: str, most: int, log: int) -> subprocess.Popen[str]:
+    def limit() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+    flags = ("serve", "--port", "0", "--data-dir", f"{directory}/data")
+    return subprocess.Popen(
+        [*COMMAND, *flags], stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=limit
+    )
+
+
+def _prepare(port: int) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        for path, media, bodies in [(QUIET, "text/plain", [b"quiet"]), *PREPARED]:
+            headers = {"content-type": media}
+            _done(lambda: http.put(path, headers=headers))  # noqa: B023  (called at once)
+            for body in bodies:
+                _done(lambda: http.post(path, content=body, headers=headers))  # noqa: B023
+
+
+def _done(ask: Callable[[], httpx.Response]) -> None:
+    """Asks until the server does not ask for patience."""
+    while (answer := ask()).status_code == 503:
+        time.sleep(0.1)
+    assert answer.status_code in (201, 204), answer.text
+
+
+def _attack(
+    port: int, seconds: float, kinds: Iterable[int]
+) -> dict[str, tuple[int, dict[str, int]]]:
+    """Runs the attackers in a few processes, and returns what they have done."""
+    shares: list[list[str]] = [[] for _ in range(WORKERS)]
+    for place, number in enumerate(kinds):
+        shares[place % WORKERS].append(str(number))
+    command = [sys.executable, "-m", "tests.hostile.worker", str(port), str(seconds)]
+    workers = [
+        subprocess.Popen([*command, *share], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for share in shares
+        if share
+    ]
+    done: dict[str, tuple[int, dict[str, int]]] = {}
+    for worker in workers:
+        shown, _ = worker.communicate()
+        if worker.returncode:
+            raise AssertionError("a process of attackers has failed")
+        done |= {name: (rounds, seen) for name, (rounds, seen) in json.loads(shown).items()}
+    return done
+
+
+def _memory(process: subprocess.Popen[str], field: str = "VmRSS") -> int:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _calm(process: subprocess.Popen[str], enough: int) -> int:
+    """Returns the memory that the server has when it has given back enough, or when its time for that is over."""
+    until = time.monotonic() + CALM
+    while (now := _memory(process)) > enough and time.monotonic() < until:
+        time.sleep(0.5)
+    return now
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -1,0 +1,52 @@
+"""One process of attackers: `python -m tests.hostile.worker PORT SECONDS NUMBER …`. Prints what each has done, as JSON."""
+
+import asyncio
+import contextlib
+import json
+import resource
+import sys
+import time
+
+from .kinds import KINDS
+from .wire import Attacker
+
+GRACE = 10.0  # seconds that an attacker may take to notice that its time is over
+
+
+async def attack(port: int, seconds: float, numbers: list[int]) -> list[Attacker]:
+    """Lets the attackers of these numbers loose, all at once, and returns them."""
+    until = time.monotonic() + seconds
+    attackers = [Attacker(port, number, until) for number in numbers]
+    tasks = [
+        asyncio.create_task(_attack(KINDS[number], attacker))
+        for number, attacker in zip(numbers, attackers, strict=True)
+    ]
+    _, late = await asyncio.wait(tasks, timeout=seconds + GRACE)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return attackers
+
+
+async def _attack(kind: object, attacker: Attacker) -> None:
+    assert callable(kind)
+    while attacker.goes_on:
+        with contextlib.suppress(OSError, TimeoutError):  # whatever the server does, it goes on
+            await kind(attacker)
+
+
+def main() -> None:
+    """Runs the attackers that are named."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    port, seconds, numbers = int(sys.argv[1]), float(sys.argv[2]), list(map(int, sys.argv[3:]))
+    attackers = asyncio.run(attack(port, seconds, numbers))
+    done = {
+        KINDS[number].__name__: [attacker.rounds, dict(attacker.seen)]
+        for number, attacker in zip(numbers, attackers, strict=True)
+    }
+    print(json.dumps(done))
+
+
+if __name__ == "__main__":
+    main()
