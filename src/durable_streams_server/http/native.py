@@ -581,6 +581,16 @@ class Connection(asyncio.Protocol):
         """Ends the connection of a client that is too slow while others wait."""
         self.transport.abort()
 
+    @property
+    def unsent(self) -> int:
+        """Octets that the client has not taken, besides those of a large page, which count by themselves."""
+        return self._unsent if self._phase is _SENDING and not self._holds else 0
+
+    @property
+    def deadline(self) -> float:
+        """When the client must have done what it is its turn to do, in the loop's time."""
+        return self._deadline
+
     def _hold(self, page: object) -> None:
         """Holds what counts a large page until the client has taken it."""
         if page is not None and self.transport.get_write_buffer_size():
