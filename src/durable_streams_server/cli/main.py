@@ -61,6 +61,7 @@ EXIT_ADDRESS: Final = 3
 EXIT_STORE: Final = 5
 #: Requests make many objects and hardly a cycle; collecting as often as Python does by default takes a quarter of the time.
 _GC: Final = (50_000, 20, 100)
+_LARGEST_BODY: Final = 1000 * MIB  # a record of it fits a segment of the largest write-ahead log
 _MOST: Final = 1 << 40  # bytes that any limit may be set to: more than any machine has
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -158,7 +159,7 @@ def main() -> None:
 )
 @click.option(
     "--max-body",
-    type=Size(1, _MOST),
+    type=Size(1, _LARGEST_BODY),
     default=DEFAULT_MAX_BODY,
     show_default=True,
     help="Bytes of one request body; a larger one is refused with 413.",

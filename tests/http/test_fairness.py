@@ -1,0 +1,308 @@
+"""What one client takes of the native lane is bounded, in bytes and in turns."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.outgoing import GRACE, Outgoing
+from durable_streams_server.http.patrol import Patrol
+from durable_streams_server.http.phase import Timeouts
+from durable_streams_server.streams.turns import WRITES_AT_ONCE
+from tests.http.socket_driver import Client, post, quiet, request, turn, until
+
+A = "/v1/stream/a"
+BIG = "/v1/stream/big"
+GET = request("GET", f"{A}?offset=-1")
+SSE = request("GET", f"{BIG}?offset=-1&live=sse")
+KIB = 1024
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def store() -> StreamStore:
+    store = StreamStore()
+    store.create(A, "text/plain")
+    store.create(BIG, "application/octet-stream")
+    return store
+
+
+@pytest.fixture
+async def lane(store: StreamStore) -> AsyncIterator[Lane]:
+    """A lane whose engine runs, so that large reads have their turns."""
+    app = create_app(store=store, max_body=8 * MIB, max_in_flight=16 * MIB, max_unsent=3 * MIB)
+    app._start()
+    yield Lane(app, Timeouts(send=30))
+    await app.stop()
+
+
+async def quiet_and_gone(lane: Lane, *clients: Client) -> None:
+    for client in clients:
+        client.reset()
+    await until(lambda: not lane.connections)
+    await quiet(lane)
+    assert lane.budget.held == 0
+    assert lane.budget.sharing == 0
+    assert len(lane.outgoing) == 0
+    assert lane.app.engine.large.kept_bytes == lane.app.engine.sending.held
+
+
+# -- turns -------------------------------------------------------------------
+
+
+async def test_pipelined_requests_are_answered_a_few_in_each_step(lane: Lane) -> None:
+    client = Client(lane).send(GET * 100)
+    assert client.take().count(b"HTTP/1.1 200") < 20
+    assert client.wire.paused
+    await quiet(lane)
+    await turn()
+    assert client.take().count(b"HTTP/1.1 200") > 80
+    assert not client.wire.paused
+    await quiet_and_gone(lane, client)
+
+
+async def test_another_client_is_answered_between_pipelined_requests(lane: Lane) -> None:
+    greedy = Client(lane).send(GET * 1000)
+    other = Client(lane).send(GET)
+    assert len(other.answers("GET")) == 1
+    await turn(1)
+    Client(lane).send(request("HEAD", A)).reset()
+    await quiet_and_gone(lane, greedy, other)
+
+
+async def test_octets_are_parsed_some_in_each_step(lane: Lane) -> None:
+    head = request("POST", A, "Content-Type: text/plain", "Transfer-Encoding: chunked")
+    client = Client(lane).send(head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
+    assert len(lane.turns) == 1
+    assert 0 < client.connection._parser.size < 4 * KIB
+    assert client.wire.paused
+    await quiet(lane)
+    await turn()
+    assert client.answers("POST")[0].status == 204
+    assert lane.app.engine.store.read(A).data == b"x" * 100_000  # type: ignore[attr-defined]
+    await quiet_and_gone(lane, client)
+
+
+async def test_large_part_of_a_body_is_taken_whole(lane: Lane) -> None:
+    client = Client(lane).send(post(b"x" * 5 * MIB))
+    await quiet(lane)
+    assert client.answers("POST")[0].status == 204
+    await quiet_and_gone(lane, client)
+
+
+async def test_writes_of_a_crowd_stand_in_line_and_reads_pass(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane.turns, "_is_new_turn", lambda: False)
+    writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE + 50)]
+    answered = sum(bool(writer.answers("POST")) for writer in writers)
+    assert answered == WRITES_AT_ONCE
+    reader = Client(lane).send(GET)
+    assert len(reader.answers("GET")) == 1
+    await quiet(lane)
+    answered += sum(bool(writer.answers("POST")) for writer in writers)
+    assert answered == len(writers)
+    await quiet_and_gone(lane, reader, *writers)
+
+
+async def test_event_stream_that_is_taken_at_once_sends_some_in_each_step(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.append(BIG, b"x" * MIB)
+    client = Client(lane).send(SSE)
+    first = len(client.wire.received)
+    assert 0 < first < 512 * KIB
+    assert len(lane.turns) == 1
+    await quiet(lane)
+    assert len(client.wire.received) > MIB
+    await quiet_and_gone(lane, client)
+
+
+async def test_crowd_of_waiters_is_woken_some_in_each_step(lane: Lane, store: StreamStore) -> None:
+    poll = request("GET", f"{A}?offset=now&live=long-poll")
+    pollers = [Client(lane).send(poll) for _ in range(200)]
+    store.append(A, b"news")
+    assert not any(poller.wire.received for poller in pollers)
+    await quiet(lane)
+    assert all(poller.answers("GET")[0].status == 200 for poller in pollers)
+    await quiet_and_gone(lane, *pollers)
+
+
+# -- bytes that come ---------------------------------------------------------
+
+
+async def test_head_that_decides_is_refused_before_the_body_comes(lane: Lane) -> None:
+    size = 5 * MIB
+    for method, target, kind, status in (
+        ("POST", "/v1/stream/none", "text/plain", 404),
+        ("POST", A, "", 400),
+        ("PUT", "/v1/stream/__ds/subscriptions/x", "application/json", 413),
+        ("PATCH", A, "text/plain", 405),
+        ("POST", "/v1/stream/%ff", "text/plain", 400),
+    ):
+        kinds = [f"Content-Type: {kind}"] if kind else []
+        client = Client(lane).send(request(method, target, *kinds, f"Content-Length: {size}"))
+        (answer,) = client.answers(method)
+        assert answer.status == status
+        assert answer.headers["connection"] == "close"
+        await quiet_and_gone(lane, client)
+
+
+async def test_chunked_body_is_refused_by_its_head_once_it_is_large(lane: Lane) -> None:
+    head = ("Content-Type: text/plain", "Transfer-Encoding: chunked")
+    client = Client(lane).send(request("POST", "/v1/stream/none", *head))
+    client.send(b"%x\r\n%b\r\n" % (40 * KIB, b"x" * 40 * KIB))
+    await quiet(lane)
+    assert not client.wire.received
+    client.send(b"%x\r\n%b\r\n" % (40 * KIB, b"x" * 40 * KIB))
+    await quiet(lane)
+    assert client.answers("POST")[0].status == 404
+    await quiet_and_gone(lane, client)
+
+
+async def test_create_in_flight_on_the_same_connection_is_waited_for(lane: Lane) -> None:
+    path = "/v1/stream/new"
+    client = Client(lane)
+    create = request("PUT", path, "Content-Type: text/plain")
+    body = b"x" * 100 * KIB
+    client.send(create + post(body, target=path))
+    await quiet(lane)
+    assert [answer.status for answer in client.answers("PUT", "POST")] == [201, 204]
+    await quiet_and_gone(lane, client)
+
+
+async def test_address_leaves_room_for_one_largest_body_of_another(lane: Lane) -> None:
+    sent = post(b"x" * 8 * MIB)
+    greedy = [Client(lane).send(sent[:-1]) for _ in range(2)]
+    await quiet(lane)
+    assert greedy[0].wire.received == b""
+    (answer,) = greedy[1].answers("POST")
+    assert (answer.status, answer.error["code"]) == (503, "BODIES_FROM_ADDRESS")
+    assert answer.headers["retry-after"] == "1"
+    other = Client(lane, ("10.0.0.1", 1)).send(sent)
+    await quiet(lane)
+    assert other.answers("POST")[0].status == 204
+    await quiet_and_gone(lane, other, *greedy)
+
+
+async def test_half_heads_and_pipelined_requests_count_as_what_has_come(lane: Lane) -> None:
+    half = Client(lane).send(GET[:-2] + b"X: " + b"y" * 8 * KIB)
+    assert 7 * KIB < lane.budget.held < 10 * KIB
+    half.send(b"\r\n\r\n")
+    assert half.answers("GET")[0].status == 200
+    assert lane.budget.held == 0
+    poll = Client(lane).send(request("GET", f"{A}?offset=now&live=long-poll") + GET * 5)
+    assert lane.budget.held >= 5 * KIB
+    await quiet_and_gone(lane, half, poll)
+
+
+async def test_octets_that_wait_to_be_parsed_count_and_are_refused_past_the_limit(
+    lane: Lane,
+) -> None:
+    lane.budget.take(16 * MIB - 40 * KIB)
+    fits = Client(lane).send(GET * 300)
+    assert lane.budget.held > 16 * MIB - 40 * KIB
+    await quiet(lane)
+    assert len(fits.answers(*["GET"] * 300)) == 300
+    too_many = Client(lane).send(GET * 3000)
+    await quiet(lane)
+    assert b"BODIES_IN_FLIGHT" in too_many.take()
+    assert too_many.gone
+    lane.budget.give_back(16 * MIB - 40 * KIB)
+    await quiet_and_gone(lane, fits, too_many)
+
+
+async def test_head_with_too_many_headers_is_refused_before_its_end(lane: Lane) -> None:
+    client = Client(lane).send(request("GET")[:-2] + b"".join(b"h%d: \r\n" % n for n in range(200)))
+    (answer,) = client.answers("GET")
+    assert (answer.status, answer.error["code"]) == (431, "HEADERS_TOO_LARGE")
+    await quiet_and_gone(lane, client)
+
+
+# -- bytes that go -----------------------------------------------------------
+
+
+async def test_large_page_is_held_once_for_all_until_its_last_octet_is_taken(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.append(BIG, b"x" * MIB)
+    readers = [Client(lane) for _ in range(5)]
+    for reader in readers:
+        reader.stall()
+        reader.send(request("GET", BIG))
+    await quiet(lane)
+    sending = lane.app.engine.sending
+    assert sending.held == MIB
+    assert len(lane.outgoing) == 5
+    lane.app.engine.large._let_go(3 * MIB)
+    assert sending.held == MIB
+    for reader in readers:
+        reader.go_on()
+    assert len(lane.outgoing) == 0
+    assert sending.held == 0
+    assert all(reader.answers("GET")[0].body == b"x" * MIB for reader in readers)
+    await quiet_and_gone(lane, *readers)
+
+
+async def test_read_past_the_budget_waits_and_the_slowest_is_cut(
+    lane: Lane, store: StreamStore
+) -> None:
+    now = 0.0
+    lane.outgoing = lane.app.outgoing = Outgoing(lane.app.engine.sending, lambda: now)
+    for name in "wxyz":
+        store.create(f"{BIG}/{name}", "application/octet-stream")
+        store.append(f"{BIG}/{name}", b"x" * MIB)
+    stalled = [Client(lane) for _ in range(3)]
+    for reader, name in zip(stalled, "wxy", strict=True):
+        reader.stall()
+        reader.send(request("GET", f"{BIG}/{name}"))
+    await quiet(lane)
+    late = Client(lane).send(request("GET", f"{BIG}/z"))
+    await quiet(lane)
+    assert late.wire.received == b""
+    now = GRACE
+    lane.outgoing.cut_slowest()
+    assert [reader.wire.aborted for reader in stalled] == [True, False, False]
+    await quiet(lane)
+    assert late.answers("GET")[0].body == b"x" * MIB
+    await quiet_and_gone(lane, late, *stalled)
+
+
+async def test_value_that_an_event_stream_is_sending_counts_until_it_is_taken(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.create("/v1/stream/json", "application/json")
+    store.append("/v1/stream/json", b'"%b"' % (b"x" * MIB))
+    lane.app.engine.large._let_go(3 * MIB)
+    reader = Client(lane)
+    reader.stall()
+    reader.send(request("GET", "/v1/stream/json?offset=-1&live=sse"))
+    await quiet(lane)
+    lane.app.engine.large._let_go(3 * MIB)
+    assert lane.app.engine.sending.held > MIB
+    assert len(lane.outgoing) == 1
+    while len(lane.outgoing):
+        reader.go_on()
+        await quiet(lane)
+    assert lane.app.engine.sending.held == 0
+    assert b"x" * 10_000 in reader.take()
+    await quiet_and_gone(lane, reader)
+
+
+async def test_clients_that_take_least_are_cut_when_small_answers_are_too_much(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.append(A, b"x" * 60 * KIB)
+    readers = [Client(lane) for _ in range(60)]
+    for reader in readers:
+        reader.stall()
+        reader.send(GET)
+    lane.now += 1
+    readers[0].connection._enter(readers[0].connection._phase)  # it has taken something since
+    patrol = Patrol(lane, [reader.connection for reader in readers], lane.now)
+    assert not patrol.step()
+    cut = [reader.wire.aborted for reader in readers]
+    assert not cut[0]
+    assert 5 < sum(cut) < 20
+    await quiet_and_gone(lane, *readers)
