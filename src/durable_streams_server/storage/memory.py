@@ -6,7 +6,7 @@ Here a decision is durable as soon as it is applied, so the newest state and the
 from collections.abc import Iterator, Sequence
 
 from ..errors import StorageFull, StreamError
-from ..protocol.commands import Command, Delete, Expire
+from ..protocol.commands import NO_BODY, Append, Body, Command, Create, Delete, Expire
 from ..protocol.decide import Outcome, Rules, decide
 from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MAX_CLOCK_INCARNATION
 from ..protocol.offsets import next_incarnation
@@ -65,7 +65,8 @@ class MemoryStore(Store):
         except StreamError as refusal:
             return Ticket.failed(refusal)
         if decision.changes:
-            published = [self._apply(change) for change in decision.changes]
+            body = command.body if isinstance(command, Append | Create) else NO_BODY
+            published = [self._apply(change, body) for change in decision.changes]
             self._listeners.tell(published)
         return Ticket(True, decision.outcome)
 
@@ -98,10 +99,11 @@ class MemoryStore(Store):
         if added and self._held + added > limit:
             raise StorageFull("the store has no room for this data")
 
-    def _apply(self, change: Change) -> Published:
+    def _apply(self, change: Change, body: Body) -> Published:
         if isinstance(change, Appended):
             state = apply(self._states, change)
-            self._blocks[change.incarnation].append(change.data)
+            marks = body.marks if change.data is body.wire else None
+            self._blocks[change.incarnation].append(change.data, marks)
             self._held += len(change.data)
             state.publish(change)
             return Published(change, state)

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from ..storage.ticket import Ticket
+
 #: Seconds that the line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
 #: cost of a turn.
 SHARE: Final = 0.004
@@ -72,6 +74,12 @@ class Turns:
             self._begun = 0
         self._begun += 1
         return self._begun <= AT_ONCE
+
+    def ticket(self) -> Ticket[None]:
+        """Returns a ticket that resolves when the caller's turn has come."""
+        turn: Ticket[None] = Ticket()
+        self.add(lambda: turn.resolve(None))
+        return turn
 
     async def mine(self) -> None:
         """Returns when the caller's turn has come."""
