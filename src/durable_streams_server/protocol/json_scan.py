@@ -44,13 +44,28 @@ def ends(wire: bytes) -> Iterator[int]:
 
 
 def outside(text: bytes) -> list[bytes]:
-    """Returns the parts between quotation marks. Those with an even index are outside strings.
+    """Returns the parts between quotation marks. Those with an even index are outside strings."""
+    return _without_escapes(text).split(b'"')
 
-    Escapes are overwritten, so an escaped quotation mark does not count and every length stays as it is.
-    """
+
+def string_end(text: bytes) -> int:
+    """Returns where a string ends that `text` is the inside of, or where it can be cut if it goes on: not in an escape."""
+    plain = _without_escapes(text)
+    end = plain.find(b'"')
+    if end >= 0:
+        return end
+    end = len(text)
+    last = plain.rfind(b"\\")
+    if last >= 0 and last + (6 if plain.startswith(b"u", last + 1) else 2) > end:
+        return last
+    return end
+
+
+def _without_escapes(text: bytes) -> bytes:
+    """Overwrites escaped backslashes and quotation marks. Every length stays as it is."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
-    return text.split(b'"')
+    return text
 
 
 def last_separator(text: bytes) -> tuple[int, bytes]:

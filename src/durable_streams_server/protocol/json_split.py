@@ -29,7 +29,6 @@ _SMALL: Final = 64  # bytes of the end of a large element that are read token by
 _MISSES: Final = 16  # guesses of a comma's place that may fail before there are no more
 _SPACE: Final = b" \t\n\r"
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*+")
-_STRING_PART: Final = re.compile(rb'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)
 _NUMBER_PART: Final = re.compile(rb"[-+.0-9eE]*+")
 _LITERAL: Final = re.compile(rb"true|false|null")
 #: Digits after two others. A number is valid exactly if it is valid without them.
@@ -419,9 +418,7 @@ class Splitter:
         """Takes a slice of a long string."""
         body, at = self._body, self._at
         limit = min(at + self._window, self._end)
-        match = _STRING_PART.match(body, at, limit)
-        assert match is not None
-        stop = match.end()
+        stop = at + json_scan.string_end(body[at:limit])
         is_whole = stop < limit and body[stop] == 0x22
         if not is_whole:
             while at < stop < self._end and 0x80 <= body[stop] < 0xC0:  # within a character

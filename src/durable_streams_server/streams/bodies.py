@@ -4,9 +4,11 @@ from typing import TypeVar
 
 import msgspec
 
+from ..errors import StreamError
 from ..protocol import json_mode
 from ..protocol.commands import Append, Body, Create, Splitting
 from ..protocol.media import Kind
+from ..protocol.state import StreamState
 from ..storage.store import Store
 from ..storage.ticket import Ticket
 from .turns import Turns
@@ -33,11 +35,7 @@ def prepare(store: Store, turns: Turns, command: C) -> Ticket[C]:
             work = Splitting(raw, allow_empty=True, is_json=True)
             return _split(turns, work).then(lambda body: Ticket.of(_replaced(command, body)))
 
-        return (
-            store.find(command.fork.source)
-            .then(lambda source: Ticket.of(None if source is None else source.media.kind))
-            .then(with_source_kind)
-        )
+        return _kind(store, command.fork.source).then(with_source_kind)
     return Ticket.of(command)
 
 
@@ -49,6 +47,24 @@ def _is_of_unknown_kind(command: Append | Create) -> bool:
         and command.fork is not None
         and json_mode.is_large(command.body.wire)
     )
+
+
+def _kind(store: Store, path: str) -> Ticket[Kind | None]:
+    """Returns the kind of a stream; None if it cannot be read, of which the decision says why."""
+    ticket: Ticket[Kind | None] = Ticket()
+
+    def hand_over(found: Ticket[StreamState | None]) -> None:
+        try:
+            state = found.result()
+        except StreamError:
+            state = None
+        except Exception as error:
+            ticket.fail(error)
+            return
+        ticket.resolve(None if state is None else state.media.kind)
+
+    store.find(path).add_callback(hand_over)
+    return ticket
 
 
 def _replaced(command: C, body: Body) -> C:
