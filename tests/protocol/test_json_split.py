@@ -150,6 +150,7 @@ def test_windows_of_any_size_give_the_same_wire_form(body: bytes, window: int) -
 @example(b'["abcdefghijklmnop" 1]', 8)
 @example(b"[[1,2,3,4,5,6,7,8}, 9]", 8)
 @example(b'{"aaaaaaaaaaaaaaaaaaaa",1:2}', 8)
+@example(b"[,-0.25e+7]", 8)
 @example(b"[1,,2,3,4,5,6,7,8,9]", 8)
 @example(b"[1,2,3,4,5,6,7,8,9,]", 8)
 @example(b"[\\\\,1,2,3,4,5,6,7,8,9]", 8)

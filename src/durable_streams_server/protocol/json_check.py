@@ -8,8 +8,8 @@ import msgspec
 from ..errors import BadRequest
 from .names import MAX_JSON_DEPTH
 
-_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
+ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _PLACE: Final = re.compile(r"\(byte ([0-9]+)\)")
 
@@ -27,7 +27,7 @@ def elements(array: bytes, at: int = 0) -> Values:
         BadRequest: INVALID_JSON.
     """
     try:
-        return _ARRAY.decode(array)
+        return ARRAY.decode(array)
     except msgspec.DecodeError as error:
         reason = str(error)
     except RecursionError:
@@ -36,7 +36,7 @@ def elements(array: bytes, at: int = 0) -> Values:
     if plain is None:
         raise _malformed(reason, at)
     try:
-        return _same_places(array, _ARRAY.decode(plain))
+        return _same_places(array, ARRAY.decode(plain))
     except msgspec.DecodeError as error:
         raise _malformed(str(error), at) from None
     except RecursionError:
@@ -51,13 +51,13 @@ def check_value(text: bytes, at: int = 0) -> None:
     """
     try:
         try:
-            _VALUE.decode(text)
+            VALUE.decode(text)
         except msgspec.DecodeError as error:
             plain = _without_surrogates(text)
             if plain is None:
                 raise _malformed(str(error), at) from None
             try:
-                _VALUE.decode(plain)
+                VALUE.decode(plain)
             except msgspec.DecodeError as second:
                 raise _malformed(str(second), at) from None
     except RecursionError:
@@ -77,7 +77,7 @@ def check_text(text: bytes) -> None:
             raise invalid("the JSON is not UTF-8") from None
 
 
-def check_mark(body: bytes) -> None:
+def refuse_mark(body: bytes) -> None:
     """Refuses a byte order mark."""
     if body.startswith(b"\xef\xbb\xbf"):
         raise invalid("the JSON begins with a byte order mark")

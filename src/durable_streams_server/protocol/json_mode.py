@@ -7,30 +7,31 @@ brackets, so any run of whole values is served as a byte range.
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from . import json_scan
-from .json_check import Values, check_mark, check_text, check_value, elements
+from .json_check import ARRAY, VALUE, Values, check_text, check_value, elements, refuse_mark
 from .json_split import check_depth, empty_array, split_all
 from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH
 
 _SPACE: Final = b" \t\n\r"
-#: Bytes of a body that is parsed in one go, which takes a millisecond at most. Its wire form has no marks inside.
+#: Bytes of a body that is parsed in one go, in a millisecond or so at most. Its wire form has no marks inside.
 _AT_ONCE: Final = MARK_SPACING - 1
 _AT_A_STRETCH: Final = (
     64 * KIB
 )  # bytes of a body that is split without a pause, in a few milliseconds at most
-_FEW_COMMAS: Final = 4096  # in such a body; each may be an object of its own for a moment
-_ALWAYS: Final = 8 * KIB  # bytes of a body that cannot have more commas
+_FEW_COMMAS: Final = 4096  # in such a body
 
 
 def is_large(body: bytes) -> bool:
     """Whether a body takes longer than a millisecond or so, and is for a Splitter."""
-    if len(body) <= _ALWAYS:
-        return False
-    return len(body) > _AT_ONCE or body.count(b",") > _FEW_COMMAS
+    return len(body) > _AT_ONCE
 
 
 def needs_turns(body: bytes) -> bool:
-    """Whether a large body takes longer than a few milliseconds, so that a Splitter should pause between its steps."""
+    """Whether a body takes longer than a few milliseconds, so that a Splitter should pause between its steps."""
+    if len(body) <= _AT_ONCE:
+        return False
     return len(body) > _AT_A_STRETCH or body.count(b",") > _FEW_COMMAS
 
 
@@ -45,16 +46,36 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         BadRequest: INVALID_JSON, or EMPTY_ARRAY.
         TooLarge: TOO_MANY_MESSAGES.
     """
-    if is_large(body):
+    if len(body) > _AT_ONCE:
         return split_all(body, allow_empty=allow_empty).wire
-    check_mark(body)
-    check_text(body)
-    values = _split(body)
-    if not values:
-        if allow_empty:
-            return b""
-        raise empty_array()
-    return b",".join(values) + b","
+    if body[:3] == b"\xef\xbb\xbf":
+        refuse_mark(body)
+    if not body.isascii():
+        check_text(body)
+    stripped = body.lstrip(_SPACE)
+    values: Values
+    if stripped[:1] == b"[":
+        limit = MAX_JSON_DEPTH - 1
+        try:
+            values = ARRAY.decode(stripped)
+        except (msgspec.DecodeError, RecursionError):
+            values = elements(stripped)  # says what is wrong, or takes what is legal all the same
+        if not values and not allow_empty:
+            raise empty_array()
+        wire = b",".join(values) + b"," if values else b""
+    else:
+        limit = MAX_JSON_DEPTH
+        try:
+            VALUE.decode(stripped)
+        except (msgspec.DecodeError, RecursionError):
+            check_value(stripped)
+        stripped = stripped.rstrip(_SPACE)
+        values = [stripped]
+        wire = stripped + b","
+    # Fewer brackets than the limit cannot nest past it, so most bodies need no more than two counts.
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
+        check_depth(values, limit)
+    return wire
 
 
 def value_ends(wire: bytes) -> Iterator[int]:
@@ -82,19 +103,3 @@ def marks(wire: bytes) -> Iterator[int]:
         if end - last >= MARK_SPACING and end < len(wire):
             yield end
             last = end
-
-
-def _split(body: bytes) -> Values:
-    stripped = body.lstrip(_SPACE)
-    values: Values
-    if stripped[:1] == b"[":
-        values = elements(stripped)
-        limit = MAX_JSON_DEPTH - 1
-    else:
-        check_value(stripped)
-        values = [stripped.rstrip(_SPACE)]
-        limit = MAX_JSON_DEPTH
-    # Fewer brackets than the limit cannot nest past it, so most bodies need no more than two counts.
-    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
-        check_depth(values, limit)
-    return values

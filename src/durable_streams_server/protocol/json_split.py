@@ -20,7 +20,7 @@ from typing import Final
 
 from ..errors import BadRequest, TooLarge
 from . import json_scan
-from .json_check import Values, check_mark, check_text, check_value, elements, invalid, too_deep
+from .json_check import Values, check_text, check_value, elements, invalid, refuse_mark, too_deep
 from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
 
 WINDOW: Final = 32 * KIB  # bytes of one step; the slowest kinds of JSON take 2 ms for it
@@ -172,7 +172,7 @@ class Splitter:
     def _begin(self) -> None:
         """Finds where the text ends, then where it begins."""
         if self._at == 0 and self._end == len(self._body):
-            check_mark(self._body)
+            refuse_mark(self._body)
         tail = self._body[max(0, self._end - self._window) : self._end]
         self._end -= len(tail) - len(tail.rstrip(_SPACE))
         if self._end == 0:
@@ -244,6 +244,8 @@ class Splitter:
             stop = found.end()
             if stop > at:
                 values = elements(b"[" + body[at : stop - 1] + b"]", at - 1)
+                if not values:
+                    raise self._unexpected()  # a comma without a value before it
                 self._take_elements(values, stop)
                 return
             if limit == furthest:
