@@ -176,7 +176,8 @@ def test_marks_are_those_that_are_found_in_the_wire_form(
         splitter = Splitter(("[" + ",".join(texts) + "]").encode(), window=window)
         while splitter.step():
             pass
-        assert list(splitter.marks) == list(json_mode.marks(splitter.wire))
+        walked = list(json_mode.walked_marks(splitter.wire))
+        assert list(splitter.marks) == list(json_mode.marks(splitter.wire)) == walked
     assert splitter.messages == len(texts)
 
 
@@ -287,6 +288,12 @@ def run(splitter: Splitter) -> None:
             pass
     except BadRequest:
         return
+
+
+def test_marks_are_found_beside_the_deepest_value_that_a_body_may_have() -> None:
+    deep = b'{"a":' * MAX_JSON_DEPTH + b'"%b"' % (b"x" * MARK_SPACING) + b"}" * MAX_JSON_DEPTH
+    wire = json_mode.to_wire(deep) * 3
+    assert list(json_mode.marks(wire)) == [len(wire) // 3, len(wire) // 3 * 2]
 
 
 def test_marks_are_spaced_in_a_large_array() -> None:

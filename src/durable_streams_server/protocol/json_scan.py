@@ -5,6 +5,7 @@ brackets down to the depth limit, so it finds the commas of one level however de
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
@@ -19,28 +20,28 @@ _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 @cache  # building it takes 15 ms, and a server that takes small appends alone never needs it
-def values() -> re.Pattern[bytes]:
-    """Returns the expression for as many whole values as there are, each with the comma after it."""
-    return re.compile(b"(?:" + _value() + b")*+", re.DOTALL)
-
-
-@cache
-def _one() -> re.Pattern[bytes]:
-    return re.compile(_value(), re.DOTALL)
-
-
-def _value() -> bytes:
-    nested = rb"[\[{](?:[^\"\[\]{}]++|" + _STRING + rb")*+[\]}]"
+def _value() -> re.Pattern[bytes]:
+    """Returns the expression for a whole value and the comma after it."""
+    flat = rb"[^\"\[\]{}]++|" + _STRING
+    nested = rb"[\[{](?:" + flat + rb")*+[\]}]"
     for _ in range(MAX_JSON_DEPTH - 1):
-        nested = rb"[\[{](?:[^\"\[\]{}]++|" + _STRING + rb"|" + nested + rb")*+[\]}]"
-    return rb"(?:[^\"\[\]{},]++|" + _STRING + rb"|" + nested + rb")*+,"
+        nested = rb"[\[{](?:" + flat + rb"|" + nested + rb")*+[\]}]"
+    value = rb"(?:[^\"\[\]{},]++|" + _STRING + rb"|" + nested + rb")*+,"
+    return re.compile(value, re.DOTALL)
 
 
-def ends(wire: bytes) -> Iterator[int]:
-    """Yields where each whole value of a wire run ends, its comma included. The run may end inside a value."""
-    walk = _one().scanner(wire).match  # type: ignore[attr-defined]  # typeshed does not know `scanner`
+def ends(text: bytes, start: int = 0, limit: int | None = None) -> Iterator[int]:
+    """Yields where each whole value after `start` ends, its comma included, up to `limit` and as long as one follows another."""
+    stop = len(text) if limit is None else limit
+    walk = _value().scanner(text, start, stop).match  # type: ignore[attr-defined]  # typeshed does not know `scanner`
     for match in iter(walk, None):
         yield match.end()
+
+
+def last_end(text: bytes, start: int, limit: int) -> int:
+    """Returns the last of `ends`, or `start` if there is none."""
+    last = deque(ends(text, start, limit), maxlen=1)
+    return last[0] if last else start
 
 
 def outside(text: bytes) -> list[bytes]:

@@ -237,11 +237,8 @@ class Splitter:
             if self._take_guess(limit):
                 return
             self._misses += 1
-        match = json_scan.values().match
         while True:
-            found = match(body, at, limit)
-            assert found is not None
-            stop = found.end()
+            stop = json_scan.last_end(body, at, limit)
             if stop > at:
                 values = elements(b"[" + body[at : stop - 1] + b"]", at - 1)
                 if not values:
