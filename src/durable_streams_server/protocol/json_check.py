@@ -5,7 +5,8 @@ from typing import Final
 
 import msgspec
 
-from ..errors import BadRequest
+from ..errors import BadRequest, TooLarge
+from . import json_scan
 from .names import MAX_JSON_DEPTH
 
 ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -83,6 +84,16 @@ def refuse_mark(body: bytes) -> None:
         raise invalid("the JSON begins with a byte order mark")
 
 
+def check_depth(values: Values, limit: int) -> None:
+    """Refuses values that are nested deeper than `limit`. One that is short, or has few brackets, cannot be."""
+    for value in values:
+        if len(value) < 2 * limit:
+            continue
+        text = bytes(value)
+        if text.count(b"[") + text.count(b"{") > limit and json_scan.depth(text) > limit:
+            raise too_deep()
+
+
 def invalid(message: str) -> BadRequest:
     """Returns the refusal of a body that is not JSON."""
     return BadRequest(message, "INVALID_JSON")
@@ -91,6 +102,16 @@ def invalid(message: str) -> BadRequest:
 def too_deep() -> BadRequest:
     """Returns the refusal of values that are nested too deep."""
     return invalid(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
+
+
+def empty_array() -> BadRequest:
+    """Returns the refusal of an append without values."""
+    return BadRequest("an empty array appends nothing", "EMPTY_ARRAY")
+
+
+def too_many(limit: int) -> TooLarge:
+    """Returns the refusal of a body with more values than one append may have."""
+    return TooLarge(f"one append may have {limit} messages", "TOO_MANY_MESSAGES")
 
 
 def _malformed(reason: str, at: int) -> BadRequest:

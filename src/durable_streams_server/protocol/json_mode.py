@@ -11,8 +11,18 @@ import msgspec
 
 from ..errors import BadRequest
 from . import json_scan
-from .json_check import ARRAY, VALUE, Values, check_text, check_value, elements, refuse_mark
-from .json_split import Splitter, check_depth, empty_array, split_all
+from .json_check import (
+    ARRAY,
+    VALUE,
+    Values,
+    check_depth,
+    check_text,
+    check_value,
+    elements,
+    empty_array,
+    refuse_mark,
+)
+from .json_split import Splitter, split_all
 from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH
 
 _SPACE: Final = b" \t\n\r"

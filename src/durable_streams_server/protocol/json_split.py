@@ -14,13 +14,24 @@ in slices. So msgspec judges every byte, and this only keeps the stack of open b
 import re
 from array import array
 from collections.abc import Callable
-from enum import Enum
 from io import BytesIO
 from typing import Final
 
-from ..errors import BadRequest, TooLarge
+from ..errors import BadRequest
 from . import json_scan
-from .json_check import Values, check_text, check_value, elements, invalid, refuse_mark, too_deep
+from .json_check import (
+    Values,
+    check_depth,
+    check_text,
+    check_value,
+    elements,
+    empty_array,
+    invalid,
+    refuse_mark,
+    too_deep,
+    too_many,
+)
+from .json_context import SEPARATORS, After, closes, closing, opening
 from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
 
 WINDOW: Final = 32 * KIB  # bytes of one step; the slowest kinds of JSON take 2 ms for it
@@ -33,45 +44,6 @@ _NUMBER_PART: Final = re.compile(rb"[-+.0-9eE]*+")
 _LITERAL: Final = re.compile(rb"true|false|null")
 #: Digits after two others. A number is valid exactly if it is valid without them.
 _DIGITS: Final = re.compile(rb"(?<=[0-9]{2})[0-9]++")
-_CLOSING: Final = bytes.maketrans(b"[{", b"]}")
-
-
-class _After(Enum):
-    """What stands before the place that is reached."""
-
-    OPENING = "an opening bracket"
-    COMMA = "a comma"
-    KEY = "a key"
-    COLON = "a colon"
-    VALUE = "a value"
-
-
-_SEPARATORS: Final = {
-    b"[": _After.OPENING,
-    b"{": _After.OPENING,
-    b",": _After.COMMA,
-    b":": _After.COLON,
-}
-#: What opens the innermost container anew, so that JSON may go on from a place in it.
-_REOPEN: Final = {
-    (b"[", _After.OPENING): b"[",
-    (b"[", _After.COMMA): b"[0,",
-    (b"[", _After.VALUE): b"[0",
-    (b"{", _After.OPENING): b"{",
-    (b"{", _After.COMMA): b'{"":0,',
-    (b"{", _After.KEY): b'{""',
-    (b"{", _After.COLON): b'{"":',
-    (b"{", _After.VALUE): b'{"":0',
-}
-#: What closes the innermost container after a separator.
-_CLOSE: Final = {
-    (b"[", _After.OPENING): b"]",
-    (b"[", _After.COMMA): b"0]",
-    (b"[", _After.COLON): b"0]",  # which is not valid, as it should be
-    (b"{", _After.OPENING): b"}",
-    (b"{", _After.COMMA): b'"":0}',
-    (b"{", _After.COLON): b"0}",
-}
 
 
 class Splitter:
@@ -133,8 +105,8 @@ class Splitter:
         self._misses = 0
         self._base = 0  # brackets that are open between two messages
         self._stack = b""  # brackets that are open
-        self._after = _After.COLON
-        self._string_after = _After.VALUE  # what a long string leaves behind
+        self._after = After.COLON
+        self._string_after = After.VALUE  # what a long string leaves behind
         self._ends_before = 0  # a place that is past the end of the large value, once one is known
         self._number = b""  # a long number, without most of its digits
         # A function and not a bound method, which would make a cycle that keeps the body until a collection.
@@ -246,7 +218,7 @@ class Splitter:
                 self._take_elements(values, stop)
                 return
             if limit == furthest:
-                self._after = _After.COMMA
+                self._after = After.COMMA
                 self._mode = Splitter._inside
                 return
             limit = min(at + 2 * (limit - at), furthest)
@@ -315,7 +287,7 @@ class Splitter:
             self._out.write(self._body[at : self._at])
         if more:
             return
-        if self._after is _After.VALUE and len(self._stack) == self._base:
+        if self._after is After.VALUE and len(self._stack) == self._base:
             self._end_message()
         elif self._at == self._end:
             raise invalid("the body is not valid JSON: it ends inside a value")
@@ -323,7 +295,7 @@ class Splitter:
             self._take_token()
 
     def _token_is_due(self) -> bool:
-        return self._after is _After.VALUE and self._body[self._at] in b"]}"
+        return self._after is After.VALUE and self._body[self._at] in b"]}"
 
     def _take_piece(self) -> bool:
         """Takes the value's text up to the last separator in the window; returns False if there is none, or if the value ends
@@ -365,38 +337,37 @@ class Splitter:
         stack, _ = json_scan.reduce(before + rest)
         if b"]" in stack or b"}" in stack:
             raise invalid("the body is not valid JSON: a bracket is closed by another kind")
-        prefix = _outer(before) + _REOPEN[before[-1:], self._after]
+        prefix = opening(before, self._after)
         self._stack = stack
-        self._after = _SEPARATORS[text[-1:]]
-        suffix = _CLOSE[stack[-1:], self._after] + stack[-2::-1].translate(_CLOSING)
-        check_value(prefix + text + suffix, self._at - len(prefix))
+        self._after = SEPARATORS[text[-1:]]
+        check_value(prefix + text + closing(stack, self._after), self._at - len(prefix))
         self._write(self._at + len(text))
 
     def _take_token(self) -> None:
         token = self._body[self._at : self._at + 1]
         stack, after = self._stack, self._after
         in_object = stack[-1:] == b"{"
-        wants_key = in_object and after in (_After.OPENING, _After.COMMA)
-        wants_value = after is _After.COLON or (
-            not in_object and after in (_After.OPENING, _After.COMMA)
+        wants_key = in_object and after in (After.OPENING, After.COMMA)
+        wants_value = after is After.COLON or (
+            not in_object and after in (After.OPENING, After.COMMA)
         )
         if token == b'"' and (wants_key or wants_value):
-            self._string_after = _After.KEY if wants_key else _After.VALUE
+            self._string_after = After.KEY if wants_key else After.VALUE
             self._mode = Splitter._string
         elif token in (b"[", b"{") and wants_value:
             if len(stack) == MAX_JSON_DEPTH:
                 raise too_deep()
             self._stack += token
-            self._after = _After.OPENING
-        elif token in (b"]", b"}") and after in (_After.OPENING, _After.VALUE):
-            if len(stack) == self._base or stack[-1:].translate(_CLOSING) != token:
+            self._after = After.OPENING
+        elif token in (b"]", b"}") and after in (After.OPENING, After.VALUE):
+            if len(stack) == self._base or not closes(token, stack):
                 raise self._unexpected()
             self._stack = stack[:-1]
-            self._after = _After.VALUE
-        elif token == b"," and after is _After.VALUE:
-            self._after = _After.COMMA
-        elif token == b":" and after is _After.KEY:
-            self._after = _After.COLON
+            self._after = After.VALUE
+        elif token == b"," and after is After.VALUE:
+            self._after = After.COMMA
+        elif token == b":" and after is After.KEY:
+            self._after = After.COLON
         elif wants_value:
             self._begin_atom()
             return
@@ -408,7 +379,7 @@ class Splitter:
         literal = _LITERAL.match(self._body, self._at, self._end)
         if literal is not None:
             self._write(literal.end())
-            self._after = _After.VALUE
+            self._after = After.VALUE
         else:
             self._number = b""
             self._mode = Splitter._digits
@@ -442,7 +413,7 @@ class Splitter:
         self._write(match.end())
         if match.end() < limit or limit == self._end:
             check_value(self._number, at)
-            self._after = _After.VALUE
+            self._after = After.VALUE
             self._mode = Splitter._inside
 
     def _write(self, stop: int) -> None:
@@ -471,11 +442,6 @@ class Splitter:
         return invalid(f"the body is not valid JSON: unexpected character (byte {self._at})")
 
 
-def _outer(stack: bytes) -> bytes:
-    """Returns what opens all containers but the innermost."""
-    return stack[:-1].replace(b"{", b'{"":')
-
-
 def split_all(body: bytes, *, allow_empty: bool = False) -> Splitter:
     """Splits a body in one go.
 
@@ -486,23 +452,3 @@ def split_all(body: bytes, *, allow_empty: bool = False) -> Splitter:
     while splitter.step():
         pass
     return splitter
-
-
-def check_depth(values: Values, limit: int) -> None:
-    """Refuses values that are nested deeper than `limit`. One that is short, or has few brackets, cannot be."""
-    for value in values:
-        if len(value) < 2 * limit:
-            continue
-        text = bytes(value)
-        if text.count(b"[") + text.count(b"{") > limit and json_scan.depth(text) > limit:
-            raise too_deep()
-
-
-def empty_array() -> BadRequest:
-    """Returns the refusal of an append without values."""
-    return BadRequest("an empty array appends nothing", "EMPTY_ARRAY")
-
-
-def too_many(limit: int) -> TooLarge:
-    """Returns the refusal of a body with more values than one append may have."""
-    return TooLarge(f"one append may have {limit} messages", "TOO_MANY_MESSAGES")
