@@ -14,7 +14,7 @@
     │   ├── Fenced                FENCED
     │   └── AlreadyClaimed        ALREADY_CLAIMED
     ├── Gone 410              STREAM_GONE, OFFSET_GONE
-    ├── TooLarge 413          BODY_TOO_LARGE
+    ├── TooLarge 413          BODY_TOO_LARGE, TOO_MANY_MESSAGES
     ├── UriTooLong 414        URI_TOO_LONG
     ├── TooManyRequests 429   a limit of this stream is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE

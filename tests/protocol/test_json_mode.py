@@ -60,7 +60,7 @@ def test_a_batch_is_cut_into_its_values_own_texts(
     )
     wire = json_mode.to_wire((body + "]").encode())
     assert wire == "".join(text + "," for text in texts).encode()
-    ends = json_mode.value_ends(wire)
+    ends = list(json_mode.value_ends(wire))
     assert [wire[a:b] for a, b in zip([0, *ends], ends, strict=False)] == [
         (text + ",").encode() for text in texts
     ]
@@ -119,7 +119,7 @@ def test_an_empty_array_creates_an_empty_stream_and_appends_nothing() -> None:  
 )
 def test_depth_counts_nesting_alone(body: bytes) -> None:
     wire = json_mode.to_wire(body)
-    assert json_mode.value_ends(wire)[-1] == len(wire)
+    assert list(json_mode.value_ends(wire))[-1] == len(wire)
 
 
 @pytest.mark.parametrize(

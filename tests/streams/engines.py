@@ -1,11 +1,14 @@
 """An engine on a memory store, with a clock that stands still until it is told to go."""
 
+import asyncio
+
 from durable_streams_server.protocol.commands import Command, Read
 from durable_streams_server.protocol.offsets import parse_read
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.streams.engine import Engine, EngineOptions
 from durable_streams_server.streams.hooks import Hooks
+from durable_streams_server.streams.turns import Turns
 from tests.requests import NOW, SECOND
 
 
@@ -68,6 +71,15 @@ class Bench:
         self.engine._sweep.run()
 
 
+async def settled(turns: Turns) -> None:
+    """Waits until no long work is left."""
+    for _ in range(100_000):
+        if not len(turns):
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("the work does not end")
+
+
 def read(
     path: str = "/a", offset: str = "-1", live: str | None = None, cursor: str | None = None
 ) -> Read:
@@ -75,4 +87,4 @@ def read(
     return Read(path, parse_read(offset), live, cursor)
 
 
-__all__ = ["Bench", "ManualClock", "SettableClock", "read"]
+__all__ = ["Bench", "ManualClock", "SettableClock", "read", "settled"]

@@ -1,13 +1,25 @@
 """Pages: bounded, cut where a value or a character ends, stitched across forks."""
 
-import pytest
+import asyncio
+from contextlib import ExitStack
+from itertools import accumulate
+from unittest.mock import patch
 
-from durable_streams_server.errors import BadRequest
-from durable_streams_server.protocol.commands import Fork
-from durable_streams_server.protocol.names import KIB, MIB
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams_server.errors import BadRequest, NotFound
+from durable_streams_server.protocol import json_mode, json_split
+from durable_streams_server.protocol.commands import Delete, Fork
+from durable_streams_server.protocol.names import KIB, MARK_SPACING, MIB
 from durable_streams_server.protocol.offsets import parse
-from tests.requests import append, create
-from tests.streams.engines import Bench
+from durable_streams_server.storage import blocks
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams import forks, reader
+from tests.requests import NOW, append, create
+from tests.streams.engines import Bench, settled
 
 JSON, TEXT = "application/json", "text/plain"
 
@@ -103,3 +115,160 @@ def test_a_large_run_that_was_read_lately_is_the_same_object_and_what_is_kept_is
     kept = bench.engine.large.kept_bytes
     bench.engine.reader.page(bench.state("/small"), 0, MIB).result()
     assert bench.engine.large.kept_bytes == kept
+
+
+class CountingStore(MemoryStore):
+    """A store that notes how many bytes each read takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[int] = []
+
+    def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
+        self.taken.append(end - start)
+        return super().read_bytes(incarnation, start, end)
+
+
+@pytest.fixture
+def counted() -> tuple[Bench, CountingStore]:
+    """A stream whose second value is large, and whose third append has 300,000 values."""
+    bench = Bench()
+    bench.store = bench.engine.store = store = CountingStore()
+    bench.engine.reader = reader.Reader(store)
+    large = b'[11,"' + b"x,[" * MIB + b'",{"a":[2,3]}]'
+    bench.do(create("/a", JSON), append("/a", large, JSON))
+    bench.do(append("/a", b"[4,5]", JSON), append("/a", b"[" + b"7," * 299_999 + b"7]", JSON))
+    return bench, store
+
+
+def test_page_before_a_large_value_is_found_in_few_bytes(
+    counted: tuple[Bench, CountingStore],
+) -> None:
+    bench, store = counted
+    page = bench.engine.reader.page(bench.state(), 0, 100_000).result()
+    assert page.data == b"11,"
+    assert store.taken == [MARK_SPACING, 3]
+
+
+def test_large_value_is_found_in_few_bytes(counted: tuple[Bench, CountingStore]) -> None:
+    bench, store = counted
+    page = bench.engine.reader.page(bench.state(), 3, 100_000).result()
+    assert len(page.data) == 3 * MIB + 3
+    assert store.taken == [MARK_SPACING, len(page.data)]
+
+
+def test_offset_inside_a_large_value_is_refused_after_few_bytes(
+    counted: tuple[Bench, CountingStore],
+) -> None:
+    bench, store = counted
+    state = bench.state()
+    for position in (1, 2, 10, MARK_SPACING - 1, MARK_SPACING + 7, 2 * MIB):
+        with pytest.raises(BadRequest) as caught:
+            bench.engine.reader.check(state, position).result()
+        assert caught.value.code == "INVALID_OFFSET"
+    assert max(store.taken) <= MARK_SPACING
+    assert bench.engine.reader.check(state, 3).result() == 3
+    after = 3 * MIB + 6
+    assert bench.engine.reader.check(state, after).result() == after
+
+
+async def test_sub_offset_far_inside_a_large_append_is_found_in_turns(
+    counted: tuple[Bench, CountingStore],
+) -> None:
+    bench, store = counted
+    state = bench.state()
+    begin = state.tail - 600_000
+    turns = bench.engine.turns
+    for sub_offset, fork in ((299_998, "/b"), (300_000, "/c")):
+        command = create(fork, None, fork=Fork("/a", parse(state.name(begin)), sub_offset))
+        found = forks.resolve(store, bench.engine.reader, command, bench.clock.now, turns)
+        assert not found.done
+        while not found.done:
+            assert len(turns) == 1
+            await asyncio.sleep(0)
+        place = found.result().fork
+        assert place is not None
+        assert place.position == begin + 2 * sub_offset
+    assert max(store.taken) <= MARK_SPACING
+    command = create("/d", None, fork=Fork("/a", parse(state.name(begin)), 300_001))
+    refused = forks.resolve(store, bench.engine.reader, command, bench.clock.now).result().fork
+    assert refused is not None
+    assert isinstance(refused.problem, BadRequest)
+
+
+async def test_source_that_is_deleted_during_the_search_is_left_to_the_decision(
+    counted: tuple[Bench, CountingStore],
+) -> None:
+    bench, _ = counted
+    anchor = parse(bench.state().name(bench.state().tail - 600_000))
+    made = bench.engine.create(create("/b", None, fork=Fork("/a", anchor, 299_998)))
+    assert not made.done
+    bench.do(Delete("/a"))
+    await settled(bench.engine.turns)
+    with pytest.raises(NotFound) as caught:
+        made.result()
+    assert caught.value.code == "SOURCE_NOT_FOUND"
+
+
+SMALL = [b"1", b"22", b'"a,b"', b'"\\",["', b"[]", b'[1,{"k":"]"}]']
+VALUES = st.sampled_from([*SMALL, b'"' + b"x" * 30 + b'"', b"[" + b'"y",' * 12 + b"0]"])
+
+
+@given(
+    st.lists(st.lists(VALUES, min_size=1, max_size=8), min_size=1, max_size=4),
+    st.integers(1, 60),
+    st.integers(8, 24),
+    st.data(),
+)
+def test_pages_and_offsets_follow_the_values_wherever_the_marks_are(
+    appends: list[list[bytes]], cap: int, spacing: int, data: st.DataObject
+) -> None:
+    bench = Bench()
+    ends = [0]
+    with ExitStack() as patches:
+        for module in (json_mode, json_split, blocks, reader):
+            patches.enter_context(patch.object(module, "MARK_SPACING", spacing))
+        bench.do(create("/a", JSON))
+        for texts in appends:
+            bench.do(append("/a", b"[" + b",".join(texts) + b"]", JSON))
+            for text in texts:
+                ends.append(ends[-1] + len(text) + 1)
+        source = bench.state()
+        at = data.draw(st.sampled_from(ends))
+        bench.do(create("/b", None, fork=Fork("/a", None, None, at, source.incarnation)))
+        bench.do(append("/b", b'[8,"nine,",10]', JSON))
+        whole = b"".join(text + b"," for texts in appends for text in texts)
+        forked = [*(end for end in ends if end <= at), at + 2, at + 10, at + 13]
+        for path, expected, wire in (
+            ("/a", ends, whole),
+            ("/b", forked, whole[:at] + b'8,"nine,",10,'),
+        ):
+            found = pages(bench, cap, path)
+            assert b"".join(found) == wire
+            position = 0
+            for page in found:
+                values = [end for end in expected if position < end <= position + len(page)]
+                assert values[-1] == position + len(page)
+                assert len(page) <= cap or len(values) == 1
+                position = values[-1]
+            state = bench.state(path)
+            for position in range(len(wire) + 1):
+                try:
+                    bench.engine.reader.check(state, position).result()
+                except BadRequest:
+                    assert position not in expected
+                else:
+                    assert position in expected
+        for number, position in enumerate(ends):
+            last = next((end for end in _append_ends(appends) if end > position), position)
+            between = [end for end in ends if position < end <= last]
+            for count, end in enumerate(between, 1):
+                fork = Fork("/a", parse(source.name(position)), count)
+                command = create(f"/{number}-{count}", None, fork=fork)
+                place = forks.resolve(bench.store, bench.engine.reader, command, NOW).result().fork
+                assert place is not None
+                assert place.position == end
+
+
+def _append_ends(appends: list[list[bytes]]) -> list[int]:
+    return list(accumulate(sum(len(text) + 1 for text in texts) for texts in appends))

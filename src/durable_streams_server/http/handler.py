@@ -31,6 +31,7 @@ from ..protocol.names import (
 from ..protocol.offsets import Sentinel
 from ..protocol.render import Page, Response
 from ..storage.ticket import Abandoned, Ticket
+from ..streams import bodies
 from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
 from ..subscriptions.service import Service
@@ -202,6 +203,9 @@ class Handler:
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         """Answers a POST, the request that there is most of: with one ticket, or none."""
         command = commands.parse_append(path, request.headers, request.body)
+        if command.body.splitting is not None:
+            request.body = b""  # let go as soon as it is split
+            return self._append_large(command)
         ticket = self._engine.append(command)
         if ticket.done:
             return self._browser.finish(request, render.appended(ticket.result()))
@@ -217,6 +221,11 @@ class Handler:
 
         ticket.add_callback(finish)
         return reply
+
+    def _append_large(self, command: commands.Append) -> Ticket[Reply]:
+        prepared = self._engine.prepared(command)
+        outcome = prepared.then(self._engine.append)
+        return outcome.then(lambda outcome: Ticket.of(render.appended(outcome)))
 
     def _route(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
         method = request.method
@@ -267,7 +276,12 @@ class Handler:
         if source is not None:
             source_path = self._source(source, request.root_path)
         command = commands.parse_create(path, request.headers, request.body, source_path)
-        return self._engine.create(command).then(
+        if bodies.is_ready(command):
+            created = self._engine.create(command)
+        else:
+            request.body = b""  # let go as soon as it is split
+            created = self._engine.prepared(command).then(self._engine.create)
+        return created.then(
             lambda outcome: Ticket.of(render.created(outcome, _location(request, path)))
         )
 

@@ -6,13 +6,15 @@ place of precedence: closed, content type, body, producer, sequence (PROTOCOL 5.
 """
 
 import re
+from array import array
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from ..errors import BadRequest, StreamError
+from ..errors import BadRequest, StreamError, TooLarge
 from . import json_mode, offsets
+from .json_split import Splitter, split_all
 from .lifetime import Lifetime, parse_lifetime
 from .media import Kind, MediaType, parse_media_type
 from .names import (
@@ -20,6 +22,7 @@ from .names import (
     LAST_EVENT_ID,
     LIVE_LONG_POLL,
     LIVE_SSE,
+    MARK_SPACING,
     MAX_TOKEN_BYTES,
     OCTET_STREAM,
     PRODUCER_EPOCH,
@@ -46,14 +49,68 @@ _SUB_OFFSET: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 _CURSOR: Final = re.compile(r"[\x21-\x7e]*")
 
 
-class Body(msgspec.Struct, frozen=True, gc=False):
-    """A request body as wire bytes, or why it cannot be one: a message and a code.
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """Why a body cannot be one.
 
-    No exception: that would hold the frames it was raised in, which hold this, and nothing collects what is not tracked.
+    No exception: that would hold the frames it was raised in, which hold the body, and nothing collects what is not tracked.
+    """
+
+    kind: type[StreamError]
+    message: str
+    code: str
+
+    def refusal(self) -> StreamError:
+        """Returns the error to raise."""
+        return self.kind(self.message, self.code)
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """A request body as wire bytes, or why it cannot be one.
+
+    Attributes:
+        wire: the wire bytes.
+        problem: why there are none.
+        marks: where large JSON may be cut, counted from the wire's beginning; None if that is not known yet.
+        splitting: what must first be done, if the body is large JSON. The decision wants a body without it.
+        is_json: whether these are JSON's wire bytes although the request named no type.
     """
 
     wire: bytes
-    problem: tuple[str, str] | None = None
+    problem: Problem | None = None
+    marks: "array[int] | None" = None
+    splitting: "Splitting | None" = None
+    is_json: bool = False
+
+
+class Splitting:
+    """The work that turns a large JSON body into wire bytes, in steps of about a millisecond.
+
+    Attributes:
+        body: the finished body, once `step` has returned False.
+    """
+
+    __slots__ = ("_is_json", "_splitter", "body")
+
+    def __init__(self, body: bytes, *, allow_empty: bool, is_json: bool = False) -> None:
+        self._splitter = Splitter(body, allow_empty=allow_empty)
+        self._is_json = is_json
+        self.body = NO_BODY
+
+    def step(self) -> bool:
+        """Does some of the work, and returns whether there is more."""
+        splitter = self._splitter
+        try:
+            if splitter.step():
+                return True
+        except (BadRequest, TooLarge) as error:
+            self.body = Body(b"", _problem(error), is_json=self._is_json)
+        else:
+            self.body = Body(splitter.wire, None, splitter.marks, None, self._is_json)
+        return False
+
+    def release(self) -> None:
+        """Ends the work and lets the body go."""
+        self._splitter.release()
 
 
 NO_BODY: Final = Body(b"")
@@ -131,14 +188,26 @@ class Read(msgspec.Struct, frozen=True):
 
 def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
     """Turns request bytes into wire bytes for a stream of `kind`."""
-    if not body:
-        return NO_BODY
-    if kind is not Kind.JSON:
+    if kind is not Kind.JSON or not body:
         return Body(body)
     try:
+        if json_mode.is_large(body):
+            splitter = split_all(body, allow_empty=allow_empty)
+            return Body(splitter.wire, None, splitter.marks)
         return Body(json_mode.to_wire(body, allow_empty=allow_empty))
-    except BadRequest as problem:
-        return Body(b"", (problem.message, problem.code))
+    except (BadRequest, TooLarge) as error:
+        return Body(b"", _problem(error))
+
+
+def begin_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
+    """As `encode_body`, but of a JSON body that takes more than a few milliseconds, the work is still to be done."""
+    if kind is Kind.JSON and json_mode.needs_turns(body):
+        return Body(b"", splitting=Splitting(body, allow_empty=allow_empty))
+    return encode_body(kind, body, allow_empty=allow_empty)
+
+
+def _problem(error: StreamError) -> Problem:
+    return Problem(type(error), error.message, error.code)
 
 
 def check_seq(seq: bytes | None) -> bytes | None:
@@ -149,20 +218,20 @@ def check_seq(seq: bytes | None) -> bytes | None:
 
 
 def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
-    """Parses a PUT. `source` is the decoded path of Stream-Forked-From, or None without that header."""
+    """Parses a PUT. Its body may have to be split first. `source` is the decoded path of Stream-Forked-From, or None without that header."""
     media = _media(headers)
     return Create(
         path=path,
         media=media,
         lifetime=parse_lifetime(_text(headers, STREAM_TTL), _text(headers, STREAM_EXPIRES_AT)),
-        body=encode_body(media.kind, body, allow_empty=True) if media else Body(body),
+        body=begin_body(media.kind, body, allow_empty=True) if media else Body(body),
         closes=_closes(headers),
         fork=_parse_fork(headers, source),
     )
 
 
 def parse_append(path: str, headers: Headers, body: bytes) -> Append:
-    """Parses a POST.
+    """Parses a POST. Its body may have to be split first.
 
     Raises:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or what its headers' own rules say.
@@ -186,7 +255,10 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
     if media is None:
         raise BadRequest("an append needs a Content-Type", "MISSING_CONTENT_TYPE")
     if media.kind is Kind.JSON:
-        wire = encode_body(media.kind, body, allow_empty=False)
+        begin = (
+            encode_body if len(body) < MARK_SPACING else begin_body
+        )  # one call less for a small one
+        wire = begin(media.kind, body, allow_empty=False)
     else:
         wire = Body(body)
     return Append(path, media, wire, True, closes, stamp, seq, expected_offset)

@@ -218,7 +218,7 @@ def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision
         )
     body = command.body
     if body.problem is not None:
-        raise BadRequest(*body.problem)
+        raise body.problem.refusal()
     stamp = command.stamp
     if stamp is not None:
         known = state.producers.get(stamp.producer)
@@ -296,10 +296,12 @@ def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: 
         created = _fork(states, command, now, incarnation)
         begin = created.origin.position if created.origin else 0
         body = command.body
-        if command.media is None and body.wire:
+        if body.is_json and created.media.kind is not media_types.Kind.JSON:
+            raise Conflict("the source stream was replaced meanwhile", "SOURCE_GONE")
+        if command.media is None and body.wire and not body.is_json:
             body = encode_body(created.media.kind, body.wire, allow_empty=True)
     if body.problem is not None:
-        raise BadRequest(*body.problem)
+        raise body.problem.refusal()
     if begin + len(body.wire) > MAX_POSITION:
         raise Conflict("the stream is full", "STREAM_FULL")
     changes = (*changes, created)

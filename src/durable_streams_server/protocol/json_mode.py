@@ -4,21 +4,46 @@ The wire form of a JSON stream is each value's own bytes followed by one comma. 
 brackets, so any run of whole values is served as a byte range.
 """
 
-import json
-import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from ..errors import BadRequest
-from .names import MAX_JSON_DEPTH
+from . import json_scan
+from .json_check import (
+    ARRAY,
+    VALUE,
+    Values,
+    check_depth,
+    check_text,
+    check_value,
+    elements,
+    empty_array,
+    refuse_mark,
+)
+from .json_split import Splitter, split_all
+from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH
 
-_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
 _SPACE: Final = b" \t\n\r"
-_LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
-_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-_BLANKS: Final = re.compile(r"[ \t\n\r]*")
+#: Bytes of a body that is parsed in one go, in a millisecond or so at most. Its wire form has no marks inside.
+_AT_ONCE: Final = MARK_SPACING - 1
+_AT_A_STRETCH: Final = (
+    64 * KIB
+)  # bytes of a body that is split without a pause, in a few milliseconds at most
+_FEW_COMMAS: Final = 4096  # in such a body
+
+
+def is_large(body: bytes) -> bool:
+    """Whether a body takes longer than a millisecond or so, and is for a Splitter."""
+    return len(body) > _AT_ONCE
+
+
+def needs_turns(body: bytes) -> bool:
+    """Whether a body takes longer than a few milliseconds, so that a Splitter should pause between its steps."""
+    if len(body) <= _AT_ONCE:
+        return False
+    return len(body) > _AT_A_STRETCH or body.count(b",") > _FEW_COMMAS
 
 
 def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
@@ -30,132 +55,72 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
 
     Raises:
         BadRequest: INVALID_JSON, or EMPTY_ARRAY.
+        TooLarge: TOO_MANY_MESSAGES.
     """
-    values = split(body)
-    if not values:
-        if allow_empty:
-            return b""
-        raise BadRequest("an empty array appends nothing", "EMPTY_ARRAY")
-    values.append(b"")  # join then ends with the last value's own comma
-    return b",".join(values)
-
-
-def split(body: bytes) -> list[msgspec.Raw | bytes]:
-    """Validates a body and returns its values' own bytes: an array's elements, or the one value.
-
-    Raises:
-        BadRequest: INVALID_JSON.
-    """
-    _check_text(body)
+    if len(body) > _AT_ONCE:
+        return split_all(body, allow_empty=allow_empty).wire
+    if body[:3] == b"\xef\xbb\xbf":
+        refuse_mark(body)
+    if not body.isascii():
+        check_text(body)
     stripped = body.lstrip(_SPACE)
-    values = _slices(stripped)
+    values: Values
+    if stripped[:1] == b"[":
+        limit = MAX_JSON_DEPTH - 1
+        try:
+            values = ARRAY.decode(stripped)
+        except (msgspec.DecodeError, RecursionError):
+            values = elements(stripped)  # says what is wrong, or takes what is legal all the same
+        if not values and not allow_empty:
+            raise empty_array()
+        wire = b",".join(values) + b"," if values else b""
+    else:
+        limit = MAX_JSON_DEPTH
+        try:
+            VALUE.decode(stripped)
+        except (msgspec.DecodeError, RecursionError):
+            check_value(stripped)
+        stripped = stripped.rstrip(_SPACE)
+        values = [stripped]
+        wire = stripped + b","
     # Fewer brackets than the limit cannot nest past it, so most bodies need no more than two counts.
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
-        _check_depth(values, MAX_JSON_DEPTH - stripped.startswith(b"["))
-    return values
+        check_depth(values, limit)
+    return wire
 
 
-def _slices(stripped: bytes) -> list[msgspec.Raw | bytes]:
+def value_ends(wire: bytes) -> Iterator[int]:
+    """Yields where each whole value of a wire run ends, its comma included, counted from the run's beginning.
+
+    The run begins where a value does, and may end inside one.
+    """
+    return json_scan.ends(wire)
+
+
+def last_end(wire: bytes, limit: int) -> int:
+    """Returns the last end of a whole value at or before `limit` in a wire run, or 0 if no value ends there."""
+    return json_scan.last_end(wire, 0, limit)
+
+
+def marks(wire: bytes) -> Iterable[int]:
+    """Returns the ends of values at which a large wire run may be cut: at least MARK_SPACING apart, without the last.
+
+    So the values between two marks are smaller than MARK_SPACING together, but for the last of them, which has any size. A
+    splitter has found them already for a body that has just come.
+    """
+    splitter = Splitter(b"[" + wire[:-1] + b"]", max_messages=len(wire))
     try:
-        if stripped[:1] == b"[":
-            return _ARRAY.decode(stripped)  # type: ignore[return-value]
-        return [_VALUE.decode(stripped)]
-    except msgspec.DecodeError as error:
-        if _LONE_SURROGATE.search(stripped):
-            return _split_with_surrogates(stripped)
-        raise _invalid(f"the body is not valid JSON: {_reason(error)}") from None
-    except RecursionError:
-        raise _invalid(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels") from None
+        while splitter.step():
+            pass
+    except BadRequest:  # the brackets make one value of 128 levels too deep
+        return walked_marks(wire)
+    return splitter.marks
 
 
-def value_ends(wire: bytes) -> list[int]:
-    """Returns where each value of a wire run ends, its comma included, counted from the run's beginning."""
-    ends = []
-    position = 0
-    for value in _slices(b"[" + wire[:-1] + b"]"):  # checked when it came; the bracket adds a level
-        position += len(bytes(value)) + 1
-        ends.append(position)
-    return ends
-
-
-def _check_text(body: bytes) -> None:
-    """Checks what the decoder does not: the UTF-8 inside strings, and the byte order mark."""
-    if body.startswith(b"\xef\xbb\xbf"):
-        raise _invalid("the JSON begins with a byte order mark")
-    if not body.isascii():
-        try:
-            body.decode("utf-8")
-        except UnicodeDecodeError:
-            raise _invalid("the JSON is not UTF-8") from None
-
-
-def _check_depth(values: list[msgspec.Raw | bytes], limit: int) -> None:
-    """Refuses values that are nested deeper than `limit`. One that is short, or has few brackets, cannot be."""
-    for value in map(bytes, values):
-        if len(value) < 2 * limit or value.count(b"[") + value.count(b"{") <= limit:
-            continue
-        if _depth(value) > limit:
-            raise _invalid(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
-
-
-def _depth(body: bytes) -> int:
-    deepest = depth = 0
-    for token in _TOKENS.finditer(body):
-        byte = body[token.start()]
-        if byte in b"[{":
-            depth += 1
-            if depth > deepest:
-                deepest = depth
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
-
-
-def _split_with_surrogates(body: bytes) -> list[msgspec.Raw | bytes]:
-    """Splits with the standard library, which takes lone surrogate escapes such as "\\ud83d"; they are legal JSON."""
-    text = body.decode("utf-8")
-    decoder = json.JSONDecoder(
-        parse_int=str, parse_constant=_refuse_constant
-    )  # any size of integer
-    try:
-        if text[0] != "[":
-            _, end = decoder.raw_decode(text)
-            _expect_end(text, end)
-            return [text[:end].encode("utf-8")]
-        values: list[msgspec.Raw | bytes] = []
-        at = _skip(text, 1)
-        while text[at : at + 1] != "]" or values:
-            _, end = decoder.raw_decode(text, at)
-            values.append(text[at:end].encode("utf-8"))
-            at = _skip(text, end)
-            if text[at : at + 1] == "]":
-                break
-            if text[at : at + 1] != ",":
-                raise ValueError("expected ',' or ']'")
-            at = _skip(text, at + 1)
-        _expect_end(text, at + 1)
-    except (ValueError, RecursionError):
-        raise _invalid("the body is not valid JSON") from None
-    return values
-
-
-def _skip(text: str, at: int) -> int:
-    match = _BLANKS.match(text, at)
-    return match.end() if match else at
-
-
-def _expect_end(text: str, at: int) -> None:
-    if _skip(text, at) != len(text):
-        raise ValueError("trailing characters")
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _reason(error: msgspec.DecodeError) -> str:
-    return str(error).removeprefix("JSON is malformed: ")
-
-
-def _invalid(message: str) -> BadRequest:
-    return BadRequest(message, "INVALID_JSON")
+def walked_marks(wire: bytes) -> Iterator[int]:
+    """Yields the same as `marks`. It takes values of any depth that a body may have, and four times as long."""
+    last = 0
+    for end in json_scan.ends(wire):
+        if end - last >= MARK_SPACING and end < len(wire):
+            yield end
+            last = end

@@ -89,6 +89,9 @@ MAX_TOKEN_BYTES: Final = (
 )
 MAX_CONTENT_TYPE_BYTES: Final = 256
 MAX_JSON_DEPTH: Final = 128  # deeper values break clients' recursive parsers, and would break ours
+# Values in one append. Each takes about half a microsecond of the loop's time, in short steps, so an append takes half a second
+# at most. A body of 64 MiB may be cut into values of 64 bytes.
+MAX_MESSAGES: Final = 1024 * 1024
 # Forks of forks. Loading one looks up each of its sources (about 10 us each), and deleting the last may end all of them in one
 # record (about 70 us each), so this many hold the loop for about 20 ms.
 MAX_FORK_DEPTH: Final = 256

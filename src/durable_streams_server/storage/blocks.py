@@ -2,6 +2,7 @@
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 
 from ..protocol import json_mode
 from ..protocol.media import Kind
@@ -24,14 +25,15 @@ class Blocks:
     def __len__(self) -> int:
         return len(self._bytes)
 
-    def append(self, data: bytes) -> None:
-        """Adds one append's wire bytes."""
+    def append(self, data: bytes, inside: Iterable[int] | None = None) -> None:
+        """Adds one append's wire bytes. `inside` are the marks in large JSON, if they are known."""
         if not data:
             return
         begin = self._base + len(self._bytes)
         self._bytes += data
         if self._json and len(data) > MARK_SPACING:
-            self._mark_values(begin, data)
+            inside = json_mode.marks(data) if inside is None else inside
+            self._marks.extend(begin + mark for mark in inside)
         self._ends.append(begin + len(data))
         self._marks.append(begin + len(data))
 
@@ -50,10 +52,3 @@ class Blocks:
             self._marks[above] if above < len(self._marks) else tail,
             self._ends[following] if following < len(self._ends) else tail,
         )
-
-    def _mark_values(self, begin: int, data: bytes) -> None:
-        last = 0
-        for end in json_mode.value_ends(data):
-            if end - last >= MARK_SPACING and end < len(data):
-                self._marks.append(begin + end)
-                last = end

@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -36,7 +36,7 @@ from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Published, Store
 from ..storage.ticket import Ticket
-from . import forks
+from . import bodies, forks
 from .clock import Clock, StoreClock, clock_of, system_clock
 from .cursors import random_jitter
 from .event_stream import EventStream
@@ -47,6 +47,8 @@ from .long_poll import PendingLongPoll
 from .reader import Reader
 from .tails import Group, Tails, Waiter
 from .turns import Turns
+
+C = TypeVar("C", Append, Create)
 
 
 class EngineOptions(msgspec.Struct, frozen=True):
@@ -146,9 +148,19 @@ class Engine:
             self._started = False
             self.store.detach()
 
+    def prepared(self, command: C) -> Ticket[C]:
+        """Returns a command once its large JSON body is split, in turns. See `bodies.is_ready`."""
+
+        def hand_over(ready: C) -> Ticket[C]:
+            self._require_store()
+            return Ticket.of(ready)
+
+        return bodies.prepare(self.store, self.turns, command).then(hand_over)
+
     def create(self, command: Create) -> Ticket[CreateOutcome]:
         """Creates a stream or fork, or confirms the one that is there."""
-        return forks.resolve(self.store, self.reader, command, self.clock()).then(self._create)
+        resolved = forks.resolve(self.store, self.reader, command, self.clock(), self.turns)
+        return resolved.then(self._create)
 
     def append(self, command: Append) -> Ticket[AppendOutcome]:
         """Appends, closes, or both."""
@@ -216,9 +228,13 @@ class Engine:
 
     def _create(self, resolved: Create) -> Ticket[CreateOutcome]:
         """Decides a create, at a time of its own: finding the fork's position may have waited for the disk."""
+        self._require_store()
+        return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
+
+    def _require_store(self) -> None:
+        """Refuses what has waited for longer than the engine has had the store."""
         if self._given_back:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
-        return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
 
     def _store_failed(self, error: BaseException) -> None:
         self.failure = error

@@ -12,12 +12,17 @@ from ..protocol.decide import position_of
 from ..protocol.media import Kind
 from ..protocol.state import StreamState
 from ..storage.store import Store
-from ..storage.ticket import Ticket
+from ..storage.ticket import Ticket, repeat
 from .reader import Reader
+from .turns import Turns
 
 
-def resolve(store: Store, reader: Reader, command: Create, now: int) -> Ticket[Create]:
+def resolve(
+    store: Store, reader: Reader, command: Create, now: int, turns: Turns | None = None
+) -> Ticket[Create]:
     """Returns the command with its fork position filled in, where it names one, or with the problem that it has.
+
+    Finding a position far inside a large append takes long: on a loop it is done in `turns`.
 
     A repeated PUT is answered from what is stored with the fork, so a problem is for the decision to raise: it alone knows
     whether the path is taken.
@@ -30,7 +35,7 @@ def resolve(store: Store, reader: Reader, command: Create, now: int) -> Ticket[C
     def with_source(source: StreamState | None) -> Ticket[Fork]:
         if source is None or source.soft_deleted or source.expired(now):
             return Ticket.of(fork)  # the decision says what is wrong with it
-        return _position(reader, source, fork).then(
+        return _position(reader, source, fork, turns).then(
             lambda position: Ticket.of(
                 msgspec.structs.replace(fork, position=position, incarnation=source.incarnation)
             )
@@ -50,7 +55,7 @@ def resolve(store: Store, reader: Reader, command: Create, now: int) -> Ticket[C
     return resolved
 
 
-def _position(reader: Reader, source: StreamState, fork: Fork) -> Ticket[int]:
+def _position(reader: Reader, source: StreamState, fork: Fork, turns: Turns | None) -> Ticket[int]:
     if fork.offset is None:
         anchor = source.visible_tail
     else:
@@ -59,11 +64,13 @@ def _position(reader: Reader, source: StreamState, fork: Fork) -> Ticket[int]:
         except Gone:
             raise BadRequest("the fork offset is outside the source", "INVALID_OFFSET") from None
     return reader.check(source, anchor).then(
-        lambda checked: _refine(reader, source, checked, fork.sub_offset or 0)
+        lambda checked: _refine(reader, source, checked, fork.sub_offset or 0, turns)
     )
 
 
-def _refine(reader: Reader, source: StreamState, anchor: int, sub_offset: int) -> Ticket[int]:
+def _refine(
+    reader: Reader, source: StreamState, anchor: int, sub_offset: int, turns: Turns | None
+) -> Ticket[int]:
     """Goes `sub_offset` bytes, or JSON values, past the anchor, never past the next append (PROTOCOL 4.2)."""
     if sub_offset == 0:
         return Ticket.of(anchor)
@@ -72,17 +79,41 @@ def _refine(reader: Reader, source: StreamState, anchor: int, sub_offset: int) -
 
     def within(end: int) -> Ticket[int]:
         if source.media.kind is Kind.JSON:
-            return reader.value_ends(source, anchor, end).then(nth)
+            return _nth_value_end(reader, source, anchor, end, sub_offset, turns)
         if anchor + sub_offset > end:
             raise _overshoot()
         return Ticket.of(anchor + sub_offset)
 
-    def nth(ends: list[int]) -> Ticket[int]:
-        if sub_offset > len(ends):
-            raise _overshoot()
-        return Ticket.of(ends[sub_offset - 1])
-
     return reader.next_append_end(source, anchor).then(within)
+
+
+def _nth_value_end(
+    reader: Reader, source: StreamState, start: int, end: int, count: int, turns: Turns | None
+) -> Ticket[int]:
+    """Returns where the value ends that is the `count`th of those between two value ends."""
+    position = start
+
+    def step() -> Ticket[int | None]:
+        if position >= end:
+            raise _overshoot()
+        if turns is None or position == start:
+            return look(None)
+        return turns.ticket().then(look)
+
+    def look(_: None) -> Ticket[int | None]:
+        if source.removed:
+            raise _overshoot()  # the decision finds that it is gone
+        return reader.value_ends(source, position, end).then(found)
+
+    def found(ends: list[int]) -> Ticket[int | None]:
+        nonlocal position, count
+        if count <= len(ends):
+            return Ticket.of(ends[count - 1])
+        count -= len(ends)
+        position = ends[-1]
+        return Ticket.of(None)
+
+    return repeat(step)
 
 
 def _overshoot() -> BadRequest:

@@ -6,6 +6,7 @@ from typing import Final
 from ..errors import BadRequest
 from ..protocol import json_mode
 from ..protocol.media import Kind
+from ..protocol.names import MARK_SPACING
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store
@@ -71,10 +72,19 @@ class Reader:
         )
 
     def value_ends(self, state: StreamState, start: int, end: int) -> Ticket[list[int]]:
-        """Returns the positions at which the JSON values between two value boundaries end."""
-        return self._bytes(state, start, end).then(
-            lambda wire: Ticket.of([start + stop for stop in json_mode.value_ends(wire)])
-        )
+        """Returns where the first JSON values between two value ends end: all up to the next mark, at least one."""
+        owner, _, _ = state.owned(start)
+
+        def find(upper: int) -> Ticket[list[int]]:
+            return self._beginning(state, start, upper).then(lambda wire: listed(wire, upper))
+
+        def listed(wire: bytes, upper: int) -> Ticket[list[int]]:
+            ends = [start + stop for stop in json_mode.value_ends(wire)]
+            if not ends or ends[-1] != upper:
+                ends.append(upper)
+            return Ticket.of(ends)
+
+        return self._store.marks(owner, start).then(lambda marks: find(min(marks.upper, end)))
 
     def _cut_page(
         self, state: StreamState, start: int, end: int, tail: int, closed: bool
@@ -117,9 +127,13 @@ class Reader:
             if lower > start:
                 return Ticket.of(lower)
             upper = min(marks.upper, end)
-            return self.value_ends(state, start, upper).then(
-                lambda ends: Ticket.of(_last_within(ends, limit))
-            )
+            return self._beginning(state, start, upper).then(lambda wire: within(wire, upper))
+
+        def within(wire: bytes, upper: int) -> Ticket[int]:
+            last = json_mode.last_end(wire, limit - start)
+            if last == 0:
+                last = next(json_mode.value_ends(wire), upper - start)
+            return Ticket.of(start + last)
 
         return self._store.marks(owner, limit).then(cut)
 
@@ -129,12 +143,17 @@ class Reader:
         if marks.lower == position:
             return Ticket.of(position)
 
-        def check(ends: list[int]) -> Ticket[int]:
-            if position not in ends:
+        def check(wire: bytes) -> Ticket[int]:
+            length = position - marks.lower
+            if length > len(wire) or json_mode.last_end(wire, length) != length:
                 raise BadRequest("the offset is inside a JSON value", "INVALID_OFFSET")
             return Ticket.of(position)
 
-        return self.value_ends(state, marks.lower, min(marks.upper, end)).then(check)
+        return self._beginning(state, marks.lower, min(marks.upper, end)).then(check)
+
+    def _beginning(self, state: StreamState, start: int, upper: int) -> Ticket[bytes]:
+        """Reads the bytes between a value's end and the next mark, as far as a value but the last may end there."""
+        return self._bytes(state, start, min(upper, start + MARK_SPACING))
 
     def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:
         if start >= state.ancestry.end:
@@ -160,15 +179,6 @@ class Reader:
             return Ticket.of(None)
 
         return repeat(step)
-
-
-def _last_within(ends: list[int], limit: int) -> int:
-    best = ends[0]
-    for end in ends:
-        if end > limit:
-            break
-        best = end
-    return best
 
 
 def _whole_characters(data: bytes) -> bytes:

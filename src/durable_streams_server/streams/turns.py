@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..log import log as _log
+from ..storage.ticket import Ticket
 
 #: Seconds that the line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
 #: cost of a turn.
@@ -84,6 +85,12 @@ class Turns:
         self._turn = now
         self._begun = 1
         return True
+
+    def ticket(self) -> Ticket[None]:
+        """Returns a ticket that resolves when the caller's turn has come."""
+        turn: Ticket[None] = Ticket()
+        self.add(lambda: turn.resolve(None))
+        return turn
 
     async def mine(self) -> None:
         """Returns when the caller's turn has come."""

@@ -2,10 +2,10 @@
 
 from array import array
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ...protocol import json_mode
-from ...protocol.names import MARK_SPACING
 
 #: The top bit of an end that lies inside an append: a page may be cut there, a sub-offset not counted past it.
 INSIDE: Final = 1 << 63
@@ -20,15 +20,14 @@ class Piece(NamedTuple):
     data: bytes
 
 
-def cut(begin: int, data: bytes) -> list[Piece]:
-    """Cuts a large JSON append into pieces at value ends."""
+def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Piece]:
+    """Cuts a large JSON append into pieces at its marks, which are found if they are not given."""
     end = begin + len(data)
     pieces = []
     last = 0
-    for stop in json_mode.value_ends(data):
-        if stop - last >= MARK_SPACING and stop < len(data):
-            pieces.append(Piece((begin + stop) | INSIDE, data[last:stop]))
-            last = stop
+    for stop in json_mode.marks(data) if marks is None else marks:
+        pieces.append(Piece((begin + stop) | INSIDE, data[last:stop]))
+        last = stop
     pieces.append(Piece(end, data[last:]))
     return pieces
 

@@ -15,8 +15,8 @@ import msgspec
 
 from ...errors import NotFound, StreamDamaged, StreamError, Unavailable
 from ...log import log as _log
-from ...protocol.commands import Command, Expire
-from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
+from ...protocol.commands import Append, Body, Command, Create, Expire
+from ...protocol.decide import RETRY_SOON, Decision, Outcome, Rules, damaged, decide
 from ...protocol.media import Kind
 from ...protocol.names import (
     DEFAULT_MAX_PRODUCERS,
@@ -82,6 +82,7 @@ CLOSE_PATIENCE: Final = 2.0
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
+_WITH_BODY: Final = (Append, Create)
 
 
 class InFlight(msgspec.Struct, frozen=True):
@@ -146,6 +147,7 @@ class FileStore(Store):
         self._pending: list[InFlight] = []
         self._flying = 0  # records and answers taken in and not yet published
         self._unflushed = 0
+        self._large: Body | None = None  # of the record that is being made, if its marks are known
         self._since_checkpoint = 0
         self._capture: Capture | None = None
         self.obstacle: OSError | None = None  # why the last checkpoint must be tried again
@@ -235,6 +237,8 @@ class FileStore(Store):
                 self.states, command, now, incarnation, self._rules, self.subscriptions
             )
             if decision.changes:
+                if isinstance(command, _WITH_BODY) and command.body.marks is not None:
+                    return self._record_large(decision, command.body)
                 return self._record(decision.changes, decision.outcome)
             return self._answer(decision.outcome, None)
         except StreamError as refusal:
@@ -591,6 +595,14 @@ class FileStore(Store):
             self.shell.checkpoint_due()
         return ticket
 
+    def _record_large(self, decision: Decision, body: Body) -> Ticket[Outcome]:
+        """Writes one record with a body whose marks are known."""
+        self._large = body
+        try:
+            return self._record(decision.changes, decision.outcome)
+        finally:
+            self._large = None
+
     def _refuse_larger_logs(self, changes: tuple[Change, ...]) -> None:
         """Refuses a record whose bytes a log may not take."""
         for change in changes:
@@ -694,7 +706,9 @@ class FileStore(Store):
         if change.data:
             recent = self.states.recent[state.incarnation]
             if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:
-                for end, data in cut(change.start, change.data):
+                body = self._large
+                known = body.marks if body is not None and body.wire is change.data else None
+                for end, data in cut(change.start, change.data, known):
                     self._memory.add(recent, end, data)
             else:
                 self._memory.add(recent, state.tail, change.data)

@@ -1,0 +1,149 @@
+"""Large JSON bodies over both adapters: split in turns, with other requests answered in between."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import pytest
+
+from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.lane import Lane
+from durable_streams_server.protocol.names import KIB, MAX_MESSAGES, MIB
+from tests.http import asgi_driver, socket_driver
+from tests.http.asgi_driver import Answer, Exchange
+from tests.http.socket_driver import Client, until
+
+A: Final = "/v1/stream/a"
+B: Final = "/v1/stream/b"
+JSON: Final = "application/json"
+LARGE: Final = b"[[" + b"12345," * (MIB // 3) + b'1], "x"]'
+WIRE: Final = LARGE[1:-1].replace(b'], "', b'],"')  # as a page shows it
+
+Ask = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[DurableStreamsApp]:
+    app = create_app(store=StreamStore(), page_size=8 * MIB)
+    yield app
+    await app.stop()
+
+
+@pytest.fixture(params=["asgi", "native"])
+async def ask(app: DurableStreamsApp, request: pytest.FixtureRequest) -> Ask:
+    """Makes a request over one of the adapters, and returns the answer."""
+    if request.param == "asgi":
+
+        async def over_asgi(method: str, path: str, body: bytes = b"", /, **headers: str) -> Answer:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await asgi_driver.request(app, method, path, named, body)
+
+        return over_asgi
+    lane = Lane(app)
+
+    async def over_a_socket(method: str, path: str, body: bytes = b"", /, **headers: str) -> Answer:
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        client = Client(lane)
+        client.send(socket_driver.request(method, path, *lines, body=body), each=64 * KIB)
+        found: list[Answer] = []
+
+        def has_come() -> bool:
+            answers, _ = socket_driver.parse(bytes(client.wire.received), [method])
+            found.extend(answers)
+            return bool(found)
+
+        await until(has_come)
+        client.reset()
+        return found[0]
+
+    return over_a_socket
+
+
+async def test_large_append_and_create_are_taken(ask: Ask) -> None:
+    assert (await ask("PUT", A, LARGE, content_type=JSON)).status == 201
+    assert (await ask("POST", A, LARGE, content_type=JSON)).status == 204
+    page = await ask("GET", A)
+    assert page.body == b"[" + WIRE + b"," + WIRE + b"]"
+
+
+async def test_fork_without_a_type_splits_a_large_body_as_its_source_says(ask: Ask) -> None:
+    await ask("PUT", A, b"[1]", content_type=JSON)
+    assert (await ask("PUT", B, LARGE, stream_forked_from=A)).status == 201
+    assert (await ask("GET", B)).body == b"[1," + WIRE + b"]"
+    refused = await ask("PUT", "/v1/stream/c", LARGE[:-1], stream_forked_from=A)
+    assert (refused.status, refused.error["code"]) == (400, "INVALID_JSON")
+    await ask("PUT", "/v1/stream/octets", b"x", content_type="text/plain")
+    made = await ask("PUT", "/v1/stream/d", LARGE, stream_forked_from="/v1/stream/octets")
+    assert made.status == 201
+    assert (await ask("GET", "/v1/stream/d")).body == b"x" + LARGE
+    lost = await ask("PUT", "/v1/stream/e", LARGE, stream_forked_from="/v1/stream/none")
+    assert (lost.status, lost.error["code"]) == (404, "SOURCE_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (LARGE[:-1] + b",]", 400, "INVALID_JSON"),
+        (LARGE[:-3] + b'\xff"]', 400, "INVALID_JSON"),
+        (b"[" * 129 + LARGE + b"]" * 129, 400, "INVALID_JSON"),
+        (b"[" + b" " * MIB + b"]", 400, "EMPTY_ARRAY"),
+        (b"[" + b"1," * MAX_MESSAGES + b"1]", 413, "TOO_MANY_MESSAGES"),
+    ],
+)
+async def test_large_bodies_are_refused_with_their_codes(
+    ask: Ask, body: bytes, status: int, code: str
+) -> None:
+    await ask("PUT", A, content_type=JSON)
+    refused = await ask("POST", A, body, content_type=JSON)
+    assert (refused.status, refused.error["code"]) == (status, code)
+    assert (await ask("GET", A)).body == b"[]"
+
+
+async def test_refusals_keep_their_order_for_large_bodies(ask: Ask) -> None:
+    missing = await ask("POST", A, LARGE[:-1], content_type=JSON)
+    assert missing.status == 404
+    await ask("PUT", A, b"x", content_type="text/plain")
+    mismatch = await ask("POST", A, LARGE[:-1], content_type=JSON)
+    assert mismatch.error["code"] == "CONTENT_TYPE_MISMATCH"
+    await ask("PUT", B, b"[1]", content_type=JSON, stream_closed="true")
+    closed = await ask("POST", B, LARGE[:-1], content_type=JSON)
+    assert closed.error["code"] == "STREAM_CLOSED"
+    again = await ask("PUT", B, LARGE[:-1], content_type=JSON, stream_closed="true")
+    assert again.status == 200  # it is there already, so the body does not matter
+
+
+async def test_other_requests_are_answered_while_a_body_is_split(ask: Ask) -> None:
+    await ask("PUT", A, content_type=JSON)
+    done: list[str] = []
+
+    async def note(name: str, answer: Awaitable[Answer]) -> None:
+        assert (await answer).status < 300
+        done.append(name)
+
+    large = note("large", ask("POST", A, LARGE, content_type=JSON))
+    small = note("small", ask("POST", A, b"[1]", content_type=JSON))
+    await asyncio.gather(large, small)
+    assert done == ["small", "large"]
+    assert (await ask("GET", A)).body == b"[1," + WIRE + b"]"
+
+
+@pytest.mark.parametrize("adapter", ["asgi", "native"])
+async def test_append_is_seen_through_if_its_client_leaves_while_it_is_split(
+    app: DurableStreamsApp, adapter: str
+) -> None:
+    await asgi_driver.request(app, "PUT", A, {"content-type": JSON})
+    turns = app.engine.turns
+    if adapter == "asgi":
+        headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(LARGE))]
+        exchange = Exchange(app, "POST", A.encode(), headers)
+        exchange.feed(LARGE)
+        exchange.disconnect()
+        await exchange.task
+    else:
+        client = Client(Lane(app))
+        client.send(socket_driver.request("POST", A, f"Content-Type: {JSON}", body=LARGE))
+        assert len(turns) == 1
+        client.reset()
+    await until(lambda: not len(turns))
+    assert (await asgi_driver.request(app, "GET", A)).body == b"[" + WIRE + b"]"

@@ -1,0 +1,85 @@
+"""Large JSON bodies made ready in turns: given up by a cancelled ticket, and by an engine that has lost its store."""
+
+import asyncio
+import sys
+
+import pytest
+
+from durable_streams_server.errors import Unavailable
+from durable_streams_server.protocol.commands import Append, Splitting, parse_append
+from durable_streams_server.streams import bodies
+from durable_streams_server.streams.turns import Turns
+from tests.requests import append, create
+from tests.streams.engines import Bench, settled
+
+JSON = {b"content-type": b"application/json"}
+LARGE = b"[[" + b"1," * 200_000 + b"1]]"
+
+
+def large() -> Append:
+    return parse_append("/a", JSON, LARGE)
+
+
+def test_small_bodies_are_ready_at_once() -> None:
+    assert bodies.is_ready(append("/a", b"[1]", "application/json"))
+    assert bodies.is_ready(create("/a", None, LARGE))
+    assert not bodies.is_ready(large())
+    bench = Bench()
+    command = append("/a", b"[1]", "application/json")
+    assert bench.engine.prepared(command).result() is command
+
+
+async def test_body_is_split_in_turns_and_comes_with_its_marks() -> None:
+    bench = Bench()
+    ticket = bench.engine.prepared(large())
+    assert not ticket.done
+    await settled(bench.engine.turns)
+    body = ticket.result().body
+    assert (body.splitting, body.problem) == (None, None)
+    assert body.wire == LARGE[1:-1] + b","
+    assert body.marks is not None
+
+
+async def test_cancelled_ticket_ends_the_work_and_lets_the_body_go() -> None:
+    turns = Turns()
+    command = large()
+    assert isinstance(command.body.splitting, Splitting)
+    splitter = command.body.splitting._splitter
+    ticket = bodies.prepare(Bench().store, turns, command)
+    ticket.cancel()
+    await asyncio.sleep(0)
+    assert len(turns) == 0
+    assert (splitter._body, splitter.position) == (b"", 0)
+
+
+async def test_failure_of_a_step_fails_the_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Splitting) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(Splitting, "step", fail)
+    turns = Turns()
+    ticket = bodies.prepare(Bench().store, turns, large())
+    await settled(turns)
+    with pytest.raises(MemoryError):
+        ticket.result()
+
+
+async def test_engine_without_a_store_refuses_what_was_split_meanwhile() -> None:
+    bench = Bench()
+    bench.engine.start()
+    ticket = bench.engine.prepared(large())
+    await bench.engine.stop()
+    await settled(bench.engine.turns)
+    with pytest.raises(Unavailable):
+        ticket.result()
+
+
+async def test_finished_work_lets_the_body_go_without_a_collection() -> None:
+    body = bytes(bytearray(LARGE))
+    bench = Bench()
+    before = sys.getrefcount(body)
+    ticket = bench.engine.prepared(parse_append("/a", JSON, body))
+    assert sys.getrefcount(body) > before
+    await settled(bench.engine.turns)
+    assert ticket.done
+    assert sys.getrefcount(body) == before
