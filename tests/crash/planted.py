@@ -80,8 +80,8 @@ PLANTS = [
         7,
         "a checkpoint that failed forgets what was dirty",
         f"{FILES}/store.py",
-        "        self._dirty = {**capture.states, **self._dirty}\n",
-        "        self.wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
+        "        newer, self._dirty = self._dirty, capture.states\n",
+        "        newer = {}\n        self.wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
     ),
     Plant(
         8,
@@ -139,7 +139,7 @@ PLANTS = [
         f"{FILES}/checkpoint.py",
         "        flush = store.logs.begin_flush(len(capture.flushes))\n",
         "        flush = store.logs.begin_flush(len(capture.flushes))\n"
-        "        self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n",
+        "        self._catalog.commit(capture.meta, capture.changes, [])\n",
     ),
     Plant(
         15,

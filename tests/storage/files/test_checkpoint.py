@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from durable_streams_server.errors import StorageFull, Unavailable
+from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.signing import Key
 from durable_streams_server.protocol.subscriptions.commands import (
     Claim,
@@ -17,6 +18,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
 )
 from durable_streams_server.protocol.subscriptions.state import Subscription
+from durable_streams_server.storage.files import checkpoint
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
@@ -309,3 +311,58 @@ def test_steady_time_begins_no_earlier_than_a_lease_in_the_log() -> None:
     run(store, Claim("s", "w"), now=ahead)
     disk.lose_power()
     assert open_store(disk).timeline.floor >= ahead
+
+
+# -- turns ------------------------------------------------------------------
+
+
+def test_one_step_takes_a_bounded_number_of_appends() -> None:
+    store = open_store(new_disk(), segment_size=4 << 20)
+    paths = [f"/{number}" for number in range(8)]
+    run(store, *(create(path, TEXT) for path in paths))
+    for path in paths:
+        for _ in range(100):
+            store.execute(append(path, b"x", TEXT), NOW)
+    store.commit_once()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_PIECES", 200)
+        capture = store.begin_capture()
+        steps = 1
+        while capture.take_some():
+            steps += 1
+    assert steps == 4
+
+
+def test_one_step_takes_a_bounded_size_of_documents() -> None:
+    store = open_store(new_disk())
+    run(store, *(subscribe(f"s{number}", pattern="x" * 400) for number in range(30)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_DOCUMENT_BYTES", 4000)
+        capture = store.begin_capture()
+        steps = 1
+        while capture.take_some():
+            steps += 1
+    assert 3 <= steps <= 4
+
+
+def test_what_a_checkpoint_has_written_is_noted_in_slices_between_which_streams_change() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    paths = [f"/{number:02d}" for number in range(40)]
+    run(store, *(create(path, TEXT, b"a") for path in paths))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_FORGOTTEN", 3)
+        steps = store.checkpoint()
+        advance_to(steps, store, Where.DISK)
+        noted = 0
+        for where in steps:
+            if where is Where.LOOP:
+                noted += 1
+                run(store, append(paths[noted % 10], b"b", TEXT), Delete(paths[-noted]))
+    assert 25 <= noted <= 28
+    store.run_checkpoint()
+    assert store._unflushed == 0
+    disk.lose_power()
+    again = open_store(disk)
+    assert sorted(again.paths()) == sorted(paths[:-noted])
+    assert content(again, paths[1]) == b"abbb"

@@ -41,7 +41,7 @@ from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
 from .index import Words
 from .logs import Extent, FlushWork, words_of
-from .recent import INSIDE, Piece, cut
+from .recent import INSIDE, Piece, Pieces, cut
 from .salvage import Gap
 from .wal import OVERHEAD
 
@@ -370,7 +370,7 @@ class Mending:
             entries = extent.entries + len(life.pieces)
             if life.pieces:
                 about_ = None if extent.entries else words_of(state)
-                flushes.append(FlushWork(old, extent, life.pieces, about_))
+                flushes.append(FlushWork(old, extent, Pieces.of(life.pieces), about_))
             entry = entry_of(state, entries, session)
             producers = life.progress
             if old in renamed:

@@ -150,15 +150,6 @@ class States(OrderedDict[str, StreamState]):
             self._memory.forget(recent)
             self._sources.pop(change.incarnation, None)
 
-    def flushed(self, incarnation: int, end: int, entries: int) -> int:
-        """Notes that a log has a stream's bytes up to `end`; returns how many that adds."""
-        recent = self.recent.get(incarnation)
-        if recent is None or recent.gone:
-            return 0
-        added = end - recent.flushed
-        recent.flushed, recent.entries = end, entries
-        return added
-
     def dropped(self, path: str, incarnation: int) -> None:
         """Notes that the catalog has forgotten a removed stream."""
         if self._gone.get(path) == incarnation:

@@ -44,13 +44,13 @@ from ...protocol.timeline import Timeline
 from ..store import Listener, Listeners, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
 from . import held
-from .catalog import Catalog, Drop, Meta
+from .catalog import Catalog, Drop, Meta, Put
 from .checkpoint import Capture, Checkpoint, Where
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
-from .logs import Extent, Logs, path_of
-from .recent import INSIDE, Memory, Recent, cut
+from .logs import Extent, FlushWork, Logs, path_of
+from .recent import COST, INSIDE, Memory, Recent, cut
 from .runner import Runner
 from .salvage import lost_header
 from .shell import Shell
@@ -79,6 +79,8 @@ FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a
 MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle ones are let go
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
+
+_NO_MORE: Final = object()
 
 _log = logging.getLogger("durable_streams_server")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -442,9 +444,20 @@ class FileStore(Store):
         self._dead_are_due = False
         return self._capture
 
+    def end_some_of_capture(self) -> bool:
+        """Notes a part of what the catalog has from the capture; returns whether there is more before `end_capture`."""
+        capture = self._capture
+        if capture is None or not capture.is_committed:
+            return False
+        if capture.ending is None:
+            capture.ending = capture.forget()
+        return next(capture.ending, _NO_MORE) is not _NO_MORE
+
     def end_capture(self) -> None:
         """Ends the capture, if there is one: the catalog has it, or everything is as dirty as before. Whoever ends a checkpoint
         before its last step calls this too."""
+        while self.end_some_of_capture():
+            pass  # only if the checkpoint was cut short
         capture, self._capture = self._capture, None
         if capture is None:
             return
@@ -466,43 +479,50 @@ class FileStore(Store):
             _log.warning("checkpoints go on")
 
     def _keep_captured(self, capture: Capture) -> None:
-        self._dirty = {**capture.states, **self._dirty}
-        for incarnation, older in capture.progress.items():
-            self._progress[incarnation] = {**older, **self._progress.get(incarnation, {})}
-        self._dirty_documents = {**capture.names, **self._dirty_documents}
+        # What has changed since is added to what was taken, which may be much more.
+        newer, self._dirty = self._dirty, capture.states
+        self._dirty.update(newer)
+        progress, self._progress = self._progress, capture.progress
+        for incarnation, newest in progress.items():
+            self._progress.setdefault(incarnation, {}).update(newest)
+        names, self._dirty_documents = self._dirty_documents, capture.names
+        self._dirty_documents.update(names)
 
     def _forget_captured(self, capture: Capture) -> None:
         self.meta = capture.meta
-        for change in capture.changes:
-            if isinstance(change, Drop):
-                self.states.dropped(change.path, change.incarnation)
-                self.held.pop(change.incarnation, None)
-        for incarnation, extent, pieces, _ in capture.flushes:
-            end = pieces[-1].end & ~INSIDE
-            entries = extent.entries + len(pieces)
-            known = max(0, self.held.pop(incarnation, 0) - extent.tail)  # held, so not counted
-            self.to_try.discard(incarnation)
-            if incarnation not in capture.too_large:
-                added = self.states.flushed(incarnation, end, entries)
-            else:
-                added = self._hold(incarnation, extent.tail, end)
-            self._unflushed -= max(0, added - known)
         self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
         self._lifetimes.refresh()
 
-    def _hold(self, incarnation: int, start: int, end: int) -> int:
-        """Notes that the catalog holds a stream's bytes; returns how many, 0 if the stream is gone."""
+    def catalog_has(self, change: Put | Drop) -> None:
+        """Notes that the catalog has a change."""
+        if isinstance(change, Drop):
+            self.states.dropped(change.path, change.incarnation)
+            self.held.pop(change.incarnation, None)
+
+    def log_has(self, work: FlushWork, *, is_held: bool) -> None:
+        """Notes that a stream's log has its pieces, or that the catalog holds them for it."""
+        incarnation, extent, pieces, _ = work
         recent = self.states.recent.get(incarnation)
+        before = self.held.pop(incarnation, 0)
+        self.to_try.discard(incarnation)
         if recent is None or recent.gone:
-            return 0
+            return
+        known = max(extent.tail, before)  # what was held already is not counted
+        self._unflushed -= recent.cost_after(known) - recent.cost_after(pieces.end)
+        if is_held:
+            self._hold(incarnation, pieces.end)
+        else:
+            recent.flushed, recent.entries = pieces.end, extent.entries + len(pieces)
+
+    def _hold(self, incarnation: int, end: int) -> None:
+        """Notes that the catalog holds a stream's bytes."""
         self.held[incarnation] = end
         _log.error(
             "%s may not grow: the system allows no larger file; its stream takes no more bytes",
             path_of(incarnation),
         )
-        return end - start
 
     def make_ready(self, *, ballast: bool) -> None:
         """Makes the ballast and the log's next segment ready as far as the disk has room. On the thread of checkpoints, or at
@@ -657,8 +677,8 @@ class FileStore(Store):
             self._lifetimes.add(state)
         elif isinstance(change, Removed):
             recent = self.states.recent[change.incarnation]
-            self._unflushed -= state.tail - max(
-                recent.flushed, self.held.get(change.incarnation, 0)
+            self._unflushed -= recent.cost_after(
+                max(recent.flushed, self.held.get(change.incarnation, 0))
             )
             recent.gone = True
             self._note_dead(state.tail - state.base)
@@ -695,11 +715,13 @@ class FileStore(Store):
         if change.data:
             recent = self.states.recent[state.incarnation]
             if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:
-                for end, data in cut(change.start, change.data):
+                pieces = cut(change.start, change.data)
+                for end, data in pieces:
                     self._memory.add(recent, end, data)
+                self._unflushed += len(change.data) + COST * len(pieces)
             else:
                 self._memory.add(recent, state.tail, change.data)
-            self._unflushed += len(change.data)
+                self._unflushed += len(change.data) + COST
 
     def _abandon(self, commit: Commit) -> None:
         """Ends the waits for what a failed store cannot know."""
@@ -817,12 +839,7 @@ class FileStore(Store):
             if marks is not None:
                 return Ticket.of(marks)
             return self.shell.read(lambda: cast(Marks, look()))
-        ends = recent.ends_from(position)
-        lower = recent.start_of_piece(position)
-        if not ends:
-            return Ticket.of(Marks(lower, lower, lower))
-        append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
-        return Ticket.of(Marks(lower, ends[0] & ~INSIDE, append_end))
+        return Ticket.of(Marks(*recent.around(position)))
 
     def _take_held(self, documents: dict[str, bytes]) -> None:
         """Takes the bytes that the catalog holds for logs that could not grow. They are dirty: the next checkpoint tries again."""
