@@ -102,10 +102,10 @@ PLANTS = [
         10,
         "a log's size is taken for the stream's tail",
         f"{FILES}/states.py",
-        "        state.producers = self._catalog.producers(entry.incarnation)",
-        "        state.producers = self._catalog.producers(entry.incarnation)\n"
+        "            state.producers = producers_of(entry, self._catalog, self.tally)\n",
+        "            state.producers = producers_of(entry, self._catalog, self.tally)\n"
         "            size = self._logs._disk.size(f'{self._logs_path(entry.incarnation)}')\n"
-        "            state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))",
+        "            state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))\n",
     ),
     Plant(
         11,

@@ -16,6 +16,7 @@ from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE
 from .logs import Extent, FlushWork, words_of
+from .producers import StoredProducers
 
 if TYPE_CHECKING:
     from .store import FileStore
@@ -42,7 +43,6 @@ class Capture:
     Args:
         store: the store.
         states: the dirty states.
-        progress: what their producers have done since the last checkpoint.
         names: the documents of subscriptions that have changed.
         meta: what the catalog is true for with them.
 
@@ -62,14 +62,13 @@ class Capture:
         self,
         store: "FileStore",
         states: dict[int, StreamState],
-        progress: dict[int, dict[bytes, ProducerState]],
         names: dict[str, None],
         meta: Meta,
     ) -> None:
         self._store = store
         self._waiting = dict(states)
         self.states = states
-        self.progress = progress
+        self._advanced: list[StoredProducers] = []  # those of which something was taken
         self._waiting_names = dict(names)
         self.names = names
         self.documents: dict[str, bytes | None] = {}
@@ -96,15 +95,24 @@ class Capture:
         is_held = self._store.held.get(incarnation) == state.tail
         if is_held and incarnation not in self._store.to_try:
             entry = _ending_at(entry_of(state, 0, self.meta.session), extent)
-            self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
+            self.changes.append(Put(state.path, entry, self._progress_of(state)))
             return 0
         pieces = recent.pieces(recent.flushed, state.tail)
         entry = entry_of(state, extent.entries + len(pieces), self.meta.session)
-        self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
+        self.changes.append(Put(state.path, entry, self._progress_of(state)))
         if pieces:
             words = None if extent.entries else words_of(state)
             self.flushes.append(FlushWork(incarnation, extent, pieces, words))
         return len(pieces)
+
+    def _progress_of(self, state: StreamState) -> dict[bytes, ProducerState]:
+        """Takes what a stream's producers have done since the last checkpoint."""
+        producers = state.producers
+        assert isinstance(producers, StoredProducers)
+        progress = producers.take()
+        if progress:
+            self._advanced.append(producers)
+        return progress
 
     def hold(self, too_large: set[int]) -> None:
         """Gives the catalog the bytes of logs that may not grow, and takes back from it those of logs that have grown."""
@@ -160,6 +168,16 @@ class Capture:
             count += 1
             if count % _FORGOTTEN == 0:
                 yield
+        for producers in self._advanced:
+            producers.written()
+            count += 1
+            if count % _FORGOTTEN == 0:
+                yield
+
+    def keep(self) -> None:
+        """Notes that the catalog has nothing of this."""
+        for producers in self._advanced:
+            producers.keep()
 
 
 class Checkpoint:

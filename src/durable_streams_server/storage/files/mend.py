@@ -14,7 +14,7 @@ import msgspec
 from ...protocol.media import Kind
 from ...protocol.names import MARK_SPACING
 from ...protocol.offsets import Lineage, Offset, Span, next_incarnation
-from ...protocol.producers import ProducerState
+from ...protocol.producers import Producers, ProducerState
 from ...protocol.state import (
     Appended,
     Change,
@@ -372,7 +372,7 @@ class Mending:
                 about_ = None if extent.entries else words_of(state)
                 flushes.append(FlushWork(old, extent, Pieces.of(life.pieces), about_))
             entry = entry_of(state, entries, session)
-            producers = life.progress
+            producers: Producers = life.progress
             if old in renamed:
                 new, why = renamed[old]
                 entry = _renamed(entry, names)
@@ -383,6 +383,7 @@ class Mending:
                 changes.append(Drop(state.path, old))
                 forgotten.append(old)
                 words.append(f"{state.path}: {why}; it begins anew as {new:016d} with what is left")
+            assert isinstance(producers, dict)
             changes.append(Put(state.path, entry, producers))
         changes.sort(key=_incarnation)
         self._move_cursors(renamed)

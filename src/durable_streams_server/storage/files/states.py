@@ -17,8 +17,9 @@ from ...errors import BadRequest, NotFound
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
-from .catalog import Catalog, state_of
+from .catalog import Catalog, producers_of, state_of
 from .logs import Extent, Logs
+from .producers import StoredProducers, Tally
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
@@ -49,6 +50,7 @@ class States(OrderedDict[str, StreamState]):
 
     Attributes:
         recent: the newest bytes of every loaded stream, by incarnation.
+        tally: how many producers' states no checkpoint has written.
         is_replaying: whether later records may remove what is loaded now, and its log be gone already.
     """
 
@@ -64,6 +66,7 @@ class States(OrderedDict[str, StreamState]):
     ) -> None:
         super().__init__()
         self.recent: dict[int, Recent] = {}
+        self.tally = Tally()
         self._catalog = catalog
         self._logs = logs
         self._memory = memory
@@ -132,6 +135,7 @@ class States(OrderedDict[str, StreamState]):
     def created(self, state: StreamState) -> None:
         """Makes room for the bytes of a new stream."""
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
+        state.producers = StoredProducers(self._catalog, state.incarnation, 0, self.tally)
         if state.origin is not None:
             self._sources[state.origin.incarnation] = state.origin.source
             self._ancestries[state.incarnation] = state.ancestry
@@ -187,7 +191,7 @@ class States(OrderedDict[str, StreamState]):
         state = self._let_go.pop(entry.incarnation, None)
         if state is None:
             state = state_of(path, entry, self._session)
-            state.producers = self._catalog.producers(entry.incarnation)
+            state.producers = producers_of(entry, self._catalog, self.tally)
             if state.origin is not None:
                 self._trace(state)
         if not self.is_replaying:

@@ -25,7 +25,6 @@ from ...protocol.names import (
     MAX_CLOCK_INCARNATION,
 )
 from ...protocol.offsets import next_incarnation
-from ...protocol.producers import ProducerState
 from ...protocol.registry import Registry
 from ...protocol.state import (
     Appended,
@@ -157,7 +156,6 @@ class FileStore(Store):
         )
         self._dead_are_due = False
         self._dirty: dict[int, StreamState] = {}
-        self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
         self._memory = Memory(recent_limit)
         self._session = meta.session + 1
@@ -438,8 +436,9 @@ class FileStore(Store):
             boot=self.timeline.boot,
             base=self.timeline.base,
         )
-        self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
-        self._dirty, self._progress, self._dirty_documents = {}, {}, {}
+        self._capture = Capture(self, self._dirty, self._dirty_documents, meta)
+        self._dirty, self._dirty_documents = {}, {}
+        self.states.tally.take()
         self._since_checkpoint = self._dead = self._dead_logs = 0
         self._dead_are_due = False
         return self._capture
@@ -461,6 +460,7 @@ class FileStore(Store):
         capture, self._capture = self._capture, None
         if capture is None:
             return
+        self.states.tally.end(is_written=capture.is_committed)
         self._note_obstacle(capture.obstacle)
         for incarnation, damage in capture.damaged.items():
             self.states.note_damage(capture.states[incarnation], damage)
@@ -482,9 +482,7 @@ class FileStore(Store):
         # What has changed since is added to what was taken, which may be much more.
         newer, self._dirty = self._dirty, capture.states
         self._dirty.update(newer)
-        progress, self._progress = self._progress, capture.progress
-        for incarnation, newest in progress.items():
-            self._progress.setdefault(incarnation, {}).update(newest)
+        capture.keep()
         names, self._dirty_documents = self._dirty_documents, capture.names
         self._dirty_documents.update(names)
 
@@ -708,10 +706,7 @@ class FileStore(Store):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
 
     def _keep(self, state: StreamState, change: Appended) -> None:
-        """Keeps an append's bytes and its producer's progress until a checkpoint has written them."""
-        if change.stamp is not None:
-            progress = self._progress.setdefault(state.incarnation, {})
-            progress[change.stamp.producer] = state.producers[change.stamp.producer]
+        """Keeps an append's bytes until a checkpoint has written them."""
         if change.data:
             recent = self.states.recent[state.incarnation]
             if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:

@@ -14,15 +14,18 @@ import msgspec
 from ....protocol.lifetime import Lifetime
 from ....protocol.media import MediaType
 from ....protocol.offsets import Lineage
-from ....protocol.producers import ProducerState, Stamp
+from ....protocol.producers import Producers, ProducerState, Stamp
 from ....protocol.state import Origin, StreamState
 from ..logs import Extent
+from ..producers import StoredProducers, Tally
 from ..wal import Damaged
 
 #: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the
 #: dates' part begins, and that has room for every date that can be written.
 DATES: Final = 1 << 62
 DATES_BEGIN: Final = 1 << 61
+#: The number of a stream's producers where nobody has counted them.
+UNCOUNTED: Final = -1
 NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 
 
@@ -79,6 +82,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     children: int
     soft_deleted: bool
     index_entries: int
+    producers: int = UNCOUNTED  # as older versions have left it
 
     @property
     def extent(self) -> Extent:
@@ -142,6 +146,18 @@ class Catalog(ABC):
     @abstractmethod
     def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
         """Returns a stream's producers."""
+
+    @abstractmethod
+    def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
+        """Looks up one producer of a stream.
+
+        Raises:
+            Damaged: its entry is.
+        """
+
+    @abstractmethod
+    def count_producers(self, incarnation: int, /) -> int:
+        """Returns how many producers a stream has."""
 
     @abstractmethod
     def paths(
@@ -224,7 +240,20 @@ def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
         state.children,
         state.soft_deleted,
         index_entries,
+        _count_of(state.producers),
     )
+
+
+def _count_of(producers: Producers) -> int:
+    """Returns how many producers a stream has, as far as that is known without counting."""
+    count = producers.count if isinstance(producers, StoredProducers) else len(producers)
+    return UNCOUNTED if count is None else count
+
+
+def producers_of(entry: Entry, catalog: Catalog, tally: Tally) -> StoredProducers:
+    """Returns the producers of the stream that an entry stands for."""
+    count = None if entry.producers == UNCOUNTED else entry.producers
+    return StoredProducers(catalog, entry.incarnation, count, tally)
 
 
 def state_of(path: str, entry: Entry, session: int) -> StreamState:

@@ -5,6 +5,7 @@ is written to them is decided here once, and noted as operations, which the seco
 """
 
 import struct
+import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -170,6 +171,14 @@ class Tables(ABC):
         Raises:
             Damaged: the table cannot be read.
         """
+
+    def count(self, table: int, first: bytes, end: bytes) -> int:
+        """Returns how many entries there are from the key `first` on that lie before the key `end`.
+
+        Raises:
+            Damaged: the table cannot be read.
+        """
+        return len(self.scan(table, first, sys.maxsize, end))
 
     @abstractmethod
     def write(
