@@ -68,13 +68,19 @@ from .wal import (
 
 T = TypeVar("T")
 
-MAX_UNFLUSHED: Final = 64 * 1024 * 1024  # bytes in memory that no log has yet; past it, 503
+#: Memory of appends that no log has yet, each with `recent.COST` besides its bytes; past it, 503.
+MAX_UNFLUSHED: Final = 64 * 1024 * 1024
 RECENT_LIMIT: Final = 64 * 1024 * 1024  # bytes kept in memory for readers at tails
 CHECKPOINT_BYTES: Final = (
     64 * 1024 * 1024
 )  # of records, before a checkpoint begins: they are read again at a restart
 _LOG_SHARE: Final = 4  # a checkpoint begins at the latest when this part of the log is written, so that it ends in time
 FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
+#: Streams in memory that have changed since the last checkpoint, before another stream may not change: none of them can be let go.
+MAX_DIRTY: Final = 80_000
+_DIRTY_SHARE: Final = 4  # a checkpoint begins at the latest when this part of them has changed
+#: Producers' states, about 250 bytes each, that no checkpoint has written, before writers get 503.
+MAX_FRESH_PRODUCERS: Final = 200_000
 MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle ones are let go
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
@@ -113,9 +119,11 @@ class FileStore(Store):
         segment_size: bytes of one segment of the write-ahead log; a record must fit.
         max_producers: idempotent producers per stream.
         checkpoint_bytes: how many bytes of records make a checkpoint due.
-        max_unflushed: stream bytes in memory that no log has yet, before writers get 503.
+        max_unflushed: memory that appends take which no log has yet, before writers get 503.
         recent_limit: stream bytes kept in memory for readers.
         max_loaded: streams kept in memory.
+        max_dirty: streams in memory that have changed since the last checkpoint, before others may not change.
+        max_fresh_producers: producers' states that no checkpoint has written, before writers get 503.
         readonly: whether to look only: nothing on the disk is changed, and no command may be executed.
 
     Raises:
@@ -134,6 +142,8 @@ class FileStore(Store):
         max_unflushed: int = MAX_UNFLUSHED,
         recent_limit: int = RECENT_LIMIT,
         max_loaded: int = MAX_LOADED,
+        max_dirty: int = MAX_DIRTY,
+        max_fresh_producers: int = MAX_FRESH_PRODUCERS,
         readonly: bool = False,
     ) -> None:
         self._disk = disk
@@ -143,6 +153,9 @@ class FileStore(Store):
         self._rules = Rules(max_producers, timeline=self.timeline)
         self._checkpoint_bytes = min(checkpoint_bytes, MAX_FILES * segment_size // _LOG_SHARE)
         self._max_unflushed = max_unflushed
+        self._max_dirty = max_dirty
+        self._max_fresh = max_fresh_producers
+        self._is_crowded = False  # too much is dirty; looked at once for each commit
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
         self._listeners = Listeners()
         self._pending: list[InFlight] = []
@@ -355,6 +368,9 @@ class FileStore(Store):
         self._memory.trim()
         for item in commit.items:
             _resolve(item)
+        self._is_crowded = (
+            self._dirty_count > self._max_dirty or self.states.tally.all > self._max_fresh
+        )
         if self.checkpoint_is_due:  # looked at once for each commit, not for each record
             self.shell.checkpoint_due()
 
@@ -461,6 +477,7 @@ class FileStore(Store):
         if capture is None:
             return
         self.states.tally.end(is_written=capture.is_committed)
+        self._is_crowded = False  # the next commit looks again
         self._note_obstacle(capture.obstacle)
         for incarnation, damage in capture.damaged.items():
             self.states.note_damage(capture.states[incarnation], damage)
@@ -498,6 +515,8 @@ class FileStore(Store):
         if isinstance(change, Drop):
             self.states.dropped(change.path, change.incarnation)
             self.held.pop(change.incarnation, None)
+        else:
+            self.states.written(change.path, change.entry.incarnation)
 
     def log_has(self, work: FlushWork, *, is_held: bool) -> None:
         """Notes that a stream's log has its pieces, or that the catalog holds them for it."""
@@ -567,6 +586,8 @@ class FileStore(Store):
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
+            or len(self._dirty) > self._max_dirty // _DIRTY_SHARE
+            or self.states.tally.fresh > self._max_fresh // _DIRTY_SHARE
             or self._dead_are_due
             or self.headroom.is_low
             or self.obstacle is not None
@@ -589,6 +610,8 @@ class FileStore(Store):
             self.shell.checkpoint_due()
             if claim_of(changes) is Claim.ORDINARY:
                 raise disk_full() if self.found_disk_full else behind()
+        if self._is_crowded:
+            self._refuse_in_a_crowd(changes)
         if self.logs.largest is not None:
             self._refuse_larger_logs(changes)
         payload = _ENCODE(changes)
@@ -609,6 +632,26 @@ class FileStore(Store):
         if self._unflushed > self._flush_at:
             self.shell.checkpoint_due()
         return ticket
+
+    @property
+    def _dirty_count(self) -> int:
+        """How many streams are dirty, or were when the checkpoint that runs began."""
+        return len(self._dirty) + (len(self._capture.states) if self._capture else 0)
+
+    def _refuse_in_a_crowd(self, changes: tuple[Change, ...]) -> None:
+        """Refuses a record that would make memory grow which only a checkpoint gives back."""
+        self.shell.checkpoint_due()
+        if claim_of(changes) is not Claim.ORDINARY:
+            return
+        if self.states.tally.all > self._max_fresh:
+            raise disk_full() if self.found_disk_full else behind()
+        if self._dirty_count > self._max_dirty:
+            for change in changes:
+                if (
+                    not isinstance(change, SubscriptionChange)
+                    and change.incarnation not in self._dirty
+                ):
+                    raise disk_full() if self.found_disk_full else behind()
 
     def _refuse_larger_logs(self, changes: tuple[Change, ...]) -> None:
         """Refuses a record whose bytes a log may not take."""
@@ -884,8 +927,12 @@ class FileStore(Store):
                             begun.add(change.incarnation)
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-            is_too_much = self._unflushed > self._max_unflushed and self.obstacle is None
-            if is_too_much and not readonly:
+            is_too_much = (
+                self._unflushed > self._max_unflushed
+                or len(self._dirty) > self._max_dirty
+                or self.states.tally.fresh > self._max_fresh
+            )
+            if is_too_much and self.obstacle is None and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
         return begun

@@ -200,7 +200,7 @@ class Tables(ABC):
         """Closes the database."""
 
 
-def scan_all(tables: Tables, table: int, batch: int = 1000) -> Iterator[tuple[bytes, bytes]]:
+def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[bytes, bytes]]:
     """Iterates over a table. Each batch is read by itself: a long transaction would keep old pages from being used again."""
     first = b""
     while found := tables.scan(table, first, batch):
