@@ -127,10 +127,10 @@ PLANTS = [
         13,
         "an append is applied before the log has room for it",
         f"{FILES}/store.py",
-        "            place = self._reserve_the_rest(len(payload), changes)\n        try:\n"
+        "            place = self._reserve_the_rest(size, changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
         "            published = [self._apply(change) for change in changes]\n"
-        "            place = self._reserve_the_rest(len(payload), changes)\n        try:\n"
+        "            place = self._reserve_the_rest(size, changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
     ),
     Plant(

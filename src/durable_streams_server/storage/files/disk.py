@@ -65,8 +65,8 @@ class File(ABC):
         """Writes all of `data`; it is durable only after `sync`."""
 
     @abstractmethod
-    def write_durably(self, data: bytes, position: int) -> None:
-        """Writes all of `data`, inside what `allocate` has reserved, and returns when it is durable."""
+    def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
+        """Writes all of `data`, whole or in a few parts, inside what `allocate` has reserved, and returns when it is durable."""
 
     @abstractmethod
     def allocate(self, size: int) -> None:
@@ -246,8 +246,11 @@ class SystemFile(File):
     def write(self, data: bytes, position: int) -> None:
         self._write(data, position, 0)
 
-    def write_durably(self, data: bytes, position: int) -> None:
-        self._write(data, position, _DSYNC)
+    def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
+        if isinstance(data, tuple):
+            self._write_parts(data, position)
+        else:
+            self._write(data, position, _DSYNC)
         if not _DSYNC:
             self.sync()
 
@@ -284,6 +287,14 @@ class SystemFile(File):
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def _write_parts(self, parts: tuple[bytes, ...], position: int) -> None:
+        """Writes parts one after the other, durably when the last is: one sync covers all."""
+        for part in parts:
+            self._write(part, position, 0)
+            position += len(part)
+        if _DSYNC:
+            self.sync()
 
     def _write(self, data: bytes, position: int, flags: int) -> None:
         view = memoryview(data)

@@ -50,6 +50,7 @@ from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size
 from .lifetimes import Lifetimes
 from .logs import Extent, FlushWork, Logs, path_of
 from .recent import COST, INSIDE, Memory, Recent, cut
+from .records import encode_in_parts, has_large
 from .runner import Runner
 from .salvage import lost_header
 from .shell import Shell
@@ -59,11 +60,13 @@ from .wal import (
     DEFAULT_SEGMENT_SIZE,
     MAX_FILES,
     Damaged,
+    Payload,
     Place,
     Wal,
     Write,
     behind,
     disk_full,
+    size_of,
 )
 
 T = TypeVar("T")
@@ -96,7 +99,7 @@ class InFlight(msgspec.Struct, frozen=True):
     """One answer that waits for the records before it; with a place, it is one itself."""
 
     place: Place | None
-    payload: bytes
+    payload: Payload
     published: list[Published]
     ticket: Ticket[Outcome] | None
     outcome: Outcome | None
@@ -104,10 +107,11 @@ class InFlight(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """What is made durable together: the answers that wait for it, and the writes."""
+    """What is made durable together: the answers that wait for it, and the writes, or records that are yet to be encoded."""
 
     items: list[InFlight]
     writes: list[Write]
+    records: list[tuple[Place, Payload]] = []
 
 
 class FileStore(Store):
@@ -155,6 +159,7 @@ class FileStore(Store):
         self._max_unflushed = max_unflushed
         self._max_dirty = max_dirty
         self._max_fresh = max_fresh_producers
+        self._has_large = False  # a record of those that are pending is in parts
         self._is_crowded = False  # too much is dirty; looked at once for each commit
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
         self._listeners = Listeners()
@@ -310,6 +315,9 @@ class FileStore(Store):
         `committed` must have it, or `fail` if it cannot be."""
         items, self._pending = self._pending, []
         records = [(item.place, item.payload) for item in items if item.place is not None]
+        if self._has_large:  # to checksum it is for the thread that writes
+            self._has_large = False
+            return Commit(items, [], records)
         return Commit(items, self.wal.encode(records) if records else [])
 
     @property
@@ -328,8 +336,9 @@ class FileStore(Store):
         Raises:
             OSError: the store must be told with `fail`, and never be written to again.
         """
-        if commit.writes:
-            self.wal.write(commit.writes)
+        writes = self.wal.encode(commit.records) if commit.records else commit.writes
+        if writes:
+            self.wal.write(writes)
             self._disk.check_lock()
 
     def look_for_log(self) -> None:
@@ -614,11 +623,17 @@ class FileStore(Store):
             self._refuse_in_a_crowd(changes)
         if self.logs.largest is not None:
             self._refuse_larger_logs(changes)
-        payload = _ENCODE(changes)
+        payload: Payload
+        if has_large(changes):
+            payload = encode_in_parts(changes)
+            size = size_of(payload)
+        else:
+            payload = _ENCODE(changes)
+            size = len(payload)
         try:
-            place = self.wal.reserve(len(payload))
+            place = self.wal.reserve(size)
         except StreamError:
-            place = self._reserve_the_rest(len(payload), changes)
+            place = self._reserve_the_rest(size, changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -628,7 +643,9 @@ class FileStore(Store):
         self._flying += 1
         self._pending.append(InFlight(place, payload, published, ticket, outcome, None))
         self.shell.commit_due()
-        self._since_checkpoint += len(payload)
+        self._since_checkpoint += size
+        if isinstance(payload, tuple):
+            self._has_large = True
         if self._unflushed > self._flush_at:
             self.shell.checkpoint_due()
         return ticket
