@@ -18,7 +18,7 @@ from .subscriptions.changes import SubscriptionChange
 from .timeline import UNSET, Timeline
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a fork came from, in the words of the request that made it.
 
     Attributes:

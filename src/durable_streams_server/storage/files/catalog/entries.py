@@ -64,7 +64,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         return self.wall_offset, self.boot, self.base
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One stream, without its producers. `session` is the one in which `touched_at` was last exact; 0 if unknown."""
 
     incarnation: int
@@ -109,7 +109,7 @@ def place_of(lifetime: Lifetime, touched_at: int) -> int | None:
     return place if lifetime.expires_at is None else DATES + place
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, gc=False):
     """A stream as it is now, with the producers that have made progress since it was last written."""
 
     path: str
@@ -117,7 +117,7 @@ class Put(msgspec.Struct, frozen=True):
     producers: dict[bytes, ProducerState]
 
 
-class Drop(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True, gc=False):
     """A stream that is gone."""
 
     path: str
