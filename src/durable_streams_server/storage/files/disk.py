@@ -66,7 +66,7 @@ class File(ABC):
 
     @abstractmethod
     def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
-        """Writes all of `data`, whole or in a few parts, inside what `allocate` has reserved, and returns when it is durable."""
+        """Writes all of `data`, whole or in parts (fewer than a system call takes, which is 1,024), inside what `allocate` has reserved, and returns when it is durable."""
 
     @abstractmethod
     def allocate(self, size: int) -> None:
@@ -247,10 +247,7 @@ class SystemFile(File):
         self._write(data, position, 0)
 
     def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
-        if isinstance(data, tuple):
-            self._write_parts(data, position)
-        else:
-            self._write(data, position, _DSYNC)
+        self._write(data, position, _DSYNC)
         if not _DSYNC:
             self.sync()
 
@@ -288,23 +285,19 @@ class SystemFile(File):
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _write_parts(self, parts: tuple[bytes, ...], position: int) -> None:
-        """Writes parts one after the other, durably when the last is: one sync covers all."""
-        for part in parts:
-            self._write(part, position, 0)
-            position += len(part)
-        if _DSYNC:
-            self.sync()
-
-    def _write(self, data: bytes, position: int, flags: int) -> None:
-        view = memoryview(data)
+    def _write(self, data: bytes | tuple[bytes, ...], position: int, flags: int) -> None:
+        parts = data if isinstance(data, tuple) else (data,)
+        views = [memoryview(part) for part in parts if part]
         try:
-            while view:
-                written = os.pwritev(self._descriptor, [view], position, flags)
+            while views:
+                written = os.pwritev(self._descriptor, views, position, flags)
                 if written == 0:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 position += written
-                view = view[written:]
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
         except OSError as error:
             raise self._named(error) from None
 
