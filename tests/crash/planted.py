@@ -80,8 +80,8 @@ PLANTS = [
         7,
         "a checkpoint that failed forgets what was dirty",
         f"{FILES}/store.py",
-        "        self._dirty = {**capture.states, **self._dirty}\n",
-        "        self.wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
+        "        newer, self._dirty = self._dirty, capture.states\n",
+        "        newer = {}\n        self.wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
     ),
     Plant(
         8,
@@ -102,10 +102,10 @@ PLANTS = [
         10,
         "a log's size is taken for the stream's tail",
         f"{FILES}/states.py",
-        "        state.producers = self._catalog.producers(entry.incarnation)",
-        "        state.producers = self._catalog.producers(entry.incarnation)\n"
+        "            state.producers = producers_of(entry, self._catalog, self.tally)\n",
+        "            state.producers = producers_of(entry, self._catalog, self.tally)\n"
         "            size = self._logs._disk.size(f'{self._logs_path(entry.incarnation)}')\n"
-        "            state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))",
+        "            state.tail = state.visible_tail = max(state.tail, state.base + (size or 0))\n",
     ),
     Plant(
         11,
@@ -127,10 +127,10 @@ PLANTS = [
         13,
         "an append is applied before the log has room for it",
         f"{FILES}/store.py",
-        "            place = self._reserve_the_rest(len(payload), changes)\n        try:\n"
+        "            place = self._reserve_the_rest(size, changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
         "            published = [self._apply(change) for change in changes]\n"
-        "            place = self._reserve_the_rest(len(payload), changes)\n        try:\n"
+        "            place = self._reserve_the_rest(size, changes)\n        try:\n"
         "            published = [self._apply(change) for change in changes]\n",
     ),
     Plant(
@@ -139,7 +139,7 @@ PLANTS = [
         f"{FILES}/checkpoint.py",
         "        flush = store.logs.begin_flush(len(capture.flushes))\n",
         "        flush = store.logs.begin_flush(len(capture.flushes))\n"
-        "        self._catalog.commit(capture.meta, sorted(capture.changes, key=_incarnation), [])\n",
+        "        self._catalog.commit(capture.meta, capture.changes, [])\n",
     ),
     Plant(
         15,

@@ -164,7 +164,7 @@ class StoreContract:
         await self.refused(store, append("/a", b"x", "text/plain", stamp=stamp), Conflict)
         state = await self.state(store, "/a")
         assert state.tail == 0
-        assert state.producers == {}
+        assert len(state.producers) == 0
         assert state.last_seq is None
         await self.run(store, append("/a", b"1", "application/json", stamp=stamp))
         assert await self.content(store, "/a") == b"1,"

@@ -15,6 +15,7 @@ from durable_streams_server.protocol.subscriptions.decide import LinkedStream, V
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
 from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams.turns import Turns
 from durable_streams_server.subscriptions import listing
 from durable_streams_server.subscriptions.listing import Listing
 from tests.protocol.subscriptions.world import JSON, ROOT, A, B, C, subscribe
@@ -30,7 +31,7 @@ def view(store: Store, id_: str = "s") -> View:
 
 async def listed(store: Store, id_: str = "s") -> Listed:
     async with asyncio.timeout(5):
-        return await settled(Listing(store, view(store, id_)).ticket)
+        return await settled(Listing(store, view(store, id_), Turns()).ticket)
 
 
 def paths(found: Listed) -> list[str]:
@@ -65,16 +66,17 @@ async def test_wake_streams_and_deleted_streams_are_not_listed() -> None:
 
 async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "_SLICE", 10)
+    monkeypatch.setattr(listing, "_LOOKED_UP", 5)
     names = [f"{ROOT}/events/{number:03d}" for number in range(95)]
     store = made(MemoryStore(), *names)
     store.execute(subscribe(), NOW)
-    ticket = Listing(store, view(store)).ticket
+    ticket = Listing(store, view(store), Turns(share=0)).ticket
     turns = 0
     while not ticket.done:
         store.execute(create(f"{ROOT}/events/new{turns}"), NOW)
         await asyncio.sleep(0)
         turns += 1
-    assert turns >= 9
+    assert turns >= 19
     assert set(names) <= set(paths(ticket.result()))
 
 
@@ -128,7 +130,7 @@ async def test_streams_that_must_be_loaded_only_delay_it() -> None:
     store = Slow()
     made(store, A, B)
     store.execute(subscribe(), NOW)
-    ticket = Listing(store, view(store)).ticket
+    ticket = Listing(store, view(store), Turns()).ticket
     await asyncio.sleep(0.001)
     assert not ticket.done
     store.load()
@@ -139,7 +141,8 @@ async def test_news_that_comes_meanwhile_is_not_shown_as_acknowledged() -> None:
     store = Slow()
     made(store, A)
     store.execute(subscribe(), NOW)
-    ticket = Listing(store, view(store)).ticket
+    ticket = Listing(store, view(store), Turns()).ticket
+    await asyncio.sleep(0)
     store.execute(append(A, b"1", JSON), NOW)
     store.load()
     (stream,), _ = await settled(ticket)
@@ -150,7 +153,8 @@ async def test_a_stream_that_cannot_be_looked_at_is_left_out() -> None:
     store = Slow()
     made(store, A, B)
     store.execute(subscribe(), NOW)
-    ticket = Listing(store, view(store)).ticket
+    ticket = Listing(store, view(store), Turns()).ticket
+    await asyncio.sleep(0)
     store.waiting[0].fail(StreamError("damaged"))
     store.waiting[1].resolve(MemoryStore.find(store, B).result())
     assert paths(await settled(ticket)) == [B]

@@ -60,7 +60,11 @@ EXIT_FAILED: Final = 1
 EXIT_ADDRESS: Final = 3
 EXIT_STORE: Final = 5
 #: Requests make many objects and hardly a cycle; collecting as often as Python does by default takes a quarter of the time.
-_GC: Final = (50_000, 20, 100)
+#: Yet a collection must be short: one of 50,000 * 20 young objects, as streams are loaded, takes half a second.
+_GC: Final = (10_000, 5, 2_000)
+#: Seconds after which a thread that waits for the interpreter gets it. Python's 5 ms would hold the loop up so long at each of its
+#: turns while a checkpoint is encoded.
+_SWITCH: Final = 0.0005
 _LARGEST_BODY: Final = 1000 * MIB  # a record of it fits a segment of the largest write-ahead log
 _MOST: Final = 1 << 40  # bytes that any limit may be set to: more than any machine has
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -429,6 +433,7 @@ def _run(server: Server, listening: socket.socket) -> None:
         factory = uvloop.new_event_loop
     gc.freeze()  # what there is now stays: no collection need look at it again
     gc.set_threshold(*_GC)
+    sys.setswitchinterval(_SWITCH)
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
             runner.run(server.serve(sockets=[listening]))

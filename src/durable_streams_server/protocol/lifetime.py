@@ -22,7 +22,7 @@ _RFC3339: Final = re.compile(
 )
 
 
-class Lifetime(msgspec.Struct, frozen=True, array_like=True):
+class Lifetime(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When a stream ends by itself.
 
     Attributes:

@@ -12,7 +12,7 @@ epoch e, seq s   seq > s + 1        gap, expected s + 1
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ..errors import BadRequest, ProducerFenced, SequenceGap
 from .names import (
@@ -39,6 +39,26 @@ class ProducerState(NamedTuple):
 
     epoch: int
     seq: int
+
+
+class Producers(Protocol):
+    """The producers of one stream, by id. A dict is one; a store may look them up where it keeps them."""
+
+    def get(self, name: bytes, /) -> ProducerState | None:
+        """Returns what is known of a producer."""
+        ...
+
+    def __getitem__(self, name: bytes, /) -> ProducerState:
+        """Returns the state of a producer that is known."""
+        ...
+
+    def __setitem__(self, name: bytes, state: ProducerState, /) -> None:
+        """Notes how far a producer has come."""
+        ...
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        ...
 
 
 def parse_stamp(producer: bytes | None, epoch: bytes | None, seq: bytes | None) -> Stamp | None:

@@ -13,12 +13,12 @@ from .ancestry import NONE, Ancestry, mint
 from .lifetime import FOREVER, MICROSECONDS, Lifetime, bounded
 from .media import MediaType
 from .offsets import Lineage
-from .producers import ProducerState, Stamp
+from .producers import Producers, ProducerState, Stamp
 from .subscriptions.changes import SubscriptionChange
 from .timeline import UNSET, Timeline
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a fork came from, in the words of the request that made it.
 
     Attributes:
@@ -110,7 +110,7 @@ class StreamState:
         self.closed = False
         self.closed_by: Stamp | None = None
         self.last_seq: bytes | None = None
-        self.producers: dict[bytes, ProducerState] = {}
+        self.producers: Producers = {}
         self.children = 0  # forks that name this stream as their source
         self.soft_deleted = False
         self.removed = False

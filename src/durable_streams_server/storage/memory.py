@@ -99,7 +99,10 @@ class MemoryStore(Store):
         return self._deadlines.next()
 
     def paths(self) -> Iterator[str]:
-        return iter([path for path, state in self._states.items() if not state.soft_deleted])
+        for path in list(self._states):
+            state = self._states.get(path)
+            if state is not None and not state.soft_deleted:
+                yield path
 
     def close(self) -> None:
         self._listeners.clear()

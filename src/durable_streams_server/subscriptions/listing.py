@@ -1,10 +1,9 @@
 """The links of a subscription: those that the rules know, and the streams that its pattern matches.
 
-A pattern's streams are found by going through all paths, in slices, so that the loop has time for others between them. As
+A pattern's streams are found by going through all paths, in short steps that stand in line with other long work. As
 many are listed as a client can use.
 """
 
-import asyncio
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -16,8 +15,11 @@ from ..protocol.subscriptions.decide import MAX_LISTED, LinkedStream, View
 from ..protocol.subscriptions.globs import matches
 from ..storage.store import Store
 from ..storage.ticket import Ticket
+from ..streams.turns import Turns
 
-_SLICE: Final = 500  # paths looked at in one turn of the loop
+# A step takes a millisecond at most.
+_SLICE: Final = 100  # paths looked at in one step
+_LOOKED_UP: Final = 10  # or so many streams looked up, each of which may be loaded
 
 
 class Listing:
@@ -26,12 +28,13 @@ class Listing:
     Args:
         store: where the streams are.
         view: the subscription.
+        turns: the line in which the paths are gone through.
 
     Attributes:
         ticket: resolves with the links, and whether there are more.
     """
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Store, view: View, turns: Turns) -> None:
         self._store = store
         self._view = view
         self._pattern = view.config.pattern or ""
@@ -40,29 +43,30 @@ class Listing:
         self._truncated = view.truncated
         self.ticket: Ticket[tuple[list[LinkedStream], bool]] = Ticket()
         if self._pattern:
-            self._go(store.paths())
+            self._paths = store.paths()
+            turns.add(self._go)
         else:
             self._finish_one()
 
-    def _go(self, paths: Iterator[str]) -> None:
+    def _go(self) -> bool:
+        """Looks at some paths; returns whether there may be more to list."""
         if self.ticket.done:
-            return
+            return False
         try:
-            more = self._take_slice(paths)
+            more = self._take_slice(self._paths)
         except Exception as error:
             self.ticket.fail(error)
-            return
-        if more:
-            asyncio.get_running_loop().call_soon(self._go, paths)
-        else:
+            return False
+        if not more:
             self._finish_one()
+        return more
 
     def _take_slice(self, paths: Iterator[str]) -> bool:
-        """Looks at some paths; returns whether there may be more to list."""
         subscriptions = self._store.subscriptions
         root = subscriptions.root + "/"
-        batch = list(islice(paths, _SLICE))
-        for path in batch:
+        looked_at = looked_up = 0
+        for path in islice(paths, _SLICE):
+            looked_at += 1
             if path in self._found or not path.startswith(root) or subscriptions.announcing(path):
                 continue
             if matches(self._pattern, subscriptions.relative(path)):
@@ -71,7 +75,10 @@ class Listing:
                     return False
                 self._loading += 1
                 self._store.find(path).add_callback(self._add)
-        return len(batch) == _SLICE
+                looked_up += 1
+                if looked_up == _LOOKED_UP:
+                    return True
+        return looked_at == _SLICE
 
     def _add(self, found: Ticket[StreamState | None]) -> None:
         try:

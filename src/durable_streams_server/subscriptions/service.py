@@ -132,7 +132,7 @@ class Service:
         """Returns a subscription with its links, and whether there are more than are listed."""
 
         def with_links(view: View) -> Ticket[tuple[View, list[LinkedStream], bool]]:
-            return Listing(self._store, view).ticket.then(
+            return Listing(self._store, view, self._engine.turns).ticket.then(
                 lambda found: Ticket.of((view, found[0], found[1]))
             )
 

@@ -267,7 +267,9 @@ class SimulatedFile(File):
         self._write_what_fits(data, position)
         self._node.write(data, position)
 
-    def write_durably(self, data: bytes, position: int) -> None:
+    def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
+        if isinstance(data, tuple):
+            data = b"".join(data)
         self._cut_off("write_durably", data, position)
         self._node.write(data, position)
         durable = self._node.durable

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from durable_streams_server.errors import StorageFull, Unavailable
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.signing import Key
 from durable_streams_server.protocol.subscriptions.commands import (
     Claim,
@@ -17,6 +19,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
 )
 from durable_streams_server.protocol.subscriptions.state import Subscription
+from durable_streams_server.storage.files import checkpoint
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
@@ -309,3 +312,114 @@ def test_steady_time_begins_no_earlier_than_a_lease_in_the_log() -> None:
     run(store, Claim("s", "w"), now=ahead)
     disk.lose_power()
     assert open_store(disk).timeline.floor >= ahead
+
+
+# -- turns ------------------------------------------------------------------
+
+
+def test_one_step_takes_a_bounded_number_of_appends() -> None:
+    store = open_store(new_disk(), segment_size=4 << 20)
+    paths = [f"/{number}" for number in range(8)]
+    run(store, *(create(path, TEXT) for path in paths))
+    for path in paths:
+        for _ in range(100):
+            store.execute(append(path, b"x", TEXT), NOW)
+    store.commit_once()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_PIECES", 200)
+        capture = store.begin_capture()
+        steps = 1
+        while capture.take_some():
+            steps += 1
+    assert steps == 4
+
+
+def test_one_step_takes_a_bounded_size_of_documents() -> None:
+    store = open_store(new_disk())
+    run(store, *(subscribe(f"s{number}", pattern="x" * 400) for number in range(30)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_DOCUMENT_BYTES", 4000)
+        capture = store.begin_capture()
+        steps = 1
+        while capture.take_some():
+            steps += 1
+    assert 3 <= steps <= 4
+
+
+def test_what_a_checkpoint_has_written_is_noted_in_slices_between_which_streams_change() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    paths = [f"/{number:02d}" for number in range(40)]
+    run(store, *(create(path, TEXT, b"a") for path in paths))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_FORGOTTEN", 3)
+        steps = store.checkpoint()
+        advance_to(steps, store, Where.DISK)
+        noted = 0
+        for where in steps:
+            if where is Where.LOOP:
+                noted += 1
+                run(store, append(paths[noted % 10], b"b", TEXT), Delete(paths[-noted]))
+    assert 25 <= noted <= 28
+    store.run_checkpoint()
+    assert store._unflushed == 0
+    disk.lose_power()
+    again = open_store(disk)
+    assert sorted(again.paths()) == sorted(paths[:-noted])
+    assert content(again, paths[1]) == b"abbb"
+
+
+# -- what only a checkpoint gives back is bounded ----------------------------
+
+
+def test_small_appends_count_with_what_each_costs_in_memory() -> None:
+    store = open_store(new_disk(), max_unflushed=10_000)
+    run(store, create("/a", TEXT))
+    tickets = [store.execute(append("/a", b"x", TEXT), NOW) for _ in range(100)]
+    store.commit_once()
+    assert 80 <= sum(ticket._error is None for ticket in tickets) <= 84
+    with pytest.raises(Unavailable):
+        tickets[-1].result()
+    store.run_checkpoint()
+    assert store._unflushed == 0
+    run(store, append("/a", b"x", TEXT))
+    run(store, Delete("/a"))
+    assert store._unflushed == 0
+
+
+def test_dirty_streams_are_bounded_and_make_a_checkpoint_due() -> None:
+    store = open_store(new_disk(), max_dirty=8)
+    paths = [f"/{number}" for number in range(20)]
+    for number, path in enumerate(paths[:9]):
+        store.execute(create(path, TEXT), NOW)
+        store.commit_once()
+        assert store.checkpoint_is_due is (number >= 2)
+    with pytest.raises(Unavailable):
+        store.execute(create(paths[9], TEXT), NOW).result()
+    tickets = [
+        store.execute(append(paths[0], b"x", TEXT), NOW),
+        store.execute(Delete(paths[1]), NOW),
+    ]
+    store.commit_once()
+    assert all(ticket.result() for ticket in tickets)  # they add no dirty stream
+    steps = store.checkpoint()
+    advance_to(steps, store, Where.DISK)
+    with pytest.raises(Unavailable):  # what is being written is in memory still
+        store.execute(create(paths[9], TEXT), NOW).result()
+    finish(steps, store)
+    run(store, create(paths[9], TEXT))
+
+
+def test_fresh_producers_are_bounded_over_all_streams() -> None:
+    store = open_store(new_disk(), max_fresh_producers=8)
+    run(store, create("/a", TEXT), create("/b", TEXT))
+    for number in range(9):
+        path = "/a" if number % 2 else "/b"
+        stamp = Stamp(b"%d" % number, 0, 0)
+        store.execute(append(path, b"x", TEXT, stamp=stamp), NOW)
+        store.commit_once()
+    assert store.checkpoint_is_due
+    with pytest.raises(Unavailable):
+        store.execute(append("/a", b"x", TEXT, stamp=Stamp(b"new", 0, 0)), NOW).result()
+    store.run_checkpoint()
+    run(store, append("/a", b"x", TEXT, stamp=Stamp(b"new", 0, 0)))

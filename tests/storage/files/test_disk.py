@@ -253,3 +253,21 @@ def test_simulated_directory_that_is_lost_is_noticed_by_every_check() -> None:
     for check in (file.check_place, disk.check_lock, disk.check_place):
         with pytest.raises(DirectoryLost):
             check()
+
+
+def test_parts_are_written_whole_however_few_bytes_a_call_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = os.pwritev, []
+
+    def short(descriptor: int, views: list[memoryview], position: int, flags: int = 0) -> int:
+        calls.append(len(views))
+        joined = b"".join(views)[:5]
+        return whole(descriptor, [joined], position, flags)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    file = SystemDisk(tmp_path).open("file", create=True)
+    file.write_durably((b"", b"abc", b"defghij", b"k", b"", b"lmn"), 2)
+    assert file.read(100, 0) == b"\0\0abcdefghijklmn"
+    assert len(calls) == 3
+    file.close()

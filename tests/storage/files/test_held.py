@@ -15,7 +15,7 @@ from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.storage.files import held
 from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.index import ROOM_FOR_HEADER
-from durable_streams_server.storage.files.recent import Piece
+from durable_streams_server.storage.files.recent import Piece, Pieces
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -44,7 +44,7 @@ def limited(*, known: bool) -> tuple[SimulatedDisk, FileStore]:
 
 
 def test_bytes_of_a_log_that_may_not_grow_have_a_document() -> None:
-    pieces = [Piece(5, b"one12"), Piece(8, b"two")]
+    pieces = Pieces.of([Piece(5, b"one12"), Piece(8, b"two")])
     name = held.name_of(17)
     assert held.is_held(name)
     assert not held.is_held("subscription/held")

@@ -12,12 +12,12 @@ from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.state import Origin
 from durable_streams_server.storage.files.disk import File
 from durable_streams_server.storage.files.index import Index, Words, encode, header, header_of
-from durable_streams_server.storage.files.recent import INSIDE, Piece
+from durable_streams_server.storage.files.recent import INSIDE, Piece, Pieces
 from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW
 
-PIECES = [Piece(13 | INSIDE, b"abc"), Piece(15, b"de"), Piece(18, b"fgh")]
+PIECES = Pieces.of([Piece(13 | INSIDE, b"abc"), Piece(15, b"de"), Piece(18, b"fgh")])
 
 
 def made(disk: SimulatedDisk) -> File:

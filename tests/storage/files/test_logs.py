@@ -21,7 +21,7 @@ from durable_streams_server.storage.files.logs import (
     directory_of,
     path_of,
 )
-from durable_streams_server.storage.files.recent import Piece
+from durable_streams_server.storage.files.recent import Piece, Pieces
 from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
@@ -39,7 +39,7 @@ def flush(logs: Logs, number: int, extent: Extent, *parts: bytes) -> Extent:
         end += len(part)
         pieces.append(Piece(end, part))
     parents: set[str] = set()
-    logs.write(FlushWork(number, extent, pieces), parents, sync=True)
+    logs.write(FlushWork(number, extent, Pieces.of(pieces)), parents, sync=True)
     for parent in parents:
         logs._disk.sync_directory(parent)
     return Extent(extent.base, end, extent.entries + len(parts))
@@ -110,7 +110,7 @@ def test_few_files_are_open_whatever_the_number_of_streams(disk: SimulatedDisk) 
 def test_many_logs_are_synced_by_one_call(disk: SimulatedDisk) -> None:  # TRAPS 17
     calls: list[str] = []
     disk.before = calls.append
-    work = [FlushWork(ID + n, Extent(0, 0, 0), [Piece(1, b"x")]) for n in range(100)]
+    work = [FlushWork(ID + n, Extent(0, 0, 0), Pieces.of([Piece(1, b"x")])) for n in range(100)]
     flushing = Logs(disk).begin_flush(len(work))
     flushing.write(work)
     flushing.sync()
@@ -140,8 +140,8 @@ def test_pieces_of_a_damaged_log_are_kept_beside_it_and_the_others_are_flushed(
     extent = flush(logs, ID, Extent(0, 0, 0), b"abc")
     disk.unlink(path_of(ID) + missing)
     logs = Logs(disk)
-    work = [FlushWork(ID, extent, [Piece(5, b"de"), Piece(6, b"f")])]
-    work.append(FlushWork(ID + 1, Extent(0, 0, 0), [Piece(1, b"x")]))
+    work = [FlushWork(ID, extent, Pieces.of([Piece(5, b"de"), Piece(6, b"f")]))]
+    work.append(FlushWork(ID + 1, Extent(0, 0, 0), Pieces.of([Piece(1, b"x")])))
     flushing = logs.begin_flush(len(work))
     flushing.write(work)
     flushing.sync()
@@ -149,7 +149,9 @@ def test_pieces_of_a_damaged_log_are_kept_beside_it_and_the_others_are_flushed(
     disk.lose_power()
     assert disk.content(path_of(ID) + KEPT) == b"def"
     assert Logs(disk).read(ID + 1, 0, 1) == b"x"
-    later = FlushWork(ID, Extent(0, 5, 2), [Piece(9, b"ghij")])  # a checkpoint that ends elsewhere
+    later = FlushWork(
+        ID, Extent(0, 5, 2), Pieces.of([Piece(9, b"ghij")])
+    )  # a checkpoint that ends elsewhere
     Logs(disk).begin_flush(1).write([later])
     assert disk.content(path_of(ID) + KEPT) == b"deghij"
     kept = Index.of(disk.open(path_of(ID) + KEPT + ".idx"))
@@ -180,8 +182,8 @@ def test_log_lost_while_it_is_open_is_damage_and_its_pieces_are_kept(
     steps = logs.begin_flush(2)
     steps.write(
         [
-            FlushWork(ID, extent, [Piece(6, b"def")]),
-            FlushWork(ID + 1, other, [Piece(6, b"xyz")]),
+            FlushWork(ID, extent, Pieces.of([Piece(6, b"def")])),
+            FlushWork(ID + 1, other, Pieces.of([Piece(6, b"xyz")])),
         ]
     )
     steps.sync()
@@ -212,7 +214,7 @@ def test_log_that_cannot_be_opened_is_damage_of_its_stream(
     with pytest.raises(Damaged, match=os.strerror(code)):
         logs.marks(ID, 1, 3, 1)
     flushing = logs.begin_flush(1)
-    flushing.write([FlushWork(ID, extent, [Piece(5, b"de")])])
+    flushing.write([FlushWork(ID, extent, Pieces.of([Piece(5, b"de")]))])
     assert flushing.damaged == {ID: f"{path_of(ID)}{suffix}: {os.strerror(code)}"}
     assert disk.content(path_of(ID) + KEPT) == b"de"
 
@@ -234,7 +236,7 @@ def test_log_that_the_device_cannot_read_is_damage_of_its_stream(
         opened.marks(ID, extent.entries, extent.tail, 1)
     logs = Logs(disk)  # the index's header cannot be read either
     with pytest.raises(Damaged, match="error"):
-        logs.write(FlushWork(ID, extent, [Piece(5, b"de")]), set(), sync=True)
+        logs.write(FlushWork(ID, extent, Pieces.of([Piece(5, b"de")])), set(), sync=True)
 
 
 def test_error_that_is_no_damage_stays_what_it_is(

@@ -1,5 +1,7 @@
 """The newest bytes of streams in memory."""
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +35,7 @@ def test_what_is_kept_can_be_read(base: int, appends: list[bytes], data: st.Data
     kept = recent.pieces(recent.begin, base + len(whole))
     assert b"".join(piece.data for piece in kept) == whole[recent.begin - base :]
     if start < base + len(whole):
-        assert recent.start_of_piece(start) <= start < recent.ends_from(start)[0]
+        assert recent.around(start)[0] <= start < recent.around(start)[1]
 
 
 def test_what_no_log_has_is_never_dropped() -> None:
@@ -63,11 +65,11 @@ def test_streams_that_come_and_go_leave_nothing_behind() -> None:
     stays = filled(memory, 0, [b"x"])
     for _ in range(10_000):
         memory.forget(filled(memory, 0, [b"y", b"z"]))
-    assert len(memory._order) < 3000
+    assert sum(map(len, memory._blocks)) < 10_000
     memory._limit = stays.flushed = 1
     memory.trim()
     assert (memory.held, len(stays)) == (0, 0)
-    assert len(memory._order) == memory._stale
+    assert sum(map(len, memory._blocks)) == memory._stale
 
 
 def test_a_large_json_append_is_cut_at_value_ends() -> None:
@@ -78,3 +80,44 @@ def test_a_large_json_append_is_cut_at_value_ends() -> None:
     assert max(len(piece.data) for piece in pieces) < MARK_SPACING + 1000
     assert [bool(piece.end & INSIDE) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
     assert pieces[-1].end == 50 + len(data)
+
+
+def test_taking_and_forgetting_many_pieces_makes_no_object_for_each() -> None:
+    memory = Memory(1 << 40)
+    recent = filled(memory, 0, [b"x"] * 100_000)
+    before = len(gc.get_objects())
+    pieces = recent.pieces(0, 100_000)
+    assert len(gc.get_objects()) - before < 100
+    assert (len(pieces), pieces.end) == (100_000, 100_000)
+    memory.forget(recent)
+    assert memory.held == 0
+    assert sum(map(len, memory._dying)) > 90_000  # freed in steps
+    for _ in range(30):
+        memory.trim()
+    assert memory._dying == []
+    assert sum(map(len, memory._blocks)) == memory._stale
+
+
+def test_one_trim_drops_a_bounded_number_of_pieces() -> None:
+    memory = Memory(0)
+    recent = filled(memory, 0, [b"x"] * 100_000)
+    recent.flushed = 100_000
+    memory.trim()
+    assert 90_000 < len(recent) < 100_000
+    for _ in range(30):
+        memory.trim()
+    assert (memory.held, len(recent)) == (0, 0)
+
+
+def test_the_places_around_a_position_need_no_look_at_what_follows() -> None:
+    recent = Recent(10, 10, 0)
+    for end in (12 | INSIDE, 15 | INSIDE, 17, 20 | INSIDE):
+        recent.add(end, b"x")
+    assert [recent.around(at) for at in (10, 11, 12, 16, 17)] == [
+        (10, 12, 17),
+        (10, 12, 17),
+        (12, 15, 17),
+        (15, 17, 17),
+        (17, 20, 20),
+    ]
+    assert recent.around(20) == (20, 20, 20)

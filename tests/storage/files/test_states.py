@@ -274,3 +274,45 @@ def test_a_fork_whose_source_was_put_aside_keeps_its_own_bytes_and_names() -> No
     run(again, append("/2", b"h"), Delete("/2"))
     again.close()
     assert open_store(disk).states["/0"].children == first.children
+
+
+def test_paths_are_each_named_once_while_checkpoints_and_changes_go_on() -> None:
+    store = open_store(new_disk())
+    names = [f"/{number:04d}" for number in range(600)]
+    run(store, *(create(name) for name in names[:300]))
+    store.run_checkpoint()
+    run(store, *(create(name) for name in names[300:]), Delete(names[0]))
+    rest = store.paths()
+    found = [next(rest) for _ in range(50)]
+    run(store, Delete(names[1]), Delete(names[599]), create("/new"))
+    store.run_checkpoint()
+    found += rest
+    assert len(found) == len(set(found))
+    assert set(names[2:599]) <= set(found)
+    assert not {names[0], names[1]} & set(found)
+    store.run_checkpoint()
+    assert store.states._unwritten == {}
+
+
+def test_nothing_is_remembered_of_streams_and_forks_that_came_and_went() -> None:
+    store = open_store(new_disk(), max_loaded=10)
+    for number in range(300):
+        a, b, c = (f"/{name}{number}" for name in "abc")
+        run(store, create(a, body=b"0123456789"), create(b, None, fork=fork_of(a)))
+        run(store, append(b, b"more"), create(c, None, fork=fork_of(b, None, None)))
+        run(store, *(append(path, b"x", stamp=Stamp(b"p", 0, 0)) for path in (a, b, c)))
+        if number % 20 == 0:
+            store.run_checkpoint()
+        if number % 2:
+            run(store, Delete(a), Delete(b), Delete(c))
+    store.run_checkpoint()
+    assert content(store, "/c0") == b"0123456789morex"
+    for number in range(0, 300, 2):
+        store.find(f"/a{number}")
+    gc.collect()
+    states = store.states
+    assert len(states) <= 11
+    for kept in (states._sources, states._links, states._ancestries, states._let_go):
+        assert len(kept) <= 22, kept
+    assert [len(states._gone), len(states._shown), len(states._unwritten)] == [0, 0, 0]
+    assert len(states.recent) == len(states)

@@ -35,7 +35,7 @@ class MovedFile(SystemFile):
         self.disk.fail("write")
         super().write(data, position)
 
-    def write_durably(self, data: bytes, position: int) -> None:
+    def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
         self.disk.wait.wait()
         self.disk.fail("write_durably")
         super().write_durably(data, position)

@@ -16,11 +16,16 @@ from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE
 from .logs import Extent, FlushWork, words_of
+from .producers import StoredProducers
 
 if TYPE_CHECKING:
     from .store import FileStore
 
+# A step on the loop is bounded by counts, not by a clock, so that a simulated run can be repeated. Each takes about a millisecond.
 _SLICE: Final = 200  # states taken at once
+_PIECES: Final = 50_000  # or so many of their appends
+_DOCUMENT_BYTES: Final = 256 * 1024  # or so many bytes of documents
+_FORGOTTEN: Final = 500  # states and changes whose end is noted at once
 _LOGS: Final = 1000  # logs written in one step: a stop waits for one step at most
 
 
@@ -38,7 +43,6 @@ class Capture:
     Args:
         store: the store.
         states: the dirty states.
-        progress: what their producers have done since the last checkpoint.
         names: the documents of subscriptions that have changed.
         meta: what the catalog is true for with them.
 
@@ -58,14 +62,13 @@ class Capture:
         self,
         store: "FileStore",
         states: dict[int, StreamState],
-        progress: dict[int, dict[bytes, ProducerState]],
         names: dict[str, None],
         meta: Meta,
     ) -> None:
         self._store = store
         self._waiting = dict(states)
         self.states = states
-        self.progress = progress
+        self._advanced: list[StoredProducers] = []  # those of which something was taken
         self._waiting_names = dict(names)
         self.names = names
         self.documents: dict[str, bytes | None] = {}
@@ -76,32 +79,46 @@ class Capture:
         self.is_committed = False
         self.damaged: dict[int, str] = {}
         self.too_large: set[int] = set()
+        self.ending: Iterator[None] | None = None  # `forget`, once it has begun
 
-    def take(self, state: StreamState) -> None:
-        """Takes a state as it is now, if it has not been taken yet."""
+    def take(self, state: StreamState) -> int:
+        """Takes a state as it is now, if it has not been taken yet; returns how many appends that are."""
+        return 0 if self._waiting.pop(state.incarnation, None) is None else self._take(state)
+
+    def _take(self, state: StreamState) -> int:
         incarnation = state.incarnation
-        if self._waiting.pop(incarnation, None) is None:
-            return
         if state.removed:
             self.changes.append(Drop(state.path, incarnation))
-            return
+            return 0
         recent = self._store.states.recent[incarnation]
         extent = Extent(recent.base, recent.flushed, recent.entries)
         is_held = self._store.held.get(incarnation) == state.tail
         if is_held and incarnation not in self._store.to_try:
             entry = _ending_at(entry_of(state, 0, self.meta.session), extent)
-            self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
-            return
+            self.changes.append(Put(state.path, entry, self._progress_of(state)))
+            return 0
         pieces = recent.pieces(recent.flushed, state.tail)
         entry = entry_of(state, extent.entries + len(pieces), self.meta.session)
-        self.changes.append(Put(state.path, entry, self.progress.get(incarnation, {})))
+        self.changes.append(Put(state.path, entry, self._progress_of(state)))
         if pieces:
             words = None if extent.entries else words_of(state)
             self.flushes.append(FlushWork(incarnation, extent, pieces, words))
+        return len(pieces)
+
+    def _progress_of(self, state: StreamState) -> dict[bytes, ProducerState]:
+        """Takes what a stream's producers have done since the last checkpoint."""
+        producers = state.producers
+        assert isinstance(producers, StoredProducers)
+        progress = producers.take()
+        if progress:
+            self._advanced.append(producers)
+        return progress
 
     def hold(self, too_large: set[int]) -> None:
         """Gives the catalog the bytes of logs that may not grow, and takes back from it those of logs that have grown."""
         self.too_large = too_large
+        if not too_large and not self._store.held:
+            return
         works = {item.incarnation: item for item in self.flushes}
         for at, change in enumerate(self.changes):
             if isinstance(change, Drop):
@@ -117,19 +134,50 @@ class Capture:
             elif incarnation in works and incarnation in self._store.held:
                 self.documents[held.name_of(incarnation)] = None
 
-    def take_document(self, name: str) -> None:
-        """Takes a document as it is now, if it has not been taken yet."""
-        if name in self._waiting_names:
-            del self._waiting_names[name]
-            self.documents[name] = self._store.subscriptions.document(name)
+    def take_document(self, name: str) -> int:
+        """Takes a document as it is now, if it has not been taken yet; returns its size."""
+        return 0 if self._waiting_names.pop(name, 0) is not None else self._take_document(name)
+
+    def _take_document(self, name: str) -> int:
+        document = self.documents[name] = self._store.subscriptions.document(name)
+        return 0 if document is None else len(document)
 
     def take_some(self) -> bool:
         """Takes a slice; returns whether there is more."""
-        for _ in range(min(_SLICE, len(self._waiting))):
-            self.take(next(iter(self._waiting.values())))
-        for _ in range(min(_SLICE, len(self._waiting_names))):
-            self.take_document(next(iter(self._waiting_names)))
+        taken = pieces = size = 0
+        while self._waiting and taken < _SLICE and pieces < _PIECES:
+            # `popitem` takes the newest. To find the oldest of a dict means to pass all that were taken out of it.
+            pieces += self._take(self._waiting.popitem()[1])
+            taken += 1
+        while self._waiting_names and taken < _SLICE and size < _DOCUMENT_BYTES:
+            size += self._take_document(self._waiting_names.popitem()[0])
+            taken += 1
         return bool(self._waiting or self._waiting_names)
+
+    def forget(self) -> Iterator[None]:
+        """Notes in the store what the catalog has; a pause after each slice."""
+        store = self._store
+        count = 0
+        for change in self.changes:
+            store.catalog_has(change)
+            count += 1
+            if count % _FORGOTTEN == 0:
+                yield
+        for work in self.flushes:
+            store.log_has(work, is_held=work.incarnation in self.too_large)
+            count += 1
+            if count % _FORGOTTEN == 0:
+                yield
+        for producers in self._advanced:
+            producers.written()
+            count += 1
+            if count % _FORGOTTEN == 0:
+                yield
+
+    def keep(self) -> None:
+        """Notes that the catalog has nothing of this."""
+        for producers in self._advanced:
+            producers.keep()
 
 
 class Checkpoint:
@@ -164,6 +212,8 @@ class Checkpoint:
                 if not is_full or not self._make_room(capture):
                     break
         yield Where.LOOP
+        while store.end_some_of_capture():
+            yield Where.LOOP
         store.end_capture()
         yield Where.DISK
         self._tidy(capture.is_committed)
@@ -190,7 +240,8 @@ class Checkpoint:
         is_news = capture.meta.lsn > store.meta.lsn or store.removed or capture.documents
         if is_news or capture.meta.clock != store.meta.clock:
             # A path's old life comes before its new one.
-            order = sorted(capture.changes, key=_incarnation)
+            order: list[Put | Drop] = [each for each in capture.changes if isinstance(each, Drop)]
+            order += [each for each in capture.changes if isinstance(each, Put)]
             self._catalog.commit(capture.meta, order, store.removed, capture.documents)
             store.removed = []
 
@@ -228,7 +279,3 @@ class Checkpoint:
 def _ending_at(entry: Entry, extent: Extent) -> Entry:
     """Returns an entry that says where a log ends, not where its stream does."""
     return msgspec.structs.replace(entry, tail=extent.tail, index_entries=extent.entries)
-
-
-def _incarnation(change: Put | Drop) -> int:
-    return change.incarnation if isinstance(change, Drop) else change.entry.incarnation

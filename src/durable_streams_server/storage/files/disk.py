@@ -65,8 +65,8 @@ class File(ABC):
         """Writes all of `data`; it is durable only after `sync`."""
 
     @abstractmethod
-    def write_durably(self, data: bytes, position: int) -> None:
-        """Writes all of `data`, inside what `allocate` has reserved, and returns when it is durable."""
+    def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
+        """Writes all of `data`, whole or in parts (fewer than a system call takes, which is 1,024), inside what `allocate` has reserved, and returns when it is durable."""
 
     @abstractmethod
     def allocate(self, size: int) -> None:
@@ -246,7 +246,7 @@ class SystemFile(File):
     def write(self, data: bytes, position: int) -> None:
         self._write(data, position, 0)
 
-    def write_durably(self, data: bytes, position: int) -> None:
+    def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
         self._write(data, position, _DSYNC)
         if not _DSYNC:
             self.sync()
@@ -285,15 +285,19 @@ class SystemFile(File):
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _write(self, data: bytes, position: int, flags: int) -> None:
-        view = memoryview(data)
+    def _write(self, data: bytes | tuple[bytes, ...], position: int, flags: int) -> None:
+        parts = data if isinstance(data, tuple) else (data,)
+        views = [memoryview(part) for part in parts if part]
         try:
-            while view:
-                written = os.pwritev(self._descriptor, [view], position, flags)
+            while views:
+                written = os.pwritev(self._descriptor, views, position, flags)
                 if written == 0:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 position += written
-                view = view[written:]
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
         except OSError as error:
             raise self._named(error) from None
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from ...errors import StorageFull
-from .recent import Piece
+from .recent import Pieces
 
 _PREFIX: Final = "held/"
 
@@ -40,9 +40,9 @@ def incarnation_of(name: str) -> int:
     return int(name.removeprefix(_PREFIX))
 
 
-def encode(path: str, pieces: list[Piece]) -> bytes:
+def encode(path: str, pieces: Pieces) -> bytes:
     """Returns the document that holds some pieces."""
-    return _ENCODE(Held(path, tuple((piece.end, piece.data) for piece in pieces)))
+    return _ENCODE(Held(path, tuple(zip(pieces.ends, pieces.data, strict=True))))
 
 
 def decode(document: bytes) -> Held:

@@ -22,7 +22,7 @@ from ...protocol.lifetime import Lifetime
 from ...protocol.media import MediaType
 from ...protocol.offsets import Lineage
 from ...protocol.state import Origin
-from .recent import INSIDE, Piece
+from .recent import INSIDE, Pieces
 from .segments import Damaged
 
 _HEADER: Final = struct.Struct("<8sQII")
@@ -33,6 +33,9 @@ _ENTRY: Final = struct.Struct("<QII")
 ENTRY_SIZE: Final = _ENTRY.size
 _BODY: Final = struct.Struct("<QI")
 _AHEAD: Final = 256  # entries read at once
+_CHUNK: Final = (
+    1000  # entries encoded at once, without letting another thread in between: about 0.3 ms
+)
 _HEAD: Final = 1024  # bytes of a file read for its header; most headers are smaller
 _SEARCHED: Final = 64 * 1024  # bytes in which the entries behind a damaged header are looked for
 #: Bytes that the header of a new index takes at most: a path, a content type, a lifetime's text and a span are below 2 KiB.
@@ -101,12 +104,18 @@ def least_size(entries: int) -> int:
     return _HEADER.size + entries * _ENTRY.size
 
 
-def encode(pieces: list[Piece]) -> bytes:
-    """Returns the entries of some pieces."""
-    parts = []
-    for end, data in pieces:
-        body = _BODY.pack(end, zlib.crc32(data))
-        parts.append(body + zlib.crc32(body).to_bytes(4, "little"))
+def encode(pieces: Pieces) -> bytes:
+    """Returns the entries of some pieces.
+
+    Column by column, a chunk at a time: a call for each piece would take the loop's thread, which waits for the interpreter,
+    four times as long.
+    """
+    parts: list[bytes] = []
+    for begin in range(0, len(pieces), _CHUNK):
+        ends = pieces.ends[begin : begin + _CHUNK]
+        crcs = list(map(zlib.crc32, pieces.data[begin : begin + _CHUNK]))
+        checks = map(zlib.crc32, map(_BODY.pack, ends, crcs))
+        parts += map(_ENTRY.pack, ends, crcs, checks)
     return b"".join(parts)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from ...protocol.media import Kind
 from ...protocol.names import MARK_SPACING
 from ...protocol.offsets import Lineage, Offset, Span, next_incarnation
-from ...protocol.producers import ProducerState
+from ...protocol.producers import Producers, ProducerState
 from ...protocol.state import (
     Appended,
     Change,
@@ -41,7 +41,7 @@ from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
 from .index import Words
 from .logs import Extent, FlushWork, words_of
-from .recent import INSIDE, Piece, cut
+from .recent import INSIDE, Piece, Pieces, cut
 from .salvage import Gap
 from .wal import OVERHEAD
 
@@ -370,9 +370,9 @@ class Mending:
             entries = extent.entries + len(life.pieces)
             if life.pieces:
                 about_ = None if extent.entries else words_of(state)
-                flushes.append(FlushWork(old, extent, life.pieces, about_))
+                flushes.append(FlushWork(old, extent, Pieces.of(life.pieces), about_))
             entry = entry_of(state, entries, session)
-            producers = life.progress
+            producers: Producers = life.progress
             if old in renamed:
                 new, why = renamed[old]
                 entry = _renamed(entry, names)
@@ -383,6 +383,7 @@ class Mending:
                 changes.append(Drop(state.path, old))
                 forgotten.append(old)
                 words.append(f"{state.path}: {why}; it begins anew as {new:016d} with what is left")
+            assert isinstance(producers, dict)
             changes.append(Put(state.path, entry, producers))
         changes.sort(key=_incarnation)
         self._move_cursors(renamed)

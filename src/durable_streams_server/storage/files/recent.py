@@ -2,15 +2,19 @@
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from ...protocol import json_mode
 
 #: The top bit of an end that lies inside an append: a page may be cut there, a sub-offset not counted past it.
 INSIDE: Final = 1 << 63
-_COST: Final = 120  # bytes of memory that one piece takes besides its own
+#: Bytes of memory that one piece takes besides its own: the head of its bytes object, its places in two columns and in the order
+#: of all pieces, and its append until the commit.
+COST: Final = 120
 _STALE: Final = 1000  # forgotten pieces that are not worth tidying up after
+_BLOCK: Final = 4096  # entries in one block of the order: looking at all of them takes about 0.4 ms
+_DROPPED: Final = 4096  # pieces dropped or freed in one step
 
 
 class Piece(NamedTuple):
@@ -18,6 +22,45 @@ class Piece(NamedTuple):
 
     end: int
     data: bytes
+
+
+class Pieces:
+    """Pieces that follow each other, kept as columns: to take a run of a hundred thousand makes no object for each.
+
+    Args:
+        ends: where each ends, with `INSIDE` set if its append goes on.
+        data: the bytes of each.
+    """
+
+    __slots__ = ("data", "ends")
+
+    def __init__(self, ends: "array[int]", data: list[bytes]) -> None:
+        self.ends = ends
+        self.data = data
+
+    @classmethod
+    def of(cls, pieces: Iterable[Piece]) -> "Pieces":
+        """Returns some pieces as columns."""
+        listed = list(pieces)
+        return cls(array("Q", [piece.end for piece in listed]), [piece.data for piece in listed])
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Piece]:
+        return map(Piece, self.ends, self.data)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pieces):
+            return NotImplemented
+        return self.ends == other.ends and self.data == other.data
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.ends[-1] & ~INSIDE
 
 
 def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Piece]:
@@ -76,22 +119,23 @@ class Recent:
             at += 1
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def ends_from(self, position: int) -> list[int]:
-        """Returns the ends of the pieces that end after `position`, with their `INSIDE` bits."""
-        return list(self._ends[self._index(position) :])
+    def around(self, position: int) -> tuple[int, int, int]:
+        """Returns where the piece that holds the byte at `position` begins and ends, and where its append ends; the tail
+        three times if there is no such piece."""
+        ends, at = self._ends, self._index(position)
+        lower = self._start_of(at)
+        if at == len(ends):
+            return lower, lower, lower
+        last = at
+        while ends[last] & INSIDE and last + 1 < len(ends):
+            last += 1
+        return lower, ends[at] & ~INSIDE, ends[last] & ~INSIDE
 
-    def start_of_piece(self, position: int) -> int:
-        """Returns where the piece that holds the byte at `position` begins, or the tail."""
-        return self._start_of(self._index(position))
-
-    def pieces(self, start: int, end: int) -> list[Piece]:
+    def pieces(self, start: int, end: int) -> Pieces:
         """Returns the whole pieces between two piece ends."""
-        at = self._index(start)
-        found = []
-        while at < len(self._ends) and self._ends[at] & ~INSIDE <= end:
-            found.append(Piece(self._ends[at], self._data[at]))
-            at += 1
-        return found
+        first = self._index(start)
+        last = first if end <= start else self._index(end)
+        return Pieces(self._ends[first:last], self._data[first:last])
 
     @property
     def unflushed(self) -> int:
@@ -110,10 +154,32 @@ class Recent:
             del self._data[: self._first]
             del self._ends[: self._first]
             self._first = 0
-        return freed + _COST
+        return freed + COST
 
     def __len__(self) -> int:
         return len(self._data) - self._first
+
+    @property
+    def cost(self) -> int:
+        """The memory that all pieces take."""
+        if not len(self):
+            return 0
+        return (self._ends[-1] & ~INSIDE) - self.begin + COST * len(self)
+
+    def cost_after(self, position: int) -> int:
+        """The memory that the pieces take which end after `position`, a piece's end."""
+        at = self._index(position)
+        if at == len(self._ends):
+            return 0
+        return (self._ends[-1] & ~INSIDE) - position + COST * (len(self._ends) - at)
+
+    def clear(self) -> list[bytes]:
+        """Forgets every piece, and returns their bytes, which the caller frees."""
+        data, self._data = self._data, []
+        if self._ends:
+            self.begin = self._ends[-1] & ~INSIDE
+        self._ends, self._first = array("Q"), 0
+        return data
 
     def _index(self, position: int) -> int:
         low, high = self._first, len(self._ends)
@@ -132,43 +198,95 @@ class Recent:
 class Memory:
     """What all streams' recent bytes cost together, and which of them go first when it is too much.
 
+    The order of all pieces is kept in blocks, so that the work on it, which grows with what clients have written, is done in
+    short steps: each `trim` drops a bounded number of pieces, and tidies up or frees a bounded part of what is forgotten.
+
     Args:
         limit: bytes to keep at most, besides those that no log has yet.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._order: deque[Recent] = deque()
-        self._stale = 0  # entries of it whose piece is forgotten
+        self._newest: deque[Recent] = deque()
+        self._blocks: deque[deque[Recent]] = deque([self._newest])
+        self._stale = 0  # those whose piece is forgotten
+        self._next = 0  # the block that was tidied last
+        self._dying: list[list[bytes]] = []  # forgotten pieces that are not freed yet
         self.held = 0
 
     def add(self, recent: Recent, end: int, data: bytes) -> None:
         """Adds a piece to a stream's."""
         recent.add(end, data)
-        self.held += len(data) + _COST
-        self._order.append(recent)
+        self.held += len(data) + COST
+        self._newest.append(recent)
+        if len(self._newest) == _BLOCK:
+            self._newest = deque()
+            self._blocks.append(self._newest)
 
     def trim(self) -> None:
-        """Drops the oldest pieces while there are too many; those that no log has yet stay."""
-        order = self._order
-        while self.held > self._limit and order:
-            recent = order[0]
-            freed = recent.drop_first()
-            if not freed and len(recent):
-                return
-            order.popleft()
-            self.held -= freed
-            self._stale -= not freed
+        """Drops the oldest pieces while there are too many, up to a bounded number; those that no log has yet stay."""
+        if self.held > self._limit:
+            self._drop_some()
+        if self._stale > _STALE and self._is_mostly_stale:
+            self._tidy_some()
+        if self._dying:
+            self._free_some()
 
     def forget(self, recent: Recent) -> None:
         """Drops everything of a stream that is gone."""
-        recent.flushed = INSIDE - 1
-        while freed := recent.drop_first():
+        count = len(recent)
+        if count:
+            self.held -= recent.cost
+            self._stale += count
+            self._dying.append(recent.clear())
+            self._free_some()
+            if self._stale > _STALE and self._is_mostly_stale:
+                self._tidy_some()
+
+    @property
+    def _is_mostly_stale(self) -> bool:
+        """Whether half of the entries are stale, as far as the number of blocks tells."""
+        return self._stale > len(self._blocks) * _BLOCK // 2
+
+    def _drop_some(self) -> None:
+        block = self._blocks[0]
+        for _ in range(_DROPPED):
+            if not block:
+                if len(self._blocks) == 1:
+                    return
+                self._blocks.popleft()
+                block = self._blocks[0]
+                continue
+            recent = block[0]
+            freed = recent.drop_first()
+            if not freed and len(recent):
+                return
+            block.popleft()
             self.held -= freed
-            self._stale += 1
-        if self._stale > max(_STALE, len(self._order) // 2):
-            self._order = deque(each for each in self._order if len(each))
-            self._stale = 0
+            self._stale -= not freed
+            if self.held <= self._limit:
+                return
+
+    def _tidy_some(self) -> None:
+        """Takes the stale entries out of one block, the blocks in turn; what is left joins the block before it."""
+        blocks = self._blocks
+        self._next = (self._next + 1) % len(blocks)
+        block = blocks[self._next]
+        kept = [recent for recent in block if len(recent)]
+        self._stale -= len(block) - len(kept)
+        block.clear()
+        before = blocks[self._next - 1]
+        if self._next and block is not self._newest and len(before) + len(kept) < _BLOCK:
+            before.extend(kept)
+            del blocks[self._next]
+        else:
+            block.extend(kept)
+
+    def _free_some(self) -> None:
+        pieces = self._dying[-1]
+        del pieces[-_DROPPED:]
+        if not pieces:
+            self._dying.pop()
 
 
-__all__ = ["INSIDE", "Memory", "Piece", "Recent", "cut"]
+__all__ = ["COST", "INSIDE", "Memory", "Piece", "Pieces", "Recent", "cut"]

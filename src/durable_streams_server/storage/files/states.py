@@ -10,15 +10,16 @@ request that waits for the disk still has it, so no reader can be attached to a 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ...errors import BadRequest, NotFound
 from ...log import log as _log
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
-from .catalog import Catalog, state_of
+from .catalog import Catalog, producers_of, state_of
 from .logs import Extent, Logs
+from .producers import StoredProducers, Tally
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
@@ -34,6 +35,15 @@ class _Shown:
         self.flying = 0
 
 
+class _Source:
+    """The path of a stream that forks are read from."""
+
+    __slots__ = ("__weakref__", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
 class States(OrderedDict[str, StreamState]):
     """The newest states by path, those looked at for letting go last. `get` loads; so does indexing.
 
@@ -47,6 +57,7 @@ class States(OrderedDict[str, StreamState]):
 
     Attributes:
         recent: the newest bytes of every loaded stream, by incarnation.
+        tally: how many producers' states no checkpoint has written.
         is_replaying: whether later records may remove what is loaded now, and its log be gone already.
     """
 
@@ -62,6 +73,7 @@ class States(OrderedDict[str, StreamState]):
     ) -> None:
         super().__init__()
         self.recent: dict[int, Recent] = {}
+        self.tally = Tally()
         self._catalog = catalog
         self._logs = logs
         self._memory = memory
@@ -70,8 +82,11 @@ class States(OrderedDict[str, StreamState]):
         self._is_clean = is_clean
         self._on_load = on_load
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
+        self._unwritten: dict[str, int] = {}  # created, but the catalog does not know yet
         self._shown: dict[str, _Shown] = {}
-        self._sources: dict[int, str] = {}  # the paths of streams that have forks in memory
+        # The paths of streams whose bytes a fork in memory begins with. They live as long as the forks' links.
+        self._sources: WeakValueDictionary[int, _Source] = WeakValueDictionary()
+        self._links: WeakKeyDictionary[Ancestry, _Source] = WeakKeyDictionary()
         self._let_go: WeakValueDictionary[int, StreamState] = WeakValueDictionary()  # still held
         self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
         self.is_replaying = False
@@ -105,14 +120,28 @@ class States(OrderedDict[str, StreamState]):
         return shown.state if shown is not None else self.get(path)
 
     def paths(self) -> Iterator[str]:
-        """Iterates over the visible streams that are not soft-deleted."""
-        seen = {*self, *self._gone, *self._shown}
-        for path in tuple(seen):
+        """Iterates over the visible streams that are not soft-deleted: first those that the catalog does not have, then its own.
+
+        One that the catalog gets meanwhile would be met twice, so the first are remembered. Nothing here takes long at once,
+        however many streams there are.
+        """
+        seen: set[str] = set()
+        for path in list(self._unwritten):
+            seen.add(path)
             state = self.visible(path)
             if state is not None and not state.visible_soft_deleted:
                 yield path
         for path, entry in self._catalog.paths():
-            if path not in seen and not entry.soft_deleted:
+            if path in seen:
+                continue
+            shown, state = self._shown.get(path), self.loaded(path)
+            if shown is not None:
+                state = shown.state
+            is_there = (
+                path not in self._gone if state is None and shown is None else state is not None
+            )
+            is_deleted = entry.soft_deleted if state is None else state.visible_soft_deleted
+            if is_there and not is_deleted:
                 yield path
 
     # -- as changes go by ---------------------------------------------------
@@ -126,12 +155,15 @@ class States(OrderedDict[str, StreamState]):
             shown.flying += 1
             if isinstance(change, Removed):
                 self._gone[change.path] = change.incarnation
+                self._unwritten.pop(change.path, None)
 
     def created(self, state: StreamState) -> None:
         """Makes room for the bytes of a new stream."""
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
+        self._unwritten[state.path] = state.incarnation
+        state.producers = StoredProducers(self._catalog, state.incarnation, 0, self.tally)
         if state.origin is not None:
-            self._sources[state.origin.incarnation] = state.origin.source
+            self._remember(state.ancestry, state.origin)
             self._ancestries[state.incarnation] = state.ancestry
 
     def published(self, change: StreamChange, state: StreamState) -> None:
@@ -146,16 +178,11 @@ class States(OrderedDict[str, StreamState]):
         if isinstance(change, Removed):
             recent = self.recent.pop(change.incarnation)
             self._memory.forget(recent)
-            self._sources.pop(change.incarnation, None)
 
-    def flushed(self, incarnation: int, end: int, entries: int) -> int:
-        """Notes that a log has a stream's bytes up to `end`; returns how many that adds."""
-        recent = self.recent.get(incarnation)
-        if recent is None or recent.gone:
-            return 0
-        added = end - recent.flushed
-        recent.flushed, recent.entries = end, entries
-        return added
+    def written(self, path: str, incarnation: int) -> None:
+        """Notes that the catalog has a stream."""
+        if self._unwritten.get(path) == incarnation:
+            del self._unwritten[path]
 
     def dropped(self, path: str, incarnation: int) -> None:
         """Notes that the catalog has forgotten a removed stream."""
@@ -179,7 +206,19 @@ class States(OrderedDict[str, StreamState]):
     def _path_of(self, incarnation: int) -> str | None:
         """Returns the path of a stream that was let go while its state is held, or of a loaded fork's ancestor."""
         held = self._let_go.get(incarnation)
-        return held.path if held is not None else self._sources.get(incarnation)
+        if held is not None:
+            return held.path
+        source = self._sources.get(incarnation)
+        return None if source is None else source.path
+
+    def _remember(self, link: Ancestry, origin: Origin) -> None:
+        """Remembers where the stream is whose bytes are the newest part that a fork begins with: its source, or, if it was
+        forked inside an ancestor's part, that ancestor, which the source has led to."""
+        source = self._sources.get(link.incarnation)
+        if source is None and link.incarnation == origin.incarnation:
+            source = self._sources[link.incarnation] = _Source(origin.source)
+        if source is not None:
+            self._links[link] = source
 
     # -- loading and letting go ---------------------------------------------
 
@@ -194,7 +233,7 @@ class States(OrderedDict[str, StreamState]):
         state = self._let_go.pop(entry.incarnation, None)
         if state is None:
             state = state_of(path, entry, self._session)
-            state.producers = self._catalog.producers(entry.incarnation)
+            state.producers = producers_of(entry, self._catalog, self.tally)
             if state.origin is not None:
                 self._trace(state)
         if not self.is_replaying:
@@ -232,16 +271,17 @@ class States(OrderedDict[str, StreamState]):
             if known is not None:
                 ancestry = known
                 break
-            self._sources[origin.incarnation] = origin.source
             source = self._catalog.find(origin.source)
             if source is None or source.incarnation != origin.incarnation:
                 ancestry = self._ancestries[incarnation] = Ancestry.of(lineage)
+                self._remember(ancestry, origin)
                 break
             untraced.append((incarnation, origin))
             incarnation, origin, lineage = source.incarnation, source.origin, source.lineage
         for incarnation, origin in reversed(untraced):
             ancestry = ancestry.fork(origin.incarnation, origin.position)
             self._ancestries[incarnation] = ancestry
+            self._remember(ancestry, origin)
         fork.ancestry = ancestry
         if untraced:
             fork.lineage = (ancestry.span,)

@@ -25,7 +25,6 @@ from ...protocol.names import (
     MAX_CLOCK_INCARNATION,
 )
 from ...protocol.offsets import next_incarnation
-from ...protocol.producers import ProducerState
 from ...protocol.registry import Registry
 from ...protocol.state import (
     Appended,
@@ -44,13 +43,14 @@ from ...protocol.timeline import Timeline
 from ..store import Listener, Listeners, Marks, Published, Store
 from ..ticket import Abandoned, Ticket
 from . import held
-from .catalog import Catalog, Drop, Meta
+from .catalog import Catalog, Drop, Meta, Put
 from .checkpoint import Capture, Checkpoint, Where
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
-from .logs import Extent, Logs, path_of
-from .recent import INSIDE, Memory, Recent, cut
+from .logs import Extent, FlushWork, Logs, path_of
+from .recent import COST, INSIDE, Memory, Recent, cut
+from .records import encode_in_parts, has_large
 from .runner import Runner
 from .salvage import lost_header
 from .shell import Shell
@@ -60,25 +60,35 @@ from .wal import (
     DEFAULT_SEGMENT_SIZE,
     MAX_FILES,
     Damaged,
+    Payload,
     Place,
     Wal,
     Write,
     behind,
     disk_full,
+    size_of,
 )
 
 T = TypeVar("T")
 
-MAX_UNFLUSHED: Final = 64 * 1024 * 1024  # bytes in memory that no log has yet; past it, 503
+#: Memory of appends that no log has yet, each with `recent.COST` besides its bytes; past it, 503.
+MAX_UNFLUSHED: Final = 64 * 1024 * 1024
 RECENT_LIMIT: Final = 64 * 1024 * 1024  # bytes kept in memory for readers at tails
 CHECKPOINT_BYTES: Final = (
     64 * 1024 * 1024
 )  # of records, before a checkpoint begins: they are read again at a restart
 _LOG_SHARE: Final = 4  # a checkpoint begins at the latest when this part of the log is written, so that it ends in time
 FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
+#: Streams in memory that have changed since the last checkpoint, before another stream may not change: none of them can be let go.
+MAX_DIRTY: Final = 80_000
+_DIRTY_SHARE: Final = 4  # a checkpoint begins at the latest when this part of them has changed
+#: Producers' states, about 250 bytes each, that no checkpoint has written, before writers get 503.
+MAX_FRESH_PRODUCERS: Final = 200_000
 MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle ones are let go
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
+
+_NO_MORE: Final = object()
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
@@ -89,7 +99,7 @@ class InFlight(msgspec.Struct, frozen=True):
     """One answer that waits for the records before it; with a place, it is one itself."""
 
     place: Place | None
-    payload: bytes
+    payload: Payload
     published: list[Published]
     ticket: Ticket[Outcome] | None
     outcome: Outcome | None
@@ -97,10 +107,11 @@ class InFlight(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """What is made durable together: the answers that wait for it, and the writes."""
+    """What is made durable together: the answers that wait for it, and the writes, or records that are yet to be encoded."""
 
     items: list[InFlight]
     writes: list[Write]
+    records: list[tuple[Place, Payload]] = []
 
 
 class FileStore(Store):
@@ -112,9 +123,11 @@ class FileStore(Store):
         segment_size: bytes of one segment of the write-ahead log; a record must fit.
         max_producers: idempotent producers per stream.
         checkpoint_bytes: how many bytes of records make a checkpoint due.
-        max_unflushed: stream bytes in memory that no log has yet, before writers get 503.
+        max_unflushed: memory that appends take which no log has yet, before writers get 503.
         recent_limit: stream bytes kept in memory for readers.
         max_loaded: streams kept in memory.
+        max_dirty: streams in memory that have changed since the last checkpoint, before others may not change.
+        max_fresh_producers: producers' states that no checkpoint has written, before writers get 503.
         readonly: whether to look only: nothing on the disk is changed, and no command may be executed.
 
     Raises:
@@ -133,6 +146,8 @@ class FileStore(Store):
         max_unflushed: int = MAX_UNFLUSHED,
         recent_limit: int = RECENT_LIMIT,
         max_loaded: int = MAX_LOADED,
+        max_dirty: int = MAX_DIRTY,
+        max_fresh_producers: int = MAX_FRESH_PRODUCERS,
         readonly: bool = False,
     ) -> None:
         self._disk = disk
@@ -142,6 +157,10 @@ class FileStore(Store):
         self._rules = Rules(max_producers, timeline=self.timeline)
         self._checkpoint_bytes = min(checkpoint_bytes, MAX_FILES * segment_size // _LOG_SHARE)
         self._max_unflushed = max_unflushed
+        self._max_dirty = max_dirty
+        self._max_fresh = max_fresh_producers
+        self._has_large = False  # a record of those that are pending is in parts
+        self._is_crowded = False  # too much is dirty; looked at once for each commit
         self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
         self._listeners = Listeners()
         self._pending: list[InFlight] = []
@@ -156,7 +175,6 @@ class FileStore(Store):
         )
         self._dead_are_due = False
         self._dirty: dict[int, StreamState] = {}
-        self._progress: dict[int, dict[bytes, ProducerState]] = {}
         self._dirty_documents: dict[str, None] = {}
         self._memory = Memory(recent_limit)
         self._session = meta.session + 1
@@ -300,6 +318,9 @@ class FileStore(Store):
         `committed` must have it, or `fail` if it cannot be."""
         items, self._pending = self._pending, []
         records = [(item.place, item.payload) for item in items if item.place is not None]
+        if self._has_large:  # to checksum it is for the thread that writes
+            self._has_large = False
+            return Commit(items, [], records)
         return Commit(items, self.wal.encode(records) if records else [])
 
     @property
@@ -318,8 +339,9 @@ class FileStore(Store):
         Raises:
             OSError: the store must be told with `fail`, and never be written to again.
         """
-        if commit.writes:
-            self.wal.write(commit.writes)
+        writes = self.wal.encode(commit.records) if commit.records else commit.writes
+        if writes:
+            self.wal.write(writes)
             self._disk.check_lock()
 
     def look_for_log(self) -> None:
@@ -358,6 +380,9 @@ class FileStore(Store):
         self._memory.trim()
         for item in commit.items:
             _resolve(item)
+        self._is_crowded = (
+            self._dirty_count > self._max_dirty or self.states.tally.all > self._max_fresh
+        )
         if self.checkpoint_is_due:  # looked at once for each commit, not for each record
             self.shell.checkpoint_due()
 
@@ -439,18 +464,32 @@ class FileStore(Store):
             boot=self.timeline.boot,
             base=self.timeline.base,
         )
-        self._capture = Capture(self, self._dirty, self._progress, self._dirty_documents, meta)
-        self._dirty, self._progress, self._dirty_documents = {}, {}, {}
+        self._capture = Capture(self, self._dirty, self._dirty_documents, meta)
+        self._dirty, self._dirty_documents = {}, {}
+        self.states.tally.take()
         self._since_checkpoint = self._dead = self._dead_logs = 0
         self._dead_are_due = False
         return self._capture
 
+    def end_some_of_capture(self) -> bool:
+        """Notes a part of what the catalog has from the capture; returns whether there is more before `end_capture`."""
+        capture = self._capture
+        if capture is None or not capture.is_committed:
+            return False
+        if capture.ending is None:
+            capture.ending = capture.forget()
+        return next(capture.ending, _NO_MORE) is not _NO_MORE
+
     def end_capture(self) -> None:
         """Ends the capture, if there is one: the catalog has it, or everything is as dirty as before. Whoever ends a checkpoint
         before its last step calls this too."""
+        while self.end_some_of_capture():
+            pass  # only if the checkpoint was cut short
         capture, self._capture = self._capture, None
         if capture is None:
             return
+        self.states.tally.end(is_written=capture.is_committed)
+        self._is_crowded = False  # the next commit looks again
         self._note_obstacle(capture.obstacle)
         for incarnation, damage in capture.damaged.items():
             self.states.note_damage(capture.states[incarnation], damage)
@@ -469,43 +508,50 @@ class FileStore(Store):
             _log.warning("checkpoints go on")
 
     def _keep_captured(self, capture: Capture) -> None:
-        self._dirty = {**capture.states, **self._dirty}
-        for incarnation, older in capture.progress.items():
-            self._progress[incarnation] = {**older, **self._progress.get(incarnation, {})}
-        self._dirty_documents = {**capture.names, **self._dirty_documents}
+        # What has changed since is added to what was taken, which may be much more.
+        newer, self._dirty = self._dirty, capture.states
+        self._dirty.update(newer)
+        capture.keep()
+        names, self._dirty_documents = self._dirty_documents, capture.names
+        self._dirty_documents.update(names)
 
     def _forget_captured(self, capture: Capture) -> None:
         self.meta = capture.meta
-        for change in capture.changes:
-            if isinstance(change, Drop):
-                self.states.dropped(change.path, change.incarnation)
-                self.held.pop(change.incarnation, None)
-        for incarnation, extent, pieces, _ in capture.flushes:
-            end = pieces[-1].end & ~INSIDE
-            entries = extent.entries + len(pieces)
-            known = max(0, self.held.pop(incarnation, 0) - extent.tail)  # held, so not counted
-            self.to_try.discard(incarnation)
-            if incarnation not in capture.too_large:
-                added = self.states.flushed(incarnation, end, entries)
-            else:
-                added = self._hold(incarnation, extent.tail, end)
-            self._unflushed -= max(0, added - known)
         self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
         self._lifetimes.refresh()
 
-    def _hold(self, incarnation: int, start: int, end: int) -> int:
-        """Notes that the catalog holds a stream's bytes; returns how many, 0 if the stream is gone."""
+    def catalog_has(self, change: Put | Drop) -> None:
+        """Notes that the catalog has a change."""
+        if isinstance(change, Drop):
+            self.states.dropped(change.path, change.incarnation)
+            self.held.pop(change.incarnation, None)
+        else:
+            self.states.written(change.path, change.entry.incarnation)
+
+    def log_has(self, work: FlushWork, *, is_held: bool) -> None:
+        """Notes that a stream's log has its pieces, or that the catalog holds them for it."""
+        incarnation, extent, pieces, _ = work
         recent = self.states.recent.get(incarnation)
+        before = self.held.pop(incarnation, 0)
+        self.to_try.discard(incarnation)
         if recent is None or recent.gone:
-            return 0
+            return
+        known = max(extent.tail, before)  # what was held already is not counted
+        self._unflushed -= recent.cost_after(known) - recent.cost_after(pieces.end)
+        if is_held:
+            self._hold(incarnation, pieces.end)
+        else:
+            recent.flushed, recent.entries = pieces.end, extent.entries + len(pieces)
+
+    def _hold(self, incarnation: int, end: int) -> None:
+        """Notes that the catalog holds a stream's bytes."""
         self.held[incarnation] = end
         _log.error(
             "%s may not grow: the system allows no larger file; its stream takes no more bytes",
             path_of(incarnation),
         )
-        return end - start
 
     def make_ready(self, *, ballast: bool) -> None:
         """Makes the ballast and the log's next segment ready as far as the disk has room. On the thread of checkpoints, or at
@@ -552,6 +598,8 @@ class FileStore(Store):
         return (
             self._since_checkpoint > self._checkpoint_bytes
             or self._unflushed > self._flush_at
+            or len(self._dirty) > self._max_dirty // _DIRTY_SHARE
+            or self.states.tally.fresh > self._max_fresh // _DIRTY_SHARE
             or self._dead_are_due
             or self.headroom.is_low
             or self.obstacle is not None
@@ -574,13 +622,21 @@ class FileStore(Store):
             self.shell.checkpoint_due()
             if claim_of(changes) is Claim.ORDINARY:
                 raise disk_full() if self.found_disk_full else behind()
+        if self._is_crowded:
+            self._refuse_in_a_crowd(changes)
         if self.logs.largest is not None:
             self._refuse_larger_logs(changes)
-        payload = _ENCODE(changes)
+        payload: Payload
+        if has_large(changes):
+            payload = encode_in_parts(changes)
+            size = size_of(payload)
+        else:
+            payload = _ENCODE(changes)
+            size = len(payload)
         try:
-            place = self.wal.reserve(len(payload))
+            place = self.wal.reserve(size)
         except StreamError:
-            place = self._reserve_the_rest(len(payload), changes)
+            place = self._reserve_the_rest(size, changes)
         try:
             published = [self._apply(change) for change in changes]
         except BaseException as error:
@@ -590,7 +646,9 @@ class FileStore(Store):
         self._flying += 1
         self._pending.append(InFlight(place, payload, published, ticket, outcome, None))
         self.shell.commit_due()
-        self._since_checkpoint += len(payload)
+        self._since_checkpoint += size
+        if isinstance(payload, tuple):
+            self._has_large = True
         if self._unflushed > self._flush_at:
             self.shell.checkpoint_due()
         return ticket
@@ -602,6 +660,26 @@ class FileStore(Store):
             return self._record(decision.changes, decision.outcome)
         finally:
             self._large = None
+
+    @property
+    def _dirty_count(self) -> int:
+        """How many streams are dirty, or were when the checkpoint that runs began."""
+        return len(self._dirty) + (len(self._capture.states) if self._capture else 0)
+
+    def _refuse_in_a_crowd(self, changes: tuple[Change, ...]) -> None:
+        """Refuses a record that would make memory grow which only a checkpoint gives back."""
+        self.shell.checkpoint_due()
+        if claim_of(changes) is not Claim.ORDINARY:
+            return
+        if self.states.tally.all > self._max_fresh:
+            raise disk_full() if self.found_disk_full else behind()
+        if self._dirty_count > self._max_dirty:
+            for change in changes:
+                if (
+                    not isinstance(change, SubscriptionChange)
+                    and change.incarnation not in self._dirty
+                ):
+                    raise disk_full() if self.found_disk_full else behind()
 
     def _refuse_larger_logs(self, changes: tuple[Change, ...]) -> None:
         """Refuses a record whose bytes a log may not take."""
@@ -668,8 +746,8 @@ class FileStore(Store):
             self._lifetimes.add(state)
         elif isinstance(change, Removed):
             recent = self.states.recent[change.incarnation]
-            self._unflushed -= state.tail - max(
-                recent.flushed, self.held.get(change.incarnation, 0)
+            self._unflushed -= recent.cost_after(
+                max(recent.flushed, self.held.get(change.incarnation, 0))
             )
             recent.gone = True
             self._note_dead(state.tail - state.base)
@@ -699,20 +777,19 @@ class FileStore(Store):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
 
     def _keep(self, state: StreamState, change: Appended) -> None:
-        """Keeps an append's bytes and its producer's progress until a checkpoint has written them."""
-        if change.stamp is not None:
-            progress = self._progress.setdefault(state.incarnation, {})
-            progress[change.stamp.producer] = state.producers[change.stamp.producer]
+        """Keeps an append's bytes until a checkpoint has written them."""
         if change.data:
             recent = self.states.recent[state.incarnation]
             if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:
                 body = self._large
                 known = body.marks if body is not None and body.wire is change.data else None
-                for end, data in cut(change.start, change.data, known):
+                pieces = cut(change.start, change.data, known)
+                for end, data in pieces:
                     self._memory.add(recent, end, data)
+                self._unflushed += len(change.data) + COST * len(pieces)
             else:
                 self._memory.add(recent, state.tail, change.data)
-            self._unflushed += len(change.data)
+                self._unflushed += len(change.data) + COST
 
     def _abandon(self, commit: Commit) -> None:
         """Ends the waits for what a failed store cannot know."""
@@ -830,12 +907,7 @@ class FileStore(Store):
             if marks is not None:
                 return Ticket.of(marks)
             return self.shell.read(lambda: cast(Marks, look()))
-        ends = recent.ends_from(position)
-        lower = recent.start_of_piece(position)
-        if not ends:
-            return Ticket.of(Marks(lower, lower, lower))
-        append_end = next((end for end in ends if not end & INSIDE), ends[-1]) & ~INSIDE
-        return Ticket.of(Marks(lower, ends[0] & ~INSIDE, append_end))
+        return Ticket.of(Marks(*recent.around(position)))
 
     def _take_held(self, documents: dict[str, bytes]) -> None:
         """Takes the bytes that the catalog holds for logs that could not grow. They are dirty: the next checkpoint tries again."""
@@ -885,8 +957,12 @@ class FileStore(Store):
                             begun.add(change.incarnation)
             except (msgspec.DecodeError, KeyError) as error:
                 raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-            is_too_much = self._unflushed > self._max_unflushed and self.obstacle is None
-            if is_too_much and not readonly:
+            is_too_much = (
+                self._unflushed > self._max_unflushed
+                or len(self._dirty) > self._max_dirty
+                or self.states.tally.fresh > self._max_fresh
+            )
+            if is_too_much and self.obstacle is None and not readonly:
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
         return begun

@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import msgspec
+
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.producers import ProducerState
@@ -17,6 +19,7 @@ from durable_streams_server.storage.files.catalog import (
     entry_of,
 )
 from durable_streams_server.storage.files.catalog.copy import Copy, records_of
+from durable_streams_server.storage.files.catalog.entries import UNCOUNTED
 from durable_streams_server.storage.files.catalog.tables import NAMES, Tables, operations, scan_all
 from durable_streams_server.storage.files.disk import Disk
 from tests.requests import NOW
@@ -29,7 +32,7 @@ def an_entry(incarnation: int, ttl: int | None = None) -> Entry:
     """Returns the entry of an empty stream."""
     lifetime = FOREVER if ttl is None else Lifetime(ttl=ttl)
     state = StreamState("/x", incarnation, parse_media_type("text/plain"), lifetime, NOW)
-    return entry_of(state, 0, 1)
+    return msgspec.structs.replace(entry_of(state, 0, 1), producers=UNCOUNTED)
 
 
 def put(name: str, incarnation: int = 5, ttl: int | None = None) -> Put:

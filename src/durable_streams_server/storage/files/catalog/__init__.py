@@ -16,6 +16,7 @@ from .entries import (
     Put,
     entry_of,
     place_of,
+    producers_of,
     state_of,
 )
 from .lmdb_catalog import LmdbCatalog
@@ -38,6 +39,7 @@ __all__ = [
     "entry_of",
     "mend_catalog",
     "place_of",
+    "producers_of",
     "rebuild_from_copy",
     "rebuild_from_entries",
     "rewrite_copy",

@@ -6,6 +6,7 @@ begins small, because some machines and limits have little room, and grows with 
 """
 
 import errno
+import itertools
 import mmap
 import os
 import resource
@@ -94,6 +95,20 @@ class Database(Tables):
         except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None
         return found
+
+    def count(self, table: int, first: bytes, end: bytes) -> int:
+        try:
+            with (
+                self._growing,
+                self._environment.begin(self._handles[table]) as transaction,
+                transaction.cursor() as cursor,
+            ):
+                if not cursor.set_range(first):
+                    return 0
+                keys = cursor.iternext(keys=True, values=False)
+                return sum(1 for _ in itertools.takewhile(end.__gt__, keys))
+        except (lmdb.Error, MemoryError) as error:
+            raise self._translated(error) from None
 
     def write(
         self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]

@@ -14,15 +14,18 @@ import msgspec
 from ....protocol.lifetime import Lifetime
 from ....protocol.media import MediaType
 from ....protocol.offsets import Lineage
-from ....protocol.producers import ProducerState, Stamp
+from ....protocol.producers import Producers, ProducerState, Stamp
 from ....protocol.state import Origin, StreamState
 from ..logs import Extent
+from ..producers import StoredProducers, Tally
 from ..wal import Damaged
 
 #: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the
 #: dates' part begins, and that has room for every date that can be written.
 DATES: Final = 1 << 62
 DATES_BEGIN: Final = 1 << 61
+#: The number of a stream's producers where nobody has counted them.
+UNCOUNTED: Final = -1
 NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 
 
@@ -61,7 +64,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         return self.wall_offset, self.boot, self.base
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One stream, without its producers. `session` is the one in which `touched_at` was last exact; 0 if unknown."""
 
     incarnation: int
@@ -79,6 +82,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     children: int
     soft_deleted: bool
     index_entries: int
+    producers: int = UNCOUNTED  # as older versions have left it
 
     @property
     def extent(self) -> Extent:
@@ -105,7 +109,7 @@ def place_of(lifetime: Lifetime, touched_at: int) -> int | None:
     return place if lifetime.expires_at is None else DATES + place
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, gc=False):
     """A stream as it is now, with the producers that have made progress since it was last written."""
 
     path: str
@@ -113,7 +117,7 @@ class Put(msgspec.Struct, frozen=True):
     producers: dict[bytes, ProducerState]
 
 
-class Drop(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True, gc=False):
     """A stream that is gone."""
 
     path: str
@@ -142,6 +146,18 @@ class Catalog(ABC):
     @abstractmethod
     def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
         """Returns a stream's producers."""
+
+    @abstractmethod
+    def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
+        """Looks up one producer of a stream.
+
+        Raises:
+            Damaged: its entry is.
+        """
+
+    @abstractmethod
+    def count_producers(self, incarnation: int, /) -> int:
+        """Returns how many producers a stream has."""
 
     @abstractmethod
     def paths(
@@ -224,7 +240,20 @@ def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
         state.children,
         state.soft_deleted,
         index_entries,
+        _count_of(state.producers),
     )
+
+
+def _count_of(producers: Producers) -> int:
+    """Returns how many producers a stream has, as far as that is known without counting."""
+    count = producers.count if isinstance(producers, StoredProducers) else len(producers)
+    return UNCOUNTED if count is None else count
+
+
+def producers_of(entry: Entry, catalog: Catalog, tally: Tally) -> StoredProducers:
+    """Returns the producers of the stream that an entry stands for."""
+    count = None if entry.producers == UNCOUNTED else entry.producers
+    return StoredProducers(catalog, entry.incarnation, count, tally)
 
 
 def state_of(path: str, entry: Entry, session: int) -> StreamState:

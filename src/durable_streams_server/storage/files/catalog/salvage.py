@@ -1,6 +1,7 @@
 """What is left of the catalog when both its database and its second copy are damaged: every entry whose seal holds in either."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from . import copy as copies
 from . import sums
 from .copy import Record
 from .database import DATA
-from .entries import Entry, Meta
+from .entries import UNCOUNTED, Entry, Meta
 from .pages import Pages
 from .tables import (
     DEADLINES,
@@ -275,7 +276,17 @@ def _settle(tables: _Tables, notes: list[str]) -> Meta:
         for key, sealed in tables[PRODUCERS].items()
         if ONE.unpack(key[: ONE.size])[0] in incarnations
     }
+    _recount_producers(tables, entries)
     return meta
+
+
+def _recount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
+    """Has the streams counted again that have lost some of their producers."""
+    counts = Counter(ONE.unpack(key[: ONE.size])[0] for key in tables[PRODUCERS])
+    for key, entry in entries.items():
+        if entry.producers not in (UNCOUNTED, counts[entry.incarnation]):
+            uncounted = msgspec.structs.replace(entry, producers=UNCOUNTED)
+            tables[STREAMS][key] = seal(key, msgspec.msgpack.encode(uncounted))
 
 
 def _deadlines(entries: dict[bytes, Entry]) -> Iterator[tuple[bytes, bytes]]:

@@ -96,6 +96,14 @@ class TableCatalog(Catalog):
             first = batch[-1][0] + b"\0"
         return found
 
+    def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
+        key = ONE.pack(incarnation) + name
+        sealed = self._tables.get(PRODUCERS, key)
+        return None if sealed is None else ProducerState(*TWO.unpack(unseal(key, sealed)))
+
+    def count_producers(self, incarnation: int, /) -> int:
+        return self._tables.count(PRODUCERS, ONE.pack(incarnation), ONE.pack(incarnation + 1))
+
     def paths(
         self, damaged: Callable[[Damaged], None] | None = None, /
     ) -> Iterator[tuple[str, Entry]]:

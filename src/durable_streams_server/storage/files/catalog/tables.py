@@ -5,6 +5,7 @@ is written to them is decided here once, and noted as operations, which the seco
 """
 
 import struct
+import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -171,6 +172,14 @@ class Tables(ABC):
             Damaged: the table cannot be read.
         """
 
+    def count(self, table: int, first: bytes, end: bytes) -> int:
+        """Returns how many entries there are from the key `first` on that lie before the key `end`.
+
+        Raises:
+            Damaged: the table cannot be read.
+        """
+        return len(self.scan(table, first, sys.maxsize, end))
+
     @abstractmethod
     def write(
         self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
@@ -191,7 +200,7 @@ class Tables(ABC):
         """Closes the database."""
 
 
-def scan_all(tables: Tables, table: int, batch: int = 1000) -> Iterator[tuple[bytes, bytes]]:
+def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[bytes, bytes]]:
     """Iterates over a table. Each batch is read by itself: a long transaction would keep old pages from being used again."""
     first = b""
     while found := tables.scan(table, first, batch):
