@@ -52,7 +52,11 @@ def test_more_event_streams_than_file_handles_leave_the_store_alive(
     lane: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (
-        serve("--data-dir", str(tmp_path), "--http", lane, handles=HANDLES) as server,
+        serve(
+            *("--data-dir", str(tmp_path), "--http", lane),
+            *("--max-connections-per-address", str(HANDLES)),  # all are of one address
+            handles=HANDLES,
+        ) as server,
         httpx.Client(base_url=server.url, headers=TEXT) as http,
     ):
         assert http.put(STREAM).status_code == 201

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from durable_streams_server import FileBackedStreamStore
+from durable_streams_server.cli.data import _line
 from durable_streams_server.cli.output import reason
+from durable_streams_server.storage.files.check import Finding
 from tests.process import COMMAND, START_TIMEOUT, STOP_TIMEOUT
 
 STREAM = "/v1/stream/a"
@@ -152,3 +154,50 @@ def test_next_file_never_becomes_an_output() -> None:
 )
 def test_reason_is_one_line(error: Exception, said: str) -> None:
     assert reason(error) == said
+
+
+NASTY = "/v1/stream/a\x9b31m\u202eb"
+
+
+def test_path_that_would_drive_the_terminal_is_shown_with_escapes(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path) as store:
+        store.create(NASTY, content_type="text/plain")
+    listed = subprocess.run(
+        [*COMMAND, "inspect", str(tmp_path)], capture_output=True, text=True, timeout=20
+    )
+    assert listed.stdout == "/v1/stream/a\\x9b31m\\u202eb\ttext/plain\t0\topen\n"
+    told = subprocess.run(
+        [*COMMAND, "inspect", str(tmp_path), NASTY], capture_output=True, text=True, timeout=20
+    )
+    assert told.stdout.startswith("path: /v1/stream/a\\x9b31m\\u202eb\n")
+    absent = subprocess.run(
+        [*COMMAND, "inspect", str(tmp_path), NASTY + "\n"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert absent.stderr.endswith("there is no stream /v1/stream/a\\x9b31m\\u202eb\\n\n")
+
+
+def test_finding_is_shown_with_escapes() -> None:
+    finding = Finding("logs/00/\x9b", "broken\nforged", path=NASTY)
+    assert _line(finding) == (
+        "logs/00/\\x9b (stream /v1/stream/a\\x9b31m\\u202eb): broken\\nforged"
+    )
+
+
+def test_reason_keeps_octets_of_a_name_and_escapes_the_rest() -> None:
+    assert reason(ValueError("caf\udce9 \x9b \u202e")) == "caf\udce9 \\x9b \\u202e"
+
+
+def test_log_of_the_server_is_printable_whoever_writes_it() -> None:
+    program = """if True:
+        import logging
+        from durable_streams_server.cli.main import _begin_log
+        _begin_log("info")
+        logging.getLogger("uvicorn.error").error("a %s", "\\x9b31m\\nforged")
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
+    )
+    assert ran.stderr.endswith(" ERROR a \\x9b31m\\nforged\n")

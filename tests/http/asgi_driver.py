@@ -26,7 +26,13 @@ class Answer:
 
 
 class Exchange:
-    """One request in progress. Messages go in by `feed`, and come out in `sent`."""
+    """One request in progress. Messages go in by `feed`, and come out in `sent`.
+
+    Attributes:
+        hold: what the host waits for before it sends, as for a client that takes nothing.
+        broken: what the host raises instead of sending.
+        told: whether the application knows that the client has left.
+    """
 
     def __init__(
         self,
@@ -38,6 +44,9 @@ class Exchange:
         **scope: Any,
     ) -> None:
         self.sent: list[Mapping[str, Any]] = []
+        self.hold: asyncio.Event | None = None
+        self.broken: Exception | None = None
+        self.told = False
         self._incoming: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue()
         self._arrived = asyncio.Event()
         self.scope = {
@@ -56,11 +65,16 @@ class Exchange:
 
     async def _receive(self) -> dict[str, Any]:
         message = await self._incoming.get()
+        self.told = isinstance(message, dict) and message["type"] == "http.disconnect"
         if isinstance(message, Exception):
             raise message
         return message
 
     async def _send(self, message: Mapping[str, Any]) -> None:
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.broken is not None:
+            raise self.broken
         self.sent.append(message)
         self._arrived.set()
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from durable_streams_server import create_app
 from durable_streams_server.http.lane import Lane
 from tests.http.asgi_driver import Answer
-from tests.http.socket_driver import Client, HeldStore, parse, post, request, turn
+from tests.http.socket_driver import Client, HeldStore, parse, post, quiet, request, turn
 from tests.streams.engines import ManualClock
 
 S = "/v1/stream/"
@@ -56,9 +56,11 @@ class World:
 
     async def quiet(self) -> None:
         """Lets everything happen that is due."""
+        await quiet(self.lane)
         await turn()
         while self.store.held:
             self.store.let_go()
+            await quiet(self.lane)
             await turn()
 
     async def assert_nothing_is_left(self) -> None:

@@ -290,6 +290,11 @@ async def turn(times: int = 3) -> None:
         await asyncio.sleep(0)
 
 
+async def quiet(lane: Lane) -> None:
+    """Waits until nothing stands in the line of long work."""
+    await until(lambda: not len(lane.turns))
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Waits until something is so that nobody tells of."""
     for _ in range(1000):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http import asgi
 from durable_streams_server.http.asgi import DurableStreamsApp, _wait
 from durable_streams_server.http.handler import Live, Reply
 from durable_streams_server.http.request import Request
@@ -14,8 +15,9 @@ from durable_streams_server.protocol.commands import Read
 from durable_streams_server.protocol.offsets import Sentinel
 from durable_streams_server.protocol.render import Response
 from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams.event_stream import EventStream
 from tests.http.asgi_driver import Exchange, request
-from tests.http.socket_driver import until
+from tests.http.socket_driver import complaints, until
 
 A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -213,4 +215,103 @@ async def test_live_read_ends_when_its_host_fails(app: DurableStreamsApp, kind: 
 
     exchange.fail(RuntimeError("the host has lost the connection"))
     await asyncio.wait_for(exchange.task, 5)
+    assert len(app.engine.tails) == 0
+
+
+GONE = [OSError("the client is gone"), ConnectionResetError(), BrokenPipeError()]
+
+
+async def ended(exchange: Exchange) -> None:
+    """Waits for the application to return; raises what it raises."""
+    await asyncio.wait_for(asyncio.shield(exchange.task), 5)
+
+
+@pytest.mark.parametrize("gone", GONE, ids=repr)
+async def test_event_stream_whose_client_vanishes_ends_quietly(
+    app: DurableStreamsApp, store: StreamStore, gone: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ASGI 2.4: a host raises an OSError when it is given something to send to a client that has left."""
+    exchange = live(app, "sse")
+    await exchange.until(b"hello")
+    exchange.broken = gone
+    store.append(A, b"more")
+    await ended(exchange)
+    assert len(app.engine.tails) == 0
+    assert complaints(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["sse", "long-poll", "none"])
+async def test_client_that_vanishes_before_its_answer_is_no_error(
+    app: DurableStreamsApp, kind: str
+) -> None:
+    exchange = live(app, kind) if kind != "none" else Exchange(app, "GET", A.encode())
+    exchange.feed()
+    exchange.broken = OSError("the client is gone")
+    await ended(exchange)
+    assert exchange.sent == []
+    assert len(app.engine.tails) == 0
+
+
+async def test_event_stream_that_nobody_takes_in_time_ends_quietly(
+    store: StreamStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi, "_SEND_GRACE", 0.01)
+    app = create_app(store=store, sse_max_age=0.01)
+    exchange = live(app, "sse")
+    exchange.hold = asyncio.Event()
+    await ended(exchange)
+    assert len(app.engine.tails) == 0
+
+
+@pytest.mark.parametrize("kind", ["sse", "long-poll"])
+async def test_host_that_fails_to_send_for_another_reason_is_reported(
+    app: DurableStreamsApp, kind: str
+) -> None:
+    exchange = live(app, kind)
+    exchange.broken = RuntimeError("the host is broken")
+    with pytest.raises(RuntimeError, match="the host is broken"):
+        await ended(exchange)
+    assert len(app.engine.tails) == 0
+
+
+async def test_host_that_fails_because_its_client_has_left_is_not_reported(
+    app: DurableStreamsApp, store: StreamStore
+) -> None:
+    """Some hosts raise errors of their own then; the disconnect has been told."""
+    exchange = live(app, "sse")
+    await exchange.until(b"hello")
+    exchange.hold = asyncio.Event()
+    exchange.broken = RuntimeError("the transport is closed")
+    store.append(A, b"more")
+    exchange.disconnect()
+    await until(lambda: exchange.told)
+    exchange.hold.set()
+    await ended(exchange)
+    assert len(app.engine.tails) == 0
+
+
+async def test_store_that_fails_is_reported_though_its_error_is_an_oserror(
+    app: DurableStreamsApp, store: StreamStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = live(app, "sse")
+    await exchange.until(b"hello")
+
+    def fail(*_: object) -> None:
+        raise TimeoutError("the disk does not answer")
+
+    monkeypatch.setattr(EventStream, "pull", fail)
+    store.append(A, b"more")
+    with pytest.raises(TimeoutError, match="the disk"):
+        await ended(exchange)
+
+
+async def test_cancelled_event_stream_of_a_vanished_client_is_only_cancelled(
+    app: DurableStreamsApp,
+) -> None:
+    exchange = live(app, "sse", "now")
+    await exchange.until(b"upToDate")
+    exchange.broken = OSError("the client is gone")
+    exchange.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.task
     assert len(app.engine.tails) == 0

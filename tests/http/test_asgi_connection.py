@@ -28,6 +28,7 @@ class AsgiClient:
         most: int = 10,
         state: ServerState | None = None,
         app: DurableStreamsApp | None = None,
+        admission: Admission | None = None,
     ) -> None:
         if app is None:
             store = StreamStore()
@@ -36,7 +37,8 @@ class AsgiClient:
         self.app = app
         config = uvicorn.Config(self.app, lifespan="off", log_config=None)
         config.load()
-        connect = protocol_of(self.app, timeouts, Admission(True, most, limit=1024))
+        self.admission = admission or Admission(True, most, limit=1024)
+        connect = protocol_of(self.app, timeouts, self.admission)
         self.state = state or ServerState()
         self.connection: AsgiConnection = connect(
             config=config, server_state=self.state, app_state={}
@@ -120,6 +122,23 @@ async def test_connection_past_the_most_is_refused() -> None:
     await asyncio.sleep(0)
 
 
+async def test_address_past_its_share_is_refused_until_a_connection_is_lost() -> None:
+    admission = Admission(True, 10, limit=1024, per_address=1)
+    first = AsgiClient(LONG, admission=admission)
+    second = AsgiClient(LONG, admission=admission)
+    (answer,) = await second.answers("GET")
+    assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS_FROM_ADDRESS")
+    assert second.wire.lost
+    first.wire.lose()
+    await asyncio.sleep(0)
+    third = AsgiClient(LONG, admission=admission)
+    third.wire.give(request("HEAD"))
+    (answer,) = await third.answers("HEAD")
+    assert answer.status == 200
+    third.wire.lose()
+    await until(lambda: len(admission._shares) == 0)
+
+
 @pytest.mark.parametrize("end", ["reset", "answer"])
 async def test_no_timer_is_left_behind(end: str) -> None:
     client = AsgiClient(LONG)
@@ -132,3 +151,43 @@ async def test_no_timer_is_left_behind(end: str) -> None:
         client.wire.lose()
     await until(lambda: not client.state.connections)
     assert client.connection._timer is None
+
+
+def app_with_a_page() -> DurableStreamsApp:
+    store = StreamStore()
+    store.create(A, "text/plain")
+    store.append(A, bytes(200_000))
+    return create_app(store=store)
+
+
+async def test_client_that_takes_nothing_of_its_answer_is_cut() -> None:
+    client = AsgiClient(Timeouts(send=0.05), app=app_with_a_page())
+    client.wire.reads = False
+    client.wire.give(request("GET", A))
+    await until(lambda: client.wire.aborted)
+    await until(lambda: not client.state.connections)
+
+
+async def test_client_that_takes_its_answer_slowly_is_not_cut() -> None:
+    client = AsgiClient(LONG, app=app_with_a_page())
+    client.wire.reads = False
+    client.wire.give(request("GET", A))
+    await until(lambda: client.connection._send_timer is not None)
+    for _ in range(4):
+        del client.wire._unsent[:1000]
+        client.connection._look_at_unsent()
+        assert not client.wire.aborted
+    client.wire.reads = True
+    client.wire.flush()
+    assert client.connection._send_timer is None
+    client.wire.lose()
+    await asyncio.sleep(0)
+
+
+async def test_connection_that_is_lost_while_it_sends_leaves_no_timer() -> None:
+    client = AsgiClient(LONG, app=app_with_a_page())
+    client.wire.reads = False
+    client.wire.give(request("GET", A))
+    await until(lambda: client.connection._send_timer is not None)
+    client.wire.lose()
+    await until(lambda: client.connection._send_timer is None)

@@ -1,17 +1,13 @@
 """What browsers and caches need around every response."""
 
-import asyncio
-import gzip
 import json
 
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http import browser
 from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.http.browser import Browser
 from tests.http.asgi_driver import request
-from tests.http.socket_driver import complaints
 
 A = "/v1/stream/a"
 BIG = json.dumps(list(range(3000))).encode()
@@ -124,72 +120,3 @@ async def test_cors_can_be_off(store: StreamStore) -> None:
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="not an origin"):
         Browser([origin])
-
-
-async def test_a_large_page_is_compressed_for_who_takes_it(app: DurableStreamsApp) -> None:
-    plain = await request(app, "GET", A)
-    packed = await request(app, "GET", A, {"accept-encoding": "br, gzip;q=0.5"})
-    assert packed.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(packed.body) == plain.body
-    assert int(packed.headers["content-length"]) == len(packed.body) < len(plain.body)
-    assert packed.headers["etag"] != plain.headers["etag"]
-    for answer in (plain, packed):
-        assert (b"vary", b"Accept-Encoding") in answer.pairs
-        tag = {"if-none-match": answer.headers["etag"], "accept-encoding": "gzip"}
-        same = await request(app, "GET", A, tag)
-        assert (same.status, same.body, same.headers["etag"]) == (304, b"", answer.headers["etag"])
-
-
-@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "gzip; q=0.0", "identity", "gzipped"])
-async def test_nobody_gets_what_they_did_not_ask_for(app: DurableStreamsApp, accepted: str) -> None:
-    answer = await request(app, "GET", A, {"accept-encoding": accepted})
-    assert "content-encoding" not in answer.headers
-
-
-async def test_small_pages_and_octets_are_not_compressed(store: StreamStore) -> None:
-    app = create_app(store=store)
-    store.create("/small", "text/plain")
-    store.append("/small", b"x" * 100)
-    store.create("/octets")
-    store.append("/octets", b"x" * 100_000)
-    for path in ("/small", "/octets"):
-        answer = await request(app, "GET", path, {"accept-encoding": "gzip"})
-        assert "content-encoding" not in answer.headers
-    off = create_app(store=store, compression=False)
-    answer = await request(off, "GET", A, {"accept-encoding": "gzip"})
-    assert "content-encoding" not in answer.headers
-
-
-async def test_page_that_cannot_be_compressed_is_a_500_and_holds_nobody(
-    app: DurableStreamsApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(_: bytes) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(browser, "_gzip", fail)
-    answer = await request(app, "GET", A, {"accept-encoding": "gzip"})
-    assert (answer.status, answer.error["code"]) == (500, "INTERNAL_ERROR")
-    assert complaints(caplog) == ["a request failed"]
-
-
-async def test_page_is_refused_when_its_compression_is_cancelled(
-    app: DurableStreamsApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bytes] = loop.create_future()
-    monkeypatch.setattr(loop, "run_in_executor", lambda *_: future)
-    future.cancel()
-    answer = await request(app, "GET", A, {"accept-encoding": "gzip"})
-    assert (answer.status, answer.error["code"]) == (503, "SERVER_STOPPING")
-
-
-async def test_page_is_a_500_when_there_is_no_thread_to_compress_it(
-    app: DurableStreamsApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("cannot schedule new futures after shutdown")
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
-    answer = await request(app, "GET", A, {"accept-encoding": "gzip"})
-    assert answer.status == 500
-    assert complaints(caplog) == ["a request failed"]

@@ -3,11 +3,11 @@
 import pytest
 
 from durable_streams_server.errors import Unavailable
-from durable_streams_server.http.budget import BodyBudget
+from durable_streams_server.http.budget import ReceiveBudget
 
 
 def test_what_is_taken_can_be_given_back() -> None:
-    budget = BodyBudget(10)
+    budget = ReceiveBudget(10)
     budget.take(6)
     with pytest.raises(Unavailable) as caught:
         budget.take(5)

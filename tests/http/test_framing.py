@@ -17,7 +17,7 @@ from tests.http.framing import (
     LENGTHS_TAKEN,
     MAX_BODY,
 )
-from tests.http.socket_driver import Client, parse, turn, until
+from tests.http.socket_driver import Client, parse, quiet, turn, until
 from tests.http.test_asgi_connection import AsgiClient
 
 A = "/v1/stream/a"
@@ -59,6 +59,7 @@ async def test_framing_is_right_or_refused_on_the_native_lane(
         each = 997
     lane = Lane(create_app(store=store, max_body=MAX_BODY), Timeouts(head=1, body=1))
     client = Client(lane).send(framed.octets, each)
+    await quiet(lane)
     if not client.wire.received:  # more octets were announced than there are
         lane.now += 1
         client.connection.check(lane.now)

@@ -12,7 +12,7 @@ import pytest
 
 from durable_streams_server import create_app
 from durable_streams_server.http import handshake
-from durable_streams_server.http.admission import Admission
+from durable_streams_server.http.admission import TO_BE_REFUSED, Admission
 from durable_streams_server.http.handshake import TlsListener
 from durable_streams_server.http.lane import Lane
 from durable_streams_server.http.listening import listen, tls_context
@@ -55,7 +55,8 @@ class Bench:
     def __init__(self, listening: Shaky, certificate: Certificate) -> None:
         self.address = listening.getsockname()
         self.trusting = ssl.create_default_context(cafile=certificate.chain)
-        self.lane = Lane(create_app(), Timeouts(), Admission(True, MOST, limit=10_000))
+        admission = Admission(True, MOST, limit=10_000, per_address=MOST)
+        self.lane = Lane(create_app(), Timeouts(), admission)
         self.connections: set[Any] = set()
         self.lane.begin(self.connections)
         connect = protocol_of(self.lane)
@@ -85,6 +86,8 @@ class Bench:
         for connection in tuple(self.connections):
             connection.transport.abort()
         await until(lambda: not self.connections and not len(self.listener))
+        assert len(self.lane.admission._handshakes) == 0
+        await until(lambda: len(self.lane.admission._shares) == 0)
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ async def test_connection_past_the_most_is_told_why_over_tls(bench: Bench) -> No
 
 
 async def test_handshakes_take_no_more_handles_than_connections_may(bench: Bench) -> None:
-    most = MOST + handshake._TO_BE_REFUSED
+    most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
     assert [await ended(client) for client in clients[most:]] == [b""] * 5
     assert len(bench.listener) == most
@@ -136,6 +139,27 @@ async def test_handshakes_take_no_more_handles_than_connections_may(bench: Bench
     reader, writer = await bench.client()
     assert reader.at_eof() is False
     writer.close()
+
+
+async def test_address_past_its_share_is_told_why_over_tls(bench: Bench) -> None:
+    bench.lane.admission._shares.share = 1
+    kept = await bench.client()
+    await until(lambda: len(bench.connections) == 1)
+    reader, writer = await bench.client()
+    (answer,), _ = parse(await asyncio.wait_for(reader.read(), 5), ["GET"])
+    assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS_FROM_ADDRESS")
+    for _, each in (kept, (reader, writer)):
+        each.close()
+
+
+async def test_handshakes_of_one_address_take_no_more_than_its_share(bench: Bench) -> None:
+    bench.lane.admission.most = 1000
+    most = MOST + TO_BE_REFUSED
+    clients = [await bench.silent() for _ in range(most + 5)]
+    assert [await ended(client) for client in clients[most:]] == [b""] * 5
+    assert len(bench.listener) == most
+    clients[0].close()
+    await until(lambda: len(bench.listener) == most - 1)
 
 
 async def test_handshake_has_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """The process side of serving."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,15 +10,17 @@ import httpx
 import pytest
 
 from durable_streams_server import DurableStreamTestServer, StreamStore, create_app
+from durable_streams_server.http import asgi
 from durable_streams_server.http import lane as lanes
 from durable_streams_server.http.admission import AcceptErrors
 from durable_streams_server.http.listening import listen, url_of
 from durable_streams_server.http.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command
 from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.names import MIB
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
-from tests.http.socket_driver import parse
+from tests.http.socket_driver import parse, until
 
 
 def test_an_idle_connection_outlives_a_load_balancers() -> None:  # TRAPS 52
@@ -103,3 +107,33 @@ async def test_hosts_own_loop_is_left_as_it_is() -> None:
     before = loop.get_exception_handler()
     async with DurableStreamTestServer():
         assert loop.get_exception_handler() is before
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_reader_that_vanishes_or_takes_nothing_leaves_no_traceback_under_uvicorn(
+    leaves: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(asgi, "_SEND_GRACE", 0.05)
+    store = StreamStore()
+    store.create("/a", "text/plain")
+    store.append(
+        "/a", bytes(30 * MIB)
+    )  # more than the system takes for a client that reads nothing
+    app = create_app(store=store, sse_max_age=0.05)
+    server = Server(app, http="asgi")
+    server.install_signals = False
+    with listen("127.0.0.1", 0) as listening, socket.socket() as client:
+        serving = asyncio.create_task(server.serve([listening]))
+        loop = asyncio.get_running_loop()
+        client.setblocking(False)
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, b"GET /a?offset=-1&live=sse HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert b" 200 " in await loop.sock_recv(client, 100)
+        await until(lambda: len(app.engine.tails) == 1)
+        if leaves:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        await until(lambda: len(app.engine.tails) == 0)
+        server.stop()
+        await asyncio.wait_for(serving, 5)
+    assert [record for record in caplog.records if record.exc_info] == []

@@ -155,6 +155,30 @@ async def test_age_ends_it_with_a_control_event() -> None:
     reader.stream.close()
 
 
+async def test_event_streams_opened_together_end_at_different_times() -> None:
+    bench = Bench(EngineOptions(sse_max_age=100))
+    bench.do(create("/a", TEXT))
+    opened = asyncio.get_running_loop().time()
+    readers = [Reader(bench) for _ in range(300)]
+    ages = sorted(reader.stream._ends_at - opened for reader in readers)
+    assert 80 <= ages[0] < 85
+    assert 95 < ages[-1] <= 100 + 1  # a second, for all of them to be opened
+    assert max(sum(age <= other < age + 1 for other in ages) for age in ages) < 60
+    for reader in readers:
+        reader.stream.close()
+
+
+@pytest.mark.parametrize(("chance", "age"), [(0.0, 100.0), (0.5, 90.0), (1.0, 80.0)])
+async def test_age_is_from_four_fifths_of_the_most_to_all_of_it(chance: float, age: float) -> None:
+    bench = Bench(EngineOptions(sse_max_age=100))
+    bench.engine.chance = lambda: chance
+    bench.do(create("/a", TEXT))
+    opened = asyncio.get_running_loop().time()
+    reader = Reader(bench)
+    assert age <= reader.stream._ends_at - opened < age + 1
+    reader.stream.close()
+
+
 async def test_an_idle_one_is_kept_alive() -> None:
     bench = Bench(EngineOptions(sse_keep_alive=0.01))
     bench.do(create("/a", TEXT))

@@ -98,8 +98,8 @@ def test_a_large_run_that_was_read_lately_is_the_same_object_and_what_is_kept_is
     for number in range(45):
         bench.do(create(f"/{number}", body=b"b" * MIB))
         bench.engine.reader.page(bench.state(f"/{number}"), 0, MIB).result()
-    assert bench.engine.reader.kept_bytes <= 40 * MIB
+    assert bench.engine.large.kept_bytes <= 40 * MIB
     assert bench.engine.reader.page(bench.state("/a"), 0, MIB).result().data is not first
-    kept = bench.engine.reader.kept_bytes
+    kept = bench.engine.large.kept_bytes
     bench.engine.reader.page(bench.state("/small"), 0, MIB).result()
-    assert bench.engine.reader.kept_bytes == kept
+    assert bench.engine.large.kept_bytes == kept

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from durable_streams_server.streams.turns import AT_ONCE, Turns
+from durable_streams_server.streams.turns import READS_AT_ONCE, WRITES_AT_ONCE, Turns
 
 
 class Clock:
@@ -113,26 +113,31 @@ async def test_step_added_by_a_step_stands_at_the_end_of_the_line() -> None:
     assert done == ["first", "second", "added"]
 
 
-async def test_short_work_is_admitted_until_the_turn_has_had_enough() -> None:
+async def test_requests_are_begun_at_once_until_the_turn_has_had_enough() -> None:
     loop = asyncio.get_running_loop()
     now = loop.time()
     loop.time = lambda: now  # type: ignore[method-assign]  # as libuv's, which stands still during a turn
     try:
         turns = Turns()
-        assert [turns.admits() for _ in range(AT_ONCE + 2)] == [True] * AT_ONCE + [False] * 2
+        begun = [turns.admits(is_read=False) for _ in range(3 * WRITES_AT_ONCE)]
+        assert begun == [True] * 2 * WRITES_AT_ONCE + [False] * WRITES_AT_ONCE
+        begun = [turns.admits(is_read=True) for _ in range(READS_AT_ONCE)]
+        assert begun == sorted(begun, reverse=True)  # the first of them, and then none
+        assert 0 < begun.count(True) < READS_AT_ONCE
         now += 0.001
-        assert turns.admits()
+        assert turns.admits(is_read=False)
     finally:
         del loop.time
 
 
-async def test_short_work_does_not_pass_what_stands_in_line() -> None:
+async def test_writes_stand_in_line_behind_long_work_and_reads_pass() -> None:
     turns = Turns()
     done: list[str] = []
     turns.add(counting(1, done, "a"))
-    assert not turns.admits()
+    assert not turns.admits(is_read=False)
+    assert turns.admits(is_read=True)
     await run_all(turns)
-    assert turns.admits()
+    assert turns.admits(is_read=False)
 
 
 async def test_coroutine_stands_in_the_same_line() -> None:

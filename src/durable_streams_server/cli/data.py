@@ -19,7 +19,7 @@ from ..storage.files.disk import SystemDisk
 from ..storage.files.segments import Damaged
 from ..storage.files.store import FileStore
 from ..streams.clock import system_clock
-from .output import reason
+from .output import reason, shown
 from .values import DIRECTORY
 
 EXIT_DAMAGE: Final = 1
@@ -40,7 +40,7 @@ def check(directory: str, repairs: bool) -> None:
         findings = _report(Checkup(directory, _show_progress))
         if repairs and findings:
             for done in repair_directory(directory, system_clock()):
-                click.echo(done)
+                click.echo(shown(done))
     if any(not finding.harmless for finding in findings):
         sys.exit(EXIT_DAMAGE)
 
@@ -86,14 +86,16 @@ def inspect(directory: str, stream: str | None) -> None:
                 state = states.visible(path)
                 if state is not None:
                     closed = "closed" if state.closed else "open"
-                    click.echo(f"{path}\t{state.media.text}\t{state.tail - state.base}\t{closed}")
+                    click.echo(
+                        f"{shown(path)}\t{state.media.text}\t{state.tail - state.base}\t{closed}"
+                    )
             return
         state = states.visible(stream)
         if state is None:
-            click.echo(f"durable-streams-server: there is no stream {stream}", err=True)
+            click.echo(f"durable-streams-server: there is no stream {shown(stream)}", err=True)
             sys.exit(EXIT_DAMAGE)
         for name, value in _known(state):
-            click.echo(f"{name}: {value}")
+            click.echo(f"{name}: {shown(str(value))}")
 
 
 @contextlib.contextmanager
@@ -125,7 +127,7 @@ def open_directory(
 
 def _line(finding: Finding) -> str:
     stream = f" (stream {finding.path})" if finding.path is not None else ""
-    return f"{finding.where}{stream}: {finding.what}"
+    return shown(f"{finding.where}{stream}: {finding.what}")
 
 
 def _show_progress(done: int, total: int) -> None:

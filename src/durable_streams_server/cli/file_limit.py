@@ -1,8 +1,9 @@
 """How many files and connections a server may have open: as many as the system lets it."""
 
-import logging
 import sys
 from typing import Final
+
+from ..log import log as _log
 
 if sys.platform != "win32":
     import resource
@@ -10,8 +11,6 @@ if sys.platform != "win32":
 #: What a process should raise its limit to. The kernel's own ceiling is 1 Mi on Linux unless somebody has raised it, and there
 #: is memory for some hundred thousand connections at most. Systems that refuse that many may grant fewer.
 _WISHES: Final = (1 << 20, 1 << 16, 10_240)
-
-_log = logging.getLogger("durable_streams_server")
 
 
 def raise_file_limit() -> None:

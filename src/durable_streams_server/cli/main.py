@@ -7,9 +7,7 @@ the data directory cannot be used, 5 when the disk has failed and the store has 
 import asyncio
 import gc
 import logging
-import math
 import os
-import re
 import socket
 import ssl
 import sys
@@ -20,7 +18,7 @@ from click.core import ParameterSource
 from click.exceptions import NoArgsIsHelpError
 
 from ..errors import StreamError
-from ..http.admission import Admission
+from ..http.admission import DEFAULT_MAX_CONNECTIONS, Admission
 from ..http.app import create_app
 from ..http.listening import (
     UnixSocket,
@@ -31,6 +29,7 @@ from ..http.listening import (
     url_of,
 )
 from ..http.server import HttpLane, Server
+from ..log import Escape
 from ..protocol.names import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
@@ -53,7 +52,7 @@ from .data import EXIT_DATA, check, inspect
 from .file_limit import raise_file_limit
 from .keys import keys
 from .output import hold_outputs, lost_output, reason
-from .values import DIRECTORY, HOST
+from .values import DIRECTORY, HOST, SECONDS, Size
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
 EXIT_FAILED: Final = 1
@@ -89,45 +88,6 @@ class _DefaultGroup(click.Group):
         finally:
             if ctx.invoked_subcommand != serve.name and (lost := lost_output()):
                 _fail(f"what was printed is lost: {reason(lost)}", EXIT_FAILED)
-
-
-class _Size(click.ParamType[int]):
-    """A number of bytes, plain or with k, m or g for powers of 1024."""
-
-    name = "bytes"
-
-    def __init__(self, minimum: int, maximum: int) -> None:
-        self._minimum = minimum
-        self._maximum = maximum
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"([0-9]{1,15})([kmg]?)", str(value).lower())
-        if match is None:
-            self.fail(f"{value!r} is not a number of bytes", param, ctx)
-        size: int = int(match[1]) * 1024 ** "_kmg".index(match[2] or "_")
-        if size < self._minimum:
-            self.fail(f"{value} is below the least value, {self._minimum}", param, ctx)
-        if size > self._maximum:
-            self.fail(f"{value} is above the largest value, {self._maximum}", param, ctx)
-        return size
-
-
-class _Seconds(click.FloatRange):
-    """A time above zero, a day at most."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True, max=86_400)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value} is not a number of seconds", param, ctx)
-        return seconds
-
-
-_SECONDS: Final = _Seconds()
 
 
 @click.group(cls=_DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -173,7 +133,7 @@ def main() -> None:
 @click.option("--memory", is_flag=True, help="Keep streams in memory only.")
 @click.option(
     "--long-poll-timeout",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
     default=DEFAULT_LONG_POLL_TIMEOUT,
     show_default=True,
@@ -181,29 +141,29 @@ def main() -> None:
 )
 @click.option(
     "--sse-max-age",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
     default=DEFAULT_SSE_MAX_AGE,
     show_default=True,
-    help="When an event stream ends, for its client to come back.",
+    help="When an event stream ends at the latest, for its client to come back; up to 20% sooner, by chance.",
 )
 @click.option(
     "--page-size",
-    type=_Size(MIN_PAGE_SIZE, MAX_PAGE_SIZE),
+    type=Size(MIN_PAGE_SIZE, MAX_PAGE_SIZE),
     default=DEFAULT_PAGE_SIZE,
     show_default=True,
     help="Bytes of one read's answer, such as 64k or 4m.",
 )
 @click.option(
     "--max-body",
-    type=_Size(1, DEFAULT_MAX_IN_FLIGHT),  # or no body of that size could ever be taken
+    type=Size(1, DEFAULT_MAX_IN_FLIGHT),  # or no body of that size could ever be taken
     default=DEFAULT_MAX_BODY,
     show_default=True,
     help="Bytes of one request body; a larger one is refused with 413.",
 )
 @click.option(
     "--body-timeout",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
     default=DEFAULT_BODY_TIMEOUT,
     show_default=True,
@@ -213,11 +173,19 @@ def main() -> None:
     "--max-connections",
     type=click.IntRange(min=1),
     metavar="COUNT",
-    help="Connections open at once; a further one is refused with 503. Default: as many as leave file handles for the store.",
+    help="Connections open at once; a further one is refused with 503. "
+    f"Default: {DEFAULT_MAX_CONNECTIONS}, or as many as leave file handles for the store.",
+)
+@click.option(
+    "--max-connections-per-address",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="Connections that one client address, or one /64 network of IPv6, may have open at once; past it, 503. "
+    "Behind a proxy all clients share its address: set it to --max-connections there. Default: half of --max-connections.",
 )
 @click.option(
     "--wal-size",
-    type=_Size(MIN_SIZE, MAX_SIZE),
+    type=Size(MIN_SIZE, MAX_SIZE),
     metavar="BYTES",
     help="Bytes of disk that the write-ahead log may take; a sixth of them must take the largest body. "
     f"Default: {DEFAULT_SIZE // MIB}m, or as many as --max-body needs.",
@@ -280,6 +248,7 @@ def serve(
     wal_size: int | None,
     body_timeout: float,
     max_connections: int | None,
+    max_connections_per_address: int | None,
     cors_origin: tuple[str, ...],
     stream_root: str,
     public_url: str | None,
@@ -294,7 +263,7 @@ def serve(
     SIGHUP makes it rotate the keys that it signs webhooks and tokens with; when the terminal that it was started in is closed,
     it stops.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    _begin_log(log_level)
     raise_file_limit()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
@@ -318,7 +287,7 @@ def serve(
                 webhook_deny,
             ),
         )
-        admission = Admission(not memory, max_connections)
+        admission = Admission(not memory, max_connections, per_address=max_connections_per_address)
         listening = UnixSocket(uds) if uds else listen(host, port)
         if public_url is None:
             app.service.public_url = public_url_of(listening, tls is not None)
@@ -347,6 +316,17 @@ def serve(
 main.add_command(check)
 main.add_command(inspect)
 main.add_command(keys)
+
+
+def _begin_log(level: str) -> None:
+    """Writes the log to standard error. The filter escapes what other loggers say too, such as uvicorn's and asyncio's."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Escape())
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[handler],
+    )
 
 
 def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -2,7 +2,8 @@
 
 A reader that goes away (`serve | head -1`), a full disk under a redirected output, or a command started without outputs at all
 (`>&-`) is no reason to end a server, or to leave a repair half done. So standard output and error never fail: what cannot be
-written is dropped, and `lost_output` says so at the end. Names that are not UTF-8 come out as the octets that they are.
+written is dropped, and `lost_output` says so at the end. Names that are not UTF-8 come out as the octets that they are. Texts from
+clients, such as the paths of streams, pass through `shown`, so that they cannot drive the terminal.
 """
 
 import codecs
@@ -12,6 +13,8 @@ import os
 import select
 import sys
 from typing import Any, Final, TextIO
+
+from ..log import printable
 
 _STANDARD: Final = 3  # descriptors: input, output, error
 _ERRORS: Final = "durable_streams_server.octets"
@@ -66,13 +69,20 @@ def lost_output() -> OSError | None:
     return None if gone else raw.failure
 
 
+def shown(text: str) -> str:
+    """Returns `text` with characters that are not printable as escapes. Octets of a name that is not UTF-8 stay as they are."""
+    if text.isprintable():
+        return text
+    return "".join(each if _is_octet(each) else printable(each) for each in text)
+
+
 def reason(error: BaseException) -> str:
     """Returns what is wrong in one line, without the number that Python begins the text of an OSError with."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown(" ".join(str(error).split())) or type(error).__name__
 
 
 def _open_missing() -> None:
@@ -110,11 +120,13 @@ def _as_octets(error: UnicodeError) -> tuple[bytes, int]:
     """Encodes what a stream's encoding cannot: octets of a name as they are, and other characters by their numbers."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    parts = []
-    for character in error.object[error.start : error.end]:
-        code = ord(character)
-        is_octet = 0xDC80 <= code <= 0xDCFF
-        parts.append(
-            bytes([code - 0xDC00]) if is_octet else character.encode("ascii", "backslashreplace")
-        )
+    parts = [
+        bytes([ord(each) - 0xDC00]) if _is_octet(each) else each.encode("ascii", "backslashreplace")
+        for each in error.object[error.start : error.end]
+    ]
     return b"".join(parts), error.end
+
+
+def _is_octet(character: str) -> bool:
+    """Whether a character stands for an octet of a name that is not UTF-8 (PEP 383)."""
+    return "\udc80" <= character <= "\udcff"

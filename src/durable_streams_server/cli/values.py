@@ -1,5 +1,7 @@
 """What the values of flags and arguments may be."""
 
+import math
+import re
 from typing import Any, Final
 
 import click
@@ -39,3 +41,42 @@ class _Host(click.ParamType[str]):
 
 
 HOST: Final = _Host()
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, plain or with k, m or g for powers of 1024."""
+
+    name = "bytes"
+
+    def __init__(self, minimum: int, maximum: int) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,15})([kmg]?)", str(value).lower())
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes", param, ctx)
+        size: int = int(match[1]) * 1024 ** "_kmg".index(match[2] or "_")
+        if size < self._minimum:
+            self.fail(f"{value} is below the least value, {self._minimum}", param, ctx)
+        if size > self._maximum:
+            self.fail(f"{value} is above the largest value, {self._maximum}", param, ctx)
+        return size
+
+
+class _Seconds(click.FloatRange):
+    """A time above zero, a day at most."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=86_400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
+SECONDS: Final = _Seconds()

@@ -54,7 +54,7 @@ def create_app(
         stream_root: the path under which `__ds` is reserved for the server.
         page_size: bytes of one read's answer, at least 1024.
         long_poll_timeout: seconds that a long-poll waits.
-        sse_max_age: seconds after which an event stream ends, for the client to come back.
+        sse_max_age: seconds after which an event stream ends at the latest, for the client to come back; it may be 20% sooner.
         max_body: bytes of one request body; a larger one is 413.
         max_in_flight: bytes of request bodies held at once; past it, 503.
         body_timeout: seconds that a client may pause within a request body; past it, 408.

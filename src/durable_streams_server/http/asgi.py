@@ -2,35 +2,36 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import BadRequest, Header, RequestTimeout
-from ..protocol.names import TRANSFER_ENCODING
-from ..protocol.render import Response
+from ..errors import BadRequest, RequestTimeout
+from ..protocol.names import LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, WAIT
 from ..subscriptions.service import Service
-from .budget import BodyBudget
+from .asgi_sending import Message, Send, Taker, send_response, start_message
+from .budget import LARGE_BODY, Incoming, ReceiveBudget
 from .handler import Handler, HandlerOptions, Live, Reply
+from .outgoing import Outgoing
 from .patience import Patience
 from .request import Request, index_headers, too_large
+from .shares import network_of
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
 _FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
+_PULLS: Final = 8  # pieces of an event stream that are sent before it is the next one's turn
+_READS: Final = ("GET", "HEAD")  # requests that do not stand in line behind writes
 _NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
-_CHUNK: Final = 1024 * 1024  # a body without a declared length takes its budget in steps
 
 
 class ClientGone(Exception):
-    """The client went away before its request was complete."""
+    """The client went away before its request, or its answer, was complete."""
 
 
 class DurableStreamsApp:
@@ -40,7 +41,8 @@ class DurableStreamsApp:
         engine: what runs the streams.
         service: what runs the subscriptions.
         handler: what answers requests; the native lane carries it too.
-        budget: how many bytes of request bodies may be held at once.
+        budget: how much of what clients have sent may be held at once.
+        outgoing: who is being sent large pages.
         max_body: bytes of one request body.
         body_timeout: seconds that a client may pause within a body.
 
@@ -52,7 +54,8 @@ class DurableStreamsApp:
         self.engine = engine
         self.service = service
         self.handler = Handler(engine, service, options)
-        self.budget = BodyBudget(options.max_in_flight)
+        self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
+        self.outgoing = Outgoing(engine.sending)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
         self._patience = Patience(options.body_timeout)
@@ -75,6 +78,7 @@ class DurableStreamsApp:
         """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
         self.service.begin_shutdown()
         self.engine.begin_shutdown()
+        self.handler.begin_shutdown()
 
     async def stop(self) -> None:
         """Ends what runs, and gives the store back. A host application awaits it when it stops."""
@@ -101,116 +105,142 @@ class DurableStreamsApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _request(scope)
-        taken = 0
+        body = Incoming(self.budget, _address(scope))
         try:
             try:
                 if scope.get("http_version", "1.1") != "1.1":
                     _check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
-                taken = await self._read_body(request, receive)
+                await self._read_body(request, body, receive)
             except ClientGone:
                 return
             except Exception as error:
                 refusal = self.handler.refuse(request, error)
                 if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
                     refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
-                await _send_response(request, refusal, send)
+                await send_response(request, refusal, send, self.outgoing)
                 return
             # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
+            if not self.engine.turns.admits(request.method in _READS):
+                await self.engine.turns.mine()
             answer = self.handler.handle(request, ready.set)
             request.body = b""
             reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
         finally:
-            self.budget.give_back(taken)
+            body.release()
         if isinstance(reply, Live):
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
-            await _send_response(request, reply, send)
+            await send_response(request, reply, send, self.outgoing)
 
-    async def _read_body(self, request: Request, receive: Receive) -> int:
-        """Reads the whole body within the limits, and returns how much of the budget it holds.
+    async def _read_body(self, request: Request, body: "Incoming", receive: Receive) -> None:
+        """Reads the whole body within the limits.
 
         Raises:
             ClientGone: the client has left.
-            RequestTimeout: the client paused for longer than `body_timeout`.
+            RequestTimeout: the client paused for longer than `body_timeout`, or sends more slowly than the least rate.
+            StreamError: the body is too large, or refused by its head or for want of room.
         """
-        patience = self._patience
-        task: Any = asyncio.current_task()
         declared = request.declared
         if declared is None and TRANSFER_ENCODING not in request.headers:
             if request.method not in ("PUT", "POST"):
-                return 0
-            declared = 0  # but over HTTP/2 a body may come all the same
-        taken = 0
-        parts: list[bytes] = []
-        size = 0
+                return
+        elif declared is not None and declared > LARGE_BODY:
+            self.handler.check_head(request)
+            self.budget.check(declared)
+        patience = self._patience
+        task: Any = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        in_time = loop.time() + self.body_timeout
         try:
-            self.budget.take(declared or 0)
-            taken = declared or 0
             while True:
                 patience.wait(task)
                 message = await receive()
                 if message["type"] != "http.request":
                     raise ClientGone
-                part = message.get("body", b"")
-                size += len(part)
-                if size > self.max_body:
+                body.add(message.get("body", b""))
+                if body.size > self.max_body:
                     raise too_large(self.max_body)
-                if size > taken:
-                    step = max(size - taken, min(_CHUNK, self.max_body - taken))
-                    self.budget.take(step)
-                    taken += step
-                parts.append(part)
                 if not message.get("more_body", False):
                     break
-            _check_is_whole(request, size)
-        except BaseException as error:
-            self.budget.give_back(taken)
-            if isinstance(error, asyncio.CancelledError) and patience.ran_out(task):
-                raise RequestTimeout("the rest of the request's body did not come") from None
+                if body.size < (loop.time() - in_time) * LEAST_BODY_RATE:
+                    raise _late()
+                if body.size > LARGE_BODY and declared is None:
+                    self.handler.check_head(request)
+                    declared = self.max_body  # or so; once is enough
+            _check_is_whole(request, body.size)
+        except asyncio.CancelledError:
+            if patience.ran_out(task):
+                raise _late() from None
             raise
         finally:
             patience.forget(task)
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        return taken
+        request.body = body.whole()
 
     async def _stream(self, live: Live, ready: asyncio.Event, receive: Receive, send: Send) -> None:
-        """Sends an event stream until it ends, the client leaves, or the host cancels it."""
+        """Sends an event stream until it ends, the client leaves or takes nothing for too long, or the host cancels it."""
         events = live.events
-        gone = False
+        gone = left = False  # `left` only if the host says so
 
         async def watch() -> None:
-            nonlocal gone
+            nonlocal gone, left
             try:
                 while (await receive())["type"] != "http.disconnect":
                     pass
+                left = True
             finally:  # also of a host that fails: nobody would see the client leave any more
                 gone = True
                 ready.set()
 
+        async def give(message: Message) -> None:
+            try:
+                await send(message)
+            except Exception as error:
+                if left or isinstance(error, OSError):  # ASGI 2.4
+                    raise ClientGone from None
+                raise
+
+        turns, taker, pulls = self.engine.turns, Taker(), 0
         watcher = asyncio.create_task(watch())
+        late = asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE)
         try:
-            async with asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE):
-                await send(_start_message(live.head, live.head.all_headers))
+            async with late:
+                await give(start_message(live.head, live.head.all_headers))
                 while not gone:
                     ready.clear()
                     chunk = events.pull()
                     if chunk is WAIT:
                         await ready.wait()
+                        if not turns.admits(is_read=True):
+                            await turns.mine()
                     elif chunk is END:
-                        await send({"type": "http.response.body", "body": b""})
+                        await give({"type": "http.response.body", "body": b""})
                         return
                     else:
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        if events.holder is not None:
+                            self.outgoing.hold(taker, events.holder)
+                        await give({"type": "http.response.body", "body": chunk, "more_body": True})
+                        taker.taken += len(chunk)
+                        pulls += 1
+                        if pulls % _PULLS == 0:
+                            await turns.mine()
+        except ClientGone:
+            return  # which is no error
+        except TimeoutError:
+            if not late.expired():  # it is the store's
+                raise
         except asyncio.CancelledError:
+            if taker.was_cut():
+                return
             if not gone:
                 await _say_farewell(events.farewell(), send)
             raise
         finally:
             watcher.cancel()
+            self.outgoing.release(taker)
             events.close()
 
 
@@ -267,19 +297,18 @@ async def _say_farewell(last: bytes, send: Send) -> None:
         async with asyncio.timeout(_FAREWELL_GRACE):
             await send({"type": "http.response.body", "body": last, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-    except TimeoutError:
-        return  # a reader that does not read cannot be told
+    except OSError:
+        return  # a reader that does not read (TimeoutError), or that has left, cannot be told
 
 
-async def _send_response(request: Request, response: Response, send: Send) -> None:
-    headers = response.all_headers
-    body = response.whole
-    if request.method == "HEAD":
-        body = b""
-    elif response.status not in (204, 304):
-        headers.append((b"content-length", b"%d" % len(body)))
-    await send(_start_message(response, headers))
-    await send({"type": "http.response.body", "body": body})
+def _late() -> RequestTimeout:
+    return RequestTimeout("the rest of the request's body did not come")
+
+
+def _address(scope: Scope) -> str | None:
+    """Returns the address that the client counts under; None where the host does not name one."""
+    client = scope.get("client")
+    return network_of(client[0]) if client else None
 
 
 def _check_is_whole(request: Request, size: int) -> None:
@@ -305,10 +334,6 @@ def _check_version(version: str, request: Request) -> None:
         raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
     if version == "1.0" and TRANSFER_ENCODING in request.headers:  # RFC 9112, 6.1
         raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
-
-
-def _start_message(response: Response, headers: Sequence[Header]) -> Message:
-    return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
 def _request(scope: Scope) -> Request:

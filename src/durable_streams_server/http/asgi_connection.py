@@ -1,7 +1,7 @@
 """uvicorn's own HTTP connection for `serve --http asgi`, with the limits that the native lane has.
 
-uvicorn reads heads for as long as a client takes, refuses what is no HTTP in words of its own, and takes connections until there
-are no file handles. Whoever runs the application under another server has what that server offers.
+uvicorn reads heads for as long as a client takes, holds an answer for as long as its client does not take it, refuses what is no
+HTTP in words of its own, and takes connections until there are no file handles. Whoever runs the application under another server has what that server offers.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp
 from .phase import Timeouts
 from .request import NO_REQUEST
+from .shares import address_of
 
 _UNSENT: Final = (
     16 * 1024
@@ -37,7 +38,16 @@ class AsgiConnection(HttpToolsProtocol):
     """One client's connection. Only the head of a request has its time here; its body has it in the application."""
 
     #: Slots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
-    __slots__ = ("_admission", "_handler", "_late_scope", "_timeouts", "_timer")
+    __slots__ = (
+        "_address",
+        "_admission",
+        "_handler",
+        "_late_scope",
+        "_send_timer",
+        "_timeouts",
+        "_timer",
+        "_unsent",
+    )
 
     def __init__(
         self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
@@ -46,22 +56,34 @@ class AsgiConnection(HttpToolsProtocol):
         self._handler = app.handler
         self._timeouts = timeouts
         self._admission = admission
+        self._address: str | None = None  # that the connection counts under, once it is admitted
         self._late_scope: Any = None  # the head that the timer runs for
+        self._send_timer: asyncio.TimerHandle | None = (
+            None  # until the client takes what it is sent
+        )
+        self._unsent = 0  # bytes that it had not taken at the last look
         self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins, or refuses the connection."""
-        admitted = self._admission.admits(len(self.connections), handle_of(transport))
+        address = address_of(transport)
+        handle = handle_of(transport)
+        refusal = self._admission.admit(len(self.connections), handle, address)
+        if refusal is None:
+            self._address = address
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_UNSENT)
-        if admitted:
+        if refusal is None:
             self._timer = self.loop.call_later(self._timeouts.idle, self._time_is_up)
         else:
-            self._refuse(self._admission.refusal())
+            self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends."""
         self._stop_timer()
+        self._stop_send_timer()
+        address, self._address = self._address, None
+        self._admission.left(address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,6 +97,34 @@ class AsgiConnection(HttpToolsProtocol):
             self._late_scope = self.scope
             self._stop_timer()
             self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent."""
+        super().pause_writing()
+        self._stop_send_timer()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        """The client has taken it."""
+        self._stop_send_timer()
+        super().resume_writing()
+
+    def _look_at_unsent(self) -> None:
+        """Cuts a client that has taken nothing since the last look. Closing would wait for it, perhaps for ever."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._look_again()
+        else:
+            self._send_timer = None
+            self.transport.abort()
+
+    def _look_again(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._send_timer = self.loop.call_later(self._timeouts.send, self._look_at_unsent)
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _in_head(self) -> bool:
         """Whether a head has begun and is not complete. uvicorn makes a scope with the first octet, and adds the method at the end."""

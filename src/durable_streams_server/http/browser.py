@@ -1,17 +1,11 @@
-"""What browsers and caches need around every response: CORS, security headers, compression."""
+"""What browsers and caches need around every response: CORS and security headers."""
 
-import asyncio
 import re
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from ..errors import Header, Unavailable
-from ..protocol.caching import compressed_etag
-from ..protocol.decide import RETRY_SOON
-from ..protocol.names import CONTENT_TYPE, GZIP_MINIMUM
+from ..errors import Header
 from ..protocol.render import Common, Response
-from ..storage.ticket import Ticket
 from .request import Request
 
 #: PROTOCOL 12.7
@@ -36,9 +30,7 @@ _ANY_ORIGIN: Final[list[Header]] = [
     (b"access-control-expose-headers", _EXPOSED),
 ]
 _PREFLIGHT_AGE: Final = b"86400"  # seconds; browsers cap it themselves
-_GZIP_LEVEL: Final = 1  # most of the gain for the least time; pages are sent once and forgotten
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
-_COMPRESSIBLE: Final = (b"text/", b"application/json", b"application/ndjson", b"application/xml")
 
 
 class Browser:
@@ -83,57 +75,3 @@ class Browser:
         if response.vary_encoding:
             headers.append((b"vary", b"Accept-Encoding"))
         return response
-
-
-def wants_gzip(request: Request, response: Response) -> bool:
-    """Whether the response is worth compressing and the client takes it so (RFC 9110, 12.5.3)."""
-    if not response.vary_encoding or response.size < GZIP_MINIMUM:
-        return False
-    accepted = request.headers.get(b"accept-encoding")
-    if accepted is None or not _accepts_gzip(accepted):
-        return False
-    types = [value for name, value in response.headers if name == CONTENT_TYPE]
-    return bool(types) and types[0].lower().startswith(_COMPRESSIBLE)
-
-
-def compress(response: Response) -> Ticket[Response]:
-    """Compresses a body in a thread, and gives the page the tag of that representation.
-
-    The ticket fails with SERVER_STOPPING when there is no thread any more, and with whatever the compression failed with.
-    """
-    ticket: Ticket[Response] = Ticket()
-    loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, _gzip, response.whole)
-
-    def done(result: asyncio.Future[bytes]) -> None:
-        if result.cancelled():
-            ticket.fail(Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON]))
-            return
-        error = result.exception()
-        if error is not None:
-            ticket.fail(error)
-            return
-        response.body, response.array = result.result(), False
-        response.headers = [
-            (name, compressed_etag(value) if name == b"etag" else value)
-            for name, value in response.headers
-        ]
-        response.headers.append((b"content-encoding", b"gzip"))
-        ticket.resolve(response)
-
-    future.add_done_callback(done)
-    return ticket
-
-
-def _accepts_gzip(accepted: bytes) -> bool:
-    for part in accepted.lower().split(b","):
-        name, _, weight = part.partition(b";")
-        if name.strip() in (b"gzip", b"*"):
-            value = weight.strip().removeprefix(b"q=").strip()
-            return value.strip(b"0.") != b"" or not weight.strip()
-    return False
-
-
-def _gzip(body: bytes) -> bytes:
-    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    return packer.compress(body) + packer.flush()

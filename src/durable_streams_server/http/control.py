@@ -71,7 +71,7 @@ class Control:
             MethodNotAllowed: with `Allow`.
         """
         if len(request.body) > MAX_CONTROL_BODY:
-            raise TooLarge(f"the body is larger than {MAX_CONTROL_BODY} bytes")
+            raise _too_large()
         match path.removeprefix(self._prefix).split("/", 3):
             case ["jwks.json"]:
                 return _by_method(request, {"GET": self._jwks}, "")
@@ -83,6 +83,15 @@ class Control:
                 unlink = self._unlink(relative)
                 return _by_method(request, {"DELETE": unlink}, id_)
         raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
+
+    def check_head(self, request: Request) -> None:
+        """Refuses a body that is too large, before any of it is read.
+
+        Raises:
+            TooLarge: it is said to be larger than any document here.
+        """
+        if request.declared is not None and request.declared > MAX_CONTROL_BODY:
+            raise _too_large()
 
     # -- subscriptions ------------------------------------------------------
 
@@ -159,6 +168,10 @@ class Control:
     def _release(self, request: Request, id_: str) -> Answer:
         grant, _ = self._service.grant(id_, _token(request))
         return self._service.run(commands.parse_release(grant, _json(request))).then(_nothing)
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"the body is larger than {MAX_CONTROL_BODY} bytes")
 
 
 def _by_method(request: Request, actions: dict[str, Action], id_: str) -> Answer:

@@ -3,15 +3,15 @@
 A plain function: the whole request goes in, a ticket for the response comes out, and no coroutine exists below this point.
 """
 
-import logging
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qs
 
 import msgspec
 
 from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
+from ..log import log as _log
 from ..protocol import commands, paths, render
 from ..protocol.decide import RETRY_SOON, AppendOutcome
 from ..protocol.names import (
@@ -34,12 +34,14 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
 from ..subscriptions.service import Service
-from .browser import METHODS, Browser, compress, wants_gzip
+from .browser import METHODS, Browser
+from .compression import Compressor, page_of, wants_gzip
 from .control import Control
 from .request import Request
 
-_log = logging.getLogger("durable_streams_server")
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
+_BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
+_ANY_BODY: Final = b"0"  # stands for a body that has not been read
 
 
 class HandlerOptions(msgspec.Struct, frozen=True):
@@ -90,8 +92,10 @@ class Handler:
         self._engine = engine
         self._root = paths.normalize_root(options.stream_root)
         self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
+        self._control_root = self._reserved + "/"
         self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
+        self._compressor = Compressor(engine.turns, engine.sending)
         self._options = options
 
     def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
@@ -121,11 +125,14 @@ class Handler:
                 return
             finished = self._finish(request, done)
             if isinstance(finished, Ticket):
+                reply.on_cancel(finished.cancel)
                 finished.add_callback(hand_over)
             else:
                 reply.resolve(finished)
 
         def hand_over(finished: "Ticket[Reply]") -> None:
+            if reply.done:
+                return
             try:
                 reply.resolve(finished.result())
             except Abandoned as abandoned:
@@ -134,11 +141,40 @@ class Handler:
         ticket.add_callback(finish)
         return reply
 
+    def check_head(self, request: Request) -> None:
+        """Refuses a request that its head alone decides, before any of a large body is read.
+
+        Raises:
+            StreamError: what the whole request would be refused with.
+        """
+        if request.method == "OPTIONS":
+            return
+        path = self._path(request)
+        if path.startswith(self._control_root):
+            self._control.check_head(request)
+        elif request.method == "POST":
+            commands.parse_append(path, request.headers, _ANY_BODY)
+            self._engine.check_visible(path)
+        elif request.method == "PUT":
+            commands.parse_create(path, request.headers, _ANY_BODY, None)
+        elif request.method not in _BODILESS:
+            raise _unknown_method()
+
+    def begin_shutdown(self) -> None:
+        """Ends what runs beside the loop. Requests that wait for it are answered all the same."""
+        self._compressor.close()
+
     def refuse(self, request: Request, error: Exception) -> Response:
-        """Returns the response for an error, with the headers that every response has."""
+        """Returns the response for an error, with the headers that every response has.
+
+        Nothing that outlives the answer refers to the request's body: the error lets go of its traceback, whose frames hold what
+        was being worked on.
+        """
         if not isinstance(error, StreamError):
             _log.error("a request failed", exc_info=error)
+            forget_frames(error)
             error = StreamError("the server failed")
+        forget_frames(error)
         return self._browser.finish(request, render.error(error))
 
     def _finish(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
@@ -155,23 +191,12 @@ class Handler:
                 return reply
             self._browser.finish(request, reply)
             if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
-                return self._compressed(request, reply)
+                packed = self._compressor.compress(page_of(request, reply), reply)
+                return cast("Response | Ticket[Reply]", packed)
         except Exception as error:
             if isinstance(reply, Live):
                 reply.events.close()  # nobody else knows of them
             return self.refuse(request, error)
-        return reply
-
-    def _compressed(self, request: Request, response: Response) -> Ticket[Reply]:
-        reply: Ticket[Reply] = Ticket()
-
-        def hand_over(done: Ticket[Response]) -> None:
-            try:
-                reply.resolve(done.result())
-            except Exception as error:
-                reply.resolve(self.refuse(request, error))
-
-        compress(response).add_callback(hand_over)
         return reply
 
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:
@@ -197,21 +222,9 @@ class Handler:
         method = request.method
         if method == "OPTIONS":
             return self._browser.finish(request, self._browser.preflight())
-        is_long = len(request.raw_path) > MAX_PATH_BYTES
-        if is_long:
-            path = paths.decode_path(request.raw_path, MAX_CONTROL_PATH_BYTES)
-        else:
-            path = paths.decode_path(request.raw_path)
-        if request.root_path:
-            path = _below(path, request.root_path)
-        if self._engine.stopping:
-            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
-        if path in OPERATIONS_PATHS or path.startswith(self._reserved):
-            if path.startswith(self._reserved + "/"):
-                return self._control.handle(request, path).then(Ticket.of)
-            paths.refuse_reserved(path, self._root)
-        if is_long:
-            paths.check_path(path)
+        path = self._path(request)
+        if path.startswith(self._control_root):
+            return self._control.handle(request, path).then(Ticket.of)
         if method == "POST":
             return self._append(request, path)
         if method == "GET":
@@ -222,7 +235,31 @@ class Handler:
             return self._engine.head(path).then(lambda state: Ticket.of(render.head(state)))
         if method == "DELETE":
             return self._engine.delete(path).then(lambda _: Ticket.of(render.deleted()))
-        raise MethodNotAllowed("the method is not known here", headers=[(b"allow", METHODS)])
+        raise _unknown_method()
+
+    def _path(self, request: Request) -> str:
+        """Returns the decoded path of a stream or a control route.
+
+        Raises:
+            BadRequest, NotFound: the path names neither.
+            Unavailable: SERVER_STOPPING.
+        """
+        is_long = len(request.raw_path) > MAX_PATH_BYTES
+        if is_long:
+            path = paths.decode_path(request.raw_path, MAX_CONTROL_PATH_BYTES)
+        else:
+            path = paths.decode_path(request.raw_path)
+        if request.root_path:
+            path = _below(path, request.root_path)
+        if self._engine.stopping:
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+        if path in OPERATIONS_PATHS or path.startswith(self._reserved):
+            if path.startswith(self._control_root):
+                return path
+            paths.refuse_reserved(path, self._root)
+        if is_long:
+            paths.check_path(path)
+        return path
 
     def _put(self, request: Request, path: str) -> Ticket[Reply]:
         source = request.headers.get(STREAM_FORKED_FROM)
@@ -264,6 +301,15 @@ class Handler:
             path = path[len(root_path) :]
         paths.refuse_reserved(path, self._root)
         return path
+
+
+def forget_frames(error: BaseException) -> None:
+    """Lets an exception go of its traceback, and of the exceptions that it was raised from."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
+def _unknown_method() -> MethodNotAllowed:
+    return MethodNotAllowed("the method is not known here", headers=[(b"allow", METHODS)])
 
 
 def _below(path: str, root_path: str) -> str:

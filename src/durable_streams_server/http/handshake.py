@@ -6,13 +6,14 @@ given to the loop one by one.
 """
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..log import log as _log
 from .admission import AcceptErrors, Admission
+from .shares import address_of_peer
 
 _HANDSHAKE: Final = (
     10.0  # seconds; two round trips, even by satellite and with a lost packet in each
@@ -21,10 +22,6 @@ _AT_ONCE: Final = (
     64  # connections accepted in one turn of the loop, so that a crowd does not hold up the rest
 )
 _RETRY: Final = 1.0  # seconds until accept is tried again after the system has refused it
-#: Connections past the most for which TLS is begun all the same, since only over TLS can they be told that they are refused.
-_TO_BE_REFUSED: Final = 16
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class TlsListener:
@@ -77,23 +74,28 @@ class TlsListener:
         """Takes the connections that wait."""
         for _ in range(_AT_ONCE):
             try:
-                client, _address = self._listening.accept()
+                client, peer = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 self._wait_for_handles(error)
                 return
-            self._take(client)
+            self._take(client, address_of_peer(peer))
 
-    def _take(self, client: socket.socket) -> None:
+    def _take(self, client: socket.socket, address: str | None) -> None:
         client.setblocking(False)
-        others = len(self._connections) + len(self._handshakes) - _TO_BE_REFUSED
-        if not self._admission.admits(others, client.fileno()):
+        others = len(self._connections) + len(self._handshakes)
+        if not self._admission.admit_handshake(others, client.fileno(), address):
             client.close()
             return
         task = asyncio.get_running_loop().create_task(self._shake_hands(client))
         self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._handshakes.discard(task)
+            self._admission.end_handshake(address)
+
+        task.add_done_callback(done)
 
     async def _shake_hands(self, client: socket.socket) -> None:
         try:

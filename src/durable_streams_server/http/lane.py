@@ -5,6 +5,8 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 """
 
 import asyncio
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from .admission import Admission
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from .native import Connection
 
 _TICK: Final = 1.0  # seconds
+_CHECKED: Final = 500  # connections looked at in one step: about half a millisecond
 
 
 class Lane:
@@ -36,7 +39,10 @@ class Lane:
         self.app = app
         self.handler = app.handler
         self.budget = app.budget
+        self.turns = app.engine.turns
+        self.outgoing = app.outgoing
         self.times = timeouts.table
+        self.least_rate = timeouts.least_rate
         self.admission = admission or Admission()
         self.date = date()
         self.now = 0.0  # the loop's time, to the second
@@ -71,9 +77,18 @@ class Lane:
         assert self.loop is not None
         self.date = date()
         now = self.now = self.loop.time()
-        for connection in tuple(self.connections):
-            connection.check(now)  # which raises nothing
+        if self.connections:
+            connections = iter(tuple(self.connections))
+            self.turns.add(lambda: self._check_some(connections, now))
         self._timer = self._again() if self.connections else None
+
+    @staticmethod
+    def _check_some(connections: "Iterator[Connection]", now: float) -> bool:
+        """Looks at the next connections; returns whether there are more."""
+        some = list(islice(connections, _CHECKED))
+        for connection in some:
+            connection.check(now)  # which raises nothing
+        return len(some) == _CHECKED
 
     def _again(self) -> asyncio.TimerHandle:
         assert self.loop is not None

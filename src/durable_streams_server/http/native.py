@@ -7,13 +7,13 @@ octets into requests; here are the socket, the turns, the answers, and the phase
 
 import asyncio
 import functools
-import logging
 import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, cast
 
-from ..errors import RequestTimeout
+from ..errors import RequestTimeout, StreamError
+from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
@@ -23,9 +23,18 @@ from .handler import Live, Reply
 from .lane import Lane
 from .parsing import Parser, Turn
 from .phase import Phase
-from .request import NO_REQUEST
+from .request import NO_REQUEST, Request
+from .shares import address_of
 
 _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writer waits
+#: Octets that are parsed at once: 16 KiB of the smallest chunks or of pipelined heads take about 2 ms. A part of a body of known
+#: length is one call of the parser, however large.
+_BITE: Final = 16 * 1024
+_REQUESTS: Final = 8  # of one connection that are begun in one step
+_PULLS: Final = 8  # pieces of one event stream that are sent in one step: about half a millisecond
+_LARGE: Final = 64 * 1024  # bytes of a response that is a step by itself
+_QUEUED: Final = 1024  # bytes that a request costs while it waits, besides its body
+_READS: Final = ("GET", "HEAD")  # requests that do not stand in line behind writes
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
 
 #: Names of their own: to look a member up in its enumeration takes longer than all else that `_settle` does.
@@ -37,7 +46,6 @@ _SENDING: Final = Phase.SENDING
 _LINGERING: Final = Phase.LINGERING
 _CLOSED: Final = Phase.CLOSED
 
-_log = logging.getLogger("durable_streams_server")
 
 Given = TypeVarTuple("Given")
 R = TypeVar("R")
@@ -80,21 +88,28 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
+        "_address",
         "_answering",
         "_deadline",
         "_ended",
         "_events",
+        "_holds",
+        "_in_line",
         "_keep_alive",
         "_lane",
+        "_left",
         "_parser",
         "_pausing",
         "_phase",
         "_queue",
         "_scheme",
         "_sends_no_more",
+        "_since",
         "_ticket",
+        "_unread",
         "_unsent",
         "_writable",
+        "_written",
         "transport",
     )
 
@@ -106,6 +121,13 @@ class Connection(asyncio.Protocol):
         self._events: EventStream | None = None
         self._keep_alive = self._writable = True
         self._ended = self._sends_no_more = self._pausing = False
+        self._in_line = False  # whether it stands in the line of long work
+        self._left = 0  # requests that may still be begun in this step
+        self._holds = False  # whether a large page is held for the client
+        self._written = 0  # octets of large pages and event streams
+        self._unread = b""  # octets that wait to be parsed
+        self._since = 0.0  # when the body that is being received began
+        self._address: str | None = None  # that the connection counts under, once it is admitted
         self._scheme = "http"
         self._phase = _CLOSED
         self._deadline = 0.0  # of the phase; see `_enter`
@@ -119,23 +141,31 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=_UNSENT)
+        # Writing goes on when the client has taken everything: a page is let go then, and not before its last octet.
+        self.transport.set_write_buffer_limits(high=_UNSENT, low=0)
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         peer = transport.get_extra_info("peername")
         trusted = not peer or peer[0] in _TRUSTED
-        self._parser = Parser(self._lane, self._scheme, trusted, self._take)
+        address = address_of(transport)
+        self._parser = Parser(
+            self._lane, self._scheme, trusted, self._take, self._check_head, address
+        )
         lane = self._lane
-        admitted = lane.admission.admits(len(lane.connections), handle_of(transport))
+        refusal = lane.admission.admit(len(lane.connections), handle_of(transport), address)
+        if refusal is None:
+            self._address = address
         lane.added(self)
         self._enter(_IDLE)
-        if not admitted:
-            self._turn_away()
+        if refusal is not None:
+            self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Gives everything back."""
         self._enter(_CLOSED)
         self._lane.connections.discard(self)
+        address, self._address = self._address, None
+        self._lane.admission.left(address)
         self._give_everything_back()
         if self._parser is not None:
             self._parser.release()
@@ -144,6 +174,9 @@ class Connection(asyncio.Protocol):
         """Parses what has come. This is an `_event` written out, since most appends are one call of it."""
         parser = self._parser
         try:
+            self._left = _REQUESTS
+            if self._unread or len(data) > _BITE:
+                data = self._set_aside(data)
             parser.feed(data)
             if self._phase is _BODY:
                 self._enter(_BODY)  # some of it has come
@@ -182,8 +215,11 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken it."""
         self._writable = True
-        self._pump()
-        self._next()
+        self._release_page()
+        if self._events is not None or self._queue or self._unread:
+            self._stand_in_line()
+        else:
+            self._next()
 
     # -- events of the server -----------------------------------------------
 
@@ -200,7 +236,9 @@ class Connection(asyncio.Protocol):
         """Ends what lasts too long: a request that is not whole is refused, anything else is cut."""
         if self._phase is _SENDING:
             self._look_at_unsent()
-        if now < self._deadline:
+        if self._holds and not self.transport.get_write_buffer_size():
+            self._release_page()  # so little was left that nobody told of its end
+        if now < self._deadline and not (self._phase is _BODY and self._is_slow(now)):
             return
         if self._phase in (_HEAD, _BODY):
             part = "head" if self._phase is _HEAD else "body"
@@ -208,6 +246,21 @@ class Connection(asyncio.Protocol):
             self._next()
         else:
             self.transport.abort()
+
+    def _advance(self) -> None:
+        """Does a step of what this connection has to do: its turn in the line has come."""
+        self._in_line = False
+        if self._phase is _CLOSED:
+            return
+        try:
+            self._left = _REQUESTS
+            if self._answering is None and not self._queue and self._writable:
+                self._feed_unread()
+            self._pump()
+            self._next()
+            self._settle()
+        except Exception as error:
+            self._fail(error)
 
     def _answered(self, ticket: Ticket[Reply]) -> None:
         """The request whose turn it is has its reply. Each durable append calls this, so it does itself what `_event` would do."""
@@ -258,6 +311,8 @@ class Connection(asyncio.Protocol):
             phase = _HEAD if parser.began else _IDLE
         if phase is not self._phase:
             self._enter(phase)
+            if phase is _BODY:
+                self._since = self._lane.now
 
     def _enter(self, phase: Phase) -> None:
         """Enters a phase, or begins its time anew. Nothing but `_begin` sets the deadline besides."""
@@ -265,6 +320,12 @@ class Connection(asyncio.Protocol):
         self._deadline = self._lane.now + self._lane.times[phase]
         if phase is _SENDING:
             self._unsent = self.transport.get_write_buffer_size()
+
+    def _is_slow(self, now: float) -> bool:
+        """Whether the body that is being received comes more slowly than any useful client sends. A pause is no matter of this."""
+        lane = self._lane
+        overtime = now - self._since - lane.times[_BODY]
+        return self._parser.size < overtime * lane.least_rate
 
     def _look_at_unsent(self) -> None:
         """Begins the time of a send anew if the client has taken some of it."""
@@ -277,18 +338,82 @@ class Connection(asyncio.Protocol):
     # -- turns --------------------------------------------------------------
 
     def _take(self, turn: Turn) -> None:
-        """Answers a request that has come whole, now or when its turn comes."""
+        """Answers a request that has come whole, now or when its turn comes.
+
+        A client that sends many requests at once gets a few answers in each step, and writes of many clients stand in one line.
+        """
         if self._answering is not None or self._queue or not self._writable:
-            self._queue.append(turn)
-            return
+            self._put_off(turn)
+        elif self._left <= 0 or not self._lane.turns.admits(turn.request.method in _READS):
+            self._put_off(turn)
+            self._stand_in_line()
+        else:
+            try:
+                self._begin(turn)
+            except Exception as error:
+                self._fail(error)  # here, or the parser would take it for its own
+
+    def _check_head(self, request: Request) -> None:
+        """Refuses a request with a large body by its head alone, unless requests before it have yet to be decided."""
+        if self._answering is None and not self._queue:
+            self._lane.handler.check_head(request)
+
+    def _put_off(self, turn: Turn) -> None:
+        """Has a request wait for its turn. If there is no room for it, it is refused, and nothing after it is read."""
+        if turn.refusal is None:
+            try:
+                self._lane.budget.take(_QUEUED)
+            except StreamError as refusal:
+                self._give_back(turn)
+                self._parser.refuse(refusal)
+                return
+            turn.taken += _QUEUED
+        self._queue.append(turn)
+
+    def _set_aside(self, data: bytes) -> bytes:
+        """Returns what of `data` is parsed at once, and keeps the rest until it is this connection's turn."""
+        parser = self._parser
+        if self._unread:
+            ready, rest = b"", data
+        else:
+            size = max(_BITE, min(len(data), parser.body_left))
+            ready, rest = data[:size], data[size:]
+        if not rest or parser.over:
+            return ready
         try:
-            self._begin(turn)
-        except Exception as error:
-            self._fail(error)  # here, or the parser would take it for its own
+            self._lane.budget.take(len(rest))
+        except StreamError as refusal:
+            parser.refuse(refusal)
+            return b""
+        self._unread += rest
+        if not self._pausing:
+            self._pause_reading()
+        self._stand_in_line()
+        return ready
+
+    def _feed_unread(self) -> None:
+        """Parses some of the octets that wait."""
+        parser = self._parser
+        unread = self._unread
+        if not unread:
+            return
+        size = len(unread) if parser.over else max(_BITE, min(len(unread), parser.body_left))
+        self._unread = unread[size:]
+        self._lane.budget.give_back(len(unread) - len(self._unread))
+        parser.feed(unread[:size])
+        if self._phase is _BODY:
+            self._enter(_BODY)
+
+    def _stand_in_line(self) -> None:
+        """Has `_advance` called when it is this connection's turn."""
+        if not self._in_line:
+            self._in_line = True
+            self._lane.turns.add(self._advance)
 
     def _begin(self, turn: Turn) -> None:
         """Answers a request whose turn it is."""
         self._answering = turn
+        self._left -= 1
         self._phase, self._deadline = _ANSWERING, math.inf  # what `_enter` does, without the call
         request = turn.request
         if turn.refusal is not None:
@@ -308,8 +433,15 @@ class Connection(asyncio.Protocol):
         """Goes on to the requests that wait; without any, to what the client does next."""
         queue = self._queue
         while queue and self._answering is None and self._writable:
+            if self._left <= 0:
+                self._stand_in_line()
+                return
             self._begin(queue.popleft())
         if queue or not self._writable:
+            return
+        if self._unread:
+            if self._answering is None:
+                self._stand_in_line()
             return
         if self._pausing:
             self._resume_reading()  # also while a live read goes on, to see its client leave
@@ -328,9 +460,8 @@ class Connection(asyncio.Protocol):
     # -- answers ------------------------------------------------------------
 
     def _answer(self, turn: Turn, reply: Reply) -> None:
-        if turn.taken:
-            self._lane.budget.give_back(turn.taken)
-            turn.taken = 0
+        if turn.taken or turn.incoming is not None:
+            self._give_back(turn)
         if isinstance(reply, Response):
             self._send(turn, reply)
         else:
@@ -354,6 +485,10 @@ class Connection(asyncio.Protocol):
                 transport.write(head + response.whole)
             else:
                 transport.writelines((head, *response.parts))
+                if response.size > _LARGE:
+                    self._left = 0
+                    self._written += response.size
+                    self._hold(response.holder)
         self._answering = None
         if not keep_alive:
             self._finish()
@@ -394,7 +529,10 @@ class Connection(asyncio.Protocol):
             return
         chunked = cast(Turn, self._answering).chunked
         write = self.transport.write
-        while self._writable:
+        for _ in range(_PULLS):
+            if not self._writable:
+                self._hold(events.holder)
+                return
             data = events.pull()
             if data is WAIT:
                 if self._sends_no_more:
@@ -406,6 +544,8 @@ class Connection(asyncio.Protocol):
                 self._end_stream(chunked)
                 return
             write(self._lane.chunk(data) if chunked else data)
+            self._written += len(data)
+        self._stand_in_line()  # a reader that takes all at once has its share too
 
     def _end_stream(self, chunked: bool) -> None:
         events, self._events = self._events, None
@@ -416,13 +556,36 @@ class Connection(asyncio.Protocol):
         if not (self._keep_alive and chunked):
             self._finish()
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, refusal: StreamError) -> None:
         """Refuses the connection itself, and closes it at once: lingering, it would hold the handle that is missing."""
         lane = self._lane
         self._parser.over = True
-        response = lane.handler.refuse(NO_REQUEST, lane.admission.refusal())
+        response = lane.handler.refuse(NO_REQUEST, refusal)
         self.transport.write(wire.refusal(response, lane.date))
         self._close()
+
+    # -- large pages --------------------------------------------------------
+
+    @property
+    def taken(self) -> int:
+        """Octets of large pages and event streams that the client has taken."""
+        return self._written - self.transport.get_write_buffer_size()
+
+    def cut(self) -> None:
+        """Ends the connection of a client that is too slow while others wait."""
+        self.transport.abort()
+
+    def _hold(self, page: object) -> None:
+        """Holds what counts a large page until the client has taken it."""
+        if page is not None and self.transport.get_write_buffer_size():
+            self._lane.outgoing.hold(self, page)
+            self._holds = True
+
+    def _release_page(self) -> None:
+        """Lets go of a large page that the client has taken."""
+        if self._holds and (self._events is None or self._events.holder is None):
+            self._holds = False
+            self._lane.outgoing.release(self)
 
     # -- the end ------------------------------------------------------------
 
@@ -463,6 +626,9 @@ class Connection(asyncio.Protocol):
         for turn in self._queue:
             self._give_back(turn)
         self._queue.clear()
+        self._lane.outgoing.release(self)
+        unread, self._unread = self._unread, b""
+        self._lane.budget.give_back(len(unread))
         events, self._events = self._events, None
         ticket, answering = self._ticket, self._answering
         if answering is not None and ticket is None:
@@ -476,9 +642,11 @@ class Connection(asyncio.Protocol):
             _log.error("what a connection held was not given up", exc_info=error)
 
     def _give_back(self, turn: Turn) -> None:
-        """Gives back what a request's body holds of the budget."""
-        taken, turn.taken = turn.taken, 0
-        self._lane.budget.give_back(taken)
+        """Gives back what a request holds of the budget."""
+        self._lane.budget.give_back(turn.taken)
+        turn.taken = 0
+        if turn.incoming is not None:
+            turn.incoming.release()
 
     def _pause_reading(self) -> None:
         """Reads no more until the requests that have come are answered."""

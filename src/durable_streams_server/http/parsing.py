@@ -13,12 +13,14 @@ import msgspec
 from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
 from ..protocol.names import (
     CONTENT_LENGTH,
+    KIB,
     MAX_HEADER_BYTES,
+    MAX_HEADER_COUNT,
     MAX_URL_BYTES,
-    MIB,
     TRANSFER_ENCODING,
 )
 from . import wire
+from .budget import LARGE_BODY, Incoming
 from .request import NO_REQUEST, Request, too_large
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 #: Octets of a head that is not complete, or of what stands between two parts of a body: chunk sizes, extensions, trailers.
 _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
-_STEP: Final = MIB  # a body without a declared length takes its budget in steps
+#: Octets of a head that is not complete that cost nothing: most heads fit, and come whole.
+_SMALL_HEAD: Final = KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
 _SPACE: Final = 0x20
@@ -40,8 +43,9 @@ class Turn(msgspec.Struct):
         request: the whole request; of one that is refused, as much as is known.
         keep_alive: whether another request may follow its answer.
         chunked: whether the client knows chunks, as HTTP/1.1 clients do.
-        taken: bytes of the budget that its body holds.
+        taken: bytes of the budget that it holds, besides those of `incoming`.
         refusal: why it is refused unheard, or None.
+        incoming: what its body holds, if that came in parts.
     """
 
     request: Request
@@ -49,14 +53,15 @@ class Turn(msgspec.Struct):
     chunked: bool
     taken: int
     refusal: Exception | None
+    incoming: Incoming | None = None
 
 
 class _Stop(Exception):
     """Ends the parsing: `_refusal` says why."""
 
 
-def _nobody(_: Turn) -> None:
-    """Takes the turns of a connection that is gone."""
+def _nobody(_: object) -> None:
+    """Is called instead of a connection that is gone."""
 
 
 class Parser:
@@ -67,28 +72,34 @@ class Parser:
         scheme: the socket's, `http` or `https`.
         trusted: whether the peer may name another scheme, as a proxy on this machine may.
         on_turn: called with each whole request, and with a refusal of what cannot be read on from.
+        check_head: refuses, by raising, a request with a large body by its head alone.
+        address: whose share of the budget large bodies are part of; None for nobody's.
 
     Attributes:
         request: the request whose body is being read, or None.
         began: whether some of a request has come that is not whole. Empty lines before one are no part of it.
         over: whether nothing more is read.
         asks: whether the client waits to be told to send the body (RFC 9110, 10.1.1).
+        size: how many octets of the body have come.
     """
 
     __slots__ = (
+        "_address",
         "_body",
+        "_check_head",
         "_chunked",
         "_framing",
+        "_head_taken",
         "_header_bytes",
         "_headers",
         "_http",
+        "_incoming",
         "_lane",
         "_octets",
         "_on_turn",
         "_refusal",
         "_repeated",
         "_scheme",
-        "_size",
         "_taken",
         "_trusted",
         "_url",
@@ -96,10 +107,17 @@ class Parser:
         "began",
         "over",
         "request",
+        "size",
     )
 
     def __init__(
-        self, lane: "Lane", scheme: str, trusted: bool, on_turn: Callable[[Turn], None]
+        self,
+        lane: "Lane",
+        scheme: str,
+        trusted: bool,
+        on_turn: Callable[[Turn], None],
+        check_head: Callable[[Request], None],
+        address: str | None = None,
     ) -> None:
         self._lane = lane
         self._scheme = scheme
@@ -110,11 +128,14 @@ class Parser:
         self._headers: dict[bytes, bytes] = {}
         self._repeated: set[bytes] | None = None
         self._header_bytes = 0
-        self._body: bytes | bytearray = b""
+        self._address = address
+        self._check_head = check_head
+        self._body = b""  # its first part
+        self._incoming: Incoming | None = None  # all of its parts, when there are several
         self._framing: bytes | None = (
             None  # of a request for an upgrade, to read it as if it were none
         )
-        self._size = self._taken = 0
+        self.size = self._taken = self._head_taken = 0
         self._refusal: Exception | None = None
         self._chunked = True
         self.request: Request | None = None
@@ -138,6 +159,15 @@ class Parser:
             self.refuse(self._refusal or cast(Exception, error.__context__))
         except httptools.HttpParserError:
             self.refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+        else:
+            if self.began and self.request is None:
+                self._check_part_of_head(len(data))
+
+    @property
+    def body_left(self) -> int:
+        """How many octets of a body are still to come, where its head says how long it is; 0 otherwise."""
+        request = self.request
+        return 0 if request is None or request.declared is None else request.declared - self.size
 
     def refuse(self, refusal: Exception) -> None:
         """Refuses what cannot be read on from. Its answer comes after those of the requests before it."""
@@ -151,15 +181,17 @@ class Parser:
     def end(self) -> None:
         """Reads nothing more, and gives back what a body that is not complete holds."""
         self.over = True
-        self._lane.budget.give_back(self._taken)
-        self._taken = 0
-        self._body = b""
+        self._lane.budget.give_back(self._taken + self._head_taken)
+        if self._incoming is not None:
+            self._incoming.release()
+        self._forget_body()
+        self._forget_head()
 
     def release(self) -> None:
         """Ends, and lets go of who is called: without that, only the collector would free the connection."""
         self.end()
         self._http = cast(httptools.HttpRequestParser, None)
-        self._on_turn = _nobody
+        self._on_turn = self._check_head = _nobody
 
     # -- llhttp's callbacks -------------------------------------------------
 
@@ -216,11 +248,9 @@ class Parser:
             said = headers[b"x-forwarded-proto"].lower()
             if said in (b"http", b"https"):
                 request.scheme = said.decode("ascii")
-        self._body = b""
-        self._size = self._taken = self._header_bytes = 0
-        self._url = b""
-        self._headers = {}
-        self._repeated = None
+        if self._head_taken:
+            lane.budget.give_back(self._head_taken)
+        self._forget_head()
         version = self._http.get_http_version()
         self._chunked = version == "1.1"
         try:
@@ -228,9 +258,9 @@ class Parser:
                 _check_old(version, headers)
             request.check_limits(lane.app.max_body)
             declared = request.declared
-            if declared:
-                lane.budget.take(declared)
-                self._taken = declared
+            if declared and declared > LARGE_BODY:
+                self._check_head(request)
+                lane.budget.check(declared)
         except StreamError as refusal:
             raise self._stop(refusal) from None
         if b"upgrade" in headers and method != b"CONNECT" and self._http.should_upgrade():
@@ -240,16 +270,20 @@ class Parser:
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
-        size = self._size = self._size + len(body)
-        if size > self._taken:
-            self._take_more(size)
-        self._octets = 0
-        if not self._body:
-            self._body = body
-            return
-        if isinstance(self._body, bytes):
-            self._body = bytearray(self._body)  # many small parts cost what they hold, no more
-        self._body += body
+        size = self.size = self.size + len(body)
+        lane = self._lane
+        if size > lane.app.max_body:
+            raise self._stop(too_large(lane.app.max_body))
+        try:
+            self._octets = 0
+            if size == len(body):
+                lane.budget.take(size)
+                self._taken = size
+                self._body = body
+            else:
+                self._add_part(body)
+        except StreamError as refusal:
+            raise self._stop(refusal) from None
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -257,31 +291,60 @@ class Parser:
             return  # its body comes after all
         request = self.request
         assert request is not None
-        body = self._body
-        request.body = body if isinstance(body, bytes) else bytes(body)
+        incoming = self._incoming
+        request.body = self._body if incoming is None else incoming.whole()
         keep_alive = self._chunked and self._http.should_keep_alive()
-        taken = self._taken
+        turn = Turn(request, keep_alive, self._chunked, self._taken, None, incoming)
         self.request = None
-        self._body = b""
-        self._taken = self._octets = 0
+        self._octets = 0
         self.began = self.asks = False
+        self._forget_body()
         if self._headers:
             self._forget_head()  # trailers, which mean nothing here
-        self._on_turn(Turn(request, keep_alive, self._chunked, taken, None))
+        self._on_turn(turn)
 
     # -- inside -------------------------------------------------------------
 
-    def _take_more(self, size: int) -> None:
-        """Takes room for a body that is larger than was declared, or that declared nothing."""
-        limit = self._lane.app.max_body
-        if size > limit:
-            raise self._stop(too_large(limit))
-        step = max(size - self._taken, min(_STEP, limit - self._taken))
-        try:
-            self._lane.budget.take(step)
-        except StreamError as refusal:
-            raise self._stop(refusal) from None
-        self._taken += step
+    def _add_part(self, part: bytes) -> None:
+        """Adds a further part of the body.
+
+        Raises:
+            StreamError: the head decides that the request is refused, or there is no room for the part.
+        """
+        incoming = self._incoming
+        if incoming is None:
+            incoming = self._incoming = Incoming(self._lane.budget, self._address)
+            self._lane.budget.give_back(self._taken)
+            self._taken = 0
+            incoming.add(self._body)
+            self._body = b""
+        was_small = incoming.size <= LARGE_BODY
+        incoming.add(part)
+        request = self.request
+        if was_small and incoming.size > LARGE_BODY and request and request.declared is None:
+            self._check_head(request)
+
+    def _check_part_of_head(self, latest: int) -> None:
+        """Counts what a head that is not complete holds, and refuses one that is too large already.
+
+        Args:
+            latest: how many octets have come last.
+        """
+        if self._octets == 0:
+            self._octets = (
+                latest  # a request has ended among them, and some of them are of this head
+            )
+        if len(self._headers) > MAX_HEADER_COUNT or self._header_bytes > MAX_HEADER_BYTES:
+            self.refuse(HeadersTooLarge("the request has too many or too large headers"))
+            return
+        more = self._octets - _SMALL_HEAD - self._head_taken
+        if more > 0:
+            try:
+                self._lane.budget.take(more)
+            except StreamError as refusal:
+                self.refuse(refusal)
+            else:
+                self._head_taken += more
 
     def _stop(self, refusal: Exception) -> _Stop:
         self._refusal = refusal
@@ -306,7 +369,12 @@ class Parser:
         self._url = b""
         self._headers = {}
         self._repeated = None
-        self._header_bytes = 0
+        self._header_bytes = self._head_taken = 0
+
+    def _forget_body(self) -> None:
+        self._body = b""
+        self._incoming = None
+        self.size = self._taken = 0
 
 
 def _check_old(version: str, headers: dict[bytes, bytes]) -> None:

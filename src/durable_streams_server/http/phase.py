@@ -8,6 +8,8 @@ import math
 
 import msgspec
 
+from ..protocol.names import LEAST_BODY_RATE
+
 
 class Phase(enum.IntEnum):
     """Whose turn it is on a connection. The values are places in `Timeouts.table`."""
@@ -32,6 +34,8 @@ class Timeouts(msgspec.Struct, frozen=True):
         body: without an octet of a body that is not complete.
         send: without an octet taken by a client that has something to read.
         linger: after a last response, for a client that has not stopped sending to read it.
+        least_rate: bytes in a second that a body must come at, counted from `body` seconds after its begin: a slow mobile link is
+            faster, and nobody holds memory for as long as they like.
     """
 
     idle: float = 75.0
@@ -39,6 +43,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     body: float = 30.0
     send: float = 30.0
     linger: float = 2.0
+    least_rate: int = LEAST_BODY_RATE
 
     @property
     def table(self) -> tuple[float, ...]:

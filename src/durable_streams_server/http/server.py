@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Final, Literal
 
 import uvicorn
 
+from ..log import log as _log
 from ..protocol.signing import Key
 from ..storage.files.store import FileStore
 from ..storage.ticket import Abandoned, Ticket
@@ -33,8 +33,6 @@ _GIVE_UP: Final = 1  # seconds; for what no connection stands for yet, such as a
 _LOOP_ACCEPTS: Final = os.name == "nt"
 
 HttpLane = Literal["native", "asgi"]
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Server(uvicorn.Server):

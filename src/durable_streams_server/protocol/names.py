@@ -112,6 +112,9 @@ MAX_CLOCK_INCARNATION: Final = 9 * 10**15
 
 DEFAULT_MAX_BODY: Final = 64 * MIB  # one append is one record held in memory
 DEFAULT_MAX_IN_FLIGHT: Final = 256 * MIB  # request bodies held at once, over all connections
+DEFAULT_MAX_UNSENT: Final = (
+    256 * MIB
+)  # large pages held for readers that have not taken them, over all connections
 DEFAULT_MAX_PRODUCERS: Final = 100_000  # per stream; each costs about 200 bytes
 DEFAULT_PAGE_SIZE: Final = (
     4 * MIB
@@ -127,6 +130,9 @@ DEFAULT_LONG_POLL_TIMEOUT: Final = 30.0  # seconds; below the usual 60 s idle ti
 DEFAULT_BODY_TIMEOUT: Final = (
     30.0  # seconds without a byte of a body; a mobile client that changes networks is back by then
 )
+LEAST_BODY_RATE: Final = (
+    16 * KIB
+)  # bytes in a second that a request body must come at, after DEFAULT_BODY_TIMEOUT
 DEFAULT_SSE_MAX_AGE: Final = 60.0  # seconds, PROTOCOL 10.2
 SSE_KEEP_ALIVE: Final = 15.0  # seconds between comments on an idle event stream
 SSE_RETRY_MS: Final = 1000  # what a browser waits before it reconnects

@@ -54,6 +54,7 @@ class Response(msgspec.Struct):
         array: whether the body goes out as the JSON array of the values in `body` (PROTOCOL 9.1.5).
         vary_encoding: whether the body may be sent compressed, and so varies with Accept-Encoding.
         common: more headers, the same for all responses.
+        holder: what must be held until the client has taken the body, or None: it counts large pages.
     """
 
     status: int
@@ -62,6 +63,7 @@ class Response(msgspec.Struct):
     vary_encoding: bool = False
     common: Common = _NOTHING_COMMON
     array: bool = False
+    holder: object = None
 
     @property
     def size(self) -> int:
@@ -94,6 +96,7 @@ class Page(msgspec.Struct, gc=False):
         data: wire bytes from start to end.
         at_tail: whether `end` is the tail that readers may see.
         closed: whether the stream is closed and this page reaches its end.
+        holder: what must be held for as long as the data is, or None: it counts large pages.
     """
 
     state: StreamState
@@ -102,6 +105,7 @@ class Page(msgspec.Struct, gc=False):
     data: bytes
     at_tail: bool
     closed: bool
+    holder: object = None
 
 
 def created(outcome: CreateOutcome, location: bytes) -> Response:
@@ -177,7 +181,14 @@ def page(
         headers.append(_ATTACHMENT)
     if kind is Kind.JSON and not read.data:
         return Response(200, headers, b"[]", vary_encoding=True)
-    return Response(200, headers, read.data, vary_encoding=True, array=kind is Kind.JSON)
+    return Response(
+        200,
+        headers,
+        read.data,
+        vary_encoding=True,
+        array=kind is Kind.JSON,
+        holder=read.holder,
+    )
 
 
 def tail(read: Page) -> Response:

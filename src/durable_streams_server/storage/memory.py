@@ -4,8 +4,9 @@ Here a decision is durable as soon as it is applied, so the newest state and the
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from ..errors import StorageFull, StreamError
+from ..errors import NotFound, StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire
 from ..protocol.decide import Outcome, Rules, decide
 from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MAX_CLOCK_INCARNATION
@@ -73,10 +74,12 @@ class MemoryStore(Store):
         return Ticket.of(self._states.get(path))
 
     def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
-        return Ticket.of(self._blocks[incarnation].read(start, end))
+        blocks = self._blocks.get(incarnation)
+        return _gone() if blocks is None else Ticket.of(blocks.read(start, end))
 
     def marks(self, incarnation: int, position: int) -> Ticket[Marks]:
-        return Ticket.of(self._blocks[incarnation].marks(position))
+        blocks = self._blocks.get(incarnation)
+        return _gone() if blocks is None else Ticket.of(blocks.marks(position))
 
     def touch(self, state: StreamState, now: int) -> None:
         state.touch(now)
@@ -120,3 +123,8 @@ class MemoryStore(Store):
             self._held -= len(self._blocks.pop(change.incarnation))
         state.publish(change)
         return Published(change, state)
+
+
+def _gone() -> Ticket[Any]:
+    """Returns what a read gets whose stream was deleted while it waited for its turn."""
+    return Ticket.failed(NotFound("there is no stream at this path"))

@@ -5,13 +5,13 @@ owned by one event loop from `attach` on: every method is called on that loop's 
 """
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from ..log import log as _log
 from ..protocol.commands import Command
 from ..protocol.decide import Outcome
 from ..protocol.names import DEFAULT_STREAM_ROOT
@@ -30,8 +30,6 @@ class Published(msgspec.Struct, frozen=True):
 
 
 Listener = Callable[[Sequence[Published]], None]
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Listeners:

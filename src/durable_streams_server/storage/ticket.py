@@ -3,14 +3,13 @@
 It is a future without a loop, a task or a thread: callbacks run at once, in the order in which they were added.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
+from ..log import log as _log
+
 T = TypeVar("T")
 U = TypeVar("U")
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Cancelled(Exception):
@@ -74,7 +73,10 @@ class Ticket(Generic[T]):
         if not self.done:
             raise RuntimeError("the ticket is not done")
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self  # or the error's traceback would hold the ticket that holds the error
         return self._value  # type: ignore[return-value]  # `cast` would be one more call for each answer
 
     def add_callback(self, callback: Callable[["Ticket[T]"], None]) -> None:

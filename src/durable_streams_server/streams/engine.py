@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -21,6 +22,7 @@ from ..protocol.decide import (
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
+    DEFAULT_MAX_UNSENT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
     DEFAULT_STREAM_ROOT,
@@ -40,6 +42,7 @@ from .cursors import random_jitter
 from .event_stream import EventStream
 from .expiry import Sweep
 from .hooks import Hooks
+from .large import LargeReads, SendBudget
 from .long_poll import PendingLongPoll
 from .reader import Reader
 from .tails import Group, Tails, Waiter
@@ -52,10 +55,12 @@ class EngineOptions(msgspec.Struct, frozen=True):
     Attributes:
         page_size: bytes of one catch-up or long-poll answer.
         long_poll_timeout: seconds that a long-poll waits.
-        sse_max_age: seconds after which an event stream is ended, for the client to come back (PROTOCOL 10.2).
+        sse_max_age: seconds after which an event stream is ended at the latest, for the client to come back (PROTOCOL 10.2). Each
+            ends at a random time from 80% of that on, so that clients that came together do not come back together.
         sse_keep_alive: seconds between comments on an idle event stream.
         cursor: how the CDN cursor is counted.
         stream_root: the path below which subscriptions' patterns match.
+        max_unsent: bytes of large pages that may be held at once for readers that have not taken them.
     """
 
     page_size: int = DEFAULT_PAGE_SIZE
@@ -64,6 +69,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     sse_keep_alive: float = SSE_KEEP_ALIVE
     cursor: CursorOptions = CursorOptions()
     stream_root: str = DEFAULT_STREAM_ROOT
+    max_unsent: int = DEFAULT_MAX_UNSENT
 
     def __post_init__(self) -> None:
         if not MIN_PAGE_SIZE <= self.page_size <= MAX_PAGE_SIZE:
@@ -71,6 +77,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
         for timeout in (self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive):
             if not 0 < timeout < math.inf:
                 raise ValueError("timeouts must be above zero")
+        if self.max_unsent < 1:
+            raise ValueError("max_unsent must be at least 1")
 
 
 class Engine:
@@ -85,6 +93,9 @@ class Engine:
     Attributes:
         clock: steady time, and the wall clock for dates.
         turns: the line in which long work runs in short steps.
+        large: reads large pages.
+        sending: what readers that have not taken it hold of large pages.
+        chance: a random number from 0 to 1, anew with each call.
     """
 
     def __init__(
@@ -97,9 +108,12 @@ class Engine:
         self.store = store
         self.options = options
         self.clock: StoreClock = clock_of(store.timeline, clock)
-        self.reader = Reader(store)
         self.turns = Turns()
-        self.tails = Tails()
+        self.chance: Callable[[], float] = random.random
+        self.sending = SendBudget(options.max_unsent)
+        self.large = LargeReads(self.sending, self._in_line)
+        self.reader = Reader(store, self.large)
+        self.tails = Tails(self.turns)
         self.hooks = hooks or Hooks(())
         self.stopping = False
         self._started = False  # until then the store may be used without a loop
@@ -147,6 +161,16 @@ class Engine:
     def head(self, path: str) -> Ticket[StreamState]:
         """Looks a stream up; its lifetime is not touched."""
         return self.store.find(path).then(self._require)
+
+    def check_visible(self, path: str) -> None:
+        """Refuses a path without a stream, as far as that is known at once.
+
+        Raises:
+            NotFound, Gone, StreamDamaged: as `head` has it.
+        """
+        found = self.head(path)
+        if found.done:
+            found.result()
 
     def read(self, read: Read) -> Ticket[Page]:
         """Reads one catch-up page; with `now`, an empty one at the tail."""
@@ -226,6 +250,13 @@ class Engine:
         if state.mortal:
             self.store.touch(state, self.clock())
             self._schedule()
+
+    def _in_line(self, step: Callable[[], None]) -> None:
+        """Has a step called when it is its turn, or at once where no loop runs."""
+        if self._started:
+            self.turns.add(step)
+        else:
+            step()
 
     def _schedule(self) -> None:
         if self._started and not self.stopping:

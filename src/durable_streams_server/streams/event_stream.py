@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+_AGE_VARIES: Final = 0.2  # of the greatest age, by which an event stream may end sooner
+
+
 class Signal(enum.Enum):
     """What `EventStream.pull` answers when it has no bytes."""
 
@@ -37,6 +40,9 @@ class EventStream:
         position: where to begin.
         cursor: the client's cursor, if it sent one.
         on_ready: called when `pull` may have something again; it must not raise.
+
+    Attributes:
+        holder: what must be held until the client has taken the pieces that come, or None: it counts large values.
     """
 
     __slots__ = (
@@ -57,6 +63,7 @@ class EventStream:
         "_state",
         "_stop",
         "_timer",
+        "holder",
     )
 
     def __init__(
@@ -73,13 +80,16 @@ class EventStream:
         self._cursor = cursor if engine.is_ahead(cursor) else None
         self._on_ready = on_ready
         self._pieces: Iterator[bytes] | None = None
+        self.holder: object = None  # of the page that the pieces are made of
         self._seen_tail = -1  # the tail and closure that the client has been told of
         self._seen_closed = False
         self._page: Page | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
         loop = asyncio.get_running_loop()
-        self._ends_at = loop.time() + engine.options.sse_max_age
+        # Or clients that came together, as after a restart, would all come back together, again and again.
+        age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.chance())
+        self._ends_at = loop.time() + age
         self._group = engine.attach(state, self)
         self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)
 
@@ -94,7 +104,7 @@ class EventStream:
             piece = next(self._pieces, None)
             if piece is not None:
                 return piece
-            self._pieces = None
+            self._pieces = self.holder = None
         if self._failure is not None:
             raise self._failure
         if self._page is not None:
@@ -129,6 +139,7 @@ class EventStream:
         """Gives up the reader's place; it must be called once the response has ended, however it ended."""
         self._timer.cancel()
         self._stop = True
+        self._pieces = self._page = self.holder = None
         self._engine.detach(self._state, self)
 
     def _look(self) -> bytes | Signal:
@@ -178,7 +189,7 @@ class EventStream:
             if self._group.is_waking and self._is_for_all(page, end, opening):
                 self._group.event = SharedEvent(page.start, end, page.closed, whole)
             return whole
-        self._pieces = _chain(second, events, control)
+        self._pieces, self.holder = _chain(second, events, control), page.holder
         return first
 
     def _is_for_all(self, page: Page, end: int, opening: bytes) -> bool:

@@ -1,9 +1,9 @@
 """The sweep: streams whose time has run out are ended when it does, not when somebody touches them."""
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final
 
+from ..log import log as _log
 from ..protocol.commands import Expire
 from ..protocol.lifetime import MICROSECONDS
 
@@ -17,8 +17,6 @@ _SOONEST: Final = (
 
 _LOOK_EVERY: Final = 1.0  # seconds between two looks at the wall clock, which dates follow
 _TOLD_FROM: Final = MICROSECONDS  # of a step of the wall clock that an operator may want to know of
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Sweep:

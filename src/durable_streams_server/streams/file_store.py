@@ -1,13 +1,13 @@
 """`FileBackedStreamStore`: the file store with plain functions on it, the same as `StreamStore` has."""
 
 import asyncio
-import logging
 import os
 import types
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from ..log import log as _log
 from ..protocol.names import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
 from ..storage.files import forked
@@ -21,8 +21,6 @@ from ..storage.ticket import Ticket
 from .calls import Calls
 from .clock import Clock, system_clock
 from .stream_store import SynchronousCalls
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class FileBackedStreamStore(SynchronousCalls, FileStore):

@@ -2,19 +2,17 @@
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..log import log as _log
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.paths import check_path, normalize_root
 from ..protocol.registry import Registry
 from ..protocol.state import Created, Removed, SoftDeleted
 from ..storage.store import Published
-
-_log = logging.getLogger("durable_streams_server")
 
 
 @dataclass(frozen=True, slots=True)

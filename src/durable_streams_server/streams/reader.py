@@ -1,36 +1,31 @@
 """Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
 from ..errors import BadRequest
 from ..protocol import json_mode
 from ..protocol.media import Kind
-from ..protocol.names import KIB, MIB
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store
 from ..storage.ticket import Ticket, repeat
+from .large import LARGE, LargeReads, Run
 
 _LONGEST_CHARACTER: Final = 4  # bytes of one UTF-8 character
-_KEPT_FROM: Final = 64 * KIB  # bytes of a run that is kept for the next reader
-_KEPT: Final = (
-    40 * MIB
-)  # bytes kept of all streams: what crowds of readers ask for is the same few pages
 
 
 class Reader:
     """Reads pages of a store's streams.
 
-    Attributes:
-        kept_bytes: of large runs read lately, kept for the next reader that asks for the same.
+    Args:
+        store: the store.
+        large: reads large pages in turn, shared and within a budget; without it they are read as small ones are.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, large: LargeReads | None = None) -> None:
         self._store = store
-        self._kept: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
-        self.kept_bytes = 0
+        self._large = large
 
     def page(self, state: StreamState, start: int, cap: int) -> Ticket[Page]:
         """Reads from `start` at most `cap` bytes, but at least one value or character.
@@ -44,6 +39,8 @@ class Reader:
         if tail <= limit:
             if start == tail:
                 return Ticket.of(Page(state, start, tail, b"", True, closed))
+            if tail - start >= LARGE and self._large is not None:
+                return self._large_page(self._large, state, start, tail, tail, closed)
             return self._bytes(state, start, tail).then(
                 lambda data: Ticket.of(Page(state, start, tail, data, True, closed))
             )
@@ -88,7 +85,28 @@ class Reader:
             stop = start + len(data)
             return Ticket.of(Page(state, start, stop, data, stop == tail, closed and stop == tail))
 
+        if end - start >= LARGE and self._large is not None:
+            return self._large_page(self._large, state, start, end, tail, closed)
         return self._bytes(state, start, end).then(cut)
+
+    def _large_page(
+        self, large: LargeReads, state: StreamState, start: int, end: int, tail: int, closed: bool
+    ) -> Ticket[Page]:
+        """Reads a page that counts against the budget of what is being sent."""
+        is_cut = state.media.kind is Kind.TEXT and end < tail
+
+        def read() -> Ticket[bytes]:
+            found = self._bytes(state, start, end)
+            return found.then(lambda data: Ticket.of(_whole_characters(data))) if is_cut else found
+
+        def page(run: Run) -> Ticket[Page]:
+            stop = start + len(run.data)
+            at_tail = stop == tail
+            return Ticket.of(Page(state, start, stop, run.data, at_tail, closed and at_tail, run))
+
+        parts = list(state.extents(start, end))
+        run = parts[0] if len(parts) == 1 else (state.incarnation, start, end)
+        return large.read((*run, is_cut), read).then(page)
 
     def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
         """Returns the last value end in (start, limit], or the first past it when one value is larger than the page."""
@@ -120,30 +138,11 @@ class Reader:
 
     def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:
         if start >= state.ancestry.end:
-            return self._run((state.incarnation, start, end))
+            return self._store.read_bytes(state.incarnation, start, end)
         parts = list(state.extents(start, end))
         if len(parts) == 1:
-            return self._run(parts[0])
+            return self._store.read_bytes(*parts[0])
         return self._stitch(parts)
-
-    def _run(self, run: tuple[int, int, int]) -> Ticket[bytes]:
-        """Reads one incarnation's bytes. A large run that was read lately is the same object again: bytes never change."""
-        _, start, end = run
-        if end - start < _KEPT_FROM:
-            return self._store.read_bytes(*run)
-        kept = self._kept.get(run)
-        if kept is not None:
-            self._kept.move_to_end(run)
-            return Ticket.of(kept)
-        return self._store.read_bytes(*run).then(lambda data: Ticket.of(self._keep(run, data)))
-
-    def _keep(self, run: tuple[int, int, int], data: bytes) -> bytes:
-        if run not in self._kept:
-            self._kept[run] = data
-            self.kept_bytes += len(data)
-            while self.kept_bytes > _KEPT:
-                self.kept_bytes -= len(self._kept.popitem(last=False)[1])
-        return data
 
     def _stitch(self, parts: Iterable[tuple[int, int, int]]) -> Ticket[bytes]:
         """Reads runs of several incarnations, one after the other."""

@@ -1,17 +1,20 @@
 """Who waits at which tail. A wake-up costs what its own stream's waiters cost, and nothing else's.
 
-A few waiters are woken at once. A crowd is woken at the end of the loop's turn, once for all that the turn has appended: each
-of its readers then costs one event and one write to its socket, and not one for each append.
+A few waiters are woken at once. A crowd is woken in rounds: a few of its waiters in each step of the line of long work. Whatever
+has been appended by the time that a waiter is woken is one event and one write to its socket, and not one for each append.
 """
 
-import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
 
 from ..protocol.state import StreamState
+from .turns import Turns
 
 _CROWD: Final = 16  # waiters of one stream
+_SLICE: Final = 32  # waiters woken in one step: about a millisecond
 
 
 class Waiter(Protocol):
@@ -39,37 +42,66 @@ class SharedEvent(msgspec.Struct, frozen=True):
 
 
 class Group:
-    """The waiters of one stream.
+    """The waiters of one stream, woken in rounds.
 
     Attributes:
         waiters: in the order in which they came.
-        event: while they are being woken, what the first of them has encoded.
-        is_waking: whether they are being woken.
-        is_due: whether they will be, at the end of the loop's turn.
+        event: while a round goes on, what one of them has encoded last.
+        is_waking: whether some of them are being woken right now.
     """
 
-    __slots__ = ("event", "is_due", "is_waking", "waiters")
+    __slots__ = ("_is_due", "_is_stale", "_round", "event", "is_waking", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[Waiter, None] = {}
         self.event: SharedEvent | None = None
         self.is_waking = False
-        self.is_due = False
+        self._is_due = False  # whether a round goes on, or will soon
+        self._round: Iterator[Waiter] | None = None  # who has yet to be woken in it
+        self._is_stale = False  # whether there is news since it began
 
     def wake(self) -> None:
-        """Wakes them all."""
-        self.is_due = False
-        self.is_waking = True
-        for waiter in tuple(self.waiters):
-            waiter.wake()
-        self.is_waking = False
+        """Wakes them all, at once."""
+        self._wake(tuple(self.waiters))
         self.event = None
+
+    def begin_round(self) -> bool:
+        """Plans a round, or another after the one that goes on; returns whether `step` must be called from now on."""
+        if self._is_due:
+            self._is_stale = self._round is not None
+            return False
+        self._is_due = True
+        return True
+
+    def step(self) -> bool:
+        """Wakes the next few waiters of the round; returns whether there are more."""
+        if self._round is None:
+            self._round = iter(tuple(self.waiters))
+        some = tuple(islice(self._round, _SLICE))
+        self._wake(some)
+        if len(some) == _SLICE:
+            return True
+        self.event = self._round = None
+        self._is_due, self._is_stale = self._is_stale, False
+        return self._is_due
+
+    def _wake(self, waiters: Iterable[Waiter]) -> None:
+        self.is_waking = True
+        for waiter in waiters:
+            if waiter in self.waiters:  # or it has left since the round began
+                waiter.wake()
+        self.is_waking = False
 
 
 class Tails:
-    """The waiters of every stream that has any, by incarnation."""
+    """The waiters of every stream that has any, by incarnation.
 
-    def __init__(self) -> None:
+    Args:
+        turns: the line in which crowds are woken.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._groups: dict[int, Group] = {}
 
     def __len__(self) -> int:
@@ -97,13 +129,12 @@ class Tails:
     def wake(self, state: StreamState) -> None:
         """Wakes who waits at this stream."""
         group = self._groups.get(state.incarnation)
-        if group is None or group.is_due:
+        if group is None:
             return
-        if len(group.waiters) < _CROWD:
+        if len(group.waiters) < _CROWD and self._turns.admits(is_read=False):
             group.wake()
-        else:
-            group.is_due = True
-            asyncio.get_running_loop().call_soon(group.wake)
+        elif group.begin_round():
+            self._turns.add(group.step)
 
     def wake_all(self) -> None:
         """Wakes everybody: the server is stopping."""

@@ -5,27 +5,27 @@ about a millisecond (DESIGN, 15). All steps stand in one line. In each turn of t
 most; then the loop looks at its sockets, and the line goes on.
 
     turns.add(step)      `step` is called when it is its turn; while it returns True it goes back to the end of the line
-    turns.admits()       whether a short piece of work may still be done at once, in this turn of the loop
+    turns.admits(…)      whether a request may still be begun at once, in this turn of the loop
     await turns.mine()   the same line for a coroutine
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from ..log import log as _log
+
 #: Seconds that the line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
 #: cost of a turn.
 SHARE: Final = 0.004
-#: Short pieces of work that are done at once in one turn of the loop, such as requests that have just come; the rest stand in
-#: line. A request takes about 50 us.
-AT_ONCE: Final = 64
+#: Writes that are begun at once in one turn of the loop; the rest stand in line. One takes about 50 us.
+WRITES_AT_ONCE: Final = 64
+#: Reads that are begun at once. They pass the writes that stand in line: a cheap read is not to wait for a crowd of writers.
+READS_AT_ONCE: Final = 256
 
 Step = Callable[[], object]
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Turns:
@@ -58,20 +58,32 @@ class Turns:
             self._is_planned = True
             asyncio.get_running_loop().call_soon(self._run)
 
-    def admits(self) -> bool:
-        """Counts a short piece of work; returns whether it may be done at once, or must stand in line behind others.
+    def admits(self, is_read: bool) -> bool:
+        """Counts a request; returns whether it may be begun at once, or must stand in line.
 
-        The count begins anew with each turn of the loop. A loop's time is that at which its turn began (libuv), or goes on
-        within the turn (asyncio's own loop, which is used where there is no uvloop); then all work is done at once.
+        Only a count that is full is compared with the loop's time, so one turn may begin twice as many.
         """
-        if self._line:
+        if is_read:
+            limit = READS_AT_ONCE
+        elif self._line:
             return False
-        now = asyncio.get_running_loop().time()
-        if now != self._turn:
-            self._turn = now
-            self._begun = 0
+        else:
+            limit = WRITES_AT_ONCE
         self._begun += 1
-        return self._begun <= AT_ONCE
+        return self._begun <= limit or self._is_new_turn()
+
+    def _is_new_turn(self) -> bool:
+        """Returns whether the loop's turn is another one than at the last call, and begins a new count if so.
+
+        A loop's time is that at which its turn began (libuv), or goes on within the turn (asyncio's own loop, which is used where
+        there is no uvloop); then all requests are begun at once.
+        """
+        now = asyncio.get_running_loop().time()
+        if now == self._turn:
+            return False
+        self._turn = now
+        self._begun = 1
+        return True
 
     async def mine(self) -> None:
         """Returns when the caller's turn has come."""

@@ -1,7 +1,6 @@
 """One delivery of a wake to a webhook, from what is durable to what its answer means (PROTOCOL 7.1)."""
 
 import asyncio
-import logging
 import random
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..errors import Conflict, NotFound, StreamError
+from ..log import log as _log
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import MAX_RETRY_DELAY, RETRY_JITTER
 from ..protocol.offsets import parse
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY: Final = 1.0  # seconds, PROTOCOL 7.1
 _AGAIN: Final = 1.0  # seconds until a store that had no room is asked again
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class _Answer(msgspec.Struct):

@@ -1,8 +1,8 @@
 """A data directory: its format, its lock, and the store in it."""
 
-import logging
 from typing import Final
 
+from ...log import log as _log
 from .disk import NO_SPACE, Disk
 from .headroom import BALLAST
 from .lock import LOCK
@@ -22,8 +22,6 @@ _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
 CATALOG: Final = "catalog"
 _PARTS: Final = (WAL, LOGS, CATALOG)
 _OF_LMDB: Final = (f"{CATALOG}/data.mdb", f"{CATALOG}/lock.mdb")
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class DirectoryRefused(Exception):

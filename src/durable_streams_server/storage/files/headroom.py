@@ -18,10 +18,10 @@ a checkpoint due while they are new; within `SOON_SECONDS` when `SOON` bytes are
 """
 
 import enum
-import logging
 from collections.abc import Sequence
 from typing import Final
 
+from ...log import log as _log
 from ...protocol.state import Appended, Change, Created, Removed, SoftDeleted, Touched
 from ...protocol.subscriptions.changes import (
     CursorsMoved,
@@ -38,8 +38,6 @@ SOON_SECONDS: Final = 2.0
 PER_LOG: Final = 8 * 1024  # bytes of disk that a log and its index take at least: a block each
 #: Room that opening a directory needs at most: pages of the catalog, a file of its own, a new FORMAT.
 _TO_OPEN: Final = 32 * 1024 * 1024
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class Claim(enum.Enum):

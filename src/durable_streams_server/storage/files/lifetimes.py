@@ -9,10 +9,10 @@ at most a tenth longer.
 """
 
 import heapq
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from ...log import log as _log
 from ...protocol.lifetime import MICROSECONDS
 from ...protocol.state import StreamState
 from ...protocol.timeline import Timeline
@@ -29,8 +29,6 @@ _FEW: Final = 1000  # entries that are not worth tidying up
 _RETRY: Final = MICROSECONDS  # how soon an end that had no room in the log is tried again
 _DEADLINE, _NOTE = 0, 1
 _Place = tuple[int, int]  # in the catalog's order of deadlines
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class _Entry(NamedTuple):

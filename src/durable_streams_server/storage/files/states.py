@@ -7,13 +7,13 @@ A stream has one state object for as long as anybody holds it. A state that was 
 request that waits for the disk still has it, so no reader can be attached to a state that appends no longer change.
 """
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 from ...errors import BadRequest, NotFound
+from ...log import log as _log
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
@@ -22,8 +22,6 @@ from .logs import Extent, Logs
 from .recent import Memory, Recent
 
 _TRIES: Final = 2  # states looked at for one to let go
-
-_log = logging.getLogger("durable_streams_server")
 
 
 class _Shown:

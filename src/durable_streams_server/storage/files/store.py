@@ -5,7 +5,6 @@ outside: by `Threads` in a running server, by a synchronous caller in turn, or b
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from ...errors import NotFound, StreamDamaged, StreamError, Unavailable
+from ...log import log as _log
 from ...protocol.commands import Command, Expire
 from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
 from ...protocol.media import Kind
@@ -80,7 +80,6 @@ MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
 
-_log = logging.getLogger("durable_streams_server")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
 

@@ -6,13 +6,13 @@ verified again before each checksum is written, or the checksum would prove the 
 """
 
 import errno
-import logging
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ....log import log as _log
 from ..disk import NO_SPACE, SystemDisk
 from ..wal import Damaged
 from . import sums
@@ -21,8 +21,6 @@ from .database import DATA, Database, NeverMade, structure_faults
 from .table_catalog import TableCatalog
 from .tables import META, META_KEY, Tables, Writing
 from .verify import entry_faults, faults_of_open, was_committed
-
-_log = logging.getLogger("durable_streams_server")
 
 _SHARE: Final = 50  # the checksum may take one part in so many of the time: a large file's is not made at each commit
 

@@ -1,11 +1,11 @@
 """The catalog over any tables, with its second copy. `LmdbCatalog` and the simulator's catalog differ in their tables alone."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
+from ....log import log as _log
 from ....protocol.producers import ProducerState
 from ..disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from ..wal import Damaged
@@ -39,7 +39,6 @@ LARGEST: Final = 4
 SMALLEST: Final = 16 * 1024 * 1024  # bytes; a shorter copy is not worth the trouble
 _LAST: Final = 2**64 - 1
 _AT_ONCE: Final = 256  # entries of a scan that ends early
-_log = logging.getLogger("durable_streams_server")
 
 
 class TableCatalog(Catalog):

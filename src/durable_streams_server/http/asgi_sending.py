@@ -1,0 +1,87 @@
+"""Whole responses over ASGI, and who is being sent a large one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from typing import Any, Final
+
+from ..errors import Header
+from ..protocol.names import KIB
+from ..protocol.render import Response
+from .outgoing import Outgoing
+from .request import Request
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+_SLICE: Final = 256 * KIB  # bytes of a large page that are handed to the host's server at once
+
+
+class Taker:
+    """The client of one ASGI request, made in the request's task.
+
+    Attributes:
+        taken: bytes that the host's server has taken for the client.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._task = asyncio.current_task()
+        self._cancelled_before: int | None = None
+
+    def cut(self) -> None:
+        """Ends the request; the host's server closes the connection, since the response is not complete."""
+        if self._task is not None:
+            self._cancelled_before = self._task.cancelling()
+            self._task.cancel()
+
+    def was_cut(self) -> bool:
+        """Whether a cancellation that has reached the task came from `cut`, and from nobody else. It is undone then."""
+        before, self._cancelled_before = self._cancelled_before, None
+        return before is not None and self._task is not None and self._task.uncancel() <= before
+
+
+def start_message(response: Response, headers: Sequence[Header]) -> Message:
+    """Returns what begins a response."""
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+async def send_response(
+    request: Request, response: Response, send: Send, outgoing: Outgoing
+) -> None:
+    """Sends a whole response. A client that has left, or is cut, is no error."""
+    headers = response.all_headers
+    is_sent = request.method != "HEAD"
+    if is_sent and response.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % response.size))
+    try:
+        await send(start_message(response, headers))
+        if is_sent and response.holder is not None:
+            await _send_large(response, send, outgoing)
+        else:
+            body = response.whole if is_sent else b""
+            await send({"type": "http.response.body", "body": body})
+    except OSError:
+        return  # ASGI 2.4
+
+
+async def _send_large(response: Response, send: Send, outgoing: Outgoing) -> None:
+    """Sends a large page in slices, as the client takes them."""
+    taker = Taker()
+    outgoing.hold(taker, response.holder)
+    try:
+        for part in _slices(response):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            taker.taken += len(part)
+        await send({"type": "http.response.body", "body": b""})
+    except asyncio.CancelledError:
+        if not taker.was_cut():
+            raise
+    finally:
+        outgoing.release(taker)
+
+
+def _slices(response: Response) -> Iterator[bytes]:
+    for part in response.parts:
+        view = memoryview(part)
+        for begin in range(0, len(view), _SLICE):
+            yield bytes(view[begin : begin + _SLICE])

@@ -1,0 +1,142 @@
+"""What the log shows of what clients send."""
+
+import ast
+import io
+import logging
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import durable_streams_server
+from durable_streams_server.log import Escape, log, printable
+
+SOURCE = Path(durable_streams_server.__file__).parent
+#: A line break, BEL, DEL, the CSI of C1, next line, a line separator, a bidi override, an octet that is not UTF-8.
+NASTY = "a\nb\x07\x7f\x9b31m\x85\u2028\u202e\udc80\r\tz"
+ESCAPED = r"a\nb\x07\x7f\x9b31m\x85\u2028\u202e\udc80\r\tz"
+
+
+@pytest.fixture
+def lines() -> Iterator[Callable[[], list[str]]]:
+    """Returns what a handler on the root logger has written."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    yield lambda: written.getvalue().split("\n")[:-1]
+    root.removeHandler(handler)
+
+
+def test_text_that_is_printable_stays_as_it_is() -> None:
+    for text in ("", "/v1/stream/a b", "naïve 数据 🙂", r"a\nb"):
+        assert printable(text) is text
+
+
+def test_every_character_that_is_not_printable_is_escaped() -> None:
+    assert printable(NASTY) == ESCAPED
+    for code in range(0x110000):
+        shown = printable(chr(code))
+        assert shown.isprintable()
+        assert (shown == chr(code)) == (
+            unicodedata.category(chr(code))[0] not in "CZ" or shown == " "
+        )
+
+
+def test_message_is_escaped_with_its_arguments(lines: Callable[[], list[str]]) -> None:
+    log.error("the stream %s is damaged: %d", NASTY, 7)
+    assert lines() == [f"ERROR the stream {ESCAPED} is damaged: 7"]
+
+
+def test_printable_record_keeps_its_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    log.error("the stream %s is damaged", "/a")
+    (record,) = caplog.records
+    assert record.msg == "the stream %s is damaged"
+    assert record.args == ("/a",)
+
+
+def test_record_that_cannot_be_rendered_is_left_to_its_handler() -> None:
+    record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "%d of %d", ("x",), None)
+    assert Escape().filter(record) is True
+    assert record.args == ("x",)
+
+
+def test_traceback_keeps_its_own_line_breaks_alone(lines: Callable[[], list[str]]) -> None:
+    try:
+        try:
+            raise KeyError(NASTY)
+        except KeyError as error:
+            raise ValueError("first\nERROR forged " + NASTY) from error
+    except ValueError:
+        log.exception("failed")
+    written = lines()
+    assert written[0] == "ERROR failed"
+    assert written[1] == "Traceback (most recent call last):"
+    assert written[-1] == r"ValueError: first\nERROR forged " + ESCAPED
+    assert sum("KeyError" in line for line in written) >= 1
+    assert all(line.isprintable() for line in written)
+    assert not any(line.startswith("ERROR forged") for line in written)
+
+
+def test_notes_and_groups_are_escaped_too(lines: Callable[[], list[str]]) -> None:
+    inner = ValueError(NASTY + "\nERROR forged")
+    inner.add_note("x\nERROR forged " + NASTY)
+    log.error("failed", exc_info=ExceptionGroup("many\nERROR forged", [inner]))
+    written = lines()
+    assert all(line.isprintable() for line in written)
+    assert not any(line.startswith("ERROR forged") for line in written)
+    assert any("\\x9b31m" in line for line in written)
+
+
+def test_note_of_a_lone_exception_forges_no_line(lines: Callable[[], list[str]]) -> None:
+    error = ValueError("x")
+    error.add_note("x\nERROR forged")
+    log.error("failed", exc_info=error)
+    assert lines()[-1] == r"x\nERROR forged"
+
+
+@pytest.mark.parametrize("message", ["\n", "\n  ", ":\n", ""])
+def test_message_that_looks_like_a_part_of_the_traceback_leaves_it_whole(
+    message: str, lines: Callable[[], list[str]]
+) -> None:
+    try:
+        raise ValueError(message)
+    except ValueError:
+        log.exception("failed")
+    written = lines()
+    assert written[1] == "Traceback (most recent call last):"
+    assert written[-1] == f"ValueError: {printable(message)}".removesuffix(": ")
+    assert len(written) >= 5
+
+
+def test_exception_that_cannot_be_shown_is_logged_all_the_same(
+    lines: Callable[[], list[str]],
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    error = Mute()
+    error.__context__ = error
+    log.error("failed", exc_info=error)
+    assert lines()[0] == "ERROR failed"
+
+
+def test_stack_is_escaped(lines: Callable[[], list[str]]) -> None:
+    record = logging.LogRecord(
+        "a", logging.ERROR, "a.py", 1, "x", (), None, sinfo="Stack\n  File \x9b"
+    )
+    assert Escape().filter(record) is True
+    assert record.stack_info == "Stack\n  File \\x9b"
+
+
+def test_every_module_logs_through_the_one_logger() -> None:
+    """A logger's filter does not see the records of its children, so there are none."""
+    for path in SOURCE.rglob("*.py"):
+        if path == SOURCE / "log.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.attr if isinstance(node, ast.Attribute) else ""
+            assert name not in ("getLogger", "getChild", "makeRecord"), path
