@@ -49,7 +49,9 @@ def _first_appends(server: Running) -> Steps:
             _checkpoint(writer.port)
         with running_on(server.kind, directory) as reader:
             yield reader
-            load = wrk.run(reader.url, 256, 6, "POST", "/v1/stream/bench-#", 100_000, OCTETS, "@100")
+            load = wrk.run(
+                reader.url, 256, 6, "POST", "/v1/stream/bench-#", 100_000, OCTETS, "@100"
+            )
             yield Outcome(load.good * 100, load.bad, f"{load.good:,} appends")
 
 
@@ -188,7 +190,9 @@ TRIALS: Final = (
         "appends of 1 KB by 32 clients to 50,000 streams",
         _loaded(50_000, 6, 1000),
     ),
-    Trial("first-appends", "a first POST to each of 100,000 streams after a restart", _first_appends),
+    Trial(
+        "first-appends", "a first POST to each of 100,000 streams after a restart", _first_appends
+    ),
     Trial("cold-heads", "one connection pipelines HEADs of 20,000 cold streams", _cold_heads),
     Trial("producers", "the first load of a stream with 100,000 producers", _producers(99_000)),
     Trial(
