@@ -31,7 +31,7 @@ MARGIN = 1024 * MIB
 #: Bytes that the server keeps for later, and so need not give back: recent appends, loaded streams, open logs and their indexes.
 CACHES = 400 * MIB
 CALM = 45.0  # seconds after the siege by which memory must be given back
-WORKERS = 2
+WORKERS = 4  # so that one kind at work does not hold up all others
 LOG_NAME = "log"
 
 
