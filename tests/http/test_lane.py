@@ -15,6 +15,8 @@ from tests.http.socket_driver import Client, request, turn, until
 class Watched:
     """A connection that notes when it is looked at."""
 
+    unsent = 0
+
     def __init__(self) -> None:
         self.checks: list[float] = []
 

@@ -13,8 +13,6 @@ from ..protocol.decide import RETRY_SOON
 from ..protocol.names import KIB
 from .shares import Shares
 
-#: The part of the budget that one address may hold, so that one client cannot shut all others out.
-_SHARE: Final = 2
 #: Bytes of a body from which on its request is refused by the head alone if that decides it, and the body counts as part of its
 #: address's share. Most bodies are smaller and have come by the time their heads are parsed.
 LARGE_BODY: Final = 64 * KIB
@@ -25,7 +23,8 @@ class ReceiveBudget:
 
     Args:
         limit: the most bytes over all connections.
-        largest: bytes of the largest body, which one address may hold in any case.
+        largest: bytes of the largest body. One address may hold as much as leaves room for one such body of another's; a budget
+            that is no larger has no shares.
 
     Attributes:
         held: the bytes that are held now.
@@ -33,7 +32,7 @@ class ReceiveBudget:
 
     def __init__(self, limit: int, largest: int = 0) -> None:
         self._limit = limit
-        self._shares = Shares(max(limit // _SHARE, largest))
+        self._shares = Shares(max(limit - largest, largest))
         self.held = 0
 
     def take(self, size: int) -> None:

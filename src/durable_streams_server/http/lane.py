@@ -5,12 +5,11 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 """
 
 import asyncio
-from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from .admission import Admission
 from .asgi import DurableStreamsApp
+from .patrol import Patrol
 from .phase import Timeouts
 from .wire import chunk, date
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from .native import Connection
 
 _TICK: Final = 1.0  # seconds
-_CHECKED: Final = 500  # connections looked at in one step: about half a millisecond
 
 
 class Lane:
@@ -78,17 +76,8 @@ class Lane:
         self.date = date()
         now = self.now = self.loop.time()
         if self.connections:
-            connections = iter(tuple(self.connections))
-            self.turns.add(lambda: self._check_some(connections, now))
+            self.turns.add(Patrol(self, self.connections, now).step)
         self._timer = self._again() if self.connections else None
-
-    @staticmethod
-    def _check_some(connections: "Iterator[Connection]", now: float) -> bool:
-        """Looks at the next connections; returns whether there are more."""
-        some = list(islice(connections, _CHECKED))
-        for connection in some:
-            connection.check(now)  # which raises nothing
-        return len(some) == _CHECKED
 
     def _again(self) -> asyncio.TimerHandle:
         assert self.loop is not None

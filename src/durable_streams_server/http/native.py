@@ -161,14 +161,14 @@ class Connection(asyncio.Protocol):
             self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Gives everything back."""
+        """Gives everything back, at once or in line: thousands of clients may leave together."""
         self._enter(_CLOSED)
-        self._lane.connections.discard(self)
-        address, self._address = self._address, None
-        self._lane.admission.left(address)
-        self._give_everything_back()
-        if self._parser is not None:
-            self._parser.release()
+        lane = self._lane
+        lane.connections.discard(self)
+        if lane.turns.admits(is_read=False):
+            self._clean_up()
+        else:
+            lane.turns.add(self._clean_up)
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come. This is an `_event` written out, since most appends are one call of it."""
@@ -285,6 +285,9 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         """An event stream may have something to send. Most wake-ups change no phase, so this is no `_event`."""
         try:
+            if self._events is not None and self._events.is_loaded:
+                self._stand_in_line()  # it catches up, and many may
+                return
             self._pump()
             if self._answering is None:
                 self._next()
@@ -373,7 +376,7 @@ class Connection(asyncio.Protocol):
     def _set_aside(self, data: bytes) -> bytes:
         """Returns what of `data` is parsed at once, and keeps the rest until it is this connection's turn."""
         parser = self._parser
-        if self._unread:
+        if self._unread or not self._lane.turns.admits(is_read=True):
             ready, rest = b"", data
         else:
             size = max(_BITE, min(len(data), parser.body_left))
@@ -520,7 +523,10 @@ class Connection(asyncio.Protocol):
         if not self._keep_alive:
             framing += wire.CLOSE
         self.transport.write(wire.head(live.head, framing))
-        self._pump()
+        if len(self._lane.turns):
+            self._stand_in_line()
+        else:
+            self._pump()
 
     def _pump(self) -> None:
         """Sends what an event stream has, as far as the client takes it."""
@@ -575,6 +581,16 @@ class Connection(asyncio.Protocol):
         """Ends the connection of a client that is too slow while others wait."""
         self.transport.abort()
 
+    @property
+    def unsent(self) -> int:
+        """Octets that the client has not taken, besides those of a large page, which count by themselves."""
+        return self._unsent if self._phase is _SENDING and not self._holds else 0
+
+    @property
+    def deadline(self) -> float:
+        """When the client must have done what it is its turn to do, in the loop's time."""
+        return self._deadline
+
     def _hold(self, page: object) -> None:
         """Holds what counts a large page until the client has taken it."""
         if page is not None and self.transport.get_write_buffer_size():
@@ -615,6 +631,14 @@ class Connection(asyncio.Protocol):
         _log.error("a connection failed", exc_info=error)
         self._give_everything_back()
         self.transport.abort()
+
+    def _clean_up(self) -> None:
+        """Gives back what a connection that is gone holds."""
+        address, self._address = self._address, None
+        self._lane.admission.left(address)
+        self._give_everything_back()
+        if self._parser is not None:
+            self._parser.release()
 
     def _give_everything_back(self) -> None:
         """Gives up what the requests of this connection hold. A write is seen through all the same.

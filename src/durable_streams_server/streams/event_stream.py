@@ -98,6 +98,11 @@ class EventStream:
         """The stream that is read."""
         return self._state
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a page has come that the reader waited for, as one that catches up does."""
+        return self._page is not None
+
     def pull(self) -> bytes | Signal:
         """Returns the next bytes of the body, or what to do instead."""
         if self._pieces is not None:

@@ -43,6 +43,7 @@ class SendBudget:
         self.on_wait: Callable[[], None] = _nothing
         self.on_pressure: Callable[[int], None] = _ignore
         self._waiting: deque[tuple[int, Ticket[bool]]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None  # on which reads wait
         self._is_planned = False
 
     @property
@@ -58,6 +59,7 @@ class SendBudget:
             self.held += size
             return Ticket.of(True)
         ticket: Ticket[bool] = Ticket()
+        self._loop = asyncio.get_running_loop()
         self._waiting.append((size, ticket))
         self.on_wait()
         return ticket
@@ -69,9 +71,10 @@ class SendBudget:
     def give_back(self, size: int) -> None:
         """Gives bytes back; reads that wait for them go on in the loop's next turn."""
         self.held -= size
-        if self._waiting and not self._is_planned:
+        loop = self._loop
+        if self._waiting and not self._is_planned and loop is not None and not loop.is_closed():
             self._is_planned = True
-            asyncio.get_running_loop().call_soon(self._let_in)
+            loop.call_soon(self._let_in)
 
     def _let_in(self) -> None:
         self._is_planned = False
@@ -191,6 +194,8 @@ class LargeReads:
 
     def _keep(self, key: Key, run: Run) -> None:
         self._held[key] = run
+        if self.budget.wanted:
+            return  # others wait for the room
         self._kept[key] = run
         self.kept_bytes += len(run.data)
         while self.kept_bytes > KEPT:

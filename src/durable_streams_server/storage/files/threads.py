@@ -80,9 +80,13 @@ class Threads(Executor):
     # -- on the loop's thread -----------------------------------------------
 
     def _call_ended(self) -> None:
-        """Calls what is done. Whoever waits on the loop's thread may have done so already."""
-        while not self._ended.empty():
-            _call(self._ended.get())
+        """Calls what is done by now. Whoever waits on the loop's thread may have done so already.
+
+        What ends meanwhile has its own turn: each job that ends plans a call.
+        """
+        for _ in range(self._ended.qsize()):
+            if not self._ended.empty():
+                _call(self._ended.get())
 
 
 def _call(ended: tuple[Done[Any], Any, BaseException | None]) -> None:

@@ -1,0 +1,198 @@
+"""Large runs: one object for all who read it, counted until the last lets go, read in turn."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+import pytest
+
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.streams.large import KEPT, Key, LargeReads, Run, SendBudget
+from tests.http.socket_driver import turn
+
+MIB = 1024 * 1024
+A: Key = (1, 0, 100, False)
+B: Key = (2, 0, 100, False)
+
+
+class Disk:
+    """Reads that end when they are told to."""
+
+    def __init__(self) -> None:
+        self.reading: list[Ticket[bytes]] = []
+
+    def read(self) -> Ticket[bytes]:
+        ticket: Ticket[bytes] = Ticket()
+        self.reading.append(ticket)
+        return ticket
+
+    def done(self, data: bytes = b"x" * 100) -> None:
+        self.reading.pop(0).resolve(data)
+
+
+def at_once(step: Callable[[], None]) -> None:
+    """A line in which nobody waits."""
+    step()
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+def reads(limit: int) -> LargeReads:
+    return LargeReads(SendBudget(limit), at_once)
+
+
+def test_run_counts_until_the_last_that_holds_it_lets_go(disk: Disk) -> None:
+    large = reads(1000)
+    first, second = large.read(A, disk.read), large.read(A, disk.read)
+    disk.done()
+    assert disk.reading == []  # one read for both
+    assert first.result() is second.result()
+    third = large.read(A, disk.read)
+    assert third.result() is first.result()
+    assert large.budget.held == 100
+    large._let_go(1000)
+    assert large.budget.held == 100
+    del first, second, third
+    assert large.budget.held == 0
+
+
+def test_run_is_kept_for_the_next_reader_while_there_is_room(disk: Disk) -> None:
+    large = reads(250)
+    for key in (A, B):
+        large.read(key, disk.read)
+        disk.done()
+    assert large.budget.held == 200
+    large.read(A, disk.read)
+    assert disk.reading == []
+    large.read((3, 0, 100, False), disk.read)  # the oldest goes
+    assert large.budget.held == 200
+    assert large.kept_bytes == 100
+
+
+def test_what_is_kept_is_bounded(disk: Disk) -> None:
+    large = reads(10 * KEPT)
+    for number in range(60):
+        large.read((number, 0, MIB, False), disk.read)
+        disk.done(b"x" * MIB)
+    assert large.kept_bytes == KEPT
+    assert large.budget.held == KEPT
+
+
+async def test_read_past_the_budget_waits_until_a_client_has_taken_its_page(disk: Disk) -> None:
+    large = reads(150)
+    waited: list[bool] = []
+    large.budget.on_wait = lambda: waited.append(True)
+    first = large.read(A, disk.read)
+    disk.done()
+    held = first.result()
+    second = large.read(B, disk.read)
+    assert waited == [True]
+    assert disk.reading == []
+    assert large.budget.wanted == 100
+    del first, held
+    await turn()
+    disk.done()
+    assert second.result().data == b"x" * 100
+    assert large.budget.held == 100
+
+
+async def test_reads_wait_in_order_and_one_larger_than_the_budget_is_let_in_alone(
+    disk: Disk,
+) -> None:
+    large = reads(150)
+    first = large.read(A, disk.read)
+    disk.done()
+    huge = large.read((3, 0, 1000, False), disk.read)
+    small = large.read((4, 0, 10, False), disk.read)
+    assert disk.reading == []
+    del first
+    await turn()
+    assert len(disk.reading) == 1
+    disk.done(b"h" * 1000)
+    assert huge.done
+    assert not small.done
+    del huge
+    await turn()
+    disk.done(b"s" * 10)
+    assert small.done
+    assert large.budget.held == 10
+
+
+async def test_read_whose_client_has_left_gives_up_its_place(disk: Disk) -> None:
+    large = reads(100)
+    first = large.read(A, disk.read)
+    disk.done()
+    second, third = large.read(B, disk.read), large.read((3, 0, 100, False), disk.read)
+    second.cancel()
+    assert large.budget.wanted == 100
+    again = large.read(B, disk.read)
+    del first
+    await turn()
+    assert len(disk.reading) == 1
+    disk.done()
+    assert third.done
+    assert not again.done
+    third.result()
+    del third
+    await turn()
+    disk.done()
+    assert again.done
+
+
+async def test_read_that_nobody_waits_for_is_not_begun(disk: Disk) -> None:
+    steps: list[Callable[[], None]] = []
+    large = LargeReads(SendBudget(100), steps.append)
+    ticket = large.read(A, disk.read)
+    ticket.cancel()
+    for step in steps:
+        step()
+    assert disk.reading == []
+    assert large.budget.held == 0
+
+
+def test_read_that_fails_gives_its_room_back(disk: Disk) -> None:
+    large = reads(100)
+    first, second = large.read(A, disk.read), large.read(A, disk.read)
+    disk.reading.pop().fail(OSError("no disk"))
+    for ticket in (first, second):
+        with pytest.raises(OSError, match="no disk"):
+            ticket.result()
+    assert large.budget.held == 0
+
+    def refuse() -> Ticket[bytes]:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        large.read(A, refuse).result()
+    assert large.budget.held == 0
+
+
+def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
+    steps: list[Callable[[], None]] = []
+    large = LargeReads(SendBudget(100), steps.append)
+    tickets = [large.read(A, disk.read) for _ in range(3)]
+    steps.pop()()
+    disk.done()
+    assert [ticket.done for ticket in tickets] == [False] * 3
+    for number, step in enumerate(steps, 1):
+        step()
+        assert sum(ticket.done for ticket in tickets) == number
+
+
+async def test_budget_is_given_back_without_the_collector(disk: Disk) -> None:
+    gc.disable()
+    try:
+        budget = SendBudget(100)
+        budget.add(60)
+        run = Run(budget, b"x" * 60)
+        waiting = budget.take(60)
+        del run
+        assert budget.held == 0
+        await asyncio.sleep(0)
+        assert waiting.done
+        assert budget.held == 60
+    finally:
+        gc.enable()
