@@ -35,6 +35,7 @@ from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
+    DEFAULT_MAX_UNSENT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_PORT,
     DEFAULT_SSE_MAX_AGE,
@@ -60,6 +61,7 @@ EXIT_ADDRESS: Final = 3
 EXIT_STORE: Final = 5
 #: Requests make many objects and hardly a cycle; collecting as often as Python does by default takes a quarter of the time.
 _GC: Final = (50_000, 20, 100)
+_MOST: Final = 1 << 40  # bytes that any limit may be set to: more than any machine has
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -156,7 +158,7 @@ def main() -> None:
 )
 @click.option(
     "--max-body",
-    type=Size(1, DEFAULT_MAX_IN_FLIGHT),  # or no body of that size could ever be taken
+    type=Size(1, _MOST),
     default=DEFAULT_MAX_BODY,
     show_default=True,
     help="Bytes of one request body; a larger one is refused with 413.",
@@ -168,6 +170,22 @@ def main() -> None:
     default=DEFAULT_BODY_TIMEOUT,
     show_default=True,
     help="How long a client may pause within a request body; past it, 408.",
+)
+@click.option(
+    "--max-in-flight",
+    type=Size(1, _MOST),
+    default=DEFAULT_MAX_IN_FLIGHT,
+    show_default=True,
+    metavar="BYTES",
+    help="Bytes of request bodies held at once, over all connections; past it, 503.",
+)
+@click.option(
+    "--max-unsent",
+    type=Size(1, _MOST),
+    default=DEFAULT_MAX_UNSENT,
+    show_default=True,
+    metavar="BYTES",
+    help="Bytes held at once for readers that have not taken them; past it, large reads wait and the slowest readers are cut.",
 )
 @click.option(
     "--max-connections",
@@ -245,6 +263,8 @@ def serve(
     sse_max_age: float,
     page_size: int,
     max_body: int,
+    max_in_flight: int,
+    max_unsent: int,
     wal_size: int | None,
     body_timeout: float,
     max_connections: int | None,
@@ -267,6 +287,10 @@ def serve(
     raise_file_limit()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
+    if max_body > max_in_flight:
+        raise click.UsageError(
+            f"--max-body {max_body} is above --max-in-flight {max_in_flight}: such a body could never be taken"
+        )
     store = (
         StreamStore() if memory else _open(data_dir, not no_create, _wal_size(wal_size, max_body))
     )
@@ -279,6 +303,8 @@ def serve(
             long_poll_timeout=long_poll_timeout,
             sse_max_age=sse_max_age,
             max_body=max_body,
+            max_in_flight=max_in_flight,
+            max_unsent=max_unsent,
             body_timeout=body_timeout,
             public_url=public_url,
             webhook_policy=WebhookPolicy(

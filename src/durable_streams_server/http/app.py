@@ -8,6 +8,7 @@ from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
+    DEFAULT_MAX_UNSENT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
     DEFAULT_STREAM_ROOT,
@@ -35,6 +36,7 @@ def create_app(
     sse_max_age: float = DEFAULT_SSE_MAX_AGE,
     max_body: int = DEFAULT_MAX_BODY,
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+    max_unsent: int = DEFAULT_MAX_UNSENT,
     body_timeout: float = DEFAULT_BODY_TIMEOUT,
     compression: bool = True,
     public_url: str | None = None,
@@ -57,6 +59,7 @@ def create_app(
         sse_max_age: seconds after which an event stream ends at the latest, for the client to come back; it may be 20% sooner.
         max_body: bytes of one request body; a larger one is 413.
         max_in_flight: bytes of request bodies held at once; past it, 503.
+        max_unsent: bytes of pages held at once for readers that have not taken them; past it, large reads wait.
         body_timeout: seconds that a client may pause within a request body; past it, 408.
         compression: whether large pages are sent with gzip to clients that take it.
         public_url: the address that the application is reached at, its mount included, such as `https://example.com/streams`;
@@ -76,6 +79,7 @@ def create_app(
             sse_max_age=sse_max_age,
             cursor=cursor_options or CursorOptions(),
             stream_root=stream_root,
+            max_unsent=max_unsent,
         ),
         Hooks(hooks),
         clock,

@@ -118,7 +118,7 @@ class DurableStreamsApp:
                 refusal = self.handler.refuse(request, error)
                 if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
                     refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
-                await send_response(request, refusal, send, self.outgoing)
+                await send_response(request, refusal, send, self.outgoing, self.engine.turns)
                 return
             # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
@@ -134,7 +134,7 @@ class DurableStreamsApp:
         if isinstance(reply, Live):
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
-            await send_response(request, reply, send, self.outgoing)
+            await send_response(request, reply, send, self.outgoing, self.engine.turns)
 
     async def _read_body(self, request: Request, body: "Incoming", receive: Receive) -> None:
         """Reads the whole body within the limits.

@@ -7,6 +7,7 @@ from typing import Any, Final
 from ..errors import Header
 from ..protocol.names import KIB
 from ..protocol.render import Response
+from ..streams.turns import Turns
 from .outgoing import Outgoing
 from .request import Request
 
@@ -46,7 +47,7 @@ def start_message(response: Response, headers: Sequence[Header]) -> Message:
 
 
 async def send_response(
-    request: Request, response: Response, send: Send, outgoing: Outgoing
+    request: Request, response: Response, send: Send, outgoing: Outgoing, turns: Turns
 ) -> None:
     """Sends a whole response. A client that has left, or is cut, is no error."""
     headers = response.all_headers
@@ -56,7 +57,7 @@ async def send_response(
     try:
         await send(start_message(response, headers))
         if is_sent and response.holder is not None:
-            await _send_large(response, send, outgoing)
+            await _send_large(response, send, outgoing, turns)
         else:
             body = response.whole if is_sent else b""
             await send({"type": "http.response.body", "body": body})
@@ -64,14 +65,15 @@ async def send_response(
         return  # ASGI 2.4
 
 
-async def _send_large(response: Response, send: Send, outgoing: Outgoing) -> None:
-    """Sends a large page in slices, as the client takes them."""
+async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns: Turns) -> None:
+    """Sends a large page in slices, as the client takes them, each in its turn: a fast client would get them all in one."""
     taker = Taker()
     outgoing.hold(taker, response.holder)
     try:
         for part in _slices(response):
             await send({"type": "http.response.body", "body": part, "more_body": True})
             taker.taken += len(part)
+            await turns.mine()
         await send({"type": "http.response.body", "body": b""})
     except asyncio.CancelledError:
         if not taker.was_cut():

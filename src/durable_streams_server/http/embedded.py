@@ -30,6 +30,7 @@ class TestServerOptions(TypedDict, total=False):
     sse_max_age: float
     max_body: int
     max_in_flight: int
+    max_unsent: int
     body_timeout: float
     compression: bool
     public_url: str | None
