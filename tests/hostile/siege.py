@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.servers import SCRATCH
 from benchmarks.stall.probe import QUIET, Delays, Probe
 
 from ..process import COMMAND, address_of
@@ -96,7 +97,8 @@ def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
         kinds: numbers of kinds; all if not given.
     """
     most = documented() + MARGIN
-    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as directory:
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         log = Path(directory) / LOG_NAME
         with log.open("w") as writing:
             process = _start(directory, most, writing.fileno())
