@@ -42,14 +42,16 @@ def _checkpoint(port: int) -> None:
 
 
 def _first_appends(server: Running) -> Steps:
-    """Appends once to each of 200,000 streams after a restart."""
+    """Appends once to each of 100,000 streams after a restart, by 256 clients."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
-            create(writer.port, (f"/v1/stream/bench-{n}" for n in range(200_000)), OCTETS)
+            create(writer.port, (f"/v1/stream/bench-{n}" for n in range(100_000)), OCTETS)
             _checkpoint(writer.port)
         with running_on(server.kind, directory) as reader:
             yield reader
-            load = wrk.run(reader.url, 32, 8, "POST", "/v1/stream/bench-#", 200_000, OCTETS, "@100")
+            load = wrk.run(
+                reader.url, 256, 6, "POST", "/v1/stream/bench-#", 100_000, OCTETS, "@100"
+            )
             yield Outcome(load.good * 100, load.bad, f"{load.good:,} appends")
 
 
@@ -188,7 +190,9 @@ TRIALS: Final = (
         "appends of 1 KB by 32 clients to 50,000 streams",
         _loaded(50_000, 6, 1000),
     ),
-    Trial("first-appends", "a first POST to each of 200,000 streams", _first_appends),
+    Trial(
+        "first-appends", "a first POST to each of 100,000 streams after a restart", _first_appends
+    ),
     Trial("cold-heads", "one connection pipelines HEADs of 20,000 cold streams", _cold_heads),
     Trial("producers", "the first load of a stream with 100,000 producers", _producers(99_000)),
     Trial(

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.kinds import KINDS
+from tests.hostile.siege import MARGIN
+
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 SOURCE = Path(__file__).parents[2] / "src" / "durable_streams_server"
 PACKAGE = "durable_streams_server"
@@ -105,6 +108,12 @@ def test_settings_are_flags_of_serve() -> None:
 def test_memory_is_the_product_of_its_parts(cells: list[str]) -> None:
     _, count, each, shown = cells
     assert math.ceil(value(count) * value(each) / 1024**2) == value(shown)
+
+
+def test_page_names_the_kinds_and_the_margin_of_a_siege() -> None:
+    said = PAGE.read_text()
+    assert f"lets {len(KINDS)} kinds of hostile client" in said
+    assert f"this sum and {MARGIN // 1024**2:,} MiB more" in said
 
 
 def test_the_most_memory_is_the_sum_of_its_rows() -> None:

@@ -186,7 +186,7 @@ async def hoard_connections(attacker: Attacker) -> None:
     opened: list[socket.socket] = []
     while attacker.goes_on:
         attacker.rounds += 1
-        if len(opened) < 4000:
+        if len(opened) < 10_500:
             opened += await attacker.crowd(500)
         await attacker.wait(1.0)
     _close(opened)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import sys
 import time
@@ -39,6 +40,7 @@ def main() -> None:
     """Runs the attackers that are named."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.nice(10)  # attackers have machines of their own, and do not take the server's time
     port, seconds, numbers = int(sys.argv[1]), float(sys.argv[2]), list(map(int, sys.argv[3:]))
     attackers = asyncio.run(attack(port, seconds, numbers))
     done = {
