@@ -292,6 +292,7 @@ async def turn(times: int = 3) -> None:
 
 async def quiet(lane: Lane) -> None:
     """Waits until nothing stands in the line of long work."""
+    await turn(1)
     await until(lambda: not len(lane.turns))
 
 

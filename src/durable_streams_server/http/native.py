@@ -180,9 +180,9 @@ class Connection(asyncio.Protocol):
             parser.feed(data)
             if self._phase is _BODY:
                 self._enter(_BODY)  # some of it has come
+            if self._queue and not self._pausing and not parser.over:
+                self._pause_reading()
             if self._answering is not None or not self._writable:
-                if self._queue and not self._pausing and not parser.over:
-                    self._pause_reading()
                 if self._writable:
                     return  # the phase is ANSWERING, and stays so
             elif parser.over:
@@ -541,6 +541,8 @@ class Connection(asyncio.Protocol):
                 return
             data = events.pull()
             if data is WAIT:
+                if self._holds and not self.transport.get_write_buffer_size():
+                    self._release_page()
                 if self._sends_no_more:
                     last = events.farewell()
                     write(wire.chunk(last) if chunked else last)
