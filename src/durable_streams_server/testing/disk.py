@@ -262,7 +262,8 @@ class SimulatedFile(File):
     def read_ready(self, size: int, position: int) -> bytes | None:
         return self.read(size, position)
 
-    def write(self, data: bytes, position: int) -> None:
+    def write(self, data: bytes | memoryview, position: int) -> None:
+        data = bytes(data)
         self._cut_off("write", data, position)
         self._write_what_fits(data, position)
         self._node.write(data, position)

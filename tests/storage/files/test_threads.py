@@ -31,7 +31,7 @@ class MovedFile(SystemFile):
 
     disk: "MovedDisk"
 
-    def write(self, data: bytes, position: int) -> None:
+    def write(self, data: bytes | memoryview, position: int) -> None:
         self.disk.fail("write")
         super().write(data, position)
 

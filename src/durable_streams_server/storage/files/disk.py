@@ -61,7 +61,7 @@ class File(ABC):
         """Reads as `read` does if that needs no waiting for the device, else returns None."""
 
     @abstractmethod
-    def write(self, data: bytes, position: int) -> None:
+    def write(self, data: bytes | memoryview, position: int) -> None:
         """Writes all of `data`; it is durable only after `sync`."""
 
     @abstractmethod
@@ -243,7 +243,7 @@ class SystemFile(File):
             raise self._named(error) from None
         return bytes(buffer) if count == size else None
 
-    def write(self, data: bytes, position: int) -> None:
+    def write(self, data: bytes | memoryview, position: int) -> None:
         self._write(data, position, 0)
 
     def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
@@ -285,7 +285,9 @@ class SystemFile(File):
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _write(self, data: bytes | tuple[bytes, ...], position: int, flags: int) -> None:
+    def _write(
+        self, data: bytes | memoryview | tuple[bytes, ...], position: int, flags: int
+    ) -> None:
         parts = data if isinstance(data, tuple) else (data,)
         views = [memoryview(part) for part in parts if part]
         try:

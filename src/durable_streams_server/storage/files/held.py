@@ -42,7 +42,7 @@ def incarnation_of(name: str) -> int:
 
 def encode(path: str, pieces: Pieces) -> bytes:
     """Returns the document that holds some pieces."""
-    return _ENCODE(Held(path, tuple(zip(pieces.ends, pieces.data, strict=True))))
+    return _ENCODE(Held(path, tuple((end, bytes(data)) for end, data in pieces)))
 
 
 def decode(document: bytes) -> Held:

@@ -23,7 +23,7 @@ from .index import (
     least_size,
 )
 from .place import DirectoryLost
-from .recent import Pieces
+from .recent import Octets, Pieces
 from .verify import Verified, read_verified
 from .wal import Damaged
 
@@ -553,7 +553,7 @@ def _add(files: _Open, extent: Extent, pieces: Pieces, name: str) -> None:
     files.index_file.write(encode(pieces), place)
 
 
-def _chunks(parts: Sequence[bytes]) -> Iterator[bytes]:
+def _chunks(parts: Sequence[Octets]) -> Iterator[Octets]:
     """Yields bytes in runs worth a call. They are short, because to join much holds all other threads up; what is large is
     not copied."""
     first = size = 0

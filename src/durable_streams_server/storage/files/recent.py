@@ -17,11 +17,14 @@ _BLOCK: Final = 4096  # entries in one block of the order: looking at all of the
 _DROPPED: Final = 4096  # pieces dropped or freed in one step
 
 
+Octets = bytes | memoryview
+
+
 class Piece(NamedTuple):
     """A run of bytes and its end, with `INSIDE` set if the append goes on after it."""
 
     end: int
-    data: bytes
+    data: Octets
 
 
 class Pieces:
@@ -34,7 +37,7 @@ class Pieces:
 
     __slots__ = ("data", "ends")
 
-    def __init__(self, ends: "array[int]", data: list[bytes]) -> None:
+    def __init__(self, ends: "array[int]", data: list[Octets]) -> None:
         self.ends = ends
         self.data = data
 
@@ -64,14 +67,18 @@ class Pieces:
 
 
 def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Piece]:
-    """Cuts a large JSON append into pieces at its marks, which are found if they are not given."""
+    """Cuts a large JSON append into pieces at its marks, which are found if they are not given.
+
+    The pieces are views: a copy of the largest append takes 40 ms.
+    """
     end = begin + len(data)
     pieces = []
     last = 0
+    view = memoryview(data)
     for stop in json_mode.marks(data) if marks is None else marks:
-        pieces.append(Piece((begin + stop) | INSIDE, data[last:stop]))
+        pieces.append(Piece((begin + stop) | INSIDE, view[last:stop]))
         last = stop
-    pieces.append(Piece(end, data[last:]))
+    pieces.append(Piece(end, view[last:]))
     return pieces
 
 
@@ -98,26 +105,26 @@ class Recent:
         self.begin = self.flushed = tail
         self.entries = entries
         self.gone = False
-        self._data: list[bytes] = []
+        self._data: list[Octets] = []
         self._ends = array("Q")
         self._first = 0  # pieces before it were dropped
 
-    def add(self, end: int, data: bytes) -> None:
+    def add(self, end: int, data: Octets) -> None:
         """Adds the next piece."""
         self._data.append(data)
         self._ends.append(end)
 
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes between two positions, `start` not before `begin`."""
-        at = self._index(start)
-        position = self._start_of(at)
-        parts = []
-        while position < end:
-            data = self._data[at]
-            parts.append(data[max(0, start - position) : end - position])
-            position += len(data)
-            at += 1
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        first, last = self._index(start), self._index(end - 1)
+        begin = self._start_of(first)
+        if first == last:
+            part = self._data[first][start - begin : end - begin]
+            return part if isinstance(part, bytes) else bytes(part)
+        parts = self._data[first : last + 1]
+        parts[0] = parts[0][start - begin :]
+        parts[-1] = parts[-1][: end - self._start_of(last)]
+        return b"".join(parts)
 
     def around(self, position: int) -> tuple[int, int, int]:
         """Returns where the piece that holds the byte at `position` begins and ends, and where its append ends; the tail
@@ -173,7 +180,7 @@ class Recent:
             return 0
         return (self._ends[-1] & ~INSIDE) - position + COST * (len(self._ends) - at)
 
-    def clear(self) -> list[bytes]:
+    def clear(self) -> list[Octets]:
         """Forgets every piece, and returns their bytes, which the caller frees."""
         data, self._data = self._data, []
         if self._ends:
@@ -211,10 +218,10 @@ class Memory:
         self._blocks: deque[deque[Recent]] = deque([self._newest])
         self._stale = 0  # those whose piece is forgotten
         self._next = 0  # the block that was tidied last
-        self._dying: list[list[bytes]] = []  # forgotten pieces that are not freed yet
+        self._dying: list[list[Octets]] = []  # forgotten pieces that are not freed yet
         self.held = 0
 
-    def add(self, recent: Recent, end: int, data: bytes) -> None:
+    def add(self, recent: Recent, end: int, data: Octets) -> None:
         """Adds a piece to a stream's."""
         recent.add(end, data)
         self.held += len(data) + COST
