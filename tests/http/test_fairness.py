@@ -18,6 +18,7 @@ GET = request("GET", f"{A}?offset=-1")
 SSE = request("GET", f"{BIG}?offset=-1&live=sse")
 KIB = 1024
 MIB = 1024 * 1024
+IN_FLIGHT = 16 * MIB + 64 * KIB
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def store() -> StreamStore:
 @pytest.fixture
 async def lane(store: StreamStore) -> AsyncIterator[Lane]:
     """A lane whose engine runs, so that large reads have their turns."""
-    app = create_app(store=store, max_body=8 * MIB, max_in_flight=16 * MIB, max_unsent=3 * MIB)
+    app = create_app(store=store, max_body=8 * MIB, max_in_flight=IN_FLIGHT, max_unsent=3 * MIB)
     app._start()
     yield Lane(app, Timeouts(send=30))
     await app.stop()
@@ -175,15 +176,16 @@ async def test_create_in_flight_on_the_same_connection_is_waited_for(lane: Lane)
 async def test_address_leaves_room_for_one_largest_body_of_another(lane: Lane) -> None:
     sent = post(b"x" * 8 * MIB)
     greedy = [Client(lane), Client(lane)]
-    for client in greedy:
-        client.send(sent[:-1], each=256 * KIB)
-        await quiet(lane)
+    greedy[0].send(sent[:-1], each=256 * KIB)
+    await until(lambda: lane.budget.held > 7 * MIB)
+    greedy[1].send(sent[:-1], each=256 * KIB)
+    await until(lambda: bool(greedy[1].wire.received))
     assert greedy[0].wire.received == b""
     (answer,) = greedy[1].answers("POST")
     assert (answer.status, answer.error["code"]) == (503, "BODIES_FROM_ADDRESS")
     assert answer.headers["retry-after"] == "1"
-    other = Client(lane, ("10.0.0.1", 1)).send(sent)
-    await quiet(lane)
+    other = Client(lane, ("10.0.0.1", 1)).send(sent, each=256 * KIB)
+    await until(lambda: bool(other.wire.received))
     assert other.answers("POST")[0].status == 204
     await quiet_and_gone(lane, other, *greedy)
 
@@ -203,16 +205,16 @@ async def test_octets_that_wait_to_be_parsed_count_and_are_refused_past_the_limi
     lane: Lane,
 ) -> None:
     get = request("GET", A, "X: " + "y" * 4 * KIB)
-    lane.budget.take(16 * MIB - 100 * KIB)
+    lane.budget.take(IN_FLIGHT - 100 * KIB)
     fits = Client(lane).send(get * 10)
-    assert lane.budget.held > 16 * MIB - 80 * KIB
+    assert lane.budget.held > IN_FLIGHT - 80 * KIB
     await quiet(lane)
     assert len(fits.answers(*["GET"] * 10)) == 10
     too_many = Client(lane).send(get * 50)
     await quiet(lane)
     assert b"BODIES_IN_FLIGHT" in too_many.take()
     assert too_many.gone
-    lane.budget.give_back(16 * MIB - 100 * KIB)
+    lane.budget.give_back(IN_FLIGHT - 100 * KIB)
     await quiet_and_gone(lane, fits, too_many)
 
 

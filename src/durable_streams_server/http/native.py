@@ -30,11 +30,12 @@ _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writ
 #: Octets that are parsed at once: 16 KiB of the smallest chunks or of pipelined heads take about 2 ms. A part of a body of known
 #: length is one call of the parser, however large.
 _BITE: Final = 16 * 1024
+_SMALL: Final = 2 * 1024  # octets that are parsed at once although others stand in line
 _REQUESTS: Final = 8  # of one connection that are begun in one step
 _PULLS: Final = 8  # pieces of one event stream that are sent in one step: about half a millisecond
 _LARGE: Final = 64 * 1024  # bytes of a response that is a step by itself
 _QUEUED: Final = 1024  # bytes that a request costs while it waits, besides its body
-_READS: Final = ("GET", "HEAD")  # requests that do not stand in line behind writes
+_P: Final = 0x50  # the first octet of POST, PUT and PATCH
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
 
 #: Names of their own: to look a member up in its enumeration takes longer than all else that `_settle` does.
@@ -175,7 +176,7 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         try:
             self._left = _REQUESTS
-            if self._unread or len(data) > _BITE:
+            if self._unread or len(data) > _BITE or (len(self._lane.turns) and self._waits(data)):
                 data = self._set_aside(data)
             parser.feed(data)
             if self._phase is _BODY:
@@ -285,8 +286,8 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         """An event stream may have something to send. Most wake-ups change no phase, so this is no `_event`."""
         try:
-            if self._events is not None and self._events.is_loaded:
-                self._stand_in_line()  # it catches up, and many may
+            if len(self._lane.turns) and self._events is not None and self._events.is_loaded:
+                self._stand_in_line()  # it catches up, and so may many others
                 return
             self._pump()
             if self._answering is None:
@@ -347,7 +348,7 @@ class Connection(asyncio.Protocol):
         """
         if self._answering is not None or self._queue or not self._writable:
             self._put_off(turn)
-        elif self._left <= 0 or not self._lane.turns.admits(turn.request.method in _READS):
+        elif self._left <= 0 or not self._lane.turns.admits(_is_cheap(turn.request)):
             self._put_off(turn)
             self._stand_in_line()
         else:
@@ -360,6 +361,15 @@ class Connection(asyncio.Protocol):
         """Refuses a request with a large body by its head alone, unless requests before it have yet to be decided."""
         if self._answering is None and not self._queue:
             self._lane.handler.check_head(request)
+
+    def _waits(self, data: bytes) -> bool:
+        """Whether octets are not even parsed before their turn, while others stand in line.
+
+        Few cheap requests are as large; and POST and PUT, in a crowd, would stand in line in any case.
+        """
+        if len(data) > _SMALL:
+            return True
+        return self._phase is _IDLE and data[0] == _P and self._lane.turns.is_crowded
 
     def _put_off(self, turn: Turn) -> None:
         """Has a request wait for its turn. If there is no room for it, it is refused, and nothing after it is read."""
@@ -376,7 +386,7 @@ class Connection(asyncio.Protocol):
     def _set_aside(self, data: bytes) -> bytes:
         """Returns what of `data` is parsed at once, and keeps the rest until it is this connection's turn."""
         parser = self._parser
-        if self._unread or not self._lane.turns.admits(is_read=True):
+        if self._unread or len(self._lane.turns):
             ready, rest = b"", data
         else:
             size = max(_BITE, min(len(data), parser.body_left))
@@ -684,3 +694,8 @@ class Connection(asyncio.Protocol):
         self._pausing = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
+
+
+def _is_cheap(request: Request) -> bool:
+    """Whether a request may pass those that stand in line. To begin a live read costs as much as a write does."""
+    return request.method in ("GET", "HEAD") and b"live=" not in request.query

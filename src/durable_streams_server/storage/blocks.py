@@ -54,6 +54,9 @@ class Blocks:
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes between two positions."""
         at = bisect_right(self._begins, start) - 1
+        run = self._runs[at]
+        if isinstance(run, bytes) and start == self._begins[at] and end - start == len(run):
+            return run
         parts = []
         while start < end:
             run, begin = self._runs[at], self._begins[at]

@@ -59,6 +59,11 @@ class Turns:
             self._is_planned = True
             asyncio.get_running_loop().call_soon(self._run)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much stands in line that a write that comes now will stand there too."""
+        return len(self._line) > WRITES_AT_ONCE
+
     def admits(self, is_read: bool) -> bool:
         """Counts a request; returns whether it may be begun at once, or must stand in line.
 

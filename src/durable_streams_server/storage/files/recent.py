@@ -82,6 +82,14 @@ def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Pie
     return pieces
 
 
+def _as_bytes(part: Octets) -> bytes:
+    """Returns a part as bytes, without a copy if it is the whole of what it is a view of."""
+    if isinstance(part, bytes):
+        return part
+    whole = part.obj
+    return whole if isinstance(whole, bytes) and len(whole) == len(part) else bytes(part)
+
+
 class Recent:
     """The newest pieces of one stream, without a gap, up to its tail.
 
@@ -119,8 +127,7 @@ class Recent:
         first, last = self._index(start), self._index(end - 1)
         begin = self._start_of(first)
         if first == last:
-            part = self._data[first][start - begin : end - begin]
-            return part if isinstance(part, bytes) else bytes(part)
+            return _as_bytes(self._data[first][start - begin : end - begin])
         parts = self._data[first : last + 1]
         parts[0] = parts[0][start - begin :]
         parts[-1] = parts[-1][: end - self._start_of(last)]
