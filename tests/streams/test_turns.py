@@ -160,3 +160,19 @@ async def test_coroutine_that_is_cancelled_gives_up_its_place() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await run_all(turns)
+
+
+async def test_time_that_a_step_costs_elsewhere_ends_the_turn_sooner() -> None:
+    clock = Clock()
+    turns = Turns(share=0.004, clock=clock)
+    order: list[str] = []
+
+    def step() -> bool:
+        turns.spend(0.002)
+        order.append("step")
+        return len(order) < 5
+
+    turns.add(step)
+    asyncio.get_running_loop().call_soon(order.append, "loop")
+    await run_all(turns)
+    assert order == ["step", "step", "loop", "step", "step"]

@@ -33,7 +33,8 @@ _BITE: Final = 16 * 1024
 _SMALL: Final = 2 * 1024  # octets that are parsed at once although others stand in line
 _REQUESTS: Final = 8  # of one connection that are begun in one step
 _PULLS: Final = 8  # pieces of one event stream that are sent in one step: about half a millisecond
-_LARGE: Final = 64 * 1024  # bytes of a response that is a step by itself
+_LARGE: Final = 64 * 1024  # bytes of a response, or of a part of a body, that is a step by itself
+_PART: Final = 0.0005  # seconds that the loop takes to receive the next part of a large body
 _QUEUED: Final = 1024  # bytes that a request costs while it waits, besides its body
 _P: Final = 0x50  # the first octet of POST, PUT and PATCH
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
@@ -179,6 +180,9 @@ class Connection(asyncio.Protocol):
             if self._unread or len(data) > _BITE or (len(self._lane.turns) and self._waits(data)):
                 data = self._set_aside(data)
             parser.feed(data)
+            if len(data) >= _LARGE and not self._pausing and not parser.over:
+                self._pause_reading()  # or the loop would go on reading this socket for as long as it has more
+                self._stand_in_line()
             if self._phase is _BODY:
                 self._enter(_BODY)  # some of it has come
             if self._queue and not self._pausing and not parser.over:
@@ -692,6 +696,8 @@ class Connection(asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         self._pausing = False
+        if self._parser.request is not None:
+            self._lane.turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()
 

@@ -42,6 +42,7 @@ class Turns:
         self._clock = clock
         self._line: deque[Step] = deque()
         self._is_planned = False
+        self._until = 0.0
         self._turn = -1.0
         self._begun = 0
 
@@ -91,6 +92,10 @@ class Turns:
         self._begun = 1
         return True
 
+    def spend(self, seconds: float) -> None:
+        """Counts time that a step will cost the loop outside of the line, such as a socket that it has the loop read."""
+        self._until -= seconds
+
     def ticket(self) -> Ticket[None]:
         """Returns a ticket that resolves when the caller's turn has come."""
         turn: Ticket[None] = Ticket()
@@ -112,7 +117,7 @@ class Turns:
         """Runs the line for its share, at least one step."""
         line = self._line
         clock = self._clock
-        until = clock() + self._share
+        self._until = clock() + self._share
         while line:
             step = line.popleft()
             try:
@@ -120,7 +125,7 @@ class Turns:
                     line.append(step)
             except Exception:
                 _log.exception("a step of long work failed")
-            if clock() >= until:
+            if clock() >= self._until:
                 break
         self._is_planned = bool(line)
         if line:
