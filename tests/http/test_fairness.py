@@ -18,7 +18,7 @@ GET = request("GET", f"{A}?offset=-1")
 SSE = request("GET", f"{BIG}?offset=-1&live=sse")
 KIB = 1024
 MIB = 1024 * 1024
-IN_FLIGHT = 16 * MIB + 64 * KIB
+IN_FLIGHT = 16 * MIB + 512 * KIB
 
 
 @pytest.fixture

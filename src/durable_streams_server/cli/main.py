@@ -60,8 +60,9 @@ EXIT_FAILED: Final = 1
 EXIT_ADDRESS: Final = 3
 EXIT_STORE: Final = 5
 #: Requests make many objects and hardly a cycle; collecting as often as Python does by default takes a quarter of the time.
-#: Yet a collection must be short: one of 50,000 * 20 young objects, as streams are loaded, takes half a second.
-_GC: Final = (10_000, 5, 2_000)
+#: Yet a collection must be short: one of 50,000 * 20 young objects, as streams are loaded, takes half a second, and one of 5,000 * 3
+#: some 10 ms. Nothing that a request leaves needs a full collection, which takes a second in a large server: it is all but never due.
+_GC: Final = (5_000, 3, 10_000)
 #: Seconds after which a thread that waits for the interpreter gets it. Python's 5 ms would hold the loop up so long at each of its
 #: turns while a checkpoint is encoded.
 _SWITCH: Final = 0.0005

