@@ -85,7 +85,7 @@ MAX_DIRTY: Final = 80_000
 _DIRTY_SHARE: Final = 4  # a checkpoint begins at the latest when this part of them has changed
 #: Producers' states, about 250 bytes each, that no checkpoint has written, before writers get 503.
 MAX_FRESH_PRODUCERS: Final = 200_000
-MAX_LOADED: Final = 80_000  # streams in memory, about 1.6 KiB each, before idle ones are let go
+MAX_LOADED: Final = 80_000  # streams in memory, about 3 KiB each, before idle ones are let go
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
 
