@@ -130,14 +130,34 @@ async def test_requests_are_begun_at_once_until_the_turn_has_had_enough() -> Non
         del loop.time
 
 
-async def test_writes_stand_in_line_behind_long_work_and_reads_pass() -> None:
+async def test_request_that_is_worth_many_counts_as_many() -> None:
     turns = Turns()
-    done: list[str] = []
-    turns.add(counting(1, done, "a"))
+    assert turns.admits(is_read=False, cost=WRITES_AT_ONCE)
+    assert not turns.is_full
+    turns._turn = asyncio.get_running_loop().time()
+    turns._is_new_turn = lambda: False  # type: ignore[method-assign]  # as within one turn of libuv's
     assert not turns.admits(is_read=False)
+    assert turns.is_full
     assert turns.admits(is_read=True)
+
+
+async def test_requests_in_line_are_not_held_up_by_long_work() -> None:
+    clock = Clock()
+    turns = Turns(share=0.004, clock=clock)
+    order: list[str] = []
+
+    def work() -> bool:
+        clock.now += 0.003
+        order.append("work")
+        return len(order) < 9
+
+    for _ in range(3):
+        turns.add(work)
+    for _ in range(3):
+        turns.add_request(lambda: order.append("request"))
     await run_all(turns)
-    assert turns.admits(is_read=False)
+    assert order[:3] == ["request"] * 3
+    assert "work" in order
 
 
 async def test_coroutine_stands_in_the_same_line() -> None:

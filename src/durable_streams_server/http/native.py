@@ -17,6 +17,7 @@ from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
+from ..streams.turns import WRITES_AT_ONCE
 from . import wire
 from .admission import handle_of
 from .handler import Live, Reply
@@ -30,7 +31,9 @@ _UNSENT: Final = 16 * 1024  # bytes that a socket has not taken, before the writ
 #: Octets that are parsed at once: 16 KiB of the smallest chunks or of pipelined heads take about 2 ms. A part of a body of known
 #: length is one call of the parser, however large.
 _BITE: Final = 16 * 1024
-_SMALL: Final = 2 * 1024  # octets that are parsed at once although others stand in line
+_SMALL: Final = (
+    2 * 1024
+)  # octets that are parsed as a part of one request; more count as several, however many requests they hold
 _REQUESTS: Final = 8  # of one connection that are begun in one step
 _PULLS: Final = 8  # pieces of one event stream that are sent in one step: about half a millisecond
 _LARGE: Final = 64 * 1024  # bytes of a response, or of a part of a body, that is a step by itself
@@ -177,7 +180,12 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         try:
             self._left = _REQUESTS
-            if self._unread or len(data) > _BITE or (len(self._lane.turns) and self._waits(data)):
+            turns = self._lane.turns
+            if (
+                self._unread
+                or len(data) > _SMALL
+                or (turns.begun > WRITES_AT_ONCE and self._waits(data))
+            ):
                 data = self._set_aside(data)
             parser.feed(data)
             if len(data) >= _LARGE and not self._pausing and not parser.over:
@@ -257,7 +265,7 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Does a step of what this connection has to do: its turn in the line has come."""
         self._in_line = False
-        if self._phase is _CLOSED:
+        if self._phase is _CLOSED or self.transport.is_closing():
             return
         try:
             self._left = _REQUESTS
@@ -369,13 +377,9 @@ class Connection(asyncio.Protocol):
             self._lane.handler.check_head(request)
 
     def _waits(self, data: bytes) -> bool:
-        """Whether octets are not even parsed before their turn, while others stand in line.
-
-        Few cheap requests are as large; and POST and PUT, in a crowd, would stand in line in any case.
-        """
-        if len(data) > _SMALL:
-            return True
-        return self._phase is _IDLE and data[0] == _P and self._lane.turns.is_crowded
+        """Whether octets begin a request that will stand in line in any case, as POST and PUT do in a crowd: it is not even parsed
+        before its turn."""
+        return self._phase is _IDLE and data[0] == _P and self._lane.turns.is_full
 
     def _put_off(self, turn: Turn) -> None:
         """Has a request wait for its turn. If there is no room for it, it is refused, and nothing after it is read."""
@@ -392,7 +396,8 @@ class Connection(asyncio.Protocol):
     def _set_aside(self, data: bytes) -> bytes:
         """Returns what of `data` is parsed at once, and keeps the rest until it is this connection's turn."""
         parser = self._parser
-        if self._unread or len(self._lane.turns):
+        cost = 1 + len(data) // _SMALL
+        if self._unread or not self._lane.turns.admits(is_read=False, cost=cost):
             ready, rest = b"", data
         else:
             size = max(_BITE, min(len(data), parser.body_left))
@@ -427,7 +432,10 @@ class Connection(asyncio.Protocol):
         """Has `_advance` called when it is this connection's turn."""
         if not self._in_line:
             self._in_line = True
-            self._lane.turns.add(self._advance)
+            if self._events is None:
+                self._lane.turns.add_request(self._advance)
+            else:
+                self._lane.turns.add(self._advance)
 
     def _begin(self, turn: Turn) -> None:
         """Answers a request whose turn it is."""

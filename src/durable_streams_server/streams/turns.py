@@ -1,12 +1,13 @@
 """The loop's time, shared out fairly: long work runs in short steps, and what waits gets one step each, in turn.
 
 One event loop serves all clients, so work that goes on for long would hold up every one of them. Such work is cut into steps of
-about a millisecond (DESIGN, 15). All steps stand in one line. In each turn of the loop the line runs for a few milliseconds at
-most; then the loop looks at its sockets, and the line goes on.
+about a millisecond (DESIGN, 15). Steps stand in two lines: one of requests that could not be begun at once, and one of long work. In
+each turn of the loop each line runs for a few milliseconds at most; then the loop looks at its sockets, and the lines go on.
 
-    turns.add(step)      `step` is called when it is its turn; while it returns True it goes back to the end of the line
-    turns.admits(…)      whether a request may still be begun at once, in this turn of the loop
-    await turns.mine()   the same line for a coroutine
+    turns.add(step)           `step` is called when it is its turn; while it returns True it goes back to the end of its line
+    turns.add_request(step)   the same in the line of requests, which long work does not hold up
+    turns.admits(…)           whether a request may still be begun at once, in this turn of the loop
+    await turns.mine()        the line of long work for a coroutine
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Final
 from ..log import log as _log
 from ..storage.ticket import Ticket
 
-#: Seconds that the line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
+#: Seconds that each line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
 #: cost of a turn.
 SHARE: Final = 0.004
 #: Writes that are begun at once in one turn of the loop; the rest stand in line. One takes about 50 us.
@@ -30,54 +31,60 @@ Step = Callable[[], object]
 
 
 class Turns:
-    """The line. Every method is called on the loop's thread.
+    """The lines. Every method is called on the loop's thread.
 
     Args:
-        share: seconds that the line may run in one turn of the loop.
+        share: seconds that each line may run in one turn of the loop.
         clock: seconds that only grow.
+
+    Attributes:
+        begun: requests that were begun at once in this turn of the loop, or since an earlier one.
     """
 
     def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
         self._share = share
         self._clock = clock
-        self._line: deque[Step] = deque()
+        self._requests: deque[Step] = deque()
+        self._work: deque[Step] = deque()
         self._is_planned = False
         self._until = 0.0
         self._turn = -1.0
-        self._begun = 0
+        self.begun = 0
 
     def __len__(self) -> int:
         """Returns how many steps stand in line."""
-        return len(self._line)
+        return len(self._requests) + len(self._work)
 
     def add(self, step: Step) -> None:
-        """Has `step` called after all that stand in line now, and again and again while it returns True.
+        """Has `step` called after all the long work that stands in line now, and again and again while it returns True.
 
         A step may run for a millisecond or so. An exception of one is logged and ends that step alone.
         """
-        self._line.append(step)
-        if not self._is_planned:
-            self._is_planned = True
-            asyncio.get_running_loop().call_soon(self._run)
+        self._work.append(step)
+        self._plan()
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so much stands in line that a write that comes now will stand there too."""
-        return len(self._line) > WRITES_AT_ONCE
+    def add_request(self, step: Step) -> None:
+        """Has `step` called after all the requests that stand in line now, as `add` does."""
+        self._requests.append(step)
+        self._plan()
 
-    def admits(self, is_read: bool) -> bool:
+    def admits(self, is_read: bool, cost: int = 1) -> bool:
         """Counts a request; returns whether it may be begun at once, or must stand in line.
 
         Only a count that is full is compared with the loop's time, so one turn may begin twice as many.
+
+        Args:
+            is_read: whether it passes the writes that stand in line.
+            cost: how many writes it is worth.
         """
-        if is_read:
-            limit = READS_AT_ONCE
-        elif self._line:
-            return False
-        else:
-            limit = WRITES_AT_ONCE
-        self._begun += 1
-        return self._begun <= limit or self._is_new_turn()
+        self.begun += cost
+        limit = READS_AT_ONCE if is_read else WRITES_AT_ONCE
+        return self.begun <= limit or self._is_new_turn()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no write may be begun at once any more in this turn of the loop."""
+        return self.begun > WRITES_AT_ONCE and not self._is_new_turn()
 
     def _is_new_turn(self) -> bool:
         """Returns whether the loop's turn is another one than at the last call, and begins a new count if so.
@@ -89,7 +96,7 @@ class Turns:
         if now == self._turn:
             return False
         self._turn = now
-        self._begun = 1
+        self.begun = 1
         return True
 
     def spend(self, seconds: float) -> None:
@@ -113,9 +120,20 @@ class Turns:
         self.add(begin)
         await turn
 
+    def _plan(self) -> None:
+        if not self._is_planned:
+            self._is_planned = True
+            asyncio.get_running_loop().call_soon(self._run)
+
     def _run(self) -> None:
-        """Runs the line for its share, at least one step."""
-        line = self._line
+        """Runs each line for its share, at least one step."""
+        self._run_line(self._requests)
+        self._run_line(self._work)
+        self._is_planned = len(self) > 0
+        if self._is_planned:
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run_line(self, line: deque[Step]) -> None:
         clock = self._clock
         self._until = clock() + self._share
         while line:
@@ -126,7 +144,4 @@ class Turns:
             except Exception:
                 _log.exception("a step of long work failed")
             if clock() >= self._until:
-                break
-        self._is_planned = bool(line)
-        if line:
-            asyncio.get_running_loop().call_soon(self._run)
+                return
