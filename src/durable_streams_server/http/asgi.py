@@ -18,7 +18,6 @@ from .handler import Handler, HandlerOptions, Live, Reply
 from .outgoing import Outgoing
 from .patience import Patience
 from .request import Request, index_headers, too_large
-from .shares import network_of
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -105,7 +104,8 @@ class DurableStreamsApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _request(scope)
-        body = Incoming(self.budget, _address(scope))
+        client = scope.get("client")
+        body = Incoming(self.budget, client[0] if client else None)
         try:
             try:
                 if scope.get("http_version", "1.1") != "1.1":
@@ -153,8 +153,7 @@ class DurableStreamsApp:
             self.budget.check(declared)
         patience = self._patience
         task: Any = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        in_time = loop.time() + self.body_timeout
+        in_time = 0.0
         try:
             while True:
                 patience.wait(task)
@@ -166,7 +165,9 @@ class DurableStreamsApp:
                     raise too_large(self.max_body)
                 if not message.get("more_body", False):
                     break
-                if body.size < (loop.time() - in_time) * LEAST_BODY_RATE:
+                now = asyncio.get_running_loop().time()
+                in_time = in_time or now + self.body_timeout
+                if body.size < (now - in_time) * LEAST_BODY_RATE:
                     raise _late()
                 if body.size > LARGE_BODY and declared is None:
                     self.handler.check_head(request)
@@ -303,12 +304,6 @@ async def _say_farewell(last: bytes, send: Send) -> None:
 
 def _late() -> RequestTimeout:
     return RequestTimeout("the rest of the request's body did not come")
-
-
-def _address(scope: Scope) -> str | None:
-    """Returns the address that the client counts under; None where the host does not name one."""
-    client = scope.get("client")
-    return network_of(client[0]) if client else None
 
 
 def _check_is_whole(request: Request, size: int) -> None:

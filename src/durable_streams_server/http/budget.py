@@ -11,7 +11,7 @@ from typing import Final
 from ..errors import Unavailable
 from ..protocol.decide import RETRY_SOON
 from ..protocol.names import KIB
-from .shares import Shares
+from .shares import Shares, network_of
 
 #: Bytes of a body from which on its request is refused by the head alone if that decides it, and the body counts as part of its
 #: address's share. Most bodies are smaller and have come by the time their heads are parsed.
@@ -90,7 +90,7 @@ class Incoming:
 
     Args:
         budget: what is taken from.
-        address: whose share a large body is part of; None for nobody's.
+        address: the client's, of whose share a large body is part; None for nobody's.
 
     Attributes:
         size: how many octets have come.
@@ -120,8 +120,7 @@ class Incoming:
             self._first = part
             return
         if self.size > LARGE_BODY:
-            self._budget.take_share(self._address, self.size - self._shared)
-            self._shared = self.size
+            self._take_share()
         if self._parts is None:
             self._parts = io.BytesIO()
             self._parts.write(self._first)
@@ -137,6 +136,13 @@ class Incoming:
     def release(self) -> None:
         """Gives everything back. Safe to call more than once."""
         self._budget.give_back(self.size)
-        self._budget.give_share_back(self._address, self._shared)
+        if self._shared:
+            self._budget.give_share_back(self._address, self._shared)
         self._first, self._parts = b"", None
         self.size = self._shared = 0
+
+    def _take_share(self) -> None:
+        if not self._shared and self._address is not None:
+            self._address = network_of(self._address)
+        self._budget.take_share(self._address, self.size - self._shared)
+        self._shared = self.size

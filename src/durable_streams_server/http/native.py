@@ -362,7 +362,11 @@ class Connection(asyncio.Protocol):
         """
         if self._answering is not None or self._queue or not self._writable:
             self._put_off(turn)
-        elif self._left <= 0 or not self._lane.turns.admits(_is_cheap(turn.request)):
+            return
+        turns = self._lane.turns
+        turns.begun += 1  # what `admits` does; most requests are within the limit
+        is_full = turns.begun > WRITES_AT_ONCE and not turns.admits(_is_cheap(turn.request), 0)
+        if is_full or self._left <= 0:
             self._put_off(turn)
             self._stand_in_line()
         else:
@@ -487,8 +491,11 @@ class Connection(asyncio.Protocol):
     # -- answers ------------------------------------------------------------
 
     def _answer(self, turn: Turn, reply: Reply) -> None:
-        if turn.taken or turn.incoming is not None:
-            self._give_back(turn)
+        if turn.taken:
+            self._lane.budget.give_back(turn.taken)
+            turn.taken = 0
+        if turn.incoming is not None:
+            turn.incoming.release()
         if isinstance(reply, Response):
             self._send(turn, reply)
         else:

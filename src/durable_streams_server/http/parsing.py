@@ -250,7 +250,11 @@ class Parser:
                 request.scheme = said.decode("ascii")
         if self._head_taken:
             lane.budget.give_back(self._head_taken)
-        self._forget_head()
+            self._head_taken = 0
+        self._url = b""
+        self._headers = {}
+        self._repeated = None
+        self._header_bytes = 0
         version = self._http.get_http_version()
         self._chunked = version == "1.1"
         try:
@@ -298,7 +302,9 @@ class Parser:
         self.request = None
         self._octets = 0
         self.began = self.asks = False
-        self._forget_body()
+        self._body = b""
+        self._incoming = None
+        self.size = self._taken = 0
         if self._headers:
             self._forget_head()  # trailers, which mean nothing here
         self._on_turn(turn)
