@@ -154,7 +154,7 @@ async def test_requests_in_line_are_not_held_up_by_long_work() -> None:
     for _ in range(3):
         turns.add(work)
     for _ in range(3):
-        turns.add_request(lambda: order.append("request"))
+        turns.add_urgent(lambda: order.append("request"))
     await run_all(turns)
     assert order[:3] == ["request"] * 3
     assert "work" in order

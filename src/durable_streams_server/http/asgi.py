@@ -123,7 +123,7 @@ class DurableStreamsApp:
             # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
             if not self.engine.turns.admits(request.method in _READS):
-                await self.engine.turns.mine()
+                await self.engine.turns.mine(is_urgent=True)
             answer = self.handler.handle(request, ready.set)
             request.body = b""
             reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
@@ -216,7 +216,7 @@ class DurableStreamsApp:
                     if chunk is WAIT:
                         await ready.wait()
                         if not turns.admits(is_read=True):
-                            await turns.mine()
+                            await turns.mine(is_urgent=True)
                     elif chunk is END:
                         await give({"type": "http.response.body", "body": b""})
                         return

@@ -437,7 +437,7 @@ class Connection(asyncio.Protocol):
         if not self._in_line:
             self._in_line = True
             if self._events is None:
-                self._lane.turns.add_request(self._advance)
+                self._lane.turns.add_urgent(self._advance)
             else:
                 self._lane.turns.add(self._advance)
 

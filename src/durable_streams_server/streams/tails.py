@@ -134,7 +134,7 @@ class Tails:
         if len(group.waiters) < _CROWD and self._turns.admits(is_read=False):
             group.wake()
         elif group.begin_round():
-            self._turns.add(group.step)
+            self._turns.add_urgent(group.step)
 
     def wake_all(self) -> None:
         """Wakes everybody: the server is stopping."""

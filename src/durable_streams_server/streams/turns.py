@@ -1,13 +1,14 @@
 """The loop's time, shared out fairly: long work runs in short steps, and what waits gets one step each, in turn.
 
 One event loop serves all clients, so work that goes on for long would hold up every one of them. Such work is cut into steps of
-about a millisecond (DESIGN, 15). Steps stand in two lines: one of requests that could not be begun at once, and one of long work. In
-each turn of the loop each line runs for a few milliseconds at most; then the loop looks at its sockets, and the lines go on.
+about a millisecond (DESIGN, 15). Steps stand in two lines: an urgent one of requests that could not be begun at once and of live
+readers to wake, and one of long work. In each turn of the loop each line runs for a few milliseconds at most; then the loop looks
+at its sockets, and the lines go on.
 
-    turns.add(step)           `step` is called when it is its turn; while it returns True it goes back to the end of its line
-    turns.add_request(step)   the same in the line of requests, which long work does not hold up
-    turns.admits(…)           whether a request may still be begun at once, in this turn of the loop
-    await turns.mine()        the line of long work for a coroutine
+    turns.add(step)         `step` is called when it is its turn; while it returns True it goes back to the end of its line
+    turns.add_urgent(step)  the same in the urgent line, which long work does not hold up
+    turns.admits(…)         whether a request may still be begun at once, in this turn of the loop
+    await turns.mine()      the same lines for a coroutine
 """
 
 import asyncio
@@ -44,7 +45,7 @@ class Turns:
     def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
         self._share = share
         self._clock = clock
-        self._requests: deque[Step] = deque()
+        self._urgent: deque[Step] = deque()
         self._work: deque[Step] = deque()
         self._is_planned = False
         self._until = 0.0
@@ -53,7 +54,7 @@ class Turns:
 
     def __len__(self) -> int:
         """Returns how many steps stand in line."""
-        return len(self._requests) + len(self._work)
+        return len(self._urgent) + len(self._work)
 
     def add(self, step: Step) -> None:
         """Has `step` called after all the long work that stands in line now, and again and again while it returns True.
@@ -63,9 +64,9 @@ class Turns:
         self._work.append(step)
         self._plan()
 
-    def add_request(self, step: Step) -> None:
-        """Has `step` called after all the requests that stand in line now, as `add` does."""
-        self._requests.append(step)
+    def add_urgent(self, step: Step) -> None:
+        """Has `step` called after all that stand in the urgent line now, as `add` does."""
+        self._urgent.append(step)
         self._plan()
 
     def admits(self, is_read: bool, cost: int = 1) -> bool:
@@ -109,7 +110,7 @@ class Turns:
         self.add(lambda: turn.resolve(None))
         return turn
 
-    async def mine(self) -> None:
+    async def mine(self, *, is_urgent: bool = False) -> None:
         """Returns when the caller's turn has come."""
         turn = asyncio.get_running_loop().create_future()
 
@@ -117,7 +118,10 @@ class Turns:
             if not turn.done():
                 turn.set_result(None)
 
-        self.add(begin)
+        if is_urgent:
+            self.add_urgent(begin)
+        else:
+            self.add(begin)
         await turn
 
     def _plan(self) -> None:
@@ -127,7 +131,7 @@ class Turns:
 
     def _run(self) -> None:
         """Runs each line for its share, at least one step."""
-        self._run_line(self._requests)
+        self._run_line(self._urgent)
         self._run_line(self._work)
         self._is_planned = len(self) > 0
         if self._is_planned:

@@ -59,6 +59,7 @@ from .states import States
 from .threads import Threads
 from .wal import (
     DEFAULT_SEGMENT_SIZE,
+    LARGE,
     MAX_FILES,
     Damaged,
     Payload,
@@ -630,7 +631,10 @@ class FileStore(Store):
         if self.logs.largest is not None:
             self._refuse_larger_logs(changes)
         payload: Payload
-        if has_large(changes):
+        first = changes[0]
+        if (len(changes) > 1 or type(first) is not Appended or len(first.data) >= LARGE) and (
+            has_large(changes)
+        ):
             payload = encode_in_parts(changes)
             size = size_of(payload)
         else:

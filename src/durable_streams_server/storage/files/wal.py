@@ -207,6 +207,7 @@ class Wal:
 
     def encode(self, batch: Sequence[tuple[Place, Payload]]) -> list[Write]:
         """Turns records, in their order, into writes: one for each segment touched. Those of the batch before are on disk."""
+        has_large = False
         writes: list[Write] = []
         parts: list[bytes] = []
         begin = 0
@@ -216,7 +217,9 @@ class Wal:
         for place, payload in batch:
             if place.begins is not None:
                 if slot is not None:
-                    writes.append(Write(slot.file, _joined(parts), begin))
+                    writes.append(
+                        Write(slot.file, _joined(parts) if has_large else b"".join(parts), begin)
+                    )
                     durable = place.lsn - 1
                     parts = []
                 slot, begin = place.slot, 0
@@ -225,6 +228,7 @@ class Wal:
                 slot, begin = place.slot, place.position
             mark, seed = slot.salt
             if isinstance(payload, tuple):
+                has_large = True
                 head = _RECORD.pack(mark, size_of(payload), place.lsn, durable, crc)
                 crc = crc32(head, seed)
                 for part in payload:
@@ -235,7 +239,7 @@ class Wal:
             crc = crc32(payload, crc32(head, seed))
             parts += (head, _CRC.pack(crc), payload)
         if slot is not None:
-            writes.append(Write(slot.file, _joined(parts), begin))
+            writes.append(Write(slot.file, _joined(parts) if has_large else b"".join(parts), begin))
         self._crc = crc
         self._encoded_lsn = batch[-1][0].lsn
         return writes
@@ -327,8 +331,6 @@ def size_of(payload: Payload) -> int:
 
 def _joined(parts: list[bytes]) -> Payload:
     """Joins the small parts of one write; those that are large stay by themselves."""
-    if max(map(len, parts)) < LARGE:
-        return b"".join(parts)
     runs: list[bytes] = []
     waiting: list[bytes] = []
     for part in parts:
