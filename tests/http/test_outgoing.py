@@ -65,6 +65,19 @@ async def test_slowest_are_cut_until_there_is_room_for_who_waits(
     assert len(outgoing) == 1
 
 
+async def test_clients_are_cut_for_all_who_wait_and_not_for_the_first_alone(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        send(outgoing, budget, client)
+    waiting = [budget.take(100) for _ in range(2)]
+    clock.now = GRACE
+    outgoing.cut_slowest()
+    assert [client.was_cut for client in clients] == [True, True, False]
+    await until(lambda: all(ticket.done for ticket in waiting))
+
+
 async def test_client_has_its_grace_however_slow_it_is(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:

@@ -1,7 +1,7 @@
 """Who is being sent large pages, so that the slowest can be cut while others wait for room.
 
-`streams/large.py` counts the pages. Here are the clients that have not taken theirs. While a read waits for the budget, the
-clients that have taken least in their time are cut, a few each second, until there is room. A client has some seconds first.
+`streams/large.py` counts the pages. Here are the clients that have not taken theirs. While reads wait for the budget, the clients
+that have taken least in their time are cut, once a second, until there is room for all who wait. A client has some seconds first.
 """
 
 import asyncio
@@ -66,8 +66,8 @@ class Outgoing:
         self._held.pop(sender, None)
 
     def cut_slowest(self) -> None:
-        """Cuts clients, the slowest first, until what they held is as large as the first read that waits."""
-        wanted = self._budget.wanted
+        """Cuts clients, the slowest first, until what they held is as large as all the reads that wait."""
+        wanted = self._budget.wanted_in_all
         now = self._clock()
         slow = sorted(
             (

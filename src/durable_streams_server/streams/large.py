@@ -52,6 +52,11 @@ class SendBudget:
         self._drop_cancelled()
         return self._waiting[0][0] if self._waiting else 0
 
+    @property
+    def wanted_in_all(self) -> int:
+        """The bytes that all reads in line wait for."""
+        return sum(size for size, ticket in self._waiting if not ticket.done)
+
     def take(self, size: int) -> Ticket[bool]:
         """Takes bytes, now or when there is room. Whoever no longer wants them cancels the ticket."""
         self._drop_cancelled()
