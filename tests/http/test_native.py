@@ -504,6 +504,8 @@ async def test_body_at_the_least_rate_may_take_as_long_as_it_needs(
     )
     for _ in range(seconds):
         client.send(b"x" * lane.least_rate)
+        await quiet(lane)
+        await turn()
         forward(lane, 1)
     assert client.answers("POST")[0].status == 204
 

@@ -17,7 +17,7 @@ from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
-from ..streams.turns import WRITES_AT_ONCE
+from ..streams.turns import FEW, WRITES_AT_ONCE
 from . import wire
 from .admission import handle_of
 from .handler import Live, Reply
@@ -343,7 +343,7 @@ class Connection(asyncio.Protocol):
         """Whether the body that is being received comes more slowly than any useful client sends. A pause is no matter of this."""
         lane = self._lane
         overtime = now - self._since - lane.times[_BODY]
-        return self._parser.size < overtime * lane.least_rate
+        return self._parser.size + len(self._unread) < overtime * lane.least_rate
 
     def _look_at_unsent(self) -> None:
         """Begins the time of a send anew if the client has taken some of it."""
@@ -364,8 +364,8 @@ class Connection(asyncio.Protocol):
             self._put_off(turn)
             return
         turns = self._lane.turns
-        turns.begun += 1  # what `admits` does; most requests are within the limit
-        is_full = turns.begun > WRITES_AT_ONCE and not turns.admits(_is_cheap(turn.request), 0)
+        turns.begun += 1  # what `admits` does while few are begun
+        is_full = turns.begun > FEW and not turns.admits(_is_cheap(turn.request), 0)
         if is_full or self._left <= 0:
             self._put_off(turn)
             self._stand_in_line()
@@ -383,7 +383,7 @@ class Connection(asyncio.Protocol):
     def _waits(self, data: bytes) -> bool:
         """Whether octets begin a request that will stand in line in any case, as POST and PUT do in a crowd: it is not even parsed
         before its turn."""
-        return self._phase is _IDLE and data[0] == _P and self._lane.turns.is_full
+        return self._phase is _IDLE and data[0] == _P
 
     def _put_off(self, turn: Turn) -> None:
         """Has a request wait for its turn. If there is no room for it, it is refused, and nothing after it is read."""
@@ -400,7 +400,7 @@ class Connection(asyncio.Protocol):
     def _set_aside(self, data: bytes) -> bytes:
         """Returns what of `data` is parsed at once, and keeps the rest until it is this connection's turn."""
         parser = self._parser
-        cost = 1 + len(data) // _SMALL
+        cost = min(1 + len(data) // _SMALL, WRITES_AT_ONCE)  # alone in its turn, any part is taken
         if self._unread or not self._lane.turns.admits(is_read=False, cost=cost):
             ready, rest = b"", data
         else:

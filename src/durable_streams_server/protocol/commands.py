@@ -210,6 +210,13 @@ def _problem(error: StreamError) -> Problem:
     return Problem(type(error), error.message, error.code)
 
 
+def known_marks(command: Command | None, data: bytes) -> "array[int] | None":
+    """Returns the marks of a command's body, if they are known and its wire bytes are `data`."""
+    if not isinstance(command, Append | Create) or command.body.wire is not data:
+        return None
+    return command.body.marks
+
+
 def check_seq(seq: bytes | None) -> bytes | None:
     """Returns a Stream-Seq unchanged, if it can be one, else raises BadRequest with INVALID_SEQ."""
     if seq is not None and not 0 < len(seq) <= MAX_TOKEN_BYTES:

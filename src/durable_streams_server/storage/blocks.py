@@ -18,11 +18,12 @@ _WHOLE: Final = MIB
 class Blocks:
     """An append-only run of wire bytes that begins at `base`."""
 
-    __slots__ = ("_base", "_begins", "_ends", "_json", "_marks", "_runs", "_tail")
+    __slots__ = ("_base", "_begins", "_ends", "_gathering", "_json", "_marks", "_runs", "_tail")
 
     def __init__(self, base: int, kind: Kind) -> None:
         self._base = self._tail = base
-        self._runs: list[bytes | bytearray] = [bytearray()]
+        self._gathering: bytearray | None = bytearray()  # the last run, if it may grow
+        self._runs: list[bytes | bytearray] = [self._gathering]
         self._begins = array("Q", [base])  # where each run begins
         self._json = kind is Kind.JSON
         self._ends = array("Q")  # where each append ends
@@ -35,21 +36,18 @@ class Blocks:
         """Adds one append's wire bytes. `inside` are the marks in large JSON, if they are known."""
         if not data:
             return
-        begin = self._tail
-        if len(data) >= _WHOLE:
-            self._add_run(data)
+        begin, size = self._tail, len(data)
+        gathering = self._gathering
+        if gathering is not None and size < _WHOLE:
+            gathering += data
         else:
-            last = self._runs[-1]
-            if isinstance(last, bytearray):
-                last += data
-            else:
-                self._add_run(bytearray(data))
-        self._tail = begin + len(data)
-        if self._json and len(data) > MARK_SPACING:
+            self._add_run(data)
+        end = self._tail = begin + size
+        if size > MARK_SPACING and self._json:
             inside = json_mode.marks(data) if inside is None else inside
             self._marks.extend(begin + mark for mark in inside)
-        self._ends.append(begin + len(data))
-        self._marks.append(begin + len(data))
+        self._ends.append(end)
+        self._marks.append(end)
 
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes between two positions."""
@@ -76,6 +74,7 @@ class Blocks:
             self._ends[following] if following < len(self._ends) else self._tail,
         )
 
-    def _add_run(self, data: bytes | bytearray) -> None:
-        self._runs.append(data)
+    def _add_run(self, data: bytes) -> None:
+        self._gathering = None if len(data) >= _WHOLE else bytearray(data)
+        self._runs.append(data if self._gathering is None else self._gathering)
         self._begins.append(self._tail)

@@ -4,12 +4,17 @@ Here a decision is durable as soon as it is applied, so the newest state and the
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from ..errors import NotFound, StorageFull, StreamError
-from ..protocol.commands import Append, Body, Command, Create, Delete, Expire
+from ..protocol.commands import Command, Delete, Expire, known_marks
 from ..protocol.decide import Outcome, Rules, decide
-from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_STREAM_ROOT, MAX_CLOCK_INCARNATION
+from ..protocol.names import (
+    DEFAULT_MAX_PRODUCERS,
+    DEFAULT_STREAM_ROOT,
+    MARK_SPACING,
+    MAX_CLOCK_INCARNATION,
+)
 from ..protocol.offsets import next_incarnation
 from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
@@ -20,8 +25,6 @@ from .blocks import Blocks
 from .deadlines import Deadlines
 from .store import Listener, Listeners, Marks, Published, Store
 from .ticket import Ticket
-
-_WITH_BODY: Final = (Append, Create)
 
 
 class MemoryStore(Store):
@@ -41,9 +44,7 @@ class MemoryStore(Store):
         self._rules = Rules(max_producers, timeline=self.timeline)
         self._states: dict[str, StreamState] = {}
         self._blocks: dict[int, Blocks] = {}
-        self._large: Body | None = (
-            None  # of the command that is being applied, if its marks are known
-        )
+        self._command: Command | None = None  # that is being applied
         self._deadlines = Deadlines(self.timeline)
         self._listeners = Listeners()
         self._last_incarnation = 0
@@ -71,10 +72,9 @@ class MemoryStore(Store):
         except StreamError as refusal:
             return Ticket.failed(refusal)
         if decision.changes:
-            if isinstance(command, _WITH_BODY) and command.body.marks is not None:
-                self._large = command.body
+            self._command = command
             published = [self._apply(change) for change in decision.changes]
-            self._large = None
+            self._command = None
             self._listeners.tell(published)
         return Ticket(True, decision.outcome)
 
@@ -115,9 +115,9 @@ class MemoryStore(Store):
     def _apply(self, change: Change) -> Published:
         if isinstance(change, Appended):
             state = apply(self._states, change)
-            large = self._large
-            marks = large.marks if large is not None and large.wire is change.data else None
-            self._blocks[change.incarnation].append(change.data, marks)
+            data = change.data
+            marks = known_marks(self._command, data) if len(data) > MARK_SPACING else None
+            self._blocks[change.incarnation].append(data, marks)
             self._held += len(change.data)
             state.publish(change)
             return Published(change, state)

@@ -25,6 +25,8 @@ from ..storage.ticket import Ticket
 SHARE: Final = 0.004
 #: Writes that are begun at once in one turn of the loop; the rest stand in line. One takes about 50 us.
 WRITES_AT_ONCE: Final = 64
+#: Requests that are begun without a look at the loop's turn.
+FEW: Final = 32
 #: Reads that are begun at once. They pass the writes that stand in line: a cheap read is not to wait for a crowd of writers.
 READS_AT_ONCE: Final = 256
 
@@ -39,7 +41,7 @@ class Turns:
         clock: seconds that only grow.
 
     Attributes:
-        begun: requests that were begun at once in this turn of the loop, or since an earlier one.
+        begun: requests that were begun in this turn of the loop, and few before it.
     """
 
     def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +51,7 @@ class Turns:
         self._work: deque[Step] = deque()
         self._is_planned = False
         self._until = 0.0
-        self._turn = -1.0
+        self._is_reset_planned = False
         self.begun = 0
 
     def __len__(self) -> int:
@@ -72,33 +74,21 @@ class Turns:
     def admits(self, is_read: bool, cost: int = 1) -> bool:
         """Counts a request; returns whether it may be begun at once, or must stand in line.
 
-        Only a count that is full is compared with the loop's time, so one turn may begin twice as many.
+        The count begins anew in the loop's next turn, or later if few have been begun: then it is no matter.
 
         Args:
             is_read: whether it passes the writes that stand in line.
             cost: how many writes it is worth.
         """
         self.begun += cost
-        limit = READS_AT_ONCE if is_read else WRITES_AT_ONCE
-        return self.begun <= limit or self._is_new_turn()
+        if self.begun > FEW and not self._is_reset_planned:
+            self._is_reset_planned = True
+            asyncio.get_running_loop().call_soon(self._reset)
+        return self.begun <= (READS_AT_ONCE if is_read else WRITES_AT_ONCE)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no write may be begun at once any more in this turn of the loop."""
-        return self.begun > WRITES_AT_ONCE and not self._is_new_turn()
-
-    def _is_new_turn(self) -> bool:
-        """Returns whether the loop's turn is another one than at the last call, and begins a new count if so.
-
-        A loop's time is that at which its turn began (libuv), or goes on within the turn (asyncio's own loop, which is used where
-        there is no uvloop); then all requests are begun at once.
-        """
-        now = asyncio.get_running_loop().time()
-        if now == self._turn:
-            return False
-        self._turn = now
-        self.begun = 1
-        return True
+    def _reset(self) -> None:
+        self._is_reset_planned = False
+        self.begun = 0
 
     def spend(self, seconds: float) -> None:
         """Counts time that a step will cost the loop outside of the line, such as a socket that it has the loop read."""

@@ -299,8 +299,8 @@ def is_refused(store: FileStore, command: Command) -> bool:
 
 
 def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
-    store = open_store(new_disk(), max_unflushed=40_000)  # 10,000 new bytes make a checkpoint due
-    run(store, create("/a", TEXT, b"x" * 10_000), create("/b", TEXT, b"x"))
+    store = open_store(new_disk(), max_unflushed=40_000)  # 15,000 new bytes make a checkpoint due
+    run(store, create("/a", TEXT, b"x" * 15_000), create("/b", TEXT, b"x"))
     store.run_checkpoint()
     for path, is_due in (("/b", False), ("/a", True)):
         assert not is_refused(store, Delete(path))

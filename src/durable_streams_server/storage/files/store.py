@@ -15,8 +15,8 @@ import msgspec
 
 from ...errors import NotFound, StreamDamaged, StreamError, Unavailable
 from ...log import log as _log
-from ...protocol.commands import Append, Body, Command, Create, Expire
-from ...protocol.decide import RETRY_SOON, Decision, Outcome, Rules, damaged, decide
+from ...protocol.commands import Command, Expire, known_marks
+from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
 from ...protocol.media import Kind
 from ...protocol.names import (
     DEFAULT_MAX_PRODUCERS,
@@ -80,7 +80,7 @@ CHECKPOINT_BYTES: Final = (
     64 * 1024 * 1024
 )  # of records, before a checkpoint begins: they are read again at a restart
 _LOG_SHARE: Final = 4  # a checkpoint begins at the latest when this part of the log is written, so that it ends in time
-FLUSH_BYTES: Final = 16 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
+FLUSH_BYTES: Final = 24 * 1024 * 1024  # in memory that no log has yet, before a checkpoint begins
 #: Streams in memory that have changed since the last checkpoint, before another stream may not change: none of them can be let go.
 MAX_DIRTY: Final = 80_000
 _DIRTY_SHARE: Final = 4  # a checkpoint begins at the latest when this part of them has changed
@@ -96,7 +96,6 @@ _NO_MORE: Final = object()
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
-_WITH_BODY: Final = (Append, Create)
 
 
 class InFlight(msgspec.Struct, frozen=True):
@@ -165,12 +164,12 @@ class FileStore(Store):
         self._max_fresh = max_fresh_producers
         self._has_large = False  # a record of those that are pending is in parts
         self._is_crowded = False  # too much is dirty; looked at once for each commit
-        self._flush_at = min(FLUSH_BYTES, max_unflushed // 4)
+        self._flush_at = min(FLUSH_BYTES, max_unflushed * 3 // 8)
         self._listeners = Listeners()
         self._pending: list[InFlight] = []
         self._flying = 0  # records and answers taken in and not yet published
         self._unflushed = 0
-        self._large: Body | None = None  # of the record that is being made, if its marks are known
+        self._command: Command | None = None  # whose record is being made
         self._since_checkpoint = 0
         self._capture: Capture | None = None
         self.obstacle: OSError | None = None  # why the last checkpoint must be tried again
@@ -259,11 +258,13 @@ class FileStore(Store):
                 self.states, command, now, incarnation, self._rules, self.subscriptions
             )
             if decision.changes:
-                if isinstance(command, _WITH_BODY) and command.body.marks is not None:
-                    return self._record_large(decision, command.body)
-                return self._record(decision.changes, decision.outcome)
+                self._command = command
+                ticket = self._record(decision.changes, decision.outcome)
+                self._command = None
+                return ticket
             return self._answer(decision.outcome, None)
         except StreamError as refusal:
+            self._command = None
             if isinstance(command, Expire):
                 self._lifetimes.retry(command.path, now)
             return self._answer(None, refusal)
@@ -660,14 +661,6 @@ class FileStore(Store):
             self.shell.checkpoint_due()
         return ticket
 
-    def _record_large(self, decision: Decision, body: Body) -> Ticket[Outcome]:
-        """Writes one record with a body whose marks are known."""
-        self._large = body
-        try:
-            return self._record(decision.changes, decision.outcome)
-        finally:
-            self._large = None
-
     @property
     def _dirty_count(self) -> int:
         """How many streams are dirty, or were when the checkpoint that runs began."""
@@ -788,8 +781,7 @@ class FileStore(Store):
         if change.data:
             recent = self.states.recent[state.incarnation]
             if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:
-                body = self._large
-                known = body.marks if body is not None and body.wire is change.data else None
+                known = known_marks(self._command, change.data)
                 pieces = cut(change.start, change.data, known)
                 for end, data in pieces:
                     self._memory.add(recent, end, data)
