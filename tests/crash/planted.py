@@ -174,14 +174,14 @@ PLANTS = [
         47,
         "a wake is decided in a record of its own, after the append's",
         f"{FILES}/store.py",
-        "                return self._record(decision.changes, decision.outcome)\n",
+        "                ticket = self._record(decision.changes, decision.outcome)\n",
         "                first = [c for c in decision.changes if not isinstance(c, SubscriptionChange)]\n"
         "                rest = [c for c in decision.changes if isinstance(c, SubscriptionChange)]\n"
         "                if first and rest:\n"
         "                    ticket = self._record(tuple(first), decision.outcome)\n"
         "                    self._record(tuple(rest), None)\n"
         "                    return ticket\n"
-        "                return self._record(decision.changes, decision.outcome)\n",
+        "                ticket = self._record(decision.changes, decision.outcome)\n",
     ),
     Plant(
         47,
