@@ -124,6 +124,14 @@ async def test_requests_are_begun_at_once_until_the_turn_has_had_enough() -> Non
         await asyncio.sleep(0)
 
 
+async def test_requests_that_must_stand_in_line_do_not_count_against_those_that_pass() -> None:
+    turns = Turns()
+    for _ in range(1000):
+        turns.admits(is_read=False, cost=WRITES_AT_ONCE // 2)
+    assert turns.begun <= WRITES_AT_ONCE
+    assert turns.admits(is_read=True)
+
+
 async def test_request_that_is_worth_many_counts_as_many() -> None:
     turns = Turns()
     assert turns.admits(is_read=False, cost=WRITES_AT_ONCE)

@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
             if (
                 self._unread
                 or len(data) > _SMALL
-                or (turns.begun > WRITES_AT_ONCE and self._waits(data))
+                or (turns.begun >= WRITES_AT_ONCE and self._waits(data))
             ):
                 data = self._set_aside(data)
             parser.feed(data)
@@ -364,8 +364,11 @@ class Connection(asyncio.Protocol):
             self._put_off(turn)
             return
         turns = self._lane.turns
-        turns.begun += 1  # what `admits` does while few are begun
-        is_full = turns.begun > FEW and not turns.admits(_is_cheap(turn.request), 0)
+        if turns.begun < FEW:
+            turns.begun += 1  # what `admits` does
+            is_full = False
+        else:
+            is_full = not turns.admits(_is_cheap(turn.request))
         if is_full or self._left <= 0:
             self._put_off(turn)
             self._stand_in_line()

@@ -72,7 +72,7 @@ class Turns:
         self._plan()
 
     def admits(self, is_read: bool, cost: int = 1) -> bool:
-        """Counts a request; returns whether it may be begun at once, or must stand in line.
+        """Returns whether a request may be begun at once, and counts it then, or must stand in line.
 
         The count begins anew in the loop's next turn, or later if few have been begun: then it is no matter.
 
@@ -80,11 +80,14 @@ class Turns:
             is_read: whether it passes the writes that stand in line.
             cost: how many writes it is worth.
         """
-        self.begun += cost
-        if self.begun > FEW and not self._is_reset_planned:
+        begun = self.begun + cost
+        if begun > FEW and not self._is_reset_planned:
             self._is_reset_planned = True
             asyncio.get_running_loop().call_soon(self._reset)
-        return self.begun <= (READS_AT_ONCE if is_read else WRITES_AT_ONCE)
+        if begun > (READS_AT_ONCE if is_read else WRITES_AT_ONCE):
+            return False
+        self.begun = begun
+        return True
 
     def _reset(self) -> None:
         self._is_reset_planned = False
