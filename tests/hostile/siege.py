@@ -145,7 +145,7 @@ def _prepare(port: int) -> None:
 
 
 def _done(ask: Callable[[], httpx.Response]) -> None:
-    """Asks until the server does not ask for patience."""
+    """Repeats a request until the server no longer answers 503."""
     while (answer := ask()).status_code == 503:
         time.sleep(0.1)
     assert answer.status_code in (201, 204), answer.text

@@ -1,4 +1,4 @@
-"""What one address may hold of something that all share."""
+"""Each client address may hold only its share of a common limit."""
 
 import asyncio
 from typing import Any

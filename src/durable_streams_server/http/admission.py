@@ -131,7 +131,7 @@ class Admission:
         return None
 
     def left(self, address: str | None) -> None:
-        """Gives back a connection that was taken and is lost."""
+        """Uncounts an admitted connection after it is closed."""
         self._shares.give_back(address, 1)
 
     def admit_handshake(self, others: int, handle: int, address: str | None) -> bool:

@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
         lane = self._lane
         refusal = lane.admission.admit(len(lane.connections), handle_of(transport), address)
         if refusal is None:
-            self._address = address
+            self._address = address  # counted, so it is given back
         lane.added(self)
         self._enter(_IDLE)
         if refusal is not None:
