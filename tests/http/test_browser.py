@@ -1,10 +1,11 @@
 """What browsers and caches need around every response."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from durable_streams_server import StreamStore, create_app
+from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
 from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.http.browser import Browser
 from tests.http.asgi_driver import request
@@ -105,6 +106,37 @@ async def test_one_origin_is_allowed_and_caches_are_told(store: StreamStore) -> 
         other = await request(app, "GET", A, {"origin": origin})
         assert "access-control-allow-origin" not in other.headers
         assert (b"vary", b"Origin") in other.pairs
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+async def test_answer_has_no_header_twice_but_vary_for_each_reason(
+    kind: str, tmp_path: Path
+) -> None:
+    """Browsers refuse a response that names its allowed origin twice."""
+    store = StreamStore() if kind == "memory" else FileBackedStreamStore(tmp_path / "data")
+    app = create_app(store=store, cors=["https://app.example"])
+    app.engine.start()
+    json_headers = {"origin": "https://app.example", "content-type": "application/json"}
+    try:
+        for method, body in (
+            ("OPTIONS", b""),
+            ("PUT", b""),
+            ("POST", b"1"),
+            ("POST", b"no value"),
+            ("POST", BIG),
+            ("POST", b"[" + b"1," * 100_000 + b"1]"),
+            ("HEAD", b""),
+            ("GET", b""),
+            ("DELETE", b""),
+            ("GET", b""),
+        ):
+            answer = await request(app, method, A, json_headers, body)
+            names = [value if name == b"vary" else name for name, value in answer.pairs]
+            assert (b"access-control-allow-origin", b"https://app.example") in answer.pairs
+            assert len(names) == len(set(names)), (method, answer.status, names)
+    finally:
+        await app.stop()
+        store.close()
 
 
 async def test_cors_can_be_off(store: StreamStore) -> None:

@@ -5,6 +5,7 @@ A plain function: the whole request goes in, a ticket for the response comes out
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, cast
 from urllib.parse import parse_qs
 
@@ -94,6 +95,7 @@ class Handler:
         self._root = paths.normalize_root(options.stream_root)
         self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
         self._control_root = self._reserved + "/"
+        self._place = lru_cache(maxsize=4096)(self._find_place)
         self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
@@ -111,11 +113,21 @@ class Handler:
             other error has become its response.
         """
         try:
-            ticket = self._route(request, on_ready)
+            if request.method == "OPTIONS":
+                return self._browser.finish(request, self._browser.preflight())
+            path, is_control = self._locate(request)
+            if is_control:
+                ticket: Ticket[Reply] = self._control.handle(request, path).then(Ticket.of)
+            elif request.method == "POST":
+                return self._append(request, path)
+            else:
+                ticket = self._route(request, path, on_ready)
         except Exception as error:
             return self.refuse(request, error)
-        if not isinstance(ticket, Ticket):
-            return ticket
+        return self._finished(request, ticket)
+
+    def _finished(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
+        """Returns the finished reply of a ticket, or a ticket for it."""
         if ticket.done:
             return self._finish(request, ticket)
         reply: Ticket[Reply] = Ticket()
@@ -150,8 +162,8 @@ class Handler:
         """
         if request.method == "OPTIONS":
             return
-        path = self._path(request)
-        if path.startswith(self._control_root):
+        path, is_control = self._locate(request)
+        if is_control:
             self._control.check_head(request)
         elif request.method == "POST":
             commands.parse_append(path, request.headers, _ANY_BODY)
@@ -201,19 +213,24 @@ class Handler:
         return reply
 
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:
-        """Answers a POST, the request that there is most of: with one ticket, or none."""
+        """Answers a POST, the request that there is most of: with one ticket of its own, or none."""
         command = commands.parse_append(path, request.headers, request.body)
         if command.body.splitting is not None:
             request.body = b""  # let go as soon as it is split
-            return self._append_large(command)
+            return self._finished(request, self._append_large(command))
         ticket = self._engine.append(command)
         if ticket.done:
             return self._browser.finish(request, render.appended(ticket.result()))
+        return self._appended_later(request, ticket)
+
+    def _appended_later(self, request: Request, ticket: Ticket[AppendOutcome]) -> Ticket[Reply]:
+        """Returns a ticket for the answer to an append that is not durable yet."""
         reply: Ticket[Reply] = Ticket()
 
         def finish(done: "Ticket[AppendOutcome]") -> None:
             try:
-                reply.resolve(self._browser.finish(request, render.appended(done.result())))
+                response = render.appended(done.result())
+                reply.resolve(self._browser.finish(request, response))
             except Abandoned as abandoned:
                 reply.fail(abandoned)
             except Exception as error:
@@ -227,15 +244,8 @@ class Handler:
         outcome = prepared.then(self._engine.append)
         return outcome.then(lambda outcome: Ticket.of(render.appended(outcome)))
 
-    def _route(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
+    def _route(self, request: Request, path: str, on_ready: Callable[[], None]) -> Ticket[Reply]:
         method = request.method
-        if method == "OPTIONS":
-            return self._browser.finish(request, self._browser.preflight())
-        path = self._path(request)
-        if path.startswith(self._control_root):
-            return self._control.handle(request, path).then(Ticket.of)
-        if method == "POST":
-            return self._append(request, path)
         if method == "GET":
             return self._get(request, path, on_ready)
         if method == "PUT":
@@ -246,29 +256,33 @@ class Handler:
             return self._engine.delete(path).then(lambda _: Ticket.of(render.deleted()))
         raise _unknown_method()
 
-    def _path(self, request: Request) -> str:
-        """Returns the decoded path of a stream or a control route.
+    def _locate(self, request: Request) -> tuple[str, bool]:
+        """Returns the decoded path that a request names, and whether that is a control route's.
 
         Raises:
-            BadRequest, NotFound: the path names neither.
+            BadRequest, NotFound: it is neither a stream's nor a control route's.
             Unavailable: SERVER_STOPPING.
         """
-        is_long = len(request.raw_path) > MAX_PATH_BYTES
-        if is_long:
-            path = paths.decode_path(request.raw_path, MAX_CONTROL_PATH_BYTES)
-        else:
-            path = paths.decode_path(request.raw_path)
-        if request.root_path:
-            path = _below(path, request.root_path)
         if self._engine.stopping:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+        return self._place(request.raw_path, request.root_path)
+
+    def _find_place(self, raw_path: bytes, root_path: str) -> tuple[str, bool]:
+        """As `_locate`. What it returns is remembered: many requests name the same path."""
+        is_long = len(raw_path) > MAX_PATH_BYTES
+        if is_long:
+            path = paths.decode_path(raw_path, MAX_CONTROL_PATH_BYTES)
+        else:
+            path = paths.decode_path(raw_path)
+        if root_path:
+            path = _below(path, root_path)
         if path in OPERATIONS_PATHS or path.startswith(self._reserved):
             if path.startswith(self._control_root):
-                return path
+                return path, True
             paths.refuse_reserved(path, self._root)
         if is_long:
             paths.check_path(path)
-        return path
+        return path, False
 
     def _put(self, request: Request, path: str) -> Ticket[Reply]:
         source = request.headers.get(STREAM_FORKED_FROM)

@@ -9,7 +9,6 @@ The file-name encoding at the end gives the same results as the Node server's.
 import base64
 import hashlib
 import re
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -24,7 +23,6 @@ _KEPT_OF_LONG: Final = 180
 _HASH_DIGITS: Final = 16
 
 
-@lru_cache(maxsize=4096)  # what many requests name again
 def decode_path(raw: bytes, max_bytes: int = MAX_PATH_BYTES) -> str:
     """Returns the stream path that the octets of a request path name.
 
