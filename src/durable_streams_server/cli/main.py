@@ -63,9 +63,6 @@ EXIT_STORE: Final = 5
 #: Yet a collection must be short: one of 50,000 * 20 young objects, as streams are loaded, takes half a second, and one of 5,000 * 3
 #: some 10 ms. Nothing that a request leaves needs a full collection, which takes a second in a large server: it is all but never due.
 _GC: Final = (5_000, 3, 10_000)
-#: Seconds after which a thread that waits for the interpreter gets it. Python's 5 ms would hold the loop up so long at each of its
-#: turns while a checkpoint is encoded.
-_SWITCH: Final = 0.0005
 _LARGEST_BODY: Final = 1000 * MIB  # a record of it fits a segment of the largest write-ahead log
 _MOST: Final = 1 << 40  # bytes that any limit may be set to: more than any machine has
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -434,7 +431,6 @@ def _run(server: Server, listening: socket.socket) -> None:
         factory = uvloop.new_event_loop
     gc.freeze()  # what there is now stays: no collection need look at it again
     gc.set_threshold(*_GC)
-    sys.setswitchinterval(_SWITCH)
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
             runner.run(server.serve(sockets=[listening]))

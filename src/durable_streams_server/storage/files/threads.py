@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from .executor import Done, Executor, Job, Lane
+from .switching import switching
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Threads(Executor):
         if lane is Lane.COMMIT:
             self._commits.put((job, done))
         else:
-            self._pools[lane].submit(self._run, job, done)
+            self._pools[lane].submit(self._compute, job, done)
 
     def wait(self) -> None:
         _call(self._ended.get())
@@ -64,6 +65,10 @@ class Threads(Executor):
     def _commit(self) -> None:
         while (job := self._commits.get()) is not None:
             self._run(*job)
+
+    def _compute(self, job: Callable[[], Any], done: Done[Any]) -> None:
+        with switching.soon():
+            self._run(job, done)
 
     def _run(self, job: Callable[[], Any], done: Done[Any]) -> None:
         try:
