@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from durable_streams_server.streams.turns import READS_AT_ONCE, WRITES_AT_ONCE, Turns
+from durable_streams_server.streams.turns import FEW, READS_AT_ONCE, WRITES_AT_ONCE, Turns
 
 
 class Clock:
@@ -127,16 +127,40 @@ async def test_requests_are_begun_at_once_until_the_turn_has_had_enough() -> Non
 async def test_requests_that_must_stand_in_line_do_not_count_against_those_that_pass() -> None:
     turns = Turns()
     for _ in range(1000):
-        turns.admits(is_read=False, cost=WRITES_AT_ONCE // 2)
-    assert turns.begun <= WRITES_AT_ONCE
+        turns.admits(is_read=False)
+    assert turns.begun == WRITES_AT_ONCE
     assert turns.admits(is_read=True)
 
 
-async def test_request_that_is_worth_many_counts_as_many() -> None:
-    turns = Turns()
-    assert turns.admits(is_read=False, cost=WRITES_AT_ONCE)
+async def test_work_of_many_writes_counts_as_many() -> None:
+    now = 0.0
+    turns = Turns(clock=lambda: now)
+
+    def work(data: bytes) -> None:
+        nonlocal now
+        now += 0.0000501 * len(data)  # what a write takes, for each octet
+
+    turns.count(work, b"x" * (WRITES_AT_ONCE - 1))
+    assert not turns.is_full
+    assert turns.admits(is_read=False)
+    assert turns.is_full
     assert not turns.admits(is_read=False)
     assert turns.admits(is_read=True)
+    await asyncio.sleep(0)
+    assert not turns.is_full
+
+
+async def test_few_requests_are_begun_without_asking_and_many_once_the_next_turn_counts_anew() -> (
+    None
+):
+    turns = Turns()
+    assert turns.unasked == FEW
+    turns.begun = FEW
+    assert turns.admits(is_read=False)
+    assert turns.unasked == WRITES_AT_ONCE
+    await asyncio.sleep(0)
+    assert turns.begun == 0
+    assert turns.unasked == FEW
 
 
 async def test_requests_in_line_are_not_held_up_by_long_work() -> None:

@@ -17,7 +17,7 @@ from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, WAIT, EventStream
-from ..streams.turns import FEW, WRITES_AT_ONCE
+from ..streams.turns import WRITES_AT_ONCE
 from . import wire
 from .admission import handle_of
 from .handler import Live, Reply
@@ -111,6 +111,7 @@ class Connection(asyncio.Protocol):
         "_sends_no_more",
         "_since",
         "_ticket",
+        "_turns",
         "_unread",
         "_unsent",
         "_writable",
@@ -120,6 +121,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._turns = lane.turns
         self._queue: deque[Turn] = deque()
         self._answering: Turn | None = None
         self._ticket: Ticket[Reply] | None = None
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._in_line = False  # whether it stands in the line of long work
         self._left = 0  # requests that may still be begun in this step
         self._holds = False  # whether a large page is held for the client
-        self._written = 0  # octets of large pages and event streams
+        self._written = 0  # octets of large pages
         self._unread = b""  # octets that wait to be parsed
         self._since = 0.0  # when the body that is being received began
         self._address: str | None = None  # that the connection counts under, once it is admitted
@@ -170,27 +172,20 @@ class Connection(asyncio.Protocol):
         self._enter(_CLOSED)
         lane = self._lane
         lane.connections.discard(self)
-        if lane.turns.admits(is_read=False):
+        if self._turns.admits(is_read=False):
             self._clean_up()
         else:
-            lane.turns.add(self._clean_up)
+            self._turns.add(self._clean_up)
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come. This is an `_event` written out, since most appends are one call of it."""
         parser = self._parser
         try:
             self._left = _REQUESTS
-            turns = self._lane.turns
-            if (
-                self._unread
-                or len(data) > _SMALL
-                or (turns.begun >= WRITES_AT_ONCE and self._waits(data))
-            ):
-                data = self._set_aside(data)
-            parser.feed(data)
-            if len(data) >= _LARGE and not self._pausing and not parser.over:
-                self._pause_reading()  # or the loop would go on reading this socket for as long as it has more
-                self._stand_in_line()
+            if len(data) > _SMALL or self._unread or self._turns.begun >= WRITES_AT_ONCE:
+                self._receive(data)
+            else:
+                parser.feed(data)
             if self._phase is _BODY:
                 self._enter(_BODY)  # some of it has come
             if self._queue and not self._pausing and not parser.over:
@@ -300,7 +295,8 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         """An event stream may have something to send. Most wake-ups change no phase, so this is no `_event`."""
         try:
-            if len(self._lane.turns) and self._events is not None and self._events.is_loaded:
+            events = self._events
+            if events is not None and events.page is not None and len(self._turns):
                 self._stand_in_line()  # it catches up, and so may many others
                 return
             self._pump()
@@ -363,9 +359,9 @@ class Connection(asyncio.Protocol):
         if self._answering is not None or self._queue or not self._writable:
             self._put_off(turn)
             return
-        turns = self._lane.turns
-        if turns.begun < FEW:
-            turns.begun += 1  # what `admits` does
+        turns = self._turns
+        if turns.begun < turns.unasked:
+            turns.begun += 1
             is_full = False
         else:
             is_full = not turns.admits(_is_cheap(turn.request))
@@ -400,28 +396,31 @@ class Connection(asyncio.Protocol):
             turn.taken += _QUEUED
         self._queue.append(turn)
 
-    def _set_aside(self, data: bytes) -> bytes:
-        """Returns what of `data` is parsed at once, and keeps the rest until it is this connection's turn."""
-        parser = self._parser
-        # Small heads or chunks of 2 KiB take as long as four writes. Alone in its turn, any part is taken.
-        cost = min(4 * (1 + len(data) // _SMALL), WRITES_AT_ONCE)
-        if self._unread or not self._lane.turns.admits(is_read=False, cost=cost):
-            ready, rest = b"", data
+    def _receive(self, data: bytes) -> None:
+        """Parses as much of `data` as this turn of the loop has time for, and keeps the rest until it is this connection's turn."""
+        parser, turns = self._parser, self._turns
+        if self._unread or (turns.is_full and (len(data) > _SMALL or self._waits(data))):
+            size = 0
         else:
             size = max(_BITE, min(len(data), parser.body_left))
-            ready, rest = data[:size], data[size:]
-        if not rest or parser.over:
-            return ready
+            turns.count(parser.feed, data[:size])
+        if size < len(data) and not parser.over:
+            self._set_aside(data[size:])
+        elif size >= _LARGE and not self._pausing and not parser.over:
+            self._pause_reading()  # or the loop would go on reading this socket for as long as it has more
+            self._stand_in_line()
+
+    def _set_aside(self, rest: bytes) -> None:
+        """Keeps octets until it is this connection's turn."""
         try:
             self._lane.budget.take(len(rest))
         except StreamError as refusal:
-            parser.refuse(refusal)
-            return b""
+            self._parser.refuse(refusal)
+            return
         self._unread += rest
         if not self._pausing:
             self._pause_reading()
         self._stand_in_line()
-        return ready
 
     def _feed_unread(self) -> None:
         """Parses some of the octets that wait."""
@@ -441,9 +440,9 @@ class Connection(asyncio.Protocol):
         if not self._in_line:
             self._in_line = True
             if self._events is None:
-                self._lane.turns.add_urgent(self._advance)
+                self._turns.add_urgent(self._advance)
             else:
-                self._lane.turns.add(self._advance)
+                self._turns.add(self._advance)
 
     def _begin(self, turn: Turn) -> None:
         """Answers a request whose turn it is."""
@@ -558,7 +557,7 @@ class Connection(asyncio.Protocol):
         if not self._keep_alive:
             framing += wire.CLOSE
         self.transport.write(wire.head(live.head, framing))
-        if len(self._lane.turns):
+        if len(self._turns):
             self._stand_in_line()
         else:
             self._pump()
@@ -568,12 +567,12 @@ class Connection(asyncio.Protocol):
         events = self._events
         if events is None or self.transport.is_closing():
             return
-        chunked = cast(Turn, self._answering).chunked
+        turn = self._answering
+        assert turn is not None
+        chunked = turn.chunked
         write = self.transport.write
-        for _ in range(_PULLS):
-            if not self._writable:
-                self._hold(events.holder)
-                return
+        pulled = 0
+        while self._writable:
             data = events.pull()
             if data is WAIT:
                 if self._holds and not self.transport.get_write_buffer_size():
@@ -587,8 +586,13 @@ class Connection(asyncio.Protocol):
                 self._end_stream(chunked)
                 return
             write(self._lane.chunk(data) if chunked else data)
-            self._written += len(data)
-        self._stand_in_line()  # a reader that takes all at once has its share too
+            if events.holder is not None:
+                self._written += len(data)
+            pulled += 1
+            if pulled == _PULLS:
+                self._stand_in_line()  # a reader that takes all at once has its share too
+                return
+        self._hold(events.holder)
 
     def _end_stream(self, chunked: bool) -> None:
         events, self._events = self._events, None
@@ -611,7 +615,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def taken(self) -> int:
-        """Octets of large pages and event streams that the client has taken."""
+        """Octets of large pages that the client has taken."""
         return self._written - self.transport.get_write_buffer_size()
 
     def cut(self) -> None:
@@ -718,7 +722,7 @@ class Connection(asyncio.Protocol):
     def _resume_reading(self) -> None:
         self._pausing = False
         if self._parser.request is not None:
-            self._lane.turns.spend(_PART)
+            self._turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()
 

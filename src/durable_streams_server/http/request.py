@@ -69,7 +69,9 @@ class Request(msgspec.Struct):
             if CONTENT_LENGTH in headers:  # RFC 9112, 6.1
                 raise BadRequest("the body has a length and a transfer coding", "INVALID_HTTP")
         elif CONTENT_LENGTH in headers:
-            declared = self.declared = _number(headers[CONTENT_LENGTH])
+            text = headers[CONTENT_LENGTH]
+            is_plain = text.isdigit() and len(text) <= _MAX_DIGITS
+            declared = self.declared = int(text) if is_plain else _number(text)
             if declared > max_body:
                 raise too_large(max_body)
 

@@ -80,7 +80,7 @@ class CreateOutcome(msgspec.Struct, frozen=True):
     created: bool
 
 
-class AppendOutcome(msgspec.Struct, frozen=True):
+class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
     """The append is in, or was already.
 
     Attributes:
@@ -109,7 +109,7 @@ class Ignored(msgspec.Struct, frozen=True):
 Outcome = CreateOutcome | AppendOutcome | DeleteOutcome | Ignored | SubscriptionOutcome
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """Changes for one record, possibly none, and the outcome that they justify."""
 
     changes: tuple[Change, ...]
@@ -158,7 +158,7 @@ def decide(
     if changes and rules.registry is not None:
         offset = rules.timeline.offset
         changes += rules.registry.record(states, changes, now, incarnation + 1, offset)
-    if changes and len(subscriptions):
+    if changes and subscriptions.by_id:  # `len` would be a call for each append
         changes += follow(subscriptions, states, changes, now, rules.timeline.offset)
     return decision if changes is decision.changes else Decision(changes, decision.outcome)
 

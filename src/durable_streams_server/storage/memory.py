@@ -44,7 +44,6 @@ class MemoryStore(Store):
         self._rules = Rules(max_producers, timeline=self.timeline)
         self._states: dict[str, StreamState] = {}
         self._blocks: dict[int, Blocks] = {}
-        self._command: Command | None = None  # that is being applied
         self._deadlines = Deadlines(self.timeline)
         self._listeners = Listeners()
         self._last_incarnation = 0
@@ -71,10 +70,12 @@ class MemoryStore(Store):
                 self._admit(decision.changes, self._max_bytes)
         except StreamError as refusal:
             return Ticket.failed(refusal)
-        if decision.changes:
-            self._command = command
-            published = [self._apply(change) for change in decision.changes]
-            self._command = None
+        changes = decision.changes
+        if changes:
+            if len(changes) == 1:  # as of an append: no comprehension, which is a call
+                published = [self._apply(changes[0], command)]
+            else:
+                published = [self._apply(change, command) for change in changes]
             self._listeners.tell(published)
         return Ticket(True, decision.outcome)
 
@@ -112,13 +113,14 @@ class MemoryStore(Store):
         if added and self._held + added > limit:
             raise StorageFull("the store has no room for this data")
 
-    def _apply(self, change: Change) -> Published:
+    def _apply(self, change: Change, command: Command) -> Published:
         if isinstance(change, Appended):
             state = apply(self._states, change)
             data = change.data
-            marks = known_marks(self._command, data) if len(data) > MARK_SPACING else None
+            size = len(data)
+            marks = known_marks(command, data) if size > MARK_SPACING else None
             self._blocks[change.incarnation].append(data, marks)
-            self._held += len(change.data)
+            self._held += size
             state.publish(change)
             return Published(change, state)
         if isinstance(change, SubscriptionChange):

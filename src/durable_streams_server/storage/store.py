@@ -22,7 +22,7 @@ from ..protocol.timeline import Timeline
 from .ticket import Ticket
 
 
-class Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, gc=False):
     """One change that has become durable, and the state of the stream it names; None for a change of a subscription."""
 
     change: Change

@@ -43,6 +43,7 @@ class EventStream:
 
     Attributes:
         holder: what must be held until the client has taken the pieces that come, or None: it counts large values.
+        page: what has been read for a reader that had to wait for it, as one that catches up does; None if nothing has.
     """
 
     __slots__ = (
@@ -55,7 +56,6 @@ class EventStream:
         "_loading",
         "_on_ready",
         "_opened",
-        "_page",
         "_pieces",
         "_position",
         "_seen_closed",
@@ -64,6 +64,7 @@ class EventStream:
         "_stop",
         "_timer",
         "holder",
+        "page",
     )
 
     def __init__(
@@ -83,7 +84,7 @@ class EventStream:
         self.holder: object = None  # of the page that the pieces are made of
         self._seen_tail = -1  # the tail and closure that the client has been told of
         self._seen_closed = False
-        self._page: Page | None = None
+        self.page: Page | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
         loop = asyncio.get_running_loop()
@@ -98,11 +99,6 @@ class EventStream:
         """The stream that is read."""
         return self._state
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether a page has come that the reader waited for, as one that catches up does."""
-        return self._page is not None
-
     def pull(self) -> bytes | Signal:
         """Returns the next bytes of the body, or what to do instead."""
         if self._pieces is not None:
@@ -112,8 +108,8 @@ class EventStream:
             self._pieces = self.holder = None
         if self._failure is not None:
             raise self._failure
-        if self._page is not None:
-            page, self._page = self._page, None
+        if self.page is not None:
+            page, self.page = self.page, None
             return self._event(page)
         state = self._state
         if self._stop or state.visible_removed or state.visible_soft_deleted:
@@ -127,7 +123,7 @@ class EventStream:
             self._position = self._seen_tail = shared.end
             self._stop = self._seen_closed = shared.closed
             return shared.data
-        if self._engine.stopping or self._keep_alive_due or self._time_is_up():
+        if self._engine.stopping or self._keep_alive_due:
             return self._idle()
         return Signal.WAIT
 
@@ -144,7 +140,7 @@ class EventStream:
         """Gives up the reader's place; it must be called once the response has ended, however it ended."""
         self._timer.cancel()
         self._stop = True
-        self._pieces = self._page = self.holder = None
+        self._pieces = self.page = self.holder = None
         self._engine.detach(self._state, self)
 
     def _look(self) -> bytes | Signal:
@@ -160,7 +156,7 @@ class EventStream:
     def _loaded(self, ticket: Ticket[Page]) -> None:
         self._loading = False
         try:
-            self._page = ticket.result()
+            self.page = ticket.result()
         except Exception as error:
             self._failure = error
         self._on_ready()
@@ -223,7 +219,7 @@ class EventStream:
     def _on_timer(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._keep_alive_due = True
+        self._keep_alive_due = True  # or the end is: `_idle` looks
         if now < self._ends_at:
             self._timer = loop.call_later(self._next_timer(now), self._on_timer)
         self._on_ready()

@@ -23,8 +23,9 @@ from ..storage.ticket import Ticket
 #: Seconds that each line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
 #: cost of a turn.
 SHARE: Final = 0.004
-#: Writes that are begun at once in one turn of the loop; the rest stand in line. One takes about 50 us, so these take some 13 ms; and
-#: they are made durable together.
+_WRITE: Final = 0.00005  # seconds that a write takes, or less
+#: Writes that are begun at once in one turn of the loop; the rest stand in line. These take some 13 ms, and they are made durable
+#: together.
 WRITES_AT_ONCE: Final = 256
 #: Requests that are begun without a look at the loop's turn.
 FEW: Final = 32
@@ -43,6 +44,7 @@ class Turns:
 
     Attributes:
         begun: requests that were begun in this turn of the loop, and few before it.
+        unasked: how many may be begun without asking `admits`; each adds one to `begun`.
     """
 
     def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,6 +56,7 @@ class Turns:
         self._until = 0.0
         self._is_reset_planned = False
         self.begun = 0
+        self.unasked = FEW
 
     def __len__(self) -> int:
         """Returns how many steps stand in line."""
@@ -72,27 +75,41 @@ class Turns:
         self._urgent.append(step)
         self._plan()
 
-    def admits(self, is_read: bool, cost: int = 1) -> bool:
+    def admits(self, is_read: bool) -> bool:
         """Returns whether a request may be begun at once, and counts it then, or must stand in line.
 
         The count begins anew in the loop's next turn, or later if few have been begun: then it is no matter.
 
         Args:
             is_read: whether it passes the writes that stand in line.
-            cost: how many writes it is worth.
         """
-        begun = self.begun + cost
-        if begun > FEW and not self._is_reset_planned:
-            self._is_reset_planned = True
-            asyncio.get_running_loop().call_soon(self._reset)
-        if begun > (READS_AT_ONCE if is_read else WRITES_AT_ONCE):
+        if self.begun >= (READS_AT_ONCE if is_read else WRITES_AT_ONCE):
             return False
-        self.begun = begun
+        self._count(1)
         return True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether writes must stand in line until the loop's next turn."""
+        return self.begun >= WRITES_AT_ONCE
+
+    def count(self, work: Callable[[bytes], object], data: bytes) -> None:
+        """Does work that may take as long as many writes, and counts it as so many."""
+        begun = self._clock()
+        work(data)
+        self._count(int((self._clock() - begun) / _WRITE))
+
+    def _count(self, begun: int) -> None:
+        self.begun += begun
+        if self.begun > FEW and not self._is_reset_planned:
+            self._is_reset_planned = True
+            self.unasked = WRITES_AT_ONCE  # the loop's next turn is going to count anew
+            asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:
         self._is_reset_planned = False
         self.begun = 0
+        self.unasked = FEW
 
     def spend(self, seconds: float) -> None:
         """Counts time that a step will cost the loop outside of the line, such as a socket that it has the loop read."""

@@ -89,6 +89,7 @@ class Subscriptions:
     """All subscriptions of one store, and the server's keys.
 
     Attributes:
+        by_id: them all.
         root: the stream root, below which patterns match.
         keys: the active one first.
     """
@@ -96,21 +97,21 @@ class Subscriptions:
     def __init__(self, root: str = DEFAULT_STREAM_ROOT) -> None:
         self.keys: tuple[Key, ...] = ()
         self.root = root
-        self._by_id: dict[str, Subscription] = {}
+        self.by_id: dict[str, Subscription] = {}
         self._globs: Globs[str] = Globs()
         self._explicit: dict[str, dict[str, None]] = {}
         self._announcing: dict[str, dict[str, None]] = {}
         self._watchers: dict[str, tuple[Subscription, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self.by_id)
 
     def __iter__(self) -> Iterator[Subscription]:
-        return iter(self._by_id.values())
+        return iter(self.by_id.values())
 
     def get(self, id_: str) -> Subscription | None:
         """Returns a subscription."""
-        return self._by_id.get(id_)
+        return self.by_id.get(id_)
 
     def watchers(self, path: str) -> tuple[Subscription, ...]:
         """Returns the subscriptions that a stream is linked to."""
@@ -121,7 +122,7 @@ class Subscriptions:
             ids = dict.fromkeys(self._explicit.get(path, ()))
             if path not in self._announcing and path.startswith(self.root + "/"):
                 ids.update(dict.fromkeys(self._globs.matching(self.relative(path))))
-            found = self._watchers[path] = tuple(self._by_id[id_] for id_ in ids)
+            found = self._watchers[path] = tuple(self.by_id[id_] for id_ in ids)
         return found
 
     def matches(self, subscription: Subscription, path: str) -> bool:
@@ -136,7 +137,7 @@ class Subscriptions:
 
     def announcing(self, path: str) -> list[Subscription]:
         """Returns the subscriptions whose wake stream is at a path."""
-        return [self._by_id[id_] for id_ in self._announcing.get(path, ())]
+        return [self.by_id[id_] for id_ in self._announcing.get(path, ())]
 
     def relative(self, path: str) -> str:
         """Returns a path as clients write it: below the stream root (PROTOCOL 6)."""
@@ -153,7 +154,7 @@ class Subscriptions:
         if isinstance(change, KeysKept):
             self.keys = change.keys
             return None
-        subscription = self._by_id[change.id]
+        subscription = self.by_id[change.id]
         if isinstance(change, WakeChanged):
             subscription.generation = change.generation
             subscription.wake = change.wake
@@ -176,7 +177,7 @@ class Subscriptions:
 
     def _add(self, subscription: Subscription) -> None:
         config = subscription.config
-        self._by_id[subscription.id] = subscription
+        self.by_id[subscription.id] = subscription
         if config.pattern is not None:
             self._globs.add(config.pattern, subscription.id)
         if config.wake_stream is not None:
@@ -187,7 +188,7 @@ class Subscriptions:
 
     def _remove(self, subscription: Subscription) -> None:
         config = subscription.config
-        del self._by_id[subscription.id]
+        del self.by_id[subscription.id]
         if config.pattern is not None:
             self._globs.remove(config.pattern, subscription.id)
         if config.wake_stream is not None:
@@ -215,7 +216,7 @@ class Subscriptions:
         """
         if not isinstance(change, WakeChanged) or change.wake is None:
             return 0
-        subscription = self._by_id.get(change.id)
+        subscription = self.by_id.get(change.id)
         if change.wake.lease_until is not None and subscription is not None:
             return change.wake.lease_until - subscription.config.lease_ttl * 1000
         if change.wake.next_attempt is not None:
@@ -231,7 +232,7 @@ class Subscriptions:
         """Returns a subscription, or the keys, as a store keeps them; None for one that is gone."""
         if name == _KEYS:
             return msgspec.msgpack.encode(self.keys)
-        subscription = self._by_id.get(name.removeprefix(_PREFIX))
+        subscription = self.by_id.get(name.removeprefix(_PREFIX))
         if subscription is None:
             return None
         return msgspec.msgpack.encode(
