@@ -1,5 +1,7 @@
 """The ASGI application: mountable under any prefix, runnable by any ASGI server."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -122,8 +124,11 @@ class DurableStreamsApp:
                 return
             # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
-            if not self.engine.turns.admits(request.method in _READS):
-                await self.engine.turns.mine(is_urgent=True)
+            turns = self.engine.turns
+            if turns.begun < turns.unasked:
+                turns.begun += 1
+            elif not turns.admits(request.method in _READS):
+                await turns.mine(is_urgent=True)
             answer = self.handler.handle(request, ready.set)
             request.body = b""
             reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
@@ -134,9 +139,9 @@ class DurableStreamsApp:
         if isinstance(reply, Live):
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
-            await send_response(request, reply, send, self.outgoing, self.engine.turns)
+            await send_response(request, reply, send, self.outgoing, turns)
 
-    async def _read_body(self, request: Request, body: "Incoming", receive: Receive) -> None:
+    async def _read_body(self, request: Request, body: Incoming, receive: Receive) -> None:
         """Reads the whole body within the limits.
 
         Raises:

@@ -8,6 +8,8 @@ has left, the work ends, within one slice if it has begun.
     compressor.close()                                          at the server's stop
 """
 
+from __future__ import annotations
+
 import asyncio
 import zlib
 from collections.abc import Callable, Hashable, Sequence
@@ -128,7 +130,7 @@ class Compressor:
             self.waiting_bytes -= job.size
             self._run(job)
 
-    def _run(self, job: "_Job") -> None:
+    def _run(self, job: _Job) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, "durable-streams-gzip")
         loop = asyncio.get_running_loop()
@@ -154,7 +156,7 @@ class Compressor:
 
         future.add_done_callback(done)
 
-    def _leave(self, job: "_Job", ticket: Ticket[Response]) -> None:
+    def _leave(self, job: _Job, ticket: Ticket[Response]) -> None:
         """One client has left; with the last one the job ends."""
         job.clients.pop(ticket, None)
         if job.clients:
@@ -165,7 +167,7 @@ class Compressor:
             del self._waiting[job]
             self.waiting_bytes -= job.size
 
-    def _finish(self, job: "_Job", packed: bytes | None) -> None:
+    def _finish(self, job: _Job, packed: bytes | None) -> None:
         """Answers the clients of a page: the only one at once, many in turn."""
         self._forget(job)
         holder, job.holder = job.holder, None  # the thread may be the last to let go of the job
@@ -192,7 +194,7 @@ class Compressor:
         else:
             self._turns.add(answer)
 
-    def _forget(self, job: "_Job") -> None:
+    def _forget(self, job: _Job) -> None:
         if self._jobs.get(job.page) is job:
             del self._jobs[job.page]
 

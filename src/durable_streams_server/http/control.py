@@ -10,6 +10,8 @@ As everywhere, identity is decided on the decoded path, and a request becomes a 
 answered with a token.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Final
 

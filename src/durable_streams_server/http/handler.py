@@ -3,6 +3,8 @@
 A plain function: the whole request goes in, a ticket for the response comes out, and no coroutine exists below this point.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -133,7 +135,7 @@ class Handler:
         reply: Ticket[Reply] = Ticket()
         reply.on_cancel(ticket.cancel)
 
-        def finish(done: "Ticket[Reply]") -> None:
+        def finish(done: Ticket[Reply]) -> None:
             if reply.done:
                 return
             finished = self._finish(request, done)
@@ -143,7 +145,7 @@ class Handler:
             else:
                 reply.resolve(finished)
 
-        def hand_over(finished: "Ticket[Reply]") -> None:
+        def hand_over(finished: Ticket[Reply]) -> None:
             if reply.done:
                 return
             try:
@@ -227,7 +229,7 @@ class Handler:
         """Returns a ticket for the answer to an append that is not durable yet."""
         reply: Ticket[Reply] = Ticket()
 
-        def finish(done: "Ticket[AppendOutcome]") -> None:
+        def finish(done: Ticket[AppendOutcome]) -> None:
             try:
                 response = render.appended(done.result())
                 reply.resolve(self._browser.finish(request, response))

@@ -5,6 +5,8 @@ clients that never finish their handshakes could take every file handle. So conn
 given to the loop one by one.
 """
 
+from __future__ import annotations
+
 import asyncio
 import socket
 import ssl

@@ -3,6 +3,8 @@
 It is a future without a loop, a task or a thread: callbacks run at once, in the order in which they were added.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
@@ -43,12 +45,12 @@ class Ticket(Generic[T]):
         self._on_cancel: Callable[[], None] | None = None
 
     @classmethod
-    def of(cls, value: T) -> "Ticket[T]":
+    def of(cls, value: T) -> Ticket[T]:
         """Returns a ticket that is already resolved."""
         return cls(True, value)
 
     @classmethod
-    def failed(cls, error: BaseException) -> "Ticket[T]":
+    def failed(cls, error: BaseException) -> Ticket[T]:
         """Returns a ticket that has already failed."""
         return cls(True, None, error)
 
@@ -79,7 +81,7 @@ class Ticket(Generic[T]):
                 del self  # or the error's traceback would hold the ticket that holds the error
         return self._value  # type: ignore[return-value]  # `cast` would be one more call for each answer
 
-    def add_callback(self, callback: Callable[["Ticket[T]"], None]) -> None:
+    def add_callback(self, callback: Callable[[Ticket[T]], None]) -> None:
         """Calls `callback` with this ticket once it is done, or immediately if it already is.
 
         An exception of a callback that is called later is logged and goes no further: whoever resolves a ticket resolves others
@@ -106,7 +108,7 @@ class Ticket(Generic[T]):
         if undo is not None:
             undo()
 
-    def then(self, function: Callable[[T], "Ticket[U]"]) -> "Ticket[U]":
+    def then(self, function: Callable[[T], Ticket[U]]) -> Ticket[U]:
         """Returns a ticket for what `function` makes of the value. Errors pass through."""
         if self.done:
             if self._error is not None:
@@ -118,7 +120,7 @@ class Ticket(Generic[T]):
         chained: Ticket[U] = Ticket()
         chained.on_cancel(self.cancel)
 
-        def proceed(first: "Ticket[T]") -> None:
+        def proceed(first: Ticket[T]) -> None:
             if chained.done:
                 return
             following: Ticket[U] = first.then(function)
@@ -128,7 +130,7 @@ class Ticket(Generic[T]):
         self.add_callback(proceed)
         return chained
 
-    def _copy(self, other: "Ticket[T]") -> None:
+    def _copy(self, other: Ticket[T]) -> None:
         if self.done:
             return
         self._value, self._error = other._value, other._error

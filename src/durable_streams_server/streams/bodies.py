@@ -1,5 +1,7 @@
 """Large JSON bodies, made ready for the decision in turns: checking 64 MiB at once would hold the loop for half a second."""
 
+from __future__ import annotations
+
 from typing import TypeVar
 
 import msgspec

@@ -12,6 +12,8 @@ detach even if nobody asked for one, and the next caller takes the store back fr
 every call ends, with a result or an error.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import enum
@@ -331,7 +333,7 @@ class Calls:
         while (call := self._next_for_loop()) is not None:
             call.begin(self._ended)
 
-    def _next_for_loop(self) -> "_Call[Any] | None":
+    def _next_for_loop(self) -> _Call[Any] | None:
         with self._lock:
             if self._state is not State.LOOP or _running_loop() is not self._loop:
                 return None  # the store has another owner than when the loop was called
@@ -342,11 +344,11 @@ class Calls:
             self._begun[call] = None
             return call
 
-    def _ended(self, call: "_Call[Any]") -> None:
+    def _ended(self, call: _Call[Any]) -> None:
         with self._lock:
             self._begun.pop(call, None)
 
-    def _wait(self, call: "_Call[T]") -> T:
+    def _wait(self, call: _Call[T]) -> T:
         """Waits, in the call's own thread, until the call has ended or it is the thread's turn."""
         try:
             while not call.is_done and not call.has_turn:
@@ -368,7 +370,7 @@ class Calls:
         finally:
             self._end_turn()
 
-    def _look(self, call: "_Call[Any]") -> bool:
+    def _look(self, call: _Call[Any]) -> bool:
         """Looks at the loop that has the store. Returns True when the caller must take the store back.
 
         Raises:
@@ -386,7 +388,7 @@ class Calls:
                 return False
             raise RuntimeError(_STOPPED if call in self._waiting else _UNKNOWN)
 
-    def _withdraw(self, call: "_Call[Any]") -> None:
+    def _withdraw(self, call: _Call[Any]) -> None:
         """Takes back a call whose thread waits no longer."""
         with self._lock:
             if call in self._waiting:
@@ -436,7 +438,7 @@ class _Call(Generic[T]):
         self.has_turn = True
         self.awake.set()
 
-    def begin(self, ended: "Callable[[_Call[T]], None]") -> None:
+    def begin(self, ended: Callable[[_Call[T]], None]) -> None:
         """Makes the call on the loop; `ended` hears of its end."""
 
         def finish(ticket: Ticket[T]) -> None:

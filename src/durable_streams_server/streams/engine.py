@@ -1,5 +1,7 @@
 """The running thing: one method per command, on one event loop, without HTTP."""
 
+from __future__ import annotations
+
 import asyncio
 import math
 import random

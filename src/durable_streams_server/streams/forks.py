@@ -4,6 +4,8 @@ This needs the source's bytes, so it comes before the decision. Positions never 
 source is still the same incarnation, the decision checks.
 """
 
+from __future__ import annotations
+
 import msgspec
 
 from ..errors import BadRequest, Gone, StreamError

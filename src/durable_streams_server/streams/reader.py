@@ -1,5 +1,7 @@
 """Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Final
 

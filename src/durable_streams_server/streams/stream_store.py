@@ -4,6 +4,8 @@ A store that a server runs belongs to the server's event loop. Calls from anothe
 it; calls from the loop's own thread, or while no loop has the store, go straight in. `calls.py` says which is when.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ Everything it does to a subscription is a command of the store's, and so durable
 when follows from the store's own states: after a restart the schedule is made from them again.
 """
 
+from __future__ import annotations
+
 import asyncio
 import re
 from collections.abc import Sequence
@@ -66,7 +68,7 @@ class Service:
     """
 
     def __init__(
-        self, engine: Engine, public_url: str | None = None, policy: "WebhookPolicy | None" = None
+        self, engine: Engine, public_url: str | None = None, policy: WebhookPolicy | None = None
     ) -> None:
         self._engine = engine
         self._store = engine.store
@@ -247,7 +249,7 @@ class Service:
         return active(self._keys)
 
     @property
-    def client(self) -> "WebhookClient":
+    def client(self) -> WebhookClient:
         """What sends deliveries; made with the first webhook, since most servers have none."""
         if self._client is None:
             from .addresses import WebhookPolicy
@@ -382,7 +384,7 @@ def _ticket_of(awaitable: Any) -> Ticket[None]:
     task = asyncio.ensure_future(awaitable)
     ticket.on_cancel(lambda: task.cancel())
 
-    def done(finished: "asyncio.Future[Any]") -> None:
+    def done(finished: asyncio.Future[Any]) -> None:
         if finished.cancelled():
             ticket.cancel()
         elif (error := finished.exception()) is not None:

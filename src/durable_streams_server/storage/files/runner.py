@@ -17,6 +17,8 @@ A stop ends LOOP, DURABLE and PAUSED at once and waits for the job of DISK. What
 dirty: the write-ahead log has it.
 """
 
+from __future__ import annotations
+
 import enum
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -62,7 +64,7 @@ class Runner(Shell):
 
     def __init__(
         self,
-        store: "FileStore",
+        store: FileStore,
         executor: Executor,
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -179,13 +181,13 @@ class Runner(Shell):
             and not self._is_waited_for
         )
 
-    def _write(self, commit: "Commit") -> None:
+    def _write(self, commit: Commit) -> None:
         """Writes a commit, on its lane. A disk that has failed once is never written to again."""
         if self._store.failure is not None:
             raise self._store.failure
         self._store.write(commit)
 
-    def _written(self, commit: "Commit", _: None, error: BaseException | None) -> None:
+    def _written(self, commit: Commit, _: None, error: BaseException | None) -> None:
         self._is_writing = False
         if error is not None:
             self._store.fail(error, commit)

@@ -4,6 +4,8 @@ What is here decides, numbers and publishes; it never waits. `commit_once` and t
 outside: by `Threads` in a running server, by a synchronous caller in turn, or by the crash simulator.
 """
 
+from __future__ import annotations
+
 import asyncio
 import math
 import time
