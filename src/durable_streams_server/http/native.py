@@ -5,6 +5,8 @@ stream has changed or its socket can take more. Requests on one connection are a
 octets into requests; here are the socket, the turns, the answers, and the phase that says who is to act next, and by when.
 """
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import math
@@ -56,7 +58,7 @@ Given = TypeVarTuple("Given")
 R = TypeVar("R")
 
 
-def protocol_of(lane: Lane) -> Callable[..., "Connection"]:
+def protocol_of(lane: Lane) -> Callable[..., Connection]:
     """Returns what uvicorn calls for each connection; of what it gives, its set of connections is all that is needed."""
 
     def connect(**given: Any) -> Connection:
@@ -68,8 +70,8 @@ def protocol_of(lane: Lane) -> Callable[..., "Connection"]:
 
 
 def _event(
-    handle: Callable[["Connection", *Given], R],
-) -> Callable[["Connection", *Given], R | None]:
+    handle: Callable[[Connection, *Given], R],
+) -> Callable[[Connection, *Given], R | None]:
     """Makes a method the whole of what one event does to a connection.
 
     Afterwards the connection enters the phase that follows from its state. An exception of any kind ends this connection, and
@@ -77,7 +79,7 @@ def _event(
     """
 
     @functools.wraps(handle)
-    def run(connection: "Connection", *given: *Given) -> R | None:
+    def run(connection: Connection, *given: *Given) -> R | None:
         try:
             result = handle(connection, *given)
             connection._settle()
@@ -182,8 +184,11 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         try:
             self._left = _REQUESTS
-            if len(data) > _SMALL or self._unread or self._turns.begun >= WRITES_AT_ONCE:
+            size, turns = len(data), self._turns
+            if size > _BITE or self._unread or turns.begun >= WRITES_AT_ONCE:
                 self._receive(data)
+            elif size > _SMALL:
+                turns.count(parser.feed, data)
             else:
                 parser.feed(data)
             if self._phase is _BODY:

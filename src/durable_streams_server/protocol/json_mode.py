@@ -71,9 +71,12 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
             values = ARRAY.decode(stripped)
         except (msgspec.DecodeError, RecursionError):
             values = elements(stripped)  # says what is wrong, or takes what is legal all the same
-        if not values and not allow_empty:
+        if values:
+            # What is joined then ends with the last value's own comma. A `Raw` would be one more object for each body.
+            values.append(b"")  # type: ignore[arg-type]
+        elif not allow_empty:
             raise empty_array()
-        wire = b",".join(values) + b"," if values else b""
+        wire = b",".join(values)
     else:
         limit = MAX_JSON_DEPTH
         try:

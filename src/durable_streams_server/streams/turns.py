@@ -95,13 +95,14 @@ class Turns:
 
     def count(self, work: Callable[[bytes], object], data: bytes) -> None:
         """Does work that may take as long as many writes, and counts it as so many."""
-        begun = self._clock()
+        clock = self._clock
+        begun = clock()
         work(data)
-        self._count(int((self._clock() - begun) / _WRITE))
+        self._count(int((clock() - begun) / _WRITE))
 
-    def _count(self, begun: int) -> None:
-        self.begun += begun
-        if self.begun > FEW and not self._is_reset_planned:
+    def _count(self, more: int) -> None:
+        begun = self.begun = self.begun + more
+        if begun > FEW and not self._is_reset_planned:
             self._is_reset_planned = True
             self.unasked = WRITES_AT_ONCE  # the loop's next turn is going to count anew
             asyncio.get_running_loop().call_soon(self._reset)
