@@ -30,7 +30,7 @@ class Disk:
         self.reading.pop(0).resolve(data)
 
 
-def at_once(step: Callable[[], None]) -> None:
+def at_once(step: Callable[[], None], _: int) -> None:
     """A line in which nobody waits."""
     step()
 
@@ -144,7 +144,7 @@ async def test_read_whose_client_has_left_gives_up_its_place(disk: Disk) -> None
 
 async def test_read_that_nobody_waits_for_is_not_begun(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
-    large = LargeReads(SendBudget(100), steps.append)
+    large = LargeReads(SendBudget(100), lambda step, _: steps.append(step))
     ticket = large.read(A, disk.read)
     ticket.cancel()
     for step in steps:
@@ -172,7 +172,7 @@ def test_read_that_fails_gives_its_room_back(disk: Disk) -> None:
 
 def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
-    large = LargeReads(SendBudget(100), steps.append)
+    large = LargeReads(SendBudget(100), lambda step, _: steps.append(step))
     tickets = [large.read(A, disk.read) for _ in range(3)]
     steps.pop()()
     disk.done()
@@ -180,6 +180,35 @@ def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
     for number, step in enumerate(steps, 1):
         step()
         assert sum(ticket.done for ticket in tickets) == number
+
+
+def test_another_form_is_made_once_and_counts_as_long_as_the_run(disk: Disk) -> None:
+    large = reads(250)
+    ticket = large.read(A, disk.read)
+    disk.done()
+    run = ticket.result()
+    made: list[bytes] = []
+
+    def make() -> bytes:
+        made.append(b"[" + b"x" * 100 + b"]")
+        return made[-1]
+
+    first = run.form(102, make)
+    assert first is made[0]
+    assert run.form(102, make) is first
+    assert len(made) == 1
+    assert large.budget.held == 202
+    large._let_go(250)
+    del ticket, run
+    assert large.budget.held == 0
+
+
+def test_another_form_is_not_made_without_room_for_it(disk: Disk) -> None:
+    large = reads(150)
+    ticket = large.read(A, disk.read)
+    disk.done()
+    assert ticket.result().form(102, lambda: b"x" * 102) is None
+    assert large.budget.held == 100
 
 
 async def test_budget_is_given_back_without_the_collector(disk: Disk) -> None:

@@ -218,3 +218,16 @@ async def test_time_that_a_step_costs_elsewhere_ends_the_turn_sooner() -> None:
     asyncio.get_running_loop().call_soon(order.append, "loop")
     await run_all(turns)
     assert order == ["step", "step", "loop", "step", "step"]
+
+
+async def test_long_work_is_done_at_once_while_the_turn_has_time_and_nobody_waits() -> None:
+    turns = Turns(share=0.004)
+    assert not turns.has_time(0.005)
+    done = [turns.has_time(0.004) for _ in range(10)]
+    assert done == [True] * 4 + [False] * 6  # 4 of them are 16 ms, and 256 writes 13
+    await asyncio.sleep(0)
+    assert turns.has_time(0.004)
+    turns.add(lambda: None)
+    assert not turns.has_time(0.0001)
+    await run_all(turns)
+    assert turns.has_time(0.0001)

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Seque
 from typing import Any, Final
 
 from ..errors import Header
-from ..protocol.names import KIB
+from ..protocol.names import KIB, MIB
 from ..protocol.render import Response
+from ..streams.large import Run
 from ..streams.turns import Turns
 from .outgoing import Outgoing
 from .request import Request
@@ -14,7 +15,11 @@ from .request import Request
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-_SLICE: Final = 256 * KIB  # bytes of a large page that are handed to the host's server at once
+_WHOLE: Final = (
+    4 * MIB
+)  # bytes of a page that are handed to the host's server at once: the object that all its readers share
+_SLICE: Final = 256 * KIB  # bytes of a larger one that are, each a copy for this client
+_STEP: Final = MIB  # bytes that are handed over in one turn, if the client takes them as fast
 
 
 class Taker:
@@ -66,14 +71,18 @@ async def send_response(
 
 
 async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns: Turns) -> None:
-    """Sends a large page in slices, as the client takes them, each in its turn: a fast client would get them all in one."""
+    """Sends a large page in slices, as the client takes them, some in each turn: a fast client would get them all in one."""
     taker = Taker()
     outgoing.hold(taker, response.holder)
+    begun = 0  # bytes in this turn
     try:
         for part in _slices(response):
+            if begun >= _STEP:
+                begun = 0
+                await turns.mine()
             await send({"type": "http.response.body", "body": part, "more_body": True})
             taker.taken += len(part)
-            await turns.mine()
+            begun += len(part)
         await send({"type": "http.response.body", "body": b""})
     except asyncio.CancelledError:
         if not taker.was_cut():
@@ -83,6 +92,12 @@ async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns:
 
 
 def _slices(response: Response) -> Iterator[bytes]:
+    whole = response.body if not response.array else None
+    if whole is None and response.size <= _WHOLE and isinstance(response.holder, Run):
+        whole = response.holder.form(response.size, lambda: response.whole)
+    if whole is not None and len(whole) <= _WHOLE:
+        yield whole
+        return
     for part in response.parts:
         view = memoryview(part)
         for begin in range(0, len(view), _SLICE):

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -51,6 +51,8 @@ from .tails import Group, Tails, Waiter
 from .turns import Turns
 
 C = TypeVar("C", Append, Create)
+
+_SPEED: Final = 2e9  # bytes in a second that are read, or written to a socket, at least
 
 
 class EngineOptions(msgspec.Struct, frozen=True):
@@ -269,12 +271,12 @@ class Engine:
             self.store.touch(state, self.clock())
             self._schedule()
 
-    def _in_line(self, step: Callable[[], None]) -> None:
-        """Has a step called when it is its turn, or at once where no loop runs."""
-        if self._started:
-            self.turns.add(step)
-        else:
+    def _in_line(self, step: Callable[[], None], size: int) -> None:
+        """Has a step called that reads or sends so many bytes: at once, or when it is its turn."""
+        if not self._started or self.turns.has_time(size / _SPEED):
             step()
+        else:
+            self.turns.add(step)
 
     def _schedule(self) -> None:
         if self._started and not self.stopping:

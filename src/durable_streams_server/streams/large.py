@@ -4,7 +4,8 @@ A reader that stalls holds what it is being sent. So a large run is one `Run` ob
 connection hold that object until the client has taken the last byte, and the object gives its bytes back to the budget when the
 last of them lets go. While the budget is spent, further large reads wait, and whoever sends may cut the slowest.
 
-Each large read has its turn in the line of long work: to join, frame and write megabytes takes milliseconds.
+A large read stands in the line of long work unless the loop's turn has time for it: to join, frame and write megabytes takes
+milliseconds.
 """
 
 import asyncio
@@ -73,6 +74,13 @@ class SendBudget:
         """Takes bytes that are in memory already, whether or not there is room."""
         self.held += size
 
+    def take_now(self, size: int) -> bool:
+        """Takes bytes if there is room and no read waits for it; returns whether."""
+        if self.wanted or not self._has_room(size):
+            return False
+        self.held += size
+        return True
+
     def give_back(self, size: int) -> None:
         """Gives bytes back; reads that wait for them go on in the loop's next turn."""
         self.held -= size
@@ -103,12 +111,25 @@ class SendBudget:
 class Run:
     """A run of bytes that counts against the budget for as long as anybody holds this object. Nothing may hold the bytes alone."""
 
-    __slots__ = ("__weakref__", "_budget", "_size", "data")
+    __slots__ = ("__weakref__", "_budget", "_form", "_size", "data")
 
     def __init__(self, budget: SendBudget, data: bytes, taken: int | None = None) -> None:
         self._budget = budget
         self._size = len(data) if taken is None else taken
+        self._form: bytes | None = None
         self.data = data
+
+    def form(self, size: int, make: Callable[[], bytes]) -> bytes | None:
+        """Returns the bytes in the form that goes out, made once for all readers; None if the budget has no room for it.
+
+        Args:
+            size: of that form.
+            make: makes it, the same each time.
+        """
+        if self._form is None and self._budget.take_now(size):
+            self._size += size
+            self._form = make()
+        return self._form
 
     def __del__(self) -> None:
         self._budget.give_back(self._size)
@@ -119,10 +140,10 @@ class LargeReads:
 
     Args:
         budget: bounds what is held.
-        line: has a function called when it is its turn.
+        line: has a function called when it is its turn; it is told how many bytes the function reads or sends.
     """
 
-    def __init__(self, budget: SendBudget, line: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, budget: SendBudget, line: Callable[[Callable[[], None], int], None]) -> None:
         self.budget = budget
         self._line = line
         self._held: WeakValueDictionary[Key, Run] = WeakValueDictionary()
@@ -143,9 +164,9 @@ class LargeReads:
         if readers is not None:
             readers.append(ticket)
             return ticket
-        found = self._held.get(key)
+        found = self._kept.get(key) or self._held.get(key)
         if found is not None:
-            self._line(lambda: ticket.resolve(found))
+            self._line(lambda: ticket.resolve(found), len(found.data))
             return ticket
         readers = self._loading[key] = [ticket]
         taken = self.budget.take(key[2] - key[1])
@@ -165,7 +186,7 @@ class LargeReads:
             taken.result()
         except Cancelled:
             return
-        self._line(lambda: self._begin(key, read))
+        self._line(lambda: self._begin(key, read), key[2] - key[1])
 
     def _begin(self, key: Key, read: Callable[[], Ticket[bytes]]) -> None:
         size = key[2] - key[1]
@@ -195,7 +216,7 @@ class LargeReads:
 
     def _hand_over(self, reader: Ticket[Run], run: Run) -> None:
         """Resolves the ticket of one reader, each in a turn of its own: what follows is to write the run to a socket."""
-        self._line(lambda: reader.resolve(run))
+        self._line(lambda: reader.resolve(run), len(run.data))
 
     def _keep(self, key: Key, run: Run) -> None:
         self._held[key] = run

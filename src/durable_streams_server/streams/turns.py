@@ -88,6 +88,13 @@ class Turns:
         self._count(1)
         return True
 
+    def has_time(self, seconds: float) -> bool:
+        """Returns whether work that takes so long may be done at once, and counts it then, or must stand in line."""
+        if len(self) or self.is_full or seconds > self._share:
+            return False
+        self._count(1 + int(seconds / _WRITE))
+        return True
+
     @property
     def is_full(self) -> bool:
         """Whether writes must stand in line until the loop's next turn."""
