@@ -12,7 +12,7 @@ from ..errors import BadRequest, RequestTimeout
 from ..protocol.names import LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
-from ..streams.event_stream import END, WAIT
+from ..streams.event_stream import END, PULLS, WAIT
 from ..subscriptions.service import Service
 from .asgi_sending import Message, Send, Taker, send_response, start_message
 from .budget import LARGE_BODY, Incoming, ReceiveBudget
@@ -26,8 +26,6 @@ Receive = Callable[[], Awaitable[Message]]
 
 _SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
 _FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
-_PULLS: Final = 8  # pieces of an event stream that are sent before it is the next one's turn
-_READS: Final = ("GET", "HEAD")  # requests that do not stand in line behind writes
 _NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
 
 
@@ -127,7 +125,7 @@ class DurableStreamsApp:
             turns = self.engine.turns
             if turns.begun < turns.unasked:
                 turns.begun += 1
-            elif not turns.admits(request.method in _READS):
+            elif not turns.admits(request.is_cheap):
                 await turns.mine(is_urgent=True)
             answer = self.handler.handle(request, ready.set)
             request.body = b""
@@ -231,7 +229,7 @@ class DurableStreamsApp:
                         await give({"type": "http.response.body", "body": chunk, "more_body": True})
                         taker.taken += len(chunk)
                         pulls += 1
-                        if pulls % _PULLS == 0:
+                        if pulls % PULLS == 0:
                             await turns.mine()
         except ClientGone:
             return  # which is no error

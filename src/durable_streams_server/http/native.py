@@ -18,7 +18,7 @@ from ..errors import RequestTimeout, StreamError
 from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
-from ..streams.event_stream import END, WAIT, EventStream
+from ..streams.event_stream import END, PULLS, WAIT, EventStream
 from ..streams.turns import WRITES_AT_ONCE
 from . import wire
 from .admission import handle_of
@@ -37,7 +37,6 @@ _SMALL: Final = (
     2 * 1024
 )  # octets that are parsed as a part of one request; more count as several, however many requests they hold
 _REQUESTS: Final = 8  # of one connection that are begun in one step
-_PULLS: Final = 8  # pieces of one event stream that are sent in one step: about half a millisecond
 _LARGE: Final = 64 * 1024  # bytes of a response, or of a part of a body, that is a step by itself
 _PART: Final = 0.0005  # seconds that the loop takes to receive the next part of a large body
 _QUEUED: Final = 1024  # bytes that a request costs while it waits, besides its body
@@ -369,7 +368,7 @@ class Connection(asyncio.Protocol):
             turns.begun += 1
             is_full = False
         else:
-            is_full = not turns.admits(_is_cheap(turn.request))
+            is_full = not turns.admits(turn.request.is_cheap)
         if is_full or self._left <= 0:
             self._put_off(turn)
             self._stand_in_line()
@@ -594,7 +593,7 @@ class Connection(asyncio.Protocol):
             if events.holder is not None:
                 self._written += len(data)
             pulled += 1
-            if pulled == _PULLS:
+            if pulled == PULLS:
                 self._stand_in_line()  # a reader that takes all at once has its share too
                 return
         self._hold(events.holder)
@@ -730,8 +729,3 @@ class Connection(asyncio.Protocol):
             self._turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()
-
-
-def _is_cheap(request: Request) -> bool:
-    """Whether a request may pass those that stand in line. To begin a live read costs as much as a write does."""
-    return request.method in ("GET", "HEAD") and b"live=" not in request.query

@@ -49,6 +49,11 @@ class Request(msgspec.Struct):
     declared: int | None = None
     body: bytes = b""
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it may pass the writes that stand in line. To begin a live read costs as much as a write does."""
+        return self.method in ("GET", "HEAD") and b"live=" not in self.query
+
     def check_limits(self, max_body: int) -> None:
         """Finds what the head says of the body, and refuses what is too large or has no one meaning, before any body is read.
 
