@@ -30,7 +30,7 @@ class Disk:
         self.reading.pop(0).resolve(data)
 
 
-def at_once(step: Callable[[], None], _: int) -> None:
+def at_once(step: Callable[[], None]) -> None:
     """A line in which nobody waits."""
     step()
 
@@ -144,7 +144,7 @@ async def test_read_whose_client_has_left_gives_up_its_place(disk: Disk) -> None
 
 async def test_read_that_nobody_waits_for_is_not_begun(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
-    large = LargeReads(SendBudget(100), lambda step, _: steps.append(step))
+    large = LargeReads(SendBudget(100), steps.append)
     ticket = large.read(A, disk.read)
     ticket.cancel()
     for step in steps:
@@ -172,7 +172,7 @@ def test_read_that_fails_gives_its_room_back(disk: Disk) -> None:
 
 def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
-    large = LargeReads(SendBudget(100), lambda step, _: steps.append(step))
+    large = LargeReads(SendBudget(100), steps.append)
     tickets = [large.read(A, disk.read) for _ in range(3)]
     steps.pop()()
     disk.done()
@@ -209,6 +209,29 @@ def test_another_form_is_not_made_without_room_for_it(disk: Disk) -> None:
     disk.done()
     assert ticket.result().form(102, lambda: b"x" * 102) is None
     assert large.budget.held == 100
+
+
+def test_a_run_that_is_known_passes_the_line_only_while_there_is_time(disk: Disk) -> None:
+    steps: list[Callable[[], None]] = []
+    asked: list[int] = []
+    has_time = [True, False]
+
+    def answer(size: int) -> bool:
+        asked.append(size)
+        return has_time.pop(0)
+
+    large = LargeReads(SendBudget(100), steps.append, answer)
+    first = large.read(A, disk.read)
+    steps.pop()()
+    disk.done()
+    steps.pop()()
+    assert asked == []  # what is read from the store stands in line
+    assert large.read(A, disk.read).result() is first.result()
+    second = large.read(A, disk.read)
+    assert not second.done
+    steps.pop()()
+    assert second.result() is first.result()
+    assert asked == [100, 100]
 
 
 async def test_budget_is_given_back_without_the_collector(disk: Disk) -> None:

@@ -4,8 +4,8 @@ A reader that stalls holds what it is being sent. So a large run is one `Run` ob
 connection hold that object until the client has taken the last byte, and the object gives its bytes back to the budget when the
 last of them lets go. While the budget is spent, further large reads wait, and whoever sends may cut the slowest.
 
-A large read stands in the line of long work unless the loop's turn has time for it: to join, frame and write megabytes takes
-milliseconds.
+A large read stands in the line of long work: to join, frame and write megabytes takes milliseconds. Only one that somebody has read
+already goes ahead at once, if the loop's turn has time for it.
 """
 
 import asyncio
@@ -24,6 +24,10 @@ LARGE: Final = (
 KEPT: Final = 40 * MIB
 
 Key = tuple[int, int, int, bool]
+
+
+def _never(_: int) -> bool:
+    return False
 
 
 class SendBudget:
@@ -140,12 +144,19 @@ class LargeReads:
 
     Args:
         budget: bounds what is held.
-        line: has a function called when it is its turn; it is told how many bytes the function reads or sends.
+        line: has a function called when it is its turn.
+        has_time: returns whether so many bytes may be sent at once instead.
     """
 
-    def __init__(self, budget: SendBudget, line: Callable[[Callable[[], None], int], None]) -> None:
+    def __init__(
+        self,
+        budget: SendBudget,
+        line: Callable[[Callable[[], None]], None],
+        has_time: Callable[[int], bool] = _never,
+    ) -> None:
         self.budget = budget
         self._line = line
+        self._has_time = has_time
         self._held: WeakValueDictionary[Key, Run] = WeakValueDictionary()
         self._kept: OrderedDict[Key, Run] = OrderedDict()
         self._loading: dict[Key, list[Ticket[Run]]] = {}
@@ -166,7 +177,9 @@ class LargeReads:
             return ticket
         found = self._kept.get(key) or self._held.get(key)
         if found is not None:
-            self._line(lambda: ticket.resolve(found), len(found.data))
+            if self._has_time(len(found.data)):
+                return Ticket.of(found)
+            self._line(lambda: ticket.resolve(found))
             return ticket
         readers = self._loading[key] = [ticket]
         taken = self.budget.take(key[2] - key[1])
@@ -186,7 +199,7 @@ class LargeReads:
             taken.result()
         except Cancelled:
             return
-        self._line(lambda: self._begin(key, read), key[2] - key[1])
+        self._line(lambda: self._begin(key, read))
 
     def _begin(self, key: Key, read: Callable[[], Ticket[bytes]]) -> None:
         size = key[2] - key[1]
@@ -216,7 +229,7 @@ class LargeReads:
 
     def _hand_over(self, reader: Ticket[Run], run: Run) -> None:
         """Resolves the ticket of one reader, each in a turn of its own: what follows is to write the run to a socket."""
-        self._line(lambda: reader.resolve(run), len(run.data))
+        self._line(lambda: reader.resolve(run))
 
     def _keep(self, key: Key, run: Run) -> None:
         self._held[key] = run
