@@ -138,9 +138,9 @@ async def test_work_of_many_writes_counts_as_many() -> None:
 
     def work(data: bytes) -> None:
         nonlocal now
-        now += 0.0000501 * (WRITES_AT_ONCE - 11)  # what so many writes take
+        now += 0.0000501 * (WRITES_AT_ONCE - 21)  # what so many writes take
 
-    turns.count(work, b"x" * 2048 * 10)
+    turns.count(work, b"x" * 8192 * 20)
     assert not turns.is_full
     assert turns.admits(is_read=False)
     assert turns.is_full
@@ -148,6 +148,18 @@ async def test_work_of_many_writes_counts_as_many() -> None:
     assert turns.admits(is_read=True)
     await asyncio.sleep(0)
     assert not turns.is_full
+
+
+async def test_work_that_was_interrupted_counts_no_more_than_its_octets_can_take() -> None:
+    now = 0.0
+    turns = Turns(clock=lambda: now)
+
+    def work(_: bytes) -> None:
+        nonlocal now
+        now += 1.0
+
+    turns.count(work, b"x" * 5120)
+    assert turns.begun == 10
 
 
 async def test_few_requests_are_begun_without_asking_and_many_once_the_next_turn_counts_anew() -> (

@@ -24,7 +24,8 @@ from ..storage.ticket import Ticket
 #: cost of a turn.
 SHARE: Final = 0.004
 _WRITE: Final = 0.00005  # seconds that a write takes, or less
-_RECEIVED: Final = 2048  # octets whose receipt counts as a write: where many clients send much, the loop has received it all before
+_SLOWEST: Final = 512  # octets that take no longer than a write: more time was another thread's
+_RECEIVED: Final = 8192  # octets whose receipt counts as a write: where many clients send much, the loop has received it all before
 #: Writes that are begun at once in one turn of the loop; the rest stand in line. These take some 13 ms, and they are made durable
 #: together.
 WRITES_AT_ONCE: Final = 256
@@ -106,7 +107,8 @@ class Turns:
         clock = self._clock
         begun = clock()
         work(data)
-        self._count(len(data) // _RECEIVED + int((clock() - begun) / _WRITE))
+        taken = min(int((clock() - begun) / _WRITE), len(data) // _SLOWEST)
+        self._count(len(data) // _RECEIVED + taken)
 
     def _count(self, more: int) -> None:
         begun = self.begun = self.begun + more
