@@ -182,7 +182,7 @@ def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
         assert sum(ticket.done for ticket in tickets) == number
 
 
-def test_another_form_is_made_once_and_counts_as_long_as_the_run(disk: Disk) -> None:
+def test_run_makes_its_other_form_once_and_counts_it(disk: Disk) -> None:
     large = reads(250)
     ticket = large.read(A, disk.read)
     disk.done()
@@ -203,7 +203,7 @@ def test_another_form_is_made_once_and_counts_as_long_as_the_run(disk: Disk) -> 
     assert large.budget.held == 0
 
 
-def test_another_form_is_not_made_without_room_for_it(disk: Disk) -> None:
+def test_run_makes_no_other_form_if_the_budget_has_no_room(disk: Disk) -> None:
     large = reads(150)
     ticket = large.read(A, disk.read)
     disk.done()
@@ -211,7 +211,7 @@ def test_another_form_is_not_made_without_room_for_it(disk: Disk) -> None:
     assert large.budget.held == 100
 
 
-def test_a_run_that_is_known_passes_the_line_only_while_there_is_time(disk: Disk) -> None:
+def test_known_run_skips_the_line_only_if_the_turn_has_time(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     asked: list[int] = []
     has_time = [True, False]

@@ -132,7 +132,7 @@ async def test_requests_that_must_stand_in_line_do_not_count_against_those_that_
     assert turns.admits(is_read=True)
 
 
-async def test_work_of_many_writes_counts_as_many() -> None:
+async def test_long_parsing_counts_as_many_writes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -150,7 +150,7 @@ async def test_work_of_many_writes_counts_as_many() -> None:
     assert not turns.is_full
 
 
-async def test_work_that_was_interrupted_counts_no_more_than_its_octets_can_take() -> None:
+async def test_interrupted_parsing_counts_at_most_one_write_for_512_octets() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -162,9 +162,7 @@ async def test_work_that_was_interrupted_counts_no_more_than_its_octets_can_take
     assert turns.begun == 10
 
 
-async def test_few_requests_are_begun_without_asking_and_many_once_the_next_turn_counts_anew() -> (
-    None
-):
+async def test_admits_allows_more_unasked_requests_until_the_next_turn() -> None:
     turns = Turns()
     assert turns.unasked == FEW
     turns.begun = FEW
@@ -232,7 +230,7 @@ async def test_time_that_a_step_costs_elsewhere_ends_the_turn_sooner() -> None:
     assert order == ["step", "step", "loop", "step", "step"]
 
 
-async def test_long_work_is_done_at_once_while_the_turn_has_time_and_nobody_waits() -> None:
+async def test_has_time_until_the_turn_is_full_or_a_step_stands_in_line() -> None:
     turns = Turns(share=0.004)
     assert not turns.has_time(0.005)
     done = [turns.has_time(0.004) for _ in range(10)]

@@ -123,9 +123,7 @@ class DurableStreamsApp:
             # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
             turns = self.engine.turns
-            if turns.begun < turns.unasked:
-                turns.begun += 1
-            elif not turns.admits(request.is_cheap):
+            if not turns.admits(request.is_cheap):
                 await turns.mine(is_urgent=True)
             answer = self.handler.handle(request, ready.set)
             request.body = b""

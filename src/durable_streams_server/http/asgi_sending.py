@@ -15,11 +15,13 @@ from .request import Request
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-_WHOLE: Final = (
-    4 * MIB
-)  # bytes of a page that are handed to the host's server at once: the object that all its readers share
-_SLICE: Final = 256 * KIB  # bytes of a larger one that are, each a copy for this client
-_STEP: Final = MIB  # bytes that are handed over in one turn, if the client takes them as fast
+#: Bytes of a page that the host's server is given at once. It is given the one object that all readers of the page share.
+_WHOLE: Final = 4 * MIB
+#: Bytes of a larger page that it is given at once. Each slice is a copy for one client.
+_SLICE: Final = 256 * KIB
+_STEP: Final = (
+    MIB  # bytes that it is given in one turn of the loop, if the client takes them that fast
+)
 
 
 class Taker:

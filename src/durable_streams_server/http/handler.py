@@ -270,7 +270,7 @@ class Handler:
         return self._place(request.raw_path, request.root_path)
 
     def _find_place(self, raw_path: bytes, root_path: str) -> tuple[str, bool]:
-        """As `_locate`. What it returns is remembered: many requests name the same path."""
+        """Does the work of `_locate`. `_place` caches what it returns, because many requests name the same path."""
         is_long = len(raw_path) > MAX_PATH_BYTES
         if is_long:
             path = paths.decode_path(raw_path, MAX_CONTROL_PATH_BYTES)

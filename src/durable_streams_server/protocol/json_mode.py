@@ -72,7 +72,8 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         except (msgspec.DecodeError, RecursionError):
             values = elements(stripped)  # says what is wrong, or takes what is legal all the same
         if values:
-            # What is joined then ends with the last value's own comma. A `Raw` would be one more object for each body.
+            # The empty last value gives the joined bytes their final comma without a second copy. The list is typed for `Raw`,
+            # but `join` takes bytes as well.
             values.append(b"")  # type: ignore[arg-type]
         elif not allow_empty:
             raise empty_array()

@@ -72,7 +72,7 @@ class MemoryStore(Store):
             return Ticket.failed(refusal)
         changes = decision.changes
         if changes:
-            if len(changes) == 1:  # as of an append: no comprehension, which is a call
+            if len(changes) == 1:  # an append; a comprehension would cost one more call
                 published = [self._apply(changes[0], command)]
             else:
                 published = [self._apply(change, command) for change in changes]

@@ -221,7 +221,7 @@ class EventStream:
     def _on_timer(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._keep_alive_due = True  # or the end is: `_idle` looks
+        self._keep_alive_due = True  # `_idle` sends a comment, or ends the stream if its time is up
         if now < self._ends_at:
             self._timer = loop.call_later(self._next_timer(now), self._on_timer)
         self._on_ready()

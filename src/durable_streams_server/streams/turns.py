@@ -24,8 +24,8 @@ from ..storage.ticket import Ticket
 #: cost of a turn.
 SHARE: Final = 0.004
 _WRITE: Final = 0.00005  # seconds that a write takes, or less
-_SLOWEST: Final = 512  # octets that take no longer than a write: more time was another thread's
-_RECEIVED: Final = 8192  # octets whose receipt counts as a write: where many clients send much, the loop has received it all before
+_SLOWEST: Final = 512  # octets whose parsing takes no longer than a write; if it took longer, another thread ran meanwhile
+_RECEIVED: Final = 8192  # octets whose receipt counts as a write: the loop receives from all ready sockets in one turn
 #: Writes that are begun at once in one turn of the loop; the rest stand in line. These take some 13 ms, and they are made durable
 #: together.
 WRITES_AT_ONCE: Final = 256
@@ -91,7 +91,7 @@ class Turns:
         return True
 
     def has_time(self, seconds: float) -> bool:
-        """Returns whether work that takes so long may be done at once, and counts it then, or must stand in line."""
+        """Returns whether work of `seconds` may be done at once, and counts it if so. If not, it must stand in line."""
         if len(self) or self.is_full or seconds > self._share:
             return False
         self._count(1 + int(seconds / _WRITE))
@@ -103,7 +103,7 @@ class Turns:
         return self.begun >= WRITES_AT_ONCE
 
     def count(self, work: Callable[[bytes], object], data: bytes) -> None:
-        """Does work with octets that may take as long as many writes, and counts it as so many, and their receipt as more."""
+        """Calls `work` with octets. It counts the time that this takes, and the receipt of the octets, as so many writes."""
         clock = self._clock
         begun = clock()
         work(data)
@@ -114,7 +114,7 @@ class Turns:
         begun = self.begun = self.begun + more
         if begun > FEW and not self._is_reset_planned:
             self._is_reset_planned = True
-            self.unasked = WRITES_AT_ONCE  # the loop's next turn is going to count anew
+            self.unasked = WRITES_AT_ONCE  # until the loop's next turn restarts the count
             asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:

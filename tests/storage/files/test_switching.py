@@ -11,7 +11,7 @@ USUAL = sys.getswitchinterval()
 
 
 def about(seconds: float) -> object:
-    return pytest.approx(seconds, abs=1e-6)  # the interpreter counts microseconds
+    return pytest.approx(seconds, abs=1e-6)  # Python rounds the interval down to microseconds
 
 
 def test_threads_change_sooner_while_a_job_runs() -> None:

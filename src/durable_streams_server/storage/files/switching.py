@@ -1,8 +1,8 @@
-"""How soon the interpreter takes itself from one thread and gives it to another that waits, while jobs compute beside the loop.
+"""Python's switch interval: how long one thread may compute while another waits for the interpreter (the GIL).
 
-Python lets a thread compute for 5 ms before another gets its turn. A checkpoint that is encoded would hold up the loop that long in
-each of its turns. Yet the commit thread, which wants the interpreter after every commit, is better off waiting until the loop
-rests: then more appends are made durable together. So the time is short while such a job runs, and only then.
+The default is 5 ms. A thread that encodes a checkpoint would hold up the loop that long in each of its turns, so the interval is
+0.5 ms while such a job runs. It is not always short: the commit thread would then interrupt the loop in the middle of a turn, and
+fewer appends would become durable together.
 """
 
 import contextlib
@@ -11,12 +11,12 @@ import threading
 from collections.abc import Iterator
 from typing import Final
 
-_HALF: Final = 0.0000005  # seconds: the interpreter cuts what it is given to whole microseconds
-SOON: Final = 0.0005  #: seconds: short beside what a cheap request may wait, long beside what a change of threads costs
+_HALF: Final = 0.0000005  # seconds; without them Python, which rounds down to microseconds, would lose one at each restore
+SOON: Final = 0.0005  #: seconds: short beside the 50 ms that a cheap request may wait, long beside the cost of a switch
 
 
 class Switching:
-    """Counts the jobs that run. The interpreter has one such setting, so there is one of these for all stores."""
+    """Counts the running jobs of all stores in the process, because the process has one switch interval."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Switching:
 
     @contextlib.contextmanager
     def soon(self) -> Iterator[None]:
-        """Threads change sooner while the block runs; after the last block they change as they did before the first."""
+        """Shortens the interval while the block runs. The last block to end restores the interval from before the first."""
         with self._lock:
             if self._running == 0:
                 self._usual = sys.getswitchinterval() + _HALF
