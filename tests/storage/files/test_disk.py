@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server.protocol.names import MIB
 from durable_streams_server.storage.files.disk import Disk, SystemDisk, SystemFile
 from durable_streams_server.storage.files.place import DirectoryLost
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -93,6 +94,28 @@ def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="a") as raised:
         file.write(b"x", 0)
     assert raised.value.errno == errno.EIO
+    file.close()
+
+
+def test_much_is_read_in_pieces_up_to_the_end_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    whole = os.preadv
+
+    def counted(descriptor: int, buffers: list[memoryview], position: int) -> int:
+        asked.append(len(buffers[0]))
+        return whole(descriptor, buffers, position)
+
+    data = os.urandom(5 * MIB // 2)
+    file = SystemDisk(tmp_path).open("a", create=True)
+    file.write(data, 0)
+    monkeypatch.setattr(os, "preadv", counted)
+    assert file.read(len(data) - 3, 1) == data[1:-2]
+    assert asked == [MIB, MIB, MIB // 2 - 3]
+    assert file.read(3 * MIB, 1) == data[1:]
+    assert file.read(10, len(data) - 4) == data[-4:]
+    assert file.read(2 * MIB, len(data)) == b""
     file.close()
 
 
