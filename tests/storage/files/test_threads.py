@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import os
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,9 +18,11 @@ from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
+from durable_streams_server.storage.files.executor import Lane
 from durable_streams_server.storage.files.headroom import PER_LOG, SOON
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.threads import Threads
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.requests import NOW, append, create
 
@@ -414,3 +418,19 @@ async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) 
     await settled(read)
     assert read.result().startswith(b'"0xxx')
     bench.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own elsewhere")
+async def test_threads_that_read_go_behind_the_loop_and_commits_do_not() -> None:
+    threads = Threads(asyncio.get_running_loop())
+    found: dict[Lane, int] = {}
+
+    def note(lane: Lane) -> Callable[[], None]:
+        return lambda: found.update({lane: os.getpriority(os.PRIO_PROCESS, 0)})
+
+    for lane in Lane:
+        threads.submit(lane, note(lane), lambda _, error: None)
+    threads.close()  # once all are done
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert found[Lane.COMMIT] == usual
+    assert found[Lane.READ] == min(usual + 5, 19)

@@ -1,6 +1,8 @@
 """The executor of a running server: one thread commits, one makes checkpoints, a few read what is not in memory."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,9 @@ from .switching import switching
 T = TypeVar("T")
 
 _READERS: Final = 4
+_BEHIND: Final = (
+    5  # steps of priority: a third of the time that the loop would have on the same core
+)
 
 
 class Threads(Executor):
@@ -31,7 +36,7 @@ class Threads(Executor):
         self._commits: SimpleQueue[Job | None] = SimpleQueue()
         self._pools = {
             Lane.CHECKPOINT: ThreadPoolExecutor(1, "durable-streams-checkpoint"),
-            Lane.READ: ThreadPoolExecutor(_READERS, "durable-streams-read"),
+            Lane.READ: ThreadPoolExecutor(_READERS, "durable-streams-read", _give_way),
         }
         self._committer = threading.Thread(
             target=self._commit, name="durable-streams-commit", daemon=True
@@ -92,6 +97,16 @@ class Threads(Executor):
         for _ in range(self._ended.qsize()):
             if not self._ended.empty():
                 _call(self._ended.get())
+
+
+def _give_way() -> None:
+    """Has this thread go behind the loop where there are fewer cores than threads: everybody waits for the loop, one client for this.
+
+    Linux alone has a priority for each thread.
+    """
+    if sys.platform == "linux":
+        usual = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + _BEHIND)
 
 
 def _call(ended: tuple[Done[Any], Any, BaseException | None]) -> None:
