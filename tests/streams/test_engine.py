@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from durable_streams_server.errors import BadRequest, Gone, NotFound
+from durable_streams_server.protocol import json_scan
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.cursor import CursorOptions
 from durable_streams_server.protocol.names import MAX_PAGE_SIZE, MIN_PAGE_SIZE
@@ -86,6 +87,14 @@ class Failing(MemoryStore):
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
         self.fail = on_failure
+
+
+async def test_what_takes_long_to_build_is_built_before_there_are_clients() -> None:
+    json_scan._value.cache_clear()
+    engine = Engine(MemoryStore())
+    engine.start()
+    assert json_scan._value.cache_info().currsize == 1
+    await engine.stop()
 
 
 async def test_a_store_that_stops_ends_live_reads_and_is_reported() -> None:

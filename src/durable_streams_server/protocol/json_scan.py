@@ -19,7 +19,12 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
-@cache  # building it takes 15 ms, and a server that takes small appends alone never needs it
+def prepare() -> None:
+    """Builds what is built once, which takes 15 to 30 ms: long for a server that has clients already."""
+    _value()
+
+
+@cache
 def _value() -> re.Pattern[bytes]:
     """Returns the expression for a whole value and the comma after it."""
     flat = rb"[^\"\[\]{}]++|" + _STRING

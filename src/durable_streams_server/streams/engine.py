@@ -11,6 +11,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from ..errors import Unavailable
+from ..protocol import json_scan
 from ..protocol.commands import Append, Create, Delete, Read
 from ..protocol.cursor import CursorOptions, advance, interval_at
 from ..protocol.decide import (
@@ -131,7 +132,8 @@ class Engine:
         store.listen(self._published)
 
     def start(self) -> None:
-        """Takes the store and begins the sweep; called once, on the running loop."""
+        """Takes the store and begins the sweep; called once, on the running loop, before there are clients."""
+        json_scan.prepare()
         self.store.attach(asyncio.get_running_loop(), self._store_failed)
         self._started = True
         self._sweep.start()
