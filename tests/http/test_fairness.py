@@ -252,7 +252,7 @@ async def test_read_past_the_budget_waits_and_the_slowest_is_cut(
     lane: Lane, store: StreamStore
 ) -> None:
     now = 0.0
-    lane.outgoing = lane.app.outgoing = Outgoing(lane.app.engine.sending, lambda: now)
+    lane.outgoing = lane.app.outgoing = Outgoing(lane.app.engine.sending, lane.turns, lambda: now)
     for name in "wxyz":
         store.create(f"{BIG}/{name}", "application/octet-stream")
         store.append(f"{BIG}/{name}", b"x" * MIB)
@@ -266,6 +266,7 @@ async def test_read_past_the_budget_waits_and_the_slowest_is_cut(
     assert late.wire.received == b""
     now = GRACE
     lane.outgoing.cut_slowest()
+    await quiet(lane)
     assert [reader.wire.aborted for reader in stalled] == [True, False, False]
     await quiet(lane)
     assert late.answers("GET")[0].body == b"x" * MIB

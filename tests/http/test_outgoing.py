@@ -5,7 +5,8 @@ import pytest
 from durable_streams_server.http import outgoing as module
 from durable_streams_server.http.outgoing import GRACE, Outgoing
 from durable_streams_server.streams.large import Run, SendBudget
-from tests.http.socket_driver import until
+from durable_streams_server.streams.turns import Turns
+from tests.http.socket_driver import turn, until
 
 
 class Client:
@@ -41,7 +42,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def outgoing(budget: SendBudget, clock: Clock) -> Outgoing:
-    return Outgoing(budget, clock)
+    return Outgoing(budget, Turns(), clock)
+
+
+async def cut_slowest(outgoing: Outgoing) -> None:
+    """Cuts clients, and returns when that is over."""
+    outgoing.cut_slowest()
+    await until(lambda: not len(outgoing._turns))
 
 
 def send(outgoing: Outgoing, budget: SendBudget, client: Client, size: int = 100) -> None:
@@ -58,7 +65,7 @@ async def test_slowest_are_cut_until_there_is_room_for_who_waits(
     clients[0].taken, clients[1].taken, clients[2].taken = 50, 0, 20
     waiting = budget.take(150)
     clock.now = GRACE
-    outgoing.cut_slowest()
+    await cut_slowest(outgoing)
     assert [client.was_cut for client in clients] == [False, True, True]
     await until(lambda: waiting.done)
     assert budget.held == 250
@@ -73,9 +80,41 @@ async def test_clients_are_cut_for_all_who_wait_and_not_for_the_first_alone(
         send(outgoing, budget, client)
     waiting = [budget.take(100) for _ in range(2)]
     clock.now = GRACE
-    outgoing.cut_slowest()
+    await cut_slowest(outgoing)
     assert [client.was_cut for client in clients] == [True, True, False]
     await until(lambda: all(ticket.done for ticket in waiting))
+
+
+async def test_clients_are_cut_a_few_in_each_turn_of_the_loop(
+    budget: SendBudget, clock: Clock
+) -> None:
+    turns = Turns()
+    outgoing = Outgoing(budget, turns, clock)
+    clients = [Client() for _ in range(100)]
+    for client in clients:
+        send(outgoing, budget, client, 3)
+    waiting = budget.take(300)
+    clock.now = GRACE
+    outgoing.cut_slowest()
+    await turn(1)
+    assert 0 < sum(client.was_cut for client in clients) < 10
+    await until(lambda: waiting.done)
+    assert all(client.was_cut for client in clients)
+
+
+async def test_client_that_has_taken_its_page_meanwhile_is_not_cut(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        send(outgoing, budget, client)
+    waiting = budget.take(200)
+    clock.now = GRACE
+    outgoing.cut_slowest()
+    outgoing.release(clients[0])
+    send(outgoing, budget, clients[0])  # its next page
+    await until(lambda: waiting.done)
+    assert [client.was_cut for client in clients] == [False, True, True]
 
 
 async def test_client_has_its_grace_however_slow_it_is(
@@ -85,18 +124,18 @@ async def test_client_has_its_grace_however_slow_it_is(
     send(outgoing, budget, client, 300)
     waiting = budget.take(100)
     clock.now = GRACE - 0.1
-    outgoing.cut_slowest()
+    await cut_slowest(outgoing)
     assert not client.was_cut
     waiting.cancel()
 
 
-def test_nobody_is_cut_while_nobody_waits(
+async def test_nobody_is_cut_while_nobody_waits(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     client = Client()
     send(outgoing, budget, client, 300)
     clock.now = 1000
-    outgoing.cut_slowest()
+    await cut_slowest(outgoing)
     assert not client.was_cut
 
 
@@ -111,7 +150,7 @@ async def test_page_that_all_share_is_free_only_when_all_of_its_readers_are_cut(
     del run
     waiting = budget.take(100)
     clock.now = GRACE
-    outgoing.cut_slowest()
+    await cut_slowest(outgoing)
     assert [client.was_cut for client in clients] == [True] * 3
     await until(lambda: waiting.done)
     assert budget.held == 100

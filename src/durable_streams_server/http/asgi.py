@@ -54,7 +54,7 @@ class DurableStreamsApp:
         self.service = service
         self.handler = Handler(engine, service, options)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
-        self.outgoing = Outgoing(engine.sending)
+        self.outgoing = Outgoing(engine.sending, engine.turns)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
         self._patience = Patience(options.body_timeout)

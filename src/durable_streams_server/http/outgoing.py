@@ -6,15 +6,18 @@ that have taken least in their time are cut, once a second, until there is room 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
 
 from ..streams.large import SendBudget
+from ..streams.turns import Turns
 
 GRACE: Final = 5.0  #: seconds that a client may take for a large page, however slow it is, while others wait for room
 _LOOK: Final = 1.0  # seconds between two looks at who is slow
+_CUT: Final = 0.001  # seconds that the loop takes to close a connection and to free its page
 
 
 class Sender(Protocol):
@@ -41,11 +44,15 @@ class Outgoing:
 
     Args:
         budget: where reads wait.
+        turns: the line in which clients are cut.
         clock: seconds that only grow.
     """
 
-    def __init__(self, budget: SendBudget, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, budget: SendBudget, turns: Turns, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._budget = budget
+        self._turns = turns
         self._clock = clock
         self._held: dict[Sender, _Held] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -66,24 +73,33 @@ class Outgoing:
         self._held.pop(sender, None)
 
     def cut_slowest(self) -> None:
-        """Cuts clients, the slowest first, until what they held is as large as all the reads that wait."""
-        wanted = self._budget.wanted_in_all
+        """Cuts clients, the slowest first, until what they held is as large as all the reads that wait now.
+
+        To free megabytes takes a millisecond, so each client is cut in a step of its own.
+        """
         now = self._clock()
-        slow = sorted(
-            (
-                (sender.taken - held.taken) / (now - held.since),
-                number,
-                sender,
+        slow = deque(
+            sorted(
+                (each for each in self._held.items() if now - each[1].since >= GRACE),
+                key=lambda each: (each[0].taken - each[1].taken) / (now - each[1].since),
             )
-            for number, (sender, held) in enumerate(self._held.items())
-            if now - held.since >= GRACE
         )
-        before = self._budget.held
-        for _, _, sender in slow:
-            if before - self._budget.held >= wanted:
-                return
-            self._held.pop(sender, None)
-            sender.cut()
+        wanted = self._budget.wanted_in_all
+
+        def cut_next() -> bool:
+            nonlocal wanted
+            if not slow or wanted <= 0:
+                return False
+            sender, held = slow.popleft()
+            if self._held.get(sender) is held:  # it has not taken all of it meanwhile
+                before = self._budget.held
+                del self._held[sender], held
+                wanted -= before - self._budget.held
+                sender.cut()
+                self._turns.spend(_CUT)
+            return True
+
+        self._turns.add(cut_next)
 
     def _someone_waits(self) -> None:
         if self._timer is None:
