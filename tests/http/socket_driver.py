@@ -80,6 +80,11 @@ class Wire(asyncio.Transport):
     # -- the client's end ---------------------------------------------------
 
     @property
+    def unread(self) -> int:
+        """Octets that the client has sent and the server has not received."""
+        return sum(map(len, self._waiting))
+
+    @property
     def _server(self) -> Connection:
         assert self.connection is not None
         return self.connection
@@ -112,9 +117,22 @@ class Wire(asyncio.Transport):
         while self._waiting and not self.paused and not self._closing:
             data = self._waiting.pop(0)
             if data:
-                self._server.data_received(data)
+                self._hand_over(data)
             elif not self._server.eof_received():
                 self.close()
+
+    def _hand_over(self, data: bytes) -> None:
+        """Puts octets where the server wants them, and keeps what has no room there."""
+        server: asyncio.BaseProtocol = self._server
+        if isinstance(server, asyncio.Protocol):
+            server.data_received(data)
+            return
+        room = self._server.get_buffer(-1)
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        if data[size:]:
+            self._waiting.insert(0, data[size:])
+        self._server.buffer_updated(size)
 
 
 class Client:

@@ -1,15 +1,16 @@
 """What one client takes of the native lane is bounded, in bytes and in turns."""
 
 from collections.abc import AsyncIterator
+from itertools import count
 
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.lane import LITTLE, Lane
 from durable_streams_server.http.outgoing import GRACE, Outgoing
 from durable_streams_server.http.patrol import Patrol
 from durable_streams_server.http.phase import Timeouts
-from durable_streams_server.streams.turns import WRITES_AT_ONCE
+from durable_streams_server.streams.turns import READS_AT_ONCE, WRITES_AT_ONCE
 from tests.http.socket_driver import Client, post, quiet, request, turn, until
 
 A = "/v1/stream/a"
@@ -78,8 +79,7 @@ async def test_octets_are_parsed_some_in_each_step(lane: Lane) -> None:
     assert len(lane.turns) == 1
     assert 0 < client.connection._parser.size < 4 * KIB
     assert client.wire.paused
-    await quiet(lane)
-    await turn()
+    await until(lambda: bool(client.wire.received))
     assert client.answers("POST")[0].status == 204
     assert lane.app.engine.store.read(A).data == b"x" * 100_000  # type: ignore[attr-defined]
     await quiet_and_gone(lane, client)
@@ -87,12 +87,13 @@ async def test_octets_are_parsed_some_in_each_step(lane: Lane) -> None:
 
 async def test_large_part_of_a_body_is_taken_whole(lane: Lane) -> None:
     client = Client(lane).send(post(b"x" * 5 * MIB))
-    await quiet(lane)
+    await until(lambda: bool(client.wire.received))
     assert client.answers("POST")[0].status == 204
     await quiet_and_gone(lane, client)
 
 
 async def test_writes_of_a_crowd_stand_in_line_and_reads_pass(lane: Lane) -> None:
+    lane.turns._clock = lambda: 0.0
     writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE + 50)]
     answered = sum(bool(writer.answers("POST")) for writer in writers)
     assert answered == WRITES_AT_ONCE
@@ -102,6 +103,54 @@ async def test_writes_of_a_crowd_stand_in_line_and_reads_pass(lane: Lane) -> Non
     answered += sum(bool(writer.answers("POST")) for writer in writers)
     assert answered == len(writers)
     await quiet_and_gone(lane, reader, *writers)
+
+
+async def test_cheap_read_waits_for_reads_and_for_no_writes(lane: Lane) -> None:
+    lane.turns._clock = lambda: 0.0
+    writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE + 100)]
+    readers = [Client(lane).send(GET) for _ in range(READS_AT_ONCE - WRITES_AT_ONCE)]
+    late = Client(lane).send(GET)
+    assert all(reader.wire.received for reader in readers)
+    assert not late.wire.received  # as many reads as may be have begun
+    lane.turns._clock = count(step=0.001).__next__  # each look at the clock takes a millisecond
+    await turn(1)
+    assert late.wire.received
+    assert 90 < sum(not writer.wire.received for writer in writers) < 100
+    await quiet_and_gone(lane, late, *readers, *writers)
+
+
+async def test_little_is_received_from_each_of_a_crowd_until_its_turn_comes(lane: Lane) -> None:
+    writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE)]
+    large = Client(lane).send(post(b"x" * 100 * KIB))
+    assert large.wire.unread == len(post(b"x" * 100 * KIB)) - LITTLE
+    assert large.wire.paused
+    await until(lambda: not large.wire.unread)  # by now all the rest has room at once
+    await until(lambda: bool(large.wire.received))
+    assert large.answers("POST")[0].status == 204
+    await quiet_and_gone(lane, large, *writers)
+
+
+async def test_rest_of_a_request_has_room_once(lane: Lane) -> None:
+    body = post(b"x" * 20 * KIB)
+    writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE)]
+    client = Client(lane).send(body)
+    await until(lambda: bool(client.wire.received))
+    more = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE)]
+    client.send(body)
+    assert client.wire.unread == len(body) - LITTLE
+    await quiet_and_gone(lane, client, *writers, *more)
+
+
+async def test_clients_that_leave_together_are_seen_off_some_in_each_step(lane: Lane) -> None:
+    crowd = [Client(lane).send(SSE) for _ in range(WRITES_AT_ONCE + 50)]
+    await quiet(lane)
+    lane.turns._clock = lambda: 0.0
+    for client in crowd:
+        client.finish()
+    assert sum(client.gone for client in crowd) == WRITES_AT_ONCE
+    await quiet(lane)
+    assert all(client.gone for client in crowd)
+    await quiet_and_gone(lane)
 
 
 async def test_event_stream_that_is_taken_at_once_sends_some_in_each_step(

@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from durable_streams_server.streams.turns import FEW, READS_AT_ONCE, WRITES_AT_ONCE, Turns
+from durable_streams_server.streams.turns import (
+    FEW,
+    LONGEST_READS,
+    LONGEST_WRITES,
+    READS_AT_ONCE,
+    WRITES_AT_ONCE,
+    Line,
+    Turns,
+)
 
 
 class Clock:
@@ -162,15 +170,35 @@ async def test_interrupted_parsing_counts_at_most_one_write_for_512_octets() -> 
     assert turns.begun == 10
 
 
-async def test_admits_allows_more_unasked_requests_until_the_next_turn() -> None:
+async def test_few_are_begun_between_two_looks_at_the_clock() -> None:
     turns = Turns()
     assert turns.unasked == FEW
     turns.begun = FEW
+    assert turns.admits(is_read=False)
+    assert turns.unasked == 2 * FEW + 1
+    turns.begun = WRITES_AT_ONCE - 5
     assert turns.admits(is_read=False)
     assert turns.unasked == WRITES_AT_ONCE
     await asyncio.sleep(0)
     assert turns.begun == 0
     assert turns.unasked == FEW
+
+
+async def test_slow_requests_stand_in_line_before_their_number_says_so() -> None:
+    now = 0.0
+    turns = Turns(clock=lambda: now)
+    for _ in range(FEW + 1):
+        assert turns.admits(is_read=False)
+    now = LONGEST_WRITES
+    assert turns.admits(is_read=False)  # this look finds that the time is over
+    assert not turns.admits(is_read=False)
+    assert turns.is_full
+    assert turns.admits(is_read=True)
+    now = LONGEST_READS
+    assert turns.admits(is_read=True)
+    assert not turns.admits(is_read=True)
+    await asyncio.sleep(0)
+    assert turns.admits(is_read=False)
 
 
 async def test_requests_in_line_are_not_held_up_by_long_work() -> None:
@@ -186,7 +214,7 @@ async def test_requests_in_line_are_not_held_up_by_long_work() -> None:
     for _ in range(3):
         turns.add(work)
     for _ in range(3):
-        turns.add_urgent(lambda: order.append("request"))
+        turns.add(lambda: order.append("request"), Line.URGENT)
     await run_all(turns)
     assert order[:3] == ["request"] * 3
     assert "work" in order
@@ -241,3 +269,24 @@ async def test_has_time_until_the_turn_is_full_or_a_step_stands_in_line() -> Non
     assert not turns.has_time(0.0001)
     await run_all(turns)
     assert turns.has_time(0.0001)
+
+
+async def test_lines_run_in_their_order_each_for_its_share() -> None:
+    clock = Clock()
+    turns = Turns(share=0.004, clock=clock)
+    order: list[str] = []
+
+    def step(name: str) -> Callable[[], None]:
+        def run() -> None:
+            clock.now += 0.003
+            order.append(name)
+
+        return run
+
+    for _ in range(3):
+        for line in (Line.WORK, Line.URGENT, Line.READS):
+            turns.add(step(line.name), line)
+    await asyncio.sleep(0)
+    assert order == ["READS", "READS", "URGENT", "URGENT", "WORK", "WORK"]
+    await run_all(turns)
+    assert order[6:] == ["READS", "URGENT", "WORK"]

@@ -13,6 +13,7 @@ from ..protocol.names import LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, PULLS, WAIT
+from ..streams.turns import Line
 from ..subscriptions.service import Service
 from .asgi_sending import Message, Send, Taker, send_response, start_message
 from .budget import LARGE_BODY, Incoming, ReceiveBudget
@@ -124,7 +125,7 @@ class DurableStreamsApp:
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
-                await turns.mine(is_urgent=True)
+                await turns.mine(Line.READS if request.is_cheap else Line.URGENT)
             answer = self.handler.handle(request, ready.set)
             request.body = b""
             reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
@@ -217,7 +218,7 @@ class DurableStreamsApp:
                     if chunk is WAIT:
                         await ready.wait()
                         if not turns.admits(is_read=True):
-                            await turns.mine(is_urgent=True)
+                            await turns.mine(Line.URGENT)
                     elif chunk is END:
                         await give({"type": "http.response.body", "body": b""})
                         return

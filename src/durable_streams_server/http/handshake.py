@@ -41,7 +41,7 @@ class TlsListener:
         self,
         listening: socket.socket,
         context: ssl.SSLContext,
-        connect: Callable[[], asyncio.Protocol],
+        connect: Callable[[], asyncio.BaseProtocol],
         admission: Admission,
         connections: set[Any],
     ) -> None:

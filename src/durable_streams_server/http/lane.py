@@ -7,6 +7,7 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from ..protocol.names import KIB
 from .admission import Admission
 from .asgi import DurableStreamsApp
 from .patrol import Patrol
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .native import Connection
 
 _TICK: Final = 1.0  # seconds
+_ROOM: Final = 256 * KIB  # octets received at once
+LITTLE: Final = 2 * KIB  #: octets received at once in a crowd: most requests
 
 
 class Lane:
@@ -26,6 +29,10 @@ class Lane:
         app: the application whose handler answers.
         timeouts: how long a connection may take.
         admission: decides on new connections; as a server without settings does if not given.
+
+    Attributes:
+        room: what comes on any connection is put here, and handed on before the next comes.
+        little_room: its beginning.
     """
 
     def __init__(
@@ -48,6 +55,8 @@ class Lane:
         self.connections: set[Any] = set()  # uvicorn's, which it shuts down
         self._timer: asyncio.TimerHandle | None = None
         self._framed: tuple[bytes, bytes] = (b"", b"")
+        self.room = memoryview(bytearray(_ROOM))
+        self.little_room = self.room[:LITTLE]
 
     def begin(self, connections: set[Any]) -> None:
         """Takes the server's loop, which runs, and its set of connections."""

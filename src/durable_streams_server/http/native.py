@@ -19,11 +19,11 @@ from ..log import log as _log
 from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.event_stream import END, PULLS, WAIT, EventStream
-from ..streams.turns import WRITES_AT_ONCE
+from ..streams.turns import WRITES_AT_ONCE, Line
 from . import wire
 from .admission import handle_of
 from .handler import Live, Reply
-from .lane import Lane
+from .lane import LITTLE, Lane
 from .parsing import Parser, Turn
 from .phase import Phase
 from .request import NO_REQUEST, Request
@@ -90,7 +90,7 @@ def _event(
     return run
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One client's connection."""
 
     __slots__ = (
@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         "_deadline",
         "_ended",
         "_events",
+        "_has_room",
         "_holds",
         "_in_line",
         "_keep_alive",
@@ -131,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._ended = self._sends_no_more = self._pausing = False
         self._in_line = False  # whether it stands in the line of long work
         self._left = 0  # requests that may still be begun in this step
+        self._has_room = False  # whether much may be received although the loop's turn is full
         self._holds = False  # whether a large page is held for the client
         self._written = 0  # octets of large pages
         self._unread = b""  # octets that wait to be parsed
@@ -178,12 +180,20 @@ class Connection(asyncio.Protocol):
         else:
             self._turns.add(self._clean_up)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's, which knows nothing of turns)
+        """Returns where the loop puts what it receives next. In a turn that is full there is little room: the loop receives from
+        every socket that is ready before it does anything else."""
+        lane = self._lane
+        is_little = self._turns.begun >= WRITES_AT_ONCE and not self._has_room
+        return lane.little_room if is_little else lane.room
+
+    def buffer_updated(self, size: int) -> None:
         """Parses what has come. This is an `_event` written out, since most appends are one call of it."""
         parser = self._parser
+        data = self._lane.room[:size]
         try:
             self._left = _REQUESTS
-            size, turns = len(data), self._turns
+            turns = self._turns
             if size > _BITE or self._unread or turns.begun >= WRITES_AT_ONCE:
                 self._receive(data)
             elif size > _SMALL:
@@ -205,19 +215,19 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             self._fail(error)
 
-    @_event
     def eof_received(self) -> bool:
-        """The client sends no more; it may still read its answers, but a live read does not wait for it."""
+        """The client sends no more; it may still read its answers, but a live read does not wait for it.
+
+        Thousands of clients may leave together. So this is little, and what it leads to may stand in line.
+        """
         self._parser.over = self._sends_no_more = True
-        is_idle = self._answering is None and not self._queue
-        if is_idle or self._scheme == "https" or self._is_polling:
+        if self._ended or self._scheme == "https":
             self._ended = True
             return False  # the transport closes itself; TLS cannot be half closed
-        self._pump()
-        if self._answering is None:
-            self._next()
-        if self._is_polling:
-            self._close()
+        if not self._in_line and self._turns.admits(is_read=False):
+            self._advance()
+        else:
+            self._stand_in_line()
         return True
 
     @_event
@@ -262,7 +272,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def _advance(self) -> None:
-        """Does a step of what this connection has to do: its turn in the line has come."""
+        """Does a step of what this connection has to do: its turn has come."""
         self._in_line = False
         if self._phase is _CLOSED or self.transport.is_closing():
             return
@@ -272,6 +282,8 @@ class Connection(asyncio.Protocol):
                 self._feed_unread()
             self._pump()
             self._next()
+            if self._sends_no_more and self._is_polling:
+                self._close()
             self._settle()
         except Exception as error:
             self._fail(error)
@@ -371,7 +383,7 @@ class Connection(asyncio.Protocol):
             is_full = not turns.admits(turn.request.is_cheap)
         if is_full or self._left <= 0:
             self._put_off(turn)
-            self._stand_in_line()
+            self._stand_in_line(is_read=turn.request.is_cheap and self._left > 0)
         else:
             try:
                 self._begin(turn)
@@ -383,7 +395,7 @@ class Connection(asyncio.Protocol):
         if self._answering is None and not self._queue:
             self._lane.handler.check_head(request)
 
-    def _waits(self, data: bytes) -> bool:
+    def _waits(self, data: memoryview) -> bool:
         """Whether octets begin a request that will stand in line in any case, as POST and PUT do in a crowd: it is not even parsed
         before its turn."""
         return self._phase is _IDLE and data[0] == _P
@@ -400,10 +412,10 @@ class Connection(asyncio.Protocol):
             turn.taken += _QUEUED
         self._queue.append(turn)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: memoryview) -> None:
         """Parses as much of `data` as this turn of the loop has time for, and keeps the rest until it is this connection's turn."""
         parser, turns = self._parser, self._turns
-        if self._unread or (turns.is_full and (len(data) > _SMALL or self._waits(data))):
+        if self._unread or (turns.is_full and (len(data) >= LITTLE or self._waits(data))):
             size = 0
         else:
             size = max(_BITE, min(len(data), parser.body_left))
@@ -414,14 +426,15 @@ class Connection(asyncio.Protocol):
             self._pause_reading()  # or the loop would go on reading this socket for as long as it has more
             self._stand_in_line()
 
-    def _set_aside(self, rest: bytes) -> None:
+    def _set_aside(self, rest: memoryview) -> None:
         """Keeps octets until it is this connection's turn."""
         try:
             self._lane.budget.take(len(rest))
         except StreamError as refusal:
             self._parser.refuse(refusal)
             return
-        self._unread += rest
+        self._unread += rest  # a copy
+        self._has_room = False
         if not self._pausing:
             self._pause_reading()
         self._stand_in_line()
@@ -439,19 +452,23 @@ class Connection(asyncio.Protocol):
         if self._phase is _BODY:
             self._enter(_BODY)
 
-    def _stand_in_line(self) -> None:
+    def _stand_in_line(self, *, is_read: bool = False) -> None:
         """Has `_advance` called when it is this connection's turn."""
         if not self._in_line:
             self._in_line = True
-            if self._events is None:
-                self._turns.add_urgent(self._advance)
+            if is_read:
+                line = Line.READS
+            elif self._events is None and not self._sends_no_more:
+                line = Line.URGENT
             else:
-                self._turns.add(self._advance)
+                line = Line.WORK
+            self._turns.add(self._advance, line)
 
     def _begin(self, turn: Turn) -> None:
         """Answers a request whose turn it is."""
         self._answering = turn
         self._left -= 1
+        self._has_room = False
         self._phase, self._deadline = _ANSWERING, math.inf  # what `_enter` does, without the call
         request = turn.request
         if turn.refusal is not None:
@@ -725,7 +742,8 @@ class Connection(asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         self._pausing = False
-        if self._parser.request is not None:
+        if self._parser.began:
+            self._has_room = True  # its turn has come: in little room a large body would take minutes beside a crowd
             self._turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()

@@ -142,7 +142,7 @@ class Parser:
         self._octets = 0  # since the last whole request, or the last part of a body
         self.began = self.over = self.asks = False
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Reads octets, and hands over each request that they complete. When it is over, octets mean nothing."""
         if self.over:
             return
@@ -356,7 +356,7 @@ class Parser:
         self._refusal = refusal
         return _Stop()
 
-    def _read_on(self, data: bytes, start: int) -> None:
+    def _read_on(self, data: bytes | memoryview, start: int) -> None:
         """Reads on after the head of a request for an upgrade: with a new parser, which is told only how the body is framed."""
         rest = memoryview(data)
         while self._framing is not None:

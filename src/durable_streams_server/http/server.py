@@ -126,8 +126,8 @@ class Server(uvicorn.Server):
     def _listen(self, listening: socket.socket, tls: ssl.SSLContext) -> TlsListener:
         """Begins to accept connections with TLS."""
 
-        def connect() -> asyncio.Protocol:
-            made: asyncio.Protocol = self.config.http_protocol_class(  # as uvicorn does
+        def connect() -> asyncio.BaseProtocol:
+            made: asyncio.BaseProtocol = self.config.http_protocol_class(  # as uvicorn does
                 config=self.config,  # type: ignore[call-arg]
                 server_state=self.server_state,
                 app_state=self.lifespan.state,

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ..protocol.state import StreamState
-from .turns import Turns
+from .turns import Line, Turns
 
 _CROWD: Final = 16  # waiters of one stream
 _SLICE: Final = 32  # waiters woken in one step: about a millisecond
@@ -134,7 +134,7 @@ class Tails:
         if len(group.waiters) < _CROWD and self._turns.admits(is_read=False):
             group.wake()
         elif group.begin_round():
-            self._turns.add_urgent(group.step)
+            self._turns.add(group.step, Line.URGENT)
 
     def wake_all(self) -> None:
         """Wakes everybody: the server is stopping."""

@@ -1,21 +1,20 @@
 """The loop's time, shared out fairly: long work runs in short steps, and what waits gets one step each, in turn.
 
 One event loop serves all clients, so work that goes on for long would hold up every one of them. Such work is cut into steps of
-about a millisecond (DESIGN, 15). Steps stand in two lines: an urgent one of requests that could not be begun at once and of live
-readers to wake, and one of long work. In each turn of the loop each line runs for a few milliseconds at most; then the loop looks
-at its sockets, and the lines go on.
+about a millisecond (DESIGN, 15). Steps stand in three lines, so that what is cheap does not wait for what is not: see `Line`. In
+each turn of the loop each line runs for a few milliseconds at most; then the loop looks at its sockets, and the lines go on.
 
     turns.add(step)         `step` is called when it is its turn; while it returns True it goes back to the end of its line
-    turns.add_urgent(step)  the same in the urgent line, which long work does not hold up
     turns.admits(…)         whether a request may still be begun at once, in this turn of the loop
     await turns.mine()      the same lines for a coroutine
 """
 
 import asyncio
+import enum
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from ..log import log as _log
 from ..storage.ticket import Ticket
@@ -33,8 +32,21 @@ WRITES_AT_ONCE: Final = 256
 FEW: Final = 32
 #: Reads that are begun at once. They pass the writes that stand in line: a cheap read is not to wait for a crowd of writers.
 READS_AT_ONCE: Final = 512
+#: Seconds after which writes, and reads, are begun no more however few they were: a machine may be slow.
+LONGEST_WRITES: Final = 0.016
+LONGEST_READS: Final = 0.024
+
+
+class Line(enum.IntEnum):
+    """Where a step stands, in the order in which the lines run."""
+
+    READS = 0  # cheap reads that could not be begun at once
+    URGENT = 1  # the other requests, octets to parse, crowds of live readers to wake
+    WORK = 2  # long work
+
 
 Step = Callable[[], object]
+D = TypeVar("D", bytes, memoryview)
 
 
 class Turns:
@@ -52,30 +64,28 @@ class Turns:
     def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
         self._share = share
         self._clock = clock
-        self._urgent: deque[Step] = deque()
-        self._work: deque[Step] = deque()
+        self._lines: tuple[deque[Step], ...] = tuple(deque() for _ in Line)
         self._is_planned = False
         self._until = 0.0
         self._is_reset_planned = False
+        self._begun_at = 0.0  # when more than few had been begun in this turn of the loop
         self.begun = 0
         self.unasked = FEW
 
     def __len__(self) -> int:
         """Returns how many steps stand in line."""
-        return len(self._urgent) + len(self._work)
+        reads, urgent, work = self._lines
+        return len(reads) + len(urgent) + len(work)
 
-    def add(self, step: Step) -> None:
-        """Has `step` called after all the long work that stands in line now, and again and again while it returns True.
+    def add(self, step: Step, line: Line = Line.WORK) -> None:
+        """Has `step` called after all that stand in its line now, and again and again while it returns True.
 
         A step may run for a millisecond or so. An exception of one is logged and ends that step alone.
         """
-        self._work.append(step)
-        self._plan()
-
-    def add_urgent(self, step: Step) -> None:
-        """Has `step` called after all that stand in the urgent line now, as `add` does."""
-        self._urgent.append(step)
-        self._plan()
+        self._lines[line].append(step)
+        if not self._is_planned:
+            self._is_planned = True
+            asyncio.get_running_loop().call_soon(self._run)
 
     def admits(self, is_read: bool) -> bool:
         """Returns whether a request may be begun at once, and counts it then, or must stand in line.
@@ -102,7 +112,7 @@ class Turns:
         """Whether writes must stand in line until the loop's next turn."""
         return self.begun >= WRITES_AT_ONCE
 
-    def count(self, work: Callable[[bytes], object], data: bytes) -> None:
+    def count(self, work: Callable[[D], object], data: D) -> None:
         """Calls `work` with octets. It counts the time that this takes, and the receipt of the octets, as so many writes."""
         clock = self._clock
         begun = clock()
@@ -112,10 +122,19 @@ class Turns:
 
     def _count(self, more: int) -> None:
         begun = self.begun = self.begun + more
-        if begun > FEW and not self._is_reset_planned:
+        if begun <= FEW:
+            return
+        now = self._clock()
+        if not self._is_reset_planned:
             self._is_reset_planned = True
-            self.unasked = WRITES_AT_ONCE  # until the loop's next turn restarts the count
-            asyncio.get_running_loop().call_soon(self._reset)
+            self._begun_at = now
+            asyncio.get_running_loop().call_soon(self._reset)  # in the loop's next turn
+        lasted = now - self._begun_at
+        if lasted >= LONGEST_READS:
+            self.begun = max(begun, READS_AT_ONCE)
+        elif lasted >= LONGEST_WRITES:
+            self.begun = max(begun, WRITES_AT_ONCE)
+        self.unasked = min(begun + FEW, WRITES_AT_ONCE)  # then there is another look at the clock
 
     def _reset(self) -> None:
         self._is_reset_planned = False
@@ -132,7 +151,7 @@ class Turns:
         self.add(lambda: turn.resolve(None))
         return turn
 
-    async def mine(self, *, is_urgent: bool = False) -> None:
+    async def mine(self, line: Line = Line.WORK) -> None:
         """Returns when the caller's turn has come."""
         turn = asyncio.get_running_loop().create_future()
 
@@ -140,21 +159,13 @@ class Turns:
             if not turn.done():
                 turn.set_result(None)
 
-        if is_urgent:
-            self.add_urgent(begin)
-        else:
-            self.add(begin)
+        self.add(begin, line)
         await turn
-
-    def _plan(self) -> None:
-        if not self._is_planned:
-            self._is_planned = True
-            asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
         """Runs each line for its share, at least one step."""
-        self._run_line(self._urgent)
-        self._run_line(self._work)
+        for line in self._lines:
+            self._run_line(line)
         self._is_planned = len(self) > 0
         if self._is_planned:
             asyncio.get_running_loop().call_soon(self._run)
