@@ -130,8 +130,11 @@ def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the server has ended with {process.returncode}")
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
+            with socket.create_connection(("127.0.0.1", port), 1) as asking:
+                asking.settimeout(_PATIENCE)  # a server may listen before it has read its data
+                asking.sendall(b"HEAD /v1/stream/none HTTP/1.1\r\nHost: a\r\n\r\n")
+                if asking.recv(1):
+                    return
         except OSError:
             time.sleep(0.02)
     raise RuntimeError("the server does not answer")

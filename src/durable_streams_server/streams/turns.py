@@ -32,8 +32,7 @@ WRITES_AT_ONCE: Final = 256
 FEW: Final = 32
 #: Reads that are begun at once. They pass the writes that stand in line: a cheap read is not to wait for a crowd of writers.
 READS_AT_ONCE: Final = 512
-#: Seconds after which writes, and reads, are begun no more however few they were: a machine may be slow.
-LONGEST_WRITES: Final = 0.016
+#: Seconds after which, of reads, no more are begun than of writes: a machine may be slow, and a read large.
 LONGEST_READS: Final = 0.024
 
 
@@ -95,8 +94,11 @@ class Turns:
         Args:
             is_read: whether it passes the writes that stand in line.
         """
-        if self.begun >= (READS_AT_ONCE if is_read else WRITES_AT_ONCE):
-            return False
+        if self.begun >= WRITES_AT_ONCE:
+            if not is_read or self.begun >= READS_AT_ONCE:
+                return False
+            if self._clock() - self._begun_at >= LONGEST_READS:
+                return False
         self._count(1)
         return True
 
@@ -122,19 +124,11 @@ class Turns:
 
     def _count(self, more: int) -> None:
         begun = self.begun = self.begun + more
-        if begun <= FEW:
-            return
-        now = self._clock()
-        if not self._is_reset_planned:
+        if begun > FEW and not self._is_reset_planned:
             self._is_reset_planned = True
-            self._begun_at = now
-            asyncio.get_running_loop().call_soon(self._reset)  # in the loop's next turn
-        lasted = now - self._begun_at
-        if lasted >= LONGEST_READS:
-            self.begun = max(begun, READS_AT_ONCE)
-        elif lasted >= LONGEST_WRITES:
-            self.begun = max(begun, WRITES_AT_ONCE)
-        self.unasked = min(begun + FEW, WRITES_AT_ONCE)  # then there is another look at the clock
+            self._begun_at = self._clock()
+            self.unasked = WRITES_AT_ONCE  # until the loop's next turn restarts the count
+            asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:
         self._is_reset_planned = False
