@@ -39,6 +39,9 @@ _SMALL: Final = (
 _REQUESTS: Final = 8  # of one connection that are begun in one step
 _LARGE: Final = 64 * 1024  # bytes of a response, or of a part of a body, that is a step by itself
 _PART: Final = 0.0005  # seconds that the loop takes to receive the next part of a large body
+_CLOSING: Final = (
+    0.00002  # seconds that the loop takes to close a socket, after the step that asks for it
+)
 _QUEUED: Final = 1024  # bytes that a request costs while it waits, besides its body
 _P: Final = 0x50  # the first octet of POST, PUT and PATCH
 _TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
@@ -686,6 +689,7 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self) -> None:
         """Closes once the client has taken what it was sent."""
         self._ended = True
+        self._turns.spend(_CLOSING)
         self.transport.close()
 
     def _fail(self, error: Exception) -> None:
