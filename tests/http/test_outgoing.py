@@ -45,6 +45,14 @@ def outgoing(budget: SendBudget, clock: Clock) -> Outgoing:
     return Outgoing(budget, Turns(), clock)
 
 
+def crowd(outgoing: Outgoing, budget: SendBudget, count: int, size: int = 100) -> list[Client]:
+    """Returns clients that are being sent a page each."""
+    clients = [Client() for _ in range(count)]
+    for client in clients:
+        send(outgoing, budget, client, size)
+    return clients
+
+
 async def cut_slowest(outgoing: Outgoing) -> None:
     """Cuts clients, and returns when that is over."""
     outgoing.cut_slowest()
@@ -59,9 +67,7 @@ def send(outgoing: Outgoing, budget: SendBudget, client: Client, size: int = 100
 async def test_slowest_are_cut_until_there_is_room_for_who_waits(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
-    clients = [Client() for _ in range(3)]
-    for client in clients:
-        send(outgoing, budget, client)
+    clients = crowd(outgoing, budget, 3)
     clients[0].taken, clients[1].taken, clients[2].taken = 50, 0, 20
     waiting = budget.take(150)
     clock.now = GRACE
@@ -75,9 +81,7 @@ async def test_slowest_are_cut_until_there_is_room_for_who_waits(
 async def test_clients_are_cut_for_all_who_wait_and_not_for_the_first_alone(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
-    clients = [Client() for _ in range(3)]
-    for client in clients:
-        send(outgoing, budget, client)
+    clients = crowd(outgoing, budget, 3)
     waiting = [budget.take(100) for _ in range(2)]
     clock.now = GRACE
     await cut_slowest(outgoing)
@@ -90,9 +94,7 @@ async def test_clients_are_cut_a_few_in_each_turn_of_the_loop(
 ) -> None:
     turns = Turns()
     outgoing = Outgoing(budget, turns, clock)
-    clients = [Client() for _ in range(100)]
-    for client in clients:
-        send(outgoing, budget, client, 3)
+    clients = crowd(outgoing, budget, 100, 3)
     waiting = budget.take(300)
     clock.now = GRACE
     outgoing.cut_slowest()
@@ -105,9 +107,7 @@ async def test_clients_are_cut_a_few_in_each_turn_of_the_loop(
 async def test_client_that_has_taken_its_page_meanwhile_is_not_cut(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
-    clients = [Client() for _ in range(3)]
-    for client in clients:
-        send(outgoing, budget, client)
+    clients = crowd(outgoing, budget, 3)
     waiting = budget.take(200)
     clock.now = GRACE
     outgoing.cut_slowest()

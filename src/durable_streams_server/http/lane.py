@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _TICK: Final = 1.0  # seconds
 _ROOM: Final = 256 * KIB  # octets received at once
-LITTLE: Final = 2 * KIB  #: octets received at once in a crowd: most requests
+LITTLE: Final = 2 * KIB  #: octets received at once in a crowd: most requests fit
 
 
 class Lane:

@@ -133,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
         self._events: EventStream | None = None
         self._keep_alive = self._writable = True
         self._ended = self._sends_no_more = self._pausing = False
-        self._in_line = False  # whether it stands in the line of long work
+        self._in_line = False  # whether it stands in a line
         self._left = 0  # requests that may still be begun in this step
         self._has_room = False  # whether much may be received although the loop's turn is full
         self._holds = False  # whether a large page is held for the client
@@ -183,9 +183,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._turns.add(self._clean_up)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's, which knows nothing of turns)
-        """Returns where the loop puts what it receives next. In a turn that is full there is little room: the loop receives from
-        every socket that is ready before it does anything else."""
+    def get_buffer(self, _: int) -> memoryview:
+        """Returns where the loop puts what it receives next: little room once its turn is full, since it receives from every
+        socket that is ready before it does anything else."""
         lane = self._lane
         is_little = self._turns.begun >= WRITES_AT_ONCE and not self._has_room
         return lane.little_room if is_little else lane.room
@@ -221,7 +221,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The client sends no more; it may still read its answers, but a live read does not wait for it.
 
-        Thousands of clients may leave together. So this is little, and what it leads to may stand in line.
+        What follows may stand in line, because thousands of clients may leave together.
         """
         self._parser.over = self._sends_no_more = True
         if self._ended or self._scheme == "https":
@@ -747,7 +747,7 @@ class Connection(asyncio.BufferedProtocol):
     def _resume_reading(self) -> None:
         self._pausing = False
         if self._parser.began:
-            self._has_room = True  # its turn has come: in little room a large body would take minutes beside a crowd
+            self._has_room = True  # in little room, a large body would take minutes beside a crowd
             self._turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()

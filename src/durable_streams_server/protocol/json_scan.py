@@ -20,7 +20,7 @@ _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 def prepare() -> None:
-    """Builds what is built once, which takes 15 to 30 ms: long for a server that has clients already."""
+    """Builds the expression before it is needed. That takes 15 to 30 ms, too long once there are clients."""
     _value()
 
 

@@ -32,7 +32,7 @@ WRITES_AT_ONCE: Final = 256
 FEW: Final = 32
 #: Reads that are begun at once. They pass the writes that stand in line: a cheap read is not to wait for a crowd of writers.
 READS_AT_ONCE: Final = 512
-#: Seconds after which, of reads, no more are begun than of writes: a machine may be slow, and a read large.
+#: Seconds of one turn of the loop after which reads stand in line too, once as many requests as `WRITES_AT_ONCE` have begun.
 LONGEST_READS: Final = 0.024
 
 

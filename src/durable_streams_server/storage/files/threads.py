@@ -15,9 +15,7 @@ from .switching import switching
 T = TypeVar("T")
 
 _READERS: Final = 4
-_BEHIND: Final = (
-    5  # steps of priority: a third of the time that the loop would have on the same core
-)
+_BEHIND: Final = 5  # added to the nice value: a third of the loop's time, if both want one core
 
 
 class Threads(Executor):
@@ -100,9 +98,9 @@ class Threads(Executor):
 
 
 def _give_way() -> None:
-    """Has this thread go behind the loop where there are fewer cores than threads: everybody waits for the loop, one client for this.
+    """Lowers the priority of this thread: all clients wait for the loop, and few for this thread.
 
-    Linux alone has a priority for each thread.
+    Only Linux has a priority for each thread.
     """
     if sys.platform == "linux":
         usual = os.getpriority(os.PRIO_PROCESS, 0)
