@@ -1,20 +1,23 @@
 """`python -m benchmarks.compare CHECKOUT [PART …]`: measures this source beside another checkout's, in one run, and prints ratios.
 
-The two servers are measured one right after the other, each with an empty store, and every such pair gives one ratio: what
-slows the machine for a while slows both. A row is measured until its pairs show whether their true median is above 0.95, or until
-there are ROUNDS of them. A ratio below 1 is worse for this source, whichever way the row counts. ROUNDS and SECONDS are
-read from the environment. The command ends with 1 if a row is more than 5% worse.
+Two servers with empty stores are prepared side by side and measured in turn, in short windows, a few times each; then two
+fresh ones take their place. Every two windows that follow one another give one ratio: what slows the machine for a while slows both,
+and a server that is slow from its start, by the place of its memory say, is not slow in every pair. A row is measured until its
+pairs show whether their true median is above 0.95, or until there are ROUNDS of them. A ratio below 1 is worse for this source,
+whichever way the row counts. ROUNDS and SECONDS, the length of a window, are read from the environment. The command ends with
+1 if a row is more than 5% worse.
 """
 
 import math
 import os
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from . import servers
-from .row import Row
+from .row import Row, Sample
 from .rows import ROWS
 from .servers import HERE, KINDS, LOAD_CORE, Kind, running
 
@@ -22,7 +25,8 @@ _BASE: Final = "base-"
 _OURS: Final = ("memory", "files", "asgi", "asgi-files")
 _WORST: Final = 0.95
 _DOUBT: Final = 1 / 32  # how often a range may miss the true median
-_FEWEST: Final = 6  # pairs: all six lie on one side of the true median one time in 32
+_FEWEST: Final = 12  # pairs: six could all lie on one side of the true median by chance, and come from two servers alone
+_WINDOWS: Final = 4  # that a server is measured in before a fresh one takes its place
 
 
 class Found(NamedTuple):
@@ -47,8 +51,8 @@ class Found(NamedTuple):
 def main() -> int:
     """Runs the parts that are named, or all that are measured more than once; returns how many rows are more than 5% worse."""
     base, *parts = sys.argv[1:]
-    rounds = int(os.environ.get("ROUNDS") or 25)
-    seconds = int(os.environ.get("SECONDS") or 2)
+    rounds = int(os.environ.get("ROUNDS") or 40)
+    seconds = int(os.environ.get("SECONDS") or 1)
     os.sched_setaffinity(0, {LOAD_CORE})
     for kind in _OURS:
         KINDS[_BASE + kind] = _on_source(KINDS[kind], Path(base) / "src")
@@ -83,31 +87,38 @@ def _on_source(kind: Kind, source: Path) -> Kind:
 
 def _compare(row: Row, kind: str, rounds: int, seconds: int) -> Found:
     """Measures a row on both sources in turn, prints the medians, and returns how this one does beside the other."""
-    figures: dict[str, list[float]] = {kind: [], _BASE + kind: []}
-    ratios: list[float] = []
-    while True:
-        order = list(figures) if len(ratios) % 2 else list(figures)[::-1]
-        for each in order:
-            figures[each].append(_measure(row, each, seconds))
-        ours, base = figures[kind][-1], figures[_BASE + kind][-1]
-        ratios.append(base / ours if row.less_is_better else ours / base)
-        result = found(ratios)
-        if len(ratios) >= rounds or (len(ratios) >= _FEWEST and result.is_decided):
-            break
-    ours, base = (statistics.median(figures[each]) for each in (kind, _BASE + kind))
+    ours: list[float] = []
+    base: list[float] = []
+    result = Found(math.nan, -math.inf, math.inf)
+    while len(ours) < rounds and not (len(ours) >= _FEWEST and result.is_decided):
+        for of_ours, of_base in _windows(row, kind, seconds):
+            ours.append(of_ours)
+            base.append(of_base)
+        pairs = zip(ours, base, strict=True)
+        result = found([b / a if row.less_is_better else a / b for a, b in pairs])
     print(
-        f"{result.median:5.2f}  from {result.low:.2f} to {result.high:.2f} in {len(ratios):2} pairs  "
-        f"{row.title} ({kind}): {ours:,.4g} {row.unit}, base {base:,.4g}",
+        f"{result.median:5.2f}  from {result.low:.2f} to {result.high:.2f} in {len(ours):2} pairs  {row.title} ({kind}): "
+        f"{statistics.median(ours):,.4g} {row.unit}, base {statistics.median(base):,.4g}",
         flush=True,
     )
     return result
 
 
-def _measure(row: Row, kind: str, seconds: int) -> float:
-    with running(kind) as process:
-        sample = row.measure(process, seconds)
+def _windows(row: Row, kind: str, seconds: int) -> Iterator[tuple[float, float]]:
+    """Measures two fresh servers in turn, and yields the figures of this source and of the other, window by window."""
+    with running(kind) as our_server, running(_BASE + kind) as base_server:
+        ours, base = row.prepare(our_server), row.prepare(base_server)
+        for turn in range(1 if row.once else _WINDOWS):
+            if turn % 2:
+                of_base = _figure(row, base(seconds))
+                yield _figure(row, ours(seconds)), of_base
+            else:
+                yield _figure(row, ours(seconds)), _figure(row, base(seconds))
+
+
+def _figure(row: Row, sample: Sample) -> float:
     if sample.value is None:
-        raise RuntimeError(f"{row.title} ({kind}): {sample.note}")
+        raise RuntimeError(f"{row.title}: {sample.note}")
     return sample.value
 
 

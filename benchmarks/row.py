@@ -24,15 +24,26 @@ class Goal(NamedTuple):
     to_row: str = ""  # this row, if not given
 
 
+Measure = Callable[[int], Sample]  # takes the seconds that the load lasts
+
+
 class Row(NamedTuple):
-    """One thing that is measured."""
+    """One thing that is measured.
+
+    `prepare` readies a server with an empty store, and returns what measures it, as often as it is called. What is measured
+    `once` is the worst case of a run that is long: in the first round alone, and one time on a server.
+    """
 
     name: str
     part: str
     title: str
     unit: str
     servers: tuple[str, ...]
-    measure: Callable[[Running, int], Sample]  # takes the seconds that the load lasts
+    prepare: Callable[[Running], Measure]
     goals: tuple[Goal, ...] = ()
     less_is_better: bool = False
-    once: bool = False  # measured in the first round alone: the worst case of a run that is long
+    once: bool = False
+
+    def measure(self, server: Running, seconds: int) -> Sample:
+        """Readies a server and measures it one time."""
+        return self.prepare(server)(seconds)

@@ -8,7 +8,7 @@ from typing import Final
 
 from . import wrk
 from .client import MESSAGE, Connection, Followers, create, fill, octets
-from .row import Goal, Row, Sample
+from .row import Goal, Measure, Row, Sample
 from .servers import SCRATCH, Running, running_on
 from .stall.trials import TRIALS
 
@@ -30,24 +30,28 @@ def _sample(load: wrk.Load) -> Sample:
 
 def _appends(
     connections: int, streams: int, body: str = "@100", media: str = OCTETS
-) -> Callable[[Running, int], Sample]:
+) -> Callable[[Running], Measure]:
     """Appends in turn to each of a number of streams."""
 
-    def measure(server: Running, seconds: int) -> Sample:
+    def prepare(server: Running) -> Measure:
         create(server.port, (f"/v1/stream/bench-{n}" for n in range(streams)), media)
-        path = ("POST", "/v1/stream/bench-#", streams, media, body)
-        return _sample(wrk.run(server.url, connections, seconds, *path))
+        asked = ("POST", "/v1/stream/bench-#", streams, media, body)
+        return lambda seconds: _sample(wrk.run(server.url, connections, seconds, *asked))
+
+    return prepare
+
+
+def _append_latency(server: Running) -> Measure:
+    create(server.port, (f"/v1/stream/bench-{n}" for n in range(64)), OCTETS)
+
+    def measure(seconds: int) -> Sample:
+        load = wrk.run(server.url, 1, seconds, "POST", "/v1/stream/bench-#", 64, OCTETS, "@100")
+        return Sample(load.median, load.bad)
 
     return measure
 
 
-def _append_latency(server: Running, seconds: int) -> Sample:
-    create(server.port, (f"/v1/stream/bench-{n}" for n in range(64)), OCTETS)
-    load = wrk.run(server.url, 1, seconds, "POST", "/v1/stream/bench-#", 64, OCTETS, "@100")
-    return Sample(load.median, load.bad)
-
-
-def _subscribed(server: Running, seconds: int) -> Sample:
+def _subscribed(server: Running) -> Measure:
     """Appends while 10,000 subscriptions stand whose patterns match none of the streams."""
     connection = Connection(server.port)
     for number in range(10_000):
@@ -55,11 +59,11 @@ def _subscribed(server: Running, seconds: int) -> Sample:
         path = f"/v1/stream/__ds/subscriptions/bench-{number}"
         status = connection.ask(octets("PUT", path, JSON, body)).status
         if status == 404 and number == 0:
-            return Sample(None, note="skipped: this server has no subscriptions")
+            return lambda _: Sample(None, note="skipped: this server has no subscriptions")
         if status >= 300:
             raise RuntimeError(f"a subscription was refused with {status}")
     connection.close()
-    return _appends(32, 64)(server, seconds)
+    return _appends(32, 64)(server)
 
 
 def _json_bodies() -> Iterator[bytes]:
@@ -73,122 +77,152 @@ def _json_bodies() -> Iterator[bytes]:
 
 def _catch_up(
     media: str, bodies: Callable[[], Iterator[bytes]], least: int
-) -> Callable[[Running, int], Sample]:
+) -> Callable[[Running], Measure]:
     """Reads a stream from its beginning to its tail, again and again, on two connections; MB/s of what has come."""
+    path = "/v1/stream/long"
 
-    def measure(server: Running, seconds: int) -> Sample:
-        path = "/v1/stream/long"
+    def prepare(server: Running) -> Measure:
         fill(server.port, path, media, bodies())
-        connections = [Connection(server.port) for _ in range(2)]
-        places = ["-1"] * len(connections)
-        sizes = [0] * len(connections)
-        read = bad = 0
-        for connection in connections:
-            connection.send(octets("GET", f"{path}?offset=-1"))
-        begun = time.monotonic()
-        while time.monotonic() - begun < seconds or any(place != "-1" for place in places):
-            for number, connection in enumerate(connections):
-                answer = connection.receive()
-                read += answer.size
-                sizes[number] += answer.size
-                places[number] = answer.header(b"stream-next-offset")
-                if answer.status != 200:
-                    bad += 1
-                if answer.status != 200 or answer.header(b"stream-up-to-date"):
-                    bad += sizes[number] < least
-                    places[number], sizes[number] = "-1", 0
-                connection.send(octets("GET", f"{path}?offset={places[number]}"))
-            if time.monotonic() - begun > 4 * seconds + 30:
-                break
-        return Sample(read / (time.monotonic() - begun) / 1e6, bad)
 
-    return measure
+        def measure(seconds: int) -> Sample:
+            connections = [Connection(server.port) for _ in range(2)]
+            try:
+                return _read_again_and_again(connections, path, least, seconds)
+            finally:
+                for connection in connections:
+                    connection.close()
+
+        return measure
+
+    return prepare
 
 
-def _first_catch_up(server: Running, _: int) -> Sample:
+def _read_again_and_again(
+    connections: list[Connection], path: str, least: int, seconds: int
+) -> Sample:
+    places = ["-1"] * len(connections)
+    sizes = [0] * len(connections)
+    read = bad = 0
+    for connection in connections:
+        connection.send(octets("GET", f"{path}?offset=-1"))
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds or any(place != "-1" for place in places):
+        for number, connection in enumerate(connections):
+            answer = connection.receive()
+            read += answer.size
+            sizes[number] += answer.size
+            places[number] = answer.header(b"stream-next-offset")
+            if answer.status != 200:
+                bad += 1
+            if answer.status != 200 or answer.header(b"stream-up-to-date"):
+                bad += sizes[number] < least
+                places[number], sizes[number] = "-1", 0
+            connection.send(octets("GET", f"{path}?offset={places[number]}"))
+        if time.monotonic() - begun > 4 * seconds + 30:
+            break
+    return Sample(read / (time.monotonic() - begun) / 1e6, bad)
+
+
+def _first_catch_up(server: Running) -> Measure:
     """Reads a stream of small appends once after a restart, when each byte is compared with its checksum; MB/s."""
     path = "/v1/stream/long"
     appends, size = 20_000, 500
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
-        with running_on(server.kind, directory) as writer:
-            fill(writer.port, path, OCTETS, (b"x" * size for _ in range(appends)))
-        with running_on(server.kind, directory) as reader:
-            connection = Connection(reader.port)
-            place, read, bad = "-1", 0, 0
-            begun = time.monotonic()
-            while not bad:
-                answer = connection.ask(octets("GET", f"{path}?offset={place}"))
-                read += answer.size
-                bad += answer.status != 200
-                place = answer.header(b"stream-next-offset")
-                if answer.header(b"stream-up-to-date"):
-                    break
-            seconds = time.monotonic() - begun
-    return Sample(read / seconds / 1e6, bad + (read != appends * size))
 
-
-def _follow(readers: int, writers: int, per_cpu: bool) -> Callable[[Running, int], Sample]:
-    """Appends to one stream that event-stream readers follow: messages delivered in a second, or CPU for each of them."""
-
-    def measure(server: Running, seconds: int) -> Sample:
-        path = "/v1/stream/live"
-        create(server.port, [path], TEXT)
-        with Followers(server.port, path, readers) as followers:
-            begun, used, own = time.monotonic(), server.cpu(), time.process_time()
-            load = wrk.start(server.url, writers, seconds, "POST", path, 1, TEXT, MESSAGE)
-            while load.poll() is None:
-                followers.follow(0.05)
-            answered = wrk.finish(load)
-            expected = answered.good * readers
-            followers.follow_until(expected, _PATIENCE)
-            took = followers.last - begun
-            share = (time.process_time() - own) / took
-            bad = answered.bad + followers.lost + max(0, expected - followers.received)
-            note = f"client {share:.0%} of its core"
-            if per_cpu:
-                return Sample((server.cpu() - used) / followers.received * 1e6, bad, note)
-            return Sample(followers.received / took, bad, note)
+    def measure(_: int) -> Sample:
+        with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
+            with running_on(server.kind, directory) as writer:
+                fill(writer.port, path, OCTETS, (b"x" * size for _ in range(appends)))
+            with running_on(server.kind, directory) as reader:
+                connection = Connection(reader.port)
+                place, read, bad = "-1", 0, 0
+                begun = time.monotonic()
+                while not bad:
+                    answer = connection.ask(octets("GET", f"{path}?offset={place}"))
+                    read += answer.size
+                    bad += answer.status != 200
+                    place = answer.header(b"stream-next-offset")
+                    if answer.header(b"stream-up-to-date"):
+                        break
+                seconds = time.monotonic() - begun
+        return Sample(read / seconds / 1e6, bad + (read != appends * size))
 
     return measure
 
 
-def _long_poll(server: Running, seconds: int) -> Sample:
+def _follow(readers: int, writers: int, per_cpu: bool) -> Callable[[Running], Measure]:
+    """Appends to one stream that event-stream readers follow: messages delivered in a second, or CPU for each of them."""
+    path = "/v1/stream/live"
+
+    def prepare(server: Running) -> Measure:
+        create(server.port, [path], TEXT)
+
+        def measure(seconds: int) -> Sample:
+            with Followers(server.port, path, readers) as followers:
+                begun, used, own = time.monotonic(), server.cpu(), time.process_time()
+                load = wrk.start(server.url, writers, seconds, "POST", path, 1, TEXT, MESSAGE)
+                while load.poll() is None:
+                    followers.follow(0.05)
+                answered = wrk.finish(load)
+                expected = answered.good * readers
+                followers.follow_until(expected, _PATIENCE)
+                took = followers.last - begun
+                share = (time.process_time() - own) / took
+                bad = answered.bad + followers.lost + max(0, expected - followers.received)
+                note = f"client {share:.0%} of its core"
+                if per_cpu:
+                    return Sample((server.cpu() - used) / followers.received * 1e6, bad, note)
+                return Sample(followers.received / took, bad, note)
+
+        return measure
+
+    return prepare
+
+
+def _long_poll(server: Running) -> Measure:
     """Milliseconds from an append's sending to the arrival of the message at a reader that waits for it."""
     path = "/v1/stream/polled"
     create(server.port, [path], TEXT)
     reader, writer = Connection(server.port), Connection(server.port)
     append = octets("POST", path, TEXT, MESSAGE.encode())
-    offset = writer.ask(octets("HEAD", path)).header(b"stream-next-offset")
-    times, bad = [], 0
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        reader.send(octets("GET", f"{path}?offset={offset}&live=long-poll"))
-        time.sleep(0.002)  # so that the reader waits by then
-        begun = time.perf_counter()
-        writer.send(append)
-        answer = reader.receive()
-        times.append(time.perf_counter() - begun)
-        bad += answer.status != 200 or answer.size < len(MESSAGE)
-        bad += writer.receive().status >= 300
-        offset = answer.header(b"stream-next-offset")
-    return Sample(statistics.median(times) * 1000, bad)
+
+    def measure(seconds: int) -> Sample:
+        offset = writer.ask(octets("HEAD", path)).header(b"stream-next-offset")
+        times, bad = [], 0
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            reader.send(octets("GET", f"{path}?offset={offset}&live=long-poll"))
+            time.sleep(0.002)  # so that the reader waits by then
+            begun = time.perf_counter()
+            writer.send(append)
+            answer = reader.receive()
+            times.append(time.perf_counter() - begun)
+            bad += answer.status != 200 or answer.size < len(MESSAGE)
+            bad += writer.receive().status >= 300
+            offset = answer.header(b"stream-next-offset")
+        return Sample(statistics.median(times) * 1000, bad)
+
+    return measure
 
 
-def _idle_memory(server: Running, _: int) -> Sample:
+def _idle_memory(server: Running) -> Measure:
     """Resident kilobytes for each of 5,000 event-stream readers to whom nothing happens."""
     path, readers = "/v1/stream/idle", 5_000
     create(server.port, [path], TEXT)
-    with Followers(server.port, path, 100):
-        before = server.resident()
-        with Followers(server.port, path, readers) as followers:
-            grown = server.resident() - before
-            return Sample(grown / readers / 1000, followers.lost)
+
+    def measure(_: int) -> Sample:
+        with Followers(server.port, path, 100):
+            before = server.resident()
+            with Followers(server.port, path, readers) as followers:
+                grown = server.resident() - before
+                return Sample(grown / readers / 1000, followers.lost)
+
+    return measure
 
 
-def _last_message(messages: int) -> Callable[[Running, int], Sample]:
+def _last_message(messages: int) -> Callable[[Running], Measure]:
     """The CPU that a read of the last message of a stream of so many costs."""
 
-    def measure(server: Running, seconds: int) -> Sample:
+    def prepare(server: Running) -> Measure:
         path, batch = "/v1/stream/long", 1000
         value = b'{"text":"%b"}' % (b"x" * 89)
         whole = b"[" + b",".join([value] * min(batch, messages)) + b"]"
@@ -198,11 +232,15 @@ def _last_message(messages: int) -> Callable[[Running, int], Sample]:
         connection.ask(octets("POST", path, JSON, value))
         asked = f"{path}?offset={before}"
         bad = connection.ask(octets("GET", asked)).size != len(value) + 2
-        used = server.cpu()
-        load = wrk.run(server.url, 8, seconds, "GET", asked, 1)
-        return Sample((server.cpu() - used) / load.good * 1e6, load.bad + bad)
 
-    return measure
+        def measure(seconds: int) -> Sample:
+            used = server.cpu()
+            load = wrk.run(server.url, 8, seconds, "GET", asked, 1)
+            return Sample((server.cpu() - used) / load.good * 1e6, load.bad + bad)
+
+        return measure
+
+    return prepare
 
 
 ROWS: Final = (

@@ -59,7 +59,7 @@ class Trial(NamedTuple):
         by_memory = self.memory is not None
         limit = self.memory if self.memory is not None else LONGEST
 
-        def measure(server: Running, _: int) -> Sample:
+        def measure(server: Running) -> Sample:
             found = run(self, server)
             value = found.grown if by_memory else found.delays.longest * 1000
             return Sample(value, found.outcome.bad + found.delays.bad, found.remark(by_memory))
@@ -70,7 +70,7 @@ class Trial(NamedTuple):
             f"{'memory over stored' if by_memory else 'longest delay'}: {self.title}",
             "MiB" if by_memory else "ms",
             self.servers,
-            measure,
+            lambda server: lambda _: measure(server),
             tuple(Goal(server, limit) for server in self.servers),
             less_is_better=True,
             once=True,
