@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http import handler
 from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
@@ -36,6 +37,17 @@ async def test_the_life_of_a_stream(app: DurableStreamsApp) -> None:
     assert closed.headers["stream-closed"] == "true"
     assert (await request(app, "DELETE", A)).status == 204
     assert (await request(app, "GET", A)).status == 404
+
+
+async def test_a_query_is_kept_only_if_it_is_short(app: DurableStreamsApp) -> None:
+    await request(app, "PUT", A, TEXT, b"hello")
+    short, long = f"{A}?offset=-1&x=kept", f"{A}?offset=-1&x={'y' * handler._SHORT_QUERY}"
+    kept = handler._parsed.cache_info().currsize
+    assert [(await request(app, "GET", url)).body for url in (long, long)] == [b"hello"] * 2
+    assert handler._parsed.cache_info().currsize == kept
+    found = handler._parsed.cache_info().hits
+    assert [(await request(app, "GET", url)).body for url in (short, short)] == [b"hello"] * 2
+    assert handler._parsed.cache_info().hits == found + 1
 
 
 async def test_a_304_does_not_hide_the_end(app: DurableStreamsApp) -> None:  # TRAPS 23

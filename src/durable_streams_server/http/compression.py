@@ -39,10 +39,10 @@ _COMPRESSIBLE: Final = (b"text/", b"application/json", b"application/ndjson", b"
 
 def wants_gzip(request: Request, response: Response) -> bool:
     """Whether the response is worth compressing and the client takes it so (RFC 9110, 12.5.3)."""
-    if not response.vary_encoding or response.size < GZIP_MINIMUM:
-        return False
     accepted = request.headers.get(b"accept-encoding")
-    if accepted is None or not _accepts_gzip(accepted):
+    if accepted is None or not response.vary_encoding or response.size < GZIP_MINIMUM:
+        return False
+    if not _accepts_gzip(accepted):
         return False
     kind = _header(response, CONTENT_TYPE)
     return kind is not None and kind.lower().startswith(_COMPRESSIBLE)

@@ -6,7 +6,7 @@ A plain function: the whole request goes in, a ticket for the response comes out
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, cast
 from urllib.parse import parse_qs
@@ -44,6 +44,9 @@ from .control import Control
 from .request import Request
 
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
+_PLACES: Final = 4096  # paths that are kept as they were decoded, so that the next request need not
+_QUERIES: Final = 256  # queries that are kept as they were parsed: readers of one stream ask alike
+_SHORT_QUERY: Final = 256  # bytes of one that is kept; the protocol's own parameters need no more
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read
 
@@ -97,7 +100,7 @@ class Handler:
         self._root = paths.normalize_root(options.stream_root)
         self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
         self._control_root = self._reserved + "/"
-        self._place = lru_cache(maxsize=4096)(self._find_place)
+        self._place = lru_cache(_PLACES)(self._find_place)
         self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
@@ -358,7 +361,13 @@ def _location(request: Request, path: str) -> bytes:
     return b"%s://%s%s" % (request.scheme.encode("ascii"), host, url) if host else url
 
 
-def _query(query: bytes) -> dict[str, list[str]]:
+def _query(query: bytes) -> Mapping[str, list[str]]:
+    return _parsed(query) if len(query) <= _SHORT_QUERY else _parsed.__wrapped__(query)
+
+
+@lru_cache(_QUERIES)
+def _parsed(query: bytes) -> Mapping[str, list[str]]:
+    """Returns a query's parameters. It is one object for all who ask alike, so nobody may change it."""
     if not query:
         return {}
     try:

@@ -542,13 +542,13 @@ class Connection(asyncio.BufferedProtocol):
             head = wire.head(response, framing + wire.length(response, to_head))
             if to_head:
                 transport.write(head)
-            elif response.size <= _UNSENT:
+            elif (size := response.size) <= _UNSENT:
                 transport.write(head + response.whole)
             else:
                 transport.writelines((head, *response.parts))
-                if response.size > _LARGE:
+                if size > _LARGE:
                     self._left = 0
-                    self._written += response.size
+                    self._written += size
                     self._hold(response.holder)
         self._answering = None
         if not keep_alive:

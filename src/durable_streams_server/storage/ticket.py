@@ -6,7 +6,7 @@ It is a future without a loop, a task or a thread: callbacks run at once, in the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from ..log import log as _log
 
@@ -114,7 +114,7 @@ class Ticket(Generic[T]):
             if self._error is not None:
                 return Ticket.failed(self._error)
             try:
-                return function(cast(T, self._value))
+                return function(self._value)  # type: ignore[arg-type]  # as in `result`
             except Exception as error:
                 return Ticket.failed(error)
         chained: Ticket[U] = Ticket()

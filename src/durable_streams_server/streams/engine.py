@@ -251,21 +251,26 @@ class Engine:
         return Ticket.of(require_visible(state, self.clock()))
 
     def _position(self, read: Read) -> Ticket[tuple[StreamState, int]]:
-        def locate(state: StreamState) -> Ticket[tuple[StreamState, int]]:
+        def locate(found: StreamState | None) -> Ticket[tuple[StreamState, int]]:
+            state = require_visible(found, self.clock())
             if read.offset is Sentinel.START:
                 position = 0
             elif isinstance(read.offset, Sentinel):
                 position = state.visible_tail
             else:
                 position = position_of(state, read.offset)
-            return self.reader.check(state, position).then(lambda checked: touch(state, checked))
+            if self.reader.may_begin(state, position):
+                return begin(state, position)
+            return self.reader.check(state, position).then(lambda checked: proceed(state, checked))
 
-        def touch(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            require_visible(state, self.clock())  # its time may have run out during the check
+        def proceed(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
+            return begin(require_visible(state, self.clock()), position)  # it may be gone by now
+
+        def begin(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
             self._touch(state)
             return Ticket.of((state, position))
 
-        return self.head(read.path).then(locate)
+        return self.store.find(read.path).then(locate)
 
     def _touch(self, state: StreamState) -> None:
         """Notes a use, if the stream can end; a store may want to look at it again before that."""

@@ -53,13 +53,17 @@ class Reader:
             )
         return self._cut_page(state, start, limit, tail, closed)
 
+    def may_begin(self, state: StreamState, position: int) -> bool:
+        """Whether a read can begin at `position`, as far as the state alone tells; `check` looks into the stream."""
+        return state.media.kind is not Kind.JSON or position in (0, state.visible_tail)
+
     def check(self, state: StreamState, position: int) -> Ticket[int]:
         """Returns `position` if a read can begin there.
 
         Raises:
             BadRequest: INVALID_OFFSET for a position inside a JSON value.
         """
-        if state.media.kind is not Kind.JSON or position in (0, state.visible_tail):
+        if self.may_begin(state, position):
             return Ticket.of(position)
         owner, _, upper = state.owned(position)
         return self._store.marks(owner, position).then(
@@ -116,8 +120,10 @@ class Reader:
             at_tail = stop == tail
             return Ticket.of(Page(state, start, stop, run.data, at_tail, closed and at_tail, run))
 
-        parts = list(state.extents(start, end))
-        run = parts[0] if len(parts) == 1 else (state.incarnation, start, end)
+        run = (state.incarnation, start, end)
+        if start < state.ancestry.end:
+            parts = list(state.extents(start, end))
+            run = parts[0] if len(parts) == 1 else run
         return large.read((*run, is_cut), read).then(page)
 
     def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:

@@ -104,7 +104,7 @@ class Turns:
 
     def has_time(self, seconds: float) -> bool:
         """Returns whether work of `seconds` may be done at once, and counts it if so. If not, it must stand in line."""
-        if len(self) or self.is_full or seconds > self._share:
+        if any(self._lines) or self.begun >= WRITES_AT_ONCE or seconds > self._share:
             return False
         self._count(1 + int(seconds / _WRITE))
         return True
