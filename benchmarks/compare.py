@@ -2,7 +2,7 @@
 
 Two servers with empty stores are prepared side by side and measured in turn, in short windows, a few times each; then two
 fresh ones take their place. Every two windows that follow one another give one ratio: what slows the machine for a while slows both,
-and a server that is slow from its start, by the place of its memory say, is not slow in every pair. A row is measured until its
+and a server that happens to be slow for as long as it runs is not in every pair. A row is measured until its
 pairs show whether their true median is above 0.95, or until there are ROUNDS of them. A ratio below 1 is worse for this source,
 whichever way the row counts. ROUNDS and SECONDS, the length of a window, are read from the environment. The command ends with
 1 if a row is more than 5% worse.
@@ -25,8 +25,8 @@ _BASE: Final = "base-"
 _OURS: Final = ("memory", "files", "asgi", "asgi-files")
 _WORST: Final = 0.95
 _DOUBT: Final = 1 / 32  # how often a range may miss the true median
-_FEWEST: Final = 12  # pairs: six could all lie on one side of the true median by chance, and come from two servers alone
 _WINDOWS: Final = 4  # that a server is measured in before a fresh one takes its place
+_FEWEST: Final = 3 * _WINDOWS  # pairs, so that no result comes from one server or two
 
 
 class Found(NamedTuple):
