@@ -20,9 +20,9 @@ _CREATORS: Final = 16
 _PIPELINED: Final = 20  # requests on one connection at once
 
 
-def connect(port: int) -> socket.socket:
-    """Opens a connection."""
-    opened = socket.create_connection(("127.0.0.1", port), 60)
+def connect(port: int, address: str = "") -> socket.socket:
+    """Opens a connection, from an address of the loopback network if one is given."""
+    opened = socket.create_connection(("127.0.0.1", port), 60, (address, 0) if address else None)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
 
@@ -54,8 +54,8 @@ class Answer:
 class Connection:
     """A connection on which one request is answered after the other."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = connect(port)
+    def __init__(self, port: int, address: str = "") -> None:
+        self._socket = connect(port, address)
         self._buffer = bytearray(_BUFFER)
 
     def ask(self, request: bytes) -> Answer:

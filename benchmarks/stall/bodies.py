@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
@@ -71,6 +72,31 @@ def _post(make: Callable[[], bytes], media: str = JSON) -> Operation:
         yield Outcome(len(body) if status < 300 else 0, status in (0, 500), said([status]))
 
     return operation
+
+
+def _aged(server: Running) -> Steps:
+    """Appends strings of 40 MiB of five clients at once, after one of 30 MiB: from then on malloc takes blocks of that size from its
+    heap, if nobody has told it otherwise, and growing one there is a copy."""
+    create(server.port, [f"{PATH}-{n}" for n in range(5)], JSON)
+    connection = Connection(server.port)
+    connection.ask(octets("POST", f"{PATH}-0", JSON, b'"' + b"x" * (30 * MIB) + b'"'))
+    connection.close()
+    body = b'"' + b"x" * (40 * MIB) + b'"'
+    statuses: list[int] = []
+
+    def append(number: int) -> None:
+        connection = Connection(server.port, f"127.2.{number}.1")
+        statuses.append(ask_in_peace(connection, octets("POST", f"{PATH}-{number}", JSON, body)))
+        connection.close()
+
+    yield server
+    threads = [threading.Thread(target=append, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = sum(status < 300 for status in statuses)
+    yield Outcome(taken * len(body), statuses.count(0) + statuses.count(500), said(statuses))
 
 
 def _chunks(server: Running) -> Steps:
@@ -178,6 +204,7 @@ TRIALS: Final = (
         _post(lambda: b"[" * (30 * MIB) + b"]" * (30 * MIB)),
     ),
     Trial("binary", "POST of 64 MiB of octets", _post(lambda: b"x" * (64 * MIB), OCTETS)),
+    Trial("aged", "strings of 40 MiB of five clients at once, after one of 30 MiB", _aged),
     Trial("chunks", "a body of 10 million chunks of one byte", _chunks),
     Trial("get-value", "GET of a JSON value of 60 MiB, three times", _get_value),
     Trial(

@@ -1,21 +1,36 @@
 """A stream's bytes in memory, and the marks at which pages may be cut."""
 
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.protocol.media import Kind
-from durable_streams_server.protocol.names import MARK_SPACING
+from durable_streams_server.protocol.names import MARK_SPACING, MIB
+from durable_streams_server.storage import blocks as storage_blocks
 from durable_streams_server.storage.blocks import Blocks
 
 
-@given(st.integers(0, 50), st.lists(st.binary(max_size=10), max_size=10))
-def test_reads_and_marks_follow_the_appends(base: int, appends: list[bytes]) -> None:
+@given(
+    st.integers(0, 50),
+    st.lists(st.binary(max_size=10), max_size=10),
+    st.sampled_from([1, 8, MIB]),
+    st.sampled_from([1, 8, MIB]),
+    st.data(),
+)
+def test_reads_and_marks_follow_the_appends(
+    base: int, appends: list[bytes], whole_from: int, longest_run: int, choice: st.DataObject
+) -> None:
     blocks = Blocks(base, Kind.BINARY)
-    for data in appends:
-        blocks.append(data)
+    with mock.patch.multiple(storage_blocks, _WHOLE=whole_from, _RUN=longest_run):
+        for data in appends:
+            blocks.append(data)
     whole = b"".join(appends)
     assert len(blocks) == len(whole)
     assert blocks.read(base, base + len(whole)) == whole
+    start = choice.draw(st.integers(0, len(whole)))
+    end = choice.draw(st.integers(start, len(whole)))
+    assert blocks.read(base + start, base + end) == whole[start:end]
     edges = [base]
     for data in appends:
         edges.append(edges[-1] + len(data))
@@ -23,6 +38,17 @@ def test_reads_and_marks_follow_the_appends(base: int, appends: list[bytes]) -> 
         marks = blocks.marks(position)
         assert marks.lower == max(edge for edge in edges if edge <= position)
         assert marks.upper == marks.append_end == min(edge for edge in edges if edge > position)
+
+
+def test_a_run_that_gathers_stays_small_and_a_large_append_is_not_copied() -> None:
+    blocks = Blocks(0, Kind.BINARY)
+    large = b"x" * 8192
+    appends = [*[b"x" * 8191] * 9, large, b"x", b"x" * 100, b"x" * MIB, b"xx"]
+    for data in appends:
+        blocks.append(data)
+    grown = [len(run) for run in blocks._runs if isinstance(run, bytearray)]
+    assert grown == [8 * 8191, 8191, 101, 2]
+    assert blocks.read(9 * 8191, 9 * 8191 + 8192) is large
 
 
 def test_a_large_json_append_is_marked_inside() -> None:

@@ -49,6 +49,7 @@ from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, Damaged, size_
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
+from .allocator import map_large_blocks
 from .data import EXIT_DATA, check, inspect
 from .file_limit import raise_file_limit
 from .keys import keys
@@ -288,6 +289,7 @@ def serve(
     """
     _begin_log(log_level)
     raise_file_limit()
+    map_large_blocks()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
     if max_body > max_in_flight:

@@ -7,12 +7,15 @@ from typing import Final
 
 from ..protocol import json_mode
 from ..protocol.media import Kind
-from ..protocol.names import MARK_SPACING, MIB
+from ..protocol.names import KIB, MARK_SPACING
 from .store import Marks
 
-#: Bytes from which on an append is kept as it came: a copy of the largest takes 40 ms. Smaller ones are gathered in one run of
-#: bytes, since an object for each would cost more than most of them hold.
-_WHOLE: Final = MIB
+#: Bytes from which on an append is kept as it came, without a copy. Smaller ones are gathered, since an object for each would cost
+#: more than most of them hold.
+_WHOLE: Final = 8 * KIB
+_RUN: Final = (
+    64 * KIB
+)  # bytes of a run that gathers: as it grows it is copied, which is cheap only while it is small
 
 
 class Blocks:
@@ -38,7 +41,7 @@ class Blocks:
             return
         begin, size = self._tail, len(data)
         gathering = self._gathering
-        if gathering is not None and size < _WHOLE:
+        if gathering is not None and size < _WHOLE and len(gathering) + size <= _RUN:
             gathering += data
         else:
             self._add_run(data)
@@ -51,18 +54,17 @@ class Blocks:
 
     def read(self, start: int, end: int) -> bytes:
         """Returns the bytes between two positions."""
-        at = bisect_right(self._begins, start) - 1
-        run = self._runs[at]
-        if isinstance(run, bytes) and start == self._begins[at] and end - start == len(run):
-            return run
-        parts = []
-        while start < end:
-            run, begin = self._runs[at], self._begins[at]
-            with memoryview(run) as view:
-                parts.append(bytes(view[start - begin : end - begin]))
-            start = begin + len(run)
-            at += 1
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        if start == end:
+            return b""
+        runs, begins = self._runs, self._begins
+        first = bisect_right(begins, start) - 1
+        last = bisect_right(begins, end - 1) - 1
+        parts: list[bytes | bytearray | memoryview] = [*runs[first : last + 1]]
+        if len(parts) == 1 and start == begins[first] and end - start == len(runs[first]):
+            return bytes(runs[first])  # the append itself, if it was kept as it came
+        parts[-1] = memoryview(parts[-1])[: end - begins[last]]
+        parts[0] = memoryview(parts[0])[start - begins[first] :]
+        return b"".join(parts)
 
     def marks(self, position: int) -> Marks:
         """Returns the marks around a position."""

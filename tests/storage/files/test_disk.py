@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server.protocol.names import MIB
+from durable_streams_server.storage.files import disk as real_disk
 from durable_streams_server.storage.files.disk import Disk, SystemDisk, SystemFile
 from durable_streams_server.storage.files.place import DirectoryLost
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -110,6 +111,7 @@ def test_much_is_read_in_pieces_up_to_the_end_of_the_file(
     data = os.urandom(5 * MIB // 2)
     file = SystemDisk(tmp_path).open("a", create=True)
     file.write(data, 0)
+    monkeypatch.setattr(real_disk, "_PIECE", MIB)
     monkeypatch.setattr(os, "preadv", counted)
     assert file.read(len(data) - 3, 1) == data[1:-2]
     assert asked == [MIB, MIB, MIB // 2 - 3]

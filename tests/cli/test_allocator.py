@@ -1,0 +1,54 @@
+"""The C library's memory: large blocks are mappings of their own, also after the first of them has been freed."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.process import COMMAND
+
+# Frees a block that is mapped in any case, and prints whether the next one of its size is mapped too.
+AFTER_A_FREE = """
+import ctypes
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Info
+freed = bytes(30 << 20)
+del freed
+before = mallinfo().hblks
+block = bytes(30 << 20)
+print(mallinfo().hblks - before)
+"""
+ASKED = "from durable_streams_server.cli.allocator import map_large_blocks; map_large_blocks()\n"
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc does so, and tells from 2.33 on"
+)
+
+
+def mapped(code: str, **environment: str) -> int:
+    asked = [sys.executable, "-c", code]
+    found = subprocess.run(
+        asked, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return int(found.stdout)
+
+
+def test_a_large_block_is_a_mapping_whatever_was_freed_before() -> None:
+    assert (mapped(AFTER_A_FREE), mapped(ASKED + AFTER_A_FREE)) == (0, 1)
+
+
+def test_what_the_environment_says_stays() -> None:
+    assert mapped(ASKED + AFTER_A_FREE, MALLOC_MMAP_THRESHOLD_=str(32 << 20)) == 0
+    assert mapped(ASKED + AFTER_A_FREE, GLIBC_TUNABLES="glibc.malloc.mmap_threshold=33554432") == 0
+
+
+def test_a_server_asks_for_it() -> None:
+    """This server refuses its arguments and ends; on its way out it prints what its memory does."""
+    code = f"import atexit\natexit.register(exec, {AFTER_A_FREE!r}, {{}})\n" + COMMAND[2]
+    asked = [sys.executable, "-c", code, "serve", "--max-body", "2", "--max-in-flight", "1"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert found.stdout.splitlines()[-1:] == ["1"], found
