@@ -58,6 +58,15 @@ def ask_in_peace(connection: Connection, request: bytes) -> int:
             return 0
 
 
+def at_once(work: Callable[[int], None], count: int) -> None:
+    """Calls `work` with each number below `count`, each on a thread of its own, and returns when all are done."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def _post(make: Callable[[], bytes], media: str = JSON) -> Operation:
     """Returns an operation that appends one body."""
 
@@ -90,11 +99,7 @@ def _aged(server: Running) -> Steps:
         connection.close()
 
     yield server
-    threads = [threading.Thread(target=append, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(append, 5)
     taken = sum(status < 300 for status in statuses)
     yield Outcome(taken * len(body), statuses.count(0) + statuses.count(500), said(statuses))
 

@@ -1,13 +1,12 @@
 """Rows about memory: what a server holds for clients that send too much, or that do not take what they are sent."""
 
-import threading
 import time
 from itertools import repeat
 from typing import Final
 
 from ..client import Connection, create, octets
 from ..servers import Running
-from .bodies import JSON, OCTETS, ask_in_peace, pour, said
+from .bodies import JSON, OCTETS, ask_in_peace, at_once, pour, said
 from .crowd import Crowd, connect_from
 from .trial import MIB, Operation, Outcome, Steps, Trial
 
@@ -118,11 +117,7 @@ def _puts(server: Running) -> Steps:
 
     requests = [octets("PUT", f"{PATH}-{n}", OCTETS, b"x" * 64_000_000) for n in range(4)]
     yield server
-    threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(put, 4)
     stored = 64_000_000 * sum(status == 201 for status in statuses)
     yield Outcome(stored, 0, said(statuses))
 
