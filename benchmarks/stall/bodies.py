@@ -59,7 +59,7 @@ def ask_in_peace(connection: Connection, request: bytes) -> int:
 
 
 def at_once(work: Callable[[int], None], count: int) -> None:
-    """Calls `work` with each number below `count`, each on a thread of its own, and returns when all are done."""
+    """Calls `work` with 0, 1 and so on, `count` times in all, each time on another thread, and waits for all of them."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()

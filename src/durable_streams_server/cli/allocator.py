@@ -11,21 +11,19 @@ from ..protocol.names import MIB
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 
-#: Bytes from which on a block is a mapping. Pages of the usual size are smaller: to map one anew for each read takes longer than
-#: to read it.
+#: Blocks from this many bytes on are mappings. Pages of the usual size are smaller, because mapping one for each read would take longer
+#: than the read.
 _MAPPED: Final = 8 * MIB
-_KEPT: Final = (
-    16 * MIB
-)  # free bytes at the heap's end that are kept, so that they need not be asked for again
+#: Free bytes at the heap's end that malloc keeps; it gives more back to the system.
+_KEPT: Final = 16 * MIB
 _CHOICES: Final = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
 def map_large_blocks() -> None:
     """Has malloc map large blocks whatever has happened before. Does nothing without glibc, or where the environment says otherwise.
 
-    By itself glibc does so only until the first such block is freed: then it raises the bound to that block's size, 32 MiB at
-    most. From then on a body that is received, or JSON that is split, grows in the heap, where one step of its growth may copy
-    all of it: 20 ms and more for each.
+    Left to itself, glibc takes blocks of up to 32 MiB from its heap once a block of their size has been freed. There, a body that is
+    received and JSON that is split may be copied whole when they grow, which takes 20 ms and more.
     """
     if sys.platform != "linux" or any(name in os.environ for name in _CHOICES):
         return

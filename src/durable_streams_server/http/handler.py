@@ -44,9 +44,11 @@ from .control import Control
 from .request import Request
 
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
-_PLACES: Final = 4096  # paths that are kept as they were decoded, so that the next request need not
-_QUERIES: Final = 256  # queries that are kept as they were parsed: readers of one stream ask alike
-_SHORT_QUERY: Final = 256  # bytes of one that is kept; the protocol's own parameters need no more
+_PLACES: Final = 4096  # decoded paths that are kept for later requests
+_QUERIES: Final = 256  # parsed queries that are kept: many readers ask for the same
+_SHORT_QUERY: Final = (
+    256  # bytes; a longer query is not kept, and the protocol's parameters need no more
+)
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read
 

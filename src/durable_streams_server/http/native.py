@@ -184,8 +184,8 @@ class Connection(asyncio.BufferedProtocol):
             self._turns.add(self._clean_up)
 
     def get_buffer(self, _: int) -> memoryview:
-        """Returns where the loop puts what it receives next: little room once its turn is full, since it receives from every
-        socket that is ready before it does anything else."""
+        """Returns the room for what the loop receives next, which is little once the loop's turn is full: the loop receives from every
+        ready socket before it does anything else."""
         lane = self._lane
         is_little = self._turns.begun >= WRITES_AT_ONCE and not self._has_room
         return lane.little_room if is_little else lane.room
@@ -747,7 +747,7 @@ class Connection(asyncio.BufferedProtocol):
     def _resume_reading(self) -> None:
         self._pausing = False
         if self._parser.began:
-            self._has_room = True  # in little room, a large body would take minutes beside a crowd
+            self._has_room = True  # 2 KiB at a time, a large body would take minutes beside a crowd
             self._turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()

@@ -10,12 +10,11 @@ from ..protocol.media import Kind
 from ..protocol.names import KIB, MARK_SPACING
 from .store import Marks
 
-#: Bytes from which on an append is kept as it came, without a copy. Smaller ones are gathered, since an object for each would cost
-#: more than most of them hold.
+#: Appends from this many bytes on are kept as they came, without a copy. Smaller ones are gathered, since an object for each would
+#: cost more than most of them hold.
 _WHOLE: Final = 8 * KIB
-_RUN: Final = (
-    64 * KIB
-)  # bytes of a run that gathers: as it grows it is copied, which is cheap only while it is small
+#: Bytes of gathered appends in one run. A run is copied as it grows, which is cheap only while it is small.
+_RUN: Final = 64 * KIB
 
 
 class Blocks:
