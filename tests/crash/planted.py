@@ -229,30 +229,31 @@ PLANTS = [
         "PROTOCOL 7",
         "an acknowledged cursor goes back when an earlier offset is",
         f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "        if known is not None and position > known.position:\n",
-        "        if known is not None and position != known.position:\n",
+        "            if here is not None and position > here.position:\n",
+        "            if here is not None and position != here.position:\n",
     ),
     Plant(
         "PROTOCOL 7.2",
         "a claim does not look at who holds the wake",
         f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "    if wake.holder is not None:\n        if not _is_over",
-        "    if False:\n        if not _is_over",
+        "        if wake.holder is not None:\n            if not _is_over",
+        "        if False:\n            if not _is_over",
     ),
     Plant(
         "PROTOCOL 7.3",
         "a generation is used again after a lease has run out",
-        f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "        generation += 1  # its lease has run out, whether or not the sweep has seen it yet\n",
-        "",
+        f"{PACKAGE}/protocol/subscriptions/wakes.py",
+        "        generation = self.generation_of(subscription) + 1\n        fruitless",
+        "        generation = self.generation_of(subscription) + (last is None)\n        fruitless",
     ),
     Plant(
         "PROTOCOL 7.3",
         "who was fenced is heard all the same",
         f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "        or grant.generation != subscription.generation\n"
-        "        or command.generation != subscription.generation\n"
-        "        or command.wake_id != wake.wake_id\n",
+        "        or grant.generation != generation\n"
+        "        or command.generation != generation\n"
+        "        or command.wake_id != wake.wake_id\n"
+        '        or grant.wake_id not in ("", wake.wake_id)\n',
         "",
     ),
     Plant(

@@ -196,6 +196,7 @@ class Simulation:
         self.wall_offset = wall - self.now  # the last step may have been seen and not kept
         self.uses = {of: min(at, self.now) for of, at in self.uses.items()}
         self.store.configure(self.registry, ROOT)
+        self.store.subscriptions.crowd = self.chance.choice((0, 1, 100))
         self.executor = SimulatedExecutor(self.chance)
         self.failures: list[BaseException] = []
         self.store.shell = RecordingRunner(self.store, self)

@@ -15,25 +15,32 @@ from durable_streams_server.protocol.state import Change, StreamState
 from durable_streams_server.protocol.subscriptions.changes import (
     Config,
     Relinked,
+    Snapshot,
     Subscribed,
     WakeChanged,
 )
 from durable_streams_server.protocol.subscriptions.commands import (
     Acknowledge,
     Claim,
+    Deliver,
     Delivered,
+    Grant,
     KeepKeys,
-    Lapse,
     Link,
     Release,
     Subscribe,
     SubscriptionCommand,
+    TakeNews,
+    Tend,
     Undelivered,
     Unlink,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome, View, view_of
+from durable_streams_server.protocol.subscriptions.decide import AckOutcome
 from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.protocol.subscriptions.steps import What, next_step
+from durable_streams_server.protocol.subscriptions.views import View
+from durable_streams_server.protocol.subscriptions.wakes import Draft
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 
 if TYPE_CHECKING:
@@ -57,6 +64,7 @@ class Workers:
         self._sent: dict[int, Acknowledge | Release] = {}  # by the record that it became
         self._claims: dict[tuple[int, int], str] = {}  # who was told to hold which generation
         self._views: list[View] = []  # what workers and webhooks have been told of
+        self._snapshots: dict[str, Snapshot] = {}  # what each delivery told that failed
         self._keys = 0
         self.cursors: dict[str, dict[str, Cursor]] = {}
 
@@ -77,18 +85,26 @@ class Workers:
             self._execute(Unlink(id_, chance.choice(self._paths)))
         elif kind < 0.35:
             self._keep_keys(chance)
+        elif kind < 0.4:
+            self._take_news(chance)
         elif kind < 0.6:
             self._take(id_, chance.choice(WORKERS))
         elif self._views:
             self._execute(self._go_on(chance, chance.choice(self._views[-4:])))
 
     def pass_time(self) -> None:
-        """Ends the leases that have run out, as the schedule would."""
-        now = self._simulation.now
+        """Does what the time has come for, as the schedule would."""
+        now, opening = self._simulation.now, self._subscriptions.opening
         for subscription in tuple(self._subscriptions):
-            wake = subscription.wake
-            if wake is not None and wake.lease_until is not None and wake.lease_until <= now:
-                self._execute(Lapse(view_of(subscription, self._simulation.store.states).grant))
+            what, at = next_step(subscription.config.kind, subscription.wake, opening)
+            if what is What.TEND and at is not None and at <= now:
+                self._execute(Tend(subscription.id))
+
+    def _take_news(self, chance: random.Random) -> None:
+        """Some of a crowd take their news."""
+        ids, last = self._subscriptions.to_take(chance.randint(1, 3))
+        if (ids or last is not None) and self._execute(TakeNews(ids, last)) is None:
+            self._subscriptions.feed.begin_again()
 
     def forget(self) -> None:
         """The process has died: what was not answered is not known."""
@@ -103,12 +119,14 @@ class Workers:
         return self._simulation.store.subscriptions
 
     def _config(self, chance: random.Random) -> Config:
+        is_old = chance.random() < 0.2  # an earlier version kept whole paths
         streams = tuple(sorted(chance.sample(self._paths[:4], chance.randint(0, 2))))
+        streams = streams if is_old else tuple(path[1:] for path in streams)
         pattern = chance.choice(PATTERNS) if not streams or chance.random() < 0.5 else None
         if chance.random() < 0.5:
             url = "https://receiver.example/hook"
             return Config("webhook", pattern, streams, url, None, LEASE, None)
-        wake_stream = chance.choice(self._paths[4:])
+        wake_stream = chance.choice(self._paths[4:])[0 if is_old else 1 :]
         return Config("pull-wake", pattern, streams, None, wake_stream, LEASE, None)
 
     def _keep_keys(self, chance: random.Random) -> None:
@@ -124,7 +142,9 @@ class Workers:
         if subscription is None or subscription.config.kind == "pull-wake":
             self._execute(Claim(id_, worker))
         elif subscription.wake is not None and subscription.wake.next_attempt is not None:
-            self._views.append(view_of(subscription, self._simulation.store.states))
+            ticket = self._execute(Deliver(self._grant(subscription)))
+            if ticket is not None:
+                ticket.add_callback(self._told)
 
     def _go_on(self, chance: random.Random, view: View) -> SubscriptionCommand:
         """What whoever was told of a wake does next."""
@@ -135,7 +155,10 @@ class Workers:
             if kind < 0.2:
                 return Delivered(grant, now)
             if kind < 0.4:
-                return Undelivered(grant, now + SECOND, chance.random() < 0.5)
+                told = view.streams if chance.random() < 0.5 else None
+                if told is not None:
+                    self._snapshots.setdefault(view.wake.wake_id, told)
+                return Undelivered(grant, now + SECOND, "refused", told)
         elif chance.random() < 0.15:
             return Release(grant, view.generation, view.wake.wake_id)
         acks = tuple(
@@ -146,16 +169,33 @@ class Workers:
         done = chance.random() < 0.6
         return Acknowledge(grant, view.generation, view.wake.wake_id, acks, done)
 
-    def _execute(self, command: SubscriptionCommand) -> None:
+    def _grant(self, subscription: Subscription) -> Grant:
+        assert subscription.wake is not None
+        wake_id = subscription.wake.wake_id
+        return Grant(subscription.id, subscription.incarnation, subscription.generation, wake_id)
+
+    def _told(self, ticket: Ticket[Any]) -> None:
+        try:
+            view = ticket.result()
+        except (StreamError, Abandoned):
+            return
+        if isinstance(view, View):
+            assert view.wake is not None
+            told = self._snapshots.get(view.wake.wake_id, view.streams)
+            assert view.streams == told, "one wake id tells of two snapshots"
+            self._views.append(view)
+
+    def _execute(self, command: SubscriptionCommand) -> Ticket[Any] | None:
         store = self._simulation.store
         before = store.wal.last_lsn
         ticket = self._simulation.send(command)
         if ticket is None:
-            return
+            return None
         if isinstance(command, Acknowledge | Release) and store.wal.last_lsn > before:
             self._sent[store.wal.last_lsn] = command
         if isinstance(command, Claim):
             ticket.add_callback(lambda done: self._claimed(command, done))
+        return ticket
 
     def _claimed(self, command: Claim, ticket: Ticket[Any]) -> None:
         try:
@@ -255,15 +295,18 @@ class Workers:
                 cursors[path] = (state.incarnation, state.tail)
             elif state.tail > position:
                 expected[path] = position
-        found = {path: offset.position for path, offset in subscription.due.items()}
+        draft = Draft(durable, states, (), self._simulation.now, 0)
+        draft.settle(subscription)
+        found = {path: offset.position for path, offset in draft.cursors(subscription)}
         assert found == expected, f"{subscription.id} has other news than it should"
         if expected:
-            assert subscription.wake is not None, f"{subscription.id} has news and no wake"
+            assert draft.wake_of(subscription) is not None, f"{subscription.id} has news, no wake"
 
     def compare(self, durable: Subscriptions) -> None:
         """What the store has kept is what the durable records make."""
         kept = self._subscriptions
         assert kept.document("keys") == durable.document("keys")
+        assert kept.document("news") == durable.document("news")
         for id_ in IDS:
             name = f"subscription/{id_}"
             assert kept.document(name) == durable.document(name), f"subscription {id_} differs"
@@ -272,8 +315,9 @@ class Workers:
         """Workers that do their work to the end leave no news anywhere."""
         simulation = self._simulation
         for _ in range(20):
-            simulation.now += 5 * LEASE * 1000
+            simulation.now += 90 * SECOND
             self.pass_time()
+            self._take_all_news()
             simulation.settle()
             for subscription in tuple(self._subscriptions):
                 self._work(subscription)
@@ -281,8 +325,15 @@ class Workers:
                 return
         raise AssertionError("there is news that nobody is ever told of")
 
+    def _take_all_news(self) -> None:
+        feed = self._subscriptions.feed
+        feed.begin_again()
+        while len(feed):
+            ids, last = self._subscriptions.to_take(10)
+            assert ids or last is not None, "news that nobody takes"
+            assert self._execute(TakeNews(ids, last)) is not None
+
     def _work(self, subscription: Subscription) -> None:
-        simulation = self._simulation
         if subscription.wake is None:
             assert not subscription.due
             return
@@ -290,7 +341,10 @@ class Workers:
             view = self._answer(Claim(subscription.id, "last"))
         else:
             assert subscription.wake.next_attempt is not None, "a delivery that is never made"
-            view = view_of(subscription, simulation.store.states)
+            view = self._answer(Deliver(self._grant(subscription)))
+            if not subscription.due:  # all was acknowledged before
+                assert subscription.wake is None
+                return
         assert isinstance(view, View)
         assert view.wake is not None
         acks = tuple((stream.path, parse(stream.tail)) for stream in view.streams)

@@ -135,7 +135,8 @@ class Judge:
         if self.case.about is not None:
             answer = await world.ask(Step("GET", self.case.about))
             document = json.loads(answer.body)
-            document.pop("status", None)  # deliveries go on meanwhile
+            for name in ("status", "reason"):
+                document.pop(name, None)  # deliveries go on meanwhile
             found.append([answer.status, document])
         return found
 

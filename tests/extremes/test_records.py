@@ -34,6 +34,9 @@ from durable_streams_server.protocol.subscriptions.changes import (
     Config,
     CursorsMoved,
     KeysKept,
+    LinkedStream,
+    News,
+    NewsTaken,
     Relinked,
     Subscribed,
     SubscriptionChange,
@@ -174,8 +177,12 @@ def of_subscriptions(sweep: Sweep) -> None:
     sweep.add(CursorsMoved("s", cursors))
     sweep.add(CursorsMoved("s", tuple((link, None) for link in links[:3_000])))
     for id_, count, time in zip(ids, COUNTS, TIMES, strict=True):
-        wake = Wake(f"w_{count:x}_{count:x}", "h" * 256, time, time, count)
-        sweep.add(WakeChanged(id_, count, wake))
+        stream = LinkedStream(path_of("t", 1), True, str(last), str(last))
+        numbers = (time, time, count, time, count, count)
+        wake = Wake(f"w_{count:x}_{count:x}", "h" * 256, *numbers, True, (stream,) * 64, "r" * 64)
+        sweep.add(WakeChanged(id_, count, wake, min(count, 1_000)))
+        sweep.add(News(path_of("n", count), count, last))
+        sweep.add(News(path_of("n", count), count + 1, None), NewsTaken(count))
     sweep.add(
         KeysKept((Key("k" * 128, b"\0" * 32, b"\xff" * 32, MAX_TIME, 0), Key("", b"", b"", 0)))
     )

@@ -8,12 +8,13 @@ import msgspec
 
 from durable_streams_server.errors import Header
 from durable_streams_server.protocol.subscriptions.commands import Look
-from durable_streams_server.protocol.subscriptions.decide import View
+from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
+from durable_streams_server.subscriptions.patience import Patience
 from durable_streams_server.subscriptions.service import Service
 from tests.protocol.subscriptions.world import JSON, A, B, subscribe
 from tests.requests import append, create
@@ -28,11 +29,13 @@ TAKEN = Reply(200, b"{}")
 class Post:
     """One delivery that the client was asked for; it goes on when it is answered."""
 
-    def __init__(self, url: str, body: bytes, headers: Sequence[Header], timeout: float) -> None:
+    def __init__(
+        self, url: str, body: bytes, headers: Sequence[Header], patience: Patience
+    ) -> None:
         self.url = url
         self.body = body
         self.headers = dict(headers)
-        self.timeout = timeout
+        self.patience = patience
         self.cancelled = False
         self._answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -72,9 +75,9 @@ class FakeClient:
         url: str,
         body: bytes,
         headers: Sequence[Header],
-        timeout: float,  # noqa: ASYNC109
+        patience: Patience,
     ) -> Reply:
-        self.posts.append(Post(url, body, headers, timeout))
+        self.posts.append(Post(url, body, headers, patience))
         return await self.posts[-1].wait()
 
     async def resolve_and_check(self, url: str) -> None:

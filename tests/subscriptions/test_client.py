@@ -1,6 +1,7 @@
 """The webhook client: what receivers do to it, and what it makes of that."""
 
 import asyncio
+import gzip
 import socket
 import ssl
 import struct
@@ -11,9 +12,12 @@ import pytest
 
 from durable_streams_server.errors import BadRequest
 from durable_streams_server.subscriptions import client as client_module
+from durable_streams_server.subscriptions import patience as patience_module
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
-from durable_streams_server.subscriptions.client import MAX_REPLY_BODY, Reply, WebhookClient
+from durable_streams_server.subscriptions.answers import MAX_REPLY_BODY
+from durable_streams_server.subscriptions.client import Reply, WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
+from durable_streams_server.subscriptions.patience import Patience
 
 from .places import PUBLIC
 from .receivers import OK, Answer, Authority, Detour, receiver
@@ -38,7 +42,9 @@ async def exchange(answer: Answer | bytes, seconds: float = 10) -> Reply:
     async with receiver(answer) as it:
         client = WebhookClient(LOCAL)
         try:
-            return await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, seconds)
+            return await client.post(
+                f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(seconds)
+            )
         finally:
             await client.aclose()
 
@@ -55,13 +61,16 @@ async def failure(answer: Answer | bytes, seconds: float = 10) -> DeliveryFailed
 async def test_the_exact_bytes_are_sent() -> None:
     async with receiver() as it:
         client = WebhookClient(LOCAL)
-        reply = await client.post(f"http://127.0.0.1:{it.port}/a%20b/../c?d=", BODY, HEADERS, 10)
+        reply = await client.post(
+            f"http://127.0.0.1:{it.port}/a%20b/../c?d=", BODY, HEADERS, Patience(10)
+        )
         assert reply == Reply(200, b'{"done":true}')
         ((head, body),) = it.requests
         assert body == BODY
         lines = head.decode().lower().split("\r\n")
         assert lines[0] == "post /a%20b/../c?d= http/1.1"
         assert sorted(lines[1:-2]) == [
+            "accept-encoding: identity",
             f"content-length: {len(BODY)}",
             "content-type: application/json",
             f"host: 127.0.0.1:{it.port}",
@@ -75,7 +84,7 @@ async def test_a_connection_is_used_again() -> None:
     async with receiver() as it:
         client = WebhookClient(LOCAL)
         for _ in range(3):
-            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, 10)
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(10))
         assert (it.connections, len(it.requests)) == (1, 3)
         await client.aclose()
 
@@ -85,7 +94,7 @@ async def test_each_answer_on_a_connection_has_its_own_limit() -> None:
     async with receiver(answer + b"x" * MAX_REPLY_BODY) as it:
         client = WebhookClient(LOCAL)
         for _ in range(3):
-            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, 10)
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(10))
         assert it.connections == 1
         await client.aclose()
 
@@ -116,7 +125,7 @@ async def test_the_host_header_names_the_url_s_host(
             ssl_context=authority.client(),
             network=Detour(it.port),
         )
-        await client.post(url, BODY, HEADERS, 10)
+        await client.post(url, BODY, HEADERS, Patience(10))
         assert b"\r\nhost: " + host + b"\r\n" in it.requests[0][0]
         await client.aclose()
 
@@ -139,6 +148,7 @@ async def test_a_redirect_is_a_failure_and_not_followed(status: int) -> None:
             b"HTTP/1.1 %d X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, location)
         )
         assert "redirects" in error.reason
+        assert error.code == "redirect"
         assert not error.timed_out
         assert other.connections == 0
 
@@ -164,11 +174,44 @@ async def test_a_body_may_end_with_the_connection() -> None:
     assert await exchange(answer) == Reply(200, b"{}")
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_compressed_answer_is_decoded(chunked: bool) -> None:
+    body = gzip.compress(b'\xef\xbb\xbf{"done":true}')
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
+    if chunked:
+        answer = b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+            head,
+            len(body),
+            body,
+        )
+    else:
+        answer = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+    assert await exchange(answer) == Reply(200, b'{"done":true}')
+
+
+async def test_answer_in_an_unknown_encoding_is_a_failure() -> None:
+    error = await failure(b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}")
+    assert "encoding" in error.reason
+    assert error.code == "invalid_answer"
+    assert not error.timed_out
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br"])
+async def test_error_status_is_an_answer_whatever_its_body_is(coding: bytes) -> None:
+    head = b"HTTP/1.1 500 X\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+    assert await exchange(head % (coding, 2) + b"no") == Reply(500, b"no")
+    large = b"x" * (MAX_REPLY_BODY + 1)
+    assert await exchange(head % (coding, len(large)) + large) == Reply(500, b"")
+    assert await exchange(endless(head % (coding, 10**9), b"x" * 1000)) == Reply(500, b"")
+
+
 async def test_a_body_of_64_kib_is_taken_and_one_byte_more_is_not() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
     whole = b"x" * MAX_REPLY_BODY
     assert (await exchange(head % len(whole) + whole)).body == whole
-    assert "too large" in (await failure(head % (len(whole) + 1) + whole + b"x")).reason
+    error = await failure(head % (len(whole) + 1) + whole + b"x")
+    assert "too large" in error.reason
+    assert error.code == "invalid_answer"
 
 
 @pytest.mark.parametrize(
@@ -195,12 +238,15 @@ async def test_an_answer_that_is_not_whole_and_valid_http_is_a_failure(answer: b
 
     error = await failure(close)
     assert "valid HTTP" in error.reason
+    assert error.code == "invalid_answer"
     assert not error.timed_out
 
 
 async def test_another_protocol_is_a_failure() -> None:
     answer = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
-    assert not (await failure(answer)).timed_out
+    error = await failure(answer)
+    assert error.code == "invalid_answer"
+    assert not error.timed_out
 
 
 async def test_a_reset_is_a_failure() -> None:
@@ -211,6 +257,7 @@ async def test_a_reset_is_a_failure() -> None:
 
     error = await failure(reset)
     assert "connection" in error.reason
+    assert error.code == "unreachable"
     assert not error.timed_out
 
 
@@ -218,8 +265,11 @@ async def test_nobody_at_the_port_is_a_failure() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         client = WebhookClient(LOCAL)
-        with pytest.raises(DeliveryFailed, match="connection"):
-            await client.post(f"http://127.0.0.1:{taken.getsockname()[1]}/", BODY, HEADERS, 10)
+        with pytest.raises(DeliveryFailed, match="connection") as caught:
+            await client.post(
+                f"http://127.0.0.1:{taken.getsockname()[1]}/", BODY, HEADERS, Patience(10)
+            )
+        assert caught.value.code == "unreachable"
         await client.aclose()
 
 
@@ -249,7 +299,78 @@ async def drip_body(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest.mark.parametrize("answer", [hang, drip_head, drip_body])
 async def test_an_answer_that_takes_too_long_is_a_failure(answer: Answer) -> None:
     error = await failure(answer, 0.2)
+    assert error.code == "no_answer"
     assert error.timed_out
+
+
+async def answer_slowly(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Sends the head after 0.3 seconds and the body 0.3 seconds later."""
+    await asyncio.sleep(0.3)
+    writer.write(OK[:-13])
+    await asyncio.sleep(0.3)
+    writer.write(OK[-13:])
+
+
+async def test_receiver_that_sends_no_head_is_cut_off_long_before_its_lease_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience_module, "FIRST_BYTE_SECONDS", 0.1)
+    for answer in (hang, drip_head, answer_slowly):
+        async with asyncio.timeout(10):
+            error = await failure(answer, 600)
+        assert error.timed_out
+
+
+async def test_interim_answers_are_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def only_interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(patience_module, "FIRST_BYTE_SECONDS", 0.2)
+    async with asyncio.timeout(10):
+        assert (await failure(only_interim, 600)).timed_out
+
+
+async def test_after_the_head_the_body_may_take_the_whole_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience_module, "FIRST_BYTE_SECONDS", 0.45)
+    assert (await exchange(answer_slowly, 60)).status == 200
+    error = await failure(answer_slowly, 0.5)
+    assert error.timed_out
+
+
+async def test_heartbeats_extend_an_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience_module, "FIRST_BYTE_SECONDS", 0.1)
+    asked = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await answer_slowly(reader, writer)
+
+    async with receiver(answer) as it:
+        client = WebhookClient(LOCAL)
+        patience = Patience(0.2)
+        url = f"http://127.0.0.1:{it.port}/"
+        post = asyncio.create_task(client.post(url, BODY, HEADERS, patience))
+        await asked.wait()
+        patience.extend(0.4)
+        await asyncio.sleep(0.3)
+        patience.extend(10)
+        assert await post == Reply(200, b'{"done":true}')
+        await client.aclose()
+
+
+async def test_last_heartbeat_limits_the_exchange() -> None:
+    async with receiver(hang) as it:
+        client = WebhookClient(LOCAL)
+        patience = Patience(0.1)
+        patience.extend(0.3)
+        with pytest.raises(DeliveryFailed) as caught:
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, patience)
+        assert caught.value.timed_out
+        await client.aclose()
 
 
 def endless(begin: bytes, more: bytes) -> Answer:
@@ -284,6 +405,7 @@ async def test_an_answer_without_an_end_is_a_failure_long_before_its_time(
     begin: bytes, more: bytes
 ) -> None:
     error = await failure(endless(begin, more), 60)
+    assert error.code == "invalid_answer"
     assert not error.timed_out
 
 
@@ -292,8 +414,8 @@ async def test_after_a_failure_the_client_still_works() -> None:
         client = WebhookClient(LOCAL)
         for _ in range(3):
             with pytest.raises(DeliveryFailed):
-                await client.post(f"http://127.0.0.1:{bad.port}/", BODY, HEADERS, 0.05)
-        reply = await client.post(f"http://127.0.0.1:{good.port}/", BODY, HEADERS, 10)
+                await client.post(f"http://127.0.0.1:{bad.port}/", BODY, HEADERS, Patience(0.05))
+        reply = await client.post(f"http://127.0.0.1:{good.port}/", BODY, HEADERS, Patience(10))
         assert reply.status == 200
         await client.aclose()
 
@@ -309,9 +431,9 @@ async def test_waiting_for_a_connection_counts(monkeypatch: pytest.MonkeyPatch) 
     async with receiver(ask_and_hang) as it:
         client = WebhookClient(LOCAL)
         url = f"http://127.0.0.1:{it.port}/"
-        first = asyncio.create_task(client.post(url, BODY, HEADERS, 60))
+        first = asyncio.create_task(client.post(url, BODY, HEADERS, Patience(60)))
         await asked.wait()
-        posts = [client.post(url, BODY, HEADERS, 0.2) for _ in range(2)]
+        posts = [client.post(url, BODY, HEADERS, Patience(0.2)) for _ in range(2)]
         errors = await asyncio.gather(*posts, return_exceptions=True)
         assert [isinstance(error, DeliveryFailed) and error.timed_out for error in errors] == [
             True,
@@ -334,7 +456,7 @@ async def test_whoever_no_longer_waits_leaves_nothing_open() -> None:
     async with receiver(ask_and_hang) as it:
         client = WebhookClient(LOCAL)
         url = f"http://127.0.0.1:{it.port}/"
-        post = asyncio.create_task(client.post(url, BODY, HEADERS, 60))
+        post = asyncio.create_task(client.post(url, BODY, HEADERS, Patience(60)))
         await asked.wait()
         post.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -354,8 +476,9 @@ async def test_a_name_that_leads_inside_is_not_connected_to(address: str) -> Non
 
     detour = Detour(0)
     client = WebhookClient(WebhookPolicy(), resolver=inside, network=detour)
-    with pytest.raises(DeliveryFailed, match="may not go"):
-        await client.post(f"https://{NAME}/", BODY, HEADERS, 10)
+    with pytest.raises(DeliveryFailed, match="may not go") as caught:
+        await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(10))
+    assert caught.value.code == "forbidden"
     with pytest.raises(BadRequest, match="not allowed"):
         await client.resolve_and_check(f"https://{NAME}/")
     assert detour.asked == []
@@ -372,7 +495,7 @@ async def test_the_answer_of_the_check_does_not_count_for_the_connection() -> No
     client = WebhookClient(LOCAL, resolver=rebinding, network=detour)
     await client.resolve_and_check(f"https://{NAME}/")
     with pytest.raises(DeliveryFailed, match="may not go"):
-        await client.post(f"https://{NAME}/", BODY, HEADERS, 10)
+        await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(10))
     assert detour.asked == []
     await client.aclose()
 
@@ -380,8 +503,9 @@ async def test_the_answer_of_the_check_does_not_count_for_the_connection() -> No
 async def test_a_url_that_the_policy_no_longer_takes_is_not_posted_to() -> None:
     async with receiver() as it:
         client = WebhookClient(WebhookPolicy())
-        with pytest.raises(DeliveryFailed, match="may not go"):
-            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, 10)
+        with pytest.raises(DeliveryFailed, match="may not go") as caught:
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(10))
+        assert caught.value.code == "forbidden"
         assert it.connections == 0
         await client.aclose()
 
@@ -395,7 +519,7 @@ async def test_localhost_is_resolved_and_taken_when_allowed() -> None:
         client = WebhookClient(LOCAL, resolver=resolve)
         url = f"http://localhost:{it.port}/"
         await client.resolve_and_check(url)
-        assert (await client.post(url, BODY, HEADERS, 10)).status == 200
+        assert (await client.post(url, BODY, HEADERS, Patience(10))).status == 200
         await client.aclose()
 
 
@@ -429,7 +553,7 @@ async def test_a_name_that_does_not_resolve_passes_the_check(
         client = WebhookClient(WebhookPolicy(), resolver=resolver)
         await client.resolve_and_check(f"https://{NAME}/")
         with pytest.raises(DeliveryFailed, match=r"resolve|too long"):
-            await client.post(f"https://{NAME}/", BODY, HEADERS, 0.1)
+            await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(0.1))
         await client.aclose()
 
 
@@ -444,7 +568,7 @@ async def over_tls(
             WebhookPolicy(), resolver=public, ssl_context=trust, network=Detour(it.port)
         )
         try:
-            return await client.post(f"https://{NAME}/", BODY, HEADERS, seconds)
+            return await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(seconds))
         finally:
             await client.aclose()
 
@@ -457,8 +581,9 @@ async def test_the_certificate_must_be_for_the_name_and_not_for_the_address(
     authority: Authority,
 ) -> None:
     for other in ("8.8.8.8", "127.0.0.1", "other.example.com", "localhost"):
-        with pytest.raises(DeliveryFailed, match="certificate"):
+        with pytest.raises(DeliveryFailed, match="certificate") as caught:
             await over_tls(authority.server(other), authority.client())
+        assert caught.value.code == "unreachable"
 
 
 async def test_an_expired_certificate_is_refused(authority: Authority) -> None:
@@ -483,7 +608,7 @@ async def test_a_receiver_that_speaks_no_tls_is_a_failure(authority: Authority) 
             network=Detour(it.port),
         )
         with pytest.raises(DeliveryFailed, match="TLS"):
-            await client.post(f"https://{NAME}/", BODY, HEADERS, 10)
+            await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(10))
         await client.aclose()
 
 
@@ -503,5 +628,5 @@ async def test_a_limit_holds_over_tls_too(authority: Authority) -> None:
             network=Detour(it.port),
         )
         with pytest.raises(DeliveryFailed, match="too large"):
-            await client.post(f"https://{NAME}/", BODY, HEADERS, 60)
+            await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(60))
         await client.aclose()

@@ -13,8 +13,8 @@ from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.protocol.signing import parse_signature, signed_bytes
 from durable_streams_server.protocol.subscriptions.commands import (
     Acknowledge,
+    Deliver,
     Delivered,
-    Look,
     Undelivered,
     Unsubscribe,
 )
@@ -22,8 +22,8 @@ from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.subscriptions import delivery, keys
 from durable_streams_server.subscriptions.client import Reply
-from durable_streams_server.subscriptions.delivery import back_off
 from durable_streams_server.subscriptions.network import DeliveryFailed
+from durable_streams_server.subscriptions.slots import MAX_PER_HOST, MAX_PER_SILENT_HOST
 from tests.protocol.subscriptions.world import HOOK, A, B
 from tests.requests import NOW, SECOND
 from tests.storage.files.stores import new_disk, open_store
@@ -75,7 +75,7 @@ async def test_a_delivery_says_what_the_protocol_asks_for(running: Running) -> N
     document = post.document
     token = document.pop("callback_token")
     (stream,) = view.streams
-    assert (post.url, post.timeout) == (HOOK, 30.0)
+    assert (post.url, post.patience._seconds) == (HOOK, 30.0)
     assert document == {
         "subscription_id": "s",
         "wake_id": view.wake.wake_id,
@@ -185,8 +185,8 @@ async def test_done_may_be_said_beside_other_things(running: Running) -> None:
         Reply(429, b""),
         Reply(500, b'{"done": true}'),
         Reply(503, b""),
-        DeliveryFailed("the receiver redirects, and webhooks do not follow"),
-        DeliveryFailed("the connection to the receiver failed"),
+        DeliveryFailed("the receiver redirects, and webhooks do not follow", "redirect"),
+        DeliveryFailed("the connection to the receiver failed", "unreachable"),
     ],
 )
 async def test_a_failure_is_tried_again_as_the_same_wake(
@@ -208,11 +208,19 @@ async def test_a_failure_is_tried_again_as_the_same_wake(
     assert (await running.view()).status == "active"
 
 
-async def test_a_receiver_that_took_too_long_is_sent_another_wake(running: Running) -> None:
+async def test_receiver_that_took_too_long_is_left_alone_until_its_lease_ends(
+    running: Running,
+) -> None:
     await running.news(A)
     first = await running.posted(1)
-    first.answer(DeliveryFailed("too long", timed_out=True))
-    await running.pass_time(1.3)
+    await running.pass_time(5)
+    first.answer(DeliveryFailed("too long", "no_answer", timed_out=True))
+    await running.settle()
+    view = await running.view()
+    assert (view.status, view.reason) == ("failed", "no_answer")
+    await running.pass_time(24.9)
+    await running.posted(1)
+    await running.pass_time(0.2)
     second = await running.posted(2)
     assert (first.generation, second.generation) == (1, 2)
     assert second.document["wake_id"] != first.document["wake_id"]
@@ -233,16 +241,6 @@ async def test_failures_are_tried_again_ever_later(running: Running) -> None:
         expected = min(60.0, 2.0**attempt)
         assert expected * 0.8 <= delay <= expected * 1.2
         await running.pass_time(delay)
-
-
-@pytest.mark.parametrize(
-    ("attempts", "seconds"),
-    [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (100, 60), (10**9, 60)],
-)
-def test_the_back_off_is_from_one_second_to_sixty(attempts: int, seconds: float) -> None:
-    assert back_off(attempts, 0.0) == seconds
-    assert back_off(attempts, -0.2) == pytest.approx(seconds * 0.8)
-    assert back_off(attempts, 0.2) == pytest.approx(seconds * 1.2)
 
 
 async def test_a_callback_that_overtakes_the_answer_counts(running: Running) -> None:
@@ -331,14 +329,11 @@ async def test_a_result_that_the_store_has_no_room_for_is_kept_later(
 
 async def test_a_delivery_that_the_store_cannot_prepare_is_begun_later(running: Running) -> None:
     store = refusing(running)
-    store.refuses = (Look,)
+    store.refuses = (Deliver,)
     await running.news(A)
-    await running.until(lambda: bool(store.refused))
-    await running.pass_time(1)
-    await running.pass_time(1)
-    store.refuses = ()
+    await running.until(lambda: len(store.refused) >= 3)
     assert running.client.posts == []
-    await running.pass_time(1)
+    store.refuses = ()
     await running.posted(1)
 
 
@@ -352,8 +347,11 @@ async def test_a_fault_is_logged_and_the_delivery_begun_again(
         patch.setattr(keys, "sign", broken)
         await running.news(A)
         await running.until(lambda: "a fault" in caplog.text)
+    await running.settle()
     assert running.client.posts == []
-    await running.pass_time(1)
+    view = await running.view()
+    assert (view.reason, view.wake and view.wake.attempts) == ("internal_error", 1)
+    await running.pass_time(1.3)
     post = await running.posted(1)
     assert post.document["callback_token"] not in caplog.text
 
@@ -428,7 +426,8 @@ async def test_a_shutdown_breaks_off_and_the_next_start_delivers_again() -> None
     assert first.client.closed
     second = Running(first.store, first.clock).start()
     again = await second.posted(1)
-    assert again.document["wake_id"] == post.document["wake_id"]
+    assert again.generation == 2
+    assert again.document["wake_id"] != post.document["wake_id"]  # it may tell of more by now
     await second.stop()
 
 
@@ -454,12 +453,12 @@ async def test_deliveries_that_wait_for_a_place_end_with_the_rest() -> None:
     for number in range(12):
         await running.subscribe(f"s{number}")
     await running.news(A)
-    await running.posted(8)  # MAX_PER_HOST
+    await running.posted(MAX_PER_SILENT_HOST)
     deliveries = running.service._deliveries
     assert deliveries is not None
-    assert len(deliveries) == 12
+    assert len(deliveries) == MAX_PER_SILENT_HOST  # those that wait are no tasks
     running.client.posts[0].answer(DONE)
-    await running.posted(9)
+    await running.posted(MAX_PER_HOST + 1)
     await running.stop()
     await running.settle()
     assert len(deliveries) == 0

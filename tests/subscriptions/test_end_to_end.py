@@ -113,7 +113,7 @@ def test_who_misses_the_lease_is_fenced_and_the_wake_goes_out_again(tmp_path: Pa
         subscribe(http, "s", hook.url)
         offset = append(http)
         slow, again = hook.next(), hook.next()
-        assert 0.9 < again.at - slow.at < 2
+        assert 0.5 < again.at - slow.at < 2  # the receiver may see the first one late
         assert again.wake["generation"] == slow.wake["generation"] + 1
         assert code(call_back(http, slow.wake, offset)) == (409, "FENCED")
         mixed = {**slow.wake, "generation": again.wake["generation"]}
@@ -165,16 +165,16 @@ def test_a_kill_between_append_and_delivery_costs_no_delivery(tmp_path: Path) ->
     with receiving() as hook:
         hook.answer = lambda delivery: None
         with running(tmp_path) as (_, http):
-            for number in range(8):  # as many as one host gets at once
+            for number in range(4):  # as many as a host gets at once that has not answered
                 subscribe(http, f"stuck{number}", hook.url, LONG)
             subscribe(http, "s", hook.url, LONG)
             offset = append(http)
-            assert len({hook.next().path for _ in range(8)}) == 8
-            assert hook.is_quiet(0.2), "the ninth waits for a place"
+            assert len({hook.next().path for _ in range(4)}) == 4
+            assert hook.is_quiet(0.2), "the fifth waits for a place"
         hook.answer = lambda _: DONE
         with running(tmp_path) as (_, http):
-            told = {hook.next().path for _ in range(9)}
-            assert told == {"/s", *(f"/stuck{number}" for number in range(8))}
+            told = {hook.next().path for _ in range(5)}
+            assert told == {"/s", *(f"/stuck{number}" for number in range(4))}
             wait_until_acked(http, offset)
 
 
@@ -258,7 +258,7 @@ def test_a_receiver_that_never_answers_is_given_up_after_the_lease_and_told_agai
         first = hook.next()
         hook.answer = lambda _: DONE
         second = hook.next()
-        assert 1.7 < second.at - first.at < 3.5, "the lease, and a first delay"
+        assert 0.5 < second.at - first.at < 2.5, "the lease"
         assert second.wake["generation"] == first.wake["generation"] + 1, "it may still be at work"
         assert code(call_back(http, first.wake, offset)) == (409, "FENCED")
         wait_until_acked(http, offset)

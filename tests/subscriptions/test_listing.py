@@ -9,9 +9,10 @@ import pytest
 from durable_streams_server.errors import StreamError
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import StreamState
-from durable_streams_server.protocol.subscriptions import decide
+from durable_streams_server.protocol.subscriptions import views
+from durable_streams_server.protocol.subscriptions.changes import LinkedStream
 from durable_streams_server.protocol.subscriptions.commands import Look
-from durable_streams_server.protocol.subscriptions.decide import LinkedStream, View
+from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
 from durable_streams_server.storage.ticket import Ticket
@@ -95,7 +96,7 @@ async def test_a_list_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_links_by_name_that_are_cut_are_told_of_too(
     monkeypatch: pytest.MonkeyPatch, pattern: str | None
 ) -> None:
-    monkeypatch.setattr(decide, "MAX_LISTED", 3)
+    monkeypatch.setattr(views, "MAX_LISTED", 3)
     store = MemoryStore()
     store.execute(subscribe("s", streams=["a", "b", "c"], pattern=pattern), NOW)
     store.execute(subscribe("t", streams=["a", "b", "c", "d"], pattern=pattern), NOW)

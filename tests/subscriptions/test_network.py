@@ -1,14 +1,18 @@
 """Connections go only to addresses that were judged, and bring back only so much."""
 
+import asyncio
+from typing import Any
+
+import httpcore2
 import pytest
 
 from durable_streams_server.errors import BadRequest
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
+from durable_streams_server.subscriptions.lookups import SystemResolver
 from durable_streams_server.subscriptions.network import (
     MAX_ATTEMPTS,
     CheckedNetwork,
     DeliveryFailed,
-    system_resolver,
 )
 
 from .places import LOOPBACK, NEVER, PRIVATE, PUBLIC
@@ -77,6 +81,25 @@ async def test_the_next_address_is_tried_when_one_is_down() -> None:
         assert [address for address, _ in detour.asked] == ["2606:4700::1111", "8.8.8.8"]
 
 
+def test_connection_that_uvloop_has_closed_counts_as_disconnected() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def ask() -> None:
+        async with receiver() as it:
+            network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port))
+            stream = await network.connect_tcp(HOST, 443)
+            await stream.aclose()
+            await asyncio.sleep(0.01)
+            assert stream.get_extra_info("is_readable")
+            assert stream.get_extra_info("ssl_object") is None
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(ask())
+    finally:
+        loop.close()
+
+
 async def test_only_so_many_addresses_are_tried() -> None:
     many = [f"8.8.8.{last}" for last in range(50)]
     detour = Detour(0, down=many)
@@ -92,11 +115,20 @@ async def test_a_name_without_an_address_is_a_failure() -> None:
         await network.connect_tcp(HOST, 443)
 
 
-async def test_the_machines_resolver_knows_localhost() -> None:
-    assert set(await system_resolver("localhost", 80)) <= {"127.0.0.1", "::1"}
+async def test_address_that_takes_no_connection_in_time_is_unreachable() -> None:
+    class Full(Detour):
+        async def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
+            raise httpcore2.ConnectTimeout
+
+    network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Full(0))
+    with pytest.raises(DeliveryFailed, match="took no connection") as caught:
+        await network.connect_tcp(HOST, 443)
+    assert caught.value.code == "unreachable"
+    assert not caught.value.timed_out
 
 
 async def test_a_name_that_no_resolver_takes_is_a_failure() -> None:
-    network = CheckedNetwork(WebhookPolicy(), system_resolver, Detour(0))
-    with pytest.raises(DeliveryFailed, match="does not resolve"):
+    network = CheckedNetwork(WebhookPolicy(), SystemResolver(), Detour(0))
+    with pytest.raises(DeliveryFailed, match="does not resolve") as caught:
         await network.connect_tcp("xn--999999999.example", 443)
+    assert caught.value.code == "unreachable"

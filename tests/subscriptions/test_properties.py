@@ -20,7 +20,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     SubscriptionCommand,
     parse_subscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import View
+from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.subscriptions.service import Service
@@ -50,20 +50,42 @@ class Model:
     holder: str | None = None
     lease_until: float = 0
     events: list[int] = field(default_factory=list)  # generations announced
+    begun_at: float = 0
+    fruitless: int = 0  # wakes in a row that moved no cursor, before the present one
+    has_moved: bool = False
+    announce_at: float | None = None  # of a wake that was put off
 
     def due(self) -> set[str]:
         return {path for path, tail in self.tails.items() if tail > self.cursors[path]}
 
-    def wake(self) -> None:
-        self.generation += 1
-        self.in_flight, self.holder = True, None
-        self.events.append(self.generation)
+    def wake(self, now: float) -> None:
+        """Begins the first wake after a rest."""
+        self.fruitless = 0
+        self.begin(now)
 
-    def end(self) -> bool:
+    def succeed(self, now: float) -> None:
+        """Begins a wake after another."""
+        self.fruitless = 0 if self.has_moved else self.fruitless + 1
+        apart = 0 if self.fruitless < 2 else min(60, 2 ** (self.fruitless - 2))
+        self.begin(max(now, self.begun_at + apart) if apart else now)
+
+    def begin(self, at: float) -> None:
+        self.generation += 1
+        self.in_flight, self.holder, self.has_moved = True, None, False
+        self.begun_at = self.announce_at = at
+
+    def announce(self, now: float) -> None:
+        """Writes the event of a wake that nobody has claimed, when its time has come."""
+        if self.in_flight and self.announce_at is not None and self.announce_at <= now:
+            self.events.append(self.generation)
+            self.announce_at = None
+
+    def end(self, now: float) -> bool:
         """Ends the wake in flight; returns whether another has begun."""
         self.in_flight, self.holder = False, None
         if self.due():
-            self.wake()
+            self.succeed(now)
+            self.announce(now)
         return self.in_flight
 
     def is_held(self, now: float) -> bool:
@@ -124,7 +146,8 @@ class ClaimMachine(RuleBasedStateMachine):
             model.lives[path] = model.lives.get(path, 0) + 1
         model.tails[path] += values
         if not model.in_flight:
-            model.wake()
+            model.wake(self.now)
+            model.announce(self.now)
 
     @rule(path=paths)
     def delete(self, path: str) -> None:
@@ -149,7 +172,8 @@ class ClaimMachine(RuleBasedStateMachine):
             return
         view = self.run_command(command)
         if lapsed:
-            model.generation += 1  # taken over at once, without an event
+            model.succeed(self.now)  # taken over at once, without an event
+        model.announce_at = None
         model.holder, model.lease_until = worker, self.now + LEASE
         assert view.generation == model.generation
         told = {stream.path for stream in view.streams if stream.acked != stream.tail}
@@ -191,9 +215,10 @@ class ClaimMachine(RuleBasedStateMachine):
         outcome = self.service.acknowledge(command).result()
         for path, (_, count) in acks.items():
             if path in model.tails and held.lives[path] == model.lives[path]:
+                model.has_moved = model.has_moved or count > model.cursors[path]
                 model.cursors[path] = max(model.cursors[path], count)
         if done:
-            assert outcome.next_wake == model.end()
+            assert outcome.next_wake == model.end(self.now)
         else:
             assert outcome.next_wake is False
             model.lease_until = self.now + LEASE
@@ -208,7 +233,7 @@ class ClaimMachine(RuleBasedStateMachine):
             assert self.refused(command) == "FENCED"
             return
         self.run_command(command)
-        self.model.end()
+        self.model.end(self.now)
 
     @rule(seconds=st.sampled_from([0.5, LEASE / 2, LEASE, LEASE * 3]), on_time=st.booleans())
     def pass_time(self, seconds: float, on_time: bool) -> None:
@@ -217,7 +242,8 @@ class ClaimMachine(RuleBasedStateMachine):
         if on_time:
             self.service.schedule.run()
             if self.model.holder is not None and not self.model.is_held(self.now):
-                self.model.end()
+                self.model.end(self.now)
+            self.model.announce(self.now)
 
     @invariant()
     def the_subscription_is_what_the_model_says(self) -> None:

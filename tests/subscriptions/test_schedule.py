@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_streams_server.streams.turns import Turns
 from durable_streams_server.subscriptions.schedule import Schedule
 from tests.requests import NOW, SECOND
 from tests.streams.engines import ManualClock
@@ -14,7 +16,7 @@ class Bench:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.acted: list[str] = []
-        self.schedule = Schedule(self.clock, self.acted.append)
+        self.schedule = Schedule(self.clock, self.acted.append, Turns())
 
     def at(self, seconds: float) -> list[str]:
         """Sets the time, and returns what is acted on."""
@@ -81,7 +83,7 @@ def test_what_is_set_while_acting_is_acted_on_too() -> None:
         if len(acted) < 4:
             schedule.set("b" if id_ == "a" else "a", clock.now)
 
-    schedule = Schedule(clock, act)
+    schedule = Schedule(clock, act, Turns())
     schedule.set("a", NOW)
     schedule.run()
     assert acted == ["a", "b", "a", "b"]
@@ -132,7 +134,7 @@ def test_heartbeats_and_short_wakes_leave_no_heap_behind() -> None:
 async def test_a_timer_runs_for_the_first_time() -> None:
     clock = ManualClock()
     acted: list[str] = []
-    schedule = Schedule(clock, acted.append)
+    schedule = Schedule(clock, acted.append, Turns())
     schedule.set("late", NOW + 3600 * SECOND)
     schedule.set("due", NOW - 1)
     await asyncio.sleep(0)
@@ -150,7 +152,7 @@ async def test_a_timer_runs_for_the_first_time() -> None:
     assert acted == ["due", "nearer"]
 
 
-async def test_a_fault_in_one_action_holds_no_other_up() -> None:
+async def test_a_fault_in_one_action_holds_no_other_up(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     acted: list[str] = []
 
@@ -159,14 +161,52 @@ async def test_a_fault_in_one_action_holds_no_other_up() -> None:
         if id_ == "bad":
             raise RuntimeError("a fault")
 
-    loop = asyncio.get_running_loop()
-    reported: list[object] = []
-    loop.set_exception_handler(lambda _, context: reported.append(context))
-    schedule = Schedule(clock, act)
+    schedule = Schedule(clock, act, Turns())
     schedule.set("bad", NOW - 2)
     schedule.set("good", NOW - 1)
-    schedule.start(loop)
+    schedule.start(asyncio.get_running_loop())
     await asyncio.sleep(0.005)
     schedule.stop()
     assert acted == ["bad", "good"]
-    assert len(reported) == 1
+    assert "a fault" in caplog.text
+    assert schedule.next == NOW + SECOND  # it is tried again
+
+
+@pytest.mark.parametrize("step", [3600, -5])
+async def test_clock_that_is_set_delays_nothing_by_more_than_a_second(step: int) -> None:
+    """A timer that was set for a time far away hears of no clock that is set forward; of one that is set back, neither."""
+    clock = ManualClock()
+    acted: list[str] = []
+    schedule = Schedule(clock, acted.append, Turns())
+    schedule.start(asyncio.get_running_loop())
+    schedule.set("lease", NOW + 600 * SECOND)
+    clock.forward(step)
+    schedule.set("news", clock.now)
+    async with asyncio.timeout(3):
+        while "news" not in acted:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    schedule.stop()
+    assert acted == (["lease", "news"] if step > 600 else ["news"])
+
+
+async def test_many_that_are_due_at_once_take_their_turns() -> None:
+    clock, turns = ManualClock(), Turns()
+    acted: list[str] = []
+    schedule = Schedule(clock, acted.append, turns)
+    for number in range(1000):
+        schedule.set(f"{number}", NOW)
+    most = seen = 0
+
+    def step() -> bool:
+        """Stands in the same line, and sees how many were acted on since it was last here."""
+        nonlocal most, seen
+        most, seen = max(most, len(acted) - seen), len(acted)
+        return len(acted) < 1000
+
+    schedule.start(asyncio.get_running_loop())
+    turns.add(step)
+    async with asyncio.timeout(5):
+        while len(acted) < 1000:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    schedule.stop()
+    assert most <= 20

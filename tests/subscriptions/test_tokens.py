@@ -22,7 +22,7 @@ from durable_streams_server.subscriptions.tokens import (
 SECOND = 1_000_000
 NOW = 1_778_324_210 * SECOND + 999_999
 KEY = generate(NOW)
-TOKEN = issue(KEY, "sub-1", 3, 7, NOW)
+TOKEN = issue(KEY, "sub-1", 3, 7, "w", NOW)
 END = (1_778_324_210 + TOKEN_LIFE) * SECOND
 
 
@@ -48,12 +48,12 @@ def part(value: bytes) -> str:
 
 
 def test_what_is_issued_is_read() -> None:
-    assert read([KEY], TOKEN, NOW) == Claims("sub-1", 3, 7, END)
+    assert read([KEY], TOKEN, NOW) == Claims("sub-1", 3, 7, "w", END)
 
 
 @pytest.mark.parametrize("name", ["", "é/ü", "x" * 500, "\U0001f600" * 100])
 def test_any_subscription_id_comes_back(name: str) -> None:
-    assert read([KEY], issue(KEY, name, 0, 0, NOW), NOW).subscription_id == name
+    assert read([KEY], issue(KEY, name, 0, 0, "w", NOW), NOW).subscription_id == name
 
 
 def test_a_token_of_a_retired_key_is_taken() -> None:
@@ -74,7 +74,7 @@ def test_a_token_is_renewed_in_the_second_half_of_its_life() -> None:
     half = END - TOKEN_LIFE * SECOND // 2
     assert not needs_renewal(claims, half)
     assert needs_renewal(claims, half + 1)
-    later = read([KEY], issue(KEY, "sub-1", 3, 7, half), half)
+    later = read([KEY], issue(KEY, "sub-1", 3, 7, "w", half), half)
     assert later.expires_at > claims.expires_at
 
 
@@ -92,7 +92,7 @@ def test_a_bit_flipped_anywhere_is_refused() -> None:
 
 
 def test_a_token_of_another_key_is_refused() -> None:
-    assert refused(issue(generate(NOW), "sub-1", 3, 7, NOW)) == "INVALID_TOKEN"
+    assert refused(issue(generate(NOW), "sub-1", 3, 7, "w", NOW)) == "INVALID_TOKEN"
     assert refused(forged(payload(), generate(NOW).secret)) == "INVALID_TOKEN"
 
 

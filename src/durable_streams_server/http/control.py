@@ -22,7 +22,9 @@ from ..protocol.media import Kind, parse_media_type
 from ..protocol.names import CONTENT_TYPE, MIB
 from ..protocol.render import Response
 from ..protocol.subscriptions import commands, render
-from ..protocol.subscriptions.decide import AckOutcome, LinkedStream, View
+from ..protocol.subscriptions.changes import LinkedStream
+from ..protocol.subscriptions.decide import AckOutcome
+from ..protocol.subscriptions.views import View
 from ..storage.ticket import Ticket
 from ..subscriptions.service import Service
 from .request import Request
@@ -153,7 +155,7 @@ class Control:
                 },
             )
 
-        return self._service.keys().then(lambda _: self._service.run(command)).then(claimed)
+        return self._service.claim(command).then(claimed)
 
     def _acknowledge(self, request: Request, id_: str) -> Answer:
         grant, renew = self._service.grant(id_, _token(request))

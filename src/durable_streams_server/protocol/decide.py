@@ -63,11 +63,13 @@ class Rules(msgspec.Struct, frozen=True):
         max_producers: idempotent producers per stream.
         registry: the stream that lists all others, if there is one.
         timeline: the store's, for the dates that records show to people.
+        announces: whether a record may append the event of a wake; a store that has no room decides once more without.
     """
 
     max_producers: int = DEFAULT_MAX_PRODUCERS
     registry: Registry | None = None
     timeline: Timeline = UNSET
+    announces: bool = True
 
 
 class CreateOutcome(msgspec.Struct, frozen=True):
@@ -148,11 +150,13 @@ def decide(
     elif isinstance(command, Expire):
         decision = _expire(states, command, now)
     else:
-        _keep_registry(rules, command)
+        _keep_registry(rules, subscriptions, command)
         # Its changes are whole: streams neither begin nor end, and what its events mean is among them.
         offset = rules.timeline.offset
         return Decision(
-            *decide_subscription(subscriptions, states, command, now, incarnation, offset)
+            *decide_subscription(
+                subscriptions, states, command, now, incarnation, offset, rules.announces
+            )
         )
     changes = decision.changes
     if changes and rules.registry is not None:
@@ -433,9 +437,13 @@ def _refuse_registry(rules: Rules, path: str) -> None:
         )
 
 
-def _keep_registry(rules: Rules, command: SubscriptionCommand) -> None:
-    wake_stream = command.config.wake_stream if isinstance(command, Subscribe) else None
-    if rules.registry is not None and wake_stream == rules.registry.path:
+def _keep_registry(
+    rules: Rules, subscriptions: Subscriptions, command: SubscriptionCommand
+) -> None:
+    if rules.registry is None or not isinstance(command, Subscribe):
+        return
+    wake_stream = command.config.wake_stream
+    if wake_stream is not None and wake_stream == subscriptions.relative(rules.registry.path):
         raise BadRequest("the registry cannot be a wake stream", "INVALID_WAKE_STREAM")
 
 

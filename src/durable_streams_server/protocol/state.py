@@ -200,11 +200,19 @@ class StreamState:
             self.visible_removed = True
 
 
+class Unreadable(Exception):
+    """What a store has kept of a stream cannot be read back."""
+
+
 class Lookup(Protocol):
     """The newest states by path, as a decision sees them."""
 
     def get(self, path: str, /) -> StreamState | None:
-        """Returns the newest state at a path; soft-deleted ones too."""
+        """Returns the newest state at a path; soft-deleted ones too.
+
+        Raises:
+            Unreadable: what is kept of the stream is damaged.
+        """
         ...
 
 

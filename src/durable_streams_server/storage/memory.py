@@ -6,6 +6,8 @@ Here a decision is durable as soon as it is applied, so the newest state and the
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from ..errors import NotFound, StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire, known_marks
 from ..protocol.decide import Outcome, Rules, decide
@@ -19,11 +21,12 @@ from ..protocol.offsets import next_incarnation
 from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
 from ..protocol.subscriptions.changes import Subscribed, SubscriptionChange
+from ..protocol.subscriptions.commands import Upkeep
 from ..protocol.subscriptions.state import Subscriptions
 from ..protocol.timeline import Timeline
 from .blocks import Blocks
 from .deadlines import Deadlines
-from .store import Listener, Listeners, Marks, Published, Store
+from .store import Listener, Listeners, Marks, Published, Store, new_opening
 from .ticket import Ticket
 
 
@@ -47,7 +50,7 @@ class MemoryStore(Store):
         self._deadlines = Deadlines(self.timeline)
         self._listeners = Listeners()
         self._last_incarnation = 0
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions(opening=new_opening())
 
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self._states):
@@ -68,6 +71,10 @@ class MemoryStore(Store):
             )
             if self._max_bytes is not None and not isinstance(command, Delete | Expire):
                 self._admit(decision.changes, self._max_bytes)
+        except StorageFull as refusal:
+            if self._rules.announces and isinstance(command, Upkeep):
+                return self._execute_quietly(command, now)
+            return Ticket.failed(refusal)
         except StreamError as refusal:
             return Ticket.failed(refusal)
         changes = decision.changes
@@ -78,6 +85,15 @@ class MemoryStore(Store):
                 published = [self._apply(change, command) for change in changes]
             self._listeners.tell(published)
         return Ticket(True, decision.outcome)
+
+    def _execute_quietly(self, command: Command, now: int) -> Ticket[Outcome]:
+        """Executes a worker's command without the event of the next wake, for which there is no room."""
+        rules = self._rules
+        self._rules = msgspec.structs.replace(rules, announces=False)
+        try:
+            return self.execute(command, now)
+        finally:
+            self._rules = rules
 
     def find(self, path: str) -> Ticket[StreamState | None]:
         return Ticket.of(self._states.get(path))

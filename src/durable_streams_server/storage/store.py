@@ -5,6 +5,7 @@ owned by one event loop from `attach` on: every method is called on that loop's 
 """
 
 import asyncio
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -53,6 +54,11 @@ class Listeners:
                 listener(published)
             except Exception:
                 _log.exception("a listener of the store failed")
+
+
+def new_opening() -> str:
+    """Returns the name of one opening of a store, which no other opening of any store has."""
+    return secrets.token_hex(6)
 
 
 class Marks(NamedTuple):

@@ -15,7 +15,9 @@ _SOONEST: Final = (
 )
 
 
-_LOOK_EVERY: Final = 1.0  # seconds between two looks at the wall clock, which dates follow
+#: Seconds between two looks at the clocks: at the wall clock, which dates follow, and at the time of the next deadline, since no
+#: timer hears of a clock that is set.
+_LOOK_EVERY: Final = 1.0
 _TOLD_FROM: Final = MICROSECONDS  # of a step of the wall clock that an operator may want to know of
 
 
@@ -54,7 +56,7 @@ class Sweep:
         self._set_for = deadline
         delay = max(_SOONEST, (deadline - self._engine.clock()) / MICROSECONDS)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(delay, 3600.0), self._run)
+        self._timer = loop.call_later(min(delay, _LOOK_EVERY), self._run)
 
     def stop(self) -> None:
         """Takes the timers back."""

@@ -12,27 +12,41 @@ from typing import Final, NamedTuple
 import httpcore2
 
 from ..errors import BadRequest, Header
-from ..protocol.names import KIB
 from .addresses import Target, WebhookPolicy
+from .answers import MAX_REPLY_BODY, decode
+from .lookups import SystemResolver
 from .network import (
+    FORBIDDEN,
+    INVALID_ANSWER,
+    REDIRECT,
     TOO_LARGE,
+    UNREACHABLE,
     CheckedNetwork,
     DeliveryFailed,
     Resolver,
     resolve,
-    system_resolver,
 )
+from .patience import Patience
 from .slots import MAX_DELIVERIES
 
-MAX_REPLY_BODY: Final = 64 * KIB  # a reply says `{"done": true}`; more is a mistake or an attack
 RESOLVE_SECONDS: Final = 5.0  # while whoever makes a subscription waits
-MAX_CONNECTIONS: Final = MAX_DELIVERIES  # a delivery that has its place waits for no other's
+# No delivery with a place waits for a connection: the pool closes an idle one if there are so many already.
+MAX_CONNECTIONS: Final = MAX_DELIVERIES
 MAX_IDLE_CONNECTIONS: Final = 20
 IDLE_SECONDS: Final = 15.0  # less than receivers allow: few connections are cut as they are used
+_CHECKS: Final = (
+    64  # lookups for subscriptions that are being made; they take no thread from deliveries
+)
 
 
 class Reply(NamedTuple):
-    """What the receiver answered: a status of 200 to 299 or of 400 and above, and the whole body."""
+    """A receiver's answer.
+
+    Attributes:
+        status: 200 to 299, or 400 and above.
+        body: with a status of 200 to 299, the whole body without content encoding and byte order mark. With an error status,
+            the body as it was sent, or nothing if it is too large: the status says enough.
+    """
 
     status: int
     body: bytes
@@ -43,7 +57,7 @@ class WebhookClient:
 
     Args:
         policy: where webhooks may go.
-        resolver: finds a name's addresses.
+        resolver: finds a name's addresses; the machine's resolver unless given.
         ssl_context: verifies receivers; the system's trust store unless given.
         network: opens connections to addresses that have passed.
     """
@@ -52,18 +66,20 @@ class WebhookClient:
         self,
         policy: WebhookPolicy,
         *,
-        resolver: Resolver = system_resolver,
+        resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
-        self._resolver = resolver
+        self._check_resolver = resolver or SystemResolver(_CHECKS)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context or ssl.create_default_context(),
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=MAX_IDLE_CONNECTIONS,
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=CheckedNetwork(policy, resolver, network or httpcore2.AnyIOBackend()),
+            network_backend=CheckedNetwork(
+                policy, resolver or SystemResolver(), network or httpcore2.AnyIOBackend()
+            ),
         )
 
     async def post(
@@ -71,30 +87,32 @@ class WebhookClient:
         url: str,
         body: bytes,
         headers: Sequence[Header],
-        timeout: float,  # noqa: ASYNC109
+        patience: Patience,
     ) -> Reply:
         """Posts a body and returns the answer.
 
         Args:
-            url: the webhook's; judged again, since the policy may have changed.
+            url: the webhook's URL. The policy is applied again, since it may have changed.
             body: the exact bytes to send.
-            headers: without Host and Content-Length.
-            timeout: seconds for all of it, from waiting for a connection to the end of the answer.
+            headers: without Host, Content-Length, User-Agent and Accept-Encoding.
+            patience: the time for the whole exchange, from waiting for a connection to the end of the answer.
 
         Raises:
-            DeliveryFailed: no answer, a redirect, or more than `MAX_REPLY_BODY` bytes of one.
+            DeliveryFailed: no answer, a redirect, an answer that is too large or not HTTP, or a body that does not decode.
         """
         try:
-            async with asyncio.timeout(timeout):
-                return await self._exchange(self._policy.target(url), body, headers)
+            async with patience.limit():
+                return await self._exchange(self._policy.target(url), body, headers, patience)
         except (TimeoutError, httpcore2.TimeoutException):
             raise DeliveryFailed("the receiver took too long", timed_out=True) from None
         except BadRequest:
-            raise DeliveryFailed("the receiver is where webhooks may not go") from None
+            raise DeliveryFailed("the receiver is where webhooks may not go", FORBIDDEN) from None
         except httpcore2.RemoteProtocolError:
-            raise DeliveryFailed("the receiver's answer is not whole and valid HTTP") from None
+            raise DeliveryFailed(
+                "the receiver's answer is not whole and valid HTTP", INVALID_ANSWER
+            ) from None
         except (httpcore2.NetworkError, OSError):
-            raise DeliveryFailed("the connection to the receiver failed") from None
+            raise DeliveryFailed("the connection to the receiver failed", UNREACHABLE) from None
 
     async def resolve_and_check(self, url: str) -> None:
         """Judges a URL and what its host resolves to now, for a subscription that is being made.
@@ -108,7 +126,7 @@ class WebhookClient:
         target = self._policy.target(url)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                await resolve(self._policy, self._resolver, target.host, target.port)
+                await resolve(self._policy, self._check_resolver, target.host, target.port)
         except OSError:  # TimeoutError is one
             return
 
@@ -116,21 +134,44 @@ class WebhookClient:
         """Closes every connection. Requests in flight fail."""
         await self._pool.aclose()
 
-    async def _exchange(self, target: Target, body: bytes, headers: Sequence[Header]) -> Reply:
+    async def _exchange(
+        self, target: Target, body: bytes, headers: Sequence[Header], patience: Patience
+    ) -> Reply:
         host = target.host.encode("ascii")
         url = httpcore2.URL(scheme=target.scheme, host=host, port=target.port, target=target.path)
-        own = [(b"host", _host_header(target)), (b"user-agent", b"durable-streams-server")]
+        own = [
+            (b"host", _host_header(target)),
+            (b"user-agent", b"durable-streams-server"),
+            (b"accept-encoding", b"identity"),
+        ]
         async with self._pool.stream("POST", url, headers=[*own, *headers], content=body) as reply:
+            patience.head_came()
             if reply.status < 200:
-                raise DeliveryFailed("the receiver wants to speak another protocol")
+                raise DeliveryFailed("the receiver wants to speak another protocol", INVALID_ANSWER)
             if 300 <= reply.status < 400:
-                raise DeliveryFailed("the receiver redirects, and webhooks do not follow")
-            received = bytearray()
-            async for part in reply.aiter_stream():
-                received += part
-                if len(received) > MAX_REPLY_BODY:
-                    raise DeliveryFailed(TOO_LARGE)
-            return Reply(reply.status, bytes(received))
+                raise DeliveryFailed("the receiver redirects, and webhooks do not follow", REDIRECT)
+            if reply.status >= 400:
+                return Reply(reply.status, await _read_or_drop(reply))
+            received = await _read(reply)
+        codings = [value for name, value in reply.headers if name.lower() == b"content-encoding"]
+        return Reply(reply.status, decode(codings, received))
+
+
+async def _read(reply: httpcore2.Response) -> bytes:
+    received = bytearray()
+    async for part in reply.aiter_stream():
+        received += part
+        if len(received) > MAX_REPLY_BODY:
+            raise DeliveryFailed(TOO_LARGE, INVALID_ANSWER)
+    return bytes(received)
+
+
+async def _read_or_drop(reply: httpcore2.Response) -> bytes:
+    """Returns the body, or nothing if it is too large. Reading it keeps the connection usable."""
+    try:
+        return await _read(reply)
+    except DeliveryFailed:
+        return b""
 
 
 def _host_header(target: Target) -> bytes:

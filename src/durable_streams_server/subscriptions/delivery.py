@@ -10,10 +10,11 @@ import msgspec
 from ..errors import Conflict, NotFound, StreamError
 from ..log import log as _log
 from ..protocol.lifetime import MICROSECONDS
-from ..protocol.names import MAX_RETRY_DELAY, RETRY_JITTER
+from ..protocol.names import RETRY_JITTER
 from ..protocol.offsets import parse
 from ..protocol.signing import SIGNATURE_HEADER
 from ..protocol.subscriptions import render
+from ..protocol.subscriptions.changes import Snapshot
 from ..protocol.subscriptions.commands import (
     Acknowledge,
     Delivered,
@@ -21,17 +22,22 @@ from ..protocol.subscriptions.commands import (
     SubscriptionCommand,
     Undelivered,
 )
-from ..protocol.subscriptions.decide import View
+from ..protocol.subscriptions.steps import back_off
+from ..protocol.subscriptions.views import View
 from ..storage.ticket import Abandoned
 from . import keys
 from .client import Reply
-from .network import DeliveryFailed
+from .network import INVALID_ANSWER, REDIRECT, DeliveryFailed
+from .patience import Patience
 from .slots import Slots
 
 if TYPE_CHECKING:
     from .service import Service
 
-_FIRST_DELAY: Final = 1.0  # seconds, PROTOCOL 7.1
+#: Streams of a snapshot that is kept to be told again after a failure. The retry of a larger one is another wake, so what waits
+#: to be delivered again stays small: some 10 KiB each.
+MAX_TOLD: Final = 64
+_ANSWERED: Final = (REDIRECT, INVALID_ANSWER)  # failures that are answers all the same
 _AGAIN: Final = 1.0  # seconds until a store that had no room is asked again
 
 
@@ -40,59 +46,117 @@ class _Answer(msgspec.Struct):
 
 
 class Deliveries:
-    """The deliveries that are under way."""
+    """The deliveries that are under way, and those that wait for a place. One that waits is a grant and an entry in a queue."""
 
     def __init__(self, service: "Service") -> None:
         self._service = service
         self._slots = Slots()
+        self._waiting: set[Grant] = set()
         self._tasks: dict[Grant, asyncio.Task[None]] = {}
+        self._patience: dict[str, Patience] = {}  # by wake id, while an answer is awaited
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def begin(self, view: View) -> None:
-        """Delivers a wake, unless it is being delivered: a new attempt may come up before the last one has quite ended."""
-        grant = view.grant
-        if grant in self._tasks:
-            self._service.try_again(view.id)
+    def begin(self, grant: Grant, url: str) -> None:
+        """Has a wake delivered as soon as there is a place, unless that is under way: when it ends, the subscription is looked at
+        again."""
+        if grant in self._waiting or grant in self._tasks:
             return
-        task = asyncio.get_running_loop().create_task(self._run(view))
-        self._tasks[grant] = task
-        task.add_done_callback(lambda _: self._tasks.pop(grant, None))
+        host = urlsplit(url).hostname or ""
+        self._waiting.add(grant)
+        self._slots.ask(host, lambda: self._start(grant, url, host))
+
+    def extend(self, wake_id: str, seconds: float) -> None:
+        """Gives the receiver of a wake more time for its answer, after a heartbeat."""
+        patience = self._patience.get(wake_id)
+        if patience is not None:
+            patience.extend(seconds)
 
     async def stop(self) -> None:
         """Breaks off what is under way; it is delivered again after the next start."""
+        self._slots.clear()
+        self._waiting.clear()
         tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, view: View) -> None:
-        """Waits for a place, looks at the subscription once more, delivers, and makes the result durable."""
-        url = view.config.webhook_url
-        assert url is not None
-        host = urlsplit(url).hostname or ""
-        await self._slots.take(host)
+    def _start(self, grant: Grant, url: str, host: str) -> None:
+        self._waiting.discard(grant)
+        task = asyncio.get_running_loop().create_task(self._run(grant, url, host))
+        self._tasks[grant] = task
+        task.add_done_callback(lambda _: self._end(grant))
+
+    def _end(self, grant: Grant) -> None:
+        """Every delivery ends with a look at what comes next."""
+        del self._tasks[grant]
+        self._service.plan(grant.id)
+
+    async def _run(self, grant: Grant, url: str, host: str) -> None:
+        """Looks at the wake, delivers it, and makes the result durable."""
+        attempt = _Attempt(self._service, self._patience)
         try:
-            fresh = await self._service.look(view.grant)
-            command = None if fresh is None else await self._attempt(fresh, url)
+            await self._service.turns.mine()
+            view = await self._service.begin_delivery(grant)
+            command = None if view is None else await attempt.run(view, url)
         except (NotFound, Abandoned):
             return  # the subscription is gone, or the store
-        except Exception as error:
-            if not isinstance(error, StreamError):  # the store cannot say now what to deliver
-                _log.exception("a delivery of %s went wrong", view.id)
-            self._service.try_again(view.id)
+        except StreamError:  # the store cannot say now what to deliver
+            await asyncio.sleep(_AGAIN)
             return
         finally:
-            self._slots.give_back(host)
+            self._slots.give_back(host, attempt.was_answered)
         if command is not None:
             await self._keep(command)
 
-    async def _attempt(self, view: View, url: str) -> SubscriptionCommand:
-        service = self._service
+    async def _keep(self, command: SubscriptionCommand) -> None:
+        """Makes a result durable, as soon as the store has room for it."""
+        while True:
+            try:
+                await self._service.execute(command)
+                return
+            except (Conflict, NotFound, Abandoned):
+                return  # the wake is over, or the subscription is gone, or the store
+            except StreamError as refusal:
+                if refusal.status < 500:
+                    assert isinstance(command, Acknowledge)
+                    _log.error(
+                        "the result of a delivery of %s was refused: %s",
+                        command.grant.id,
+                        refusal.code,
+                    )
+                    command = _failed(self._service, command.grant, 0, "result_refused", None)
+                    continue
+            await asyncio.sleep(_AGAIN)
+
+
+class _Attempt:
+    """One exchange with a receiver.
+
+    Attributes:
+        was_answered: whether the receiver has answered; None while it has not been asked.
+    """
+
+    def __init__(self, service: "Service", patience: dict[str, Patience]) -> None:
+        self._service = service
+        self._patience = patience
+        self.was_answered: bool | None = None
+
+    async def run(self, view: View, url: str) -> SubscriptionCommand:
+        """Delivers a wake, and returns what came of it."""
+        try:
+            return await self._deliver(view, url)
+        except Exception:
+            _log.exception("a delivery of %s went wrong", view.id)
+            return self._failed(view, "internal_error")
+
+    async def _deliver(self, view: View, url: str) -> SubscriptionCommand:
+        service, wake = self._service, view.wake
+        assert wake is not None
         if service.public_url is None:  # it was known when the subscription was made
             _log.error("%s is not delivered: the server's public URL is not set", view.id)
-            return self._failed(view, timed_out=False)
+            return self._failed(view, "no_public_url")
         sent_at = service.clock()
         timestamp = service.clock.wall() // MICROSECONDS  # the receiver's clock judges it
         body = msgspec.json.encode(self._document(view))
@@ -101,15 +165,24 @@ class Deliveries:
             (b"content-type", b"application/json"),
             (SIGNATURE_HEADER, signature.encode("ascii")),
         ]
-        lease = view.config.lease_ttl / 1000
+        patience = self._patience[wake.wake_id] = Patience(view.config.lease_ttl / 1000)
+        self.was_answered = False
         try:
-            reply = await service.client.post(url, body, headers, lease)
+            reply = await service.client.post(url, body, headers, patience)
         except DeliveryFailed as failure:
+            self.was_answered = failure.code in _ANSWERED
             _log.info("a delivery of %s failed: %s", view.id, failure.reason)
-            return self._failed(view, failure.timed_out)
+            if (
+                failure.timed_out
+            ):  # the receiver may be at work: nobody else is until the lease ends
+                return Delivered(view.grant, sent_at, failure.code)
+            return self._failed(view, failure.code)
+        finally:
+            del self._patience[wake.wake_id]
+        self.was_answered = True
         if not 200 <= reply.status < 300:
             _log.info("a delivery of %s was answered with %d", view.id, reply.status)
-            return self._failed(view, timed_out=False)
+            return self._failed(view, "refused")
         if _is_done(reply):
             return _acknowledge_all(view)
         return Delivered(view.grant, sent_at)
@@ -123,36 +196,21 @@ class Deliveries:
             "callback_token": service.token(view.grant),
         }
 
-    def _failed(self, view: View, timed_out: bool) -> Undelivered:
+    def _failed(self, view: View, problem: str) -> Undelivered:
         attempts = view.wake.attempts if view.wake is not None else 0
-        delay = back_off(attempts, random.uniform(-RETRY_JITTER, RETRY_JITTER))
-        at = self._service.clock() + round(delay * MICROSECONDS)
-        return Undelivered(view.grant, at, timed_out)
-
-    async def _keep(self, command: SubscriptionCommand) -> None:
-        """Makes a result durable, as soon as the store has room for it."""
-        while True:
-            try:
-                await self._service.execute(command)
-                return
-            except (Conflict, NotFound, Abandoned):
-                return  # the wake is over, or the subscription is gone, or the store
-            except StreamError as refusal:
-                if refusal.status < 500:
-                    _log.error("the result of a delivery was refused: %s", refusal.code)
-                    return
-            await asyncio.sleep(_AGAIN)
+        told = view.streams if len(view.streams) <= MAX_TOLD and not view.truncated else None
+        return _failed(self._service, view.grant, attempts, problem, told)
 
 
-def back_off(attempts: int, jitter: float) -> float:
-    """Returns the seconds until a delivery is tried again (PROTOCOL 7.1).
-
-    Args:
-        attempts: how many have failed before this one.
-        jitter: from -0.2 to 0.2.
-    """
-    delay = min(MAX_RETRY_DELAY, _FIRST_DELAY * 2.0 ** min(attempts, 16))
-    return delay * (1 + jitter)
+def _failed(
+    service: "Service",
+    grant: Grant,
+    attempts: int,
+    problem: str,
+    told: Snapshot | None,
+) -> Undelivered:
+    delay = back_off(attempts, random.uniform(-RETRY_JITTER, RETRY_JITTER))
+    return Undelivered(grant, service.clock() + round(delay * MICROSECONDS), problem, told)
 
 
 def _is_done(reply: Reply) -> bool:

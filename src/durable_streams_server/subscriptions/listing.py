@@ -11,8 +11,9 @@ from typing import Final
 from ..errors import StreamError
 from ..protocol.offsets import Offset
 from ..protocol.state import StreamState
-from ..protocol.subscriptions.decide import MAX_LISTED, LinkedStream, View
+from ..protocol.subscriptions.changes import LinkedStream
 from ..protocol.subscriptions.globs import matches
+from ..protocol.subscriptions.views import MAX_LISTED, View
 from ..storage.store import Store
 from ..storage.ticket import Ticket
 from ..streams.turns import Turns

@@ -4,8 +4,6 @@ A host's name is resolved when a connection is made; every address in the answer
 very addresses is connected to. So no second answer can lead elsewhere. What comes back over a connection is bounded.
 """
 
-import asyncio
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
@@ -24,25 +22,28 @@ MAX_ATTEMPTS: Final = 4  # addresses tried for one connection
 
 TOO_LARGE: Final = "the receiver's answer is too large"
 
+# Codes of failed deliveries, which clients see in the status of a subscription.
+NO_ANSWER: Final = "no_answer"  # the time for the exchange ran out
+UNREACHABLE: Final = "unreachable"  # no such name, no connection, no TLS, or the connection broke
+FORBIDDEN: Final = "forbidden"  # the policy refuses the URL or an address
+REDIRECT: Final = "redirect"
+INVALID_ANSWER: Final = "invalid_answer"  # not HTTP, too large, or in an unknown encoding
+
 
 class DeliveryFailed(Exception):
-    """There is no answer, or none that may be used. The receiver may have got the request all the same.
+    """There is no answer, or none that the server accepts. The receiver may have got the request all the same.
 
     Attributes:
         reason: one short sentence for the operator, with nothing in it that the receiver sent.
-        timed_out: whether time ran out, so that trying sooner will not help.
+        code: the kind of failure: NO_ANSWER, UNREACHABLE, FORBIDDEN, REDIRECT or INVALID_ANSWER.
+        timed_out: whether the time for the exchange ran out, so that the receiver may still be working.
     """
 
-    def __init__(self, reason: str, timed_out: bool = False) -> None:
+    def __init__(self, reason: str, code: str = UNREACHABLE, *, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.code = NO_ANSWER if timed_out else code
         self.timed_out = timed_out
-
-
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Asks the machine's resolver, on a thread of the loop's own."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 async def resolve(policy: WebhookPolicy, resolver: Resolver, host: str, port: int) -> Sequence[str]:
@@ -89,12 +90,14 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
             addresses = await resolve(self._policy, self._resolver, host, port)
         except OSError:
             addresses = ()
-        failure: Exception = DeliveryFailed("the receiver's name does not resolve")
+        failure: Exception = DeliveryFailed("the receiver's name does not resolve", UNREACHABLE)
         for address in addresses[:MAX_ATTEMPTS]:
             try:
                 stream = await self._network.connect_tcp(address, port, CONNECT_SECONDS)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+            except httpcore2.ConnectError as error:
                 failure = error
+            except httpcore2.ConnectTimeout:  # the receiver got nothing, so it is not working
+                failure = DeliveryFailed("the receiver took no connection", UNREACHABLE)
             else:
                 return _BoundedStream(stream)
         raise failure
@@ -114,7 +117,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         data = await self._stream.read(max_bytes, timeout)
         self._received += len(data)
         if self._received > MAX_REPLY_BYTES:
-            raise DeliveryFailed(TOO_LARGE)
+            raise DeliveryFailed(TOO_LARGE, INVALID_ANSWER)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -130,7 +133,9 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         try:
             stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
         except httpcore2.ConnectError:
-            raise DeliveryFailed("the receiver's certificate or TLS is not good") from None
+            raise DeliveryFailed(
+                "the receiver's certificate or TLS is not good", UNREACHABLE
+            ) from None
         except BaseException:
             await self._stream.aclose()  # time ran out, or nobody waits any more
             raise
@@ -140,4 +145,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        try:
+            return self._stream.get_extra_info(info)
+        except AttributeError:  # uvloop has no socket any more for a connection that it has closed
+            return True if info == "is_readable" else None  # which the pool takes for disconnected

@@ -2,6 +2,9 @@
 
 A heartbeat moves a lease's end further away many times before it is ever reached, so it only moves the time that is noted;
 an entry of the heap that comes up early is put back.
+
+The timer looks at the clock once a second while anything is planned, so that a clock that is set, which no timer hears of,
+delays nothing by more than that. What is due is done in slices, each in its turn: ten thousand may be due at once.
 """
 
 import asyncio
@@ -9,31 +12,37 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
+from ..log import log as _log
 from ..protocol.lifetime import MICROSECONDS
 from ..streams.clock import Clock
+from ..streams.turns import Turns
 
-_LONGEST: Final = 3600.0  # seconds; a timer further away is set again on the way
-
+_LOOK_EVERY: Final = 1.0  # seconds between two looks at the clock
+_AGAIN: Final = MICROSECONDS  # until something that went wrong is tried again
 _SPARE: Final = 64  # entries that may mean nothing before it is worth looking for them
+_SLICE: Final = 20  # subscriptions acted on in one step: less than a millisecond
 
 
 class Schedule:
-    """Times by subscription id, one each.
+    """Keeps one time for each subscription.
 
     Args:
         clock: steady time.
         act: called with each id whose time has come; on the loop.
+        turns: the line in which what is due is done.
     """
 
-    def __init__(self, clock: Clock, act: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, act: Callable[[str], None], turns: Turns) -> None:
         self._clock = clock
         self._act = act
+        self._turns = turns
         self._times: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
         self._queued: dict[str, int] = {}  # the earliest entry of the heap
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._set_for = 0
+        self._is_running = False  # a step stands in line
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to call `act`."""
@@ -62,9 +71,21 @@ class Schedule:
             self._set_timer()
 
     def run(self) -> None:
-        """Acts on what is due now."""
+        """Acts on all that is due now."""
+        while self._run_slice():
+            pass
+
+    @property
+    def next(self) -> int | None:
+        """When `run` may next have something to do, in microseconds of steady time."""
+        return self._heap[0][0] if self._heap else None
+
+    def _run_slice(self) -> bool:
+        """Acts on some of what is due; returns whether there may be more."""
         now = self._clock()
-        while self._heap and self._heap[0][0] <= now:
+        for _ in range(_SLICE):
+            if not self._heap or self._heap[0][0] > now:
+                return False
             at, id_ = heapq.heappop(self._heap)
             if self._queued.get(id_) != at:
                 continue  # an earlier entry has taken its place
@@ -76,12 +97,16 @@ class Schedule:
                 self.set(id_, time)
             else:
                 del self._times[id_]
-                self._act(id_)
+                self._act_on(id_, now)
+        return True
 
-    @property
-    def next(self) -> int | None:
-        """When `run` may next have something to do, in microseconds of steady time."""
-        return self._heap[0][0] if self._heap else None
+    def _act_on(self, id_: str, now: int) -> None:
+        """Acts on one id. A fault is logged, and the id comes up again: nothing that was planned is forgotten."""
+        try:
+            self._act(id_)
+        except Exception:
+            _log.exception("what was planned for the subscription %s went wrong", id_)
+            self.set(id_, now + _AGAIN)
 
     def _clear(self) -> None:
         """Throws away the entries that mean nothing any more: a wake that comes and goes within a lease leaves one."""
@@ -90,7 +115,7 @@ class Schedule:
         heapq.heapify(self._heap)
 
     def _set_timer(self) -> None:
-        if self._loop is None or not self._heap:
+        if self._loop is None or not self._heap or self._is_running:
             return
         at = self._heap[0][0]
         if self._timer is not None:
@@ -98,12 +123,21 @@ class Schedule:
                 return
             self._timer.cancel()
         self._set_for = at
-        delay = min(_LONGEST, max(0.0, (at - self._clock()) / MICROSECONDS))
-        self._timer = self._loop.call_later(delay, self._run)
+        delay = min(_LOOK_EVERY, max(0.0, (at - self._clock()) / MICROSECONDS))
+        self._timer = self._loop.call_later(delay, self._look)
 
-    def _run(self) -> None:
+    def _look(self) -> None:
         self._timer = None
-        try:
-            self.run()
-        finally:
+        if self._heap and self._heap[0][0] <= self._clock():
+            self._is_running = True
+            self._turns.add(self._step)
+        else:
             self._set_timer()
+
+    def _step(self) -> bool:
+        """Takes one slice; returns whether another is to follow."""
+        more = self._loop is not None and self._run_slice()
+        self._is_running = more
+        if not more:
+            self._set_timer()
+        return more

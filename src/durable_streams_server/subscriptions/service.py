@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ..errors import BadRequest, NotFound, StreamError, Unauthorized, Unavailable
 from ..protocol import paths
@@ -20,28 +23,42 @@ from ..protocol.names import RESERVED_SEGMENT
 from ..protocol.offsets import Offset
 from ..protocol.signing import Key
 from ..protocol.state import StreamState
-from ..protocol.subscriptions.changes import KeysKept, Subscribed, Unsubscribed, WakeChanged
+from ..protocol.subscriptions.changes import (
+    KeysKept,
+    Kind,
+    LinkedStream,
+    News,
+    Subscribed,
+    Unsubscribed,
+    Wake,
+    WakeChanged,
+)
 from ..protocol.subscriptions.commands import (
     Acknowledge,
+    Claim,
+    Deliver,
     Grant,
     KeepKeys,
-    Lapse,
     Look,
     Subscribe,
     SubscriptionCommand,
+    Tend,
 )
 from ..protocol.subscriptions.decide import (
     AckOutcome,
     KeysOutcome,
-    LinkedStream,
     SubscribeOutcome,
-    View,
     is_stale,
 )
-from ..storage.store import Published
-from ..storage.ticket import Abandoned, Ticket, repeat
+from ..protocol.subscriptions.steps import Step, What, next_step
+from ..protocol.subscriptions.views import MAX_LISTED, View
+from ..storage.store import Published, new_opening
+from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
+from .channels import Channels
+from .crowd import Crowd
 from .listing import Listing
+from .loading import FEW, in_slices, load
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -56,6 +73,9 @@ _PUBLIC_URL: Final = re.compile(
     r"(?i:https?)://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~:@!$&'()*+,;=%/-]*)?"
 )
 _SOON: Final = MICROSECONDS  # until something that could not be done is tried again
+_ACKS_AT_ONCE: Final = (
+    250  # that one record takes; more of one request are taken in several, in turns
+)
 
 
 class Service:
@@ -75,7 +95,10 @@ class Service:
         self.public_url = public_url
         self.policy = policy
         self.clock = engine.clock
-        self.schedule = Schedule(engine.clock, self._act)
+        self.turns = engine.turns
+        self.schedule = Schedule(engine.clock, self._act, engine.turns)
+        self._crowd = Crowd(engine.store, engine.clock, engine.turns)
+        self._channels = Channels(engine.store.subscriptions)
         self._client: WebhookClient | None = None
         self._deliveries: Deliveries | None = None
         self._keys: tuple[Key, ...] = ()  # those that are durable
@@ -86,13 +109,20 @@ class Service:
     def start(self) -> None:
         """Takes up what was scheduled before; called once the engine has started, on its loop."""
         self._keys = self._store.subscriptions.keys
+        self._store.subscriptions.opening = new_opening()  # a store may be served a second time
+        now = self.clock()
         for subscription in self._store.subscriptions:
-            self._plan(subscription.id)
+            if subscription.wake is None and subscription.due:
+                self.schedule.set(subscription.id, now)  # a repair has ended its wake
+            else:
+                self.plan(subscription.id)
         self.schedule.start(asyncio.get_running_loop())
+        self._crowd.begin()
 
     def begin_shutdown(self) -> None:
         """Begins nothing more."""
         self.schedule.stop()
+        self._crowd.stop()
 
     async def stop(self) -> None:
         """Breaks off deliveries; they are tried again after the next start."""
@@ -138,8 +168,16 @@ class Service:
                 lambda found: Ticket.of((view, found[0], found[1]))
             )
 
-        looked: Ticket[View] = self.run(Look(id_))
+        looked: Ticket[View] = self._load(id_).then(lambda _: self.run(Look(id_)))
         return looked.then(with_links)
+
+    def claim(self, command: Claim) -> Ticket[View]:
+        """Gives the wake in flight to a worker (PROTOCOL 7.2).
+
+        Raises:
+            NotFound, BadRequest, AlreadyClaimed, Conflict: as the rules have it.
+        """
+        return self.keys().then(lambda _: self._load(command.id)).then(lambda _: self.run(command))
 
     def acknowledge(self, command: Acknowledge) -> Ticket[AckOutcome]:
         """Acknowledges offsets, each of which must be one that a read can begin at.
@@ -150,7 +188,26 @@ class Service:
         """
         if is_stale(self._store.subscriptions, command, self.clock()):
             return self.run(command)
-        return self._check_offsets(command.acks).then(lambda _: self.run(command))
+        checked: Ticket[None] = in_slices(
+            self.turns, command.acks, lambda ack: self._check_offset(*ack)
+        )
+        return checked.then(lambda _: self._acknowledge(command))
+
+    def _acknowledge(self, command: Acknowledge) -> Ticket[AckOutcome]:
+        """Has the store take acks, no more in one record than the loop has time for."""
+        acks = command.acks
+        if len(acks) <= _ACKS_AT_ONCE:
+            return self.run(command)
+        parts = [
+            msgspec.structs.replace(command, acks=acks[at : at + _ACKS_AT_ONCE], done=False)
+            for at in range(0, len(acks), _ACKS_AT_ONCE)
+        ]
+        last = msgspec.structs.replace(parts.pop(), done=command.done)
+
+        def take(part: Acknowledge) -> Ticket[object]:
+            return self.turns.ticket().then(lambda _: self.run(part))
+
+        return in_slices(self.turns, parts, take).then(lambda _: self.run(last))
 
     def keys(self) -> Ticket[tuple[Key, ...]]:
         """Returns the server's keys, making the first one if there is none."""
@@ -193,7 +250,7 @@ class Service:
         claims = tokens.read(self._keys, token, now)
         if claims.subscription_id != id_:
             raise Unauthorized("the token is not valid here")
-        grant = Grant(id_, claims.incarnation, claims.generation)
+        grant = Grant(id_, claims.incarnation, claims.generation, claims.wake_id)
         return grant, tokens.needs_renewal(claims, now)
 
     def token(self, grant: Grant) -> str:
@@ -206,6 +263,7 @@ class Service:
             grant.id,
             grant.incarnation,
             grant.generation,
+            grant.wake_id,
             now,
             self.clock.wall() - now,
         )
@@ -229,16 +287,25 @@ class Service:
         """As `run`, and waits for the outcome."""
         return await _future_of(self.run(command))
 
-    async def look(self, grant: Grant) -> View | None:
-        """Returns the subscription, if the wake of a grant is still to be delivered now."""
-        view = cast(View, await self.execute(Look(grant.id)))
-        wake = view.wake
-        if view.grant != grant or wake is None or wake.next_attempt is None:
-            return None
-        return view if wake.next_attempt <= self.clock() else None
+    async def begin_delivery(self, grant: Grant) -> View | None:
+        """Returns what a delivery of a wake is to tell; None if it is not to be delivered now."""
+        await _future_of(self._load(grant.id))
+        outcome = await self.execute(Deliver(grant))
+        return outcome if isinstance(outcome, View) else None
+
+    def plan(self, id_: str) -> None:
+        """Notes when something is next to be done about a subscription, if anything is."""
+        subscription = self._store.subscriptions.get(id_)
+        if subscription is None:
+            self.schedule.set(id_, None)
+        else:
+            self.schedule.set(id_, self._step(subscription.config.kind, subscription.wake).at)
+
+    def _step(self, kind: Kind, wake: Wake | None) -> Step:
+        return next_step(kind, wake, self._store.subscriptions.opening)
 
     def try_again(self, id_: str) -> None:
-        """Has a subscription looked at again soon, after what was to be done could not be."""
+        """Has a subscription looked at again soon, after an attempt that could not proceed."""
         self.schedule.set(id_, self.clock() + _SOON)
 
     @property
@@ -274,75 +341,78 @@ class Service:
     # -- inside -------------------------------------------------------------
 
     def _published(self, published: Sequence[Published]) -> None:
+        is_about_wakes = False
         for item in published:
             if item.state is not None:
                 continue
             change = item.change
-            if isinstance(change, KeysKept):
+            if isinstance(change, WakeChanged):
+                is_about_wakes = True
+                self.plan(change.id)
+                self._heartbeat(change)
+            elif isinstance(change, Subscribed | Unsubscribed):
+                is_about_wakes = True
+                self.plan(change.id)
+            elif isinstance(change, News):
+                self._crowd.begin()
+            elif isinstance(change, KeysKept):
                 self._keys = change.keys
-            elif isinstance(change, WakeChanged | Subscribed | Unsubscribed):
-                self._plan(change.id)
+        if is_about_wakes:
+            self._channels.see(published)
 
-    def _plan(self, id_: str) -> None:
-        """Notes when something is next to be done about a subscription: a delivery, or the end of a lease."""
-        subscription = self._store.subscriptions.get(id_)
-        wake = subscription.wake if subscription is not None else None
-        if wake is None:
-            self.schedule.set(id_, None)
-        else:
-            at = wake.lease_until if wake.next_attempt is None else wake.next_attempt
-            self.schedule.set(id_, at)
+    def _heartbeat(self, change: WakeChanged) -> None:
+        """Gives a receiver that is still at its answer the time of a lease that was prolonged."""
+        wake = change.wake
+        if self._deliveries is not None and wake is not None and wake.lease_until is not None:
+            left = (wake.lease_until - self.clock()) / MICROSECONDS
+            self._deliveries.extend(wake.wake_id, left)
 
     def _act(self, id_: str) -> None:
-        """The time of a subscription has come. What is still to be done, its durable state says."""
-        look: Ticket[View] = self.run(Look(id_))
-        look.add_callback(lambda looked: self._proceed(id_, looked))
-
-    def _proceed(self, id_: str, looked: Ticket[View]) -> None:
-        try:
-            view = looked.result()
-        except (NotFound, Abandoned):
-            return  # it is gone, or the store is
-        except StreamError:
-            self.try_again(id_)
+        """The time of a subscription has come: does what that brings, and plans what comes next."""
+        subscription = self._store.subscriptions.get(id_)
+        if subscription is None:
             return
-        wake = view.wake
-        if wake is None:
-            return
-        if wake.next_attempt is None:
-            self._lapse(view)
-        elif not self._engine.stopping:
-            self._deliver(view)
+        what, at = self._step(subscription.config.kind, subscription.wake)
+        if what is What.DELIVER and at is not None and at <= self.clock():
+            self._deliver(id_)
+        else:
+            self._tend(id_)
 
-    def _lapse(self, view: View) -> None:
-        def settle(ticket: Ticket[Any]) -> None:
+    def _tend(self, id_: str) -> None:
+        def go_on(tended: Ticket[View]) -> None:
             try:
-                ticket.result()
+                view = tended.result()
+            except (NotFound, Abandoned):
+                return  # it is gone, or the store is
             except StreamError:  # the store has no room now
-                self.try_again(view.id)
-            except Abandoned:
+                self.try_again(id_)
                 return
+            self.schedule.set(id_, self._step(view.config.kind, view.wake).at)
 
-        self.run(Lapse(view.grant)).add_callback(settle)
+        tended: Ticket[View] = self.run(Tend(id_))
+        tended.add_callback(go_on)
 
-    def _deliver(self, view: View) -> None:
+    def _deliver(self, id_: str) -> None:
+        subscription = self._store.subscriptions.get(id_)
+        if self._engine.stopping or subscription is None or subscription.wake is None:
+            return
         if self._deliveries is None:
             from .delivery import Deliveries
 
             self._deliveries = Deliveries(self)
-        self._deliveries.begin(view)
+        url = subscription.config.webhook_url
+        assert url is not None
+        wake_id = subscription.wake.wake_id
+        grant = Grant(id_, subscription.incarnation, subscription.generation, wake_id)
+        self._deliveries.begin(grant, url)
 
-    def _check_offsets(self, acks: Sequence[tuple[str, Offset]]) -> Ticket[None]:
-        """Refuses offsets that no read could begin at."""
-        waiting = iter(acks)
-
-        def step() -> Ticket[bool | None]:
-            following = next(waiting, None)
-            if following is None:
-                return Ticket.of(True)
-            return self._check_offset(*following).then(lambda _: Ticket.of(None))
-
-        return repeat(step).then(lambda _: Ticket.of(None))
+    def _load(self, id_: str) -> Ticket[None]:
+        """Brings the streams into memory that a decision about a subscription looks at."""
+        subscription = self._store.subscriptions.get(id_)
+        if subscription is None or len(subscription.due) + len(subscription.streams) <= FEW:
+            return Ticket.of(None)
+        paths = list(islice(chain(subscription.due, subscription.streams), 2 * MAX_LISTED))
+        return load(self._store, self.turns, paths)
 
     def _check_offset(self, path: str, offset: Offset) -> Ticket[int]:
         """Checks one. Streams that are gone are passed over, as the rules do."""

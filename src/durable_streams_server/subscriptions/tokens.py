@@ -1,6 +1,6 @@
 """Callback and claim tokens (PROTOCOL 7.1, 7.2, 12.9): JWTs, signed with HS256 and a secret that never leaves the server.
 
-A token names one subscription in one incarnation, and one generation of it. It is signed with the active key, and taken as
+A token names one subscription in one incarnation, one generation of it, and the wake of that. It is signed with the active key, and taken as
 long as that key is kept, retired or not. Whether the generation is still the present one is for the caller to decide.
 
 A token's life is counted in steady time, like the lease that it belongs to, so setting the wall clock ends no token and keeps
@@ -37,12 +37,14 @@ class Claims(msgspec.Struct, frozen=True):
         subscription_id: whose it is.
         incarnation: which life of that id.
         generation: of which wake.
+        wake_id: of that wake; "" in a token of an earlier version.
         expires_at: microseconds of steady time from which it is no longer taken.
     """
 
     subscription_id: str
     incarnation: int
     generation: int
+    wake_id: str
     expires_at: int
 
 
@@ -52,10 +54,17 @@ class _Payload(msgspec.Struct):
     gen: int
     exp: int
     until: int | None = None  # a token of an older version has no other time than `exp`
+    wake: str = ""
 
 
 def issue(
-    key: Key, subscription_id: str, incarnation: int, generation: int, now: int, offset: int = 0
+    key: Key,
+    subscription_id: str,
+    incarnation: int,
+    generation: int,
+    wake_id: str,
+    now: int,
+    offset: int = 0,
 ) -> str:
     """Returns a token that is taken for `TOKEN_LIFE` seconds.
 
@@ -68,6 +77,7 @@ def issue(
         "sub": subscription_id,
         "inc": incarnation,
         "gen": generation,
+        "wake": wake_id,
         "exp": (now + offset) // _MICROSECONDS + TOKEN_LIFE,
         "until": now // _MICROSECONDS + TOKEN_LIFE,
     }
@@ -98,7 +108,7 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
     until = payload.exp if payload.until is None else payload.until
     if now >= until * _MICROSECONDS:
         raise Unauthorized("the token has expired", "TOKEN_EXPIRED")
-    return Claims(payload.sub, payload.inc, payload.gen, until * _MICROSECONDS)
+    return Claims(payload.sub, payload.inc, payload.gen, payload.wake, until * _MICROSECONDS)
 
 
 def needs_renewal(claims: Claims, now: int) -> bool:

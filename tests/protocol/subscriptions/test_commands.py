@@ -29,7 +29,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     parse_subscribe,
     stream_path,
 )
-from tests.protocol.subscriptions.world import HOOK, POOL, ROOT, A, B
+from tests.protocol.subscriptions.world import HOOK, ROOT, A, B
 
 GRANT = Grant("s", 1, 2)
 OFFSET = f"{1:016d}_{84:016d}"
@@ -60,8 +60,12 @@ def test_a_whole_body_is_taken_as_it_stands() -> None:
     command = parse_subscribe("s", body(fields), ROOT)
     config = command.config
     assert command.id == "s"
-    assert (config.kind, config.pattern, config.streams) == ("pull-wake", "events/*", (A, B))
-    assert (config.webhook_url, config.wake_stream) == (None, POOL)
+    assert (config.kind, config.pattern, config.streams) == (
+        "pull-wake",
+        "events/*",
+        ("events/a", "events/b"),
+    )
+    assert (config.webhook_url, config.wake_stream) == (None, "wake/pool")
     assert (config.lease_ttl, config.description) == (1000, "d")
 
 

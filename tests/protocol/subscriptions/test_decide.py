@@ -20,9 +20,10 @@ from durable_streams_server.protocol.names import MAX_TIME
 from durable_streams_server.protocol.offsets import ZERO, parse
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.signing import Key
-from durable_streams_server.protocol.subscriptions import commands, decide
+from durable_streams_server.protocol.subscriptions import commands, decide, views
 from durable_streams_server.protocol.subscriptions.changes import (
     CursorsMoved,
+    LinkedStream,
     Relinked,
     Subscribed,
     Unsubscribed,
@@ -34,11 +35,11 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Delivered,
     Grant,
     KeepKeys,
-    Lapse,
     Link,
     Look,
     Release,
     SubscriptionCommand,
+    Tend,
     Undelivered,
     Unlink,
     Unsubscribe,
@@ -47,10 +48,9 @@ from durable_streams_server.protocol.subscriptions.decide import (
     AckOutcome,
     Done,
     KeysOutcome,
-    LinkedStream,
     SubscribeOutcome,
-    View,
 )
+from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import (
     JSON,
     LEASE,
@@ -217,9 +217,8 @@ def test_there_is_nothing_to_do_with_what_is_not_there(
 @pytest.mark.parametrize(
     "command",
     [
-        Lapse(Grant("no", 1, 1)),
         Delivered(Grant("no", 1, 1), NOW),
-        Undelivered(Grant("no", 1, 1), NOW, True),
+        Undelivered(Grant("no", 1, 1), NOW, "refused", ()),
     ],
 )
 def test_the_servers_own_commands_come_too_late_without_an_error(
@@ -234,9 +233,9 @@ def test_the_servers_own_commands_come_too_late_without_an_error(
 
 def test_links_are_added_once_and_removed_once(world: World) -> None:
     world.subscribe(streams=["events/a"])
-    assert world.decide(Link("s", (A, B))).changes == (Relinked("s", (B,), ()),)
+    assert world.decide(Link("s", (A, B))).changes == (Relinked("s", ("events/b",), ()),)
     assert world.decide(Link("s", (A, B))).changes == ()
-    assert world.decide(Unlink("s", A)).changes == (Relinked("s", (), (A,)),)
+    assert world.decide(Unlink("s", A)).changes == (Relinked("s", (), ("events/a",)),)
     assert world.decide(Unlink("s", A)).changes == ()
 
 
@@ -287,7 +286,7 @@ def test_a_look_tells_of_streams_with_news_first_and_of_absent_ones_at_the_start
 
 
 def test_a_look_tells_of_a_bounded_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "MAX_LISTED", 2)
+    monkeypatch.setattr(views, "MAX_LISTED", 2)
     world.subscribe(streams=["x", "y", "z"], pattern="events/*")
     world.news(A)
     view = cast(View, world.decide(Look("s")).outcome)
@@ -340,7 +339,7 @@ def test_a_lease_that_is_over_can_be_taken_over_at_once(woken: World) -> None:
     assert view.generation == 2
     assert woken.wake().wake_id != old.wake_id
     woken.refused(old, Fenced, "FENCED")
-    assert woken.decide(Lapse(old.grant)).changes == ()
+    assert woken.decide(Tend("s")).changes == ()
 
 
 def test_a_lease_that_is_over_without_news_leaves_nothing_to_claim(woken: World) -> None:
@@ -490,7 +489,7 @@ def test_a_release_is_followed_by_another_wake_while_there_is_news(woken: World)
 
 def test_a_lapse_ends_only_what_is_over(woken: World) -> None:
     woken.claim()
-    lapse = Lapse(woken.grant())
+    lapse = Tend("s")
     woken.forward(LEASE - 1)
     assert woken.decide(lapse).changes == ()
     woken.forward(1)
@@ -504,7 +503,7 @@ def test_a_lapse_without_news_ends_the_wake(woken: World) -> None:
     woken.claim()
     woken.do(woken.acknowledging((A, woken.tail(A))))
     woken.forward(LEASE)
-    woken.do(Lapse(woken.grant()))
+    woken.do(Tend("s"))
     assert woken.subscription().wake is None
 
 
@@ -554,7 +553,6 @@ def test_what_was_about_a_deleted_subscription_is_fenced_at_its_successor(woken:
     woken.refused(ack, Fenced, "FENCED")
     woken.refused(back, Fenced, "FENCED")
     woken.forward(LEASE)
-    assert woken.decide(Lapse(ack.grant)).changes == ()
     assert woken.due() == {A: 2}
 
 
@@ -583,7 +581,7 @@ def test_a_delivery_that_was_taken_begins_a_lease_when_it_was_sent(hooked: World
     assert (wake.next_attempt, wake.lease_until, wake.attempts) == (None, NOW + SECOND + LEASE, 0)
     assert hooked.decide(Delivered(hooked.grant(), NOW + 2 * SECOND)).changes == ()
     hooked.forward(SECOND + LEASE)
-    hooked.do(Lapse(hooked.grant()))
+    hooked.do(Tend("s"))
     assert (hooked.subscription().generation, hooked.wake().next_attempt) == (2, hooked.now)
 
 
@@ -592,46 +590,51 @@ def test_a_callback_may_come_before_the_deliverys_answer(hooked: World) -> None:
     hooked.do(hooked.acknowledging())
     held = hooked.wake()
     assert (held.next_attempt, held.lease_until) == (None, NOW + SECOND + LEASE)
-    for late in (Delivered(hooked.grant(), NOW), Undelivered(hooked.grant(), NOW, True)):
-        assert hooked.decide(late).changes == ()
+    assert hooked.decide(Delivered(hooked.grant(), NOW)).changes == ()
     assert hooked.wake() == held
+
+
+def test_failure_after_a_heartbeat_is_retried_with_back_off(hooked: World) -> None:
+    hooked.do(hooked.acknowledging(), Undelivered(hooked.grant(), NOW + SECOND, "refused", ()))
+    wake = hooked.wake()
+    assert (wake.next_attempt, wake.lease_until, wake.attempts) == (NOW + SECOND, None, 1)
 
 
 def test_done_may_come_before_the_deliverys_answer(hooked: World) -> None:
     grant = hooked.grant()
     hooked.do(hooked.acknowledging((A, hooked.tail(A)), done=True))
     assert hooked.decide(Delivered(grant, NOW)).changes == ()
-    assert hooked.decide(Undelivered(grant, NOW, False)).changes == ()
+    assert hooked.decide(Undelivered(grant, NOW, "refused", ())).changes == ()
     hooked.news(A)
     assert hooked.subscription().generation == 2
 
 
 def test_a_delivery_that_failed_is_tried_again_as_the_same_wake(hooked: World) -> None:
     grant, wake = hooked.grant(), hooked.wake()
-    hooked.do(Undelivered(grant, NOW + SECOND, timed_out=False))
+    hooked.do(Undelivered(grant, NOW + SECOND, "refused", ()))
     assert (hooked.grant(), hooked.wake().wake_id) == (grant, wake.wake_id)
     assert (hooked.wake().next_attempt, hooked.wake().attempts) == (NOW + SECOND, 1)
-    assert hooked.subscription().status == "failed"
-    hooked.do(Undelivered(grant, NOW + 3 * SECOND, timed_out=False))
+    assert hooked.wake().problem == "refused"
+    hooked.do(Undelivered(grant, NOW + 3 * SECOND, "refused", ()))
     assert hooked.wake().attempts == 2
     hooked.do(Delivered(grant, NOW))
-    assert hooked.subscription().status == "active"
+    assert hooked.wake().problem is None
 
 
 def test_a_delivery_that_took_too_long_is_tried_again_as_another_wake(hooked: World) -> None:
     first = hooked.acknowledging((A, hooked.tail(A)), done=True)
-    hooked.do(Undelivered(first.grant, NOW + SECOND, timed_out=True))
+    hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", None))
     assert (hooked.subscription().generation, hooked.wake().attempts) == (2, 1)
     assert hooked.wake().wake_id != first.wake_id
     hooked.refused(first, Fenced, "FENCED")
-    assert hooked.decide(Undelivered(first.grant, NOW, False)).changes == ()
+    assert hooked.decide(Undelivered(first.grant, NOW, "refused", ())).changes == ()
 
 
 def test_a_callback_during_the_back_off_takes_the_wake(hooked: World) -> None:
-    hooked.do(Undelivered(hooked.grant(), NOW + SECOND, timed_out=False))
+    hooked.do(Undelivered(hooked.grant(), NOW + SECOND, "refused", ()))
     hooked.do(hooked.acknowledging())
     assert (hooked.wake().next_attempt, hooked.wake().attempts) == (None, 0)
-    assert hooked.subscription().status == "active"
+    assert hooked.wake().problem is None
 
 
 def test_news_after_the_snapshot_is_another_wake(hooked: World) -> None:
@@ -665,7 +668,7 @@ def test_refusals_are_conflicts(kind: type[StreamError]) -> None:
 
 @pytest.mark.parametrize(("time", "kept"), [(-(10**30), 0), (10**30, MAX_TIME)])
 def test_times_of_deliveries_are_brought_into_range(hooked: World, time: int, kept: int) -> None:
-    hooked.do(Undelivered(hooked.grant(), time, timed_out=False))
+    hooked.do(Undelivered(hooked.grant(), time, "refused", ()))
     assert hooked.wake().next_attempt == kept
     hooked.do(Delivered(hooked.grant(), time))
     assert hooked.wake().lease_until == kept + LEASE

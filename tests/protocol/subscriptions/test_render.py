@@ -3,19 +3,19 @@
 import pytest
 
 from durable_streams_server.protocol.subscriptions import render
-from durable_streams_server.protocol.subscriptions.changes import Config, Wake
-from durable_streams_server.protocol.subscriptions.decide import LinkedStream, View
-from tests.protocol.subscriptions.world import HOOK, POOL, ROOT, A, B
+from durable_streams_server.protocol.subscriptions.changes import Config, LinkedStream, Wake
+from durable_streams_server.protocol.subscriptions.views import View
+from tests.protocol.subscriptions.world import HOOK, ROOT, A, B
 
 AT = 1_778_284_800_000_000
 FIRST, SECOND = f"{1:016d}_{42:016d}", f"{1:016d}_{84:016d}"
 STREAMS = (LinkedStream(A, False, FIRST, SECOND), LinkedStream(B, True, FIRST, FIRST))
-PULL = Config("pull-wake", "events/*", (B,), None, POOL, 30_000, "event processor")
-HOOKED = Config("webhook", None, (B,), HOOK, None, 5_000, None)
+PULL = Config("pull-wake", "events/*", ("events/b",), None, "wake/pool", 30_000, "event processor")
+HOOKED = Config("webhook", None, ("events/b",), HOOK, None, 5_000, None)
 
 
 def view(config: Config, wake: Wake | None = None, created_at: int = AT) -> View:
-    return View("sub-1", 5, config, created_at, "active", 7, wake, STREAMS)
+    return View("sub-1", 5, config, created_at, None, 7, wake, STREAMS)
 
 
 def relative(path: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from durable_streams_server.protocol.offsets import Offset
 from durable_streams_server.protocol.signing import Key
-from durable_streams_server.protocol.subscriptions import state as module
+from durable_streams_server.protocol.subscriptions import watching as module
 from durable_streams_server.protocol.subscriptions.changes import (
     CursorsMoved,
     KeysKept,
@@ -35,6 +35,7 @@ def made(*changes: SubscriptionChange) -> Subscriptions:
 
 
 def watching(subscriptions: Subscriptions, path: str) -> list[str]:
+    assert len(subscriptions.watch(path).ids()) <= len(subscriptions.watch(path))  # type: ignore[arg-type]
     return sorted(subscription.id for subscription in subscriptions.watchers(path))
 
 
@@ -45,7 +46,7 @@ def parts(subscription: Subscription) -> dict[str, object]:
 def test_a_document_gives_back_all_that_is_known() -> None:
     first = made(
         subscribed("s", 7, streams=["events/a", "x"], pattern="events/*", description="d"),
-        Relinked("s", (B,), (A,)),
+        Relinked("s", ("events/b",), ("events/a",)),
         CursorsMoved("s", ((A, Offset(5, 10)), (B, Offset(6, 0)))),
         WakeChanged("s", 3, Wake("w", "holder", 1, None, 2)),
         subscribed("t", 8, type="webhook", pattern="**"),
@@ -105,9 +106,9 @@ def test_the_remembered_watchers_follow_every_change() -> None:
     subscriptions.apply(subscribed("s"))
     assert watching(subscriptions, A) == ["s"]
     subscriptions.apply(subscribed("t", streams=["x"]))
-    subscriptions.apply(Relinked("t", (A,), ()))
+    subscriptions.apply(Relinked("t", ("events/a",), ()))
     assert watching(subscriptions, A) == ["s", "t"]
-    subscriptions.apply(Relinked("t", (), (A,)))
+    subscriptions.apply(Relinked("t", (), ("events/a",)))
     assert watching(subscriptions, A) == ["s"]
     subscriptions.apply(subscribed("u", streams=["x"], wake_stream="events/a"))
     assert watching(subscriptions, A) == []
@@ -124,7 +125,7 @@ def test_watchers_are_remembered_for_a_bounded_number_of_paths(
     subscriptions = made(subscribed("s"))
     for number in range(35):
         assert watching(subscriptions, f"{ROOT}/events/{number}") == ["s"]
-    assert len(subscriptions._watchers) <= 10
+    assert len(subscriptions._watching._remembered) <= 10
 
 
 def test_who_is_linked_twice_watches_once() -> None:
@@ -172,18 +173,16 @@ def test_a_path_that_only_begins_like_the_root_is_outside() -> None:
     assert watching(subscriptions, "/v1/stream") == []
 
 
-def test_one_has_failed_while_a_delivery_is_to_be_tried_again() -> None:
-    subscriptions = made(subscribed("s", type="webhook"))
-    subscription = subscriptions.get("s")
-    assert subscription is not None
-    assert subscription.status == "active"
-    for wake, status in [
-        (Wake("w", next_attempt=1), "active"),
-        (Wake("w", next_attempt=1, attempts=1), "failed"),
-        (None, "active"),
-    ]:
-        subscriptions.apply(WakeChanged("s", 1, wake))
-        assert subscription.status == status
+@pytest.mark.parametrize(
+    ("wake", "problem"),
+    [
+        (Wake("w", next_attempt=1), None),
+        (Wake("w", next_attempt=1, attempts=1), "refused"),  # of an earlier version
+        (Wake("w", next_attempt=1, attempts=1, reason="unreachable"), "unreachable"),
+    ],
+)
+def test_wake_says_why_its_subscription_has_failed(wake: Wake, problem: str | None) -> None:
+    assert wake.problem == problem
 
 
 def test_changes_are_kept_in_one_shape_for_good() -> None:
@@ -191,14 +190,18 @@ def test_changes_are_kept_in_one_shape_for_good() -> None:
     subscriptions = made(subscribed("s", 7, pattern="p", lease_ttl_ms=1000))
     raw = subscriptions.document("subscription/s")
     assert raw is not None
-    config: list[object] = ["pull-wake", "p", [], None, POOL, 1000, None]
-    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None]
+    config: list[object] = ["pull-wake", "p", [], None, "wake/pool", 1000, None]
+    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0]
     shapes = {
         subscribed("s", 7, pattern="p", lease_ttl_ms=1000): [6, "s", 7, config, NOW],
         Unsubscribed("s", 7): [7, "s", 7],
-        Relinked("s", ("/a",), ("/b",)): [8, "s", ["/a"], ["/b"]],
-        CursorsMoved("s", (("/a", Offset(1, 2)),)): [9, "s", [["/a", [1, 2]]]],
-        WakeChanged("s", 2, Wake("w", "h", 3, 4, 5)): [10, "s", 2, ["w", "h", 3, 4, 5]],
+        Relinked("s", ("a",), ("b",)): [8, "s", ["a"], ["b"]],
+        CursorsMoved("s", (("/a", Offset(1, 2)),)): [9, "s", [["/a", [1, 2]]], 0],
+        WakeChanged("s", 2, Wake("w", "h", 3, 4, 5)): [
+            *(10, "s", 2),
+            ["w", "h", 3, 4, 5, 0, 0, 0, False, None, None],
+            0,
+        ],
         KeysKept((KEY,)): [11, [["kid", b"s" * 32, b"t" * 32, NOW, NOW + 1]]],
     }
     for change, shape in shapes.items():
@@ -216,3 +219,87 @@ def test_wake_tells_a_time_that_had_been_reached() -> None:
     assert subscriptions.reached(put_off) == NOW
     for silent in (WakeChanged("s", 1, None), WakeChanged("s", 1, Wake("w")), subscribed()):
         assert subscriptions.reached(silent) == 0
+
+
+# -- the stream root ----------------------------------------------------------
+
+
+def moved(subscriptions: Subscriptions, root: str) -> Subscription:
+    subscriptions.move(root)
+    subscription = subscriptions.get("s")
+    assert subscription is not None
+    return subscription
+
+
+def linked() -> Subscriptions:
+    return made(
+        subscribed("s", pattern="**", streams=["x", "y"]),
+        CursorsMoved("s", ((A, Offset(5, 10)), (f"{ROOT}/x", Offset(6, 0)))),
+    )
+
+
+def test_links_are_below_whatever_root_the_server_has() -> None:
+    subscriptions = linked()
+    subscription = moved(subscriptions, "/other")
+    assert list(subscription.streams) == ["/other/x", "/other/y"]
+    assert subscription.wake_stream == "/other/wake/pool"
+    assert watching(subscriptions, "/other/x") == ["s"]
+    assert watching(subscriptions, f"{ROOT}/x") == []
+    assert [each.id for each in subscriptions.announcing("/other/wake/pool")] == ["s"]
+
+
+def test_cursors_of_another_root_are_set_aside_until_it_comes_back() -> None:
+    subscriptions = linked()
+    assert moved(subscriptions, "/other").due == {}
+    kept = subscriptions.document("subscription/s")
+    assert kept is not None
+    again = Subscriptions("/other")
+    again.restore("subscription/s", kept)
+    back = moved(again, ROOT)
+    assert back.due == {A: Offset(5, 10), f"{ROOT}/x": Offset(6, 0)}
+    assert back.aside == {}
+
+
+def test_replay_finds_a_cursor_whatever_root_is_known_yet() -> None:
+    subscriptions = linked()
+    subscriptions.move("/other")
+    subscriptions.apply(CursorsMoved("s", ((A, None),)))
+    assert moved(subscriptions, ROOT).due == {f"{ROOT}/x": Offset(6, 0)}
+
+
+@pytest.mark.parametrize("root", ["", "/streams", ROOT])
+def test_whole_paths_of_an_earlier_version_become_relative(root: str) -> None:
+    config = subscribe("s", streams=["x", "y"]).config
+    whole = msgspec.structs.replace(
+        config, streams=(f"{root}/x", f"{root}/y"), wake_stream=f"{root}/wake/pool"
+    )
+    subscriptions = made(Subscribed("s", 7, whole, NOW), Relinked("s", (f"{root}/z",), ()))
+    subscriptions.apply(Relinked("s", (), ("x",)))  # of this version, before the root is known
+    subscription = moved(subscriptions, root)
+    assert list(subscription.links) == ["y", "z"]
+    assert list(subscription.streams) == [f"{root}/y", f"{root}/z"]
+    assert subscription.wake_stream == f"{root}/wake/pool"
+    assert subscription.config.digest == config.digest
+
+
+def test_document_of_an_earlier_version_is_read_back() -> None:
+    config = ["pull-wake", None, [A], None, POOL, 1000, None]
+    wake = ["w_7_3", "holder", 1, None, 2]
+    old = ["s", 7, config, NOW, [A, B], {A: [5, 10]}, 3, wake]
+    subscriptions = Subscriptions()
+    subscriptions.restore("subscription/s", msgspec.msgpack.encode(old))
+    subscription = subscriptions.get("s")
+    assert subscription is not None
+    assert list(subscription.links) == ["events/a", "events/b"]
+    assert (subscription.due, subscription.taken) == ({A: Offset(5, 10)}, 0)
+    assert subscription.wake == Wake("w_7_3", "holder", 1, None, 2)
+
+
+# -- the index of watchers ----------------------------------------------------
+
+
+def test_what_is_remembered_of_a_path_does_not_grow_with_its_watchers() -> None:
+    subscriptions = made(*(subscribed(f"s{number}", pattern="events/*") for number in range(500)))
+    watch = subscriptions.watch(A)
+    assert (len(watch), len(watch._groups)) == (500, 1)
+    assert watch._groups[0] is subscriptions.watch(B)._groups[0]

@@ -17,6 +17,7 @@ from durable_streams_server.protocol.subscriptions.commands import Link, Unlink,
 from tests.protocol.subscriptions.world import (
     JSON,
     LEASE,
+    OPENING,
     POOL,
     ROOT,
     A,
@@ -46,7 +47,7 @@ def test_an_append_its_cursor_its_wake_and_its_event_are_one_record(world: World
     assert [type(change) for change in changes] == [Appended, CursorsMoved, WakeChanged, Appended]
     incarnation = world.subscription().incarnation
     assert changes[1] == CursorsMoved("s", ((A, parse(tail)),))
-    assert changes[2] == WakeChanged("s", 1, Wake(f"w_{incarnation:x}_1"))
+    assert changes[2] == WakeChanged("s", 1, Wake(f"w_{incarnation:x}_1_{OPENING}", begun_at=NOW))
     assert world.events() == [
         {
             "type": "wake",

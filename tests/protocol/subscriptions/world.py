@@ -23,8 +23,9 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Subscribe,
     parse_subscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import SubscribeOutcome, View
+from durable_streams_server.protocol.subscriptions.decide import SubscribeOutcome
 from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.protocol.subscriptions.views import View
 from tests.requests import NOW, SECOND, append, create
 
 ROOT = "/v1/stream"
@@ -33,6 +34,7 @@ POOL = f"{ROOT}/wake/pool"
 HOOK = "https://worker.example/hooks"
 JSON = "application/json"
 LEASE = 30 * SECOND
+OPENING = "f00d"
 
 
 def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
@@ -53,7 +55,7 @@ class World:
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.states: dict[str, StreamState] = {}
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions(opening=OPENING)
         self.rules = rules or Rules()
         self.now = NOW
         self.last = 0
@@ -127,7 +129,8 @@ class World:
 
     def grant(self, id_: str = "s") -> Grant:
         subscription = self.subscription(id_)
-        return Grant(id_, subscription.incarnation, subscription.generation)
+        wake_id = "" if subscription.wake is None else subscription.wake.wake_id
+        return Grant(id_, subscription.incarnation, subscription.generation, wake_id)
 
     def acknowledging(self, *acks: tuple[str, str], id_: str = "s", done: bool = False) -> Any:
         """Returns an ack of the wake in flight, of offsets by path."""
@@ -160,6 +163,7 @@ __all__ = [
     "HOOK",
     "JSON",
     "LEASE",
+    "OPENING",
     "POOL",
     "ROOT",
     "A",

@@ -176,7 +176,7 @@ def busy(store: FileStore) -> None:
     run(store, append(A, b"1", JSON), append(B, b"1", JSON))
     run(store, Claim("s", "w"), Link("s", (B,)), Unsubscribe("u"))
     grant = Grant("t", known(store, "t").incarnation, 1)
-    run(store, Undelivered(grant, NOW + SECOND, timed_out=True))
+    run(store, Undelivered(grant, NOW + SECOND, "refused", None))
 
 
 def known(store: FileStore, id_: str) -> Subscription:

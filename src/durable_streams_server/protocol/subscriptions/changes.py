@@ -14,6 +14,9 @@ Kind = Literal["webhook", "pull-wake"]
 class Config(msgspec.Struct, frozen=True, array_like=True):
     """What a client asked for, normalised (PROTOCOL 6.2).
 
+    Its paths are relative to the stream root, which may be another one after a restart. An earlier version kept them whole,
+    with a slash at the front.
+
     Attributes:
         kind: how workers are woken.
         pattern: a glob below the stream root, or None.
@@ -38,6 +41,25 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
         return hashlib.sha256(msgspec.msgpack.encode(self)).digest()
 
 
+class LinkedStream(msgspec.Struct, frozen=True, array_like=True):
+    """One stream as a worker is told of it.
+
+    Attributes:
+        path: the stream's path.
+        explicit: whether it is linked by name, which takes precedence over a pattern (PROTOCOL 6.1).
+        acked: the acknowledged offset.
+        tail: the offset after its last byte; the same as `acked` when there is no news.
+    """
+
+    path: str
+    explicit: bool
+    acked: str
+    tail: str
+
+
+Snapshot = tuple[LinkedStream, ...]
+
+
 class Wake(msgspec.Struct, frozen=True, array_like=True):
     """A wake in flight: from the append that caused it until a worker is done, or its lease runs out (PROTOCOL 7).
 
@@ -45,8 +67,14 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
         wake_id: its name, unique among all wakes.
         holder: the worker that has claimed it.
         lease_until: microseconds of steady time until which a worker holds it; None while no lease runs.
-        next_attempt: microseconds of steady time of a webhook's next delivery; None once it was delivered.
+        next_attempt: microseconds of steady time of a webhook's next delivery, or of a pull-wake's event; None once that is done.
         attempts: deliveries of it that have failed.
+        begun_at: microseconds of steady time at which it began, or begins if it is put off.
+        fruitless: how many wakes in a row before it have moved no cursor.
+        cleared: how many streams its acks have brought to their tails.
+        has_moved: whether its acks have moved any cursor.
+        told: what a failed delivery has told, which the next attempt tells again (PROTOCOL 7.1: one `wake_id`, one snapshot).
+        reason: why `status` is `failed`, in one word; None while all is well.
     """
 
     wake_id: str
@@ -54,6 +82,17 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
     lease_until: int | None = None
     next_attempt: int | None = None
     attempts: int = 0
+    begun_at: int = 0
+    fruitless: int = 0
+    cleared: int = 0
+    has_moved: bool = False
+    told: Snapshot | None = None
+    reason: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why `status` is `failed`, also for a wake of an earlier version, which had no reason."""
+        return self.reason or ("refused" if self.attempts else None)
 
 
 class Subscribed(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -73,7 +112,7 @@ class Unsubscribed(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 
 class Relinked(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    """Explicit links are added or removed (PROTOCOL 6.4)."""
+    """Explicit links are added or removed (PROTOCOL 6.4). Paths are relative to the stream root, as in `Config`."""
 
     id: str
     added: tuple[str, ...]
@@ -86,18 +125,28 @@ class CursorsMoved(msgspec.Struct, frozen=True, array_like=True, tag=9):
     Attributes:
         id: the subscription.
         cursors: paths, each with the offset that is acknowledged; None when that is the tail.
+        taken: the number of the newest `News` that the subscription has taken; 0 if that has not changed.
     """
 
     id: str
     cursors: tuple[tuple[str, Offset | None], ...]
+    taken: int = 0
 
 
 class WakeChanged(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """A wake begins, is claimed, delivered, put off, or ends (None)."""
+    """A wake begins, is claimed, delivered, put off, or ends (None).
+
+    Attributes:
+        id: the subscription.
+        generation: the number of its newest wake.
+        wake: the wake in flight.
+        passed: how many of the first streams with news go to the end of the line, because the last wake has told of them.
+    """
 
     id: str
     generation: int
     wake: Wake | None
+    passed: int = 0
 
 
 class KeysKept(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -106,4 +155,26 @@ class KeysKept(msgspec.Struct, frozen=True, array_like=True, tag=11):
     keys: tuple[Key, ...]
 
 
-SubscriptionChange = Subscribed | Unsubscribed | Relinked | CursorsMoved | WakeChanged | KeysKept
+class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """A stream that a crowd of subscriptions watches has news, which each of them takes later, in a record of its own.
+
+    Attributes:
+        path: the stream.
+        number: one more than that of the news before it.
+        cursor: the offset at which the news begins; None when the stream has ended.
+    """
+
+    path: str
+    number: int
+    cursor: Offset | None
+
+
+class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Every subscription that watches the stream has taken its news."""
+
+    number: int
+
+
+SubscriptionChange = (
+    Subscribed | Unsubscribed | Relinked | CursorsMoved | WakeChanged | KeysKept | News | NewsTaken
+)

@@ -10,7 +10,7 @@ from ..names import RESERVED_SEGMENT
 from ..offsets import Offset, parse
 from ..paths import check_path
 from ..signing import Key
-from .changes import Config, Kind
+from .changes import Config, Kind, Snapshot
 from .globs import check_pattern
 
 T = TypeVar("T")
@@ -34,11 +34,13 @@ class Grant(msgspec.Struct, frozen=True):
         id: the subscription.
         incarnation: of the subscription.
         generation: of the wake.
+        wake_id: of the wake; "" in a token of an earlier version.
     """
 
     id: str
     incarnation: int
     generation: int
+    wake_id: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -74,6 +76,25 @@ class Look(msgspec.Struct, frozen=True):
     id: str
 
 
+class Tend(msgspec.Struct, frozen=True):
+    """Does what time has brought: begins a wake that news waits for, ends one whose lease has run out, announces one that was
+    put off, renames one that may have been delivered before the store was opened. Nothing changes if nothing is due."""
+
+    id: str
+
+
+class TakeNews(msgspec.Struct, frozen=True):
+    """Has some of a crowd take the news of the feed.
+
+    Attributes:
+        ids: subscriptions that have not taken it.
+        number: the news that all have taken with this; None if more are to come.
+    """
+
+    ids: tuple[str, ...]
+    number: int | None
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A worker wants the wake in flight (PROTOCOL 7.2)."""
 
@@ -107,31 +128,40 @@ class Release(msgspec.Struct, frozen=True):
     wake_id: str
 
 
+class Deliver(msgspec.Struct, frozen=True):
+    """A webhook's wake is about to be delivered: what is to be told with it (PROTOCOL 7.1)."""
+
+    grant: Grant
+
+
 class Delivered(msgspec.Struct, frozen=True):
-    """A webhook took a delivery and goes on by itself: its lease runs from when it was sent."""
+    """A webhook took a delivery and goes on by itself, or may do so: its lease runs from when it was sent.
+
+    Attributes:
+        grant: which wake it was of.
+        sent_at: microseconds of steady time.
+        problem: why it counts as failed all the same, in one word; None if it does not.
+    """
 
     grant: Grant
     sent_at: int
+    problem: str | None = None
 
 
 class Undelivered(msgspec.Struct, frozen=True):
-    """A delivery failed.
+    """A delivery failed, and is tried again.
 
     Attributes:
         grant: which wake it was of.
         retry_at: microseconds of steady time of the next attempt.
-        timed_out: whether the receiver may still be at work on it; the next attempt is then another wake.
+        problem: why, in one word.
+        told: what it told, to be told again; None if the next attempt is another wake, which tells what is so by then.
     """
 
     grant: Grant
     retry_at: int
-    timed_out: bool
-
-
-class Lapse(msgspec.Struct, frozen=True):
-    """A lease has run out."""
-
-    grant: Grant
+    problem: str
+    told: Snapshot | None
 
 
 class KeepKeys(msgspec.Struct, frozen=True):
@@ -147,13 +177,20 @@ SubscriptionCommand = (
     | Link
     | Unlink
     | Look
+    | Tend
+    | TakeNews
     | Claim
     | Acknowledge
     | Release
+    | Deliver
     | Delivered
     | Undelivered
-    | Lapse
     | KeepKeys
+)
+
+#: What only moves on what is there. It works when a store has no room: the event of the next wake is put off then.
+Upkeep = (
+    Tend | TakeNews | Claim | Acknowledge | Release | Deliver | Delivered | Undelivered | Unlink
 )
 
 
@@ -226,17 +263,18 @@ def parse_subscribe(id_: str, body: bytes, root: str) -> Subscribe:
     if (asked.wake_stream is not None) != (asked.type == "pull-wake"):
         raise _invalid("wake_stream belongs to the type pull-wake, and only to that")
     streams = _paths(asked.streams or (), root)
-    wake_stream = None if asked.wake_stream is None else stream_path(asked.wake_stream, root)
-    if wake_stream in streams:
+    if asked.wake_stream is not None:
+        stream_path(asked.wake_stream, root)
+    if asked.wake_stream in (asked.streams or ()):
         raise _invalid("its wake stream cannot be one of its streams")
     return Subscribe(
         check_id(id_),
         Config(
             asked.type,
             None if asked.pattern is None else check_pattern(asked.pattern),
-            streams,
+            tuple(path.removeprefix(root + "/") for path in streams),
             None if asked.webhook is None else asked.webhook.url,
-            wake_stream,
+            asked.wake_stream,
             asked.lease_ttl_ms,
             asked.description,
         ),

@@ -3,7 +3,7 @@
 A wake goes through these states; each arrow is one record:
 
     idle --append--> in flight --claim, or delivery taken--> leased --done, release, lapse--> idle, or the next wake
-                     in flight --delivery failed--> in flight, later; the next wake if the receiver may still be at work
+                     in flight --delivery failed--> in flight, later
 
 Whoever acts on a wake must name it wholly: the token's incarnation and generation, the request's generation and wake id
 (PROTOCOL 7.3). Anything stale is FENCED.
@@ -26,88 +26,35 @@ from ...errors import (
 from ..ancestry import locate
 from ..lifetime import bounded
 from ..media import Kind
-from ..offsets import ZERO, Offset
+from ..offsets import Offset
 from ..signing import Key
-from ..state import Change, Lookup, StreamState
-from .changes import (
-    Config,
-    KeysKept,
-    Relinked,
-    Subscribed,
-    Unsubscribed,
-    Wake,
-    WakeChanged,
-)
+from ..state import Change, Lookup, StreamState, Unreadable
+from .changes import KeysKept, NewsTaken, Relinked, Subscribed, Unsubscribed, Wake
 from .commands import (
     MAX_LINKS,
     Acknowledge,
     Claim,
+    Deliver,
     Delivered,
-    Grant,
     KeepKeys,
-    Lapse,
     Link,
     Look,
     Release,
     Subscribe,
     SubscriptionCommand,
+    TakeNews,
+    Tend,
     Undelivered,
     Unlink,
 )
 from .state import Subscription, Subscriptions
-from .wakes import Draft, wake_name
+from .steps import must_be_renamed
+from .views import MAX_LISTED, View, brief_view, view_of
+from .wakes import Draft, standing
 
 MAX_SUBSCRIPTIONS: Final = 100_000  # each costs about 1 KiB of memory
-MAX_LISTED: Final = 1_000  # streams told of with one wake; the next wake tells of more
 _MILLISECOND: Final = 1_000  # microseconds
 _RETRY: Final = (b"retry-after", b"1")
-
-
-class LinkedStream(msgspec.Struct, frozen=True):
-    """One stream as a worker is told of it.
-
-    Attributes:
-        path: the stream's path.
-        explicit: whether it is linked by name, which takes precedence over a pattern (PROTOCOL 6.1).
-        acked: the acknowledged offset.
-        tail: the offset after its last byte; the same as `acked` when there is no news.
-    """
-
-    path: str
-    explicit: bool
-    acked: str
-    tail: str
-
-
-class View(msgspec.Struct, frozen=True):
-    """A subscription at one moment.
-
-    Attributes:
-        id: the client's name for it.
-        incarnation: tells it from earlier ones of that id.
-        config: as it was created.
-        created_at: microseconds of Unix time.
-        status: `active` or `failed`.
-        generation: of its newest wake.
-        wake: the wake in flight.
-        streams: those with news first, then those linked by name; a bounded number.
-        truncated: whether there are more of these.
-    """
-
-    id: str
-    incarnation: int
-    config: Config
-    created_at: int
-    status: str
-    generation: int
-    wake: Wake | None
-    streams: tuple[LinkedStream, ...]
-    truncated: bool = False
-
-    @property
-    def grant(self) -> Grant:
-        """What a token for its newest wake allows."""
-        return Grant(self.id, self.incarnation, self.generation)
 
 
 class SubscribeOutcome(msgspec.Struct, frozen=True):
@@ -149,6 +96,7 @@ def decide_subscription(
     now: int,
     incarnation: int,
     offset: int = 0,
+    announces: bool = True,
 ) -> Decided:
     """Decides a command.
 
@@ -159,268 +107,344 @@ def decide_subscription(
         now: microseconds of steady time.
         incarnation: the number that a new subscription would get; every older one is smaller.
         offset: microseconds by which the wall clock is ahead, for dates.
+        announces: whether events of pull-wakes may be appended; if not, they are put off.
 
     Raises:
         StreamError: when the command is refused; nothing changes then.
     """
-    if isinstance(command, Subscribe):
-        return _subscribe(subscriptions, states, command, now, incarnation, offset)
     if isinstance(command, KeepKeys):
         return _keep_keys(subscriptions, command)
-    if isinstance(command, Lapse | Delivered | Undelivered):
-        return _own(subscriptions, states, command, now, offset)
+    draft = Draft(subscriptions, states, (), now, offset, announces)
+    if isinstance(command, TakeNews):
+        return _take_news(draft, subscriptions, command)
+    desk = _Desk(subscriptions, states, draft, now)
+    if isinstance(command, Subscribe):
+        return desk.subscribe(command, incarnation, offset)
+    if isinstance(command, Deliver | Delivered | Undelivered):
+        return desk.deliver(command)
     if isinstance(command, Acknowledge | Release):
-        subscription = _require(subscriptions, command.grant.id)
-        wake = _fence(subscription, command, now)
-        draft = Draft(subscriptions, states, (), now, offset)
-        if isinstance(command, Acknowledge):
-            return _acknowledge(draft, subscription, states, wake, command, now)
-        return _end(draft, subscription), Done()
-    subscription = _require(subscriptions, command.id)
+        return desk.work(command)
+    subscription = desk.require(command.id)
     if isinstance(command, Claim):
-        return _claim(subscription, states, command, now)
+        return desk.claim(subscription, command)
     if isinstance(command, Link):
-        return _link(subscription, command)
+        return desk.link(subscription, command)
     if isinstance(command, Unlink):
-        return _unlink(subscriptions, subscription, states, command, now, offset)
+        return desk.unlink(subscription, command)
     if isinstance(command, Look):
-        return (), view_of(subscription, states)
+        return (), view_of(draft, subscription, states, now)
+    if isinstance(command, Tend):
+        return desk.tend(subscription)
     return (Unsubscribed(subscription.id, subscription.incarnation),), Done()
-
-
-def view_of(subscription: Subscription, states: Lookup) -> View:
-    """Returns a subscription as it is now."""
-    streams, truncated = _listed(subscription, states)
-    return View(
-        subscription.id,
-        subscription.incarnation,
-        subscription.config,
-        subscription.created_at,
-        subscription.status,
-        subscription.generation,
-        subscription.wake,
-        streams,
-        truncated,
-    )
-
-
-def linked(subscription: Subscription, path: str, state: StreamState | None) -> LinkedStream:
-    """Returns one stream as a worker is told of it; of one that is not there, both offsets are the start."""
-    explicit = path in subscription.streams
-    if state is None or state.soft_deleted:
-        return LinkedStream(path, explicit, str(ZERO), str(ZERO))
-    tail = state.name(state.tail)
-    acked = subscription.due.get(path)
-    return LinkedStream(path, explicit, tail if acked is None else str(acked), tail)
-
-
-def _listed(subscription: Subscription, states: Lookup) -> tuple[tuple[LinkedStream, ...], bool]:
-    found: dict[str, LinkedStream] = {}
-    for path in (*subscription.due, *subscription.streams):
-        if path in found:
-            continue
-        if len(found) == MAX_LISTED:
-            return tuple(found.values()), True
-        found[path] = linked(subscription, path, states.get(path))
-    return tuple(found.values()), False
-
-
-def _require(subscriptions: Subscriptions, id_: str) -> Subscription:
-    subscription = subscriptions.get(id_)
-    if subscription is None:
-        raise NotFound("there is no such subscription", "SUBSCRIPTION_NOT_FOUND")
-    return subscription
-
-
-def _subscribe(
-    subscriptions: Subscriptions,
-    states: Lookup,
-    command: Subscribe,
-    now: int,
-    incarnation: int,
-    offset: int,
-) -> Decided:
-    existing = subscriptions.get(command.id)
-    if existing is not None:
-        if existing.config.digest != command.config.digest:
-            raise Conflict(
-                "a subscription with another configuration has this id", "SUBSCRIPTION_EXISTS"
-            )
-        return (), SubscribeOutcome(view_of(existing, states), False)
-    if len(subscriptions) >= MAX_SUBSCRIPTIONS:
-        raise TooManyRequests(
-            "there are too many subscriptions", "TOO_MANY_SUBSCRIPTIONS", [_RETRY]
-        )
-    wake_stream = command.config.wake_stream
-    channel = None if wake_stream is None else states.get(wake_stream)
-    if channel is not None and channel.media.kind is not Kind.JSON:
-        raise BadRequest("a wake stream must be one of JSON", "INVALID_WAKE_STREAM")
-    draft = Draft(subscriptions, states, (), now, offset)
-    if wake_stream is not None:
-        for other in subscriptions.watchers(wake_stream):
-            if wake_stream not in other.streams:
-                draft.end_of_link(other, wake_stream)  # no pattern links it any more
-    fresh = Subscription(command.id, incarnation, command.config, now + offset)
-    change = Subscribed(command.id, incarnation, command.config, now + offset)
-    return (change, *draft.finish()), SubscribeOutcome(view_of(fresh, states), True)
-
-
-def _link(subscription: Subscription, command: Link) -> Decided:
-    if subscription.config.wake_stream in command.paths:
-        raise BadRequest(
-            "a wake stream cannot be linked to its own subscription", "INVALID_SUBSCRIPTION"
-        )
-    added = tuple(path for path in command.paths if path not in subscription.streams)
-    if len(subscription.streams) + len(added) > MAX_LINKS:
-        raise TooManyRequests("the subscription has too many links", "TOO_MANY_LINKS", [_RETRY])
-    return ((Relinked(subscription.id, added, ()),) if added else ()), Done()
-
-
-def _unlink(
-    subscriptions: Subscriptions,
-    subscription: Subscription,
-    states: Lookup,
-    command: Unlink,
-    now: int,
-    offset: int,
-) -> Decided:
-    path = command.path
-    if path not in subscription.streams:
-        return (), Done()
-    change = Relinked(subscription.id, (), (path,))
-    if subscriptions.matches(subscription, path):
-        return (change,), Done()
-    draft = Draft(subscriptions, states, (), now, offset)
-    draft.end_of_link(subscription, path)
-    return (change, *draft.finish()), Done()
-
-
-def _claim(subscription: Subscription, states: Lookup, command: Claim, now: int) -> Decided:
-    if subscription.config.kind != "pull-wake":
-        raise BadRequest("only a pull-wake subscription can be claimed", "NOT_PULL_WAKE")
-    wake, generation = subscription.wake, subscription.generation
-    if wake is None:
-        raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
-    if wake.holder is not None:
-        if not _is_over(wake, now):
-            raise AlreadyClaimed(
-                "another worker holds the lease",
-                details={"current_holder": wake.holder, "generation": generation},
-            )
-        if not subscription.due:
-            raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
-        generation += 1  # its lease has run out, whether or not the sweep has seen it yet
-        wake = Wake(wake_name(subscription, generation))
-    wake = msgspec.structs.replace(
-        wake, holder=command.worker, lease_until=_lease(subscription, now)
-    )
-    view = msgspec.structs.replace(view_of(subscription, states), generation=generation, wake=wake)
-    return (WakeChanged(subscription.id, generation, wake),), view
 
 
 def is_stale(subscriptions: Subscriptions, command: Acknowledge | Release, now: int) -> bool:
     """Whether a request would be refused for the wake that it names."""
+    subscription = subscriptions.get(command.grant.id)
+    if subscription is None:
+        return True
     try:
-        _fence(_require(subscriptions, command.grant.id), command, now)
+        _fence(subscription, subscription.wake, subscription.generation, command, now)
     except StreamError:
         return True
     return False
 
 
-def _fence(subscription: Subscription, command: Acknowledge | Release, now: int) -> Wake:
+class _Desk:
+    """Decides commands about one subscription. Whatever is asked of it, it takes the news of the feed first."""
+
+    def __init__(
+        self, subscriptions: Subscriptions, states: Lookup, draft: Draft, now: int
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._states = states
+        self._draft = draft
+        self._now = now
+
+    def require(self, id_: str) -> Subscription:
+        """Returns a subscription, which has taken its news.
+
+        Raises:
+            NotFound: SUBSCRIPTION_NOT_FOUND.
+        """
+        subscription = self._subscriptions.get(id_)
+        if subscription is None:
+            raise NotFound("there is no such subscription", "SUBSCRIPTION_NOT_FOUND")
+        self._draft.settle(subscription)
+        return subscription
+
+    # -- what owners ask -------------------------------------------------------
+
+    def subscribe(self, command: Subscribe, incarnation: int, offset: int) -> Decided:
+        """Begins a subscription, or confirms the one that is there."""
+        subscriptions, draft, config = self._subscriptions, self._draft, command.config
+        existing = subscriptions.get(command.id)
+        if existing is not None:
+            if existing.config.digest != config.digest:
+                raise Conflict(
+                    "a subscription with another configuration has this id", "SUBSCRIPTION_EXISTS"
+                )
+            draft.settle(existing)
+            view = view_of(draft, existing, self._states, self._now)
+            return (), SubscribeOutcome(view, False)
+        if len(subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise TooManyRequests(
+                "there are too many subscriptions", "TOO_MANY_SUBSCRIPTIONS", [_RETRY]
+            )
+        change = Subscribed(command.id, incarnation, config, self._now + offset)
+        fresh = Subscription(command.id, incarnation, config, change.at, subscriptions.root)
+        if fresh.wake_stream is not None:
+            self._begin_channel(fresh.wake_stream)
+        view = view_of(draft, fresh, self._states, self._now)
+        return (change, *draft.finish()), SubscribeOutcome(view, True)
+
+    def _begin_channel(self, path: str) -> None:
+        """Makes a stream a wake stream: no pattern links it any more, or its events would be news that causes events.
+
+        Raises:
+            BadRequest: INVALID_WAKE_STREAM, if it is there and not one of JSON.
+        """
+        channel = _readable(self._states, path)
+        if channel is not None and channel.media.kind is not Kind.JSON:
+            raise BadRequest("a wake stream must be one of JSON", "INVALID_WAKE_STREAM")
+        for other in self._subscriptions.watchers(path):
+            if path not in other.streams:
+                self._draft.settle(other)
+                self._draft.end_of_link(other, path)
+
+    def link(self, subscription: Subscription, command: Link) -> Decided:
+        """Adds explicit links, at the streams' tails."""
+        if subscription.wake_stream in command.paths:
+            raise BadRequest(
+                "a wake stream cannot be linked to its own subscription", "INVALID_SUBSCRIPTION"
+            )
+        added = tuple(path for path in command.paths if path not in subscription.streams)
+        if len(subscription.streams) + len(added) > MAX_LINKS:
+            raise TooManyRequests("the subscription has too many links", "TOO_MANY_LINKS", [_RETRY])
+        if not added:
+            return (), Done()
+        relative = tuple(map(self._subscriptions.relative, added))
+        return (*self._draft.finish(), Relinked(subscription.id, relative, ())), Done()
+
+    def unlink(self, subscription: Subscription, command: Unlink) -> Decided:
+        """Removes an explicit link, and the stream's news unless the pattern links it too."""
+        path = command.path
+        if path not in subscription.streams:
+            return (), Done()
+        if not self._subscriptions.matches(subscription, path):
+            self._draft.end_of_link(subscription, path)
+        relative = self._subscriptions.relative(path)
+        return (*self._draft.finish(), Relinked(subscription.id, (), (relative,))), Done()
+
+    # -- what workers ask ------------------------------------------------------
+
+    def claim(self, subscription: Subscription, command: Claim) -> Decided:
+        """Gives the wake in flight to a worker (PROTOCOL 7.2)."""
+        draft = self._draft
+        if subscription.config.kind != "pull-wake":
+            raise BadRequest("only a pull-wake subscription can be claimed", "NOT_PULL_WAKE")
+        wake, generation = draft.wake_of(subscription), draft.generation_of(subscription)
+        if wake is None:
+            raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
+        passed = 0
+        if wake.holder is not None:
+            if not _is_over(wake, self._now):
+                raise AlreadyClaimed(
+                    "another worker holds the lease",
+                    details={"current_holder": wake.holder, "generation": generation},
+                )
+            if draft.first_due(subscription) is None:
+                raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
+            passed = _passed(subscription, wake)
+            generation, wake = draft.successor(subscription, wake)
+        lease = _lease(subscription, self._now)
+        held = msgspec.structs.replace(
+            wake, holder=command.worker, lease_until=lease, next_attempt=None
+        )
+        draft.put(subscription, generation, held, passed)
+        view = view_of(draft, subscription, self._states, self._now)
+        return draft.finish(), view
+
+    def work(self, command: Acknowledge | Release) -> Decided:
+        """Moves cursors, keeps the wake, or gives it back (PROTOCOL 7.1, 7.2)."""
+        draft = self._draft
+        subscription = self.require(command.grant.id)
+        generation = draft.generation_of(subscription)
+        wake = _fence(subscription, draft.wake_of(subscription), generation, command, self._now)
+        if isinstance(command, Release):
+            self._end(subscription, wake)
+            return draft.finish(), Done()
+        wake = self._move(subscription, wake, command.acks)
+        if command.done:
+            next_wake = self._end(subscription, wake)
+            return draft.finish(), AckOutcome(next_wake)
+        held = msgspec.structs.replace(
+            wake,
+            lease_until=_lease(subscription, self._now),
+            next_attempt=None,
+            attempts=0,
+            told=None,
+            reason="no_progress" if wake.fruitless > 1 and not wake.has_moved else None,
+        )
+        draft.put(subscription, generation, held)
+        return draft.finish(), AckOutcome(False)
+
+    def _move(
+        self, subscription: Subscription, wake: Wake, acks: tuple[tuple[str, Offset], ...]
+    ) -> Wake:
+        """Moves the cursors of streams with news, never back. Returns the wake, which counts what has moved."""
+        cleared, has_moved = wake.cleared, wake.has_moved
+        for path, offset in acks:
+            cursor, state = self._draft.cursor(subscription, path), _readable(self._states, path)
+            if cursor is None or state is None:
+                continue
+            try:
+                position = locate(offset, state.incarnation, state.ancestry, state.tail)
+            except Gone:
+                continue  # of an earlier stream at this path
+            here = standing(cursor, state)
+            if here is not None and position > here.position:
+                has_moved = True
+                cleared += position == state.tail
+                self._draft.move(subscription, path, None if position == state.tail else offset)
+        return msgspec.structs.replace(wake, cleared=cleared, has_moved=has_moved)
+
+    def _end(self, subscription: Subscription, wake: Wake) -> bool:
+        """Ends the wake in flight, and begins the next one if there is news left (PROTOCOL 7.1 to 7.3); returns whether it has."""
+        path = self._draft.first_due(subscription)
+        if path is None:
+            self._draft.put(subscription, self._draft.generation_of(subscription), None)
+            return False
+        self._draft.wake(subscription, path, wake, _passed(subscription, wake))
+        return True
+
+    # -- what the server does by itself ----------------------------------------
+
+    def tend(self, subscription: Subscription) -> Decided:
+        """Does what time has brought."""
+        draft, wake = self._draft, self._draft.wake_of(subscription)
+        if wake is None:
+            path = draft.first_due(subscription)
+            if path is not None:
+                draft.wake(subscription, path)
+        elif _is_over(wake, self._now):
+            self._end(subscription, wake)
+        elif _is_due(wake, self._now):
+            if subscription.config.kind == "pull-wake":
+                draft.announce(subscription, wake)
+            elif must_be_renamed(wake, self._subscriptions.opening):
+                draft.put(subscription, *self._renamed(subscription, wake))
+        return draft.finish(), brief_view(draft, subscription)
+
+    def deliver(self, command: Deliver | Delivered | Undelivered) -> Decided:
+        """Begins or ends a delivery. It may come late: one about a wake that is over does nothing."""
+        grant = command.grant
+        subscription = self._subscriptions.get(grant.id)
+        if subscription is None:
+            return (), Done()
+        self._draft.settle(subscription)
+        wake = self._draft.wake_of(subscription)
+        if (
+            wake is None
+            or subscription.incarnation != grant.incarnation
+            or self._draft.generation_of(subscription) != grant.generation
+            or grant.wake_id not in ("", wake.wake_id)
+        ):
+            return (), Done()
+        if isinstance(command, Deliver):
+            return self._begin_delivery(subscription, wake)
+        if isinstance(command, Delivered):
+            self._taken(subscription, wake, command)
+        else:
+            self._failed(subscription, wake, command)
+        return self._draft.finish(), Done()
+
+    def _begin_delivery(self, subscription: Subscription, wake: Wake) -> Decided:
+        draft, generation = self._draft, self._draft.generation_of(subscription)
+        if not _is_due(wake, self._now):
+            return (), Done()
+        if wake.told is not None:
+            view = brief_view(draft, subscription)
+            return draft.finish(), msgspec.structs.replace(view, streams=wake.told)
+        if draft.first_due(subscription) is None:
+            draft.put(subscription, generation, None)
+            return draft.finish(), Done()
+        return draft.finish(), view_of(draft, subscription, self._states, self._now)
+
+    def _taken(self, subscription: Subscription, wake: Wake, command: Delivered) -> None:
+        if wake.next_attempt is None:
+            return  # a heartbeat has come before the answer
+        lease = max(wake.lease_until or 0, _lease(subscription, bounded(command.sent_at)))
+        problem = command.problem
+        taken = msgspec.structs.replace(
+            wake,
+            next_attempt=None,
+            lease_until=lease,
+            attempts=0 if problem is None else wake.attempts + 1,
+            told=None,
+            reason=problem or ("no_progress" if wake.fruitless > 1 else None),
+        )
+        self._draft.put(subscription, self._draft.generation_of(subscription), taken)
+
+    def _failed(self, subscription: Subscription, wake: Wake, command: Undelivered) -> None:
+        """Puts the wake off. It keeps its name only if the next attempt can tell the same."""
+        generation, told = self._draft.generation_of(subscription), command.told
+        attempts = wake.attempts + 1
+        if wake.has_moved and self._draft.first_due(subscription) is None:
+            self._draft.put(subscription, generation, None)
+            return
+        if told is None or wake.has_moved:
+            told = None
+            generation, wake = self._renamed(subscription, wake)
+        put_off = msgspec.structs.replace(
+            wake,
+            holder=None,
+            lease_until=None,
+            next_attempt=bounded(command.retry_at),
+            attempts=attempts,
+            told=told,
+            reason=command.problem,
+        )
+        self._draft.put(subscription, generation, put_off)
+
+    def _renamed(self, subscription: Subscription, wake: Wake) -> tuple[int, Wake]:
+        """Returns a wake under the name of the next generation."""
+        generation = self._draft.generation_of(subscription) + 1
+        name = self._subscriptions.wake_name(subscription, generation)
+        return generation, msgspec.structs.replace(wake, wake_id=name)
+
+
+def _fence(
+    subscription: Subscription,
+    wake: Wake | None,
+    generation: int,
+    command: Acknowledge | Release,
+    now: int,
+) -> Wake:
     """Returns the wake in flight, if it is the one that a request names wholly (PROTOCOL 7.3)."""
-    wake, grant = subscription.wake, command.grant
+    grant = command.grant
     is_pull = subscription.config.kind == "pull-wake"
     if (
         wake is None
         or _is_over(wake, now)
         or (is_pull and wake.holder is None)
         or grant.incarnation != subscription.incarnation
-        or grant.generation != subscription.generation
-        or command.generation != subscription.generation
+        or grant.generation != generation
+        or command.generation != generation
         or command.wake_id != wake.wake_id
+        or grant.wake_id not in ("", wake.wake_id)
     ):
         raise Fenced("this wake is not the subscription's present one")
     return wake
 
 
-def _acknowledge(
-    draft: Draft,
-    subscription: Subscription,
-    states: Lookup,
-    wake: Wake,
-    command: Acknowledge,
-    now: int,
-) -> Decided:
-    moved: dict[str, Offset] = {}
-    for path, offset in command.acks:
-        state = states.get(path)
-        if state is None:
-            continue
-        try:
-            position = locate(offset, state.incarnation, state.ancestry, state.tail)
-        except Gone:
-            continue  # of an earlier stream at this path
-        known = moved.get(path) or subscription.due.get(path)
-        if known is not None and position > known.position:
-            moved[path] = offset
-            draft.move(subscription, path, None if position == state.tail else offset)
-    if command.done:
-        next_wake = draft.first_due(subscription) is not None
-        return _end(draft, subscription), AckOutcome(next_wake)
-    lease = _lease(subscription, now)
-    held = msgspec.structs.replace(wake, lease_until=lease, next_attempt=None, attempts=0)
-    change = WakeChanged(subscription.id, subscription.generation, held)
-    return (*draft.finish(), change), AckOutcome(False)
-
-
-def _own(
-    subscriptions: Subscriptions,
-    states: Lookup,
-    command: Lapse | Delivered | Undelivered,
-    now: int,
-    offset: int,
-) -> Decided:
-    """The server's own commands. They come late at times: one about a wake that is over does nothing."""
-    grant = command.grant
-    subscription = subscriptions.get(grant.id)
-    if (
-        subscription is None
-        or subscription.incarnation != grant.incarnation
-        or subscription.generation != grant.generation
-        or subscription.wake is None
-    ):
-        return (), Done()
-    wake = subscription.wake
-    if isinstance(command, Lapse):
-        if not _is_over(wake, now):
-            return (), Done()
-        return _end(Draft(subscriptions, states, (), now, offset), subscription), Done()
-    if wake.next_attempt is None:
-        return (), Done()
-    generation = subscription.generation
-    if isinstance(command, Delivered):
-        lease = max(wake.lease_until or 0, _lease(subscription, bounded(command.sent_at)))
-        wake = msgspec.structs.replace(wake, next_attempt=None, lease_until=lease, attempts=0)
-    else:
-        if command.timed_out:
-            generation += 1
-        wake = Wake(
-            wake_name(subscription, generation),
-            next_attempt=bounded(command.retry_at),
-            attempts=wake.attempts + 1,
-        )
-    return (WakeChanged(subscription.id, generation, wake),), Done()
-
-
-def _end(draft: Draft, subscription: Subscription) -> tuple[Change, ...]:
-    """Ends the wake in flight, and begins the next one if there is news left (PROTOCOL 7.1 to 7.3)."""
-    path = draft.first_due(subscription)
-    if path is None:
-        draft.rest(subscription)
-    else:
-        draft.wake(subscription, path)
-    return draft.finish()
+def _take_news(draft: Draft, subscriptions: Subscriptions, command: TakeNews) -> Decided:
+    for id_ in command.ids:
+        subscription = subscriptions.get(id_)
+        if subscription is not None:
+            draft.settle(subscription)
+    last = () if command.number is None else (NewsTaken(command.number),)
+    return (*draft.finish(), *last), Done()
 
 
 def _keep_keys(subscriptions: Subscriptions, command: KeepKeys) -> Decided:
@@ -429,9 +453,26 @@ def _keep_keys(subscriptions: Subscriptions, command: KeepKeys) -> Decided:
     return (KeysKept(command.keys),), KeysOutcome(command.keys)
 
 
+def _passed(subscription: Subscription, wake: Wake) -> int:
+    """Returns how many streams a wake has told of in vain, if there are others that wait to be told of."""
+    return max(0, MAX_LISTED - wake.cleared) if len(subscription.due) > MAX_LISTED else 0
+
+
 def _is_over(wake: Wake, now: int) -> bool:
     return wake.lease_until is not None and now >= wake.lease_until
 
 
+def _is_due(wake: Wake, now: int) -> bool:
+    return wake.next_attempt is not None and now >= wake.next_attempt
+
+
 def _lease(subscription: Subscription, start: int) -> int:
     return start + subscription.config.lease_ttl * _MILLISECOND
+
+
+def _readable(states: Lookup, path: str) -> StreamState | None:
+    """Returns the newest state at a path; None also for one that is damaged."""
+    try:
+        return states.get(path)
+    except Unreadable:
+        return None

@@ -87,6 +87,11 @@ class Globs(Generic[T]):
 
     def matching(self, path: str) -> Iterator[T]:
         """Yields the items whose patterns match a path, each once for each of its patterns."""
+        for group in self.groups(path):
+            yield from group
+
+    def groups(self, path: str) -> list[dict[T, None]]:
+        """Returns the items of each pattern that matches a path. The groups are live until a pattern is added or removed."""
         active = _reach([self._root])
         for segment in path.split("/"):
             following: dict[_Node[T], None] = {}
@@ -100,10 +105,9 @@ class Globs(Generic[T]):
                     if expression.fullmatch(segment):
                         following[child] = None
             if not following:
-                return
+                return []
             active = _reach(following)
-        for node in active:
-            yield from node.items
+        return [node.items for node in active if node.items]
 
 
 def _reach(nodes: "list[_Node[T]] | dict[_Node[T], None]") -> "dict[_Node[T], None]":

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..lifetime import timestamp
-from .decide import LinkedStream, View
+from .changes import LinkedStream
+from .views import View
 
 Relative = Callable[[str], str]
 
@@ -31,7 +32,7 @@ def subscription(
         webhook = {"url": config.webhook_url}
         if signing is not None:
             webhook["signing"] = signing
-    document = {
+    document: dict[str, Any] = {
         "id": view.id,
         "subscription_id": view.id,
         "type": config.kind,
@@ -45,12 +46,16 @@ def subscription(
             for stream in streams
         ],
         "webhook": webhook,
-        "wake_stream": None if config.wake_stream is None else relative(config.wake_stream),
+        "wake_stream": config.wake_stream,
         "lease_ttl_ms": config.lease_ttl,
         "created_at": timestamp(view.created_at),
         "status": view.status,
         "description": config.description,
     }
+    if view.reason is not None:
+        document["reason"] = view.reason
+    if view.damaged:
+        document["damaged_streams"] = [relative(path) for path in view.damaged]
     if truncated:
         document["streams_truncated"] = True
     return document

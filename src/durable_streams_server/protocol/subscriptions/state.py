@@ -2,9 +2,14 @@
 
 A cursor is kept only for streams with news: every other stream's cursor is its tail. So a subscription to a million streams
 costs what its backlog costs, and linking an existing stream at its tail costs nothing.
+
+In memory paths are whole. What is kept of links is relative to the stream root; cursors are kept by whole paths, since they
+belong to streams that are where they are. Those of streams outside the present root are set aside until the root is theirs
+again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -16,18 +21,23 @@ from .changes import (
     Config,
     CursorsMoved,
     KeysKept,
-    Relinked,
+    News,
+    NewsTaken,
     Subscribed,
     SubscriptionChange,
     Unsubscribed,
     Wake,
     WakeChanged,
 )
-from .globs import Globs, matches
+from .feed import Feed
+from .watching import Watching
 
+#: Watchers of one stream that an append wakes in its own record; more are woken in slices, in records of their own. So many cost
+#: the append a fraction of a millisecond, and its record a few KiB.
+CROWD: Final = 32
 _KEYS: Final = "keys"  # the names of documents
+_NEWS: Final = "news"
 _PREFIX: Final = "subscription/"
-_REMEMBERED: Final = 100_000  # paths whose watchers are remembered
 _LONGEST_RETRY: Final = round(MAX_RETRY_DELAY * (1 + RETRY_JITTER) * 1_000_000)  # microseconds
 
 
@@ -40,36 +50,108 @@ class Subscription:
         config: as it was created.
         created_at: microseconds of Unix time.
         streams: paths of explicitly linked streams.
-        due: streams with bytes past their cursor: path to acknowledged offset.
+        due: streams with bytes past their cursor: path to acknowledged offset, the next to be told of first.
+        aside: the same of streams that are outside the present stream root.
+        taken: the number of the newest `News` that it has taken.
         generation: the number of its newest wake.
         wake: the wake in flight, if there is one.
     """
 
     __slots__ = (
+        "_root",
+        "aside",
         "config",
         "created_at",
         "due",
         "generation",
         "id",
         "incarnation",
+        "links",
         "streams",
+        "taken",
         "wake",
     )
 
-    def __init__(self, id_: str, incarnation: int, config: Config, created_at: int) -> None:
+    def __init__(
+        self, id_: str, incarnation: int, config: Config, created_at: int, root: str
+    ) -> None:
         self.id = id_
         self.incarnation = incarnation
         self.config = config
         self.created_at = created_at
-        self.streams: dict[str, None] = dict.fromkeys(config.streams)
+        self.links: dict[str, None] = dict.fromkeys(config.streams)
+        self.streams: dict[str, None] = {}
         self.due: dict[str, Offset] = {}
+        self.aside: dict[str, Offset] = {}
+        self.taken = 0
         self.generation = 0
         self.wake: Wake | None = None
+        self.move(root)
 
     @property
-    def status(self) -> str:
-        """`failed` while a delivery waits to be tried again (PROTOCOL 6.3)."""
-        return "failed" if self.wake is not None and self.wake.attempts else "active"
+    def wake_stream(self) -> str | None:
+        """The path of a pull-wake's wake stream."""
+        below = self.config.wake_stream
+        return None if below is None else _whole(below, self._root)
+
+    def move(self, root: str) -> None:
+        """Has links be below a stream root, and sorts the cursors by it."""
+        self._root = root
+        config = self.config
+        if any(path.startswith("/") for path in (*config.streams, config.wake_stream or "")):
+            self.config = msgspec.structs.replace(
+                config,
+                streams=tuple(_below(path, root) for path in config.streams),
+                wake_stream=config.wake_stream and _below(config.wake_stream, root),
+            )
+        self.links = {_below(path, root): None for path in self.links}
+        self.streams = {_whole(path, root): None for path in self.links}
+        cursors = self.cursors
+        prefix = root + "/"
+        self.due = {path: at for path, at in cursors.items() if path.startswith(prefix)}
+        self.aside = {path: at for path, at in cursors.items() if not path.startswith(prefix)}
+
+    @property
+    def cursors(self) -> dict[str, Offset]:
+        """All cursors that are kept."""
+        return {**self.due, **self.aside} if self.aside else self.due
+
+    def set_cursor(self, path: str, offset: Offset | None) -> None:
+        """Keeps a stream's cursor; None is its tail."""
+        is_below = path.startswith(self._root + "/")
+        kept = self.due if is_below else self.aside
+        if offset is None:
+            kept.pop(path, None)
+        else:
+            kept[path] = offset
+
+    def pass_over(self, count: int) -> None:
+        """Puts the first streams with news at the end of the line."""
+        for path in list(islice(self.due, count)):
+            self.due[path] = self.due.pop(path)
+
+    def link(self, added: Iterable[str], removed: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Alters the explicit links, which are given relative to the root. Returns the whole paths that this adds and removes."""
+        now_linked, unlinked = [], []
+        for path in added:
+            below = _below(path, self._root)
+            whole = _whole(below, self._root)
+            self.links[below] = self.streams[whole] = None
+            now_linked.append(whole)
+        for path in removed:
+            for below in self._kept_as(_below(path, self._root)):
+                del self.links[below]
+                whole = _whole(below, self._root)
+                del self.streams[whole]
+                unlinked.append(whole)
+        return now_linked, unlinked
+
+    def _kept_as(self, path: str) -> list[str]:
+        """Returns how a link is kept: while an earlier version's records are replayed, the root is not known, and a link may still
+        be kept whole."""
+        if path in self.links:
+            return [path]
+        return [each for each in self.links if each[0] == "/" and each.endswith("/" + path)]
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -83,25 +165,35 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     due: dict[str, Offset]
     generation: int
     wake: Wake | None
+    taken: int = 0
 
 
 class Subscriptions:
     """All subscriptions of one store, and the server's keys.
 
+    Args:
+        root: the stream root, below which patterns match.
+        opening: names this opening of the store. It is part of every `wake_id`, so a store that goes back to an earlier state,
+            by a repair or as a restored copy, gives no `wake_id` out again.
+
     Attributes:
         by_id: them all.
-        root: the stream root, below which patterns match.
+        root: as given, or as `move` was told.
+        opening: as given.
         keys: the active one first.
+        feed: news that a crowd has not taken yet.
+        crowd: how many watchers of one stream are woken in an append's own record.
+        watch: returns the ids of those that a stream is linked to; `NOBODY` if there are none.
     """
 
-    def __init__(self, root: str = DEFAULT_STREAM_ROOT) -> None:
+    def __init__(self, root: str = DEFAULT_STREAM_ROOT, opening: str = "") -> None:
         self.keys: tuple[Key, ...] = ()
         self.root = root
+        self.opening = opening
         self.by_id: dict[str, Subscription] = {}
-        self._globs: Globs[str] = Globs()
-        self._explicit: dict[str, dict[str, None]] = {}
-        self._announcing: dict[str, dict[str, None]] = {}
-        self._watchers: dict[str, tuple[Subscription, ...]] = {}
+        self.feed = Feed()
+        self.crowd = CROWD
+        self._begin_watching(root)
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -113,99 +205,109 @@ class Subscriptions:
         """Returns a subscription."""
         return self.by_id.get(id_)
 
-    def watchers(self, path: str) -> tuple[Subscription, ...]:
-        """Returns the subscriptions that a stream is linked to."""
-        found = self._watchers.get(path)
-        if found is None:
-            if len(self._watchers) >= _REMEMBERED:
-                self._watchers.clear()
-            ids = dict.fromkeys(self._explicit.get(path, ()))
-            if path not in self._announcing and path.startswith(self.root + "/"):
-                ids.update(dict.fromkeys(self._globs.matching(self.relative(path))))
-            found = self._watchers[path] = tuple(self.by_id[id_] for id_ in ids)
-        return found
+    def _begin_watching(self, root: str) -> None:
+        self._watching = Watching(root)
+        self.watch = self._watching.of  # which each append asks, so it is one call
+
+    def watchers(self, path: str) -> Iterator[Subscription]:
+        """Yields the subscriptions that a stream is linked to."""
+        return (self.by_id[id_] for id_ in self._watching.of(path).ids())
 
     def matches(self, subscription: Subscription, path: str) -> bool:
         """Whether a subscription's pattern links a stream. Wake streams are linked by no pattern, or wakes would cause wakes."""
-        pattern = subscription.config.pattern
-        return (
-            pattern is not None
-            and path.startswith(self.root + "/")
-            and path not in self._announcing
-            and matches(pattern, self.relative(path))
-        )
+        return self._watching.matches(subscription.config.pattern, path)
 
     def announcing(self, path: str) -> list[Subscription]:
         """Returns the subscriptions whose wake stream is at a path."""
-        return [self.by_id[id_] for id_ in self._announcing.get(path, ())]
+        return [self.by_id[id_] for id_ in self._watching.announcing(path)]
 
     def relative(self, path: str) -> str:
         """Returns a path as clients write it: below the stream root (PROTOCOL 6)."""
         return path.removeprefix(self.root + "/")
 
+    def wake_name(self, subscription: Subscription, generation: int) -> str:
+        """Returns the wake id of a generation, which no other wake of any subscription has or had."""
+        return f"w_{subscription.incarnation:x}_{generation:x}_{self.opening}"
+
+    def to_take(self, limit: int) -> tuple[tuple[str, ...], int | None]:
+        """Returns some of the subscriptions that the oldest news has not reached, and the number of that news if they are the
+        last. Each is returned once, unless `begin_again` is called."""
+        news = self.feed.oldest_below(self.root)
+        if news is None:
+            return (), None
+        ids = self.feed.waiting_for(news, self._watching.of(news.path))
+        found = []
+        for id_ in ids:
+            subscription = self.by_id.get(id_)
+            if subscription is not None and subscription.taken < news.number:
+                found.append(id_)
+                if len(found) == limit:
+                    return tuple(found), None
+        return tuple(found), news.number
+
     # -- changes ------------------------------------------------------------
 
     def apply(self, change: SubscriptionChange) -> Subscription | None:
-        """Alters the newest state as a decided change says, and returns the subscription it is about."""
+        """Alters the newest state as a decided change says, and returns the subscription it is about, if it is about one."""
         if isinstance(change, Subscribed):
-            subscription = Subscription(change.id, change.incarnation, change.config, change.at)
-            self._add(subscription)
-            return subscription
+            return self._begin(change)
         if isinstance(change, KeysKept):
             self.keys = change.keys
+            return None
+        if isinstance(change, News):
+            self.feed.add(change)
+            return None
+        if isinstance(change, NewsTaken):
+            self.feed.drop(change.number)
             return None
         subscription = self.by_id[change.id]
         if isinstance(change, WakeChanged):
             subscription.generation = change.generation
             subscription.wake = change.wake
+            subscription.pass_over(change.passed)
         elif isinstance(change, CursorsMoved):
-            for path, offset in change.cursors:
-                if offset is None:
-                    subscription.due.pop(path, None)
-                else:
-                    subscription.due[path] = offset
+            self._move_cursors(subscription, change)
         elif isinstance(change, Unsubscribed):
-            self._remove(subscription)
+            del self.by_id[subscription.id]
+            self._watching.remove(
+                subscription.id, subscription.config.pattern, *_paths(subscription)
+            )
         else:
-            self._relink(subscription, change)
+            added, removed = subscription.link(change.added, change.removed)
+            self._watching.link(subscription.id, added)
+            self._watching.unlink(subscription.id, removed)
+            self.feed.uncover(added)
         return subscription
 
+    def _begin(self, change: Subscribed) -> Subscription:
+        subscription = Subscription(
+            change.id, change.incarnation, change.config, change.at, self.root
+        )
+        subscription.taken = self.feed.newest
+        self._add(subscription)
+        return subscription
+
+    def _move_cursors(self, subscription: Subscription, change: CursorsMoved) -> None:
+        for path, offset in change.cursors:
+            subscription.set_cursor(path, offset)
+            if offset is None:
+                self.feed.covered.discard(path)
+        if change.taken:
+            subscription.taken = change.taken
+
     def move(self, root: str) -> None:
-        """Has patterns match below another stream root."""
+        """Has patterns and links be below another stream root."""
         self.root = root
-        self._watchers.clear()
+        self.feed.covered.clear()
+        self._begin_watching(root)
+        for subscription in self.by_id.values():
+            subscription.move(root)
+            self._watching.add(subscription.id, subscription.config.pattern, *_paths(subscription))
 
     def _add(self, subscription: Subscription) -> None:
-        config = subscription.config
         self.by_id[subscription.id] = subscription
-        if config.pattern is not None:
-            self._globs.add(config.pattern, subscription.id)
-        if config.wake_stream is not None:
-            self._announcing.setdefault(config.wake_stream, {})[subscription.id] = None
-        for path in subscription.streams:
-            self._explicit.setdefault(path, {})[subscription.id] = None
-        self._watchers.clear()
-
-    def _remove(self, subscription: Subscription) -> None:
-        config = subscription.config
-        del self.by_id[subscription.id]
-        if config.pattern is not None:
-            self._globs.remove(config.pattern, subscription.id)
-        if config.wake_stream is not None:
-            _discard(self._announcing, config.wake_stream, subscription.id)
-        for path in subscription.streams:
-            _discard(self._explicit, path, subscription.id)
-        self._watchers.clear()
-
-    def _relink(self, subscription: Subscription, change: Relinked) -> None:
-        for path in change.added:
-            subscription.streams[path] = None
-            self._explicit.setdefault(path, {})[subscription.id] = None
-            self._watchers.pop(path, None)
-        for path in change.removed:
-            subscription.streams.pop(path, None)
-            _discard(self._explicit, path, subscription.id)
-            self._watchers.pop(path, None)
+        self._watching.add(subscription.id, subscription.config.pattern, *_paths(subscription))
+        self.feed.covered.clear()
 
     # -- keeping ------------------------------------------------------------
 
@@ -226,12 +328,18 @@ class Subscriptions:
     @staticmethod
     def document_of(change: SubscriptionChange) -> str:
         """Returns the name of the document that a change alters."""
-        return _KEYS if isinstance(change, KeysKept) else _PREFIX + change.id
+        if isinstance(change, KeysKept):
+            return _KEYS
+        if isinstance(change, News | NewsTaken):
+            return _NEWS
+        return _PREFIX + change.id
 
     def document(self, name: str) -> bytes | None:
-        """Returns a subscription, or the keys, as a store keeps them; None for one that is gone."""
+        """Returns a subscription, the keys, or the news, as a store keeps them; None for what is gone."""
         if name == _KEYS:
             return msgspec.msgpack.encode(self.keys)
+        if name == _NEWS:
+            return self.feed.document()
         subscription = self.by_id.get(name.removeprefix(_PREFIX))
         if subscription is None:
             return None
@@ -241,10 +349,11 @@ class Subscriptions:
                 subscription.incarnation,
                 subscription.config,
                 subscription.created_at,
-                tuple(subscription.streams),
-                subscription.due,
+                tuple(subscription.links),
+                subscription.cursors,
                 subscription.generation,
                 subscription.wake,
+                subscription.taken,
             )
         )
 
@@ -253,10 +362,17 @@ class Subscriptions:
         if name == _KEYS:
             self.keys = msgspec.msgpack.decode(document, type=tuple[Key, ...])
             return
+        if name == _NEWS:
+            self.feed.restore(document)
+            return
         kept = _DOCUMENT.decode(document)
-        subscription = Subscription(kept.id, kept.incarnation, kept.config, kept.created_at)
-        subscription.streams = dict.fromkeys(kept.streams)
+        subscription = Subscription(
+            kept.id, kept.incarnation, kept.config, kept.created_at, self.root
+        )
+        subscription.links = dict.fromkeys(kept.streams)
         subscription.due = kept.due
+        subscription.move(self.root)
+        subscription.taken = kept.taken
         subscription.generation = kept.generation
         subscription.wake = kept.wake
         self._add(subscription)
@@ -265,8 +381,15 @@ class Subscriptions:
 _DOCUMENT: Final = msgspec.msgpack.Decoder(_Kept)
 
 
-def _discard(index: dict[str, dict[str, None]], path: str, id_: str) -> None:
-    ids = index[path]
-    ids.pop(id_, None)
-    if not ids:
-        del index[path]
+def _paths(subscription: Subscription) -> tuple[Iterable[str], str | None]:
+    return subscription.streams, subscription.wake_stream
+
+
+def _whole(path: str, root: str) -> str:
+    """Returns the whole path of one that is relative; one that was kept whole, below another root, stays as it is."""
+    return path if path.startswith("/") else f"{root}/{path}"
+
+
+def _below(path: str, root: str) -> str:
+    """Returns a path relative to the root, if it is below it."""
+    return path.removeprefix(root + "/")

@@ -2,22 +2,40 @@
 
 An append to a stream that nobody watches costs one look-up. One to a watched stream marks it as due, and wakes each of its
 subscriptions that is idle; of a pull-wake the event on its wake stream is in the same record. So no crash can come between
-an append and the wake that it causes.
+an append and the wake that it causes. If many watch the stream, the record says only that there is news (`feed.py`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Final
 
 import msgspec
 
+from ...errors import BadRequest, Gone
+from ..ancestry import locate
 from ..lifetime import MICROSECONDS
 from ..media import Kind
 from ..names import MAX_POSITION
 from ..offsets import Offset, parse
-from ..state import Appended, Change, Created, Lookup, Removed, SoftDeleted
-from .changes import CursorsMoved, Wake, WakeChanged
+from ..state import (
+    Appended,
+    Change,
+    Created,
+    Lookup,
+    Removed,
+    SoftDeleted,
+    StreamState,
+    Unreadable,
+)
+from .changes import CursorsMoved, News, Wake, WakeChanged
 from .state import Subscription, Subscriptions
+from .steps import begin_at
+from .watching import NOBODY
 
-_MILLISECOND = MICROSECONDS // 1000
+_MILLISECOND: Final = MICROSECONDS // 1000
+_ANNOUNCE_LATER: Final = (
+    MICROSECONDS  # until an event is tried again that the store had no room for
+)
 
 
 def follow(
@@ -37,7 +55,11 @@ def follow(
         offset: microseconds by which the wall clock is ahead, for dates.
     """
     first = changes[0]
-    if len(changes) == 1 and isinstance(first, Appended) and not subscriptions.watchers(first.path):
+    if (
+        len(changes) == 1
+        and isinstance(first, Appended)
+        and (subscriptions.watch(first.path) is NOBODY or first.path in subscriptions.feed.covered)
+    ):
         return ()  # as for nearly every append
     draft = Draft(subscriptions, states, changes, now, offset)
     for change in changes:
@@ -46,7 +68,16 @@ def follow(
 
 
 class Draft:
-    """The part of a record that is about subscriptions."""
+    """The part of a record that is about subscriptions.
+
+    Args:
+        subscriptions: as they are before the record.
+        states: the newest states of streams, before the record.
+        changes: what has been decided about streams.
+        now: microseconds of steady time.
+        offset: microseconds by which the wall clock is ahead, for dates.
+        announces: whether events of pull-wakes may be appended; if not, they are put off.
+    """
 
     def __init__(
         self,
@@ -55,11 +86,13 @@ class Draft:
         changes: Iterable[Change],
         now: int,
         offset: int,
+        announces: bool = True,
     ) -> None:
         self._subscriptions = subscriptions
         self._states = states
         self._now = now
         self._offset = offset
+        self._announces = announces
         self._created: dict[str, Created] = {}
         self._tails: dict[str, int] = {}
         self._over: set[str] = set()  # what this record closes or removes takes no event
@@ -74,110 +107,238 @@ class Draft:
                 if change.closes:
                     self._over.add(change.path)
         self._cursors: dict[str, dict[str, Offset | None]] = {}
+        self._taken: dict[str, int] = {}
         self._wakes: dict[str, WakeChanged] = {}
-        self._events: list[Appended] = []
+        self._news: dict[str, News] = {}  # the newest of each stream
+        self._all_news: list[News] = []
+        self._events: dict[str, list[bytes]] = {}  # by wake stream
+        self._appended: list[Appended] = []
 
     def take(self, change: Change) -> None:
         """Notes what one change of a stream means."""
         if isinstance(change, Appended):
             if change.data:
-                for subscription in self._subscriptions.watchers(change.path):
-                    self._appended(subscription, change)
+                self._tell(change.path, change)
         elif isinstance(change, Removed | SoftDeleted):
-            for subscription in self._subscriptions.watchers(change.path):
-                self.end_of_link(subscription, change.path)
+            self._tell(change.path, None)
         elif isinstance(change, Created):
             for subscription in self._subscriptions.announcing(change.path):
                 self._announce_again(subscription)
 
     def finish(self) -> tuple[Change, ...]:
         """Returns the changes; what they append may be watched too."""
-        for event in self._events:  # grows meanwhile
-            self.take(event)
-        cursors = [CursorsMoved(id_, tuple(moved.items())) for id_, moved in self._cursors.items()]
-        return (*cursors, *self._wakes.values(), *self._events)
+        while self._events:
+            path, events = self._events.popitem()
+            event = self._append_events(path, b"".join(events))
+            if event is not None:
+                self._appended.append(event)
+                self.take(event)
+        touched = dict.fromkeys((*self._cursors, *self._taken))
+        cursors = [
+            CursorsMoved(id_, tuple(self._cursors.get(id_, {}).items()), self._taken.get(id_, 0))
+            for id_ in touched
+        ]
+        return (*self._all_news, *cursors, *self._wakes.values(), *self._appended)
 
-    def wake(self, subscription: Subscription, path: str) -> None:
-        """Begins a new wake, because of news in the stream at `path`."""
-        generation = subscription.generation + 1
-        name = wake_name(subscription, generation)
-        if subscription.config.kind == "webhook":
-            wake = Wake(name, next_attempt=self._now)
+    # -- what is so, as far as this record has come ----------------------------
+
+    def wake_of(self, subscription: Subscription) -> Wake | None:
+        """Returns the wake in flight."""
+        begun = self._wakes.get(subscription.id)
+        return subscription.wake if begun is None else begun.wake
+
+    def generation_of(self, subscription: Subscription) -> int:
+        """Returns the number of the newest wake."""
+        begun = self._wakes.get(subscription.id)
+        return subscription.generation if begun is None else begun.generation
+
+    def cursor(self, subscription: Subscription, path: str) -> Offset | None:
+        """Returns the cursor of a stream with news, as it is kept; None for the tail."""
+        moved = self._cursors.get(subscription.id, {})
+        return moved[path] if path in moved else subscription.due.get(path)
+
+    def cursors(self, subscription: Subscription) -> Iterator[tuple[str, Offset]]:
+        """Yields the cursors that are kept, in order. What yields them may move them meanwhile."""
+        moved, due = self._cursors.get(subscription.id, {}), subscription.due
+        fresh = [path for path in moved if path not in due]
+        begun = self._wakes.get(subscription.id)
+        passed = 0 if begun is None else begun.passed
+        for path in chain(islice(due, passed, None), fresh, islice(due, passed)):
+            cursor = moved[path] if path in moved else due[path]
+            if cursor is not None:
+                yield path, cursor
+
+    def first_due(self, subscription: Subscription) -> str | None:
+        """Returns one of the streams that have news, if any has. One that a repair has put aside has none any more, and one that
+        is damaged is passed over."""
+        for path, cursor in self.cursors(subscription):
+            if path in self._created:
+                return path
+            try:
+                state = self._states.get(path)
+            except Unreadable:
+                continue
+            if state is not None and state.damage is not None:
+                continue
+            if state is None or standing(cursor, state) is None:
+                self.move(subscription, path, None)
+            else:
+                return path
+        return None
+
+    # -- what is done ----------------------------------------------------------
+
+    def settle(self, subscription: Subscription) -> None:
+        """Has a subscription take the news that it has not taken yet."""
+        feed = self._subscriptions.feed
+        taken = self._taken.get(subscription.id, subscription.taken)
+        if not len(feed) or taken >= feed.newest:
+            return
+        self._taken[subscription.id] = feed.newest
+        for news in feed.after(taken):
+            if subscription.id not in self._subscriptions.watch(news.path):
+                continue
+            if news.cursor is None:
+                self.end_of_link(subscription, news.path)
+            elif self.cursor(subscription, news.path) is None:
+                self._note(subscription, news.path, news.cursor)
+
+    def wake(
+        self, subscription: Subscription, path: str, last: Wake | None = None, passed: int = 0
+    ) -> None:
+        """Begins a new wake, because of news in the stream at `path`.
+
+        Args:
+            subscription: the subscription.
+            path: a stream with news.
+            last: the wake that has just ended, if one has.
+            passed: how many of the first streams with news go to the end of the line.
+        """
+        generation, wake = self.successor(subscription, last)
+        if subscription.config.kind == "webhook" or wake.begun_at > self._now:
+            wake = msgspec.structs.replace(wake, next_attempt=wake.begun_at)
+        elif not self._announces:
+            wake = msgspec.structs.replace(wake, next_attempt=self._now + _ANNOUNCE_LATER)
         else:
-            wake = Wake(name)
             self._announce(subscription, path, generation)
-        self._wakes[subscription.id] = WakeChanged(subscription.id, generation, wake)
+        self.put(subscription, generation, wake, passed)
 
-    def rest(self, subscription: Subscription) -> None:
-        """Ends the wake in flight."""
-        self._wakes[subscription.id] = WakeChanged(subscription.id, subscription.generation, None)
+    def successor(self, subscription: Subscription, last: Wake | None) -> tuple[int, Wake]:
+        """Returns the wake after `last`, which neither is in flight yet nor was announced, and its generation."""
+        generation = self.generation_of(subscription) + 1
+        fruitless = 0 if last is None or last.has_moved else last.fruitless + 1
+        at = self._now if last is None else begin_at(self._now, last, fruitless)
+        name = self._subscriptions.wake_name(subscription, generation)
+        reason = "no_progress" if fruitless > 1 else None
+        return generation, Wake(name, begun_at=at, fruitless=fruitless, reason=reason)
+
+    def announce(self, subscription: Subscription, wake: Wake) -> None:
+        """Announces a pull-wake that was put off, or ends it if its news is gone."""
+        generation, path = self.generation_of(subscription), self.first_due(subscription)
+        if path is None:
+            self.put(subscription, generation, None)
+            return
+        later = None
+        if self._announces:
+            self._announce(subscription, path, generation)
+        else:
+            later = self._now + _ANNOUNCE_LATER
+        self.put(subscription, generation, msgspec.structs.replace(wake, next_attempt=later))
+
+    def put(
+        self, subscription: Subscription, generation: int, wake: Wake | None, passed: int = 0
+    ) -> None:
+        """Makes a wake the one in flight; None ends it."""
+        self._wakes[subscription.id] = WakeChanged(subscription.id, generation, wake, passed)
 
     def move(self, subscription: Subscription, path: str, cursor: Offset | None) -> None:
         """Moves the cursor of one stream; None is its tail."""
         self._cursors.setdefault(subscription.id, {})[path] = cursor
 
-    def is_due(self, subscription: Subscription, path: str) -> bool:
-        """Whether a stream has news for a subscription, as far as this record has come."""
-        moved = self._cursors.get(subscription.id, {})
-        if path in moved:
-            return moved[path] is not None
-        return path in subscription.due
-
-    def first_due(self, subscription: Subscription) -> str | None:
-        """Returns one of the streams that have news, if any has. One that a repair has put aside has none any more."""
-        moved = self._cursors.get(subscription.id, {})
-        for path in (*subscription.due, *moved):
-            if not self.is_due(subscription, path):
-                continue
-            state = self._states.get(path)
-            if path in self._created or (state is not None and not state.soft_deleted):
-                return path
-            self.move(subscription, path, None)
-        return None
-
-    def _appended(self, subscription: Subscription, change: Appended) -> None:
-        if not self.is_due(subscription, change.path):
-            self.move(subscription, change.path, self._name(change.path, change.start))
-        begun = self._wakes.get(subscription.id)
-        if (begun.wake if begun is not None else subscription.wake) is None:
-            self.wake(subscription, change.path)
-
     def end_of_link(self, subscription: Subscription, path: str) -> None:
         """A stream is gone or unlinked, and its news with it. A wake that nobody has taken yet ends if there is no other."""
-        if not self.is_due(subscription, path):
+        if self.cursor(subscription, path) is None:
             return
         self.move(subscription, path, None)
-        wake = subscription.wake
+        wake = self.wake_of(subscription)
         untaken = wake is not None and wake.holder is None and wake.lease_until is None
         if untaken and self.first_due(subscription) is None:
-            self.rest(subscription)
+            self.put(subscription, self.generation_of(subscription), None)
+
+    # -- inside ----------------------------------------------------------------
+
+    def _tell(self, path: str, change: Appended | None) -> None:
+        """Tells all who watch a stream of an append with data, or of its end."""
+        watch = self._subscriptions.watch(path)
+        if len(watch) > self._subscriptions.crowd:
+            self._tell_crowd(path, change)
+            return
+        for id_ in watch.ids():
+            subscription = self._subscriptions.by_id[id_]
+            self.settle(subscription)
+            if change is None:
+                self.end_of_link(subscription, path)
+            elif not self._is_due(subscription, change):
+                self._note(subscription, path, self._name(path, change.start))
+
+    def _tell_crowd(self, path: str, change: Appended | None) -> None:
+        """Notes news that a crowd takes later."""
+        feed, begun = self._subscriptions.feed, self._news.get(path)
+        if change is not None and begun is None and path in feed.covered:
+            return
+        if change is not None and begun is not None and begun.cursor is not None:
+            return
+        cursor = None if change is None else self._name(path, change.start)
+        news = News(path, feed.newest + len(self._all_news) + 1, cursor)
+        self._news[path] = news
+        self._all_news.append(news)
+
+    def _note(self, subscription: Subscription, path: str, cursor: Offset) -> None:
+        """Notes that a stream has news from an offset on, and wakes the subscription if it is idle."""
+        self.move(subscription, path, cursor)
+        if self.wake_of(subscription) is None:
+            self.wake(subscription, path)
+
+    def _is_due(self, subscription: Subscription, change: Appended) -> bool:
+        """Whether the stream of an append has news already. A cursor of an earlier stream at the path counts for nothing."""
+        cursor = self.cursor(subscription, change.path)
+        if cursor is None or cursor.incarnation == change.incarnation:
+            return cursor is not None
+        if change.path in self._created:
+            return False
+        state = self._states.get(change.path)
+        return state is not None and _is_of(cursor, state)
 
     def _announce_again(self, subscription: Subscription) -> None:
         """Tells a new wake stream of a wake that an earlier one, or none, was told of."""
-        wake, path = subscription.wake, self.first_due(subscription)
+        wake, path = self.wake_of(subscription), self.first_due(subscription)
         if wake is not None and wake.holder is None and path is not None:
-            self._announce(subscription, path, subscription.generation)
+            self._announce(subscription, path, self.generation_of(subscription))
 
     def _announce(self, subscription: Subscription, path: str, generation: int) -> None:
         """Appends a pull-wake's event to its wake stream, if there is one that can take it (PROTOCOL 7.2)."""
-        wake_stream = subscription.config.wake_stream
-        if wake_stream is None or wake_stream in self._over:
-            return
+        wake_stream = subscription.wake_stream
+        if wake_stream is not None:
+            event = self._event(subscription, path, generation)
+            self._events.setdefault(wake_stream, []).append(event)
+
+    def _append_events(self, wake_stream: str, data: bytes) -> Appended | None:
+        if wake_stream in self._over:
+            return None
         created = self._created.get(wake_stream)
-        state = self._states.get(wake_stream)
         if created is not None:
             media, incarnation = created.media, created.incarnation
             start = created.origin.position if created.origin is not None else 0
-        elif state is None or state.closed or state.soft_deleted or state.expired(self._now):
-            return
         else:
+            state = _readable(self._states, wake_stream)
+            if state is None or channel_problem(state, self._now) is not None:
+                return None
             media, incarnation, start = state.media, state.incarnation, state.tail
         start = self._tails.get(wake_stream, start)
-        data = self._event(subscription, path, generation)
         if media.kind is not Kind.JSON or start + len(data) > MAX_POSITION:
-            return
+            return None
         self._tails[wake_stream] = start + len(data)
-        self._events.append(Appended(wake_stream, incarnation, start, data, False, self._now))
+        return Appended(wake_stream, incarnation, start, data, False, self._now)
 
     def _event(self, subscription: Subscription, path: str, generation: int) -> bytes:
         event = {
@@ -198,6 +359,43 @@ class Draft:
         return parse(state.name(position))
 
 
-def wake_name(subscription: Subscription, generation: int) -> str:
-    """Returns the wake id of a generation, which no other wake of any subscription has or had."""
-    return f"w_{subscription.incarnation:x}_{generation:x}"
+def standing(cursor: Offset, state: StreamState) -> Offset | None:
+    """Returns from where a stream has news for a kept cursor; None if it has none.
+
+    A cursor of an earlier stream at the path counts for nothing: all of the present one is news. One that lies past the tail,
+    because a repair or a restored copy has taken bytes away, is at the tail.
+    """
+    try:
+        position = locate(cursor, state.incarnation, state.ancestry, state.tail)
+    except Gone:
+        cursor, position = parse(state.name(state.base)), state.base
+    except BadRequest:
+        return None
+    return cursor if position < state.tail else None
+
+
+def _is_of(cursor: Offset, state: StreamState) -> bool:
+    """Whether a cursor is one of the present stream, or of its ancestors."""
+    try:
+        locate(cursor, state.incarnation, state.ancestry, state.tail)
+    except (Gone, BadRequest):
+        return False
+    return True
+
+
+def channel_problem(state: StreamState | None, now: int) -> str | None:
+    """Returns why a wake stream takes no events, in one word; None if it does."""
+    if state is None or state.soft_deleted or state.expired(now):
+        return "wake_stream_missing"
+    if state.damage is not None:
+        return "wake_stream_damaged"
+    if state.closed:
+        return "wake_stream_closed"
+    return None if state.media.kind is Kind.JSON else "wake_stream_not_json"
+
+
+def _readable(states: Lookup, path: str) -> StreamState | None:
+    try:
+        return states.get(path)
+    except Unreadable:
+        return None

@@ -25,6 +25,7 @@ from ...log import log as _log
 from ...protocol.state import Appended, Change, Created, Removed, SoftDeleted, Touched
 from ...protocol.subscriptions.changes import (
     CursorsMoved,
+    NewsTaken,
     Relinked,
     Subscribed,
     Unsubscribed,
@@ -53,7 +54,7 @@ class Claim(enum.Enum):
 
 
 _ENDING: Final = (Removed, SoftDeleted, Unsubscribed)
-_UPKEEP: Final = (Touched, CursorsMoved, WakeChanged)
+_UPKEEP: Final = (Touched, CursorsMoved, WakeChanged, NewsTaken)
 
 
 def claim_of(changes: Sequence[Change]) -> Claim:

@@ -31,6 +31,8 @@ from ...protocol.state import (
 from ...protocol.subscriptions.changes import (
     CursorsMoved,
     KeysKept,
+    News,
+    NewsTaken,
     Subscribed,
     SubscriptionChange,
     Unsubscribed,
@@ -341,7 +343,11 @@ class Mending:
 
     def _is_older(self, change: SubscriptionChange) -> bool:
         """Whether a change of a subscription is in a salvaged catalog already."""
-        known = None if isinstance(change, KeysKept) else self.subscriptions.get(change.id)
+        if isinstance(change, News):
+            return change.number <= self.subscriptions.feed.newest
+        if isinstance(change, KeysKept | NewsTaken):
+            return False
+        known = self.subscriptions.get(change.id)
         if known is None:
             return False
         if isinstance(change, Subscribed | Unsubscribed):
@@ -462,15 +468,15 @@ class Mending:
     def _move_cursors(self, renamed: Mapping[int, tuple[int, str]]) -> None:
         """Has cursors name the same bytes by their new names; one past what is left goes to the tail."""
         for subscription in self.subscriptions:
-            for path, offset in list(subscription.due.items()):
+            for path, offset in list(subscription.cursors.items()):
                 state = self._states.get(path)
                 if state is not None and offset.incarnation not in renamed:
                     continue
                 if state is None or offset.position >= state.tail:
-                    del subscription.due[path]
+                    subscription.set_cursor(path, None)
                 else:
                     new, _ = renamed[offset.incarnation]
-                    subscription.due[path] = Offset(new, offset.position)
+                    subscription.set_cursor(path, Offset(new, offset.position))
                 self._documents.add(_document_of(subscription.id))
 
 

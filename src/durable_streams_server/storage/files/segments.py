@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from ...protocol.state import Unreadable
 from .disk import NO_SPACE, Disk, File
 
 DIRECTORY: Final = "wal"
@@ -20,7 +21,7 @@ _MAGIC: Final = b"DSWAL\x00\x00\x01"
 _CRC: Final = struct.Struct("<I")
 
 
-class Damaged(Exception):
+class Damaged(Unreadable):
     """What was acknowledged cannot be read back. Nothing is done to it; `check` says what and where."""
 
 

@@ -41,9 +41,10 @@ from ...protocol.state import (
     apply,
 )
 from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
+from ...protocol.subscriptions.commands import Upkeep
 from ...protocol.subscriptions.state import Subscriptions
 from ...protocol.timeline import Timeline
-from ..store import Listener, Listeners, Marks, Published, Store
+from ..store import Listener, Listeners, Marks, Published, Store, new_opening
 from ..ticket import Abandoned, Ticket
 from . import held
 from .catalog import Catalog, Drop, Meta, Put
@@ -185,7 +186,7 @@ class FileStore(Store):
         self._session = meta.session + 1
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
-        self.subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions(opening=new_opening())
         documents = dict(catalog.documents())
         for name, document in documents.items():
             if held.is_held(name):
@@ -267,11 +268,22 @@ class FileStore(Store):
             return self._answer(decision.outcome, None)
         except StreamError as refusal:
             self._command = None
+            if refusal.status >= 500 and isinstance(command, Upkeep) and self._rules.announces:
+                return self._execute_quietly(command, now)
             if isinstance(command, Expire):
                 self._lifetimes.retry(command.path, now)
             return self._answer(None, refusal)
         except Damaged as damage:
             return self._answer(None, _damaged(damage))
+
+    def _execute_quietly(self, command: Command, now: int) -> Ticket[Outcome]:
+        """Executes a worker's command without the event of the next wake, for which there is no room."""
+        rules = self._rules
+        self._rules = msgspec.structs.replace(rules, announces=False)
+        try:
+            return self.execute(command, now)
+        finally:
+            self._rules = rules
 
     def find(self, path: str) -> Ticket[StreamState | None]:
         self.states.let_go()

@@ -1,0 +1,132 @@
+"""Which subscriptions watch a stream: an index of patterns, of explicit links, and of wake streams.
+
+What is remembered of a path is which patterns match it, not which subscriptions: ten thousand subscriptions with one pattern
+cost each path as much as one.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from .globs import Globs, matches
+
+_REMEMBERED: Final = 200_000  # groups of watchers that are remembered, of all paths
+
+
+class Watch:
+    """The subscriptions that one stream is linked to: groups of ids, which may overlap."""
+
+    __slots__ = ("_groups",)
+
+    def __init__(self, groups: tuple[dict[str, None], ...]) -> None:
+        self._groups = groups
+
+    def __len__(self) -> int:
+        """Returns how many there are; one that is linked both ways counts twice."""
+        return sum(map(len, self._groups))
+
+    def __contains__(self, id_: object) -> bool:
+        return any(id_ in group for group in self._groups)
+
+    def ids(self) -> Iterable[str]:
+        """Returns the ids, each once, as they are now."""
+        if len(self._groups) == 1:
+            return tuple(self._groups[0])
+        found: dict[str, None] = {}
+        for group in self._groups:
+            found.update(group)
+        return found
+
+
+NOBODY: Final = Watch(())  #: of a stream that nobody watches
+
+
+class Watching:
+    """The index.
+
+    Args:
+        root: the stream root, below which patterns match.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._prefix = root + "/"
+        self._globs: Globs[str] = Globs()
+        self._explicit: dict[str, dict[str, None]] = {}
+        self._announcing: dict[str, dict[str, None]] = {}
+        self._remembered: dict[str, Watch] = {}
+        self._groups = 0
+
+    def of(self, path: str) -> Watch:
+        """Returns who watches a stream."""
+        found = self._remembered.get(path)
+        return self._find(path) if found is None else found
+
+    def _find(self, path: str) -> Watch:
+        if self._groups >= _REMEMBERED:
+            self._forget()
+        groups: list[dict[str, None]] = []
+        explicit = self._explicit.get(path)
+        if explicit is not None:
+            groups.append(explicit)
+        if path not in self._announcing and path.startswith(self._prefix):
+            groups += self._globs.groups(path.removeprefix(self._prefix))
+        watch = self._remembered[path] = Watch(tuple(groups)) if groups else NOBODY
+        self._groups += 1 + len(groups)
+        return watch
+
+    def matches(self, pattern: str | None, path: str) -> bool:
+        """Whether a pattern links a stream."""
+        return (
+            pattern is not None
+            and path not in self._announcing
+            and path.startswith(self._prefix)
+            and matches(pattern, path.removeprefix(self._prefix))
+        )
+
+    def announcing(self, path: str) -> Iterator[str]:
+        """Yields the ids of those whose wake stream is at a path."""
+        return iter(tuple(self._announcing.get(path, ())))
+
+    def add(
+        self, id_: str, pattern: str | None, streams: Iterable[str], wake_stream: str | None
+    ) -> None:
+        """Takes a subscription in."""
+        if pattern is not None:
+            self._globs.add(pattern, id_)
+        if wake_stream is not None:
+            self._announcing.setdefault(wake_stream, {})[id_] = None
+        self.link(id_, streams)
+        self._forget()
+
+    def remove(
+        self, id_: str, pattern: str | None, streams: Iterable[str], wake_stream: str | None
+    ) -> None:
+        """Takes out what `add` put in."""
+        if pattern is not None:
+            self._globs.remove(pattern, id_)
+        if wake_stream is not None:
+            _discard(self._announcing, wake_stream, id_)
+        self.unlink(id_, streams)
+        self._forget()
+
+    def link(self, id_: str, streams: Iterable[str]) -> None:
+        """Adds explicit links."""
+        for path in streams:
+            self._explicit.setdefault(path, {})[id_] = None
+            self._remembered.pop(path, None)
+
+    def unlink(self, id_: str, streams: Iterable[str]) -> None:
+        """Takes explicit links out."""
+        for path in streams:
+            _discard(self._explicit, path, id_)
+            self._remembered.pop(path, None)
+
+    def _forget(self) -> None:
+        self._remembered.clear()
+        self._groups = 0
+
+
+def _discard(index: dict[str, dict[str, None]], path: str, id_: str) -> None:
+    ids = index[path]
+    ids.pop(id_, None)
+    if not ids:
+        del index[path]

@@ -1,0 +1,226 @@
+"""A crowd watches a stream: an append says that there is news, and each subscription takes it later, at the latest when a command
+is about it."""
+
+from typing import cast
+
+import pytest
+
+from durable_streams_server.errors import Conflict
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.state import Appended, Created, Removed
+from durable_streams_server.protocol.subscriptions.changes import (
+    CursorsMoved,
+    News,
+    NewsTaken,
+    WakeChanged,
+)
+from durable_streams_server.protocol.subscriptions.commands import (
+    Claim,
+    Link,
+    Look,
+    TakeNews,
+    Unlink,
+    Unsubscribe,
+)
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from durable_streams_server.protocol.subscriptions.views import View
+from tests.protocol.subscriptions.world import JSON, POOL, ROOT, A, B, World
+from tests.requests import append, create
+
+IDS = ("s", "t", "u")
+
+
+@pytest.fixture
+def crowd() -> World:
+    """Three pull-wakes that watch `events/*`, where two make a crowd."""
+    world = World()
+    world.subscriptions.crowd = 2
+    world.streams(A, B, POOL)
+    for id_ in IDS:
+        world.subscribe(id_)
+    return world
+
+
+def take_all(world: World, limit: int = 2) -> None:
+    """Has everybody take their news."""
+    while len(world.subscriptions.feed):
+        ids, last = world.subscriptions.to_take(limit)
+        assert ids or last is not None
+        world.do(TakeNews(ids, last))
+
+
+def kinds(world: World, path: str) -> list[type]:
+    return [type(change) for change in world.news(path).changes]
+
+
+def looked(world: World, id_: str) -> View:
+    return cast(View, world.decide(Look(id_)).outcome)
+
+
+def test_append_to_a_crowd_is_one_change_and_no_wake(crowd: World) -> None:
+    assert kinds(crowd, A) == [Appended, News]
+    assert all(crowd.subscription(id_).wake is None for id_ in IDS)
+    assert crowd.events() == []
+
+
+def test_further_appends_mean_nothing_new(crowd: World) -> None:
+    crowd.news(A)
+    assert kinds(crowd, A) == [Appended]
+    take_all(crowd)
+    assert kinds(crowd, A) == [Appended]
+
+
+def test_crowd_takes_its_news_in_slices(crowd: World) -> None:
+    crowd.news(A, A)
+    ids, last = crowd.subscriptions.to_take(2)
+    assert (len(ids), last) == (2, None)
+    changes = crowd.decide(TakeNews(ids, last)).changes
+    assert [type(change) for change in changes] == [
+        *[CursorsMoved] * 2,
+        *[WakeChanged] * 2,
+        Appended,
+    ]
+    ids, last = crowd.subscriptions.to_take(2)
+    assert (len(ids), last) == (1, 1)
+    assert crowd.decide(TakeNews(ids, last)).changes[-1] == NewsTaken(1)
+    assert len(crowd.subscriptions.feed) == 0
+    assert crowd.subscriptions.to_take(2) == ((), None)
+    assert all(crowd.due(id_) == {A: 0} for id_ in IDS)
+    assert [id_ for id_, *_ in crowd.announced()] == list(IDS)
+
+
+def test_slice_that_was_refused_is_asked_again(crowd: World) -> None:
+    crowd.news(A)
+    first = crowd.subscriptions.to_take(2)
+    crowd.subscriptions.feed.begin_again()
+    assert crowd.subscriptions.to_take(2) == first
+
+
+def test_command_about_a_subscription_takes_its_news_first(crowd: World) -> None:
+    crowd.news(A)
+    assert looked(crowd, "t").streams[0].path == A
+    view = crowd.claim("s")
+    assert [stream.path for stream in view.streams] == [A]
+    crowd.do(crowd.acknowledging((A, crowd.tail(A)), done=True))
+    assert crowd.due() == {}
+    take_all(crowd)
+    assert crowd.due() == {}  # it is not taken twice
+    assert crowd.due("t") == {A: 0}
+
+
+def test_who_has_acknowledged_is_woken_by_the_next_append(crowd: World) -> None:
+    crowd.news(A)
+    take_all(crowd)
+    crowd.claim("s")
+    crowd.do(crowd.acknowledging((A, crowd.tail(A)), done=True))
+    assert kinds(crowd, A) == [Appended, News]
+    take_all(crowd)
+    assert (crowd.due("s"), crowd.due("t")) == ({A: 2}, {A: 0})
+    assert crowd.subscription("t").generation == 1
+
+
+def test_what_a_subscription_has_read_before_it_takes_the_news_stays_read(crowd: World) -> None:
+    crowd.news(A)
+    crowd.claim("s")
+    crowd.news(A)
+    crowd.do(crowd.acknowledging((A, crowd.tail(A))))
+    assert crowd.due() == {}
+    take_all(crowd)
+    assert crowd.due() == {}
+
+
+def test_new_subscription_and_new_link_begin_at_the_tail(crowd: World) -> None:
+    crowd.news(A)
+    crowd.subscribe("new")
+    crowd.subscribe("named", streams=["else/x"])
+    crowd.do(Link("named", (A,)))
+    take_all(crowd)
+    assert (crowd.due("new"), crowd.due("named")) == ({}, {})
+    crowd.news(A)
+    take_all(crowd)
+    assert (crowd.due("new"), crowd.due("named")) == ({A: 2}, {A: 2})
+
+
+def test_unlinked_stream_is_no_news(crowd: World) -> None:
+    crowd.subscribe("named", streams=["events/a"])
+    crowd.news(A)
+    crowd.do(Unlink("named", A))
+    take_all(crowd)
+    assert crowd.due("named") == {}
+    with pytest.raises(Conflict):
+        crowd.claim("named")
+
+
+def test_unsubscribed_are_passed_over(crowd: World) -> None:
+    crowd.news(A)
+    ids, last = crowd.subscriptions.to_take(2)
+    crowd.do(Unsubscribe("s"), TakeNews(ids, last))
+    take_all(crowd)
+    assert crowd.due("t") == {A: 0}
+
+
+def test_end_of_a_stream_is_news_too(crowd: World) -> None:
+    crowd.news(A)
+    take_all(crowd)
+    changes = crowd.decide(Delete(A)).changes
+    assert [type(change) for change in changes] == [Removed, News]
+    take_all(crowd)
+    assert all(crowd.due(id_) == {} for id_ in IDS)
+    assert all(crowd.subscription(id_).wake is None for id_ in IDS)
+
+
+def test_stream_that_ends_and_comes_again_is_told_of_from_its_beginning(crowd: World) -> None:
+    crowd.news(A, A)
+    crowd.do(Delete(A))
+    changes = crowd.decide(create(A, JSON, b"[1]")).changes
+    assert [type(change) for change in changes] == [Created, Appended, News]
+    take_all(crowd)
+    for id_ in IDS:
+        assert crowd.due(id_) == {A: 0}
+        assert looked(crowd, id_).streams[0].acked == crowd.states[A].name(0)
+
+
+def test_crowd_that_has_become_small_loses_nothing(crowd: World) -> None:
+    crowd.news(A)
+    crowd.do(Unsubscribe("u"))
+    crowd.news(A, B)  # two are no crowd: the append to B wakes them in its own record
+    assert crowd.due("s") == {A: 0, B: 0}
+    take_all(crowd)
+    assert (crowd.due("s"), crowd.due("t")) == ({A: 0, B: 0}, {A: 0, B: 0})
+
+
+def test_news_survives_in_its_document(crowd: World) -> None:
+    crowd.news(A, B)
+    document = crowd.subscriptions.document("news")
+    assert document is not None
+    again = Subscriptions()
+    again.restore("news", document)
+    assert again.feed.newest == 2
+    assert list(again.feed.after(0)) == list(crowd.subscriptions.feed.after(0))
+
+
+def test_news_outside_the_stream_root_waits_for_the_root_to_come_back(crowd: World) -> None:
+    crowd.news(A)
+    crowd.subscriptions.move("/other")
+    assert crowd.subscriptions.to_take(9) == ((), None)
+    crowd.subscriptions.move(ROOT)
+    take_all(crowd)
+    assert crowd.due("s") == {A: 0}
+
+
+def test_events_of_one_slice_are_one_append(crowd: World) -> None:
+    crowd.news(A)
+    changes = crowd.decide(TakeNews(IDS, 1)).changes
+    appended = [change for change in changes if isinstance(change, Appended)]
+    assert [change.path for change in appended] == [POOL]
+    assert len(crowd.announced()) == 3
+
+
+def test_claim_of_one_of_the_crowd_needs_no_event(crowd: World) -> None:
+    crowd.news(A)
+    view = crowd.decide(Claim("u", "w")).outcome
+    assert isinstance(view, View)
+    assert view.generation == 1
+    crowd.do(append(A, b"2", JSON))
+    take_all(crowd)
+    assert crowd.subscription("u").generation == 1
