@@ -18,6 +18,7 @@ MESSAGE: Final = "x" * 99 + "~"  # 100 octets
 _BUFFER: Final = 1024 * 1024
 _CREATORS: Final = 16
 _PIPELINED: Final = 20  # requests on one connection at once
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 def connect(port: int, address: str = "") -> socket.socket:
@@ -35,6 +36,23 @@ def octets(method: str, path: str, media: str = "", body: bytes = b"") -> bytes:
     if body or method in ("PUT", "POST"):
         lines += f"Content-Length: {len(body)}\r\n"
     return lines.encode() + b"\r\n" + body
+
+
+def take(buffer: bytearray) -> tuple[bytes, bytes] | None:
+    """Removes one whole message from the front of a buffer and returns its head and body; returns None if more must come first.
+
+    The message must not be chunked.
+    """
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    found = _LENGTH.search(buffer, 0, end)
+    whole = end + 4 + (int(found[1]) if found else 0)
+    if len(buffer) < whole:
+        return None
+    head, body = bytes(buffer[:end]), bytes(buffer[end + 4 : whole])
+    del buffer[:whole]
+    return head, body
 
 
 class Answer:

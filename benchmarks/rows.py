@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from . import wrk
+from . import subscriptions, wrk
 from .client import MESSAGE, Connection, Followers, create, fill, octets
 from .row import Goal, Measure, Row, Sample
 from .servers import SCRATCH, Running, running_on
@@ -430,6 +430,7 @@ ROWS: Final = (
         _follow(10, 1, per_cpu=True),
         less_is_better=True,
     ),
+    *subscriptions.ROWS,
     *(trial.row() for trial in TRIALS),
 )
 PARTS: Final = tuple(dict.fromkeys(row.part for row in ROWS))

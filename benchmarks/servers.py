@@ -46,6 +46,11 @@ class Running(NamedTuple):
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
+    def loop_cpu(self) -> float:
+        """Returns the CPU seconds that the main thread has used, which runs the event loop of every server here."""
+        of_thread = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat")
+        return int(of_thread.read_text().split()[0]) / 1e9
+
     def resident(self) -> int:
         """Returns its resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

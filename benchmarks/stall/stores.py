@@ -35,7 +35,7 @@ def _loaded(streams: int, seconds: int, size: int) -> Operation:
     return operation
 
 
-def _checkpoint(port: int) -> None:
+def checkpoint(port: int) -> None:
     """Makes a checkpoint due and gives it time to end, so that a restart finds its streams in the catalog alone."""
     pour(port, "/v1/stream/filler", OCTETS, repeat(b"x" * MIB, 24))
     time.sleep(5.0)
@@ -46,7 +46,7 @@ def _first_appends(server: Running) -> Steps:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             create(writer.port, (f"/v1/stream/bench-{n}" for n in range(100_000)), OCTETS)
-            _checkpoint(writer.port)
+            checkpoint(writer.port)
         with running_on(server.kind, directory) as reader:
             yield reader
             load = wrk.run(
@@ -60,7 +60,7 @@ def _cold_heads(server: Running) -> Steps:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             create(writer.port, (f"{PATH}-{n}" for n in range(20_000)), OCTETS)
-            _checkpoint(writer.port)
+            checkpoint(writer.port)
         with running_on(server.kind, directory) as reader:
             requests = b"".join(octets("HEAD", f"{PATH}-{n}") for n in range(20_000))
             yield reader
@@ -86,7 +86,7 @@ def _producers(count: int) -> Operation:
             with running_on(server.kind, directory) as writer:
                 create(writer.port, [PATH], OCTETS)
                 bad = pipelined(writer.port, _produced(count))
-                _checkpoint(writer.port)
+                checkpoint(writer.port)
             with running_on(server.kind, directory) as reader:
                 yield reader
                 connection = Connection(reader.port)

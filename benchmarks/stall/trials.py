@@ -2,6 +2,12 @@
 
 from typing import Final
 
-from . import bodies, crowds, memory, stores
+from . import bodies, crowds, memory, stores, subscriptions
 
-TRIALS: Final = (*stores.TRIALS, *crowds.TRIALS, *bodies.TRIALS, *memory.TRIALS)
+TRIALS: Final = (
+    *stores.TRIALS,
+    *subscriptions.TRIALS,
+    *crowds.TRIALS,
+    *bodies.TRIALS,
+    *memory.TRIALS,
+)

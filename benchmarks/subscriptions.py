@@ -1,0 +1,128 @@
+"""The rows about subscriptions: what an append costs that many of them match, and how fast wakes reach workers and webhooks."""
+
+from collections.abc import Callable
+from typing import Final
+
+from . import workers, wrk
+from .client import Connection, create, octets
+from .receiver import HOSTS, Receiver
+from .row import Measure, Row, Sample
+from .servers import Running
+from .subscribing import ROOT, pull_wakes
+
+OURS: Final = ("memory", "files")
+_OCTETS: Final = "application/octet-stream"
+_WORKERS: Final = 32
+_DUE: Final = 640  # webhook subscriptions; more than the 512 that the server delivers to at once
+
+
+def _matched(count: int) -> Callable[[Running], Measure]:
+    """Appends to one stream that a number of subscriptions match. Nobody claims their wakes, so the first append makes them due for good."""
+
+    def prepare(server: Running) -> Measure:
+        path = f"{ROOT}/a/stream"
+        pull_wakes(server.port, count, pattern="a/**")
+        create(server.port, [path], _OCTETS)
+        connection = Connection(server.port)
+        first = connection.ask(octets("POST", path, _OCTETS, b"x" * 100))
+        connection.close()
+        if first.status >= 300:
+            raise RuntimeError(f"the first append was answered with {first.status}")
+
+        def measure(seconds: int) -> Sample:
+            load = wrk.run(server.url, 32, seconds, "POST", path, 1, _OCTETS, "@100")
+            return Sample(load.rate, load.bad)
+
+        return measure
+
+    return prepare
+
+
+def _claims(server: Running) -> Measure:
+    """Workers that each append to their own stream, claim the wake and acknowledge it; wakes ended in a second."""
+    workers.prepare(server.port, _WORKERS)
+
+    def measure(seconds: int) -> Sample:
+        done = workers.work(server.port, _WORKERS, seconds)
+        return Sample(
+            done.ended / seconds, done.bad, f"client {done.cpu / seconds:.0%} of its core"
+        )
+
+    return measure
+
+
+def _webhooks(hosts: int) -> Callable[[Running], Measure]:
+    """Deliveries to one receiver, at so many of its addresses. Each is answered with done and followed by an append to the same stream."""
+
+    def prepare(server: Running) -> Measure:
+        receiver = Receiver(server.port, _DUE)  # which ends when the server does
+        receiver.prepare(hosts)
+
+        def measure(seconds: int) -> Sample:
+            found = receiver.cycle(seconds)
+            note = f"client {found.cpu / found.seconds:.0%} of its core"
+            return Sample(found.delivered / found.seconds, found.bad, note)
+
+        return measure
+
+    return prepare
+
+
+ROWS: Final = (
+    Row(
+        "matched-0",
+        "subscriptions",
+        "appends of 100 B to one stream, 32 connections",
+        "/s",
+        OURS,
+        _matched(0),
+    ),
+    Row(
+        "matched-1",
+        "subscriptions",
+        "… that 1 subscription matches",
+        "/s",
+        OURS,
+        _matched(1),
+    ),
+    Row(
+        "matched-100",
+        "subscriptions",
+        "… that 100 subscriptions match",
+        "/s",
+        OURS,
+        _matched(100),
+    ),
+    Row(
+        "matched-10k",
+        "subscriptions",
+        "… that 10,000 subscriptions match",
+        "/s",
+        OURS,
+        _matched(10_000),
+    ),
+    Row(
+        "claims",
+        "subscriptions",
+        "wakes claimed and acknowledged, with the append before each, 32 workers",
+        "/s",
+        OURS,
+        _claims,
+    ),
+    Row(
+        "webhooks",
+        "subscriptions",
+        "webhooks delivered to one host, with the append before each",
+        "/s",
+        OURS,
+        _webhooks(1),
+    ),
+    Row(
+        "webhooks-64",
+        "subscriptions",
+        f"… to {HOSTS} hosts",
+        "/s",
+        OURS,
+        _webhooks(HOSTS),
+    ),
+)

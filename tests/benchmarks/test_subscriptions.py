@@ -1,0 +1,69 @@
+"""The loads about subscriptions, against a real server: a short run of each counts what it should, and nothing fails."""
+
+import time
+from urllib.parse import urlsplit
+
+import httpx
+
+from benchmarks.client import Connection, create, octets
+from benchmarks.receiver import Receiver
+from benchmarks.subscribing import ROOT, webhooks
+from benchmarks.workers import prepare, work
+
+from ..process import serve
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def _events(port: int) -> int:
+    wakes = httpx.get(f"http://127.0.0.1:{port}{ROOT}/wake/pool?offset=-1")
+    return len(wakes.json())
+
+
+def test_workers_end_every_wake_that_they_began() -> None:
+    with serve("--memory") as server:
+        port = _port(server.url)
+        prepare(port, 3)
+        for _ in range(2):  # a second window finds no wake of the first one
+            before = _events(port)
+            done = work(port, 3, 0.2)
+            assert done.bad == 0
+            assert done.ended <= _events(port) - before <= done.ended + 3
+
+
+def test_receiver_cycles_until_its_time_is_over() -> None:
+    with serve("--memory") as server:
+        port = _port(server.url)
+        with Receiver(port, 20) as receiver:
+            receiver.prepare(4)
+            for window in range(1, 3):
+                found = receiver.cycle(0.2)
+                assert found.bad == 0
+                assert found.delivered >= 20
+                assert receiver.count() >= 20 * window
+
+
+def test_one_append_reaches_every_webhook_of_a_pattern() -> None:
+    with serve("--memory") as server, Receiver() as receiver:
+        port = _port(server.url)
+        webhooks(port, 30, receiver.urls(4), pattern="a/**")
+        create(port, [f"{ROOT}/a/stream"], "text/plain")
+        append = octets("POST", f"{ROOT}/a/stream", "text/plain", b"x")
+        connection = Connection(port)
+        assert connection.ask(append).status == 204
+        connection.close()
+        deadline = time.monotonic() + 10.0
+        while receiver.count() < 30 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert receiver.count() == 30
+
+
+def test_receiver_ends_with_the_server_that_it_appends_to() -> None:
+    with serve("--memory") as server:
+        receiver = Receiver(_port(server.url), 1)
+    assert receiver.wait(5.0)
+    receiver.close()
