@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,12 @@ PACKAGE = "src/durable_streams_server"
 FILES = f"{PACKAGE}/storage/files"
 SEEDS = 3000
 SIMULATOR = ""
+HUNT = (
+    "tests.crash.hunt",
+    "0",
+    str(SEEDS),
+    "--first",
+)  # the module that looks for a bug, and its arguments
 
 
 class Plant(NamedTuple):
@@ -430,8 +437,13 @@ HELPERS: dict[int | str, tuple[str, str, str]] = {
 }
 
 
-def found_by(plant: Plant) -> str | None:
-    """Plants a bug in a copy of the source, and returns what failed, or None."""
+def found_by(plant: Plant, hunt: Sequence[str] = HUNT) -> str | None:
+    """Plants a bug in a copy of the source, and returns what failed, or None.
+
+    Args:
+        plant: the bug.
+        hunt: the module that looks for a bug without a test of its own, and its arguments.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in ("src", "tests", "pyproject.toml"):
@@ -445,7 +457,7 @@ def found_by(plant: Plant) -> str | None:
         if plant.test:
             command = [sys.executable, "-m", "pytest", "-q", "-x", plant.test]
         else:
-            command = [sys.executable, "-m", "tests.crash.hunt", "0", str(SEEDS), "--first"]
+            command = [sys.executable, "-m", *hunt]
         shown = subprocess.run(
             command,
             cwd=copy,
@@ -472,13 +484,13 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def main(traps: list[str]) -> int:
+def main(traps: list[str], plants: Sequence[Plant] = PLANTS, hunt: Sequence[str] = HUNT) -> int:
     """Prints the table, or the rows of some traps; returns how many bugs went unnoticed."""
     missed = 0
-    for plant in PLANTS:
+    for plant in plants:
         if traps and str(plant.trap) not in traps:
             continue
-        finder = found_by(plant)
+        finder = found_by(plant, hunt)
         missed += finder is None
         print(f"| {plant.trap} | {plant.what} | {finder or 'NOTHING'} |", flush=True)
     return missed
