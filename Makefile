@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash damage fuzz extremes hostile planted bench compare profile lock clean
+.PHONY: serve test unit lint format conformance crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -36,6 +36,10 @@ crash: $(STAMPS)/dev
 # Damages files of a data directory at random, and sees that nothing wrong is served: make damage SEEDS=10000 SEED0=0
 damage: $(STAMPS)/dev
 	$(BIN)/python -m tests.damage.sweep $(or $(SEED0),0) $(or $(SEEDS),10000)
+
+# Hunts for lost, doubled and late deliveries of subscriptions, with faults of every kind: make subscriptions SEEDS=5000 SEED0=0
+subscriptions: $(STAMPS)/dev
+	$(BIN)/python -m tests.delivery.hunt $(or $(SEED0),0) $(or $(SEEDS),500)
 
 # Hunts for conversations that are answered otherwise than their requests alone: make fuzz SEEDS=100000 SEED0=0
 fuzz: $(STAMPS)/dev

@@ -1,0 +1,196 @@
+"""Rule 2: the server tells of nothing below what it has acknowledged, and a cursor stands only where an acknowledgement put it."""
+
+from typing import ClassVar, NamedTuple
+
+from tests.delivery.history import (
+    Answered,
+    Answering,
+    Asked,
+    Damaged,
+    Gone,
+    Linked,
+    Record,
+    Repaired,
+    Replied,
+    Seen,
+    Stalled,
+    Subscribed,
+    Unsubscribed,
+    Up,
+)
+from tests.delivery.rules.bounds import Bounds, Key
+from tests.delivery.rules.rule import SLACK, Rule, Telling, is_accepted, life
+
+SETTLED = 1.5  # seconds in which a running server has surely taken an answer
+
+
+class _Known(NamedTuple):
+    """A cursor has come at least so far, since a time, by the wake of a generation (-1 if nobody knows which)."""
+
+    offset: str
+    at: float
+    generation: int
+
+
+class _Settling(NamedTuple):
+    """A receiver has answered that it is done, and the server will surely have heard it at a time."""
+
+    at: float
+    number: int
+
+
+class Cursors(Rule):
+    """See the module."""
+
+    lasting: ClassVar[tuple[str, ...]] = ("_how",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bounds = Bounds()
+        self._known: dict[Key, _Known] = {}
+        self._settling: list[_Settling] = []
+        self._how: dict[int, Answering] = {}
+        self._touched: dict[str, float] = {}  # when the lease of each wake surely began anew
+        self._newest: dict[str, int] = {}
+        self._odd: set[str] = set()  # streams that were ever deleted or damaged
+        self._cut: set[str] = set()  # subscriptions of which a repair may have taken the news away
+
+    def see(self, record: Record) -> None:
+        if isinstance(record, Up):
+            self._settling.clear()  # the answers came while the server stood still
+        ripe = [each for each in self._settling if each.at <= record.at]
+        for each in ripe:
+            self._settling.remove(each)
+            self._settle(each)
+        self._bounds.see(record)
+        super().see(record)
+
+    def on_linked(self, record: Linked) -> None:
+        self._known[record.sub, record.path] = _Known(record.cursor, record.at, -1)
+
+    def on_gone(self, record: Gone) -> None:
+        self._forget_path(record.path)
+
+    def on_repaired(self, record: Repaired) -> None:
+        self._forget_path(record.path)
+
+    def on_damaged(self, record: Damaged) -> None:
+        self._cut |= {sub for sub in self.subs if record.path in self._bounds.paths(sub)}
+        self._forget_path(record.path)
+
+    def on_subscribed(self, record: Subscribed) -> None:
+        self._forget_sub(record.sub)
+
+    def on_unsubscribed(self, record: Unsubscribed) -> None:
+        self._forget_sub(record.sub)
+
+    def on_break(self, record: Record) -> None:
+        self._settling.clear()  # nobody knows whether the server heard it
+
+    def on_stalled(self, record: Stalled) -> None:
+        self._settling.clear()  # the server may be as late as the test
+
+    # -- acknowledgements ---------------------------------------------------
+
+    def on_replied(self, record: Replied) -> None:
+        asked = self.requests[record.number]
+        if not is_accepted(record.status) or asked.what == "claim":
+            return
+        self._touched[asked.wake_id] = asked.at
+        if asked.done:
+            self._settling = [
+                each
+                for each in self._settling
+                if self.deliveries[each.number].wake_id != asked.wake_id
+            ]
+        for path, offset in asked.acks:
+            self._learn((asked.sub, path), _Known(offset, record.at, asked.generation))
+
+    def on_answering(self, record: Answering) -> None:
+        self._how[record.number] = record
+
+    def on_answered(self, record: Answered) -> None:
+        how, delivery = self._how[record.number], self.deliveries[record.number]
+        since = self._touched.get(delivery.wake_id, delivery.at)
+        is_in_time = record.at < since + self.lease(delivery.sub) - 0.3
+        is_newest = self._newest.get(delivery.sub) == delivery.generation
+        if how.how == "done" and how.is_open and is_in_time and is_newest:
+            self._settling.append(_Settling(record.at + SETTLED, record.number))
+
+    def on_asked(self, record: Asked) -> None:
+        if record.done or record.what == "release":  # may end the wake before the answer is heard
+            self._settling = [
+                each
+                for each in self._settling
+                if self.deliveries[each.number].wake_id != record.wake_id
+            ]
+
+    def _settle(self, settling: _Settling) -> None:
+        delivery = self.deliveries[settling.number]
+        for path, _, tail in delivery.told:
+            self._learn((delivery.sub, path), _Known(tail, settling.at, delivery.generation))
+
+    def _learn(self, key: Key, known: _Known) -> None:
+        before = self._known.get(key)
+        if before is not None and known.offset > before.offset:
+            self._known[key] = known
+
+    # -- what the server tells ----------------------------------------------
+
+    def on_telling(self, telling: Telling) -> None:
+        self._newest[telling.sub] = max(telling.generation, self._newest.get(telling.sub, 0))
+        is_news = False
+        for path, acked, tail in telling.told:
+            is_news |= acked < tail or path in self._odd
+            self._not_too_low(telling, path, acked, tail)
+            self._not_too_high(telling.sub, path, acked, telling.wake_id)
+        if not is_news and telling.sub not in self._cut:
+            self.found.append(f"{telling.sub}: wake {telling.wake_id} has no news")
+
+    def on_seen(self, record: Seen) -> None:
+        for path, acked in record.cursors:
+            known = self._known.get((record.sub, path))
+            if known is None or life(known.offset) != life(acked):
+                continue
+            if acked < known.offset and known.at < record.since:
+                self.found.append(
+                    f"{record.sub}: the cursor of {path} is shown at {acked}, after {known.offset}"
+                )
+            self._not_too_high(record.sub, path, acked, "the subscription")
+            self._learn((record.sub, path), _Known(acked, record.at, -1))
+
+    def _not_too_low(self, telling: Telling, path: str, acked: str, tail: str) -> None:
+        known = self._known.get((telling.sub, path))
+        if known is None or life(tail) != life(known.offset) or acked >= known.offset:
+            return
+        if telling.since is not None:
+            is_later = known.at < telling.since
+        else:
+            is_next = 0 <= known.generation < telling.generation
+            is_later = is_next or known.at + SLACK < telling.at
+        if is_later:
+            self.found.append(
+                f"{telling.sub}: wake {telling.wake_id} tells of {path} from {acked}, "
+                f"which was acknowledged up to {known.offset}"
+            )
+
+    def _not_too_high(self, sub: str, path: str, acked: str, where: str) -> None:
+        bound = self._bounds.of(sub, path)
+        if bound is not None and acked > bound and path not in self._odd:
+            self.found.append(
+                f"{sub}: {where} shows {path} acknowledged up to {acked}, "
+                f"but nobody acknowledged more than {bound}"
+            )
+
+    # -- forgetting ---------------------------------------------------------
+
+    def _forget_path(self, path: str) -> None:
+        self._odd.add(path)
+        self._known = {key: each for key, each in self._known.items() if key[1] != path}
+
+    def _forget_sub(self, sub: str) -> None:
+        self._known = {key: each for key, each in self._known.items() if key[0] != sub}
+        self._newest.pop(sub, None)
+        self._settling = [
+            each for each in self._settling if self.deliveries[each.number].sub != sub
+        ]
