@@ -1,0 +1,78 @@
+"""Plants bugs of deliveries, one at a time, in a copy of the source, and shows which of them the hunt finds.
+
+`python -m tests.delivery.planted [RULE…]` prints a table, as `tests.crash.planted` does. A bug that nothing finds fails the run.
+"""
+
+import sys
+
+from tests.crash.planted import PACKAGE, Plant, main
+
+RULES = f"{PACKAGE}/protocol/subscriptions"
+SERVICE = f"{PACKAGE}/subscriptions"
+SEEDS = 150
+HUNT = ("tests.delivery.hunt", "0", str(SEEDS), "--first")
+
+PLANTS = [
+    Plant(
+        6,
+        "a wake whose delivery has failed is not scheduled again",
+        f"{SERVICE}/service.py",
+        "            at = wake.lease_until if wake.next_attempt is None else wake.next_attempt\n",
+        "            at = wake.lease_until if wake.next_attempt is None or wake.attempts else wake.next_attempt\n",
+    ),
+    Plant(
+        4,
+        "a token of an earlier generation is accepted",
+        f"{RULES}/decide.py",
+        "        or grant.generation != subscription.generation\n"
+        "        or command.generation != subscription.generation\n"
+        "        or command.wake_id != wake.wake_id\n",
+        "",
+    ),
+    Plant(
+        5,
+        "a claim does not look at the lease",
+        f"{RULES}/decide.py",
+        "    if wake.holder is not None:\n        if not _is_over",
+        "    if False:\n        if not _is_over",
+    ),
+    Plant(
+        2,
+        "the end of a wake acknowledges the newest tails instead of those that it told of",
+        f"{RULES}/decide.py",
+        "None if position == state.tail else offset)",
+        "None if command.done or position == state.tail else offset)",
+    ),
+    Plant(
+        2,
+        "an acknowledgement moves only the first of several cursors",
+        f"{RULES}/state.py",
+        "            for path, offset in change.cursors:\n",
+        "            for path, offset in change.cursors[:1]:\n",
+    ),
+    Plant(
+        1,
+        "a start forgets one of the cursors that the catalog has",
+        f"{RULES}/state.py",
+        "        subscription.due = kept.due\n",
+        "        subscription.due = dict(list(kept.due.items())[1:])\n",
+    ),
+    Plant(
+        5,
+        "a heartbeat does not renew the lease",
+        f"{RULES}/decide.py",
+        "replace(wake, lease_until=lease, next_attempt=None, attempts=0)",
+        "replace(wake, lease_until=wake.lease_until or lease, next_attempt=None, attempts=0)",
+    ),
+    Plant(
+        6,
+        "a start does not schedule the wakes in flight",
+        f"{SERVICE}/service.py",
+        "            self._plan(subscription.id)\n        self.schedule.start",
+        "            pass\n        self.schedule.start",
+    ),
+]
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:], PLANTS, HUNT), 1))

@@ -1,0 +1,13 @@
+"""The bugs that `tests.delivery.planted` plants still fit the source: a change of the source must take them along."""
+
+import pytest
+
+from tests.crash.planted import ROOT, Plant
+from tests.delivery.planted import PLANTS
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.what)
+def test_planted_bug_replaces_one_place_and_still_compiles(plant: Plant) -> None:
+    text = (ROOT / plant.file).read_text()
+    assert text.count(plant.old) == 1
+    compile(text.replace(plant.old, plant.new), plant.file, "exec")
