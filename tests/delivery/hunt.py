@@ -8,6 +8,7 @@ records before it; `--show` prints all records, `--first` ends the hunt at the f
 import contextlib
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -40,8 +41,11 @@ class Options(NamedTuple):
 
 def attempt(seed: int, launcher: Launcher, options: Options) -> tuple[set[str], str]:
     """Runs one trial; returns which rules are violated, and a report, which is empty if all is well."""
-    records = run(seed, launcher)
-    found = judge(records, options.only)
+    try:
+        records = run(seed, launcher)
+        found = judge(records, options.only)
+    except Exception:
+        return {"trial"}, f"seed {seed} fails: the trial has broken off\n{traceback.format_exc()}"
     text = report(seed, records, found, options.is_shown) if found else ""
     return {each.rule for each in found}, text
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ from typing import Any
 from durable_streams_server.webhooks import WebhookVerificationError, verify
 from tests.delivery.asking import Asker, told_of
 from tests.delivery.behaviours import Choice, Talk, done
-from tests.delivery.history import BadSignature, Delivered
+from tests.delivery.history import BadSignature, Delivered, Wrong
 from tests.delivery.wire import request
 
 SHARE = 3  # one delivery in so many is verified
@@ -34,7 +35,11 @@ class Receiver:
 
     def take(self, handler: BaseHTTPRequestHandler) -> None:
         """Takes one delivery in and answers it."""
-        body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        size = int(handler.headers["Content-Length"])
+        body = handler.rfile.read(size)
+        if len(body) < size:  # the server was killed while it sent
+            handler.close_connection = True
+            return
         wake = json.loads(body)
         asker, sub = self._asker, str(wake["subscription_id"])
         grant = asker.keep(sub, "webhook", wake, wake["callback_token"])
@@ -54,6 +59,10 @@ class Receiver:
         lease = known.lease if known is not None else 1.0
         talk = Talk(handler, noted.number, grant, lease, asker, chance)
         (done if asker.calm.is_set() else way)(talk)
+
+    def note(self, what: str) -> None:
+        """Notes something that must not be."""
+        self._asker.history.add(Wrong, what=what)
 
     def _verify(self, number: int, body: bytes, signature: str) -> None:
         """Verifies a signature by the keys that the server publishes; the server may be down, and then nobody can."""
@@ -90,7 +99,10 @@ def receiving(receiver: Receiver) -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            """A connection of a server that was killed."""
+            """Notes an error, unless it is a connection that ended because the server was killed."""
+            error = sys.exception()
+            if not isinstance(error, OSError):
+                receiver.note(f"the receiver has failed: {error!r}")
 
     server = Quiet(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))

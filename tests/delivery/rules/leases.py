@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tests.delivery.history import (
     Answering,
     Asked,
+    Gone,
     Record,
     Replied,
     Stalled,
@@ -73,6 +74,11 @@ class Leases(Rule):
         for lease in self._leases.values():
             if not lease.is_sure:
                 lease.until = 0.0
+
+    def on_gone(self, record: Gone) -> None:
+        for lease in self._leases.values():
+            if not lease.is_sure:
+                lease.until = 0.0  # a wake that nobody has taken ends with its last news
 
     def on_stalled(self, record: Stalled) -> None:
         self._is_warm = False
