@@ -10,6 +10,7 @@ from tests.delivery.history import (
     Copied,
     Delivered,
     Down,
+    Gone,
     Linked,
     Record,
     Repaired,
@@ -27,7 +28,7 @@ from tests.delivery.history import (
 from tests.delivery.judge import judge
 
 START, ONE, TWO, THREE = (f"{7:016d}_{position:016d}" for position in (0, 10, 20, 30))
-NEXT_LIFE = f"{8:016d}_{0:016d}"
+NEXT_LIFE, NEXT_TAIL = (f"{8:016d}_{position:016d}" for position in (0, 10))
 
 
 class Made:
@@ -163,6 +164,21 @@ SOUND = {
     .seen(3.2, START)
     .told(4.5, 2, START, ONE)
     .answer(4.6, "done"),
+    "told of a new stream before the answer to its create": Made()
+    .add(Gone(at=0.5, path="a"))
+    .told(0.9, 1, NEXT_LIFE, NEXT_TAIL)
+    .answer(0.95, "done")
+    .add(Linked(at=1, sub="s", path="a", cursor=NEXT_LIFE))
+    .tail(1, NEXT_TAIL)
+    .seen(3, NEXT_TAIL),
+    "a failure that a killed server did not hear": Made()
+    .tail(1, ONE)
+    .add(Down(at=1.05, why="kill"))
+    .told(1.1, 1, START, ONE)
+    .answer(1.1, "failed")
+    .told(1.5, 1, START, ONE)
+    .add(Up(at=1.6))
+    .answer(1.7, "done"),
     "forgotten with a restored directory": Made()
     .tail(1, ONE)
     .add(Down(at=1.01, why="kill"), Copied(at=1.02, name="c"), Up(at=1.1))

@@ -24,7 +24,7 @@ class Answers(Rule):
     def on_telling(self, telling: Telling) -> None:
         self._newest[telling.sub] = telling.generation
         if telling.since is None:
-            self._whole[telling.number] = True
+            self._whole[telling.number] = not self.is_down
         how, delivery = self._odd.pop(telling.sub, ("", None))
         if delivery is None or telling.wake_id == delivery.wake_id:
             return  # delivered again, as after any failure

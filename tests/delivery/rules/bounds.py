@@ -13,7 +13,7 @@ from tests.delivery.history import (
     Tail,
     Unsubscribed,
 )
-from tests.delivery.rules.rule import Rule, is_accepted
+from tests.delivery.rules.rule import Rule, is_accepted, life
 
 Key = tuple[str, str]  # subscription and path
 
@@ -31,6 +31,7 @@ class Bounds(Rule):
         self._sure: dict[Key, str] = {}
         self._maybe: dict[Key, dict[int, str]] = {}
         self._unknown: set[str] = set()
+        self._early: dict[Key, str] = {}  # acknowledged before the test knew of the link
 
     def of(self, sub: str, path: str) -> str | None:
         """Returns the bound of one cursor; None if the subscription has no such stream."""
@@ -44,7 +45,9 @@ class Bounds(Rule):
         return [path for owner, path in self._sure if owner == sub]
 
     def on_linked(self, record: Linked) -> None:
-        self._sure[record.sub, record.path] = record.cursor
+        key = record.sub, record.path
+        early = self._early.pop(key, "")
+        self._sure[key] = early if life(early) == life(record.cursor) else record.cursor
 
     def on_tail(self, record: Tail) -> None:
         self.tails[record.path] = record.offset
@@ -87,6 +90,8 @@ class Bounds(Rule):
     def _raise(self, key: Key, offset: str) -> None:
         if key in self._sure:
             self._sure[key] = max(self._sure[key], offset)
+        else:
+            self._early[key] = max(self._early.get(key, ""), offset)
 
     def _forget(self, condition: Callable[[Key], bool]) -> None:
         for key in [key for key in self._sure if condition(key)]:

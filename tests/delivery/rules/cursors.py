@@ -114,7 +114,8 @@ class Cursors(Rule):
         since = self._touched.get(delivery.wake_id, delivery.at)
         is_in_time = record.at < since + self.lease(delivery.sub) - 0.3
         is_newest = self._newest.get(delivery.sub) == delivery.generation
-        if how.how == "done" and how.is_open and is_in_time and is_newest:
+        is_heard = how.is_open and not self.is_down
+        if how.how == "done" and is_heard and is_in_time and is_newest:
             self._settling.append(_Settling(record.at + SETTLED, record.number))
 
     def on_asked(self, record: Asked) -> None:

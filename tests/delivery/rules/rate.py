@@ -59,7 +59,9 @@ class Rate(Rule):
         streak = self._streaks.setdefault(delivery.sub, _Streak())
         if record.how in ("done", "gzip", "bom"):
             self._streaks[delivery.sub] = _Streak()
-        elif record.how != "taken" and record.is_open and streak.wakes[-1:] == [delivery.wake_id]:
+        elif self.is_down or not record.is_open:
+            return
+        elif record.how != "taken" and streak.wakes[-1:] == [delivery.wake_id]:
             streak.failures += 1
             streak.failed_at = record.at
             streak.is_mixed = True

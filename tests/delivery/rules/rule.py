@@ -43,6 +43,7 @@ class Rule:
 
     Attributes:
         found: a sentence for each violation.
+        is_down: whether the server stands still, or has begun to run a moment ago.
         subs: the record of each subscription that is there now.
         requests: by number.
         deliveries: by number.
@@ -53,6 +54,7 @@ class Rule:
 
     def __init__(self) -> None:
         self.found: list[str] = []
+        self.is_down = False
         self.subs: dict[str, Subscribed] = {}
         self.requests: dict[int, Asked] = {}
         self.deliveries: dict[int, Delivered] = {}
@@ -68,6 +70,7 @@ class Rule:
             self.deliveries[record.number] = record
         self._call(f"on_{name}", record)
         if isinstance(record, Down | Up):
+            self.is_down = isinstance(record, Down)
             self._call("on_break", record)
         telling = self._telling(record)
         if telling is not None:
