@@ -12,7 +12,7 @@ from tests.delivery.history import (
     Subscribed,
     Unsubscribed,
 )
-from tests.delivery.rules.rule import Rule, Telling, is_accepted
+from tests.delivery.rules.rule import SLACK, Rule, Telling, is_accepted
 
 MARGIN = 0.05
 #: Seconds that may pass between the time a delivery is sent and the time the receiver notes it.
@@ -41,6 +41,7 @@ class Leases(Rule):
         super().__init__()
         self._leases: dict[str, _Lease] = {}
         self._is_warm = False  # whether the server has sent a delivery since its start
+        self._gone_at = -SLACK  # when a stream was deleted for the last time
 
     def on_telling(self, telling: Telling) -> None:
         lease = self._leases.get(telling.sub)
@@ -59,7 +60,8 @@ class Leases(Rule):
         if telling.since is not None:
             until = telling.since + seconds
         else:
-            until = telling.at + seconds - UNDER_WAY if self._is_warm else 0.0
+            is_sound = self._is_warm and telling.at > self._gone_at + SLACK
+            until = telling.at + seconds - UNDER_WAY if is_sound else 0.0
             self._is_warm = True
         self._leases[telling.sub] = _Lease(telling.wake_id, telling.generation, until, is_claim)
 
@@ -76,6 +78,7 @@ class Leases(Rule):
                 lease.until = 0.0
 
     def on_gone(self, record: Gone) -> None:
+        self._gone_at = record.at
         for lease in self._leases.values():
             if not lease.is_sure:
                 lease.until = 0.0  # a wake that nobody has taken ends with its last news
