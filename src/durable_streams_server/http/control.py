@@ -20,12 +20,14 @@ import msgspec
 from ..errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, Unauthorized
 from ..protocol.media import Kind, parse_media_type
 from ..protocol.names import CONTENT_TYPE, MIB
+from ..protocol.offsets import Offset
 from ..protocol.render import Response
 from ..protocol.subscriptions import commands, render
 from ..protocol.subscriptions.changes import LinkedStream
 from ..protocol.subscriptions.decide import AckOutcome
 from ..protocol.subscriptions.views import View
 from ..storage.ticket import Ticket
+from ..subscriptions.loading import in_slices
 from ..subscriptions.service import Service
 from .request import Request
 
@@ -159,15 +161,27 @@ class Control:
 
     def _acknowledge(self, request: Request, id_: str) -> Answer:
         grant, renew = self._service.grant(id_, _token(request))
-        command = commands.parse_acknowledge(grant, _json(request), self._root)
+        asked = commands.parse_acknowledge(_json(request))
+        acks: list[tuple[str, Offset]] = []
+
+        def parse(ack: commands.AckText) -> Ticket[None]:
+            acks.append(commands.parse_ack(ack, self._root))
+            return Ticket.of(None)
+
+        def acknowledge(_: None) -> Ticket[AckOutcome]:
+            generation, wake_id = asked.generation, asked.wake_id
+            return self._service.acknowledge(
+                commands.Acknowledge(grant, generation, wake_id, tuple(acks), asked.done)
+            )
 
         def acknowledged(outcome: AckOutcome) -> Answer:
             document: dict[str, Any] = {"ok": True, "next_wake": outcome.next_wake}
-            if renew and not command.done:
+            if renew and not asked.done:
                 document["token"] = self._service.token(grant)
             return _document(200, document)
 
-        return self._service.acknowledge(command).then(acknowledged)
+        parsed: Ticket[None] = in_slices(self._service.turns, asked.acks, parse)
+        return parsed.then(acknowledge).then(acknowledged)
 
     def _release(self, request: Request, id_: str) -> Answer:
         grant, _ = self._service.grant(id_, _token(request))

@@ -30,7 +30,12 @@ class Crowd:
         self._turns = turns
         self._stands_in_line = False
         self._flying = 0
+        self._is_stopped = True
+
+    def start(self) -> None:
+        """Goes on with what a crash or a stop broke off. From now on `begin` has an effect."""
         self._is_stopped = False
+        self.begin()
 
     def begin(self) -> None:
         """Goes on until all have taken all news, if it is not on its way already."""

@@ -117,7 +117,7 @@ class Service:
             else:
                 self.plan(subscription.id)
         self.schedule.start(asyncio.get_running_loop())
-        self._crowd.begin()
+        self._crowd.start()
 
     def begin_shutdown(self) -> None:
         """Begins nothing more."""

@@ -178,6 +178,16 @@ def test_wake_of_an_earlier_opening_is_renamed_before_it_is_delivered(hooked: Wo
     assert hooked.decide(Deliver(first.grant)).outcome == decide.Done()
 
 
+def test_claim_of_a_wake_of_an_earlier_opening_renames_it(pulled: World) -> None:
+    """Another worker may have claimed that wake before an older copy of the store was restored."""
+    earlier = pulled.wake().wake_id
+    pulled.subscriptions.opening = "later"
+    view = pulled.claim()
+    assert view.generation == 2
+    assert view.grant.wake_id.endswith("_later")
+    assert view.grant.wake_id != earlier
+
+
 def test_wake_whose_snapshot_is_known_keeps_its_name_over_a_restart(hooked: World) -> None:
     first = delivered(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))

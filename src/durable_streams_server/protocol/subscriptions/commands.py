@@ -218,15 +218,19 @@ class _ClaimBody(msgspec.Struct):
     worker: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_WORKER)]
 
 
-class _Ack(msgspec.Struct):
+class AckText(msgspec.Struct):
+    """One ack of a request, as it was sent."""
+
     stream: str
     offset: str
 
 
-class _AckBody(msgspec.Struct):
+class AckBody(msgspec.Struct):
+    """The body of a callback, an ack or a release."""
+
     wake_id: str
     generation: int
-    acks: Annotated[list[_Ack], msgspec.Meta(max_length=MAX_ACKS)] = []
+    acks: Annotated[list[AckText], msgspec.Meta(max_length=MAX_ACKS)] = []
     done: bool = False
 
 
@@ -291,20 +295,27 @@ def parse_claim(id_: str, body: bytes) -> Claim:
     return Claim(id_, _decode(body, _ClaimBody).worker)
 
 
-def parse_acknowledge(grant: Grant, body: bytes, root: str) -> Acknowledge:
-    """Parses the body of a callback or an ack (PROTOCOL 7.1, 7.2).
+def parse_acknowledge(body: bytes) -> AckBody:
+    """Parses the body of a callback or an ack (PROTOCOL 7.1, 7.2), but for its acks: `parse_ack` is for each of them.
 
     Raises:
-        BadRequest: INVALID_SUBSCRIPTION, INVALID_PATH or INVALID_OFFSET.
+        BadRequest: INVALID_SUBSCRIPTION.
     """
-    asked = _decode(body, _AckBody)
-    acks = tuple((stream_path(ack.stream, root), parse(ack.offset)) for ack in asked.acks)
-    return Acknowledge(grant, asked.generation, asked.wake_id, acks, asked.done)
+    return _decode(body, AckBody)
+
+
+def parse_ack(ack: AckText, root: str) -> tuple[str, Offset]:
+    """Parses one ack: the path of a stream, and the last processed offset.
+
+    Raises:
+        BadRequest: INVALID_PATH or INVALID_OFFSET.
+    """
+    return stream_path(ack.stream, root), parse(ack.offset)
 
 
 def parse_release(grant: Grant, body: bytes) -> Release:
     """Parses the body of a release (PROTOCOL 7.2)."""
-    asked = _decode(body, _AckBody)
+    asked = _decode(body, AckBody)
     return Release(grant, asked.generation, asked.wake_id)
 
 

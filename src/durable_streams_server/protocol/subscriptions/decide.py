@@ -257,6 +257,8 @@ class _Desk:
                 raise Conflict("there is nothing to claim", "NOTHING_TO_CLAIM")
             passed = _passed(subscription, wake)
             generation, wake = draft.successor(subscription, wake)
+        elif must_be_renamed(wake, self._subscriptions.opening):
+            generation, wake = self._renamed(subscription, wake)
         lease = _lease(subscription, self._now)
         held = msgspec.structs.replace(
             wake, holder=command.worker, lease_until=lease, next_attempt=None

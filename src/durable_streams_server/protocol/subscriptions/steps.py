@@ -60,8 +60,8 @@ def next_step(kind: Kind, wake: Wake | None, opening: str) -> Step:
 
 
 def must_be_renamed(wake: Wake, opening: str) -> bool:
-    """Whether a webhook's wake needs another name before it is delivered: it may have been told before the store was opened, and
-    nobody knows with which tails."""
+    """Whether a wake needs another name before it is delivered or claimed: a worker may have been told of it before the store was
+    opened, and nobody knows with which tails. The store may have gone back to an earlier state since, as a restored copy does."""
     return wake.told is None and not wake.wake_id.endswith(f"_{opening}")
 
 

@@ -240,8 +240,15 @@ class FileStore(Store):
         self.shell = Runner(self, Threads(loop), on_failure)
         if self.failure is not None:
             on_failure(self.failure)
-        elif self.must_pause:
-            self.shell.checkpoint_due()  # the start found no room, and nobody else looks again
+        elif self.must_pause or self.meta.clock != self._kept_clock:
+            # The start found no room, and nobody else looks again. Or a restart could not carry steady time on: the catalog does
+            # not say yet how this boot's ticks count.
+            self.shell.checkpoint_due()
+
+    @property
+    def _kept_clock(self) -> tuple[int, str, int]:
+        """How steady time is carried on, as `Meta.clock` keeps it."""
+        return self.timeline.offset, self.timeline.boot, self.timeline.base
 
     def detach(self) -> None:
         self.shell.stop()

@@ -1,0 +1,40 @@
+"""A wake stream that takes no events is named in the log, once, until it takes them again."""
+
+import logging
+
+import pytest
+
+from durable_streams_server.protocol.commands import Delete
+from tests.protocol.subscriptions.world import JSON, POOL, A, B
+from tests.requests import append, create
+from tests.subscriptions.services import Running
+
+
+@pytest.mark.parametrize("end", ["closed", "deleted"])
+async def test_wake_stream_that_takes_no_events_is_named_once(
+    caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    running = Running().start()
+    await running.streams(A, B, POOL)
+    await running.subscribe(type="pull-wake")
+    await running.run(append(POOL, b"", JSON, closes=True) if end == "closed" else Delete(POOL))
+    with caplog.at_level(logging.WARNING):
+        await running.news(A, A)
+        assert caplog.text.count("takes no events") == 1
+        assert (await running.view()).reason is not None
+        if end == "closed":
+            await running.run(Delete(POOL))
+        await running.run(create(POOL, JSON))  # it is told of the wake in flight
+        assert (await running.view()).reason is None
+        assert caplog.text.count("takes no events") == 1
+    await running.stop()
+
+
+async def test_webhook_has_no_wake_stream_to_complain_of(caplog: pytest.LogCaptureFixture) -> None:
+    running = Running().start()
+    await running.hooked()
+    with caplog.at_level(logging.WARNING):
+        await running.news(A)
+        await running.posted(1)
+    assert caplog.text == ""
+    await running.stop()

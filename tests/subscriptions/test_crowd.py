@@ -1,0 +1,110 @@
+"""Ten thousand subscriptions that one stream wakes: a little at a time, and none forgotten."""
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import pytest
+
+from durable_streams_server.errors import Unavailable
+from durable_streams_server.protocol.commands import Command
+from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.subscriptions.commands import TakeNews
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.ticket import Ticket
+from durable_streams_server.subscriptions import crowd
+from tests.protocol.subscriptions.world import JSON, POOL, A, B
+from tests.requests import append
+from tests.storage.files.stores import new_disk, open_store
+from tests.storage.files.test_store import Prompt
+from tests.subscriptions.services import Running
+
+MANY = 500
+
+
+class Watched(MemoryStore):
+    """A store that counts what its records change, and has no room at times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+        self.full = False
+        self.listen(lambda published: setattr(self, "largest", max(self.largest, len(published))))
+
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        if self.full and isinstance(command, TakeNews):
+            return Ticket.failed(Unavailable("no room"))
+        return super().execute(command, now)
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    made = Running(Watched()).start()
+    await made.streams(A, B, POOL)
+    for number in range(MANY):
+        await made.subscribe(f"s{number}", type="pull-wake")
+    yield made
+    await made.stop()
+
+
+def woken(running: Running) -> int:
+    return sum(subscription.wake is not None for subscription in running.store.subscriptions)
+
+
+async def test_append_wakes_all_in_small_records(running: Running) -> None:
+    assert isinstance(running.store, Watched)
+    running.store.largest = 0
+    ticket = running.store.execute(append(A, b"1", JSON), running.clock())
+    assert ticket.done
+    assert running.store.largest == 2  # the append, and that there is news
+    assert woken(running) == 0
+    await running.until(lambda: woken(running) == MANY)
+    assert running.store.largest <= 3 * crowd._SLICE
+    await running.until(lambda: not len(running.store.subscriptions.feed))
+
+
+async def test_others_have_their_turn_between(running: Running) -> None:
+    """A line is not held for longer than its share: the crowd stands in it like anybody."""
+    before: list[int] = []
+    await running.run(append(A, b"1", JSON))
+
+    def look() -> bool:
+        before.append(woken(running))
+        return before[-1] < MANY
+
+    running.engine.turns.add(look)
+    await running.until(lambda: woken(running) == MANY)
+    assert max(after - first for first, after in pairwise(before)) <= crowd._SLICE
+
+
+async def test_store_without_room_is_asked_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(running.store, Watched)
+    monkeypatch.setattr(crowd, "_AGAIN", 0.001)
+    running.store.full = True
+    await running.news(A)
+    await running.settle()
+    assert woken(running) == 0
+    running.store.full = False
+    await running.until(lambda: woken(running) == MANY)
+
+
+async def test_start_goes_on_where_a_crash_broke_off() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    store.shell = Prompt(store)
+    running = Running(store)
+    for path in (A, POOL):
+        await running.streams(path)
+    for number in range(100):
+        await running.subscribe(f"s{number}", type="pull-wake")
+    await running.run(append(A, b"1", JSON))
+    await running.run(TakeNews(*store.subscriptions.to_take(10)))
+    disk.lose_power()
+    reopened = open_store(disk)
+    reopened.shell = Prompt(reopened)
+    again = Running(reopened)
+    assert woken(again) == 10
+    again.service.start()
+    await again.until(lambda: woken(again) == 100)
+    await again.service.stop()
