@@ -16,39 +16,40 @@ PLANTS = [
     Plant(
         6,
         "a wake whose delivery has failed is not scheduled again",
-        f"{SERVICE}/service.py",
-        "            at = wake.lease_until if wake.next_attempt is None else wake.next_attempt\n",
-        "            at = wake.lease_until if wake.next_attempt is None or wake.attempts else wake.next_attempt\n",
+        f"{RULES}/steps.py",
+        "    if wake.next_attempt is not None:\n",
+        "    if wake.next_attempt is not None and not wake.attempts:\n",
     ),
     Plant(
         4,
         "a token of an earlier generation is accepted",
         f"{RULES}/decide.py",
-        "        or grant.generation != subscription.generation\n"
-        "        or command.generation != subscription.generation\n"
-        "        or command.wake_id != wake.wake_id\n",
+        "        or grant.generation != generation\n"
+        "        or command.generation != generation\n"
+        "        or command.wake_id != wake.wake_id\n"
+        '        or grant.wake_id not in ("", wake.wake_id)\n',
         "",
     ),
     Plant(
         5,
         "a claim does not look at the lease",
         f"{RULES}/decide.py",
-        "    if wake.holder is not None:\n        if not _is_over",
-        "    if False:\n        if not _is_over",
+        "        if wake.holder is not None:\n            if not _is_over",
+        "        if False:\n            if not _is_over",
     ),
     Plant(
         2,
         "the end of a wake acknowledges the newest tails instead of those that it told of",
         f"{RULES}/decide.py",
         "None if position == state.tail else offset)",
-        "None if command.done or position == state.tail else offset)",
+        "None)",
     ),
     Plant(
         2,
         "an acknowledgement moves only the first of several cursors",
         f"{RULES}/state.py",
-        "            for path, offset in change.cursors:\n",
-        "            for path, offset in change.cursors[:1]:\n",
+        "        for path, offset in change.cursors:\n",
+        "        for path, offset in change.cursors[:1]:\n",
     ),
     Plant(
         1,
@@ -61,15 +62,43 @@ PLANTS = [
         5,
         "a heartbeat does not renew the lease",
         f"{RULES}/decide.py",
-        "replace(wake, lease_until=lease, next_attempt=None, attempts=0)",
-        "replace(wake, lease_until=wake.lease_until or lease, next_attempt=None, attempts=0)",
+        "            wake,\n            lease_until=_lease(subscription, self._now),\n",
+        "            wake,\n            lease_until=wake.lease_until or _lease(subscription, self._now),\n",
+    ),
+    Plant(
+        3,
+        "a retry tells what is so by then, under the same wake id",
+        f"{RULES}/decide.py",
+        "            told=told,\n            reason=command.problem,\n",
+        "            told=None,\n            reason=command.problem,\n",
+    ),
+    Plant(
+        3,
+        "wake ids do not name the opening of the store",
+        "src/durable_streams_server/storage/store.py",
+        "    return secrets.token_hex(6)\n",
+        '    return "0"\n',
+    ),
+    Plant(
+        7,
+        "wakes without progress follow each other at once",
+        f"{RULES}/steps.py",
+        "    if fruitless <= _AT_ONCE:\n",
+        "    if fruitless <= 1_000_000:\n",
+    ),
+    Plant(
+        9,
+        "a heartbeat does not prolong the wait for the answer",
+        f"{SERVICE}/service.py",
+        "            self._deliveries.extend(wake.wake_id, left)\n",
+        "            pass\n",
     ),
     Plant(
         6,
         "a start does not schedule the wakes in flight",
         f"{SERVICE}/service.py",
-        "            self._plan(subscription.id)\n        self.schedule.start",
-        "            pass\n        self.schedule.start",
+        "                self.plan(subscription.id)\n        self.schedule.start",
+        "                pass\n        self.schedule.start",
     ),
 ]
 
