@@ -13,6 +13,7 @@ import pytest
 from durable_streams_server.errors import BadRequest
 from durable_streams_server.subscriptions import client as client_module
 from durable_streams_server.subscriptions import patience as patience_module
+from durable_streams_server.subscriptions import pools as pools_module
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from durable_streams_server.subscriptions.answers import MAX_REPLY_BODY
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
@@ -421,7 +422,7 @@ async def test_after_a_failure_the_client_still_works() -> None:
 
 
 async def test_waiting_for_a_connection_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(pools_module, "MAX_CONNECTIONS", 1)
     asked = asyncio.Event()
 
     async def ask_and_hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

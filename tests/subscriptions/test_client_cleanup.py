@@ -60,11 +60,13 @@ def _is_open(stream: httpcore2.AsyncNetworkStream) -> bool:
 
 
 def idle(client: WebhookClient) -> int:
-    """Returns how many connections the pool keeps for later, and checks that it has no other and no request."""
-    pool = client._pool
-    assert pool._requests == []
-    assert all(connection.is_idle() for connection in pool.connections), pool.connections
-    return len(pool.connections)
+    """Returns how many connections the pools keep for later, and checks that they have no other and no request."""
+    assert not client._pools._used
+    pools = [one.pool for one in client._pools._idle.values()]
+    assert all(pool._requests == [] for pool in pools)
+    connections = [connection for pool in pools for connection in pool.connections]
+    assert all(connection.is_idle() for connection in connections), connections
+    return len(connections)
 
 
 async def settle(receiver: Receiver, left: int) -> None:

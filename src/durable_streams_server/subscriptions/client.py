@@ -27,13 +27,9 @@ from .network import (
     resolve,
 )
 from .patience import Patience
-from .slots import MAX_DELIVERIES
+from .pools import Pools, Receiver
 
 RESOLVE_SECONDS: Final = 5.0  # while whoever makes a subscription waits
-# No delivery with a place waits for a connection: the pool closes an idle one if there are so many already.
-MAX_CONNECTIONS: Final = MAX_DELIVERIES
-MAX_IDLE_CONNECTIONS: Final = 20
-IDLE_SECONDS: Final = 15.0  # less than receivers allow: few connections are cut as they are used
 _CHECKS: Final = (
     64  # lookups for subscriptions that are being made; they take no thread from deliveries
 )
@@ -72,12 +68,9 @@ class WebhookClient:
     ) -> None:
         self._policy = policy
         self._check_resolver = resolver or SystemResolver(_CHECKS)
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl_context or ssl.create_default_context(),
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-            keepalive_expiry=IDLE_SECONDS,
-            network_backend=CheckedNetwork(
+        self._pools = Pools(
+            ssl_context or ssl.create_default_context(),
+            CheckedNetwork(
                 policy, resolver or SystemResolver(), network or httpcore2.AnyIOBackend()
             ),
         )
@@ -132,7 +125,7 @@ class WebhookClient:
 
     async def aclose(self) -> None:
         """Closes every connection. Requests in flight fail."""
-        await self._pool.aclose()
+        await self._pools.aclose()
 
     async def _exchange(
         self, target: Target, body: bytes, headers: Sequence[Header], patience: Patience
@@ -144,15 +137,21 @@ class WebhookClient:
             (b"user-agent", b"durable-streams-server"),
             (b"accept-encoding", b"identity"),
         ]
-        async with self._pool.stream("POST", url, headers=[*own, *headers], content=body) as reply:
-            patience.head_came()
-            if reply.status < 200:
-                raise DeliveryFailed("the receiver wants to speak another protocol", INVALID_ANSWER)
-            if 300 <= reply.status < 400:
-                raise DeliveryFailed("the receiver redirects, and webhooks do not follow", REDIRECT)
-            if reply.status >= 400:
-                return Reply(reply.status, await _read_or_drop(reply))
-            received = await _read(reply)
+        receiver = Receiver(target.scheme, target.host, target.port)
+        with self._pools.use(receiver) as pool:
+            async with pool.stream("POST", url, headers=[*own, *headers], content=body) as reply:
+                patience.head_came()
+                if reply.status < 200:
+                    raise DeliveryFailed(
+                        "the receiver wants to speak another protocol", INVALID_ANSWER
+                    )
+                if 300 <= reply.status < 400:
+                    raise DeliveryFailed(
+                        "the receiver redirects, and webhooks do not follow", REDIRECT
+                    )
+                if reply.status >= 400:
+                    return Reply(reply.status, await _read_or_drop(reply))
+                received = await _read(reply)
         codings = [value for name, value in reply.headers if name.lower() == b"content-encoding"]
         return Reply(reply.status, decode(codings, received))
 
