@@ -28,9 +28,11 @@ class Watched(MemoryStore):
         super().__init__()
         self.largest = 0
         self.full = False
+        self.asked = 0
         self.listen(lambda published: setattr(self, "largest", max(self.largest, len(published))))
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        self.asked += isinstance(command, TakeNews)
         if self.full and isinstance(command, TakeNews):
             return Ticket.failed(Unavailable("no room"))
         return super().execute(command, now)
@@ -76,17 +78,16 @@ async def test_others_have_their_turn_between(running: Running) -> None:
     assert max(after - first for first, after in pairwise(before)) <= crowd._SLICE
 
 
-async def test_store_without_room_is_asked_again(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_store_without_room_is_asked_again_after_a_pause(running: Running) -> None:
     assert isinstance(running.store, Watched)
-    monkeypatch.setattr(crowd, "_AGAIN", 0.001)
     running.store.full = True
-    await running.news(A)
+    await running.news(A, B)
     await running.settle()
-    assert woken(running) == 0
+    assert (running.store.asked, woken(running)) == (1, 0)
     running.store.full = False
+    running.service._crowd._end_pause()
     await running.until(lambda: woken(running) == MANY)
+    await running.until(lambda: not len(running.store.subscriptions.feed))
 
 
 async def test_start_goes_on_where_a_crash_broke_off() -> None:
@@ -108,3 +109,18 @@ async def test_start_goes_on_where_a_crash_broke_off() -> None:
     again.service.start()
     await again.until(lambda: woken(again) == 100)
     await again.service.stop()
+
+
+async def test_fault_ends_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "_AGAIN", 0.001)
+    faults = [RuntimeError("a fault")]
+    real = running.store.subscriptions.to_take
+
+    def to_take(limit: int) -> tuple[tuple[str, ...], int | None]:
+        if faults:
+            raise faults.pop()
+        return real(limit)
+
+    monkeypatch.setattr(running.store.subscriptions, "to_take", to_take)
+    await running.news(A)
+    await running.until(lambda: woken(running) == MANY)

@@ -463,3 +463,24 @@ async def test_deliveries_that_wait_for_a_place_end_with_the_rest() -> None:
     await running.settle()
     assert len(deliveries) == 0
     assert deliveries._slots.taken == 0
+
+
+async def test_wakes_that_come_and_go_while_one_waits_are_one_entry(running: Running) -> None:
+    for number in range(MAX_PER_SILENT_HOST):
+        await running.subscribe(f"stuck{number}", streams=["else/stuck"])
+    await running.streams("/v1/stream/else/stuck")
+    await running.news("/v1/stream/else/stuck")
+    await running.posted(MAX_PER_SILENT_HOST)
+    deliveries = running.service._deliveries
+    assert deliveries is not None
+    for _ in range(50):
+        await running.news(A)
+        await running.settle()
+        await running.run(Delete(A))
+        await running.streams(A)
+    assert (len(deliveries._waiting), deliveries._slots.waiting) == (1, 1)
+    await running.news(A)
+    await running.settle()
+    running.client.posts[0].answer(DONE)
+    post = await running.posted(MAX_PER_SILENT_HOST + 1)
+    assert post.document["subscription_id"] == "s"

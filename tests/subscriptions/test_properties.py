@@ -67,7 +67,7 @@ class Model:
         """Begins a wake after another."""
         self.fruitless = 0 if self.has_moved else self.fruitless + 1
         apart = 0 if self.fruitless < 2 else min(60, 2 ** (self.fruitless - 2))
-        self.begin(max(now, self.begun_at + apart) if apart else now)
+        self.begin(max(now, min(self.begun_at, now) + apart) if apart else now)
 
     def begin(self, at: float) -> None:
         self.generation += 1

@@ -51,7 +51,7 @@ class Deliveries:
     def __init__(self, service: "Service") -> None:
         self._service = service
         self._slots = Slots()
-        self._waiting: set[Grant] = set()
+        self._waiting: dict[tuple[str, str], tuple[Grant, str]] = {}  # by subscription and host
         self._tasks: dict[Grant, asyncio.Task[None]] = {}
         self._patience: dict[str, Patience] = {}  # by wake id, while an answer is awaited
 
@@ -61,11 +61,14 @@ class Deliveries:
     def begin(self, grant: Grant, url: str) -> None:
         """Has a wake delivered as soon as there is a place, unless that is under way: when it ends, the subscription is looked at
         again."""
-        if grant in self._waiting or grant in self._tasks:
-            return
         host = urlsplit(url).hostname or ""
-        self._waiting.add(grant)
-        self._slots.ask(host, lambda: self._start(grant, url, host))
+        key = grant.id, host
+        if grant in self._tasks:
+            return
+        stands_in_line = key in self._waiting
+        self._waiting[key] = grant, url  # of an earlier wake there is nothing left to deliver
+        if not stands_in_line:
+            self._slots.ask(host, lambda: self._start(key))
 
     def extend(self, wake_id: str, seconds: float) -> None:
         """Gives the receiver of a wake more time for its answer, after a heartbeat."""
@@ -82,8 +85,8 @@ class Deliveries:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, grant: Grant, url: str, host: str) -> None:
-        self._waiting.discard(grant)
+    def _start(self, key: tuple[str, str]) -> None:
+        (grant, url), (_, host) = self._waiting.pop(key), key
         task = asyncio.get_running_loop().create_task(self._run(grant, url, host))
         self._tasks[grant] = task
         task.add_done_callback(lambda _: self._end(grant))
@@ -103,6 +106,10 @@ class Deliveries:
         except (NotFound, Abandoned):
             return  # the subscription is gone, or the store
         except StreamError:  # the store cannot say now what to deliver
+            await asyncio.sleep(_AGAIN)
+            return
+        except Exception:
+            _log.exception("a delivery of %s could not begin", grant.id)
             await asyncio.sleep(_AGAIN)
             return
         finally:

@@ -4,7 +4,8 @@ A pool of httpcore looks at each of its connections, and polls the sockets of th
 pool for all receivers would look at hundreds. Two exchanges with one receiver share its pool. A pool nobody has used for a while
 is closed, but never while an exchange uses it.
 
-    async with pools.use(receiver) as pool, pool.stream("POST", url) as reply: ...
+    with pools.use(receiver) as pool:
+        async with pool.stream("POST", url) as reply: ...
 """
 
 import asyncio

@@ -136,8 +136,11 @@ class Schedule:
 
     def _step(self) -> bool:
         """Takes one slice; returns whether another is to follow."""
-        more = self._loop is not None and self._run_slice()
-        self._is_running = more
-        if not more:
-            self._set_timer()
+        more = False
+        try:
+            more = self._loop is not None and self._run_slice()
+        finally:
+            self._is_running = more
+            if not more:
+                self._set_timer()
         return more

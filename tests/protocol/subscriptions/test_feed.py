@@ -8,6 +8,7 @@ import pytest
 from durable_streams_server.errors import Conflict
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import Appended, Created, Removed
+from durable_streams_server.protocol.subscriptions import state, wakes
 from durable_streams_server.protocol.subscriptions.changes import (
     CursorsMoved,
     News,
@@ -45,8 +46,9 @@ def take_all(world: World, limit: int = 2) -> None:
     """Has everybody take their news."""
     while len(world.subscriptions.feed):
         ids, last = world.subscriptions.to_take(limit)
-        assert ids or last is not None
         world.do(TakeNews(ids, last))
+        if last is not None:
+            world.subscriptions.feed.begin_again()
 
 
 def kinds(world: World, path: str) -> list[type]:
@@ -196,7 +198,7 @@ def test_news_survives_in_its_document(crowd: World) -> None:
     again = Subscriptions()
     again.restore("news", document)
     assert again.feed.newest == 2
-    assert list(again.feed.after(0)) == list(crowd.subscriptions.feed.after(0))
+    assert list(again.feed.after(0, ROOT)) == list(crowd.subscriptions.feed.after(0, ROOT))
 
 
 def test_news_outside_the_stream_root_waits_for_the_root_to_come_back(crowd: World) -> None:
@@ -224,3 +226,100 @@ def test_claim_of_one_of_the_crowd_needs_no_event(crowd: World) -> None:
     crowd.do(append(A, b"2", JSON))
     take_all(crowd)
     assert crowd.subscription("u").generation == 1
+
+
+# -- what a stranger found ------------------------------------------------------
+
+
+def test_news_is_kept_until_everybody_has_taken_it(crowd: World) -> None:
+    """Those who were asked first may have been refused, and nobody knows it yet."""
+    crowd.news(A)
+    crowd.subscriptions.to_take(2)
+    _, last = crowd.subscriptions.to_take(2)
+    assert last == 1
+    assert crowd.decide(TakeNews((), last)).changes == ()
+    take_all(crowd)
+    assert all(crowd.due(id_) == {A: 0} for id_ in IDS)
+
+
+def test_news_of_one_root_is_taken_beside_that_of_another(crowd: World) -> None:
+    crowd.news(A)
+    crowd.subscriptions.move("/other")
+    crowd.streams("/other/events/x")
+    crowd.news("/other/events/x")
+    crowd.subscriptions.feed.begin_again()
+    while crowd.subscriptions.feed.oldest_below("/other") is not None:
+        crowd.do(TakeNews(*crowd.subscriptions.to_take(9)))
+    assert crowd.subscription().due == {
+        "/other/events/x": crowd.subscription("t").due["/other/events/x"]
+    }
+    crowd.subscriptions.move(ROOT)
+    take_all(crowd)
+    assert [crowd.due(id_) for id_ in IDS] == [{A: 0}] * 3
+
+
+def test_stream_that_is_no_wake_stream_any_more_is_told_of(crowd: World) -> None:
+    for id_ in ("x", "y", "z"):
+        crowd.subscribe(id_, streams=["events/w"])
+    crowd.subscribe("owner", wake_stream="events/w", pattern="nothing/*")
+    w = f"{ROOT}/events/w"
+    crowd.streams(w)
+    crowd.news(w)
+    take_all(crowd)
+    assert crowd.due("s") == {}  # no pattern links a wake stream
+    crowd.do(Unsubscribe("owner"))
+    crowd.news(w)
+    take_all(crowd)
+    assert crowd.due("s") == {w: 2}
+
+
+def test_stream_that_becomes_a_wake_stream_is_told_of_no_more(crowd: World) -> None:
+    crowd.news(A)
+    crowd.claim("s")
+    crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
+    assert len(crowd.subscriptions.feed) == 0
+    assert [crowd.due(id_) for id_ in IDS] == [{}, {}, {}]
+
+
+def test_who_names_a_stream_keeps_its_news_when_it_becomes_a_wake_stream(crowd: World) -> None:
+    crowd.subscribe("named", streams=["events/a"])
+    crowd.news(A)
+    crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
+    assert crowd.due("named") == {A: 0}
+
+
+def test_one_record_takes_a_bounded_number_of_news(
+    crowd: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakes, "MAX_TAKEN", 3)
+    paths = [f"{ROOT}/events/{number}" for number in range(10)]
+    crowd.streams(*paths)
+    crowd.news(*paths)
+    looked_at = [len(looked(crowd, "s").streams)]
+    for _ in range(4):
+        crowd.do(TakeNews(("s",), None))
+        looked_at.append(len(crowd.due("s")))
+    assert looked_at == [3, 3, 6, 9, 10]
+    take_all(crowd)
+    assert len(crowd.due("u")) == 10
+
+
+def test_older_news_is_taken_before_newer_however_much_there_is(
+    crowd: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakes, "MAX_TAKEN", 1)
+    crowd.news(B, A)
+    crowd.do(Unsubscribe("u"))
+    crowd.subscriptions.feed.covered.clear()
+    crowd.news(
+        A
+    )  # two are no crowd: it notes the append at once, and A's older news is the second in line
+    assert crowd.due("s") == {B: 0, A: 0}
+
+
+def test_one_call_looks_at_a_bounded_number(crowd: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "_LOOKED_AT", 2)
+    crowd.news(A)
+    crowd.do(TakeNews(IDS, None))
+    assert crowd.subscriptions.to_take(5) == ((), None)
+    assert crowd.subscriptions.to_take(5) == ((), 1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.subscriptions import decide, views
 from durable_streams_server.protocol.subscriptions.commands import (
@@ -158,6 +159,35 @@ def test_retry_after_a_callback_that_moved_a_cursor_is_another_wake(hooked: Worl
     second = delivered(hooked)
     assert second.generation == first.generation + 1
     assert second.streams[0].acked == hooked.states[A].name(2)
+
+
+def test_snapshot_whose_stream_has_ended_is_told_no_more(hooked: World) -> None:
+    hooked.news(B)
+    first = delivered(hooked)
+    hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams), Delete(A))
+    hooked.forward(SECOND)
+    second = delivered(hooked)
+    assert second.generation == first.generation + 1
+    assert [stream.path for stream in second.streams] == [B]
+
+
+def test_wake_without_news_ends_when_its_delivery_fails(hooked: World) -> None:
+    first = delivered(hooked)
+    hooked.do(hooked.acknowledging(), Delete(A))
+    hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))
+    assert hooked.subscription().wake is None
+
+
+def test_wake_that_is_put_off_is_not_announced_by_a_new_wake_stream(pulled: World) -> None:
+    for _ in range(2):
+        pulled.claim()
+        done(pulled)
+    pulled.do(Delete(POOL))
+    pulled.streams(POOL)
+    assert pulled.events() == []
+    pulled.forward(60 * SECOND)
+    pulled.do(Tend("s"))
+    assert len(pulled.events()) == 1
 
 
 def test_failure_after_all_was_acknowledged_ends_the_wake(hooked: World) -> None:

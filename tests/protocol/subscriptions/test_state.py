@@ -191,12 +191,12 @@ def test_changes_are_kept_in_one_shape_for_good() -> None:
     raw = subscriptions.document("subscription/s")
     assert raw is not None
     config: list[object] = ["pull-wake", "p", [], None, "wake/pool", 1000, None]
-    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0]
+    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0, {}]
     shapes = {
         subscribed("s", 7, pattern="p", lease_ttl_ms=1000): [6, "s", 7, config, NOW],
         Unsubscribed("s", 7): [7, "s", 7],
         Relinked("s", ("a",), ("b",)): [8, "s", ["a"], ["b"]],
-        CursorsMoved("s", (("/a", Offset(1, 2)),)): [9, "s", [["/a", [1, 2]]], 0],
+        CursorsMoved("s", (("/a", Offset(1, 2)),)): [9, "s", [["/a", [1, 2]]], None],
         WakeChanged("s", 2, Wake("w", "h", 3, 4, 5)): [
             *(10, "s", 2),
             ["w", "h", 3, 4, 5, 0, 0, 0, False, None, None],
@@ -291,7 +291,7 @@ def test_document_of_an_earlier_version_is_read_back() -> None:
     subscription = subscriptions.get("s")
     assert subscription is not None
     assert list(subscription.links) == ["events/a", "events/b"]
-    assert (subscription.due, subscription.taken) == ({A: Offset(5, 10)}, 0)
+    assert (subscription.due, subscription.taken) == ({A: Offset(5, 10)}, {})
     assert subscription.wake == Wake("w_7_3", "holder", 1, None, 2)
 
 

@@ -69,7 +69,7 @@ CLAIMS: list[tuple[tuple[Change, ...], Claim]] = [
     ((Touched("/a", 1, NOW),), Claim.UPKEEP),
     ((CursorsMoved("s", (("/a", Offset(1, 1)),)), WakeChanged("s", 2, None)), Claim.UPKEEP),
     ((WakeChanged("s", 2, Wake("w")),), Claim.UPKEEP),
-    ((CursorsMoved("s", (), 3), NewsTaken(3)), Claim.UPKEEP),
+    ((CursorsMoved("s", (), ("/v1/stream", 3)), NewsTaken(3)), Claim.UPKEEP),
     ((DATA, News("/a", 3, Offset(1, 1))), Claim.ORDINARY),
     ((Removed("/a", 1), News("/a", 3, None)), Claim.ENDING),
     ((Relinked("s", (), ("/a",)),), Claim.UPKEEP),

@@ -125,12 +125,13 @@ class CursorsMoved(msgspec.Struct, frozen=True, array_like=True, tag=9):
     Attributes:
         id: the subscription.
         cursors: paths, each with the offset that is acknowledged; None when that is the tail.
-        taken: the number of the newest `News` that the subscription has taken; 0 if that has not changed.
+        taken: the stream root, and the number of the newest `News` below it that the subscription has taken; None if that has
+            not changed.
     """
 
     id: str
     cursors: tuple[tuple[str, Offset | None], ...]
-    taken: int = 0
+    taken: tuple[str, int] | None = None
 
 
 class WakeChanged(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -170,7 +171,7 @@ class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """Every subscription that watches the stream has taken its news."""
+    """Every subscription that watches the stream has taken its news, so that it may be forgotten."""
 
     number: int
 

@@ -26,10 +26,10 @@ from ...errors import (
 from ..ancestry import locate
 from ..lifetime import bounded
 from ..media import Kind
-from ..offsets import Offset
+from ..offsets import Offset, parse
 from ..signing import Key
 from ..state import Change, Lookup, StreamState, Unreadable
-from .changes import KeysKept, NewsTaken, Relinked, Subscribed, Unsubscribed, Wake
+from .changes import KeysKept, LinkedStream, NewsTaken, Relinked, Subscribed, Unsubscribed, Wake
 from .commands import (
     MAX_LINKS,
     Acknowledge,
@@ -193,13 +193,13 @@ class _Desk:
             )
         change = Subscribed(command.id, incarnation, config, self._now + offset)
         fresh = Subscription(command.id, incarnation, config, change.at, subscriptions.root)
-        if fresh.wake_stream is not None:
-            self._begin_channel(fresh.wake_stream)
+        ended = () if fresh.wake_stream is None else self._begin_channel(fresh.wake_stream)
         view = view_of(draft, fresh, self._states, self._now)
-        return (change, *draft.finish()), SubscribeOutcome(view, True)
+        return (change, *draft.finish(), *ended), SubscribeOutcome(view, True)
 
-    def _begin_channel(self, path: str) -> None:
-        """Makes a stream a wake stream: no pattern links it any more, or its events would be news that causes events.
+    def _begin_channel(self, path: str) -> tuple[Change, ...]:
+        """Makes a stream a wake stream: no pattern links it any more, or its events would be news that causes events. Returns what
+        else this changes.
 
         Raises:
             BadRequest: INVALID_WAKE_STREAM, if it is there and not one of JSON.
@@ -207,10 +207,14 @@ class _Desk:
         channel = _readable(self._states, path)
         if channel is not None and channel.media.kind is not Kind.JSON:
             raise BadRequest("a wake stream must be one of JSON", "INVALID_WAKE_STREAM")
-        for other in self._subscriptions.watchers(path):
+        subscriptions, draft = self._subscriptions, self._draft
+        pending = subscriptions.feed.of(path)
+        for other in subscriptions.watchers(path):
             if path not in other.streams:
-                self._draft.settle(other)
-                self._draft.end_of_link(other, path)
+                draft.end_of_link(other, path)
+            elif pending:
+                draft.settle(other)  # who names the stream keeps its news
+        return tuple(NewsTaken(news.number) for news in pending)
 
     def link(self, subscription: Subscription, command: Link) -> Decided:
         """Adds explicit links, at the streams' tails."""
@@ -365,13 +369,31 @@ class _Desk:
         draft, generation = self._draft, self._draft.generation_of(subscription)
         if not _is_due(wake, self._now):
             return (), Done()
-        if wake.told is not None:
+        if wake.told is not None and all(map(self._is_there, wake.told)):
             view = brief_view(draft, subscription)
             return draft.finish(), msgspec.structs.replace(view, streams=wake.told)
         if draft.first_due(subscription) is None:
             draft.put(subscription, generation, None)
             return draft.finish(), Done()
+        if (
+            wake.told is not None
+        ):  # a stream that it told of has ended: what is told now is another wake
+            generation, wake = self._renamed(subscription, wake)
+            draft.put(subscription, generation, msgspec.structs.replace(wake, told=None))
         return draft.finish(), view_of(draft, subscription, self._states, self._now)
+
+    def _is_there(self, told: LinkedStream) -> bool:
+        """Whether a stream that was told of can still be read up to the tail that was told."""
+        state = _readable(self._states, told.path)
+        if told.acked == told.tail:
+            return True
+        if state is None or state.soft_deleted or state.damage is not None:
+            return False
+        try:
+            locate(parse(told.tail), state.incarnation, state.ancestry, state.tail)
+        except StreamError:
+            return False
+        return True
 
     def _taken(self, subscription: Subscription, wake: Wake, command: Delivered) -> None:
         if wake.next_attempt is None:
@@ -392,7 +414,7 @@ class _Desk:
         """Puts the wake off. It keeps its name only if the next attempt can tell the same."""
         generation, told = self._draft.generation_of(subscription), command.told
         attempts = wake.attempts + 1
-        if wake.has_moved and self._draft.first_due(subscription) is None:
+        if self._draft.first_due(subscription) is None:
             self._draft.put(subscription, generation, None)
             return
         if told is None or wake.has_moved:
@@ -445,8 +467,11 @@ def _take_news(draft: Draft, subscriptions: Subscriptions, command: TakeNews) ->
         subscription = subscriptions.get(id_)
         if subscription is not None:
             draft.settle(subscription)
-    last = () if command.number is None else (NewsTaken(command.number),)
-    return (*draft.finish(), *last), Done()
+    changes = draft.finish()
+    news = None if command.number is None else subscriptions.feed.get(command.number)
+    if news is None or not draft.all_have_taken(news):
+        return changes, Done()
+    return (*changes, NewsTaken(news.number)), Done()
 
 
 def _keep_keys(subscriptions: Subscriptions, command: KeepKeys) -> Decided:

@@ -4,14 +4,17 @@ An append that ten thousand subscriptions match cannot change all of them in its
 the loop would stand still. So the record says only that there is news, and the crowd takes it in slices. Whoever has a command
 for a subscription in the meantime has it take its news first, so nobody can see that it has not come yet.
 
-A stream whose news is in the feed, or is due for all who watch it, is *covered*: further appends to it mean nothing new.
+A stream is *covered* if everyone who watches it has a cursor for it, or will take its news: further appends to it mean nothing new.
+Whatever changes who watches a stream, or brings a cursor to its tail, must uncover it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 import msgspec
 
+from ..offsets import Offset
 from .changes import News
 from .watching import Watch
 
@@ -47,9 +50,33 @@ class Feed:
         """Forgets news that all have taken."""
         self._news.pop(number, None)
 
-    def after(self, number: int) -> Iterator[News]:
-        """Yields the news after that of a number, the oldest first."""
-        return (news for news in self._news.values() if news.number > number)
+    def get(self, number: int) -> News | None:
+        """Returns the news of a number, unless all have taken it."""
+        return self._news.get(number)
+
+    def of(self, path: str) -> list[News]:
+        """Returns the news of one stream."""
+        return [news for news in self._news.values() if news.path == path]
+
+    def after(self, number: int, root: str) -> Iterator[News]:
+        """Yields the news below a stream root after that of a number, the oldest first."""
+        prefix = root + "/"
+        return (
+            news
+            for news in self._news.values()
+            if news.number > number and news.path.startswith(prefix)
+        )
+
+    def rename(self, incarnations: Mapping[int, int]) -> bool:
+        """Has cursors of incarnations that were renamed use the new names; returns whether there were any."""
+        renamed = False
+        for number, news in self._news.items():
+            cursor = news.cursor
+            if cursor is not None and cursor.incarnation in incarnations:
+                cursor = Offset(incarnations[cursor.incarnation], cursor.position)
+                self._news[number] = News(news.path, number, cursor)
+                renamed = True
+        return renamed
 
     def oldest_below(self, root: str) -> News | None:
         """Returns the oldest news of a stream below the stream root. That of others waits for the root to be theirs again."""
@@ -61,6 +88,10 @@ class Feed:
             self._asked = news.number
             self._waiting = iter(watch.ids())
         return self._waiting
+
+    def put_back(self, id_: str) -> None:
+        """Has a watcher that was gone through gone through once more."""
+        self._waiting = chain((id_,), self._waiting)
 
     def begin_again(self) -> None:
         """Has all watchers gone through anew, after some of them could not take the news."""

@@ -35,6 +35,9 @@ from .watching import Watching
 #: Watchers of one stream that an append wakes in its own record; more are woken in slices, in records of their own. So many cost
 #: the append a fraction of a millisecond, and its record a few KiB.
 CROWD: Final = 32
+_LOOKED_AT: Final = (
+    1_000  # subscriptions that one call of `to_take` looks at, in less than a millisecond
+)
 _KEYS: Final = "keys"  # the names of documents
 _NEWS: Final = "news"
 _PREFIX: Final = "subscription/"
@@ -52,7 +55,8 @@ class Subscription:
         streams: paths of explicitly linked streams.
         due: streams with bytes past their cursor: path to acknowledged offset, the next to be told of first.
         aside: the same of streams that are outside the present stream root.
-        taken: the number of the newest `News` that it has taken.
+        begun_after: the number of the newest `News` when it began.
+        taken: by stream root, the number of the newest `News` below that root that it has taken.
         generation: the number of its newest wake.
         wake: the wake in flight, if there is one.
     """
@@ -60,6 +64,7 @@ class Subscription:
     __slots__ = (
         "_root",
         "aside",
+        "begun_after",
         "config",
         "created_at",
         "due",
@@ -83,7 +88,8 @@ class Subscription:
         self.streams: dict[str, None] = {}
         self.due: dict[str, Offset] = {}
         self.aside: dict[str, Offset] = {}
-        self.taken = 0
+        self.begun_after = 0
+        self.taken: dict[str, int] = {}
         self.generation = 0
         self.wake: Wake | None = None
         self.move(root)
@@ -115,6 +121,10 @@ class Subscription:
     def cursors(self) -> dict[str, Offset]:
         """All cursors that are kept."""
         return {**self.due, **self.aside} if self.aside else self.due
+
+    def has_taken(self, root: str) -> int:
+        """Returns the number of the newest news below a root that it has taken."""
+        return self.taken.get(root, self.begun_after)
 
     def set_cursor(self, path: str, offset: Offset | None) -> None:
         """Keeps a stream's cursor; None is its tail."""
@@ -165,7 +175,8 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     due: dict[str, Offset]
     generation: int
     wake: Wake | None
-    taken: int = 0
+    begun_after: int = 0
+    taken: dict[str, int] = {}
 
 
 class Subscriptions:
@@ -230,16 +241,20 @@ class Subscriptions:
         return f"w_{subscription.incarnation:x}_{generation:x}_{self.opening}"
 
     def to_take(self, limit: int) -> tuple[tuple[str, ...], int | None]:
-        """Returns some of the subscriptions that the oldest news has not reached, and the number of that news if they are the
-        last. Each is returned once, unless `begin_again` is called."""
+        """Returns some of the subscriptions that the oldest news has not reached, and, if no others are left, the number of that
+        news. Each is returned once, unless `feed.begin_again` is called. None may be returned although there are more: only so
+        many are looked at in one call."""
         news = self.feed.oldest_below(self.root)
         if news is None:
             return (), None
         ids = self.feed.waiting_for(news, self._watching.of(news.path))
-        found = []
-        for id_ in ids:
+        found: list[str] = []
+        for looked_at, id_ in enumerate(ids):
+            if looked_at == _LOOKED_AT:
+                self.feed.put_back(id_)
+                return tuple(found), None
             subscription = self.by_id.get(id_)
-            if subscription is not None and subscription.taken < news.number:
+            if subscription is not None and subscription.has_taken(self.root) < news.number:
                 found.append(id_)
                 if len(found) == limit:
                     return tuple(found), None
@@ -269,6 +284,8 @@ class Subscriptions:
             self._move_cursors(subscription, change)
         elif isinstance(change, Unsubscribed):
             del self.by_id[subscription.id]
+            if subscription.wake_stream is not None:
+                self.feed.covered.discard(subscription.wake_stream)  # patterns may link it again
             self._watching.remove(
                 subscription.id, subscription.config.pattern, *_paths(subscription)
             )
@@ -283,7 +300,7 @@ class Subscriptions:
         subscription = Subscription(
             change.id, change.incarnation, change.config, change.at, self.root
         )
-        subscription.taken = self.feed.newest
+        subscription.begun_after = self.feed.newest
         self._add(subscription)
         return subscription
 
@@ -292,8 +309,9 @@ class Subscriptions:
             subscription.set_cursor(path, offset)
             if offset is None:
                 self.feed.covered.discard(path)
-        if change.taken:
-            subscription.taken = change.taken
+        if change.taken is not None:
+            root, number = change.taken
+            subscription.taken[root] = number
 
     def move(self, root: str) -> None:
         """Has patterns and links be below another stream root."""
@@ -353,6 +371,7 @@ class Subscriptions:
                 subscription.cursors,
                 subscription.generation,
                 subscription.wake,
+                subscription.begun_after,
                 subscription.taken,
             )
         )
@@ -372,7 +391,8 @@ class Subscriptions:
         subscription.links = dict.fromkeys(kept.streams)
         subscription.due = kept.due
         subscription.move(self.root)
-        subscription.taken = kept.taken
+        subscription.begun_after = kept.begun_after
+        subscription.taken = dict(kept.taken)
         subscription.generation = kept.generation
         subscription.wake = kept.wake
         self._add(subscription)

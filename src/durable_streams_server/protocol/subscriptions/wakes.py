@@ -32,6 +32,7 @@ from .state import Subscription, Subscriptions
 from .steps import begin_at
 from .watching import NOBODY
 
+MAX_TAKEN: Final = 500  # news that one subscription takes in one record: a few milliseconds
 _MILLISECOND: Final = MICROSECONDS // 1000
 _ANNOUNCE_LATER: Final = (
     MICROSECONDS  # until an event is tried again that the store had no room for
@@ -107,7 +108,7 @@ class Draft:
                 if change.closes:
                     self._over.add(change.path)
         self._cursors: dict[str, dict[str, Offset | None]] = {}
-        self._taken: dict[str, int] = {}
+        self._taken: dict[str, tuple[str, int]] = {}
         self._wakes: dict[str, WakeChanged] = {}
         self._news: dict[str, News] = {}  # the newest of each stream
         self._all_news: list[News] = []
@@ -135,7 +136,7 @@ class Draft:
                 self.take(event)
         touched = dict.fromkeys((*self._cursors, *self._taken))
         cursors = [
-            CursorsMoved(id_, tuple(self._cursors.get(id_, {}).items()), self._taken.get(id_, 0))
+            CursorsMoved(id_, tuple(self._cursors.get(id_, {}).items()), self._taken.get(id_))
             for id_ in touched
         ]
         return (*self._all_news, *cursors, *self._wakes.values(), *self._appended)
@@ -168,6 +169,14 @@ class Draft:
             if cursor is not None:
                 yield path, cursor
 
+    def all_have_taken(self, news: News) -> bool:
+        """Whether everyone who watches a stream has taken its news, with this record."""
+        by_id = self._subscriptions.by_id
+        return all(
+            self._has_taken(by_id[id_]) >= news.number
+            for id_ in self._subscriptions.watch(news.path).ids()
+        )
+
     def first_due(self, subscription: Subscription) -> str | None:
         """Returns one of the streams that have news, if any has. One that a repair has put aside has none any more, and one that
         is damaged is passed over."""
@@ -189,19 +198,45 @@ class Draft:
     # -- what is done ----------------------------------------------------------
 
     def settle(self, subscription: Subscription) -> None:
-        """Has a subscription take the news that it has not taken yet."""
-        feed = self._subscriptions.feed
-        taken = self._taken.get(subscription.id, subscription.taken)
-        if not len(feed) or taken >= feed.newest:
+        """Has a subscription take the news that it has not taken yet, a bounded number at once."""
+        feed, root = self._subscriptions.feed, self._subscriptions.root
+        if not len(feed):
             return
-        self._taken[subscription.id] = feed.newest
-        for news in feed.after(taken):
+        taken = self._has_taken(subscription)
+        if taken >= feed.newest:
+            return
+        count = 0
+        for news in feed.after(taken, root):
             if subscription.id not in self._subscriptions.watch(news.path):
                 continue
-            if news.cursor is None:
-                self.end_of_link(subscription, news.path)
-            elif self.cursor(subscription, news.path) is None:
-                self._note(subscription, news.path, news.cursor)
+            self._take_news(subscription, news)
+            count += 1
+            if count == MAX_TAKEN:
+                self._taken[subscription.id] = root, news.number
+                return
+        self._taken[subscription.id] = root, feed.newest
+
+    def _has_taken(self, subscription: Subscription) -> int:
+        begun = self._taken.get(subscription.id)
+        return subscription.has_taken(self._subscriptions.root) if begun is None else begun[1]
+
+    def _take_news(self, subscription: Subscription, news: News) -> None:
+        if news.cursor is None:
+            self.end_of_link(subscription, news.path)
+        elif self.cursor(subscription, news.path) is None:
+            self._note(subscription, news.path, news.cursor)
+
+    def _settle_for(self, subscription: Subscription, path: str) -> None:
+        """As `settle`, and takes all news of one stream, so that no older news of it can come after newer."""
+        feed = self._subscriptions.feed
+        if not len(feed):
+            return
+        self.settle(subscription)
+        taken = self._has_taken(subscription)
+        if taken < feed.newest:
+            for news in feed.of(path):
+                if news.number > taken:
+                    self._take_news(subscription, news)
 
     def wake(
         self, subscription: Subscription, path: str, last: Wake | None = None, passed: int = 0
@@ -275,7 +310,7 @@ class Draft:
             return
         for id_ in watch.ids():
             subscription = self._subscriptions.by_id[id_]
-            self.settle(subscription)
+            self._settle_for(subscription, path)
             if change is None:
                 self.end_of_link(subscription, path)
             elif not self._is_due(subscription, change):
@@ -311,8 +346,11 @@ class Draft:
 
     def _announce_again(self, subscription: Subscription) -> None:
         """Tells a new wake stream of a wake that an earlier one, or none, was told of."""
-        wake, path = self.wake_of(subscription), self.first_due(subscription)
-        if wake is not None and wake.holder is None and path is not None:
+        wake = self.wake_of(subscription)
+        if wake is None or wake.holder is not None or wake.next_attempt is not None:
+            return
+        path = self.first_due(subscription)
+        if path is not None:
             self._announce(subscription, path, self.generation_of(subscription))
 
     def _announce(self, subscription: Subscription, path: str, generation: int) -> None:

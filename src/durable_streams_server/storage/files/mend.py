@@ -478,6 +478,8 @@ class Mending:
                     new, _ = renamed[offset.incarnation]
                     subscription.set_cursor(path, Offset(new, offset.position))
                 self._documents.add(_document_of(subscription.id))
+        if self.subscriptions.feed.rename({old: new for old, (new, _) in renamed.items()}):
+            self._documents.add("news")
 
 
 _DOUBT: Final = "a damaged record of the log may have been an append to it"
