@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -55,6 +56,7 @@ from ..protocol.subscriptions.views import MAX_LISTED, View
 from ..storage.store import Published, new_opening
 from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
+from . import parts
 from .channels import Channels
 from .crowd import Crowd
 from .listing import Listing
@@ -101,6 +103,7 @@ class Service:
         self._channels = Channels(engine.store.subscriptions)
         self._client: WebhookClient | None = None
         self._deliveries: Deliveries | None = None
+        self._ssl: ssl.SSLContext | None = None  # once everything is loaded that subscriptions need
         self._keys: tuple[Key, ...] = ()  # those that are durable
         self._store.listen(self._published)
 
@@ -110,10 +113,12 @@ class Service:
         """Takes up what was scheduled before; called once the engine has started, on its loop."""
         self._keys = self._store.subscriptions.keys
         self._store.subscriptions.opening = new_opening()  # a store may be served a second time
+        if len(self._store.subscriptions):
+            self._ssl = parts.load()
         now = self.clock()
         for subscription in self._store.subscriptions:
             if subscription.wake is None and subscription.due:
-                self.schedule.set(subscription.id, now)  # a repair has ended its wake
+                self.schedule.set(subscription.id, now)  # as when its only news was damaged
             else:
                 self.plan(subscription.id)
         self.schedule.start(asyncio.get_running_loop())
@@ -142,17 +147,28 @@ class Service:
         """
         url = command.config.webhook_url
         if url is None:
-            return self.run(command)
+            return self._loaded().then(lambda _: self.run(command))
         if self.public_url is None:
             raise BadRequest(
                 "webhooks need the server's public URL, which is not set", "PUBLIC_URL_UNKNOWN"
             )
         return (
-            _ticket_of(self.client.resolve_and_check(url))
+            self._loaded()
+            .then(lambda _: _ticket_of(self.client.resolve_and_check(url)))
             .then(self._go_on)
             .then(lambda _: self.keys())
             .then(lambda _: self.run(command))
         )
+
+    def _loaded(self) -> Ticket[None]:
+        """Returns a ticket that resolves when everything is there that subscriptions need."""
+        if self._ssl is not None:
+            return Ticket.of(None)
+
+        async def load() -> None:
+            self._ssl = await asyncio.to_thread(parts.load)
+
+        return _ticket_of(load()).then(self._go_on)
 
     def _go_on(self, _: None) -> Ticket[None]:
         """The store may have been given back while a name was looked up."""
@@ -224,9 +240,13 @@ class Service:
 
     def jwks(self) -> Ticket[dict[str, Any]]:
         """Returns the public keys (PROTOCOL 6.5)."""
-        from .keys import jwks
 
-        return self.keys().then(lambda kept: Ticket.of(jwks(kept, self.clock())))
+        def render(kept: tuple[Key, ...]) -> Ticket[dict[str, Any]]:
+            from .keys import jwks
+
+            return Ticket.of(jwks(kept, self.clock()))
+
+        return self._loaded().then(lambda _: self.keys()).then(render)
 
     def signing(self) -> dict[str, str] | None:
         """Returns how deliveries are signed (PROTOCOL 6.3), if the server's public URL is known."""
@@ -322,7 +342,8 @@ class Service:
             from .addresses import WebhookPolicy
             from .client import WebhookClient
 
-            self._client = WebhookClient(self.policy or WebhookPolicy())
+            policy = self.policy or WebhookPolicy()
+            self._client = WebhookClient(policy, ssl_context=self._ssl)
         return self._client
 
     def relative(self, path: str) -> str:

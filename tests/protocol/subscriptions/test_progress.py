@@ -166,6 +166,7 @@ def test_snapshot_whose_stream_has_ended_is_told_no_more(hooked: World) -> None:
     first = delivered(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams), Delete(A))
     hooked.forward(SECOND)
+    assert hooked.decide(Deliver(hooked.grant())).outcome == decide.Done()
     second = delivered(hooked)
     assert second.generation == first.generation + 1
     assert [stream.path for stream in second.streams] == [B]

@@ -377,9 +377,10 @@ class _Desk:
             return draft.finish(), Done()
         if (
             wake.told is not None
-        ):  # a stream that it told of has ended: what is told now is another wake
+        ):  # a stream that it told of has ended, so what is told next is another wake
             generation, wake = self._renamed(subscription, wake)
             draft.put(subscription, generation, msgspec.structs.replace(wake, told=None))
+            return draft.finish(), Done()
         return draft.finish(), view_of(draft, subscription, self._states, self._now)
 
     def _is_there(self, told: LinkedStream) -> bool:
