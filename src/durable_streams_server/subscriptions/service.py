@@ -25,9 +25,11 @@ from ..protocol.offsets import Offset
 from ..protocol.signing import Key
 from ..protocol.state import StreamState
 from ..protocol.subscriptions.changes import (
+    CursorsMoved,
     KeysKept,
     Kind,
     LinkedStream,
+    Missed,
     News,
     Subscribed,
     Unsubscribed,
@@ -61,6 +63,7 @@ from .channels import Channels
 from .crowd import Crowd
 from .listing import Listing
 from .loading import FEW, in_slices, load
+from .recall import Recalls
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -100,6 +103,7 @@ class Service:
         self.turns = engine.turns
         self.schedule = Schedule(engine.clock, self._act, engine.turns)
         self._crowd = Crowd(engine.store, engine.clock, engine.turns)
+        self._recalls = Recalls(engine.store, engine.clock, engine.turns)
         self._channels = Channels(engine.store.subscriptions)
         self._client: WebhookClient | None = None
         self._deliveries: Deliveries | None = None
@@ -123,11 +127,13 @@ class Service:
                 self.plan(subscription.id)
         self.schedule.start(asyncio.get_running_loop())
         self._crowd.start()
+        self._recalls.start()
 
     def begin_shutdown(self) -> None:
         """Begins nothing more."""
         self.schedule.stop()
         self._crowd.stop()
+        self._recalls.stop()
 
     async def stop(self) -> None:
         """Breaks off deliveries; they are tried again after the next start."""
@@ -376,6 +382,8 @@ class Service:
                 self.plan(change.id)
             elif isinstance(change, News):
                 self._crowd.begin()
+            elif isinstance(change, CursorsMoved | Missed):
+                self._recalls.look(change.id)
             elif isinstance(change, KeysKept):
                 self._keys = change.keys
         if is_about_wakes:

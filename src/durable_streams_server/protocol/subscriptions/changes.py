@@ -163,11 +163,13 @@ class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
         path: the stream.
         number: one more than that of the news before it.
         cursor: the offset at which the news begins; None when the stream has ended.
+        at: microseconds of steady time of the append; 0 in a record of an earlier version.
     """
 
     path: str
     number: int
     cursor: Offset | None
+    at: int = 0
 
 
 class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
@@ -176,6 +178,30 @@ class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
     number: int
 
 
+class Missed(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """A subscription has no room for the cursor of a stream with news. A pass through all streams finds the stream later.
+
+    Attributes:
+        id: the subscription.
+        since: microseconds of steady time of the earliest append that was missed; 0 when none is missed any more.
+        again: the same of those that a pass may not find, because they were missed after it began; 0 if there are none.
+        root: the stream root below which the streams are.
+    """
+
+    id: str
+    since: int
+    again: int
+    root: str
+
+
 SubscriptionChange = (
-    Subscribed | Unsubscribed | Relinked | CursorsMoved | WakeChanged | KeysKept | News | NewsTaken
+    Subscribed
+    | Unsubscribed
+    | Relinked
+    | CursorsMoved
+    | WakeChanged
+    | KeysKept
+    | News
+    | NewsTaken
+    | Missed
 )

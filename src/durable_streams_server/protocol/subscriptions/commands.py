@@ -95,6 +95,24 @@ class TakeNews(msgspec.Struct, frozen=True):
     number: int | None
 
 
+class Recall(msgspec.Struct, frozen=True):
+    """One step of a pass through all streams, which finds those that a full subscription has missed.
+
+    Attributes:
+        id: the subscription.
+        incarnation: of the subscription. If another one has its place, the pass is over.
+        paths: streams that get a cursor at their beginning if they may have been missed.
+        begins: whether the pass begins. It must look for paths once this command's outcome is there, not before.
+        ends: whether the pass has gone through all paths with this step.
+    """
+
+    id: str
+    incarnation: int
+    paths: tuple[str, ...] = ()
+    begins: bool = False
+    ends: bool = False
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A worker wants the wake in flight (PROTOCOL 7.2)."""
 
@@ -179,6 +197,7 @@ SubscriptionCommand = (
     | Look
     | Tend
     | TakeNews
+    | Recall
     | Claim
     | Acknowledge
     | Release
@@ -190,7 +209,16 @@ SubscriptionCommand = (
 
 #: What only moves on what is there. It works when a store has no room: the event of the next wake is put off then.
 Upkeep = (
-    Tend | TakeNews | Claim | Acknowledge | Release | Deliver | Delivered | Undelivered | Unlink
+    Tend
+    | TakeNews
+    | Recall
+    | Claim
+    | Acknowledge
+    | Release
+    | Deliver
+    | Delivered
+    | Undelivered
+    | Unlink
 )
 
 

@@ -39,6 +39,7 @@ from .commands import (
     KeepKeys,
     Link,
     Look,
+    Recall,
     Release,
     Subscribe,
     SubscriptionCommand,
@@ -74,6 +75,18 @@ class AckOutcome(msgspec.Struct, frozen=True):
     next_wake: bool
 
 
+class RecallOutcome(msgspec.Struct, frozen=True):
+    """A step of a pass is made.
+
+    Attributes:
+        count: how many of its paths have been dealt with; there was no room for the others.
+        missed: whether streams are still missed, so that the pass goes on, or another one must follow.
+    """
+
+    count: int
+    missed: bool
+
+
 class Done(msgspec.Struct, frozen=True):
     """What was asked for is so."""
 
@@ -84,7 +97,7 @@ class KeysOutcome(msgspec.Struct, frozen=True):
     keys: tuple[Key, ...]
 
 
-SubscriptionOutcome = SubscribeOutcome | View | AckOutcome | Done | KeysOutcome
+SubscriptionOutcome = SubscribeOutcome | View | AckOutcome | RecallOutcome | Done | KeysOutcome
 
 Decided = tuple[tuple[Change, ...], SubscriptionOutcome]
 
@@ -135,6 +148,8 @@ def decide_subscription(
         return (), view_of(draft, subscription, states, now)
     if isinstance(command, Tend):
         return desk.tend(subscription)
+    if isinstance(command, Recall):
+        return desk.recall(subscription, command)
     return (Unsubscribed(subscription.id, subscription.incarnation),), Done()
 
 
@@ -341,6 +356,22 @@ class _Desk:
             elif must_be_renamed(wake, self._subscriptions.opening):
                 draft.put(subscription, *self._renamed(subscription, wake))
         return draft.finish(), brief_view(draft, subscription)
+
+    def recall(self, subscription: Subscription, command: Recall) -> Decided:
+        """Makes one step of a pass."""
+        draft, count = self._draft, 0
+        since, again = draft.missed(subscription)
+        if subscription.incarnation != command.incarnation or not since:
+            return draft.finish(), RecallOutcome(len(command.paths), False)
+        for path in command.paths:
+            if not draft.recall(subscription, path):
+                break
+            count += 1
+        if command.begins:
+            draft.set_missed(subscription, since, 0)
+        elif command.ends and count == len(command.paths):
+            draft.set_missed(subscription, again, 0)
+        return draft.finish(), RecallOutcome(count, draft.missed(subscription)[0] > 0)
 
     def deliver(self, command: Deliver | Delivered | Undelivered) -> Decided:
         """Begins or ends a delivery. It may come late: one about a wake that is over does nothing."""

@@ -6,6 +6,9 @@ costs what its backlog costs, and linking an existing stream at its tail costs n
 In memory paths are whole. What is kept of links is relative to the stream root; cursors are kept by whole paths, since they
 belong to streams that are where they are. Those of streams outside the present root are set aside until the root is theirs
 again.
+
+How many cursors a subscription may have is bounded. One that is full *misses* streams: it keeps only the time since when, and a
+pass through all streams gives cursors to those that were used since then, once there is room.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +24,7 @@ from .changes import (
     Config,
     CursorsMoved,
     KeysKept,
+    Missed,
     News,
     NewsTaken,
     Subscribed,
@@ -37,6 +41,12 @@ from .watching import Watching
 CROWD: Final = 32
 _LOOKED_AT: Final = (
     1_000  # subscriptions that one call of `to_take` looks at, in less than a millisecond
+)
+#: Streams with news of one subscription. Its document is encoded in one step at each checkpoint: 40 ms for so many.
+MAX_DUE: Final = 40_000
+MAX_CURSORS: Final = 1_000_000  # streams with news of all subscriptions, 256 bytes each
+FEW_DUE: Final = (
+    1_000  # streams with news of one subscription once there are so many; one wake tells of as many
 )
 _KEYS: Final = "keys"  # the names of documents
 _NEWS: Final = "news"
@@ -59,6 +69,7 @@ class Subscription:
         taken: by stream root, the number of the newest `News` below that root that it has taken.
         generation: the number of its newest wake.
         wake: the wake in flight, if there is one.
+        misses: by stream root: since when streams below it were missed, and since when again, as in `Missed`.
     """
 
     __slots__ = (
@@ -72,6 +83,7 @@ class Subscription:
         "id",
         "incarnation",
         "links",
+        "misses",
         "streams",
         "taken",
         "wake",
@@ -92,6 +104,7 @@ class Subscription:
         self.taken: dict[str, int] = {}
         self.generation = 0
         self.wake: Wake | None = None
+        self.misses: dict[str, tuple[int, int]] = {}
         self.move(root)
 
     @property
@@ -126,14 +139,26 @@ class Subscription:
         """Returns the number of the newest news below a root that it has taken."""
         return self.taken.get(root, self.begun_after)
 
-    def set_cursor(self, path: str, offset: Offset | None) -> None:
-        """Keeps a stream's cursor; None is its tail."""
+    @property
+    def missed(self) -> int:
+        """Microseconds of steady time since which streams below the present root were missed; 0 if none are."""
+        return self.misses[self._root][0] if self._root in self.misses else 0
+
+    @property
+    def missed_again(self) -> int:
+        """The same of streams that a pass which has begun may not find."""
+        return self.misses[self._root][1] if self._root in self.misses else 0
+
+    def set_cursor(self, path: str, offset: Offset | None) -> int:
+        """Keeps a stream's cursor; None is its tail. Returns how many more cursors are kept now: -1, 0 or 1."""
         is_below = path.startswith(self._root + "/")
         kept = self.due if is_below else self.aside
+        before = len(kept)
         if offset is None:
             kept.pop(path, None)
         else:
             kept[path] = offset
+        return len(kept) - before
 
     def pass_over(self, count: int) -> None:
         """Puts the first streams with news at the end of the line."""
@@ -177,6 +202,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     wake: Wake | None
     begun_after: int = 0
     taken: dict[str, int] = {}
+    misses: dict[str, tuple[int, int]] = {}
 
 
 class Subscriptions:
@@ -194,6 +220,10 @@ class Subscriptions:
         keys: the active one first.
         feed: news that a crowd has not taken yet.
         crowd: how many watchers of one stream are woken in an append's own record.
+        kept: how many cursors all of them keep.
+        max_due: how many streams with news one may have.
+        max_cursors: how many cursors they may keep together before each may only have `few_due` streams with news.
+        few_due: see there.
         watch: returns the ids of those that a stream is linked to; `NOBODY` if there are none.
     """
 
@@ -204,6 +234,10 @@ class Subscriptions:
         self.by_id: dict[str, Subscription] = {}
         self.feed = Feed()
         self.crowd = CROWD
+        self.kept = 0
+        self.max_due = MAX_DUE
+        self.max_cursors = MAX_CURSORS
+        self.few_due = FEW_DUE
         self._begin_watching(root)
 
     def __len__(self) -> int:
@@ -239,6 +273,23 @@ class Subscriptions:
     def wake_name(self, subscription: Subscription, generation: int) -> str:
         """Returns the wake id of a generation, which no other wake of any subscription has or had."""
         return f"w_{subscription.incarnation:x}_{generation:x}_{self.opening}"
+
+    def room(self, subscription: Subscription, more: int = 0, more_of_all: int = 0) -> int:
+        """Returns how many more streams with news a subscription may have.
+
+        Args:
+            subscription: the subscription.
+            more: cursors that it gains in a record that is being made.
+            more_of_all: cursors that all subscriptions gain in that record.
+        """
+        is_scarce = self.kept + more_of_all >= self.max_cursors
+        limit = min(self.few_due, self.max_due) if is_scarce else self.max_due
+        return limit - len(subscription.due) - more
+
+    def may_recall(self, subscription: Subscription, more: int = 0, more_of_all: int = 0) -> bool:
+        """Whether missed streams may get cursors. Half of the room is for them, and half for streams that get news meanwhile."""
+        count = len(subscription.due) + more
+        return count < self.room(subscription, more, more_of_all)
 
     def to_take(self, limit: int) -> tuple[tuple[str, ...], int | None]:
         """Returns some of the subscriptions that the oldest news has not reached, and, if no others are left, the number of that
@@ -282,10 +333,16 @@ class Subscriptions:
             subscription.pass_over(change.passed)
         elif isinstance(change, CursorsMoved):
             self._move_cursors(subscription, change)
+        elif isinstance(change, Missed):
+            if change.since:
+                subscription.misses[change.root] = change.since, change.again
+            else:
+                subscription.misses.pop(change.root, None)
         elif isinstance(change, Unsubscribed):
             del self.by_id[subscription.id]
             if subscription.wake_stream is not None:
                 self.feed.covered.discard(subscription.wake_stream)  # patterns may link it again
+            self.kept -= len(subscription.cursors)
             self._watching.remove(
                 subscription.id, subscription.config.pattern, *_paths(subscription)
             )
@@ -306,7 +363,7 @@ class Subscriptions:
 
     def _move_cursors(self, subscription: Subscription, change: CursorsMoved) -> None:
         for path, offset in change.cursors:
-            subscription.set_cursor(path, offset)
+            self.kept += subscription.set_cursor(path, offset)
             if offset is None:
                 self.feed.covered.discard(path)
         if change.taken is not None:
@@ -334,6 +391,8 @@ class Subscriptions:
 
         A lease lasts for no longer than the subscription says, and a delivery is put off for no longer than there is a limit.
         """
+        if isinstance(change, Missed):
+            return max(change.since, change.again)
         if not isinstance(change, WakeChanged) or change.wake is None:
             return 0
         subscription = self.by_id.get(change.id)
@@ -373,6 +432,7 @@ class Subscriptions:
                 subscription.wake,
                 subscription.begun_after,
                 subscription.taken,
+                subscription.misses,
             )
         )
 
@@ -395,6 +455,9 @@ class Subscriptions:
         subscription.taken = dict(kept.taken)
         subscription.generation = kept.generation
         subscription.wake = kept.wake
+        subscription.misses = kept.misses
+        known = self.by_id.get(kept.id)
+        self.kept += len(kept.due) - (0 if known is None else len(known.cursors))
         self._add(subscription)
 
 

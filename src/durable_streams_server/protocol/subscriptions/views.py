@@ -75,6 +75,8 @@ def view_of(draft: Draft, subscription: Subscription, states: Lookup, now: int) 
     reason = brief.reason or _channel_problem(subscription, brief.wake, states, now)
     if reason is None and damaged:
         reason = "stream_damaged"
+    if reason is None and draft.missed(subscription)[0]:
+        reason = "too_many_streams"
     return msgspec.structs.replace(
         brief, streams=streams, truncated=truncated, damaged=damaged, reason=reason
     )

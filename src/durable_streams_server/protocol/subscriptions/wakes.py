@@ -16,7 +16,7 @@ from ..ancestry import locate
 from ..lifetime import MICROSECONDS
 from ..media import Kind
 from ..names import MAX_POSITION
-from ..offsets import Offset, parse
+from ..offsets import ZERO, Offset, parse
 from ..state import (
     Appended,
     Change,
@@ -27,7 +27,7 @@ from ..state import (
     StreamState,
     Unreadable,
 )
-from .changes import CursorsMoved, News, Wake, WakeChanged
+from .changes import CursorsMoved, Missed, News, Wake, WakeChanged
 from .state import Subscription, Subscriptions
 from .steps import begin_at
 from .watching import NOBODY
@@ -109,6 +109,10 @@ class Draft:
                     self._over.add(change.path)
         self._cursors: dict[str, dict[str, Offset | None]] = {}
         self._taken: dict[str, tuple[str, int]] = {}
+        self._grown: dict[str, int] = {}  # by how many cursors each subscription
+        self._all_grown = 0
+        self._missed: dict[str, Missed] = {}
+        self._full: set[str] = set()  # those that have missed a stream in this record
         self._wakes: dict[str, WakeChanged] = {}
         self._news: dict[str, News] = {}  # the newest of each stream
         self._all_news: list[News] = []
@@ -139,7 +143,13 @@ class Draft:
             CursorsMoved(id_, tuple(self._cursors.get(id_, {}).items()), self._taken.get(id_))
             for id_ in touched
         ]
-        return (*self._all_news, *cursors, *self._wakes.values(), *self._appended)
+        return (
+            *self._all_news,
+            *self._missed.values(),
+            *cursors,
+            *self._wakes.values(),
+            *self._appended,
+        )
 
     # -- what is so, as far as this record has come ----------------------------
 
@@ -152,6 +162,13 @@ class Draft:
         """Returns the number of the newest wake."""
         begun = self._wakes.get(subscription.id)
         return subscription.generation if begun is None else begun.generation
+
+    def missed(self, subscription: Subscription) -> tuple[int, int]:
+        """Returns since when streams were missed, and since when again, as in `Missed`."""
+        now = self._missed.get(subscription.id)
+        if now is None:
+            return subscription.missed, subscription.missed_again
+        return now.since, now.again
 
     def cursor(self, subscription: Subscription, path: str) -> Offset | None:
         """Returns the cursor of a stream with news, as it is kept; None for the tail."""
@@ -224,7 +241,7 @@ class Draft:
         if news.cursor is None:
             self.end_of_link(subscription, news.path)
         elif self.cursor(subscription, news.path) is None:
-            self._note(subscription, news.path, news.cursor)
+            self._note(subscription, news.path, news.cursor, max(1, news.at))
 
     def _settle_for(self, subscription: Subscription, path: str) -> None:
         """As `settle`, and takes all news of one stream, so that no older news of it can come after newer."""
@@ -288,7 +305,32 @@ class Draft:
 
     def move(self, subscription: Subscription, path: str, cursor: Offset | None) -> None:
         """Moves the cursor of one stream; None is its tail."""
+        grown = (cursor is not None) - (self.cursor(subscription, path) is not None)
+        self._grown[subscription.id] = self._grown.get(subscription.id, 0) + grown
+        self._all_grown += grown
         self._cursors.setdefault(subscription.id, {})[path] = cursor
+
+    def set_missed(self, subscription: Subscription, since: int, again: int) -> None:
+        """Notes since when streams were missed, and since when again, as in `Missed`."""
+        if (since, again) != self.missed(subscription):
+            root = self._subscriptions.root
+            self._missed[subscription.id] = Missed(subscription.id, since, again, root)
+
+    def recall(self, subscription: Subscription, path: str) -> bool:
+        """Gives a stream that may have been missed a cursor at its beginning. Returns False if there is no room for it."""
+        watched = subscription.id in self._subscriptions.watch(path)
+        if not watched or self.cursor(subscription, path) is not None:
+            return True
+        beginning = self._beginning(subscription, path)
+        if beginning is None:
+            return True
+        grown = self._grown.get(subscription.id, 0)
+        if not self._subscriptions.may_recall(subscription, grown, self._all_grown):
+            return False
+        self.move(subscription, path, beginning)
+        if self.wake_of(subscription) is None:
+            self.wake(subscription, path)
+        return True
 
     def end_of_link(self, subscription: Subscription, path: str) -> None:
         """A stream is gone or unlinked, and its news with it. A wake that nobody has taken yet ends if there is no other."""
@@ -314,7 +356,8 @@ class Draft:
             if change is None:
                 self.end_of_link(subscription, path)
             elif not self._is_due(subscription, change):
-                self._note(subscription, path, self._name(path, change.start))
+                begun = self._name(path, change.start)
+                self._note(subscription, path, begun, max(1, self._now))
 
     def _tell_crowd(self, path: str, change: Appended | None) -> None:
         """Notes news that a crowd takes later."""
@@ -324,15 +367,58 @@ class Draft:
         if change is not None and begun is not None and begun.cursor is not None:
             return
         cursor = None if change is None else self._name(path, change.start)
-        news = News(path, feed.newest + len(self._all_news) + 1, cursor)
+        number = feed.newest + len(self._all_news) + 1
+        news = News(path, number, cursor, self._now)
         self._news[path] = news
         self._all_news.append(news)
 
-    def _note(self, subscription: Subscription, path: str, cursor: Offset) -> None:
-        """Notes that a stream has news from an offset on, and wakes the subscription if it is idle."""
+    def _note(self, subscription: Subscription, path: str, cursor: Offset, at: int) -> None:
+        """Notes that a stream has news from an offset on, and wakes the subscription if it is idle. If the subscription is full,
+        it misses the stream.
+
+        Args:
+            subscription: the subscription.
+            path: the stream.
+            cursor: where the news begins.
+            at: microseconds of steady time of the append, or earlier.
+        """
+        if self.cursor(subscription, path) is None:
+            if self._is_full(subscription):
+                self._miss(subscription, at)
+                return
+            if self.missed(subscription)[0] and path not in self._created:
+                cursor = self._beginning(subscription, path) or cursor
         self.move(subscription, path, cursor)
         if self.wake_of(subscription) is None:
             self.wake(subscription, path)
+
+    def _is_full(self, subscription: Subscription) -> bool:
+        """Whether there is no room for another cursor. What has missed a stream misses all others of the same record: one of them
+        may be the same stream."""
+        id_ = subscription.id
+        if id_ in self._full:
+            return True
+        grown = self._grown.get(id_, 0)
+        return self._subscriptions.room(subscription, grown, self._all_grown) <= 0
+
+    def _miss(self, subscription: Subscription, at: int) -> None:
+        self._full.add(subscription.id)
+        since, again = self.missed(subscription)
+        if not since:
+            self.set_missed(subscription, at, 0)
+        else:
+            self.set_missed(subscription, min(since, at), min(again or at, at))
+
+    def _beginning(self, subscription: Subscription, path: str) -> Offset | None:
+        """Returns where a stream begins, if it has bytes and some of them may have been missed."""
+        try:
+            state = self._states.get(path)
+        except Unreadable:
+            return ZERO  # nobody can tell; what is left of it may be repaired
+        if state is None or state.soft_deleted or state.tail <= state.base:
+            return None
+        missed, _ = self.missed(subscription)
+        return parse(state.name(state.base)) if state.touched_at >= missed else None
 
     def _is_due(self, subscription: Subscription, change: Appended) -> bool:
         """Whether the stream of an append has news already. A cursor of an earlier stream at the path counts for nothing."""

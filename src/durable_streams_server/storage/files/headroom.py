@@ -25,6 +25,7 @@ from ...log import log as _log
 from ...protocol.state import Appended, Change, Created, Removed, SoftDeleted, Touched
 from ...protocol.subscriptions.changes import (
     CursorsMoved,
+    Missed,
     NewsTaken,
     Relinked,
     Subscribed,
@@ -54,7 +55,7 @@ class Claim(enum.Enum):
 
 
 _ENDING: Final = (Removed, SoftDeleted, Unsubscribed)
-_UPKEEP: Final = (Touched, CursorsMoved, WakeChanged, NewsTaken)
+_UPKEEP: Final = (Touched, CursorsMoved, WakeChanged, NewsTaken, Missed)
 
 
 def claim_of(changes: Sequence[Change]) -> Claim:
