@@ -30,7 +30,7 @@ from durable_streams_server.protocol.state import (
     apply,
 )
 from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
-from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from durable_streams_server.protocol.subscriptions.state import MAX_DUE, Subscriptions
 from durable_streams_server.protocol.timeline import TOLERANCE
 from durable_streams_server.storage.files.catalog.copy import Copy, records_of
 from durable_streams_server.storage.files.catalog.reconcile import Relation, relate
@@ -63,6 +63,7 @@ LIFETIMES = [FOREVER, FOREVER, Lifetime(ttl=10), Lifetime(ttl=3), DATE]
 SET_CLOCK = (0, 3600 * SECOND, -3600 * SECOND)  # what the wall clock is ahead of steady time
 REGISTRY = Registry("/registry")
 ROOT = ""
+FEW_DUE = (1, 2, 3)  # cursors that a subscription may have, in half of the runs
 GENERATIONS = 4
 STEPS = 120
 
@@ -133,6 +134,7 @@ class Simulation:
         self.uses: dict[int, int] = {}
         self.lost: set[int] = set()  # incarnations of which a crash took a record
         self.sent: dict[tuple[str, bytes], int] = {}
+        self.max_due = FEW_DUE[seed // 2 % len(FEW_DUE)] if seed % 2 else MAX_DUE
         self.workers = Workers(self, PATHS)
 
     def run(self) -> None:
@@ -172,6 +174,7 @@ class Simulation:
         self.workers.forget()
         self.workers.cursors = {}
         self.durable = Model()
+        self.durable.subscriptions.max_due = self.max_due
         self.folded = 0
         self.fold()
         self.promised = last
@@ -197,6 +200,7 @@ class Simulation:
         self.uses = {of: min(at, self.now) for of, at in self.uses.items()}
         self.store.configure(self.registry, ROOT)
         self.store.subscriptions.crowd = self.chance.choice((0, 1, 100))
+        self.store.subscriptions.max_due = self.max_due
         self.executor = SimulatedExecutor(self.chance)
         self.failures: list[BaseException] = []
         self.store.shell = RecordingRunner(self.store, self)

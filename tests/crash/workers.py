@@ -3,6 +3,9 @@
 The oracle here knows cursors of its own. One begins at the tail when a stream is linked, moves by what a worker has
 acknowledged in a record that became durable, and by nothing else. What the store says must follow from them: which streams
 have news, that a subscription with news has a wake in flight, and that nobody ever shares a generation.
+
+Some seeds give each subscription room for a few cursors only. Then a stream with news may have none while the subscription says that
+it has missed streams, if the pass would find it; and it may be told of again from its beginning. When all is done, none is missed.
 """
 
 import random
@@ -27,6 +30,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Grant,
     KeepKeys,
     Link,
+    Recall,
     Release,
     Subscribe,
     SubscriptionCommand,
@@ -36,7 +40,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unlink,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome
+from durable_streams_server.protocol.subscriptions.decide import AckOutcome, RecallOutcome
 from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
 from durable_streams_server.protocol.subscriptions.steps import What, next_step
 from durable_streams_server.protocol.subscriptions.views import View
@@ -66,6 +70,8 @@ class Workers:
         self._views: list[View] = []  # what workers and webhooks have been told of
         self._snapshots: dict[str, Snapshot] = {}  # what each delivery told that failed
         self._keys = 0
+        self._passes: dict[str, _Pass] = {}
+        self._were_missed: set[str] = set()  # subscriptions that had missed streams before this record
         self.cursors: dict[str, dict[str, Cursor]] = {}
 
     # -- what they do -------------------------------------------------------
@@ -73,6 +79,9 @@ class Workers:
     def act(self) -> None:
         """Does one thing."""
         chance = self._simulation.chance
+        if self._simulation.max_due < len(self._paths):
+            for id_ in chance.sample(IDS, chance.randint(0, 2)):
+                self._recall(id_, chance.randint(1, 3))
         kind = chance.random()
         id_ = chance.choice(IDS)
         if kind < 0.2:
@@ -106,8 +115,48 @@ class Workers:
         if (ids or last is not None) and self._execute(TakeNews(ids, last)) is None:
             self._subscriptions.feed.begin_again()
 
+    def _recall(self, id_: str, limit: int) -> None:
+        """Makes one step of a subscription's pass through all paths."""
+        subscription = self._subscriptions.get(id_)
+        if subscription is None or not subscription.missed:
+            return
+        one = self._passes.get(id_)
+        if one is None or one.incarnation != subscription.incarnation or one.is_over:
+            if self._subscriptions.may_recall(subscription):
+                one = self._passes[id_] = _Pass(subscription.incarnation)
+                self._step(id_, one, Recall(id_, one.incarnation, begins=True))
+        elif not one.is_asking and self._subscriptions.may_recall(subscription):
+            paths = tuple(one.paths[:limit])
+            ends = len(paths) == len(one.paths)
+            self._step(id_, one, Recall(id_, one.incarnation, paths, ends=ends))
+
+    def _step(self, id_: str, one: "_Pass", command: Recall) -> None:
+        one.is_asking = True
+        ticket = self._execute(command)
+        assert ticket is not None
+
+        def settle(done: Ticket[Any]) -> None:
+            one.is_asking = False
+            try:
+                outcome = done.result()
+            except StreamError:
+                return
+            except Abandoned:
+                self._passes.pop(id_, None)
+                return
+            assert isinstance(outcome, RecallOutcome)
+            del one.paths[: outcome.count]
+            if command.begins:
+                one.paths = list(self._simulation.store.paths())
+            all_taken = outcome.count == len(command.paths)
+            one.is_over = not outcome.missed or (command.ends and all_taken)
+
+        ticket.add_callback(settle)
+
     def forget(self) -> None:
         """The process has died: what was not answered is not known."""
+        self._passes.clear()
+        self._were_missed.clear()
         self._sent = {
             lsn: command
             for lsn, command in self._sent.items()
@@ -247,6 +296,7 @@ class Workers:
             del self.cursors[id_]
         for subscription in durable:
             self._compare(subscription, durable, states)
+        self._were_missed = {each.id for each in durable if each.missed}
 
     def _check_holder(self, command: Acknowledge | Release | None, durable: Subscriptions) -> None:
         """Checks that an acknowledgement or release names the wake that was in flight before it (PROTOCOL 7.3)."""
@@ -284,6 +334,11 @@ class Workers:
         self, subscription: Subscription, durable: Subscriptions, states: dict[str, StreamState]
     ) -> None:
         cursors = self.cursors[subscription.id]
+        draft = Draft(durable, states, (), self._simulation.now, 0)
+        draft.settle(subscription)
+        found = {path: offset.position for path, offset in draft.cursors(subscription)}
+        since, _ = draft.missed(subscription)
+        may_repeat = since > 0 or subscription.id in self._were_missed
         expected = {}
         for path, state in states.items():
             incarnation, position = cursors.get(path, (0, 0))
@@ -293,12 +348,14 @@ class Workers:
             watched = path in subscription.streams or durable.matches(subscription, path)
             if not watched or state.soft_deleted:
                 cursors[path] = (state.incarnation, state.tail)
-            elif state.tail > position:
+            elif may_repeat and found.get(path, position) == state.base < position:
+                expected[path] = state.base  # it may have been missed, and is told of from its beginning
+                if path in subscription.due:
+                    cursors[path] = (state.incarnation, state.base)
+            elif state.tail > position and (path in found or not 0 < since <= state.touched_at):
                 expected[path] = position
-        draft = Draft(durable, states, (), self._simulation.now, 0)
-        draft.settle(subscription)
-        found = {path: offset.position for path, offset in draft.cursors(subscription)}
         assert found == expected, f"{subscription.id} has other news than it should"
+        assert len(subscription.due) <= self._simulation.max_due, f"{subscription.id} is too full"
         if expected:
             assert draft.wake_of(subscription) is not None, f"{subscription.id} has news, no wake"
 
@@ -314,14 +371,17 @@ class Workers:
     def drain(self) -> None:
         """Workers that do their work to the end leave no news anywhere."""
         simulation = self._simulation
-        for _ in range(20):
+        for _ in range(100):
             simulation.now += 90 * SECOND
             self.pass_time()
             self._take_all_news()
             simulation.settle()
+            for id_ in IDS:
+                self._recall(id_, 2)
+                simulation.settle()
             for subscription in tuple(self._subscriptions):
                 self._work(subscription)
-            if not any(subscription.due for subscription in self._subscriptions):
+            if not any(each.due or each.missed for each in self._subscriptions):
                 return
         raise AssertionError("there is news that nobody is ever told of")
 
@@ -363,6 +423,16 @@ class Workers:
             self._sent[simulation.store.wal.last_lsn] = command
         simulation.settle()
         return ticket.result()
+
+
+class _Pass:
+    """A pass through all paths, for one incarnation of a subscription."""
+
+    def __init__(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self.paths: list[str] = []  # that it has not come to
+        self.is_asking = False  # the store has not answered yet
+        self.is_over = False
 
 
 def _names(state: StreamState, offset: Offset) -> bool:

@@ -25,6 +25,7 @@ _AT_ONCE: Final = 24  # streams in one record, each of which may have to be load
 _PASSES: Final = 32  # passes that have begun; each remembers where it is
 _PATIENCE: Final = 60 * MICROSECONDS  # without room, until a pass gives its place to another
 _AGAIN: Final = 1.0  # seconds until a store that had no room is asked again, or another pass begins
+_SERVED: Final = 1_000  # subscriptions looked at in one go when there is a place
 _DAMAGED: Final = 60.0  # seconds until a pass begins anew that could not read the list of paths
 
 
@@ -44,6 +45,7 @@ class Recalls:
         self.is_stopped = True
         self._passes: dict[str, _Pass] = {}
         self._waiting: dict[str, None] = {}  # subscriptions for whose passes there is no place
+        self._is_planned = False  # somebody waits, and a timer looks for a place
         self._resting: set[str] = set()  # those that are looked at again after a while
 
     def start(self) -> None:
@@ -57,11 +59,15 @@ class Recalls:
         self.is_stopped = True
         self._passes.clear()
         self._waiting.clear()
+        self._resting.clear()
 
     def look(self, id_: str) -> None:
         """Begins a subscription's pass, or continues it, if the subscription has missed streams and has room for some."""
         subscription = self.store.subscriptions.get(id_)
-        if self.is_stopped or subscription is None or not subscription.missed:
+        if subscription is None:
+            self._passes.pop(id_, None)
+            return
+        if self.is_stopped or not subscription.missed:
             return
         if id_ in self._resting or not self.store.subscriptions.may_recall(subscription):
             return
@@ -72,10 +78,9 @@ class Recalls:
             self._waiting.pop(id_, None)
             begun = self._passes[id_] = _Pass(self, subscription)
             begun.go_on()
-        elif id_ not in self._waiting:
-            if not self._waiting:
-                self._later(_PATIENCE / MICROSECONDS, self._look_at_first)
+        else:
             self._waiting[id_] = None
+            self._plan()
 
     def runs(self, one: "_Pass") -> bool:
         """Whether a pass has its place still."""
@@ -88,7 +93,7 @@ class Recalls:
         del self._passes[one.id]
         if rest is not None:
             self.rest(one.id, rest)
-        self._look_at_first()
+        self._serve()
 
     def rest(self, id_: str, seconds: float) -> None:
         """Leaves a subscription alone for a while, and then looks at it."""
@@ -97,20 +102,28 @@ class Recalls:
             self._resting.discard(id_)
             self.look(id_)
 
-        self._resting.add(id_)
-        self._later(seconds, look)
+        if not self.is_stopped:
+            self._resting.add(id_)
+            asyncio.get_running_loop().call_later(seconds, look)
 
-    def _later(self, seconds: float, act: Any) -> None:
-        asyncio.get_running_loop().call_later(seconds, act)
+    def _plan(self) -> None:
+        if not self._is_planned:
+            self._is_planned = True
+            asyncio.get_running_loop().call_later(_PATIENCE / MICROSECONDS, self._look_for_places)
 
-    def _look_at_first(self) -> None:
-        """Has the subscription that has waited longest try for a place."""
-        first = next(iter(self._waiting), None)
-        if first is not None:
-            del self._waiting[first]
-            self.look(first)
-            if first not in self._passes and self._waiting:
-                self._look_at_first()  # it needs no pass now
+    def _look_for_places(self) -> None:
+        self._is_planned = False
+        self._serve()
+        if self._waiting:
+            self._plan()
+
+    def _serve(self) -> None:
+        """Gives places to those that have waited longest, as far as there are any."""
+        for id_ in tuple(islice(self._waiting, _SERVED)):
+            if len(self._passes) >= _PASSES and not self._make_place():
+                return
+            self._waiting.pop(id_, None)
+            self.look(id_)
 
     def _make_place(self) -> bool:
         """Ends a pass that has had no room for long: its worker may be away for days, and others wait."""

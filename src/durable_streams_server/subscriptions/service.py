@@ -380,6 +380,7 @@ class Service:
             elif isinstance(change, Subscribed | Unsubscribed):
                 is_about_wakes = True
                 self.plan(change.id)
+                self._recalls.look(change.id)
             elif isinstance(change, News):
                 self._crowd.begin()
             elif isinstance(change, CursorsMoved | Missed):

@@ -9,6 +9,8 @@ from durable_streams_server.protocol.subscriptions import watching as module
 from durable_streams_server.protocol.subscriptions.changes import (
     CursorsMoved,
     KeysKept,
+    Missed,
+    News,
     Relinked,
     Subscribed,
     SubscriptionChange,
@@ -202,6 +204,8 @@ def test_changes_are_kept_in_one_shape_for_good() -> None:
             ["w", "h", 3, 4, 5, 0, 0, 0, False, None, None],
             0,
         ],
+        News("/a", 3, Offset(1, 2), 4): [12, "/a", 3, [1, 2], 4],
+        Missed("s", 5, 6, ROOT): [14, "s", 5, 6, ROOT],
         KeysKept((KEY,)): [11, [["kid", b"s" * 32, b"t" * 32, NOW, NOW + 1]]],
     }
     for change, shape in shapes.items():
