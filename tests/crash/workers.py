@@ -71,7 +71,9 @@ class Workers:
         self._snapshots: dict[str, Snapshot] = {}  # what each delivery told that failed
         self._keys = 0
         self._passes: dict[str, _Pass] = {}
-        self._were_missed: set[str] = set()  # subscriptions that had missed streams before this record
+        self._were_missed: set[str] = (
+            set()
+        )  # subscriptions that had missed streams before this record
         self.cursors: dict[str, dict[str, Cursor]] = {}
 
     # -- what they do -------------------------------------------------------
@@ -349,7 +351,9 @@ class Workers:
             if not watched or state.soft_deleted:
                 cursors[path] = (state.incarnation, state.tail)
             elif may_repeat and found.get(path, position) == state.base < position:
-                expected[path] = state.base  # it may have been missed, and is told of from its beginning
+                expected[path] = (
+                    state.base
+                )  # it may have been missed, and is told of from its beginning
                 if path in subscription.due:
                     cursors[path] = (state.incarnation, state.base)
             elif state.tail > position and (path in found or not 0 < since <= state.touched_at):

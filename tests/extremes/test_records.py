@@ -35,6 +35,7 @@ from durable_streams_server.protocol.subscriptions.changes import (
     CursorsMoved,
     KeysKept,
     LinkedStream,
+    Missed,
     News,
     NewsTaken,
     Relinked,
@@ -181,7 +182,8 @@ def of_subscriptions(sweep: Sweep) -> None:
         numbers = (time, time, count, time, count, count)
         wake = Wake(f"w_{count:x}_{count:x}", "h" * 256, *numbers, True, (stream,) * 64, "r" * 64)
         sweep.add(WakeChanged(id_, count, wake, min(count, 1_000)))
-        sweep.add(News(path_of("n", count), count, last))
+        sweep.add(News(path_of("n", count), count, last, time))
+        sweep.add(Missed(id_, time, time, path_of("r", 1)), Missed(id_, time, 0, ""))
         sweep.add(News(path_of("n", count), count + 1, None), NewsTaken(count))
     sweep.add(
         KeysKept((Key("k" * 128, b"\0" * 32, b"\xff" * 32, MAX_TIME, 0), Key("", b"", b"", 0)))

@@ -193,7 +193,7 @@ def test_changes_are_kept_in_one_shape_for_good() -> None:
     raw = subscriptions.document("subscription/s")
     assert raw is not None
     config: list[object] = ["pull-wake", "p", [], None, "wake/pool", 1000, None]
-    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0, {}]
+    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0, {}, {}]
     shapes = {
         subscribed("s", 7, pattern="p", lease_ttl_ms=1000): [6, "s", 7, config, NOW],
         Unsubscribed("s", 7): [7, "s", 7],

@@ -1,0 +1,275 @@
+"""A subscription that is full misses streams: it remembers since when, and a pass gives them cursors at their beginning."""
+
+from typing import cast
+
+import msgspec
+import pytest
+
+from durable_streams_server.errors import NotFound
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.offsets import ZERO
+from durable_streams_server.protocol.state import Appended
+from durable_streams_server.protocol.subscriptions.changes import Missed, WakeChanged
+from durable_streams_server.protocol.subscriptions.commands import (
+    Look,
+    Recall,
+    TakeNews,
+    Unlink,
+    Unsubscribe,
+)
+from durable_streams_server.protocol.subscriptions.decide import RecallOutcome
+from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.protocol.subscriptions.views import View
+from tests.protocol.subscriptions.test_damage import Damaged
+from tests.protocol.subscriptions.world import JSON, POOL, ROOT, A, B, C, World
+from tests.requests import append, create, fork_of
+
+D = f"{ROOT}/events/d"
+OTHER_ROOT = "/other"
+
+
+@pytest.fixture
+def full() -> World:
+    """A pull-wake with room for two streams, which A and B have taken. Every append comes a second after the one before it."""
+    world = World()
+    world.subscriptions.max_due = 2
+    world.streams(A, B, C, D, POOL)
+    world.subscribe()
+    for path in (A, B):
+        told(world, path)
+    return world
+
+
+def told(world: World, path: str) -> int:
+    """Appends to a stream; returns when."""
+    world.forward(1_000_000)
+    world.news(path)
+    return world.now
+
+
+def work(world: World, id_: str = "s") -> None:
+    """A worker works through all that it is told of."""
+    view = world.claim(id_)
+    acks = [(stream.path, stream.tail) for stream in view.streams]
+    world.do(world.acknowledging(*acks, id_=id_, done=True))
+
+
+def recall(world: World, *paths: str, id_: str = "s", **fields: bool) -> RecallOutcome:
+    incarnation = world.subscription(id_).incarnation
+    outcome = world.decide(Recall(id_, incarnation, paths, **fields)).outcome
+    return cast(RecallOutcome, outcome)
+
+
+def missed(world: World, id_: str = "s") -> tuple[int, int]:
+    subscription = world.subscription(id_)
+    return subscription.missed, subscription.missed_again
+
+
+def test_full_subscription_notes_that_it_misses_a_stream_in_the_append_s_record(
+    full: World,
+) -> None:
+    full.forward(1)
+    changes = full.news(C).changes
+    assert changes[1:] == (Missed("s", full.now, 0, ROOT),)
+    assert full.due() == {A: 0, B: 0}
+    told(full, D)
+    assert full.news(C).changes[1:] == ()  # nothing new: the record stays one append
+
+
+def test_stream_that_has_a_cursor_needs_no_room(full: World) -> None:
+    assert [type(change) for change in full.news(A).changes] == [Appended]
+    full.do(Delete(A))
+    assert full.due() == {B: 0}
+    full.streams(A)
+    told(full, A)
+    assert (full.due(), missed(full)) == ({B: 0, A: 0}, (0, 0))
+
+
+def test_recall_tells_of_what_was_used_since_from_its_beginning_and_wakes(full: World) -> None:
+    since = told(full, C)
+    work(full)
+    full.forward(1)
+    assert recall(full, begins=True) == RecallOutcome(0, True)
+    for path in (A, B):
+        assert full.states[path].touched_at < since
+    assert recall(full, A, B, POOL, D, "/elsewhere") == RecallOutcome(5, True)
+    assert full.due() == {}
+    changes = full.decide(Recall("s", full.subscription().incarnation, (C,))).changes
+    assert any(isinstance(change, WakeChanged) for change in changes)
+    assert full.due() == {C: 0}
+    assert recall(full, ends=True) == RecallOutcome(0, False)
+    assert missed(full) == (0, 0)
+
+
+def test_recall_stops_when_half_of_the_room_is_taken(full: World) -> None:
+    told(full, C)
+    told(full, D)
+    work(full)
+    recall(full, begins=True)
+    assert recall(full, C, D, ends=True) == RecallOutcome(1, True)
+    assert full.due() == {C: 0}
+    assert missed(full)[0] > 0  # it has not come to its end
+    work(full)
+    assert recall(full, D, ends=True) == RecallOutcome(1, False)
+    assert full.due() == {D: 0}
+
+
+def test_streams_that_are_missed_during_a_pass_are_left_to_the_next(full: World) -> None:
+    told(full, C)
+    work(full)
+    recall(full, begins=True)
+    for path in (A, B):
+        told(full, path)
+    again = told(full, D)
+    told(full, D)
+    assert missed(full)[1] == again
+    assert recall(full, ends=True) == RecallOutcome(0, True)
+    assert missed(full) == (again, 0)
+
+
+def test_pass_that_begins_covers_all_that_was_missed_before(full: World) -> None:
+    since = told(full, C)
+    told(full, D)
+    assert missed(full)[1] > 0
+    recall(full, begins=True)
+    assert missed(full) == (since, 0)
+    assert recall(full, ends=True) == RecallOutcome(0, False)
+
+
+def test_missed_stream_with_more_news_is_told_of_from_its_beginning(full: World) -> None:
+    told(full, C)
+    work(full)
+    told(full, C)  # there is room now, but the first value was missed
+    assert full.due() == {C: 0}
+    told(full, A)  # it was not used since streams are missed: nothing of it can have been
+    assert full.due() == {C: 0, A: 2}
+
+
+def test_fork_is_told_of_from_its_fork_point(full: World) -> None:
+    fork = f"{ROOT}/events/fork"
+    full.do(create(fork, None, fork=fork_of(A)))
+    told(full, fork)
+    work(full)
+    recall(full, fork, ends=True)
+    assert full.due() == {fork: 2}
+
+
+def test_pass_for_an_earlier_subscription_changes_nothing(full: World) -> None:
+    told(full, C)
+    old = full.subscription().incarnation
+    full.do(Unsubscribe("s"))
+    assert full.subscriptions.kept == 0
+    with pytest.raises(NotFound):
+        full.decide(Recall("s", old, (C,), ends=True))
+    full.subscribe()
+    for path in (A, B, C):
+        told(full, path)
+    assert full.decide(Recall("s", old, (C,), ends=True)).changes == ()
+    assert missed(full)[0] > 0
+
+
+def test_unlinked_and_deleted_streams_are_not_recalled(full: World) -> None:
+    full.subscribe("named", streams=["events/c", "events/d"])
+    full.subscriptions.max_due = 0
+    told(full, C)
+    told(full, D)
+    full.subscriptions.max_due = 2
+    full.do(Unlink("named", C), Delete(D))
+    recall(full, begins=True, id_="named")
+    assert recall(full, C, D, ends=True, id_="named") == RecallOutcome(2, False)
+    assert full.due("named") == {}
+
+
+def test_stream_that_cannot_be_read_is_recalled_from_the_start(full: World) -> None:
+    told(full, C)
+    work(full)
+    full.states = Damaged(full.states)
+    full.states.unreadable.add(C)
+    recall(full, C, ends=True)
+    assert full.subscription().due == {C: ZERO}
+    full.states.unreadable.clear()
+    (stream,) = full.claim().streams
+    assert (stream.path, stream.acked) == (C, str(ZERO))
+
+
+def test_news_of_the_feed_is_missed_since_its_append(full: World) -> None:
+    full.subscriptions.crowd = 0
+    since = told(full, C)
+    full.forward(5_000_000)
+    ids, last = full.subscriptions.to_take(10)
+    full.do(TakeNews(ids, last))
+    assert missed(full) == (since, 0)
+    full.subscriptions.crowd = 32
+    told(full, D)
+    full.subscriptions.crowd = 0
+    work(full)
+    recall(full, begins=True)
+    assert recall(full, C) == RecallOutcome(1, True)
+    assert full.due() == {C: 0}
+
+
+def test_older_news_that_is_missed_later_moves_both_times_back(full: World) -> None:
+    early = full.now
+    full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
+    full.forward(5)
+    full.subscriptions.crowd = 0
+    full.news(C)
+    full.forward(100)
+    full.do(TakeNews(("s",), 1))
+    assert missed(full) == (early + 5, early + 5)
+
+
+def test_all_subscriptions_together_have_a_bound(full: World) -> None:
+    full.subscriptions.max_cursors, full.subscriptions.few_due = 3, 1
+    full.subscribe("t")
+    assert full.subscriptions.kept == 2
+    told(full, C)
+    assert (full.due("t"), full.subscriptions.kept) == ({C: 0}, 3)
+    told(full, D)
+    assert full.due("t") == {C: 0}
+    assert missed(full, "t")[0] == full.now
+    full.do(Unsubscribe("s"))
+    assert full.subscriptions.kept == 1
+    told(full, D)
+    assert full.due("t") == {C: 0, D: 0}
+
+
+def test_count_of_cursors_follows_acks_and_restores(full: World) -> None:
+    document = full.subscriptions.document("subscription/s")
+    assert document is not None
+    again = Subscriptions()
+    for _ in range(2):
+        again.restore("subscription/s", document)
+        assert again.kept == 2
+    again.move(OTHER_ROOT)
+    assert again.kept == 2
+    work(full)
+    assert full.subscriptions.kept == 0
+
+
+def test_missed_streams_are_those_of_one_stream_root(full: World) -> None:
+    since = told(full, C)
+    document = full.subscriptions.document("subscription/s")
+    assert document is not None
+    again = Subscriptions(OTHER_ROOT)
+    again.restore("subscription/s", document)
+    subscription = cast(Subscription, again.get("s"))
+    assert subscription.missed == 0
+    again.apply(Missed("s", since + 1, 0, OTHER_ROOT))
+    again.apply(Missed("s", 0, 0, OTHER_ROOT))
+    again.move(ROOT)
+    assert subscription.missed == since
+
+
+def test_owner_is_told_that_streams_are_missed(full: World) -> None:
+    told(full, C)
+    view = cast(View, full.decide(Look("s")).outcome)
+    assert (view.status, view.reason) == ("failed", "too_many_streams")
+    wake = msgspec.structs.replace(full.wake(), reason="no_progress")
+    full.subscriptions.apply(WakeChanged("s", full.subscription().generation, wake))
+    assert cast(View, full.decide(Look("s")).outcome).reason == "no_progress"
+    full.do(append(C, b"1", JSON))
+
+
+def test_missed_tells_a_time_that_had_been_reached(full: World) -> None:
+    assert full.subscriptions.reached(Missed("s", 5, 9, ROOT)) == 9
