@@ -13,6 +13,7 @@ from durable_streams_server.subscriptions.network import (
     MAX_ATTEMPTS,
     CheckedNetwork,
     DeliveryFailed,
+    at_once,
 )
 
 from .places import LOOPBACK, NEVER, PRIVATE, PUBLIC
@@ -35,7 +36,7 @@ def resolving(*answers: list[str]):  # type: ignore[no-untyped-def]
 async def test_the_address_that_was_judged_is_connected_to(address: str) -> None:
     async with receiver() as it:
         detour = Detour(it.port)
-        network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour)
+        network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour, at_once)
         await (await network.connect_tcp(HOST, 443)).aclose()
         assert detour.asked == [(address, 443)]
 
@@ -46,7 +47,7 @@ async def test_one_refused_address_refuses_the_connection(address: str, place: i
     found = ["8.8.8.8", "2606:4700::1111"]
     found.insert(place, address)
     detour = Detour(0)
-    network = CheckedNetwork(WebhookPolicy(allow_loopback=True), resolving(found), detour)
+    network = CheckedNetwork(WebhookPolicy(allow_loopback=True), resolving(found), detour, at_once)
     with pytest.raises(BadRequest):
         await network.connect_tcp(HOST, 443)
     assert detour.asked == []
@@ -55,7 +56,7 @@ async def test_one_refused_address_refuses_the_connection(address: str, place: i
 @pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
 async def test_an_address_instead_of_a_name_is_judged_too(address: str) -> None:
     detour = Detour(0)
-    network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour)
+    network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour, at_once)
     with pytest.raises(BadRequest):
         await network.connect_tcp(address, 443)
     assert detour.asked == []
@@ -64,7 +65,9 @@ async def test_an_address_instead_of_a_name_is_judged_too(address: str) -> None:
 async def test_a_second_answer_is_judged_like_the_first() -> None:
     async with receiver() as it:
         detour = Detour(it.port)
-        network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"], ["127.0.0.1"]), detour)
+        network = CheckedNetwork(
+            WebhookPolicy(), resolving(["8.8.8.8"], ["127.0.0.1"]), detour, at_once
+        )
         await (await network.connect_tcp(HOST, 443)).aclose()
         with pytest.raises(BadRequest):
             await network.connect_tcp(HOST, 443)
@@ -75,7 +78,7 @@ async def test_the_next_address_is_tried_when_one_is_down() -> None:
     async with receiver() as it:
         detour = Detour(it.port, down=["2606:4700::1111"])
         network = CheckedNetwork(
-            WebhookPolicy(), resolving(["2606:4700::1111", "8.8.8.8", "8.8.4.4"]), detour
+            WebhookPolicy(), resolving(["2606:4700::1111", "8.8.8.8", "8.8.4.4"]), detour, at_once
         )
         await (await network.connect_tcp(HOST, 443)).aclose()
         assert [address for address, _ in detour.asked] == ["2606:4700::1111", "8.8.8.8"]
@@ -86,7 +89,9 @@ def test_connection_that_uvloop_has_closed_counts_as_disconnected() -> None:
 
     async def ask() -> None:
         async with receiver() as it:
-            network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port))
+            network = CheckedNetwork(
+                WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port), at_once
+            )
             stream = await network.connect_tcp(HOST, 443)
             await stream.aclose()
             await asyncio.sleep(0.01)
@@ -103,14 +108,14 @@ def test_connection_that_uvloop_has_closed_counts_as_disconnected() -> None:
 async def test_only_so_many_addresses_are_tried() -> None:
     many = [f"8.8.8.{last}" for last in range(50)]
     detour = Detour(0, down=many)
-    network = CheckedNetwork(WebhookPolicy(), resolving(many), detour)
+    network = CheckedNetwork(WebhookPolicy(), resolving(many), detour, at_once)
     with pytest.raises(Exception, match="down"):
         await network.connect_tcp(HOST, 443)
     assert len(detour.asked) == MAX_ATTEMPTS
 
 
 async def test_a_name_without_an_address_is_a_failure() -> None:
-    network = CheckedNetwork(WebhookPolicy(), resolving(), Detour(0))
+    network = CheckedNetwork(WebhookPolicy(), resolving(), Detour(0), at_once)
     with pytest.raises(DeliveryFailed, match="does not resolve"):
         await network.connect_tcp(HOST, 443)
 
@@ -120,7 +125,7 @@ async def test_address_that_takes_no_connection_in_time_is_unreachable() -> None
         async def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
             raise httpcore2.ConnectTimeout
 
-    network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Full(0))
+    network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Full(0), at_once)
     with pytest.raises(DeliveryFailed, match="took no connection") as caught:
         await network.connect_tcp(HOST, 443)
     assert caught.value.code == "unreachable"
@@ -128,7 +133,23 @@ async def test_address_that_takes_no_connection_in_time_is_unreachable() -> None
 
 
 async def test_a_name_that_no_resolver_takes_is_a_failure() -> None:
-    network = CheckedNetwork(WebhookPolicy(), SystemResolver(), Detour(0))
+    network = CheckedNetwork(WebhookPolicy(), SystemResolver(), Detour(0), at_once)
     with pytest.raises(DeliveryFailed, match="does not resolve") as caught:
         await network.connect_tcp("xn--999999999.example", 443)
     assert caught.value.code == "unreachable"
+
+
+async def test_each_piece_of_an_exchange_waits_for_its_turn() -> None:
+    turns: list[str] = []
+
+    async def turn() -> None:
+        turns.append("turn")
+
+    async with receiver() as it:
+        network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port), turn)
+        stream = await network.connect_tcp(HOST, 443)
+        await stream.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        assert turns == ["turn"]
+        assert await stream.read(1000)
+        assert turns == ["turn"] * 2
+        await stream.aclose()

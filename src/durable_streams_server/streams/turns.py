@@ -145,13 +145,19 @@ class Turns:
         self.add(lambda: turn.resolve(None))
         return turn
 
-    async def mine(self, line: Line = Line.WORK) -> None:
-        """Returns when the caller's turn has come."""
+    async def mine(self, line: Line = Line.WORK, cost: float = 0.0) -> None:
+        """Returns when the caller's turn has come.
+
+        Args:
+            line: where to stand.
+            cost: seconds that the caller will work for, once it goes on outside of the line.
+        """
         turn = asyncio.get_running_loop().create_future()
 
         def begin() -> None:
             if not turn.done():
                 turn.set_result(None)
+                self.spend(cost)
 
         self.add(begin, line)
         await turn

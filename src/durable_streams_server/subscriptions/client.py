@@ -24,6 +24,8 @@ from .network import (
     CheckedNetwork,
     DeliveryFailed,
     Resolver,
+    Turn,
+    at_once,
     resolve,
 )
 from .patience import Patience
@@ -56,6 +58,7 @@ class WebhookClient:
         resolver: finds a name's addresses; the machine's resolver unless given.
         ssl_context: verifies receivers; the system's trust store unless given.
         network: opens connections to addresses that have passed.
+        turn: waited for before each piece of an exchange.
     """
 
     def __init__(
@@ -65,13 +68,14 @@ class WebhookClient:
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         network: httpcore2.AsyncNetworkBackend | None = None,
+        turn: Turn = at_once,
     ) -> None:
         self._policy = policy
         self._check_resolver = resolver or SystemResolver(_CHECKS)
         self._pools = Pools(
             ssl_context or ssl.create_default_context(),
             CheckedNetwork(
-                policy, resolver or SystemResolver(), network or httpcore2.AnyIOBackend()
+                policy, resolver or SystemResolver(), network or httpcore2.AnyIOBackend(), turn
             ),
         )
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: to be delivered again stays small: some 10 KiB each.
 MAX_TOLD: Final = 64
 _ANSWERED: Final = (REDIRECT, INVALID_ANSWER)  # failures that are answers all the same
+_PREPARED_IN: Final = (
+    0.0005  # seconds of the loop until a delivery is written, looked at and signed
+)
 _AGAIN: Final = 1.0  # seconds until a store that had no room is asked again
 
 
@@ -100,7 +103,7 @@ class Deliveries:
         """Looks at the wake, delivers it, and makes the result durable."""
         attempt = _Attempt(self._service, self._patience)
         try:
-            await self._service.turns.mine()
+            await self._service.turns.mine(cost=_PREPARED_IN)
             view = await self._service.begin_delivery(grant)
             command = None if view is None else await attempt.run(view, url)
         except (NotFound, Abandoned):

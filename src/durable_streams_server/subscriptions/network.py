@@ -13,6 +13,9 @@ import httpcore2
 from ..protocol.names import KIB
 from .addresses import WebhookPolicy, is_address
 
+#: Returns when the caller's turn has come to work on the loop.
+Turn: TypeAlias = Callable[[], Awaitable[None]]
+
 #: Takes a host's name and a port, and returns its addresses; raises OSError when there are none.
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -46,6 +49,10 @@ class DeliveryFailed(Exception):
         self.timed_out = timed_out
 
 
+async def at_once() -> None:
+    """The turn of a client that has the loop for itself."""
+
+
 async def resolve(policy: WebhookPolicy, resolver: Resolver, host: str, port: int) -> Sequence[str]:
     """Returns a host's addresses, each of which has passed.
 
@@ -69,14 +76,21 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         policy: which addresses are connected to.
         resolver: finds a name's addresses.
         network: opens connections to addresses that have passed.
+        turn: waited for before each piece of an exchange. Answers of hundreds of receivers may come at once, and to work on each takes
+            half a millisecond.
     """
 
     def __init__(
-        self, policy: WebhookPolicy, resolver: Resolver, network: httpcore2.AsyncNetworkBackend
+        self,
+        policy: WebhookPolicy,
+        resolver: Resolver,
+        network: httpcore2.AsyncNetworkBackend,
+        turn: Turn,
     ) -> None:
         self._policy = policy
         self._resolver = resolver
         self._network = network
+        self._turn = turn
 
     async def connect_tcp(
         self,
@@ -99,18 +113,20 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
             except httpcore2.ConnectTimeout:  # the receiver got nothing, so it is not working
                 failure = DeliveryFailed("the receiver took no connection", UNREACHABLE)
             else:
-                return _BoundedStream(stream)
+                return _BoundedStream(stream, self._turn)
         raise failure
 
 
 class _BoundedStream(httpcore2.AsyncNetworkStream):
     """A connection on which no answer may have more than `MAX_REPLY_BYTES`, whatever they are.
 
-    A request is written whole before its answer is read, so a write begins the count anew.
+    A request is written whole before its answer is read, so a write begins the count anew. What is done with an answer, and what is
+    written next, waits for its turn.
     """
 
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, turn: Turn) -> None:
         self._stream = stream
+        self._turn = turn
         self._received = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -118,10 +134,12 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         self._received += len(data)
         if self._received > MAX_REPLY_BYTES:
             raise DeliveryFailed(TOO_LARGE, INVALID_ANSWER)
+        await self._turn()
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._received = 0
+        await self._turn()
         await self._stream.write(buffer, timeout)
 
     async def start_tls(
@@ -139,7 +157,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         except BaseException:
             await self._stream.aclose()  # time ran out, or nobody waits any more
             raise
-        return _BoundedStream(stream)
+        return _BoundedStream(stream, self._turn)
 
     async def aclose(self) -> None:
         await self._stream.aclose()

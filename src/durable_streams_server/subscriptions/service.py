@@ -78,6 +78,7 @@ _PUBLIC_URL: Final = re.compile(
     r"(?i:https?)://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~:@!$&'()*+,;=%/-]*)?"
 )
 _SOON: Final = MICROSECONDS  # until something that could not be done is tried again
+_PIECE: Final = 0.0004  # seconds of the loop that one piece of an exchange with a receiver takes
 _ACKS_AT_ONCE: Final = (
     250  # that one record takes; more of one request are taken in several, in turns
 )
@@ -349,8 +350,12 @@ class Service:
             from .client import WebhookClient
 
             policy = self.policy or WebhookPolicy()
-            self._client = WebhookClient(policy, ssl_context=self._ssl)
+            self._client = WebhookClient(policy, ssl_context=self._ssl, turn=self._turn)
         return self._client
+
+    async def _turn(self) -> None:
+        """Returns when a delivery may go on with its exchange."""
+        await self.turns.mine(cost=_PIECE)
 
     def relative(self, path: str) -> str:
         """Returns a path as clients write it: below the stream root."""
