@@ -30,7 +30,7 @@ from ..state import (
 from .changes import CursorsMoved, Missed, News, Wake, WakeChanged
 from .state import Subscription, Subscriptions
 from .steps import begin_at
-from .watching import NOBODY
+from .watching import NOBODY, Watch
 
 MAX_TAKEN: Final = 500  # news that one subscription takes in one record: a few milliseconds
 _MILLISECOND: Final = MICROSECONDS // 1000
@@ -56,16 +56,28 @@ def follow(
         offset: microseconds by which the wall clock is ahead, for dates.
     """
     first = changes[0]
-    if (
-        len(changes) == 1
-        and isinstance(first, Appended)
-        and (subscriptions.watch(first.path) is NOBODY or first.path in subscriptions.feed.covered)
-    ):
-        return ()  # as for nearly every append
+    if len(changes) == 1 and isinstance(first, Appended):  # as nearly every record
+        watch = subscriptions.watch(first.path)
+        if watch is NOBODY or _is_no_news(subscriptions, watch, first):
+            return ()
     draft = Draft(subscriptions, states, changes, now, offset)
     for change in changes:
         draft.take(change)
     return draft.finish()
+
+
+def _is_no_news(subscriptions: Subscriptions, watch: Watch, change: Appended) -> bool:
+    """Whether everyone who watches a stream has a cursor for it, or will take its news, as far as that is known without a draft."""
+    path, feed = change.path, subscriptions.feed
+    if path in feed.covered:
+        return True
+    if len(feed) or len(watch) > subscriptions.crowd:
+        return False
+    for id_ in watch.ids():
+        cursor = subscriptions.by_id[id_].due.get(path)
+        if cursor is None or cursor.incarnation != change.incarnation:
+            return False
+    return True
 
 
 class Draft:
