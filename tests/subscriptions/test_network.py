@@ -139,17 +139,21 @@ async def test_a_name_that_no_resolver_takes_is_a_failure() -> None:
     assert caught.value.code == "unreachable"
 
 
-async def test_each_piece_of_an_exchange_waits_for_its_turn() -> None:
+async def test_request_and_answer_each_wait_for_a_turn() -> None:
     turns: list[str] = []
 
     async def turn() -> None:
         turns.append("turn")
 
-    async with receiver() as it:
+    async with receiver(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as it:
         network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port), turn)
         stream = await network.connect_tcp(HOST, 443)
-        await stream.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-        assert turns == ["turn"]
-        assert await stream.read(1000)
-        assert turns == ["turn"] * 2
+        for exchanges in (1, 2):
+            await stream.write(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+            await stream.write(b"{}")
+            assert len(turns) == 2 * exchanges - 1
+            answer = b""
+            while not answer.endswith(b"{}"):
+                answer += await stream.read(10)
+            assert len(turns) == 2 * exchanges
         await stream.aclose()

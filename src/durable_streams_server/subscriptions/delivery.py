@@ -103,8 +103,8 @@ class Deliveries:
         """Looks at the wake, delivers it, and makes the result durable."""
         attempt = _Attempt(self._service, self._patience)
         try:
-            await self._service.turns.mine(cost=_PREPARED_IN)
             view = await self._service.begin_delivery(grant)
+            await self._service.turns.mine(cost=_PREPARED_IN)  # one commit may bring hundreds
             command = None if view is None else await attempt.run(view, url)
         except (NotFound, Abandoned):
             return  # the subscription is gone, or the store

@@ -120,26 +120,31 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 class _BoundedStream(httpcore2.AsyncNetworkStream):
     """A connection on which no answer may have more than `MAX_REPLY_BYTES`, whatever they are.
 
-    A request is written whole before its answer is read, so a write begins the count anew. What is done with an answer, and what is
-    written next, waits for its turn.
+    A request is written whole before its answer is read, so a write begins the count anew. The first piece of a request waits for its
+    turn, and so does the first of an answer.
     """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, turn: Turn) -> None:
         self._stream = stream
         self._turn = turn
         self._received = 0
+        self._is_asking = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
         self._received += len(data)
         if self._received > MAX_REPLY_BYTES:
             raise DeliveryFailed(TOO_LARGE, INVALID_ANSWER)
-        await self._turn()
+        if self._is_asking:
+            self._is_asking = False
+            await self._turn()
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._received = 0
-        await self._turn()
+        if not self._is_asking:
+            self._is_asking = True
+            await self._turn()
         await self._stream.write(buffer, timeout)
 
     async def start_tls(

@@ -23,7 +23,7 @@ from .slots import MAX_PER_HOST
 MAX_CONNECTIONS: Final = MAX_PER_HOST
 #: Idle connections that one pool keeps. A pool polls each of them when an exchange begins and when it ends. One delivery after
 #: another needs one; a burst of deliveries is answered by several at once, and opening connections again costs TLS handshakes.
-MAX_IDLE_CONNECTIONS: Final = 4
+MAX_IDLE_CONNECTIONS: Final = 8
 #: Seconds that a connection, and a pool, stays open after its last exchange. Most receivers keep idle connections longer, so a
 #: connection is rarely cut just as the next exchange begins.
 IDLE_SECONDS: Final = 15.0
