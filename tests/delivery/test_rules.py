@@ -298,3 +298,21 @@ def test_a_repair_and_a_new_stream_at_the_path_excuse_an_earlier_cursor() -> Non
     repaired.tail(2.5, NEXT_LIFE).add(Up(at=2.5))
     assert rules(repaired.seen(2.6, ONE)) == []
     assert rules(repaired.told(3, 2, START, NEXT_LIFE)) == []
+
+
+def test_late_answer_for_an_earlier_subscription_bounds_no_cursor_of_the_next() -> None:
+    made = (
+        Made()
+        .tail(1.0, TWO)
+        .told(1.0, 1, START, ONE)
+        .add(
+            Unsubscribed(at=1.1, sub="s"),
+            Answering(at=1.2, number=1, how="done", is_open=True),
+            Answered(at=1.2, number=1),
+            Subscribed(at=1.3, sub="s", kind="webhook", lease=1.0),
+            Linked(at=1.3, sub="s", path="a", cursor=TWO),
+        )
+        .tail(1.4, THREE)
+        .told(1.4, 1, TWO, THREE, "w_next")
+    )
+    assert judge(made.records) == []

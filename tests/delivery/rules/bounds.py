@@ -47,7 +47,9 @@ class Bounds(Rule):
     def on_linked(self, record: Linked) -> None:
         key = record.sub, record.path
         early = self._early.pop(key, "")
-        self._sure[key] = early if life(early) == life(record.cursor) else record.cursor
+        # What was acknowledged early may have been for an earlier subscription of that name.
+        is_of_this_stream = life(early) == life(record.cursor)
+        self._sure[key] = max(early, record.cursor) if is_of_this_stream else record.cursor
 
     def on_tail(self, record: Tail) -> None:
         self.tails[record.path] = record.offset
