@@ -101,6 +101,19 @@ def test_stream_beside_a_damaged_one_can_be_deleted(how: str) -> None:
     assert world.subscription().wake is None
 
 
+def test_append_to_a_stream_that_was_damaged_wakes_an_idle_subscription() -> None:
+    world = made(type="webhook")
+    world.news(A)
+    damage(world, A, "log")
+    world.decide(Deliver(world.grant()))
+    assert world.subscription().wake is None
+    world.states[A].damage = None  # as after a repair
+    world.news(A)
+    view = world.decide(Deliver(world.grant())).outcome
+    assert isinstance(view, View)
+    assert world.due() == {A: 0}
+
+
 def test_damaged_stream_that_is_linked_by_name_is_listed_at_the_start() -> None:
     world = made(streams=["events/a"])
     damage(world, A, "entry")

@@ -74,8 +74,9 @@ def _is_no_news(subscriptions: Subscriptions, watch: Watch, change: Appended) ->
     if len(feed) or len(watch) > subscriptions.crowd:
         return False
     for id_ in watch.ids():
-        cursor = subscriptions.by_id[id_].due.get(path)
-        if cursor is None or cursor.incarnation != change.incarnation:
+        subscription = subscriptions.by_id[id_]
+        cursor = subscription.due.get(path)
+        if cursor is None or cursor.incarnation != change.incarnation or subscription.wake is None:
             return False
     return True
 
@@ -370,6 +371,8 @@ class Draft:
             elif not self._is_due(subscription, change):
                 begun = self._name(path, change.start)
                 self._note(subscription, path, begun, max(1, self._now))
+            elif self.wake_of(subscription) is None:  # as after its news was damaged
+                self.wake(subscription, path)
 
     def _tell_crowd(self, path: str, change: Appended | None) -> None:
         """Notes news that a crowd takes later."""
