@@ -186,6 +186,7 @@ class FileStore(Store):
         self._session = meta.session + 1
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
+        self._clock_is_due = False  # whether the catalog must be told how steady time is carried on
         self.subscriptions = Subscriptions(opening=new_opening())
         documents = dict(catalog.documents())
         for name, document in documents.items():
@@ -240,10 +241,10 @@ class FileStore(Store):
         self.shell = Runner(self, Threads(loop), on_failure)
         if self.failure is not None:
             on_failure(self.failure)
-        elif self.must_pause or self.meta.clock != self._kept_clock:
-            # The start found no room, and nobody else looks again. Or a restart could not carry steady time on: the catalog does
-            # not say yet how this boot's ticks count.
-            self.shell.checkpoint_due()
+        elif self.must_pause:
+            self.shell.checkpoint_due()  # the start found no room, and nobody else looks again
+        elif self.meta.clock != self._kept_clock:
+            self.clock_was_set()  # the catalog does not say yet how this boot's ticks count
 
     @property
     def _kept_clock(self) -> tuple[int, str, int]:
@@ -318,7 +319,8 @@ class FileStore(Store):
         return self._lifetimes.next()
 
     def clock_was_set(self) -> None:
-        self.shell.checkpoint_due()  # a restart carries steady time on by the offset in the catalog
+        self._clock_is_due = True  # also if a checkpoint runs now that began before
+        self.shell.checkpoint_due()  # a restart carries steady time on by what the catalog says
 
     def paths(self) -> Iterator[str]:
         return self.states.paths()
@@ -543,6 +545,7 @@ class FileStore(Store):
 
     def _forget_captured(self, capture: Capture) -> None:
         self.meta = capture.meta
+        self._clock_is_due = self.meta.clock != self._kept_clock
         self.unlinked.clear()
         self.wal.recycle(capture.meta.lsn)
         self._memory.trim()
@@ -627,6 +630,7 @@ class FileStore(Store):
             or len(self._dirty) > self._max_dirty // _DIRTY_SHARE
             or self.states.tally.fresh > self._max_fresh // _DIRTY_SHARE
             or self._dead_are_due
+            or self._clock_is_due
             or self.headroom.is_low
             or self.obstacle is not None
             or (self.wal.wants_file() and not self.wal.full)
