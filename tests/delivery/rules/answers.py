@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tests.delivery.history import Answered, Answering, Delivered, Record, Replied, Stalled
+from tests.delivery.history import Answered, Answering, Delivered, Record, Replied, Stalled, Up
 from tests.delivery.rules.rule import Rule, Telling, is_accepted, life
 
 MARGIN = 0.35  # seconds before the end of a lease in which anything may happen
@@ -20,11 +20,17 @@ class Answers(Rule):
         self._odd: dict[str, tuple[str, Delivered]] = {}  # gzip and BOM answers, by subscription
         self._answering: dict[int, Answering] = {}
         self._newest: dict[str, int] = {}
+        self._up_at = -MARGIN
+
+    def on_up(self, record: Up) -> None:
+        self._up_at = record.at
 
     def on_telling(self, telling: Telling) -> None:
         self._newest[telling.sub] = telling.generation
         if telling.since is None:
-            self._whole[telling.number] = not self.is_down
+            # One that is seen right after a pause may have been sent before it, and its time was running.
+            is_after_a_pause = telling.at < self._up_at + MARGIN
+            self._whole[telling.number] = not self.is_down and not is_after_a_pause
         how, delivery = self._odd.pop(telling.sub, ("", None))
         if delivery is None or telling.wake_id == delivery.wake_id:
             return  # delivered again, as after any failure
