@@ -2,8 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from tests.delivery.history import Answering, Asked, Gone, Record, Repaired, Stalled, Subscribed
-from tests.delivery.rules.rule import Rule, Telling
+from tests.delivery.history import (
+    Answering,
+    Asked,
+    Gone,
+    Record,
+    Repaired,
+    Replied,
+    Stalled,
+    Subscribed,
+)
+from tests.delivery.rules.rule import Rule, Telling, is_accepted
 
 MOST = 4  # tellings without progress in one second
 JITTER = 0.8
@@ -73,6 +82,15 @@ class Rate(Rule):
         told = self._acked.get(record.wake_id, {})
         if any(offset > told.get(path, "") for path, offset in record.acks):
             self._streaks.pop(record.sub, None)
+
+    def on_replied(self, record: Replied) -> None:
+        """A wake may come again between an acknowledgement and its answer. What moved then is progress of that wake."""
+        asked = self.requests[record.number]
+        told = self._acked.get(asked.wake_id, {})
+        if is_accepted(record.status) and any(
+            offset > told.get(path, "") for path, offset in asked.acks
+        ):
+            self._streaks.pop(asked.sub, None)
 
     def on_break(self, record: Record) -> None:
         self._streaks.clear()
