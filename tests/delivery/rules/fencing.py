@@ -99,6 +99,9 @@ class Fencing(Rule):
         if not self._is_restored:
             return
         self._is_restored = False
+        self._never -= (
+            self._wakes.keys()
+        )  # a copy of another time may know what the last one did not
         for wake_id, told in self._told.items():
             is_ahead = any(tail > self._tails.get(path, "") for path, _, tail in told)
             if wake_id not in self._wakes and is_ahead:
