@@ -137,7 +137,7 @@ def fails(talk: Talk) -> None:
 
 
 def is_slow(talk: Talk) -> None:
-    """Is done, but later than the lease."""
+    """Answers that the work is done, but only after the lease has run out."""
     talk.sleep(1.4)
     talk.answer("done", body=DONE)
 

@@ -15,7 +15,7 @@ STEPS = (2, 30, 700, 5 * 3600, 40 * 3600)  # seconds by which a wall clock is se
 
 
 class Faults:
-    """Draws and commits faults; after each of them the server runs.
+    """Chooses faults at random and causes them. The server runs again after each fault.
 
     Args:
         asker: has the server, the world and the history.

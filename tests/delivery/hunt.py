@@ -22,7 +22,7 @@ from tests.delivery.trial import run
 AT_A_TIME = 10
 LISTED = 6  # violations shown of one seed
 BEFORE = 25  # records shown before the first of them
-SWITCH = 0.001  # seconds after which a thread lets another one run, so that none is late
+SWITCH = 0.001  # seconds that one thread may run while others wait; the usual 5 ms would make timers late
 
 
 class Options(NamedTuple):

@@ -154,7 +154,7 @@ class _Pass:
         self.seen_at = recalls.clock()
         self._paths: Iterator[str] | None = None  # None until the store knows that the pass begins
         self._found: list[str] = []  # streams that may have been missed
-        self._is_last = False  # all paths have been looked at
+        self._is_last = False  # whether the pass has looked at all paths
 
     def go_on(self) -> None:
         """Takes the next step, if none is under way."""

@@ -1,4 +1,4 @@
-"""How far each cursor can have come at most: only an acknowledgement that may have reached the server moves one."""
+"""The highest offset that each cursor can have. Only an acknowledgement that may have reached the server moves a cursor."""
 
 from collections.abc import Callable
 

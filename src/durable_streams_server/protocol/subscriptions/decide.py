@@ -331,7 +331,7 @@ class _Desk:
         return msgspec.structs.replace(wake, cleared=cleared, has_moved=has_moved)
 
     def _end(self, subscription: Subscription, wake: Wake) -> bool:
-        """Ends the wake in flight, and begins the next one if there is news left (PROTOCOL 7.1 to 7.3); returns whether it has."""
+        """Ends the wake in flight. If there is news left, begins the next one and returns True (PROTOCOL 7.1 to 7.3)."""
         path = self._draft.first_due(subscription)
         if path is None:
             self._draft.put(subscription, self._draft.generation_of(subscription), None)

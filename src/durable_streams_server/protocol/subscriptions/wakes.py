@@ -127,7 +127,7 @@ class Draft:
         self._missed: dict[str, Missed] = {}
         self._full: set[str] = set()  # those that have missed a stream in this record
         self._wakes: dict[str, WakeChanged] = {}
-        self._news: dict[str, News] = {}  # the newest of each stream
+        self._news: dict[str, News] = {}  # by path: the newest news of each stream
         self._all_news: list[News] = []
         self._events: dict[str, list[bytes]] = {}  # by wake stream
         self._appended: list[Appended] = []
