@@ -179,6 +179,25 @@ SOUND = {
     .told(1.5, 1, START, ONE)
     .add(Up(at=1.6))
     .answer(1.7, "done"),
+    "delivered by a server that ends, and again by the next one": Made()
+    .tail(1, ONE)
+    .add(Down(at=1.05, why="stop"))
+    .told(1.1, 1, START, ONE)
+    .answer(1.15, "done")
+    .tail(1.16, TWO)
+    .told(1.2, 2, ONE, TWO)
+    .told(1.4, 3, ONE, TWO)
+    .add(Up(at=1.6))
+    .answer(1.7, "done"),
+    "a delivery that was under way while the server stood still": Made()
+    .tail(1, ONE)
+    .add(Down(at=1.1, why="pause"), Up(at=2.0))
+    .told(2.05, 1, START, ONE)
+    .answer(2.1, "done")
+    .tail(2.15, TWO)
+    .told(2.2, 2, ONE, TWO)
+    .told(2.3, 3, ONE, TWO)
+    .answer(2.4, "done"),
     "forgotten with a restored directory": Made()
     .tail(1, ONE)
     .add(Down(at=1.01, why="kill"), Copied(at=1.02, name="c"), Up(at=1.1))
@@ -251,6 +270,7 @@ BROKEN = {
     "5 leases": [
         claimed().told(1.6, 2, START, ONE),
         claimed().ack(1.9, 1, done=False).told(2.5, 2, START, ONE),
+        Made().tail(1, ONE).told(1.1, 1, START, ONE).told(1.3, 2, START, ONE),
         claimed().add(Stepped(at=1.2, seconds=3600)).told(1.6, 2, START, ONE),
         claimed()
         .ack(1.2, 1, done=False)
