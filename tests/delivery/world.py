@@ -84,6 +84,12 @@ class World:
             inside = [each for each in stream.tails if acked < each < tail] if stream else []
         return [*inside, tail]
 
+    def has(self, path: str, *offsets: str) -> bool:
+        """Whether the stream has, as far as it is known, had all these tails."""
+        with self.lock:
+            stream = self.streams.get(path)
+            return stream is not None and set(offsets) <= set(stream.tails)
+
     def is_damaged(self, path: str) -> bool:
         """Whether a stream may refuse everything."""
         with self.lock:
