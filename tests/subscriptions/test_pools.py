@@ -146,8 +146,7 @@ async def test_each_exchange_begins_the_idle_time_anew(monkeypatch: pytest.Monke
 
 
 async def test_used_pool_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools_module, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(pools_module, "MAX_IDLE_POOLS", 1)
+    monkeypatch.setattr(pools_module, "IDLE_SECONDS", 0.2)
     ask = asyncio.Event()
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -159,13 +158,15 @@ async def test_used_pool_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         async with client_of(network) as client:
             ask.set()
             await post(client, 1)
+            await post(client, 2)
             ask.clear()
             long = asyncio.create_task(post(client, 1))  # takes the idle pool
-            await asyncio.sleep(0.2)
+            await wait_until_open(network, 1)  # the other pool, which was used later, is closed
+            await pass_turns()
             assert network.open == 1
             ask.set()
             assert await long == 200
-            assert slow.connections == 1
+            assert slow.connections == 2
 
 
 async def test_oldest_idle_pools_are_closed_first(monkeypatch: pytest.MonkeyPatch) -> None:
