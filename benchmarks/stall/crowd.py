@@ -7,7 +7,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from types import TracebackType
 from typing import Final
@@ -70,10 +70,10 @@ class Crowd:
             with contextlib.suppress(ConnectionError):
                 opened.send(request)
 
-    def drain(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        """Takes what comes for a while, or until something holds."""
+    def drain(self, seconds: float, starts: int | None = None, received: int | None = None) -> None:
+        """Takes what comes for a while, or until there are so many `starts` and so many bytes `received`, if either is named."""
         deadline = time.monotonic() + seconds
-        while not until() and (left := deadline - time.monotonic()) > 0:
+        while self._lacks(starts, received) and (left := deadline - time.monotonic()) > 0:
             for handle, _ in self._poll.poll(min(left, 0.1)):
                 self._take(handle)
 
@@ -85,6 +85,11 @@ class Crowd:
             time.sleep(0.2)
             begun = len(self._poll.poll(0, len(self.sockets)))  # what has come stays, unread
         return begun
+
+    def _lacks(self, starts: int | None, received: int | None) -> bool:
+        if starts is None and received is None:
+            return True
+        return self.starts < (starts or 0) or self.received < (received or 0)
 
     def _take(self, handle: int) -> None:
         try:

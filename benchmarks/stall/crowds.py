@@ -26,7 +26,7 @@ def _catch_up(readers: int, media: str, bodies: Callable[[], Iterator[bytes]]) -
         yield server
         with Crowd(server.port, readers) as crowd:
             crowd.send(repeat(octets("GET", f"{PATH}?offset=-1&live=sse")))
-            crowd.drain(4.0, lambda: crowd.received >= readers * size)
+            crowd.drain(4.0, received=readers * size)
         yield Outcome(bad=crowd.lost, note=f"{crowd.received / MIB:,.0f} MiB read")
 
     return operation
@@ -45,7 +45,7 @@ def _long_polls(readers: int, body: bytes) -> Operation:
             yield server
             status = writer.ask(octets("POST", PATH, OCTETS, body)).status
             whole = readers * len(body)
-            crowd.drain(_PATIENCE, lambda: crowd.received >= whole and crowd.starts >= readers)
+            crowd.drain(_PATIENCE, readers, whole)
             yield Outcome(len(body), crowd.lost + (readers - crowd.starts) + (status != 204))
 
     return operation
@@ -59,7 +59,7 @@ def _many_writers(server: Running) -> Steps:
         yield server
         for turn in range(1, 6):
             crowd.send(requests)
-            crowd.drain(_PATIENCE, lambda turn=turn: crowd.starts >= turn * 2000)
+            crowd.drain(_PATIENCE, turn * 2000)
         yield Outcome(bad=crowd.lost + 10_000 - crowd.starts)
 
 
@@ -72,7 +72,7 @@ def _large_heads(server: Running) -> Steps:
         yield server
         for turn in range(1, 6):
             crowd.send(repeat(request))
-            crowd.drain(_PATIENCE, lambda turn=turn: crowd.starts >= turn * 1000)
+            crowd.drain(_PATIENCE, turn * 1000)
         yield Outcome(bad=crowd.lost + 5000 - crowd.starts)
 
 
@@ -159,7 +159,7 @@ def _listings(server: Running) -> Steps:
     with Crowd(server.port, 60) as crowd:
         yield server
         crowd.send(repeat(octets("GET", there)))
-        crowd.drain(_PATIENCE, lambda: crowd.starts >= 60)
+        crowd.drain(_PATIENCE, 60)
         yield Outcome(bad=crowd.lost + 60 - crowd.starts)
 
 
@@ -172,7 +172,7 @@ def _pages_of_small_appends(server: Running) -> Steps:
         yield server
         for turn in range(1, 11):
             crowd.send(repeat(request))
-            crowd.drain(_PATIENCE, lambda turn=turn: crowd.received >= turn * 20 * 3_000_000)
+            crowd.drain(_PATIENCE, received=turn * 20 * 3_000_000)
         yield Outcome(bad=crowd.lost, note=f"{crowd.received / MIB:,.0f} MiB read")
 
 
