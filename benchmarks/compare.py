@@ -50,7 +50,7 @@ class Found(NamedTuple):
 def main() -> int:
     """Runs the parts that are named, or all that are measured more than once; returns how many rows are more than 5% worse."""
     base, *parts = sys.argv[1:]
-    # Python would find the source of this checkout instead, and measure it twice.
+    # Without this, a wrong path means that this source is measured beside itself.
     if not (Path(base) / "src" / "durable_streams_server").is_dir():
         sys.exit(f"{base} is not a checkout of this project")
     rounds = int(os.environ.get("ROUNDS") or 40)

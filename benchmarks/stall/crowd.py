@@ -70,8 +70,10 @@ class Crowd:
             with contextlib.suppress(ConnectionError):
                 opened.send(request)
 
-    def drain(self, seconds: float, starts: int | None = None, received: int | None = None) -> None:
-        """Takes what comes for a while, or until there are so many `starts` and so many bytes `received`, if either is named."""
+    def drain(
+        self, seconds: float, *, starts: int | None = None, received: int | None = None
+    ) -> None:
+        """Takes what comes for some seconds. Stops sooner once `starts` and `received` are as large as asked, if they are given."""
         deadline = time.monotonic() + seconds
         while self._lacks(starts, received) and (left := deadline - time.monotonic()) > 0:
             for handle, _ in self._poll.poll(min(left, 0.1)):

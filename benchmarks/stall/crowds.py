@@ -45,7 +45,7 @@ def _long_polls(readers: int, body: bytes) -> Operation:
             yield server
             status = writer.ask(octets("POST", PATH, OCTETS, body)).status
             whole = readers * len(body)
-            crowd.drain(_PATIENCE, readers, whole)
+            crowd.drain(_PATIENCE, starts=readers, received=whole)
             yield Outcome(len(body), crowd.lost + (readers - crowd.starts) + (status != 204))
 
     return operation
@@ -59,7 +59,7 @@ def _many_writers(server: Running) -> Steps:
         yield server
         for turn in range(1, 6):
             crowd.send(requests)
-            crowd.drain(_PATIENCE, turn * 2000)
+            crowd.drain(_PATIENCE, starts=turn * 2000)
         yield Outcome(bad=crowd.lost + 10_000 - crowd.starts)
 
 
@@ -72,7 +72,7 @@ def _large_heads(server: Running) -> Steps:
         yield server
         for turn in range(1, 6):
             crowd.send(repeat(request))
-            crowd.drain(_PATIENCE, turn * 1000)
+            crowd.drain(_PATIENCE, starts=turn * 1000)
         yield Outcome(bad=crowd.lost + 5000 - crowd.starts)
 
 
@@ -159,7 +159,7 @@ def _listings(server: Running) -> Steps:
     with Crowd(server.port, 60) as crowd:
         yield server
         crowd.send(repeat(octets("GET", there)))
-        crowd.drain(_PATIENCE, 60)
+        crowd.drain(_PATIENCE, starts=60)
         yield Outcome(bad=crowd.lost + 60 - crowd.starts)
 
 

@@ -1,4 +1,4 @@
-"""The comparison of two checkouts."""
+"""How the servers of two checkouts are compared."""
 
 import sys
 from pathlib import Path

@@ -179,7 +179,7 @@ SOUND = {
     .told(1.5, 1, START, ONE)
     .add(Up(at=1.6))
     .answer(1.7, "done"),
-    "delivered by a server that ends, and again by the next one": Made()
+    "a wake that the old server sends as it stops, and the new one again": Made()
     .tail(1, ONE)
     .add(Down(at=1.05, why="stop"))
     .told(1.1, 1, START, ONE)
@@ -189,7 +189,7 @@ SOUND = {
     .told(1.4, 3, ONE, TWO)
     .add(Up(at=1.6))
     .answer(1.7, "done"),
-    "a delivery that was under way while the server stood still": Made()
+    "a delivery that a pause of the server has made late": Made()
     .tail(1, ONE)
     .add(Down(at=1.1, why="pause"), Up(at=2.0))
     .told(2.05, 1, START, ONE)

@@ -60,11 +60,16 @@ class Grant:
 
 @dataclass
 class World:
-    """Everything. `copied` and `restore` go with copies of the data directory; grants are never forgotten."""
+    """Everything. `copied` and `restore` go with copies of the data directory; grants are never forgotten.
+
+    Attributes:
+        was_restored: whether an earlier copy of the directory was ever restored.
+    """
 
     streams: dict[str, Stream] = field(default_factory=dict)
     subs: dict[str, Sub] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
+    was_restored: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def copied(self) -> tuple[dict[str, Stream], dict[str, Sub]]:
@@ -76,6 +81,7 @@ class World:
         """Goes back to a copy."""
         with self.lock:
             self.streams, self.subs = copy.deepcopy(held)
+            self.was_restored = True
 
     def between(self, path: str, acked: str, tail: str) -> list[str]:
         """Returns the offsets of a stream that move a cursor, the tail last."""
@@ -84,11 +90,12 @@ class World:
             inside = [each for each in stream.tails if acked < each < tail] if stream else []
         return [*inside, tail]
 
-    def has(self, path: str, *offsets: str) -> bool:
-        """Whether the stream has, as far as it is known, had all these tails."""
+    def may_lack(self, path: str, *offsets: str) -> bool:
+        """Whether a restore may have taken one of these offsets from the stream."""
         with self.lock:
             stream = self.streams.get(path)
-            return stream is not None and set(offsets) <= set(stream.tails)
+            known = set(stream.tails) if stream is not None else set()
+            return self.was_restored and not known.issuperset(offsets)
 
     def is_damaged(self, path: str) -> bool:
         """Whether a stream may refuse everything."""

@@ -161,7 +161,9 @@ async def test_used_pool_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
             await post(client, 2)
             ask.clear()
             long = asyncio.create_task(post(client, 1))  # takes the idle pool
-            await wait_until_open(network, 1)  # the other pool, which was used later, is closed
+            await wait_until_open(
+                network, 1
+            )  # the time of the other pool is over, and it was idle later
             await pass_turns()
             assert network.open == 1
             ask.set()

@@ -15,7 +15,7 @@ from tests.delivery.history import (
 from tests.delivery.rules.rule import SLACK, Rule, Telling, is_accepted
 
 MARGIN = 0.05
-#: Seconds that may pass between the time a lease begins and the time the receiver notes its delivery, if the server does not stand still.
+#: Seconds that may pass from the start of a lease until the receiver notes the delivery, while the server runs.
 UNDER_WAY = 0.7
 
 
@@ -40,7 +40,7 @@ class Leases(Rule):
     def __init__(self) -> None:
         super().__init__()
         self._leases: dict[str, _Lease] = {}
-        self._broke_at = 0.0  # when the server, or the test, stood still for the last time
+        self._broke_at = 0.0  # when the server or the test last stood still
         self._gone_at = -SLACK  # when a stream was deleted for the last time
 
     def on_telling(self, telling: Telling) -> None:
@@ -60,8 +60,8 @@ class Leases(Rule):
         if telling.since is not None:
             until = telling.since + seconds
         else:
-            # Of one that comes soon after a break, nobody knows when its lease began. One that comes while a server ends or starts may be
-            # the last of the old server; the new one delivers it again at once.
+            # Nobody knows when the lease began if the server stood still a moment ago. If it is down, this may be the old server's last
+            # delivery, and the new server sends the wake again at once.
             is_known = not self.is_down and telling.at > self._broke_at + UNDER_WAY
             is_sound = is_known and telling.at > self._gone_at + SLACK
             until = telling.at + seconds - UNDER_WAY if is_sound else 0.0
