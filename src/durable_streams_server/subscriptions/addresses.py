@@ -273,6 +273,7 @@ def _is_name(text: str) -> bool:
     )
 
 
+@lru_cache(maxsize=256)  # one delivery asks several times, and the next one asks again
 def _literal(text: str) -> Address | None:
     """Returns the address that `text` spells, if it spells one; an address with a zone is none."""
     try:
