@@ -309,9 +309,9 @@ async def turn(times: int = 3) -> None:
 
 
 async def quiet(lane: Lane) -> None:
-    """Waits until nothing stands in the line of long work."""
+    """Waits until nothing stands in any line."""
     await turn(1)
-    await until(lambda: not len(lane.turns))
+    await until(lambda: lane.turns.is_idle)
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -70,6 +70,7 @@ async def test_readers_at_a_tail_are_handed_the_same_octets() -> None:
     for reader in readers:
         reader.take()
     store.append("/a", b"x" * 1000)
+    await turn()
     sent = [reader.take() for reader in readers]
     assert b"x" * 1000 in sent[0]
     assert sent[0] == sent[1] == sent[2]

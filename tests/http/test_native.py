@@ -801,6 +801,7 @@ async def test_every_phase_lasts_its_own_time_whatever_came_before(
         enter(client, held)
         forward(slow, min(seconds, 3600) - 1)
         leave(client, held)
+        await turn()
         client.take()
     enter, seconds, _ = STAYS[after]
     enter(client, held)
@@ -1015,19 +1016,23 @@ async def test_a_fault_in_the_handler_is_a_500_that_tells_nothing(
     assert complaints(caplog) == ["a request failed"]
 
 
+@pytest.mark.parametrize(("part", "closes"), [("news", False), ("pull", True)])
 async def test_an_event_stream_that_fails_is_cut(
     lane: Lane,
     store: StreamStore,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    part: str,
+    closes: bool,
 ) -> None:
     client = Client(lane).send(SSE)
 
     def fail(_: Any) -> None:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr(EventStream, "pull", fail)
-    store.append(A, b"x")
+    monkeypatch.setattr(EventStream, part, fail)
+    store.append(A, b"x", close=closes)
+    await turn()
     assert client.wire.aborted
     assert complaints(caplog) == ["a connection failed"]
 

@@ -111,3 +111,18 @@ def test_closed_implies_up_to_date_and_needs_no_cursor() -> None:  # TRAPS 31
 def test_an_incomplete_last_character_waits(data: bytes, complete: int) -> None:
     assert sse.complete_text(data, at_end=False) == complete
     assert sse.complete_text(data, at_end=True) == len(data)
+
+
+@given(
+    st.sampled_from(list(Kind)),
+    st.binary(min_size=1, max_size=200) | texts.map(str.encode),
+    st.sampled_from([None, "7"]),
+    st.booleans(),
+)
+def test_whole_event_is_the_data_event_and_the_control_event_after_it(
+    kind: Kind, data: bytes, cursor: str | None, up_to_date: bool
+) -> None:
+    closed = cursor is None
+    control = sse.control_event(OFFSET, cursor, up_to_date, closed)
+    ending = sse.control_ending(cursor, up_to_date, closed)
+    assert sse.whole_event(kind, OFFSET, data, ending) == encode(kind, data) + control

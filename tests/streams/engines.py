@@ -71,10 +71,15 @@ class Bench:
         self.engine._sweep.run()
 
 
+async def woken() -> None:
+    """Lets the loop's turn end: then live readers hear of what has happened in it."""
+    await asyncio.sleep(0)
+
+
 async def settled(turns: Turns) -> None:
-    """Waits until no long work is left."""
+    """Waits until nothing stands in any line."""
     for _ in range(100_000):
-        if not len(turns):
+        if turns.is_idle:
             return
         await asyncio.sleep(0)
     raise AssertionError("the work does not end")
@@ -87,4 +92,4 @@ def read(
     return Read(path, parse_read(offset), live, cursor)
 
 
-__all__ = ["Bench", "ManualClock", "SettableClock", "read", "settled"]
+__all__ = ["Bench", "ManualClock", "SettableClock", "read", "settled", "woken"]

@@ -12,7 +12,9 @@ from durable_streams_server import (
     generate_response_cursor,
     handle_cursor_collision,
 )
-from durable_streams_server.streams.cursors import random_jitter
+from durable_streams_server.protocol import sse
+from durable_streams_server.protocol.cursor import DEFAULT_CURSOR_OPTIONS, interval_at
+from durable_streams_server.streams.cursors import Cursors, random_jitter
 
 
 def test_the_present_cursor_counts_intervals_since_the_epoch() -> None:
@@ -45,3 +47,48 @@ def test_the_jitter_is_between_a_second_and_an_hour() -> None:
     assert min(jitters) >= 1
     assert max(jitters) <= 3600
     assert len(jitters) > 50
+
+
+class Wall:
+    """A wall clock that is set by hand, in microseconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000_000
+        self.looks = 0
+
+    def __call__(self) -> int:
+        self.looks += 1
+        return self.now
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 19, 20, 21, 1000, 1e6, -1, -20, -21, -1e6])
+def test_present_cursor_follows_the_clock_forward_and_back(seconds: float) -> None:
+    wall = Wall()
+    cursors = Cursors(DEFAULT_CURSOR_OPTIONS, wall)
+    cursors.present()
+    wall.now += int(seconds * 1e6)
+    expected = str(interval_at(wall.now / 1e6, DEFAULT_CURSOR_OPTIONS))
+    assert cursors.ending() == sse.control_ending(expected, up_to_date=True, closed=False)
+    assert cursors.present() == expected
+
+
+def test_every_moment_has_the_cursor_of_its_interval() -> None:
+    wall = Wall()
+    options = CursorOptions(interval_seconds=0.01)
+    cursors = Cursors(options, wall)
+    for _ in range(1000):
+        wall.now += 777
+        assert cursors.present() == str(interval_at(wall.now / 1e6, options))
+
+
+def test_cursor_of_a_server_is_past_the_clients() -> None:  # TRAPS 35
+    cursors = Cursors(DEFAULT_CURSOR_OPTIONS, Wall())
+    present = cursors.present()
+    assert cursors.after(None) == cursors.after("no number") == cursors.after("0") == present
+    for client in (present, str(int(present) + 10)):
+        assert int(cursors.after(client)) > int(client)
+
+
+def test_an_interval_without_an_end_has_one_cursor() -> None:
+    cursors = Cursors(CursorOptions(interval_seconds=float("inf")), Wall())
+    assert cursors.present() == cursors.present() == "0"

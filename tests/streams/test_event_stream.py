@@ -4,6 +4,8 @@ import asyncio
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.names import SSE_PAGE_SIZE
@@ -11,7 +13,7 @@ from durable_streams_server.streams.engine import EngineOptions
 from durable_streams_server.streams.event_stream import END, WAIT, EventStream
 from tests.protocol.test_sse import parse
 from tests.requests import append, create
-from tests.streams.engines import Bench, read
+from tests.streams.engines import Bench, read, settled, woken
 
 JSON, TEXT = "application/json", "text/plain"
 
@@ -58,6 +60,7 @@ async def test_catch_up_then_the_tail_with_a_control_event_after_each() -> None:
     assert first[0][1] == "[1,2]"
     assert control(first[1][1])["upToDate"] is True
     bench.do(append("/a", b"[3]", JSON))
+    await woken()
     assert reader.calls == 1
     assert reader.pull()[0] == ("data", "[3]")
     reader.stream.close()
@@ -136,6 +139,7 @@ async def test_a_delete_ends_the_body() -> None:
     reader = Reader(bench)
     reader.pull()
     bench.do(Delete("/a"))
+    await woken()
     assert reader.calls == 1
     assert reader.pull() == []
     assert reader.ended
@@ -267,7 +271,9 @@ async def test_readers_at_one_tail_are_handed_the_same_bytes() -> None:
     ahead = Eager(bench, cursor=bench.engine.next_cursor(None))
     behind = Reader(bench)
     bench.do(append("/a", b"1", JSON))
+    await woken()
     bench.do(append("/a", b"[2,3]", JSON))
+    await woken()
     assert first.sent[-2] is second.sent[-2]
     assert first.sent[-1] is second.sent[-1]
     assert parse(first.sent[-1])[0][:2] == ("data", "[2,3]")
@@ -281,3 +287,87 @@ async def test_readers_at_one_tail_are_handed_the_same_bytes() -> None:
     for reader in (first, second, ahead, behind):
         assert reader.stream is not None
         reader.stream.close()
+
+
+class Lane(Eager):
+    """A reader that takes news as the native lane does, and pulls when there is none."""
+
+    def pump(self) -> None:
+        if self.stream is not None and (data := self.stream.news()) is not None:
+            self.sent.append(data)
+        else:
+            super().pump()
+
+
+values = st.sampled_from([b"1", b'"a\\nb"', b"[1,2]", b'[ " " ,\r\n 3 ]', b'"%s"' % (b"x" * 5000)])
+octets = st.sampled_from(
+    [
+        b"a",
+        b" b",
+        b"\n",
+        b"\r",
+        b"\nc",
+        "é".encode(),
+        "é".encode()[:1],
+        "é".encode()[1:],
+        b"x" * 5000,
+    ]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.one_of(
+        st.tuples(st.just(JSON), st.lists(st.lists(values, max_size=3), max_size=8)),
+        st.tuples(
+            st.sampled_from([TEXT, "application/octet-stream"]),
+            st.lists(st.lists(octets, max_size=3), max_size=8),
+        ),
+    ),
+    st.sampled_from(["close", "delete", "stop"]),
+    st.integers(1, 20),
+)
+def test_news_are_what_a_reader_that_pulls_is_sent(
+    written: tuple[str, list[list[bytes]]], end: str, count: int
+) -> None:
+    async def follow() -> None:
+        media, turns = written
+        bench = Bench()
+        bench.do(create("/a", media))
+        readers = [Lane(bench) for _ in range(count)]
+        pulls = Eager(bench)
+        for turn in turns:
+            bench.do(*(append("/a", body, media) for body in turn))
+            await settled(bench.engine.turns)
+        if end == "close":
+            bench.do(append("/a", closes=True))
+        elif end == "delete":
+            bench.do(Delete("/a"))
+        else:
+            bench.engine.begin_shutdown()
+        await settled(bench.engine.turns)
+        for reader in (*readers, pulls):
+            assert reader.stream is not None
+            assert reader.stream.pull() is END
+            reader.stream.close()
+            assert b"".join(reader.sent) == b"".join(pulls.sent)
+
+    asyncio.run(follow())
+
+
+async def test_reader_that_was_sent_everything_takes_the_next_append_as_news() -> None:
+    bench = Bench()
+    bench.do(create("/a", JSON))
+    reader = Lane(bench)
+    bench.do(append("/a", b"7", JSON))
+    taken: list[bytes | None] = []
+    reader.pump = lambda: taken.append(reader.stream.news())  # type: ignore[method-assign, union-attr]
+    assert reader.stream is not None
+    reader.stream._on_ready = reader.pump
+    await woken()
+    (data,) = taken
+    assert data is not None
+    assert parse(data)[0][:2] == ("data", "[7]")
+    assert reader.stream.pull() is WAIT
+    reader.stream.close()
+    assert reader.stream.news() is None

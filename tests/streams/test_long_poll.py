@@ -12,7 +12,7 @@ from durable_streams_server.protocol.render import Page
 from durable_streams_server.storage.ticket import Cancelled, Ticket
 from durable_streams_server.streams.engine import EngineOptions
 from tests.requests import append, create, fork_of
-from tests.streams.engines import Bench, read
+from tests.streams.engines import Bench, read, woken
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ async def test_data_that_comes_ends_the_wait(bench: Bench) -> None:  # TRAPS 32
     ticket = poll(bench)
     assert not ticket.done
     bench.do(append("/a", b"abc"))
+    await woken()
     assert ticket.result().data == b"abc"
     assert len(bench.engine.tails) == 0
 
@@ -53,6 +54,7 @@ async def test_the_time_ends_the_wait() -> None:
 async def test_a_close_ends_the_wait_with_what_came_with_it(bench: Bench, last: bytes) -> None:
     ticket = poll(bench)
     bench.do(append("/a", last, closes=True))
+    await woken()
     assert (ticket.result().data, ticket.result().closed) == (last, True)
 
 
@@ -64,6 +66,7 @@ async def test_the_end_of_a_closed_stream_is_answered_at_once(bench: Bench) -> N
 async def test_a_delete_ends_the_wait(bench: Bench) -> None:
     ticket = poll(bench)
     bench.do(Delete("/a"))
+    await woken()
     with pytest.raises(NotFound):
         ticket.result()
 
@@ -72,6 +75,7 @@ async def test_a_soft_delete_ends_the_wait(bench: Bench) -> None:
     bench.do(create("/b", None, fork=fork_of("/a")))
     ticket = poll(bench)
     bench.do(Delete("/a"))
+    await woken()
     with pytest.raises(Gone):
         ticket.result()
 
@@ -81,6 +85,7 @@ async def test_duplicates_wake_nobody(bench: Bench) -> None:  # TRAPS 39
     bench.do(first)
     ticket = poll(bench)
     bench.do(first)
+    await woken()
     assert not ticket.done
     ticket.cancel()
 

@@ -4,10 +4,12 @@ import asyncio
 
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
-from durable_streams_server.protocol.state import StreamState
-from durable_streams_server.streams.tails import Group, Tails
+from durable_streams_server.protocol.state import Appended, Removed, StreamState
+from durable_streams_server.streams.tails import Group, SharedEvent, Tails
 from durable_streams_server.streams.turns import Turns
 from tests.requests import NOW
+from tests.streams.engines import settled
+from tests.streams.test_turns import Clock
 
 
 class Sleeper:
@@ -22,51 +24,109 @@ def state(incarnation: int) -> StreamState:
     return StreamState(f"/{incarnation}", incarnation, parse_media_type("a/b"), FOREVER, NOW)
 
 
+def added(state: StreamState, size: int = 1) -> Appended:
+    """Returns an append of so many bytes at a stream's tail, which readers see already."""
+    change = Appended(state.path, state.incarnation, state.tail, b"x" * size, False, NOW)
+    state.tail += size
+    state.publish(change)
+    return change
+
+
+def event(end: int, *, at_tail: bool = True) -> SharedEvent:
+    return SharedEvent(end, at_tail, False, b"event")
+
+
+def crowd(count: int) -> tuple[Group, list[Sleeper]]:
+    group, sleepers = Group(), [Sleeper() for _ in range(count)]
+    group.waiters = dict.fromkeys(sleepers)
+    return group, sleepers
+
+
 async def test_only_the_waiters_of_one_stream_are_woken() -> None:  # TRAPS 39
-    tails, first, second = Tails(Turns()), state(1), state(2)
+    turns = Turns()
+    tails, first, second = Tails(turns), state(1), state(2)
     here, there = Sleeper(), Sleeper()
     tails.subscribe(first, here)
     tails.subscribe(second, there)
-    tails.wake(first)
+    tails.wake(first, added(first))
+    await settled(turns)
     assert (here.woken, there.woken) == (1, 0)
     tails.wake_all()
     assert (here.woken, there.woken) == (2, 1)
 
 
 async def test_waiters_are_counted_and_forgotten() -> None:
-    tails, stream, sleeper = Tails(Turns()), state(1), Sleeper()
+    turns = Turns()
+    tails, stream, sleeper = Tails(turns), state(1), Sleeper()
     tails.subscribe(stream, sleeper)
     assert (len(tails), stream.readers) == (1, 1)
+    tails.wake(stream, added(stream))
     tails.unsubscribe(stream, sleeper)
     tails.unsubscribe(stream, sleeper)
     assert (len(tails), stream.readers) == (0, 0)
-    tails.wake(stream)
+    tails.wake(stream, added(stream))
+    await settled(turns)
     assert sleeper.woken == 0
 
 
-async def test_a_crowd_is_woken_once_for_all_that_a_turn_of_the_loop_appends() -> None:
-    tails, stream, sleepers = Tails(Turns()), state(1), [Sleeper() for _ in range(100)]
+async def test_waiters_are_woken_once_for_all_that_a_turn_of_the_loop_appends() -> None:
+    turns = Turns()
+    tails, stream, sleepers = Tails(turns), state(1), [Sleeper() for _ in range(100)]
     for sleeper in sleepers:
         tails.subscribe(stream, sleeper)
-    tails.wake(stream)
-    tails.wake(stream)
+    tails.wake(stream, added(stream))
+    tails.wake(stream, added(stream))
     assert {sleeper.woken for sleeper in sleepers} == {0}
-    await asyncio.sleep(0)
+    await settled(turns)
     assert {sleeper.woken for sleeper in sleepers} == {1}
-    tails.wake(stream)
-    await asyncio.sleep(0)
+    tails.wake(stream, added(stream))
+    await settled(turns)
     assert {sleeper.woken for sleeper in sleepers} == {2}
 
 
-def test_step_of_a_round_wakes_a_few_and_news_within_it_makes_another_round() -> None:
-    group, sleepers = Group(), [Sleeper() for _ in range(100)]
-    for sleeper in sleepers:
-        group.waiters[sleeper] = None
-    assert group.begin_round()
-    assert not group.begin_round()  # it has not begun, so it will show this news too
+async def test_one_turn_wakes_a_slice_of_each_stream() -> None:
+    turns = Turns()
+    tails, streams = Tails(turns), [state(number) for number in range(3)]
+    crowds = {stream.incarnation: [Sleeper() for _ in range(40)] for stream in streams}
+    for stream in streams:
+        for sleeper in crowds[stream.incarnation]:
+            tails.subscribe(stream, sleeper)
+        tails.wake(stream, added(stream))
+    counts = []
+    while not turns.is_idle:
+        await asyncio.sleep(0)
+        counts.append([sum(each.woken for each in sleepers) for sleepers in crowds.values()])
+    assert counts == [[16] * 3, [32] * 3, [40] * 3]
+
+
+async def test_wake_ups_end_with_their_share_of_the_turn_and_go_on_in_the_next() -> None:
+    clock = Clock()
+    turns = Turns(share=0.004, clock=clock)
+    tails, streams = Tails(turns), [state(number) for number in range(10)]
+
+    class Slow(Sleeper):
+        def wake(self) -> None:
+            super().wake()
+            clock.now += 0.001
+
+    sleepers = [Slow() for _ in streams]
+    for stream, sleeper in zip(streams, sleepers, strict=True):
+        tails.subscribe(stream, sleeper)
+        tails.wake(stream, added(stream))
+    await asyncio.sleep(0)
+    assert [sleeper.woken for sleeper in sleepers] == [1] * 4 + [0] * 6
+    await settled(turns)
+    assert [sleeper.woken for sleeper in sleepers] == [1] * 10
+
+
+def test_news_within_a_round_makes_another_round() -> None:
+    stream = state(1)
+    group, sleepers = crowd(100)
+    assert group.begin_round(added(stream))
+    assert not group.begin_round(added(stream))  # it has not begun, so it will show this news too
     assert group.step()
-    assert 0 < sum(sleeper.woken for sleeper in sleepers) < 50
-    assert not group.begin_round()
+    assert sum(sleeper.woken for sleeper in sleepers) == 16
+    assert not group.begin_round(added(stream))
     del group.waiters[sleepers[-1]]
     late = Sleeper()
     group.waiters[late] = None
@@ -74,11 +134,78 @@ def test_step_of_a_round_wakes_a_few_and_news_within_it_makes_another_round() ->
         pass
     assert [sleeper.woken for sleeper in sleepers] == [2] * 99 + [0]
     assert late.woken == 1
-    assert group.begin_round()
+    assert group.begin_round(added(stream))
+
+
+def test_news_that_a_waiter_makes_is_told_to_all() -> None:
+    stream, group = state(1), Group()
+
+    class Writer(Sleeper):
+        def wake(self) -> None:
+            super().wake()
+            if self.woken == 1:
+                assert not group.begin_round(added(stream))
+
+    waiters = [Sleeper(), Writer()]
+    group.waiters = dict.fromkeys(waiters)
+    assert group.begin_round(added(stream))
+    while group.step():
+        pass
+    assert [waiter.woken for waiter in waiters] == [2, 2]
+
+
+def test_latest_append_is_kept_while_it_is_all_that_is_new() -> None:
+    stream = state(1)
+    group, _ = crowd(2)
+    first = added(stream)
+    group.begin_round(first)
+    assert group.latest is first
+    assert not group.step()
+    assert group.latest is None
+    group.begin_round(added(stream))
+    group.begin_round(added(stream))
+    assert group.latest is None
+    group.step()
+    group.begin_round(Removed(stream.path, stream.incarnation))
+    assert group.latest is None
+
+
+def test_event_is_shared_with_who_stands_at_its_beginning_while_it_leads_to_the_tail() -> None:
+    group, sleepers = crowd(40)
+    found: list[SharedEvent | None] = []
+    sleepers[0].wake = lambda: group.share(5, event(9))  # type: ignore[method-assign]
+    sleepers[1].wake = lambda: found.extend(  # type: ignore[method-assign]
+        group.shared(start, tail) for start, tail in ((5, 9), (5, 10), (4, 9))
+    )
+    group.begin_round(added(state(1)))
+    while group.step():
+        pass
+    assert found == [event(9), None, None]
+    assert group.shared(5, 9) is None  # the round is over, and nothing is held for it
+    group.share(5, event(9))
+    assert group.shared(5, 9) is None
+
+
+def test_event_that_does_not_reach_the_tail_is_the_same_wherever_that_is() -> None:
+    group, _ = crowd(40)
+    group.begin_round(added(state(1)))
+    assert group.step()
+    group.share(5, event(9, at_tail=False))
+    assert group.shared(5, 1000) == event(9, at_tail=False)
+
+
+def test_few_events_are_held_at_once() -> None:
+    group, _ = crowd(40)
+    group.begin_round(added(state(1)))
+    assert group.step()
+    for start in range(100):
+        group.share(start, event(start + 1, at_tail=False))
+    assert sum(group.shared(start, 1000) is not None for start in range(100)) <= 8
 
 
 async def test_a_waiter_may_leave_while_all_are_woken() -> None:
-    tails, stream = Tails(Turns()), state(1)
+    turns = Turns()
+    tails, stream = Tails(turns), state(1)
 
     class Leaver(Sleeper):
         def wake(self) -> None:
@@ -88,6 +215,7 @@ async def test_a_waiter_may_leave_while_all_are_woken() -> None:
     leavers = [Leaver() for _ in range(3)]
     for leaver in leavers:
         tails.subscribe(stream, leaver)
-    tails.wake(stream)
+    tails.wake(stream, added(stream))
+    await settled(turns)
     assert [leaver.woken for leaver in leavers] == [1, 1, 1]
     assert len(tails) == 0

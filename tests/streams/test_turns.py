@@ -280,3 +280,20 @@ async def test_lines_run_in_their_order_each_for_its_share() -> None:
     assert order == ["READS", "READS", "URGENT", "URGENT", "WORK", "WORK"]
     await run_all(turns)
     assert order[6:] == ["READS", "URGENT", "WORK"]
+
+
+async def test_wake_ups_run_once_in_a_turn_and_nobody_stands_in_line_behind_them() -> None:
+    turns = Turns()
+    order: list[str] = []
+    turns.add(counting(3, order, "wake"), Line.WAKES)
+    turns.add(counting(3, order, "work"))
+    asyncio.get_running_loop().call_soon(order.append, "loop")
+    await asyncio.sleep(0)
+    assert order == ["wake", "work", "work", "work", "loop"]
+    assert len(turns) == 0
+    assert turns.has_time(0.001)
+    assert not turns.is_idle
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order[5:] == ["wake", "wake"]
+    assert turns.is_idle

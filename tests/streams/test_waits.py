@@ -1,5 +1,6 @@
 """What crosses a wait for the disk: the stream may be let go from memory, deleted, or run out of time meanwhile."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -87,6 +88,7 @@ async def test_event_stream_hears_of_every_append_after_its_stream_was_let_go() 
     assert events.pull() is WAIT
     woken.clear()
     world.append(b"55555")
+    await asyncio.sleep(0)  # readers hear at the end of the loop's turn
     assert woken
     second = events.pull()
     assert isinstance(second, bytes)

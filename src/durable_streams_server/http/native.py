@@ -315,9 +315,17 @@ class Connection(asyncio.BufferedProtocol):
         """An event stream may have something to send. Most wake-ups change no phase, so this is no `_event`."""
         try:
             events = self._events
-            if events is not None and events.page is not None and len(self._turns):
-                self._stand_in_line()  # it catches up, and so may many others
-                return
+            if events is not None:
+                is_free = self._writable and not self._holds and not self._sends_no_more
+                if is_free and not self.transport.is_closing():
+                    data = events.news()
+                    if data is not None:  # as nearly always, and it leaves nothing else to do
+                        turn = cast(Turn, self._answering)
+                        self.transport.write(self._lane.chunk(data) if turn.chunked else data)
+                        return
+                if events.page is not None and len(self._turns):
+                    self._stand_in_line()  # it catches up, and so may many others
+                    return
             self._pump()
             if self._answering is None:
                 self._next()

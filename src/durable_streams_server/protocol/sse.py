@@ -17,6 +17,8 @@ CONTENT_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: a field of the first event, before its id
 _PIECE: Final = 24 * KIB  # what is handed to a socket at once; a page without line ends fits
+#: Bytes of a page that `whole_event` makes into one piece: also if they are all line ends, each of which becomes six octets.
+WHOLE: Final = 4 * KIB
 
 
 def needs_base64(kind: Kind) -> bool:
@@ -40,17 +42,38 @@ def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
         data: wire bytes. Of text, whole characters; octets that are no UTF-8 are sent as U+FFFD.
     """
     head = b"id:%s\nevent: data\n" % offset.encode()
-    if kind is Kind.BINARY:
-        yield b"%sdata:%s\n\n" % (head, base64.b64encode(data))
-        return
-    if kind is Kind.TEXT:
-        if not data.isascii():
-            data = data.decode("utf-8", "replace").encode("utf-8")
-        pieces = _payload(b"data:" + _space(data[:1]), data, b"")
-    else:
-        pieces = _payload(b"data:[", data[:-1], b"]")
+    pieces = _payload(*_parts(kind, data))
     yield head + next(pieces)
     yield from pieces
+
+
+def whole_event(kind: Kind, offset: str, data: bytes, ending: bytes) -> bytes:
+    """Returns one data event and the control event after it, as one piece.
+
+    Args:
+        kind: as `data_event` has it.
+        offset: as `data_event` has it.
+        data: wire bytes as `data_event` has them, `WHOLE` at most.
+        ending: the rest of the control event, from `control_ending`.
+    """
+    name = offset.encode()
+    before, payload, after = _parts(kind, data)
+    return (
+        b"id:%b\nevent: data\n%b%b%b\n\n"
+        b'id:%b\nevent: control\ndata:{"streamNextOffset":"%b"%b'
+        % (name, before, _lines(payload), after, name, name, ending)
+    )
+
+
+def _parts(kind: Kind, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Returns what stands before an event's payload, the payload, and what stands after it."""
+    if kind is Kind.JSON:
+        return b"data:[", data[:-1], b"]"
+    if kind is Kind.BINARY:
+        return b"data:", base64.b64encode(data), b""
+    if not data.isascii():
+        data = data.decode("utf-8", "replace").encode("utf-8")
+    return b"data:" + _space(data[:1]), data, b""
 
 
 def _payload(before: bytes, data: bytes, after: bytes) -> Iterator[bytes]:
@@ -74,11 +97,16 @@ def _payload(before: bytes, data: bytes, after: bytes) -> Iterator[bytes]:
 def control_event(offset: str, cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
     """Returns one control event. A closed one has no cursor: nobody reconnects (PROTOCOL 5.8)."""
     name = offset.encode()
-    head = b'id:%s\nevent: control\ndata:{"streamNextOffset":"%s"' % (name, name)
+    ending = control_ending(cursor, up_to_date, closed)
+    return b'id:%s\nevent: control\ndata:{"streamNextOffset":"%s"%s' % (name, name, ending)
+
+
+def control_ending(cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
+    """Returns what follows the offset in a control event: the same for every stream at one moment."""
     if closed:
-        return head + b',"upToDate":true,"streamClosed":true}\n\n'
+        return b',"upToDate":true,"streamClosed":true}\n\n'
     text = b',"streamCursor":"%s"' % (cursor or "").encode()
-    return head + text + (b',"upToDate":true}\n\n' if up_to_date else b"}\n\n")
+    return text + (b',"upToDate":true}\n\n' if up_to_date else b"}\n\n")
 
 
 def _lines(data: bytes) -> bytes:

@@ -2,7 +2,9 @@
 
 import random
 import time
+from collections.abc import Callable
 
+from ..protocol import sse
 from ..protocol.cursor import (
     DEFAULT_CURSOR_OPTIONS,
     MAX_JITTER_SECONDS,
@@ -10,6 +12,56 @@ from ..protocol.cursor import (
     advance,
     interval_at,
 )
+from ..protocol.lifetime import MICROSECONDS
+
+
+class Cursors:
+    """The cursors of a server that runs. The present interval's number is computed once for the interval.
+
+    Args:
+        options: how time is cut into intervals.
+        wall: returns microseconds of Unix time.
+    """
+
+    def __init__(self, options: CursorOptions, wall: Callable[[], int]) -> None:
+        self._options = options
+        self._wall = wall
+        self._interval = 0
+        self._text = ""
+        self._ending = b""
+        self._since = self._until = 0.0  # microseconds of Unix time
+
+    def present(self) -> str:
+        """Returns the cursor of the present interval."""
+        now = self._wall()
+        if not self._since <= now < self._until:
+            self._begin(now)
+        return self._text
+
+    def ending(self) -> bytes:
+        """Returns how the control event of a reader at the tail of an open stream ends."""
+        now = self._wall()
+        if not self._since <= now < self._until:
+            self._begin(now)
+        return self._ending
+
+    def after(self, client_cursor: str | None) -> str:
+        """Returns the cursor for a live response to a client that sent this one (PROTOCOL 10.1)."""
+        present = self.present()
+        if client_cursor is None:
+            return present
+        return advance(client_cursor, self._interval, random_jitter, self._options)
+
+    def _begin(self, now: int) -> None:
+        options = self._options
+        self._interval = interval_at(now / MICROSECONDS, options)
+        self._text = str(self._interval)
+        self._ending = sse.control_ending(self._text, up_to_date=True, closed=False)
+        epoch, length = options.epoch.timestamp(), options.interval_seconds
+        self._since = (
+            now  # and not the interval's beginning: the clock may have been set back into it
+        )
+        self._until = (epoch + (self._interval + 1) * length) * MICROSECONDS
 
 
 def random_jitter() -> int:

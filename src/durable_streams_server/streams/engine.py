@@ -13,7 +13,7 @@ import msgspec
 from ..errors import Unavailable
 from ..protocol import json_scan
 from ..protocol.commands import Append, Create, Delete, Read
-from ..protocol.cursor import CursorOptions, advance, interval_at
+from ..protocol.cursor import CursorOptions
 from ..protocol.decide import (
     RETRY_SOON,
     AppendOutcome,
@@ -22,7 +22,6 @@ from ..protocol.decide import (
     position_of,
     require_visible,
 )
-from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_UNSENT,
@@ -41,7 +40,7 @@ from ..storage.store import Published, Store
 from ..storage.ticket import Ticket
 from . import bodies, forks
 from .clock import Clock, StoreClock, clock_of, system_clock
-from .cursors import random_jitter
+from .cursors import Cursors
 from .event_stream import EventStream
 from .expiry import Sweep
 from .hooks import Hooks
@@ -100,6 +99,7 @@ class Engine:
     Attributes:
         clock: steady time, and the wall clock for dates.
         turns: the line in which long work runs in short steps.
+        cursors: the cursors of live responses.
         large: reads large pages.
         sending: what readers that have not taken it hold of large pages.
         chance: a random number from 0 to 1, anew with each call.
@@ -116,6 +116,7 @@ class Engine:
         self.options = options
         self.clock: StoreClock = clock_of(store.timeline, clock)
         self.turns = Turns()
+        self.cursors = Cursors(options.cursor, self.clock.wall)
         self.chance: Callable[[], float] = random.random
         self.sending = SendBudget(options.max_unsent)
         self.large = LargeReads(self.sending, self._in_line, self._has_time)
@@ -224,9 +225,7 @@ class Engine:
 
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
-        options = self.options.cursor
-        interval = interval_at(self.clock.wall() / MICROSECONDS, options)
-        return advance(client_cursor, interval, random_jitter, options)
+        return self.cursors.after(client_cursor)
 
     def is_ahead(self, client_cursor: str | None) -> bool:
         """Whether a client's cursor is not behind the present interval, so that its responses need cursors of its own."""
@@ -300,7 +299,7 @@ class Engine:
             state = item.state
             if state is None:
                 continue
-            self.tails.wake(state)
+            self.tails.wake(state, item.change)
             mortal = mortal or state.mortal
         if self.hooks.present:
             self.hooks.tell(published, self.clock.wall())

@@ -65,6 +65,7 @@ class EventStream:
         "_state",
         "_stop",
         "_timer",
+        "_waits",
         "holder",
         "page",
     )
@@ -89,6 +90,9 @@ class EventStream:
         self.page: Page | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
+        self._waits = (
+            False  # whether the reader stands at the tail and has been sent all that there is
+        )
         loop = asyncio.get_running_loop()
         # Or clients that came together, as after a restart, would all come back together, again and again.
         age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.chance())
@@ -101,8 +105,28 @@ class EventStream:
         """The stream that is read."""
         return self._state
 
+    def news(self) -> bytes | None:
+        """Returns what a reader that has been sent everything is to be sent now, or None if `pull` has to say what is next.
+
+        Nearly every event comes this way: an append at the tail that the reader stands at. It leaves the reader at the new tail.
+        """
+        if not self._waits or self._engine.stopping:
+            return None
+        state, group = self._state, self._group
+        tail = state.visible_tail
+        if state.visible_closed or state.visible_removed or state.visible_soft_deleted:
+            return None
+        event = group.shared(self._position, tail)
+        if event is None:
+            event = self._latest_event(tail)
+        if event is None or not event.at_tail:
+            return None
+        self._position = self._seen_tail = tail
+        return event.data
+
     def pull(self) -> bytes | Signal:
         """Returns the next bytes of the body, or what to do instead."""
+        self._waits = False
         if self._pieces is not None:
             piece = next(self._pieces, None)
             if piece is not None:
@@ -119,14 +143,17 @@ class EventStream:
         if self._loading:
             return Signal.WAIT
         if state.visible_tail != self._seen_tail or state.visible_closed != self._seen_closed:
-            shared = self._group.event
-            if shared is None or shared.start != self._position or self._cursor is not None:
+            shared = self._group.shared(self._position, state.visible_tail)
+            if shared is None or not self._is_like_others:
                 return self._look()
-            self._position = self._seen_tail = shared.end
-            self._stop = self._seen_closed = shared.closed
+            self._position = shared.end
+            if shared.at_tail:
+                self._seen_tail = shared.end
+                self._stop = self._seen_closed = shared.closed
             return shared.data
         if self._engine.stopping or self._keep_alive_due:
             return self._idle()
+        self._waits = self._is_like_others and self._position == self._seen_tail
         return Signal.WAIT
 
     def farewell(self) -> bytes:
@@ -141,7 +168,7 @@ class EventStream:
     def close(self) -> None:
         """Gives up the reader's place; it must be called once the response has ended, however it ended."""
         self._timer.cancel()
-        self._stop = True
+        self._stop, self._waits = True, False
         self._pieces = self.page = self.holder = None
         self._engine.detach(self._state, self)
 
@@ -181,23 +208,48 @@ class EventStream:
         self._stop = page.closed
         opening = b"" if self._opened else sse.RETRY
         self._opened = True
-        control = self._control(end, page.at_tail, page.closed)
         if not data:
-            return opening + control
-        events = sse.data_event(kind, state.name(end), data)
-        first = opening + next(events)
-        second = next(events, None)
-        if second is None:
+            return opening + self._control(end, page.at_tail, page.closed)
+        if len(data) <= sse.WHOLE:
+            ending = self._ending(page.at_tail, page.closed)
+            whole = opening + sse.whole_event(kind, state.name(end), data, ending)
+        else:
+            control = self._control(end, page.at_tail, page.closed)
+            events = sse.data_event(kind, state.name(end), data)
+            first = opening + next(events)
+            second = next(events, None)
+            if second is not None:
+                self._pieces, self.holder = _chain(second, events, control), page.holder
+                return first
             whole = first + control
-            if self._group.is_waking and self._is_for_all(page, end, opening):
-                self._group.event = SharedEvent(page.start, end, page.closed, whole)
-            return whole
-        self._pieces, self.holder = _chain(second, events, control), page.holder
-        return first
+        if not opening and self._cursor is None and (end == page.end or not page.at_tail):
+            self._group.share(page.start, SharedEvent(end, page.at_tail, page.closed, whole))
+        return whole
 
-    def _is_for_all(self, page: Page, end: int, opening: bytes) -> bool:
-        """Whether any other reader that stood where the page begins would be sent the same."""
-        return not opening and end == page.end and page.at_tail and self._cursor is None
+    def _latest_event(self, tail: int) -> SharedEvent | None:
+        """Encodes the newest append, if it is all that the readers at this position have not been sent."""
+        latest = self._group.latest
+        if latest is None or latest.start != self._position:
+            return None
+        data, kind = latest.data, self._state.media.kind
+        if not data or len(data) > sse.WHOLE or latest.start + len(data) != tail:
+            return None
+        if kind is Kind.TEXT and not data.isascii():
+            return None  # it may end within a character
+        ending = self._engine.cursors.ending()
+        whole = sse.whole_event(kind, self._state.name(tail), data, ending)
+        event = SharedEvent(tail, True, False, whole)
+        self._group.share(latest.start, event)
+        return event
+
+    @property
+    def _is_like_others(self) -> bool:
+        """Whether any other reader that stands where this one does would be sent the same."""
+        return self._opened and self._cursor is None
+
+    def _ending(self, up_to_date: bool, closed: bool) -> bytes:
+        cursor = None if closed else self._engine.next_cursor(self._cursor)
+        return sse.control_ending(cursor, up_to_date, closed)
 
     def _control(self, position: int, up_to_date: bool, closed: bool) -> bytes:
         cursor = None if closed else self._engine.next_cursor(self._cursor)
@@ -221,6 +273,7 @@ class EventStream:
     def _on_timer(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._waits = False
         self._keep_alive_due = True  # `_idle` sends a comment, or ends the stream if its time is up
         if now < self._ends_at:
             self._timer = loop.call_later(self._next_timer(now), self._on_timer)

@@ -1,20 +1,22 @@
 """Who waits at which tail. A wake-up costs what its own stream's waiters cost, and nothing else's.
 
-A few waiters are woken at once. A crowd is woken in rounds: a few of its waiters in each step of the line of long work. Whatever
-has been appended by the time that a waiter is woken is one event and one write to its socket, and not one for each append.
+Waiters are woken at the end of the loop's turn, when the writers have their answers. Those of one stream are woken in rounds: a
+slice of them in each turn, and the next appends are taken in between. Whatever has been appended by the time that a waiter is
+woken is one event and one write to its socket. So a crowd costs a turn no more than its slice, and the readers of a busy stream
+get batches instead of a queue.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
 
-from ..protocol.state import StreamState
+from ..protocol.state import Appended, Change, StreamState
 from .turns import Line, Turns
 
-_CROWD: Final = 16  # waiters of one stream
-_SLICE: Final = 32  # waiters woken in one step: about a millisecond
+_SLICE: Final = 16  # waiters of one stream that are woken in one turn of the loop: about a tenth of a millisecond
+_SHARED: Final = 8  # events that are kept for the others: as many as a reader is sent in one turn
 
 
 class Waiter(Protocol):
@@ -25,18 +27,18 @@ class Waiter(Protocol):
         ...
 
 
-class SharedEvent(msgspec.Struct, frozen=True):
-    """What one reader has made of the newest bytes, for the others that stand where it stood.
+class SharedEvent(msgspec.Struct, frozen=True, gc=False):
+    """What one reader was sent, for the others that stand where it stood.
 
     Attributes:
-        start: where the reader stood.
-        end: where it stands after the event.
+        end: where a reader stands after the event.
+        at_tail: whether that was the tail.
         closed: whether the stream ends there.
         data: the event's bytes; the same object is handed to every socket.
     """
 
-    start: int
     end: int
+    at_tail: bool
     closed: bool
     data: bytes
 
@@ -46,30 +48,26 @@ class Group:
 
     Attributes:
         waiters: in the order in which they came.
-        event: while a round goes on, what one of them has encoded last.
-        is_waking: whether some of them are being woken right now.
+        latest: the newest append, if it is all that has come since the last round ended.
     """
 
-    __slots__ = ("_is_due", "_is_stale", "_round", "event", "is_waking", "waiters")
+    __slots__ = ("_events", "_is_due", "_is_stale", "_round", "latest", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[Waiter, None] = {}
-        self.event: SharedEvent | None = None
-        self.is_waking = False
+        self.latest: Appended | None = None
+        self._events: dict[int, SharedEvent] = {}  # by where they begin
         self._is_due = False  # whether a round goes on, or will soon
         self._round: Iterator[Waiter] | None = None  # who has yet to be woken in it
         self._is_stale = False  # whether there is news since it began
 
-    def wake(self) -> None:
-        """Wakes them all, at once."""
-        self._wake(tuple(self.waiters))
-        self.event = None
-
-    def begin_round(self) -> bool:
-        """Plans a round, or another after the one that goes on; returns whether `step` must be called from now on."""
+    def begin_round(self, change: Change) -> bool:
+        """Plans a round for a change, or another after the one that goes on; returns whether `step` must be called from now on."""
         if self._is_due:
+            self.latest = None
             self._is_stale = self._round is not None
             return False
+        self.latest = change if type(change) is Appended else None
         self._is_due = True
         return True
 
@@ -77,32 +75,44 @@ class Group:
         """Wakes the next few waiters of the round; returns whether there are more."""
         if self._round is None:
             self._round = iter(tuple(self.waiters))
-        some = tuple(islice(self._round, _SLICE))
-        self._wake(some)
-        if len(some) == _SLICE:
-            return True
-        self.event = self._round = None
+        waiters, left = self.waiters, _SLICE
+        for waiter in self._round:
+            if waiter in waiters:  # or it has left since the round began
+                waiter.wake()
+            left -= 1
+            if not left:
+                return True
+        self.latest = self._round = None
         self._is_due, self._is_stale = self._is_stale, False
+        if not self._is_due:
+            self._events.clear()
         return self._is_due
 
-    def _wake(self, waiters: Iterable[Waiter]) -> None:
-        self.is_waking = True
-        for waiter in waiters:
-            if waiter in self.waiters:  # or it has left since the round began
-                waiter.wake()
-        self.is_waking = False
+    def share(self, start: int, event: SharedEvent) -> None:
+        """Keeps an event for the others that stand at `start`, until the round has ended; without a round, nobody waits for it."""
+        if self._round is not None and len(self.waiters) > 1:
+            if len(self._events) == _SHARED:
+                self._events.clear()
+            self._events[start] = event
+
+    def shared(self, start: int, tail: int) -> SharedEvent | None:
+        """Returns the event that begins at `start`, if one is kept that is still what a reader is sent there."""
+        event = self._events.get(start)
+        return None if event is None or (event.at_tail and event.end != tail) else event
 
 
 class Tails:
     """The waiters of every stream that has any, by incarnation.
 
     Args:
-        turns: the line in which crowds are woken.
+        turns: the loop's time, of which the wake-ups have a line.
     """
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._groups: dict[int, Group] = {}
+        self._due: deque[Group] = deque()
+        self._is_planned = False
 
     def __len__(self) -> int:
         return sum(len(group.waiters) for group in self._groups.values())
@@ -126,18 +136,29 @@ class Tails:
         if not group.waiters:
             del self._groups[state.incarnation]
 
-    def wake(self, state: StreamState) -> None:
-        """Wakes who waits at this stream."""
+    def wake(self, state: StreamState, change: Change) -> None:
+        """Has those woken who wait at a stream that has changed."""
         group = self._groups.get(state.incarnation)
-        if group is None:
-            return
-        if len(group.waiters) < _CROWD and self._turns.admits(is_read=False):
-            group.wake()
-        elif group.begin_round():
-            self._turns.add(group.step, Line.URGENT)
+        if group is not None and group.begin_round(change):
+            self._due.append(group)
+            if not self._is_planned:
+                self._is_planned = True
+                self._turns.add(self._wake_some, Line.WAKES)
 
     def wake_all(self) -> None:
         """Wakes everybody: the server is stopping."""
         for group in tuple(self._groups.values()):
             for waiter in tuple(group.waiters):
                 waiter.wake()
+
+    def _wake_some(self) -> bool:
+        """Wakes a slice of each stream's waiters, as far as the turn has time; returns whether there are more."""
+        due, turns = self._due, self._turns
+        for _ in range(len(due)):
+            group = due.popleft()
+            if group.step():
+                due.append(group)
+            if turns.is_over:
+                break
+        self._is_planned = bool(due)
+        return self._is_planned

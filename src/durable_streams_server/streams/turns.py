@@ -1,7 +1,7 @@
 """The loop's time, shared out fairly: long work runs in short steps, and what waits gets one step each, in turn.
 
 One event loop serves all clients, so work that goes on for long would hold up every one of them. Such work is cut into steps of
-about a millisecond (DESIGN, 15). Steps stand in three lines, so that what is cheap does not wait for what is not: see `Line`. In
+about a millisecond (DESIGN, 15). Steps stand in four lines, so that what is cheap does not wait for what is not: see `Line`. In
 each turn of the loop each line runs for a few milliseconds at most; then the loop looks at its sockets, and the lines go on.
 
     turns.add(step)         `step` is called when it is its turn; while it returns True it goes back to the end of its line
@@ -11,6 +11,7 @@ each turn of the loop each line runs for a few milliseconds at most; then the lo
 
 import asyncio
 import enum
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -40,8 +41,9 @@ class Line(enum.IntEnum):
     """Where a step stands, in the order in which the lines run."""
 
     READS = 0  # cheap reads that could not be begun at once
-    URGENT = 1  # the other requests, octets to parse, crowds of live readers to wake
-    WORK = 2  # long work
+    URGENT = 1  # the other requests, and octets to parse
+    WAKES = 2  # live readers to wake
+    WORK = 3  # long work
 
 
 Step = Callable[[], object]
@@ -72,9 +74,14 @@ class Turns:
         self.unasked = FEW
 
     def __len__(self) -> int:
-        """Returns how many steps stand in line."""
-        reads, urgent, work = self._lines
+        """Returns how many steps stand in line, besides the wake-ups, which no request waits for."""
+        reads, urgent, _, work = self._lines
         return len(reads) + len(urgent) + len(work)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no step is left in any line."""
+        return not self._is_planned
 
     def add(self, step: Step, line: Line = Line.WORK) -> None:
         """Has `step` called after all that stand in its line now, and again and again while it returns True.
@@ -104,7 +111,7 @@ class Turns:
 
     def has_time(self, seconds: float) -> bool:
         """Returns whether work of `seconds` may be done at once, and counts it if so. If not, it must stand in line."""
-        if any(self._lines) or self.begun >= WRITES_AT_ONCE or seconds > self._share:
+        if len(self) or self.begun >= WRITES_AT_ONCE or seconds > self._share:
             return False
         self._count(1 + int(seconds / _WRITE))
         return True
@@ -139,6 +146,11 @@ class Turns:
         """Counts time that a step will cost the loop outside of the line, such as a socket that it has the loop read."""
         self._until -= seconds
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the line that runs has used up its share of this turn."""
+        return self._clock() >= self._until
+
     def ticket(self) -> Ticket[None]:
         """Returns a ticket that resolves when the caller's turn has come."""
         turn: Ticket[None] = Ticket()
@@ -163,17 +175,24 @@ class Turns:
         await turn
 
     def _run(self) -> None:
-        """Runs each line for its share, at least one step."""
-        for line in self._lines:
-            self._run_line(line)
-        self._is_planned = len(self) > 0
+        """Runs each line for its share, at least one step. Of wake-ups it runs each step once: the next appends come in between."""
+        reads, urgent, wakes, work = self._lines
+        self._run_line(reads)
+        self._run_line(urgent)
+        self._run_line(wakes, len(wakes))
+        self._run_line(work)
+        self._is_planned = any(self._lines)
         if self._is_planned:
             asyncio.get_running_loop().call_soon(self._run)
 
-    def _run_line(self, line: deque[Step]) -> None:
+    def _run_line(self, line: deque[Step], most: int = sys.maxsize) -> None:
+        """Runs at most so many steps of a line, until its share of the turn is over."""
+        if not line:
+            return
         clock = self._clock
         self._until = clock() + self._share
-        while line:
+        while line and most > 0:
+            most -= 1
             step = line.popleft()
             try:
                 if step() is True:
