@@ -10,7 +10,9 @@ from durable_streams_server.protocol import json_scan
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.cursor import CursorOptions
 from durable_streams_server.protocol.names import MAX_PAGE_SIZE, MIN_PAGE_SIZE
+from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.engine import Engine, EngineOptions
 from tests.requests import append, create
 from tests.streams.engines import Bench, read
@@ -44,6 +46,24 @@ def test_each_command_has_its_method() -> None:
     assert not engine.delete("/a").result().expired
     with pytest.raises(NotFound):
         engine.head("/a").result()
+
+
+def test_stream_that_must_be_loaded_first_is_not_known_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    bench.do(create("/a", body=b"ab"))
+    engine = bench.engine
+    assert engine.at_once("/a") is engine.head("/a").result()
+    with pytest.raises(NotFound):
+        engine.at_once("/b")
+    found, later = bench.store.find("/a"), Ticket[StreamState | None]()
+    monkeypatch.setattr(bench.store, "find", lambda _: later)
+    assert engine.at_once("/a") is None
+    page = engine.read(read())
+    assert not page.done
+    later.resolve(found.result())
+    assert page.result().data == b"ab"
 
 
 def test_an_offset_of_a_deleted_stream_is_gone_in_the_new_one() -> None:  # TRAPS 40

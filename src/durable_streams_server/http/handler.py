@@ -23,7 +23,7 @@ from ..protocol.names import (
     DEFAULT_MAX_IN_FLIGHT,
     DEFAULT_STREAM_ROOT,
     IF_NONE_MATCH,
-    LIVE_LONG_POLL,
+    LAST_EVENT_ID,
     LIVE_SSE,
     MAX_CONTROL_PATH_BYTES,
     MAX_PATH_BYTES,
@@ -41,6 +41,7 @@ from ..subscriptions.service import Service
 from .browser import METHODS, Browser
 from .compression import Compressor, page_of, wants_gzip
 from .control import Control
+from .kept import KeptAnswers
 from .request import Request
 
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
@@ -106,6 +107,7 @@ class Handler:
         self._control = Control(service, self._root, self._reserved)
         self._browser = Browser(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
+        self._kept = KeptAnswers()
         self._options = options
 
     def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
@@ -120,18 +122,44 @@ class Handler:
             other error has become its response.
         """
         try:
-            if request.method == "OPTIONS":
+            method = request.method
+            if method == "OPTIONS":
                 return self._browser.finish(request, self._browser.preflight())
+            if method != "POST" and (kept := self._kept_answer(request)) is not None:
+                return kept
             path, is_control = self._locate(request)
             if is_control:
                 ticket: Ticket[Reply] = self._control.handle(request, path).then(Ticket.of)
-            elif request.method == "POST":
+            elif method == "POST":
                 return self._append(request, path)
+            elif method == "GET":
+                return self._get(request, path, on_ready)
+            elif method == "HEAD":
+                return self._head(request, path)
             else:
-                ticket = self._route(request, path, on_ready)
+                ticket = self._route(request, path)
+        except Abandoned as abandoned:
+            return Ticket.failed(abandoned)
         except Exception as error:
             return self.refuse(request, error)
         return self._finished(request, ticket)
+
+    def _kept_answer(self, request: Request) -> Response | None:
+        """Returns the answer that is kept of a GET or HEAD, if the stream is still as it was.
+
+        Raises:
+            NotFound, Gone, StreamDamaged: as without a kept answer.
+        """
+        kept = self._kept.find(request)
+        engine = self._engine
+        if kept is None or engine.stopping:
+            return None
+        state = engine.at_once(kept.path)
+        if state is None or not kept.is_true_of(state):
+            return None
+        if request.method == "GET":
+            engine.touch(state)
+        return kept.response
 
     def _finished(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
         """Returns the finished reply of a ticket, or a ticket for it."""
@@ -205,6 +233,10 @@ class Handler:
             return ticket
         except Exception as error:
             return self.refuse(request, error)
+        return self._complete(request, reply)
+
+    def _complete(self, request: Request, reply: Reply) -> Reply | Ticket[Reply]:
+        """Returns a reply with all that replies have in common, or a ticket that fails with Abandoned alone."""
         try:
             if isinstance(reply, Live):
                 self._browser.finish(request, reply.head)
@@ -251,14 +283,10 @@ class Handler:
         outcome = prepared.then(self._engine.append)
         return outcome.then(lambda outcome: Ticket.of(render.appended(outcome)))
 
-    def _route(self, request: Request, path: str, on_ready: Callable[[], None]) -> Ticket[Reply]:
+    def _route(self, request: Request, path: str) -> Ticket[Reply]:
         method = request.method
-        if method == "GET":
-            return self._get(request, path, on_ready)
         if method == "PUT":
             return self._put(request, path)
-        if method == "HEAD":
-            return self._engine.head(path).then(lambda state: Ticket.of(render.head(state)))
         if method == "DELETE":
             return self._engine.delete(path).then(lambda _: Ticket.of(render.deleted()))
         raise _unknown_method()
@@ -306,28 +334,60 @@ class Handler:
             lambda outcome: Ticket.of(render.created(outcome, _location(request, path)))
         )
 
-    def _get(self, request: Request, path: str, on_ready: Callable[[], None]) -> Ticket[Reply]:
-        read = commands.parse_read(path, _query(request.query), request.headers)
+    def _head(self, request: Request, path: str) -> Reply | Ticket[Reply]:
+        state = self._engine.at_once(path)
+        if state is None:
+            later = self._engine.head(path).then(lambda found: Ticket.of(render.head(found)))
+            return self._finished(request, cast("Ticket[Reply]", later))
+        response = self._browser.finish(request, render.head(state))
+        return self._kept.keep(request, state, response)
+
+    def _get(
+        self, request: Request, path: str, on_ready: Callable[[], None]
+    ) -> Reply | Ticket[Reply]:
+        read = _read(path, request)
+        if read.live is None:
+            return self._catch_up(request, read)
+        return self._finished(request, self._live(request, read, on_ready))
+
+    def _live(
+        self, request: Request, read: commands.Read, on_ready: Callable[[], None]
+    ) -> Ticket[Reply]:
         engine = self._engine
         if read.live == LIVE_SSE:
             return engine.events(read, on_ready).then(
                 lambda events: Ticket.of(Live(render.event_stream(events.state), events))
             )
         condition = request.headers.get(IF_NONE_MATCH)
-        if read.live == LIVE_LONG_POLL:
 
-            def polled(page: Page) -> Ticket[Reply]:
-                cursor = engine.next_cursor(read.cursor)
-                if page.start == page.end:
-                    return Ticket.of(render.nothing_new(page, cursor))
-                return Ticket.of(render.page(page, engine.clock(), condition, cursor))
+        def polled(page: Page) -> Ticket[Reply]:
+            cursor = engine.next_cursor(read.cursor)
+            if page.start == page.end:
+                return Ticket.of(render.nothing_new(page, cursor))
+            return Ticket.of(render.page(page, engine.clock(), condition, cursor))
 
-            return engine.long_poll(read).then(polled)
-        if read.offset is Sentinel.NOW:
-            return engine.read(read).then(lambda page: Ticket.of(render.tail(page)))
-        return engine.read(read).then(
-            lambda page: Ticket.of(render.page(page, engine.clock(), condition))
-        )
+        return engine.long_poll(read).then(polled)
+
+    def _catch_up(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
+        """Answers a read that does not wait for data, at once if its page is there."""
+        condition = request.headers.get(IF_NONE_MATCH)
+
+        def show(page: Page) -> Response:
+            if read.offset is Sentinel.NOW:
+                return render.tail(page)
+            return render.page(page, self._engine.clock(), condition)
+
+        found = self._engine.read(read)
+        if not found.done:
+            later = found.then(lambda page: Ticket.of(show(page)))
+            return self._finished(request, cast("Ticket[Reply]", later))
+        page = found.result()
+        reply = self._complete(request, show(page))
+        if page.start != page.end or not isinstance(reply, Response):
+            return reply
+        if page.closed and page.state.mortal:
+            return reply  # how long a client may keep it depends on the time
+        return self._kept.keep(request, page.state, reply)
 
     def _source(self, raw: bytes, root_path: str) -> str:
         """Decodes Stream-Forked-From: the source's URL path, or, in a mounted app, its path below the mount."""
@@ -363,13 +423,22 @@ def _location(request: Request, path: str) -> bytes:
     return b"%s://%s%s" % (request.scheme.encode("ascii"), host, url) if host else url
 
 
-def _query(query: bytes) -> Mapping[str, list[str]]:
-    return _parsed(query) if len(query) <= _SHORT_QUERY else _parsed.__wrapped__(query)
+def _read(path: str, request: Request) -> commands.Read:
+    """Parses a GET. Nearly all that ask alike are parsed once."""
+    query = request.query
+    if len(query) > _SHORT_QUERY or LAST_EVENT_ID in request.headers:
+        return commands.parse_read(path, _parameters(query), request.headers)
+    read = _parsed(query)
+    return commands.Read(path, read.offset, read.live, read.cursor)
 
 
 @lru_cache(_QUERIES)
-def _parsed(query: bytes) -> Mapping[str, list[str]]:
-    """Returns a query's parameters. It is one object for all who ask alike, so nobody may change it."""
+def _parsed(query: bytes) -> commands.Read:
+    """Returns what a query asks for, of no stream, where no header says anything else."""
+    return commands.parse_read("", _parameters(query), {})
+
+
+def _parameters(query: bytes) -> Mapping[str, list[str]]:
     if not query:
         return {}
     try:

@@ -23,6 +23,7 @@ from ..streams.turns import WRITES_AT_ONCE, Line
 from . import wire
 from .admission import handle_of
 from .handler import Live, Reply
+from .kept import KeptResponse
 from .lane import LITTLE, Lane
 from .parsing import Parser, Turn
 from .phase import Phase
@@ -543,7 +544,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         keep_alive = self._stays(turn)
         framing = self._lane.date if keep_alive else self._lane.date + wire.CLOSE
-        if response.status == 204:
+        if type(response) is KeptResponse:
+            transport.write(response.before + framing + response.after)
+        elif response.status == 204:
             transport.write(wire.head(response, framing))
         else:
             to_head = turn.request.method == "HEAD"

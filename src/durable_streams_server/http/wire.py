@@ -25,8 +25,22 @@ def head(response: Response, framing: bytes) -> bytes:
         response: its status and headers.
         framing: more header lines, each with its line end: the date, how long the body is, what becomes of the connection.
     """
-    lines = [b"%b: %b\r\n" % header for header in response.headers]
-    return b"".join([_LINES[response.status], *lines, response.common.lines, framing, b"\r\n"])
+    return b"%b%b\r\n" % (beginning(response), framing)
+
+
+def beginning(response: Response) -> bytes:
+    """Returns the status line and the headers, without those of the framing."""
+    parts = [_LINES[response.status]]
+    for name, value in response.headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(response.common.lines)
+    return b"".join(parts)
+
+
+def ending(response: Response, to_head: bool) -> bytes:
+    """Returns what follows the other header lines: how long the body is, the end of the head, and the body."""
+    body = b"" if to_head or response.status in _BODILESS else response.whole
+    return length(response, to_head) + b"\r\n" + body
 
 
 def length(response: Response, to_head: bool) -> bytes:

@@ -32,7 +32,7 @@ from ..protocol.names import (
     MIN_PAGE_SIZE,
     SSE_KEEP_ALIVE,
 )
-from ..protocol.offsets import Sentinel
+from ..protocol.offsets import Offset, Sentinel
 from ..protocol.paths import normalize_root
 from ..protocol.render import Page
 from ..protocol.state import StreamState
@@ -191,8 +191,27 @@ class Engine:
         if found.done:
             found.result()
 
+    def at_once(self, path: str) -> StreamState | None:
+        """Returns the stream at a path, as `head` does, if that is known at once; None if it is not.
+
+        Raises:
+            NotFound, Gone, StreamDamaged: as `head` has it.
+        """
+        found = self.store.find(path)
+        return self._visible(found.result()) if found.done else None
+
     def read(self, read: Read) -> Ticket[Page]:
         """Reads one catch-up page; with `now`, an empty one at the tail."""
+        found = self.store.find(read.path)
+        if found.done:  # as nearly always: the same as below, in fewer calls
+            try:
+                state = self._visible(found.result())
+                position = self._place(state, read.offset)
+                if self.reader.may_begin(state, position):
+                    self.touch(state)
+                    return self.reader.page(state, position, self.options.page_size)
+            except Exception as error:
+                return Ticket.failed(error)
         return self._position(read).then(
             lambda place: self.reader.page(*place, self.options.page_size)
         )
@@ -221,7 +240,7 @@ class Engine:
         """Ends what `attach` began; the sliding lifetime runs from now."""
         self.tails.unsubscribe(state, waiter)
         if not state.removed:
-            self._touch(state)
+            self.touch(state)
 
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the cursor for a live response (PROTOCOL 10.1)."""
@@ -247,31 +266,43 @@ class Engine:
         self.on_failure(error)
 
     def _require(self, state: StreamState | None) -> Ticket[StreamState]:
-        return Ticket.of(require_visible(state, self.clock()))
+        return Ticket.of(self._visible(state))
+
+    def _visible(self, state: StreamState | None) -> StreamState:
+        """Returns a stream that readers may see. The time matters only to one that can end by itself.
+
+        Raises:
+            NotFound, Gone, StreamDamaged: as `head` has it.
+        """
+        now = self.clock() if state is not None and state.mortal else 0
+        return require_visible(state, now)
+
+    def _place(self, state: StreamState, offset: Offset | Sentinel) -> int:
+        """Returns the position that a read's offset names."""
+        if offset is Sentinel.START:
+            return 0
+        if isinstance(offset, Sentinel):
+            return state.visible_tail
+        return position_of(state, offset)
 
     def _position(self, read: Read) -> Ticket[tuple[StreamState, int]]:
         def locate(found: StreamState | None) -> Ticket[tuple[StreamState, int]]:
-            state = require_visible(found, self.clock())
-            if read.offset is Sentinel.START:
-                position = 0
-            elif isinstance(read.offset, Sentinel):
-                position = state.visible_tail
-            else:
-                position = position_of(state, read.offset)
+            state = self._visible(found)
+            position = self._place(state, read.offset)
             if self.reader.may_begin(state, position):
                 return begin(state, position)
             return self.reader.check(state, position).then(lambda checked: proceed(state, checked))
 
         def proceed(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            return begin(require_visible(state, self.clock()), position)  # it may be gone by now
+            return begin(self._visible(state), position)  # it may be gone by now
 
         def begin(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            self._touch(state)
+            self.touch(state)
             return Ticket.of((state, position))
 
         return self.store.find(read.path).then(locate)
 
-    def _touch(self, state: StreamState) -> None:
+    def touch(self, state: StreamState) -> None:
         """Notes a use, if the stream can end; a store may want to look at it again before that."""
         if state.mortal:
             self.store.touch(state, self.clock())

@@ -1,0 +1,357 @@
+"""Kept answers: octet for octet what is answered without them, and never what was true before."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
+from durable_streams_server.http import kept as kept_module
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.handler import Reply
+from durable_streams_server.http.kept import Kept, KeptAnswers, KeptResponse
+from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.phase import Timeouts
+from durable_streams_server.http.request import Request
+from durable_streams_server.protocol.lifetime import FOREVER
+from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.render import Response
+from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.ticket import Ticket
+from tests.http.asgi_driver import Answer, request
+from tests.http.socket_driver import Client, parse, until
+from tests.http.socket_driver import request as octets_of
+from tests.streams.engines import ManualClock
+
+ROOT = "/v1/stream/"
+A = ROOT + "a"
+TEXT = {"content-type": "text/plain"}
+ZERO = f"{0:016d}_{0:016d}"
+KINDS = {"json": "application/json", "text": "text/plain", "bytes": "application/octet-stream"}
+DATA = {"json": b'["abc","d"]', "text": b"abcdefgh", "bytes": b"\0\1\2\3\4\5\6\7"}
+ORIGIN = "https://a.example"
+
+Store = StreamStore | FileBackedStreamStore
+
+
+class Forgetful(KeptAnswers):
+    """Keeps nothing: every answer is made anew."""
+
+    def find(self, _: Request) -> Kept | None:
+        return None
+
+
+class World:
+    """A server whose answers can be had with and without kept ones.
+
+    Attributes:
+        handed: what the handler has returned to the lane.
+    """
+
+    def __init__(self, app: DurableStreamsApp, native: bool) -> None:
+        self.app = app
+        self.native = native
+        self.handler = app.handler
+        self.keeping = self.handler._kept
+        self.handed: list[Reply | Ticket[Reply]] = []
+        self._lane = Lane(app, Timeouts())
+        self._client: Client | None = None
+        handle = self.handler.handle
+
+        def watched(*given: Any) -> Reply | Ticket[Reply]:
+            self.handed.append(handle(*given))
+            return self.handed[-1]
+
+        self.handler.handle = watched  # type: ignore[method-assign,assignment]
+
+    async def do(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        """Makes a request of the application, whichever lane is under test."""
+        return await request(self.app, method, path, headers or {}, body)
+
+    async def ask(self, method: str, target: str, headers: dict[str, str]) -> object:
+        """Returns all that is answered, but for the date."""
+        if not self.native:
+            answer = await request(self.app, method, target, headers)
+            return answer.status, list(answer.pairs), answer.body
+        if self._client is None or self._client.gone:
+            self._client = Client(self._lane)
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        return await self.exchange(self._client, octets_of(method, target, *lines), [method])
+
+    async def exchange(self, client: Client, octets: bytes, methods: Sequence[str]) -> bytes:
+        """Sends octets to the native lane, and returns the octets of so many answers, but for the date."""
+        client.send(octets)
+        received = client.wire.received
+        await until(lambda: len(parse(bytes(received), methods)[0]) == len(methods))
+        return re.sub(rb"\r\ndate: [^\r]*", b"\r\ndate: -", client.take())
+
+    async def compare(self, method: str, target: str, headers: dict[str, str]) -> bool:
+        """Asks without kept answers, and then twice with them. Returns whether the last answer was a kept one."""
+        self.handler._kept = Forgetful()
+        fresh = await self.ask(method, target, headers)
+        self.handler._kept = self.keeping
+        assert await self.ask(method, target, headers) == fresh
+        assert await self.ask(method, target, headers) == fresh
+        return self.handed[-1] is self.handed[-2]
+
+    async def asks_again(self, method: str, target: str) -> object:
+        """Compares, and returns the answer."""
+        await self.compare(method, target, {})
+        return await self.ask(method, target, {})
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory", "files"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "memory":
+        return StreamStore()
+    return FileBackedStreamStore(tmp_path / "data", segment_size=1 << 20)
+
+
+@pytest.fixture(params=["native", "asgi"])
+async def world(
+    request: pytest.FixtureRequest, store: Store, clock: ManualClock
+) -> AsyncIterator[World]:
+    app = create_app(store=store, clock=clock)
+    yield World(app, request.param == "native")
+    await app.stop()
+    store.close()
+
+
+# -- the same octets ---------------------------------------------------------
+
+
+async def streams(world: World, clock: ManualClock, kind: str) -> list[str]:
+    """Makes a stream of each state, and returns their paths."""
+    types, data = {"content-type": KINDS[kind]}, DATA[kind]
+    deadline = "2025-06-15T15:10:00Z"  # some minutes from now
+    states: dict[str, dict[str, str]] = {
+        "open": {},
+        "closed": {"stream-closed": "true"},
+        "sliding": {"stream-ttl": "600"},
+        "sliding-closed": {"stream-ttl": "600", "stream-closed": "true"},
+        "dated": {"stream-expires-at": deadline},
+        "dated-closed": {"stream-expires-at": deadline, "stream-closed": "true"},
+        "expired": {"stream-ttl": "1"},
+        "deleted": {},
+        "forked": {},
+    }
+    found = []
+    for name, headers in states.items():
+        for body in (b"", data):
+            path = f"{ROOT}{kind}-{name}-{len(body)}"
+            assert (await world.do("PUT", path, {**types, **headers}, body)).status == 201
+            found.append(path)
+    for size in (0, len(data)):
+        source, fork = f"{ROOT}{kind}-forked-{size}", f"{ROOT}{kind}-fork-{size}"
+        await world.do("PUT", fork, {"stream-forked-from": source})
+        await world.do("PUT", fork + "-on", {"stream-forked-from": source})
+        await world.do("POST", fork + "-on", types, data)
+        await world.do("DELETE", f"{ROOT}{kind}-deleted-{size}")
+        await world.do("DELETE", source)
+        found += [fork, fork + "-on"]
+    clock.forward(2)
+    return [*found, ROOT + "none"]
+
+
+async def offsets(world: World, path: str) -> list[str]:
+    """Returns queries for every kind of offset of a stream."""
+    tail = (await world.do("HEAD", path)).headers.get("stream-next-offset", ZERO)
+    incarnation, position = tail.split("_")
+    middle, past = f"{min(3, int(position)):016d}", f"{int(position) + 1:016d}"
+    named = [
+        "-1",
+        ZERO,
+        tail,
+        f"{incarnation}_{middle}",
+        f"{incarnation}_{past}",
+        f"{int(incarnation) - 1:016d}_{position}",
+        "now",
+        "nonsense",
+    ]
+    return ["", *(f"?offset={each}" for each in named), f"?offset={tail}&offset=now&x"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_kept_answers_are_the_octets_of_new_ones(
+    world: World, clock: ManualClock, kind: str
+) -> None:
+    from_cache = 0
+    for path in await streams(world, clock, kind):
+        queries = await offsets(world, path)
+        tag = (await world.do("GET", path + queries[3])).headers.get("etag", '"none"')
+        conditions: list[dict[str, str]] = [{}]
+        conditions += [{"if-none-match": each} for each in (tag, "*", '"x"')]
+        others = ({"origin": ORIGIN}, {"accept-encoding": "gzip"}, {"last-event-id": "now"})
+        for query, headers in product(queries, conditions):
+            from_cache += await world.compare("GET", path + query, headers)
+        for headers in others:
+            from_cache += await world.compare("GET", path + queries[3], headers)
+        for headers in conditions[:2]:
+            from_cache += await world.compare("HEAD", path, headers)
+    assert from_cache > 200
+
+
+@pytest.mark.parametrize("cors", [False, [ORIGIN]], ids=["none", "one"])
+@pytest.mark.parametrize("native", [False, True], ids=["asgi", "native"])
+async def test_kept_answer_is_for_its_own_origin(cors: Any, native: bool) -> None:
+    app = create_app(cors=cors)
+    world = World(app, native)
+    await world.do("PUT", A, TEXT)
+    for origin in (ORIGIN, "https://b.example", None, ORIGIN):
+        headers = {} if origin is None else {"origin": origin}
+        for method, target in (("GET", A), ("HEAD", A), ("GET", A + "?offset=now")):
+            assert await world.compare(method, target, headers)
+    await app.stop()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"GET /v1/stream/a HTTP/1.0\r\n\r\n",
+        b"GET /v1/stream/a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        b"GET /v1/stream/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        b"HEAD /v1/stream/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        b"GET http://h/v1/stream/%61?offset=now HTTP/1.1\r\nHost: h\r\n\r\n" * 5,
+        b"GET /v1/stream/a HTTP/1.1\r\nHost: h\r\n\r\n" * 20,
+        b"GET /v1/stream/a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" * 3,
+        b"HEAD /v1/stream/a HTTP/1.1\r\nHost: h\r\n\r\n" * 5,
+        b"\r\n\r\nGET /v1/stream/a HTTP/1.1\r\nHost: h\r\n\r\n\r",
+    ],
+)
+@pytest.mark.parametrize("each", [0, 1, 7])
+async def test_kept_answer_is_framed_as_a_new_one(octets: bytes, each: int) -> None:
+    app = create_app()
+    world = World(app, native=True)
+    await world.do("PUT", A, {"content-type": "application/json"})
+    methods = re.findall(r"(GET|HEAD) ", octets.decode())
+    seen = []
+    for answers in (Forgetful(), world.keeping, world.keeping):
+        world.handler._kept = answers
+        client = Client(world._lane)
+        client.send(octets[:-1], each)
+        seen.append((await world.exchange(client, octets[-1:], methods), client.gone))
+        client.reset()
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][1] is (b"1.0\r\n" in octets or b"close" in octets)
+    await app.stop()
+
+
+# -- a change shows at once --------------------------------------------------
+
+
+async def test_every_change_of_a_stream_shows_at_once(world: World, clock: ManualClock) -> None:
+    json = {"content-type": "application/json"}
+    await world.do("PUT", A, json)
+    tail = (await world.do("HEAD", A)).headers["stream-next-offset"]
+    targets = [f"{A}?offset={tail}", f"{A}?offset=now", A]
+    changes: list[tuple[str, bytes, dict[str, str]]] = [
+        ("POST", b"[1]", json),
+        ("POST", b"", {"stream-closed": "true"}),
+        ("DELETE", b"", {}),
+        ("PUT", b"", json),
+        ("POST", b"[1]", json),
+        ("DELETE", b"", {}),
+        ("PUT", b"", {**json, "stream-ttl": "5"}),
+        ("PUT", b"", {"stream-forked-from": A}),
+        ("DELETE", b"", {}),
+    ]
+
+    async def seen() -> list[object]:
+        gets = [await world.asks_again("GET", target) for target in targets]
+        return [*gets, await world.asks_again("HEAD", A)]
+
+    before = await seen()
+    for method, body, headers in changes:
+        path = ROOT + "fork" if "stream-forked-from" in headers else A
+        assert (await world.do(method, path, headers, body)).status < 300
+        after = await seen()
+        assert (after[3] == before[3]) is (path != A)
+        before = after
+
+
+async def test_kept_answer_is_a_use_of_its_stream_and_head_is_none(
+    world: World, clock: ManualClock
+) -> None:
+    await world.do("PUT", A, {**TEXT, "stream-ttl": "10"})
+    await world.ask("GET", A, {})
+    for _ in range(4):
+        clock.forward(8)
+        await world.ask("GET", A, {})
+        assert isinstance(world.handed[-1], KeptResponse)
+    await world.ask("HEAD", A, {})
+    clock.forward(8)
+    await world.ask("HEAD", A, {})
+    assert world.handed[-1] is world.handed[-2]
+    clock.forward(2)
+    for method in ("GET", "HEAD"):
+        assert (await world.do(method, A)).status == 404
+        assert not isinstance(world.handed[-1], KeptResponse)
+
+
+async def test_stopping_server_gives_no_kept_answer(world: World) -> None:
+    await world.do("PUT", A, TEXT)
+    assert [(await world.do("GET", A)).status for _ in range(2)] == [200, 200]
+    world.app.begin_shutdown()
+    assert (await world.do("GET", A)).status == 503
+
+
+async def test_closed_page_of_a_stream_that_ends_says_how_long_is_left(
+    world: World, clock: ManualClock
+) -> None:
+    deadline = "2025-06-15T15:07:40Z"
+    await world.do("PUT", A, {**TEXT, "stream-closed": "true", "stream-expires-at": deadline})
+    ages = []
+    for _ in range(3):
+        ages.append((await world.do("GET", A)).headers["cache-control"])
+        clock.forward(10)
+    assert len(set(ages)) == 3
+
+
+# -- what is kept ------------------------------------------------------------
+
+
+def _asked(query: bytes, headers: dict[bytes, bytes] | None = None) -> Request:
+    found = Request("GET", A.encode(), query, headers or {})
+    found.header_bytes = sum(len(name) + len(value) for name, value in found.headers.items())
+    return found
+
+
+def _state() -> StreamState:
+    media = parse_media_type("text/plain")
+    assert media is not None
+    return StreamState(A, 1, media, FOREVER, 0)
+
+
+def test_oldest_answer_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "_KEPT", 3)
+    answers, state = KeptAnswers(), _state()
+    for number in range(5):
+        answers.keep(_asked(b"%d" % number), state, Response(200, []))
+    assert len(answers) == 3
+    assert [answers.find(_asked(b"%d" % number)) is not None for number in range(5)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_long_answer_and_the_answer_to_a_long_request_are_not_kept() -> None:
+    answers, state = KeptAnswers(), _state()
+    response = Response(200, [(b"content-type", b"text/plain; x=" + b"y" * 2000)])
+    assert answers.keep(_asked(b""), state, response) is response
+    response = Response(200, [])
+    assert answers.keep(_asked(b"x" * 2000), state, response) is response
+    assert answers.keep(_asked(b"", {b"if-none-match": b"y" * 2000}), state, response) is response
+    assert len(answers) == 0
