@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..protocol.names import KIB
 from .admission import Admission
 from .asgi import DurableStreamsApp
+from .known import KnownRequests
 from .patrol import Patrol
 from .phase import Timeouts
 from .wire import chunk, date
@@ -31,6 +32,7 @@ class Lane:
         admission: decides on new connections; as a server without settings does if not given.
 
     Attributes:
+        known: requests that need not be parsed again.
         room: what comes on any connection is put here, and handed on before the next comes.
         little_room: its beginning.
     """
@@ -49,6 +51,7 @@ class Lane:
         self.times = timeouts.table
         self.least_rate = timeouts.least_rate
         self.admission = admission or Admission()
+        self.known = KnownRequests()
         self.date = date()
         self.now = 0.0  # the loop's time, to the second
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -21,6 +21,7 @@ from ..protocol.names import (
 )
 from . import wire
 from .budget import LARGE_BODY, Incoming
+from .known import LONGEST
 from .request import NO_REQUEST, Request, too_large
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
 _SMALL_HEAD: Final = KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
+_READS: Final = (0x47, 0x48)  # the first octets of GET and HEAD
 _SPACE: Final = 0x20
 _NONE: Final[frozenset[bytes]] = frozenset()
 
@@ -89,12 +91,14 @@ class Parser:
         "_check_head",
         "_chunked",
         "_framing",
+        "_goes_on",
         "_head_taken",
         "_header_bytes",
         "_headers",
         "_http",
         "_incoming",
         "_lane",
+        "_new",
         "_octets",
         "_on_turn",
         "_refusal",
@@ -141,6 +145,8 @@ class Parser:
         self.request: Request | None = None
         self._octets = 0  # since the last whole request, or the last part of a body
         self.began = self.over = self.asks = False
+        self._new = b""  # what was received last, if that may be one whole request to be kept
+        self._goes_on = True  # whether more requests may follow, as far as the last one says
 
     def feed(self, data: bytes | memoryview) -> None:
         """Reads octets, and hands over each request that they complete. When it is over, octets mean nothing."""
@@ -148,6 +154,8 @@ class Parser:
             return
         if self._octets > _MAX_HEAD:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
+            return
+        if not self.began and data and data[0] in _READS and self._is_known(data):
             return
         self._octets += len(data)
         try:
@@ -192,6 +200,18 @@ class Parser:
         self.end()
         self._http = cast(httptools.HttpRequestParser, None)
         self._on_turn = self._check_head = _nobody
+
+    def _is_known(self, data: bytes | memoryview) -> bool:
+        """Hands over the request that `data` is, if it is known. If not, it may be kept once it is parsed."""
+        if len(data) > LONGEST:
+            return False
+        octets = self._new = bytes(data)
+        request = self._lane.known.find(octets)
+        if request is None or not self._goes_on or request.scheme != self._scheme:
+            return False
+        self._octets = 0
+        self._on_turn(Turn(request, True, True, 0, None))
+        return True
 
     # -- llhttp's callbacks -------------------------------------------------
 
@@ -299,6 +319,11 @@ class Parser:
         request.body = self._body if incoming is None else incoming.whole()
         keep_alive = self._chunked and self._http.should_keep_alive()
         turn = Turn(request, keep_alive, self._chunked, self._taken, None, incoming)
+        if not keep_alive:
+            self._goes_on = False
+        elif self._new:
+            self._lane.known.keep(self._new, request)
+            self._new = b""
         self.request = None
         self._octets = 0
         self.began = self.asks = False

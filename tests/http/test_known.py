@@ -1,0 +1,165 @@
+"""Known requests: a parser that looks them up finds what one that parses everything finds."""
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from durable_streams_server import create_app
+from durable_streams_server.http import known as known_module
+from durable_streams_server.http.known import LONGEST, KnownRequests
+from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.parsing import Parser, Turn
+from durable_streams_server.http.request import Request
+from tests.http.socket_driver import post, request
+
+GET = request("GET", "/a?offset=-1")
+CLOSE = "Connection: close"
+
+
+class Nothing(KnownRequests):
+    """Knows no request."""
+
+    def keep(self, octets: bytes, request: Request) -> None:
+        pass
+
+
+@pytest.fixture
+async def lane() -> Lane:
+    return Lane(create_app(max_body=1000, max_in_flight=2000))
+
+
+def parser_of(lane: Lane, turns: list[Turn], scheme: str = "http", trusted: bool = True) -> Parser:
+    return Parser(lane, scheme, trusted, turns.append, lambda _: None)
+
+
+def looked_up(lane: Lane, octets: bytes, **how: Any) -> bool:
+    """Whether octets that came once before are not parsed when they come again, on another connection."""
+    turns: list[Turn] = []
+    for _ in range(2):
+        parser_of(lane, turns, **how).feed(octets)
+    return len(turns) == 2 and turns[0].request is turns[1].request
+
+
+def test_requests_without_a_body_are_parsed_once(lane: Lane) -> None:
+    assert looked_up(lane, GET)
+    assert looked_up(lane, request("HEAD"))
+    assert looked_up(lane, request("GET", "/b", "If-None-Match: *", "Origin: http://a"))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        request("DELETE"),
+        post(b"x"),
+        request("GET", "/a", CLOSE),
+        request("GET").replace(b"1.1", b"1.0"),
+        request("GET", "/a", "Content-Length: 0"),
+        request("GET", "/a", body=b"abc"),
+        request("GET", "/a", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
+        request("GET", "/a", "Expect: 100-continue"),
+        request("GET", "/a", "X-Forwarded-Proto: https"),
+        request("GET", "/a", f"X: {'y' * LONGEST}"),
+        request("GET", "/a", *(f"X{number}: y" for number in range(30))),
+        GET + b"\r\n",
+        GET + GET,
+        GET + GET[:20],
+    ],
+)
+def test_request_that_is_more_than_its_octets_is_parsed_again(lane: Lane, octets: bytes) -> None:
+    assert not looked_up(lane, octets)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 10, len(GET) - 4, len(GET) - 1])
+def test_part_of_a_request_is_never_taken_for_one(lane: Lane, cut: int) -> None:
+    for _ in range(2):
+        turns: list[Turn] = []
+        parser = parser_of(lane, turns)
+        parser.feed(GET[:cut])
+        assert (turns, parser.began) == ([], True)
+        parser.feed(GET[cut:])
+        assert len(turns) == 1
+
+
+def test_known_request_of_another_scheme_is_parsed(lane: Lane) -> None:
+    turns: list[Turn] = []
+    for scheme in ("http", "https"):
+        parser_of(lane, turns, scheme).feed(GET)
+    assert [turn.request.scheme for turn in turns] == ["http", "https"]
+
+
+def test_oldest_request_makes_room(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_module, "_KNOWN", 2)
+    octets = [request("GET", f"/{number}") for number in range(3)]
+    for each in octets:
+        assert looked_up(lane, each)
+    assert [lane.known.find(each) is not None for each in octets] == [False, True, True]
+
+
+# -- the same as without -----------------------------------------------------
+
+PIECES = [
+    GET,
+    GET,
+    request("HEAD"),
+    request("GET", "/b?offset=now", "If-None-Match: *"),
+    request("GET", "/a", CLOSE),
+    request("GET").replace(b"1.1", b"1.0"),
+    request("GET", "/a", body=b"abc"),
+    request("GET", "/a", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\nX: y\r\n\r\n",
+    request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
+    request("GET", "/a", "Content-Length: 3"),  # its body is what follows
+    request("GET", "/a", "Host: again"),
+    request("GET", "/a", "X-Forwarded-Proto: https"),
+    post(b"hello"),
+    post(GET),  # a body that looks like a request
+    b"\r\n",
+    b"\r",
+    b"GET",
+    b"nonsense\r\n\r\n",
+]
+
+
+def _shown(turns: list[Turn]) -> list[object]:
+    shown: list[object] = []
+    for turn in turns:
+        request = turn.request
+        refusal = turn.refusal and (type(turn.refusal), str(turn.refusal))
+        shown.append((request, turn.keep_alive, turn.chunked, turn.taken, refusal))
+    return shown
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_known_requests_change_nothing_of_what_is_found(lane: Lane, seed: int) -> None:
+    chance = Random(seed)
+    other = Lane(lane.app)
+    other.known = Nothing()
+    for _ in range(100):
+        pieces = chance.choices(PIECES, k=6)
+        if chance.random() < 0.5:
+            octets = b"".join(pieces)
+            cuts = sorted(chance.sample(range(len(octets)), 4))
+            bounds = zip([0, *cuts], [*cuts, len(octets)], strict=True)
+            pieces = [octets[start:end] for start, end in bounds]
+        ours: list[Turn] = []
+        judge: list[Turn] = []
+        looking, parsing = parser_of(lane, ours), parser_of(other, judge)
+        for piece in pieces:
+            if piece:
+                looking.feed(memoryview(piece))
+                parsing.feed(piece)
+            assert _shown(ours) == _shown(judge)
+            assert (looking.began, looking.over, looking.asks, looking.body_left) == (
+                parsing.began,
+                parsing.over,
+                parsing.asks,
+                parsing.body_left,
+            )
+        for turn in ours + judge:
+            lane.budget.give_back(turn.taken)
+            if turn.incoming is not None:
+                turn.incoming.release()
+        looking.end()
+        parsing.end()
+    assert lane.budget.held == 0
