@@ -544,10 +544,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         keep_alive = self._stays(turn)
         framing = self._lane.date if keep_alive else self._lane.date + wire.CLOSE
-        if type(response) is KeptResponse:
-            transport.write(response.before + framing + response.after)
-        elif response.status == 204:
+        if response.status == 204:
             transport.write(wire.head(response, framing))
+        elif type(response) is KeptResponse:
+            transport.write(response.before + framing + response.after)
         else:
             to_head = turn.request.method == "HEAD"
             head = wire.head(response, framing + wire.length(response, to_head))

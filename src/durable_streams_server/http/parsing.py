@@ -33,7 +33,7 @@ _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
 _SMALL_HEAD: Final = KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
-_READS: Final = (0x47, 0x48)  # the first octets of GET and HEAD
+_H: Final = 0x48  # the first octet of HEAD; that of GET is the one before
 _SPACE: Final = 0x20
 _NONE: Final[frozenset[bytes]] = frozenset()
 
@@ -149,14 +149,14 @@ class Parser:
         self._goes_on = True  # whether more requests may follow, as far as the last one says
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Reads octets, and hands over each request that they complete. When it is over, octets mean nothing."""
+        """Reads octets, at least one, and hands over each request that they complete. When it is over, octets mean nothing."""
         if self.over:
             return
         if self._octets > _MAX_HEAD:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
             return
-        if not self.began and data and data[0] in _READS and self._is_known(data):
-            return
+        if not self.began and data[0] <= _H and self._is_known(data):
+            return  # what the other methods begin with is above, but for DELETE
         self._octets += len(data)
         try:
             try:

@@ -25,16 +25,23 @@ def head(response: Response, framing: bytes) -> bytes:
         response: its status and headers.
         framing: more header lines, each with its line end: the date, how long the body is, what becomes of the connection.
     """
-    return b"%b%b\r\n" % (beginning(response), framing)
+    parts = _beginning(response)
+    parts.append(framing)
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def beginning(response: Response) -> bytes:
     """Returns the status line and the headers, without those of the framing."""
+    return b"".join(_beginning(response))
+
+
+def _beginning(response: Response) -> list[bytes]:
     parts = [_LINES[response.status]]
     for name, value in response.headers:
         parts += (name, b": ", value, b"\r\n")
     parts.append(response.common.lines)
-    return b"".join(parts)
+    return parts
 
 
 def ending(response: Response, to_head: bool) -> bytes:
