@@ -13,6 +13,7 @@ from ..protocol.names import IF_NONE_MATCH, KIB
 from ..protocol.render import Response
 from ..protocol.state import StreamState
 from . import wire
+from .repeats import Repeats
 from .request import Request
 
 _KEPT: Final = 4096  # answers; one takes 2 KiB, and never more than 8
@@ -22,7 +23,7 @@ _LARGEST: Final = 2 * KIB  # octets of an answer that is kept
 Key = tuple[str, bytes, bytes, str, bytes | None, bytes | None]
 
 
-class KeptResponse(Response):
+class KeptResponse(Response, gc=False):
     """A response whose octets on an HTTP/1.1 connection are known but for the date. Nobody may change it.
 
     Attributes:
@@ -34,7 +35,7 @@ class KeptResponse(Response):
     after: bytes = b""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Kept(msgspec.Struct, frozen=True, gc=False):
     """An answer, and the state of the stream that it was made of.
 
     Attributes:
@@ -61,10 +62,11 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class KeptAnswers:
-    """The answers of one handler, the oldest of which make room for new ones."""
+    """The answers of one handler to what is asked again, the oldest of which make room for new ones."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[Key, Kept] = OrderedDict()  # a dict finds its oldest slowly
+        self._repeats = Repeats()
 
     def __len__(self) -> int:
         """Returns how many answers are kept."""
@@ -75,17 +77,20 @@ class KeptAnswers:
         return self._answers.get(_key(request))
 
     def keep(self, request: Request, state: StreamState, response: Response) -> Response:
-        """Keeps the finished answer to a GET or HEAD, and returns it in the form that is kept.
+        """Keeps the finished answer to a GET or HEAD that came before, and returns it in the form that is kept.
 
         It must follow from the request and what `Kept` compares, and have a small body.
         """
+        key = _key(request)
+        if not self._repeats.again(key):
+            return response
         if request.header_bytes + len(request.raw_path) + len(request.query) > _LONGEST:
             return response
         before, after = wire.beginning(response), wire.ending(response, request.method == "HEAD")
         if len(before) + len(after) > _LARGEST:
             return response
         answers = self._answers
-        if len(answers) >= _KEPT:
+        if key not in answers and len(answers) >= _KEPT:
             answers.popitem(last=False)
         kept = KeptResponse(
             response.status,
@@ -97,7 +102,7 @@ class KeptAnswers:
             before=before,
             after=after,
         )
-        answers[_key(request)] = Kept(
+        answers[key] = Kept(
             state.path, state.incarnation, state.visible_tail, state.visible_closed, kept
         )
         return kept

@@ -8,10 +8,11 @@ from collections import OrderedDict
 from typing import Final
 
 from ..protocol.names import CONTENT_LENGTH, KIB, TRANSFER_ENCODING
+from .repeats import Repeats
 from .request import Request
 
 LONGEST: Final = KIB  #: octets of a request that is kept
-_KNOWN: Final = 1024  # requests; with at most so many headers, one takes 8 KiB or less
+_KNOWN: Final = 4096  # requests; with at most so many headers, one takes 8 KiB or less
 _MOST_HEADERS: Final = 24
 _END: Final = b"\r\n\r\n"
 #: Headers that say something of what follows the head, or of who may say so.
@@ -21,16 +22,24 @@ _TELLING: Final = frozenset(
 
 
 class KnownRequests:
-    """The requests of one server, the oldest of which make room for new ones."""
+    """The requests of one server that have come twice, the oldest of which make room for new ones."""
 
     def __init__(self) -> None:
-        self._requests: OrderedDict[bytes, Request] = OrderedDict()
+        self._requests: OrderedDict[bytes, Request] = (
+            OrderedDict()
+        )  # a dict finds its oldest slowly
+        self._repeats = Repeats()
         #: Returns the request that octets are, or None. Nobody may change it.
         self.find = self._requests.get
 
     def keep(self, octets: bytes, request: Request) -> None:
-        """Keeps a request that a parser has found in octets that it was given between two requests, if such octets will always mean that."""
+        """Keeps a request that a parser has found in octets that it was given between two requests.
+
+        It does so if such octets will always mean that request, and have come before.
+        """
         headers = request.headers
+        if not self._repeats.again(octets):
+            return
         if octets.partition(_END)[1:] != (_END, b"") or request.method not in ("GET", "HEAD"):
             return
         if len(headers) > _MOST_HEADERS or not _TELLING.isdisjoint(headers):

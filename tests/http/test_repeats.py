@@ -1,0 +1,26 @@
+"""What comes again, and what comes once."""
+
+import pytest
+
+from durable_streams_server.http import repeats as repeats_module
+from durable_streams_server.http.repeats import Repeats
+
+
+def test_thing_comes_again_from_its_second_time_on() -> None:
+    repeats = Repeats()
+    assert [repeats.again(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats_module, "_SEEN", 2)
+    repeats = Repeats()
+    assert [repeats.again(thing) for thing in range(5)] == [False] * 5
+    assert len(repeats._seen) <= 2
+    assert repeats.again(4)
+    assert not repeats.again(0)
