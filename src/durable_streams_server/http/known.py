@@ -12,9 +12,9 @@ from .repeats import Repeats
 from .request import Request
 
 LONGEST: Final = KIB  #: octets of a request that is kept
+END: Final = b"\r\n\r\n"  #: how it ends
 _KNOWN: Final = 4096  # requests; with at most so many headers, one takes 8 KiB or less
 _MOST_HEADERS: Final = 24
-_END: Final = b"\r\n\r\n"
 #: Headers that say something of what follows the head, or of who may say so.
 _TELLING: Final = frozenset(
     (CONTENT_LENGTH, TRANSFER_ENCODING, b"upgrade", b"expect", b"x-forwarded-proto")
@@ -25,9 +25,8 @@ class KnownRequests:
     """The requests of one server that have come twice, the oldest of which make room for new ones."""
 
     def __init__(self) -> None:
-        self._requests: OrderedDict[bytes, Request] = (
-            OrderedDict()
-        )  # a dict finds its oldest slowly
+        # A dict finds its oldest slowly.
+        self._requests: OrderedDict[bytes, Request] = OrderedDict()
         self._repeats = Repeats()
         #: Returns the request that octets are, or None. Nobody may change it.
         self.find = self._requests.get
@@ -40,7 +39,7 @@ class KnownRequests:
         headers = request.headers
         if not self._repeats.again(octets):
             return
-        if octets.partition(_END)[1:] != (_END, b"") or request.method not in ("GET", "HEAD"):
+        if octets.partition(END)[1:] != (END, b"") or request.method not in ("GET", "HEAD"):
             return
         if len(headers) > _MOST_HEADERS or not _TELLING.isdisjoint(headers):
             return

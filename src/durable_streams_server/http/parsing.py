@@ -21,7 +21,7 @@ from ..protocol.names import (
 )
 from . import wire
 from .budget import LARGE_BODY, Incoming
-from .known import LONGEST
+from .known import END, LONGEST
 from .request import NO_REQUEST, Request, too_large
 
 if TYPE_CHECKING:
@@ -205,9 +205,11 @@ class Parser:
         """Hands over the request that `data` is, if it is known. If not, it may be kept once it is parsed."""
         if len(data) > LONGEST:
             return False
-        octets = self._new = bytes(data)
+        octets = bytes(data)
         request = self._lane.known.find(octets)
         if request is None or not self._goes_on or request.scheme != self._scheme:
+            if octets.endswith(END):
+                self._new = octets
             return False
         self._octets = 0
         self._on_turn(Turn(request, True, True, 0, None))
