@@ -52,7 +52,14 @@ def test_requests_without_a_body_are_parsed_twice_at_most(lane: Lane) -> None:
     "octets",
     [
         request("DELETE"),
-        post(b"x"),
+        request("PUT", "/a"),
+        request("PUT", "/a", body=b"x"),
+        request("POST", "/a", "Producer-Seq: 1", body=b"x"),
+        request("POST", "/a", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n",
+        post(b"x" * 5000),
+        post(b"x") + b"\r\n",
+        b"\r\n" + post(b"x"),
+        post(b"x") + post(b"x"),
         request("GET", "/a", CLOSE),
         request("GET").replace(b"1.1", b"1.0"),
         request("GET", "/a", "Content-Length: 0"),
@@ -70,6 +77,71 @@ def test_requests_without_a_body_are_parsed_twice_at_most(lane: Lane) -> None:
 )
 def test_request_that_is_more_than_its_octets_is_parsed_again(lane: Lane, octets: bytes) -> None:
     assert not looked_up(lane, octets)
+
+
+def test_appends_with_a_known_head_have_bodies_of_their_own(lane: Lane) -> None:
+    turns: list[Turn] = []
+    for body in (b"abc", b"def", b"ghi", b"jkl", post(b"x")[:3]):
+        parser_of(lane, turns).feed(post(body))
+    assert [turn.request.body for turn in turns] == [b"abc", b"def", b"ghi", b"jkl", b"POS"]
+    assert [turn.taken for turn in turns] == [3] * 5
+    assert turns[2].request.headers is turns[3].request.headers is turns[4].request.headers
+    assert turns[2].request is not turns[3].request
+    assert lane.budget.held == 15
+
+
+@pytest.mark.parametrize("body", [b"", b"ab", b"abcd", b"abc\r\n"])
+def test_known_head_with_a_body_of_another_length_is_parsed(lane: Lane, body: bytes) -> None:
+    assert looked_up_head(lane, b"abc")
+    octets = post(b"abc")[:-3] + body
+    turns: list[Turn] = []
+    parser = parser_of(lane, turns)
+    parser.feed(octets)
+    if len(body) < 3:
+        assert (turns, parser.body_left) == ([], 3 - len(body))
+        parser.feed(b"abc"[len(body) :])
+    assert turns[0].request.body == b"abc"
+
+
+def looked_up_head(lane: Lane, body: bytes) -> bool:
+    turns: list[Turn] = []
+    for _ in range(4):
+        parser_of(lane, turns).feed(post(body))
+    for turn in turns:
+        lane.budget.give_back(turn.taken)
+    return turns[2].request.headers is turns[3].request.headers
+
+
+def test_known_append_without_room_is_refused_as_any_other(lane: Lane) -> None:
+    assert looked_up_head(lane, b"abc")
+    lane.budget.take(1999)
+    turns: list[Turn] = []
+    parser_of(lane, turns).feed(post(b"abc"))
+    lane.budget.give_back(1999)
+    (turn,) = turns
+    assert turn.refusal is not None
+    assert lane.budget.held == 0
+
+
+def test_octets_of_which_a_part_looks_like_a_known_head_are_parsed(lane: Lane) -> None:
+    """What comes in two parts must not be kept by the first alone, whose end may look like a body of the length that is declared."""
+    whole = post(b"x" * 300)
+    first, rest = whole[:-200], whole[-200:]
+    turns: list[Turn] = []
+    for _ in range(4):
+        parser = parser_of(lane, turns)
+        parser.feed(b"\r\n\r\n" + first)
+        parser.feed(rest)
+    assert len({id(turn.request.headers) for turn in turns}) == 4
+    assert not lane.known._requests
+
+
+def test_what_was_parsed_is_held_no_longer_than_its_answer_needs(lane: Lane) -> None:
+    turns: list[Turn] = []
+    parser = parser_of(lane, turns)
+    for octets in (post(b"x" * 900), post(b"x"), GET * 3, GET[:5]):
+        parser.feed(octets)
+        assert parser._found is None
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 10, len(GET) - 4, len(GET) - 1])
@@ -115,6 +187,10 @@ PIECES = [
     request("GET", "/a", "Host: again"),
     request("GET", "/a", "X-Forwarded-Proto: https"),
     post(b"hello"),
+    post(b"hello"),
+    post(b"other"),
+    post(b""),
+    request("POST", "/a", "Producer-Seq: 1", body=b"x"),
     post(GET),  # a body that looks like a request
     b"\r\n",
     b"\r",

@@ -17,11 +17,12 @@ from ..protocol.names import (
     MAX_HEADER_BYTES,
     MAX_HEADER_COUNT,
     MAX_URL_BYTES,
+    PRODUCER_SEQ,
     TRANSFER_ENCODING,
 )
 from . import wire
 from .budget import LARGE_BODY, Incoming
-from .known import END, LONGEST
+from .known import END, LONGEST, with_body
 from .request import NO_REQUEST, Request, too_large
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
 _SMALL_HEAD: Final = KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
-_H: Final = 0x48  # the first octet of HEAD; that of GET is the one before
 _SPACE: Final = 0x20
 _NONE: Final[frozenset[bytes]] = frozenset()
 
@@ -90,6 +90,7 @@ class Parser:
         "_body",
         "_check_head",
         "_chunked",
+        "_found",
         "_framing",
         "_goes_on",
         "_head_taken",
@@ -98,7 +99,7 @@ class Parser:
         "_http",
         "_incoming",
         "_lane",
-        "_new",
+        "_looks_up",
         "_octets",
         "_on_turn",
         "_refusal",
@@ -145,7 +146,10 @@ class Parser:
         self.request: Request | None = None
         self._octets = 0  # since the last whole request, or the last part of a body
         self.began = self.over = self.asks = False
-        self._new = b""  # what was received last, if that may be one whole request to be kept
+        self._found: list[Request] | None = (
+            None  # in the octets that are parsed, if a request may be kept
+        )
+        self._looks_up = True  # whether the next head may be known, as far as the last one tells
         self._goes_on = True  # whether more requests may follow, as far as the last one says
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -155,21 +159,10 @@ class Parser:
         if self._octets > _MAX_HEAD:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
             return
-        if not self.began and data[0] <= _H and self._is_known(data):
-            return  # what the other methods begin with is above, but for DELETE
-        self._octets += len(data)
-        try:
-            try:
-                self._http.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._read_on(data, upgrade.args[0])
-        except httptools.HttpParserCallbackError as error:
-            self.refuse(self._refusal or cast(Exception, error.__context__))
-        except httptools.HttpParserError:
-            self.refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+        if not self.began and self._looks_up and len(data) <= LONGEST:
+            self._look_up(bytes(data))
         else:
-            if self.began and self.request is None:
-                self._check_part_of_head(len(data))
+            self._parse(data)
 
     @property
     def body_left(self) -> int:
@@ -201,18 +194,50 @@ class Parser:
         self._http = cast(httptools.HttpRequestParser, None)
         self._on_turn = self._check_head = _nobody
 
-    def _is_known(self, data: bytes | memoryview) -> bool:
-        """Hands over the request that `data` is, if it is known. If not, it may be kept once it is parsed."""
-        if len(data) > LONGEST:
+    def _look_up(self, octets: bytes) -> None:
+        """Reads octets that come between two requests. If they are one whole request, it may be known, and may be kept."""
+        if self._is_known(octets):
+            return
+        found = self._found = []
+        self._parse(octets)
+        self._found = None
+        if len(found) == 1 and self._goes_on and not self.began and not self.over:
+            self._lane.known.keep(octets, found[0])
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        self._octets += len(data)
+        try:
+            try:
+                self._http.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._read_on(data, upgrade.args[0])
+        except httptools.HttpParserCallbackError as error:
+            self.refuse(self._refusal or cast(Exception, error.__context__))
+        except httptools.HttpParserError:
+            self.refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+        else:
+            if self.began and self.request is None:
+                self._check_part_of_head(len(data))
+
+    def _is_known(self, octets: bytes) -> bool:
+        """Hands over the request that octets are, if they are known to be one."""
+        end = octets.find(END) + len(END)
+        known = self._lane.known.find(octets[:end])
+        if known is None or not self._goes_on or known.scheme != self._scheme:
             return False
-        octets = bytes(data)
-        request = self._lane.known.find(octets)
-        if request is None or not self._goes_on or request.scheme != self._scheme:
-            if octets.endswith(END):
-                self._new = octets
+        size = len(octets) - end
+        if size != (known.declared or 0):
             return False
+        if not size:
+            self._octets = 0
+            self._on_turn(Turn(known, True, True, 0, None))
+            return True
+        try:
+            self._lane.budget.take(size)
+        except StreamError:
+            return False  # parsed, it is refused as such a request is
         self._octets = 0
-        self._on_turn(Turn(request, True, True, 0, None))
+        self._on_turn(Turn(with_body(known, octets[end:]), True, True, size, None))
         return True
 
     # -- llhttp's callbacks -------------------------------------------------
@@ -321,11 +346,10 @@ class Parser:
         request.body = self._body if incoming is None else incoming.whole()
         keep_alive = self._chunked and self._http.should_keep_alive()
         turn = Turn(request, keep_alive, self._chunked, self._taken, None, incoming)
-        if not keep_alive:
-            self._goes_on = False
-        elif self._new:
-            self._lane.known.keep(self._new, request)
-            self._new = b""
+        self._looks_up = PRODUCER_SEQ not in request.headers  # or no two heads are alike
+        self._goes_on = keep_alive
+        if self._found is not None:
+            self._found.append(request)
         self.request = None
         self._octets = 0
         self.began = self.asks = False
