@@ -92,6 +92,53 @@ async def test_large_part_of_a_body_is_taken_whole(lane: Lane) -> None:
     await quiet_and_gone(lane, client)
 
 
+async def test_lone_body_of_1_mb_is_received_in_one_turn_of_the_loop(lane: Lane) -> None:
+    """No octet of it is put aside to be parsed later, although the first part brings the head too."""
+    lane.turns._clock = lambda: 0.0
+    client = Client(lane).send(post(b"x" * 1_000_000))
+    assert client.answers("POST")[0].status == 204
+    await quiet_and_gone(lane, client)
+
+
+@pytest.mark.parametrize("size", [100 * KIB, 300 * KIB, 1_000_000])
+async def test_pipelined_large_bodies_are_kept_in_their_order(lane: Lane, size: int) -> None:
+    bodies = [bytes([letter]) * size for letter in b"abcd"]
+    client = Client(lane).send(b"".join(map(post, bodies)) + GET)
+    await until(lambda: client.wire.received.count(b"HTTP/1.1 204") == 4)
+    assert lane.app.engine.store.read(A).data == b"".join(bodies)  # type: ignore[attr-defined]
+    await quiet_and_gone(lane, client)
+
+
+async def test_lone_large_body_gives_way_after_a_few_parts(lane: Lane) -> None:
+    lane.turns._clock = lambda: 0.0
+    body = post(b"x" * 5 * MIB)
+    client = Client(lane).send(body)
+    assert client.wire.paused
+    assert MIB < len(body) - client.wire.unread < 2 * MIB
+    other = Client(lane).send(GET)
+    assert len(other.answers("GET")) == 1
+    await until(lambda: bool(client.wire.received))
+    await quiet_and_gone(lane, client, other)
+
+
+async def test_large_bodies_of_several_clients_come_a_part_at_a_time(lane: Lane) -> None:
+    lane.turns._clock = lambda: 0.0
+    body = post(b"x" * 3 * MIB)
+    clients = [Client(lane).send(body) for _ in range(3)]
+    received = [len(body) - client.wire.unread for client in clients]
+    assert received[1:] == [len(lane.room)] * 2  # the first was alone when it began
+    while max(received) < len(body):
+        await turn(1)
+        before, received = received, [len(body) - client.wire.unread for client in clients]
+        parts = sorted(
+            (now - then) / len(lane.room) for now, then in zip(received, before, strict=True)
+        )
+        assert parts[1] <= 1  # whoever comes last in line is alone then
+        assert sum(parts) <= 8
+    await until(lambda: all(client.wire.received for client in clients))
+    await quiet_and_gone(lane, *clients)
+
+
 async def test_writes_of_a_crowd_stand_in_line_and_reads_pass(lane: Lane) -> None:
     lane.turns._clock = lambda: 0.0
     writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE + 50)]

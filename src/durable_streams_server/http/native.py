@@ -39,6 +39,8 @@ _SMALL: Final = (
 )  # octets that are parsed as a part of one request; more count as several, however many requests they hold
 _REQUESTS: Final = 8  # of one connection that are begun in one step
 _LARGE: Final = 64 * 1024  # bytes of a response, or of a part of a body, that is a step by itself
+#: Requests begun in one turn of the loop, as `Turns` counts them, up to which the loop reads on from a lone client: about six large parts.
+_AT_ONCE: Final = 192
 _PART: Final = 0.0005  # seconds that the loop takes to receive the next part of a large body
 _CLOSING: Final = (
     0.00002  # seconds that the loop takes to close a socket, after the step that asks for it
@@ -106,6 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         "_has_room",
         "_holds",
         "_in_line",
+        "_is_alone",
         "_keep_alive",
         "_lane",
         "_left",
@@ -136,6 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ended = self._sends_no_more = self._pausing = False
         self._in_line = False  # whether it stands in a line
         self._left = 0  # requests that may still be begun in this step
+        self._is_alone = True  # whether nobody stood in line when reading was last resumed
         self._has_room = False  # whether much may be received although the loop's turn is full
         self._holds = False  # whether a large page is held for the client
         self._written = 0  # octets of large pages
@@ -430,13 +434,23 @@ class Connection(asyncio.BufferedProtocol):
         if self._unread or (turns.is_full and (len(data) >= LITTLE or self._waits(data))):
             size = 0
         else:
-            size = max(_BITE, min(len(data), parser.body_left))
+            size = min(len(data), max(_BITE, parser.body_left))
             turns.count(parser.feed, data[:size])
+            # The first octets may hold a head, and only the head says how many of the rest are one part of a body.
+            if more := min(len(data) - size, parser.body_left):
+                turns.count(parser.feed, data[size : size + more])
+                size += more
         if size < len(data) and not parser.over:
             self._set_aside(data[size:])
-        elif size >= _LARGE and not self._pausing and not parser.over:
+        elif size >= _LARGE and not self._may_go_on and not self._pausing and not parser.over:
             self._pause_reading()  # or the loop would go on reading this socket for as long as it has more
             self._stand_in_line()
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the loop may read this socket again in this turn: nobody stands in line, and the turn has time left."""
+        turns = self._turns
+        return self._is_alone and turns.begun < _AT_ONCE and not len(turns)
 
     def _set_aside(self, rest: memoryview) -> None:
         """Keeps octets until it is this connection's turn."""
@@ -759,6 +773,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pausing = False
         if self._parser.began:
             self._has_room = True  # 2 KiB at a time, a large body would take minutes beside a crowd
+            self._is_alone = not len(self._turns)
             self._turns.spend(_PART)
         if not self.transport.is_closing():
             self.transport.resume_reading()
