@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Final
 
+from ..http.heap import Heap
 from ..protocol.names import MIB
 
 # mallopt(3)
@@ -24,10 +25,14 @@ def map_large_blocks() -> None:
 
     Left to itself, glibc takes blocks of up to 32 MiB from its heap once a block of their size has been freed. There, a body that is
     received and JSON that is split may be copied whole when they grow, which takes 20 ms and more.
+
+    Since malloc keeps what is free, memory for large bodies can be made ready from now on.
     """
     if sys.platform != "linux" or any(name in os.environ for name in _CHOICES):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    libc = ctypes.CDLL(None)
+    mallopt = getattr(libc, "mallopt", None)  # other C libraries have none
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _MAPPED)
         mallopt(_TRIM_THRESHOLD, _KEPT)
+        Heap.use(libc)

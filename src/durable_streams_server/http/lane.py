@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..protocol.names import KIB
 from .admission import Admission
 from .asgi import DurableStreamsApp
+from .heap import Heap
 from .known import KnownRequests
 from .patrol import Patrol
 from .phase import Timeouts
@@ -47,6 +48,7 @@ class Lane:
         self.handler = app.handler
         self.budget = app.budget
         self.turns = app.engine.turns
+        self.heap = Heap(self.turns.add)
         self.outgoing = app.outgoing
         self.times = timeouts.table
         self.least_rate = timeouts.least_rate

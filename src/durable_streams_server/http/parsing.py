@@ -358,6 +358,8 @@ class Parser:
         self.size = self._taken = 0
         if self._headers:
             self._forget_head()  # trailers, which mean nothing here
+        if incoming is not None and incoming.size > LARGE_BODY:
+            self._lane.heap.used(incoming.size)
         self._on_turn(turn)
 
     # -- inside -------------------------------------------------------------
