@@ -48,8 +48,9 @@ DEFAULT_SEGMENT_SIZE: Final = DEFAULT_SIZE // MAX_FILES
 #: Seconds between two looks whether a written segment is still at its path. A look at each commit made a lone durable append 5%
 #: slower; whoever moves or removes the directory of a running server loses the acknowledgements of so long at most.
 LOOK_EVERY: Final = 0.05
-#: Bytes from which on a payload's data is neither copied nor checksummed on the loop: to do so takes about 0.5 ms for each MiB.
-LARGE: Final = 1024 * 1024
+#: Bytes from which on a payload's data is neither copied nor checksummed on the loop: to do so takes about 0.5 ms for each MiB. One write
+#: has two buffers for each, and what the store lets wait is 64 MiB, so that they stay below the 1,024 that the system takes.
+LARGE: Final = 256 * 1024
 _RESERVE: Final = 1024 * 1024  # of each segment: some 6,000 deletes
 _SHARE: Final = 16  # the reserve of a small segment is this part of it
 _RECORD: Final = struct.Struct("<IIQQI")
