@@ -143,7 +143,7 @@ class Connection(asyncio.BufferedProtocol):
         self._has_room = False  # whether much may be received although the loop's turn is full
         self._holds = False  # whether a large page is held for the client
         self._written = 0  # octets of large pages
-        self._unread = b""  # octets that wait to be parsed
+        self._unread: bytes | memoryview = b""  # octets that wait to be parsed
         self._since = 0.0  # when the body that is being received began
         self._address: str | None = None  # that the connection counts under, once it is admitted
         self._scheme = "http"
@@ -459,7 +459,7 @@ class Connection(asyncio.BufferedProtocol):
         except StreamError as refusal:
             self._parser.refuse(refusal)
             return
-        self._unread += rest  # a copy
+        self._unread = b"".join((self._unread, rest))  # a copy
         self._has_room = False
         if not self._pausing:
             self._pause_reading()
@@ -472,9 +472,14 @@ class Connection(asyncio.BufferedProtocol):
         if not unread:
             return
         size = len(unread) if parser.over else max(_BITE, min(len(unread), parser.body_left))
-        self._unread = unread[size:]
-        self._lane.budget.give_back(len(unread) - len(self._unread))
-        parser.feed(unread[:size])
+        view = memoryview(unread)
+        left = len(view) - min(size, len(view))
+        self._lane.budget.give_back(len(view) - left)
+        is_half = left * 2 > len(
+            cast(bytes, view.obj)
+        )  # a view of less would hold more than counts
+        self._unread = view[size:] if is_half else bytes(view[size:])
+        parser.feed(view[:size])
         if self._phase is _BODY:
             self._enter(_BODY)
 
