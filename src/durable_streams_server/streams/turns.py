@@ -11,6 +11,7 @@ each turn of the loop each line runs for a few milliseconds at most; then the lo
 
 import asyncio
 import enum
+import os
 import sys
 import time
 from collections import deque
@@ -45,6 +46,10 @@ class Line(enum.IntEnum):
     WAKES = 2  # live readers to wake
     WORK = 3  # long work
 
+
+#: Lets another thread run that waits for this one's core or for the interpreter (the GIL), as the thread does that commits: a loop that
+#: always has something to do never sleeps. Where the system has no such call, Python's switch interval must do.
+_give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 
 Step = Callable[[], object]
 D = TypeVar("D", bytes, memoryview)
@@ -183,6 +188,7 @@ class Turns:
         self._run_line(work)
         self._is_planned = any(self._lines)
         if self._is_planned:
+            _give_way()
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run_line(self, line: deque[Step], most: int = sys.maxsize) -> None:
