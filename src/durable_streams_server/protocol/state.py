@@ -176,6 +176,19 @@ class StreamState:
         if at > self.noted_at:
             self.noted_at = at
 
+    def append(self, change: "Appended") -> None:
+        """Alters the newest state as an append of this stream says."""
+        self.tail = change.start + len(change.data)
+        self.note(change.at)
+        if change.stamp is not None:
+            producer, epoch, seq = change.stamp
+            self.producers[producer] = ProducerState(epoch, seq)
+        if change.seq is not None:
+            self.last_seq = change.seq
+        if change.closes:
+            self.closed = True
+            self.closed_by = change.stamp
+
     def expect_uses_before_a_restart(self) -> None:
         """Allows for reads that the store had not noted when it stopped: they are noted every tenth of the lifetime."""
         if self.lifetime.ttl is not None:
@@ -278,16 +291,7 @@ def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> Str
     """Alters the newest states as a decided change says, and returns the state of the stream it names."""
     if isinstance(change, Appended):
         state = states[change.path]
-        state.tail = change.start + len(change.data)
-        state.note(change.at)
-        if change.stamp is not None:
-            producer, epoch, seq = change.stamp
-            state.producers[producer] = ProducerState(epoch, seq)
-        if change.seq is not None:
-            state.last_seq = change.seq
-        if change.closes:
-            state.closed = True
-            state.closed_by = change.stamp
+        state.append(change)
         return state
     if isinstance(change, Created):
         return _begin(states, change)

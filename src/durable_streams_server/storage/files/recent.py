@@ -2,7 +2,7 @@
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from ...protocol import json_mode
@@ -236,6 +236,28 @@ class Memory:
         if len(self._newest) == _BLOCK:
             self._newest = deque()
             self._blocks.append(self._newest)
+
+    def added(self, order: Sequence[Recent], size: int) -> int:
+        """As `add`, for pieces that their streams have already.
+
+        Args:
+            order: the stream of each piece, in the order in which they came.
+            size: the bytes of all of them.
+
+        Returns:
+            the memory that they take.
+        """
+        at = 0
+        while at < len(order):
+            part = order[at : at + _BLOCK - len(self._newest)]
+            self._newest.extend(part)
+            at += len(part)
+            if len(self._newest) == _BLOCK:
+                self._newest = deque()
+                self._blocks.append(self._newest)
+        cost = size + COST * len(order)
+        self.held += cost
+        return cost
 
     def trim(self) -> None:
         """Drops the oldest pieces while there are too many, up to a bounded number; those that no log has yet stay."""

@@ -55,6 +55,7 @@ from .lifetimes import Lifetimes
 from .logs import Extent, FlushWork, Logs, path_of
 from .recent import COST, INSIDE, Memory, Recent, cut
 from .records import encode_in_parts, has_large
+from .replay import Replay
 from .runner import Runner
 from .salvage import lost_header
 from .shell import Shell
@@ -98,7 +99,6 @@ _READ_AT_ONCE: Final = 256 * KIB
 _NO_MORE: Final = object()
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
-_DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
 
 
 class InFlight(msgspec.Struct, frozen=True):
@@ -965,23 +965,16 @@ class FileStore(Store):
         """Applies the records after the catalog; returns the incarnations that they begin, if the catalog is empty."""
         begun: set[int] = set()
         is_first = self.meta.lsn == 0
-        aside = set(self.meta.aside)
-        for lsn, payload in self.wal.recover(self.meta.lsn):
-            try:
-                for change in _DECODE(payload):
-                    if not isinstance(change, SubscriptionChange) and _concerns(change, aside):
-                        aside.add(change.incarnation)
-                    else:
-                        self._refuse_stranger(change)
-                        if isinstance(change, SubscriptionChange):
-                            self.timeline.reach(self.subscriptions.reached(change))
-                        elif isinstance(change, Appended | Created | Touched):
-                            self.timeline.reach(change.at)
-                        self._publish([self._apply(change)])
-                        if is_first and isinstance(change, Created):
-                            begun.add(change.incarnation)
-            except (msgspec.DecodeError, KeyError) as error:
-                raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
+
+        def apply(change: Change) -> None:
+            self._apply_again(change)
+            if is_first and isinstance(change, Created):
+                begun.add(change.incarnation)
+
+        replay = Replay(self.states, self._memory, self.timeline, apply, self.meta.aside)
+        for run in self.wal.recover_runs(self.meta.lsn):
+            cost = replay.run(run, self._dirty)
+            self._unflushed += cost  # in two steps: `run` counts what `_apply` keeps
             is_too_much = (
                 self._unflushed > self._max_unflushed
                 or len(self._dirty) > self._max_dirty
@@ -991,6 +984,19 @@ class FileStore(Store):
                 self._expect_unnoted_uses()
                 self.run_checkpoint()
         return begun
+
+    def _apply_again(self, change: Change) -> None:
+        """Applies a change that was decided before a restart, and lets readers see it.
+
+        Raises:
+            KeyError: it was not decided on the state of its stream.
+        """
+        self._refuse_stranger(change)
+        if isinstance(change, SubscriptionChange):
+            self.timeline.reach(self.subscriptions.reached(change))
+        elif isinstance(change, Appended | Created | Touched):
+            self.timeline.reach(change.at)
+        self._publish([self._apply(change)])
 
     def _refuse_stranger(self, change: Change) -> None:
         """Refuses a change that was not decided on the state of its stream, such as one from another directory's log.
@@ -1014,12 +1020,6 @@ class FileStore(Store):
         """Gives what the log has brought up to date the time that the reads after it may have added."""
         for state in self._dirty.values():
             state.expect_uses_before_a_restart()
-
-
-def _concerns(change: StreamChange, aside: set[int]) -> bool:
-    """Whether a change is about a stream that a repair has put aside, or begins a fork of one."""
-    origin = change.origin if isinstance(change, Created) else None
-    return change.incarnation in aside or (origin is not None and origin.incarnation in aside)
 
 
 def _resolve(item: InFlight) -> None:

@@ -56,7 +56,11 @@ _SHARE: Final = 16  # the reserve of a small segment is this part of it
 _RECORD: Final = struct.Struct("<IIQQI")
 _CRC: Final = struct.Struct("<I")
 OVERHEAD: Final = _RECORD.size + _CRC.size
+_HEAD: Final = struct.Struct("<IIQQII")  # a record's head with its CRC
 _SCAN: Final = 4 * 1024 * 1024
+# A run's records are applied before the bounds of memory are looked at, so it is short beside those.
+_RUN: Final = 256  # records
+_RUN_BYTES: Final = 256 * 1024  # or so many bytes, with the record that passes them
 
 
 def segment_size_of(size: int) -> int:
@@ -96,6 +100,27 @@ class Write(NamedTuple):
     file: File
     data: Payload
     position: int
+
+
+class Run(NamedTuple):
+    """Records that follow each other, read together: a call for each takes as long as its record.
+
+    Attributes:
+        payloads: what they hold.
+        last: the LSN of the last of them.
+        crc: its CRC.
+        end: where in the segment it ends.
+    """
+
+    payloads: list[bytes]
+    last: int
+    crc: int
+    end: int
+
+    @property
+    def first(self) -> int:
+        """The LSN of the first of them."""
+        return self.last - len(self.payloads) + 1
 
 
 class Wal:
@@ -265,9 +290,15 @@ class Wal:
     # -- at the start -------------------------------------------------------
 
     def recover(self, after: int) -> Iterator[tuple[int, bytes]]:
-        """Opens the log and yields number and payload of each record after LSN `after`, the catalog's own.
+        """As `recover_runs`, but yields number and payload of each record by itself."""
+        for run in self.recover_runs(after):
+            yield from enumerate(run.payloads, run.first)
 
-        When it is exhausted the log is ready to be written, and what was yielded is on disk.
+    def recover_runs(self, after: int) -> Iterator[Run]:
+        """Opens the log and yields the records after LSN `after`, the catalog's own.
+
+        When it is exhausted the log is ready to be written, and what was yielded is on disk. Until a run is taken from it, nothing
+        is told of the records after the run before.
 
         Raises:
             Damaged: acknowledged records are missing.
@@ -305,16 +336,17 @@ class Wal:
         """Closes the files."""
         self._segments.close()
 
-    def _replay(self, slot: Slot, after: int) -> Iterator[tuple[int, bytes]]:
+    def _replay(self, slot: Slot, after: int) -> Iterator[Run]:
         position = PAGE
         self._used.append(slot)
         self._number = slot.number
-        for lsn, crc, payload, end in records(slot, self.last_lsn, self._crc):
-            self.last_lsn = self.durable_lsn = lsn
-            self._crc, position = crc, end
-            slot.last = lsn
-            if lsn > after:
-                yield lsn, payload
+        for run in runs(slot, self.last_lsn, self._crc):
+            self.last_lsn = self.durable_lsn = slot.last = run.last
+            self._crc, position = run.crc, run.end
+            if run.first > after:
+                yield run
+            elif run.last > after:
+                yield run._replace(payloads=run.payloads[after - run.last :])
         self._position = position
         if vouched(slot, position) > self.last_lsn:
             raise self._damaged(
@@ -353,31 +385,53 @@ def disk_full() -> StorageFull:
     return StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
 
 
-def records(slot: Slot, lsn: int, crc: int) -> Iterator[tuple[int, int, bytes, int]]:
-    """Yields the records of a segment that follow `lsn` and `crc`: LSN, CRC, payload, and where each ends."""
-    file, (mark, seed) = slot.file, slot.salt
-    position = PAGE
-    data, base = b"", position
+def runs(slot: Slot, lsn: int, crc: int) -> Iterator[Run]:
+    """Yields the records of a segment that follow `lsn` and `crc`, some at a time."""
+    base = PAGE
+    data, at, needed = b"", 0, OVERHEAD
     while True:
-        at = position - base
-        if at + OVERHEAD > len(data):
-            data, base, at = file.read(_SCAN, position), position, 0
-            if len(data) < OVERHEAD:
+        if needed:
+            base, at = base + at, 0
+            data = slot.file.read(max(_SCAN, needed), base)
+            if len(data) < needed:
                 return
-        begin, length, number, _, previous = _RECORD.unpack_from(data, at)
+        run, at, needed = _run_in(data, at, slot.salt, lsn, crc)
+        if run.payloads:
+            lsn, crc = run.last, run.crc
+            yield run._replace(end=base + at)
+        elif not needed:
+            return
+
+
+def _run_in(data: bytes, at: int, salt: Salt, lsn: int, crc: int) -> tuple[Run, int, int]:
+    """Takes records from the octets of a segment, in one loop without a call of our own.
+
+    Returns:
+        the records, where in `data` they end, and how many octets must be read from there to go on: 0 if the run is as long as a
+        run may be, or if no record follows.
+    """
+    mark, seed = salt
+    payloads: list[bytes] = []
+    stop, last = at + _RUN_BYTES, lsn + _RUN
+    needed = 0
+    while lsn < last and at < stop:
+        body = at + OVERHEAD
+        if body > len(data):
+            needed = OVERHEAD
+            break
+        begin, length, number, _, previous, stored = _HEAD.unpack_from(data, at)
         if begin != mark or number != lsn + 1 or previous != crc:
-            return
-        if at + OVERHEAD + length > len(data):
-            data, base, at = file.read(max(_SCAN, OVERHEAD + length), position), position, 0
-            if len(data) < OVERHEAD + length:
-                return
-        (stored,) = _CRC.unpack_from(data, at + _RECORD.size)
-        payload = data[at + OVERHEAD : at + OVERHEAD + length]
+            break
+        end = body + length
+        if end > len(data):
+            needed = OVERHEAD + length
+            break
+        payload = data[body:end]
         if crc32(payload, crc32(data[at : at + _RECORD.size], seed)) != stored:
-            return
-        position += OVERHEAD + length
-        lsn, crc = number, stored
-        yield lsn, crc, payload, position
+            break
+        payloads.append(payload)
+        at, lsn, crc = end, number, stored
+    return Run(payloads, lsn, crc, 0), at, needed
 
 
 def vouched(slot: Slot, position: int) -> int:
