@@ -32,6 +32,9 @@ class SimulatedExecutor(Executor):
     def soon(self, function: Callable[[], None]) -> None:
         self._soon.append(function)
 
+    def in_between(self, function: Callable[[], None]) -> None:
+        self._soon.append(function)
+
     def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         self._timers.append(function)
         return lambda: self._cancel(function)

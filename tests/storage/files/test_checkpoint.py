@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -19,7 +20,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
 )
 from durable_streams_server.protocol.subscriptions.state import Subscription
-from durable_streams_server.storage.files import checkpoint
+from durable_streams_server.storage.files import checkpoint, gather
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
@@ -327,11 +328,87 @@ def test_one_step_takes_a_bounded_number_of_appends() -> None:
     store.commit_once()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "_PIECES", 200)
+        patch.setattr(gather, "_RUN", 30)
         capture = store.begin_capture()
-        steps = 1
+        taken = [0]
         while capture.take_some():
-            steps += 1
-    assert steps == 4
+            taken.append(sum(len(work.pieces) for work in capture.flushes))
+    taken.append(sum(len(work.pieces) for work in capture.flushes))
+    assert taken[-1] == 800
+    assert max(after - before for before, after in pairwise(taken)) < 200 + 30
+
+
+def test_appends_go_on_while_a_stream_is_taken_in_steps() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", TEXT), *(append("/a", b"%d," % n, TEXT) for n in range(10)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_PIECES", 2)
+        patch.setattr(gather, "_RUN", 2)
+        later = 10
+        for where in store.checkpoint():
+            if where is Where.LOOP:
+                run(store, append("/a", b"%d," % later, TEXT))
+                later += 1
+    assert later > 14
+    expected = b"".join(b"%d," % n for n in range(later))
+    assert store.states.recent_of(store.states["/a"].incarnation).unflushed == later - 10
+    assert content(store, "/a") == expected
+    disk.lose_power()
+    assert content(open_store(disk), "/a") == expected
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_stream_is_removed_while_it_is_taken_in_steps(again: bool) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/b", TEXT, b"b"), create("/a", TEXT))
+    run(store, *(append("/a", b"%d," % n, TEXT) for n in range(10)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_PIECES", 2)
+        patch.setattr(gather, "_RUN", 2)
+        steps = store.checkpoint()
+        assert [next(steps), next(steps)] == [Where.LOOP, Where.LOOP]
+        run(store, Delete("/a"))
+        if again:
+            run(store, create("/a", TEXT, b"anew"))
+        capture = store._capture
+        assert capture is not None
+        for _ in steps:
+            pass
+    [work] = [work for work in capture.flushes if len(work.pieces) == 10]
+    assert b"".join(work.pieces.data) == b"0,1,2,3,4,5,6,7,8,9,"
+    for _ in range(2):
+        disk.lose_power()
+        store = open_store(disk)
+        assert content(store, "/b") == b"b"
+        if again:
+            assert content(store, "/a") == b"anew"
+        else:
+            assert store.find("/a").result() is None
+        store.run_checkpoint()
+
+
+def test_bytes_taken_in_steps_are_dirty_again_if_the_checkpoint_fails() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", TEXT), *(append("/a", b"%d," % n, TEXT) for n in range(10)))
+
+    def full(name: str) -> None:
+        if name in ("write", "allocate"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_PIECES", 2)
+        patch.setattr(gather, "_RUN", 2)
+        disk.before = full
+        store.run_checkpoint()
+        assert store.found_disk_full
+        disk.before = lambda _: None
+        store.run_checkpoint()
+    assert store.states.recent_of(store.states["/a"].incarnation).unflushed == 0
+    disk.lose_power()
+    assert content(open_store(disk), "/a") == b"0,1,2,3,4,5,6,7,8,9,"
 
 
 def test_one_step_takes_a_bounded_size_of_documents() -> None:

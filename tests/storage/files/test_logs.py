@@ -11,7 +11,7 @@ import pytest
 
 from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.disk import DENIED, LOST, File, SystemDisk
-from durable_streams_server.storage.files.index import Index
+from durable_streams_server.storage.files.index import Index, encode
 from durable_streams_server.storage.files.logs import (
     DIRECTORY,
     KEPT,
@@ -105,6 +105,31 @@ def test_few_files_are_open_whatever_the_number_of_streams(disk: SimulatedDisk) 
     assert len(logs._open) == 4
     for number in range(ID, ID + 50):
         assert logs.read(number, 0, 16) == b"%d" % number
+
+
+def test_entries_that_are_encoded_already_are_written_as_they_are(disk: SimulatedDisk) -> None:
+    pieces = Pieces.of([Piece(end, b"%d" % end) for end in range(1, 8)])
+    first = Pieces(pieces.ends[:3], pieces.data[:3])
+    entries = [(3, encode(first)), (2, None), (2, None)]
+    Logs(disk).write(FlushWork(ID, Extent(0, 0, 0), pieces, None, entries), set(), sync=True)
+    Logs(disk).write(FlushWork(ID + 1, Extent(0, 0, 0), pieces), set(), sync=True)
+    written, other = (
+        [disk.open(path_of(number) + suffix).read(1000, 0) for suffix in ("", ".idx")]
+        for number in (ID, ID + 1)
+    )
+    assert written == other
+    assert encode(pieces) in written[1]
+
+
+def test_a_long_log_is_synced_in_between(disk: SimulatedDisk) -> None:
+    calls: list[str] = []
+    data = [b"x" * 700_000] * 15
+    pieces = Pieces.of([Piece(700_000 * (n + 1), each) for n, each in enumerate(data)])
+    disk.before = calls.append
+    Logs(disk).write(FlushWork(ID, Extent(0, 0, 0), pieces), set(), sync=False)
+    disk.before = lambda _: None
+    assert calls.count("sync") == 2
+    assert Logs(disk).read(ID, 0, pieces.end) == b"".join(data)
 
 
 def test_many_logs_are_synced_by_one_call(disk: SimulatedDisk) -> None:  # TRAPS 17

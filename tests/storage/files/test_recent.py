@@ -121,3 +121,28 @@ def test_the_places_around_a_position_need_no_look_at_what_follows() -> None:
         (17, 20, 20),
     ]
     assert recent.around(20) == (20, 20, 20)
+
+
+def test_pieces_can_be_added_without_a_call_for_each() -> None:
+    one, other = Memory(1000), Memory(1000)
+    recents = [Recent(0, 0, 0) for _ in range(3)]
+    twins = [Recent(0, 0, 0) for _ in range(3)]
+    count = 3 * 4096 + 5
+    for number in range(count):
+        one.add(recents[number % 3], number + 1, b"x")
+        twins[number % 3].add(number + 1, b"x")
+    assert other.added([twins[number % 3] for number in range(count)], count) == one.held
+    assert other.held == one.held
+    assert [len(block) for block in other._blocks] == [len(block) for block in one._blocks]
+    assert other.added([], 0) == 0
+
+
+def test_pieces_are_counted_and_taken_some_at_a_time() -> None:
+    recent = filled(Memory(1000), 10, [b"abc", b"d", b"ef"])
+    assert recent.count(10, 16) == 3
+    assert recent.count(13, 14) == 1
+    assert recent.count(16, 16) == 0
+    taken = recent.pieces(10, 16, 2)
+    assert taken.data == [b"abc", b"d"]
+    taken.extend(recent.pieces(taken.end, 16, 2))
+    assert taken == recent.pieces(10, 16)

@@ -434,3 +434,25 @@ async def test_threads_that_read_go_behind_the_loop_and_commits_do_not() -> None
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     assert found[Lane.COMMIT] == usual
     assert found[Lane.READ] == min(usual + 5, 19)
+
+
+def test_what_comes_in_between_leaves_the_loop_time_to_wait() -> None:
+    async def count() -> int:
+        loop = asyncio.get_running_loop()
+        threads = Threads(loop)
+        done = loop.create_future()
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if not done.done():
+                loop.call_soon(turn)
+
+        threads.in_between(lambda: done.set_result(None))
+        turn()
+        await done
+        threads.close()
+        return turns
+
+    assert asyncio.run(count()) > 2

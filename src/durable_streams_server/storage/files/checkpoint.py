@@ -1,7 +1,7 @@
 """A checkpoint: bytes to the logs, states to the catalog, and segments of the write-ahead log free again.
 
 The catalog becomes what every stream was at one record. That moment costs the loop nothing: the dirty states are taken in
-slices, and one that is about to change is taken first.
+slices, and one that is about to change is taken first. Their bytes follow (`gather.py`).
 """
 
 import enum
@@ -15,7 +15,8 @@ from ...protocol.state import StreamState
 from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE
-from .logs import Extent, FlushWork, words_of
+from .gather import Gathering
+from .logs import Extent
 from .producers import StoredProducers
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 # A step on the loop is bounded by counts, not by a clock, so that a simulated run can be repeated. Each takes about a millisecond.
 _SLICE: Final = 200  # states taken at once
-_PIECES: Final = 50_000  # or so many of their appends
+_PIECES: Final = 1000  # appends whose bytes are taken at once: about 0.5 ms
 _DOCUMENT_BYTES: Final = 256 * 1024  # or so many bytes of documents
 _FORGOTTEN: Final = 500  # states and changes whose end is noted at once
 _LOGS: Final = 1000  # logs written in one step: a stop waits for one step at most
@@ -74,36 +75,37 @@ class Capture:
         self.documents: dict[str, bytes | None] = {}
         self.meta = meta
         self.changes: list[Put | Drop] = []
-        self.flushes: list[FlushWork] = []
+        self._gathering = Gathering()
+        self.flushes = self._gathering.flushes
         self.obstacle: OSError | None = None
         self.is_committed = False
         self.damaged: dict[int, str] = {}
         self.too_large: set[int] = set()
         self.ending: Iterator[None] | None = None  # `forget`, once it has begun
 
-    def take(self, state: StreamState) -> int:
-        """Takes a state as it is now, if it has not been taken yet; returns how many appends that are."""
-        return 0 if self._waiting.pop(state.incarnation, None) is None else self._take(state)
+    def take(self, state: StreamState) -> None:
+        """Takes a state as it is now, if it has not been taken yet. Its bytes are taken later."""
+        if self._waiting.pop(state.incarnation, None) is not None:
+            self._take(state)
 
-    def _take(self, state: StreamState) -> int:
+    def take_rest(self, incarnation: int) -> None:
+        """Takes what is left to be taken of a stream's bytes, which are about to be forgotten."""
+        self._gathering.take_rest(incarnation)
+
+    def _take(self, state: StreamState) -> None:
         incarnation = state.incarnation
         if state.removed:
             self.changes.append(Drop(state.path, incarnation))
-            return 0
+            return
         recent = self._store.states.recent[incarnation]
         extent = Extent(recent.base, recent.flushed, recent.entries)
         is_held = self._store.held.get(incarnation) == state.tail
         if is_held and incarnation not in self._store.to_try:
             entry = _ending_at(entry_of(state, 0, self.meta.session), extent)
-            self.changes.append(Put(state.path, entry, self._progress_of(state)))
-            return 0
-        pieces = recent.pieces(recent.flushed, state.tail)
-        entry = entry_of(state, extent.entries + len(pieces), self.meta.session)
+        else:
+            count = self._gathering.add(state, recent, extent)
+            entry = entry_of(state, extent.entries + count, self.meta.session)
         self.changes.append(Put(state.path, entry, self._progress_of(state)))
-        if pieces:
-            words = None if extent.entries else words_of(state)
-            self.flushes.append(FlushWork(incarnation, extent, pieces, words))
-        return len(pieces)
 
     def _progress_of(self, state: StreamState) -> dict[bytes, ProducerState]:
         """Takes what a stream's producers have done since the last checkpoint."""
@@ -144,15 +146,18 @@ class Capture:
 
     def take_some(self) -> bool:
         """Takes a slice; returns whether there is more."""
-        taken = pieces = size = 0
-        while self._waiting and taken < _SLICE and pieces < _PIECES:
+        taken = size = 0
+        while self._waiting and taken < _SLICE:
             # `popitem` takes the newest. To find the oldest of a dict means to pass all that were taken out of it.
-            pieces += self._take(self._waiting.popitem()[1])
+            self._take(self._waiting.popitem()[1])
             taken += 1
         while self._waiting_names and taken < _SLICE and size < _DOCUMENT_BYTES:
             size += self._take_document(self._waiting_names.popitem()[0])
             taken += 1
-        return bool(self._waiting or self._waiting_names)
+        if not taken:
+            self._gathering.take_some(_PIECES)
+        is_complete = self._gathering.is_complete
+        return bool(self._waiting or self._waiting_names or not is_complete)
 
     def forget(self) -> Iterator[None]:
         """Notes in the store what the catalog has; a pause after each slice."""

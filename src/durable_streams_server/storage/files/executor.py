@@ -31,6 +31,10 @@ class Executor(ABC):
         """Calls a function on the loop, at the end of this turn."""
 
     @abstractmethod
+    def in_between(self, function: Callable[[], None]) -> None:
+        """Calls a function on the loop after a moment that belongs to everything else, other threads too."""
+
+    @abstractmethod
     def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         """Calls a function on the loop after some seconds; returns what cancels the call."""
 

@@ -107,8 +107,7 @@ def least_size(entries: int) -> int:
 def encode(pieces: Pieces) -> bytes:
     """Returns the entries of some pieces.
 
-    Column by column, a chunk at a time: a call for each piece would take the loop's thread, which waits for the interpreter,
-    four times as long.
+    Column by column, a chunk at a time: a call for each piece would take four times as long.
     """
     parts: list[bytes] = []
     for begin in range(0, len(pieces), _CHUNK):

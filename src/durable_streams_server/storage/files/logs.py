@@ -23,7 +23,7 @@ from .index import (
     least_size,
 )
 from .place import DirectoryLost
-from .recent import Octets, Pieces
+from .recent import INSIDE, Octets, Pieces
 from .verify import Verified, read_verified
 from .wal import Damaged
 
@@ -34,6 +34,9 @@ _NEVER_REACHED: Final = (
     1 << 40
 )  # appends need not be checked against a larger limit; if one is met, it is learnt
 _CHUNK: Final = 1024 * 1024  # bytes joined for one call: about 0.3 ms
+#: Bytes after which a log is synced before more is written: a commit waits behind all that the disk was given at once.
+_SPREAD: Final = 4 * 1024 * 1024
+_JOINED: Final = 500  # pieces joined for one call: to join many holds all other threads up
 _SYNCED_EACH: Final = 64  # logs written by one checkpoint; past it, one call syncs them all
 
 
@@ -46,12 +49,22 @@ class Extent(NamedTuple):
 
 
 class FlushWork(NamedTuple):
-    """Pieces to add to a log whose extent is known; one without entries is to be made, and says whose it is."""
+    """Pieces to add to a log whose extent is known; one whose extent has no entries is to be made, and says whose it is.
+
+    Attributes:
+        incarnation: whose log.
+        extent: the log's.
+        pieces: what is added.
+        words: what the log says of itself if it is to be made.
+        entries: the index entries of the pieces in turn, as far as they are encoded: of how many, and their octets, or None for
+            those that are yet to be encoded.
+    """
 
     incarnation: int
     extent: Extent
     pieces: Pieces
-    words: Words | None = None  # for a log that is to be made
+    words: Words | None = None
+    entries: Sequence[tuple[int, bytes | None]] = ()
 
 
 class _Open:
@@ -341,7 +354,7 @@ class Logs:
         The files have the form of a log and its index, and begin where the damaged log should have ended when the damage was
         found. What a checkpoint that failed has left there is cut off.
         """
-        incarnation, extent, pieces, _ = item
+        incarnation, extent = item.incarnation, item.extent
         path = path_of(incarnation) + KEPT
         self._directories.discard(directory_of(incarnation))  # it may be what is missing
         self._make_parent(incarnation)
@@ -354,7 +367,8 @@ class Logs:
                 index_file.write(header(extent.tail), 0)
             kept = _Open(data, index_file, Index.of(index_file))
             entries = kept.index.count_up_to(extent.tail)
-            _add(kept, Extent(kept.index.base, extent.tail, entries), pieces, path)
+            extent = Extent(kept.index.base, extent.tail, entries)
+            _add(kept, item._replace(extent=extent), path)
             data.sync()
             index_file.sync()
         finally:
@@ -362,13 +376,13 @@ class Logs:
             index_file.close()
 
     def _write(self, item: FlushWork, parents: set[str]) -> _Open:
-        incarnation, extent, pieces, _ = item
+        incarnation, extent, pieces = item.incarnation, item.extent, item.pieces
         if extent.entries == 0:
             parents.add(directory_of(incarnation))  # its name is not known to be durable
         files = self._acquire(incarnation, create_with=item if extent.entries == 0 else None)
         assert files is not None
         try:
-            _add(files, extent, pieces, path_of(incarnation))
+            _add(files, item, path_of(incarnation))
             _check_places(files)
             with self._lock:
                 files.verified.add(extent.tail, pieces.end)
@@ -536,8 +550,9 @@ def _check_places(files: _Open) -> None:
         raise Damaged(str(lost)) from None
 
 
-def _add(files: _Open, extent: Extent, pieces: Pieces, name: str) -> None:
+def _add(files: _Open, item: FlushWork, name: str) -> None:
     """Adds pieces to files where they end by the extent; what is past that was never proven, and is cut off."""
+    extent = item.extent
     if files.index.base != extent.base:
         raise Damaged(f"{name}.idx begins elsewhere")
     at, place = extent.tail - extent.base, files.index.place_of(extent.entries)
@@ -547,15 +562,43 @@ def _add(files: _Open, extent: Extent, pieces: Pieces, name: str) -> None:
             file.truncate(end)
         elif size < end:
             raise Damaged(f"{what} is shorter than the catalog says")
-    for data in _chunks(pieces.data):
+    unsynced = 0
+    for data in _chunks(item.pieces, extent.tail):
         files.data.write(data, at)
         at += len(data)
-    files.index_file.write(encode(pieces), place)
+        unsynced += len(data)
+        if unsynced >= _SPREAD:
+            files.data.sync()
+            unsynced = 0
+    for entries in _runs(list(_entries(item))):
+        files.index_file.write(entries, place)
+        place += len(entries)
 
 
-def _chunks(parts: Sequence[Octets]) -> Iterator[Octets]:
-    """Yields bytes in runs worth a call. They are short, because to join much holds all other threads up; what is large is
-    not copied."""
+def _entries(item: FlushWork) -> Iterator[bytes]:
+    """Yields the index entries of pieces; those that nobody has encoded yet are encoded here."""
+    pieces, begin = item.pieces, 0
+    for count, encoded in item.entries or [(len(pieces), None)]:
+        end = begin + count
+        yield encoded or encode(Pieces(pieces.ends[begin:end], pieces.data[begin:end]))
+        begin = end
+
+
+def _chunks(pieces: Pieces, begin: int) -> Iterator[Octets]:
+    """Yields the bytes of pieces, the first of which begins at `begin`, in runs worth a call. Many small ones are joined without a
+    look at each."""
+    for first in range(0, len(pieces), _JOINED):
+        parts = pieces.data[first : first + _JOINED]
+        end = pieces.ends[first + len(parts) - 1] & ~INSIDE
+        if end - begin > _CHUNK or len(parts) == 1:
+            yield from _runs(parts)
+        else:
+            yield b"".join(parts)
+        begin = end
+
+
+def _runs(parts: Sequence[Octets]) -> Iterator[Octets]:
+    """Yields bytes in runs of at most `_CHUNK`, because to join much holds all other threads up; what is larger is not copied."""
     first = size = 0
     for at, part in enumerate(parts):
         if size and size + len(part) > _CHUNK:

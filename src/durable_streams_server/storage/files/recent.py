@@ -60,6 +60,11 @@ class Pieces:
 
     __hash__ = None  # type: ignore[assignment]  # as of a list
 
+    def extend(self, others: "Pieces") -> None:
+        """Adds the pieces that follow."""
+        self.ends.extend(others.ends)
+        self.data += others.data
+
     @property
     def end(self) -> int:
         """The position after the last byte."""
@@ -145,10 +150,16 @@ class Recent:
             last += 1
         return lower, ends[at] & ~INSIDE, ends[last] & ~INSIDE
 
-    def pieces(self, start: int, end: int) -> Pieces:
-        """Returns the whole pieces between two piece ends."""
+    def count(self, start: int, end: int) -> int:
+        """Returns how many pieces there are between two piece ends."""
+        return 0 if end <= start else self._index(end) - self._index(start)
+
+    def pieces(self, start: int, end: int, most: int | None = None) -> Pieces:
+        """Returns the whole pieces between two piece ends, the first `most` of them if that is given."""
         first = self._index(start)
         last = first if end <= start else self._index(end)
+        if most is not None:
+            last = min(last, first + most)
         return Pieces(self._ends[first:last], self._data[first:last])
 
     @property

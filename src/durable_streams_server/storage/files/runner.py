@@ -8,7 +8,7 @@ A checkpoint goes through these phases. An error in any of them stops the store:
 
     phase        what it waits for                            then
     NONE         `checkpoint_due`                             LOOP
-    LOOP         the loop's next turn                         what the step says
+    LOOP         a moment for everything else                 what the step says
     DURABLE      the commit that is written, or the next      LOOP
     DISK         its job on the checkpoint lane               what the step says
     PAUSED       a second: no room, or no file handles        LOOP
@@ -212,7 +212,7 @@ class Runner(Shell):
         """Enters a phase of the checkpoint."""
         self._phase = phase
         if phase is Phase.LOOP:
-            self._executor.soon(self._step)
+            self._executor.in_between(self._step)
         elif phase is Phase.DISK:
             self._executor.submit(Lane.CHECKPOINT, self._advance, self._stepped)
         elif phase is Phase.PAUSED:

@@ -561,7 +561,7 @@ class FileStore(Store):
 
     def log_has(self, work: FlushWork, *, is_held: bool) -> None:
         """Notes that a stream's log has its pieces, or that the catalog holds them for it."""
-        incarnation, extent, pieces, _ = work
+        incarnation, extent, pieces = work.incarnation, work.extent, work.pieces
         recent = self.states.recent.get(incarnation)
         before = self.held.pop(incarnation, 0)
         self.to_try.discard(incarnation)
@@ -829,6 +829,8 @@ class FileStore(Store):
             if state is not None:
                 state.publish(cast(StreamChange, change))
                 if not isinstance(change, Appended):
+                    if isinstance(change, Removed) and self._capture is not None:
+                        self._capture.take_rest(change.incarnation)
                     self.states.published(cast(StreamChange, change), state)
 
     def _note_use(self, state: StreamState) -> None:

@@ -15,6 +15,9 @@ from .switching import switching
 T = TypeVar("T")
 
 _READERS: Final = 4
+#: Seconds between two steps of long work on the loop. In consecutive turns the loop would never wait, and a loop that never waits
+#: does not let the commit thread have the interpreter before the switch interval is over.
+_MOMENT: Final = 0.001
 _BEHIND: Final = 5  # added to the nice value: a third of the loop's time, if both want one core
 
 
@@ -43,6 +46,9 @@ class Threads(Executor):
 
     def soon(self, function: Callable[[], None]) -> None:
         self._loop.call_soon(function)
+
+    def in_between(self, function: Callable[[], None]) -> None:
+        self._loop.call_later(_MOMENT, function)
 
     def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         return self._loop.call_later(seconds, function).cancel

@@ -1,0 +1,141 @@
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.names import MARK_SPACING
+from durable_streams_server.protocol.producers import Stamp
+from durable_streams_server.protocol.state import Appended, StreamState
+from durable_streams_server.storage.files.producers import StoredProducers
+from durable_streams_server.storage.files.replay import Replay
+from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.wal import Damaged, Run
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.requests import NOW, SECOND, append, create, fork_of
+from tests.storage.files.stores import content, new_disk, open_store, run
+
+TEXT = "text/plain"
+JSON = "application/json"
+
+
+def begin(disk: SimulatedDisk) -> FileStore:
+    """Returns a store with every kind of record in its log."""
+    store = open_store(disk, segment_size=4 << 20)
+    run(store, create("/text", TEXT), create("/json", JSON, b"[1]"), create("/gone", TEXT, b"x"))
+    later = NOW
+    for number in range(60):
+        later += SECOND
+        run(store, append("/text", b"%d," % number, TEXT), now=later)
+        run(store, append("/json", b"[%d]" % number, JSON), now=later)
+        stamp = Stamp(b"producer", 0, number)
+        run(store, append("/text", b"p", TEXT, stamp=stamp, seq=b"%03d" % number), now=later)
+    large = b"[" + b",".join([b'"%s"' % (b"x" * 90)] * 1000) + b"]"
+    assert len(large) > 2 * MARK_SPACING
+    run(store, append("/json", large, JSON), append("/json", b"[2]", JSON), now=later)
+    run(store, append("/gone", b"y", TEXT), Delete("/gone"), create("/gone", TEXT, b"z"))
+    run(store, append("/gone", b"again", TEXT), append("/gone", closes=True))
+    run(store, create("/fork", TEXT, fork=fork_of("/text")), append("/fork", b"own", TEXT))
+    run(store, append("/text", b"last", TEXT), now=later)
+    return store
+
+
+def record(*changes: Appended) -> bytes:
+    """Returns the record of some changes."""
+    return msgspec.msgpack.encode(changes)
+
+
+def replay_of(store: FileStore, aside: Sequence[int] = ()) -> Replay:
+    """Returns a replay on what is in a store."""
+    return Replay(store.states, store._memory, store.timeline, store._apply_again, aside)
+
+
+def known(store: FileStore) -> dict[str, Any]:
+    """Returns all that is known of a store's streams and of their bytes in memory."""
+    found: dict[str, Any] = {}
+    for path in sorted(store.paths()):
+        state = store.states[path]
+        recent = store.states.recent[state.incarnation]
+        told = {
+            name: getattr(state, name)
+            for name in StreamState.__slots__
+            if name not in ("__weakref__", "producers", "timeline", "ancestry", "grace")
+        }
+        pieces = list(recent.pieces(recent.begin, state.tail))
+        kept = (recent.base, recent.begin, recent.flushed, recent.entries, pieces)
+        assert isinstance(state.producers, StoredProducers)
+        found[path] = told, state.producers.all(), kept, content(store, path)
+    order = [recent.base for block in store._memory._blocks for recent in block if len(recent)]
+    memory = store._memory.held, store._unflushed, order, list(store._dirty)
+    return {**found, "": (memory, store.timeline.floor, store.states.tally.fresh)}
+
+
+def test_a_replay_gives_the_state_that_was() -> None:
+    disk = new_disk()
+    before = known(begin(disk))
+    disk.lose_power()
+    assert known(open_store(disk, segment_size=4 << 20)) == before
+
+
+def test_the_fast_way_gives_what_the_general_one_gives() -> None:
+    disk = new_disk()
+    begin(disk)
+    disk.lose_power()
+    fast = known(open_store(disk, segment_size=4 << 20))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Replay, "_append", lambda *_: False)
+        assert known(open_store(disk, segment_size=4 << 20)) == fast
+
+
+def test_a_checkpoint_in_the_middle_of_a_replay_keeps_all() -> None:
+    disk = new_disk()
+    store = begin(disk)
+    contents = {path: content(store, path) for path in store.paths()}
+    disk.lose_power()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("durable_streams_server.storage.files.wal._RUN", 7)
+        store = open_store(disk, segment_size=4 << 20, max_unflushed=2000)
+    assert store.meta.lsn > 0
+    for _ in range(2):
+        assert {path: content(store, path) for path in store.paths()} == contents
+        disk.lose_power()
+        store = open_store(disk, segment_size=4 << 20)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": "/other"},  # no such stream
+        {"path": "/b"},  # another stream
+        {"incarnation": 7},
+        {"start": 4},
+        {"start": 0},
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_append_that_does_not_follow_is_damage(wrong: dict[str, Any], is_first: bool) -> None:
+    store = open_store(new_disk())
+    run(store, create("/a", TEXT, b"xx"), create("/b", TEXT, b"xx"))
+    incarnation = store.states["/a"].incarnation
+    right = Appended("/a", incarnation, 2, b"y", False, NOW)
+    bad = msgspec.structs.replace(right, **{"start": 2 if is_first else 3, **wrong})
+    payloads = [record(bad)] if is_first else [record(right), record(bad)]
+    with pytest.raises(Damaged, match="record 100 does not follow from the catalog"):
+        replay_of(store).run(Run(payloads, 100, 0, 0), {})
+
+
+def test_records_of_streams_that_were_put_aside_are_passed_over() -> None:
+    store = open_store(new_disk())
+    run(store, create("/a", TEXT, b"xx"))
+    state = store.states["/a"]
+    aside = [state.incarnation]
+    lost = Appended("/a", state.incarnation, 77, b"y", False, NOW)
+    assert replay_of(store, aside).run(Run([record(lost)], 1, 0, 0), {}) == 0
+    assert state.tail == 2
+
+
+def test_a_record_that_cannot_be_read_is_damage() -> None:
+    store = open_store(new_disk())
+    with pytest.raises(Damaged, match="record 5 "):
+        replay_of(store).run(Run([b"\xc1"], 5, 0, 0), {})
