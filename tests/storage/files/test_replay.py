@@ -66,7 +66,9 @@ def known(store: FileStore) -> dict[str, Any]:
         kept = (recent.base, recent.begin, recent.flushed, recent.entries, pieces)
         assert isinstance(state.producers, StoredProducers)
         found[path] = told, state.producers.all(), kept, content(store, path)
-    order = [recent.base for block in store._memory._blocks for recent in block if len(recent)]
+    owners = {id(recent): incarnation for incarnation, recent in store.states.recent.items()}
+    blocks = store._memory._blocks
+    order = [owners[id(recent)] for block in blocks for recent in block if len(recent)]
     memory = store._memory.held, store._unflushed, order, list(store._dirty)
     return {**found, "": (memory, store.timeline.floor, store.states.tally.fresh)}
 
