@@ -4,8 +4,8 @@ Two servers with empty stores are prepared side by side and measured in turn, in
 fresh ones take their place. Every two windows that follow one another give one ratio: what slows the machine for a while slows both,
 and a server that happens to be slow for as long as it runs is not in every pair. A row is measured until its
 pairs show whether their true median is above 0.95, or until there are ROUNDS of them. A ratio below 1 is worse for this source,
-whichever way the row counts. ROUNDS and SECONDS, the length of a window, are read from the environment. The command ends with
-1 if a row is more than 5% worse.
+whichever way the row counts. Where a row measures the server's CPU for each request, its ratio follows: a noisy machine alters it less. ROUNDS and
+SECONDS, the length of a window, are read from the environment. The command ends with 1 if a row is more than 5% worse.
 """
 
 import math
@@ -89,33 +89,46 @@ def _on_source(kind: Kind, source: Path) -> Kind:
 
 def _compare(row: Row, kind: str, rounds: int, seconds: int) -> Found:
     """Measures a row on both sources in turn, prints the medians, and returns how this one does beside the other."""
-    ours: list[float] = []
-    base: list[float] = []
+    pairs: list[tuple[Sample, Sample]] = []
     result = Found(math.nan, -math.inf, math.inf)
-    while len(ours) < rounds and not (len(ours) >= _FEWEST and result.is_decided):
-        for of_ours, of_base in _windows(row, kind, seconds):
-            ours.append(of_ours)
-            base.append(of_base)
-        pairs = zip(ours, base, strict=True)
-        result = found([b / a if row.less_is_better else a / b for a, b in pairs])
+    while len(pairs) < rounds and not (len(pairs) >= _FEWEST and result.is_decided):
+        pairs += _windows(row, kind, seconds)
+        figures = [(_figure(row, ours), _figure(row, base)) for ours, base in pairs]
+        result = found([b / a if row.less_is_better else a / b for a, b in figures])
+    ours, base = (statistics.median(each) for each in zip(*figures, strict=True))
     print(
-        f"{result.median:5.2f}  from {result.low:.2f} to {result.high:.2f} in {len(ours):2} pairs  {row.title} ({kind}): "
-        f"{statistics.median(ours):,.4g} {row.unit}, base {statistics.median(base):,.4g}",
+        f"{result.median:5.2f}  from {result.low:.2f} to {result.high:.2f} in {len(pairs):2} pairs  {row.name} ({kind}), {row.title}: "
+        f"{ours:,.4g} {row.unit}, base {base:,.4g}{cpu_ratio(pairs)}{_faults(pairs)}",
         flush=True,
     )
     return result
 
 
-def _windows(row: Row, kind: str, seconds: int) -> Iterator[tuple[float, float]]:
-    """Measures two fresh servers in turn, and yields the figures of this source and of the other, window by window."""
+def cpu_ratio(pairs: list[tuple[Sample, Sample]]) -> str:
+    """Returns what pairs say of the CPU for each request, the empty string if it was not measured."""
+    known = [(ours.cpu, base.cpu) for ours, base in pairs if ours.cpu and base.cpu]
+    if not known:
+        return ""
+    ratio = statistics.median(base / ours for ours, base in known)
+    ours, base = (statistics.median(each) for each in zip(*known, strict=True))
+    return f"; by CPU {ratio:.2f}: {ours:.3g} µs, base {base:.3g}"
+
+
+def _faults(pairs: list[tuple[Sample, Sample]]) -> str:
+    bad = [sum(sample.bad for sample in side) for side in zip(*pairs, strict=True)]
+    return f"; failed or short: {bad[0]:,}, base {bad[1]:,}" if any(bad) else ""
+
+
+def _windows(row: Row, kind: str, seconds: int) -> Iterator[tuple[Sample, Sample]]:
+    """Measures two fresh servers in turn, and yields the samples of this source and of the other, window by window."""
     with running(kind) as our_server, running(_BASE + kind) as base_server:
         ours, base = row.prepare(our_server), row.prepare(base_server)
         for turn in range(1 if row.once else _WINDOWS):
             if turn % 2:
-                of_base = _figure(row, base(seconds))
-                yield _figure(row, ours(seconds)), of_base
+                of_base = base(seconds)
+                yield ours(seconds), of_base
             else:
-                yield _figure(row, ours(seconds)), _figure(row, base(seconds))
+                yield ours(seconds), base(seconds)
 
 
 def _figure(row: Row, sample: Sample) -> float:

@@ -1,5 +1,6 @@
 -- Requests for wrk, in turn to each of a number of streams: `wrk … -- METHOD PATH STREAMS TYPE BODY`.
--- The number of the stream stands in place of `#` in the path; a body given as `@N` is N octets, as `json:N` N JSON values.
+-- The number of the stream stands in place of `#` in the path; a path given as `@FILE` is one of that file's lines for each stream.
+-- A body given as `@N` is N octets, as `json:N` N JSON values.
 local requests, turn = {}, 0
 
 local function body_of(text)
@@ -13,11 +14,21 @@ local function body_of(text)
   return "[" .. table.concat(list, ",") .. "]"
 end
 
+local function paths_of(text, streams)
+  local paths, file = {}, text:match("^@(.*)$")
+  if file then
+    for line in io.lines(file) do paths[#paths + 1] = line end
+  else
+    for n = 0, streams - 1 do paths[n + 1] = text:gsub("#", n) end
+  end
+  return paths
+end
+
 init = function(args)
   local method, path, streams, type, body = args[1], args[2], tonumber(args[3]), args[4], body_of(args[5] or "")
   local headers = method == "POST" and { ["Content-Type"] = type } or {}
-  for n = 0, streams - 1 do
-    requests[n + 1] = wrk.format(method, path:gsub("#", n), headers, method == "POST" and body or nil)
+  for n, each in ipairs(paths_of(path, streams)) do
+    requests[n] = wrk.format(method, each, headers, method == "POST" and body or nil)
   end
 end
 

@@ -7,11 +7,20 @@ from .servers import Running
 
 
 class Sample(NamedTuple):
-    """One measurement. `bad` counts what failed or did not come; a value of None says that there is nothing to measure."""
+    """One measurement.
+
+    Attributes:
+        value: in the row's unit; None says that there is nothing to measure.
+        bad: counts what failed or did not come.
+        note: what else was noticed.
+        cpu: microseconds of the server's core for each request or message, if they were measured. A noisy machine alters them less
+            than a rate.
+    """
 
     value: float | None
     bad: int = 0
     note: str = ""
+    cpu: float = 0.0
 
 
 class Goal(NamedTuple):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from . import subscriptions, wrk
+from . import live, requests, subscriptions, wrk
 from .client import MESSAGE, Connection, Followers, create, fill, octets
 from .row import Goal, Measure, Row, Sample
 from .servers import SCRATCH, Running, running_on
@@ -24,10 +24,6 @@ BOTH: Final = ("memory", "files", "node", "node-files")
 OURS: Final = ("memory", "files")
 
 
-def _sample(load: wrk.Load) -> Sample:
-    return Sample(load.rate, load.bad)
-
-
 def _appends(
     connections: int, streams: int, body: str = "@100", media: str = OCTETS
 ) -> Callable[[Running], Measure]:
@@ -36,7 +32,14 @@ def _appends(
     def prepare(server: Running) -> Measure:
         create(server.port, (f"/v1/stream/bench-{n}" for n in range(streams)), media)
         asked = ("POST", "/v1/stream/bench-#", streams, media, body)
-        return lambda seconds: _sample(wrk.run(server.url, connections, seconds, *asked))
+
+        def measure(seconds: int) -> Sample:
+            used = server.cpu()
+            load = wrk.run(server.url, connections, seconds, *asked)
+            cpu = (server.cpu() - used) / max(1, load.good) * 1e6
+            return Sample(load.rate, load.bad, cpu=cpu)
+
+        return measure
 
     return prepare
 
@@ -430,6 +433,8 @@ ROWS: Final = (
         _follow(10, 1, per_cpu=True),
         less_is_better=True,
     ),
+    *live.ROWS,
+    *requests.ROWS,
     *subscriptions.ROWS,
     *(trial.row() for trial in TRIALS),
 )

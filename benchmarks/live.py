@@ -1,0 +1,113 @@
+"""Rows about messages that live readers wait for, each checked to come once and in order."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .client import create
+from .numbered import Faults, faults, faults_of_all
+from .readers import Readers
+from .row import Measure, Row, Sample
+from .servers import Running
+from .writers import JSON, Order, Writers
+
+ALL: Final = ("memory", "files", "node", "node-files")
+_PATIENCE: Final = 3.0  # seconds in which nothing comes until the missing messages count as lost
+_CROWD: Final = 300
+
+
+def _tokens(writers: int) -> Callable[[Running], Measure]:
+    """Appends to 200 streams with a reader each: messages a second from append to reader."""
+    streams, path = 200, "/v1/stream/tokens-#"
+    paths = [path.replace("#", str(number)) for number in range(streams)]
+
+    def prepare(server: Running) -> Measure:
+        create(server.port, paths, JSON)
+        order = Order(path, streams, writers)
+        return lambda seconds: _delivered(server, order, paths, seconds)
+
+    return prepare
+
+
+def _crowd(writers: int) -> Callable[[Running], Measure]:
+    """Appends to one stream with 300 readers: messages a second, each counted once for each reader."""
+    path = "/v1/stream/crowd"
+
+    def prepare(server: Running) -> Measure:
+        create(server.port, [path], JSON)
+        order = Order(path, 1, writers)
+        return lambda seconds: _delivered(server, order, [path] * _CROWD, seconds)
+
+    return prepare
+
+
+def _delivered(server: Running, order: Order, paths: list[str], seconds: float) -> Sample:
+    """Counts what readers receive while writers write, and until they have all of it."""
+    with Readers(server.port, paths) as readers, Writers(server.port, order) as writers:
+        used, cpu = time.process_time(), server.cpu()
+        writers.begin(seconds)
+        while not writers.is_done:
+            readers.follow(0.05)
+        written = writers.finish()
+        came = readers.follow_until(sum(written.sent) * _share(order, paths), _PATIENCE)
+        took, cpu = readers.last - written.begun, server.cpu() - cpu
+        busy = (time.process_time() - used + written.cpu) / took
+        wrong = check(readers.found(), written.sent, order)
+    late = readers.last - written.ended
+    said = [f"client {busy:.0%} of its core"]
+    if late > 0.1:
+        said.append(f"the last message {late:.1f} s after its answer")
+    if readers.overflowed:
+        said.append("more came than the client keeps")
+    said += [f"{count:,} {what}" for what, count in wrong._asdict().items() if count]
+    bad = written.bad + readers.lost + wrong.total
+    return Sample(came / took, bad, ", ".join(said), cpu / max(1, came) * 1e6)
+
+
+def check(found: list[bytes], sent: list[int], order: Order) -> Faults:
+    """Compares what each reader has had with what was sent: readers of one stream with one another, others with their own source."""
+    if order.streams == 1:
+        return faults_of_all(found, sent)
+    wrong = [faults(each, sent[n : n + 1], n) for n, each in enumerate(found)]
+    return Faults(*map(sum, zip(*wrong, strict=True)))
+
+
+def _share(order: Order, paths: list[str]) -> int:
+    """Returns how many readers each message has."""
+    return len(paths) if order.streams == 1 else 1
+
+
+ROWS: Final = (
+    Row(
+        "tokens",
+        "tokens",
+        "tokens to 200 streams, one SSE reader each, 32 writers",
+        "/s",
+        ALL,
+        _tokens(32),
+    ),
+    Row(
+        "tokens-one",
+        "tokens",
+        "… 1 writer",
+        "/s",
+        ALL,
+        _tokens(1),
+    ),
+    Row(
+        "crowd",
+        "crowd",
+        "tokens to 300 SSE readers of one stream, 1 writer",
+        "/s",
+        ALL,
+        _crowd(1),
+    ),
+    Row(
+        "crowd-16",
+        "crowd",
+        "… 16 writers",
+        "/s",
+        ALL,
+        _crowd(16),
+    ),
+)

@@ -1,0 +1,94 @@
+"""Rows about single requests: reads at the tail, and large appends."""
+
+import statistics
+import tempfile
+import time
+from typing import Final
+
+from . import wrk
+from .client import Connection, create, octets
+from .row import Measure, Row, Sample
+from .servers import SCRATCH, Running
+
+ALL: Final = ("memory", "files", "node", "node-files")
+_JSON: Final = "application/json"
+_OCTETS: Final = "application/octet-stream"
+_EMPTY: Final = len(
+    "2\r\n[]\r\n0\r\n\r\n"
+)  # octets of an empty JSON page, which some servers send as a chunk
+_MB: Final = 1_000_000
+_KEPT: Final = (
+    64  # large appends to one stream before another takes its place, so that memory has an end
+)
+
+
+def _tail(server: Running) -> Measure:
+    """Reads at the tails of 64 streams, where there is nothing new, on 32 connections."""
+    paths = [f"/v1/stream/tail-{number}" for number in range(64)]
+    create(server.port, paths, _JSON)
+    connection = Connection(server.port)
+    asked, bad = [], 0
+    for path in paths:
+        connection.ask(octets("POST", path, _JSON, b'{"token":"first"}'))
+        tail = connection.ask(octets("HEAD", path)).header(b"stream-next-offset")
+        asked.append(f"{path}?offset={tail}")
+        answer = connection.ask(octets("GET", asked[-1]))
+        bad += answer.status != 200 or answer.size > _EMPTY
+        bad += not answer.header(b"stream-up-to-date")
+    connection.close()
+
+    def measure(seconds: int) -> Sample:
+        with tempfile.NamedTemporaryFile("w", dir=SCRATCH) as listed:
+            listed.write("\n".join(asked))
+            listed.flush()
+            used = server.cpu()
+            load = wrk.run(server.url, 32, seconds, "GET", f"@{listed.name}", len(asked))
+            used = server.cpu() - used
+        return Sample(load.rate, load.bad + bad, cpu=used / max(1, load.good) * 1e6)
+
+    return measure
+
+
+def _large(server: Running) -> Measure:
+    """Appends of 1 MB, one after the other on one connection: milliseconds until the answer."""
+    path = "/v1/stream/large"
+    connection = Connection(server.port)
+    append = octets("POST", path, _OCTETS, b"x" * _MB)
+
+    def measure(seconds: int) -> Sample:
+        times: list[float] = []
+        bad, used = 0, server.cpu()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if len(times) % _KEPT == 0:
+                connection.ask(octets("DELETE", path))
+                connection.ask(octets("PUT", path, _OCTETS))
+            begun = time.perf_counter()
+            status = connection.ask(append).status
+            times.append(time.perf_counter() - begun)
+            bad += status >= 300
+        used = server.cpu() - used
+        return Sample(statistics.median(times) * 1000, bad, cpu=used / len(times) * 1e6)
+
+    return measure
+
+
+ROWS: Final = (
+    Row(
+        "tail",
+        "tail",
+        "GETs at the tail, 32 connections, 64 streams",
+        "/s",
+        ALL,
+        _tail,
+    ),
+    Row(
+        "large",
+        "large",
+        "append of 1 MB, 1 connection, median",
+        "ms",
+        ALL,
+        _large,
+        less_is_better=True,
+    ),
+)
