@@ -1,6 +1,8 @@
 # `make serve` and `make test` do all the set-up that a machine with Python and Node needs.
 
 PYTHON ?= python3
+RUST_PEER := 0.1.5
+CADDY_PEER := 1e64846eb5190ae024e7cffdd76341f34812580f
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
@@ -59,7 +61,7 @@ planted: $(STAMPS)/dev
 
 # Measures this server beside others, prints a table, and renews benchmarks/results.json and docs/performance.md. Settings:
 # PARTS="append sse" (the default is all), ROUNDS=3, SECONDS=4 of each measurement.
-bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
+bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk $(STAMPS)/rust-$(RUST_PEER) $(STAMPS)/caddy-$(CADDY_PEER)
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
 
 # Measures this source beside another checkout's in one run, and prints ratios: make compare BASE=../other [PARTS="append sse-one"]
@@ -80,7 +82,7 @@ lock: $(STAMPS)/dev
 	cd benchmarks && npm install --package-lock-only
 
 clean:
-	rm -rf $(VENV) $(STAMPS) node_modules benchmarks/.venv benchmarks/node_modules benchmarks/scratch .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(STAMPS) node_modules benchmarks/.venv benchmarks/.rust benchmarks/.caddy benchmarks/node_modules benchmarks/scratch .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -118,3 +120,16 @@ $(STAMPS)/wrk:
 	@command -v wrk >/dev/null || { echo "wrk is not installed: installing it with apt-get"; apt-get update -qq && apt-get install -y -qq wrk; }
 	@mkdir -p $(STAMPS)
 	@touch $@
+
+# Two more servers that benchmarks compare with, a crate and a Go module. Where one of them cannot be had, it is left out, and the next run
+# tries again.
+$(STAMPS)/rust-$(RUST_PEER):
+	@if PATH="$$PATH:$$HOME/.cargo/bin" cargo install --quiet --locked --version $(RUST_PEER) --root benchmarks/.rust durable-streams; \
+	then mkdir -p $(STAMPS) && touch $@; \
+	else echo "the Rust server is left out of the benchmarks: cargo cannot install durable-streams $(RUST_PEER)"; fi
+
+$(STAMPS)/caddy-$(CADDY_PEER):
+	@if PATH="$$PATH:/usr/local/go/bin" GOBIN="$(CURDIR)/benchmarks/.caddy" GOFLAGS=-modcacherw \
+	go install github.com/durable-streams/durable-streams/packages/caddy-plugin/cmd/caddy@$(CADDY_PEER); \
+	then mkdir -p $(STAMPS) && touch $@; \
+	else echo "the Caddy module is left out of the benchmarks: go cannot install it at $(CADDY_PEER)"; fi

@@ -6,12 +6,14 @@ ROUNDS and SECONDS are read from the environment.
 
 import os
 import sys
+from collections.abc import Iterator
 
 from . import report
+from .client import raise_file_limit
 from .results import Results
 from .row import Row, Sample
 from .rows import PARTS, ROWS
-from .servers import KINDS, LOAD_CORE, running
+from .servers import HERE, KINDS, LOAD_CORE, left_out, running
 
 
 def main() -> None:
@@ -22,28 +24,41 @@ def main() -> None:
     rounds = int(os.environ.get("ROUNDS") or 3)
     seconds = int(os.environ.get("SECONDS") or 4)
     os.sched_setaffinity(0, {LOAD_CORE})
+    raise_file_limit()
+    absent = left_out()
+    for program in dict.fromkeys(absent.values()):
+        titles = " and ".join(KINDS[kind].title for kind in absent if absent[kind] == program)
+        print(
+            f"{titles}: left out, since {program.relative_to(HERE.parent)} is not there",
+            file=sys.stderr,
+        )
     results = Results()
     for part in parts:
         rows = [row for row in ROWS if row.part == part]
         for row in rows:
             results.begin(row, seconds)
         for turn in range(rounds):
-            for row in rows if turn == 0 else (each for each in rows if not each.once):
-                for server in row.servers:
-                    sample = _measure(row, server, seconds)
-                    results.add(row, server, sample)
-                    print(_line(turn, row, server, sample), file=sys.stderr, flush=True)
+            for row in (each for each in rows if not each.beside and not (turn and each.once)):
+                for server in (each for each in row.servers if each not in absent):
+                    for known, sample in _measure(row, server, seconds, rows):
+                        results.add(known, server, sample)
+                        print(_line(turn, known, server, sample), file=sys.stderr, flush=True)
         results.write()
     print(report.text(results))
     report.renew_docs(results)
 
 
-def _measure(row: Row, server: str, seconds: int) -> Sample:
+def _measure(row: Row, server: str, seconds: int, rows: list[Row]) -> Iterator[tuple[Row, Sample]]:
+    """Measures a row, and yields its sample and those of the rows beside it."""
     try:
         with running(server) as process:
-            return row.measure(process, seconds)
+            sample = row.measure(process, seconds)
     except (OSError, RuntimeError, ArithmeticError, ValueError) as error:
-        return Sample(None, 1, f"failed: {error}")
+        sample = Sample(None, 1, f"failed: {error}")
+    yield row, sample
+    for other in rows:
+        if other.beside == row.name:
+            yield other, sample._replace(value=sample.beside.get(other.name))
 
 
 def _line(turn: int, row: Row, server: str, sample: Sample) -> str:

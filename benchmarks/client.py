@@ -5,6 +5,7 @@ however the response is cut.
 """
 
 import re
+import resource
 import select
 import socket
 import time
@@ -19,6 +20,12 @@ _BUFFER: Final = 1024 * 1024
 _CREATORS: Final = 16
 _PIPELINED: Final = 20  # requests on one connection at once
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+def raise_file_limit() -> None:
+    """Lets this process, and those that it starts, hold as many connections as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def connect(port: int, address: str = "") -> socket.socket:

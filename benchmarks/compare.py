@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .client import raise_file_limit
 from .row import Row, Sample
 from .rows import ROWS
 from .servers import HERE, KINDS, LOAD_CORE, Kind, running
@@ -56,8 +57,9 @@ def main() -> int:
     rounds = int(os.environ.get("ROUNDS") or 40)
     seconds = int(os.environ.get("SECONDS") or 1)
     os.sched_setaffinity(0, {LOAD_CORE})
+    raise_file_limit()
     for kind in _OURS:
-        KINDS[_BASE + kind] = _on_source(KINDS[kind], Path(base) / "src")
+        KINDS[_BASE + kind] = _on_source(KINDS[kind], Path(base).absolute() / "src")
         KINDS[kind] = _on_source(KINDS[kind], HERE.parent / "src")
     worse = 0
     for row in ROWS:
@@ -84,7 +86,7 @@ def _on_source(kind: Kind, source: Path) -> Kind:
     def command(port: int, directory: str) -> list[str]:
         return ["env", f"PYTHONPATH={source}", *kind.command(port, directory)]
 
-    return kind._replace(command=command)
+    return kind._replace(command=command, source=source)
 
 
 def _compare(row: Row, kind: str, rounds: int, seconds: int) -> Found:
@@ -132,9 +134,10 @@ def _windows(row: Row, kind: str, seconds: int) -> Iterator[tuple[Sample, Sample
 
 
 def _figure(row: Row, sample: Sample) -> float:
-    if sample.value is None:
+    value = sample.beside.get(row.name, sample.value)
+    if value is None:
         raise RuntimeError(f"{row.title}: {sample.note}")
-    return sample.value
+    return value
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ from durable_streams_server import FileBackedStreamStore
 from durable_streams_server.protocol.commands import Append, Body, Create
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.storage.files.catalog import LmdbCatalog
+from durable_streams_server.storage.files.directory import CATALOG, prepare
+from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.store import CHECKPOINT_BYTES, FileStore
 
 from .servers import SCRATCH, running_on
 
@@ -44,10 +48,18 @@ def fill(directory: str, streams: int, size: int = 100) -> FileBackedStreamStore
     return store
 
 
-def fill_log(store: FileBackedStreamStore, streams: int) -> int:
-    """Appends until the write-ahead log holds as many bytes as make a checkpoint due, and returns how often."""
+def fill_log(directory: str, streams: int) -> int:
+    """Appends until the write-ahead log holds as many bytes as make a checkpoint due, and returns how often.
+
+    A server would begin a checkpoint sooner, because of the memory or the streams that wait for one. So the store is opened with
+    other limits: a start reads what a log can hold at most, whatever fills it.
+    """
+    disk = SystemDisk(directory)
+    prepare(disk, directory, create=False)
+    catalog = LmdbCatalog(str(disk.root / CATALOG))
+    store = FileStore(disk, catalog, max_unflushed=160 * MIB, max_dirty=streams + 1)
     body, count, size = Body(b"x" * 100), 0, 0
-    while size < 64 * MIB:
+    while size < CHECKPOINT_BYTES:
         path = f"/v1/stream/{count % streams}"
         store.execute(Append(path, OCTETS, body, True), time.time_ns() // 1000)
         size += len(store.newest_pending.payload)
@@ -58,15 +70,20 @@ def fill_log(store: FileBackedStreamStore, streams: int) -> int:
     return count
 
 
+def fill_and_end(directory: str, streams: int) -> None:
+    """Makes streams and fills the write-ahead log, prints how many appends it holds, and ends the process as a kill does."""
+    fill(directory, streams).close()
+    print(fill_log(directory, streams), flush=True)
+    os._exit(0)
+
+
 def restart() -> None:
     """Restart after a kill with 100,000 streams and a full write-ahead log."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         child = os.fork()
         if child == 0:
-            store = fill(directory, 100_000)
-            count = fill_log(store, 100_000)
-            print(f"100000 streams; {count} appends since the last checkpoint", flush=True)
-            os._exit(0)
+            print("100000 streams; appends since the last checkpoint:", flush=True)
+            fill_and_end(directory, 100_000)
         os.waitpid(child, 0)
         for _ in range(ROUNDS):
             began = time.monotonic()
@@ -118,4 +135,6 @@ def disk() -> None:
 
 if __name__ == "__main__":
     SCRATCH.mkdir(exist_ok=True)
+    if sys.argv[1] == "fill":  # for `durable.py`, which says which source runs
+        fill_and_end(sys.argv[2], int(sys.argv[3]))
     {"restart": restart, "memory": memory, "disk": disk}[sys.argv[1]]()

@@ -8,10 +8,9 @@ from .client import create
 from .numbered import Faults, faults, faults_of_all
 from .readers import Readers
 from .row import Measure, Row, Sample
-from .servers import Running
+from .servers import ALL_PEERS, Running
 from .writers import JSON, Order, Writers
 
-ALL: Final = ("memory", "files", "node", "node-files")
 _PATIENCE: Final = 3.0  # seconds in which nothing comes until the missing messages count as lost
 _CROWD: Final = 300
 
@@ -83,7 +82,7 @@ ROWS: Final = (
         "tokens",
         "tokens to 200 streams, one SSE reader each, 32 writers",
         "/s",
-        ALL,
+        ALL_PEERS,
         _tokens(32),
     ),
     Row(
@@ -91,7 +90,7 @@ ROWS: Final = (
         "tokens",
         "… 1 writer",
         "/s",
-        ALL,
+        ALL_PEERS,
         _tokens(1),
     ),
     Row(
@@ -99,7 +98,7 @@ ROWS: Final = (
         "crowd",
         "tokens to 300 SSE readers of one stream, 1 writer",
         "/s",
-        ALL,
+        ALL_PEERS,
         _crowd(1),
     ),
     Row(
@@ -107,7 +106,7 @@ ROWS: Final = (
         "crowd",
         "… 16 writers",
         "/s",
-        ALL,
+        ALL_PEERS,
         _crowd(16),
     ),
 )

@@ -90,11 +90,12 @@ def _judged(verdict: Verdict) -> tuple[str, str, str, str]:
             "" if not goal.to_row else " " + next(r.title for r in ROWS if r.name == goal.to_row)
         )
         against = f" to {KINDS[goal.to_server].title}{to_row}"
-    aim = "" if goal.aim is None else f"{_mark(verdict.aim)} {sign} {goal.aim:g}{unit}"
+    must = "" if goal.must is None else f"{_mark(verdict.must)} {sign} {goal.must:.3g}{unit}"
+    aim = "" if goal.aim is None else f"{_mark(verdict.aim)} {sign} {goal.aim:.3g}{unit}"
     return (
         f"{row.title}: {KINDS[goal.server].title}{against}",
         f"{verdict.found:.3g}{unit}" if verdict.found < 100 else f"{verdict.found:.0f}{unit}",
-        f"{_mark(verdict.must)} {sign} {goal.must:g}{unit}",
+        must,
         aim,
     )
 

@@ -8,9 +8,8 @@ from typing import Final
 from . import wrk
 from .client import Connection, create, octets
 from .row import Measure, Row, Sample
-from .servers import SCRATCH, Running
+from .servers import ALL_PEERS, SCRATCH, Running
 
-ALL: Final = ("memory", "files", "node", "node-files")
 _JSON: Final = "application/json"
 _OCTETS: Final = "application/octet-stream"
 _EMPTY: Final = len(
@@ -79,7 +78,7 @@ ROWS: Final = (
         "tail",
         "GETs at the tail, 32 connections, 64 streams",
         "/s",
-        ALL,
+        ALL_PEERS,
         _tail,
     ),
     Row(
@@ -87,7 +86,7 @@ ROWS: Final = (
         "large",
         "append of 1 MB, 1 connection, median",
         "ms",
-        ALL,
+        ALL_PEERS,
         _large,
         less_is_better=True,
     ),

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from . import live, requests, subscriptions, wrk
+from . import durable, latency, live, requests, subscriptions, wrk
 from .client import MESSAGE, Connection, Followers, create, fill, octets
 from .row import Goal, Measure, Row, Sample
-from .servers import SCRATCH, Running, running_on
+from .servers import ALL_PEERS, OURS, SCRATCH, Running, running_on
 from .stall.trials import TRIALS
 
 OCTETS: Final = "application/octet-stream"
@@ -19,9 +19,7 @@ _MIB: Final = 1024 * 1024
 _PATIENCE: Final = 2.0  # seconds without a message until the missing ones count as lost
 
 
-ALL: Final = ("memory", "files", "asgi", "asgi-files", "node", "node-files", "rakaia")
-BOTH: Final = ("memory", "files", "node", "node-files")
-OURS: Final = ("memory", "files")
+ALL: Final = ("memory", "files", "asgi", "asgi-files", *ALL_PEERS[2:], "rakaia")
 
 
 def _appends(
@@ -275,7 +273,7 @@ ROWS: Final = (
         "append",
         "appends of 100 B, 256 connections, 256 streams",
         "/s",
-        ("files", "asgi-files", "node-files"),
+        ("files", "asgi-files", "node-files", "caddy-files", "rust-files"),
         _appends(256, 256),
         (Goal("files", 25, 60, "node-files"),),
     ),
@@ -328,7 +326,7 @@ ROWS: Final = (
         "sse",
         "… 1 writer, so that every message is an event of its own",
         "/s",
-        BOTH,
+        ALL_PEERS,
         _follow(300, 1, per_cpu=False),
     ),
     Row(
@@ -346,7 +344,7 @@ ROWS: Final = (
         "idle",
         "resident memory per idle SSE reader",
         "KB",
-        BOTH,
+        ALL_PEERS,
         _idle_memory,
         (Goal("memory", 20, 8), Goal("files", 20, 8)),
         less_is_better=True,
@@ -434,7 +432,9 @@ ROWS: Final = (
         less_is_better=True,
     ),
     *live.ROWS,
+    *latency.ROWS,
     *requests.ROWS,
+    *durable.ROWS,
     *subscriptions.ROWS,
     *(trial.row() for trial in TRIALS),
 )

@@ -16,17 +16,29 @@ HERE: Final = Path(__file__).parent
 SCRATCH: Final = HERE / "scratch"  # on the disk that is measured, which /tmp may not be
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
+_RUST: Final = HERE / ".rust/bin/durable-streams-server"
+_CADDY: Final = HERE / ".caddy/caddy"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 60.0  # seconds until a server must answer
 _GRACE: Final = 5.0  # seconds until a server that does not stop is ended
 
 
 class Kind(NamedTuple):
-    """One server in one mode."""
+    """One server in one mode.
+
+    Attributes:
+        title: what tables call it.
+        command: returns the command that runs it, given its port and its directory.
+        is_durable: whether it answers an append once it is on the disk.
+        needs: the program without which it is left out.
+        source: where Python finds this server, if it is one of this project.
+    """
 
     title: str
     command: Callable[[int, str], list[str]]
     is_durable: bool = False
+    needs: Path | None = None
+    source: Path = HERE.parent / "src"
 
 
 class Running(NamedTuple):
@@ -79,6 +91,28 @@ def _rakaia(port: int, _: str) -> list[str]:
     return [python, "-m", "uvicorn", "rakaia:app", "--port", str(port), *options]
 
 
+def _rust(*flags: str) -> Callable[[int, str], list[str]]:
+    def command(port: int, directory: str) -> list[str]:
+        return [str(_RUST), "--port", str(port), "--data-dir", directory, *flags]
+
+    return command
+
+
+def _caddy(stored: str) -> Callable[[int, str], list[str]]:
+    """`stored` is the option that says where streams are stored; `#` stands for the directory."""
+
+    def command(port: int, directory: str) -> list[str]:
+        options = stored.replace("#", directory)
+        config = Path(directory) / "Caddyfile"
+        config.write_text(
+            f"{{\nadmin off\npersist_config off\nauto_https off\nstorage file_system {directory}/caddy\n}}\n"
+            f"http://127.0.0.1:{port} {{\nroute /v1/stream/* {{\ndurable_streams {{\n{options}\n}}\n}}\n}}\n"
+        )
+        return [str(_CADDY), "run", "--adapter", "caddyfile", "--config", str(config)]
+
+    return command
+
+
 KINDS: Final = {
     "memory": Kind("this, memory", _this("--memory")),
     "files": Kind("this, files", _this(), True),
@@ -86,8 +120,22 @@ KINDS: Final = {
     "asgi-files": Kind("this, ASGI, files", _this("--http", "asgi"), True),
     "node": Kind("Node, memory", lambda port, _: _node(port, "")),
     "node-files": Kind("Node, files", _node, True),
+    "rust": Kind("Rust, memory", _rust("--durability", "memory"), needs=_RUST),
+    "rust-files": Kind("Rust, files", _rust("--durability", "wal"), True, needs=_RUST),
+    "caddy": Kind("Caddy, memory", _caddy(""), needs=_CADDY),
+    "caddy-files": Kind("Caddy, files", _caddy("data_dir #/streams"), True, needs=_CADDY),
     "rakaia": Kind("rakaia, memory", _rakaia),
 }
+OURS: Final = ("memory", "files")
+PEERS: Final = ("node", "caddy", "rust")  # in memory; with `-files`, durable
+ALL_PEERS: Final = (*OURS, *(f"{peer}{mode}" for peer in PEERS for mode in ("", "-files")))
+
+
+def left_out() -> dict[str, Path]:
+    """Returns the kinds that cannot be run here, each with the program that it lacks."""
+    return {
+        name: kind.needs for name, kind in KINDS.items() if kind.needs and not kind.needs.exists()
+    }
 
 
 @contextlib.contextmanager

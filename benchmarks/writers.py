@@ -9,6 +9,7 @@ came of it, as JSON. `Writers` runs the process for whoever measures.
 import contextlib
 import gc
 import json
+import math
 import os
 import select
 import subprocess
@@ -34,12 +35,14 @@ class Order(NamedTuple):
         writers: connections, each of which waits for an answer before it sends its next message. If there is one stream, all of them
             write to it, and each of them is a source.
         rate: appends in a second over all streams, whose answers nobody waits for; as many as go if 0.
+        most: appends after which the writers end before their time; any number if 0.
     """
 
     path: str
     streams: int
     writers: int
     rate: int = 0
+    most: int = 0
 
 
 class Written(NamedTuple):
@@ -86,7 +89,9 @@ class Writers:
     def is_done(self) -> bool:
         """Whether they have ended, all their appends answered."""
         assert self._process.stdout is not None
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
+        poll = select.poll()  # not `select.select`, which takes no handle above 1023
+        poll.register(self._process.stdout, select.POLLIN | select.POLLHUP)
+        return bool(poll.poll(0))
 
     def finish(self) -> Written:
         """Waits for the end and returns what came of it."""
@@ -159,10 +164,10 @@ def _connect(port: int, order: Order) -> tuple[list[_Writer], list[Source]]:
 
 def write(port: int, order: Order, seconds: float) -> Written:
     """Writes in this process, and returns once every append is answered."""
-    return _write(*_connect(port, order), order.rate, seconds)
+    return _write(*_connect(port, order), order, seconds)
 
 
-def _write(writers: list[_Writer], sources: list[Source], rate: int, seconds: float) -> Written:
+def _write(writers: list[_Writer], sources: list[Source], order: Order, seconds: float) -> Written:
     poll = select.epoll()
     by_handle = {writer.socket.fileno(): writer for writer in writers}
     for handle in by_handle:
@@ -170,21 +175,21 @@ def _write(writers: list[_Writer], sources: list[Source], rate: int, seconds: fl
     delays: list[float] = []
     times: list[float] = []
     used, begun = time.process_time(), time.monotonic()
-    if rate:
-        bad, times = _at_a_rate(poll, by_handle, rate, seconds)
+    if order.rate:
+        bad, times = _at_a_rate(poll, by_handle, order.rate, seconds)
     else:
-        bad, delays = _one_by_one(poll, by_handle, begun + seconds)
+        bad, delays = _one_by_one(poll, by_handle, begun + seconds, order.most or math.inf)
     ended = time.monotonic()
     used = time.process_time() - used
     for writer in writers:
         writer.socket.close()
     delays.sort()
-    shown = [_at(delays, 0.5), _at(delays, 0.99), _at(delays, 1.0)]
+    shown = [at(delays, 0.5), at(delays, 0.99), at(delays, 1.0)]
     return Written([each.count for each in sources], bad, begun, ended, used, shown, times)
 
 
 def _one_by_one(
-    poll: select.epoll, by_handle: dict[int, _Writer], until: float
+    poll: select.epoll, by_handle: dict[int, _Writer], until: float, most: float
 ) -> tuple[int, list[float]]:
     """Has each writer send as soon as it is answered; returns how many appends went wrong, and the delays of all in milliseconds."""
     now, bad = time.monotonic, 0
@@ -205,7 +210,7 @@ def _one_by_one(
                 moment = now()
                 delays.append((moment - writer.sent) * 1000)
                 bad += count < 0
-                if moment < until:
+                if moment < until and len(delays) + waiting <= most:
                     writer.send()
                     continue
             except (
@@ -241,7 +246,8 @@ def _at_a_rate(
     return bad + total - answered, times
 
 
-def _at(ordered: list[float], share: float) -> float:
+def at(ordered: list[float], share: float) -> float:
+    """Returns the figure below which that share of sorted figures lies, the largest for 1, and 0 if there are none."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
@@ -254,7 +260,7 @@ def main() -> None:
     gc.disable()
     print("ready", flush=True)
     if line := sys.stdin.readline():
-        print(json.dumps(_write(writers, sources, order.rate, float(line))), flush=True)
+        print(json.dumps(_write(writers, sources, order, float(line))), flush=True)
 
 
 if __name__ == "__main__":
