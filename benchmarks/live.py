@@ -7,7 +7,7 @@ from typing import Final
 from .client import create
 from .numbered import Faults, faults, faults_of_all
 from .readers import Readers
-from .row import Measure, Row, Sample
+from .row import Goal, Measure, Row, Sample
 from .servers import ALL_PEERS, Running
 from .writers import JSON, Order, Writers
 
@@ -84,6 +84,7 @@ ROWS: Final = (
         "/s",
         ALL_PEERS,
         _tokens(32),
+        (Goal("memory", None, 0.7, "rust"), Goal("files", None, 0.7, "rust-files")),
     ),
     Row(
         "tokens-one",
@@ -92,6 +93,7 @@ ROWS: Final = (
         "/s",
         ALL_PEERS,
         _tokens(1),
+        (Goal("memory", None, 0.7, "rust"), Goal("files", None, 0.7, "rust-files")),
     ),
     Row(
         "crowd",
@@ -108,5 +110,6 @@ ROWS: Final = (
         "/s",
         ALL_PEERS,
         _crowd(16),
+        (Goal("memory", None, 1, "rust"), Goal("files", None, 1, "rust-files")),
     ),
 )

@@ -16,11 +16,15 @@ _COLOURS: Final = {
     "asgi-files": "#60a5fa",
     "node": "#9ca3af",
     "node-files": "#4b5563",
+    "caddy": "#86efac",
+    "caddy-files": "#16a34a",
+    "rust": "#fca5a5",
+    "rust-files": "#b91c1c",
     "rakaia": "#d97706",
 }
 _PLOTS: Final = {
-    "rates": ("append", "append-256", "json-batch", "catch-up-json", "catch-up-binary", "sse"),
-    "latencies": ("append-latency", "long-poll"),
+    "rates": ("append", "append-256", "json-batch", "catch-up-json", "catch-up-binary", "sse", "tokens", "tokens-one", "crowd", "crowd-16", "tail"),
+    "latencies": ("append-latency", "long-poll", "quiet-1", "quiet-300", "large", "durable", "durable-p99"),
     "growth": ("append-100k", "append-64", "append-subscribed", "last-of-million", "last-of-hundred", "fan-out-2000", "fan-out-100", "fan-out-10", "idle-sse"),
 }  # fmt: skip
 _WIDTH: Final = 760

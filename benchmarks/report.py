@@ -3,10 +3,10 @@
 from typing import Final
 
 from . import plots
-from .results import Results, Verdict
+from .results import Beside, Results, Verdict
 from .row import Row
 from .rows import ROWS
-from .servers import HERE, KINDS
+from .servers import HERE, KINDS, PEERS
 
 DOCS: Final = HERE.parent / "docs"
 _BEGIN: Final = "<!-- figures: written by make bench -->"
@@ -23,6 +23,8 @@ def text(results: Results) -> str:
         for server in known:
             cells = _cells(results, row, server)
             lines.append(f"  {cells[0]:<20} {cells[1]:>16} {cells[2]:>8}  {cells[3]}".rstrip())
+    lines.append("\nBeside the peers: how many times as fast this server is")
+    lines += ["  " + "  ".join(_compared(each)) for each in results.beside()]
     lines.append("\nGoals")
     lines += ["  " + "  ".join(_judged(verdict)) for verdict in results.verdicts()]
     return "\n".join(lines)
@@ -33,16 +35,23 @@ def renew_docs(results: Results) -> None:
     page = DOCS / "performance.md"
     before, _, rest = page.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    page.write_text(f"{before}{_BEGIN}\n\n{_markdown(results)}\n\n{_END}{after}")
+    page.write_text(f"{before}{_BEGIN}\n\n{markdown(results)}\n\n{_END}{after}")
     for name, drawing in plots.draw(results).items():
         (DOCS / f"performance-{name}.svg").write_text(drawing)
 
 
-def _markdown(results: Results) -> str:
+def markdown(results: Results) -> str:
+    """Returns the tables of the documentation."""
     machine = results.machine
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
         f"Node {machine['node']}; load average at the end {machine['load']}.",
+        "",
+        "How many times as fast this server is as each peer in the same mode, in rates or in latencies; less than 1 is slower:",
+        "",
+        f"| what | this server | {' | '.join(KINDS[peer].title.partition(',')[0] for peer in PEERS)} | beside the best peer |",
+        f"| --- | --- |{' ---: |' * len(PEERS)} --- |",
+        *(f"| {' | '.join(_compared(each))} |" for each in results.beside()),
         "",
         "| what | server | median | to Node | remarks |",
         "| --- | --- | ---: | ---: | --- |",
@@ -75,9 +84,36 @@ def _cells(results: Results, row: Row, server: str) -> tuple[str, str, str, str]
     return (
         KINDS[server].title,
         "—" if value is None else f"{number(value)} {row.unit}",
-        "" if ratio is None else f"{ratio:.2g}×" if ratio < 10 else f"{ratio:.0f}×",
+        "" if ratio is None else _times(ratio),
         ", ".join(said),
     )
+
+
+def _compared(found: Beside) -> list[str]:
+    """Returns the cells of a line: a speed for each peer, and how this server stands beside the best of them."""
+    speeds = [found.speeds.get(peer) for peer in PEERS]
+    least = found.speeds[found.best]
+    best = KINDS[found.best].title.partition(",")[0]
+    stands = f"ahead of {best}" if least > 1 else f"**behind {best}**"
+    return [
+        _whole_title(found.row),
+        "durable" if KINDS[found.server].is_durable else "memory",
+        *("" if speed is None else _times(speed) for speed in speeds),
+        stands,
+    ]
+
+
+def _whole_title(row: Row) -> str:
+    """Returns a title that can stand alone: after the title of the row that a `…` stands for."""
+    if not row.title.startswith("…"):
+        return row.title
+    place = ROWS.index(row)
+    base = next(each for each in reversed(ROWS[:place]) if not each.title.startswith("…"))
+    return f"{base.title} {row.title}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}×" if ratio < 10 else f"{ratio:.0f}×"
 
 
 def _judged(verdict: Verdict) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from . import wrk
 from .client import Connection, create, octets
-from .row import Measure, Row, Sample
+from .row import Goal, Measure, Row, Sample
 from .servers import ALL_PEERS, SCRATCH, Running
 
 _JSON: Final = "application/json"
@@ -80,6 +80,7 @@ ROWS: Final = (
         "/s",
         ALL_PEERS,
         _tail,
+        (Goal("memory", None, 0.5, "rust"), Goal("files", None, 0.5, "rust-files")),
     ),
     Row(
         "large",
@@ -88,6 +89,7 @@ ROWS: Final = (
         "ms",
         ALL_PEERS,
         _large,
+        (Goal("memory", None, 1 / 0.7, "rust"), Goal("files", None, 1 / 0.7, "rust-files")),
         less_is_better=True,
     ),
 )

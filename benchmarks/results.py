@@ -10,15 +10,19 @@ from typing import Any, Final, NamedTuple
 
 from .row import Goal, Row, Sample
 from .rows import ROWS
-from .servers import HERE, KINDS
+from .servers import HERE, KINDS, OURS, PEERS
 
 FILE: Final = HERE / "results.json"
 _COUNTERPARTS: Final = {
     "memory": "node",
     "asgi": "node",
+    "rust": "node",
+    "caddy": "node",
     "rakaia": "node",
     "files": "node-files",
     "asgi-files": "node-files",
+    "rust-files": "node-files",
+    "caddy-files": "node-files",
 }
 
 
@@ -30,6 +34,25 @@ class Verdict(NamedTuple):
     found: float
     must: bool
     aim: bool
+
+
+class Beside(NamedTuple):
+    """How this server does beside the peers in one row and mode.
+
+    Attributes:
+        row: which.
+        server: which of ours.
+        speeds: how many times as fast this server is as each peer that has a figure.
+    """
+
+    row: Row
+    server: str
+    speeds: dict[str, float]
+
+    @property
+    def best(self) -> str:
+        """The fastest of the peers."""
+        return min(self.speeds, key=self.speeds.__getitem__)
 
 
 class Results:
@@ -79,6 +102,24 @@ class Results:
                 value = self._reached(row, goal)
                 if value is not None:
                     found.append(Verdict(row, goal, value, *_judge(row, goal, value)))
+        return found
+
+    def beside(self) -> list[Beside]:
+        """Compares with every peer in the same mode, row by row."""
+        found = []
+        for row in ROWS:
+            for server in (each for each in OURS if each in row.servers):
+                mode = "-files" if KINDS[server].is_durable else ""
+                ratios = {
+                    peer: self._divide(row.name, server, row.name, peer + mode) for peer in PEERS
+                }
+                speeds = {
+                    peer: 1 / ratio if row.less_is_better else ratio
+                    for peer, ratio in ratios.items()
+                    if ratio
+                }
+                if speeds:
+                    found.append(Beside(row, server, speeds))
         return found
 
     def write(self) -> None:
@@ -131,4 +172,4 @@ def _machine() -> dict[str, Any]:
     }
 
 
-__all__ = ["FILE", "KINDS", "Results", "Verdict"]
+__all__ = ["FILE", "KINDS", "Beside", "Results", "Verdict"]

@@ -256,6 +256,8 @@ ROWS: Final = (
             Goal("memory", 2.0, 3.5, "node"),
             Goal("files", 15, 25, "node-files"),
             Goal("files", 0.5, None, "memory"),
+            Goal("memory", None, 0.6, "rust"),
+            Goal("files", None, 0.75, "rust-files"),
         ),
     ),
     Row(

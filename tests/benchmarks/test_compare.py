@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare
+from benchmarks.row import Sample
 
 
 def test_directory_that_is_no_checkout_is_refused(
@@ -14,3 +15,9 @@ def test_directory_that_is_no_checkout_is_refused(
     monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path), "append"])
     with pytest.raises(SystemExit, match="not a checkout"):
         compare.main()
+
+
+def test_ratio_by_cpu_is_above_one_if_this_source_needs_less() -> None:
+    pairs = [(Sample(1.0, cpu=10.0), Sample(1.0, cpu=20.0))] * 3
+    assert compare.cpu_ratio(pairs) == "; by CPU 2.00: 10 µs, base 20"
+    assert compare.cpu_ratio([(Sample(1.0), Sample(1.0))]) == ""

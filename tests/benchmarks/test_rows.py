@@ -1,0 +1,38 @@
+"""The table of rows holds together."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import servers
+from benchmarks.rows import ROWS
+from benchmarks.servers import KINDS
+
+
+def test_names_are_unique_and_every_server_is_known() -> None:
+    names = [row.name for row in ROWS]
+    assert len(names) == len(set(names))
+    assert {server for row in ROWS for server in row.servers} <= set(KINDS)
+
+
+def test_goals_and_rows_beside_name_rows_and_servers_that_have_the_figure() -> None:
+    by_name = {row.name: row for row in ROWS}
+    for row in ROWS:
+        if row.beside:
+            assert by_name[row.beside].servers == row.servers
+            assert by_name[row.beside].part == row.part
+        for goal in row.goals:
+            assert goal.server in row.servers
+            if goal.to_server:
+                assert goal.to_server in by_name[goal.to_row or row.name].servers
+
+
+def test_server_whose_program_is_not_installed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    kinds = {"missing": KINDS["rust"]._replace(needs=program), "memory": KINDS["memory"]}
+    monkeypatch.setattr(servers, "KINDS", kinds)
+    assert servers.left_out() == {"missing": program}
+    program.touch()
+    assert servers.left_out() == {}
