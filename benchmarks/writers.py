@@ -9,7 +9,6 @@ came of it, as JSON. `Writers` runs the process for whoever measures.
 import contextlib
 import gc
 import json
-import math
 import os
 import select
 import subprocess
@@ -35,14 +34,12 @@ class Order(NamedTuple):
         writers: connections, each of which waits for an answer before it sends its next message. If there is one stream, all of them
             write to it, and each of them is a source.
         rate: appends in a second over all streams, whose answers nobody waits for; as many as go if 0.
-        most: appends after which the writers end before their time; any number if 0.
     """
 
     path: str
     streams: int
     writers: int
     rate: int = 0
-    most: int = 0
 
 
 class Written(NamedTuple):
@@ -178,7 +175,7 @@ def _write(writers: list[_Writer], sources: list[Source], order: Order, seconds:
     if order.rate:
         bad, times = _at_a_rate(poll, by_handle, order.rate, seconds)
     else:
-        bad, delays = _one_by_one(poll, by_handle, begun + seconds, order.most or math.inf)
+        bad, delays = _one_by_one(poll, by_handle, begun + seconds)
     ended = time.monotonic()
     used = time.process_time() - used
     for writer in writers:
@@ -189,7 +186,7 @@ def _write(writers: list[_Writer], sources: list[Source], order: Order, seconds:
 
 
 def _one_by_one(
-    poll: select.epoll, by_handle: dict[int, _Writer], until: float, most: float
+    poll: select.epoll, by_handle: dict[int, _Writer], until: float
 ) -> tuple[int, list[float]]:
     """Has each writer send as soon as it is answered; returns how many appends went wrong, and the delays of all in milliseconds."""
     now, bad = time.monotonic, 0
@@ -210,7 +207,7 @@ def _one_by_one(
                 moment = now()
                 delays.append((moment - writer.sent) * 1000)
                 bad += count < 0
-                if moment < until and len(delays) + waiting <= most:
+                if moment < until:
                     writer.send()
                     continue
             except (
