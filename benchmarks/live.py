@@ -89,7 +89,7 @@ ROWS: Final = (
     Row(
         "tokens-one",
         "tokens",
-        "… 1 writer",
+        "tokens to 200 streams, one SSE reader each, 1 writer",
         "/s",
         ALL_PEERS,
         _tokens(1),
@@ -106,7 +106,7 @@ ROWS: Final = (
     Row(
         "crowd-16",
         "crowd",
-        "… 16 writers",
+        "tokens to 300 SSE readers of one stream, 16 writers",
         "/s",
         ALL_PEERS,
         _crowd(16),
