@@ -1,9 +1,11 @@
 """Known requests: a parser that looks them up finds what one that parses everything finds."""
 
+import asyncio
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from durable_streams_server import create_app
 from durable_streams_server.http import known as known_module
@@ -11,8 +13,9 @@ from durable_streams_server.http.known import LONGEST, KnownRequests
 from durable_streams_server.http.lane import Lane
 from durable_streams_server.http.parsing import Parser, Turn
 from durable_streams_server.http.request import Request
-from tests.http.socket_driver import post, request
+from tests.http.socket_driver import Client, post, request
 
+A = "/v1/stream/a"
 GET = request("GET", "/a?offset=-1")
 CLOSE = "Connection: close"
 
@@ -88,6 +91,44 @@ def test_appends_with_a_known_head_have_bodies_of_their_own(lane: Lane) -> None:
     assert turns[2].request.headers is turns[3].request.headers is turns[4].request.headers
     assert turns[2].request is not turns[3].request
     assert lane.budget.held == 15
+
+
+async def test_known_head_makes_the_append_that_it_made_before() -> None:
+    app = create_app()
+    lane = Lane(app)
+    client = Client(lane)
+    client.send(request("PUT", A, "Content-Type: application/json"))
+    same = request("POST", A, "Content-Type: application/json", "Stream-Closed: no", body=b"[1]")
+    other = request("POST", "/v1/stream/b", "Content-Type: application/json", body=b"[1]")
+    for body in (b"[1]", b"[2]", b"[3]", b"[4]", b"[5,", b"[ ]", b"[6]"):
+        client.send(same[:-3] + body)
+        client.send(other[:-3] + body)
+    statuses = [answer.status for answer in client.answers(*["PUT"] + ["POST"] * 14)]
+    assert statuses == [201, *[204, 404] * 4, 400, 404, 400, 404, 204, 404]
+    head = same[:-3]
+    known = lane.known.find(head)
+    assert known is not None
+    assert known.known is not None
+    assert known.known.append is not None
+    assert known.known.append.body.wire == b""  # the body of one is not held for the others
+    client.send(request("GET", A))
+    assert client.take().endswith(b"[1,2,3,4,6]")
+
+
+async def test_known_head_of_a_server_that_stops_is_refused() -> None:
+    app = create_app()
+    lane = Lane(app)
+    client = Client(lane)
+    client.send(request("PUT", A, "Content-Type: text/plain"))
+    for _ in range(4):
+        client.send(post(b"x"))
+    client.take()
+    app.engine.stopping = True
+    client.send(post(b"x"))
+    assert client.take().startswith(b"HTTP/1.1 503 ")
+    app.engine.stopping = False
+    client.reset()
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("body", [b"", b"ab", b"abcd", b"abc\r\n"])
@@ -202,7 +243,7 @@ PIECES = [
 def _shown(turns: list[Turn]) -> list[object]:
     shown: list[object] = []
     for turn in turns:
-        request = turn.request
+        request = replace(turn.request, known=None)
         refusal = turn.refusal and (type(turn.refusal), str(turn.refusal))
         shown.append((request, turn.keep_alive, turn.chunked, turn.taken, refusal))
     return shown

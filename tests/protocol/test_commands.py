@@ -4,9 +4,11 @@ import gc
 import weakref
 
 import pytest
+from msgspec.structs import replace
 
 from durable_streams_server.errors import BadRequest
 from durable_streams_server.protocol.commands import (
+    append_again,
     parse_append,
     parse_create,
     parse_read,
@@ -177,3 +179,33 @@ def test_a_malformed_read_is_refused(query: dict[str, list[str]], code: str) -> 
 def test_a_malformed_last_event_id_is_refused() -> None:
     query = {"offset": ["-1"], "live": ["sse"]}
     refused("INVALID_OFFSET", parse_read, "/a", query, {b"last-event-id": b"x"})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {b"stream-closed": b"true"},
+        {b"stream-seq": b"7"},
+        {b"producer-id": b"p", b"producer-epoch": b"1", b"producer-seq": b"2"},
+        {b"stream-expected-offset": OFFSET},
+    ],
+)
+@pytest.mark.parametrize("media", [b"application/json", b"text/plain", b"a/b"])
+@pytest.mark.parametrize(
+    "body", [b"[1]", b"[1,", b"[]", b'{"a": 1}', b"x" * 40_000, b"[1" + b" " * 40_000]
+)
+def test_append_again_is_what_the_same_headers_would_be_parsed_to(
+    more: dict[bytes, bytes], media: bytes, body: bytes
+) -> None:
+    headers = {b"content-type": media, **more}
+    earlier = parse_append("/a", headers, b"[7]")
+    again, parsed = (
+        append_again(earlier, body),
+        parse_append("/a", headers, body),
+    )
+    if parsed.body.splitting is None:
+        assert again == parsed
+    else:
+        assert again.body.splitting is not None
+        assert replace(again, body=parsed.body) == parsed

@@ -182,8 +182,16 @@ def test_event_is_shared_with_who_stands_at_its_beginning_while_it_leads_to_the_
         pass
     assert found == [event(9), None, None]
     assert group.shared(5, 9) is None  # the round is over, and nothing is held for it
-    group.share(5, event(9))
-    assert group.shared(5, 9) is None
+    assert not group.shares
+
+
+def test_who_waits_alone_shares_nothing() -> None:
+    group, sleepers = crowd(1)
+    shares: list[bool] = []
+    sleepers[0].wake = lambda: shares.append(group.shares)  # type: ignore[method-assign]
+    group.begin_round(added(state(1)))
+    group.step()
+    assert shares == [False]
 
 
 def test_event_that_does_not_reach_the_tail_is_the_same_wherever_that_is() -> None:

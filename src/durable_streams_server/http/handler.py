@@ -125,7 +125,11 @@ class Handler:
             method = request.method
             if method == "OPTIONS":
                 return self._browser.finish(request, self._browser.preflight())
-            if method != "POST" and (kept := self._kept_answer(request)) is not None:
+            if method == "POST":
+                known = request.known
+                if known is not None and known.append is not None and not self._engine.stopping:
+                    return self._take(request, commands.append_again(known.append, request.body))
+            elif (kept := self._kept_answer(request)) is not None:
                 return kept
             path, is_control = self._locate(request)
             if is_control:
@@ -254,6 +258,12 @@ class Handler:
     def _append(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         """Answers a POST, the request that there is most of: with one ticket of its own, or none."""
         command = commands.parse_append(path, request.headers, request.body)
+        if request.known is not None and command.has_body:
+            request.known.append = msgspec.structs.replace(command, body=commands.NO_BODY)
+        return self._take(request, command)
+
+    def _take(self, request: Request, command: commands.Append) -> Reply | Ticket[Reply]:
+        """Executes an append."""
         if command.body.splitting is not None:
             request.body = b""  # let go as soon as it is split
             return self._finished(request, self._append_large(command))

@@ -8,9 +8,11 @@ without a body, and of POST with a body as long as the head says.
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from ..protocol.names import CONTENT_LENGTH, KIB, PRODUCER_SEQ, TRANSFER_ENCODING
 from .repeats import Repeats
-from .request import Request
+from .request import KnownHead, Request
 
 LONGEST: Final = 4 * KIB  #: octets of a request that is looked up
 END: Final = b"\r\n\r\n"  #: how a head ends
@@ -50,7 +52,9 @@ class KnownRequests:
             return
         if len(self._requests) >= _KNOWN:
             self._requests.popitem(last=False)
-        self._requests[head] = with_body(request, b"") if is_append else request
+        if is_append:
+            request = msgspec.structs.replace(request, body=b"", known=KnownHead())
+        self._requests[head] = request
 
 
 def with_body(known: Request, body: bytes) -> Request:
@@ -66,4 +70,5 @@ def with_body(known: Request, body: bytes) -> Request:
         known.root_path,
         known.declared,
         body,
+        known.known,
     )

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from ..errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
+from ..protocol.commands import Append
 from ..protocol.names import (
     CONTENT_LENGTH,
     MAX_HEADER_BYTES,
@@ -19,6 +20,16 @@ from ..protocol.names import (
 _MAX_DIGITS: Final = (
     18  # so that a size is below 2^63; Python refuses to convert thousands of digits
 )
+
+
+class KnownHead(msgspec.Struct):
+    """What is found out once for all requests with the same head.
+
+    Attributes:
+        append: the append that it asks for, without a body; None until one was made of it.
+    """
+
+    append: Append | None = None
 
 
 class Request(msgspec.Struct):
@@ -36,6 +47,7 @@ class Request(msgspec.Struct):
         declared: the size of the body as its head says, or None when it comes in chunks or there is none. `check_limits` finds
             it.
         body: the whole body.
+        known: shared by all requests with this head, if the head is kept.
     """
 
     method: str
@@ -48,6 +60,7 @@ class Request(msgspec.Struct):
     root_path: str = ""
     declared: int | None = None
     body: bytes = b""
+    known: KnownHead | None = None
 
     @property
     def is_cheap(self) -> bool:

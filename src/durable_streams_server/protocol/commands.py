@@ -261,14 +261,31 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
     media = _media(headers)
     if media is None:
         raise BadRequest("an append needs a Content-Type", "MISSING_CONTENT_TYPE")
-    if media.kind is Kind.JSON:
-        begin = (
-            encode_body if len(body) < MARK_SPACING else begin_body
-        )  # one call less for a small one
-        wire = begin(media.kind, body, allow_empty=False)
-    else:
-        wire = Body(body)
-    return Append(path, media, wire, True, closes, stamp, seq, expected_offset)
+    return Append(path, media, _wire(media, body), True, closes, stamp, seq, expected_offset)
+
+
+def append_again(earlier: Append, body: bytes) -> Append:
+    """Returns what `parse_append` makes of the headers of an earlier append and another body, which is not empty."""
+    media = earlier.media
+    assert media is not None
+    return Append(
+        earlier.path,
+        media,
+        _wire(media, body),
+        True,
+        earlier.closes,
+        earlier.stamp,
+        earlier.seq,
+        earlier.expected,
+    )
+
+
+def _wire(media: MediaType, body: bytes) -> Body:
+    if media.kind is not Kind.JSON:
+        return Body(body)
+    # One call less for a small one.
+    begin = encode_body if len(body) < MARK_SPACING else begin_body
+    return begin(media.kind, body, allow_empty=False)
 
 
 def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> Read:

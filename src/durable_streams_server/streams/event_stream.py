@@ -116,13 +116,15 @@ class EventStream:
         tail = state.visible_tail
         if state.visible_closed or state.visible_removed or state.visible_soft_deleted:
             return None
-        event = group.shared(self._position, tail)
+        event = group.shared(self._position, tail) if group.shares else None
+        data: bytes | None = None
         if event is None:
-            event = self._latest_event(tail)
-        if event is None or not event.at_tail:
-            return None
-        self._position = self._seen_tail = tail
-        return event.data
+            data = self._latest_event(tail)
+        elif event.at_tail:
+            data = event.data
+        if data is not None:
+            self._position = self._seen_tail = tail
+        return data
 
     def pull(self) -> bytes | Signal:
         """Returns the next bytes of the body, or what to do instead."""
@@ -222,11 +224,12 @@ class EventStream:
                 self._pieces, self.holder = _chain(second, events, control), page.holder
                 return first
             whole = first + control
-        if not opening and self._cursor is None and (end == page.end or not page.at_tail):
+        is_same = not opening and self._cursor is None and (end == page.end or not page.at_tail)
+        if is_same and self._group.shares:
             self._group.share(page.start, SharedEvent(end, page.at_tail, page.closed, whole))
         return whole
 
-    def _latest_event(self, tail: int) -> SharedEvent | None:
+    def _latest_event(self, tail: int) -> bytes | None:
         """Encodes the newest append, if it is all that the readers at this position have not been sent."""
         latest = self._group.latest
         if latest is None or latest.start != self._position:
@@ -238,9 +241,9 @@ class EventStream:
             return None  # it may end within a character
         ending = self._engine.cursors.ending()
         whole = sse.whole_event(kind, self._state.name(tail), data, ending)
-        event = SharedEvent(tail, True, False, whole)
-        self._group.share(latest.start, event)
-        return event
+        if self._group.shares:
+            self._group.share(latest.start, SharedEvent(tail, True, False, whole))
+        return whole
 
     @property
     def _is_like_others(self) -> bool:

@@ -88,12 +88,16 @@ class Group:
             self._events.clear()
         return self._is_due
 
+    @property
+    def shares(self) -> bool:
+        """Whether others may be sent what one is sent: without a round, nobody waits for it."""
+        return self._round is not None and len(self.waiters) > 1
+
     def share(self, start: int, event: SharedEvent) -> None:
-        """Keeps an event for the others that stand at `start`, until the round has ended; without a round, nobody waits for it."""
-        if self._round is not None and len(self.waiters) > 1:
-            if len(self._events) == _SHARED:
-                self._events.clear()
-            self._events[start] = event
+        """Keeps an event for the others that stand at `start`, until the round has ended."""
+        if len(self._events) == _SHARED:
+            self._events.clear()
+        self._events[start] = event
 
     def shared(self, start: int, tail: int) -> SharedEvent | None:
         """Returns the event that begins at `start`, if one is kept that is still what a reader is sent there."""
