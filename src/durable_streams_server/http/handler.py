@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 from urllib.parse import parse_qs
 
 import msgspec
@@ -93,6 +93,7 @@ class Live(msgspec.Struct):
 
 
 Reply = Response | Live
+T = TypeVar("T")
 
 
 class Handler:
@@ -133,20 +134,12 @@ class Handler:
                 return kept
             path, is_control = self._locate(request)
             if is_control:
-                ticket: Ticket[Reply] = self._control.handle(request, path).then(Ticket.of)
-            elif method == "POST":
-                return self._append(request, path)
-            elif method == "GET":
-                return self._get(request, path, on_ready)
-            elif method == "HEAD":
-                return self._head(request, path)
-            else:
-                ticket = self._route(request, path)
+                return self._finished(request, self._control.handle(request, path), _as_it_is)
+            return self._route(request, path, on_ready)
         except Abandoned as abandoned:
             return Ticket.failed(abandoned)
         except Exception as error:
             return self.refuse(request, error)
-        return self._finished(request, ticket)
 
     def _kept_answer(self, request: Request) -> Response | None:
         """Returns the answer that is kept of a GET or HEAD, if the stream is still as it was.
@@ -165,17 +158,19 @@ class Handler:
             engine.touch(state)
         return kept.response
 
-    def _finished(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
-        """Returns the finished reply of a ticket, or a ticket for it."""
+    def _finished(
+        self, request: Request, ticket: Ticket[T], show: Callable[[T], Reply]
+    ) -> Reply | Ticket[Reply]:
+        """Returns the finished reply that shows what a ticket is for, or a ticket for that reply."""
         if ticket.done:
-            return self._finish(request, ticket)
+            return self._finish(request, ticket, show)
         reply: Ticket[Reply] = Ticket()
         reply.on_cancel(ticket.cancel)
 
-        def finish(done: Ticket[Reply]) -> None:
+        def finish(done: Ticket[T]) -> None:
             if reply.done:
                 return
-            finished = self._finish(request, done)
+            finished = self._finish(request, done, show)
             if isinstance(finished, Ticket):
                 reply.on_cancel(finished.cancel)
                 finished.add_callback(hand_over)
@@ -229,12 +224,14 @@ class Handler:
         forget_frames(error)
         return self._browser.finish(request, render.error(error))
 
-    def _finish(self, request: Request, ticket: Ticket[Reply]) -> Reply | Ticket[Reply]:
-        """Returns the reply of a ticket that is done, or a ticket that fails with Abandoned alone."""
+    def _finish(
+        self, request: Request, ticket: Ticket[T], show: Callable[[T], Reply]
+    ) -> Reply | Ticket[Reply]:
+        """Returns the reply that shows what a done ticket is for, or a ticket that fails with Abandoned alone."""
         try:
-            reply = ticket.result()
-        except Abandoned:
-            return ticket
+            reply = show(ticket.result())
+        except Abandoned as abandoned:
+            return Ticket.failed(abandoned)
         except Exception as error:
             return self.refuse(request, error)
         return self._complete(request, reply)
@@ -266,7 +263,7 @@ class Handler:
         """Executes an append."""
         if command.body.splitting is not None:
             request.body = b""  # let go as soon as it is split
-            return self._finished(request, self._append_large(command))
+            return self._finished(request, self._append_large(command), render.appended)
         ticket = self._engine.append(command)
         if ticket.done:
             return self._browser.finish(request, render.appended(ticket.result()))
@@ -288,17 +285,23 @@ class Handler:
         ticket.add_callback(finish)
         return reply
 
-    def _append_large(self, command: commands.Append) -> Ticket[Reply]:
-        prepared = self._engine.prepared(command)
-        outcome = prepared.then(self._engine.append)
-        return outcome.then(lambda outcome: Ticket.of(render.appended(outcome)))
+    def _append_large(self, command: commands.Append) -> Ticket[AppendOutcome]:
+        return self._engine.prepared(command).then(self._engine.append)
 
-    def _route(self, request: Request, path: str) -> Ticket[Reply]:
+    def _route(
+        self, request: Request, path: str, on_ready: Callable[[], None]
+    ) -> Reply | Ticket[Reply]:
         method = request.method
+        if method == "POST":
+            return self._append(request, path)
+        if method == "GET":
+            return self._get(request, path, on_ready)
+        if method == "HEAD":
+            return self._head(request, path)
         if method == "PUT":
             return self._put(request, path)
         if method == "DELETE":
-            return self._engine.delete(path).then(lambda _: Ticket.of(render.deleted()))
+            return self._finished(request, self._engine.delete(path), lambda _: render.deleted())
         raise _unknown_method()
 
     def _locate(self, request: Request) -> tuple[str, bool]:
@@ -329,7 +332,7 @@ class Handler:
             paths.check_path(path)
         return path, False
 
-    def _put(self, request: Request, path: str) -> Ticket[Reply]:
+    def _put(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         source = request.headers.get(STREAM_FORKED_FROM)
         source_path = None
         if source is not None:
@@ -340,15 +343,13 @@ class Handler:
         else:
             request.body = b""  # let go as soon as it is split
             created = self._engine.prepared(command).then(self._engine.create)
-        return created.then(
-            lambda outcome: Ticket.of(render.created(outcome, _location(request, path)))
-        )
+        location = _location(request, path)
+        return self._finished(request, created, lambda outcome: render.created(outcome, location))
 
     def _head(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         state = self._engine.at_once(path)
         if state is None:
-            later = self._engine.head(path).then(lambda found: Ticket.of(render.head(found)))
-            return self._finished(request, cast("Ticket[Reply]", later))
+            return self._finished(request, self._engine.head(path), render.head)
         response = self._browser.finish(request, render.head(state))
         return self._kept.keep(request, state, response)
 
@@ -358,25 +359,21 @@ class Handler:
         read = _read(path, request)
         if read.live is None:
             return self._catch_up(request, read)
-        return self._finished(request, self._live(request, read, on_ready))
-
-    def _live(
-        self, request: Request, read: commands.Read, on_ready: Callable[[], None]
-    ) -> Ticket[Reply]:
-        engine = self._engine
         if read.live == LIVE_SSE:
-            return engine.events(read, on_ready).then(
-                lambda events: Ticket.of(Live(render.event_stream(events.state), events))
-            )
+            return self._finished(request, self._engine.events(read, on_ready), _live)
+        return self._long_poll(request, read)
+
+    def _long_poll(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
+        engine = self._engine
         condition = request.headers.get(IF_NONE_MATCH)
 
-        def polled(page: Page) -> Ticket[Reply]:
+        def show(page: Page) -> Response:
             cursor = engine.next_cursor(read.cursor)
             if page.start == page.end:
-                return Ticket.of(render.nothing_new(page, cursor))
-            return Ticket.of(render.page(page, engine.clock(), condition, cursor))
+                return render.nothing_new(page, cursor)
+            return render.page(page, engine.clock(), condition, cursor)
 
-        return engine.long_poll(read).then(polled)
+        return self._finished(request, engine.long_poll(read), show)
 
     def _catch_up(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
         """Answers a read that does not wait for data, at once if its page is there."""
@@ -389,8 +386,7 @@ class Handler:
 
         found = self._engine.read(read)
         if not found.done:
-            later = found.then(lambda page: Ticket.of(show(page)))
-            return self._finished(request, cast("Ticket[Reply]", later))
+            return self._finished(request, found, show)
         page = found.result()
         reply = self._complete(request, show(page))
         if page.start != page.end or not isinstance(reply, Response):
@@ -406,6 +402,14 @@ class Handler:
             path = path[len(root_path) :]
         paths.refuse_reserved(path, self._root)
         return path
+
+
+def _as_it_is(reply: Reply) -> Reply:
+    return reply
+
+
+def _live(events: EventStream) -> Live:
+    return Live(render.event_stream(events.state), events)
 
 
 def forget_frames(error: BaseException) -> None:
