@@ -40,7 +40,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unlink,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome, RecallOutcome
+from durable_streams_server.protocol.subscriptions.decide import AckOutcome, Done, RecallOutcome
 from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
 from durable_streams_server.protocol.subscriptions.steps import What, next_step
 from durable_streams_server.protocol.subscriptions.views import View
@@ -406,9 +406,16 @@ class Workers:
             view = self._answer(Claim(subscription.id, "last"))
         else:
             assert subscription.wake.next_attempt is not None, "a delivery that is never made"
+            before = subscription.wake.wake_id
             view = self._answer(Deliver(self._grant(subscription)))
             if not subscription.due:  # all was acknowledged before
                 assert subscription.wake is None
+                return
+            if isinstance(
+                view, Done
+            ):  # a stream that it told of has ended: another wake tells of the rest
+                assert subscription.wake is not None
+                assert subscription.wake.wake_id != before
                 return
         assert isinstance(view, View)
         assert view.wake is not None
