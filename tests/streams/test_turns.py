@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from durable_streams_server.streams import turns as turns_module
 from durable_streams_server.streams.turns import (
     FEW,
     LONGEST_READS,
@@ -297,3 +298,18 @@ async def test_wake_ups_run_once_in_a_turn_and_nobody_stands_in_line_behind_them
     await asyncio.sleep(0)
     assert order[5:] == ["wake", "wake"]
     assert turns.is_idle
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+async def test_other_threads_run_between_turns_while_clients_wait_for_them(
+    is_waited_for: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(turns_module, "_give_way", lambda: order.append("others"))
+    turns = Turns(is_waited_for=lambda: is_waited_for)
+    turns.add(counting(3, order, "wake"), Line.WAKES)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert turns.is_idle
+    between = ["others"] if is_waited_for else []
+    assert order == ["wake", *between, "wake", *between, "wake"]

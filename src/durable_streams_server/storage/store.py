@@ -110,6 +110,11 @@ class Store(ABC):
     def detach(self) -> None:
         """Takes the store back from its loop, on the loop; every ticket is resolved first."""
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether another thread makes something durable that tickets wait for."""
+        return False
+
     @abstractmethod
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         """Decides a command on the newest state and resolves when what the outcome rests on is durable.

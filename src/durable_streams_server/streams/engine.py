@@ -115,7 +115,7 @@ class Engine:
         self.store = store
         self.options = options
         self.clock: StoreClock = clock_of(store.timeline, clock)
-        self.turns = Turns()
+        self.turns = Turns(is_waited_for=lambda: store.is_writing)
         self.cursors = Cursors(options.cursor, self.clock.wall)
         self.chance: Callable[[], float] = random.random
         self.sending = SendBudget(options.max_unsent)

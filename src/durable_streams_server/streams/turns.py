@@ -47,8 +47,8 @@ class Line(enum.IntEnum):
     WORK = 3  # long work
 
 
-#: Lets another thread run that waits for this one's core or for the interpreter (the GIL), as the thread does that commits: a loop that
-#: always has something to do never sleeps. Where the system has no such call, Python's switch interval must do.
+#: Lets a thread run that waits for this one's core, or for the interpreter (the GIL). Where the system has no such call, the scheduler
+#: and Python's switch interval must do.
 _give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 
 Step = Callable[[], object]
@@ -61,15 +61,23 @@ class Turns:
     Args:
         share: seconds that each line may run in one turn of the loop.
         clock: seconds that only grow.
+        is_waited_for: whether another thread is about to do what clients wait for. A loop that always has something to do never sleeps,
+            so it lets that thread run between two turns.
 
     Attributes:
         begun: requests that were begun in this turn of the loop, and few before it.
         unasked: how many may be begun without asking `admits`; each adds one to `begun`.
     """
 
-    def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        share: float = SHARE,
+        clock: Callable[[], float] = time.monotonic,
+        is_waited_for: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._share = share
         self._clock = clock
+        self._is_waited_for = is_waited_for
         self._lines: tuple[deque[Step], ...] = tuple(deque() for _ in Line)
         self._is_planned = False
         self._until = 0.0
@@ -188,7 +196,8 @@ class Turns:
         self._run_line(work)
         self._is_planned = any(self._lines)
         if self._is_planned:
-            _give_way()
+            if self._is_waited_for():
+                _give_way()
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run_line(self, line: deque[Step], most: int = sys.maxsize) -> None:

@@ -163,6 +163,18 @@ async def test_nothing_is_answered_or_shown_before_it_is_durable(
     bench.close()
 
 
+async def test_store_says_while_it_writes_what_tickets_wait_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert not bench.store.is_writing
+    bench.disk.wait.clear()
+    ticket = bench.store.execute(create("/a"), NOW)
+    await until(lambda: bench.store.is_writing)
+    bench.disk.wait.set()
+    await settled(ticket)
+    assert not bench.store.is_writing
+    bench.close()
+
+
 async def test_many_appends_share_few_writes(tmp_path: Path) -> None:  # TRAPS 20
     bench = Bench(tmp_path)
     await bench.run(create("/a"))

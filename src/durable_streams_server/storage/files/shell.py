@@ -19,9 +19,11 @@ class Shell:
 
     Attributes:
         has_readers: whether `read` can wait for the disk without keeping the loop.
+        is_writing: whether a commit is being written beside the loop.
     """
 
     has_readers = False
+    is_writing = False
 
     def __init__(self, store: "FileStore") -> None:
         self._store = store

@@ -254,6 +254,10 @@ class FileStore(Store):
     def detach(self) -> None:
         self.shell.stop()
 
+    @property
+    def is_writing(self) -> bool:
+        return self.shell.is_writing
+
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:
             return Ticket.failed(Abandoned(self.failure))
