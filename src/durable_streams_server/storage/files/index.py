@@ -11,7 +11,6 @@ place is found by halving; a damaged entry is told by its own CRC.
 
 import struct
 import sys
-import zlib
 from array import array
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
@@ -22,6 +21,7 @@ from ...protocol.lifetime import Lifetime
 from ...protocol.media import MediaType
 from ...protocol.offsets import Lineage
 from ...protocol.state import Origin
+from .checksum import crc32
 from .recent import INSIDE, Pieces
 from .segments import Damaged
 
@@ -88,13 +88,13 @@ class Entry(NamedTuple):
 def header(base: int) -> bytes:
     """Returns a header of version 1."""
     head = struct.pack("<8sQ", _MAGIC, base)
-    return _HEADER.pack(_MAGIC, base, zlib.crc32(head), 0)
+    return _HEADER.pack(_MAGIC, base, crc32(head), 0)
 
 
 def header_of(words: Words) -> bytes:
     """Returns a header of version 2."""
     text = msgspec.msgpack.encode(words)
-    crc = zlib.crc32(text, zlib.crc32(struct.pack("<8sI", _MAGIC_2, len(text))))
+    crc = crc32(text, crc32(struct.pack("<8sI", _MAGIC_2, len(text))))
     head = _HEADER_2.pack(_MAGIC_2, len(text), crc) + text
     return head.ljust(-(-len(head) // _ENTRY.size) * _ENTRY.size, b"\0")
 
@@ -112,8 +112,8 @@ def encode(pieces: Pieces) -> bytes:
     parts: list[bytes] = []
     for begin in range(0, len(pieces), _CHUNK):
         ends = pieces.ends[begin : begin + _CHUNK]
-        crcs = list(map(zlib.crc32, pieces.data[begin : begin + _CHUNK]))
-        checks = map(zlib.crc32, map(_BODY.pack, ends, crcs))
+        crcs = list(map(crc32, pieces.data[begin : begin + _CHUNK]))
+        checks = map(crc32, map(_BODY.pack, ends, crcs))
         parts += map(_ENTRY.pack, ends, crcs, checks)
     return b"".join(parts)
 
@@ -121,7 +121,7 @@ def encode(pieces: Pieces) -> bytes:
 def is_whole(entry: tuple[int, int, int]) -> bool:
     """Whether an entry of `Index.raw` is what its own CRC says."""
     end, crc, check = entry
-    return zlib.crc32(_BODY.pack(end, crc)) == check
+    return crc32(_BODY.pack(end, crc)) == check
 
 
 class Index:
@@ -154,7 +154,7 @@ class Index:
             raise Damaged("an index is cut short")
         if raw.startswith(_MAGIC):
             _, base, crc, _ = _HEADER.unpack_from(raw)
-            if zlib.crc32(raw[:16]) != crc:
+            if crc32(raw[:16]) != crc:
                 raise Damaged("an index's header is damaged")
             return cls(file, _HEADER.size, base)
         magic, length, crc = _HEADER_2.unpack_from(raw)
@@ -167,7 +167,7 @@ class Index:
         text = raw[_HEADER_2.size : end]
         if raw[end:begin].strip(b"\0"):
             raise Damaged("an index's header is damaged")
-        if len(text) < length or zlib.crc32(text, zlib.crc32(raw[:12])) != crc:
+        if len(text) < length or crc32(text, crc32(raw[:12])) != crc:
             raise Damaged("an index's header is damaged")
         try:
             words = _WORDS.decode(text)

@@ -11,8 +11,8 @@ if that group, a later one, or a later segment proves that the log once went on 
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
-from zlib import crc32
 
+from .checksum import crc32
 from .disk import LOST, Disk, File
 from .segments import DIRECTORY, Damaged, Salt, read_header, slot_seed
 from .wal import OVERHEAD

@@ -8,9 +8,9 @@ capacity, and a slot of another size is brought to the present one when nothing 
 import struct
 from collections import deque
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from ...protocol.state import Unreadable
+from .checksum import crc32
 from .disk import NO_SPACE, Disk, File
 
 DIRECTORY: Final = "wal"

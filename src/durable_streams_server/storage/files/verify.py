@@ -8,8 +8,8 @@ import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
-from zlib import crc32
 
+from .checksum import crc32
 from .disk import File
 from .index import Index, is_whole
 from .recent import INSIDE

@@ -21,12 +21,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
-from zlib import crc32
 
 import msgspec
 
 from ...errors import StorageFull, TooLarge, Unavailable
 from ...protocol.decide import RETRY_SOON
+from .checksum import crc32
 from .disk import Disk, File
 from .segments import DIRECTORY as DIRECTORY
 from .segments import MAX_FILES as MAX_FILES

@@ -8,10 +8,10 @@ level with the database or one commit ahead of it, perhaps with a torn record at
 
 import contextlib
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from ..checksum import crc32
 from ..disk import Disk, File
 from .tables import Operation, operations
 
@@ -254,7 +254,7 @@ def read_head(file: File) -> int | None:
     if len(head) < _HEAD.size:
         return None
     magic, identity, crc = _HEAD.unpack(head)
-    is_whole = magic == _MAGIC and crc == zlib.crc32(head[: _HEAD.size - 4])
+    is_whole = magic == _MAGIC and crc == crc32(head[: _HEAD.size - 4])
     return int(identity) if is_whole else None
 
 
@@ -307,7 +307,7 @@ def _read_record(file: File, position: int, size: int, seed: int) -> Record | No
     if mark != _MARK or end > size or kind not in (PART, COMMIT, BASE):
         return None
     payload = file.read(length, position + _RECORD.size)
-    if len(payload) != length or zlib.crc32(payload, zlib.crc32(head[_CRC_FROM:], seed)) != crc:
+    if len(payload) != length or crc32(payload, crc32(head[_CRC_FROM:], seed)) != crc:
         return None
     return Record(position, end, kind, commits, payload)
 
@@ -315,18 +315,18 @@ def _read_record(file: File, position: int, size: int, seed: int) -> Record | No
 def _record(seed: int, kind: int, commits: int, payload: bytes) -> tuple[bytes, bytes]:
     """Returns a record's head and payload."""
     head = _RECORD.pack(_MARK, 0, len(payload), kind, commits)
-    crc = zlib.crc32(payload, zlib.crc32(head[_CRC_FROM:], seed))
+    crc = crc32(payload, crc32(head[_CRC_FROM:], seed))
     return _RECORD.pack(_MARK, crc, len(payload), kind, commits), payload
 
 
 def _head(identity: int) -> bytes:
     head = _HEAD.pack(_MAGIC, identity, 0)[: _HEAD.size - 4]
-    return head + zlib.crc32(head).to_bytes(4, "little")
+    return head + crc32(head).to_bytes(4, "little")
 
 
 def _seed(identity: int) -> int:
     """Returns what each record's CRC begins with: a record of another directory's copy must not pass for one of this."""
-    return zlib.crc32(identity.to_bytes(8, "little"))
+    return crc32(identity.to_bytes(8, "little"))
 
 
 def _follows(record: Record, state: State | None) -> bool:

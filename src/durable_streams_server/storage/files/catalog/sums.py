@@ -6,10 +6,10 @@ not, and a file that it does not match is verified. So nothing rests on it but t
 
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..checksum import crc32
 from ..disk import LOST, Disk
 from ..opening import open_plain
 from .copy import State
@@ -31,12 +31,12 @@ class Sum(NamedTuple):
 def encode(known: Sum) -> bytes:
     """Returns the file's bytes."""
     data = _LAYOUT.pack(_MAGIC, known.size, known.crc, *known.copy, 0)[:-4]
-    return data + zlib.crc32(data).to_bytes(4, "little")
+    return data + crc32(data).to_bytes(4, "little")
 
 
 def decode(data: bytes) -> Sum | None:
     """Returns what the file's bytes say; None if they are not whole."""
-    if len(data) != _LAYOUT.size or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+    if len(data) != _LAYOUT.size or crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         return None
     magic, size, crc, *state, _ = _LAYOUT.unpack(data)
     return Sum(size, crc, State(*state)) if magic == _MAGIC else None
@@ -78,7 +78,7 @@ def measure(path: Path) -> tuple[int, int] | None:
         return None
     try:
         while count := os.readv(descriptor, [buffer]):
-            crc = zlib.crc32(view[:count], crc)
+            crc = crc32(view[:count], crc)
             size += count
     finally:
         os.close(descriptor)

@@ -6,13 +6,13 @@ is written to them is decided here once, and noted as operations, which the seco
 
 import struct
 import sys
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
+from ..checksum import crc32
 from ..wal import Damaged
 from .entries import Drop, Entry, Meta, Put
 
@@ -37,12 +37,12 @@ class Operation(NamedTuple):
 
 def seal(key: bytes, value: bytes) -> bytes:
     """Returns a value with the CRC of its key and itself before it."""
-    return zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little") + value
+    return crc32(value, crc32(key)).to_bytes(4, "little") + value
 
 
 def is_sealed(key: bytes, sealed: bytes) -> bool:
     """Returns whether an entry is what was written."""
-    return len(sealed) >= 4 and zlib.crc32(sealed[4:], zlib.crc32(key)) == int.from_bytes(
+    return len(sealed) >= 4 and crc32(sealed[4:], crc32(key)) == int.from_bytes(
         sealed[:4], "little"
     )
 
@@ -126,7 +126,7 @@ class Writing(ABC):
 
     def put(self, table: int, key: bytes, value: bytes) -> None:
         """Puts an entry."""
-        sealed = zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little") + value
+        sealed = crc32(value, crc32(key)).to_bytes(4, "little") + value
         self.store(table, key, sealed)
         self.parts += (_OPERATION.pack(table, len(key), len(sealed)), key, sealed)
 
