@@ -88,6 +88,9 @@ FLUSH_BYTES: Final = 24 * 1024 * 1024  # in memory that no log has yet, before a
 #: Streams in memory that have changed since the last checkpoint, before another stream may not change: none of them can be let go.
 MAX_DIRTY: Final = 80_000
 _DIRTY_SHARE: Final = 4  # a checkpoint begins at the latest when this part of them has changed
+#: How many times as much may be dirty while the log is replayed: nothing else takes memory then. What a log of a running server can hold
+#: is less, so a start waits for no checkpoint; the first one begins as soon as a loop has the store.
+_WHILE_STARTING: Final = 2
 #: Producers' states, about 250 bytes each, that no checkpoint has written, before writers get 503.
 MAX_FRESH_PRODUCERS: Final = 200_000
 MAX_LOADED: Final = 80_000  # streams in memory, about 3 KiB each, before idle ones are let go
@@ -241,8 +244,8 @@ class FileStore(Store):
         self.shell = Runner(self, Threads(loop), on_failure)
         if self.failure is not None:
             on_failure(self.failure)
-        elif self.must_pause:
-            self.shell.checkpoint_due()  # the start found no room, and nobody else looks again
+        elif self.checkpoint_is_due:
+            self.shell.checkpoint_due()  # nobody else looks before the next commit
         elif self.meta.clock != self._kept_clock:
             self.clock_was_set()  # the catalog does not say yet how this boot's ticks count
 
@@ -982,9 +985,9 @@ class FileStore(Store):
             cost = replay.run(run, self._dirty)
             self._unflushed += cost  # in two steps: `run` counts what `_apply` keeps
             is_too_much = (
-                self._unflushed > self._max_unflushed
-                or len(self._dirty) > self._max_dirty
-                or self.states.tally.fresh > self._max_fresh
+                self._unflushed > _WHILE_STARTING * self._max_unflushed
+                or len(self._dirty) > _WHILE_STARTING * self._max_dirty
+                or self.states.tally.fresh > _WHILE_STARTING * self._max_fresh
             )
             if is_too_much and self.obstacle is None and not readonly:
                 self._expect_unnoted_uses()
