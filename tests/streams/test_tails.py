@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.state import Appended, Removed, StreamState
@@ -87,7 +89,7 @@ async def test_waiters_are_woken_once_for_all_that_a_turn_of_the_loop_appends() 
 async def test_one_turn_wakes_a_slice_of_each_stream() -> None:
     turns = Turns()
     tails, streams = Tails(turns), [state(number) for number in range(3)]
-    crowds = {stream.incarnation: [Sleeper() for _ in range(40)] for stream in streams}
+    crowds = {stream.incarnation: [Sleeper() for _ in range(80)] for stream in streams}
     for stream in streams:
         for sleeper in crowds[stream.incarnation]:
             tails.subscribe(stream, sleeper)
@@ -96,7 +98,7 @@ async def test_one_turn_wakes_a_slice_of_each_stream() -> None:
     while not turns.is_idle:
         await asyncio.sleep(0)
         counts.append([sum(each.woken for each in sleepers) for sleepers in crowds.values()])
-    assert counts == [[16] * 3, [32] * 3, [40] * 3]
+    assert counts == [[32] * 3, [64] * 3, [80] * 3]
 
 
 async def test_wake_ups_end_with_their_share_of_the_turn_and_go_on_in_the_next() -> None:
@@ -125,7 +127,7 @@ def test_news_within_a_round_makes_another_round() -> None:
     assert group.begin_round(added(stream))
     assert not group.begin_round(added(stream))  # it has not begun, so it will show this news too
     assert group.step()
-    assert sum(sleeper.woken for sleeper in sleepers) == 16
+    assert sum(sleeper.woken for sleeper in sleepers) == 32
     assert not group.begin_round(added(stream))
     del group.waiters[sleepers[-1]]
     late = Sleeper()
@@ -135,6 +137,33 @@ def test_news_within_a_round_makes_another_round() -> None:
     assert [sleeper.woken for sleeper in sleepers] == [2] * 99 + [0]
     assert late.woken == 1
     assert group.begin_round(added(stream))
+
+
+@pytest.mark.parametrize(("count", "slice_"), [(20, 20), (300, 4), (6400, 100), (100_000, 256)])
+def test_slices_of_a_busy_stream_are_small_and_make_a_bounded_number_of_turns(
+    count: int, slice_: int
+) -> None:
+    stream = state(1)
+    group, sleepers = crowd(count)
+
+    def woken() -> int:
+        before = sum(sleeper.woken for sleeper in sleepers)
+        group.step()
+        return sum(sleeper.woken for sleeper in sleepers) - before
+
+    group.begin_round(added(stream))
+    assert woken() == min(32, count)
+    if count <= 32:  # the round is over
+        return
+    group.begin_round(added(stream))
+    assert woken() == slice_
+    while sleepers[-1].woken == 0:
+        group.step()
+    assert (woken() or woken()) == slice_  # there was news in the round before
+    while group.step():
+        pass
+    group.begin_round(added(stream))
+    assert woken() == 32
 
 
 def test_news_that_a_waiter_makes_is_told_to_all() -> None:
