@@ -25,7 +25,7 @@ _spare: list[bytearray] = []
 
 
 class Readers:
-    """Readers from the present tail on, all in one thread, until the block ends.
+    """Opens event streams that begin at the present tail, and reads all of them in one thread until the block ends.
 
     Args:
         port: of the server.

@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """How this server does beside the peers in one row and mode.
+    """This server's figure of one row in one mode, beside those of the peers.
 
     Attributes:
         row: which.

@@ -188,7 +188,7 @@ def _write(writers: list[_Writer], sources: list[Source], order: Order, seconds:
 def _one_by_one(
     poll: select.epoll, by_handle: dict[int, _Writer], until: float
 ) -> tuple[int, list[float]]:
-    """Has each writer send as soon as it is answered; returns how many appends went wrong, and the delays of all in milliseconds."""
+    """Lets each writer append again as soon as it is answered. Returns how many appends failed, and how long each took, in milliseconds."""
     now, bad = time.monotonic, 0
     delays: list[float] = []
     for writer in by_handle.values():

@@ -149,7 +149,9 @@ class Parser:
         self._found: list[Request] | None = (
             None  # in the octets that are parsed, if a request may be kept
         )
-        self._looks_up = True  # whether the next head may be known, as far as the last one tells
+        self._looks_up = (
+            True  # whether to look up the next head: not after one with a number that counts up
+        )
         self._goes_on = True  # whether more requests may follow, as far as the last one says
 
     def feed(self, data: bytes | memoryview) -> None:

@@ -11,7 +11,7 @@ _SEEN: Final = 4096  # hashes that are remembered; then it begins anew
 
 
 class Repeats:
-    """Remembers the hashes of what came lately."""
+    """Says whether something has come before. It remembers the hashes of the last few thousand things."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()

@@ -58,9 +58,7 @@ class Cursors:
         self._text = str(self._interval)
         self._ending = sse.control_ending(self._text, up_to_date=True, closed=False)
         epoch, length = options.epoch.timestamp(), options.interval_seconds
-        self._since = (
-            now  # and not the interval's beginning: the clock may have been set back into it
-        )
+        self._since = now  # if the clock is set back, the number is computed again
         self._until = (epoch + (self._interval + 1) * length) * MICROSECONDS
 
 

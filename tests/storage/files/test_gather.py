@@ -61,7 +61,7 @@ def test_a_step_takes_from_several_streams() -> None:
     assert gathering.is_complete
 
 
-def test_a_stream_without_news_has_nothing_to_flush() -> None:
+def test_a_stream_without_new_appends_adds_nothing_to_its_log() -> None:
     state, recent = stream(1, [])
     gathering = Gathering()
     assert gathering.add(state, recent, Extent(0, 0, 0)) == 0

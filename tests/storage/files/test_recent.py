@@ -123,7 +123,7 @@ def test_the_places_around_a_position_need_no_look_at_what_follows() -> None:
     assert recent.around(20) == (20, 20, 20)
 
 
-def test_pieces_can_be_added_without_a_call_for_each() -> None:
+def test_many_pieces_are_added_in_one_call() -> None:
     one, other = Memory(1000), Memory(1000)
     recents = [Recent(0, 0, 0) for _ in range(3)]
     twins = [Recent(0, 0, 0) for _ in range(3)]
