@@ -4,11 +4,13 @@ import asyncio
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from .bell import Bell
 from .executor import Done, Executor, Job, Lane
 from .switching import switching
 
@@ -34,7 +36,8 @@ class Threads(Executor):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ended: SimpleQueue[tuple[Done[Any], Any, BaseException | None]] = SimpleQueue()
-        self._commits: SimpleQueue[Job | None] = SimpleQueue()
+        self._commits: deque[Job | None] = deque()  # as many as the bell was rung, less those taken
+        self._bell = Bell()
         self._pools = {
             Lane.CHECKPOINT: ThreadPoolExecutor(1, "durable-streams-checkpoint"),
             Lane.READ: ThreadPoolExecutor(_READERS, "durable-streams-read", _give_way),
@@ -55,7 +58,7 @@ class Threads(Executor):
 
     def submit(self, lane: Lane, job: Callable[[], T], done: Done[T]) -> None:
         if lane is Lane.COMMIT:
-            self._commits.put((job, done))
+            self._give_to_committer((job, done))
         else:
             self._pools[lane].submit(self._compute, job, done)
 
@@ -63,16 +66,25 @@ class Threads(Executor):
         _call(self._ended.get())
 
     def close(self) -> None:
-        self._commits.put(None)
+        self._give_to_committer(None)
         self._committer.join()
+        self._bell.close()
         for pool in self._pools.values():
             pool.shutdown()
         self._call_ended()
 
+    def _give_to_committer(self, job: Job | None) -> None:
+        self._commits.append(job)
+        self._bell.ring()
+
     # -- on the threads -----------------------------------------------------
 
     def _commit(self) -> None:
-        while (job := self._commits.get()) is not None:
+        while True:
+            self._bell.wait()
+            job = self._commits.popleft()
+            if job is None:
+                return
             self._run(*job)
 
     def _compute(self, job: Callable[[], Any], done: Done[Any]) -> None:

@@ -1,0 +1,52 @@
+"""The bell: every ring is heard once."""
+
+import os
+import sys
+import threading
+
+import pytest
+
+from durable_streams_server.storage.files.bell import Bell
+
+
+@pytest.fixture(params=[sys.platform, "another"])
+def bell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bell:
+    monkeypatch.setattr(sys, "platform", request.param)
+    return Bell()
+
+
+def test_rings_that_nobody_waited_for_are_heard_one_by_one(bell: Bell) -> None:
+    for _ in range(3):
+        bell.ring()
+    for _ in range(3):
+        bell.wait()  # would block for ever if two rings were heard at once
+    bell.close()
+
+
+def test_a_ring_wakes_the_thread_that_waits(bell: Bell) -> None:
+    heard: list[int] = []
+
+    def listen() -> None:
+        for number in range(100):
+            bell.wait()
+            heard.append(number)
+            answered.release()
+
+    answered = threading.Semaphore(0)
+    listener = threading.Thread(target=listen)
+    listener.start()
+    for number in range(100):
+        assert len(heard) == number  # not before its ring
+        bell.ring()
+        answered.acquire()
+    listener.join()
+    bell.close()
+
+
+def test_its_descriptors_are_given_back_and_pass_to_no_other_program(bell: Bell) -> None:
+    descriptors = bell._descriptors
+    assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
+    bell.close()
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
