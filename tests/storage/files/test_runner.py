@@ -208,6 +208,30 @@ def test_a_failure_ends_every_ticket_in_the_order_in_which_they_were_decided() -
     assert ended == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("count", "size", "shared"),
+    [(1, 1, True), (63, 1, True), (64, 1, False), (1, 64 * 1024, False)],
+)
+def test_little_that_came_during_a_commit_waits_for_those_who_are_answered_now(
+    count: int, size: int, shared: bool
+) -> None:
+    bench = Bench()
+    first = bench.store.execute(append("/a", b"first"), NOW)
+    bench.executor.turn()  # it is being written
+    waiting = [bench.store.execute(append("/a", b"x" * size), NOW) for _ in range(count)]
+    bench.executor.run(Lane.COMMIT)
+    bench.executor.tell()
+    assert first.done
+    again = bench.store.execute(append("/a", b"second"), NOW)  # its client has had the answer
+    bench.executor.turn()
+    bench.executor.run(Lane.COMMIT)
+    bench.executor.tell()
+    assert all(ticket.done for ticket in waiting)
+    assert again.done is shared
+    bench.rest()
+    assert again.done
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
 def test_a_checkpoint_without_a_file_handle_is_tried_again(code: int) -> None:
     bench = Bench()

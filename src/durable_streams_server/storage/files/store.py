@@ -97,6 +97,9 @@ MAX_LOADED: Final = 80_000  # streams in memory, about 3 KiB each, before idle o
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
 
+#: Records, and bytes of theirs, that are decided within a millisecond. The disk may be idle for so long once more; for longer it may not.
+_FEW: Final = 64
+_FEW_BYTES: Final = 64 * KIB
 #: Bytes that the loop itself reads from a log if they are in the system's cache. More takes longer than the way to a thread.
 _READ_AT_ONCE: Final = 256 * KIB
 _NO_MORE: Final = object()
@@ -173,6 +176,7 @@ class FileStore(Store):
         self._flush_at = min(FLUSH_BYTES, max_unflushed * 3 // 8)
         self._listeners = Listeners()
         self._pending: list[InFlight] = []
+        self._pending_bytes = 0
         self._flying = 0  # records and answers taken in and not yet published
         self._unflushed = 0
         self._command: Command | None = None  # whose record is being made
@@ -352,11 +356,17 @@ class FileStore(Store):
         """Takes what waits to be committed. What was taken before must be on disk, or the store have failed; once this is,
         `committed` must have it, or `fail` if it cannot be."""
         items, self._pending = self._pending, []
+        self._pending_bytes = 0
         records = [(item.place, item.payload) for item in items if item.place is not None]
         if self._has_large:  # to checksum it is for the thread that writes
             self._has_large = False
             return Commit(items, [], records)
         return Commit(items, self.wal.encode(records) if records else [])
+
+    @property
+    def has_few_pending(self) -> bool:
+        """Whether what waits to be committed is so little that it may wait for more."""
+        return 0 < len(self._pending) < _FEW and self._pending_bytes < _FEW_BYTES
 
     @property
     def newest_pending(self) -> InFlight:
@@ -687,6 +697,7 @@ class FileStore(Store):
         self._pending.append(InFlight(place, payload, published, ticket, outcome, None))
         self.shell.commit_due()
         self._since_checkpoint += size
+        self._pending_bytes += size
         if isinstance(payload, tuple):
             self._has_large = True
         if self._unflushed > self._flush_at:
