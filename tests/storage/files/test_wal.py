@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import StorageFull, TooLarge, Unavailable
-from durable_streams_server.storage.files.wal import OVERHEAD, Damaged, Wal
-from durable_streams_server.testing.disk import SimulatedDisk
+from durable_streams_server.storage.files.wal import OVERHEAD, Damaged, Payload, Wal, size_of
+from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
 SEGMENT = 16 * 1024
 
@@ -72,6 +72,101 @@ def test_segments_are_used_again_and_older_records_never_replayed() -> None:  # 
     assert len(disk.names("wal")) <= 3
     assert read(disk, 100) == []
     assert [lsn for lsn, _ in read(disk, 95)] == [96, 97, 98, 99, 100]
+
+
+class Written:
+    """Notes where a disk's segment files are written, from which position to which."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.spans: list[tuple[int, int]] = []
+        real = SimulatedFile.write_durably
+
+        def write_durably(file: SimulatedFile, data: Payload, position: int) -> None:
+            self.spans.append((position, position + size_of(data)))
+            real(file, data, position)
+
+        monkeypatch.setattr(SimulatedFile, "write_durably", write_durably)
+
+    def take(self) -> list[tuple[int, int]]:
+        spans, self.spans = self.spans, []
+        return spans
+
+
+BLANKS = 6000
+WIDE = 16 * BLANKS
+
+
+def new_wide(segment: int = WIDE) -> tuple[SimulatedDisk, Wal]:
+    """Returns a log whose segments are large beside its records."""
+    disk = SimulatedDisk(random.Random(0))
+    wal = Wal(disk, segment)
+    list(wal.recover(0))
+    wal.add_file()
+    return disk, wal
+
+
+def test_what_was_only_reserved_is_written_ahead_with_blanks_and_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, wal = new_wide()
+    payloads = [bytes([number]) * 1000 for number in range(80)]
+    spans = Written(monkeypatch)
+    for payload in payloads:
+        write(wal, payload)
+    begins, ends = zip(*spans.take(), strict=True)
+    size = 1000 + OVERHEAD
+    assert list(begins) == [0, *(4096 + size * number for number in range(1, 80))]
+    own_ends = {4096 + size * number for number in range(1, 81)}
+    assert [end for end in ends if end not in own_ends] == [*range(BLANKS, 86_800, BLANKS), 90_000]
+    assert list(Wal(disk, WIDE).recover(0)) == list(enumerate(payloads, 1))
+
+
+def test_blanks_end_with_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = WIDE + 1000  # its end is no bound
+    wal = new_wide(segment)[1]
+    for end in (segment - 9000, segment - 1000, segment - 5):
+        size = end - max(wal._position, 4096) - OVERHEAD
+        spans = Written(monkeypatch)
+        wal.write(wal.encode([(wal.reserve(size, leave=0), b"x" * size)]))
+        assert wal._position == end
+    assert spans.take() == [(segment - 1000, segment)]
+
+
+def test_a_segment_that_is_used_again_needs_no_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
+    wal = new_wide()[1]
+    for _ in range(400):
+        write(wal, b"x" * 1000)
+        wal.recycle(wal.last_lsn)
+    spans = Written(monkeypatch)
+    for _ in range(400):
+        write(wal, b"x" * 1000)
+        wal.recycle(wal.last_lsn)
+    begun, others = 4096 + 1000 + OVERHEAD, 1000 + OVERHEAD
+    assert {end - begin for begin, end in spans.take()} == {begun, others}
+
+
+def test_a_large_write_takes_no_blanks_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    wal = new_wide()[1]
+    spans = Written(monkeypatch)
+    write(wal, b"x" * 6000)
+    end = 4096 + 6000 + OVERHEAD
+    write(wal, b"small")
+    assert spans.take() == [(0, end), (end, 12_000)]
+
+
+def test_after_a_start_blanks_are_written_from_the_logs_end_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, wal = new_wide()
+    write(wal, b"one")
+    again = Wal(disk, WIDE)
+    assert list(again.recover(0)) == [(1, b"one")]
+    spans = Written(monkeypatch)
+    write(again, b"two")
+    write(again, b"three")
+    end = 4096 + len(b"onetwo") + 2 * OVERHEAD
+    assert spans.take() == [(end - OVERHEAD - 3, BLANKS), (end, end + OVERHEAD + 5)]
+    assert list(Wal(disk, WIDE).recover(0)) == [(1, b"one"), (2, b"two"), (3, b"three")]
 
 
 @settings(max_examples=60)

@@ -43,10 +43,11 @@ _NO_SALT: Final = Salt.of(0)
 class Slot:
     """One segment file. `number` and `first` are 0 while it is free.
 
-    `capacity` is how many bytes of it may be written; 0 when the disk has not reserved the space.
+    `capacity` is how many bytes of it may be written; 0 when the disk has not reserved the space. The first `written` bytes have been
+    written before, as far as that is known.
     """
 
-    __slots__ = ("capacity", "file", "first", "last", "name", "number", "salt")
+    __slots__ = ("capacity", "file", "first", "last", "name", "number", "salt", "written")
 
     def __init__(self, name: str, file: File) -> None:
         self.name = name
@@ -56,6 +57,7 @@ class Slot:
         self.first = 0
         self.last = 0
         self.salt = _NO_SALT
+        self.written = 0
 
 
 class Header(NamedTuple):
@@ -197,6 +199,7 @@ class Segments:
             if header is None:
                 self.give_back(slot)
                 continue
+            slot.written = slot.file.size()  # but of the newest, whose end is looked for
             slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
             used.append(slot)
         if self._size:
