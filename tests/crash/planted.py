@@ -57,8 +57,10 @@ PLANTS = [
         3,
         "records are written but not synced",
         f"{FILES}/wal.py",
-        "            file.write_durably(data, position)\n",
-        "            file.write(data, position)\n",
+        "            slot.file.write_durably(octets, position)\n",
+        "            for part in octets if isinstance(octets, tuple) else (octets,):\n"
+        "                slot.file.write(part, position)\n"
+        "                position += len(part)\n",
     ),
     Plant(
         4,
@@ -79,9 +81,9 @@ PLANTS = [
         6,
         "a failed write is tried again and taken for durable",
         f"{FILES}/wal.py",
-        "            file.write_durably(data, position)\n",
-        "            try:\n                file.write_durably(data, position)\n            except OSError:\n"
-        "                file.write(data, position)\n",
+        "            slot.file.write_durably(octets, position)\n",
+        "            try:\n                slot.file.write_durably(octets, position)\n            except OSError:\n"
+        "                slot.file.write(data, position)\n",
     ),
     Plant(
         7,
@@ -275,7 +277,7 @@ PLANTS = [
         "DESIGN 1",
         "a commit is acknowledged in a file that nobody finds again",
         f"{FILES}/wal.py",
-        "                file.check_place()",
+        "                slot.file.check_place()",
         "                pass",
         "tests/streams/test_file_store.py",
     ),

@@ -283,7 +283,8 @@ class Wal:
             OSError: the records may or may not be on disk; nothing more may be written.
         """
         for slot, data, position in writes:
-            slot.file.write_durably(self._with_blanks(slot, data, position), position)
+            octets = self._with_blanks(slot, data, position)
+            slot.file.write_durably(octets, position)
         now = time.monotonic()
         self.owes_look = now < self._look_at
         if not self.owes_look:
@@ -363,7 +364,8 @@ class Wal:
                 yield run
             elif run.last > after:
                 yield run._replace(payloads=run.payloads[after - run.last :])
-        slot.written = self._position = position
+        slot.written = position
+        self._position = position
         if vouched(slot, position) > self.last_lsn:
             raise self._damaged(
                 slot.name, f"record {self.last_lsn + 1} at byte {position} is damaged"
