@@ -224,8 +224,8 @@ PLANTS = [
         "DESIGN 16",
         "a restart does not know by how much the wall clock was set",
         f"{FILES}/store.py",
-        "            wall_offset=self.timeline.offset,\n",
-        "",
+        "Timeline(meta.wall_offset, ",
+        "Timeline(0, ",
     ),
     Plant(
         "DESIGN 16",
