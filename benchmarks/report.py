@@ -47,7 +47,7 @@ def markdown(results: Results) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
         f"Node {machine['node']}; load average at the end {machine['load']}.",
         "",
-        "How many times as fast this server is as each peer in the same mode, in rates or in latencies; less than 1 is slower:",
+        "How many times as fast this server is as each peer in the same mode. Below 1, it is slower:",
         "",
         f"| what | this server | {' | '.join(KINDS[peer].title.partition(',')[0] for peer in PEERS)} | beside the best peer |",
         f"| --- | --- |{' ---: |' * len(PEERS)} --- |",

@@ -15,9 +15,9 @@ _MMAP_THRESHOLD: Final = -3
 #: Blocks from this many bytes on are mappings. Pages of the usual size are smaller, because mapping one for each read would take longer
 #: than the read.
 _MAPPED: Final = 8 * MIB
-#: Free bytes at the heap's end that malloc keeps; it gives more back to the system. A store lets go of the oldest appends first, so what is
-#: free goes round through the heap, and all that a store keeps of them (`MAX_UNFLUSHED`, `RECENT_LIMIT`) is free at its end at times. With
-#: less than that, a server that takes bodies of 1 MB spends a quarter of its time on pages that it has just given back.
+#: Free bytes at the heap's end that malloc keeps; it gives more back to the system. A store frees its oldest
+#: appends first, so at times all free memory is at the heap's end: as much as a store keeps of appends (`MAX_UNFLUSHED`, `RECENT_LIMIT`).
+#: If malloc gave it back, a server that takes bodies of 1 MB would spend a quarter of its time on asking for it anew.
 _KEPT: Final = 128 * MIB
 _CHOICES: Final = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 

@@ -20,7 +20,7 @@ _SLICE: Final = 32
 #: The same while appends come faster than all can be woken. The next append waits for the turn, and what each waiter is sent is a batch
 #: in any case.
 _BUSY_SLICE: Final = 4
-_TURNS: Final = 64  # in which all waiters of a busy stream are woken, unless that makes a slice longer than some 2 ms
+_TURNS: Final = 64  # all waiters of a busy stream are woken in so many, unless a slice would take more than about 2 ms
 _LARGEST_SLICE: Final = 256
 _SHARED: Final = 8  # events that are kept for the others: as many as a reader is sent in one turn
 

@@ -75,7 +75,7 @@ def test_segments_are_used_again_and_older_records_never_replayed() -> None:  # 
 
 
 class Written:
-    """Notes where a disk's segment files are written, from which position to which."""
+    """Records where each durable write begins and ends."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.spans: list[tuple[int, int]] = []

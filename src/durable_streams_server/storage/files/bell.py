@@ -1,8 +1,8 @@
 """How the loop's thread wakes the commit thread.
 
-A lock, as a queue has it, wakes a thread while the caller holds the interpreter (the GIL). That thread takes the core, finds the
-interpreter taken, and gives the core back: on one core, a commit cost ten system calls for locks. Python lets go of the interpreter while
-it writes to a descriptor, so a thread that waits for one gets both at once.
+A queue wakes a thread through a lock, while the caller still holds the interpreter (the GIL). On one core, the woken thread takes the core,
+finds the interpreter taken, and gives the core back; each commit cost ten system calls for locks. A write to a descriptor releases the
+interpreter first. A thread that waits for a descriptor therefore gets the core and the interpreter at once.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What runs when in a store that a loop owns: commits, checkpoints, reads, the stop. One state machine, without threads.
 
 A commit takes all that one turn of the loop has decided, and whatever came while the commit before it was being written. If that
-is little, it waits for one turn more, since those who are answered now will ask again. So the busier the server, the larger its
+is little, it waits for one more turn, so that writers who are answered now can join it. So the busier the server, the larger its
 commits, and a hand-over between threads, which costs as much as several appends, is shared by many.
 
 A checkpoint goes through these phases. An error in any of them stops the store:
@@ -194,7 +194,7 @@ class Runner(Shell):
             return
         if self._store.failure is None:
             if self._store.has_few_pending:
-                self.commit_due()  # after the answers and a look at the sockets: whoever asks again at once has its part in it
+                self.commit_due()  # a turn later: writers that are answered now can join it
             else:
                 self._hand_over()  # the next commit is written while this one is published
         self._store.committed(commit)

@@ -43,8 +43,8 @@ _NO_SALT: Final = Salt.of(0)
 class Slot:
     """One segment file. `number` and `first` are 0 while it is free.
 
-    `capacity` is how many bytes of it may be written; 0 when the disk has not reserved the space. The first `written` bytes have been
-    written before, as far as that is known.
+    `capacity` is how many bytes of it may be written; 0 when the disk has not reserved the space. The first `written` bytes count
+    as written before: no zeros are written ahead there.
     """
 
     __slots__ = ("capacity", "file", "first", "last", "name", "number", "salt", "written")
@@ -199,7 +199,7 @@ class Segments:
             if header is None:
                 self.give_back(slot)
                 continue
-            slot.written = slot.file.size()  # but of the newest, whose end is looked for
+            slot.written = slot.file.size()  # right for all but the newest: `Wal` finds its end
             slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
             used.append(slot)
         if self._size:

@@ -97,7 +97,7 @@ MAX_LOADED: Final = 80_000  # streams in memory, about 3 KiB each, before idle o
 #: Seconds that `close` gives the last checkpoint. What is dirty then stays in the write-ahead log, and the next start reads it.
 CLOSE_PATIENCE: Final = 2.0
 
-#: Records, and bytes of theirs, that are decided within a millisecond. The disk may be idle for so long once more; for longer it may not.
+#: So many records, or bytes of them, are decided within a millisecond. The disk may be idle for one more millisecond to gather others.
 _FEW: Final = 64
 _FEW_BYTES: Final = 64 * KIB
 #: Bytes that the loop itself reads from a log if they are in the system's cache. More takes longer than the way to a thread.
@@ -249,7 +249,7 @@ class FileStore(Store):
         if self.failure is not None:
             on_failure(self.failure)
         elif self.checkpoint_is_due:
-            self.shell.checkpoint_due()  # nobody else looks before the next commit
+            self.shell.checkpoint_due()  # without this, nobody would look before the next commit
         elif self.meta.clock != self._kept_clock:
             self.clock_was_set()  # the catalog does not say yet how this boot's ticks count
 

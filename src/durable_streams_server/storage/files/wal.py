@@ -51,11 +51,11 @@ LOOK_EVERY: Final = 0.05
 #: Bytes from which on a payload's data is neither copied nor checksummed on the loop: to do so takes about 0.5 ms for each MiB. One write
 #: has two buffers for each, and what the store lets wait is 64 MiB, so that they stay below the 1,024 that the system takes.
 LARGE: Final = 256 * 1024
-#: The first write to space that is only reserved makes the file system note that it is in use now: on ext4 a small commit takes half as
-#: long again. So blanks are written ahead, up to the next multiple of so many bytes: once in the life of a segment file.
+#: The file system must mark a reserved block as used when it is first written, which makes a small commit on ext4 half as slow again. So a small
+#: write to new space also writes zeros, up to the next multiple of so many bytes. That happens once in the life of a segment file.
 _BLANKS: Final = 256 * 1024
 _RESERVE: Final = 1024 * 1024  # of each segment: some 6,000 deletes
-_SHARE: Final = 16  # the reserve of a small segment is this part of it, and so are blanks
+_SHARE: Final = 16  # in a small segment, the reserve and the blanks are this part of it
 _RECORD: Final = struct.Struct("<IIQQI")
 _CRC: Final = struct.Struct("<I")
 OVERHEAD: Final = _RECORD.size + _CRC.size
@@ -293,7 +293,7 @@ class Wal:
                 slot.file.check_place()
 
     def _with_blanks(self, slot: Slot, data: Payload, position: int) -> Payload:
-        """Returns what to write for `data`: with blanks up to the next bound, where the segment has never been written."""
+        """Returns what to write for `data`. In space that has never been written, zeros follow it up to the next bound."""
         end = position + size_of(data)
         if end <= slot.written:
             return data
