@@ -50,7 +50,8 @@ async def test_settings_reach_the_server() -> None:
         cursor_options=CursorOptions(interval_seconds=10**12),
     )
     assert isinstance(app, DurableStreamsApp)
-    await request(app, "PUT", "/s/a", TEXT, b"x" * 3000)
+    await request(app, "PUT", "/s/a", TEXT, b"x" * 1024)
+    await request(app, "POST", "/s/a", TEXT, b"x" * 1024)
     assert [event.path for event in told] == ["/s/a", "/s/all"]
     assert len((await request(app, "GET", "/s/a")).body) == 1024
     assert (await request(app, "PUT", "/s/__ds/x", TEXT)).status == 404

@@ -89,6 +89,7 @@ CASES = [
             "past-the-tail": "{json}_0000000000000099",
             "never-minted": "9999999999999999_0000000000000000",
             "inside-a-value": "{json}_0000000000000001",
+            "inside-an-append": "{text}_0000000000000003",
         }.items()
     ),
     get(

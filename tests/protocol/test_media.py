@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.errors import BadRequest
-from durable_streams_server.protocol.media import Kind, parse_media_type
+from durable_streams_server.protocol.media import Kind, is_utf8, parse_media_type
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,25 @@ def test_what_is_no_type_is_refused(text: str) -> None:
     with pytest.raises(BadRequest) as caught:
         parse_media_type(text)
     assert caught.value.code == "INVALID_CONTENT_TYPE"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("text/plain", True),
+        ("text/plain; charset=UTF-8", True),
+        ('text/plain;format=flowed; charset="utf-8"', True),
+        ("text/plain; charset=us-ascii", True),
+        ("text/plain; charset=iso-8859-1", False),
+        ("text/html; Charset=UTF-16", False),
+        ("text/plain; charset=utf-8-sig", False),
+        ("text/plain; charset=", False),
+        ("application/json", False),
+        ("application/octet-stream; charset=utf-8", False),
+    ],
+)
+def test_text_is_utf8_unless_its_charset_is_another(text: str, expected: bool) -> None:
+    assert is_utf8(parse_media_type(text)) is expected
 
 
 def test_a_flood_of_odd_types_is_not_remembered() -> None:

@@ -101,7 +101,10 @@ def test_the_tail_and_an_empty_long_poll_are_not_kept() -> None:  # TRAPS 35
         assert headers[b"stream-up-to-date"] == b"true"
 
 
-@pytest.mark.parametrize(("media", "encoded"), [("image/png", True), ("text/plain", False)])
+@pytest.mark.parametrize(
+    ("media", "encoded"),
+    [("image/png", True), ("text/plain", False), ("text/plain;charset=iso-8859-1", True)],
+)
 def test_an_event_stream_says_how_its_data_is_encoded(media: str, encoded: bool) -> None:
     headers = dict(render.event_stream(state(media)).headers)
     assert headers[b"content-type"] == b"text/event-stream"

@@ -83,6 +83,36 @@ def test_a_value_larger_than_a_slice_arrives_whole(separator: bytes) -> None:
     assert json.loads(data) == [json.loads(value)]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"\x00",
+        b"x",
+        b"\n",
+        b"\n ",
+        b"\r\n",
+        "é".encode(),
+        "😀".encode(),
+        b"\xff",
+        b"\x80",
+        b"a\r\n b",
+    ],
+)
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_large_append_is_one_event_in_bounded_pieces(kind: Kind, part: bytes) -> None:
+    data = (b'"' if kind is Kind.JSON else b"") + part * (200_000 // len(part))
+    if kind is Kind.JSON:
+        data += b'",'
+    pieces = list(sse.data_event(kind, OFFSET, data))
+    assert max(map(len, pieces)) <= 25 * 1024
+    if kind is Kind.BINARY:
+        ((_, text, _),) = parse(b"".join(pieces))
+        assert base64.b64decode(text) == data
+        return
+    whole = sse.whole_event(kind, OFFSET, data, b"")
+    assert whole.startswith(b"".join(pieces))
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n", "\n \n"])
 def test_a_text_of_many_lines_comes_in_bounded_pieces(line_end: str) -> None:  # TRAPS 38
     text = f"x{line_end}" * 5000

@@ -80,7 +80,25 @@ def test_an_offset_past_the_tail_is_refused() -> None:
     bench = Bench()
     bench.do(create("/a", body=b"abc"))
     with pytest.raises(BadRequest):
-        bench.engine.read(read(offset=bench.state().name(4))).result()
+        bench.engine.read(read(offset=bench.state().name(5))).result()
+
+
+@pytest.mark.parametrize("media", ["application/octet-stream", "text/plain"])
+def test_offset_one_past_the_tail_means_the_tail(media: str) -> None:
+    bench = Bench()
+    bench.do(create("/a", media, b"abc"))
+    asked = bench.state().name(4)
+    page = bench.engine.read(read(offset=asked)).result()
+    assert (page.start, page.data, page.at_tail) == (3, b"", True)
+    bench.do(append("/a", b"next", media))
+    assert bench.engine.read(read(offset=asked)).result().data == b"next"
+
+
+def test_offset_one_past_the_tail_of_a_json_stream_is_refused() -> None:
+    bench = Bench()
+    bench.do(create("/a", "application/json", b"[1]"))
+    with pytest.raises(BadRequest):
+        bench.engine.read(read(offset=bench.state().name(3))).result()
 
 
 def test_cursors_move_strictly_forward() -> None:  # TRAPS 35

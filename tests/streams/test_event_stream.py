@@ -1,6 +1,7 @@
 """Event streams: pulled event by event, from the first byte to a clean end."""
 
 import asyncio
+import base64
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable_streams_server.protocol.commands import Delete
-from durable_streams_server.protocol.names import SSE_PAGE_SIZE
+from durable_streams_server.protocol.names import MIB, SSE_PAGE_SIZE
 from durable_streams_server.streams.engine import EngineOptions
 from durable_streams_server.streams.event_stream import END, WAIT, EventStream
 from tests.protocol.test_sse import parse
@@ -95,7 +96,7 @@ async def test_the_last_data_comes_before_the_end() -> None:  # TRAPS 31
 
 async def test_a_large_backlog_comes_in_bounded_events() -> None:  # TRAPS 38
     bench = Bench()
-    bench.do(create("/a", TEXT, b"x" * 100_000))
+    bench.do(create("/a", TEXT), *(append("/a", b"x" * 1000, TEXT) for _ in range(100)))
     reader = Reader(bench)
     events = reader.pull()
     sizes = [len(data) for kind, data in events if kind == "data"]
@@ -106,13 +107,50 @@ async def test_a_large_backlog_comes_in_bounded_events() -> None:  # TRAPS 38
     reader.stream.close()
 
 
-async def test_no_page_is_cut_inside_a_line_end() -> None:
+@pytest.mark.parametrize("media", [TEXT, "application/octet-stream", "text/plain; charset=utf-16"])
+async def test_event_holds_whole_appends_however_large(media: str) -> None:
     bench = Bench()
-    text = b"x" * (SSE_PAGE_SIZE - 1) + b"\r\nend"
-    bench.do(create("/a", TEXT, text))
+    sent = [b"a" * 20_000, b"b" * 10, b"c" * 10, b"d" * (SSE_PAGE_SIZE - 1) + b"\r\nd", b"e" * MIB]
+    bench.do(create("/a", media), *(append("/a", body, media) for body in sent))
     reader = Reader(bench)
     data = [data for kind, data in reader.pull() if kind == "data"]
-    assert data == ["x" * (SSE_PAGE_SIZE - 1), "\nend"]
+    if media == TEXT:
+        assert data == [part.decode().replace("\r\n", "\n") for part in as_events(sent)]
+    else:
+        assert [base64.b64decode(text) for text in data] == as_events(sent)
+    reader.stream.close()
+
+
+def as_events(sent: list[bytes]) -> list[bytes]:
+    """Five appends as the events in which they come: only the small ones share an event."""
+    return [sent[0], sent[1] + sent[2], sent[3], sent[4]]
+
+
+async def test_event_that_ends_before_its_append_is_not_up_to_date() -> None:
+    bench = Bench()
+    euro = "€".encode()
+    bench.do(create("/a", TEXT, b"ab" + euro[:2]))
+    reader = Reader(bench)
+    (_, text), (_, ending) = reader.pull()
+    told = control(ending)
+    assert (text, told["streamNextOffset"]) == ("ab", bench.state().name(2))
+    assert "upToDate" not in told
+    bench.do(append("/a", euro[2:] + b"!", TEXT))
+    (_, text), (_, ending) = reader.pull()
+    told = control(ending)
+    assert (text, told["streamNextOffset"]) == ("€!", bench.state().name(6))
+    assert told["upToDate"] is True
+    reader.stream.close()
+
+
+async def test_first_event_of_an_incomplete_character_is_not_up_to_date() -> None:
+    bench = Bench()
+    bench.do(create("/a", TEXT, "€".encode()[:1]))
+    reader = Reader(bench)
+    ((kind, ending),) = reader.pull()
+    told = control(ending)
+    assert (kind, told["streamNextOffset"]) == ("control", bench.state().name(0))
+    assert "upToDate" not in told
     reader.stream.close()
 
 

@@ -11,8 +11,8 @@ from durable_streams_server.streams.large import KEPT, Key, LargeReads, Run, Sen
 from tests.http.socket_driver import turn
 
 MIB = 1024 * 1024
-A: Key = (1, 0, 100, False)
-B: Key = (2, 0, 100, False)
+A: Key = (1, 0, 100)
+B: Key = (2, 0, 100)
 
 
 class Disk:
@@ -67,7 +67,7 @@ def test_run_is_kept_for_the_next_reader_while_there_is_room(disk: Disk) -> None
     assert large.budget.held == 200
     large.read(A, disk.read)
     assert disk.reading == []
-    large.read((3, 0, 100, False), disk.read)  # the oldest goes
+    large.read((3, 0, 100), disk.read)  # the oldest goes
     assert large.budget.held == 200
     assert large.kept_bytes == 100
 
@@ -75,7 +75,7 @@ def test_run_is_kept_for_the_next_reader_while_there_is_room(disk: Disk) -> None
 def test_what_is_kept_is_bounded(disk: Disk) -> None:
     large = reads(10 * KEPT)
     for number in range(60):
-        large.read((number, 0, MIB, False), disk.read)
+        large.read((number, 0, MIB), disk.read)
         disk.done(b"x" * MIB)
     assert large.kept_bytes == KEPT
     assert large.budget.held == KEPT
@@ -105,8 +105,8 @@ async def test_reads_wait_in_order_and_one_larger_than_the_budget_is_let_in_alon
     large = reads(150)
     first = large.read(A, disk.read)
     disk.done()
-    huge = large.read((3, 0, 1000, False), disk.read)
-    small = large.read((4, 0, 10, False), disk.read)
+    huge = large.read((3, 0, 1000), disk.read)
+    small = large.read((4, 0, 10), disk.read)
     assert disk.reading == []
     del first
     await turn()
@@ -125,7 +125,7 @@ async def test_read_whose_client_has_left_gives_up_its_place(disk: Disk) -> None
     large = reads(100)
     first = large.read(A, disk.read)
     disk.done()
-    second, third = large.read(B, disk.read), large.read((3, 0, 100, False), disk.read)
+    second, third = large.read(B, disk.read), large.read((3, 0, 100), disk.read)
     second.cancel()
     assert large.budget.wanted == 100
     again = large.read(B, disk.read)

@@ -34,17 +34,60 @@ def pages(bench: Bench, cap: int, path: str = "/a", start: int = 0) -> list[byte
             return found
 
 
-def test_octets_are_cut_anywhere() -> None:
+@pytest.mark.parametrize("media", ["application/octet-stream", TEXT])
+def test_pages_hold_whole_appends(media: str) -> None:
     bench = Bench()
-    bench.do(create("/a", body=b"abcdefg"))
-    assert pages(bench, 3) == [b"abc", b"def", b"g"]
+    bench.do(
+        create("/a", media, b"abcd"), append("/a", b"efgh", media), append("/a", b"i" * 50, media)
+    )
+    bench.do(append("/a", b"jkl", media))
+    assert pages(bench, 8) == [b"abcdefgh", b"i" * 50, b"jkl"]
+    assert pages(bench, 7) == [b"abcd", b"efgh", b"i" * 50, b"jkl"]
+    assert pages(bench, 1) == [b"abcd", b"efgh", b"i" * 50, b"jkl"]
 
 
-def test_a_text_is_cut_between_characters() -> None:
+def test_page_ends_where_a_fork_left_its_source() -> None:
     bench = Bench()
-    bench.do(create("/a", TEXT, "aé😀b€".encode()))
-    assert [part.decode() for part in pages(bench, 4)] == ["aé", "😀", "b€"]
-    assert [part.decode() for part in pages(bench, 1)] == ["aé", "😀", "b€"]
+    bench.do(create("/a", body=b"abcdefgh"))
+    start = parse(bench.state("/a").name(0))
+    bench.engine.create(create("/b", None, fork=Fork("/a", start, 3))).result()
+    bench.do(append("/b", b"DEF"), append("/b", b"GHI"))
+    assert pages(bench, 4, "/b") == [b"abc", b"DEF", b"GHI"]
+
+
+def test_page_of_text_holds_a_whole_character_at_least() -> None:
+    bench = Bench()
+    euro, large = "€".encode(), b"x" * 5000
+    bench.do(create("/a", TEXT, b"abc" + euro[:2]), append("/a", euro[2:] + large, TEXT))
+    bench.do(append("/a", b"tail", TEXT))
+    assert pages(bench, 1000, start=3) == [euro + large, b"tail"]
+
+
+@pytest.mark.parametrize("media", ["application/octet-stream", TEXT])
+def test_read_begins_at_an_append_or_one_past_its_beginning(media: str) -> None:
+    bench = Bench()
+    bench.do(create("/a", media, b"a" * 10), append("/a", b"b" * 10, media))
+    state, reader = bench.state(), bench.engine.reader
+    begins = {0: 0, 1: 0, 10: 10, 11: 10, 20: 20}
+    for position in range(21):
+        ticket = reader.check(state, position)
+        if position in begins:
+            assert ticket.result() == begins[position]
+        else:
+            with pytest.raises(BadRequest) as caught:
+                ticket.result()
+            assert caught.value.code == "INVALID_OFFSET"
+
+
+def test_read_may_begin_inside_the_incomplete_last_character_of_a_text() -> None:
+    bench = Bench()
+    euro = "€".encode()
+    bench.do(create("/a", TEXT, b"ab" + euro[:2]), append("/a", euro[2:], TEXT))
+    state, reader = bench.state(), bench.engine.reader
+    assert reader.check(state, 2).result() == 2
+    assert reader.page(state, 2, 100).result().data == euro
+    with pytest.raises(BadRequest):
+        reader.check(state, 3).result()
 
 
 def test_octets_that_are_no_text_are_served_as_they_are() -> None:
@@ -88,7 +131,7 @@ def test_no_page_begins_inside_a_value() -> None:
 
 def test_a_page_at_the_tail_is_empty_and_tells_of_closure() -> None:
     bench = Bench()
-    bench.do(create("/a", body=b"ab"), append("/a", closes=True))
+    bench.do(create("/a", body=b"a"), append("/a", b"b"), append("/a", closes=True))
     page = bench.engine.reader.page(bench.state(), 2, 10).result()
     assert (page.data, page.at_tail, page.closed) == (b"", True, True)
     first = bench.engine.reader.page(bench.state(), 0, 1).result()

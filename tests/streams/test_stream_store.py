@@ -224,7 +224,9 @@ def test_a_read_of_any_number_of_pages_is_one_answer(
 ) -> None:
     monkeypatch.setattr(stream_store, "DEFAULT_PAGE_SIZE", 1)
     data = bytes(range(256)) * 20
-    store.create("/a", options=CreateOptions(initial_data=data))
+    store.create("/a")
+    for octet in data:
+        store.append("/a", bytes([octet]))
     found = store.read("/a")
     assert len(found.messages) == len(data)
     assert (found.data, found.up_to_date) == (data, True)

@@ -179,6 +179,20 @@ async def test_an_offset_that_no_read_can_begin_at_is_refused(
     assert len((await running.view()).streams) == 2
 
 
+@pytest.mark.parametrize("position", [1, 2, 4])
+async def test_ack_of_a_text_stream_names_the_end_of_an_append(
+    running: Running, position: int
+) -> None:
+    path = f"{ROOT}/raw/1"
+    await running.subscribe(type="pull-wake", pattern="raw/*")
+    await running.run(create(path, "text/plain", b"abc"))
+    view = await claimed(running)
+    ack = (path, parse(view.streams[0].tail)._replace(position=position))
+    with pytest.raises(BadRequest) as caught:
+        await settled(running.service.acknowledge(acknowledging(view, ack)))
+    assert caught.value.code == "INVALID_OFFSET"
+
+
 async def test_acks_of_streams_that_are_gone_are_passed_over(running: Running) -> None:
     await running.subscribe(type="pull-wake")
     await running.news(A, B)

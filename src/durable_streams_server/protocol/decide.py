@@ -448,12 +448,20 @@ def _keep_registry(
 
 
 def position_of(state: StreamState, offset: Offset) -> int:
-    """Returns the position that an offset names among what readers may see of a stream.
+    """Returns the position that an offset of a read names among what readers may see of a stream.
+
+    An offset one past the end of a binary or text stream, or of an ancestor's part of one, names that end. `Reader.check` says why.
 
     Raises:
         Gone, BadRequest: as `ancestry.locate` says.
     """
-    return locate(offset, state.incarnation, state.ancestry, state.visible_tail)
+    try:
+        return locate(offset, state.incarnation, state.ancestry, state.visible_tail)
+    except BadRequest:
+        if state.media.kind is media_types.Kind.JSON or offset.position == 0:
+            raise
+    before = Offset(offset.incarnation, offset.position - 1)
+    return locate(before, state.incarnation, state.ancestry, state.visible_tail)
 
 
 __all__ = [

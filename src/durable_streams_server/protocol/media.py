@@ -5,6 +5,8 @@ Two content types are the same when their type and subtype are, whatever their c
 
 import enum
 import re
+from email.message import Message
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..errors import BadRequest
@@ -13,6 +15,8 @@ from .names import MAX_CONTENT_TYPE_BYTES
 _SHAPE: Final = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(?:;[\t\x20-\x7e]*)?"
 )
+
+_UTF8_NAMES: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 class Kind(enum.Enum):
@@ -55,3 +59,13 @@ def parse_media_type(text: str) -> MediaType:
     if len(_KNOWN) < 256:  # a memo of what clients really send; a flood of odd types cannot grow it
         _KNOWN[text] = media
     return media
+
+
+@lru_cache(256)
+def is_utf8(media: MediaType) -> bool:
+    """Returns whether a stream holds UTF-8 text: it is text, and its charset is UTF-8, ASCII, or not given."""
+    if media.kind is not Kind.TEXT:
+        return False
+    header = Message()
+    header["content-type"] = media.text
+    return header.get_content_charset("utf-8") in _UTF8_NAMES

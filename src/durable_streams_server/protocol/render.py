@@ -213,7 +213,7 @@ def event_stream(state: StreamState) -> Response:
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),  # or nginx would hold events back
     ]
-    if needs_base64(state.media.kind):
+    if needs_base64(state.media):
         headers.append((STREAM_SSE_DATA_ENCODING, b"base64"))
     return Response(200, headers)
 

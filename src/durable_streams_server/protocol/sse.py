@@ -8,41 +8,59 @@ write an event of its own.
 import base64
 import codecs
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
-from .media import Kind
+from .media import Kind, MediaType, is_utf8
 from .names import KIB, SSE_RETRY_MS
 
 CONTENT_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: a field of the first event, before its id
-_PIECE: Final = 24 * KIB  # what is handed to a socket at once; a page without line ends fits
-#: Bytes of a page that `whole_event` makes into one piece: also if they are all line ends, each of which becomes six octets.
+_PIECE: Final = 24 * KIB  # octets that are handed to a socket at once, or little more
+_BINARY_STEP: Final = (
+    _PIECE // 4 * 3
+)  # bytes of which base64 makes a piece, without padding between two
+_TEXT_STEP: Final = 16 * KIB
+_DENSE_STEP: Final = (
+    4 * KIB
+)  # the same of text that grows: each line end becomes six octets, each octet that is no UTF-8 three
+#: Bytes of a page that `whole_event` makes into one piece: also if they are all line ends.
 WHOLE: Final = 4 * KIB
 
 
-def needs_base64(kind: Kind) -> bool:
-    """Whether data events of a stream carry base64 (PROTOCOL 5.8)."""
-    return kind is Kind.BINARY
+@lru_cache(256)
+def encoding_of(media: MediaType) -> Kind:
+    """Returns how a stream's events are encoded: as its kind says, but text that is not UTF-8 as binary, since an event is UTF-8."""
+    is_other_text = media.kind is Kind.TEXT and not is_utf8(media)
+    return Kind.BINARY if is_other_text else media.kind
+
+
+def needs_base64(media: MediaType) -> bool:
+    """Returns whether data events of a stream carry base64 (PROTOCOL 5.8)."""
+    return encoding_of(media) is Kind.BINARY
 
 
 def complete_text(data: bytes, at_end: bool) -> int:
     """Returns how many bytes of a text can be sent: an incomplete last character waits, unless no more can come."""
-    if at_end or data.isascii():
+    if at_end or not data or data[-1] < 0x80:
         return len(data)
-    return codecs.utf_8_decode(data, "replace", False)[1]
+    for begin in range(len(data) - 1, max(-1, len(data) - 4), -1):
+        if data[begin] >= 0xC0:  # the first octet of the last character
+            return begin + codecs.utf_8_decode(data[begin:], "replace", False)[1]
+    return len(data)
 
 
 def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
-    """Yields one data event, in one piece, or in several when it is large.
+    """Yields one data event, in one piece, or in several when it is large. Each is made when it is asked for.
 
     Args:
-        kind: how the stream's bytes are encoded.
+        kind: how the stream's events are encoded.
         offset: the name of the position after `data`, written as the event's id.
         data: wire bytes. Of text, whole characters; octets that are no UTF-8 are sent as U+FFFD.
     """
     head = b"id:%s\nevent: data\n" % offset.encode()
-    pieces = _payload(*_parts(kind, data))
+    pieces = _base64(data) if kind is Kind.BINARY else _text(kind, data)
     yield head + next(pieces)
     yield from pieces
 
@@ -71,27 +89,68 @@ def _parts(kind: Kind, data: bytes) -> tuple[bytes, bytes, bytes]:
         return b"data:[", data[:-1], b"]"
     if kind is Kind.BINARY:
         return b"data:", base64.b64encode(data), b""
-    if not data.isascii():
-        data = data.decode("utf-8", "replace").encode("utf-8")
-    return b"data:" + _space(data[:1]), data, b""
+    return b"data:" + _space(data[:1]), _valid(data), b""
 
 
-def _payload(before: bytes, data: bytes, after: bytes) -> Iterator[bytes]:
-    """Yields the data lines of an event, and the blank line after it, in pieces of bounded size."""
-    size = len(data) + 5 * (data.count(b"\n") + data.count(b"\r"))  # a line end becomes six octets
-    if size <= _PIECE:
-        yield before + _lines(data) + after + b"\n\n"
-        return
-    step = max(1, _PIECE * len(data) // size)
-    yield before
-    begin, end = 0, len(data)
-    while begin < end:
-        cut = min(begin + step, end)
-        while cut < end and data[cut - 1] in b"\r\n":
-            cut += 1  # a line end and what follows it stay together
-        yield _lines(data[begin:cut])
-        begin = cut
-    yield after + b"\n\n"
+def _base64(data: bytes) -> Iterator[bytes]:
+    """Yields the data line of a binary event, and the blank line after it, in pieces."""
+    view, prefix, size = memoryview(data), b"data:", len(data)
+    for begin in range(0, size, _BINARY_STEP):
+        stop = begin + _BINARY_STEP
+        ending = b"\n\n" if stop >= size else b""
+        yield prefix + base64.b64encode(view[begin:stop]) + ending
+        prefix = b""
+
+
+def _text(kind: Kind, data: bytes) -> Iterator[bytes]:
+    """Yields the data lines of a text or JSON event, and the blank line after them, in pieces."""
+    is_json = kind is Kind.JSON
+    prefix, ending, end = b"data:", b"\n\n", len(data)
+    if is_json:
+        prefix, ending, end = b"data:[", b"]\n\n", end - 1
+    begin, begins_line = 0, not is_json
+    while True:
+        stop = _text_cut(data, begin, end)
+        part = data[begin:stop]
+        if begins_line:
+            prefix += _space(part[:1])
+        lines = _lines(part if is_json else _valid(part))
+        if stop == end:
+            yield prefix + lines + ending
+            return
+        yield prefix + lines
+        prefix, begin, begins_line = b"", stop, part[-1] in b"\r\n"
+
+
+def _text_cut(data: bytes, begin: int, end: int) -> int:
+    """Returns where the next piece of a text ends: not inside a character or between CR and LF, and earlier if the text grows."""
+    stop = begin + _TEXT_STEP
+    part = data[begin : min(stop, end)]
+    grows = part.count(b"\n") + part.count(b"\r") > len(part) // 16 or not _is_valid(part)
+    if grows:
+        stop = begin + _DENSE_STEP
+    if stop >= end:
+        return end
+    part = part[: stop - begin]
+    if data[stop] == 0x0A and part.endswith(b"\r"):
+        return stop - 1
+    return begin + complete_text(part, at_end=False)
+
+
+def _is_valid(part: bytes) -> bool:
+    """Whether octets are UTF-8, but for a character that may be cut at their end."""
+    if part.isascii():
+        return True
+    try:
+        codecs.utf_8_decode(part, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _valid(data: bytes) -> bytes:
+    """Returns text as UTF-8."""
+    return data if data.isascii() else data.decode("utf-8", "replace").encode("utf-8")
 
 
 def control_event(offset: str, cursor: str | None, up_to_date: bool, closed: bool) -> bytes:

@@ -206,10 +206,10 @@ class Engine:
         if found.done:  # as nearly always: the same as below, in fewer calls
             try:
                 state = self._visible(found.result())
-                position = self._place(state, read.offset)
-                if self.reader.may_begin(state, position):
+                checked = self.reader.check(state, self._place(state, read.offset))
+                if checked.done:
                     self.touch(state)
-                    return self.reader.page(state, position, self.options.page_size)
+                    return self.reader.page(state, checked.result(), self.options.page_size)
             except Exception as error:
                 return Ticket.failed(error)
         return self._position(read).then(
@@ -288,16 +288,11 @@ class Engine:
     def _position(self, read: Read) -> Ticket[tuple[StreamState, int]]:
         def locate(found: StreamState | None) -> Ticket[tuple[StreamState, int]]:
             state = self._visible(found)
-            position = self._place(state, read.offset)
-            if self.reader.may_begin(state, position):
-                return begin(state, position)
-            return self.reader.check(state, position).then(lambda checked: proceed(state, checked))
-
-        def proceed(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            return begin(self._visible(state), position)  # it may be gone by now
+            checked = self.reader.check(state, self._place(state, read.offset))
+            return checked.then(lambda position: begin(state, position))
 
         def begin(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            self.touch(state)
+            self.touch(self._visible(state))  # it may be gone by now
             return Ticket.of((state, position))
 
         return self.store.find(read.path).then(locate)

@@ -55,6 +55,7 @@ class EventStream:
         "_failure",
         "_group",
         "_keep_alive_due",
+        "_kind",
         "_loading",
         "_on_ready",
         "_opened",
@@ -80,6 +81,7 @@ class EventStream:
     ) -> None:
         self._engine = engine
         self._state = state
+        self._kind = sse.encoding_of(state.media)
         self._position = position
         self._cursor = cursor if engine.is_ahead(cursor) else None
         self._on_ready = on_ready
@@ -194,29 +196,29 @@ class EventStream:
 
     def _event(self, page: Page) -> bytes | Signal:
         """Encodes a page: its data event, if it has data, and the control event that always follows."""
-        state = self._state
-        kind = state.media.kind
+        state, kind = self._state, self._kind
         data = page.data
         if page.at_tail:
             self._seen_tail, self._seen_closed = page.end, page.closed
-        if kind is Kind.TEXT and page.at_tail:
-            data = data[: sse.complete_text(data, page.closed)]
-        elif kind is Kind.TEXT and data.endswith(b"\r") and len(data) > 1:
-            data = data[:-1]  # it may be half of a line end, which two events would make two of
-        if not data and self._opened and not page.closed:
-            return self.pull()  # an incomplete character, kept for later
+        if kind is Kind.TEXT:
+            size = sse.complete_text(data, page.closed)
+            if size < len(data):  # an incomplete character is kept for the next event
+                data = data[:size]
+                if not data and self._opened:
+                    return self.pull()
         end = page.start + len(data)
+        at_tail = page.at_tail and end == page.end
         self._position = end
         self._stop = page.closed
         opening = b"" if self._opened else sse.RETRY
         self._opened = True
         if not data:
-            return opening + self._control(end, page.at_tail, page.closed)
+            return opening + self._control(end, at_tail, page.closed)
         if len(data) <= sse.WHOLE:
-            ending = self._ending(page.at_tail, page.closed)
+            ending = self._ending(at_tail, page.closed)
             whole = opening + sse.whole_event(kind, state.name(end), data, ending)
         else:
-            control = self._control(end, page.at_tail, page.closed)
+            control = self._control(end, at_tail, page.closed)
             events = sse.data_event(kind, state.name(end), data)
             first = opening + next(events)
             second = next(events, None)
@@ -224,9 +226,9 @@ class EventStream:
                 self._pieces, self.holder = _chain(second, events, control), page.holder
                 return first
             whole = first + control
-        is_same = not opening and self._cursor is None and (end == page.end or not page.at_tail)
+        is_same = not opening and self._cursor is None
         if is_same and self._group.shares:
-            self._group.share(page.start, SharedEvent(end, page.at_tail, page.closed, whole))
+            self._group.share(page.start, SharedEvent(end, at_tail, page.closed, whole))
         return whole
 
     def _latest_event(self, tail: int) -> bytes | None:
@@ -234,7 +236,7 @@ class EventStream:
         latest = self._group.latest
         if latest is None or latest.start != self._position:
             return None
-        data, kind = latest.data, self._state.media.kind
+        data, kind = latest.data, self._kind
         if not data or len(data) > sse.WHOLE or latest.start + len(data) != tail:
             return None
         if kind is Kind.TEXT and not data.isascii():

@@ -23,7 +23,7 @@ LARGE: Final = (
 #: Bytes of runs that are kept for the next reader after the last has let go: what crowds of readers ask for is the same few pages.
 KEPT: Final = 40 * MIB
 
-Key = tuple[int, int, int, bool]
+Key = tuple[int, int, int]
 
 
 def _never(_: int) -> bool:
@@ -167,8 +167,8 @@ class LargeReads:
         """Returns a run, when it is its turn and there is room.
 
         Args:
-            key: which bytes: incarnation, start, end, and whether they end with a whole character.
-            read: reads them from the store, at most `end - start` bytes.
+            key: which bytes: incarnation, start, end.
+            read: reads them from the store.
         """
         ticket: Ticket[Run] = Ticket()
         readers = self._loading.get(key)

@@ -1,4 +1,7 @@
-"""Pages: bounded reads, stitched across forks, cut where a message or a character ends."""
+"""Pages: bounded reads, stitched across forks, cut where an append ends or, in a JSON stream, where a value ends.
+
+Clients of binary streams often frame each append, so no page holds a part of one: an append that is larger than a page is a page.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ from typing import Final
 
 from ..errors import BadRequest
 from ..protocol import json_mode
-from ..protocol.media import Kind
+from ..protocol.media import Kind, is_utf8
 from ..protocol.names import MARK_SPACING
 from ..protocol.render import Page
+from ..protocol.sse import complete_text
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store
 from ..storage.ticket import Ticket, repeat
-from .large import LARGE, LargeReads, Run
+from .large import LARGE, LargeReads
 
-_LONGEST_CHARACTER: Final = 4  # bytes of one UTF-8 character
+#: The most bytes that an append of UTF-8 text may end with that are only the beginning of a character.
+_INCOMPLETE: Final = 3
 
 
 class Reader:
@@ -31,43 +36,49 @@ class Reader:
         self._large = large
 
     def page(self, state: StreamState, start: int, cap: int) -> Ticket[Page]:
-        """Reads from `start` at most `cap` bytes, but at least one value or character.
+        """Reads whole appends, or whole values of a JSON stream: at most `cap` bytes, or the one at `start` if that is larger.
 
-        `start` must be a position that can be read from; see `check`.
+        `start` must be a position that can be read from; see `check`. A page of UTF-8 text has at least one whole character, unless
+        the stream goes no further.
         """
         tail, closed = state.visible_tail, state.visible_closed
-        if state.media.kind is Kind.TEXT:
-            cap = max(cap, _LONGEST_CHARACTER)
         limit = start + cap
         if tail <= limit:
             if start == tail:
                 return Ticket.of(Page(state, start, tail, b"", True, closed))
             if tail - start >= LARGE and self._large is not None:
-                return self._large_page(self._large, state, start, tail, tail, closed)
+                return self._large_page(self._large, state, start, tail, True, closed)
             return self._bytes(state, start, tail).then(
                 lambda data: Ticket.of(Page(state, start, tail, data, True, closed))
             )
-        if state.media.kind is Kind.JSON:
-            return self._json_cut(state, start, limit).then(
-                lambda end: self._cut_page(state, start, end, tail, closed)
-            )
-        return self._cut_page(state, start, limit, tail, closed)
-
-    def may_begin(self, state: StreamState, position: int) -> bool:
-        """Whether a read can begin at `position`, as far as the state alone tells; `check` looks into the stream."""
-        return state.media.kind is not Kind.JSON or position in (0, state.visible_tail)
+        is_json = state.media.kind is Kind.JSON
+        cut = self._json_cut if is_json else self._append_cut
+        return cut(state, start, limit).then(
+            lambda end: self._cut_page(state, start, end, tail, closed, cap)
+        )
 
     def check(self, state: StreamState, position: int) -> Ticket[int]:
-        """Returns `position` if a read can begin there.
+        """Returns where a read of `position` begins: there, at a place where a page may end.
+
+        A position one past the beginning of an append means that beginning: the official Yjs server adds 1 to an offset to ask
+        for what follows it. A reader of UTF-8 text may also begin inside the last character of an append, if that is incomplete,
+        because an event ends before such a character.
 
         Raises:
-            BadRequest: INVALID_OFFSET for a position inside a JSON value.
+            BadRequest: INVALID_OFFSET for any other position inside an append, and for one inside a JSON value.
         """
-        if self.may_begin(state, position):
+        if position in (0, state.visible_tail):
             return Ticket.of(position)
-        owner, _, upper = state.owned(position)
-        return self._store.marks(owner, position).then(
-            lambda marks: self._check_inside(state, position, marks, upper)
+        owner, begin, end = state.owned(position)
+        marks = self._store.marks(owner, position)
+        if state.media.kind is Kind.JSON:
+            return marks.then(lambda found: self._check_value(state, position, found, end))
+        if marks.done and marks.result().lower == position:  # as nearly always: no further call
+            return Ticket.of(position)
+        return marks.then(
+            lambda found: self._check_append(
+                state, position, max(found.lower, begin), min(found.upper, end)
+            )
         )
 
     def next_append_end(self, state: StreamState, position: int) -> Ticket[int]:
@@ -93,38 +104,61 @@ class Reader:
         return self._store.marks(owner, start).then(lambda marks: find(min(marks.upper, end)))
 
     def _cut_page(
-        self, state: StreamState, start: int, end: int, tail: int, closed: bool
+        self, state: StreamState, start: int, end: int, tail: int, closed: bool, cap: int
     ) -> Ticket[Page]:
-        def cut(data: bytes) -> Ticket[Page]:
-            if state.media.kind is Kind.TEXT:
-                data = _whole_characters(data)
-            stop = start + len(data)
-            return Ticket.of(Page(state, start, stop, data, stop == tail, closed and stop == tail))
-
-        if end - start >= LARGE and self._large is not None:
-            return self._large_page(self._large, state, start, end, tail, closed)
-        return self._bytes(state, start, end).then(cut)
+        """Reads a page. One that is larger than `cap` counts against the budget too, however small: the cap bounds what others hold."""
+        at_tail = end == tail
+        closed = closed and at_tail
+        if self._large is not None and (end - start >= LARGE or end - start > cap):
+            return self._large_page(self._large, state, start, end, at_tail, closed)
+        return self._bytes(state, start, end).then(
+            lambda data: Ticket.of(Page(state, start, end, data, at_tail, closed))
+        )
 
     def _large_page(
-        self, large: LargeReads, state: StreamState, start: int, end: int, tail: int, closed: bool
+        self,
+        large: LargeReads,
+        state: StreamState,
+        start: int,
+        end: int,
+        at_tail: bool,
+        closed: bool,
     ) -> Ticket[Page]:
         """Reads a page that counts against the budget of what is being sent."""
-        is_cut = state.media.kind is Kind.TEXT and end < tail
-
-        def read() -> Ticket[bytes]:
-            found = self._bytes(state, start, end)
-            return found.then(lambda data: Ticket.of(_whole_characters(data))) if is_cut else found
-
-        def page(run: Run) -> Ticket[Page]:
-            stop = start + len(run.data)
-            at_tail = stop == tail
-            return Ticket.of(Page(state, start, stop, run.data, at_tail, closed and at_tail, run))
-
-        run = (state.incarnation, start, end)
+        key = (state.incarnation, start, end)
         if start < state.ancestry.end:
             parts = list(state.extents(start, end))
-            run = parts[0] if len(parts) == 1 else run
-        return large.read((*run, is_cut), read).then(page)
+            key = parts[0] if len(parts) == 1 else key
+        return large.read(key, lambda: self._bytes(state, start, end)).then(
+            lambda run: Ticket.of(Page(state, start, end, run.data, at_tail, closed, run))
+        )
+
+    def _append_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
+        """Returns the last append's end in (start, limit], or the first past it when one append is larger than the page."""
+        owner, begin, end = state.owned(limit)
+        least = start + _INCOMPLETE if is_utf8(state.media) else start
+
+        def cut(marks: Marks) -> Ticket[int]:
+            lower = max(marks.lower, begin)
+            return Ticket.of(lower if lower > least else min(marks.upper, end))
+
+        return self._store.marks(owner, limit).then(cut)
+
+    def _check_append(self, state: StreamState, position: int, begin: int, end: int) -> Ticket[int]:
+        """Does the work of `check` for a position in an append of a binary or text stream that has these bounds."""
+        if position == begin:
+            return Ticket.of(position)
+
+        def check(rest: bytes) -> Ticket[int]:
+            if rest and complete_text(rest, at_end=False) == 0:
+                return Ticket.of(position)
+            if position == begin + 1:
+                return Ticket.of(begin)
+            raise BadRequest("the offset is inside an append", "INVALID_OFFSET")
+
+        if is_utf8(state.media) and end - position <= _INCOMPLETE:
+            return self._bytes(state, position, end).then(check)
+        return check(b"")
 
     def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
         """Returns the last value end in (start, limit], or the first past it when one value is larger than the page."""
@@ -145,7 +179,7 @@ class Reader:
 
         return self._store.marks(owner, limit).then(cut)
 
-    def _check_inside(
+    def _check_value(
         self, state: StreamState, position: int, marks: Marks, end: int
     ) -> Ticket[int]:
         if marks.lower == position:
@@ -187,15 +221,3 @@ class Reader:
             return Ticket.of(None)
 
         return repeat(step)
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """Drops an incomplete last character; octets that are no UTF-8 are left as they are."""
-    for back in range(1, min(_LONGEST_CHARACTER, len(data))):
-        byte = data[-back]
-        if byte < 0x80:
-            return data
-        if byte >= 0xC0:  # a leading octet: does its character end here?
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return data[:-back] if length > back else data
-    return data

@@ -18,7 +18,8 @@ import msgspec
 
 from ..errors import BadRequest, NotFound, StreamError, Unauthorized, Unavailable
 from ..protocol import paths
-from ..protocol.decide import RETRY_SOON, position_of, require_visible
+from ..protocol.ancestry import locate
+from ..protocol.decide import RETRY_SOON, require_visible
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import RESERVED_SEGMENT
 from ..protocol.offsets import Offset
@@ -206,7 +207,7 @@ class Service:
         """Acknowledges offsets, each of which must be one that a read can begin at.
 
         Raises:
-            BadRequest: INVALID_OFFSET for one past the tail or inside a JSON value.
+            BadRequest: INVALID_OFFSET for one past the tail, or inside an append or a JSON value.
             Fenced: the wake is over, whatever the offsets are (PROTOCOL 7.2).
         """
         if is_stale(self._store.subscriptions, command, self.clock()):
@@ -455,12 +456,19 @@ class Service:
         def check(state: StreamState | None) -> Ticket[int]:
             try:
                 alive = require_visible(state, self.clock())
-                position = position_of(alive, offset)
+                position = locate(offset, alive.incarnation, alive.ancestry, alive.visible_tail)
             except BadRequest:
                 raise
             except StreamError:
                 return Ticket.of(0)
-            return self._engine.reader.check(alive, position)
+            return self._engine.reader.check(alive, position).then(lambda at: exact(position, at))
+
+        def exact(position: int, begin: int) -> Ticket[int]:
+            if (
+                begin != position
+            ):  # an ack says what has been read, and nobody has read one byte of an append
+                raise BadRequest("the offset is inside an append", "INVALID_OFFSET")
+            return Ticket.of(position)
 
         return self._store.find(path).then(check)
 
