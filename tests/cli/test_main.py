@@ -109,6 +109,9 @@ def test_a_host_that_is_not_known_is_one_line() -> None:
         ["--stream-root", "/a/../b"],
         ["--cors-origin", "not an origin"],
         ["--cors-origin", "none", "--cors-origin", "*"],
+        ["--shared-cache-age", "-1"],
+        ["--shared-cache-age", "1.5"],
+        ["--shared-cache-age", "2147483648"],
         ["nonsense"],
     ],
     ids=" ".join,
@@ -141,6 +144,7 @@ def test_help_names_every_flag_and_exit_code() -> None:
         "--max-connections",
         "--max-connections-per-address",
         "--cors-origin",
+        "--shared-cache-age",
         "--stream-root",
         "--log-level",
     ):
@@ -194,6 +198,8 @@ def test_flags_reach_the_server() -> None:
         "10",
         "--cors-origin",
         "https://app.example",
+        "--shared-cache-age",
+        "5",
         "--page-size",
         "1k",
     ]
@@ -206,6 +212,7 @@ def test_flags_reach_the_server() -> None:
         page = http.get(STREAM, headers={"origin": "https://app.example"})
         assert len(page.content) == 1024
         assert page.headers["access-control-allow-origin"] == "https://app.example"
+        assert "s-maxage=5" in page.headers["cache-control"]
         assert http.get(f"{STREAM}?offset=now&live=long-poll").status_code == 204
         assert b"upToDate" in http.get(f"{STREAM}?offset=-1&live=sse").content
 

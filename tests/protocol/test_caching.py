@@ -5,6 +5,7 @@ import pytest
 from durable_streams_server.protocol import caching
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.offsets import ZERO, Offset, Sentinel
 from durable_streams_server.protocol.state import StreamState
 from tests.requests import NOW, SECOND
 
@@ -38,20 +39,70 @@ def test_if_none_match_is_compared_weakly(header: bytes, matches: bool) -> None:
     assert caching.etag_matches(header, b'"x"') is matches
 
 
+OWN, OTHER = Offset(1, 5), Offset(0, 5)
+
+
 @pytest.mark.parametrize(
-    ("lifetime", "empty", "closed", "expected"),
+    ("offset", "at_tail", "closed", "settled"),
     [
-        (FOREVER, False, False, b"public, max-age=60, stale-while-revalidate=300"),
-        (FOREVER, True, True, b"public, max-age=60, stale-while-revalidate=300"),
-        (FOREVER, True, False, b"no-cache"),
-        (Lifetime(ttl=3600), False, False, b"public, max-age=60, stale-while-revalidate=300"),
-        (Lifetime(ttl=90), False, False, b"public, max-age=60"),
-        (Lifetime(ttl=7), False, False, b"public, max-age=7"),
-        (Lifetime(expires_at=NOW + 5 * SECOND), False, False, b"public, max-age=5"),
-        (Lifetime(expires_at=NOW - SECOND), False, False, b"public, max-age=0"),
+        (OWN, False, False, True),
+        (OWN, True, True, True),
+        (OWN, True, False, False),
+        (
+            OTHER,
+            False,
+            False,
+            False,
+        ),  # an ancestor's: another fork at this path may share the offset
+        (OTHER, True, True, False),
+        (ZERO, False, False, False),
+        (Sentinel.START, False, False, False),
+        (Sentinel.START, True, True, False),
     ],
 )
-def test_a_page_is_kept_no_longer_than_its_stream(
-    lifetime: Lifetime, empty: bool, closed: bool, expected: bytes
+def test_page_is_settled_if_neither_the_stream_nor_a_later_one_can_change_it(
+    offset: Offset | Sentinel, at_tail: bool, closed: bool, settled: bool
 ) -> None:
-    assert caching.page_cache_control(state(lifetime), NOW, empty, closed) == expected
+    assert caching.is_settled(state(), offset, at_tail, closed) is settled
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "expected"),
+    [
+        (FOREVER, b"public, max-age=86400"),
+        (Lifetime(ttl=86_400), b"public, max-age=86400"),
+        (Lifetime(ttl=3600), b"public, max-age=3600"),
+        (Lifetime(ttl=7), b"public, max-age=7"),
+        (Lifetime(expires_at=NOW + 5 * SECOND), b"public, max-age=5"),
+        (Lifetime(expires_at=NOW - SECOND), b"public, max-age=0"),
+    ],
+)
+def test_settled_page_is_kept_no_longer_than_its_stream(
+    lifetime: Lifetime, expected: bytes
+) -> None:
+    assert caching.page_cache_control(state(lifetime), NOW, settled=True) == expected
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"cookie"])
+def test_page_for_a_client_with_credentials_is_for_no_shared_cache(name: bytes) -> None:  # TRAPS 42
+    headers = {name: b"x"}
+
+    def told(settled: bool, shared_age: int) -> bytes:
+        return caching.page_cache_control(
+            state(), NOW, settled=settled, headers=headers, shared_age=shared_age
+        )
+
+    assert told(True, 0) == told(True, 5) == b"private, max-age=86400"
+    assert told(False, 0) == told(False, 5) == b"no-cache"
+
+
+def test_page_that_can_change_is_revalidated_unless_shared_caches_are_allowed_to_keep_it() -> None:
+    def told(lifetime: Lifetime, shared_age: int) -> bytes:
+        return caching.page_cache_control(
+            state(lifetime), NOW, settled=False, shared_age=shared_age
+        )
+
+    assert told(FOREVER, 0) == told(Lifetime(ttl=7), 0) == b"no-cache"
+    shared = b"public, max-age=0, s-maxage=%d, must-revalidate"
+    assert told(FOREVER, 10) == shared % 10
+    assert told(Lifetime(ttl=7), 10) == shared % 7

@@ -9,6 +9,7 @@ from durable_streams_server.protocol import caching, render
 from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.offsets import Sentinel
 from durable_streams_server.protocol.producers import ProducerState
 from durable_streams_server.protocol.render import Page
 from durable_streams_server.protocol.state import StreamState
@@ -99,6 +100,16 @@ def test_the_tail_and_an_empty_long_poll_are_not_kept() -> None:  # TRAPS 35
         assert headers[b"cache-control"] == b"no-store"
         assert b"etag" not in headers
         assert headers[b"stream-up-to-date"] == b"true"
+
+
+def test_live_page_from_the_tail_on_is_kept_by_no_cache() -> None:  # PROTOCOL 8
+    answer = render.page(page(), NOW, cursor="7", offset=Sentinel.NOW, shared_age=5)
+    assert dict(answer.headers)[b"cache-control"] == b"no-store"
+
+
+def test_header_that_is_common_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        render.Common([(b"vary", b"Origin"), (b"vary", b"Accept-Encoding")])
 
 
 @pytest.mark.parametrize(

@@ -181,8 +181,9 @@ def test_page_of_a_stream_with_a_date_is_kept_no_longer_than_the_clock_says(worl
     world.settle()
     world.set_clock(DAY - 20)
     page = world.do(world.engine.read(read()))
-    answer = render.page(page, world.engine.clock())
-    assert dict(answer.all_headers)[b"cache-control"] == b"public, max-age=20"
+    answer = render.page(page, world.engine.clock(), shared_age=DAY)
+    told = dict(answer.all_headers)[b"cache-control"]
+    assert told == b"public, max-age=0, s-maxage=20, must-revalidate"
 
 
 # -- restarts ---------------------------------------------------------------

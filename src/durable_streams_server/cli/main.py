@@ -20,6 +20,7 @@ from click.exceptions import NoArgsIsHelpError
 from ..errors import StreamError
 from ..http.admission import DEFAULT_MAX_CONNECTIONS, Admission
 from ..http.app import create_app
+from ..http.handler import LONGEST_CACHE_AGE
 from ..http.listening import (
     UnixSocket,
     is_loopback,
@@ -219,6 +220,15 @@ def main() -> None:
     help="Origin that browsers may call from; may be repeated. '*' (the default) is any, 'none' is none.",
 )
 @click.option(
+    "--shared-cache-age",
+    type=click.IntRange(0, LONGEST_CACHE_AGE),
+    metavar="SECONDS",
+    default=0,
+    show_default=True,
+    help="How long shared caches, such as a CDN, may keep a page that can still grow; "
+    "with 0 every cache asks each time whether its page is still true.",
+)
+@click.option(
     "--stream-root",
     default=DEFAULT_STREAM_ROOT,
     show_default=True,
@@ -274,6 +284,7 @@ def serve(
     max_connections: int | None,
     max_connections_per_address: int | None,
     cors_origin: tuple[str, ...],
+    shared_cache_age: int,
     stream_root: str,
     public_url: str | None,
     webhook_allow_loopback: bool | None,
@@ -303,6 +314,7 @@ def serve(
         app = create_app(
             store=store,
             cors=() if cors_origin == ("none",) else cors_origin or True,
+            shared_cache_age=shared_cache_age,
             stream_root=stream_root,
             page_size=page_size,
             long_poll_timeout=long_poll_timeout,

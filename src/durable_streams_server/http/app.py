@@ -29,6 +29,7 @@ def create_app(
     store: Store | None = None,
     hooks: Sequence[StreamLifecycleHook | RegistryHook] = (),
     cors: bool | Sequence[str] = True,
+    shared_cache_age: int = 0,
     cursor_options: CursorOptions | None = None,
     stream_root: str = DEFAULT_STREAM_ROOT,
     page_size: int = DEFAULT_PAGE_SIZE,
@@ -52,6 +53,8 @@ def create_app(
         store: where streams are kept; a new `StreamStore` if not given. One store serves one application.
         hooks: called as streams begin and end; see `create_registry_hooks`.
         cors: True for any origin, False for no CORS headers, or the origins that are allowed.
+        shared_cache_age: seconds that shared caches, such as a CDN, may keep a page that can still grow. With 0 every cache asks
+            whether its page is still true each time that it uses it.
         cursor_options: how the CDN cursor is counted.
         stream_root: the path under which `__ds` is reserved for the server.
         page_size: bytes of one read's answer, at least 1024.
@@ -92,6 +95,7 @@ def create_app(
         HandlerOptions(
             stream_root=stream_root,
             cors_origins=origins,
+            shared_cache_age=shared_cache_age,
             max_body=max_body,
             max_in_flight=max_in_flight,
             compression=compression,

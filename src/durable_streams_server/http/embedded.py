@@ -23,6 +23,7 @@ class TestServerOptions(TypedDict, total=False):
 
     hooks: Sequence[StreamLifecycleHook | RegistryHook]
     cors: bool | Sequence[str]
+    shared_cache_age: int
     cursor_options: CursorOptions | None
     stream_root: str
     page_size: int

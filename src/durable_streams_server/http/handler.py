@@ -31,7 +31,7 @@ from ..protocol.names import (
     RESERVED_SEGMENT,
     STREAM_FORKED_FROM,
 )
-from ..protocol.offsets import Sentinel
+from ..protocol.offsets import Offset, Sentinel
 from ..protocol.render import Page, Response
 from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
@@ -51,6 +51,7 @@ _SHORT_QUERY: Final = (
     256  # bytes; a longer query is not kept, and the protocol's parameters need no more
 )
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
+LONGEST_CACHE_AGE: Final = 2**31 - 1  # seconds; caches know no longer time (RFC 9111, 1.2.2)
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read
 
 
@@ -60,6 +61,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     Attributes:
         stream_root: the path under which `__ds` is reserved.
         cors_origins: origins that browsers may call from; empty for none.
+        shared_cache_age: seconds that shared caches may keep a page that can change.
         max_body: bytes of one request body.
         max_in_flight: bytes of all request bodies held at once.
         compression: whether large pages are sent with gzip to clients that take it.
@@ -68,6 +70,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
 
     stream_root: str = DEFAULT_STREAM_ROOT
     cors_origins: tuple[str, ...] = ("*",)
+    shared_cache_age: int = 0
     max_body: int = DEFAULT_MAX_BODY
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     compression: bool = True
@@ -76,6 +79,11 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 < self.body_timeout < math.inf:
             raise ValueError("body_timeout must be above zero")
+        age = self.shared_cache_age
+        if type(age) is not int or not 0 <= age <= LONGEST_CACHE_AGE:
+            raise ValueError(
+                f"shared_cache_age must be a whole number of seconds from 0 to {LONGEST_CACHE_AGE}"
+            )
         if self.max_body < 1:
             raise ValueError("max_body must be at least 1")
         if self.max_body > self.max_in_flight:
@@ -364,25 +372,24 @@ class Handler:
         return self._long_poll(request, read)
 
     def _long_poll(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
-        engine = self._engine
-        condition = request.headers.get(IF_NONE_MATCH)
+        headers = request.headers
 
         def show(page: Page) -> Response:
-            cursor = engine.next_cursor(read.cursor)
+            cursor = self._engine.next_cursor(read.cursor)
             if page.start == page.end:
                 return render.nothing_new(page, cursor)
-            return render.page(page, engine.clock(), condition, cursor)
+            return self._page(page, read.offset, headers, cursor)
 
-        return self._finished(request, engine.long_poll(read), show)
+        return self._finished(request, self._engine.long_poll(read), show)
 
     def _catch_up(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
         """Answers a read that does not wait for data, at once if its page is there."""
-        condition = request.headers.get(IF_NONE_MATCH)
+        headers = request.headers
 
         def show(page: Page) -> Response:
             if read.offset is Sentinel.NOW:
                 return render.tail(page)
-            return render.page(page, self._engine.clock(), condition)
+            return self._page(page, read.offset, headers, None)
 
         found = self._engine.read(read)
         if not found.done:
@@ -391,9 +398,22 @@ class Handler:
         reply = self._complete(request, show(page))
         if page.start != page.end or not isinstance(reply, Response):
             return reply
-        if page.closed and page.state.mortal:
-            return reply  # how long a client may keep it depends on the time
+        if page.closed or self._options.shared_cache_age:
+            return reply  # how long it may be cached depends on the time, and on who asks
         return self._kept.keep(request, page.state, reply)
+
+    def _page(
+        self, page: Page, offset: Offset | Sentinel, headers: commands.Headers, cursor: str | None
+    ) -> Response:
+        return render.page(
+            page,
+            self._engine.clock(),
+            headers.get(IF_NONE_MATCH),
+            cursor,
+            offset=offset,
+            headers=headers,
+            shared_age=self._options.shared_cache_age,
+        )
 
     def _source(self, raw: bytes, root_path: str) -> str:
         """Decodes Stream-Forked-From: the source's URL path, or, in a mounted app, its path below the mount."""

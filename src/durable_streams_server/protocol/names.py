@@ -39,6 +39,9 @@ TRANSFER_ENCODING: Final = b"transfer-encoding"
 HOST: Final = b"host"
 IF_NONE_MATCH: Final = b"if-none-match"
 LAST_EVENT_ID: Final = b"last-event-id"
+AUTHORIZATION: Final = b"authorization"
+COOKIE: Final = b"cookie"
+ORIGIN: Final = b"origin"
 
 #: Headers that mean something only once. Sent twice, the request has no one meaning and is refused.
 SINGLETONS: Final = frozenset(

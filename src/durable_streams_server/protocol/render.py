@@ -1,6 +1,6 @@
 """Outcomes and errors as responses: status, headers, body. Headers common to all responses are added by `http/`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from .names import (
     STREAM_TTL,
     STREAM_UP_TO_DATE,
 )
+from .offsets import Offset, Sentinel
 from .sse import CONTENT_TYPE as EVENT_STREAM
 from .sse import needs_base64
 from .state import StreamState
@@ -29,14 +30,21 @@ _NO_STORE: Final[Header] = (b"cache-control", caching.NO_STORE)
 _CLOSED: Final[Header] = (STREAM_CLOSED, b"true")
 _UP_TO_DATE: Final[Header] = (STREAM_UP_TO_DATE, b"true")
 _ATTACHMENT: Final[Header] = (b"content-disposition", b"attachment")
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Common:
-    """Headers that a server adds to all its responses: as pairs, and as the lines that they are in HTTP/1.1."""
+    """Headers that a server adds to its responses: as pairs, and as the lines that they are in HTTP/1.1.
+
+    Raises:
+        ValueError: one of them comes twice.
+    """
 
     __slots__ = ("lines", "pairs")
 
     def __init__(self, pairs: Sequence[Header]) -> None:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a header comes twice")
         self.pairs = tuple(pairs)
         self.lines = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
 
@@ -156,7 +164,14 @@ def head(state: StreamState) -> Response:
 
 
 def page(
-    read: Page, now: int, if_none_match: bytes | None = None, cursor: str | None = None
+    read: Page,
+    now: int,
+    if_none_match: bytes | None = None,
+    cursor: str | None = None,
+    *,
+    offset: Offset | Sentinel = Sentinel.START,
+    headers: Mapping[bytes, bytes] = _NO_HEADERS,
+    shared_age: int = 0,
 ) -> Response:
     """GET: one page, or 304 when the client has it (PROTOCOL 5.6, 5.7, 10.1).
 
@@ -165,25 +180,37 @@ def page(
         now: microseconds of steady time.
         if_none_match: the request's header of that name.
         cursor: the cursor to send, for a live read.
+        offset: what the client asked for.
+        headers: the request's, which say for whom a cache may keep the page.
+        shared_age: seconds that shared caches may keep a page that can change.
     """
     tag = caching.etag(read.state, read.start, read.end, read.at_tail, read.closed)
-    cache = caching.page_cache_control(read.state, now, read.start == read.end, read.closed)
-    headers = _position(read, cursor)
-    headers += [(b"etag", tag), (b"cache-control", cache)]
+    if offset is Sentinel.NOW:
+        cache = caching.NO_STORE
+    else:
+        cache = caching.page_cache_control(
+            read.state,
+            now,
+            settled=caching.is_settled(read.state, offset, read.at_tail, read.closed),
+            headers=headers,
+            shared_age=shared_age,
+        )
+    answer = _position(read, cursor)
+    answer += [(b"etag", tag), (b"cache-control", cache)]
     if if_none_match is not None:
         for known in (tag, caching.compressed_etag(tag)):
             if caching.etag_matches(if_none_match, known):
-                headers[-2] = (b"etag", known)
-                return Response(304, headers, vary_encoding=True)
-    headers.append((CONTENT_TYPE, read.state.media.text.encode("latin-1")))
+                answer[-2] = (b"etag", known)
+                return Response(304, answer, vary_encoding=True)
+    answer.append((CONTENT_TYPE, read.state.media.text.encode("latin-1")))
     kind = read.state.media.kind
     if kind is Kind.BINARY:
-        headers.append(_ATTACHMENT)
+        answer.append(_ATTACHMENT)
     if kind is Kind.JSON and not read.data:
-        return Response(200, headers, b"[]", vary_encoding=True)
+        return Response(200, answer, b"[]", vary_encoding=True)
     return Response(
         200,
-        headers,
+        answer,
         read.data,
         vary_encoding=True,
         array=kind is Kind.JSON,
@@ -202,7 +229,7 @@ def tail(read: Page) -> Response:
 
 
 def nothing_new(read: Page, cursor: str | None) -> Response:
-    """A long-poll that ends without data: 204, because the time is up or the stream has ended (PROTOCOL 5.7)."""
+    """A live read without data: 204, because a long-poll's time is up or the stream has ended (PROTOCOL 5.7)."""
     return Response(204, [*_position(read, cursor), _NO_STORE])
 
 
@@ -210,7 +237,7 @@ def event_stream(state: StreamState) -> Response:
     """The head of an SSE response (PROTOCOL 5.8)."""
     headers = [
         (CONTENT_TYPE, EVENT_STREAM),
-        (b"cache-control", b"no-cache"),
+        (b"cache-control", caching.EVENTS),
         (b"x-accel-buffering", b"no"),  # or nginx would hold events back
     ]
     if needs_base64(state.media):

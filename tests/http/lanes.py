@@ -1,0 +1,38 @@
+"""One request at a time over either lane, for what must be the same on both."""
+
+from collections.abc import Mapping
+
+from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.lane import Lane
+from tests.http import asgi_driver
+from tests.http.asgi_driver import Answer
+from tests.http.socket_driver import Client, parse, request, until
+
+
+class Caller:
+    """Makes requests of an application, through ASGI or over the native lane.
+
+    Args:
+        app: the application.
+        native: whether to take the native lane.
+    """
+
+    def __init__(self, app: DurableStreamsApp, native: bool) -> None:
+        self.app = app
+        self._lane = Lane(app) if native else None
+
+    async def __call__(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        """Returns the whole answer to one request."""
+        headers = headers or {}
+        if self._lane is None:
+            return await asgi_driver.request(self.app, method, target, headers, body)
+        client = Client(self._lane)
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        client.send(request(method, target, *lines, body=body or None))
+        received = client.wire.received
+        await until(lambda: len(parse(bytes(received), [method])[0]) == 1)
+        (answer,) = client.answers(method)
+        client.reset()
+        return answer
