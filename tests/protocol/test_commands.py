@@ -156,6 +156,16 @@ def test_a_reconnecting_browser_names_its_place_in_a_header() -> None:
     assert parse_read("/a", {"offset": ["-1"]}, {b"last-event-id": OFFSET}).offset is Sentinel.START
 
 
+def test_read_resumes_if_the_header_names_an_offset() -> None:
+    query = {"offset": [OFFSET.decode()], "live": ["sse"]}
+    assert parse_read("/a", query, {b"last-event-id": OFFSET}).resumes
+    for identifier in (b"", b"-1", b"now"):
+        assert not parse_read("/a", query, {b"last-event-id": identifier}).resumes
+    assert not parse_read("/a", query, {}).resumes
+    query["live"] = ["long-poll"]
+    assert not parse_read("/a", query, {b"last-event-id": OFFSET}).resumes
+
+
 @pytest.mark.parametrize(
     ("query", "code"),
     [

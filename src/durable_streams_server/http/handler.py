@@ -368,7 +368,8 @@ class Handler:
         if read.live is None:
             return self._catch_up(request, read)
         if read.live == LIVE_SSE:
-            return self._finished(request, self._engine.events(read, on_ready), _live)
+            show = _resumed if read.resumes else _live
+            return self._finished(request, self._engine.events(read, on_ready), show)
         return self._long_poll(request, read)
 
     def _long_poll(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
@@ -430,6 +431,16 @@ def _as_it_is(reply: Reply) -> Reply:
 
 def _live(events: EventStream) -> Live:
     return Live(render.event_stream(events.state), events)
+
+
+def _resumed(events: EventStream) -> Reply:
+    """Returns what a browser's EventSource gets that reconnects: at the end of a closed stream 204, the one answer after which it does
+    not come back."""
+    end = events.end
+    if end is None:
+        return _live(events)
+    events.close()
+    return render.nothing_new(end, None)
 
 
 def forget_frames(error: BaseException) -> None:

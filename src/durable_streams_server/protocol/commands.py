@@ -178,12 +178,21 @@ Command = StreamCommand | SubscriptionCommand
 
 
 class Read(msgspec.Struct, frozen=True):
-    """GET (PROTOCOL 5.6 to 5.8). `live` is None for catch-up."""
+    """GET (PROTOCOL 5.6 to 5.8).
+
+    Attributes:
+        path: the stream's, decoded.
+        offset: where to begin.
+        live: None for catch-up.
+        cursor: the client's cursor, if it sent one.
+        resumes: whether a browser's EventSource names in its `Last-Event-ID` the offset that it has reached.
+    """
 
     path: str
     offset: Offset | Sentinel
     live: str | None = None
     cursor: str | None = None
+    resumes: bool = False
 
 
 def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
@@ -298,7 +307,8 @@ def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> R
     if live not in (None, LIVE_LONG_POLL, LIVE_SSE):
         raise BadRequest("live must be long-poll or sse", "INVALID_LIVE")
     text = _single(query, QUERY_OFFSET, "INVALID_OFFSET")
-    if live == LIVE_SSE and (resumed := _text(headers, LAST_EVENT_ID)):
+    resumed = _text(headers, LAST_EVENT_ID) if live == LIVE_SSE else None
+    if resumed:
         text = resumed  # a browser's EventSource repeats its first URL when it reconnects
     if text is None:
         if live is not None:
@@ -307,7 +317,8 @@ def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> R
     cursor = _single(query, QUERY_CURSOR, "INVALID_CURSOR")
     if cursor is not None and not (len(cursor) <= MAX_TOKEN_BYTES and _CURSOR.fullmatch(cursor)):
         raise BadRequest("the cursor is malformed", "INVALID_CURSOR")
-    return Read(path, offsets.parse_read(text), live, cursor)
+    offset = offsets.parse_read(text)
+    return Read(path, offset, live, cursor, bool(resumed) and isinstance(offset, Offset))
 
 
 def _parse_fork(headers: Headers, source: str | None) -> Fork | None:

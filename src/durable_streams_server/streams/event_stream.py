@@ -107,6 +107,14 @@ class EventStream:
         """The stream that is read."""
         return self._state
 
+    @property
+    def end(self) -> Page | None:
+        """The empty page at the end of the stream, if the stream is closed and its reader has been sent all of it."""
+        state, position = self._state, self._position
+        if not state.visible_closed or position != state.visible_tail:
+            return None
+        return Page(state, position, position, b"", at_tail=True, closed=True)
+
     def news(self) -> bytes | None:
         """Returns what a reader that has been sent everything is to be sent now, or None if `pull` has to say what is next.
 
