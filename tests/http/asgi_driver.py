@@ -11,9 +11,11 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 
 
 class Answer:
-    """A whole response."""
+    """A whole response, which has no header twice: of two `Vary` lines some caches use only the last."""
 
     def __init__(self, status: int, headers: HeaderList, body: bytes) -> None:
+        names = [name for name, _ in headers]
+        assert len(names) == len(set(names)), f"{status} has a header twice: {names}"
         self.status = status
         self.headers = {name.decode(): value.decode("latin-1") for name, value in headers}
         self.pairs = headers

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
 from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.http.browser import Browser
-from tests.http.asgi_driver import request
+from tests.http.asgi_driver import Answer, request
+from tests.http.lanes import Caller
 
 A = "/v1/stream/a"
+ORIGIN = "https://app.example"
 BIG = json.dumps(list(range(3000))).encode()
 
 
@@ -24,7 +27,7 @@ async def store() -> StreamStore:
 
 @pytest.fixture
 async def app(store: StreamStore) -> DurableStreamsApp:
-    return create_app(store=store)
+    return create_app(store=store, cors=True)
 
 
 def listed(value: str) -> set[str]:
@@ -98,52 +101,201 @@ async def test_every_response_can_be_read_by_a_script_and_is_not_sniffed(
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
 
 
-async def test_one_origin_is_allowed_and_caches_are_told(store: StreamStore) -> None:
-    app = create_app(store=store, cors=["https://app.example"])
-    allowed = await request(app, "GET", A, {"origin": "https://app.example"})
-    assert allowed.headers["access-control-allow-origin"] == "https://app.example"
-    for origin in ("https://evil.example", "https://app.example.evil", "null"):
-        other = await request(app, "GET", A, {"origin": origin})
-        assert "access-control-allow-origin" not in other.headers
-        assert (b"vary", b"Origin") in other.pairs
+@pytest.fixture(params=["asgi", "native"])
+def native(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "native")
 
 
-@pytest.mark.parametrize("kind", ["memory", "files"])
-async def test_answer_has_no_header_twice_but_vary_for_each_reason(
-    kind: str, tmp_path: Path
+async def test_one_origin_is_allowed_and_caches_are_told(store: StreamStore, native: bool) -> None:
+    ask = Caller(create_app(store=store, cors=[ORIGIN]), native)
+    for method in ("GET", "HEAD", "OPTIONS", "POST"):
+        allowed = await ask(method, A, {"origin": ORIGIN})
+        assert allowed.headers["access-control-allow-origin"] == ORIGIN
+        for origin in ("https://evil.example", "https://app.example.evil", "null", None):
+            other = await ask(method, A, {} if origin is None else {"origin": origin})
+            assert not _cors(other)
+            assert "Origin" in other.headers["vary"]
+
+
+async def test_credentials_are_for_listed_origins_only(store: StreamStore, native: bool) -> None:
+    ask = Caller(create_app(store=store, cors=["*", ORIGIN]), native)
+    for method in ("GET", "OPTIONS"):
+        listed_origin = await ask(method, A, {"origin": ORIGIN})
+        assert listed_origin.headers["access-control-allow-credentials"] == "true"
+        assert listed_origin.headers["access-control-allow-origin"] == ORIGIN
+        assert listed_origin.headers["access-control-expose-headers"] != "*"
+        other = await ask(method, A, {"origin": "https://other.example"})
+        assert other.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in other.headers
+    any_origin = await Caller(create_app(store=StreamStore(), cors=True), native)(
+        "GET", A, {"origin": ORIGIN}
+    )
+    assert any_origin.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in any_origin.headers
+    assert "vary" not in any_origin.headers
+
+
+# -- preflight ----------------------------------------------------------------
+
+ASKED = "traceparent,baggage,x-requested-with,X-My-App"
+
+
+def preflight(asked: str, origin: str = ORIGIN) -> dict[str, str]:
+    return {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": asked,
+    }
+
+
+@pytest.mark.parametrize("cors", [True, [ORIGIN]], ids=["any", "listed"])
+async def test_preflight_allows_the_headers_that_are_asked_for(
+    store: StreamStore, native: bool, cors: Any
 ) -> None:
-    """Browsers refuse a response that names its allowed origin twice."""
+    ask = Caller(create_app(store=store, cors=cors), native)
+    answer = await ask("OPTIONS", A, preflight(ASKED))
+    allowed = [name.strip().lower() for name in _allowed(answer).split(",")]
+    assert {"traceparent", "baggage", "x-requested-with", "x-my-app", "stream-seq"} <= {*allowed}
+    assert len(allowed) == len(set(allowed))
+    again = _allowed(await ask("OPTIONS", A, preflight("content-type , traceparent,Traceparent")))
+    assert again.lower().count("traceparent") == again.lower().count("content-type") == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "",
+        ",",
+        "a b",
+        "a;b",
+        "a, (b)",
+        "caf\xe9",
+        '"quoted"',
+        ",".join(f"x-{n}" for n in range(1000)),
+    ],
+)
+async def test_preflight_repeats_nothing_but_a_few_header_names(
+    store: StreamStore, native: bool, asked: str
+) -> None:
+    ask = Caller(create_app(store=store, cors=[ORIGIN]), native)
+    plain = await ask("OPTIONS", A, {"origin": ORIGIN})
+    answer = await ask("OPTIONS", A, preflight(asked))
+    assert (answer.status, _allowed(answer)) == (204, _allowed(plain))
+
+
+async def test_preflight_from_another_origin_is_allowed_nothing(
+    store: StreamStore, native: bool
+) -> None:
+    ask = Caller(create_app(store=store, cors=[ORIGIN]), native)
+    answer = await ask("OPTIONS", A, preflight(ASKED, "https://evil.example"))
+    assert answer.status == 204
+    assert not _cors(answer)
+
+
+def _allowed(answer: Answer) -> str:
+    return answer.headers["access-control-allow-headers"]
+
+
+def _cors(answer: Answer) -> list[str]:
+    return [name for name in answer.headers if name.startswith("access-control")]
+
+
+# -- every response -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("cors", [False, True, [ORIGIN], ["*", ORIGIN]], ids=str)
+@pytest.mark.parametrize("kind", ["memory", "files"])
+async def test_every_response_has_each_header_once_and_runs_nothing(
+    kind: str, tmp_path: Path, native: bool, cors: Any
+) -> None:
+    """`Answer` refuses a header that comes twice; browsers refuse a response that names its allowed origin twice."""
     store = StreamStore() if kind == "memory" else FileBackedStreamStore(tmp_path / "data")
-    app = create_app(store=store, cors=["https://app.example"])
+    app = create_app(store=store, cors=cors, sse_max_age=0.01, long_poll_timeout=0.01)
     app.engine.start()
-    json_headers = {"origin": "https://app.example", "content-type": "application/json"}
+    ask = Caller(app, native)
+    has_list = cors not in (False, True)
+    seen = set()
+    tag = '"none"'
     try:
-        for method, body in (
-            ("OPTIONS", b""),
-            ("PUT", b""),
-            ("POST", b"1"),
-            ("POST", b"no value"),
-            ("POST", BIG),
-            ("POST", b"[" + b"1," * 100_000 + b"1]"),
-            ("HEAD", b""),
-            ("GET", b""),
-            ("DELETE", b""),
-            ("GET", b""),
+        for method, target, body in (
+            ("OPTIONS", A, b""),
+            ("PUT", A, b""),
+            *[("GET", A, b"")] * 4,  # the last of them are kept answers
+            *[("HEAD", A, b"")] * 4,
+            ("POST", A, b"1"),
+            ("POST", A, b"no value"),
+            ("POST", A, BIG),
+            ("POST", A, b"[" + b"1," * 100_000 + b"1]"),
+            ("GET", A, b""),  # compressed
+            ("GET", A, b""),  # 304
+            ("GET", A + "?offset=now", b""),
+            ("GET", A + "?offset=-1&live=long-poll", b""),
+            ("GET", A + "?offset=now&live=long-poll", b""),
+            ("GET", A + "?offset=-1&live=sse", b""),
+            ("GET", A + "?offset=x", b""),
+            ("PATCH", A, b""),
+            ("GET", "/v1/stream/__ds/jwks.json", b""),
+            ("GET", "/v1/stream/__ds/nothing", b""),
+            ("DELETE", A, b""),
+            ("GET", A, b""),
         ):
-            answer = await request(app, method, A, json_headers, body)
-            names = [value if name == b"vary" else name for name, value in answer.pairs]
-            assert (b"access-control-allow-origin", b"https://app.example") in answer.pairs
-            assert len(names) == len(set(names)), (method, answer.status, names)
+            headers = {
+                "origin": ORIGIN,
+                "content-type": "application/json",
+                "accept-encoding": "gzip",
+                "if-none-match": tag,
+            }
+            answer = await ask(method, target, headers, body)
+            tag = answer.headers.get("etag", tag)
+            seen.add(answer.status)
+            assert answer.headers["content-security-policy"] == "sandbox"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            vary = [name for name in ("Origin",) if has_list]
+            if method == "GET" and "etag" in answer.headers:
+                vary.append("Accept-Encoding")
+            assert answer.headers.get("vary", "") == ", ".join(vary)
+            if has_list:
+                assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert seen >= {200, 201, 204, 304, 400, 404, 405}
     finally:
         await app.stop()
         store.close()
 
 
-async def test_cors_can_be_off(store: StreamStore) -> None:
-    app = create_app(store=store, cors=False)
+async def test_refusal_by_the_head_alone_can_be_read_by_a_listed_origin(native: bool) -> None:
+    ask = Caller(create_app(cors=[ORIGIN]), native)
+    headers = {"origin": ORIGIN, **{f"x-{number}": "x" * 1000 for number in range(100)}}
+    answer = await ask("GET", A, headers)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (431, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "media", ["text/html", "text/xml", "image/svg+xml", "application/xhtml+xml", "text/javascript"]
+)
+async def test_stream_of_an_active_type_runs_in_no_origin(native: bool, media: str) -> None:
+    ask = Caller(create_app(), native)
+    await ask("PUT", A, {"content-type": media}, b"<script>alert(1)</script>")
+    page = await ask("GET", A)
+    assert page.headers["content-type"] == media
+    for answer in (
+        page,
+        await ask("HEAD", A),
+        await ask("GET", A, {"if-none-match": page.headers["etag"]}),
+    ):
+        assert answer.headers["content-security-policy"] == "sandbox"
+
+
+@pytest.mark.parametrize("settings", [{}, {"cors": False}], ids=["default", "off"])
+async def test_application_sends_no_cors_headers_unless_told_to(
+    store: StreamStore, native: bool, settings: dict[str, Any]
+) -> None:
+    ask = Caller(create_app(store=store, **settings), native)
     for method in ("GET", "OPTIONS"):
-        answer = await request(app, method, A, {"origin": "https://app.example"})
-        assert not [name for name in answer.headers if name.startswith("access-control")]
+        answer = await ask(method, A, preflight(ASKED))
+        assert answer.status == (200 if method == "GET" else 204)
+        assert not _cors(answer)
+        assert "Origin" not in answer.headers.get("vary", "")
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(

@@ -466,7 +466,8 @@ async def test_a_token_past_half_its_life_is_renewed_by_a_heartbeat(site: Site) 
 # -- what is told to whom ---------------------------------------------------
 
 
-async def test_every_answer_may_be_read_by_scripts(site: Site) -> None:
+async def test_every_answer_may_be_read_by_scripts() -> None:
+    site = Site(public_url=PUBLIC, cors=True)
     claim = await site.claimed()
     answers = [
         await site.ask("GET", S),

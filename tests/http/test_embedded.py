@@ -48,6 +48,16 @@ def test_it_serves_a_file_store(tmp_path: Path) -> None:
         assert store.read(A).data == b"hello!"
 
 
+@pytest.mark.parametrize("cors", [None, True, False])
+def test_scripts_of_any_origin_may_call_a_test_server_unless_it_says_otherwise(
+    cors: bool | None,
+) -> None:
+    made = DurableStreamTestServer() if cors is None else DurableStreamTestServer(cors=cors)
+    with made as server:
+        answer = httpx.get(server.base_url + A)
+    assert answer.headers.get("access-control-allow-origin") == (None if cors is False else "*")
+
+
 def test_a_server_that_does_not_run_has_no_address() -> None:
     server = DurableStreamTestServer()
     with pytest.raises(RuntimeError, match="not running"):

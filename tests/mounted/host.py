@@ -10,7 +10,7 @@ from starlette.routing import Mount
 
 from durable_streams_server import create_app
 
-streams = create_app(long_poll_timeout=0.5)
+streams = create_app(long_poll_timeout=0.5, cors=True)
 other = create_app()
 
 

@@ -28,7 +28,7 @@ def create_app(
     *,
     store: Store | None = None,
     hooks: Sequence[StreamLifecycleHook | RegistryHook] = (),
-    cors: bool | Sequence[str] = True,
+    cors: bool | Sequence[str] = False,
     shared_cache_age: int = 0,
     cursor_options: CursorOptions | None = None,
     stream_root: str = DEFAULT_STREAM_ROOT,
@@ -52,7 +52,8 @@ def create_app(
     Args:
         store: where streams are kept; a new `StreamStore` if not given. One store serves one application.
         hooks: called as streams begin and end; see `create_registry_hooks`.
-        cors: True for any origin, False for no CORS headers, or the origins that are allowed.
+        cors: whose scripts may call: True for any origin's, or a list of origins. With False no CORS headers are sent: a host
+            application's own CORS policy holds.
         shared_cache_age: seconds that shared caches, such as a CDN, may keep a page that can still grow. With 0 every cache asks
             whether its page is still true each time that it uses it.
         cursor_options: how the CDN cursor is counted.

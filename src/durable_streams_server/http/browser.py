@@ -1,17 +1,22 @@
-"""What browsers and caches need around every response: CORS and security headers."""
+"""What browsers and caches need around every response: CORS and security headers, and what the response varies with.
+
+All of these are decided here and nowhere else, so no response has one of them twice. They are put together when the server starts:
+one `Common` for each origin, without and with `Accept-Encoding` in its one `Vary` line.
+"""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from ..errors import Header
+from ..protocol.names import KIB, ORIGIN
 from ..protocol.render import Common, Response
 from .request import Request
 
-#: PROTOCOL 12.7
+#: PROTOCOL 12.7. A stream may be HTML, SVG or XML that somebody wrote: opened in a tab, it runs no script and has no origin.
 _SECURITY: Final[list[Header]] = [
     (b"x-content-type-options", b"nosniff"),
-    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"content-security-policy", b"sandbox"),
 ]
 METHODS: Final = b"GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = (
@@ -25,11 +30,11 @@ _EXPOSED: Final = (
     b"Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, "
     b"Content-Type, Content-Encoding, Vary"
 )
-_ANY_ORIGIN: Final[list[Header]] = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", _EXPOSED),
-]
+_KNOWN_HEADERS: Final = frozenset(_REQUEST_HEADERS.lower().split(b", "))
+_LONGEST_ASKED: Final = 4 * KIB  # octets of the header names that a preflight may ask for
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _PREFLIGHT_AGE: Final = b"86400"  # seconds; browsers cap it themselves
+_CREDENTIALS: Final[Header] = (b"access-control-allow-credentials", b"true")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
 
 
@@ -37,7 +42,8 @@ class Browser:
     """Finishes responses for browsers.
 
     Args:
-        origins: the origins that scripts may call from; `*` means any. Empty: no CORS headers at all.
+        origins: the origins that scripts may call from; `*` means any. A listed origin may send credentials, which are for no
+            script of an origin that only `*` allows. Empty: no CORS headers at all.
 
     Raises:
         ValueError: for what is neither `*` nor an origin such as `https://app.example:8443`.
@@ -47,31 +53,65 @@ class Browser:
         for origin in origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example")
-        self._any = "*" in origins
-        self._common = Common(_SECURITY + _ANY_ORIGIN if self._any else _SECURITY)
-        self._origins = frozenset(origin.encode("latin-1") for origin in origins)
+        named = {origin.encode("latin-1") for origin in origins if origin != "*"}
+        self._allows_any = "*" in origins
+        embedding = b"cross-origin" if origins else b"same-origin"
+        headers = [*_SECURITY, (b"cross-origin-resource-policy", embedding)]
+        varies = bool(named)
+        self._named = {
+            origin: _commons([*headers, *_allow(origin), _CREDENTIALS], varies) for origin in named
+        }
+        self._others = _commons(headers + (_allow(b"*") if self._allows_any else []), varies)
 
-    def preflight(self) -> Response:
+    def preflight(self, request: Request) -> Response:
         """Answers OPTIONS: what may be asked for. It comes before any authorisation (TRAPS 44)."""
         headers: list[Header] = [(b"allow", METHODS), (b"cache-control", b"no-store")]
-        if self._origins:
+        if self._allows_any or request.headers.get(ORIGIN) in self._named:
             headers += [
                 (b"access-control-allow-methods", METHODS),
-                (b"access-control-allow-headers", _REQUEST_HEADERS),
+                (b"access-control-allow-headers", _REQUEST_HEADERS + _more_headers(request)),
                 (b"access-control-max-age", _PREFLIGHT_AGE),
             ]
         return Response(204, headers)
 
     def finish(self, request: Request, response: Response) -> Response:
         """Adds the headers that every response has."""
-        response.common = self._common
-        headers = response.headers
-        if not self._any and self._origins:
-            headers.append((b"vary", b"Origin"))
-            origin = request.headers.get(b"origin")
-            if origin in self._origins and origin is not None:
-                headers.append((b"access-control-allow-origin", origin))
-                headers.append((b"access-control-expose-headers", _EXPOSED))
-        if response.vary_encoding:
-            headers.append((b"vary", b"Accept-Encoding"))
+        commons = self._others
+        if self._named:
+            commons = self._named.get(request.headers.get(ORIGIN, b""), commons)
+        response.common = commons[response.vary_encoding]
         return response
+
+
+def _allow(origin: bytes) -> list[Header]:
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", _EXPOSED),
+    ]
+
+
+def _commons(headers: list[Header], varies: bool) -> tuple[Common, Common]:
+    """Returns the common headers of responses that do not vary with Accept-Encoding, and of those that do.
+
+    Args:
+        headers: the other common headers.
+        varies: whether all responses vary with Origin.
+    """
+    names = [b"Origin"] if varies else []
+    without = [(b"vary", b"Origin")] if varies else []
+    vary = (b"vary", b", ".join([*names, b"Accept-Encoding"]))
+    return Common([*headers, *without]), Common([*headers, vary])
+
+
+def _more_headers(request: Request) -> bytes:
+    """Returns the header names that a preflight asks for besides those of the protocol, as the rest of a list.
+
+    A proxy adds tracing headers, an application its own: which headers are sent is no secret, and what they do is not decided here.
+    """
+    asked = request.headers.get(b"access-control-request-headers", b"")
+    if len(asked) > _LONGEST_ASKED:
+        return b""
+    names = {name.strip(b" \t").lower(): None for name in asked.split(b",")}
+    if not all(map(_TOKEN.fullmatch, names)):
+        return b""
+    return b"".join(b", " + name for name in names if name not in _KNOWN_HEADERS)

@@ -47,7 +47,7 @@ class DurableStreamTestServer:
         port: 0 picks a free one.
         host: the address to listen on.
         store: where streams are kept; a new `StreamStore` if not given.
-        options: as `create_app` takes them.
+        options: as `create_app` takes them, but scripts of any origin may call unless `cors` says otherwise.
     """
 
     __test__ = False  # its name begins like a test's
@@ -60,6 +60,7 @@ class DurableStreamTestServer:
         **options: Unpack[TestServerOptions],
     ) -> None:
         self._asked = (host, port)
+        options.setdefault("cors", True)
         options.setdefault("webhook_policy", WebhookPolicy(allow_loopback=is_loopback(host)))
         self._options = options
         self.store = store if store is not None else StreamStore()

@@ -60,7 +60,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         stream_root: the path under which `__ds` is reserved.
-        cors_origins: origins that browsers may call from; empty for none.
+        cors_origins: origins that browsers may call from; `*` for any, empty for none.
         shared_cache_age: seconds that shared caches may keep a page that can change.
         max_body: bytes of one request body.
         max_in_flight: bytes of all request bodies held at once.
@@ -69,7 +69,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     """
 
     stream_root: str = DEFAULT_STREAM_ROOT
-    cors_origins: tuple[str, ...] = ("*",)
+    cors_origins: tuple[str, ...] = ()
     shared_cache_age: int = 0
     max_body: int = DEFAULT_MAX_BODY
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
@@ -133,7 +133,7 @@ class Handler:
         try:
             method = request.method
             if method == "OPTIONS":
-                return self._browser.finish(request, self._browser.preflight())
+                return self._browser.finish(request, self._browser.preflight(request))
             if method == "POST":
                 known = request.known
                 if known is not None and known.append is not None and not self._engine.stopping:

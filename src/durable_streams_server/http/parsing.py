@@ -176,8 +176,9 @@ class Parser:
         """Refuses what cannot be read on from. Its answer comes after those of the requests before it."""
         if self.over:
             return
+        # Of a head that is not complete, what has come may say which origin may read the refusal.
+        request = self.request or msgspec.structs.replace(NO_REQUEST, headers=self._headers)
         self.end()
-        request = self.request or NO_REQUEST
         self.request = None
         self._on_turn(Turn(request, False, True, 0, refusal))
 
