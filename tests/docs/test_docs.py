@@ -80,6 +80,7 @@ def test_every_trap_is_guarded_by_tests_that_exist() -> None:
 
 def test_every_flag_that_the_documents_name_is_there() -> None:
     flags = {flag for each in serve.params for flag in (*each.opts, *each.secondary_opts)}
-    for document in (ROOT / "README.md", ROOT / "docs/subscriptions.md"):
+    for name in ("README.md", "docs/browsers.md", "docs/subscriptions.md"):
+        document = ROOT / name
         named = set(re.findall(r"`(?:serve )?(--[\w-]*\w)", document.read_text()))
         assert named <= flags, f"{document.name}: {named - flags}"
