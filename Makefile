@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
+.PHONY: serve test unit lint format conformance interop crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
@@ -30,6 +30,10 @@ format: $(STAMPS)/dev
 
 conformance: $(STAMPS)/dev $(STAMPS)/node
 	$(BIN)/python -m pytest tests/conformance
+
+# Runs official clients and packages that are built on streams: Yjs, StreamDB, the transports of the AI SDK and TanStack AI.
+interop: $(STAMPS)/dev $(STAMPS)/node
+	$(BIN)/python -m pytest tests/interop
 
 # Hunts for crashes that lose, double or resurrect something: make crash SEEDS=10000 SEED0=0
 crash: $(STAMPS)/dev

@@ -1,27 +1,11 @@
 // The official TypeScript client does everything that it can do, against a server that it does not know.
 
 import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
-import { randomUUID } from "node:crypto"
 import { describe, expect, test } from "vitest"
+import { fresh, JSON_TYPE, until } from "./support"
 
-const address = process.env.DURABLE_STREAMS_URL
-if (!address) throw new Error("DURABLE_STREAMS_URL is not set")
-
-const JSON_TYPE = "application/json"
 const TEXT = "text/plain"
 const OCTETS = "application/octet-stream"
-
-function fresh(contentType: string): Promise<DurableStream> {
-  return DurableStream.create({ url: `${address}/v1/stream/${randomUUID()}`, contentType })
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5000
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error("waited for five seconds in vain")
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
 
 describe("create, append, read", () => {
   test("JSON values come back as they went in", async () => {
@@ -74,12 +58,12 @@ describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
     response.subscribeJson(async (batch) => {
       seen.push(...batch.items)
     })
-    await until(() => seen.length === 1)
+    await until("what was appended", () => seen.length === 1)
     for (const value of [2, 3, 4]) await handle.append(String(value))
-    await until(() => seen.length === 4)
+    await until("what was appended", () => seen.length === 4)
     await handle.close({ body: "5" })
     await response.closed
-    await until(() => seen.length === 5)
+    await until("what was appended", () => seen.length === 5)
     expect(seen).toEqual([1, 2, 3, 4, 5])
   })
 
@@ -108,7 +92,7 @@ describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
       seen.push(...chunk.data)
     })
     await handle.append(Uint8Array.of(0, 13, 10, 255))
-    await until(() => seen.length === 4)
+    await until("what was appended", () => seen.length === 4)
     await handle.append(Uint8Array.of(128))
     await handle.close()
     await response.closed
@@ -125,7 +109,7 @@ describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
       seen.push(...batch.items)
     })
     await handle.append("[3]")
-    await until(() => seen.length > 0)
+    await until("what was appended", () => seen.length > 0)
     await handle.close()
     await response.closed
     expect(seen.flat()).toEqual([3])

@@ -1,0 +1,32 @@
+"""Packages from npm that are built on streams, each used by a program of our own, on both stores.
+
+They are the official ones: StreamDB, and the transports of the AI SDK and of TanStack AI.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests import vitest
+from tests.process import serve
+
+# Reads end often. The official client takes event streams that end within a second as broken, and the server may end them 20% sooner.
+FLAGS = ("--long-poll-timeout", "0.5", "--sse-max-age", "1.4")
+
+TESTS = {"state": 29, "aisdk": 11, "tanstack": 9}
+
+
+def check(result: vitest.Result, count: int) -> None:
+    assert result.failed == []
+    assert result.skipped == []
+    assert len(result.passed) == count
+    assert result.status == 0
+
+
+@pytest.mark.parametrize("program", TESTS)
+@pytest.mark.parametrize("kept", ["memory", "files"])
+def test_package_works(kept: str, program: str, tmp_path: Path) -> None:
+    store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))
+    with serve(*store, *FLAGS) as server:
+        result = vitest.run(f"interop/{program}.test.ts", server.url, tmp_path / "report.json")
+    check(result, TESTS[program])
