@@ -1,19 +1,21 @@
 """Packages from npm that are built on streams, each used by a program of our own, on both stores.
 
-They are the official ones: StreamDB, and the transports of the AI SDK and of TanStack AI.
+They are the official ones: the Yjs server and its provider, StreamDB, and the transports of the AI SDK and of TanStack AI.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests import vitest
-from tests.process import serve
+from tests.process import COMMAND, serve
 
 # Reads end often. The official client takes event streams that end within a second as broken, and the server may end them 20% sooner.
 FLAGS = ("--long-poll-timeout", "0.5", "--sse-max-age", "1.4")
 
-TESTS = {"state": 29, "aisdk": 11, "tanstack": 9}
+TESTS = {"yjs": 32, "state": 29, "aisdk": 11, "tanstack": 9}
+TESTS_OF_RESTARTS = 12
 
 
 def check(result: vitest.Result, count: int) -> None:
@@ -30,3 +32,11 @@ def test_package_works(kept: str, program: str, tmp_path: Path) -> None:
     with serve(*store, *FLAGS) as server:
         result = vitest.run(f"interop/{program}.test.ts", server.url, tmp_path / "report.json")
     check(result, TESTS[program])
+
+
+def test_packages_go_on_after_a_restart(tmp_path: Path) -> None:
+    """The program itself starts, stops and kills servers."""
+    command = {"DURABLE_STREAMS_COMMAND": json.dumps([*COMMAND, "serve", *FLAGS])}
+    report = tmp_path / "report.json"
+    result = vitest.run("interop/restart.test.ts", "", report, environment=command)
+    check(result, TESTS_OF_RESTARTS)
