@@ -109,6 +109,7 @@ CASES = [
     get("long-poll-bad-offset", "offset=x&live=long-poll", "INVALID_OFFSET"),
     get("cursor-twice", "offset=-1&cursor=1&cursor=2", "INVALID_CURSOR"),
     get("cursor-too-long", "offset=-1&cursor=" + "1" * 257, "INVALID_CURSOR"),
+    get("cursor-without-a-next", "offset=-1&cursor=" + "9" * 256, "INVALID_CURSOR"),
     get("query-undecodable", "offset=%ff", "INVALID_QUERY"),
     get("query-too-many", "&".join(["a=1"] * 65), "INVALID_QUERY"),
     # lifetimes

@@ -179,6 +179,8 @@ def test_read_resumes_if_the_header_names_an_offset() -> None:
         ({"live": ["long-poll"]}, "MISSING_OFFSET"),
         ({"cursor": ["1", "2"]}, "INVALID_CURSOR"),
         ({"cursor": ["x" * 257]}, "INVALID_CURSOR"),
+        ({"cursor": ["9" * 256]}, "INVALID_CURSOR"),
+        ({"cursor": [str(10**256 - 3600)]}, "INVALID_CURSOR"),
         ({"cursor": ["a b"]}, "INVALID_CURSOR"),
     ],
 )

@@ -11,6 +11,7 @@ from durable_streams_server.protocol.cursor import (
     DEFAULT_CURSOR_INTERVAL_SECONDS,
     CursorOptions,
     advance,
+    has_next,
     interval_at,
 )
 
@@ -27,7 +28,9 @@ def test_intervals_are_counted_from_the_epoch() -> None:
     assert [interval_at(begin + seconds, OPTIONS) for seconds in (0, 19.9, 20, 60)] == [0, 0, 1, 3]
 
 
-@pytest.mark.parametrize("client", [None, "", "x", "-1", "1.5", "٣", "9" * 30, "1e3"])
+@pytest.mark.parametrize(
+    "client", [None, "", "x", "-", "--1", "1.5", "٣", "1e3", "+101", "1" * 5000]
+)
 def test_what_is_no_cursor_counts_as_none(client: str | None) -> None:
     assert advance(client, 100, lambda: 1, OPTIONS) == "100"
 
@@ -36,9 +39,22 @@ def test_an_older_cursor_gets_the_present_one() -> None:
     assert advance("99", 100, lambda: 3600, OPTIONS) == "100"
 
 
-@given(st.integers(0, 10**12), st.integers(0, 10**9), st.integers(1, 3600))
+@given(st.integers(-(10**12), 10**40), st.integers(-(10**9), 10**9), st.integers(1, 3600))
 def test_the_cursor_is_strictly_past_the_clients(client: int, current: int, jitter: int) -> None:
-    assert int(advance(str(client), current, lambda: jitter, OPTIONS)) > client or client < current
+    assert int(advance(str(client), current, lambda: jitter, OPTIONS)) > client
+
+
+@pytest.mark.parametrize("client", [2**53 - 1, 2**53, 2**53 + 1, 2**64, 10**255, 10**256 - 1])
+def test_cursor_above_what_javascript_counts_exactly_is_exceeded(client: int) -> None:
+    assert int(advance(str(client), 100, lambda: 1, OPTIONS)) == client + 1
+
+
+def test_cursor_of_a_clock_before_the_epoch_is_exceeded() -> None:
+    present = interval_at(0, OPTIONS)
+    assert present < 0
+    assert advance(None, present, lambda: 1, OPTIONS) == str(present)
+    assert advance(str(present), present, lambda: 1, OPTIONS) == str(present + 1)
+    assert advance("-1", 100, lambda: 1, OPTIONS) == "100"
 
 
 @pytest.mark.parametrize(
@@ -48,3 +64,22 @@ def test_the_cursor_is_strictly_past_the_clients(client: int, current: int, jitt
 def test_senseless_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"interval|zone"):
         CursorOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "holds"),
+    [
+        ("", True),
+        ("1", True),
+        ("-" + "9" * 255, True),
+        ("x" * 256, True),
+        ("9" * 255, True),
+        (str(10**256 - 1 - 3600), True),
+        (str(10**256 - 3600), False),
+        ("9" * 256, False),
+    ],
+)
+def test_only_the_highest_numbers_have_no_next_cursor(cursor: str, holds: bool) -> None:
+    assert has_next(cursor) is holds
+    if holds and cursor.isdigit():
+        assert len(advance(cursor, 0, lambda: 3600, CursorOptions(interval_seconds=1))) <= 256

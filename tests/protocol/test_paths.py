@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from durable_streams_server.errors import BadRequest, NotFound
 from durable_streams_server.protocol.names import MAX_PATH_BYTES
 from durable_streams_server.protocol.paths import (
+    check_is_whole,
     check_path,
     decode_path,
     decode_stream_path,
@@ -141,3 +142,11 @@ def test_file_names_hold_no_slash_and_give_short_paths_back(path: str) -> None:
 def test_what_is_no_encoding_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not an encoded"):
         decode_stream_path(name)
+
+
+@pytest.mark.parametrize("path", ["", "chat", "a/b", " /a", "\\a"])
+def test_relative_path_is_refused_with_its_own_message(path: str) -> None:
+    for check in (check_is_whole, check_path):
+        with pytest.raises(BadRequest, match="must begin with a slash") as refused:
+            check(path)
+        assert refused.value.code == "INVALID_PATH"

@@ -89,6 +89,17 @@ def test_cursor_of_a_server_is_past_the_clients() -> None:  # TRAPS 35
         assert int(cursors.after(client)) > int(client)
 
 
+def test_cursor_moves_forward_while_the_clock_stands_at_1970() -> None:
+    wall = Wall()
+    wall.now = 0
+    cursors = Cursors(DEFAULT_CURSOR_OPTIONS, wall)
+    client = cursors.after(None)
+    for _ in range(5):
+        later = cursors.after(client)
+        assert int(later) > int(client)
+        client = later
+
+
 def test_an_interval_without_an_end_has_one_cursor() -> None:
     cursors = Cursors(CursorOptions(interval_seconds=float("inf")), Wall())
     assert cursors.present() == cursors.present() == "0"

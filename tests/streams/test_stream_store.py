@@ -1,7 +1,7 @@
 """`StreamStore` and its plain functions, from synchronous code, beside a loop, and on it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -253,7 +253,7 @@ def test_a_number_of_any_size_is_refused_by_its_range(store: Kept, number: int) 
     assert store.read("/a").data == b""
 
 
-@pytest.mark.parametrize("path", ["", "/", "a", "/a/", "/\ud800", "/\0", "/" + "x" * 500])
+@pytest.mark.parametrize("path", ["/", "/a/", "/\ud800", "/\0", "/" + "x" * 500])
 def test_at_a_path_that_can_name_no_stream_there_is_none(store: Kept, path: str) -> None:
     assert store.get(path) is None
     assert not store.delete(path)
@@ -271,3 +271,25 @@ def test_a_text_that_is_no_text_is_refused(store: Kept) -> None:
     with pytest.raises(BadRequest) as caught:
         store.append("/a", b"x", producer_id="\ud800", producer_epoch=0, producer_seq=0)
     assert caught.value.code == "INVALID_PRODUCER"
+
+
+@pytest.mark.parametrize("path", ["chat", "", "v1/stream/chat", " /chat"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, path: store.create(path),
+        lambda store, path: store.create("/fork", None, CreateOptions(forked_from=path)),
+        lambda store, path: store.get(path),
+        lambda store, path: store.has(path),
+        lambda store, path: store.append(path, b"x"),
+        lambda store, path: store.read(path),
+        lambda store, path: store.delete(path),
+    ],
+    ids=["create", "fork", "get", "has", "append", "read", "delete"],
+)
+def test_relative_path_is_refused_with_a_message_that_says_so(
+    store: Kept, call: Callable[[Kept, str], object], path: str
+) -> None:
+    with pytest.raises(BadRequest, match="must begin with a slash") as refused:
+        call(store, path)
+    assert refused.value.code == "INVALID_PATH"

@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import BadRequest, StreamError, TooLarge
 from . import json_mode, offsets
+from .cursor import has_next
 from .json_split import Splitter, split_all
 from .lifetime import Lifetime, parse_lifetime
 from .media import Kind, MediaType, parse_media_type
@@ -317,6 +318,8 @@ def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> R
     cursor = _single(query, QUERY_CURSOR, "INVALID_CURSOR")
     if cursor is not None and not (len(cursor) <= MAX_TOKEN_BYTES and _CURSOR.fullmatch(cursor)):
         raise BadRequest("the cursor is malformed", "INVALID_CURSOR")
+    if cursor is not None and not has_next(cursor):
+        raise BadRequest("the cursor is too high to be exceeded", "INVALID_CURSOR")
     offset = offsets.parse_read(text)
     return Read(path, offset, live, cursor, bool(resumed) and isinstance(offset, Offset))
 

@@ -46,7 +46,8 @@ def decode_path(raw: bytes, max_bytes: int = MAX_PATH_BYTES) -> str:
 
 def check_path(path: str, max_bytes: int = MAX_PATH_BYTES) -> str:
     """Returns `path` unchanged if it can name a stream, else raises BadRequest with INVALID_PATH."""
-    if not path.startswith("/") or path == "/":
+    check_is_whole(path)
+    if path == "/":
         raise _invalid("the path names no stream")
     try:
         size = len(path.encode("utf-8"))
@@ -62,6 +63,12 @@ def check_path(path: str, max_bytes: int = MAX_PATH_BYTES) -> str:
     if "" in segments[:-1]:
         raise _invalid("the path has an empty segment")
     return path
+
+
+def check_is_whole(path: str) -> None:
+    """Raises BadRequest with INVALID_PATH for a relative path, such as `chat`."""
+    if not path.startswith("/"):
+        raise _invalid("the path must begin with a slash, as in /chat")
 
 
 def refuse_reserved(path: str, stream_root: str) -> None:

@@ -21,7 +21,7 @@ from ..protocol.lifetime import MICROSECONDS, parse_lifetime
 from ..protocol.media import Kind, parse_media_type
 from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE, OCTET_STREAM
 from ..protocol.offsets import Sentinel
-from ..protocol.paths import check_path
+from ..protocol.paths import check_is_whole, check_path
 from ..protocol.producers import parse_stamp
 from ..protocol.render import Page
 from ..protocol.state import StreamState
@@ -193,16 +193,30 @@ class SynchronousCalls(Store):
         return self._calls.run(lambda: self._create(command))
 
     def get(self, path: str) -> Stream | None:
-        """Returns the stream at a path, soft-deleted ones too; None if there is none or its time has run out."""
+        """Returns the stream at a path, soft-deleted ones too; None if there is none or its time has run out.
+
+        Raises:
+            BadRequest: INVALID_PATH, for a path that does not begin with a slash.
+        """
+        check_is_whole(path)
         return self._calls.run(lambda: self._get(path))
 
     def has(self, path: str) -> bool:
-        """Whether a stream is at the path that can be read and written."""
+        """Whether a stream is at the path that can be read and written.
+
+        Raises:
+            BadRequest: INVALID_PATH, for a path that does not begin with a slash.
+        """
         stream = self.get(path)
         return stream is not None and not stream.soft_deleted
 
     def delete(self, path: str) -> bool:
-        """Deletes a stream; False if there was none."""
+        """Deletes a stream; False if there was none.
+
+        Raises:
+            BadRequest: INVALID_PATH, for a path that does not begin with a slash.
+        """
+        check_is_whole(path)
         try:
             self._calls.run(lambda: self._execute(Delete(path)))
         except NotFound:
@@ -224,7 +238,7 @@ class SynchronousCalls(Store):
         """Appends, closes, or both, and returns when that is durable.
 
         Args:
-            path: the stream's path.
+            path: the stream's path, which begins with a slash.
             data: bytes; for a JSON stream one value, or an array of values.
             content_type: checked against the stream's, if given.
             seq: `Stream-Seq`, which must be greater than the last.
@@ -236,6 +250,7 @@ class SynchronousCalls(Store):
         Raises:
             NotFound, Gone, Conflict, StreamClosed, ProducerFenced, SequenceGap, BadRequest.
         """
+        check_is_whole(path)
         stamp = parse_stamp(
             _octets(producer_id, "INVALID_PRODUCER"),
             _octets(_digits(producer_epoch), "INVALID_PRODUCER"),
@@ -258,6 +273,7 @@ class SynchronousCalls(Store):
         Raises:
             NotFound, Gone, BadRequest.
         """
+        check_is_whole(path)
         return self._calls.run(lambda: self._read_all(path, offset))
 
     # -- on the loop --------------------------------------------------------
