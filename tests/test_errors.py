@@ -20,6 +20,7 @@ TREE = {
     "AlreadyClaimed": (409, "ALREADY_CLAIMED"),
     "Gone": (410, "STREAM_GONE"),
     "TooLarge": (413, "BODY_TOO_LARGE"),
+    "UnsupportedMedia": (415, "UNSUPPORTED_CONTENT_ENCODING"),
     "UriTooLong": (414, "URI_TOO_LONG"),
     "TooManyRequests": (429, "TOO_MANY_REQUESTS"),
     "HeadersTooLarge": (431, "HEADERS_TOO_LARGE"),

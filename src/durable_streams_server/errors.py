@@ -16,6 +16,7 @@
     ├── Gone 410              STREAM_GONE, OFFSET_GONE
     ├── TooLarge 413          BODY_TOO_LARGE, TOO_MANY_MESSAGES
     ├── UriTooLong 414        URI_TOO_LONG
+    ├── UnsupportedMedia 415  UNSUPPORTED_CONTENT_ENCODING
     ├── TooManyRequests 429   a limit of this stream is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
     ├── StreamDamaged 500     STREAM_DAMAGED
@@ -175,6 +176,13 @@ class UriTooLong(StreamError):
 
     status = 414
     code = "URI_TOO_LONG"
+
+
+class UnsupportedMedia(StreamError):
+    """The request's body is compressed, or coded in another way; `Accept-Encoding` says what is taken."""
+
+    status = 415
+    code = "UNSUPPORTED_CONTENT_ENCODING"
 
 
 class TooManyRequests(StreamError):

@@ -14,6 +14,7 @@ JSON = ("content-type", "application/json")
 TEXT = ("content-type", "text/plain")
 ZERO = "0000000000000000_0000000000000000"
 BIG = str(2**53)
+CODED = "UNSUPPORTED_CONTENT_ENCODING"
 STREAMS = ("json", "text", "closed", "old", "busy")
 
 
@@ -251,6 +252,37 @@ CASES = [
     post("type-malformed", (("content-type", "json"),), "INVALID_CONTENT_TYPE"),
     put("type-malformed", (("content-type", "text/"),), "INVALID_CONTENT_TYPE"),
     put("type-long", (("content-type", "a/" + "b" * 300),), "INVALID_CONTENT_TYPE"),
+    *(
+        post(f"coded-{coding}", (JSON, ("content-encoding", coding)), CODED, 415)
+        for coding in (
+            "gzip",
+            "x-gzip",
+            "br",
+            "deflate",
+            "zstd",
+            "GZIP",
+            "identity, gzip",
+            "x",
+            "*",
+        )
+    ),
+    post(
+        "coded-twice", (JSON, *(("content-encoding", c) for c in ("identity", "gzip"))), CODED, 415
+    ),
+    post("coded-of-no-type", (("content-encoding", "gzip"),), CODED, 415),
+    put("coded", (TEXT, ("content-encoding", "gzip")), CODED, 415, b"x"),
+    *(
+        Case(
+            f"coded-{route}",
+            "POST" if "/" in route else "PUT",
+            f"{S}__ds/subscriptions/{route}",
+            (JSON, ("content-encoding", "gzip")),
+            b"{}",
+            415,
+            CODED,
+        )
+        for route in ("s", "s/streams", "s/claim")
+    ),
     post("type-other", (TEXT,), "CONTENT_TYPE_MISMATCH", 409),
     post("closed", (JSON,), "STREAM_CLOSED", 409, stream="closed"),
     post("nowhere", (JSON,), "STREAM_NOT_FOUND", 404, stream="nowhere"),

@@ -131,7 +131,9 @@ async def test_a_large_page_is_compressed_for_who_takes_it(app: DurableStreamsAp
         assert (same.status, same.body, same.headers["etag"]) == (304, b"", answer.headers["etag"])
 
 
-@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "gzip; q=0.0", "identity", "gzipped"])
+@pytest.mark.parametrize(
+    "accepted", ["", "br", "gzip;q=0", "gzip; q=0.0", "identity", "gzipped", "*;q=0", "gzip;q=0, *"]
+)
 async def test_nobody_gets_what_they_did_not_ask_for(app: DurableStreamsApp, accepted: str) -> None:
     answer = await request(app, "GET", A, {"accept-encoding": accepted})
     assert "content-encoding" not in answer.headers

@@ -6,6 +6,7 @@ from durable_streams_server import create_app
 from durable_streams_server.errors import BadRequest, RequestTimeout, StreamError
 from durable_streams_server.http.lane import Lane
 from durable_streams_server.http.parsing import Parser, Turn
+from durable_streams_server.http.request import LISTS
 from tests.http.socket_driver import post, request
 
 CHUNKED = request("POST", "/a", "Transfer-Encoding: chunked")
@@ -42,6 +43,15 @@ def test_requests_come_out_in_order_however_the_octets_come(
         if turn.incoming is not None:
             turn.incoming.release()
     assert lane.budget.held == 0
+
+
+def test_lists_that_come_in_several_lines_are_one_list(
+    parser: Parser, turns: list[Turn]
+) -> None:  # RFC 9110, 5.3
+    for name in sorted(LISTS):
+        text = name.decode()
+        parser.feed(request("GET", "/a", f"{text}: a", "X: y", f"{text.title()}: b", f"{text}: c"))
+        assert turns.pop().request.headers == {b"host": b"h", name: b"a, b, c", b"x": b"y"}
 
 
 def test_a_request_has_begun_from_its_first_octet_to_its_last(

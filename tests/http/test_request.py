@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
-from durable_streams_server.http.request import Request, index_headers
+from durable_streams_server.http.request import LISTS, Request, index_headers
 from durable_streams_server.protocol.names import (
     MAX_HEADER_BYTES,
     MAX_HEADER_COUNT,
@@ -21,6 +21,15 @@ def make(
 def test_headers_are_indexed_and_repeats_noted() -> None:
     headers, repeated, size = index_headers([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
     assert (headers, repeated, size) == ({b"a": b"1", b"b": b"2"}, frozenset({b"a"}), 6)
+
+
+def test_lists_that_come_in_several_lines_are_one_list() -> None:  # RFC 9110, 5.3
+    for name in sorted(LISTS):
+        headers, repeated, _ = index_headers(
+            [(name, b"a"), (b"x", b"y"), (name, b"b"), (name, b"c ")]
+        )
+        assert headers == {name: b"a, b, c", b"x": b"y"}
+        assert repeated == {name}
 
 
 def test_space_around_a_value_is_not_part_of_it() -> None:  # RFC 9110, 5.5

@@ -18,7 +18,8 @@ from typing import Final
 
 from ..log import log as _log
 from ..protocol.caching import compressed_etag
-from ..protocol.names import CONTENT_TYPE, GZIP_MINIMUM, MIB
+from ..protocol.codings import prefers_gzip
+from ..protocol.names import ACCEPT_ENCODING, CONTENT_TYPE, GZIP_MINIMUM, MIB
 from ..protocol.render import Response
 from ..storage.ticket import Ticket
 from ..streams.large import Run, SendBudget
@@ -39,10 +40,10 @@ _COMPRESSIBLE: Final = (b"text/", b"application/json", b"application/ndjson", b"
 
 def wants_gzip(request: Request, response: Response) -> bool:
     """Whether the response is worth compressing and the client takes it so (RFC 9110, 12.5.3)."""
-    accepted = request.headers.get(b"accept-encoding")
+    accepted = request.headers.get(ACCEPT_ENCODING)
     if accepted is None or not response.vary_encoding or response.size < GZIP_MINIMUM:
         return False
-    if not _accepts_gzip(accepted):
+    if not prefers_gzip(accepted):
         return False
     kind = _header(response, CONTENT_TYPE)
     return kind is not None and kind.lower().startswith(_COMPRESSIBLE)
@@ -250,12 +251,3 @@ def _pack(response: Response, packed: bytes) -> None:
 
 def _header(response: Response, name: bytes) -> bytes | None:
     return next((value for each, value in response.headers if each == name), None)
-
-
-def _accepts_gzip(accepted: bytes) -> bool:
-    for part in accepted.lower().split(b","):
-        name, _, weight = part.partition(b";")
-        if name.strip() in (b"gzip", b"*"):
-            value = weight.strip().removeprefix(b"q=").strip()
-            return value.strip(b"0.") != b"" or not weight.strip()
-    return False

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, Unauthorized
+from ..protocol.codings import refuse_coded
 from ..protocol.media import Kind, parse_media_type
 from ..protocol.names import CONTENT_TYPE, MIB
 from ..protocol.offsets import Offset
@@ -91,13 +92,15 @@ class Control:
         raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
 
     def check_head(self, request: Request) -> None:
-        """Refuses a body that is too large, before any of it is read.
+        """Refuses a body that is too large, or coded, before any of it is read.
 
         Raises:
             TooLarge: it is said to be larger than any document here.
+            UnsupportedMedia: it has a content coding.
         """
         if request.declared is not None and request.declared > MAX_CONTROL_BODY:
             raise _too_large()
+        refuse_coded(request.headers)
 
     # -- subscriptions ------------------------------------------------------
 
@@ -204,6 +207,7 @@ def _by_method(request: Request, actions: dict[str, Action], id_: str) -> Answer
 
 def _json(request: Request) -> bytes:
     """Returns the body, if it is said to be JSON: no form of a browser's can send such a request by itself."""
+    refuse_coded(request.headers)
     declared = request.headers.get(CONTENT_TYPE)
     if declared is None:
         raise BadRequest("the body needs a Content-Type", "MISSING_CONTENT_TYPE")

@@ -23,7 +23,7 @@ from ..protocol.names import (
 from . import wire
 from .budget import LARGE_BODY, Incoming
 from .known import END, LONGEST, with_body
-from .request import NO_REQUEST, Request, too_large
+from .request import NO_REQUEST, Request, join_lists, too_large
 
 if TYPE_CHECKING:
     from .lane import Lane
@@ -131,7 +131,7 @@ class Parser:
         self._http = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._repeated: set[bytes] | None = None
+        self._repeated: dict[bytes, list[bytes]] | None = None
         self._header_bytes = 0
         self._address = address
         self._check_head = check_head
@@ -265,9 +265,9 @@ class Parser:
         if name not in headers:
             headers[name] = value
         elif self._repeated is None:
-            self._repeated = {name}
+            self._repeated = {name: [value]}
         else:
-            self._repeated.add(name)
+            self._repeated.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
         """The head is there: what can be refused by it alone is, before any of the body."""
@@ -290,7 +290,7 @@ class Parser:
             path,
             query,
             headers,
-            frozenset(self._repeated) if self._repeated else _NONE,
+            join_lists(headers, self._repeated) if self._repeated else _NONE,
             self._header_bytes,
             self._scheme,
         )

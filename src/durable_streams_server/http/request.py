@@ -9,16 +9,28 @@ import msgspec
 from ..errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
 from ..protocol.commands import Append
 from ..protocol.names import (
+    ACCEPT_ENCODING,
+    CONTENT_ENCODING,
     CONTENT_LENGTH,
+    FORWARDED,
+    IF_MATCH,
+    IF_NONE_MATCH,
     MAX_HEADER_BYTES,
     MAX_HEADER_COUNT,
     MAX_URL_BYTES,
     SINGLETONS,
     TRANSFER_ENCODING,
+    X_FORWARDED_PROTO,
 )
 
 _MAX_DIGITS: Final = (
     18  # so that a size is below 2^63; Python refuses to convert thousands of digits
+)
+
+_NONE: Final[frozenset[bytes]] = frozenset()
+#: Lists that decide something here. Sent in several lines, the lines are one list (RFC 9110, 5.3).
+LISTS: Final = frozenset(
+    {ACCEPT_ENCODING, CONTENT_ENCODING, FORWARDED, IF_MATCH, IF_NONE_MATCH, X_FORWARDED_PROTO}
 )
 
 
@@ -39,7 +51,7 @@ class Request(msgspec.Struct):
         method: in capitals.
         raw_path: the path as on the wire, percent-encoded, the mount prefix included.
         query: the octets after the question mark.
-        headers: by lower-case name; of one sent twice, the first value.
+        headers: by lower-case name; of one sent twice, the first value, or the whole list if it is one of `LISTS`.
         repeated: names of headers that were sent more than once.
         header_bytes: the size of names and values together.
         scheme: `http` or `https`.
@@ -103,15 +115,27 @@ def index_headers(
 ) -> tuple[dict[bytes, bytes], frozenset[bytes], int]:
     """Returns headers by name, the names of repeated ones, and their size together."""
     headers: dict[bytes, bytes] = {}
-    repeated: set[bytes] = set()
+    repeated: dict[bytes, list[bytes]] = {}
     size = 0
     for name, value in pairs:
         size += len(name) + len(value)
         if name in headers:
-            repeated.add(name)
+            repeated.setdefault(name, []).append(value.strip(b" \t"))
         else:
             headers[name] = value.strip(b" \t")  # RFC 9110, 5.5; some servers leave it
-    return headers, frozenset(repeated), size
+    return headers, join_lists(headers, repeated) if repeated else _NONE, size
+
+
+def join_lists(headers: dict[bytes, bytes], repeated: dict[bytes, list[bytes]]) -> frozenset[bytes]:
+    """Makes one list of each of `LISTS` that came in several lines, and returns the names of all headers that did.
+
+    Args:
+        headers: the first line of each.
+        repeated: the other lines, by name.
+    """
+    for name in LISTS & repeated.keys():
+        headers[name] = b", ".join((headers[name], *repeated[name]))
+    return frozenset(repeated)
 
 
 def _number(value: bytes) -> int:

@@ -14,11 +14,13 @@ import msgspec
 
 from ..errors import BadRequest, StreamError, TooLarge
 from . import json_mode, offsets
+from .codings import refuse_coded
 from .cursor import has_next
 from .json_split import Splitter, split_all
 from .lifetime import Lifetime, parse_lifetime
 from .media import Kind, MediaType, parse_media_type
 from .names import (
+    CONTENT_ENCODING,
     CONTENT_TYPE,
     LAST_EVENT_ID,
     LIVE_LONG_POLL,
@@ -236,6 +238,8 @@ def check_seq(seq: bytes | None) -> bytes | None:
 
 def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
     """Parses a PUT. Its body may have to be split first. `source` is the decoded path of Stream-Forked-From, or None without that header."""
+    if body:
+        refuse_coded(headers)
     media = _media(headers)
     return Create(
         path=path,
@@ -252,6 +256,7 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
 
     Raises:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or what its headers' own rules say.
+        UnsupportedMedia: the body has a content coding.
     """
     closes = STREAM_CLOSED in headers and _closes(headers)
     seq = check_seq(headers[STREAM_SEQ]) if STREAM_SEQ in headers else None
@@ -268,6 +273,8 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
         if not closes:
             raise BadRequest("an append needs a body", "EMPTY_BODY")
         return Append(path, None, NO_BODY, False, True, stamp, seq, expected_offset)
+    if CONTENT_ENCODING in headers:
+        refuse_coded(headers)
     media = _media(headers)
     if media is None:
         raise BadRequest("an append needs a Content-Type", "MISSING_CONTENT_TYPE")

@@ -35,13 +35,18 @@ PRODUCER_RECEIVED_SEQ: Final = b"producer-received-seq"
 # Headers of HTTP itself that decide something here
 CONTENT_TYPE: Final = b"content-type"
 CONTENT_LENGTH: Final = b"content-length"
+CONTENT_ENCODING: Final = b"content-encoding"
+ACCEPT_ENCODING: Final = b"accept-encoding"
 TRANSFER_ENCODING: Final = b"transfer-encoding"
 HOST: Final = b"host"
+IF_MATCH: Final = b"if-match"
 IF_NONE_MATCH: Final = b"if-none-match"
 LAST_EVENT_ID: Final = b"last-event-id"
 AUTHORIZATION: Final = b"authorization"
 COOKIE: Final = b"cookie"
 ORIGIN: Final = b"origin"
+FORWARDED: Final = b"forwarded"  # RFC 7239
+X_FORWARDED_PROTO: Final = b"x-forwarded-proto"
 
 #: Headers that mean something only once. Sent twice, the request has no one meaning and is refused.
 SINGLETONS: Final = frozenset(
