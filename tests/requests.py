@@ -7,6 +7,7 @@ from durable_streams_server.protocol import commands, offsets
 from durable_streams_server.protocol.commands import Append, Create, Fork
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
+from durable_streams_server.protocol.preconditions import Conditions
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Change, StreamChange
 from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
@@ -23,13 +24,14 @@ def create(
     closes: bool = False,
     lifetime: Lifetime = FOREVER,
     fork: Fork | None = None,
+    conditions: Conditions | None = None,
 ) -> Create:
     """Returns a PUT."""
     parsed = parse_media_type(media) if media else None
     if parsed is None:
-        return Create(path, None, lifetime, commands.Body(body), closes, fork)
+        return Create(path, None, lifetime, commands.Body(body), closes, fork, conditions)
     wire = commands.encode_body(parsed.kind, body, allow_empty=True)
-    return Create(path, parsed, lifetime, wire, closes, fork)
+    return Create(path, parsed, lifetime, wire, closes, fork, conditions)
 
 
 def fork_of(
@@ -49,12 +51,15 @@ def append(
     stamp: Stamp | None = None,
     seq: bytes | None = None,
     expected: str | None = None,
+    conditions: Conditions | None = None,
 ) -> Append:
     """Returns a POST."""
     parsed = parse_media_type(media)
     wire = commands.encode_body(parsed.kind, body, allow_empty=False)
     at = None if expected is None else offsets.parse(expected)
-    return Append(path, parsed if body else None, wire, bool(body), closes, stamp, seq, at)
+    return Append(
+        path, parsed if body else None, wire, bool(body), closes, stamp, seq, at, conditions
+    )
 
 
 def of_streams(changes: Iterable[Change]) -> tuple[StreamChange, ...]:

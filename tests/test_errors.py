@@ -19,6 +19,7 @@ TREE = {
     "Fenced": (409, "FENCED"),
     "AlreadyClaimed": (409, "ALREADY_CLAIMED"),
     "Gone": (410, "STREAM_GONE"),
+    "PreconditionFailed": (412, "PRECONDITION_FAILED"),
     "TooLarge": (413, "BODY_TOO_LARGE"),
     "UnsupportedMedia": (415, "UNSUPPORTED_CONTENT_ENCODING"),
     "UriTooLong": (414, "URI_TOO_LONG"),

@@ -14,6 +14,7 @@
     │   ├── Fenced                FENCED
     │   └── AlreadyClaimed        ALREADY_CLAIMED
     ├── Gone 410              STREAM_GONE, OFFSET_GONE
+    ├── PreconditionFailed 412  PRECONDITION_FAILED
     ├── TooLarge 413          BODY_TOO_LARGE, TOO_MANY_MESSAGES
     ├── UriTooLong 414        URI_TOO_LONG
     ├── UnsupportedMedia 415  UNSUPPORTED_CONTENT_ENCODING
@@ -162,6 +163,13 @@ class Gone(StreamError):
 
     status = 410
     code = "STREAM_GONE"
+
+
+class PreconditionFailed(StreamError):
+    """`If-Match` or `If-None-Match` does not hold; carries the stream's tag and tail, if there is a stream."""
+
+    status = 412
+    code = "PRECONDITION_FAILED"
 
 
 class TooLarge(StreamError):

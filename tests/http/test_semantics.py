@@ -105,3 +105,114 @@ async def test_connection_goes_on_after_a_small_coded_body(site: Site) -> None:
 async def test_close_without_a_body_may_name_a_coding(site: Site) -> None:
     closing = request("POST", A, "Stream-Closed: true", "Content-Encoding: gzip")
     assert (await site.ask(closing, "POST")).status == 204
+
+
+# -- preconditions of writes -------------------------------------------------
+
+
+async def tag(site: Site) -> str:
+    """Returns the stream's tag, by HEAD."""
+    return (await site.ask(request("HEAD"), "HEAD")).headers["etag"]
+
+
+async def test_tag_of_head_is_that_of_a_page_with_the_whole_stream(site: Site) -> None:
+    for octets in (post(b"one"), post(b"two"), post(b"three", "Stream-Closed: true")):
+        assert (await site.ask(octets, "POST")).status == 204
+        assert await tag(site) == (await site.ask(request("GET"))).headers["etag"]
+    same = await site.ask(request("HEAD", A, f"If-None-Match: {await tag(site)}"), "HEAD")
+    assert (same.status, same.headers["etag"]) == (304, await tag(site))
+    assert (await site.ask(request("HEAD", A, 'If-None-Match: "x"'), "HEAD")).status == 200
+
+
+async def test_tag_of_a_page_at_the_tail_names_the_state(site: Site) -> None:
+    first = await site.ask(post(b"one"), "POST")
+    await site.ask(post(b"two"), "POST")
+    page = await site.ask(request("GET", f"{A}?offset={first.headers['stream-next-offset']}"))
+    assert page.body == b"two"
+    condition = f"If-Match: {page.headers['etag']}"
+    assert (await site.ask(post(b"three", condition), "POST")).status == 204
+    assert (await site.ask(post(b"four", condition), "POST")).status == 412
+
+
+async def test_of_many_writers_with_one_tag_one_wins(site: Site) -> None:
+    octets = [post(b"x%d" % number, f"If-Match: {await tag(site)}") for number in range(20)]
+    answers = await asyncio.gather(*(site.ask(each, "POST") for each in octets))
+    assert sorted(answer.status for answer in answers) == [204] + [412] * 19
+    now = await tag(site)
+    for answer in answers:
+        if answer.status == 412:
+            assert answer.error["code"] == "PRECONDITION_FAILED"
+            assert answer.headers["etag"] == now
+            assert "stream-next-offset" in answer.headers
+    assert len((await site.ask(request("GET"))).body) in (2, 3)
+
+
+async def test_same_conditional_append_on_one_connection_is_made_once(site: Site) -> None:
+    """The server knows the second and third head by its octets, and must not forget its condition."""
+    octets = post(b"x", f"If-Match: {await tag(site)}")
+    reader, writer = await site.connect()
+    statuses = []
+    for _ in range(4):
+        writer.write(octets)
+        received = b""
+        while not (answers := parse(received, ["POST"])[0]):
+            received += await asyncio.wait_for(reader.read(65536), 5)
+        statuses.append(answers[0].status)
+    writer.close()
+    assert statuses == [204, 412, 412, 412]
+    always = post(b"y", "If-Match: *")
+    assert [(await site.ask(always, "POST")).status for _ in range(3)] == [204] * 3
+    assert (await site.ask(request("GET"))).body == b"xyyy"
+
+
+async def test_create_only_if_nothing_is_there(site: Site) -> None:
+    once = request("PUT", A + "/new", TEXT, "If-None-Match: *", body=b"x")
+    assert [(await site.ask(once, "PUT")).status for _ in range(2)] == [201, 412]
+    other = request("PUT", A + "/new", "If-None-Match: *", body=b"")
+    assert (await site.ask(other, "PUT")).status == 412
+    never = request("PUT", A + "/other", TEXT, "If-Match: *", body=b"x")
+    assert (await site.ask(never, "PUT")).status == 412
+    assert (await site.ask(request("HEAD", A + "/other"), "HEAD")).status == 404
+
+
+async def test_delete_spares_a_stream_that_has_changed(site: Site) -> None:
+    before = await tag(site)
+    assert (await site.ask(post(b"x"), "POST")).status == 204
+    assert (await site.ask(request("DELETE", A, f"If-Match: {before}"), "DELETE")).status == 412
+    assert (await site.ask(request("DELETE", A, "If-None-Match: *"), "DELETE")).status == 412
+    after = await tag(site)
+    assert (await site.ask(request("DELETE", A, f"If-Match: {after}"), "DELETE")).status == 204
+    assert (await site.ask(request("DELETE", A, "If-Match: *"), "DELETE")).status == 404
+
+
+async def test_conditions_in_several_lines_are_one_list(site: Site) -> None:
+    lines = ('If-Match: "x"', f"If-Match: {await tag(site)}")
+    assert (await site.ask(post(b"x", *lines), "POST")).status == 204
+    assert (await site.ask(post(b"x", *lines), "POST")).status == 412
+
+
+async def test_retry_of_a_producer_is_confirmed_although_its_tag_is_old(site: Site) -> None:
+    stamp = ("Producer-Id: p", "Producer-Epoch: 0", "Producer-Seq: 0")
+    octets = post(b"x", *stamp, f"If-Match: {await tag(site)}")
+    assert [(await site.ask(octets, "POST")).status for _ in range(2)] == [200, 204]
+
+
+async def test_compressed_page_has_a_tag_that_names_the_state(site: Site) -> None:
+    await site.ask(post(b"x" * 10_000), "POST")
+    page = await site.ask(request("GET", A, "Accept-Encoding: gzip"))
+    assert page.headers["content-encoding"] == "gzip"
+    assert page.headers["etag"] != await tag(site)
+    assert (await site.ask(post(b"y", f"If-Match: {page.headers['etag']}"), "POST")).status == 204
+
+
+async def test_large_json_body_is_appended_only_to_the_state_that_its_tag_names(
+    site: Site,
+) -> None:
+    path = A + "/json"
+    kind = "Content-Type: application/json"
+    assert (await site.ask(request("PUT", path, kind, body=b""), "PUT")).status == 201
+    etag = (await site.ask(request("HEAD", path), "HEAD")).headers["etag"]
+    body = b"[" + b",".join(b"%d" % number for number in range(50_000)) + b"]"
+    octets = request("POST", path, kind, f"If-Match: {etag}", body=body)
+    statuses = [(await site.ask(octets, "POST")).status for _ in range(2)]
+    assert statuses == [204, 412]

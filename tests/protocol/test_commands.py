@@ -201,6 +201,8 @@ def test_a_malformed_last_event_id_is_refused() -> None:
         {b"stream-seq": b"7"},
         {b"producer-id": b"p", b"producer-epoch": b"1", b"producer-seq": b"2"},
         {b"stream-expected-offset": OFFSET},
+        {b"if-match": b'"x"'},
+        {b"if-match": b"*", b"if-none-match": b'"x", "y"'},
     ],
 )
 @pytest.mark.parametrize("media", [b"application/json", b"text/plain", b"a/b"])

@@ -10,6 +10,7 @@ from durable_streams_server.errors import (
     MethodNotAllowed,
     NotFound,
     OffsetMismatch,
+    PreconditionFailed,
     SequenceGap,
     StreamClosed,
     StreamError,
@@ -28,6 +29,7 @@ from durable_streams_server.protocol.decide import (
 )
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.names import MAX_FORK_DEPTH, MAX_POSITION, MAX_TIME
+from durable_streams_server.protocol.preconditions import Conditions, tag_of
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import (
@@ -348,3 +350,127 @@ def test_readers_see_a_delete_only_when_it_is_durable() -> None:
     state.publish(change)
     with pytest.raises(NotFound):
         require_visible(state, NOW)
+
+
+# -- preconditions (RFC 9110, 13) --------------------------------------------
+
+ANY = (b"*",)
+STALE = Conditions((b'"stale"',), None)
+ABSENT = Conditions(None, ANY)
+PRESENT = Conditions(ANY, None)
+
+
+def present(world: World, path: str = "/a") -> Conditions:
+    return Conditions((tag_of(world.states[path]),), None)
+
+
+def failed(world: World, command: Command) -> StreamError:
+    before = {path: (state.tail, state.closed) for path, state in world.states.items()}
+    refusal = world.refused(command, PreconditionFailed, "PRECONDITION_FAILED")
+    assert {path: (state.tail, state.closed) for path, state in world.states.items()} == before
+    return refusal
+
+
+def test_append_with_a_tag_is_made_once(world: World) -> None:
+    world.decide(create("/a"))
+    first = present(world)
+    world.decide(append("/a", b"one", conditions=first))
+    failed(world, append("/a", b"two", conditions=first))
+    failed(world, append("/a", closes=True, conditions=first))
+    world.decide(append("/a", b"two", conditions=present(world)))
+    world.decide(append("/a", b"three", conditions=PRESENT))
+    world.decide(append("/a", closes=True, conditions=present(world)))
+    assert (world.states["/a"].tail, world.states["/a"].closed) == (11, True)
+
+
+def test_append_fails_when_the_state_is_the_one_it_excludes(world: World) -> None:
+    world.decide(create("/a"))
+    failed(world, append("/a", b"x", conditions=ABSENT))
+    failed(world, append("/a", b"x", conditions=Conditions(None, (tag_of(world.states["/a"]),))))
+    world.decide(append("/a", b"x", conditions=Conditions(None, (b'"stale"',))))
+
+
+def test_conditions_come_after_all_other_refusals_of_an_append(world: World) -> None:
+    """RFC 9110, 13.2.1: a request that fails anyhow fails for its own reason."""
+    world.refused(append("/a", b"x", conditions=PRESENT), NotFound, "STREAM_NOT_FOUND")
+    world.decide(create("/a", JSON))
+    world.decide(append("/a", b"1", JSON, seq=b"5", stamp=Stamp(b"p", 1, 0)))
+    for command, kind, code in (
+        (append("/a", b"x", "text/plain", conditions=STALE), Conflict, "CONTENT_TYPE_MISMATCH"),
+        (append("/a", b"[", JSON, conditions=STALE), BadRequest, "INVALID_JSON"),
+        (append("/a", b"1", JSON, seq=b"5", conditions=STALE), Conflict, "SEQUENCE_REGRESSION"),
+        (
+            append("/a", b"1", JSON, stamp=Stamp(b"p", 1, 2), conditions=STALE),
+            SequenceGap,
+            "PRODUCER_SEQUENCE_GAP",
+        ),
+        (
+            append(
+                "/a", b"1", JSON, expected="0000000000000001_0000000000000001", conditions=STALE
+            ),
+            OffsetMismatch,
+            "EXPECTED_OFFSET_MISMATCH",
+        ),
+    ):
+        world.refused(command, kind, code)
+    world.decide(append("/a", closes=True))
+    world.refused(append("/a", b"1", JSON, conditions=STALE), StreamClosed, "STREAM_CLOSED")
+
+
+def test_change_that_was_made_already_is_confirmed_whatever_its_condition(world: World) -> None:
+    """RFC 9110, 13.1.1: the client did not hear of its own success, which has changed the tag."""
+    world.decide(create("/a"))
+    first = present(world)
+    stamped = append("/a", b"x", stamp=Stamp(b"p", 0, 0), conditions=first)
+    world.decide(stamped)
+    assert world.decide(stamped).changes == ()
+    closing = append("/a", closes=True, conditions=present(world))
+    world.decide(closing)
+    assert world.decide(closing).changes == ()
+
+
+def test_create_only_if_nothing_is_there(world: World) -> None:
+    assert world.decide(create("/a", body=b"x", conditions=ABSENT)).changes
+    refusal = failed(world, create("/a", body=b"x", conditions=ABSENT))
+    assert dict(refusal.headers)[b"etag"] == tag_of(world.states["/a"])
+    failed(world, create("/a", JSON, conditions=ABSENT))  # also where the PUT itself would conflict
+    world.decide(Delete("/a"))
+    assert world.decide(create("/a", JSON, conditions=ABSENT)).changes
+
+
+def test_create_where_something_must_be_is_refused(world: World) -> None:
+    for conditions in (PRESENT, STALE):
+        failed(world, create("/a", conditions=conditions))
+        failed(world, create("/a", conditions=conditions, lifetime=Lifetime(ttl=5)))
+    assert world.states == {}
+    world.decide(create("/a"))
+    assert world.decide(create("/a", conditions=present(world))).changes == ()
+    failed(world, create("/a", conditions=STALE))
+
+
+def test_expired_stream_is_none_to_a_precondition(world: World) -> None:
+    world.decide(create("/a", lifetime=Lifetime(ttl=5)))
+    later = NOW + 6 * SECOND
+    world.refused(
+        create("/a", conditions=PRESENT), PreconditionFailed, "PRECONDITION_FAILED", later
+    )
+    assert world.decide(create("/a", conditions=ABSENT), later).changes
+
+
+def test_other_refusals_of_a_create_come_before_that_nothing_is_there(world: World) -> None:
+    fork = create("/b", None, fork=fork_of("/nowhere"), conditions=PRESENT)
+    world.refused(fork, NotFound, "SOURCE_NOT_FOUND")
+    world.refused(create("/b", JSON, b"[", conditions=PRESENT), BadRequest, "INVALID_JSON")
+
+
+def test_delete_with_a_tag_spares_a_stream_that_has_changed(world: World) -> None:
+    world.refused(Delete("/a", PRESENT), NotFound, "STREAM_NOT_FOUND")
+    world.decide(create("/a"))
+    before = present(world)
+    world.decide(append("/a", b"x"))
+    failed(world, Delete("/a", before))
+    failed(world, Delete("/a", ABSENT))
+    assert world.decide(Delete("/a", present(world))).changes
+    world.decide(create("/a"))
+    failed(world, Delete("/a", before))  # another stream at the path
+    assert world.decide(Delete("/a", PRESENT)).changes

@@ -133,3 +133,17 @@ def test_a_refusal_is_a_small_document_that_is_not_kept() -> None:
     assert headers[b"cache-control"] == b"no-store"
     assert headers[b"stream-closed"] == b"true"
     assert render.error(StreamError("the server failed")).status == 500
+
+
+def test_tag_of_head_follows_what_readers_see() -> None:
+    made = page().state
+    made.tail = made.visible_tail = 5
+    for closed in (False, True):
+        made.visible_closed = closed
+        tag = dict(render.head(made).headers)[b"etag"]
+        assert tag == caching.etag(made, 0, 5, True, closed)
+        assert render.head(made, tag).status == 304
+        assert render.head(made, b"*").status == 304
+        assert render.head(made, b'"x"').status == 200
+    made.tail = 9  # an append that is not durable yet
+    assert dict(render.head(made).headers)[b"etag"] == tag

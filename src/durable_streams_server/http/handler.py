@@ -32,6 +32,7 @@ from ..protocol.names import (
     STREAM_FORKED_FROM,
 )
 from ..protocol.offsets import Offset, Sentinel
+from ..protocol.preconditions import parse_conditions
 from ..protocol.render import Page, Response
 from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
@@ -309,7 +310,8 @@ class Handler:
         if method == "PUT":
             return self._put(request, path)
         if method == "DELETE":
-            return self._finished(request, self._engine.delete(path), lambda _: render.deleted())
+            deleted = self._engine.delete(path, parse_conditions(request.headers))
+            return self._finished(request, deleted, lambda _: render.deleted())
         raise _unknown_method()
 
     def _locate(self, request: Request) -> tuple[str, bool]:
@@ -355,10 +357,12 @@ class Handler:
         return self._finished(request, created, lambda outcome: render.created(outcome, location))
 
     def _head(self, request: Request, path: str) -> Reply | Ticket[Reply]:
+        condition = request.headers.get(IF_NONE_MATCH)
         state = self._engine.at_once(path)
         if state is None:
-            return self._finished(request, self._engine.head(path), render.head)
-        response = self._browser.finish(request, render.head(state))
+            found = self._engine.head(path)
+            return self._finished(request, found, lambda state: render.head(state, condition))
+        response = self._browser.finish(request, render.head(state, condition))
         return self._kept.keep(request, state, response)
 
     def _get(

@@ -22,6 +22,8 @@ from .media import Kind, MediaType, parse_media_type
 from .names import (
     CONTENT_ENCODING,
     CONTENT_TYPE,
+    IF_MATCH,
+    IF_NONE_MATCH,
     LAST_EVENT_ID,
     LIVE_LONG_POLL,
     LIVE_SSE,
@@ -43,6 +45,7 @@ from .names import (
     STREAM_TTL,
 )
 from .offsets import Offset, Sentinel
+from .preconditions import Conditions, parse_conditions
 from .producers import Stamp, parse_stamp
 from .subscriptions.commands import SubscriptionCommand
 
@@ -148,6 +151,7 @@ class Create(msgspec.Struct, frozen=True):
     body: Body
     closes: bool = False
     fork: Fork | None = None
+    conditions: Conditions | None = None
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -161,12 +165,14 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     stamp: Stamp | None = None
     seq: bytes | None = None
     expected: Offset | None = None
+    conditions: Conditions | None = None
 
 
 class Delete(msgspec.Struct, frozen=True):
     """DELETE (PROTOCOL 5.4)."""
 
     path: str
+    conditions: Conditions | None = None
 
 
 class Expire(msgspec.Struct, frozen=True):
@@ -248,6 +254,7 @@ def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -
         body=begin_body(media.kind, body, allow_empty=True) if media else Body(body),
         closes=_closes(headers),
         fork=_parse_fork(headers, source),
+        conditions=parse_conditions(headers),
     )
 
 
@@ -269,16 +276,20 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
     if STREAM_EXPECTED_OFFSET in headers:
         text = headers[STREAM_EXPECTED_OFFSET].decode("latin-1")
         expected_offset = offsets.parse(text, "expected offset")
+    conditions = None
+    if IF_MATCH in headers or IF_NONE_MATCH in headers:
+        conditions = parse_conditions(headers)
     if not body:
         if not closes:
             raise BadRequest("an append needs a body", "EMPTY_BODY")
-        return Append(path, None, NO_BODY, False, True, stamp, seq, expected_offset)
+        return Append(path, None, NO_BODY, False, True, stamp, seq, expected_offset, conditions)
     if CONTENT_ENCODING in headers:
         refuse_coded(headers)
     media = _media(headers)
     if media is None:
         raise BadRequest("an append needs a Content-Type", "MISSING_CONTENT_TYPE")
-    return Append(path, media, _wire(media, body), True, closes, stamp, seq, expected_offset)
+    wire = _wire(media, body)
+    return Append(path, media, wire, True, closes, stamp, seq, expected_offset, conditions)
 
 
 def append_again(earlier: Append, body: bytes) -> Append:
@@ -294,6 +305,7 @@ def append_again(earlier: Append, body: bytes) -> Append:
         earlier.stamp,
         earlier.seq,
         earlier.expected,
+        earlier.conditions,
     )
 
 

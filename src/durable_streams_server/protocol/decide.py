@@ -34,6 +34,7 @@ from .names import (
     STREAM_NEXT_OFFSET,
 )
 from .offsets import ZERO, Offset
+from .preconditions import check_conditions
 from .producers import ProducerState, Stamp, is_duplicate
 from .registry import Registry
 from .state import (
@@ -240,6 +241,8 @@ def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision
     tail = start + len(body.wire)
     if tail > MAX_POSITION:
         raise Conflict("the stream is full", "STREAM_FULL")
+    if command.conditions is not None:
+        check_conditions(command.conditions, state)
     change = Appended(
         state.path,
         state.incarnation,
@@ -289,6 +292,8 @@ def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: 
         if existing.soft_deleted or (existing.expired(now) and existing.children):
             raise Conflict("the path is kept for forks of its deleted stream", "STREAM_GONE")
         if not existing.expired(now):
+            if command.conditions is not None:
+                check_conditions(command.conditions, existing)
             return _confirm(existing, command)
         changes = _remove(states, existing)  # an expired path can be created again at once
     if command.fork is None:
@@ -308,6 +313,8 @@ def _create(states: Lookup, command: Create, now: int, incarnation: int, rules: 
         raise body.problem.refusal()
     if begin + len(body.wire) > MAX_POSITION:
         raise Conflict("the stream is full", "STREAM_FULL")
+    if command.conditions is not None:
+        check_conditions(command.conditions, None)
     changes = (*changes, created)
     if body.wire or command.closes:
         first = Appended(command.path, incarnation, begin, body.wire, command.closes, now)
@@ -401,6 +408,8 @@ def _delete(states: Lookup, command: Delete, now: int, rules: Rules) -> Decision
         raise _not_found()
     # A damaged stream can be deleted: that needs none of its bytes.
     _require_alive(state, state.soft_deleted, now)
+    if command.conditions is not None:
+        check_conditions(command.conditions, state)
     return Decision(_remove(states, state), DeleteOutcome(expired=False))
 
 

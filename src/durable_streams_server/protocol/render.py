@@ -147,11 +147,20 @@ def deleted() -> Response:
     return Response(204, [_NO_STORE])
 
 
-def head(state: StreamState) -> Response:
-    """HEAD: the stream's metadata (PROTOCOL 5.5)."""
+def head(state: StreamState, if_none_match: bytes | None = None) -> Response:
+    """HEAD: the stream's metadata, or 304 when the client has it (PROTOCOL 5.5).
+
+    The entity tag is that of a page with all of the stream, as GET sends where the stream fits one page.
+
+    Args:
+        state: the stream.
+        if_none_match: the request's header of that name.
+    """
+    tag = caching.etag(state, 0, state.visible_tail, True, state.visible_closed)
     headers = [
         (CONTENT_TYPE, state.media.text.encode("latin-1")),
         (STREAM_NEXT_OFFSET, state.name(state.visible_tail).encode()),
+        (b"etag", tag),
         _NO_STORE,
     ]
     if state.lifetime.ttl is not None:
@@ -160,7 +169,8 @@ def head(state: StreamState) -> Response:
         headers.append((STREAM_EXPIRES_AT, state.lifetime.expires_text.encode("latin-1")))
     if state.visible_closed:
         headers.append(_CLOSED)
-    return Response(200, headers)
+    has_it = if_none_match is not None and caching.etag_matches(if_none_match, tag)
+    return Response(304 if has_it else 200, headers)
 
 
 def page(

@@ -34,6 +34,7 @@ from ..protocol.names import (
 )
 from ..protocol.offsets import Offset, Sentinel
 from ..protocol.paths import normalize_root
+from ..protocol.preconditions import Conditions
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Published, Store
@@ -173,9 +174,10 @@ class Engine:
         """Appends, closes, or both."""
         return self.store.execute(command, self.clock())  # type: ignore[return-value]  # faster than `cast`
 
-    def delete(self, path: str) -> Ticket[DeleteOutcome]:
-        """Deletes a stream."""
-        return cast("Ticket[DeleteOutcome]", self.store.execute(Delete(path), self.clock()))
+    def delete(self, path: str, conditions: Conditions | None = None) -> Ticket[DeleteOutcome]:
+        """Deletes a stream, if it is as the conditions say."""
+        command = Delete(path, conditions)
+        return cast("Ticket[DeleteOutcome]", self.store.execute(command, self.clock()))
 
     def head(self, path: str) -> Ticket[StreamState]:
         """Looks a stream up; its lifetime is not touched."""
