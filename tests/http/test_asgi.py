@@ -315,3 +315,30 @@ async def test_cancelled_event_stream_of_a_vanished_client_is_only_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await exchange.task
     assert len(app.engine.tails) == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "host", "status"),
+    [
+        ("1.1", b"h", 201),
+        ("1.1", None, 400),
+        ("1.1", b"a b", 400),
+        ("1.0", None, 201),
+        ("1.0", b"a b", 400),
+        (
+            "2",
+            None,
+            201,
+        ),  # a server hands over the :authority as the host; without one there is none
+        ("2", b"a b", 400),
+        ("3", b"h", 201),
+    ],
+)
+async def test_host_that_a_server_hands_over_is_checked(
+    app: DurableStreamsApp, version: str, host: bytes | None, status: int
+) -> None:
+    headers = [] if host is None else [(b"host", host)]
+    answer = await request(app, "PUT", "/v1/stream/b", headers, http_version=version)
+    assert answer.status == status
+    if status == 400:
+        assert answer.error["code"] == "INVALID_HOST"

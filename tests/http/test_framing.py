@@ -21,6 +21,7 @@ from tests.http.socket_driver import Client, parse, quiet, turn, until
 from tests.http.test_asgi_connection import AsgiClient
 
 A = "/v1/stream/a"
+HOST = (b"host", b"h")
 TEXT = [(b"content-type", b"text/plain")]
 
 
@@ -89,7 +90,7 @@ async def test_framing_is_right_or_refused_on_the_asgi_lane(name: str, store: St
 async def hosted(store: StreamStore, *headers: tuple[bytes, bytes], version: str = "1.1") -> Answer:
     """Returns what a host is answered that has looked at nothing and hands over all that it got."""
     app = create_app(store=store, max_body=MAX_BODY)
-    exchange = Exchange(app, "POST", A.encode(), [*TEXT, *headers], http_version=version)
+    exchange = Exchange(app, "POST", A.encode(), [HOST, *TEXT, *headers], http_version=version)
     exchange.feed(BODY)
     answer = await exchange.answer()
     assert app.budget.held == 0

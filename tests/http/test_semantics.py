@@ -216,3 +216,94 @@ async def test_large_json_body_is_appended_only_to_the_state_that_its_tag_names(
     octets = request("POST", path, kind, f"If-Match: {etag}", body=body)
     statuses = [(await site.ask(octets, "POST")).status for _ in range(2)]
     assert statuses == [204, 412]
+
+
+# -- the host (RFC 9112, 3.2) ------------------------------------------------
+
+
+def put(*lines: bytes, target: bytes = b"/v1/stream/b", version: bytes = b"1.1") -> bytes:
+    """Returns a create with these header lines and no others."""
+    return b"\r\n".join(
+        [b"PUT %b HTTP/%b" % (target, version), *lines, b"Content-Length: 0", b"", b""]
+    )
+
+
+async def none_is_made(site: Site) -> bool:
+    return (await site.ask(request("HEAD", "/v1/stream/b"), "HEAD")).status == 404
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        (b"Host: a b",),
+        (b"Host: h/x",),
+        (b"Host: u@h",),
+        (b'Host: "h"',),
+        (b"Host: '",),
+        (b"Host: h, i",),
+        (b"Host: h:x",),
+        (b"Host: h:65536",),
+        (b"Host: [::1",),
+        (b"Host: \xff",),
+        (b"Host: a\\b",),
+        (b"Host: //evil.example",),
+        (b"Host: %",),
+    ],
+)
+async def test_request_without_a_valid_host_is_refused(
+    site: Site, lines: tuple[bytes, ...]
+) -> None:
+    answer = await site.ask(put(*lines), "PUT")
+    assert (answer.status, answer.error["code"]) == (400, "INVALID_HOST")
+    assert "location" not in answer.headers
+    assert await none_is_made(site)
+
+
+async def test_several_hosts_are_refused_even_if_they_are_the_same(site: Site) -> None:
+    answer = await site.ask(put(b"Host: h", b"Host: h"), "PUT")
+    assert (answer.status, answer.error["code"]) == (400, "REPEATED_HEADER")
+    assert await none_is_made(site)
+
+
+@pytest.mark.parametrize(
+    ("lines", "target", "location"),
+    [
+        ((b"Host: h.example:81",), b"/v1/stream/b", "http://h.example:81/v1/stream/b"),
+        ((b"Host: [::1]:81",), b"/v1/stream/b", "http://[::1]:81/v1/stream/b"),
+        ((b"Host:",), b"/v1/stream/b", "/v1/stream/b"),
+        ((b"Host:",), b"http://other/v1/stream/b", "http://other/v1/stream/b"),
+        ((b"Host: h",), b"http://other:81/v1/stream/b", "http://other:81/v1/stream/b"),
+        ((b"Host: h",), b"http://[::1]:81/v1/stream/b", "http://[::1]:81/v1/stream/b"),
+        ((b"Host: h",), b"http://other/v1/stream/b?x=y", "http://other/v1/stream/b"),
+    ],
+)
+async def test_location_names_the_host_that_the_request_names(
+    site: Site, lines: tuple[bytes, ...], target: bytes, location: str
+) -> None:
+    answer = await site.ask(put(*lines, target=target), "PUT")
+    assert (answer.status, answer.headers["location"]) == (201, location)
+
+
+@pytest.mark.parametrize(
+    ("lines", "target"),
+    [
+        ((), b"http://h/v1/stream/b"),
+        ((b"Host: a b",), b"http://h/v1/stream/b"),
+        ((b"Host: h",), b"http://u@h/v1/stream/b"),
+        ((b"Host: h",), b"http://u:p@h:80/v1/stream/b"),
+    ],
+)
+async def test_whole_url_as_target_needs_a_valid_host_too(
+    site: Site, lines: tuple[bytes, ...], target: bytes
+) -> None:
+    answer = await site.ask(put(*lines, target=target), "PUT")
+    assert (answer.status, answer.error["code"]) == (400, "INVALID_HOST")
+    assert await none_is_made(site)
+
+
+async def test_http_1_0_needs_no_host_but_names_a_valid_one(site: Site) -> None:
+    made = await site.ask(put(version=b"1.0"), "PUT")
+    assert (made.status, made.headers["location"]) == (201, "/v1/stream/b")
+    refused = await site.ask(put(b"Host: a b", version=b"1.0"), "PUT")
+    assert (refused.status, refused.error["code"]) == (400, "INVALID_HOST")

@@ -9,7 +9,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ..errors import BadRequest, RequestTimeout
-from ..protocol.names import LEAST_BODY_RATE, TRANSFER_ENCODING
+from ..protocol.hosts import check_host
+from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, PULLS, WAIT
@@ -112,6 +113,8 @@ class DurableStreamsApp:
                 if scope.get("http_version", "1.1") != "1.1":
                     _check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
+                # A host that names no version, which ASGI requires, gets the benefit of the doubt.
+                check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
                 await self._read_body(request, body, receive)
             except ClientGone:
                 return

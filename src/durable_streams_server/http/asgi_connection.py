@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..errors import BadRequest, RequestTimeout, StreamError
+from ..errors import BadRequest, Header, RequestTimeout, StreamError
+from ..protocol.hosts import is_host
+from ..protocol.names import HOST
 from . import wire
 from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp
+from .parsing import split_target
 from .phase import Timeouts
 from .request import NO_REQUEST
 from .shares import address_of
@@ -126,6 +129,14 @@ class AsgiConnection(HttpToolsProtocol):
             self._send_timer.cancel()
             self._send_timer = None
 
+    def on_headers_complete(self) -> None:
+        """Hands a whole head over. If the target is a whole URL, that names the host."""
+        if self.url[:1] != b"/":
+            *_, authority = split_target(self.url)
+            if authority is not None:
+                self.headers[:] = [_named(name, value, authority) for name, value in self.headers]
+        super().on_headers_complete()
+
     def _in_head(self) -> bool:
         """Whether a head has begun and is not complete. uvicorn makes a scope with the first octet, and adds the method at the end."""
         return self.scope is not None and "method" not in self.scope
@@ -161,3 +172,9 @@ class AsgiConnection(HttpToolsProtocol):
             response = self._handler.refuse(NO_REQUEST, refusal)
             self.transport.write(wire.refusal(response, wire.date()))
         self.transport.close()
+
+
+def _named(name: bytes, value: bytes, authority: bytes) -> Header:
+    """Returns a header, with the authority of a whole URL as the value of a valid Host (RFC 9112, 3.2.2)."""
+    is_replaced = name == HOST and (not value or is_host(value))
+    return name, authority if is_replaced else value

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 import msgspec
+from httptools.parser.url_parser import URL
 
 from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
+from ..protocol.hosts import check_host
 from ..protocol.names import (
     CONTENT_LENGTH,
+    HOST,
     KIB,
     MAX_HEADER_BYTES,
     MAX_HEADER_COUNT,
@@ -281,8 +284,9 @@ class Parser:
         headers = self._headers
         method = self._http.get_method()
         url = self._url
+        authority = None
         if b"?" in url or b"#" in url or url[:1] != b"/":
-            path, query = _split(url)
+            path, query, authority = split_target(url)
         else:
             path, query = url, b""
         request = self.request = Request(
@@ -311,6 +315,10 @@ class Parser:
             if not self._chunked:
                 _check_old(version, headers)
             request.check_limits(lane.app.max_body)
+            check_host(headers.get(HOST), is_needed=self._chunked)
+            if authority is not None:
+                check_host(authority, is_needed=True)
+                headers[HOST] = authority  # RFC 9112, 3.2.2
             declared = request.declared
             if declared and declared > LARGE_BODY:
                 self._check_head(request)
@@ -470,13 +478,25 @@ def _awaits_leave(request: Request) -> bool:
     return bool(has_body) and headers[b"expect"].lower() == b"100-continue"
 
 
-def _split(target: bytes) -> tuple[bytes, bytes]:
-    """Returns the path and the query of a request target."""
-    if not target.startswith(b"/") or b"#" in target:
-        try:
-            parsed = httptools.parse_url(target)
-        except httptools.HttpParserInvalidURLError:
-            return target, b""  # which names no stream
-        return parsed.path or b"/", parsed.query or b""
-    path, _, query = target.partition(b"?")
-    return path, query
+def split_target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """Returns the path and the query of a request target, and the authority if the target is a whole URL."""
+    if target.startswith(b"/") and b"#" not in target:
+        path, _, query = target.partition(b"?")
+        return path, query, None
+    try:
+        parsed = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        return target, b"", None  # which names no stream
+    return parsed.path or b"/", parsed.query or b"", _authority(parsed)
+
+
+def _authority(parsed: URL) -> bytes | None:
+    """Returns the authority of a URL: its user, host and port, as far as it has them."""
+    host = parsed.host
+    if parsed.schema is None or host is None:
+        return None
+    if b":" in host:
+        host = b"[%b]" % host
+    if parsed.userinfo is not None:
+        host = b"%b@%b" % (parsed.userinfo, host)
+    return host if parsed.port is None else b"%b:%d" % (host, parsed.port)
