@@ -29,6 +29,7 @@ class AsgiClient:
         state: ServerState | None = None,
         app: DurableStreamsApp | None = None,
         admission: Admission | None = None,
+        peer: tuple[str, int] = ("127.0.0.1", 1),
     ) -> None:
         if app is None:
             store = StreamStore()
@@ -43,7 +44,7 @@ class AsgiClient:
         self.connection: AsgiConnection = connect(
             config=config, server_state=self.state, app_state={}
         )
-        self.wire = Wire(("127.0.0.1", 1), False)
+        self.wire = Wire(peer, False)
         self.wire.connection = cast(Any, self.connection)
         self.connection.connection_made(self.wire)
 
@@ -191,3 +192,28 @@ async def test_connection_that_is_lost_while_it_sends_leaves_no_timer() -> None:
     await until(lambda: client.connection._send_timer is not None)
     client.wire.lose()
     await until(lambda: client.connection._send_timer is None)
+
+
+@pytest.mark.parametrize(
+    ("peer", "lines", "scheme"),
+    [
+        ("127.0.0.1", ("X-Forwarded-Proto: https",), "https"),
+        ("::1", ("X-Forwarded-Proto: https",), "https"),
+        ("127.0.0.1", ("X-Forwarded-Proto: https, http",), "https"),
+        ("127.0.0.1", ("X-Forwarded-Proto: https", "X-Forwarded-Proto: http"), "https"),
+        ("127.0.0.1", ("X-Forwarded-Proto: gopher",), "http"),
+        ("127.0.0.1", ("Forwarded: for=a;proto=https;host=evil, for=b",), "https"),
+        ("127.0.0.1", ("Forwarded: for=a", "Forwarded: proto=https"), "https"),
+        ("127.0.0.1", ("Forwarded: proto=https", "X-Forwarded-Proto: http"), "http"),
+        ("10.0.0.1", ("X-Forwarded-Proto: https",), "http"),
+        ("10.0.0.1", ("X-Forwarded-Proto: https, http",), "http"),
+        ("10.0.0.1", ("Forwarded: proto=https",), "http"),
+    ],
+)
+async def test_scheme_is_believed_of_a_proxy_on_this_machine_alone(
+    peer: str, lines: tuple[str, ...], scheme: str
+) -> None:
+    client = AsgiClient(LONG, peer=(peer, 1))
+    client.wire.give(request("PUT", "/v1/stream/b", *lines, body=b""))
+    (answer,) = await client.answers("PUT")
+    assert answer.headers["location"] == f"{scheme}://h/v1/stream/b"

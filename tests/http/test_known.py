@@ -71,6 +71,7 @@ def test_requests_without_a_body_are_parsed_twice_at_most(lane: Lane) -> None:
         request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
         request("GET", "/a", "Expect: 100-continue"),
         request("GET", "/a", "X-Forwarded-Proto: https"),
+        request("GET", "/a", "Forwarded: proto=https"),
         request("GET", "/a", f"X: {'y' * LONGEST}"),
         request("GET", "/a", *(f"X{number}: y" for number in range(30))),
         GET + b"\r\n",

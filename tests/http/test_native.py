@@ -1206,6 +1206,26 @@ async def test_the_scheme_is_the_sockets_or_what_a_proxy_on_this_machine_says(
     assert answer.headers["location"] == f"{scheme}://h{B}"
 
 
+@pytest.mark.parametrize(
+    ("peer", "lines", "scheme"),
+    [
+        (("127.0.0.1", 1), ("X-Forwarded-Proto: https, http",), "https"),
+        (("127.0.0.1", 1), ("X-Forwarded-Proto: https", "X-Forwarded-Proto: http"), "https"),
+        (("127.0.0.1", 1), ("Forwarded: for=a;proto=https;host=evil, for=b",), "https"),
+        (("127.0.0.1", 1), ("Forwarded: for=a", "Forwarded: proto=https"), "https"),
+        (("127.0.0.1", 1), ("Forwarded: proto=https", "X-Forwarded-Proto: http"), "http"),
+        (("10.0.0.1", 1), ("X-Forwarded-Proto: https, http",), "http"),
+        (("10.0.0.1", 1), ("Forwarded: proto=https",), "http"),
+    ],
+)
+async def test_scheme_in_a_list_is_believed_of_a_proxy_on_this_machine_alone(
+    lane: Lane, peer: Any, lines: tuple[str, ...], scheme: str
+) -> None:
+    sent = request("PUT", B, "Content-Type: text/plain", *lines)
+    (answer,) = Client(lane, peer).send(sent).answers("PUT")
+    assert answer.headers["location"] == f"{scheme}://h{B}"
+
+
 async def test_a_connection_with_tls_cannot_be_half_closed(slow: Lane, held: HeldStore) -> None:
     client = Client(slow, tls=True).send(post(b"1"))
     client.finish()

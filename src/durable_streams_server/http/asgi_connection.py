@@ -11,19 +11,23 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import BadRequest, Header, RequestTimeout, StreamError
+from ..protocol.forwarding import client_scheme
 from ..protocol.hosts import is_host
-from ..protocol.names import HOST
+from ..protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
 from . import wire
 from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp
 from .parsing import split_target
 from .phase import Timeouts
-from .request import NO_REQUEST
+from .proxies import is_trusted
+from .request import NO_REQUEST, index_headers
 from .shares import address_of
 
 _UNSENT: Final = (
     16 * 1024
 )  # bytes written to a socket that does not take them, before the writer waits
+
+_OF_PROXIES: Final = (X_FORWARDED_PROTO, FORWARDED)
 
 
 def protocol_of(
@@ -49,6 +53,7 @@ class AsgiConnection(HttpToolsProtocol):
         "_send_timer",
         "_timeouts",
         "_timer",
+        "_trusted",
         "_unsent",
     )
 
@@ -64,6 +69,7 @@ class AsgiConnection(HttpToolsProtocol):
         self._send_timer: asyncio.TimerHandle | None = (
             None  # until the client takes what it is sent
         )
+        self._trusted = False  # whether it is a proxy's connection
         self._unsent = 0  # bytes that it had not taken at the last look
         self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
 
@@ -75,6 +81,7 @@ class AsgiConnection(HttpToolsProtocol):
         if refusal is None:
             self._address = address
         super().connection_made(transport)
+        self._trusted = is_trusted(transport)
         transport.set_write_buffer_limits(high=_UNSENT)
         if refusal is None:
             self._timer = self.loop.call_later(self._timeouts.idle, self._time_is_up)
@@ -130,12 +137,22 @@ class AsgiConnection(HttpToolsProtocol):
             self._send_timer = None
 
     def on_headers_complete(self) -> None:
-        """Hands a whole head over. If the target is a whole URL, that names the host."""
+        """Hands a whole head over. If the target is a whole URL, that names the host; a proxy names the scheme."""
         if self.url[:1] != b"/":
             *_, authority = split_target(self.url)
             if authority is not None:
                 self.headers[:] = [_named(name, value, authority) for name, value in self.headers]
+        if self._trusted and any(name in _OF_PROXIES for name, _ in self.headers):
+            self._believe_proxies()
         super().on_headers_complete()
+
+    def _believe_proxies(self) -> None:
+        """Takes the client's scheme from what proxies say. uvicorn, which reads another entry of the list, is not shown it."""
+        said, _, _ = index_headers(pair for pair in self.headers if pair[0] in _OF_PROXIES)
+        scheme = client_scheme(said)
+        if scheme is not None:
+            self.scope["scheme"] = scheme
+        self.headers[:] = [pair for pair in self.headers if pair[0] != X_FORWARDED_PROTO]
 
     def _in_head(self) -> bool:
         """Whether a head has begun and is not complete. uvicorn makes a scope with the first octet, and adds the method at the end."""

@@ -10,7 +10,14 @@ from typing import Final
 
 import msgspec
 
-from ..protocol.names import CONTENT_LENGTH, KIB, PRODUCER_SEQ, TRANSFER_ENCODING
+from ..protocol.names import (
+    CONTENT_LENGTH,
+    FORWARDED,
+    KIB,
+    PRODUCER_SEQ,
+    TRANSFER_ENCODING,
+    X_FORWARDED_PROTO,
+)
 from .repeats import Repeats
 from .request import KnownHead, Request
 
@@ -20,7 +27,9 @@ _LONGEST_HEAD: Final = KIB  # that is kept
 _KNOWN: Final = 4096  # heads; with at most so many headers, one takes 8 KiB or less
 _MOST_HEADERS: Final = 24
 #: Headers that say something of what follows the head, or of who may say so.
-_TELLING: Final = frozenset((TRANSFER_ENCODING, b"upgrade", b"expect", b"x-forwarded-proto"))
+_TELLING: Final = frozenset(
+    (TRANSFER_ENCODING, b"upgrade", b"expect", X_FORWARDED_PROTO, FORWARDED)
+)
 
 
 class KnownRequests:

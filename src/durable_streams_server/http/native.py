@@ -27,6 +27,7 @@ from .kept import KeptResponse
 from .lane import LITTLE, Lane
 from .parsing import Parser, Turn
 from .phase import Phase
+from .proxies import is_trusted
 from .request import NO_REQUEST, Request
 from .shares import address_of
 
@@ -47,7 +48,6 @@ _CLOSING: Final = (
 )
 _QUEUED: Final = 1024  # bytes that a request costs while it waits, besides its body
 _P: Final = 0x50  # the first octet of POST, PUT and PATCH
-_TRUSTED: Final = ("127.0.0.1", "::1")  # proxies on this machine may name the client's scheme
 
 #: Names of their own: to look a member up in its enumeration takes longer than all else that `_settle` does.
 _IDLE: Final = Phase.IDLE
@@ -163,8 +163,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.set_write_buffer_limits(high=_UNSENT, low=0)
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
-        peer = transport.get_extra_info("peername")
-        trusted = not peer or peer[0] in _TRUSTED
+        trusted = is_trusted(transport)
         address = address_of(transport)
         self._parser = Parser(
             self._lane, self._scheme, trusted, self._take, self._check_head, address

@@ -12,9 +12,11 @@ import msgspec
 from httptools.parser.url_parser import URL
 
 from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
+from ..protocol.forwarding import client_scheme
 from ..protocol.hosts import check_host
 from ..protocol.names import (
     CONTENT_LENGTH,
+    FORWARDED,
     HOST,
     KIB,
     MAX_HEADER_BYTES,
@@ -22,6 +24,7 @@ from ..protocol.names import (
     MAX_URL_BYTES,
     PRODUCER_SEQ,
     TRANSFER_ENCODING,
+    X_FORWARDED_PROTO,
 )
 from . import wire
 from .budget import LARGE_BODY, Incoming
@@ -298,10 +301,8 @@ class Parser:
             self._header_bytes,
             self._scheme,
         )
-        if self._trusted and b"x-forwarded-proto" in headers:
-            said = headers[b"x-forwarded-proto"].lower()
-            if said in (b"http", b"https"):
-                request.scheme = said.decode("ascii")
+        if self._trusted and (X_FORWARDED_PROTO in headers or FORWARDED in headers):
+            request.scheme = client_scheme(headers) or self._scheme
         if self._head_taken:
             lane.budget.give_back(self._head_taken)
             self._head_taken = 0

@@ -1,0 +1,91 @@
+"""What proxies say of the client: the scheme that the client used."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable_streams_server.protocol.forwarding import client_scheme
+
+
+def scheme(proto: bytes | None = None, forwarded: bytes | None = None) -> str | None:
+    headers = {b"x-forwarded-proto": proto, b"forwarded": forwarded}
+    return client_scheme({name: value for name, value in headers.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("proto", "expected"),
+    [
+        (b"https", "https"),
+        (b"http", "http"),
+        (b"HTTPS", "https"),
+        (b"https, http", "https"),  # the first proxy is the one that the client spoke to
+        (b"http, https", "http"),
+        (b"https,http,http", "https"),
+        (b" https ,http", "https"),
+        (b"gopher, https", None),
+        (b", https", None),
+        (b"", None),
+        (b"https http", None),
+        (b"\xff", None),
+    ],
+)
+def test_first_scheme_of_the_list_counts(proto: bytes, expected: str | None) -> None:
+    assert scheme(proto) == expected
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        (b"proto=https", "https"),
+        (b"for=192.0.2.43;proto=https;host=h.example", "https"),
+        (b"For=192.0.2.43 ; Proto=HTTPS", "https"),
+        (b'proto="https"', "https"),
+        (b'proto="ht\\tps"', "https"),  # an escape in a quoted string
+        (b'for="[2001:db8::1]:80";proto=https', "https"),
+        (b'for="a,b;proto=http";proto=https', "https"),
+        (b'for="a\\"b";proto=https', "https"),
+        (b"for=a;proto=https, for=b;proto=http", "https"),
+        (b"for=a, for=b;proto=https", "https"),  # the first that says so
+        (b",, for=a;proto=https,,", "https"),
+        (b"for=a;;proto=https", "https"),
+        (b"for=_hidden;by=unknown", None),
+        (b"proto=gopher", None),
+        (b"proto=gopher, proto=https", None),
+        (b"proto=https;proto=http", None),  # twice in one element (RFC 7239, 4)
+        (b"proto=", None),
+        (b"proto", None),
+        (b"=https", None),
+        (b"proto =https", None),
+        (b'proto="https', None),
+        (b'proto="https"x', None),
+        (b"proto=https for=a", None),
+        (b"proto=https, for=[::1]", None),  # what is malformed anywhere is not believed
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_proto_of_the_first_element_that_has_one_counts(
+    forwarded: bytes, expected: str | None
+) -> None:
+    assert scheme(forwarded=forwarded) == expected
+
+
+def test_x_forwarded_proto_counts_before_forwarded() -> None:
+    assert scheme(b"https", b"proto=http") == "https"
+    assert scheme(b"gopher", b"proto=https") == "https"
+    assert scheme() is None
+
+
+@given(st.binary(max_size=80))
+def test_any_octets_have_an_answer(value: bytes) -> None:
+    for said in (scheme(value), scheme(None, value), scheme(None, b"proto=https," + value)):
+        assert said in (None, "http", "https")
+
+
+@pytest.mark.parametrize("part", [b" ", b"a", b'"', b"\\", b"a=", b'a="', b";", b",", b'a="\\'])
+def test_long_value_takes_no_long_time(part: bytes) -> None:
+    begin = time.perf_counter()
+    scheme(None, part * (32_000 // len(part)))
+    assert time.perf_counter() - begin < 0.5
