@@ -30,13 +30,14 @@ class AsgiClient:
         app: DurableStreamsApp | None = None,
         admission: Admission | None = None,
         peer: tuple[str, int] = ("127.0.0.1", 1),
+        root_path: str = "",
     ) -> None:
         if app is None:
             store = StreamStore()
             store.create(A, "text/plain")
             app = create_app(store=store, long_poll_timeout=0.3)
         self.app = app
-        config = uvicorn.Config(self.app, lifespan="off", log_config=None)
+        config = uvicorn.Config(self.app, lifespan="off", log_config=None, root_path=root_path)
         config.load()
         self.admission = admission or Admission(True, most, limit=1024)
         connect = protocol_of(self.app, timeouts, self.admission)
@@ -217,3 +218,37 @@ async def test_scheme_is_believed_of_a_proxy_on_this_machine_alone(
     client.wire.give(request("PUT", "/v1/stream/b", *lines, body=b""))
     (answer,) = await client.answers("PUT")
     assert answer.headers["location"] == f"{scheme}://h/v1/stream/b"
+
+
+@pytest.mark.parametrize(
+    ("root_path", "shown"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("//", ""),
+        ("/api", "/api"),
+        ("/api/", "/api"),
+        ("/api//", "/api"),
+        ("api", "/api"),
+        ("api/", "/api"),
+        ("//api", "/api"),
+        ("/a//b/", "/a/b"),
+    ],
+)
+async def test_root_path_of_uvicorn_works_however_its_slashes_are_written(
+    root_path: str, shown: str
+) -> None:
+    client = AsgiClient(LONG, root_path=root_path)
+    client.wire.give(request("PUT", "/v1/stream/b", "Content-Type: text/plain", body=b"x"))
+    (made,) = await client.answers("PUT")
+    assert (made.status, made.headers["location"]) == (201, f"http://h{shown}/v1/stream/b")
+    source = f"Stream-Forked-From: {shown}/v1/stream/b"
+    client.wire.give(request("PUT", "/v1/stream/c", source, body=b""))
+    assert (await client.answers("PUT"))[0].status == 201
+    client.wire.give(request("GET", "/v1/stream/c"))
+    assert (await client.answers("GET"))[0].body == b"x"
+    client.wire.give(request("PUT", "/v1//stream/d", body=b""))
+    (refused,) = await client.answers("PUT")
+    assert refused.error["code"] == "INVALID_PATH"
+    client.wire.give(request("GET", "/v1/stream/__ds/jwks.json"))
+    assert (await client.answers("GET"))[0].status == 200

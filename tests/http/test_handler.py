@@ -75,6 +75,20 @@ async def test_location_is_the_url_that_the_client_used(
     assert answer.headers["location"] == location
 
 
+@pytest.mark.parametrize("root_path", ["/x", "/x/", "x", "x/", "//x", "/x//"])
+@pytest.mark.parametrize("is_stripped", [True, False])
+async def test_mount_is_the_same_however_its_slashes_are_written(
+    app: DurableStreamsApp, root_path: str, is_stripped: bool
+) -> None:
+    """Some hosts hand over the path with the root path before it, as ASGI says, and some the path that a proxy has left."""
+    path = A if is_stripped else "/x" + A
+    made = await request(app, "PUT", path, {**TEXT, "host": "h"}, b"abc", root_path=root_path)
+    assert (made.status, made.headers["location"]) == (201, f"http://h/x{A}")
+    assert (await request(app, "GET", A)).body == b"abc"
+    for bare in ("/x", "/x/"):
+        assert (await request(app, "GET", bare, root_path=root_path)).status == 404
+
+
 async def test_identity_is_decided_on_the_decoded_path(app: DurableStreamsApp) -> None:
     await request(app, "PUT", "/v1/stream/%61%2fb", TEXT)
     assert (await request(app, "HEAD", "/v1/stream/a/b")).status == 200

@@ -16,6 +16,7 @@ from durable_streams_server.protocol.paths import (
     decode_stream_path,
     encode_stream_path,
     encode_url_path,
+    normalize_mount,
     normalize_root,
     refuse_reserved,
 )
@@ -150,3 +151,31 @@ def test_relative_path_is_refused_with_its_own_message(path: str) -> None:
         with pytest.raises(BadRequest, match="must begin with a slash") as refused:
             check(path)
         assert refused.value.code == "INVALID_PATH"
+
+
+@pytest.mark.parametrize(
+    ("root_path", "raw", "mount", "path"),
+    [
+        ("", b"/a", "", b"/a"),
+        ("/", b"/a", "", b"/a"),
+        ("/", b"//a", "", b"/a"),
+        ("/x", b"/x/a", "/x", b"/x/a"),
+        ("/x", b"/a", "/x", b"/a"),
+        ("/x", b"/x//a", "/x", b"/x//a"),  # the client's own empty segment, which is refused
+        ("/x/", b"/x//a", "/x", b"/x/a"),
+        ("/x/", b"/x///a", "/x", b"/x//a"),
+        ("/x/", b"/x/a", "/x", b"/x/a"),
+        ("/x/", b"/a", "/x", b"/a"),
+        ("x", b"x/a", "/x", b"/x/a"),
+        ("x", b"/x/a", "/x", b"/x/a"),
+        ("//x", b"//x/a", "/x", b"/x/a"),
+        ("/x//y/", b"/x//y//a", "/x/y", b"/x/y/a"),
+        ("/caf\xe9/", "/caf\xe9//a".encode(), "/caf\xe9", b"/caf%C3%A9/a"),
+        ("/x/", b"/x/", "/x", b"/x/"),
+        ("/x/", b"", "/x", b""),
+    ],
+)
+def test_mount_has_one_slash_before_each_segment(
+    root_path: str, raw: bytes, mount: str, path: bytes
+) -> None:
+    assert normalize_mount(root_path, raw) == (mount, path)

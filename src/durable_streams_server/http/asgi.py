@@ -11,6 +11,7 @@ from urllib.parse import quote
 from ..errors import BadRequest, RequestTimeout
 from ..protocol.hosts import check_host
 from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
+from ..protocol.paths import normalize_mount
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.engine import Engine
 from ..streams.event_stream import END, PULLS, WAIT
@@ -341,6 +342,9 @@ def _request(scope: Scope) -> Request:
     raw_path = scope.get("raw_path")
     if raw_path is None:  # optional in ASGI; without it the decoded path is all there is
         raw_path = _requote(scope["path"])
+    root_path = scope.get("root_path", "")
+    if root_path:
+        root_path, raw_path = normalize_mount(root_path, raw_path)
     return Request(
         scope["method"],
         raw_path,
@@ -349,7 +353,7 @@ def _request(scope: Scope) -> Request:
         repeated,
         size,
         scope.get("scheme", "http"),
-        scope.get("root_path", "").rstrip("/"),
+        root_path,
     )
 
 

@@ -84,6 +84,26 @@ def normalize_root(stream_root: str) -> str:
     return "" if root == "/" else check_path(root)
 
 
+def normalize_mount(root_path: str, raw_path: bytes) -> tuple[str, bytes]:
+    """Returns an ASGI root path with one slash before each of its segments and none behind, and the request path to match.
+
+    Some servers put the root path before each request's path as it was given to them, so that `/api/` makes `/api//v1/stream/a`.
+
+    Args:
+        root_path: the decoded prefix that the application is mounted under, however its slashes are written.
+        raw_path: the path as on the wire, percent-encoded, with that prefix or without.
+    """
+    segments = [segment for segment in root_path.split("/") if segment]
+    mount = "".join(f"/{segment}" for segment in segments)
+    prefix = root_path.encode("utf-8", "surrogatepass")
+    if mount == root_path or not raw_path.startswith(prefix):
+        return mount, raw_path
+    rest = raw_path[len(prefix) :]
+    if not rest.startswith(b"/"):
+        rest = b"/" + rest
+    return mount, encode_url_path(mount).encode("ascii") + rest
+
+
 def encode_url_path(path: str) -> str:
     """Percent-encodes a decoded path for use in a URL."""
     return quote(path, safe="/:@!$&'()*+,;=~-._")
