@@ -1,6 +1,7 @@
 """What HTTP itself asks of a server (RFC 9110, RFC 9112), on real sockets, for both ways that `serve` answers."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from durable_streams_server import FileBackedStreamStore, StreamStore, create_ap
 from durable_streams_server.http.listening import listen
 from durable_streams_server.http.server import HttpLane, Server
 from tests.http.asgi_driver import Answer
-from tests.http.socket_driver import parse, post, request
+from tests.http.socket_driver import parse, post, request, until
+from tests.process import serve as launched
 
 A = "/v1/stream/a"
 TEXT = "Content-Type: text/plain"
@@ -20,12 +22,27 @@ Kept = StreamStore | FileBackedStreamStore
 class Site:
     """A server on a socket, and clients of it that write octets."""
 
-    def __init__(self, store: Kept, port: int) -> None:
+    def __init__(self, store: Kept, server: Server, port: int) -> None:
         self.store = store
+        self.server = server
         self.port = port
+
+    @property
+    def connections(self) -> int:
+        """How many connections the server has."""
+        return len(self.server.server_state.connections)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def half_closed(self, octets: bytes) -> bytes:
+        """Sends octets and then no more, and returns all that comes until the server ends the connection."""
+        reader, writer = await self.connect()
+        writer.write(octets)
+        writer.write_eof()
+        received = await asyncio.wait_for(reader.read(-1), 5)
+        writer.close()
+        return received
 
     async def exchange(self, octets: bytes, *methods: str) -> list[Answer]:
         """Sends requests, the last of which ends the connection, and returns their answers."""
@@ -76,7 +93,7 @@ async def serve(store: Kept, lane: HttpLane) -> AsyncIterator[Site]:
     server.install_signals = False
     with listen("127.0.0.1", 0) as listening:
         serving = asyncio.create_task(server.serve([listening]))
-        site = Site(store, listening.getsockname()[1])
+        site = Site(store, server, listening.getsockname()[1])
         made = await site.ask(request("PUT", A, TEXT, body=b""), "PUT")
         assert made.status == 201
         yield site
@@ -307,3 +324,96 @@ async def test_http_1_0_needs_no_host_but_names_a_valid_one(site: Site) -> None:
     assert (made.status, made.headers["location"]) == (201, "/v1/stream/b")
     refused = await site.ask(put(b"Host: a b", version=b"1.0"), "PUT")
     assert (refused.status, refused.error["code"]) == (400, "INVALID_HOST")
+
+
+# -- clients that send no more, and may still read ---------------------------
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "GET", "HEAD", "DELETE", "OPTIONS"])
+async def test_half_closed_request_is_answered(site: Site, method: str) -> None:
+    octets = post(b"hello") if method == "POST" else request(method, A, TEXT)
+    answers, rest = parse(await site.half_closed(octets), [method])
+    assert [answer.status for answer in answers] == [
+        200 if method in ("GET", "HEAD", "PUT") else 204
+    ]
+    assert rest == b""
+    await until(lambda: site.connections == 0)
+
+
+async def test_every_whole_request_of_a_half_closed_client_is_answered(site: Site) -> None:
+    octets = b"".join(post(b"%02d" % number) for number in range(30)) + request("GET")
+    answers, rest = parse(await site.half_closed(octets), ["POST"] * 30 + ["GET"])
+    assert [answer.status for answer in answers] == [204] * 30 + [200]
+    assert answers[-1].body == b"".join(b"%02d" % number for number in range(30))
+    assert rest == b""
+
+
+async def test_requests_before_one_that_is_cut_are_answered(site: Site) -> None:
+    octets = post(b"one") + post(b"two") + post(b"three")[:-1]
+    answers, rest = parse(await site.half_closed(octets), ["POST"] * 2)
+    assert [answer.status for answer in answers] == [204] * 2
+    assert rest == b""
+    assert (await site.ask(request("GET"))).body == b"onetwo"
+
+
+async def test_request_that_is_cut_is_not_made(site: Site) -> None:
+    for octets in (b"", b"\r\n", post(b"hello")[:-1], post(b"hello")[:20]):
+        assert await site.half_closed(octets) == b""
+    assert (await site.ask(request("GET"))).body == b""
+    await until(lambda: site.connections == 0)
+
+
+async def test_large_body_and_large_page_of_half_closed_clients(site: Site) -> None:
+    body = b"x" * 150_000  # such a record fits the small log of these tests
+    (made,) = parse(await site.half_closed(post(body)), ["POST"])[0]
+    assert made.status == 204
+    (page,) = parse(await site.half_closed(request("GET")), ["GET"])[0]
+    assert page.body == body
+
+
+async def test_many_half_closed_clients_at_once(site: Site) -> None:
+    received = await asyncio.gather(*(site.half_closed(post(b"x")) for _ in range(200)))
+    assert [parse(each, ["POST"])[0][0].status for each in received] == [204] * 200
+    assert len((await site.ask(request("GET"))).body) == 200
+    await until(lambda: site.connections == 0)
+
+
+@pytest.mark.parametrize("kind", ["sse", "long-poll"])
+async def test_live_read_does_not_wait_for_a_client_that_sends_no_more(
+    site: Site, kind: str
+) -> None:
+    """Such a client can hardly be told from one that has left."""
+    poll = request("GET", f"{A}?offset=now&live={kind}")
+    assert b"\r\ndata:x" not in await site.half_closed(post(b"x") + poll)
+    await until(lambda: site.connections == 0)
+    assert len(site.server._app.engine.tails) == 0
+
+
+async def test_append_of_a_client_that_has_left_is_made(site: Site) -> None:
+    _, writer = await site.connect()
+    writer.write(post(b"x"))
+    writer.close()
+    await until(lambda: site.connections == 0)
+    assert (await site.ask(request("GET"))).body == b"x"
+
+
+@pytest.mark.parametrize("flags", [("--memory",), ()], ids=["memory", "files"])
+def test_half_closed_append_is_answered_by_the_command(
+    lane: HttpLane, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    with launched("--http", lane, *(flags or ("--data-dir", str(tmp_path / "d")))) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        for octets, method, status in (
+            (request("PUT", A, TEXT, body=b""), "PUT", 201),
+            (post(b"x") * 10, "POST", 204),
+            (request("GET"), "GET", 200),
+        ):
+            with socket.create_connection((host, int(port)), timeout=5) as client:
+                client.sendall(octets)
+                client.shutdown(socket.SHUT_WR)
+                received = b"".join(iter(lambda: client.recv(65536), b""))
+            answers, rest = parse(received, [method] * 10)
+            assert {answer.status for answer in answers} == {status}
+            assert len(answers) == (10 if method == "POST" else 1)
+            assert rest == b""
+        assert answers[0].body == b"x" * 10

@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import is_ssl
 
 from ..errors import BadRequest, Header, RequestTimeout, StreamError
 from ..protocol.forwarding import client_scheme
@@ -48,9 +49,11 @@ class AsgiConnection(HttpToolsProtocol):
     __slots__ = (
         "_address",
         "_admission",
+        "_answering",
         "_handler",
         "_late_scope",
         "_send_timer",
+        "_sends_no_more",
         "_timeouts",
         "_timer",
         "_trusted",
@@ -69,6 +72,8 @@ class AsgiConnection(HttpToolsProtocol):
         self._send_timer: asyncio.TimerHandle | None = (
             None  # until the client takes what it is sent
         )
+        self._answering: RequestResponseCycle | None = None  # the request that is, or was last
+        self._sends_no_more = False
         self._trusted = False  # whether it is a proxy's connection
         self._unsent = 0  # bytes that it had not taken at the last look
         self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
@@ -107,6 +112,31 @@ class AsgiConnection(HttpToolsProtocol):
             self._late_scope = self.scope
             self._stop_timer()
             self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. Its whole requests are answered, and the connection ends after that.
+
+        A live read does not wait for such a client, which can hardly be told from one that has left. TLS cannot be half closed.
+        """
+        answering = self._answering
+        self._sends_no_more = (
+            answering is not None
+            and not answering.response_complete
+            and _is_finite(answering)
+            and not is_ssl(self.transport)
+        )
+        return self._sends_no_more
+
+    def on_response_complete(self) -> None:
+        """Goes on to the next request, unless the client sends no more and there is no other that can be answered."""
+        if self._sends_no_more and not (self.pipeline and _is_finite(self.pipeline[-1][0])):
+            self.transport.close()
+        else:
+            super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         """The client does not take what it is sent."""
@@ -189,6 +219,11 @@ class AsgiConnection(HttpToolsProtocol):
             response = self._handler.refuse(NO_REQUEST, refusal)
             self.transport.write(wire.refusal(response, wire.date()))
         self.transport.close()
+
+
+def _is_finite(cycle: RequestResponseCycle) -> bool:
+    """Whether a request is whole, and no live read."""
+    return not cycle.more_body and b"live=" not in cycle.scope["query_string"]
 
 
 def _named(name: bytes, value: bytes, authority: bytes) -> Header:
