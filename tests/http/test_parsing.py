@@ -117,3 +117,15 @@ def test_a_released_parser_calls_nobody(parser: Parser, turns: list[Turn]) -> No
     parser.refuse(BadRequest("late"))
     parser.feed(b"c")
     assert turns == []
+
+
+def test_each_host_on_a_connection_is_checked(parser: Parser, turns: list[Turn]) -> None:
+    for _ in range(2):
+        parser.feed(request("GET"))
+        parser.feed(request("GET").replace(b"Host: h", b"Host: other"))
+    assert [turn.refusal for turn in turns] == [None] * 4
+    parser.feed(request("GET").replace(b"Host: h\r\n", b""))
+    refusal = turns[-1].refusal
+    assert isinstance(refusal, BadRequest)
+    assert refusal.code == "INVALID_HOST"
+    assert parser.over

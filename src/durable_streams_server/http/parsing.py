@@ -102,6 +102,7 @@ class Parser:
         "_head_taken",
         "_header_bytes",
         "_headers",
+        "_host",
         "_http",
         "_incoming",
         "_lane",
@@ -139,6 +140,7 @@ class Parser:
         self._headers: dict[bytes, bytes] = {}
         self._repeated: dict[bytes, list[bytes]] | None = None
         self._header_bytes = 0
+        self._host: bytes | None = None  # the last one that was found valid
         self._address = address
         self._check_head = check_head
         self._body = b""  # its first part
@@ -316,7 +318,10 @@ class Parser:
             if not self._chunked:
                 _check_old(version, headers)
             request.check_limits(lane.app.max_body)
-            check_host(headers.get(HOST), is_needed=self._chunked)
+            host = headers.get(HOST)
+            if host is None or host != self._host:
+                check_host(host, is_needed=self._chunked)
+                self._host = host
             if authority is not None:
                 check_host(authority, is_needed=True)
                 headers[HOST] = authority  # RFC 9112, 3.2.2
