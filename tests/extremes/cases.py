@@ -22,9 +22,15 @@ WRITE_HEADERS: Final = [
     b"producer-epoch",
     b"producer-seq",
     b"content-type",
+    b"content-encoding",
+    b"if-match",
+    b"if-none-match",
+    b"forwarded",
+    b"x-forwarded-proto",
 ]
 FORK_HEADERS: Final = [b"stream-forked-from", b"stream-fork-offset", b"stream-fork-sub-offset"]
 READ_HEADERS: Final = [
+    b"if-match",
     b"if-none-match",
     b"last-event-id",
     b"accept-encoding",

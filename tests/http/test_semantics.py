@@ -11,6 +11,7 @@ from durable_streams_server import FileBackedStreamStore, StreamStore, create_ap
 from durable_streams_server.http.listening import listen
 from durable_streams_server.http.server import HttpLane, Server
 from tests.http.asgi_driver import Answer
+from tests.http.asgi_driver import request as ask
 from tests.http.socket_driver import parse, post, request, until
 from tests.process import serve as launched
 
@@ -417,3 +418,27 @@ def test_half_closed_append_is_answered_by_the_command(
             assert len(answers) == (10 if method == "POST" else 1)
             assert rest == b""
         assert answers[0].body == b"x" * 10
+
+
+# -- cursors -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cursor", [str(2**53 + 1), str(10**100), "99999999"])
+async def test_cursor_of_a_live_answer_exceeds_the_clients(site: Site, cursor: str) -> None:
+    assert (await site.ask(post(b"x"), "POST")).status == 204
+    query = f"{A}?offset=-1&live=long-poll&cursor="
+    for _ in range(3):
+        answer = await site.ask(request("GET", query + cursor))
+        assert int(answer.headers["stream-cursor"]) > int(cursor)
+        cursor = answer.headers["stream-cursor"]
+
+
+async def test_cursors_go_forward_while_the_clock_stands_in_1970() -> None:
+    app = create_app(clock=lambda: 0)
+    assert (await ask(app, "PUT", A, {"content-type": "text/plain"}, b"x")).status == 201
+    cursor = ""
+    for _ in range(3):
+        answer = await ask(app, "GET", f"{A}?offset=-1&live=long-poll&cursor={cursor}")
+        later = answer.headers["stream-cursor"]
+        assert not cursor or int(later) > int(cursor)
+        cursor = later
