@@ -7,16 +7,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance interop crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
+.PHONY: serve test unit lint format conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
 serve: $(STAMPS)/run
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
 
-test: lint $(STAMPS)/node
+test: lint $(STAMPS)/node $(STAMPS)/debian
 	$(BIN)/python -m pytest
 
 unit: $(STAMPS)/dev
-	$(BIN)/python -m pytest --ignore=tests/conformance --ignore=tests/interop
+	$(BIN)/python -m pytest --ignore=tests/conformance --ignore=tests/interop --ignore=tests/browser --ignore=tests/proxies
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
@@ -34,6 +34,10 @@ conformance: $(STAMPS)/dev $(STAMPS)/node
 # Runs official clients and packages that are built on streams: Yjs, StreamDB, the transports of the AI SDK and TanStack AI.
 interop: $(STAMPS)/dev $(STAMPS)/node
 	$(BIN)/python -m pytest tests/interop
+
+# Runs the server in front of a real browser and behind real proxies.
+browser: $(STAMPS)/dev $(STAMPS)/node $(STAMPS)/debian
+	$(BIN)/python -m pytest tests/browser tests/proxies
 
 # Hunts for crashes that lose, double or resurrect something: make crash SEEDS=10000 SEED0=0
 crash: $(STAMPS)/dev
@@ -122,6 +126,20 @@ $(STAMPS)/bench: requirements/bench.txt benchmarks/package-lock.json
 # wrk is a Debian package, not one of Python's or Node's.
 $(STAMPS)/wrk:
 	@command -v wrk >/dev/null || { echo "wrk is not installed: installing it with apt-get"; apt-get update -qq && apt-get install -y -qq wrk; }
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# The browser and the proxies that tests run are Debian packages. Each command stands before the package that has it.
+$(STAMPS)/debian:
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for each in chromium=chromium nginx=nginx-light caddy=caddy haproxy=haproxy; do \
+		command -v "$${each%=*}" >/dev/null || missing="$$missing $${each#*=}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "tests need packages that are not installed: installing$$missing with apt-get"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } || \
+		{ echo "apt-get could not install$$missing: install these packages as root, then run make again" >&2; exit 1; }; \
+	fi
 	@mkdir -p $(STAMPS)
 	@touch $@
 

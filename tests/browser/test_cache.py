@@ -1,0 +1,90 @@
+"""What a browser's cache makes of pages of a stream, in `fetch`'s default mode."""
+
+import httpx
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import new_stream
+from tests.process import launch
+
+JSON = {"content-type": "application/json"}
+
+
+def read(page: Page, url: str) -> str:
+    shown = page.evaluate("url => read(url)", url)
+    assert shown["status"] == 200
+    return str(shown["text"])
+
+
+@pytest.mark.parametrize("query", ["", "?offset=-1"])
+def test_page_read_again_shows_what_was_appended(page: Page, url: str, query: str) -> None:
+    assert read(page, url + query) == "[1]"
+    httpx.post(url, headers=JSON, content="2").raise_for_status()
+    assert read(page, url + query) == "[1,2]"
+    assert read(page, url + query) == "[1,2]"  # the cache answers, and has asked
+
+
+def test_page_at_the_tail_read_again_shows_what_was_appended(page: Page, url: str) -> None:
+    tail = page.evaluate("url => read(url)", url)["next"]
+    assert read(page, f"{url}?offset={tail}") == "[]"
+    httpx.post(url, headers=JSON, content="2").raise_for_status()
+    assert read(page, f"{url}?offset={tail}") == "[2]"
+
+
+def test_append_by_the_same_page_is_read_by_it(page: Page, url: str) -> None:
+    shown = page.evaluate(
+        """async url => {
+            const texts = []
+            for (const value of [2, 3]) {
+                texts.push((await read(url)).text)
+                await fetch(url, { method: "POST", body: `${value}`, headers: { "content-type": "application/json" } })
+            }
+            return [...texts, (await read(url)).text]
+        }""",
+        url,
+    )
+    assert shown == ["[1]", "[1,2]", "[1,2,3]"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_stream_created_again_shows_its_own_data(page: Page, url: str, closed: bool) -> None:
+    if closed:
+        httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()
+    assert read(page, url) == "[1]"
+    httpx.delete(url).raise_for_status()
+    assert page.evaluate("url => read(url)", url)["status"] == 404
+    httpx.put(url, headers=JSON, content="[7]").raise_for_status()
+    assert read(page, url) == "[7]"
+
+
+def test_closing_of_a_stream_is_seen(page: Page, url: str) -> None:
+    closed = "async url => (await fetch(url)).headers.get('Stream-Closed')"
+    assert page.evaluate(closed, url) is None
+    httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()
+    assert page.evaluate(closed, url) == "true"
+
+
+def test_end_of_a_closed_stream_is_read_again_without_the_server(page: Page) -> None:
+    with launch("--memory") as server:
+        url = new_stream(server.url)
+        middle = page.evaluate("url => read(url)", url)["next"]
+        last = {**JSON, "stream-closed": "true"}
+        httpx.post(url, headers=last, content="2").raise_for_status()
+        assert read(page, f"{url}?offset={middle}") == "[2]"
+    assert read(page, f"{url}?offset={middle}") == "[2]"
+
+
+def test_official_client_reads_what_was_appended_and_what_was_created_again(
+    page: Page, url: str
+) -> None:
+    """In its mode without live reads, it follows `Stream-Next-Offset` from page to page."""
+    page.evaluate(
+        "async () => { window.client = await import('/@durable-streams/client/dist/index.js') }"
+    )
+    all_values = "async url => (await client.stream({ url, live: false })).json()"
+    assert page.evaluate(all_values, url) == [1]
+    httpx.post(url, headers=JSON, content="2").raise_for_status()
+    assert page.evaluate(all_values, url) == [1, 2]
+    httpx.delete(url).raise_for_status()
+    httpx.put(url, headers=JSON, content="[7]").raise_for_status()
+    assert page.evaluate(all_values, url) == [7]

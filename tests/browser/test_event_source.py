@@ -1,0 +1,105 @@
+"""The browser's own EventSource, which comes back by itself with `Last-Event-ID`."""
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, Request
+
+from tests.browser.conftest import new_stream
+from tests.process import ServerProcess, launch
+
+JSON = {"content-type": "application/json"}
+CLOSE = {"stream-closed": "true"}
+
+
+def append(url: str, values: range) -> None:
+    for value in values:
+        httpx.post(url, headers=JSON, content=str(value)).raise_for_status()
+
+
+def follow(page: Page, url: str) -> None:
+    page.evaluate("url => { window.followed = follow(url) }", url + "?offset=-1&live=sse")
+
+
+def until(page: Page, condition: str) -> Any:
+    """Waits for a condition of what is followed, and returns the values that have come."""
+    return page.evaluate(f"() => until(followed, f => {condition}).then(() => followed.values)")
+
+
+@pytest.mark.parametrize(
+    ("stop", "down"),
+    [(signal.SIGTERM, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],
+)
+def test_follower_gets_each_value_once_across_a_restart(
+    page: Page, tmp_path: Path, stop: signal.Signals, down: bool
+) -> None:
+    """The server is away for less than the browser waits before it comes back, or for one attempt in vain."""
+    flags = ("--data-dir", str(tmp_path / "data"))
+    with ExitStack() as first:
+        server = first.enter_context(launch(*flags))
+        url = new_stream(server.url, "[]")
+        append(url, range(5))
+        follow(page, url)
+        assert until(page, "f.values.length >= 5") == list(range(5))
+        append(url, range(5, 10))
+        assert until(page, "f.values.length >= 10") == list(range(10))
+        server.process.send_signal(stop)
+        assert server.process.wait(10) == (0 if stop is signal.SIGTERM else -stop)
+    if down:
+        until(page, "f.errors >= 2")
+    with launch(*flags, "--port", str(httpx.URL(server.url).port)):
+        append(url, range(10, 15))
+        assert until(page, "f.values.length >= 15") == list(range(15))
+        append(url, range(15, 20))
+        assert until(page, "f.values.length >= 20") == list(range(20))
+        assert until(page, "f.upToDate") == list(range(20))
+        assert page.evaluate("() => followed.opened") == 2
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_follower_of_a_closed_stream_comes_back_once_and_stops(
+    page: Page, server: ServerProcess, when: str
+) -> None:
+    """An EventSource cannot know that a stream has ended. It comes back, and 204 tells it to stop (PROTOCOL 5.8)."""
+    url = new_stream(server.url, "[]")
+    requests: list[Request] = []
+    page.on("request", lambda request: requests.append(request))
+    append(url, range(3))
+    if when == "before":
+        httpx.post(url, headers=CLOSE).raise_for_status()
+    follow(page, url)
+    assert until(page, "f.values.length >= 3") == [0, 1, 2]
+    if when == "while":
+        httpx.post(url, headers=CLOSE).raise_for_status()
+    assert until(page, "f.closed || f.opened > 2") == [0, 1, 2]
+    assert page.evaluate("() => followed.source.readyState") == 2
+    assert len(requests) == 2
+
+
+def test_follower_of_a_closed_stream_gets_the_rest_of_it_before_it_stops(
+    page: Page, tmp_path: Path
+) -> None:
+    """The stream is closed, with data that the follower has not seen, while the follower is away."""
+    flags = ("--data-dir", str(tmp_path / "data"))
+    with launch(*flags) as server:
+        url = new_stream(server.url, "[]")
+        append(url, range(3))
+        follow(page, url)
+        assert until(page, "f.values.length >= 3") == [0, 1, 2]
+        server.process.kill()
+        server.process.wait(10)
+    with launch(*flags, "--port", str(httpx.URL(server.url).port)):
+        httpx.post(url, headers=JSON | CLOSE, content="3").raise_for_status()
+        assert until(page, "f.closed || f.opened > 3") == [0, 1, 2, 3]
+        assert page.evaluate("() => followed.source.readyState") == 2
+
+
+def test_follower_of_a_deleted_stream_stops(page: Page, url: str) -> None:
+    follow(page, url)
+    assert until(page, "f.values.length >= 1") == [1]
+    httpx.delete(url).raise_for_status()
+    assert until(page, "f.closed") == [1]

@@ -1,0 +1,127 @@
+"""What pages of other origins may do: with credentials, and with headers of their own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import new_stream
+from tests.browser.host import Host
+from tests.process import serve
+
+JSON = {"content-type": "application/json"}
+OWN = {  # headers that tracing, older libraries and an application of its own add
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "baggage": "a=1",
+    "x-requested-with": "XMLHttpRequest",
+    "x-my-app": "1",
+}
+CALLS: list[tuple[str, dict[str, str], str | None]] = [
+    ("GET", {}, None),
+    ("HEAD", {}, None),
+    ("POST", JSON, "2"),
+    ("PUT", JSON, None),
+    ("DELETE", {}, None),
+]
+
+
+@pytest.fixture(scope="module")
+def strict(host: Host) -> Iterator[str]:
+    """The address of a server that lists the origin of the host's pages."""
+    listed = ("--cors-origin", "https://app.example", "--cors-origin", host.origin)
+    with serve("--memory", *listed) as server:
+        yield server.url
+
+
+@pytest.fixture
+def guarded(strict: str) -> str:
+    """A stream of that server, with the value 1."""
+    return new_stream(strict)
+
+
+@pytest.fixture
+def stranger(page: Page, host: Host) -> Page:
+    """A page of an origin that is not listed."""
+    page.goto(host.other_origin)
+    return page
+
+
+def attempt(page: Page, url: str, **options: Any) -> str:
+    return str(page.evaluate("([url, options]) => attempt(url, options)", [url, options]))
+
+
+def call(
+    page: Page, url: str, method: str, headers: dict[str, str], body: str | None, **more: Any
+) -> str:
+    content = {} if body is None else {"body": body}
+    return attempt(page, url, method=method, headers=headers, **content, **more)
+
+
+def follow(page: Page, url: str, with_credentials: bool) -> Any:
+    """Follows a stream until its first value has come or the browser has refused it, and returns the values."""
+    return page.evaluate(
+        """async ([url, options]) => {
+            const followed = follow(url, options)
+            await until(followed, f => f.values.length > 0 || f.closed)
+            followed.source.close()
+            return followed.values
+        }""",
+        [url + "?offset=-1&live=sse", {"withCredentials": with_credentials}],
+    )
+
+
+def test_listed_origin_calls_with_credentials_and_the_cookie_is_sent(
+    page: Page, guarded: str
+) -> None:
+    page.context.add_cookies([{"name": "session", "value": "s", "url": guarded}])
+    for method, headers, body in CALLS:
+        with page.expect_response(guarded) as answered:
+            answer = call(page, guarded, method, headers, body, credentials="include")
+            assert answer == "allowed", method
+        assert answered.value.request.method == method
+        assert answered.value.request.all_headers()["cookie"] == "session=s"
+
+
+def test_listed_origin_follows_with_credentials_and_the_cookie_is_sent(
+    page: Page, guarded: str
+) -> None:
+    page.context.add_cookies([{"name": "session", "value": "s", "url": guarded}])
+    with page.expect_response(lambda response: "live=sse" in response.url) as answered:
+        assert follow(page, guarded, with_credentials=True) == [1]
+    assert answered.value.request.all_headers()["cookie"] == "session=s"
+
+
+@pytest.mark.parametrize("credentials", ["omit", "include"])
+def test_origin_that_is_not_listed_reads_nothing_and_changes_nothing(
+    stranger: Page, guarded: str, credentials: str
+) -> None:
+    for method, headers, _ in CALLS:
+        if method != "POST":
+            options = {"method": method, "headers": headers, "credentials": credentials}
+            assert attempt(stranger, guarded, **options) == "refused", method
+    for extra in (JSON, {"content-type": "text/plain", "x-app": "1"}):
+        options = {"method": "POST", "headers": extra, "body": "2", "credentials": credentials}
+        assert attempt(stranger, guarded, **options) == "refused"
+    assert follow(stranger, guarded, credentials == "include") == []
+    assert httpx.get(guarded).json() == [1]
+
+
+def test_any_origin_is_refused_with_credentials_when_none_is_listed(page: Page, url: str) -> None:
+    """`*` allows every page, so no page may use the cookies of the user who looks at it."""
+    assert attempt(page, url, credentials="include") == "refused"
+    assert follow(page, url, with_credentials=True) == []
+    assert attempt(page, url, credentials="omit") == "allowed"
+    assert follow(page, url, with_credentials=False) == [1]
+
+
+@pytest.mark.parametrize("stream", ["url", "guarded"])
+def test_allowed_origin_sends_headers_of_its_own(
+    page: Page, stream: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(stream)
+    for name, value in OWN.items():
+        for method, headers, body in CALLS:
+            answer = call(page, url, method, headers | {name: value}, body)
+            assert answer == "allowed", (name, method)

@@ -1,0 +1,154 @@
+"""Live reads through each proxy: everything comes at once, and everything ends."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.http.certificates import Certificate
+from tests.process import ServerProcess, launch
+from tests.proxies.conftest import WITHIN
+from tests.proxies.running import Place, running
+
+AT_ONCE = (
+    0.1  # seconds: what the quickest of a few events takes at most, where nothing waits on purpose
+)
+KINDS_OF_DATA = ("text/plain", "application/json", "application/octet-stream")
+#: Sizes of what a stream holds before it is read: proxies decide by the first bytes what they make of a response.
+SIZES = (0, 1, 600, 60_000)
+
+
+def create(client: httpx.Client, base: str, content_type: str, size: int = 0) -> str:
+    url = f"{base}/v1/stream/{uuid4()}"
+    body = b"1" * size
+    client.put(url, headers={"content-type": content_type}, content=body).raise_for_status()
+    return url
+
+
+def append(client: httpx.Client, url: str, content_type: str) -> None:
+    client.post(url, headers={"content-type": content_type}, content=b"2").raise_for_status()
+
+
+@contextmanager
+def following(client: httpx.Client, url: str) -> Iterator[Iterator[str]]:
+    """Follows a stream. Yields what comes, one text for each control event."""
+    with client.stream("GET", f"{url}?offset=-1&live=sse") as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/event-stream"
+        yield events(response.iter_text())
+
+
+def events(texts: Iterator[str]) -> Iterator[str]:
+    got = ""
+    for text in texts:
+        got += text
+        while "event: control" in got and "\n\n" in got[got.index("event: control") :]:
+            end = got.index("\n\n", got.index("event: control")) + 2
+            yield got[:end]
+            got = got[end:]
+    assert got.strip() == ""
+
+
+def until_up_to_date(coming: Iterator[str]) -> str:
+    got = next(coming)
+    while '"upToDate":true' not in got:
+        got += next(coming)
+    return got
+
+
+@pytest.mark.parametrize("content_type", KINDS_OF_DATA)
+@pytest.mark.parametrize("size", SIZES)
+def test_events_come_at_once(client: httpx.Client, base: str, content_type: str, size: int) -> None:
+    """The client gives up on each of the waits after a second."""
+    url = create(client, base, content_type, size)
+    with httpx.Client(verify=False) as writer, following(client, url) as coming:
+        first = until_up_to_date(coming)
+        assert ("event: data" in first) == (size > 0)
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            append(writer, url, content_type)
+            assert "event: data" in next(coming)
+            took.append(time.perf_counter() - began)
+    assert min(took) < AT_ONCE
+
+
+@pytest.mark.parametrize("content_type", KINDS_OF_DATA)
+def test_event_stream_from_now_begins_at_once(
+    client: httpx.Client, base: str, content_type: str
+) -> None:
+    url = create(client, base, content_type, 60_000)
+    with client.stream("GET", f"{url}?offset=now&live=sse") as response:
+        assert "event: data" not in until_up_to_date(events(response.iter_text()))
+
+
+def test_long_poll_is_woken_by_an_append_and_ends_without_one(
+    client: httpx.Client, base: str
+) -> None:
+    url = create(client, base, "text/plain")
+    offset = client.head(url).headers["stream-next-offset"]
+    address = f"{url}?live=long-poll&offset="
+    with ThreadPoolExecutor(1) as pool, httpx.Client(verify=False) as writer:
+        for _ in range(5):
+            waiting = pool.submit(client.get, address + offset)
+            append(writer, url, "text/plain")
+            answer = waiting.result(WITHIN)
+            assert (answer.status_code, answer.text) == (200, "2")
+            offset = answer.headers["stream-next-offset"]
+        ended = client.get(address + offset)
+        assert (ended.status_code, ended.headers["stream-next-offset"]) == (204, offset)
+        assert ended.headers["stream-up-to-date"] == "true"
+
+
+def test_readers_that_leave_free_their_connections(
+    client: httpx.Client, base: str, server: ServerProcess
+) -> None:
+    url = create(client, base, "text/plain", 1)
+    with ExitStack() as readers:
+        followed = [readers.enter_context(following(client, url)) for _ in range(20)]
+        for coming in followed:
+            until_up_to_date(coming)
+        assert connections(server) >= 20
+    deadline = time.monotonic() + 5
+    while connections(server) >= 20:  # some stay open for later requests
+        assert time.monotonic() < deadline, "the server still holds readers that have left"
+        time.sleep(0.01)
+
+
+def connections(server: ServerProcess) -> int:
+    """Returns how many connections a server has, and a few sockets more."""
+    found = 0
+    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += str(descriptor.readlink()).startswith("socket:")
+    return found
+
+
+def test_stop_of_the_server_ends_event_streams_as_they_should_end(
+    kind: Callable[[Place], list[str]],
+    certificate: Certificate,
+    tmp_path: Path,
+    client: httpx.Client,
+) -> None:
+    """The last event is a control event, the body has its proper end, and the server waits for nobody."""
+    with (
+        launch("--memory") as server,
+        running(kind, server.url.removeprefix("http://"), certificate, tmp_path) as proxy,
+        ExitStack() as readers,
+    ):
+        followed = []
+        for base in (proxy.http, proxy.https):
+            url = create(client, base, "text/plain", 1)
+            coming = readers.enter_context(following(client, url))
+            until_up_to_date(coming)
+            followed.append(coming)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+        for coming in followed:
+            assert all("event: data" not in rest for rest in coming)

@@ -1,0 +1,85 @@
+"""nginx with a cache between the server and clients of several origins."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.http.certificates import Certificate
+from tests.process import serve
+from tests.proxies.running import nginx_that_caches, running
+from tests.proxies.test_live import following, until_up_to_date
+
+JSON = {"content-type": "application/json"}
+ORIGINS = ("https://a.example", "https://b.example")
+BIG = "[" + ",".join(map(str, range(5000))) + "]"
+
+
+@pytest.fixture(scope="module")
+def cached(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the cache, before a server that lists two origins."""
+    directory = tmp_path_factory.mktemp("nginx")
+    listed = [part for origin in ORIGINS for part in ("--cors-origin", origin)]
+    with (
+        serve("--memory", *listed) as server,
+        running(
+            nginx_that_caches, server.url.removeprefix("http://"), certificate, directory
+        ) as proxy,
+    ):
+        yield proxy.http
+
+
+@pytest.fixture
+def url(cached: str, client: httpx.Client) -> str:
+    url = f"{cached}/v1/stream/{uuid4()}"
+    client.put(url, headers=JSON, content="[1]").raise_for_status()
+    return url
+
+
+def test_page_that_can_grow_is_never_stale(client: httpx.Client, url: str) -> None:
+    assert client.get(url).json() == [1]
+    assert client.get(url).json() == [1]
+    client.post(url, headers=JSON, content="2").raise_for_status()
+    assert client.get(url).json() == [1, 2]
+    client.delete(url).raise_for_status()
+    assert client.get(url).status_code == 404
+    client.put(url, headers=JSON, content="[7]").raise_for_status()
+    assert client.get(url).json() == [7]
+
+
+def last_page(client: httpx.Client, url: str) -> str:
+    """Closes a stream with a large last page, and returns the address of that page."""
+    offset = client.head(url).headers["stream-next-offset"]
+    client.post(url, headers=JSON | {"stream-closed": "true"}, content=BIG).raise_for_status()
+    return f"{url}?offset={offset}"
+
+
+def test_each_origin_gets_its_own_answer_from_the_cache(client: httpx.Client, url: str) -> None:
+    page = last_page(client, url)
+    for cache in ("MISS", "HIT"):
+        for origin in (*ORIGINS, "https://c.example"):
+            answer = client.get(page, headers={"origin": origin})
+            allowed = origin if origin in ORIGINS else None
+            assert answer.headers.get("access-control-allow-origin") == allowed, (cache, origin)
+            assert answer.headers["x-cache"] == cache
+            assert len(answer.json()) == 5000
+
+
+def test_compressed_page_goes_only_to_clients_that_take_it(client: httpx.Client, url: str) -> None:
+    page = last_page(client, url)
+    for coding in ("gzip", "identity", "gzip", "identity"):
+        answer = client.get(page, headers={"accept-encoding": coding})
+        assert len(answer.json()) == 5000
+        assert answer.headers.get("content-encoding", "identity") == coding
+
+
+def test_two_followers_of_one_address_both_get_every_event(client: httpx.Client, url: str) -> None:
+    with ExitStack() as readers, httpx.Client() as writer:
+        both = [readers.enter_context(following(client, url)) for _ in range(2)]
+        for coming in both:
+            assert "data:[1]" in until_up_to_date(coming)
+        writer.post(url, headers=JSON, content="2").raise_for_status()
+        for coming in both:
+            assert "data:[2]" in next(coming)
