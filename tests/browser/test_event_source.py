@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, Request
 
 from tests.browser.conftest import new_stream
+from tests.http import certificates
 from tests.process import ServerProcess, launch
 
 JSON = {"content-type": "application/json"}
@@ -17,8 +18,9 @@ CLOSE = {"stream-closed": "true"}
 
 
 def append(url: str, values: range) -> None:
-    for value in values:
-        httpx.post(url, headers=JSON, content=str(value)).raise_for_status()
+    with httpx.Client(verify=False, headers=JSON) as client:
+        for value in values:
+            client.post(url, content=str(value)).raise_for_status()
 
 
 def follow(page: Page, url: str) -> None:
@@ -31,14 +33,23 @@ def until(page: Page, condition: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("stop", "down"),
-    [(signal.SIGTERM, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],
+    ("scheme", "stop", "down"),
+    [
+        ("http", signal.SIGTERM, False),
+        ("http", signal.SIGKILL, False),
+        ("http", signal.SIGKILL, True),
+        ("https", signal.SIGTERM, False),
+        ("https", signal.SIGKILL, False),
+    ],
 )
 def test_follower_gets_each_value_once_across_a_restart(
-    page: Page, tmp_path: Path, stop: signal.Signals, down: bool
+    page: Page, tmp_path: Path, scheme: str, stop: signal.Signals, down: bool
 ) -> None:
     """The server is away for less than the browser waits before it comes back, or for one attempt in vain."""
-    flags = ("--data-dir", str(tmp_path / "data"))
+    flags = ["--data-dir", str(tmp_path / "data")]
+    if scheme == "https":
+        certificate = certificates.make(tmp_path)
+        flags += ["--tls-cert", certificate.chain, "--tls-key", certificate.key]
     with ExitStack() as first:
         server = first.enter_context(launch(*flags))
         url = new_stream(server.url, "[]")

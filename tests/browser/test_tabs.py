@@ -93,6 +93,38 @@ def test_twenty_event_streams_and_appends_in_one_tab(page: Page, front: str) -> 
     assert page.evaluate(followed, urls) == expected
 
 
+def test_large_appends_and_large_pages_share_the_connection_with_event_streams(
+    page: Page, front: str
+) -> None:
+    """Nine megabytes go up and come down while another stream is followed, and every event still comes."""
+    followed, large = new_stream(front), new_stream(front, "[]")
+    outcome = page.evaluate(
+        """async ([url, large]) => {
+            const headers = { "content-type": "application/json" }
+            const followed = follow(url + "?offset=-1&live=sse")
+            await until(followed, (f) => f.values.length === 1)
+            const text = JSON.stringify("0123456789abcde ".repeat(3 << 16))
+            const append = (url, body) => fetch(url, { method: "POST", body, headers })
+            const uploads = [1, 2, 3].map(() => append(large, text))
+            await append(url, "2")
+            await until(followed, (f) => f.values.length === 2)
+            const statuses = (await Promise.all(uploads)).map((answer) => answer.status)
+            let offset = "-1", size = 0, upToDate = null
+            while (!upToDate) {
+                const answer = await fetch(`${large}?offset=${offset}`)
+                for (const value of await answer.json()) size += value.length
+                offset = answer.headers.get("Stream-Next-Offset")
+                upToDate = answer.headers.get("Stream-Up-To-Date")
+            }
+            await append(url, "3")
+            await until(followed, (f) => f.values.length === 3)
+            return [statuses, size, followed.values]
+        }""",
+        [followed, large],
+    )
+    assert outcome == [[204, 204, 204], 9 << 20, [1, 2, 3]]
+
+
 def test_over_http_1_the_seventh_tab_waits_for_another_to_close(
     context: BrowserContext, host: Host, url: str
 ) -> None:
