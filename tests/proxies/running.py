@@ -28,7 +28,7 @@ class Place:
     """What a proxy is given.
 
     Attributes:
-        upstream: host and port of the server behind it.
+        upstream: host and port of the server behind it, or the path of its Unix socket.
         http: the port for plain HTTP.
         https: the port for HTTPS.
         certificate: for HTTPS.
@@ -66,11 +66,16 @@ def replaced(text: str, *pairs: tuple[str, str]) -> str:
     return text
 
 
+def unix(prefix: str, place: Place) -> str:
+    """Returns what a proxy calls the server: its Unix socket takes a prefix."""
+    return prefix + place.upstream if place.upstream.startswith("/") else place.upstream
+
+
 def nginx(place: Place, caching: bool = False) -> list[str]:
     """Writes nginx's files and returns its command. Everything that it can compress, it does."""
     server = replaced(
         shown("nginx")[0],
-        ("server 127.0.0.1:4437;", f"server {place.upstream};"),
+        ("server 127.0.0.1:4437;", f"server {unix('unix:', place)};"),
         (
             "listen 443 ssl http2;",
             f"listen 127.0.0.1:{place.http}; listen 127.0.0.1:{place.https} ssl http2;",
@@ -107,7 +112,8 @@ def nginx_that_caches(place: Place) -> list[str]:
 def caddy(place: Place) -> list[str]:
     """Writes Caddy's file and returns its command."""
     block = replaced(
-        shown("caddyfile")[0], ("reverse_proxy 127.0.0.1:4437", f"reverse_proxy {place.upstream}")
+        shown("caddyfile")[0],
+        ("reverse_proxy 127.0.0.1:4437", f"reverse_proxy {unix('unix/', place)}"),
     )
     tls = f"tls {place.certificate.chain} {place.certificate.key}"
     sites = {f"http://127.0.0.1:{place.http}": "", f"https://127.0.0.1:{place.https}": tls}
@@ -131,7 +137,7 @@ def haproxy(place: Place) -> list[str]:
         shown("haproxy")[0],
         ("bind :443 ssl", f"bind 127.0.0.1:{place.http}\n    bind 127.0.0.1:{place.https} ssl"),
         ("/etc/haproxy/streams.pem", str(pem)),
-        ("server streams 127.0.0.1:4437", f"server streams {place.upstream}"),
+        ("server streams 127.0.0.1:4437", f"server streams {unix('unix@', place)}"),
     )
     file = place.directory / "haproxy.cfg"
     file.write_text(configuration)

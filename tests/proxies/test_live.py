@@ -152,3 +152,20 @@ def test_stop_of_the_server_ends_event_streams_as_they_should_end(
         assert server.process.wait(5) == 0
         for coming in followed:
             assert all("event: data" not in rest for rest in coming)
+
+
+def test_server_on_a_unix_socket_is_reached(
+    kind: Callable[[Place], list[str]],
+    certificate: Certificate,
+    tmp_path: Path,
+    client: httpx.Client,
+) -> None:
+    path = str(tmp_path / "streams.sock")
+    with launch("--memory", "--uds", path), running(kind, path, certificate, tmp_path) as proxy:
+        for base in (proxy.http, proxy.https):
+            url = f"{base}/v1/stream/a"
+            made = client.put(url, headers={"content-type": "text/plain"}, content="1")
+            assert made.headers["location"] == url
+            with following(client, url) as coming:
+                assert "data:1" in until_up_to_date(coming)
+            client.delete(url).raise_for_status()

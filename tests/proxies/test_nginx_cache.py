@@ -1,7 +1,8 @@
 """nginx with a cache between the server and clients of several origins."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -17,23 +18,30 @@ ORIGINS = ("https://a.example", "https://b.example")
 BIG = "[" + ",".join(map(str, range(5000))) + "]"
 
 
+@contextmanager
+def caching(certificate: Certificate, directory: Path, *flags: str) -> Iterator[str]:
+    """Runs nginx with a cache before a server that lists two origins, and yields its address."""
+    listed = [part for origin in ORIGINS for part in ("--cors-origin", origin)]
+    with serve("--memory", *listed, *flags) as server:
+        upstream = server.url.removeprefix("http://")
+        with running(nginx_that_caches, upstream, certificate, directory) as proxy:
+            yield proxy.http
+
+
 @pytest.fixture(scope="module")
 def cached(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the cache, before a server that lists two origins."""
-    directory = tmp_path_factory.mktemp("nginx")
-    listed = [part for origin in ORIGINS for part in ("--cors-origin", origin)]
-    with (
-        serve("--memory", *listed) as server,
-        running(
-            nginx_that_caches, server.url.removeprefix("http://"), certificate, directory
-        ) as proxy,
-    ):
-        yield proxy.http
+    with caching(certificate, tmp_path_factory.mktemp("nginx")) as address:
+        yield address
 
 
 @pytest.fixture
 def url(cached: str, client: httpx.Client) -> str:
-    url = f"{cached}/v1/stream/{uuid4()}"
+    """A fresh stream with the value 1."""
+    return new_stream(client, cached)
+
+
+def new_stream(client: httpx.Client, base: str) -> str:
+    url = f"{base}/v1/stream/{uuid4()}"
     client.put(url, headers=JSON, content="[1]").raise_for_status()
     return url
 
@@ -65,6 +73,30 @@ def test_each_origin_gets_its_own_answer_from_the_cache(client: httpx.Client, ur
             assert answer.headers.get("access-control-allow-origin") == allowed, (cache, origin)
             assert answer.headers["x-cache"] == cache
             assert len(answer.json()) == 5000
+
+
+@pytest.mark.parametrize("header", ["cookie", "authorization"])
+def test_page_that_was_asked_for_with_credentials_is_kept_for_nobody(
+    client: httpx.Client, url: str, header: str
+) -> None:
+    page = last_page(client, url)
+    for _ in range(2):
+        answer = client.get(page, headers={header: "a=b"})
+        assert answer.headers["x-cache"] == "MISS"
+        assert len(answer.json()) == 5000
+
+
+def test_cache_keeps_pages_that_can_grow_where_that_is_allowed(
+    client: httpx.Client, certificate: Certificate, tmp_path: Path
+) -> None:
+    """Only shared caches may. A browser asks again each time, and the cache answers it."""
+    with caching(certificate, tmp_path, "--shared-cache-age", "60") as address:
+        url = new_stream(client, address)
+        assert client.get(url).headers["x-cache"] == "MISS"
+        kept = client.get(url)
+        assert (kept.headers["x-cache"], kept.json()) == ("HIT", [1])
+        again = client.get(url, headers={"if-none-match": kept.headers["etag"]})
+        assert (again.headers["x-cache"], again.status_code) == ("HIT", 304)
 
 
 def test_compressed_page_goes_only_to_clients_that_take_it(client: httpx.Client, url: str) -> None:
