@@ -1,4 +1,4 @@
-"""What a browser's cache makes of pages of a stream, in `fetch`'s default mode."""
+"""The browser's HTTP cache with pages of a stream, in `fetch`'s default mode."""
 
 import httpx
 import pytest
@@ -17,21 +17,21 @@ def read(page: Page, url: str) -> str:
 
 
 @pytest.mark.parametrize("query", ["", "?offset=-1"])
-def test_page_read_again_shows_what_was_appended(page: Page, url: str, query: str) -> None:
+def test_second_read_shows_what_was_appended(page: Page, url: str, query: str) -> None:
     assert read(page, url + query) == "[1]"
     httpx.post(url, headers=JSON, content="2").raise_for_status()
     assert read(page, url + query) == "[1,2]"
-    assert read(page, url + query) == "[1,2]"  # the cache answers, and has asked
+    assert read(page, url + query) == "[1,2]"  # this time the server answers 304
 
 
-def test_page_at_the_tail_read_again_shows_what_was_appended(page: Page, url: str) -> None:
+def test_second_read_at_the_tail_shows_what_was_appended(page: Page, url: str) -> None:
     tail = page.evaluate("url => read(url)", url)["next"]
     assert read(page, f"{url}?offset={tail}") == "[]"
     httpx.post(url, headers=JSON, content="2").raise_for_status()
     assert read(page, f"{url}?offset={tail}") == "[2]"
 
 
-def test_append_by_the_same_page_is_read_by_it(page: Page, url: str) -> None:
+def test_page_reads_its_own_appends(page: Page, url: str) -> None:
     shown = page.evaluate(
         """async url => {
             const texts = []
@@ -47,7 +47,7 @@ def test_append_by_the_same_page_is_read_by_it(page: Page, url: str) -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_stream_created_again_shows_its_own_data(page: Page, url: str, closed: bool) -> None:
+def test_recreated_stream_shows_its_own_data(page: Page, url: str, closed: bool) -> None:
     if closed:
         httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()
     assert read(page, url) == "[1]"
@@ -57,14 +57,14 @@ def test_stream_created_again_shows_its_own_data(page: Page, url: str, closed: b
     assert read(page, url) == "[7]"
 
 
-def test_closing_of_a_stream_is_seen(page: Page, url: str) -> None:
+def test_page_sees_that_a_stream_was_closed(page: Page, url: str) -> None:
     closed = "async url => (await fetch(url)).headers.get('Stream-Closed')"
     assert page.evaluate(closed, url) is None
     httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()
     assert page.evaluate(closed, url) == "true"
 
 
-def test_end_of_a_closed_stream_is_read_again_without_the_server(page: Page) -> None:
+def test_cache_answers_for_a_closed_stream_without_the_server(page: Page) -> None:
     with launch("--memory") as server:
         url = new_stream(server.url)
         middle = page.evaluate("url => read(url)", url)["next"]
@@ -74,9 +74,7 @@ def test_end_of_a_closed_stream_is_read_again_without_the_server(page: Page) -> 
     assert read(page, f"{url}?offset={middle}") == "[2]"
 
 
-def test_official_client_reads_what_was_appended_and_what_was_created_again(
-    page: Page, url: str
-) -> None:
+def test_official_client_reads_appended_and_recreated_data(page: Page, url: str) -> None:
     """In its mode without live reads, it follows `Stream-Next-Offset` from page to page."""
     page.evaluate(
         "async () => { window.client = await import('/@durable-streams/client/dist/index.js') }"

@@ -45,7 +45,7 @@ def until(page: Page, condition: str) -> Any:
 def test_follower_gets_each_value_once_across_a_restart(
     page: Page, tmp_path: Path, scheme: str, stop: signal.Signals, down: bool
 ) -> None:
-    """The server is away for less than the browser waits before it comes back, or for one attempt in vain."""
+    """The server is back before the browser reconnects, or, with `down`, only after one failed attempt."""
     flags = ["--data-dir", str(tmp_path / "data")]
     if scheme == "https":
         certificate = certificates.make(tmp_path)
@@ -75,7 +75,7 @@ def test_follower_gets_each_value_once_across_a_restart(
 def test_follower_of_a_closed_stream_comes_back_once_and_stops(
     page: Page, server: ServerProcess, when: str
 ) -> None:
-    """An EventSource cannot know that a stream has ended. It comes back, and 204 tells it to stop (PROTOCOL 5.8)."""
+    """An EventSource reconnects after every response. Status 204 tells it to stop."""
     url = new_stream(server.url, "[]")
     requests: list[Request] = []
     page.on("request", lambda request: requests.append(request))
@@ -94,7 +94,7 @@ def test_follower_of_a_closed_stream_comes_back_once_and_stops(
 def test_follower_of_a_closed_stream_gets_the_rest_of_it_before_it_stops(
     page: Page, tmp_path: Path
 ) -> None:
-    """The stream is closed, with data that the follower has not seen, while the follower is away."""
+    """The stream receives its last data and is closed while the follower is disconnected."""
     flags = ("--data-dir", str(tmp_path / "data"))
     with launch(*flags) as server:
         url = new_stream(server.url, "[]")

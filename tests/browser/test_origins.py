@@ -1,4 +1,4 @@
-"""What pages of other origins may do: with credentials, and with headers of their own."""
+"""CORS: credentials, and headers that the protocol does not know."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -72,9 +72,7 @@ def follow(page: Page, url: str, with_credentials: bool) -> Any:
     )
 
 
-def test_listed_origin_calls_with_credentials_and_the_cookie_is_sent(
-    page: Page, guarded: str
-) -> None:
+def test_listed_origin_sends_its_cookie_with_fetch(page: Page, guarded: str) -> None:
     page.context.add_cookies([{"name": "session", "value": "s", "url": guarded}])
     for method, headers, body in CALLS:
         with page.expect_response(guarded) as answered:
@@ -84,9 +82,7 @@ def test_listed_origin_calls_with_credentials_and_the_cookie_is_sent(
         assert answered.value.request.all_headers()["cookie"] == "session=s"
 
 
-def test_listed_origin_follows_with_credentials_and_the_cookie_is_sent(
-    page: Page, guarded: str
-) -> None:
+def test_listed_origin_sends_its_cookie_with_event_source(page: Page, guarded: str) -> None:
     page.context.add_cookies([{"name": "session", "value": "s", "url": guarded}])
     with page.expect_response(lambda response: "live=sse" in response.url) as answered:
         assert follow(page, guarded, with_credentials=True) == [1]
@@ -94,7 +90,7 @@ def test_listed_origin_follows_with_credentials_and_the_cookie_is_sent(
 
 
 @pytest.mark.parametrize("credentials", ["omit", "include"])
-def test_origin_that_is_not_listed_reads_nothing_and_changes_nothing(
+def test_unlisted_origin_reads_nothing_and_changes_nothing(
     stranger: Page, guarded: str, credentials: str
 ) -> None:
     for method, headers, _ in CALLS:
@@ -108,8 +104,8 @@ def test_origin_that_is_not_listed_reads_nothing_and_changes_nothing(
     assert httpx.get(guarded).json() == [1]
 
 
-def test_any_origin_is_refused_with_credentials_when_none_is_listed(page: Page, url: str) -> None:
-    """`*` allows every page, so no page may use the cookies of the user who looks at it."""
+def test_wildcard_origin_refuses_credentials(page: Page, url: str) -> None:
+    """With `*` every page may read streams, so none may use the user's cookies."""
     assert attempt(page, url, credentials="include") == "refused"
     assert follow(page, url, with_credentials=True) == []
     assert attempt(page, url, credentials="omit") == "allowed"

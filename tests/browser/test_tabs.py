@@ -56,7 +56,7 @@ def follow(tab: Page, url: str) -> None:
 
 
 def until(tab: Page, count: int) -> list[int]:
-    """Waits until a tab has so many values, and returns them."""
+    """Waits until a tab has received `count` values, and returns them."""
     condition = f"f => f.values.length >= {count} && f.upToDate"
     values: list[int] = tab.evaluate(
         f"() => until(followed, {condition}).then(() => followed.values)"
@@ -96,7 +96,7 @@ def test_twenty_event_streams_and_appends_in_one_tab(page: Page, front: str) -> 
 def test_large_appends_and_large_pages_share_the_connection_with_event_streams(
     page: Page, front: str
 ) -> None:
-    """Nine megabytes go up and come down while another stream is followed, and every event still comes."""
+    """The page uploads and downloads nine megabytes while it follows another stream, and receives every event."""
     followed, large = new_stream(front), new_stream(front, "[]")
     outcome = page.evaluate(
         """async ([url, large]) => {
@@ -125,10 +125,10 @@ def test_large_appends_and_large_pages_share_the_connection_with_event_streams(
     assert outcome == [[204, 204, 204], 9 << 20, [1, 2, 3]]
 
 
-def test_over_http_1_the_seventh_tab_waits_for_another_to_close(
+def test_seventh_tab_over_http_1_waits_until_another_closes(
     context: BrowserContext, host: Host, url: str
 ) -> None:
-    """What the README warns of. The tab is not lost: it follows as soon as it has a connection."""
+    """Chromium opens six connections to one origin. The seventh reader starts once a connection is free."""
     tabs, answers = open_tabs(context, host)
     for tab in tabs[:MOST]:
         follow(tab, url)

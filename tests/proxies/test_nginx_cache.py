@@ -46,7 +46,7 @@ def new_stream(client: httpx.Client, base: str) -> str:
     return url
 
 
-def test_page_that_can_grow_is_never_stale(client: httpx.Client, url: str) -> None:
+def test_cache_never_serves_a_stale_page_of_an_open_stream(client: httpx.Client, url: str) -> None:
     assert client.get(url).json() == [1]
     assert client.get(url).json() == [1]
     client.post(url, headers=JSON, content="2").raise_for_status()
@@ -76,7 +76,7 @@ def test_each_origin_gets_its_own_answer_from_the_cache(client: httpx.Client, ur
 
 
 @pytest.mark.parametrize("header", ["cookie", "authorization"])
-def test_page_that_was_asked_for_with_credentials_is_kept_for_nobody(
+def test_cache_keeps_no_page_requested_with_credentials(
     client: httpx.Client, url: str, header: str
 ) -> None:
     page = last_page(client, url)
@@ -86,10 +86,10 @@ def test_page_that_was_asked_for_with_credentials_is_kept_for_nobody(
         assert len(answer.json()) == 5000
 
 
-def test_cache_keeps_pages_that_can_grow_where_that_is_allowed(
+def test_shared_cache_age_lets_nginx_keep_a_growing_page(
     client: httpx.Client, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """Only shared caches may. A browser asks again each time, and the cache answers it."""
+    """Browsers still revalidate the page each time, and nginx answers them."""
     with caching(certificate, tmp_path, "--shared-cache-age", "60") as address:
         url = new_stream(client, address)
         assert client.get(url).headers["x-cache"] == "MISS"
@@ -99,7 +99,7 @@ def test_cache_keeps_pages_that_can_grow_where_that_is_allowed(
         assert (again.headers["x-cache"], again.status_code) == ("HIT", 304)
 
 
-def test_compressed_page_goes_only_to_clients_that_take_it(client: httpx.Client, url: str) -> None:
+def test_cache_sends_gzip_only_to_clients_that_accept_it(client: httpx.Client, url: str) -> None:
     page = last_page(client, url)
     for coding in ("gzip", "identity", "gzip", "identity"):
         answer = client.get(page, headers={"accept-encoding": coding})
@@ -107,7 +107,7 @@ def test_compressed_page_goes_only_to_clients_that_take_it(client: httpx.Client,
         assert answer.headers.get("content-encoding", "identity") == coding
 
 
-def test_two_followers_of_one_address_both_get_every_event(client: httpx.Client, url: str) -> None:
+def test_two_followers_of_one_url_both_get_every_event(client: httpx.Client, url: str) -> None:
     with ExitStack() as readers, httpx.Client() as writer:
         both = [readers.enter_context(following(client, url)) for _ in range(2)]
         for coming in both:

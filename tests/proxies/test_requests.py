@@ -1,4 +1,4 @@
-"""Everything but live reads through each proxy: answers come as they were sent."""
+"""Requests other than live reads, through each proxy."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -50,8 +50,10 @@ def test_location_is_the_address_that_the_client_used(client: httpx.Client, url:
 
 
 @pytest.mark.parametrize("headers", [TEXT, JSON, OCTETS])
-def test_large_bodies_come_through(client: httpx.Client, url: str, headers: dict[str, str]) -> None:
-    """Incompressible octets, or text that the server and the proxies compress."""
+def test_large_bodies_pass_unchanged(
+    client: httpx.Client, url: str, headers: dict[str, str]
+) -> None:
+    """The server and the proxies compress the text, but not the random octets."""
     body = (
         os.urandom(LARGE)
         if headers is OCTETS
@@ -64,8 +66,8 @@ def test_large_bodies_come_through(client: httpx.Client, url: str, headers: dict
     assert whole(client, url) == expected
 
 
-def test_page_that_the_client_has_is_not_sent_again(client: httpx.Client, url: str) -> None:
-    """A proxy that compresses pages weakens their tags."""
+def test_matching_etag_gets_304(client: httpx.Client, url: str) -> None:
+    """nginx and HAProxy turn the ETag of a page that they compress into a weak one."""
     client.put(url, headers=TEXT, content="text " * 2000).raise_for_status()
     tag = client.get(url).headers["etag"]
     assert client.get(url, headers={"if-none-match": tag}).status_code == 304
