@@ -51,7 +51,7 @@ async def test_an_event_stream_begins_at_once_and_follows(
     headers = dict(exchange.sent[0]["headers"])
     assert headers[b"content-type"] == b"text/event-stream"
     assert headers[b"x-accel-buffering"] == b"no"
-    assert b"content-encoding" not in headers
+    assert headers[b"content-encoding"] == b"identity"
     assert exchange.body.index(b"id:") < exchange.body.index(b"event: data")  # TRAPS 56
     assert b"event: control\ndata:{" in exchange.body
     store.append(A, b" world")

@@ -105,4 +105,5 @@ async def test_event_stream_is_changed_by_no_proxy_and_begins_at_once(ask: Calle
     answer = await ask("GET", EVENTS)
     assert answer.headers["cache-control"] == "no-cache, no-transform"
     assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["content-encoding"] == "identity"
     assert answer.body.startswith(b"retry:1000\nid:")

@@ -249,6 +249,8 @@ def event_stream(state: StreamState) -> Response:
         (CONTENT_TYPE, EVENT_STREAM),
         (b"cache-control", caching.EVENTS),
         (b"x-accel-buffering", b"no"),  # or nginx would hold events back
+        # Caddy 2.6.2 compresses despite no-transform, and then holds events back. It leaves a response with a coding alone.
+        (b"content-encoding", b"identity"),
     ]
     if needs_base64(state.media):
         headers.append((STREAM_SSE_DATA_ENCODING, b"base64"))
