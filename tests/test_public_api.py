@@ -33,10 +33,13 @@ NODE_README = {
     "handle_cursor_collision",
 }
 OURS = {
+    "AppendResult",
     "BadRequest",
     "Conflict",
+    "CreateResult",
     "DurableStreamsApp",
     "Gone",
+    "HeadResult",
     "MethodNotAllowed",
     "NotFound",
     "OffsetMismatch",
@@ -47,6 +50,8 @@ OURS = {
     "StreamClosed",
     "StreamDamaged",
     "StreamError",
+    "StreamPage",
+    "Streams",
     "TooLarge",
     "TooManyRequests",
     "Unavailable",

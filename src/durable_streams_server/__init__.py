@@ -43,11 +43,14 @@ if TYPE_CHECKING:
         CursorOptions,
     )
     from .protocol.paths import decode_stream_path, encode_stream_path
+    from .protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
+    from .streams.arguments import CreateOptions
     from .streams.cursors import (
         calculate_cursor,
         generate_response_cursor,
         handle_cursor_collision,
     )
+    from .streams.embedded import Streams
     from .streams.file_store import FileBackedStreamStore
     from .streams.hooks import (
         StreamLifecycleEvent,
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
     )
     from .streams.long_poll import PendingLongPoll
     from .streams.stream_store import (
-        CreateOptions,
         ReadResult,
         Stream,
         StreamMessage,
@@ -67,7 +69,12 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "BadRequest": "errors",
     "Conflict": "errors",
-    "CreateOptions": "streams.stream_store",
+    "AppendResult": "protocol.results",
+    "CreateOptions": "streams.arguments",
+    "CreateResult": "protocol.results",
+    "HeadResult": "protocol.results",
+    "StreamPage": "protocol.results",
+    "Streams": "streams.embedded",
     "CursorOptions": "protocol.cursor",
     "DEFAULT_CURSOR_EPOCH": "protocol.cursor",
     "DEFAULT_CURSOR_INTERVAL_SECONDS": "protocol.cursor",
@@ -109,14 +116,17 @@ _HOMES: Final = {
 __all__ = [
     "DEFAULT_CURSOR_EPOCH",
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
+    "AppendResult",
     "BadRequest",
     "Conflict",
     "CreateOptions",
+    "CreateResult",
     "CursorOptions",
     "DurableStreamTestServer",
     "DurableStreamsApp",
     "FileBackedStreamStore",
     "Gone",
+    "HeadResult",
     "MethodNotAllowed",
     "NotFound",
     "OffsetMismatch",
@@ -133,7 +143,9 @@ __all__ = [
     "StreamLifecycleEvent",
     "StreamLifecycleHook",
     "StreamMessage",
+    "StreamPage",
     "StreamStore",
+    "Streams",
     "TestServerOptions",
     "TooLarge",
     "TooManyRequests",

@@ -35,11 +35,12 @@ def test_every_error_code_is_documented_and_no_other() -> None:
     assert set(documented) == coded()
 
 
-def test_the_readme_names_every_public_name_of_the_node_package() -> None:
+def test_documents_name_every_public_name() -> None:
     readme = (ROOT / "README.md").read_text()
     table = readme[
         readme.index("## The API beside Node's") : readme.index("## Beyond the protocol")
     ]
+    table += (ROOT / "docs/python.md").read_text()
     refusals = {
         name
         for name, value in vars(durable_streams_server).items()
@@ -59,6 +60,18 @@ def test_the_readme_examples_run() -> None:
     ]
     assert [run.returncode for run in shown] == [0, 0, 0], [run.stderr for run in shown]
     assert shown[0].stdout == "hello\n"
+
+
+def test_examples_of_the_python_guide_run() -> None:
+    guide = (ROOT / "docs/python.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", guide, re.S)
+    assert examples
+    shown = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+        for code in examples
+    ]
+    assert [run.returncode for run in shown] == [0] * len(shown), [run.stderr for run in shown]
+    assert shown[0].stdout == "Hello, world"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

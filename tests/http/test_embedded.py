@@ -26,6 +26,21 @@ async def test_it_runs_on_the_callers_loop() -> None:
             assert (await http.put(A, headers=TEXT)).headers["location"] == server.base_url + A
 
 
+async def test_its_streams_are_those_of_the_program() -> None:
+    async with DurableStreamTestServer() as server:
+        await server.streams.create(A, "text/plain")
+        await server.streams.append(A, b"hello")
+        async with httpx.AsyncClient(base_url=server.base_url) as http:
+            assert (await http.get(A)).text == "hello"
+            await http.post(A, content="!", headers=TEXT)
+        assert (await server.streams.read(A)).text() == "hello!"
+
+
+async def test_streams_of_a_server_on_its_own_thread_are_refused() -> None:
+    with DurableStreamTestServer() as server, pytest.raises(RuntimeError, match="event loop"):
+        await server.streams.create(A)
+
+
 def test_it_runs_on_a_thread_for_synchronous_code() -> None:
     store = StreamStore()
     with DurableStreamTestServer(store=store) as server:

@@ -13,6 +13,7 @@ from ..protocol.hosts import check_host
 from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..protocol.paths import normalize_mount
 from ..storage.ticket import Abandoned, Cancelled, Ticket
+from ..streams.embedded import Streams
 from ..streams.engine import Engine
 from ..streams.event_stream import END, PULLS, WAIT
 from ..streams.turns import Line
@@ -42,6 +43,7 @@ class DurableStreamsApp:
     Attributes:
         engine: what runs the streams.
         service: what runs the subscriptions.
+        streams: the streams, for the program that the application runs in.
         handler: what answers requests; the native lane carries it too.
         budget: how much of what clients have sent may be held at once.
         outgoing: who is being sent large pages.
@@ -55,6 +57,7 @@ class DurableStreamsApp:
     def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
         self.engine = engine
         self.service = service
+        self.streams = Streams(self._running)
         self.handler = Handler(engine, service, options)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(engine.sending, engine.turns)
@@ -87,6 +90,11 @@ class DurableStreamsApp:
         self.begin_shutdown()
         await self.service.stop()
         await self.engine.stop()
+
+    def _running(self) -> Engine:
+        """Returns the engine, started if nobody has started it."""
+        self._start()
+        return self.engine
 
     def _start(self) -> None:
         if not self._started:

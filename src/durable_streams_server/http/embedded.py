@@ -9,6 +9,7 @@ from typing import Self, TypedDict, Unpack
 
 from ..protocol.cursor import CursorOptions
 from ..storage.store import Store
+from ..streams.embedded import Streams
 from ..streams.hooks import RegistryHook, StreamLifecycleHook
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
@@ -87,6 +88,11 @@ class DurableStreamTestServer:
             RuntimeError: when it has not been started.
         """
         return url_of(self._listening())
+
+    @property
+    def streams(self) -> Streams:
+        """The server's streams, for the program that runs it on its own event loop (`async with`)."""
+        return self.app.streams
 
     async def start(self) -> None:
         """Begins to listen; returns when requests are answered.

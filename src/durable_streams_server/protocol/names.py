@@ -135,6 +135,7 @@ MAX_PAGE_SIZE: Final = 1024 * MIB  # a page is in memory whole, once for each re
 SSE_PAGE_SIZE: Final = (
     16 * KIB
 )  # one event; with the socket's buffer this bounds what a stalled reader costs
+FOLLOW_PAGE_SIZE: Final = 256 * KIB  # what a loop over a stream is given at once, in the process
 MARK_SPACING: Final = 32 * KIB  # a read parses at most about this much JSON to find a cut
 GZIP_MINIMUM: Final = 4 * KIB  # below this a page costs more to compress than to send
 DEFAULT_LONG_POLL_TIMEOUT: Final = 30.0  # seconds; below the usual 60 s idle timeout of proxies

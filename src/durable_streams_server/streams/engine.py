@@ -104,6 +104,7 @@ class Engine:
         large: reads large pages.
         sending: what readers that have not taken it hold of large pages.
         chance: a random number from 0 to 1, anew with each call.
+        loop: the event loop that the engine was started on; None before that.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Engine:
         self.tails = Tails(self.turns)
         self.hooks = hooks or Hooks(())
         self.stopping = False
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._started = False  # until then the store may be used without a loop
         self._given_back = False
         self.failure: BaseException | None = None  # why the store has stopped for good
@@ -137,6 +139,7 @@ class Engine:
         """Takes the store and begins the sweep; called once, on the running loop, before there are clients."""
         json_scan.prepare()
         self.store.attach(asyncio.get_running_loop(), self._store_failed)
+        self.loop = asyncio.get_running_loop()
         self._started = True
         self._sweep.start()
 
@@ -156,11 +159,20 @@ class Engine:
             self._started = False
             self.store.detach()
 
+    def require_store(self) -> None:
+        """Refuses what has waited for longer than the engine has had the store.
+
+        Raises:
+            Unavailable: SERVER_STOPPING.
+        """
+        if self._given_back:
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+
     def prepared(self, command: C) -> Ticket[C]:
         """Returns a command once its large JSON body is split, in turns. See `bodies.is_ready`."""
 
         def hand_over(ready: C) -> Ticket[C]:
-            self._require_store()
+            self.require_store()
             return Ticket.of(ready)
 
         return bodies.prepare(self.store, self.turns, command).then(hand_over)
@@ -218,6 +230,10 @@ class Engine:
             lambda place: self.reader.page(*place, self.options.page_size)
         )
 
+    def locate(self, read: Read) -> Ticket[tuple[StreamState, int]]:
+        """Finds the stream and the position that a read begins at. It counts as a use of the stream."""
+        return self._position(read)
+
     def long_poll(self, read: Read) -> Ticket[Page]:
         """Reads one page, waiting for data if there is none. Cancelling the ticket ends the wait."""
 
@@ -254,13 +270,8 @@ class Engine:
 
     def _create(self, resolved: Create) -> Ticket[CreateOutcome]:
         """Decides a create, at a time of its own: finding the fork's position may have waited for the disk."""
-        self._require_store()
+        self.require_store()
         return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
-
-    def _require_store(self) -> None:
-        """Refuses what has waited for longer than the engine has had the store."""
-        if self._given_back:
-            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
 
     def _store_failed(self, error: BaseException) -> None:
         self.failure = error
@@ -301,7 +312,7 @@ class Engine:
 
     def touch(self, state: StreamState) -> None:
         """Notes a use, if the stream can end; a store may want to look at it again before that."""
-        if state.mortal:
+        if state.mortal and not self._given_back:
             self.store.touch(state, self.clock())
             self._schedule()
 

@@ -9,26 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
-from ..errors import BadRequest, NotFound
-from ..protocol import commands, offsets
-from ..protocol.commands import NO_BODY, Append, Command, Create, Delete, Fork
+from ..errors import NotFound
+from ..protocol import offsets
+from ..protocol.arguments import DATA, OPTIONAL_INT, require, require_callable
+from ..protocol.commands import Command, Create, Delete
 from ..protocol.decide import AppendOutcome, Outcome, position_of, require_visible
 from ..protocol.json_mode import value_ends
-from ..protocol.lifetime import MICROSECONDS, parse_lifetime
-from ..protocol.media import Kind, parse_media_type
-from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE, OCTET_STREAM
+from ..protocol.lifetime import MICROSECONDS
+from ..protocol.media import Kind
+from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE
 from ..protocol.offsets import Sentinel
-from ..protocol.paths import check_is_whole, check_path
-from ..protocol.producers import parse_stamp
+from ..protocol.paths import check_is_whole
 from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.memory import MemoryStore
 from ..storage.store import Store
 from ..storage.ticket import Ticket, repeat
 from . import forks
+from .arguments import CreateOptions, append_options, create_command
 from .calls import Calls
 from .clock import Clock, StoreClock, clock_of, system_clock
 from .reader import Reader
@@ -36,30 +36,6 @@ from .reader import Reader
 T = TypeVar("T")
 
 _LOOK_EVERY: Final = MICROSECONDS  # between two looks at the wall clock, which dates follow
-_TOO_LARGE: Final = 1 << 63  # for any number that a request can have
-
-
-@dataclass(frozen=True, slots=True)
-class CreateOptions:
-    """What a new stream is made with, besides its path and type.
-
-    Attributes:
-        ttl_seconds: sliding lifetime; excludes `expires_at`.
-        expires_at: deadline, with a time zone.
-        initial_data: the first bytes, or JSON values.
-        closed: whether the stream is complete with that.
-        forked_from: the path of the stream to fork.
-        fork_offset: where to fork it; its tail if None.
-        fork_sub_offset: bytes, or JSON values, past `fork_offset`.
-    """
-
-    ttl_seconds: int | None = None
-    expires_at: datetime | None = None
-    initial_data: bytes = b""
-    closed: bool = False
-    forked_from: str | None = None
-    fork_offset: str | None = None
-    fork_sub_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +156,7 @@ class SynchronousCalls(Store):
         self,
         path: str,
         content_type: str | None = None,
-        options: CreateOptions = CreateOptions(),
+        options: CreateOptions = CreateOptions(),  # noqa: B008  (frozen)
     ) -> Stream:
         """Creates a stream, or returns the one that is there with the same configuration.
 
@@ -189,7 +165,7 @@ class SynchronousCalls(Store):
             NotFound: the stream to fork does not exist.
             BadRequest: a malformed argument.
         """
-        command = _create_command(path, content_type, options)
+        command = create_command(path, content_type, options)
         return self._calls.run(lambda: self._create(command))
 
     def get(self, path: str) -> Stream | None:
@@ -198,6 +174,7 @@ class SynchronousCalls(Store):
         Raises:
             BadRequest: INVALID_PATH, for a path that does not begin with a slash.
         """
+        require(str, path=path)
         check_is_whole(path)
         return self._calls.run(lambda: self._get(path))
 
@@ -216,6 +193,7 @@ class SynchronousCalls(Store):
         Raises:
             BadRequest: INVALID_PATH, for a path that does not begin with a slash.
         """
+        require(str, path=path)
         check_is_whole(path)
         try:
             self._calls.run(lambda: self._execute(Delete(path)))
@@ -233,6 +211,7 @@ class SynchronousCalls(Store):
         producer_id: str | None = None,
         producer_epoch: int | None = None,
         producer_seq: int | None = None,
+        expected_offset: str | None = None,
         close: bool = False,
     ) -> AppendOutcome:
         """Appends, closes, or both, and returns when that is durable.
@@ -245,25 +224,22 @@ class SynchronousCalls(Store):
             producer_id: with epoch and seq, an idempotent producer.
             producer_epoch: the producer's epoch.
             producer_seq: the producer's sequence number.
+            expected_offset: the offset that the tail must be at, if given.
             close: whether the stream takes no more after this.
 
         Raises:
-            NotFound, Gone, Conflict, StreamClosed, ProducerFenced, SequenceGap, BadRequest.
+            NotFound, Gone, Conflict, StreamClosed, OffsetMismatch, ProducerFenced, SequenceGap, BadRequest.
         """
+        require(str, path=path)
         check_is_whole(path)
-        stamp = parse_stamp(
-            _octets(producer_id, "INVALID_PRODUCER"),
-            _octets(_digits(producer_epoch), "INVALID_PRODUCER"),
-            _octets(_digits(producer_seq), "INVALID_PRODUCER"),
+        require(DATA, data=data)
+        options = append_options(
+            content_type, seq, producer_id, producer_epoch, producer_seq, expected_offset, close
         )
-        sequence = commands.check_seq(_octets(seq, "INVALID_SEQ"))
+        octets = bytes(data)
 
         def write(state: StreamState) -> Ticket[Outcome]:
-            if not data and not close:
-                raise BadRequest("an append needs a body", "EMPTY_BODY")
-            media = parse_media_type(content_type) if content_type else state.media
-            body = commands.encode_body(media.kind, bytes(data), allow_empty=False)
-            return self._execute(Append(path, media, body, bool(data), close, stamp, sequence))
+            return self._execute(options.command(state, octets))
 
         return cast(AppendOutcome, self._calls.run(lambda: self._require(path).then(write)))
 
@@ -273,6 +249,7 @@ class SynchronousCalls(Store):
         Raises:
             NotFound, Gone, BadRequest.
         """
+        require(str, path=path, offset=offset)
         check_is_whole(path)
         return self._calls.run(lambda: self._read_all(path, offset))
 
@@ -362,37 +339,11 @@ class StreamStore(SynchronousCalls, MemoryStore):
         max_producers: int = DEFAULT_MAX_PRODUCERS,
         clock: Clock = system_clock,
     ) -> None:
+        require(OPTIONAL_INT, max_bytes=max_bytes)
+        require(int, max_producers=max_producers)
+        require_callable(clock=clock)
         super().__init__(max_bytes=max_bytes, max_producers=max_producers)
         self._begin_calls(clock)
-
-
-def _create_command(path: str, content_type: str | None, options: CreateOptions) -> Create:
-    expires = options.expires_at.isoformat() if options.expires_at is not None else None
-    ttl = _digits(options.ttl_seconds)
-    fork = None
-    if options.forked_from is not None:
-        anchor = None if options.fork_offset is None else offsets.parse(options.fork_offset)
-        fork = Fork(check_path(options.forked_from), anchor, options.fork_sub_offset)
-    media = None
-    if content_type is not None or fork is None:
-        media = parse_media_type(content_type or OCTET_STREAM)
-    body = NO_BODY
-    if options.initial_data:
-        kind = media.kind if media is not None else Kind.BINARY
-        body = commands.encode_body(kind, options.initial_data, allow_empty=True)
-    return Create(check_path(path), media, parse_lifetime(ttl, expires), body, options.closed, fork)
-
-
-def _digits(number: int | None) -> str | None:
-    """Writes a number as a header has it. One far out of every range stays out of it: Python writes no number of any size."""
-    return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
-
-
-def _octets(text: str | None, code: str) -> bytes | None:
-    try:
-        return None if text is None else text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadRequest("the text is not UTF-8", code) from None
 
 
 def _stream(state: StreamState) -> Stream:

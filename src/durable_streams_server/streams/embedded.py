@@ -1,0 +1,380 @@
+"""`Streams`: an application's streams, for the program that it runs in. Asynchronous, on the application's own event loop, without threads.
+
+    await app.streams.create("/answers/1", "application/json")
+    await app.streams.append("/answers/1", b'"Hello"')
+    async for page in app.streams.follow("/answers/1"):
+        print(page.json())
+
+The rules are those of HTTP, and so are the errors (`errors.py`). Every call that writes returns when what it wrote is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from ..errors import Unavailable
+from ..protocol import commands, offsets
+from ..protocol.arguments import DATA, require
+from ..protocol.decide import RETRY_SOON, AppendOutcome, CreateOutcome, require_visible
+from ..protocol.media import Kind
+from ..protocol.names import FOLLOW_PAGE_SIZE
+from ..protocol.paths import check_path, normalize_root, refuse_reserved
+from ..protocol.render import Page
+from ..protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
+from ..protocol.state import StreamState
+from ..storage.ticket import Ticket
+from . import bodies
+from .arguments import CreateOptions, append_options, create_command
+from .calls import result_of
+from .engine import Engine
+from .large import LARGE
+from .reader import Reader
+from .turns import Line
+
+T = TypeVar("T")
+
+_START: Final = offsets.Sentinel.START.value
+
+
+class Streams:
+    """The streams of one application. A path is the decoded path below the application's mount, such as `/chat/1`.
+
+    It may be used before the first request, and only on the event loop that the application runs on. It asks no `guard`, and
+    writes where HTTP may not, as with `read_only`.
+
+    Every method raises:
+        TypeError: an argument of the wrong type; nothing is done then.
+        RuntimeError: called on another event loop than the application's.
+        BadRequest: a malformed argument.
+        NotFound: no stream is at the path; RESERVED_PATH for one of the server's own.
+        Gone: the stream is deleted and kept for its forks.
+        StreamDamaged: what the disk holds of the stream is damaged.
+        Unavailable: SERVER_STOPPING, once the application has been stopped.
+        OSError: the disk has failed, and the store has stopped for good. Nobody knows then whether a write was durable.
+    """
+
+    def __init__(self, running: Callable[[], Engine]) -> None:
+        self._running = running  # starts the engine if nobody has, and returns it
+
+    async def create(
+        self,
+        path: str,
+        content_type: str | None = None,
+        *,
+        ttl_seconds: int | None = None,
+        expires_at: datetime | None = None,
+        initial_data: bytes = b"",
+        closed: bool = False,
+        forked_from: str | None = None,
+        fork_offset: str | None = None,
+        fork_sub_offset: int = 0,
+    ) -> CreateResult:
+        """Creates a stream or a fork, or confirms the one that is there with the same configuration.
+
+        Args:
+            path: the stream's path.
+            content_type: its content type; `application/octet-stream`, or the source's of a fork, if None.
+            ttl_seconds: sliding lifetime; excludes `expires_at`.
+            expires_at: deadline, with a time zone.
+            initial_data: the first bytes, or JSON values.
+            closed: whether the stream is complete with that.
+            forked_from: the path of the stream to fork.
+            fork_offset: where to fork it; its tail if None.
+            fork_sub_offset: bytes, or JSON values, past `fork_offset`.
+
+        Raises:
+            Conflict: another configuration is at the path.
+        """
+        options = CreateOptions(
+            ttl_seconds,
+            expires_at,
+            initial_data,
+            closed,
+            forked_from,
+            fork_offset,
+            fork_sub_offset,
+        )
+        command = create_command(path, content_type, options, commands.begin_body)
+        engine = await self._begin(path, Line.URGENT)
+        if command.fork is not None:
+            refuse_reserved(command.fork.source, normalize_root(engine.options.stream_root))
+        created: Ticket[CreateOutcome]
+        if bodies.is_ready(command):
+            created = engine.create(command)
+        else:
+            created = engine.prepared(command).then(engine.create)
+        outcome = await _written(created)
+        return CreateResult(
+            outcome.created, outcome.next_offset, outcome.media.text, outcome.closed
+        )
+
+    async def append(
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        content_type: str | None = None,
+        seq: str | None = None,
+        producer_id: str | None = None,
+        producer_epoch: int | None = None,
+        producer_seq: int | None = None,
+        expected_offset: str | None = None,
+        close: bool = False,
+    ) -> AppendResult:
+        """Appends, closes, or both, and returns when that is durable. A caller that is cancelled meanwhile does not take it back.
+
+        Args:
+            path: the stream's path.
+            data: bytes; for a JSON stream one value, or an array of values.
+            content_type: checked against the stream's, if given.
+            seq: `Stream-Seq`, which must be greater than the last.
+            producer_id: with epoch and seq, an idempotent producer: a repeated append is recognised and not written again.
+            producer_epoch: the producer's epoch.
+            producer_seq: the producer's sequence number.
+            expected_offset: the offset that the tail must be at, if given.
+            close: whether the stream takes no more after this.
+
+        Raises:
+            StreamClosed: the stream takes no more.
+            OffsetMismatch: the tail is not at `expected_offset`.
+            ProducerFenced: a newer epoch of the producer is active.
+            SequenceGap: the producer skipped a number.
+            Conflict: the content type is not the stream's, or `seq` is not greater than the last.
+            TooManyRequests: the stream has too many producers.
+            StorageFull: there is no room.
+        """
+        require(str, path=path)
+        require(DATA, data=data)
+        options = append_options(
+            content_type, seq, producer_id, producer_epoch, producer_seq, expected_offset, close
+        )
+        octets = bytes(data)
+        engine = await self._begin(path, Line.URGENT)
+
+        def write(state: StreamState) -> Ticket[AppendOutcome]:
+            engine.require_store()
+            command = options.command(state, octets, commands.begin_body)
+            if bodies.is_ready(command):
+                return engine.append(command)
+            return engine.prepared(command).then(engine.append)
+
+        outcome = await _written(engine.head(path).then(write))
+        epoch, number = outcome.producer or (None, None)
+        is_duplicate = len(octets) > 0 and not outcome.wrote
+        return AppendResult(outcome.next_offset, outcome.closed, is_duplicate, epoch, number)
+
+    async def close(
+        self,
+        path: str,
+        data: bytes = b"",
+        *,
+        content_type: str | None = None,
+        seq: str | None = None,
+        producer_id: str | None = None,
+        producer_epoch: int | None = None,
+        producer_seq: int | None = None,
+        expected_offset: str | None = None,
+    ) -> AppendResult:
+        """Closes a stream, with last data if there is any: `append` with `close=True`. To close twice is no error."""
+        return await self.append(
+            path,
+            data,
+            content_type=content_type,
+            seq=seq,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            producer_seq=producer_seq,
+            expected_offset=expected_offset,
+            close=True,
+        )
+
+    async def delete(self, path: str) -> None:
+        """Deletes a stream. If it has forks, it is gone for readers and kept for the forks."""
+        require(str, path=path)
+        engine = await self._begin(path, Line.URGENT)
+        await _written(engine.delete(path))
+
+    async def head(self, path: str) -> HeadResult:
+        """Returns what is known of a stream. A sliding lifetime does not begin anew."""
+        require(str, path=path)
+        engine = await self._begin(path, Line.READS)
+        state = await _read(engine.head(path))
+        lifetime = state.lifetime
+        return HeadResult(
+            state.media.text,
+            state.name(state.visible_tail),
+            state.visible_closed,
+            lifetime.ttl,
+            lifetime.expires_text,
+        )
+
+    async def read(self, path: str, offset: str = _START) -> StreamPage:
+        """Reads one page: at most the application's `page_size` bytes, or one append (of JSON, one value) that is larger.
+
+        Args:
+            path: the stream's path.
+            offset: an offset that the server has given out, `-1` for the beginning, or `now` for the tail.
+        """
+        where = self._parsed(path, offset)
+        engine = await self._begin(path, Line.READS)
+        state, position = await _read(engine.locate(where))
+        if state.visible_tail - position >= LARGE:
+            await engine.turns.mine()
+            engine.require_store()
+            require_visible(state, engine.clock())
+        # What the program holds is its own: a reader without a budget counts it against no client.
+        return _shown(
+            await _read(Reader(engine.store).page(state, position, engine.options.page_size))
+        )
+
+    def follow(self, path: str, offset: str = _START) -> AsyncIterator[StreamPage]:
+        """Returns what is in the stream from an offset on, and then what comes, page by page until the stream is closed.
+
+        Each page has data. Between two pages nothing is held but the position, so a loop that is slow, or is left, costs nothing:
+        what came meanwhile is read in pages of at most 256 KiB, or one append (of JSON, one value) that is larger. A page ends where an
+        append does. To go on later, or after a restart, follow from the last page's `next_offset`.
+
+        Args:
+            path: the stream's path.
+            offset: as `read` has it.
+
+        Raises:
+            NotFound, Gone: while it is followed: the stream is deleted, or its time has run out.
+            Unavailable: SERVER_STOPPING, as soon as the application stops.
+        """
+        return _Follower(self._begin, self._parsed(path, offset))
+
+    def _parsed(self, path: str, offset: str) -> commands.Read:
+        require(str, path=path, offset=offset)
+        return commands.Read(path, offsets.parse_read(offset))
+
+    async def _begin(self, path: str, line: Line) -> Engine:
+        """Returns the engine that runs, when a call's turn has come: at once, unless the loop is busy."""
+        check_path(path)
+        engine = self._running()
+        refuse_reserved(path, normalize_root(engine.options.stream_root))
+        engine.require_store()
+        if engine.loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "the streams belong to another event loop: use them on the loop that the application runs on"
+            )
+        if not engine.turns.admits(line is Line.READS):
+            await engine.turns.mine(line)
+            engine.require_store()
+        return engine
+
+
+class _Follower(AsyncIterator[StreamPage]):
+    """One loop over a stream. It is attached to the stream only while it waits, so there is nothing to give back."""
+
+    def __init__(
+        self,
+        begin: Callable[[str, Line], Coroutine[Any, Any, Engine]],
+        where: commands.Read,
+    ) -> None:
+        self._begin = begin
+        self._where = where
+        self._state: StreamState | None = None
+        self._position = 0
+        self._is_running = self._has_ended = self._is_behind = False
+        self._news: asyncio.Future[None] | None = None
+
+    async def __anext__(self) -> StreamPage:
+        if self._is_running:
+            raise RuntimeError("another task waits for the next page of this loop")
+        self._is_running = True
+        try:
+            page = None if self._has_ended else await self._next()
+        finally:
+            self._is_running = False
+        if page is None:
+            raise StopAsyncIteration
+        return page
+
+    def wake(self) -> None:
+        """The stream has changed, or the application stops."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _next(self) -> StreamPage | None:
+        """Returns the next page that has data, or None at the end of the stream."""
+        engine = await self._begin(self._where.path, Line.READS)
+        state = self._state
+        if state is None:
+            found = await _read(engine.locate(self._where))
+            self._state, self._position = found
+            state = found[0]
+        elif self._is_behind:
+            await engine.turns.mine()  # or a loop that catches up would hold the event loop
+            engine.require_store()
+        while True:
+            _require_running(engine)
+            require_visible(state, engine.clock())
+            if state.visible_tail == self._position and not state.visible_closed:
+                await self._wait(engine, state)
+                continue
+            size = min(FOLLOW_PAGE_SIZE, engine.options.page_size)
+            page = await _read(Reader(engine.store).page(state, self._position, size))
+            self._position = page.end
+            self._is_behind, self._has_ended = not page.at_tail, page.closed
+            if page.data:
+                engine.touch(state)
+                return _shown(page)
+            if page.closed:
+                return None
+
+    async def _wait(self, engine: Engine, state: StreamState) -> None:
+        """Returns when the stream has changed since the loop last looked, which must be in this turn of the event loop."""
+        self._news = asyncio.get_running_loop().create_future()
+        engine.attach(state, self)
+        try:
+            await self._news
+        finally:
+            self._news = None
+            engine.detach(state, self)
+
+
+def _require_running(engine: Engine) -> None:
+    if engine.failure is not None:
+        raise engine.failure
+    if engine.stopping:
+        raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+
+
+async def _written(ticket: Ticket[T]) -> T:
+    """Waits for a write, which goes on if the caller is cancelled."""
+    if not ticket.done:
+        await _until_done(ticket)
+    return result_of(ticket)
+
+
+async def _read(ticket: Ticket[T]) -> T:
+    """Waits for a read, which is given up if the caller is cancelled."""
+    if not ticket.done:
+        try:
+            await _until_done(ticket)
+        finally:
+            ticket.cancel()
+    return result_of(ticket)
+
+
+async def _until_done(ticket: Ticket[T]) -> None:
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: Ticket[T]) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    ticket.add_callback(wake)
+    await done
+
+
+def _shown(page: Page) -> StreamPage:
+    """Returns a page as programs see it."""
+    state, data = page.state, page.data
+    if state.media.kind is Kind.JSON:
+        data = b"[%b]" % data[:-1]
+    return StreamPage(data, state.name(page.end), page.at_tail, page.closed, state.media.text)
