@@ -9,6 +9,7 @@ TREE = {
     "BadRequest": (400, "INVALID_REQUEST"),
     "Unauthorized": (401, "INVALID_TOKEN"),
     "ProducerFenced": (403, "PRODUCER_FENCED"),
+    "Forbidden": (403, "FORBIDDEN"),
     "NotFound": (404, "STREAM_NOT_FOUND"),
     "MethodNotAllowed": (405, "METHOD_NOT_ALLOWED"),
     "RequestTimeout": (408, "REQUEST_TIMEOUT"),

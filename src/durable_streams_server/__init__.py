@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import (
         BadRequest,
         Conflict,
+        Forbidden,
         Gone,
         MethodNotAllowed,
         NotFound,
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
         StreamError,
         TooLarge,
         TooManyRequests,
+        Unauthorized,
         Unavailable,
     )
     from .http.app import create_app
     from .http.asgi import DurableStreamsApp
     from .http.embedded import DurableStreamTestServer, TestServerOptions
+    from .http.guard import Guard, Scope, Verb
     from .protocol.cursor import (
         DEFAULT_CURSOR_EPOCH,
         DEFAULT_CURSOR_INTERVAL_SECONDS,
@@ -72,6 +75,9 @@ _HOMES: Final = {
     "AppendResult": "protocol.results",
     "CreateOptions": "streams.arguments",
     "CreateResult": "protocol.results",
+    "Guard": "http.guard",
+    "Scope": "http.guard",
+    "Verb": "http.guard",
     "HeadResult": "protocol.results",
     "StreamPage": "protocol.results",
     "Streams": "streams.embedded",
@@ -81,6 +87,7 @@ _HOMES: Final = {
     "DurableStreamTestServer": "http.embedded",
     "DurableStreamsApp": "http.asgi",
     "FileBackedStreamStore": "streams.file_store",
+    "Forbidden": "errors",
     "Gone": "errors",
     "MethodNotAllowed": "errors",
     "NotFound": "errors",
@@ -102,6 +109,7 @@ _HOMES: Final = {
     "TestServerOptions": "http.embedded",
     "TooLarge": "errors",
     "TooManyRequests": "errors",
+    "Unauthorized": "errors",
     "Unavailable": "errors",
     "WebhookPolicy": "subscriptions.addresses",
     "calculate_cursor": "streams.cursors",
@@ -125,7 +133,9 @@ __all__ = [
     "DurableStreamTestServer",
     "DurableStreamsApp",
     "FileBackedStreamStore",
+    "Forbidden",
     "Gone",
+    "Guard",
     "HeadResult",
     "MethodNotAllowed",
     "NotFound",
@@ -133,6 +143,7 @@ __all__ = [
     "PendingLongPoll",
     "ProducerFenced",
     "ReadResult",
+    "Scope",
     "SequenceGap",
     "StorageFull",
     "StoreForked",
@@ -149,7 +160,9 @@ __all__ = [
     "TestServerOptions",
     "TooLarge",
     "TooManyRequests",
+    "Unauthorized",
     "Unavailable",
+    "Verb",
     "WebhookPolicy",
     "calculate_cursor",
     "create_app",

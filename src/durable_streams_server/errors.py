@@ -4,8 +4,9 @@
     ├── BadRequest 400        INVALID_REQUEST and its narrower codes, given by the raiser
     ├── Unauthorized 401      INVALID_TOKEN, TOKEN_EXPIRED
     ├── ProducerFenced 403    PRODUCER_FENCED
+    ├── Forbidden 403         FORBIDDEN
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
-    ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED
+    ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED, READ_ONLY
     ├── RequestTimeout 408    REQUEST_TIMEOUT
     ├── Conflict 409          the request is well formed but the stream's state forbids it
     │   ├── StreamClosed          STREAM_CLOSED
@@ -98,6 +99,13 @@ class ProducerFenced(StreamError):
 
     status = 403
     code = "PRODUCER_FENCED"
+
+
+class Forbidden(StreamError):
+    """The application's guard does not allow the request."""
+
+    status = 403
+    code = "FORBIDDEN"
 
 
 class NotFound(StreamError):

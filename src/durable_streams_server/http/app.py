@@ -21,6 +21,7 @@ from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from ..subscriptions.service import Service, check_public_url
 from .asgi import DurableStreamsApp
+from .guard import Guard
 from .handler import HandlerOptions
 
 
@@ -42,6 +43,8 @@ def create_app(
     compression: bool = True,
     public_url: str | None = None,
     webhook_policy: WebhookPolicy | None = None,
+    guard: Guard | None = None,
+    read_only: bool = False,
     clock: Clock = system_clock,
 ) -> DurableStreamsApp:
     """Returns a Durable Streams server as an ASGI application, to run or to mount.
@@ -69,6 +72,11 @@ def create_app(
         public_url: the address that the application is reached at, its mount included, such as `https://example.com/streams`;
             webhooks are told to call back there. Without it there can be no webhooks.
         webhook_policy: where webhooks may go; any public HTTPS address if not given.
+        guard: an asynchronous function of verb, path and ASGI scope that is asked before anything is done with a request: True lets
+            the request pass, False is 403. The verb is `read`, `create`, `append` (a close too), `delete`, or `control` for what is
+            below `__ds`; the path is the decoded one below the mount. To fork a stream is to read it as well. What the guard raises
+            is the answer if it is a `StreamError`, and otherwise 500. A live read is asked about when it begins.
+        read_only: whether HTTP may only read: all else is 405. The program itself still writes with `streams`.
         clock: what time it is, in microseconds of Unix time.
 
     Raises:
@@ -101,5 +109,8 @@ def create_app(
             max_in_flight=max_in_flight,
             compression=compression,
             body_timeout=body_timeout,
+            private=read_only or guard is not None,
+            read_only=read_only,
         ),
+        guard,
     )

@@ -18,11 +18,14 @@ from ..streams.engine import Engine
 from ..streams.event_stream import END, PULLS, WAIT
 from ..streams.turns import Line
 from ..subscriptions.service import Service
+from . import guard as guards
 from .asgi_sending import Message, Send, Taker, send_response, start_message
 from .budget import LARGE_BODY, Incoming, ReceiveBudget
+from .guard import Guard
 from .handler import Handler, HandlerOptions, Live, Reply
 from .outgoing import Outgoing
 from .patience import Patience
+from .read_only import ReadOnlyHandler
 from .request import Request, index_headers, too_large
 
 Scope = MutableMapping[str, Any]
@@ -49,16 +52,20 @@ class DurableStreamsApp:
         outgoing: who is being sent large pages.
         max_body: bytes of one request body.
         body_timeout: seconds that a client may pause within a body.
+        guard: asked about each request, if the host has one. The native lane knows no guard.
 
     It starts with its first request, since a mounted application gets no lifespan events. Whoever mounts it calls
     `begin_shutdown` when the host application stops, so that live readers are let go at once.
     """
 
-    def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
+    def __init__(
+        self, engine: Engine, service: Service, options: HandlerOptions, guard: Guard | None = None
+    ) -> None:
         self.engine = engine
         self.service = service
+        self.guard = guard
         self.streams = Streams(self._running)
-        self.handler = Handler(engine, service, options)
+        self.handler = (ReadOnlyHandler if options.read_only else Handler)(engine, service, options)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(engine.sending, engine.turns)
         self.max_body = options.max_body
@@ -124,6 +131,8 @@ class DurableStreamsApp:
                 request.check_limits(self.max_body)
                 # A host that names no version, which ASGI requires, gets the benefit of the doubt.
                 check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
+                if self.guard is not None:
+                    await guards.check(self.guard, self.handler.acts(request), scope)
                 await self._read_body(request, body, receive)
             except ClientGone:
                 return

@@ -15,6 +15,7 @@ from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
 from .asgi import DurableStreamsApp
+from .guard import Guard
 from .listening import is_loopback, listen, public_url_of, url_of
 from .server import Server
 
@@ -37,6 +38,8 @@ class TestServerOptions(TypedDict, total=False):
     compression: bool
     public_url: str | None
     webhook_policy: WebhookPolicy | None
+    guard: Guard | None
+    read_only: bool
 
 
 class DurableStreamTestServer:

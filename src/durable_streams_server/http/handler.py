@@ -42,7 +42,9 @@ from ..subscriptions.service import Service
 from .browser import METHODS, Browser
 from .compression import Compressor, page_of, wants_gzip
 from .control import Control
+from .guard import VERBS, Verb
 from .kept import KeptAnswers
+from .private import PrivateBrowser
 from .request import Request
 
 _MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
@@ -67,6 +69,8 @@ class HandlerOptions(msgspec.Struct, frozen=True):
         max_in_flight: bytes of all request bodies held at once.
         compression: whether large pages are sent with gzip to clients that take it.
         body_timeout: seconds that a client may pause within a body.
+        private: whether shared caches may keep no response.
+        read_only: whether only reads are taken; `ReadOnlyHandler` sees to that.
     """
 
     stream_root: str = DEFAULT_STREAM_ROOT
@@ -76,6 +80,8 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     compression: bool = True
     body_timeout: float = DEFAULT_BODY_TIMEOUT
+    private: bool = False
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.body_timeout < math.inf:
@@ -115,7 +121,7 @@ class Handler:
         self._control_root = self._reserved + "/"
         self._place = lru_cache(_PLACES)(self._find_place)
         self._control = Control(service, self._root, self._reserved)
-        self._browser = Browser(options.cors_origins)
+        self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
         self._options = options
@@ -215,6 +221,26 @@ class Handler:
             commands.parse_create(path, request.headers, _ANY_BODY, None)
         elif request.method not in _BODILESS:
             raise _unknown_method()
+
+    def acts(self, request: Request) -> tuple[tuple[Verb, str], ...]:
+        """Returns what a request would do, each time with the decoded path, for a guard to allow. None of what is refused anyway,
+        and none of a preflight, which comes before any authorisation (TRAPS 44).
+
+        Raises:
+            BadRequest, NotFound, Unavailable: as `handle` would answer.
+        """
+        if request.method == "OPTIONS":
+            return ()
+        path, is_control = self._locate(request)
+        if is_control:
+            return (("control", path),)
+        verb = VERBS.get(request.method)
+        if verb is None:
+            return ()
+        source = request.headers.get(STREAM_FORKED_FROM)
+        if verb != "create" or source is None:
+            return ((verb, path),)
+        return (verb, path), ("read", self._source(source, request.root_path))
 
     def begin_shutdown(self) -> None:
         """Ends what runs beside the loop. Requests that wait for it are answered all the same."""

@@ -42,7 +42,8 @@ class Server(uvicorn.Server):
         app: what it serves.
         log_level: of the server's own log.
         on_started: called once requests are answered and signals are handled.
-        http: `native` answers straight on the socket; `asgi` goes through uvicorn's ASGI, as in any other host.
+        http: `native` answers straight on the socket; `asgi` goes through uvicorn's ASGI, as in any other host, and so does an
+            application with a guard.
         tls: what encrypts connections, from `tls_context`; None for plain HTTP.
         admission: decides on new connections; by the handles that the process may hold if not given.
     """
@@ -58,7 +59,7 @@ class Server(uvicorn.Server):
     ) -> None:
         timeouts = Timeouts(idle=_KEEP_ALIVE, body=app.body_timeout)
         admission = admission or Admission(on_files=isinstance(app.engine.store, FileStore))
-        if http == "native":
+        if http == "native" and app.guard is None:
             protocol: Any = native.protocol_of(Lane(app, timeouts, admission))
         else:
             protocol = asgi_connection.protocol_of(app, timeouts, admission)

@@ -1,0 +1,285 @@
+"""`create_app(guard=…)`: one function of the host decides who may do what, before anything is done."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from durable_streams_server import (
+    DurableStreamsApp,
+    DurableStreamTestServer,
+    NotFound,
+    StreamStore,
+    Unauthorized,
+    create_app,
+)
+from tests.http.asgi_driver import Exchange, request
+
+TEXT = {"content-type": "text/plain"}
+A = "/v1/stream/a"
+Asked = list[tuple[str, str]]
+
+
+def asking(
+    asked: Asked, allows: Callable[[str, str], bool]
+) -> Callable[[str, str, MutableMapping[str, Any]], Awaitable[bool]]:
+    """Returns a guard that notes what it is asked."""
+
+    async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
+        asked.append((verb, path))
+        await asyncio.sleep(0)
+        return allows(verb, path)
+
+    return guard
+
+
+def made(allows: Callable[[str, str], bool], **settings: Any) -> tuple[DurableStreamsApp, Asked]:
+    asked: Asked = []
+    store = StreamStore()
+    store.create(A, "text/plain")
+    store.append(A, b"secret")
+    return create_app(store=store, guard=asking(asked, allows), **settings), asked
+
+
+ATTEMPTS = {
+    "read": ("GET", A, {}, ("read", A)),
+    "head": ("HEAD", A, {}, ("read", A)),
+    "long-poll": ("GET", f"{A}?offset=-1&live=long-poll", {}, ("read", A)),
+    "sse": ("GET", f"{A}?offset=-1&live=sse", {}, ("read", A)),
+    "append": ("POST", A, TEXT, ("append", A)),
+    "close": ("POST", A, {"stream-closed": "true"}, ("append", A)),
+    "create": ("PUT", "/v1/stream/b", TEXT, ("create", "/v1/stream/b")),
+    "delete": ("DELETE", A, {}, ("delete", A)),
+    "missing": ("GET", "/v1/stream/none", {}, ("read", "/v1/stream/none")),
+    "escaped": ("GET", "/v1/%73tream/a", {}, ("read", A)),
+    "keys": ("GET", "/v1/stream/__ds/jwks.json", {}, ("control", "/v1/stream/__ds/jwks.json")),
+    "control": (
+        "PUT",
+        "/v1/stream/__ds/subscriptions/s",
+        {"content-type": "application/json"},
+        ("control", "/v1/stream/__ds/subscriptions/s"),
+    ),
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+async def test_refused_request_is_403_and_does_nothing(attempt: str) -> None:
+    method, url, headers, expected = ATTEMPTS[attempt]
+    app, asked = made(lambda *_: False)
+    body = b"x" if method in ("POST", "PUT") and "stream-closed" not in headers else b""
+    answer = await request(app, method, url, headers, body)
+    assert asked == [expected]
+    assert answer.status == 403
+    if method != "HEAD":
+        assert answer.error["code"] == "FORBIDDEN"
+    assert answer.headers["cache-control"] == "no-store"
+    assert b"secret" not in answer.body
+    page = await app.streams.read(A)
+    assert (page.data, page.closed) == (b"secret", False)
+    with pytest.raises(NotFound):
+        await app.streams.read("/v1/stream/b")
+
+
+@pytest.mark.parametrize("attempt", set(ATTEMPTS) - {"sse"})
+async def test_allowed_request_is_answered_as_without_a_guard(attempt: str) -> None:
+    method, url, headers, expected = ATTEMPTS[attempt]
+    app, asked = made(lambda *_: True)
+    plain = create_app()
+    await plain.streams.create(A, "text/plain", initial_data=b"secret")
+    body = b"x" if method in ("POST", "PUT") and "stream-closed" not in headers else b""
+    answer = await request(app, method, url, headers, body)
+    assert answer.status == (await request(plain, method, url, headers, body)).status
+    assert asked == [expected]
+
+
+async def test_event_stream_is_begun_if_the_guard_allows_it() -> None:
+    app, _ = made(lambda *_: True)
+    exchange = Exchange(app, "GET", A.encode(), (), b"offset=-1&live=sse")
+    exchange.feed()
+    await exchange.until(b"secret")
+    head = dict(exchange.sent[0]["headers"])
+    assert head[b"cache-control"].startswith(b"private, no-cache")
+    exchange.disconnect()
+    await exchange.task
+
+
+async def test_fork_is_a_read_of_its_source() -> None:
+    headers = {"stream-forked-from": "/v1/%73tream/a"}
+    app, asked = made(lambda verb, _: verb == "create")
+    answer = await request(app, "PUT", "/v1/stream/b", headers)
+    assert (answer.status, answer.error["code"]) == (403, "FORBIDDEN")
+    assert asked == [("create", "/v1/stream/b"), ("read", A)]
+    with pytest.raises(NotFound):
+        await app.streams.head("/v1/stream/b")
+    app, asked = made(lambda *_: True)
+    assert (await request(app, "PUT", "/v1/stream/b", headers)).status == 201
+    assert (await app.streams.read("/v1/stream/b")).data == b"secret"
+
+
+async def test_path_is_the_one_below_the_mount_also_of_a_source() -> None:
+    app, asked = made(lambda *_: False)
+    for headers in ({}, {"stream-forked-from": "/streams/a"}):
+        await request(app, "PUT", "/streams/b", headers, root_path="/streams")
+    assert asked == [("create", "/b"), ("create", "/b")]
+    app, asked = made(lambda *_: True)
+    headers = {"stream-forked-from": f"/streams{A}"}
+    assert (await request(app, "PUT", "/streams/b", headers, root_path="/streams")).status == 201
+    assert asked == [("create", "/b"), ("read", A)]
+
+
+async def test_guard_is_asked_before_the_body_is_read() -> None:
+    app, _ = made(lambda *_: False)
+    exchange = Exchange(app, "POST", A.encode(), [(b"content-type", b"text/plain")])
+    answer = await exchange.answer()  # no body was ever fed
+    assert answer.status == 403
+
+
+async def test_preflight_is_never_guarded() -> None:  # TRAPS 44
+    app, asked = made(lambda *_: False)
+    answer = await request(app, "OPTIONS", A, {"origin": "https://app.example"})
+    assert (answer.status, asked) == (204, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status"),
+    [("GET", "/v1/%ff", 400), ("GET", "/healthz", 404), ("PATCH", A, 405)],
+)
+async def test_request_that_names_no_act_is_refused_without_the_guard(
+    method: str, url: str, status: int
+) -> None:
+    app, asked = made(lambda *_: True)
+    assert (await request(app, method, url)).status == status
+    assert asked == []
+
+
+async def test_guard_is_given_the_scope_of_the_request() -> None:
+    seen: list[Any] = []
+
+    async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
+        seen.append(dict(scope["headers"]).get(b"authorization"))
+        return bool(seen[-1] == b"Bearer good")
+
+    app = create_app(guard=guard)
+    await app.streams.create(A, "text/plain")
+    assert (await request(app, "GET", A)).status == 403
+    assert (await request(app, "GET", A, {"authorization": "Bearer good"})).status == 200
+    assert seen == [None, b"Bearer good"]
+
+
+async def test_guard_that_fails_is_500_and_logged_and_writes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def guard(*_: object) -> bool:
+        raise ValueError("the guard's own secret")
+
+    app = create_app(guard=guard)
+    with caplog.at_level(logging.ERROR):
+        answer = await request(app, "PUT", A, TEXT)
+    assert (answer.status, answer.error["code"]) == (500, "INTERNAL_ERROR")
+    assert b"secret" not in answer.body
+    assert "the guard's own secret" in caplog.text
+    with pytest.raises(NotFound):
+        await app.streams.head(A)
+
+
+async def test_guard_may_refuse_in_its_own_words() -> None:
+    async def guard(*_: object) -> bool:
+        raise Unauthorized("log in first")
+
+    answer = await request(create_app(guard=guard), "GET", A)
+    assert (answer.status, answer.error["message"]) == (401, "log in first")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("allowed", [None, 1, "yes", asyncio.sleep])
+async def test_only_true_lets_a_request_pass(
+    allowed: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def guard(*_: object) -> Any:
+        return allowed
+
+    with caplog.at_level(logging.ERROR):
+        answer = await request(create_app(guard=guard), "PUT", A, TEXT)
+    assert answer.status == 500
+    assert "True or False" in caplog.text
+
+
+async def test_guard_that_is_no_coroutine_function_lets_nothing_pass(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def guard(*_: object) -> Any:
+        return True
+
+    with caplog.at_level(logging.ERROR):
+        answer = await request(create_app(guard=guard), "PUT", A, TEXT)
+    assert answer.status == 500
+    assert "TypeError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        (f"{A}?offset=-1", {}),
+        (f"{A}?offset=now", {}),
+        ("/v1/stream/closed?offset=-1", {}),
+        ("/v1/stream/__ds/jwks.json", {}),
+        (f"{A}?offset=-1&live=long-poll", {}),
+    ],
+)
+async def test_no_shared_cache_keeps_what_is_guarded(url: str, headers: dict[str, str]) -> None:
+    app, _ = made(lambda *_: True)  # TRAPS 42
+    await app.streams.create("/v1/stream/closed", "text/plain", initial_data=b"x", closed=True)
+    for _ in range(3):  # the answer to a repeated request may be kept
+        answer = await request(app, "GET", url, headers)
+        assert answer.status == 200
+        control = answer.headers["cache-control"]
+        assert "public" not in control
+        assert "max-age" not in control
+        assert {"private", "no-store"} & set(control.split(", "))
+    tag = answer.headers.get("etag")
+    if tag is not None:
+        answer = await request(app, "GET", url, {"if-none-match": tag})
+        assert answer.status == 304
+        assert answer.headers["cache-control"].startswith("private, no-cache")
+
+
+async def test_guard_is_asked_on_a_real_socket_too() -> None:
+    asked: Asked = []
+    guard = asking(asked, lambda verb, _: verb == "read")
+    async with DurableStreamTestServer(guard=guard) as server:
+        await server.streams.create(A, "text/plain", initial_data=b"x")
+        async with httpx.AsyncClient(base_url=server.base_url) as http:
+            for _ in range(3):
+                assert (await http.get(A)).text == "x"
+                assert (await http.post(A, content="y", headers=TEXT)).status_code == 403
+    assert asked == [("read", A), ("append", A)] * 3
+
+
+async def test_guard_of_a_mount_in_fastapi_sees_the_users_session() -> None:
+    async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
+        return verb == "read" and path == "/chat" and scope.get("state", {}).get("user") == "ada"
+
+    class LogIn:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http" and (b"x-user", b"ada") in scope["headers"]:
+                scope.setdefault("state", {})["user"] = "ada"
+            await self.app(scope, receive, send)
+
+    streams = create_app(guard=guard)
+    host = FastAPI()
+    host.add_middleware(LogIn)
+    host.mount("/streams", streams)
+    await streams.streams.create("/chat", "text/plain", initial_data=b"hello")
+    transport = httpx.ASGITransport(app=host)
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as http:
+        assert (await http.get("/streams/chat")).status_code == 403
+        answer = await http.get("/streams/chat", headers={"x-user": "ada"})
+        assert answer.text == "hello"
+        assert (await http.get("/streams/other", headers={"x-user": "ada"})).status_code == 403
