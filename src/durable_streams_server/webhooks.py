@@ -23,6 +23,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from .protocol.arguments import DATA, NUMBER, OPTIONAL_NUMBER, require, require_callable
 from .protocol.signing import (
     REPLAY_WINDOW,
     Signature,
@@ -84,7 +85,8 @@ def verify(
     Raises:
         WebhookVerificationError: with the reason.
     """
-    signature = _fresh(signature_header, now, tolerance)
+    require(Mapping, keys=keys)
+    signature = _fresh(raw_body, signature_header, now, tolerance)
     _check(signature, raw_body, _public_key(keys, signature.kid))
 
 
@@ -103,6 +105,8 @@ class JwksClient:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        require(str, url=url)
+        require_callable(clock=clock)
         parts = urlsplit(url)
         local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
         if not (parts.scheme == "https" or local) or not parts.hostname:
@@ -128,7 +132,7 @@ class JwksClient:
         Raises:
             WebhookVerificationError: with the reason.
         """
-        signature = _fresh(signature_header, now, tolerance)
+        signature = _fresh(raw_body, signature_header, now, tolerance)
         try:
             key = _public_key(self._current(), signature.kid)
         except WebhookVerificationError as error:
@@ -154,7 +158,17 @@ class JwksClient:
             return self._keys
 
 
-def _fresh(header: str, now: float | None, tolerance: float) -> Signature:
+def _fresh(body: bytes, header: str, now: float | None, tolerance: float) -> Signature:
+    """Returns what the header says, once it is known to be of this time.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        WebhookVerificationError: with the reason.
+    """
+    require(DATA, raw_body=body)
+    require(str, signature_header=header)
+    require(OPTIONAL_NUMBER, now=now)
+    require(NUMBER, tolerance=tolerance)
     try:
         signature = parse_signature(header)
     except ValueError as error:

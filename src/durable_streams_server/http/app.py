@@ -1,7 +1,9 @@
 """`create_app`: the pieces put together as one ASGI application."""
 
 from collections.abc import Sequence
+from types import NoneType
 
+from ..protocol.arguments import NUMBER, OPTIONAL_TEXT, require, require_callable, require_each
 from ..protocol.cursor import CursorOptions
 from ..protocol.names import (
     DEFAULT_BODY_TIMEOUT,
@@ -80,8 +82,24 @@ def create_app(
         clock: what time it is, in microseconds of Unix time.
 
     Raises:
+        TypeError: for a setting of the wrong type.
         ValueError: for a setting out of range.
     """
+    require((Store, NoneType), store=store)
+    require((CursorOptions, NoneType), cursor_options=cursor_options)
+    require((WebhookPolicy, NoneType), webhook_policy=webhook_policy)
+    require(str, stream_root=stream_root)
+    require(OPTIONAL_TEXT, public_url=public_url)
+    require(int, page_size=page_size, max_body=max_body)
+    require(int, max_in_flight=max_in_flight, max_unsent=max_unsent)
+    require(int, shared_cache_age=shared_cache_age)
+    require(NUMBER, long_poll_timeout=long_poll_timeout, sse_max_age=sse_max_age)
+    require(NUMBER, body_timeout=body_timeout)
+    require(bool, compression=compression, read_only=read_only)
+    require_callable(clock=clock)
+    require_callable(optional=True, guard=guard)
+    if not isinstance(cors, bool):
+        require_each(str, "origins", cors=cors)
     origins = ("*",) if cors is True else () if cors is False else tuple(cors)
     engine = Engine(
         store if store is not None else StreamStore(),

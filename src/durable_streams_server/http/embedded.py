@@ -4,9 +4,10 @@ import asyncio
 import socket
 import threading
 from collections.abc import Sequence
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Self, TypedDict, Unpack
 
+from ..protocol.arguments import require
 from ..protocol.cursor import CursorOptions
 from ..storage.store import Store
 from ..streams.embedded import Streams
@@ -63,6 +64,9 @@ class DurableStreamTestServer:
         store: Store | None = None,
         **options: Unpack[TestServerOptions],
     ) -> None:
+        require(int, port=port)
+        require(str, host=host)
+        require((Store, NoneType), store=store)
         self._asked = (host, port)
         options.setdefault("cors", True)
         options.setdefault("webhook_policy", WebhookPolicy(allow_loopback=is_loopback(host)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from .arguments import NUMBER, require
 from .names import MAX_TOKEN_BYTES
 
 DEFAULT_CURSOR_EPOCH: Final = datetime(2024, 10, 9, tzinfo=UTC)
@@ -30,6 +31,8 @@ class CursorOptions:
     epoch: datetime = DEFAULT_CURSOR_EPOCH
 
     def __post_init__(self) -> None:
+        require(NUMBER, interval_seconds=self.interval_seconds)
+        require(datetime, epoch=self.epoch)
         if not self.interval_seconds > 0:
             raise ValueError("interval_seconds must be above zero")
         if self.epoch.tzinfo is None:

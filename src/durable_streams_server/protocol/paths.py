@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from ..errors import BadRequest, NotFound
+from .arguments import require
 from .names import MAX_PATH_BYTES, OPERATIONS_PATHS, RESERVED_SEGMENT
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -114,6 +115,7 @@ def encode_stream_path(path: str) -> str:
 
     A result over 200 characters is cut to its first 180, `~`, and 16 hexadecimal digits of the path's SHA-256.
     """
+    require(str, path=path)
     encoded = base64.urlsafe_b64encode(path.encode("utf-8")).decode("ascii").rstrip("=")
     if len(encoded) <= _MAX_ENCODED:
         return encoded
@@ -129,6 +131,7 @@ def decode_stream_path(encoded: str) -> str:
     Raises:
         ValueError: when the name is not such an encoding.
     """
+    require(str, encoded=encoded)
     head, tilde, digest = encoded.rpartition("~")
     base = head if tilde and re.fullmatch(r"[0-9a-f]{16}", digest) else encoded
     if not re.fullmatch(r"[A-Za-z0-9_-]*", base) or len(base) % 4 == 1:

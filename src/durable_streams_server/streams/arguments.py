@@ -12,6 +12,8 @@ from datetime import datetime
 from types import NoneType
 from typing import Final
 
+import msgspec
+
 from ..errors import BadRequest
 from ..protocol import commands, offsets
 from ..protocol.arguments import DATA, OPTIONAL_INT, OPTIONAL_TEXT, require
@@ -61,8 +63,7 @@ class CreateOptions:
         require(int, fork_sub_offset=self.fork_sub_offset)
 
 
-@dataclass(frozen=True, slots=True)
-class AppendOptions:
+class AppendOptions(msgspec.Struct, frozen=True):
     """What an append says besides its path and data, checked by its form.
 
     Attributes:
@@ -73,11 +74,11 @@ class AppendOptions:
         closes: whether the stream takes no more after this.
     """
 
-    content_type: str | None
-    seq: bytes | None
-    stamp: Stamp | None
-    expected: Offset | None
-    closes: bool
+    content_type: str | None = None
+    seq: bytes | None = None
+    stamp: Stamp | None = None
+    expected: Offset | None = None
+    closes: bool = False
 
     def command(
         self, state: StreamState, data: bytes, encode: Callable[..., Body] = commands.encode_body
@@ -101,6 +102,10 @@ class AppendOptions:
         )
 
 
+_PLAIN: Final = AppendOptions()
+_NO_TEXTS: Final = (None,) * 4
+
+
 def append_options(
     content_type: str | None,
     seq: str | None,
@@ -116,6 +121,9 @@ def append_options(
         TypeError: a value of the wrong type.
         BadRequest: INVALID_PRODUCER, INVALID_SEQ, INVALID_OFFSET.
     """
+    texts = content_type, seq, producer_id, expected_offset
+    if close is False and texts == _NO_TEXTS and producer_epoch is None and producer_seq is None:
+        return _PLAIN  # as nearly always, and then there is nothing to check
     require(
         OPTIONAL_TEXT,
         content_type=content_type,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from ..protocol import sse
+from ..protocol.arguments import OPTIONAL_TEXT, require
 from ..protocol.cursor import (
     DEFAULT_CURSOR_OPTIONS,
     MAX_JITTER_SECONDS,
@@ -69,6 +70,7 @@ def random_jitter() -> int:
 
 def calculate_cursor(options: CursorOptions = DEFAULT_CURSOR_OPTIONS) -> str:
     """Returns the cursor of the present moment: the interval number as a decimal string."""
+    require(CursorOptions, options=options)
     return str(interval_at(time.time(), options))
 
 
@@ -79,6 +81,8 @@ def generate_response_cursor(
 
     This is what keeps a client from being served the same cached response for ever (PROTOCOL 10.1, step 3).
     """
+    require(OPTIONAL_TEXT, client_cursor=client_cursor)
+    require(CursorOptions, options=options)
     return advance(client_cursor, interval_at(time.time(), options), random_jitter, options)
 
 
@@ -88,4 +92,7 @@ def handle_cursor_collision(
     options: CursorOptions = DEFAULT_CURSOR_OPTIONS,
 ) -> str:
     """Returns `current_cursor`, moved forward by a random jitter if the client already has it or a later one."""
+    require(str, current_cursor=current_cursor)
+    require(OPTIONAL_TEXT, previous_cursor=previous_cursor)
+    require(CursorOptions, options=options)
     return advance(previous_cursor, int(current_cursor), random_jitter, options)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from ..log import log as _log
+from ..protocol.arguments import OPTIONAL_INT, require, require_callable
 from ..protocol.names import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
 from ..storage.files import forked
@@ -38,6 +39,7 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         clock: what time it is, in microseconds of Unix time.
 
     Raises:
+        TypeError: an argument of the wrong type.
         ValueError: the size of the write-ahead log is out of range.
         DirectoryRefused: another process has the directory, or it is of an unknown format, or the system allows no file as large
             as a segment.
@@ -55,6 +57,11 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         max_producers: int = DEFAULT_MAX_PRODUCERS,
         clock: Clock = system_clock,
     ) -> None:
+        require((str, os.PathLike), path=path)
+        require(bool, create=create)
+        require(int, wal_size=wal_size, max_producers=max_producers)
+        require(OPTIONAL_INT, segment_size=segment_size)
+        require_callable(clock=clock)
         if not MIN_SIZE <= wal_size <= MAX_SIZE:
             raise ValueError(f"wal_size must be from {MIN_SIZE} to {MAX_SIZE} bytes")
         segment_size = segment_size or segment_size_of(wal_size)

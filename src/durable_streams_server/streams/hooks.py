@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..log import log as _log
+from ..protocol.arguments import require, wrong_type
 from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.paths import check_path, normalize_root
@@ -58,15 +59,22 @@ def create_registry_hooks(
     Raises:
         BadRequest: when the path cannot name a stream.
     """
+    require(str, registry_path=registry_path, stream_root=stream_root)
     root = normalize_root(stream_root)
     path = registry_path if registry_path.startswith("/") else f"{root}/{registry_path}"
     return [RegistryHook(Registry(check_path(path), root))]
 
 
 class Hooks:
-    """The hooks of one server."""
+    """The hooks of one server.
+
+    Raises:
+        TypeError: for what is no hook.
+        ValueError: for a second registry.
+    """
 
     def __init__(self, hooks: Sequence[StreamLifecycleHook | RegistryHook]) -> None:
+        _check(hooks)
         registries = [hook.registry for hook in hooks if isinstance(hook, RegistryHook)]
         if len(registries) > 1:
             raise ValueError("there can be one registry only")
@@ -107,6 +115,15 @@ class Hooks:
             task = asyncio.ensure_future(_run(result))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+
+def _check(hooks: object) -> None:
+    if not isinstance(hooks, Sequence) or isinstance(hooks, str | bytes):
+        raise wrong_type("hooks", hooks, "a list or tuple of hooks")
+    for index, hook in enumerate(hooks):
+        if not callable(hook) and not isinstance(hook, RegistryHook):
+            wanted = "a function, or one that create_registry_hooks() returns"
+            raise wrong_type(f"hooks[{index}]", hook, wanted)
 
 
 async def _run(result: Awaitable[None]) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..errors import BadRequest
+from ..protocol.arguments import require, require_each
 
 MAX_WEBHOOK_URL_BYTES: Final = 2048  # any server takes as much; each subscription keeps its own
 MAX_HOST_BYTES: Final = 253  # RFC 1035, 2.3.4, without the last dot
@@ -144,6 +145,7 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
         deny: entries as above.
 
     Raises:
+        TypeError: for a value of the wrong type.
         ValueError: for an entry that is neither a name, an address nor a network.
     """
 
@@ -152,6 +154,9 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
     deny: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        require(bool, allow_loopback=self.allow_loopback)
+        require(tuple, allow=self.allow, deny=self.deny)
+        require_each(str, "hosts and networks", allow=self.allow, deny=self.deny)
         _rules(self.allow)
         _rules(self.deny)
 
@@ -161,6 +166,7 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
         Raises:
             BadRequest: WEBHOOK_URL_REJECTED.
         """
+        require(str, url=url)
         self.target(url)
 
     def target(self, url: str) -> Target:
