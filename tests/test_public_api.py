@@ -1,14 +1,20 @@
 """The public names, pinned: a name that goes or comes is a decision, not an accident."""
 
+import builtins
 import inspect
+import re
 import subprocess
 import sys
-from importlib.metadata import metadata
+import typing
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, metadata, version
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
 import durable_streams_server
+from durable_streams_server import webhooks
 
 NODE_README = {
     "DEFAULT_CURSOR_EPOCH",
@@ -34,6 +40,11 @@ NODE_README = {
 }
 OURS = {
     "AppendResult",
+    "Clock",
+    "Damaged",
+    "DirectoryRefused",
+    "RegistryHook",
+    "Store",
     "BadRequest",
     "Conflict",
     "CreateResult",
@@ -84,6 +95,119 @@ def test_each_class_and_function_is_documented(name: str) -> None:
     for method_name, method in inspect.getmembers(value, inspect.isfunction):
         if not method_name.startswith("_"):
             assert inspect.getdoc(method), f"{name}.{method_name}"
+
+
+#: Of these classes other methods are the server's own business.
+METHODS = {
+    "DurableStreamsApp": ["begin_shutdown", "stop"],
+    "FileBackedStreamStore": ["append", "close", "create", "delete", "get", "has", "read"],
+    "RegistryHook": [],
+    "Store": [],
+    "StreamStore": ["append", "close", "create", "delete", "get", "has", "read"],
+    "WebhookPolicy": ["check_url"],
+}
+#: Made by the server alone, so what their constructors take is its own business too.
+NOT_MADE = {"DurableStreamsApp", "PendingLongPoll", "RegistryHook", "Store", "Streams"}
+
+
+def public_functions() -> Iterator[tuple[str, Any]]:
+    """Yields every function, method, property and class body whose annotations and docstring users see."""
+    for module in (durable_streams_server, webhooks):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value):
+                yield name, value
+            elif inspect.isclass(value):
+                yield from members(name, value)
+
+
+def members(name: str, kind: type) -> Iterator[tuple[str, Any]]:
+    is_error = issubclass(kind, Exception)
+    if name not in NOT_MADE | set(METHODS):
+        yield name, kind
+    if name not in NOT_MADE and not is_error and "__init__" in vars(kind):
+        yield f"{name}()", kind.__init__  # type: ignore[misc]
+    for member, value in inspect.getmembers(kind):
+        if member.startswith("_") or member not in METHODS.get(name, [member]):
+            continue
+        function = value.fget if isinstance(value, property) else value
+        if inspect.isfunction(function):
+            yield f"{name}.{member}", function
+
+
+def our_types(kind: Any) -> Iterator[type]:
+    """Yields the classes of this package that an annotation names."""
+    if isinstance(kind, list | tuple):
+        for part in kind:
+            yield from our_types(part)
+    elif isinstance(kind, type) and kind.__module__.startswith("durable_streams_server"):
+        yield kind
+    yield from (found for part in typing.get_args(kind) for found in our_types(part))
+
+
+def raised(function: Callable[..., Any]) -> Iterator[str]:
+    """Yields the names of the exceptions that a docstring lists."""
+    listed = re.search(r"[Rr]aises:\n((?: .*\n?)+)", inspect.getdoc(function) or "")
+    for line in (listed[1] if listed else "").splitlines():
+        if names := re.match(r" {4}((?:[A-Z]\w+, )*[A-Z]\w+)(?:[:.]|$)", line):
+            yield from names[1].split(", ")
+
+
+PUBLIC = dict(public_functions())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_types_that_functions_take_return_and_raise_are_public(name: str) -> None:
+    public = {
+        value
+        for module in (durable_streams_server, webhooks)
+        for each in module.__all__
+        if inspect.isclass(value := getattr(module, each))
+    }
+    hints = typing.get_type_hints(PUBLIC[name])
+    assert set(our_types([*hints.values()])) <= public
+    owner = getattr(durable_streams_server, name.removesuffix("()"), PUBLIC[name])
+    for error in {*raised(PUBLIC[name]), *raised(owner)}:
+        assert hasattr(builtins, error) or error in {kind.__name__ for kind in public}, error
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    assert {"StreamStore.append", "Streams.follow", "create_app", "verify"} <= set(PUBLIC)
+    found = [*our_types(typing.get_type_hints(PUBLIC["create_registry_hooks"])["return"])]
+    assert {kind.__name__ for kind in found} == {"RegistryHook", "StreamLifecycleEvent"}
+    assert {"StreamClosed", "Gone"} <= set(raised(PUBLIC["StreamStore.append"]))
+    assert "DirectoryRefused" in raised(durable_streams_server.FileBackedStreamStore)
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert durable_streams_server.__version__ == version("durable-streams-server")
+    shown = subprocess.run(
+        [sys.executable, "-m", "durable_streams_server", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.split() == [
+        "durable-streams-server,",
+        "version",
+        durable_streams_server.__version__,
+    ]
+
+
+def test_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> str:
+        raise PackageNotFoundError
+
+    monkeypatch.delitem(vars(durable_streams_server), "__version__", raising=False)
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    with pytest.raises(AttributeError, match="not installed"):
+        durable_streams_server.__version__  # noqa: B018
+
+
+def test_module_runs_as_the_command_does() -> None:
+    command = [sys.executable, "-m", "durable_streams_server"]
+    shown = subprocess.run([*command, "serve", "--help"], capture_output=True, text=True)
+    assert (shown.returncode, "Usage: durable-streams-server serve" in shown.stdout) == (0, True)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

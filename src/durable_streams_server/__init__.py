@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    __version__: str
+
     from .errors import (
         BadRequest,
         Conflict,
@@ -47,7 +49,11 @@ if TYPE_CHECKING:
     )
     from .protocol.paths import decode_stream_path, encode_stream_path
     from .protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
+    from .storage.files.directory import DirectoryRefused
+    from .storage.files.segments import Damaged
+    from .storage.store import Store
     from .streams.arguments import CreateOptions
+    from .streams.clock import Clock
     from .streams.cursors import (
         calculate_cursor,
         generate_response_cursor,
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
     from .streams.embedded import Streams
     from .streams.file_store import FileBackedStreamStore
     from .streams.hooks import (
+        RegistryHook,
         StreamLifecycleEvent,
         StreamLifecycleHook,
         create_registry_hooks,
@@ -81,6 +88,11 @@ _HOMES: Final = {
     "HeadResult": "protocol.results",
     "StreamPage": "protocol.results",
     "Streams": "streams.embedded",
+    "Clock": "streams.clock",
+    "Damaged": "storage.files.segments",
+    "DirectoryRefused": "storage.files.directory",
+    "RegistryHook": "streams.hooks",
+    "Store": "storage.store",
     "CursorOptions": "protocol.cursor",
     "DEFAULT_CURSOR_EPOCH": "protocol.cursor",
     "DEFAULT_CURSOR_INTERVAL_SECONDS": "protocol.cursor",
@@ -126,10 +138,13 @@ __all__ = [
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
     "AppendResult",
     "BadRequest",
+    "Clock",
     "Conflict",
     "CreateOptions",
     "CreateResult",
     "CursorOptions",
+    "Damaged",
+    "DirectoryRefused",
     "DurableStreamTestServer",
     "DurableStreamsApp",
     "FileBackedStreamStore",
@@ -143,9 +158,11 @@ __all__ = [
     "PendingLongPoll",
     "ProducerFenced",
     "ReadResult",
+    "RegistryHook",
     "Scope",
     "SequenceGap",
     "StorageFull",
+    "Store",
     "StoreForked",
     "Stream",
     "StreamClosed",
@@ -175,12 +192,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("durable-streams-server")
+    except metadata.PackageNotFoundError:
+        raise AttributeError("the package is not installed, so it has no version") from None
 
 
 def __dir__() -> list[str]:

@@ -46,7 +46,7 @@ def test_what_an_append_returned_for_is_there_after_a_kill(tmp_path: Path) -> No
     store.append("/a", b"one", producer_id="p", producer_epoch=0, producer_seq=0)
     with open_store(as_a_kill_leaves_it(tmp_path)) as again:
         repeated = again.append("/a", b"one", producer_id="p", producer_epoch=0, producer_seq=0)
-        assert not repeated.wrote
+        assert repeated.duplicate
         assert again.read("/a").data == b"one"
     store.close()
 

@@ -1,4 +1,4 @@
-"""What the asynchronous interface returns: frozen values that say the same of a stream in this process and of one elsewhere.
+"""What the Python API returns: frozen values that say the same of a stream in this process and of one elsewhere.
 
 Offsets are opaque text, as clients see them: keep one, and read on from it later.
 """
@@ -33,7 +33,7 @@ class AppendResult(msgspec.Struct, frozen=True):
     Attributes:
         next_offset: the tail.
         closed: whether the stream is closed now.
-        duplicate: whether the stream had this append of a producer, or this close, already; then nothing was written.
+        duplicate: whether the producer's data was there already, so that nothing was written. Always False of a close without data.
         producer_epoch: the producer's epoch, if the append named a producer.
         producer_seq: the highest sequence number accepted in that epoch.
     """

@@ -27,7 +27,7 @@ from ..protocol.results import AppendResult, CreateResult, HeadResult, StreamPag
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
 from . import bodies
-from .arguments import CreateOptions, append_options, create_command
+from .arguments import CreateOptions, append_options, append_result, create_command
 from .calls import result_of
 from .engine import Engine
 from .large import LARGE
@@ -162,9 +162,7 @@ class Streams:
             return engine.prepared(command).then(engine.append)
 
         outcome = await _written(engine.head(path).then(write))
-        epoch, number = outcome.producer or (None, None)
-        is_duplicate = len(octets) > 0 and not outcome.wrote
-        return AppendResult(outcome.next_offset, outcome.closed, is_duplicate, epoch, number)
+        return append_result(outcome, len(octets) > 0)
 
     async def close(
         self,

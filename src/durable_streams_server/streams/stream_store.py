@@ -23,12 +23,13 @@ from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE
 from ..protocol.offsets import Sentinel
 from ..protocol.paths import check_is_whole
 from ..protocol.render import Page
+from ..protocol.results import AppendResult
 from ..protocol.state import StreamState
 from ..storage.memory import MemoryStore
 from ..storage.store import Store
 from ..storage.ticket import Ticket, repeat
 from . import forks
-from .arguments import CreateOptions, append_options, create_command
+from .arguments import CreateOptions, append_options, append_result, create_command
 from .calls import Calls
 from .clock import Clock, StoreClock, clock_of, system_clock
 from .reader import Reader
@@ -213,7 +214,7 @@ class SynchronousCalls(Store):
         producer_seq: int | None = None,
         expected_offset: str | None = None,
         close: bool = False,
-    ) -> AppendOutcome:
+    ) -> AppendResult:
         """Appends, closes, or both, and returns when that is durable.
 
         Args:
@@ -241,7 +242,8 @@ class SynchronousCalls(Store):
         def write(state: StreamState) -> Ticket[Outcome]:
             return self._execute(options.command(state, octets))
 
-        return cast(AppendOutcome, self._calls.run(lambda: self._require(path).then(write)))
+        outcome = cast(AppendOutcome, self._calls.run(lambda: self._require(path).then(write)))
+        return append_result(outcome, len(octets) > 0)
 
     def read(self, path: str, offset: str = "-1") -> ReadResult:
         """Reads everything from an offset on.
