@@ -1,4 +1,4 @@
-"""A model's tokens over a durable stream: reload the page, lose the network, and no token is lost or comes twice.
+"""A model's tokens over a durable stream: reload the page, lose the network, restart the server, and no token is lost or comes twice.
 
     uvicorn --timeout-graceful-shutdown 1 --app-dir examples llm_tokens:app
 
@@ -7,36 +7,59 @@ Open http://127.0.0.1:8000/, or:
     curl -X POST 'http://127.0.0.1:8000/ask?prompt=hello'                    # {"stream": "/streams/answers/…"}
     curl -N 'http://127.0.0.1:8000/streams/answers/…?offset=-1&live=sse'     # as often as you like
 
-`FileBackedStreamStore("./answers")` in the place of `StreamStore()` keeps the answers on disk; its `append` waits for that, so
-call it with `await asyncio.to_thread(store.append, …)`. What is mounted can be read and written by whoever reaches it: put your
-own authorisation before it.
+An answer is a stream of JSON messages: `{"token": "…"}` each, and at last `{"status": "complete"}`. If the model fails, the status is
+`failed`. If the process ends first, however it ends, the status is `interrupted`: the next start finds what was left open.
+
+Answers are kept in ./answers, or wherever ANSWERS says. Whoever knows an answer's name may read it, and nobody may write: see `guard`.
 """
 
 import asyncio
 import json
+import logging
+import os
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from durable_streams_server import StreamStore, create_app
+from durable_streams_server import (
+    FileBackedStreamStore,
+    NotFound,
+    Scope,
+    create_app,
+    create_registry_hooks,
+)
 
-store = StreamStore()
-streams = create_app(store=store)
+WEEK = 7 * 24 * 3600  # seconds that an answer is kept after its last use
+
+
+async def guard(verb: str, path: str, _: Scope) -> bool:
+    """Lets HTTP read answers and do nothing else. The third argument is the ASGI scope, which tells who is asking."""
+    return verb == "read" and path.startswith("/answers/")
+
+
+store = FileBackedStreamStore(os.environ.get("ANSWERS", "answers"))
+durable = create_app(store=store, guard=guard, hooks=create_registry_hooks("/registry"))
+streams = durable.streams
 answering: set[asyncio.Task[None]] = set()
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Stops the streams with the application."""
+    """Finishes what the last process has left open, and at the end leaves nothing open itself."""
+    await finish_what_is_open()
     yield
-    await streams.stop()
+    for task in answering:
+        task.cancel()
+    await asyncio.gather(*answering, return_exceptions=True)
+    await durable.stop()
+    store.close()
 
 
 app = FastAPI(lifespan=lifespan)
-app.mount("/streams", streams)
+app.mount("/streams", durable)
 
 
 async def model(prompt: str) -> AsyncIterator[str]:
@@ -47,19 +70,48 @@ async def model(prompt: str) -> AsyncIterator[str]:
 
 
 async def answer(prompt: str, path: str) -> None:
-    """Appends the tokens as they come, and closes the stream: readers are told that the answer is complete."""
+    """Appends the tokens as they come, and at last how the answer has ended."""
+    status = "interrupted"  # unless one of the next lines says otherwise
     try:
         async for token in model(prompt):
-            store.append(path, json.dumps(token).encode())
+            await streams.append(path, json.dumps({"token": token}).encode())
+        status = "complete"
+    except Exception:
+        logging.exception("the answer %s has failed", path)
+        status = "failed"
     finally:
-        store.append(path, close=True)
+        await finish(path, status)
+
+
+async def finish(path: str, status: str) -> None:
+    """Closes an answer with its status: both are written, or neither."""
+    await streams.close(path, json.dumps({"status": status}).encode())
+
+
+async def finish_what_is_open() -> None:
+    """Closes the answers that nobody will add to any more. The registry names every stream that was ever begun."""
+    offset, up_to_date = "-1", False
+    with suppress(NotFound):  # there was none yet
+        while not up_to_date:
+            page = await streams.read("/registry", offset)
+            for event in page.json():
+                if event["headers"]["operation"] == "insert":
+                    await finish_if_open(event["key"])
+            offset, up_to_date = page.next_offset, page.up_to_date
+
+
+async def finish_if_open(path: str) -> None:
+    """Closes an answer as interrupted, unless it is closed, or its time has run out."""
+    with suppress(NotFound):
+        if not (await streams.head(path)).closed:
+            await finish(path, "interrupted")
 
 
 @app.post("/ask")
 async def ask(prompt: str) -> dict[str, str]:
     """Begins an answer. It goes on whether or not anybody reads it."""
     path = f"/answers/{uuid.uuid4()}"
-    store.create(path, "application/json")
+    await streams.create(path, "application/json", ttl_seconds=WEEK)
     task = asyncio.create_task(answer(prompt, path))
     answering.add(task)
     task.add_done_callback(answering.discard)
@@ -70,11 +122,15 @@ async def ask(prompt: str) -> dict[str, str]:
 async def page() -> str:
     """A page that shows an answer as it comes. EventSource reconnects by itself, at the offset that it has reached."""
     return """<!doctype html><meta charset="utf-8"><title>Tokens</title>
-<form><input name="prompt" value="hello"><button>Ask</button></form><p id="answer"></p>
+<form><input name="prompt" value="hello"><button>Ask</button></form><p id="answer"></p><p id="status"></p>
 <script>
+function show(message) {
+  if (message.token !== undefined) document.querySelector("#answer").append(message.token);
+  else if (message.status !== "complete") document.querySelector("#status").append("The answer was " + message.status + ".");
+}
 function follow(stream) {
   const source = new EventSource(stream + "?offset=-1&live=sse");
-  source.addEventListener("data", e => document.querySelector("#answer").append(...JSON.parse(e.data)));
+  source.addEventListener("data", e => JSON.parse(e.data).forEach(show));
   source.addEventListener("control", e => { if (JSON.parse(e.data).streamClosed) source.close(); });
 }
 document.querySelector("form").onsubmit = async e => {

@@ -1,7 +1,9 @@
 """The examples, run as their readers would run them."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from durable_streams_server import FileBackedStreamStore
 from tests.process import serve
 
 ROOT = Path(__file__).parents[2]
@@ -19,12 +22,27 @@ BASE = "/v1/stream"
 JSON = {"content-type": "application/json"}
 
 
+class Lines(Iterator[str]):
+    """What a program prints, line by line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def __next__(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+
 @contextmanager
-def running(*command: str) -> Iterator[Iterator[str]]:
-    """Runs a program, and yields what it prints, line by line; it is ended if a line is long in coming."""
+def running(*command: str, **environment: str) -> Iterator[Lines]:
+    """Runs a program, and yields what it prints; it is ended if a line is long in coming."""
     process = subprocess.Popen(
         [sys.executable, "-u", *command],
         cwd=ROOT,
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -33,7 +51,7 @@ def running(*command: str) -> Iterator[Iterator[str]]:
     watchdog.start()
     assert process.stdout is not None
     try:
-        yield iter(process.stdout.readline, "")
+        yield Lines(process)
     finally:
         watchdog.cancel()
         process.kill()
@@ -93,24 +111,94 @@ def test_pull_workers_share_the_work_and_each_job_is_done_once() -> None:
     assert sorted(jobs) == list(range(20))
 
 
-def test_tokens_can_be_followed_from_any_point_by_many() -> None:
-    server = ("-m", "uvicorn", "--port", "0", "--app-dir", "examples", "llm_tokens:app")
-    with running(*server) as said:
+@contextmanager
+def answers(
+    directory: Path, application: str = "llm_tokens:app"
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    """Runs the example llm_tokens on a directory of its own, and yields a client and the process."""
+    command = ("-m", "uvicorn", "--port", "0", "--timeout-graceful-shutdown", "1", application)
+    folders = [ROOT / "examples", ROOT / "tests/examples", ROOT / "src"]
+    environment = {"ANSWERS": str(directory), "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    with running(*command, **environment) as said:
         url = next(found[0] for line in said if (found := re.search(r"http://[\d.:]+", line)))
         with httpx.Client(base_url=url, timeout=10) as http:
-            assert "EventSource" in http.get("/").text
-            stream = http.post("/ask", params={"prompt": "hello"}).json()["stream"]
-            live = http.get(stream, params={"offset": "-1", "live": "sse"}).text
-            again = http.get(stream, params={"offset": "-1"})
-    tokens = [
-        token
-        for data in re.findall(r"event: data\ndata: ?(\[.*\])", live)
-        for token in json.loads(data)
-    ]
-    assert "".join(tokens) == "You said hello. I have nothing to add to that. "
-    assert again.json() == tokens
+            yield http, said.process
+
+
+def ask(http: httpx.Client, prompt: str) -> str:
+    stream: str = http.post("/ask", params={"prompt": prompt}).json()["stream"]
+    return stream
+
+
+def wait_for(http: httpx.Client, stream: str, expected: list[dict[str, str]]) -> None:
+    """Returns when a stream has these messages."""
+    found: list[dict[str, str]] = []
+    offset = "-1"
+    while found != expected:
+        read = http.get(stream, params={"offset": offset, "live": "long-poll"})
+        found += read.json()
+        offset = read.headers["stream-next-offset"]
+
+
+def messages(events: str) -> list[dict[str, str]]:
+    """Returns the messages of an event stream."""
+    found = re.findall(r"event: data\ndata: ?(\[.*\])", events)
+    return [message for data in found for message in json.loads(data)]
+
+
+def test_tokens_can_be_followed_from_any_point_by_many(tmp_path: Path) -> None:
+    with answers(tmp_path) as (http, _):
+        assert "EventSource" in http.get("/").text
+        stream = ask(http, "hello")
+        live = http.get(stream, params={"offset": "-1", "live": "sse"}).text
+        again = http.get(stream, params={"offset": "-1"})
+        assert http.post(stream, json="forged").status_code == 403
+        assert http.get("/streams/registry").status_code == 403
+    *tokens, last = messages(live)
+    text = "".join(message["token"] for message in tokens)
+    assert text == "You said hello. I have nothing to add to that. "
+    assert last == {"status": "complete"}
+    assert again.json() == [*tokens, last]
     assert again.headers["stream-closed"] == "true"
     assert '"streamClosed":true' in live
+
+
+HALF = [{"token": "half "}, {"token": "an answer"}]
+
+
+def test_answer_whose_model_fails_says_so(tmp_path: Path) -> None:
+    with answers(tmp_path, "other_model:app") as (http, _):
+        stream = ask(http, "fail")
+        live = http.get(stream, params={"offset": "-1", "live": "sse"}).text
+    assert messages(live) == [*HALF, {"status": "failed"}]
+    assert '"streamClosed":true' in live
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
+def test_answer_whose_process_ends_is_interrupted_and_ends_too(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    with answers(tmp_path, "other_model:app") as (http, process):
+        hung, failed = ask(http, "hang"), ask(http, "fail")
+        wait_for(http, failed, [*HALF, {"status": "failed"}])
+        wait_for(http, hung, HALF)
+        before = http.get(hung)
+        assert before.json() == HALF
+        assert "stream-closed" not in before.headers
+        process.send_signal(stop)
+        assert process.wait(10) == -stop
+    with FileBackedStreamStore(tmp_path) as store:  # only a kill leaves something to the next start
+        left = store.get(hung.removeprefix("/streams"))
+        assert left is not None
+        assert left.closed is (stop is signal.SIGTERM)
+    for _ in range(2):  # the second start finds nothing to do
+        with answers(tmp_path) as (http, _):
+            after = http.get(hung, params={"offset": "-1", "live": "sse"}).text
+            assert messages(after) == [*HALF, {"status": "interrupted"}]
+            assert '"streamClosed":true' in after
+            rest = http.get(hung, params={"offset": before.headers["stream-next-offset"]})
+            assert rest.json() == [{"status": "interrupted"}]
+            assert http.get(failed).json()[-1] == {"status": "failed"}
 
 
 def read(said: Iterator[str]) -> str:
