@@ -123,6 +123,79 @@ def test_a_bad_flag_or_value_is_one_clear_line(arguments: list[str]) -> None:
     assert shown.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["serv"], "No such command 'serv'. Did you mean 'serve'?"),
+        (["chek", "directory"], "No such command 'chek'. Did you mean 'check'?"),
+        (["Inspect", "-x"], "No such command 'Inspect'. Did you mean 'inspect'?"),
+        (["keys", "rotat", "directory"], "No such command 'rotat'. Did you mean 'rotate'?"),
+        (["nonsense"], "No such command 'nonsense'."),
+        (["--prot", "1"], "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
+        (["serve", "--dat-dir", "x"], "No such option '--dat-dir'. Did you mean '--data-dir'?"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_nearest_command_or_option_is_named(typed: list[str], meant: str) -> None:
+    shown = run(*typed)
+    assert (shown.returncode, shown.stderr, shown.stdout) == (2, f"Error: {meant}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_the_program_names_its_commands(flag: str) -> None:
+    shown = run(flag)
+    assert shown.returncode == 0
+    assert {"serve", "check", "inspect", "keys"} <= set(shown.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--data-dir", "x"),
+        ("--data-dir", "./durable-streams-data"),
+        ("--no-create",),
+        ("--wal-size", "60m"),
+    ],
+    ids=" ".join,
+)
+def test_memory_excludes_what_is_about_a_directory(flags: tuple[str, ...], tmp_path: Path) -> None:
+    shown = subprocess.run(
+        [*COMMAND, "serve", "--memory", *flags, "--port", "0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert shown.returncode == 2
+    assert shown.stderr == f"Error: --memory and {flags[0]} exclude each other\n"
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("flags", [(), ("--data-dir", "sub/x")], ids=["default", "named"])
+def test_serve_says_that_it_made_a_directory_and_where(
+    flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    where = tmp_path / (flags[1] if flags else "durable-streams-data")
+    told = []
+    for _ in range(2):  # the second time it is there
+        process = subprocess.Popen(
+            [*COMMAND, *flags, "--port", "0"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline().startswith("Listening on ")
+            process.terminate()
+            told.append(process.stderr.read())
+        assert process.returncode == 0
+        assert where.is_dir()
+    assert told == [f"Made the directory {where}\n", ""]
+
+
 def test_help_names_every_flag_and_exit_code() -> None:
     shown = CliRunner().invoke(main, ["serve", "--help"])
     assert shown.exit_code == 0

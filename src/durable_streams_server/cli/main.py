@@ -54,7 +54,7 @@ from .allocator import map_large_blocks
 from .data import EXIT_DATA, check, inspect
 from .file_limit import raise_file_limit
 from .keys import keys
-from .output import hold_outputs, lost_output, reason
+from .output import hold_outputs, lost_output, reason, shown
 from .values import DIRECTORY, HOST, SECONDS, Size
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
@@ -71,11 +71,10 @@ _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class _DefaultGroup(click.Group):
-    """A group whose first command is meant when none is named."""
+    """A group whose first command is meant when none is named. That command takes flags only, so any other word means a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = {*self.commands, "--help", "--version"}
-        if not args or args[0] not in known:
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):
             args.insert(0, "serve")
         return super().parse_args(ctx, args)
 
@@ -303,10 +302,12 @@ def serve(
     map_large_blocks()
     tls = _tls(tls_cert, tls_key)
     _refuse_two_addresses(uds)
+    _refuse_two_stores(memory)
     if max_body > max_in_flight:
         raise click.UsageError(
             f"--max-body {max_body} is above --max-in-flight {max_in_flight}: such a body could never be taken"
         )
+    is_made = not memory and not os.path.lexists(data_dir)
     store = (
         StreamStore() if memory else _open(data_dir, not no_create, _wal_size(wal_size, max_body))
     )
@@ -347,6 +348,8 @@ def serve(
             click.echo("Streams are kept in memory and end with this process.")
         else:
             click.echo(f"Streams are kept in {data_dir}")
+        if is_made:
+            click.echo(f"Made the directory {shown(os.path.abspath(data_dir))}", err=True)
 
     server = Server(app, log_level, announce, http, tls, admission)
     with listening:
@@ -397,6 +400,15 @@ def _refuse_two_addresses(uds: str | None) -> None:
     for name in ("host", "port"):
         if uds and source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--uds and --{name} exclude each other")
+
+
+def _refuse_two_stores(memory: bool) -> None:
+    """Refuses what is about a directory beside a store in memory."""
+    context = click.get_current_context()
+    for name in ("data_dir", "no_create", "wal_size"):
+        if memory and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--memory and --{flag} exclude each other")
 
 
 def _wal_size(size: int | None, max_body: int) -> int:
