@@ -11,10 +11,10 @@ from typing import Final
 from .names import FORWARDED, X_FORWARDED_PROTO
 
 _SCHEMES: Final = {b"http": "http", b"https": "https"}
-_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 #: One parameter, or none, and the mark that follows it: `;` within an element, `,` between two, or the end.
 _PARAMETER: Final = re.compile(
-    rb'[ \t]*(?:(%b)=(?:(%b)|"((?:[^"\\]|\\.)*)"))?[ \t]*([;,]|$)' % (_TOKEN, _TOKEN), re.DOTALL
+    rb'[ \t]*+(?:(%b)=(?:(%b)|"((?:[^"\\]|\\.)*+)"))?[ \t]*+([;,]|\Z)' % (_TOKEN, _TOKEN), re.DOTALL
 )
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
