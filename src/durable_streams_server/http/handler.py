@@ -87,7 +87,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
         if not 0 < self.body_timeout < math.inf:
             raise ValueError("body_timeout must be above zero")
         age = self.shared_cache_age
-        if type(age) is not int or not 0 <= age <= LONGEST_CACHE_AGE:
+        if not 0 <= age <= LONGEST_CACHE_AGE:
             raise ValueError(
                 f"shared_cache_age must be a whole number of seconds from 0 to {LONGEST_CACHE_AGE}"
             )
