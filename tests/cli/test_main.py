@@ -281,7 +281,7 @@ def test_flags_reach_the_server() -> None:
         http.put(STREAM)
         assert http.post(STREAM, content=b"x" * 11).status_code == 413
         for _ in range(200):
-            http.post(STREAM, content=b"x" * 10)
+            http.post(STREAM, content=b"x" * 8)
         page = http.get(STREAM, headers={"origin": "https://app.example"})
         assert len(page.content) == 1024
         assert page.headers["access-control-allow-origin"] == "https://app.example"

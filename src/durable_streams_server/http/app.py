@@ -127,7 +127,7 @@ def create_app(
             max_in_flight=max_in_flight,
             compression=compression,
             body_timeout=body_timeout,
-            private=read_only or guard is not None,
+            private=guard is not None,
             read_only=read_only,
         ),
         guard,
