@@ -125,6 +125,11 @@ def main() -> None:
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain in PEM, to speak HTTPS.")
 @click.option("--tls-key", metavar="FILE", help="Its private key in PEM, without a password.")
 @click.option(
+    "--no-http2",
+    is_flag=True,
+    help="With TLS, speak HTTP/1.1 only, also to clients that ask for HTTP/2.",
+)
+@click.option(
     "--data-dir",
     type=DIRECTORY,
     default=DEFAULT_DATA_DIR,
@@ -269,6 +274,7 @@ def serve(
     uds: str | None,
     tls_cert: str | None,
     tls_key: str | None,
+    no_http2: bool,
     data_dir: str,
     no_create: bool,
     memory: bool,
@@ -300,7 +306,7 @@ def serve(
     _begin_log(log_level)
     raise_file_limit()
     map_large_blocks()
-    tls = _tls(tls_cert, tls_key)
+    tls = _tls(tls_cert, tls_key, http2=not no_http2)
     _refuse_two_addresses(uds)
     _refuse_two_stores(memory)
     if max_body > max_in_flight:
@@ -375,14 +381,14 @@ def _begin_log(level: str) -> None:
     )
 
 
-def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+def _tls(certificate: str | None, key: str | None, *, http2: bool) -> ssl.SSLContext | None:
     """Returns what encrypts connections, if that is asked for."""
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
         raise click.UsageError("--tls-cert and --tls-key go together")
     try:
-        return tls_context(certificate, key)
+        return tls_context(certificate, key, http2=http2)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

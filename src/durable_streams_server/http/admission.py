@@ -95,6 +95,7 @@ class Admission:
         )
         self._shares = Shares(max(1, self.most // 2) if per_address is None else per_address)
         self._handshakes = Shares(_NO_LIMIT)
+        self._streams = 0  # of HTTP/2, besides the first of each connection
         self._full = Occasionally(clock)
         self._greedy = Occasionally(clock)
 
@@ -134,6 +135,25 @@ class Admission:
         """Uncounts an admitted connection after it is closed."""
         self._shares.give_back(address, 1)
 
+    def admit_stream(self, connections: int, address: str | None) -> Unavailable | None:
+        """Takes one more HTTP/2 stream of a connection that has one, as if it were a connection, or returns what its client is told.
+
+        One that is taken must be given back with `left_stream`, once, when it has ended.
+
+        Args:
+            connections: how many there are.
+            address: what the client counts under.
+        """
+        refusal = self.admit(connections, 0, address)
+        if refusal is None:
+            self._streams += 1
+        return refusal
+
+    def left_stream(self, address: str | None) -> None:
+        """Uncounts an admitted HTTP/2 stream after it has ended."""
+        self._streams -= 1
+        self.left(address)
+
     def admit_handshake(self, others: int, handle: int, address: str | None) -> bool:
         """Counts a client that is to begin TLS; returns whether it may. If so, `end_handshake` must follow, once.
 
@@ -158,7 +178,8 @@ class Admission:
         self._handshakes.give_back(address, 1)
 
     def _has_room(self, connections: int, handle: int) -> bool:
-        return connections < self.most and handle < self._limit - min(OTHERS, self._limit // 4)
+        taken = connections + self._streams
+        return taken < self.most and handle < self._limit - min(OTHERS, self._limit // 4)
 
     def _say_full(self, connections: int) -> None:
         if refused := self._full.due():

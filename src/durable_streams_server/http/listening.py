@@ -10,6 +10,8 @@ import sys
 from ipaddress import ip_address
 from typing import Final
 
+from .alpn import HTTP1, HTTP2, speaks_http2
+
 BACKLOG: Final = 2048
 #: Seconds without a word from a peer before it is asked whether it is there, between questions, and how many go unanswered.
 #: So one that is gone without a FIN is found after 75 + 4 * 15 seconds even where nothing is sent to it (TRAPS 49).
@@ -114,12 +116,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+def tls_context(certificate: str, key: str, *, http2: bool = True) -> ssl.SSLContext:
     """Returns what encrypts connections.
 
     Args:
         certificate: a PEM file with the server's certificate and those that vouch for it.
         key: a PEM file with its private key, without a password.
+        http2: whether clients are offered HTTP/2 beside HTTP/1.1, if this Python has a parser for it.
 
     Raises:
         ValueError: for a file that cannot be read or does not hold that, or a key of another certificate.
@@ -135,7 +138,7 @@ def tls_context(certificate: str, key: str) -> ssl.SSLContext:
     except ssl.SSLError:
         raise ValueError(f"the TLS certificate {certificate!r} is not one in PEM") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([HTTP2, HTTP1] if http2 and speaks_http2() else [HTTP1])
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (ssl.SSLError, ValueError) as error:

@@ -17,7 +17,7 @@ from ..log import log as _log
 from ..protocol.signing import Key
 from ..storage.files.store import FileStore
 from ..storage.ticket import Abandoned, Ticket
-from . import asgi_connection, native
+from . import alpn, asgi_connection, native
 from .admission import AcceptErrors, Admission
 from .asgi import DurableStreamsApp
 from .handshake import TlsListener
@@ -63,6 +63,10 @@ class Server(uvicorn.Server):
             protocol: Any = native.protocol_of(Lane(app, timeouts, admission))
         else:
             protocol = asgi_connection.protocol_of(app, timeouts, admission)
+        if tls is not None and alpn.speaks_http2():
+            from . import http2  # where its parser is not installed, nobody is offered HTTP/2
+
+            protocol = alpn.choosing(protocol, http2.protocol_of(app, timeouts, admission))
         config = uvicorn.Config(
             app,
             http=protocol,

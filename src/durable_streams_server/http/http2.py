@@ -1,0 +1,313 @@
+"""One client's HTTP/2 connection: uvicorn's own, with the limits that the other lanes have.
+
+`zttp` parses, and refuses what abuses the protocol: floods of resets, pings and continuations, header lists over 64 KiB, more than
+128 streams at once. uvicorn runs the ASGI application once for each stream. What neither of them does is here:
+
+- A stream's answer waits until the client has opened its window, in slices. uvicorn alone hands all to zttp, which keeps whatever
+  the window does not take, so a client that opens none would hold whole pages.
+- While a client does not read from its socket, nothing more is read from it, or its pings would be answered into memory.
+- A stream, or a connection, that takes nothing for as long as `Timeouts.send` is cut. Only requests keep a connection from being
+  idle, not pings.
+- Streams count as connections do, against all that the server takes and against the client's share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import zttp
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Protocol
+
+from ..errors import BadRequest, StreamError
+from ..protocol.names import KIB
+from .admission import Admission, handle_of
+from .asgi import DurableStreamsApp, Receive, Scope
+from .asgi_sending import Message, Send, start_message
+from .phase import Timeouts
+from .request import NO_REQUEST
+from .shares import address_of
+
+_UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
+_SLICE: Final = 64 * KIB  # bytes of one stream that wait for its window at once
+_NO_ERROR: Final = 0x0  # RFC 9113, 7
+_LINGER: Final = 2.0  # seconds that a client which is refused has to ask, and be told why
+
+
+def protocol_of(
+    app: DurableStreamsApp, timeouts: Timeouts, admission: Admission
+) -> Callable[..., Http2Connection]:
+    """Returns what uvicorn calls for each connection."""
+
+    def connect(**given: Any) -> Http2Connection:
+        return Http2Connection(app, timeouts, admission, **given)
+
+    return connect
+
+
+class Http2Connection(ZttpH2Protocol):
+    """One client's connection, and the streams on it."""
+
+    def __init__(
+        self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self.timeout_keep_alive = timeouts.idle  # type: ignore[assignment]  # a float will do
+        self._application: Any = self.app
+        self._handler = app.handler
+        self._timeouts = timeouts
+        self._admission = admission
+        self._address: str | None = None
+        self._is_admitted = False
+        self._place_is_taken = False  # by one of the streams; each other one counts by itself
+        self._refusal: StreamError | None = None  # of the connection itself
+        self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}  # for their windows
+        self._unsent = 0  # bytes that the client had not taken from its socket at the last look
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._heard_at = self.loop.time()
+
+    # -- events of the socket -----------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins, or refuses the connection."""
+        address = address_of(transport)
+        others = len(self.connections)
+        self._refusal = self._admission.admit(others, handle_of(transport), address)
+        if self._refusal is None:
+            self._address, self._is_admitted = address, True
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
+        transport.set_write_buffer_limits(high=_UNSENT)
+        self._await_request()
+        if self._refusal is not None:
+            self.loop.call_later(_LINGER, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends, and has every stream know."""
+        self._stop_send_timer()
+        super().connection_lost(exc)
+        self._wake()
+        if self._is_admitted:
+            self._is_admitted = False
+            self._admission.left(self._address)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what has come. What is no HTTP/2, or abuses it, ends the connection with a GOAWAY that says why."""
+        self._heard_at = self.loop.time()
+        try:
+            self.conn.receive_data(data)
+            self.handle_events()
+        except zttp.RemoteProtocolError:
+            self._give_up()
+            return
+        self.flush()
+        if self._waiting:
+            self._wake()
+
+    def _give_up(self) -> None:
+        """Closes the connection. Nothing more can be sent on its streams, although their tasks still run."""
+        self.flush()
+        self.transport.close()
+        for cycle in self.cycles.values():
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """The client does not read what it was sent."""
+        super().pause_writing()
+        self._stop_send_timer()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        """The client has read it."""
+        self._stop_send_timer()
+        super().resume_writing()
+
+    # -- requests -----------------------------------------------------------
+
+    def handle_request(self, event: zttp.Request) -> None:
+        """Begins a stream. While the server stops, the application itself refuses it."""
+        if not event.path.isascii():
+            refusal = BadRequest("the request is not valid HTTP", "INVALID_HTTP")
+            self._answer_at_once(event.stream_id, refusal)
+            return
+        self._unset_keepalive_if_required()
+        is_stopping, self.shutdown_requested = self.shutdown_requested, False
+        self.app = functools.partial(self._serve, event.stream_id)
+        super().handle_request(event)
+        self.shutdown_requested = is_stopping
+        cycle = self.cycles[event.stream_id]
+        if event.end_stream:  # and no other event says so
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes a connection on which no request came for too long."""
+        if not self.cycles:
+            super().timeout_keep_alive_handler()
+
+    async def _serve(self, stream_id: int, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one stream."""
+        cycle = self.cycles.get(stream_id)
+        if cycle is None:
+            return  # the client has given it up already
+        if self._refusal is not None:
+            self.shutdown_requested = True
+            await self._refuse(self._refusal, send)
+            return
+        is_counted = self._place_is_taken  # the connection is counted, and so its first stream is
+        if is_counted:
+            refusal = self._admission.admit_stream(len(self.connections), self._address)
+            if refusal is not None:
+                await self._refuse(refusal, send)
+                self._end(cycle)
+                return
+        self._place_is_taken = True
+        try:
+            await self._application(scope, receive, functools.partial(self._give, cycle, send))
+        finally:
+            if is_counted:
+                self._admission.left_stream(self._address)
+            else:
+                self._place_is_taken = False
+        self._end(cycle)
+
+    def _end(self, cycle: RequestResponseCycle) -> None:
+        """Resets a stream whose answer is cut short, or whose client still sends a body that nobody will read (RFC 9113, 8.1)."""
+        if self.transport.is_closing() or cycle.disconnected:
+            return
+        if not cycle.response_complete:
+            if cycle.response_started:
+                self._cut(cycle)
+        elif cycle.more_body:
+            cycle.stream.reset(_NO_ERROR)
+            self.flush()
+
+    async def _refuse(self, refusal: StreamError, send: Send) -> None:
+        response = self._handler.refuse(NO_REQUEST, refusal)
+        await send(start_message(response, response.all_headers))
+        await send({"type": "http.response.body", "body": response.whole})
+
+    def _answer_at_once(self, stream_id: int, refusal: StreamError) -> None:
+        response = self._handler.refuse(NO_REQUEST, refusal)
+        stream = self.conn.stream(stream_id)
+        stream.send_response(response.status, list(response.all_headers))
+        stream.send_data(response.whole)
+        stream.end_message()
+        self.flush()
+
+    # -- answers ------------------------------------------------------------
+
+    async def _give(self, cycle: RequestResponseCycle, send: Send, message: Message) -> None:
+        """Sends a part of an answer, no faster than the stream's window opens."""
+        body = message.get("body", b"")
+        if not body or cycle.bodyless:
+            await send(message)
+            return
+        more, view = message.get("more_body", False), memoryview(body)
+        for begin in range(0, len(view), _SLICE):
+            end = begin + _SLICE
+            await self._room(cycle)
+            part = {
+                "type": "http.response.body",
+                "body": view[begin:end],
+                "more_body": more or end < len(view),
+            }
+            await send(part)
+        if more:
+            await self._room(cycle)  # so that nothing is held for a slow client but this part
+
+    async def _room(self, cycle: RequestResponseCycle) -> None:
+        """Waits until the client has opened the stream's window for all that was sent. Cuts a stream that takes nothing."""
+        while (unsent := cycle.stream.pending_bytes) and not cycle.disconnected:
+            waiter = self._waiting[cycle] = self.loop.create_future()
+            try:
+                async with asyncio.timeout(self._timeouts.send):
+                    await waiter
+            except TimeoutError:
+                if (cycle.stream.pending_bytes or 0) >= unsent:
+                    self._cut(cycle)
+            finally:
+                del self._waiting[cycle]
+
+    def _wake(self) -> None:
+        """Has the streams go on whose windows have opened, or that are no more."""
+        for cycle, waiter in self._waiting.items():
+            is_over = cycle.disconnected or not cycle.stream.pending_bytes
+            if is_over and not waiter.done():
+                waiter.set_result(None)
+
+    def _cut(self, cycle: RequestResponseCycle) -> None:
+        """Resets one stream; the others go on."""
+        cycle.abort_stream()
+        cycle.message_event.set()  # or the application would not learn of it
+
+    # -- what the native lane asks of its connections once a second (`patrol.py`) --
+
+    def check(self, _: float) -> None:
+        """Does nothing: this connection has timers of its own."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken."""
+        parked = sum(cycle.stream.pending_bytes or 0 for cycle in self._waiting)
+        return parked + self.transport.get_write_buffer_size()
+
+    @property
+    def deadline(self) -> float:
+        """When a client that has not been heard of since must have taken them, in the loop's time."""
+        return self._heard_at + self._timeouts.send
+
+    def cut(self) -> None:
+        """Ends the connection of a client that is too slow while others wait."""
+        self.transport.abort()
+
+    # -- time ---------------------------------------------------------------
+
+    def handle_rst_stream(self, event: zttp.RstStream) -> None:
+        """The client has given a stream up."""
+        super().handle_rst_stream(event)
+        self._wake()
+
+    def _await_request(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _look_at_unsent(self) -> None:
+        """Cuts a client that has read nothing from its socket since the last look."""
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._look_again()
+        else:
+            self._send_timer = None
+            self.transport.abort()
+
+    def _look_again(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._send_timer = self.loop.call_later(self._timeouts.send, self._look_at_unsent)
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+
+class _Flow(FlowControl):
+    """Reads nothing from a client that does not read."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        if not self.write_paused and not self._transport.is_closing():
+            super().resume_reading()
