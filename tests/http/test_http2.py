@@ -219,6 +219,20 @@ async def test_stop_ends_event_streams_with_a_last_control_event(certificate: Ce
         assert time.monotonic() - at < 2
 
 
+async def test_thousands_of_requests_come_through_on_one_connection_after_the_other(
+    certificate: Certificate,
+) -> None:
+    with serve(*flags(certificate)) as server:
+        async with client(server, certificate, limits=httpx.Limits(max_connections=1)) as http:
+            await http.put(A, headers=TEXT)
+            for number in range(2500):
+                done = await http.post(A, headers=TEXT, content="x")
+                assert done.status_code == 204, number
+                if number % 1000 == 999:
+                    await asyncio.sleep(0.1)  # long enough for the server to ask for another
+            assert (await http.get(A)).text == "x" * 2500
+
+
 # -- limits ------------------------------------------------------------------
 
 
@@ -364,6 +378,7 @@ class Client:
         self.seen: list[h2.events.Event] = []
         self.server.connection_made(self.wire)
         self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(1 << 30)  # of the connection; each stream has its own
         self.flush()
 
     def flush(self) -> None:
@@ -439,6 +454,22 @@ async def test_path_that_is_not_ascii_is_400() -> None:
     client.ask("/caf\xe9")
     head = await client.saw(h2.events.ResponseReceived)
     assert dict(head.headers)[b":status"] == b"400"
+    client.server.transport.abort()
+
+
+async def test_client_is_told_to_open_another_connection_and_its_event_streams_go_on() -> None:
+    client = Client(Timeouts())
+    client.ask(f"{A}?offset=-1&live=sse")
+    with contextlib.suppress(h2.exceptions.ProtocolError):  # of a client that was told to leave
+        for _ in range(4000):  # zttp ends a connection at its 4,096th stream
+            client.seen.clear()
+            client.ask("/")
+            await client.saw(h2.events.StreamEnded)
+    (left,) = [each for each in client.seen if isinstance(each, h2.events.ConnectionTerminated)]
+    assert left.error_code == h2.errors.ErrorCodes.NO_ERROR
+    client.wire.received.clear()
+    client.store.append(A, b"later")
+    await until(lambda: b"data:later" in client.wire.received)
     client.server.transport.abort()
 
 

@@ -9,6 +9,8 @@
 - A stream, or a connection, that takes nothing for as long as `Timeouts.send` is cut. Only requests keep a connection from being
   idle, not pings.
 - Streams count as connections do, against all that the server takes and against the client's share.
+- A connection that has had many requests is left for a new one, with no request lost: zttp ends a connection at its 4,096th
+  stream, and whatever runs on it.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ from .shares import address_of
 _UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
 _SLICE: Final = 64 * KIB  # bytes of one stream that wait for its window at once
 _NO_ERROR: Final = 0x0  # RFC 9113, 7
-_LINGER: Final = 2.0  # seconds that a client which is refused has to ask, and be told why
+_REFUSED_STREAM: Final = 0x7
+#: Streams of one connection after which its client is told to open another as soon as nothing runs on it, and at the latest.
+_MANY: Final = 1000
+_MOST: Final = 3500
+_QUIET: Final = (
+    0.05  # seconds without a stream: some clients lose answers that come with the word to leave
+)
+_LINGER: Final = 2.0  # seconds until a connection is closed whose client has been refused, or told to open another
 
 
 def protocol_of(
@@ -68,6 +77,8 @@ class Http2Connection(ZttpH2Protocol):
         self._unsent = 0  # bytes that the client had not taken from its socket at the last look
         self._send_timer: asyncio.TimerHandle | None = None
         self._heard_at = self.loop.time()
+        self._opened = 0  # streams so far
+        self._is_left = False  # whether the client has been told to open another connection
 
     # -- events of the socket -----------------------------------------------
 
@@ -131,6 +142,9 @@ class Http2Connection(ZttpH2Protocol):
 
     def handle_request(self, event: zttp.Request) -> None:
         """Begins a stream. While the server stops, the application itself refuses it."""
+        if self._is_left:  # the client sent it before it knew, and sends it again elsewhere
+            self.conn.stream(event.stream_id).reset(_REFUSED_STREAM)
+            return
         if not event.path.isascii():
             refusal = BadRequest("the request is not valid HTTP", "INVALID_HTTP")
             self._answer_at_once(event.stream_id, refusal)
@@ -144,6 +158,34 @@ class Http2Connection(ZttpH2Protocol):
         if event.end_stream:  # and no other event says so
             cycle.more_body = False
             cycle.message_event.set()
+        self._opened += 1
+        if self._opened == _MOST:
+            self._leave()
+
+    def on_stream_closed(self) -> None:
+        """A stream has ended."""
+        if self._opened < _MANY or self.shutdown_requested:
+            super().on_stream_closed()
+        elif not self.cycles and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            pause = _LINGER if self._is_left else _QUIET
+            self.timeout_keep_alive_task = self.loop.call_later(pause, self._end_well)
+
+    def _end_well(self) -> None:
+        """Leaves the connection once nothing has run on it for a moment, and closes it a while later."""
+        self.timeout_keep_alive_task = None
+        if self._is_left:
+            self.transport.close()
+        elif not self.cycles and not self.transport.is_closing():
+            self._leave()
+            self.on_stream_closed()
+
+    def _leave(self) -> None:
+        """Tells the client to open another connection. The streams that there are go on to their ends."""
+        if not self._is_left:
+            self._is_left = True
+            self.conn.close(_NO_ERROR)
+            self.flush()
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes a connection on which no request came for too long."""
