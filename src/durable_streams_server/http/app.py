@@ -101,24 +101,23 @@ def create_app(
     if not isinstance(cors, bool):
         require_each(str, "origins", cors=cors)
     origins = ("*",) if cors is True else () if cors is False else tuple(cors)
-    engine = Engine(
-        store if store is not None else StreamStore(),
-        EngineOptions(
-            page_size=page_size,
-            long_poll_timeout=long_poll_timeout,
-            sse_max_age=sse_max_age,
-            cursor=cursor_options or CursorOptions(),
-            stream_root=stream_root,
-            max_unsent=max_unsent,
-        ),
-        Hooks(hooks),
-        clock,
+    kept = store if store is not None else StreamStore()
+    checked_url = None if public_url is None else check_public_url(public_url)
+    engine_options = EngineOptions(
+        page_size=page_size,
+        long_poll_timeout=long_poll_timeout,
+        sse_max_age=sse_max_age,
+        cursor=cursor_options or CursorOptions(),
+        stream_root=stream_root,
+        max_unsent=max_unsent,
     )
+
+    def make() -> tuple[Engine, Service]:
+        engine = Engine(kept, engine_options, Hooks(hooks), clock)
+        return engine, Service(engine, checked_url, webhook_policy)
+
     return DurableStreamsApp(
-        engine,
-        Service(
-            engine, None if public_url is None else check_public_url(public_url), webhook_policy
-        ),
+        make,
         HandlerOptions(
             stream_root=stream_root,
             cors_origins=origins,

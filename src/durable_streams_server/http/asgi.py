@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..protocol.paths import normalize_mount
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.embedded import Streams
-from ..streams.engine import Engine
+from ..streams.engine import Engine, stopping
 from ..streams.event_stream import END, PULLS, WAIT
 from ..streams.turns import Line
 from ..subscriptions.service import Service
@@ -27,6 +28,7 @@ from .outgoing import Outgoing
 from .patience import Patience
 from .read_only import ReadOnlyHandler
 from .request import Request, index_headers, too_large
+from .stopping import StopSignals
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -53,25 +55,40 @@ class DurableStreamsApp:
         max_body: bytes of one request body.
         body_timeout: seconds that a client may pause within a body.
         guard: asked about each request, if the host has one. The native lane knows no guard.
+        signals: how it hears that its host is to stop; None if the host tells it.
 
-    It starts with its first request, since a mounted application gets no lifespan events. Whoever mounts it calls
-    `begin_shutdown` when the host application stops, so that live readers are let go at once.
+    It starts with its first request, on the event loop of that request; once that loop has ended, or the application has been
+    stopped, it starts again on the loop of the next, with the same streams. It starts so since a mounted application gets no lifespan events. Live reads end when the process is
+    told to stop by a signal, if the host handles signals in the main thread; any other host calls `begin_shutdown`.
     """
 
     def __init__(
-        self, engine: Engine, service: Service, options: HandlerOptions, guard: Guard | None = None
+        self,
+        make: Callable[[], tuple[Engine, Service]],
+        options: HandlerOptions,
+        guard: Guard | None = None,
     ) -> None:
-        self.engine = engine
-        self.service = service
         self.guard = guard
         self.streams = Streams(self._running)
-        self.handler = (ReadOnlyHandler if options.read_only else Handler)(engine, service, options)
-        self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
-        self.outgoing = Outgoing(engine.sending, engine.turns)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
+        self.signals: StopSignals | None = StopSignals(self.begin_shutdown)
+        self._make = make
+        self._options = options
+        self._loop: asyncio.AbstractEventLoop | None = None  # that it has started on
+        self._has_stopped = False
+        self._moving = threading.Lock()
+        self._assemble()
+
+    def _assemble(self) -> None:
+        """Makes everything that belongs to one event loop; the store stays."""
+        options = self._options
+        self.engine, self.service = self._make()
+        handler = ReadOnlyHandler if options.read_only else Handler
+        self.handler = handler(self.engine, self.service, options)
+        self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
+        self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
         self._patience = Patience(options.body_timeout)
-        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection scope."""
@@ -95,6 +112,9 @@ class DurableStreamsApp:
     async def stop(self) -> None:
         """Ends what runs, and gives the store back. A host application awaits it when it stops."""
         self.begin_shutdown()
+        self._has_stopped = True
+        if self.signals is not None:
+            self.signals.forget()
         await self.service.stop()
         await self.engine.stop()
 
@@ -104,16 +124,44 @@ class DurableStreamsApp:
         return self.engine
 
     def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self.engine.start()
-            self.service.start()
+        """Starts on the running loop, or moves there from one that runs no more.
+
+        Raises:
+            RuntimeError: the loop that it has started on still runs, in another thread.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            with self._moving:
+                self._take_loop(loop)
+
+    def _take_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        before = self._loop
+        if before is not None:
+            if before.is_running() and not self._has_stopped:
+                raise RuntimeError(
+                    "this application serves another event loop, which still runs in another thread: "
+                    "one application serves one loop at a time"
+                )
+            public_url = self.service.public_url
+            self.service.retire()
+            self.engine.retire()
+            self._assemble()
+            self.service.public_url = public_url
+        self.engine.start()
+        self.service.start()
+        self._loop, self._has_stopped = loop, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._start()
+                if self._has_stopped and self.signals is not None:
+                    self._take_loop(asyncio.get_running_loop())
+                try:
+                    self._start()
+                except RuntimeError as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    raise
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.stop()
@@ -149,15 +197,37 @@ class DurableStreamsApp:
                 await turns.mine(Line.READS if request.is_cheap else Line.URGENT)
             answer = self.handler.handle(request, ready.set)
             request.body = b""
+            if isinstance(answer, Ticket) and not answer.done and request.method == "GET":
+                self._watch_signals()
             reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
+        except asyncio.CancelledError:
+            if request.method != "GET" or not await self._give_up(request, send):
+                raise
+            return
         finally:
             body.release()
         if isinstance(reply, Live):
+            self._watch_signals()
             await self._stream(reply, ready, receive, send)
         elif reply is not None:
             await send_response(request, reply, send, self.outgoing, turns)
+
+    def _watch_signals(self) -> None:
+        """A read waits that ends only when the server stops."""
+        if self.signals is not None:
+            self.signals.watch()
+
+    async def _give_up(self, request: Request, send: Send) -> bool:
+        """Answers a read that the host has cancelled, as one that stops does; returns whether it could be answered."""
+        refusal = self.handler.refuse(request, stopping())
+        try:
+            async with asyncio.timeout(_FAREWELL_GRACE):
+                await send_response(request, refusal, send, self.outgoing, self.engine.turns)
+        except OSError:
+            return False
+        return True
 
     async def _read_body(self, request: Request, body: Incoming, receive: Receive) -> None:
         """Reads the whole body within the limits.
@@ -259,9 +329,9 @@ class DurableStreamsApp:
         except asyncio.CancelledError:
             if taker.was_cut():
                 return
-            if not gone:
-                await _say_farewell(events.farewell(), send)
-            raise
+            if gone or not await _say_farewell(events.farewell(), send):
+                raise
+            # The response is whole, and a host would only log what else is raised, once for each reader.
         finally:
             watcher.cancel()
             self.outgoing.release(taker)
@@ -315,14 +385,15 @@ def _let_go(ticket: Ticket[Reply]) -> None:
             reply.events.close()
 
 
-async def _say_farewell(last: bytes, send: Send) -> None:
-    """Ends a cancelled event stream with a control event and a proper end of body, if the client still listens."""
+async def _say_farewell(last: bytes, send: Send) -> bool:
+    """Ends a cancelled event stream with a control event and a proper end of body; returns whether the client still listened."""
     try:
         async with asyncio.timeout(_FAREWELL_GRACE):
             await send({"type": "http.response.body", "body": last, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
     except OSError:
-        return  # a reader that does not read (TimeoutError), or that has left, cannot be told
+        return False  # a reader that does not read (TimeoutError), or that has left, cannot be told
+    return True
 
 
 def _late() -> RequestTimeout:

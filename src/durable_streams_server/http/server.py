@@ -81,6 +81,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_GIVE_UP,
         )
         super().__init__(config)
+        app.signals = None  # this server tells it
         self._app = app
         self._tls = tls
         self._admission = admission

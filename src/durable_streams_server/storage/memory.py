@@ -61,6 +61,9 @@ class MemoryStore(Store):
     def listen(self, listener: Listener) -> None:
         self._listeners.add(listener)
 
+    def ignore(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
             last = self._last_incarnation

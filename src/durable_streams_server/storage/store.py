@@ -43,6 +43,11 @@ class Listeners:
         """Has a listener called with the changes of every record from now on."""
         self._listeners.append(listener)
 
+    def remove(self, listener: Listener) -> None:
+        """Forgets a listener. One that is forgotten already is no error."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
     def clear(self) -> None:
         """Forgets every listener."""
         self._listeners.clear()
@@ -99,6 +104,10 @@ class Store(ABC):
     @abstractmethod
     def listen(self, listener: Listener) -> None:
         """Has `listener` called with the changes of each record once it is durable, before the record's ticket resolves."""
+
+    @abstractmethod
+    def ignore(self, listener: Listener) -> None:
+        """Calls a listener no more."""
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]

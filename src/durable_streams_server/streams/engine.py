@@ -166,7 +166,12 @@ class Engine:
             Unavailable: SERVER_STOPPING.
         """
         if self._given_back:
-            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+            raise stopping()
+
+    def retire(self) -> None:
+        """Hears no more of the store, whose loop has ended: another engine has it from now on."""
+        self._given_back = True
+        self.store.ignore(self._published)
 
     def prepared(self, command: C) -> Ticket[C]:
         """Returns a command once its large JSON body is split, in turns. See `bodies.is_ready`."""
@@ -344,6 +349,11 @@ class Engine:
             self.hooks.tell(published, self.clock.wall())
         if mortal:
             self._schedule()
+
+
+def stopping() -> Unavailable:
+    """Returns what refuses a request because the server stops."""
+    return Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
 
 
 def _ignore(_: BaseException) -> None:

@@ -145,6 +145,10 @@ class Service:
         if self._client is not None:
             await self._client.aclose()
 
+    def retire(self) -> None:
+        """Hears no more of the store, whose loop has ended."""
+        self._store.ignore(self._published)
+
     # -- what clients ask for -----------------------------------------------
 
     def subscribe(self, command: Subscribe) -> Ticket[SubscribeOutcome]:

@@ -242,6 +242,9 @@ class FileStore(Store):
     def listen(self, listener: Listener) -> None:
         self._listeners.add(listener)
 
+    def ignore(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:

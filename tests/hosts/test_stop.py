@@ -1,0 +1,65 @@
+"""Other servers than ours stop at once, quietly, with readers that wait: as each is started without a flag for that."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.hosts.servers import SERVERS, host, until_answered
+
+READERS = 20
+TEXT = {"content-type": "text/plain"}
+
+
+def create(url: str) -> None:
+    """Creates a stream once the server answers."""
+    with httpx.Client(base_url=url) as http:
+        until_answered(http)
+        http.put("/a", headers=TEXT)
+
+
+@pytest.mark.parametrize("kind", ["top", "mounted"])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_stop_ends_live_reads_within_two_seconds_without_a_traceback(
+    server: str, kind: str, tmp_path: Path
+) -> None:
+    with host(server, kind, tmp_path) as running:
+        create(running.url)
+        began = asyncio.Barrier(READERS + 1)
+        limits = httpx.Limits(max_connections=2 * READERS + 1)
+        async with httpx.AsyncClient(base_url=running.url, timeout=20, limits=limits) as client:
+
+            async def follow() -> bytes:
+                async with client.stream("GET", "/a?offset=-1&live=sse") as events:
+                    pieces = events.aiter_bytes()
+                    assert b"event: control" in await anext(pieces)
+                    await began.wait()
+                    return b"".join([piece async for piece in pieces])
+
+            polls = [
+                asyncio.create_task(client.get("/a?offset=now&live=long-poll"))
+                for _ in range(READERS)
+            ]
+            readers = [asyncio.create_task(follow()) for _ in range(READERS)]
+            await began.wait()
+            took = await asyncio.to_thread(running.stop)
+            for rest in await asyncio.gather(*readers):  # raises if a body has no proper end
+                assert b"event: control\ndata:{" in rest
+            for poll in await asyncio.gather(*polls):
+                assert poll.status_code in (204, 503)  # daphne cancels what runs
+        assert took < 2
+        assert "Traceback" not in running.log()
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn", "granian"])
+def test_interrupt_ends_event_streams_as_well(server: str, tmp_path: Path) -> None:
+    with host(server, "mounted", tmp_path) as running:
+        create(running.url)
+        with httpx.stream("GET", f"{running.url}/a?offset=-1&live=sse") as events:
+            pieces = events.iter_bytes()
+            next(pieces)
+            assert running.stop(signal.SIGINT) < 2
+            assert b"event: control" in b"".join(pieces)
+        assert "Traceback" not in running.log()

@@ -1,0 +1,84 @@
+"""What hears of the signal that a host server stops on."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from durable_streams_server.http.stopping import StopSignals
+from tests.http.socket_driver import until
+
+
+@pytest.fixture
+def heard() -> Iterator[list[int]]:
+    """A host that handles SIGTERM, and what has come to its ears."""
+    heard: list[int] = []
+
+    def take(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+
+    before = signal.signal(signal.SIGTERM, take)
+    yield heard
+    assert signal.getsignal(signal.SIGTERM) is take  # given back as it was
+    signal.signal(signal.SIGTERM, before)
+
+
+async def test_signal_reaches_every_application_and_then_the_host(heard: list[int]) -> None:
+    stopped: list[str] = []
+    one = StopSignals(lambda: stopped.append("one"))
+    two = StopSignals(lambda: stopped.append("two"))
+    for each in (one, two, one):
+        each.watch()
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+    await until(lambda: sorted(stopped) == ["one", "two"])
+    one.forget()
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == [signal.SIGTERM] * 2
+    await until(lambda: stopped.count("two") == 2)
+    two.forget()
+    assert stopped.count("one") == 1
+
+
+async def test_application_that_is_gone_is_not_told(heard: list[int]) -> None:
+    watching = StopSignals(lambda: pytest.fail("told"))
+    watching.watch()
+    del watching
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+    last = StopSignals(lambda: None)
+    last.forget()
+
+
+async def test_signal_that_nobody_handles_keeps_its_effect() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        watching = StopSignals(lambda: None)
+        watching.watch()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        watching.forget()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def test_interrupt_of_a_program_of_its_own_is_left_to_asyncio() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    watching = StopSignals(lambda: None)
+    watching.watch()
+    assert signal.getsignal(signal.SIGINT) is handler
+    watching.forget()
+
+
+def test_other_threads_are_left_alone(heard: list[int]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def watch() -> None:
+        StopSignals(lambda: None).watch()
+
+    thread = threading.Thread(target=lambda: asyncio.run(watch()))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before
