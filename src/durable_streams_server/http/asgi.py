@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import BadRequest, RequestTimeout
+from ..errors import BadRequest, RequestTimeout, StoreForked
 from ..protocol.hosts import check_host
 from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..protocol.paths import normalize_mount
+from ..storage.files.store import FileStore
+from ..storage.files.workers import is_worker
 from ..storage.ticket import Abandoned, Cancelled, Ticket
 from ..streams.embedded import Streams
 from ..streams.engine import Engine, stopping
@@ -28,6 +30,7 @@ from .outgoing import Outgoing
 from .patience import Patience
 from .read_only import ReadOnlyHandler
 from .request import Request, index_headers, too_large
+from .siblings import warn_of_siblings
 from .stopping import StopSignals
 
 Scope = MutableMapping[str, Any]
@@ -79,6 +82,7 @@ class DurableStreamsApp:
         self._has_stopped = False
         self._moving = threading.Lock()
         self._assemble()
+        self._may_have_siblings = is_worker() and not isinstance(self.engine.store, FileStore)
 
     def _assemble(self) -> None:
         """Makes everything that belongs to one event loop; the store stays."""
@@ -96,6 +100,9 @@ class DurableStreamsApp:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             self._start()
+            if self._may_have_siblings:
+                self._may_have_siblings = False
+                warn_of_siblings(scope.get("server"))
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
@@ -143,9 +150,14 @@ class DurableStreamsApp:
                     "one application serves one loop at a time"
                 )
             public_url = self.service.public_url
-            self.service.retire()
-            self.engine.retire()
-            self._assemble()
+            engine, service = self.engine, self.service
+            try:
+                self._assemble()
+            except StoreForked:  # as everything here is answered already
+                self._loop = loop
+                return
+            service.retire()
+            engine.retire()
             self.service.public_url = public_url
         self.engine.start()
         self.service.start()

@@ -11,9 +11,9 @@ from ..log import log as _log
 from ..protocol.arguments import OPTIONAL_INT, require, require_callable
 from ..protocol.names import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
-from ..storage.files import forked
+from ..storage.files import forked, workers
 from ..storage.files.catalog import Catalog, LmdbCatalog
-from ..storage.files.directory import CATALOG, DirectoryRefused, prepare
+from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
 from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
@@ -41,7 +41,8 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: the size of the write-ahead log is out of range.
-        DirectoryRefused: another process has the directory, or it is of an unknown format, or the system allows no file as large
+        DirectoryRefused: another process has the directory (in a worker of a host server, this ends the process with exit code 3
+            unless it is caught), or it is of an unknown format, or the system allows no file as large
             as a segment.
         Damaged: what was acknowledged cannot be read back.
         OSError: the disk failed.
@@ -66,7 +67,10 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
             raise ValueError(f"wal_size must be from {MIN_SIZE} to {MAX_SIZE} bytes")
         segment_size = segment_size or segment_size_of(wal_size)
         self._directory = SystemDisk(path)
-        prepare(self._directory, str(path), create=create)
+        try:
+            prepare(self._directory, str(path), create=create)
+        except DirectoryInUse as refusal:
+            raise workers.refusal_of(refusal) from None
         try:
             _check_largest_file(self._directory, segment_size)
             give_way(self._directory)

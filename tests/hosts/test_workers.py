@@ -1,0 +1,87 @@
+"""Two workers of one host server: on one directory the second ends the server, in memory the second warns."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from durable_streams_server import FileBackedStreamStore
+from tests.hosts.servers import WITH_WORKERS, host, until_answered
+from tests.process import STOP_TIMEOUT
+
+
+@pytest.mark.parametrize("kind", ["top", "mounted"])
+@pytest.mark.parametrize("server", WITH_WORKERS)
+def test_two_workers_on_one_directory_end_with_one_line(
+    server: str, kind: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    with host(server, kind, tmp_path, workers=2, data=data) as running:
+        running.process.wait(STOP_TIMEOUT + 10)
+        log = running.log()
+    said = f"{data} is in use by another process, and one process owns a data directory: run one worker"
+    assert log.count(said) == 1
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("server", WITH_WORKERS)
+def test_one_worker_has_its_directory(server: str, tmp_path: Path) -> None:
+    with host(server, "top", tmp_path, data=tmp_path / "data") as running:
+        with httpx.Client(base_url=running.url) as http:
+            until_answered(http)
+            assert http.put("/a").status_code == 201
+        assert running.stop() < 2
+    with FileBackedStreamStore(tmp_path / "data") as store:  # the directory is free again
+        assert store.has("/a")
+
+
+@pytest.mark.parametrize("server", WITH_WORKERS)
+def test_two_workers_in_memory_are_warned_of(server: str, tmp_path: Path) -> None:
+    with host(server, "mounted", tmp_path, workers=2) as running:
+        with httpx.Client(base_url=running.url) as http:
+            until_answered(http)
+        deadline = time.monotonic() + 20
+        while (warned := running.log().count("each has streams of its own")) == 0:
+            assert time.monotonic() < deadline
+            httpx.get(running.url + "/a")  # of a new connection, which either worker may take
+        assert warned == 1
+        assert "run one worker" in running.log()
+
+
+@pytest.mark.parametrize("server", WITH_WORKERS)
+def test_one_worker_in_memory_is_not_warned_of(server: str, tmp_path: Path) -> None:
+    with host(server, "mounted", tmp_path) as running:
+        with httpx.Client(base_url=running.url) as http:
+            until_answered(http)
+        for _ in range(10):
+            httpx.get(running.url + "/a")
+        assert "streams of its own" not in running.log()
+
+
+def test_worker_that_catches_the_refusal_goes_on(tmp_path: Path) -> None:
+    program = """
+import multiprocessing, sys
+from durable_streams_server import FileBackedStreamStore
+
+def work(path):
+    try:
+        FileBackedStreamStore(path)
+    except Exception as error:
+        print("caught", type(error).__name__, flush=True)
+
+if __name__ == "__main__":
+    with FileBackedStreamStore(sys.argv[1]):
+        process = multiprocessing.get_context("spawn").Process(target=work, args=sys.argv[1:])
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+"""
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "data")], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (0, "caught WorkerRefused\n")
