@@ -1,5 +1,7 @@
 """`create_app`: the pieces put together as one ASGI application."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from types import NoneType
 

@@ -40,9 +40,8 @@ _REFUSED_STREAM: Final = 0x7
 #: Streams of one connection after which its client is told to open another as soon as nothing runs on it, and at the latest.
 _MANY: Final = 1000
 _MOST: Final = 3500
-_QUIET: Final = (
-    0.05  # seconds without a stream: some clients lose answers that come with the word to leave
-)
+_QUIET: Final = 1.0  # seconds without a stream before that: some clients lose what is in flight
+_ANY_STREAM: Final = 2**31 - 1
 _LINGER: Final = 2.0  # seconds until a connection is closed whose client has been refused, or told to open another
 
 
@@ -78,7 +77,8 @@ class Http2Connection(ZttpH2Protocol):
         self._send_timer: asyncio.TimerHandle | None = None
         self._heard_at = self.loop.time()
         self._opened = 0  # streams so far
-        self._is_left = False  # whether the client has been told to open another connection
+        self._is_leaving = False  # whether the client has been told to open another connection
+        self._is_left = False  # and long ago
 
     # -- events of the socket -----------------------------------------------
 
@@ -142,7 +142,7 @@ class Http2Connection(ZttpH2Protocol):
 
     def handle_request(self, event: zttp.Request) -> None:
         """Begins a stream. While the server stops, the application itself refuses it."""
-        if self._is_left:  # the client sent it before it knew, and sends it again elsewhere
+        if self._is_left:  # a client sends it again elsewhere
             self.conn.stream(event.stream_id).reset(_REFUSED_STREAM)
             return
         if not event.path.isascii():
@@ -168,24 +168,33 @@ class Http2Connection(ZttpH2Protocol):
             super().on_stream_closed()
         elif not self.cycles and not self.transport.is_closing():
             self._unset_keepalive_if_required()
-            pause = _LINGER if self._is_left else _QUIET
-            self.timeout_keep_alive_task = self.loop.call_later(pause, self._end_well)
+            if self._is_left:
+                self.transport.close()
+            elif not self._is_leaving:
+                self.timeout_keep_alive_task = self.loop.call_later(_QUIET, self._leave_quietly)
 
-    def _end_well(self) -> None:
-        """Leaves the connection once nothing has run on it for a moment, and closes it a while later."""
+    def _leave_quietly(self) -> None:
+        """Leaves the connection if nothing has run on it for a while, so that nothing is likely to be on its way."""
         self.timeout_keep_alive_task = None
-        if self._is_left:
-            self.transport.close()
-        elif not self.cycles and not self.transport.is_closing():
-            self._leave()
-            self.on_stream_closed()
+        if not self.cycles:
+            self._leave_for_good()
 
     def _leave(self) -> None:
-        """Tells the client to open another connection. The streams that there are go on to their ends."""
-        if not self._is_left:
+        """Tells the client to open another connection. What it has asked for before it knew is answered (RFC 9113, 6.8)."""
+        if not self._is_leaving and not self.transport.is_closing():
+            self._is_leaving = True
+            self.conn.close(_NO_ERROR, _ANY_STREAM)
+            self.flush()
+            self.loop.call_later(_LINGER, self._leave_for_good)
+
+    def _leave_for_good(self) -> None:
+        """Takes no more requests; the client has known for a while. The streams that there are go on to their ends."""
+        if not self.transport.is_closing():
             self._is_left = True
             self.conn.close(_NO_ERROR)
             self.flush()
+            if not self.cycles:
+                self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes a connection on which no request came for too long."""
