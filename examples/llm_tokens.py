@@ -1,6 +1,6 @@
 """A model's tokens over a durable stream: reload the page, lose the network, restart the server, and no token is lost or comes twice.
 
-    uvicorn --timeout-graceful-shutdown 1 --app-dir examples llm_tokens:app
+    uvicorn --app-dir examples llm_tokens:app
 
 Open http://127.0.0.1:8000/, or:
 

@@ -116,7 +116,7 @@ def answers(
     directory: Path, application: str = "llm_tokens:app"
 ) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """Runs the example llm_tokens on a directory of its own, and yields a client and the process."""
-    command = ("-m", "uvicorn", "--port", "0", "--timeout-graceful-shutdown", "1", application)
+    command = ("-m", "uvicorn", "--port", "0", application)
     folders = [ROOT / "examples", ROOT / "tests/examples", ROOT / "src"]
     environment = {"ANSWERS": str(directory), "PYTHONPATH": os.pathsep.join(map(str, folders))}
     with running(*command, **environment) as said:

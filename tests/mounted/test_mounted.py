@@ -26,7 +26,7 @@ def uvicorn(host: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Runs the host application as its author would; yields the process and its address."""
     command = [sys.executable, "-m", "uvicorn", "tests.mounted.host:app", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--timeout-graceful-shutdown", "1", "--no-access-log"],
+        [*command, "--no-access-log"],
         cwd=ROOT,
         env={**os.environ, "HOST": host},
         stderr=subprocess.PIPE,
