@@ -2,6 +2,9 @@
 
 import time
 
+import pytest
+
+from durable_streams_server.protocol.names import MAX_TIME, MIN_TIME
 from durable_streams_server.protocol.timeline import Timeline
 from durable_streams_server.streams.clock import clock_of, system_clock
 from tests.requests import NOW, SECOND
@@ -45,3 +48,8 @@ def test_plain_function_tells_one_time_for_both() -> None:
     plain.forward(3600)
     assert clock() == clock.wall() == NOW + 3600 * SECOND
     assert (clock.look(), timeline.offset) == (0, 0)
+
+
+@pytest.mark.parametrize(("told", "kept"), [(-(10**15), MIN_TIME), (10**18, MAX_TIME)])
+def test_time_of_a_plain_function_stays_in_the_range_of_decisions(told: int, kept: int) -> None:
+    assert clock_of(Timeline(), lambda: told)() == kept

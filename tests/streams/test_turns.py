@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -313,3 +315,52 @@ async def test_other_threads_run_between_turns_while_clients_wait_for_them(
     assert turns.is_idle
     between = ["others"] if is_waited_for else []
     assert order == ["wake", *between, "wake", *between, "wake"]
+
+
+async def test_loop_sleeps_for_a_thread_that_it_has_kept_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, order = 0.0, []
+
+    def step() -> bool:
+        nonlocal now
+        now += 0.002
+        order.append("step")
+        return len(order) < 16
+
+    monkeypatch.setattr(turns_module, "_give_way", lambda: order.append("yield"))
+    monkeypatch.setattr(turns_module, "_sleep", lambda _: order.append("sleep"))
+    turns = Turns(share=0.001, clock=lambda: now, is_waited_for=lambda: True)
+    turns.add(step)
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert order[:10] == ["step", "yield"] * 3 + ["step", "sleep"] + ["step", "yield"]
+
+
+async def test_busy_lines_do_not_starve_a_thread() -> None:
+    begin, ended = threading.Event(), asyncio.Event()
+    begun: list[float] = []
+
+    def wait() -> None:
+        begin.wait(10)
+        begun.append(time.monotonic())
+
+    def step() -> bool:
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        if begun or until > end:
+            ended.set()
+        return not ended.is_set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    turns = Turns(is_waited_for=lambda: True)
+    end = time.monotonic() + 5
+    turns.add(step)
+    await asyncio.sleep(0.01)
+    called = time.monotonic()
+    begin.set()
+    await ended.wait()
+    thread.join()
+    assert begun[0] - called < 0.5

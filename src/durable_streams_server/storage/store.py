@@ -120,8 +120,8 @@ class Store(ABC):
         """Takes the store back from its loop, on the loop; every ticket is resolved first."""
 
     @property
-    def is_writing(self) -> bool:
-        """Whether another thread makes something durable that tickets wait for."""
+    def is_busy(self) -> bool:
+        """Whether another thread writes or reads what tickets wait for."""
         return False
 
     @abstractmethod

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from ..protocol.lifetime import bounded
 from ..protocol.timeline import Timeline
 
 
@@ -94,7 +95,8 @@ class PlainClock:
         self.wall = clock
 
     def __call__(self) -> int:
-        return self._clock()
+        # Decisions bring the time into this range. If plans did not, one past it would be due for ever and never carried out.
+        return bounded(self._clock())
 
     def look(self) -> int:
         return 0

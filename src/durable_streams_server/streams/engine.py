@@ -117,7 +117,7 @@ class Engine:
         self.store = store
         self.options = options
         self.clock: StoreClock = clock_of(store.timeline, clock)
-        self.turns = Turns(is_waited_for=lambda: store.is_writing)
+        self.turns = Turns(is_waited_for=lambda: store.is_busy)
         self.cursors = Cursors(options.cursor, self.clock.wall)
         self.chance: Callable[[], float] = random.random
         self.sending = SendBudget(options.max_unsent)

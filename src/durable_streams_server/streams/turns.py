@@ -50,7 +50,12 @@ class Line(enum.IntEnum):
 #: Lets a thread run that waits for this one's core, or for the interpreter (the GIL). Where the system has no such call, the scheduler
 #: and Python's switch interval must do.
 _give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
+#: Seconds that a thread may be waited for before the loop sleeps for it. A loop that never sleeps lets go of the interpreter in each
+#: turn and takes it back before the thread is awake: we saw a thread wait 6 s for it.
+_PATIENCE: Final = 0.005
+_NAP: Final = 0.00002  # seconds; some 75 microseconds with the system's own delay, long enough for a thread to wake
 
+_sleep: Final = time.sleep
 Step = Callable[[], object]
 D = TypeVar("D", bytes, memoryview)
 
@@ -82,6 +87,9 @@ class Turns:
         self._is_planned = False
         self._until = 0.0
         self._is_reset_planned = False
+        self._waited_since: float | None = (
+            None  # when the loop last slept for a thread, or began to wait
+        )
         self._begun_at = 0.0  # when more than few had been begun in this turn of the loop
         self.begun = 0
         self.unasked = FEW
@@ -196,9 +204,24 @@ class Turns:
         self._run_line(work)
         self._is_planned = any(self._lines)
         if self._is_planned:
-            if self._is_waited_for():
-                _give_way()
+            self._let_threads_run()
             asyncio.get_running_loop().call_soon(self._run)
+        else:
+            self._waited_since = None
+
+    def _let_threads_run(self) -> None:
+        """Lets a thread have the interpreter that clients wait for."""
+        if not self._is_waited_for():
+            self._waited_since = None
+            return
+        now = self._clock()
+        if self._waited_since is None:
+            self._waited_since = now
+        if now - self._waited_since < _PATIENCE:
+            _give_way()
+        else:
+            self._waited_since = now
+            _sleep(_NAP)
 
     def _run_line(self, line: deque[Step], most: int = sys.maxsize) -> None:
         """Runs at most so many steps of a line, until its share of the turn is over."""

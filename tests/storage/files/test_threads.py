@@ -165,13 +165,13 @@ async def test_nothing_is_answered_or_shown_before_it_is_durable(
 
 async def test_store_says_while_it_writes_what_tickets_wait_for(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    assert not bench.store.is_writing
+    assert not bench.store.is_busy
     bench.disk.wait.clear()
     ticket = bench.store.execute(create("/a"), NOW)
-    await until(lambda: bench.store.is_writing)
+    await until(lambda: bench.store.is_busy)
     bench.disk.wait.set()
     await settled(ticket)
-    assert not bench.store.is_writing
+    assert not bench.store.is_busy
     bench.close()
 
 

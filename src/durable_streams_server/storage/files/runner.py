@@ -72,7 +72,7 @@ class Runner(Shell):
         self._executor = executor
         self._on_failure = on_failure
         self._turn_is_due = False
-        self.is_writing = False
+        self._is_writing = False
         self._reading = 0
         self._is_waited_for = False  # a synchronous caller blocks the loop
         self._look_is_planned = False
@@ -150,7 +150,12 @@ class Runner(Shell):
     @property
     def _has_jobs(self) -> bool:
         """Whether a job runs whose end will come."""
-        return self.is_writing or self._reading > 0 or self._phase is Phase.DISK
+        return self.is_busy or self._phase is Phase.DISK
+
+    @property
+    def is_busy(self) -> bool:  # type: ignore[override]  # the shell without threads is never
+        """Whether a thread commits or reads."""
+        return self._is_writing or self._reading > 0
 
     # -- commits ------------------------------------------------------------
 
@@ -161,11 +166,11 @@ class Runner(Shell):
 
     def _hand_over(self) -> None:
         """Has the commit lane write what waits, unless it is still writing or must not."""
-        if self.is_writing or self._is_held_back:
+        if self._is_writing or self._is_held_back:
             return
         commit = self._store.take_pending()
         if commit.items:
-            self.is_writing = True
+            self._is_writing = True
             self._executor.submit(
                 Lane.COMMIT, partial(self._write, commit), partial(self._written, commit)
             )
@@ -188,7 +193,7 @@ class Runner(Shell):
         self._store.write(commit)
 
     def _written(self, commit: Commit, _: None, error: BaseException | None) -> None:
-        self.is_writing = False
+        self._is_writing = False
         if error is not None:
             self._store.fail(error, commit)
             return

@@ -19,11 +19,11 @@ class Shell:
 
     Attributes:
         has_readers: whether `read` can wait for the disk without keeping the loop.
-        is_writing: whether a commit is being written beside the loop.
+        is_busy: whether a thread beside the loop commits or reads.
     """
 
     has_readers = False
-    is_writing = False
+    is_busy: bool = False
 
     def __init__(self, store: "FileStore") -> None:
         self._store = store

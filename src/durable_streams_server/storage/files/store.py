@@ -265,8 +265,8 @@ class FileStore(Store):
         self.shell.stop()
 
     @property
-    def is_writing(self) -> bool:
-        return self.shell.is_writing
+    def is_busy(self) -> bool:
+        return self.shell.is_busy
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if self.failure is not None:

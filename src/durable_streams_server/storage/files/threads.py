@@ -60,6 +60,7 @@ class Threads(Executor):
         if lane is Lane.COMMIT:
             self._give_to_committer((job, done))
         else:
+            switching.begin()  # or a busy loop would keep the thread from beginning
             self._pools[lane].submit(self._compute, job, done)
 
     def wait(self) -> None:
@@ -88,8 +89,10 @@ class Threads(Executor):
             self._run(*job)
 
     def _compute(self, job: Callable[[], Any], done: Done[Any]) -> None:
-        with switching.soon():
+        try:
             self._run(job, done)
+        finally:
+            switching.end()
 
     def _run(self, job: Callable[[], Any], done: Done[Any]) -> None:
         try:
