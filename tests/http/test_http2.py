@@ -436,6 +436,24 @@ async def test_stream_whose_window_stays_shut_is_cut_alone() -> None:
     client.server.transport.abort()
 
 
+async def test_answer_that_fits_no_window_counts_until_the_client_takes_it() -> None:
+    client = Client(Timeouts(send=0.3))
+    client.store.append(A, b"x" * 60_000)
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    slow, stuck = (client.ask(f"{A}?offset=-1") for _ in range(2))
+    await until(lambda: client.server.unsent == 120_000)
+    assert client.admission._streams == 1  # besides the first stream, which the connection counts
+    client.h2.increment_flow_control_window(60_000, slow)
+    client.flush()
+    ended = await client.saw(h2.events.StreamEnded)
+    assert ended.stream_id == slow
+    assert client.server.unsent == 60_000
+    cut = await client.saw(h2.events.StreamReset)
+    assert cut.stream_id == stuck
+    assert client.server.unsent == client.admission._streams == 0
+    client.server.transport.abort()
+
+
 async def test_connection_past_the_most_is_told_why() -> None:
     admission = Admission(True, 1, limit=1024)
     assert admission.admit(0, 0, "127.0.0.1") is None

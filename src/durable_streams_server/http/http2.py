@@ -254,23 +254,29 @@ class Http2Connection(ZttpH2Protocol):
     # -- answers ------------------------------------------------------------
 
     async def _give(self, cycle: RequestResponseCycle, send: Send, message: Message) -> None:
-        """Sends a part of an answer, no faster than the stream's window opens."""
+        """Sends a part of an answer, no faster than the stream's window opens.
+
+        A stream ends only when its window has taken everything, so that a slow client's streams count until then.
+        """
         body = message.get("body", b"")
         if not body or cycle.bodyless:
             await send(message)
             return
-        more, view = message.get("more_body", False), memoryview(body)
+        more, view, ends = message.get("more_body", False), memoryview(body), False
         for begin in range(0, len(view), _SLICE):
-            end = begin + _SLICE
             await self._room(cycle)
-            part = {
-                "type": "http.response.body",
-                "body": view[begin:end],
-                "more_body": more or end < len(view),
-            }
-            await send(part)
-        if more:
-            await self._room(cycle)  # so that nothing is held for a slow client but this part
+            part = view[begin : begin + _SLICE]
+            is_last = begin + len(part) == len(view)
+            ends = is_last and not more and self._has_window(cycle, len(part))
+            await send({"type": "http.response.body", "body": part, "more_body": not ends})
+        if not ends:
+            await self._room(cycle)
+            if not more:
+                await send({"type": "http.response.body", "body": b""})
+
+    def _has_window(self, cycle: RequestResponseCycle, size: int) -> bool:
+        """Whether the client's windows take so many bytes at once."""
+        return size <= min(cycle.stream.send_window or 0, self.conn.send_window)
 
     async def _room(self, cycle: RequestResponseCycle) -> None:
         """Waits until the client has opened the stream's window for all that was sent. Cuts a stream that takes nothing."""
