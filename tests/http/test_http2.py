@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
 import ssl
 import subprocess
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -499,3 +501,20 @@ async def test_everything_is_given_back_when_a_connection_is_lost() -> None:
     client.server.transport.abort()
     await until(lambda: len(client.admission._shares) == 0)
     assert client.admission._streams == 0
+
+
+async def test_connection_that_is_lost_needs_no_collector() -> None:
+    client = Client(Timeouts())
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    client.store.append(A, b"x" * 60_000)
+    client.ask(f"{A}?offset=-1")
+    client.ask(f"{A}?offset=-1&live=sse")
+    await client.saw(h2.events.ResponseReceived)
+    lost = weakref.ref(client.server)
+    gc.disable()
+    try:
+        client.server.transport.abort()
+        client.wire.connection = client.server = cast(Any, None)
+        await until(lambda: lost() is None)
+    finally:
+        gc.enable()

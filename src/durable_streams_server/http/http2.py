@@ -153,6 +153,7 @@ class Http2Connection(ZttpH2Protocol):
         is_stopping, self.shutdown_requested = self.shutdown_requested, False
         self.app = functools.partial(self._serve, event.stream_id)
         super().handle_request(event)
+        self.app = self._application  # or the connection would refer to itself
         self.shutdown_requested = is_stopping
         cycle = self.cycles[event.stream_id]
         if event.end_stream:  # and no other event says so
