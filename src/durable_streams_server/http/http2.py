@@ -29,6 +29,7 @@ from ..protocol.names import KIB
 from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp, Receive, Scope
 from .asgi_sending import Message, Send, start_message
+from .lane import Lane
 from .phase import Timeouts
 from .request import NO_REQUEST
 from .shares import address_of
@@ -46,12 +47,22 @@ _LINGER: Final = 2.0  # seconds until a connection is closed whose client has be
 
 
 def protocol_of(
-    app: DurableStreamsApp, timeouts: Timeouts, admission: Admission
+    app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, lane: Lane | None = None
 ) -> Callable[..., Http2Connection]:
-    """Returns what uvicorn calls for each connection."""
+    """Returns what uvicorn calls for each connection.
+
+    Args:
+        app: answers the requests.
+        timeouts: how long a client may take.
+        admission: decides on new connections and streams.
+        lane: what the server's HTTP/1.1 connections share, if they are of the native lane. It cuts the slowest clients while all
+            together hold too much.
+    """
 
     def connect(**given: Any) -> Http2Connection:
-        return Http2Connection(app, timeouts, admission, **given)
+        if lane is not None and lane.loop is None:
+            lane.begin(given["server_state"].connections)
+        return Http2Connection(app, timeouts, admission, lane, **given)
 
     return connect
 
@@ -60,7 +71,12 @@ class Http2Connection(ZttpH2Protocol):
     """One client's connection, and the streams on it."""
 
     def __init__(
-        self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
+        self,
+        app: DurableStreamsApp,
+        timeouts: Timeouts,
+        admission: Admission,
+        lane: Lane | None,
+        **given: Any,
     ) -> None:
         super().__init__(**given)
         self.timeout_keep_alive = timeouts.idle  # type: ignore[assignment]  # a float will do
@@ -68,6 +84,7 @@ class Http2Connection(ZttpH2Protocol):
         self._handler = app.handler
         self._timeouts = timeouts
         self._admission = admission
+        self._lane = lane
         self._address: str | None = None
         self._is_admitted = False
         self._place_is_taken = False  # by one of the streams; each other one counts by itself
@@ -90,6 +107,8 @@ class Http2Connection(ZttpH2Protocol):
         if self._refusal is None:
             self._address, self._is_admitted = address, True
         super().connection_made(transport)
+        if self._lane is not None:
+            self._lane.added(self)
         self.flow = _Flow(transport)
         transport.set_write_buffer_limits(high=_UNSENT)
         self._await_request()

@@ -5,19 +5,16 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..protocol.names import KIB
 from .admission import Admission
 from .asgi import DurableStreamsApp
 from .heap import Heap
 from .known import KnownRequests
-from .patrol import Patrol
+from .patrol import Patrol, Watched
 from .phase import Timeouts
 from .wire import chunk, date
-
-if TYPE_CHECKING:
-    from .native import Connection
 
 _TICK: Final = 1.0  # seconds
 _ROOM: Final = 256 * KIB  # octets received at once
@@ -69,7 +66,7 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
 
-    def added(self, connection: "Connection") -> None:
+    def added(self, connection: Watched) -> None:
         """Has a connection looked after."""
         if self._timer is None:
             self._tick()

@@ -1,4 +1,4 @@
-"""One look at every connection of the native lane: who has taken too long, and who has taken too little.
+"""One look at every connection of the native lane, of HTTP/1.1 and HTTP/2: who has taken too long, and who has taken too little.
 
 Small responses and events that clients have not taken are bounded for each connection. All together they share the budget that
 large pages have: past it, the clients that have taken nothing for longest are cut.
@@ -6,13 +6,34 @@ large pages have: past it, the clients that have taken nothing for longest are c
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from .lane import Lane
-    from .native import Connection
 
 _CHECKED: Final = 500  # connections looked at in one step: about half a millisecond
+
+
+class Watched(Protocol):
+    """A connection that is looked at."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """When the client must have done what it is its turn to do, in the loop's time."""
+        ...
+
+    def check(self, now: float, /) -> None:
+        """Ends what lasts too long. Must not raise."""
+        ...
+
+    def cut(self) -> None:
+        """Ends the connection at once."""
+        ...
 
 
 class Patrol:
@@ -24,11 +45,11 @@ class Patrol:
         now: the loop's time.
     """
 
-    def __init__(self, lane: "Lane", connections: "Iterable[Connection]", now: float) -> None:
+    def __init__(self, lane: "Lane", connections: Iterable[Watched], now: float) -> None:
         self._lane = lane
         self._connections = iter(tuple(connections))
         self._now = now
-        self._sending: list[Connection] = []
+        self._sending: list[Watched] = []
 
     def step(self) -> bool:
         """Looks at the next connections; returns whether there are more."""
@@ -55,5 +76,5 @@ class Patrol:
             connection.cut()
 
 
-def _deadline(connection: "Connection") -> float:
+def _deadline(connection: Watched) -> float:
     return connection.deadline

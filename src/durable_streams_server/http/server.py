@@ -59,14 +59,15 @@ class Server(uvicorn.Server):
     ) -> None:
         timeouts = Timeouts(idle=_KEEP_ALIVE, body=app.body_timeout)
         admission = admission or Admission(on_files=isinstance(app.engine.store, FileStore))
-        if http == "native" and app.guard is None:
-            protocol: Any = native.protocol_of(Lane(app, timeouts, admission))
+        lane = Lane(app, timeouts, admission) if http == "native" and app.guard is None else None
+        if lane is not None:
+            protocol: Any = native.protocol_of(lane)
         else:
             protocol = asgi_connection.protocol_of(app, timeouts, admission)
         if tls is not None and alpn.speaks_http2():
             from . import http2  # where its parser is not installed, nobody is offered HTTP/2
 
-            protocol = alpn.choosing(protocol, http2.protocol_of(app, timeouts, admission))
+            protocol = alpn.choosing(protocol, http2.protocol_of(app, timeouts, admission, lane))
         config = uvicorn.Config(
             app,
             http=protocol,
