@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durable_streams_server import StreamStore, create_app
+from durable_streams_server import StreamLifecycleEvent, StreamStore, create_app
 from durable_streams_server.http import asgi
 from durable_streams_server.http.asgi import DurableStreamsApp, _wait
 from durable_streams_server.http.handler import Live, Reply
@@ -351,3 +351,25 @@ async def test_host_that_a_server_hands_over_is_checked(
     assert answer.status == status
     if status == 400:
         assert answer.error["code"] == "INVALID_HOST"
+
+
+async def test_another_loop_has_to_wait_until_a_stop_is_complete() -> None:
+    may_end = asyncio.Event()
+
+    async def hook(_: StreamLifecycleEvent) -> None:
+        await may_end.wait()
+
+    app = create_app(hooks=[hook])
+
+    def create_elsewhere(path: str) -> None:
+        asyncio.run(app.streams.create(path))
+
+    await app.streams.create("/a")
+    stop = asyncio.create_task(app.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="still runs in another thread"):
+        await asyncio.to_thread(create_elsewhere, "/b")
+    await app.streams.append("/a", b"the program may still write")
+    may_end.set()
+    await stop
+    await asyncio.to_thread(create_elsewhere, "/b")

@@ -119,11 +119,13 @@ class DurableStreamsApp:
     async def stop(self) -> None:
         """Ends what runs, and gives the store back. A host application awaits it when it stops."""
         self.begin_shutdown()
-        self._has_stopped = True
         if self.signals is not None:
             self.signals.forget()
-        await self.service.stop()
-        await self.engine.stop()
+        try:
+            await self.service.stop()
+            await self.engine.stop()
+        finally:
+            self._has_stopped = True  # and not sooner: until then the store belongs to this loop
 
     def _running(self) -> Engine:
         """Returns the engine, started if nobody has started it."""
