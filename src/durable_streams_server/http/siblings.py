@@ -4,6 +4,8 @@ Workers of one server answer at the same address. The first one takes a name tha
 abstract Unix sockets, which lets the name go when the process ends. Linux alone has such names.
 """
 
+import errno
+import hashlib
 import os
 import socket
 import sys
@@ -29,9 +31,12 @@ def warn_of_siblings(server: Any) -> None:
         return
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     _held[address] = (os.getpid(), name)
+    digest = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()
     try:
-        name.bind(f"\0durable-streams-server/{address}")
-    except OSError:
+        name.bind(f"\0durable-streams-server/{digest}")  # the system takes 107 octets at most
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return  # nobody knows then
         _log.warning(
             "streams are kept in memory, and another worker answers at %s too: each has streams of its own, so clients find "
             "now these, now those; run one worker",

@@ -1,0 +1,36 @@
+"""Warnings of workers that have streams of their own."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from durable_streams_server.http import siblings
+from durable_streams_server.http.siblings import warn_of_siblings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+
+ADDRESSES = [("198.51.100.7", 8000), (f"/run/{'x' * 95}.sock", None)]
+
+
+@pytest.fixture(autouse=True)
+def let_go() -> Iterator[None]:
+    yield
+    for _, name in siblings._held.values():
+        name.close()
+    siblings._held.clear()
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_worker_is_warned_if_another_answers_at_its_address(
+    address: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_siblings(address)
+    warn_of_siblings(address)
+    assert not caplog.records
+    others = dict(siblings._held)
+    siblings._held.clear()  # as in another process
+    warn_of_siblings(address)
+    assert "another worker answers at" in caplog.text
+    for _, name in others.values():
+        name.close()
