@@ -373,3 +373,22 @@ async def test_another_loop_has_to_wait_until_a_stop_is_complete() -> None:
     may_end.set()
     await stop
     await asyncio.to_thread(create_elsewhere, "/b")
+
+
+async def test_cancelled_refusal_is_not_answered_again(app: DurableStreamsApp) -> None:
+    exchange = Exchange(app, "GET", A.encode(), http_version="1.1")  # without a Host
+    sent: list[str] = []
+    is_sending = asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+        if not is_sending.is_set():
+            is_sending.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(app(exchange.scope, exchange._receive, send))
+    await is_sending.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sent == ["http.response.start"]

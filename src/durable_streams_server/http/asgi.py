@@ -13,6 +13,7 @@ from ..errors import BadRequest, RequestTimeout, StoreForked
 from ..protocol.hosts import check_host
 from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
 from ..protocol.paths import normalize_mount
+from ..protocol.render import Response
 from ..storage.files.store import FileStore
 from ..storage.files.workers import is_worker
 from ..storage.ticket import Abandoned, Cancelled, Ticket
@@ -187,6 +188,7 @@ class DurableStreamsApp:
         request = _request(scope)
         client = scope.get("client")
         body = Incoming(self.budget, client[0] if client else None)
+        refusal: Response | None = None
         try:
             try:
                 if scope.get("http_version", "1.1") != "1.1":
@@ -218,7 +220,8 @@ class DurableStreamsApp:
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
         except asyncio.CancelledError:
-            if request.method != "GET" or not await self._give_up(request, send):
+            is_begun = refusal is not None  # and no second answer may follow
+            if is_begun or request.method != "GET" or not await self._give_up(request, send):
                 raise
             return
         finally:
