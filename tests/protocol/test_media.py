@@ -46,6 +46,7 @@ def test_what_is_no_type_is_refused(text: str) -> None:
         ("text/plain; charset=", False),
         ("application/json", False),
         ("application/octet-stream; charset=utf-8", False),
+        ("text/plain; charset*0=utf-8; charset*=utf-8", False),
     ],
 )
 def test_text_is_utf8_unless_its_charset_is_another(text: str, expected: bool) -> None:

@@ -68,4 +68,7 @@ def is_utf8(media: MediaType) -> bool:
         return False
     header = Message()
     header["content-type"] = media.text
-    return header.get_content_charset("utf-8") in _UTF8_NAMES
+    try:
+        return header.get_content_charset("utf-8") in _UTF8_NAMES
+    except (TypeError, ValueError):  # of a charset in parts (RFC 2231) that make no whole
+        return False
