@@ -1,5 +1,6 @@
 """`DurableStreamTestServer`: a server in one line, on the caller's loop or on a thread of its own."""
 
+import asyncio
 import socket
 import time
 from pathlib import Path
@@ -86,6 +87,31 @@ async def test_it_starts_once_and_stops_as_often_as_it_is_told() -> None:
         await server.start()
     await server.stop()
     await server.stop()
+
+
+async def test_it_serves_again_after_a_stop() -> None:
+    server = DurableStreamTestServer()
+    for status in (201, 200):
+        async with server, httpx.AsyncClient(base_url=server.base_url) as http:
+            assert (await http.put(A, headers=TEXT)).status_code == status
+
+
+def test_it_serves_streams_that_were_made_on_another_loop() -> None:
+    server = DurableStreamTestServer()
+    asyncio.run(server.streams.create(A, "text/plain"))
+    for text in ("x", "xx"):
+        with server:
+            assert httpx.post(server.base_url + A, content="x", headers=TEXT).status_code == 204
+            assert httpx.get(server.base_url + A).text == text
+
+
+async def test_server_does_not_start_while_another_loop_has_its_streams() -> None:
+    server = DurableStreamTestServer()
+    await server.streams.create(A)
+    with pytest.raises(RuntimeError, match="another event loop"):
+        await asyncio.to_thread(server.__enter__)
+    async with server:  # on the loop that has them
+        assert await server.streams.head(A)
 
 
 async def test_an_address_in_use_is_an_error() -> None:

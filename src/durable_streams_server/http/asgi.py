@@ -111,6 +111,18 @@ class DurableStreamsApp:
         else:
             raise ValueError(f"unknown ASGI scope {scope['type']!r}")
 
+    def begin(self) -> None:
+        """Starts on the running loop if it has not, and again if it has been stopped.
+
+        A server calls this before it takes the engine, the handler or the budgets: they belong to one event loop, and a start on
+        another one makes new ones.
+        """
+        if self._has_stopped:
+            with self._moving:
+                self._take_loop(asyncio.get_running_loop())
+        else:
+            self._start()
+
     def begin_shutdown(self) -> None:
         """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
         self.service.begin_shutdown()
@@ -171,10 +183,8 @@ class DurableStreamsApp:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                if self._has_stopped and self.signals is not None:
-                    self._take_loop(asyncio.get_running_loop())
                 try:
-                    self._start()
+                    self.begin()
                 except RuntimeError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     raise

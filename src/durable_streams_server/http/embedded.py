@@ -106,11 +106,17 @@ class DurableStreamTestServer:
 
         Raises:
             OSError: when the address cannot be had.
-            RuntimeError: when it is running.
+            RuntimeError: when it is running, or another event loop that still runs has its streams.
         """
         if self._server is not None:
             raise RuntimeError("the server is already running")
-        self._socket = listen(*self._asked)
+        listening = listen(*self._asked)
+        try:
+            self.app.begin()
+        except RuntimeError:
+            listening.close()
+            raise
+        self._socket = listening
         if self._options.get("public_url") is None:
             self.app.service.public_url = public_url_of(self._socket)
         self._server = Server(self.app)
