@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, ModuleType
 
 import pytest
 
@@ -41,6 +42,26 @@ async def test_signal_reaches_every_application_and_then_the_host(heard: list[in
     await until(lambda: stopped.count("two") == 2)
     two.forget()
     assert stopped.count("one") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGQUIT"), reason="there is no SIGQUIT")
+@pytest.mark.parametrize("host", ["gunicorn.arbiter", "another"])
+async def test_sigquit_stops_gunicorn_alone(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "gunicorn.arbiter", raising=False)
+    monkeypatch.setitem(sys.modules, host, ModuleType(host))
+    stopped: list[str] = []
+    shown: list[int] = []
+    before = signal.signal(signal.SIGQUIT, lambda number, _: shown.append(number))
+    try:
+        watching = StopSignals(lambda: stopped.append("told"))
+        watching.watch()
+        signal.raise_signal(signal.SIGQUIT)
+        assert shown == [signal.SIGQUIT]
+        await asyncio.sleep(0.01)
+        assert stopped == (["told"] if host == "gunicorn.arbiter" else [])
+        watching.forget()
+    finally:
+        signal.signal(signal.SIGQUIT, before)
 
 
 async def test_application_that_is_gone_is_not_told(heard: list[int]) -> None:

@@ -19,16 +19,16 @@ import asyncio
 import contextlib
 import multiprocessing
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-#: What servers stop on; gunicorn's workers on SIGQUIT too.
-_SIGNALS: Final = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)
-)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)  # what servers stop on
+#: gunicorn's workers stop on SIGQUIT too. With it, other programs show what they are doing, and go on.
+_GUNICORN_SIGNALS: Final = (*_SIGNALS, getattr(signal, "SIGQUIT", signal.SIGTERM))
 _EVERY: Final = 0.2  # seconds between two looks at a host's event, while there are live reads
 
 
@@ -56,7 +56,8 @@ class StopSignals:
             if self._event is not None:
                 self._look()
         _watching.add(self)
-        for number in _SIGNALS:
+        numbers = _GUNICORN_SIGNALS if "gunicorn.arbiter" in sys.modules else _SIGNALS
+        for number in numbers:
             handler = signal.getsignal(number)
             if handler is not _caught and _stops_a_server(handler):
                 _hosts[number] = handler
