@@ -32,10 +32,13 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 )
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option(
-    "--repair", "repairs", is_flag=True, help="Put damaged parts aside in DIR/quarantine."
+    "--repair",
+    "repairs",
+    is_flag=True,
+    help="Move damaged parts to DIR/quarantine, and keep the rest.",
 )
 def check(directory: str, repairs: bool) -> None:
-    """Verify every checksum in DIR, and how its parts agree."""
+    """Verify every checksum in DIR, and that its parts agree."""
     with _one_line():
         findings = _report(Checkup(directory, _show_progress))
         if repairs and findings:

@@ -99,7 +99,7 @@ class _DefaultGroup(click.Group):
 @click.group(cls=_DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="durable-streams-server")
 def main() -> None:
-    """A server for the Durable Streams protocol."""
+    """A server for the Durable Streams protocol. Without a command it runs `serve`."""
 
 
 @main.command(
@@ -156,14 +156,14 @@ def main() -> None:
     metavar="SECONDS",
     default=DEFAULT_SSE_MAX_AGE,
     show_default=True,
-    help="When an event stream ends at the latest, for its client to come back; up to 20% sooner, by chance.",
+    help="Longest life of an event stream, whose client then reconnects; a random part of up to 20% is taken off.",
 )
 @click.option(
     "--page-size",
     type=Size(MIN_PAGE_SIZE, MAX_PAGE_SIZE),
     default=DEFAULT_PAGE_SIZE,
     show_default=True,
-    help="Bytes of one read's answer, such as 64k or 4m.",
+    help="Most bytes in the answer to one read, such as 64k or 4m.",
 )
 @click.option(
     "--max-body",
@@ -230,7 +230,7 @@ def main() -> None:
     default=0,
     show_default=True,
     help="How long shared caches, such as a CDN, may keep a page that can still grow; "
-    "with 0 every cache asks each time whether its page is still true.",
+    "with 0 every cache asks each time whether its page is current.",
 )
 @click.option(
     "--stream-root",
@@ -300,8 +300,8 @@ def serve(
 ) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM).
 
-    SIGHUP makes it rotate the keys that it signs webhooks and tokens with; when the terminal that it was started in is closed,
-    it stops.
+    On SIGHUP it rotates the keys that it signs webhooks and tokens with. It stops when the terminal that it was started in
+    is closed.
     """
     _begin_log(log_level)
     raise_file_limit()

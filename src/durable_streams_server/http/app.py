@@ -62,7 +62,7 @@ def create_app(
         cors: whose scripts may call: True for any origin's, or a list of origins. With False no CORS headers are sent: a host
             application's own CORS policy holds.
         shared_cache_age: seconds that shared caches, such as a CDN, may keep a page that can still grow. With 0 every cache asks
-            whether its page is still true each time that it uses it.
+            whether its page is current each time that it uses the page.
         cursor_options: how the CDN cursor is counted.
         stream_root: the path under which `__ds` is reserved for the server.
         page_size: bytes of one read's answer, at least 1024.
@@ -79,8 +79,8 @@ def create_app(
         guard: an asynchronous function of verb, path and ASGI scope that is asked before anything is done with a request: True lets
             the request pass, False is 403. The verb is `read`, `create`, `append` (a close too), `delete`, or `control` for what is
             below `__ds`; the path is the decoded one below the mount. To fork a stream is to read it as well. What the guard raises
-            is the answer if it is a `StreamError`, and otherwise 500. A live read is asked about when it begins.
-        read_only: whether HTTP may only read: all else is 405. The program itself still writes with `streams`.
+            is the answer if it is a `StreamError`, and otherwise 500. The guard is asked about a live read when the read begins.
+        read_only: whether HTTP may only read; any other request is 405. The program itself still writes with `streams`.
         clock: what time it is, in microseconds of Unix time.
 
     Raises:
