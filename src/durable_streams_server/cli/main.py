@@ -163,7 +163,7 @@ def main() -> None:
     type=Size(MIN_PAGE_SIZE, MAX_PAGE_SIZE),
     default=DEFAULT_PAGE_SIZE,
     show_default=True,
-    help="Most bytes in the answer to one read, such as 64k or 4m.",
+    help="Size of one page, such as 64k or 4m; a larger append, or JSON value, is a page alone.",
 )
 @click.option(
     "--max-body",

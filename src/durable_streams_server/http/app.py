@@ -65,7 +65,7 @@ def create_app(
             whether its page is current each time that it uses the page.
         cursor_options: how the CDN cursor is counted.
         stream_root: the path under which `__ds` is reserved for the server.
-        page_size: bytes of one read's answer, at least 1024.
+        page_size: bytes of one page, at least 1024; an append, or a JSON value, that is larger is a page alone.
         long_poll_timeout: seconds that a long-poll waits.
         sse_max_age: seconds after which an event stream ends at the latest, for the client to come back; it may be 20% sooner.
         max_body: bytes of one request body; a larger one is 413.
