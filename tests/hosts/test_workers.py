@@ -44,7 +44,7 @@ def test_two_workers_in_memory_are_warned_of(server: str, tmp_path: Path) -> Non
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
         deadline = time.monotonic() + 20
-        while (warned := running.log().count("each has streams of its own")) == 0:
+        while (warned := running.log().count("each worker has its own streams")) == 0:
             assert time.monotonic() < deadline
             httpx.get(running.url + "/a")  # of a new connection, which either worker may take
         assert warned == 1

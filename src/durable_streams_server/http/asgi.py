@@ -61,9 +61,9 @@ class DurableStreamsApp:
         guard: asked about each request, if the host has one. The native lane knows no guard.
         signals: how it hears that its host is to stop; None if the host tells it.
 
-    It starts with its first request, on the event loop of that request; once that loop has ended, or the application has been
-    stopped, it starts again on the loop of the next, with the same streams. It starts so since a mounted application gets no lifespan events. Live reads end when the process is
-    told to stop by a signal, if the host handles signals in the main thread; any other host calls `begin_shutdown`.
+    A mounted application gets no lifespan events, so it starts with its first request, on the event loop of that request. Once
+    that loop has ended, or the application has been stopped, the next request starts it again on its own loop, with the same streams.
+    If the host handles signals in the main thread, a signal to stop ends live reads. Any other host calls `begin_shutdown`.
     """
 
     def __init__(

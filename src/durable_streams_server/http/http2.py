@@ -186,7 +186,11 @@ class Http2Connection(ZttpH2Protocol):
         """A stream has ended."""
         if self._opened < _MANY or self.shutdown_requested:
             super().on_stream_closed()
-        elif not self.cycles and not self.transport.is_closing():
+            return
+        if self.transport.is_closing():
+            return
+        self.resume_reading_if_idle()
+        if not self.cycles:
             self._unset_keepalive_if_required()
             if self._is_left:
                 self.transport.close()

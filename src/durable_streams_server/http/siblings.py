@@ -38,7 +38,7 @@ def warn_of_siblings(server: Any) -> None:
         if error.errno != errno.EADDRINUSE:
             return  # nobody knows then
         _log.warning(
-            "streams are kept in memory, and another worker answers at %s too: each has streams of its own, so clients find "
-            "now these, now those; run one worker",
+            "streams are kept in memory, and another worker answers at %s too: each worker has its own streams, and a client reaches "
+            "either; run one worker",
             address,
         )

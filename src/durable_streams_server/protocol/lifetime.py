@@ -89,7 +89,10 @@ def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
         )
     if ttl is not None:
         if not _TTL.fullmatch(ttl) or int(ttl) > MAX_TTL_SECONDS:
-            raise BadRequest("Stream-TTL must be a whole number of seconds", "INVALID_TTL")
+            raise BadRequest(
+                f"Stream-TTL must be a whole number of seconds, at most {MAX_TTL_SECONDS}",
+                "INVALID_TTL",
+            )
         return Lifetime(ttl=int(ttl))
     assert expires_at is not None
     return Lifetime(expires_at=_parse_rfc3339(expires_at), expires_text=expires_at)

@@ -1,8 +1,8 @@
-"""What a worker of a host server is told that cannot have its data directory.
+"""Ends a worker of a host server whose data directory another worker has.
 
-A server with several workers starts one process for each, and one of them gets the directory. The others end with one line in the
-log and exit code 3, which uvicorn, gunicorn, hypercorn and granian understand as "do not start it again": after any other exception
-uvicorn would start it for ever, and print a traceback each time.
+A host server with several workers starts a process for each, and one of them gets the directory. Each other worker logs one line and
+exits with code 3. uvicorn, gunicorn, hypercorn and granian do not start such a worker again. After any other exception uvicorn would
+start it again and again, with a traceback each time.
 """
 
 import multiprocessing
