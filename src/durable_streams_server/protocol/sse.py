@@ -60,7 +60,13 @@ def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
         data: wire bytes. Of text, whole characters; octets that are no UTF-8 are sent as U+FFFD.
     """
     head = b"id:%s\nevent: data\n" % offset.encode()
-    pieces = _base64(data) if kind is Kind.BINARY else _text(kind, data)
+    if kind is Kind.BINARY:
+        pieces = _base64(data)
+    elif len(data) <= _TEXT_STEP and len(data) + 5 * _line_ends(data) <= _PIECE:
+        before, payload, after = _parts(kind, data)  # the usual case, in fewer calls
+        pieces = iter((b"%b%b%b\n\n" % (before, _lines(payload), after),))
+    else:
+        pieces = _text(kind, data)
     yield head + next(pieces)
     yield from pieces
 
@@ -126,7 +132,7 @@ def _text_cut(data: bytes, begin: int, end: int) -> int:
     """Returns where the next piece of a text ends: not inside a character or between CR and LF, and earlier if the text grows."""
     stop = begin + _TEXT_STEP
     part = data[begin : min(stop, end)]
-    grows = part.count(b"\n") + part.count(b"\r") > len(part) // 16 or not _is_valid(part)
+    grows = _line_ends(part) > len(part) // 16 or not _is_valid(part)
     if grows:
         stop = begin + _DENSE_STEP
     if stop >= end:
@@ -135,6 +141,10 @@ def _text_cut(data: bytes, begin: int, end: int) -> int:
     if data[stop] == 0x0A and part.endswith(b"\r"):
         return stop - 1
     return begin + complete_text(part, at_end=False)
+
+
+def _line_ends(part: bytes) -> int:
+    return part.count(b"\n") + part.count(b"\r")
 
 
 def _is_valid(part: bytes) -> bool:
