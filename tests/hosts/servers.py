@@ -33,7 +33,7 @@ CLEAN: Final = (0, -signal.SIGTERM, -signal.SIGINT)
 
 
 def command(server: str, application: str, port: int, workers: int) -> list[str]:
-    """Returns the command line of a server."""
+    """Returns the command line that starts a host server."""
     at = f"127.0.0.1:{port}"
     many = str(workers)
     name, *rest = {

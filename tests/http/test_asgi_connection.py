@@ -174,14 +174,14 @@ async def test_client_that_takes_its_answer_slowly_is_not_cut() -> None:
     client = AsgiClient(LONG, app=app_with_a_page())
     client.wire.reads = False
     client.wire.give(request("GET", A))
-    await until(lambda: client.connection._send_timer is not None)
+    await until(lambda: client.connection._unsent.is_running)
     for _ in range(4):
         del client.wire._unsent[:1000]
-        client.connection._look_at_unsent()
+        client.connection._unsent.look()
         assert not client.wire.aborted
     client.wire.reads = True
     client.wire.flush()
-    assert client.connection._send_timer is None
+    assert not client.connection._unsent.is_running
     client.wire.lose()
     await asyncio.sleep(0)
 
@@ -190,9 +190,9 @@ async def test_connection_that_is_lost_while_it_sends_leaves_no_timer() -> None:
     client = AsgiClient(LONG, app=app_with_a_page())
     client.wire.reads = False
     client.wire.give(request("GET", A))
-    await until(lambda: client.connection._send_timer is not None)
+    await until(lambda: client.connection._unsent.is_running)
     client.wire.lose()
-    await until(lambda: client.connection._send_timer is None)
+    await until(lambda: not client.connection._unsent.is_running)
 
 
 @pytest.mark.parametrize(

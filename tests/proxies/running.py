@@ -52,7 +52,7 @@ class Proxy:
 
 
 def shown(language: str) -> list[str]:
-    """Returns the blocks of docs/proxies.md in a language."""
+    """Returns the code blocks of docs/proxies.md that are in one language, such as `nginx`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.S)
     assert blocks, language
     return blocks

@@ -143,7 +143,7 @@ class DurableStreamsApp:
     def _running(self) -> Engine:
         """Returns the engine, started if nobody has started it."""
         self._start()
-        self._watch_signals()  # so that a stop ends those who follow a stream
+        self._watch_signals()  # a stop of the server ends the loops that follow a stream
         return self.engine
 
     def _start(self) -> None:

@@ -23,6 +23,7 @@ from .phase import Timeouts
 from .proxies import is_trusted
 from .request import NO_REQUEST, index_headers
 from .shares import address_of
+from .unsent import UnsentTimer
 
 _UNSENT: Final = (
     16 * 1024
@@ -52,7 +53,6 @@ class AsgiConnection(HttpToolsProtocol):
         "_answering",
         "_handler",
         "_late_scope",
-        "_send_timer",
         "_sends_no_more",
         "_timeouts",
         "_timer",
@@ -69,13 +69,10 @@ class AsgiConnection(HttpToolsProtocol):
         self._admission = admission
         self._address: str | None = None  # that the connection counts under, once it is admitted
         self._late_scope: Any = None  # the head that the timer runs for
-        self._send_timer: asyncio.TimerHandle | None = (
-            None  # until the client takes what it is sent
-        )
         self._answering: RequestResponseCycle | None = None  # the request that is, or was last
         self._sends_no_more = False
         self._trusted = False  # whether it is a proxy's connection
-        self._unsent = 0  # bytes that it had not taken at the last look
+        self._unsent = UnsentTimer(timeouts.send)
         self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -96,7 +93,7 @@ class AsgiConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends."""
         self._stop_timer()
-        self._stop_send_timer()
+        self._unsent.stop()
         address, self._address = self._address, None
         self._admission.left(address)
         super().connection_lost(exc)
@@ -141,30 +138,12 @@ class AsgiConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not take what it is sent."""
         super().pause_writing()
-        self._stop_send_timer()
-        self._look_again()
+        self._unsent.begin(self.transport)
 
     def resume_writing(self) -> None:
         """The client has taken it."""
-        self._stop_send_timer()
+        self._unsent.stop()
         super().resume_writing()
-
-    def _look_at_unsent(self) -> None:
-        """Cuts a client that has taken nothing since the last look. Closing would wait for it, perhaps for ever."""
-        if self.transport.get_write_buffer_size() < self._unsent:
-            self._look_again()
-        else:
-            self._send_timer = None
-            self.transport.abort()
-
-    def _look_again(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
-        self._send_timer = self.loop.call_later(self._timeouts.send, self._look_at_unsent)
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
 
     def on_headers_complete(self) -> None:
         """Hands a whole head over. If the target is a whole URL, that names the host; a proxy names the scheme."""

@@ -33,6 +33,7 @@ from .lane import Lane
 from .phase import Timeouts
 from .request import NO_REQUEST
 from .shares import address_of
+from .unsent import UnsentTimer
 
 _UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
 _SLICE: Final = 64 * KIB  # bytes of one stream that wait for its window at once
@@ -90,8 +91,7 @@ class Http2Connection(ZttpH2Protocol):
         self._place_is_taken = False  # by one of the streams; each other one counts by itself
         self._refusal: StreamError | None = None  # of the connection itself
         self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}  # for their windows
-        self._unsent = 0  # bytes that the client had not taken from its socket at the last look
-        self._send_timer: asyncio.TimerHandle | None = None
+        self._unsent = UnsentTimer(timeouts.send)
         self._heard_at = self.loop.time()
         self._opened = 0  # streams so far
         self._is_leaving = False  # whether the client has been told to open another connection
@@ -117,7 +117,7 @@ class Http2Connection(ZttpH2Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends, and has every stream know."""
-        self._stop_send_timer()
+        self._unsent.stop()
         super().connection_lost(exc)
         self._wake()
         if self._is_admitted:
@@ -149,12 +149,11 @@ class Http2Connection(ZttpH2Protocol):
     def pause_writing(self) -> None:
         """The client does not read what it was sent."""
         super().pause_writing()
-        self._stop_send_timer()
-        self._look_again()
+        self._unsent.begin(self.transport)
 
     def resume_writing(self) -> None:
         """The client has read it."""
-        self._stop_send_timer()
+        self._unsent.stop()
         super().resume_writing()
 
     # -- requests -----------------------------------------------------------
@@ -359,23 +358,6 @@ class Http2Connection(ZttpH2Protocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
-
-    def _look_at_unsent(self) -> None:
-        """Cuts a client that has read nothing from its socket since the last look."""
-        if self.transport.get_write_buffer_size() < self._unsent:
-            self._look_again()
-        else:
-            self._send_timer = None
-            self.transport.abort()
-
-    def _look_again(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
-        self._send_timer = self.loop.call_later(self._timeouts.send, self._look_at_unsent)
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
 
 
 class _Flow(FlowControl):

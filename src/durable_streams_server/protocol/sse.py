@@ -129,7 +129,7 @@ def _text(kind: Kind, data: bytes) -> Iterator[bytes]:
 
 
 def _text_cut(data: bytes, begin: int, end: int) -> int:
-    """Returns where the next piece of a text ends: not inside a character or between CR and LF, and earlier if the text grows."""
+    """Returns where the next piece of a text ends. It never splits a character or a CR LF, and is short where encoding makes the text longer."""
     stop = begin + _TEXT_STEP
     part = data[begin : min(stop, end)]
     grows = _line_ends(part) > len(part) // 16 or not _is_valid(part)

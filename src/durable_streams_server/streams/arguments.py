@@ -150,7 +150,7 @@ def append_options(
 
 
 def append_result(outcome: AppendOutcome, has_data: bool) -> AppendResult:
-    """Returns what a program is told of an append."""
+    """Returns the public result of an append."""
     epoch, seq = outcome.producer or (None, None)
     is_duplicate = has_data and not outcome.wrote
     return AppendResult(outcome.next_offset, outcome.closed, is_duplicate, epoch, seq)

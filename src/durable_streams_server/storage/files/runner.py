@@ -153,7 +153,7 @@ class Runner(Shell):
         return self.is_busy or self._phase is Phase.DISK
 
     @property
-    def is_busy(self) -> bool:  # type: ignore[override]  # the shell without threads is never
+    def is_busy(self) -> bool:
         """Whether a thread commits or reads."""
         return self._is_writing or self._reading > 0
 

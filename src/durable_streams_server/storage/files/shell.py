@@ -19,14 +19,17 @@ class Shell:
 
     Attributes:
         has_readers: whether `read` can wait for the disk without keeping the loop.
-        is_busy: whether a thread beside the loop commits or reads.
     """
 
     has_readers = False
-    is_busy: bool = False
 
     def __init__(self, store: "FileStore") -> None:
         self._store = store
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread beside the loop commits or reads."""
+        return False
 
     def commit_due(self) -> None:
         """Something waits to be committed."""
