@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     )
     from .protocol.paths import decode_stream_path, encode_stream_path
     from .protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
+    from .storage.damage import Damaged
     from .storage.files.directory import DirectoryRefused
-    from .storage.files.segments import Damaged
     from .storage.store import Store
     from .streams.arguments import CreateOptions
     from .streams.clock import Clock
@@ -89,7 +89,7 @@ _HOMES: Final = {
     "StreamPage": "protocol.results",
     "Streams": "streams.embedded",
     "Clock": "streams.clock",
-    "Damaged": "storage.files.segments",
+    "Damaged": "storage.damage",
     "DirectoryRefused": "storage.files.directory",
     "RegistryHook": "streams.hooks",
     "Store": "storage.store",

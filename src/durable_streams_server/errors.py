@@ -45,8 +45,11 @@ class StreamError(Exception):
         status: the HTTP status code.
         code: a stable identifier in capitals, for programs.
         message: one short sentence, for people.
-        headers: protocol headers that go with the refusal.
-        details: what programs are told besides the code.
+        headers: the response headers that go with the error.
+        details: values for programs, besides the code.
+
+    Args:
+        retry_after: seconds after which the client may try again; the response says so with `Retry-After`.
     """
 
     status = 500
@@ -58,11 +61,15 @@ class StreamError(Exception):
         code: str | None = None,
         headers: Sequence[Header] = (),
         details: Mapping[str, object] = _NOTHING,
+        *,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.headers = tuple(headers)
+        if retry_after is not None:
+            self.headers += ((b"retry-after", b"%d" % retry_after),)
         self.details = details
 
 

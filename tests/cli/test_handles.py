@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from durable_streams_server.protocol.names import MIB
+from durable_streams_server.protocol.units import MIB
 from tests.process import ServerProcess, serve
 
 HANDLES = 256

@@ -10,10 +10,10 @@ import random
 from durable_streams_server.errors import StreamError
 from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.protocol.state import Change
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.directory import prepare
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.crash.simulator import Model

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from durable_streams_server.errors import StreamError, Unavailable
 from durable_streams_server.protocol.commands import Command, Create, Delete, Expire, Fork
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.limits import MAX_JSON_DEPTH
 from durable_streams_server.protocol.media import Kind
-from durable_streams_server.protocol.names import MAX_JSON_DEPTH
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.registry import Registry

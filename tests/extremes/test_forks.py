@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server.protocol.names import MAX_FORK_DEPTH
+from durable_streams_server.protocol.limits import MAX_FORK_DEPTH
 from tests.extremes.cases import ROOT, TYPE, Step
 from tests.extremes.worlds import LaneName, World
 

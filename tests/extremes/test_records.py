@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
-from durable_streams_server.protocol.media import MediaType, parse_media_type
-from durable_streams_server.protocol.names import (
+from durable_streams_server.protocol.limits import (
     MAX_CLOCK_INCARNATION,
     MAX_POSITION,
     MAX_SAFE_INTEGER,
     MAX_TIME,
     MAX_TTL_SECONDS,
 )
+from durable_streams_server.protocol.media import MediaType, parse_media_type
 from durable_streams_server.protocol.offsets import Offset, Span
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.signing import Key

@@ -11,7 +11,7 @@ from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.http.control import MAX_CONTROL_BODY
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
-from durable_streams_server.protocol.names import MAX_PATH_BYTES
+from durable_streams_server.protocol.limits import MAX_PATH_BYTES
 from durable_streams_server.protocol.subscriptions.commands import MAX_ID_BYTES, SubscriptionCommand
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.subscriptions.client import WebhookClient

@@ -9,7 +9,8 @@ import pytest
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.asgi import DurableStreamsApp
 from durable_streams_server.http.lane import Lane
-from durable_streams_server.protocol.names import KIB, MAX_MESSAGES, MIB
+from durable_streams_server.protocol.limits import MAX_MESSAGES
+from durable_streams_server.protocol.units import KIB, MIB
 from tests.http import asgi_driver, socket_driver
 from tests.http.asgi_driver import Answer, Exchange
 from tests.http.socket_driver import Client, until

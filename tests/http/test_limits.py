@@ -11,7 +11,7 @@ from starlette.routing import Mount
 
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.asgi import DurableStreamsApp
-from durable_streams_server.protocol.names import MAX_HEADER_COUNT, MAX_URL_BYTES
+from durable_streams_server.protocol.limits import MAX_HEADER_COUNT, MAX_URL_BYTES
 from tests.http.asgi_driver import Exchange, request
 
 A = "/v1/stream/a"

@@ -19,7 +19,7 @@ from durable_streams_server.http.lane import Lane
 from durable_streams_server.http.native import Connection
 from durable_streams_server.http.parsing import Parser
 from durable_streams_server.http.phase import Timeouts
-from durable_streams_server.protocol.names import MAX_HEADER_BYTES, MAX_URL_BYTES
+from durable_streams_server.protocol.limits import MAX_HEADER_BYTES, MAX_URL_BYTES
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.event_stream import EventStream

@@ -4,11 +4,7 @@ import pytest
 
 from durable_streams_server.errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
 from durable_streams_server.http.request import LISTS, Request, index_headers
-from durable_streams_server.protocol.names import (
-    MAX_HEADER_BYTES,
-    MAX_HEADER_COUNT,
-    MAX_URL_BYTES,
-)
+from durable_streams_server.protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_COUNT, MAX_URL_BYTES
 
 
 def make(

@@ -17,7 +17,7 @@ from durable_streams_server.http.listening import listen, url_of
 from durable_streams_server.http.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command
 from durable_streams_server.protocol.decide import Outcome
-from durable_streams_server.protocol.names import MIB
+from durable_streams_server.protocol.units import MIB
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.http.socket_driver import parse, until

@@ -28,7 +28,7 @@ from durable_streams_server.protocol.decide import (
     require_visible,
 )
 from durable_streams_server.protocol.lifetime import Lifetime
-from durable_streams_server.protocol.names import MAX_FORK_DEPTH, MAX_POSITION, MAX_TIME
+from durable_streams_server.protocol.limits import MAX_FORK_DEPTH, MAX_POSITION, MAX_TIME
 from durable_streams_server.protocol.preconditions import Conditions, tag_of
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry

@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from durable_streams_server.errors import BadRequest, StreamError, TooLarge
 from durable_streams_server.protocol import json_mode, json_scan, json_split
 from durable_streams_server.protocol.json_split import WINDOW, Splitter
-from durable_streams_server.protocol.names import (
-    KIB,
-    MARK_SPACING,
-    MAX_JSON_DEPTH,
-    MAX_MESSAGES,
-    MIB,
-)
+from durable_streams_server.protocol.limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
+from durable_streams_server.protocol.units import KIB, MIB
 
 spaces = st.text(alphabet=" \t\n\r", max_size=3)
 _LETTERS = ["a", "[", "]", "{", "}", ",", ":", "é", "😀", "0", "true"]

@@ -5,7 +5,6 @@ import pytest
 from durable_streams_server.errors import BadRequest
 from durable_streams_server.protocol.lifetime import (
     FOREVER,
-    MICROSECONDS,
     Lifetime,
     bounded,
     inherit,
@@ -13,7 +12,8 @@ from durable_streams_server.protocol.lifetime import (
     parse_lifetime,
     timestamp,
 )
-from durable_streams_server.protocol.names import MAX_DEADLINE, MAX_TIME, MAX_TTL_SECONDS
+from durable_streams_server.protocol.limits import MAX_DEADLINE, MAX_TIME, MAX_TTL_SECONDS
+from durable_streams_server.protocol.units import SECOND
 
 
 @pytest.mark.parametrize("text", ["0", "1", "3600", "3153600000"])
@@ -59,7 +59,7 @@ def test_any_other_ttl_is_refused(text: str) -> None:  # TRAPS 26
 )
 def test_a_deadline_is_rfc_3339(text: str, seconds: float) -> None:
     lifetime = parse_lifetime(None, text)
-    assert lifetime.expires_at == round(seconds * MICROSECONDS)
+    assert lifetime.expires_at == round(seconds * SECOND)
     assert lifetime.expires_text == text
 
 
@@ -105,7 +105,7 @@ def test_two_spellings_of_one_instant_match() -> None:
 
 
 def test_a_ttl_slides_and_a_deadline_does_not() -> None:
-    assert Lifetime(ttl=5).deadline(100) == 100 + 5 * MICROSECONDS
+    assert Lifetime(ttl=5).deadline(100) == 100 + 5 * SECOND
     assert Lifetime(expires_at=7).deadline(100) == 7
     assert FOREVER.deadline(100) is None
 
@@ -136,7 +136,7 @@ def test_deadline_before_1970_is_kept_as_1970_with_the_clients_text(text: str) -
         (Lifetime(expires_at=-(10**15)), 0, 0),
         (Lifetime(expires_at=-(2**63)), 0, 0),
         (Lifetime(expires_at=2**64 - 1), 0, MAX_DEADLINE),
-        (Lifetime(expires_at=MAX_TIME + 3600 * MICROSECONDS), 0, MAX_TIME + 3600 * MICROSECONDS),
+        (Lifetime(expires_at=MAX_TIME + 3600 * SECOND), 0, MAX_TIME + 3600 * SECOND),
         (Lifetime(ttl=1), -(10**12), 0),
         (Lifetime(ttl=2**64 - 1), MAX_TIME, MAX_DEADLINE),
     ],
@@ -149,7 +149,7 @@ def test_deadline_of_what_an_earlier_version_kept_fits_the_catalogs_order(
 
 def test_longest_lifetime_at_the_end_of_time_fits_without_a_cut() -> None:
     deadline = Lifetime(ttl=MAX_TTL_SECONDS).deadline(MAX_TIME)
-    assert deadline == MAX_TIME + MAX_TTL_SECONDS * MICROSECONDS < MAX_DEADLINE
+    assert deadline == MAX_TIME + MAX_TTL_SECONDS * SECOND < MAX_DEADLINE
 
 
 @pytest.mark.parametrize(

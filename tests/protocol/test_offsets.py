@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.errors import BadRequest
-from durable_streams_server.protocol.names import MAX_CLOCK_INCARNATION
+from durable_streams_server.protocol.limits import MAX_CLOCK_INCARNATION
 from durable_streams_server.protocol.offsets import (
     Offset,
     Sentinel,

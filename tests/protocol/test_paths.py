@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import BadRequest, NotFound
-from durable_streams_server.protocol.names import MAX_PATH_BYTES
+from durable_streams_server.protocol.limits import MAX_PATH_BYTES
 from durable_streams_server.protocol.paths import (
     check_is_whole,
     check_path,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import BadRequest, ProducerFenced, SequenceGap
-from durable_streams_server.protocol.names import MAX_SAFE_INTEGER
+from durable_streams_server.protocol.limits import MAX_SAFE_INTEGER
 from durable_streams_server.protocol.producers import (
     ProducerState,
     Stamp,

@@ -10,8 +10,8 @@ from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.offsets import Sentinel
+from durable_streams_server.protocol.page import Page
 from durable_streams_server.protocol.producers import ProducerState
-from durable_streams_server.protocol.render import Page
 from durable_streams_server.protocol.state import StreamState
 from tests.requests import NOW
 

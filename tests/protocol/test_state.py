@@ -1,8 +1,8 @@
 """States: how each change alters them, and what readers see of it when."""
 
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
+from durable_streams_server.protocol.limits import MAX_TIME
 from durable_streams_server.protocol.media import parse_media_type
-from durable_streams_server.protocol.names import MAX_TIME
 from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.state import (

@@ -24,7 +24,7 @@ from durable_streams_server.protocol import offsets
 from durable_streams_server.protocol.commands import Command, Delete, Expire
 from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome, Outcome
 from durable_streams_server.protocol.lifetime import Lifetime
-from durable_streams_server.protocol.names import MAX_JSON_DEPTH
+from durable_streams_server.protocol.limits import MAX_JSON_DEPTH
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.signing import Key

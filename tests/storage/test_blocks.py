@@ -5,8 +5,9 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_streams_server.protocol.limits import MARK_SPACING
 from durable_streams_server.protocol.media import Kind
-from durable_streams_server.protocol.names import MARK_SPACING, MIB
+from durable_streams_server.protocol.units import MIB
 from durable_streams_server.storage import blocks as storage_blocks
 from durable_streams_server.storage.blocks import Blocks
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from durable_streams_server.protocol.names import MAX_TIME, MIN_TIME
+from durable_streams_server.protocol.limits import MAX_TIME, MIN_TIME
 from durable_streams_server.protocol.timeline import Timeline
 from durable_streams_server.streams.clock import clock_of, system_clock
 from tests.requests import NOW, SECOND

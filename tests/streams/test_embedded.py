@@ -28,7 +28,8 @@ from durable_streams_server import (
     create_app,
     create_registry_hooks,
 )
-from durable_streams_server.protocol.names import FOLLOW_PAGE_SIZE, MIB
+from durable_streams_server.protocol.limits import FOLLOW_PAGE_SIZE
+from durable_streams_server.protocol.units import MIB
 from durable_streams_server.storage.ticket import Abandoned, Cancelled, Ticket
 from durable_streams_server.streams.embedded import Streams
 from tests.http.asgi_driver import request

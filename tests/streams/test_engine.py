@@ -9,7 +9,7 @@ from durable_streams_server.errors import BadRequest, Gone, NotFound
 from durable_streams_server.protocol import json_scan
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.cursor import CursorOptions
-from durable_streams_server.protocol.names import MAX_PAGE_SIZE, MIN_PAGE_SIZE
+from durable_streams_server.protocol.limits import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable_streams_server.protocol.commands import Delete
-from durable_streams_server.protocol.names import MIB, SSE_PAGE_SIZE
+from durable_streams_server.protocol.limits import SSE_PAGE_SIZE
+from durable_streams_server.protocol.units import MIB
 from durable_streams_server.streams.engine import EngineOptions
 from durable_streams_server.streams.event_stream import END, WAIT, EventStream
 from tests.protocol.test_sse import parse

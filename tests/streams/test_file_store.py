@@ -19,7 +19,7 @@ from durable_streams_server import DurableStreamsApp, FileBackedStreamStore, cre
 from durable_streams_server.cli.data import check, inspect
 from durable_streams_server.protocol import commands
 from durable_streams_server.protocol.lifetime import Lifetime
-from durable_streams_server.protocol.names import MAX_TIME, MAX_TTL_SECONDS
+from durable_streams_server.protocol.limits import MAX_TIME, MAX_TTL_SECONDS
 from durable_streams_server.storage.files import wal
 from durable_streams_server.storage.files.directory import DirectoryRefused
 from durable_streams_server.storage.files.disk import SystemFile

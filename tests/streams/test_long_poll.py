@@ -7,8 +7,8 @@ import pytest
 from durable_streams_server import PendingLongPoll
 from durable_streams_server.errors import Gone, NotFound
 from durable_streams_server.protocol.commands import Delete
+from durable_streams_server.protocol.page import Page
 from durable_streams_server.protocol.producers import Stamp
-from durable_streams_server.protocol.render import Page
 from durable_streams_server.storage.ticket import Cancelled, Ticket
 from durable_streams_server.streams.engine import EngineOptions
 from tests.requests import append, create, fork_of

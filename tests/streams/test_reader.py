@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from durable_streams_server.errors import BadRequest, NotFound
 from durable_streams_server.protocol import json_mode, json_split
 from durable_streams_server.protocol.commands import Delete, Fork
-from durable_streams_server.protocol.names import KIB, MARK_SPACING, MIB
+from durable_streams_server.protocol.limits import MARK_SPACING
 from durable_streams_server.protocol.offsets import parse
+from durable_streams_server.protocol.units import KIB, MIB
 from durable_streams_server.storage import blocks
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket

@@ -9,7 +9,8 @@ import pytest
 from durable_streams_server import StreamStore
 from durable_streams_server.errors import NotFound
 from durable_streams_server.protocol import render
-from durable_streams_server.protocol.lifetime import MICROSECONDS, Lifetime
+from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.protocol.units import SECOND
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
@@ -145,7 +146,7 @@ def test_idle_stream_lives_for_its_time_when_the_clock_was_set_before_a_restart(
 
 @pytest.mark.parametrize("step", [2 * HOUR, DAY, 7 * YEAR])
 def test_date_that_the_clock_is_set_past_ends_the_stream(world: World, step: int) -> None:
-    world.create("/a", Lifetime(expires_at=NOW + HOUR * MICROSECONDS))
+    world.create("/a", Lifetime(expires_at=NOW + HOUR * SECOND))
     world.settle()
     world.set_clock(step)
     assert not world.lives()
@@ -155,7 +156,7 @@ def test_date_that_the_clock_is_set_past_ends_the_stream(world: World, step: int
 
 @pytest.mark.parametrize("step", [2 * HOUR, DAY, 7 * YEAR])
 def test_date_is_as_far_away_as_the_clock_that_is_set_back_says(world: World, step: int) -> None:
-    world.create("/a", Lifetime(expires_at=NOW + HOUR * MICROSECONDS))
+    world.create("/a", Lifetime(expires_at=NOW + HOUR * SECOND))
     world.settle()
     world.set_clock(-step)
     world.clock.forward(step + HOUR - 1)
@@ -168,16 +169,16 @@ def test_date_is_as_far_away_as_the_clock_that_is_set_back_says(world: World, st
 
 
 def test_next_deadline_follows_the_clock(world: World) -> None:
-    world.create("/a", Lifetime(expires_at=NOW + DAY * MICROSECONDS))
+    world.create("/a", Lifetime(expires_at=NOW + DAY * SECOND))
     world.create("/b", Lifetime(ttl=10 * DAY))
     world.settle()
-    assert world.store.next_deadline() == NOW + DAY * MICROSECONDS
+    assert world.store.next_deadline() == NOW + DAY * SECOND
     world.set_clock(DAY - 60)
-    assert world.store.next_deadline() == NOW + 60 * MICROSECONDS
+    assert world.store.next_deadline() == NOW + 60 * SECOND
 
 
 def test_page_of_a_stream_with_a_date_is_kept_no_longer_than_the_clock_says(world: World) -> None:
-    world.create("/a", Lifetime(expires_at=NOW + DAY * MICROSECONDS))
+    world.create("/a", Lifetime(expires_at=NOW + DAY * SECOND))
     world.settle()
     world.set_clock(DAY - 20)
     page = world.do(world.engine.read(read()))
@@ -262,7 +263,7 @@ async def test_step_calls_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(catalog, "commit", committing)
     world.clock.set(2 * HOUR)
     async with asyncio.timeout(10):
-        while catalog.meta().wall_offset != 2 * HOUR * MICROSECONDS:  # a start makes one too
+        while catalog.meta().wall_offset != 2 * HOUR * SECOND:  # a start makes one too
             await checkpointed.wait()
             checkpointed.clear()
     await world.engine.stop()
@@ -286,7 +287,7 @@ async def test_running_engine_ends_a_stream_soon_after_the_clock_is_set_past_its
 
     world.engine = Engine(world.store, hooks=Hooks([told]), clock=world.clock)
     world.engine.start()
-    lifetime = Lifetime(expires_at=NOW + DAY * MICROSECONDS)
+    lifetime = Lifetime(expires_at=NOW + DAY * SECOND)
     await settled(world.engine.create(create("/a", lifetime=lifetime)))
     world.clock.set(2 * DAY)
     await ended.wait()
@@ -311,18 +312,18 @@ def shown(change: Callable[[SettableClock], None]) -> float:
 
 
 def test_hooks_are_told_the_date() -> None:
-    assert shown(lambda clock: clock.set(DAY)) == NOW / MICROSECONDS + DAY
+    assert shown(lambda clock: clock.set(DAY)) == NOW / SECOND + DAY
 
 
 def test_synchronous_store_follows_the_clock_too() -> None:
     clock = SettableClock()
     store = StreamStore(clock=clock)
     store.create("/idle")
-    store.execute(create("/date", lifetime=Lifetime(expires_at=NOW + DAY * MICROSECONDS)), NOW)
+    store.execute(create("/date", lifetime=Lifetime(expires_at=NOW + DAY * SECOND)), NOW)
     store.execute(create("/ttl", lifetime=Lifetime(ttl=HOUR)), NOW)
     clock.set(2 * DAY)
     clock.forward(1)
     assert not store.has("/date")
     assert store.has("/ttl")
     made = store.create("/new")
-    assert made.created_at == NOW / MICROSECONDS + 2 * DAY + 1
+    assert made.created_at == NOW / SECOND + 2 * DAY + 1

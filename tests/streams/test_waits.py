@@ -9,7 +9,7 @@ from durable_streams_server.errors import Gone, NotFound, Unavailable
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.decide import CreateOutcome
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
-from durable_streams_server.protocol.render import Page
+from durable_streams_server.protocol.page import Page
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ticket import Ticket

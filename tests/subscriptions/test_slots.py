@@ -16,15 +16,15 @@ from durable_streams_server.subscriptions.slots import (
     MAX_DELIVERIES,
     MAX_PER_HOST,
     MAX_PER_SILENT_HOST,
-    Slots,
+    DeliverySlots,
 )
 
 
 class Door:
-    """Slots, and the names of deliveries in the order in which they began. A name's first letter is its host."""
+    """DeliverySlots, and the names of deliveries in the order in which they began. A name's first letter is its host."""
 
     def __init__(self, most: int = MAX_DELIVERIES, per_host: int = MAX_PER_HOST, **more: int):
-        self.slots = Slots(most, per_host, **{"per_silent_host": 1, **more})
+        self.slots = DeliverySlots(most, per_host, **{"per_silent_host": 1, **more})
         self.begun: list[str] = []
 
     def ask(self, *names: str) -> None:
@@ -98,7 +98,7 @@ def test_one_place_in_all_is_open_to_silent_hosts() -> None:
 
 @pytest.mark.parametrize("dead", [64, 500, 5000])
 def test_dead_hosts_never_keep_a_host_that_answers_waiting(dead: int) -> None:
-    slots = Slots()
+    slots = DeliverySlots()
     slots.ask("good", lambda: None)
     slots.give_back("good", answered=True)
     for number in range(dead):
@@ -112,7 +112,7 @@ def test_dead_hosts_never_keep_a_host_that_answers_waiting(dead: int) -> None:
 
 
 def test_burst_to_a_new_dead_host_holds_few_places() -> None:
-    slots = Slots()
+    slots = DeliverySlots()
     for _ in range(10_000):
         slots.ask("dead", lambda: None)
     assert slots.taken == MAX_PER_SILENT_HOST
@@ -197,7 +197,7 @@ def test_interrupt_in_begin_keeps_no_place_and_is_raised() -> None:
 
 
 def test_deliveries_that_end_at_once_do_not_nest() -> None:
-    slots = Slots(1)
+    slots = DeliverySlots(1)
     ended = 0
 
     def begin() -> None:
@@ -238,7 +238,7 @@ def test_clear_forgets_those_who_wait_and_keeps_the_places_that_are_taken() -> N
 
 
 def test_place_that_nobody_has_cannot_be_given_back() -> None:
-    slots = Slots()
+    slots = DeliverySlots()
     with pytest.raises(ValueError, match="no delivery"):
         slots.give_back("a", answered=True)
     assert slots.taken == 0
@@ -271,7 +271,7 @@ def test_silent_hosts_that_are_not_in_use_are_forgotten() -> None:
 
 
 class Model:
-    """What `Slots` must do, by looking at every host each time."""
+    """What `DeliverySlots` must do, by looking at every host each time."""
 
     def __init__(self, most: int, per_host: int, per_silent_host: int) -> None:
         self.most, self.per_host, self.per_silent_host = most, per_host, per_silent_host
@@ -332,7 +332,7 @@ class SlotsMachine(RuleBasedStateMachine):
     )
     def begin(self, most: int, per_host: int, per_silent_host: int) -> None:
         per_silent_host = min(per_host, per_silent_host)
-        self.slots = Slots(most, per_host, per_silent_host)
+        self.slots = DeliverySlots(most, per_host, per_silent_host)
         self.model = Model(most, per_host, per_silent_host)
         self.begun: list[tuple[str, int]] = []
         self.inside: list[str] = []
@@ -412,7 +412,7 @@ def work(hosts: int, per_host: int, count: Callable[[], int]) -> dict[str, float
         per_host: deliveries to each.
         count: reads the meter.
     """
-    slots = Slots()
+    slots = DeliverySlots()
     inside: deque[str] = deque()
     names = [f"host{number}" for number in range(hosts)]
     calls = hosts * per_host

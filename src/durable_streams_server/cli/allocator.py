@@ -6,7 +6,7 @@ import sys
 from typing import Final
 
 from ..http.heap import Heap
-from ..protocol.names import MIB
+from ..protocol.units import MIB
 
 # mallopt(3)
 _TRIM_THRESHOLD: Final = -1

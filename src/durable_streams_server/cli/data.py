@@ -11,12 +11,12 @@ import click
 from ..errors import StreamError
 from ..protocol import lifetime
 from ..protocol.state import StreamState
+from ..storage.damage import Damaged
 from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.check import Finding
 from ..storage.files.checkup import Checkup, repair_directory
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
 from ..storage.files.disk import SystemDisk
-from ..storage.files.segments import Damaged
 from ..storage.files.store import FileStore
 from ..streams.clock import system_clock
 from .output import reason, shown

@@ -31,22 +31,22 @@ from ..http.listening import (
 )
 from ..http.server import HttpLane, Server
 from ..log import Escape
-from ..protocol.names import (
+from ..protocol.limits import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
     DEFAULT_MAX_UNSENT,
     DEFAULT_PAGE_SIZE,
-    DEFAULT_PORT,
     DEFAULT_SSE_MAX_AGE,
-    DEFAULT_STREAM_ROOT,
     MAX_PAGE_SIZE,
-    MIB,
     MIN_PAGE_SIZE,
 )
+from ..protocol.names import DEFAULT_PORT, DEFAULT_STREAM_ROOT
+from ..protocol.units import MIB
+from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
-from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, Damaged, size_for
+from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ..errors import Unavailable
 from ..log import log as _log
-from ..protocol.decide import RETRY_SOON
+from ..protocol.limits import RETRY_SOON
 from ..storage.files.logs import MAX_OPEN
 from .shares import Shares
 
@@ -120,14 +120,14 @@ class Admission:
             return Unavailable(
                 "the server has as many connections as it takes",
                 "TOO_MANY_CONNECTIONS",
-                [RETRY_SOON],
+                retry_after=RETRY_SOON,
             )
         if not self._shares.take(address, 1):
             self._say_greedy(address)
             return Unavailable(
                 "the server has as many connections from this address as it takes",
                 "TOO_MANY_CONNECTIONS_FROM_ADDRESS",
-                [RETRY_SOON],
+                retry_after=RETRY_SOON,
             )
         return None
 

@@ -7,7 +7,7 @@ from types import NoneType
 
 from ..protocol.arguments import NUMBER, OPTIONAL_TEXT, require, require_callable, require_each
 from ..protocol.cursor import CursorOptions
-from ..protocol.names import (
+from ..protocol.limits import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_BODY,
@@ -15,8 +15,8 @@ from ..protocol.names import (
     DEFAULT_MAX_UNSENT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
-    DEFAULT_STREAM_ROOT,
 )
+from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..storage.store import Store
 from ..streams.clock import Clock, system_clock
 from ..streams.engine import Engine, EngineOptions

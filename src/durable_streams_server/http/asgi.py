@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from ..errors import BadRequest, RequestTimeout, StoreForked
 from ..protocol.hosts import check_host
-from ..protocol.names import HOST, LEAST_BODY_RATE, TRANSFER_ENCODING
+from ..protocol.limits import LEAST_BODY_RATE
+from ..protocol.names import HOST, TRANSFER_ENCODING
 from ..protocol.paths import normalize_mount
 from ..protocol.render import Response
 from ..storage.files.store import FileStore

@@ -46,7 +46,7 @@ def protocol_of(
 class AsgiConnection(HttpToolsProtocol):
     """One client's connection. Only the head of a request has its time here; its body has it in the application."""
 
-    #: Slots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
+    #: DeliverySlots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
     __slots__ = (
         "_address",
         "_admission",

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Seque
 from typing import Any, Final
 
 from ..errors import Header
-from ..protocol.names import KIB, MIB
 from ..protocol.render import Response
+from ..protocol.units import KIB, MIB
 from ..streams.large import Run
 from ..streams.turns import Turns
 from .outgoing import Outgoing

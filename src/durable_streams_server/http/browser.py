@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..errors import Header
-from ..protocol.names import KIB, ORIGIN
+from ..protocol.names import ORIGIN
 from ..protocol.render import Common, Response
+from ..protocol.units import KIB
 from .request import Request
 
 #: PROTOCOL 12.7. A stream may be HTML, SVG or XML that somebody wrote: opened in a tab, it runs no script and has no origin.

@@ -9,8 +9,8 @@ import io
 from typing import Final
 
 from ..errors import Unavailable
-from ..protocol.decide import RETRY_SOON
-from ..protocol.names import KIB
+from ..protocol.limits import RETRY_SOON
+from ..protocol.units import KIB
 from .shares import Shares, network_of
 
 #: Bytes of a body from which on its request is refused by the head alone if that decides it, and the body counts as part of its
@@ -43,7 +43,7 @@ class ReceiveBudget:
         """
         if self.held + size > self._limit:
             raise Unavailable(
-                "too many request bodies are in flight", "BODIES_IN_FLIGHT", [RETRY_SOON]
+                "too many request bodies are in flight", "BODIES_IN_FLIGHT", retry_after=RETRY_SOON
             )
         self.held += size
 
@@ -70,7 +70,7 @@ class ReceiveBudget:
             raise Unavailable(
                 "too many request bodies from this address are in flight",
                 "BODIES_FROM_ADDRESS",
-                [RETRY_SOON],
+                retry_after=RETRY_SOON,
             )
 
     def give_share_back(self, address: str | None, size: int) -> None:

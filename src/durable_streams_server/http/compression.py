@@ -19,8 +19,10 @@ from typing import Final
 from ..log import log as _log
 from ..protocol.caching import compressed_etag
 from ..protocol.codings import prefers_gzip
-from ..protocol.names import ACCEPT_ENCODING, CONTENT_TYPE, GZIP_MINIMUM, MIB
+from ..protocol.limits import GZIP_MINIMUM
+from ..protocol.names import ACCEPT_ENCODING, CONTENT_TYPE
 from ..protocol.render import Response
+from ..protocol.units import MIB
 from ..storage.ticket import Ticket
 from ..streams.large import Run, SendBudget
 from ..streams.turns import Turns

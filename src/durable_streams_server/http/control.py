@@ -20,13 +20,14 @@ import msgspec
 from ..errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, Unauthorized
 from ..protocol.codings import refuse_coded
 from ..protocol.media import Kind, parse_media_type
-from ..protocol.names import CONTENT_TYPE, MIB
+from ..protocol.names import CONTENT_TYPE
 from ..protocol.offsets import Offset
 from ..protocol.render import Response
 from ..protocol.subscriptions import commands, render
 from ..protocol.subscriptions.changes import LinkedStream
 from ..protocol.subscriptions.decide import AckOutcome
 from ..protocol.subscriptions.views import View
+from ..protocol.units import MIB
 from ..storage.ticket import Ticket
 from ..subscriptions.loading import in_slices
 from ..subscriptions.service import Service

@@ -16,24 +16,28 @@ import msgspec
 from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
 from ..log import log as _log
 from ..protocol import commands, paths, render
-from ..protocol.decide import RETRY_SOON, AppendOutcome
-from ..protocol.names import (
+from ..protocol.decide import AppendOutcome
+from ..protocol.limits import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_IN_FLIGHT,
+    MAX_CONTROL_PATH_BYTES,
+    MAX_PATH_BYTES,
+    RETRY_SOON,
+)
+from ..protocol.names import (
     DEFAULT_STREAM_ROOT,
     IF_NONE_MATCH,
     LAST_EVENT_ID,
     LIVE_SSE,
-    MAX_CONTROL_PATH_BYTES,
-    MAX_PATH_BYTES,
     OPERATIONS_PATHS,
     RESERVED_SEGMENT,
     STREAM_FORKED_FROM,
 )
 from ..protocol.offsets import Offset, Sentinel
+from ..protocol.page import Page
 from ..protocol.preconditions import parse_conditions
-from ..protocol.render import Page, Response
+from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
 from ..streams.engine import Engine
@@ -348,7 +352,7 @@ class Handler:
             Unavailable: SERVER_STOPPING.
         """
         if self._engine.stopping:
-            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
         return self._place(request.raw_path, request.root_path)
 
     def _find_place(self, raw_path: bytes, root_path: str) -> tuple[str, bool]:

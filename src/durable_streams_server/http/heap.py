@@ -13,7 +13,7 @@ import resource
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from ..protocol.names import KIB, MIB
+from ..protocol.units import KIB, MIB
 
 #: Bytes of free memory that are made ready, after bodies of half as many bytes. A larger body is not counted, because malloc may map it
 #: by itself.

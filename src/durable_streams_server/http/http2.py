@@ -25,7 +25,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Protocol
 
 from ..errors import BadRequest, StreamError
-from ..protocol.names import KIB
+from ..protocol.units import KIB
 from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp, Receive, Scope
 from .asgi_sending import Message, Send, start_message

@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 
-from ..protocol.names import IF_NONE_MATCH, KIB
+from ..protocol.names import IF_NONE_MATCH
 from ..protocol.render import Response
 from ..protocol.state import StreamState
+from ..protocol.units import KIB
 from . import wire
 from .repeats import Repeats
 from .request import Request

@@ -13,11 +13,11 @@ import msgspec
 from ..protocol.names import (
     CONTENT_LENGTH,
     FORWARDED,
-    KIB,
     PRODUCER_SEQ,
     TRANSFER_ENCODING,
     X_FORWARDED_PROTO,
 )
+from ..protocol.units import KIB
 from .repeats import Repeats
 from .request import KnownHead, Request
 

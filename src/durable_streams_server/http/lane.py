@@ -7,7 +7,7 @@ costs a millisecond for ten thousand of them, and gives the second's date line b
 import asyncio
 from typing import Any, Final
 
-from ..protocol.names import KIB
+from ..protocol.units import KIB
 from .admission import Admission
 from .asgi import DurableStreamsApp
 from .heap import Heap

@@ -14,18 +14,16 @@ from httptools.parser.url_parser import URL
 from ..errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
 from ..protocol.forwarding import client_scheme
 from ..protocol.hosts import check_host
+from ..protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_COUNT, MAX_URL_BYTES
 from ..protocol.names import (
     CONTENT_LENGTH,
     FORWARDED,
     HOST,
-    KIB,
-    MAX_HEADER_BYTES,
-    MAX_HEADER_COUNT,
-    MAX_URL_BYTES,
     PRODUCER_SEQ,
     TRANSFER_ENCODING,
     X_FORWARDED_PROTO,
 )
+from ..protocol.units import KIB
 from . import wire
 from .budget import LARGE_BODY, Incoming
 from .known import END, LONGEST, with_body

@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from ..protocol.names import LEAST_BODY_RATE
+from ..protocol.limits import LEAST_BODY_RATE
 
 
 class Phase(enum.IntEnum):

@@ -8,6 +8,7 @@ import msgspec
 
 from ..errors import BadRequest, HeadersTooLarge, TooLarge, UriTooLong
 from ..protocol.commands import Append
+from ..protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_COUNT, MAX_URL_BYTES
 from ..protocol.names import (
     ACCEPT_ENCODING,
     CONTENT_ENCODING,
@@ -15,9 +16,6 @@ from ..protocol.names import (
     FORWARDED,
     IF_MATCH,
     IF_NONE_MATCH,
-    MAX_HEADER_BYTES,
-    MAX_HEADER_COUNT,
-    MAX_URL_BYTES,
     SINGLETONS,
     TRANSFER_ENCODING,
     X_FORWARDED_PROTO,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from .lifetime import MICROSECONDS
 from .names import AUTHORIZATION, COOKIE
 from .offsets import Offset, Sentinel
 from .state import StreamState
+from .units import SECOND
 
 NO_STORE: Final = b"no-store"
 REVALIDATE: Final = b"no-cache"
@@ -84,4 +84,4 @@ def page_cache_control(
 def _within_life(state: StreamState, now: int, age: int) -> int:
     """Returns so many seconds, or as many as the stream has left if nobody but this reader uses it."""
     deadline = state.deadline_if_used(now) if state.mortal else None
-    return age if deadline is None else max(0, min(age, (deadline - now) // MICROSECONDS))
+    return age if deadline is None else max(0, min(age, (deadline - now) // SECOND))

@@ -18,6 +18,7 @@ from .codings import refuse_coded
 from .cursor import has_next
 from .json_split import Splitter, split_all
 from .lifetime import Lifetime, parse_lifetime
+from .limits import MARK_SPACING, MAX_TOKEN_BYTES
 from .media import Kind, MediaType, parse_media_type
 from .names import (
     CONTENT_ENCODING,
@@ -27,8 +28,6 @@ from .names import (
     LAST_EVENT_ID,
     LIVE_LONG_POLL,
     LIVE_SSE,
-    MARK_SPACING,
-    MAX_TOKEN_BYTES,
     OCTET_STREAM,
     PRODUCER_EPOCH,
     PRODUCER_ID,

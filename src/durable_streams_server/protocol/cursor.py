@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from .arguments import NUMBER, require
-from .names import MAX_TOKEN_BYTES
+from .limits import MAX_TOKEN_BYTES
 
 DEFAULT_CURSOR_EPOCH: Final = datetime(2024, 10, 9, tzinfo=UTC)
 DEFAULT_CURSOR_INTERVAL_SECONDS: Final = 20

@@ -4,8 +4,6 @@ A decision is the changes to make durable, all in one record, and the outcome to
 raised. Nothing decided is ever rolled back, so whatever can be refused is refused before a change is named.
 """
 
-from typing import Final
-
 import msgspec
 
 from ..errors import (
@@ -23,16 +21,15 @@ from . import media as media_types
 from .ancestry import locate
 from .commands import Append, Command, Create, Delete, Expire, encode_body
 from .lifetime import FOREVER, bounded, inherit
-from .names import (
+from .limits import (
     DEFAULT_MAX_PRODUCERS,
     MAX_FORK_DEPTH,
     MAX_POSITION,
     MAX_TIME,
     MIN_TIME,
-    OCTET_STREAM,
-    STREAM_CLOSED,
-    STREAM_NEXT_OFFSET,
+    RETRY_SOON,
 )
+from .names import OCTET_STREAM, STREAM_CLOSED, STREAM_NEXT_OFFSET
 from .offsets import ZERO, Offset
 from .preconditions import check_conditions
 from .producers import ProducerState, Stamp, is_duplicate
@@ -53,8 +50,6 @@ from .subscriptions.decide import SubscriptionOutcome, decide_subscription
 from .subscriptions.state import Subscriptions
 from .subscriptions.wakes import follow
 from .timeline import UNSET, Timeline
-
-RETRY_SOON: Final = (b"retry-after", b"1")
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -231,7 +226,7 @@ def _append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision
             return Decision((), AppendOutcome(state.name(state.tail), False, False, known))
         if known is None and len(state.producers) >= rules.max_producers:
             raise TooManyRequests(
-                "the stream has too many producers", "TOO_MANY_PRODUCERS", [RETRY_SOON]
+                "the stream has too many producers", "TOO_MANY_PRODUCERS", retry_after=RETRY_SOON
             )
     if command.expected is not None:
         _check_expected(state, command.expected)

@@ -7,7 +7,7 @@ import msgspec
 
 from ..errors import BadRequest, TooLarge
 from . import json_scan
-from .names import MAX_JSON_DEPTH
+from .limits import MAX_JSON_DEPTH
 
 ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 VALUE: Final = msgspec.json.Decoder(msgspec.Raw)

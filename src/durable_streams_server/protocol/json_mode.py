@@ -23,7 +23,8 @@ from .json_check import (
     refuse_mark,
 )
 from .json_split import Splitter, split_all
-from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH
+from .limits import MARK_SPACING, MAX_JSON_DEPTH
+from .units import KIB
 
 _SPACE: Final = b" \t\n\r"
 #: Bytes of a body that is parsed in one go, in a millisecond or so at most. Its wire form has no marks inside.

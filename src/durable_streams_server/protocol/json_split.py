@@ -32,7 +32,8 @@ from .json_check import (
     too_many,
 )
 from .json_context import SEPARATORS, After, closes, closing, opening
-from .names import KIB, MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
+from .limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
+from .units import KIB
 
 WINDOW: Final = 32 * KIB  # bytes of one step; the slowest kinds of JSON take 2 ms for it
 _COMMAS: Final = 4096  # in one step, about; each may be an object of its own for a moment

@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 
 from ..errors import BadRequest
-from .names import MAX_DEADLINE, MAX_TIME, MAX_TTL_SECONDS, MIN_TIME
+from .limits import MAX_DEADLINE, MAX_TIME, MAX_TTL_SECONDS, MIN_TIME
+from .units import SECOND
 
-MICROSECONDS: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_1: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _TTL: Final = re.compile(r"0|[1-9][0-9]{0,11}")
@@ -45,7 +45,7 @@ class Lifetime(msgspec.Struct, frozen=True, array_like=True, gc=False):
         The result is from 0 to `MAX_DEADLINE`, whatever the values were that an earlier version has written down.
         """
         if self.ttl is not None:
-            deadline = touched_at + self.ttl * MICROSECONDS
+            deadline = touched_at + self.ttl * SECOND
         elif self.expires_at is not None:
             deadline = self.expires_at
         else:

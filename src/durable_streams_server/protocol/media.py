@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..errors import BadRequest
-from .names import MAX_CONTENT_TYPE_BYTES
+from .limits import MAX_CONTENT_TYPE_BYTES
 
 _SHAPE: Final = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(?:;[\t\x20-\x7e]*)?"

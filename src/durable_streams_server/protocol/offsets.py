@@ -11,7 +11,7 @@ import re
 from typing import Final, NamedTuple
 
 from ..errors import BadRequest
-from .names import MAX_CLOCK_INCARNATION
+from .limits import MAX_CLOCK_INCARNATION
 
 # An incarnation of more digits was given out by an earlier version under a clock past the year 2286. None is any more.
 _SHAPE: Final = re.compile(r"([0-9]{16}|[1-9][0-9]{16,18})_([0-9]{16})")

@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from ..errors import BadRequest, NotFound
 from .arguments import require
-from .names import MAX_PATH_BYTES, OPERATIONS_PATHS, RESERVED_SEGMENT
+from .limits import MAX_PATH_BYTES
+from .names import OPERATIONS_PATHS, RESERVED_SEGMENT
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -15,13 +15,8 @@ import re
 from typing import Final, NamedTuple, Protocol
 
 from ..errors import BadRequest, ProducerFenced, SequenceGap
-from .names import (
-    MAX_SAFE_INTEGER,
-    MAX_TOKEN_BYTES,
-    PRODUCER_EPOCH,
-    PRODUCER_EXPECTED_SEQ,
-    PRODUCER_RECEIVED_SEQ,
-)
+from .limits import MAX_SAFE_INTEGER, MAX_TOKEN_BYTES
+from .names import PRODUCER_EPOCH, PRODUCER_EXPECTED_SEQ, PRODUCER_RECEIVED_SEQ
 
 _INTEGER: Final = re.compile(rb"[0-9]{1,16}")
 

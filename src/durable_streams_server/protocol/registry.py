@@ -9,8 +9,8 @@ import msgspec
 
 from ..errors import Conflict
 from .lifetime import FOREVER, timestamp
+from .limits import MAX_POSITION
 from .media import Kind, parse_media_type
-from .names import MAX_POSITION
 from .state import Appended, Change, Created, Lookup, Removed, SoftDeleted
 
 _JSON = "application/json"

@@ -22,6 +22,7 @@ from .names import (
     STREAM_UP_TO_DATE,
 )
 from .offsets import Offset, Sentinel
+from .page import Page
 from .sse import CONTENT_TYPE as EVENT_STREAM
 from .sse import needs_base64
 from .state import StreamState
@@ -92,28 +93,6 @@ class Response(msgspec.Struct):
     def all_headers(self) -> list[Header]:
         """Every header, its own and the common ones."""
         return [*self.headers, *self.common.pairs]
-
-
-class Page(msgspec.Struct, gc=False):
-    """One bounded read.
-
-    Attributes:
-        state: the stream.
-        start: the position that the page begins at.
-        end: the position after its last byte.
-        data: wire bytes from start to end.
-        at_tail: whether `end` is the tail that readers may see.
-        closed: whether the stream is closed and this page reaches its end.
-        holder: what must be held for as long as the data is, or None: it counts large pages.
-    """
-
-    state: StreamState
-    start: int
-    end: int
-    data: bytes
-    at_tail: bool
-    closed: bool
-    holder: object = None
 
 
 def created(outcome: CreateOutcome, location: bytes) -> Response:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
+from .limits import SSE_RETRY_MS
 from .media import Kind, MediaType, is_utf8
-from .names import KIB, SSE_RETRY_MS
+from .units import KIB
 
 CONTENT_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"

@@ -10,12 +10,13 @@ from typing import Protocol
 import msgspec
 
 from .ancestry import NONE, Ancestry, mint
-from .lifetime import FOREVER, MICROSECONDS, Lifetime, bounded
+from .lifetime import FOREVER, Lifetime, bounded
 from .media import MediaType
 from .offsets import Lineage
 from .producers import Producers, ProducerState, Stamp
 from .subscriptions.changes import SubscriptionChange
 from .timeline import UNSET, Timeline
+from .units import SECOND
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -192,7 +193,7 @@ class StreamState:
     def expect_uses_before_a_restart(self) -> None:
         """Allows for reads that the store had not noted when it stopped: they are noted every tenth of the lifetime."""
         if self.lifetime.ttl is not None:
-            self.grace = self.lifetime.ttl * MICROSECONDS // 10
+            self.grace = self.lifetime.ttl * SECOND // 10
 
     def expired(self, now: int) -> bool:
         """Whether the stream's time had run out at `now` (microseconds of steady time)."""

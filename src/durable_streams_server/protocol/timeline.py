@@ -14,7 +14,7 @@ time that was stored, also if the wall clock went back meanwhile.
 from typing import Final
 
 from .lifetime import bounded
-from .names import MAX_CLOCK_INCARNATION, MAX_TIME
+from .limits import MAX_CLOCK_INCARNATION, MAX_TIME
 
 TOLERANCE: Final = 10_000  # microseconds; two clocks are never read at quite the same moment
 

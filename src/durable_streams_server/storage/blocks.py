@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..protocol import json_mode
+from ..protocol.limits import MARK_SPACING
 from ..protocol.media import Kind
-from ..protocol.names import KIB, MARK_SPACING
+from ..protocol.units import KIB
 from .store import Marks
 
 #: Appends from this many bytes on are kept as they came, without a copy. Smaller ones are gathered, since an object for each would

@@ -8,16 +8,16 @@ these, and their order stays.
 import heapq
 from typing import Final
 
-from ..protocol.lifetime import MICROSECONDS
 from ..protocol.state import StreamState
 from ..protocol.timeline import Timeline
+from ..protocol.units import SECOND
 
 _BATCH: Final = 1000  # a sweep gives the loop back after so many ends
 _LOOKED: Final = (
     5 * _BATCH
 )  # or after so many entries, most of them of streams that were used again
 _FEW: Final = 1000  # entries that are not worth tidying up
-_RECHECK: Final = MICROSECONDS  # how soon a stream held alive by live readers is looked at again
+_RECHECK: Final = SECOND  # how soon a stream held alive by live readers is looked at again
 
 _Heap = list[tuple[int, int, StreamState]]
 

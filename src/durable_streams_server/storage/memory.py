@@ -11,12 +11,8 @@ import msgspec
 from ..errors import NotFound, StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire, known_marks
 from ..protocol.decide import Outcome, Rules, decide
-from ..protocol.names import (
-    DEFAULT_MAX_PRODUCERS,
-    DEFAULT_STREAM_ROOT,
-    MARK_SPACING,
-    MAX_CLOCK_INCARNATION,
-)
+from ..protocol.limits import DEFAULT_MAX_PRODUCERS, MARK_SPACING, MAX_CLOCK_INCARNATION
+from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.offsets import next_incarnation
 from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply

@@ -13,7 +13,7 @@ from ..protocol.cursor import (
     advance,
     interval_at,
 )
-from ..protocol.lifetime import MICROSECONDS
+from ..protocol.units import SECOND
 
 
 class Cursors:
@@ -55,12 +55,12 @@ class Cursors:
 
     def _begin(self, now: int) -> None:
         options = self._options
-        self._interval = interval_at(now / MICROSECONDS, options)
+        self._interval = interval_at(now / SECOND, options)
         self._text = str(self._interval)
         self._ending = sse.control_ending(self._text, up_to_date=True, closed=False)
         epoch, length = options.epoch.timestamp(), options.interval_seconds
         self._since = now  # if the clock is set back, the number is computed again
-        self._until = (epoch + (self._interval + 1) * length) * MICROSECONDS
+        self._until = (epoch + (self._interval + 1) * length) * SECOND
 
 
 def random_jitter() -> int:

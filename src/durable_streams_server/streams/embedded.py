@@ -18,11 +18,11 @@ from typing import Any, Final, TypeVar
 from ..errors import Unavailable
 from ..protocol import commands, offsets
 from ..protocol.arguments import DATA, require
-from ..protocol.decide import RETRY_SOON, AppendOutcome, CreateOutcome, require_visible
+from ..protocol.decide import AppendOutcome, CreateOutcome, require_visible
+from ..protocol.limits import FOLLOW_PAGE_SIZE, RETRY_SOON
 from ..protocol.media import Kind
-from ..protocol.names import FOLLOW_PAGE_SIZE
+from ..protocol.page import Page
 from ..protocol.paths import check_path, normalize_root, refuse_reserved
-from ..protocol.render import Page
 from ..protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
@@ -339,7 +339,7 @@ def _require_running(engine: Engine) -> None:
     if engine.failure is not None:
         raise engine.failure
     if engine.stopping:
-        raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+        raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
 
 
 async def _written(ticket: Ticket[T]) -> T:

@@ -15,27 +15,27 @@ from ..protocol import json_scan
 from ..protocol.commands import Append, Create, Delete, Read
 from ..protocol.cursor import CursorOptions
 from ..protocol.decide import (
-    RETRY_SOON,
     AppendOutcome,
     CreateOutcome,
     DeleteOutcome,
     position_of,
     require_visible,
 )
-from ..protocol.names import (
+from ..protocol.limits import (
     DEFAULT_LONG_POLL_TIMEOUT,
     DEFAULT_MAX_UNSENT,
     DEFAULT_PAGE_SIZE,
     DEFAULT_SSE_MAX_AGE,
-    DEFAULT_STREAM_ROOT,
     MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
+    RETRY_SOON,
     SSE_KEEP_ALIVE,
 )
+from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.offsets import Offset, Sentinel
+from ..protocol.page import Page
 from ..protocol.paths import normalize_root
 from ..protocol.preconditions import Conditions
-from ..protocol.render import Page
 from ..protocol.state import StreamState
 from ..storage.store import Published, Store
 from ..storage.ticket import Ticket
@@ -353,7 +353,7 @@ class Engine:
 
 def stopping() -> Unavailable:
     """Returns what refuses a request because the server stops."""
-    return Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+    return Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
 
 
 def _ignore(_: BaseException) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import sse
+from ..protocol.limits import SSE_PAGE_SIZE
 from ..protocol.media import Kind
-from ..protocol.names import SSE_PAGE_SIZE
-from ..protocol.render import Page
+from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
 from .tails import SharedEvent

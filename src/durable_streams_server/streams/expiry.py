@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..log import log as _log
 from ..protocol.commands import Expire
-from ..protocol.lifetime import MICROSECONDS
+from ..protocol.units import SECOND
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -18,7 +18,7 @@ _SOONEST: Final = (
 #: Seconds between two looks at the clocks: at the wall clock, which dates follow, and at the time of the next deadline, since no
 #: timer hears of a clock that is set.
 _LOOK_EVERY: Final = 1.0
-_TOLD_FROM: Final = MICROSECONDS  # of a step of the wall clock that an operator may want to know of
+_TOLD_FROM: Final = SECOND  # of a step of the wall clock that an operator may want to know of
 
 
 class Sweep:
@@ -41,7 +41,7 @@ class Sweep:
         step = engine.clock.look()
         if step:
             if abs(step) >= _TOLD_FROM:
-                _log.warning("the clock was set by %+.1f seconds", step / MICROSECONDS)
+                _log.warning("the clock was set by %+.1f seconds", step / SECOND)
             engine.store.clock_was_set()
             self.schedule()
         loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ class Sweep:
             return
         self._cancel()
         self._set_for = deadline
-        delay = max(_SOONEST, (deadline - self._engine.clock()) / MICROSECONDS)
+        delay = max(_SOONEST, (deadline - self._engine.clock()) / SECOND)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(min(delay, _LOOK_EVERY), self._run)
 

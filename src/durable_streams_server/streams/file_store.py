@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self
 
 from ..log import log as _log
 from ..protocol.arguments import OPTIONAL_INT, require, require_callable
-from ..protocol.names import DEFAULT_MAX_PRODUCERS
+from ..protocol.limits import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
 from ..storage.files import forked, workers
 from ..storage.files.catalog import Catalog, LmdbCatalog

@@ -8,11 +8,11 @@ from typing import Literal
 
 from ..log import log as _log
 from ..protocol.arguments import require, wrong_type
-from ..protocol.lifetime import MICROSECONDS
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.paths import check_path, normalize_root
 from ..protocol.registry import Registry
 from ..protocol.state import Created, Removed, SoftDeleted
+from ..protocol.units import SECOND
 from ..storage.store import Published
 
 
@@ -91,12 +91,12 @@ class Hooks:
                 continue
             if isinstance(change, Created):
                 event = StreamLifecycleEvent(
-                    "created", change.path, change.media.text, now / MICROSECONDS
+                    "created", change.path, change.media.text, now / SECOND
                 )
             elif isinstance(change, Removed) and state.visible_soft_deleted:
                 continue  # its end was told when it was soft-deleted
             else:
-                event = StreamLifecycleEvent("deleted", change.path, None, now / MICROSECONDS)
+                event = StreamLifecycleEvent("deleted", change.path, None, now / SECOND)
             for hook in self._hooks:
                 self._call(hook, event)
 

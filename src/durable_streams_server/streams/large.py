@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ..protocol.names import KIB, MIB
+from ..protocol.units import KIB, MIB
 from ..storage.ticket import Cancelled, Ticket
 
 LARGE: Final = (

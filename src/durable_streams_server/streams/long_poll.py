@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..protocol.decide import require_visible
-from ..protocol.render import Page
+from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from ..errors import BadRequest
 from ..protocol import json_mode
+from ..protocol.limits import MARK_SPACING
 from ..protocol.media import Kind, is_utf8
-from ..protocol.names import MARK_SPACING
-from ..protocol.render import Page
+from ..protocol.page import Page
 from ..protocol.sse import complete_text
 from ..protocol.state import StreamState
 from ..storage.store import Marks, Store

@@ -17,14 +17,14 @@ from ..protocol.arguments import DATA, OPTIONAL_INT, require, require_callable
 from ..protocol.commands import Command, Create, Delete
 from ..protocol.decide import AppendOutcome, Outcome, position_of, require_visible
 from ..protocol.json_mode import value_ends
-from ..protocol.lifetime import MICROSECONDS
+from ..protocol.limits import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE
 from ..protocol.media import Kind
-from ..protocol.names import DEFAULT_MAX_PRODUCERS, DEFAULT_PAGE_SIZE
 from ..protocol.offsets import Sentinel
+from ..protocol.page import Page
 from ..protocol.paths import check_is_whole
-from ..protocol.render import Page
 from ..protocol.results import AppendResult
 from ..protocol.state import StreamState
+from ..protocol.units import SECOND
 from ..storage.memory import MemoryStore
 from ..storage.store import Store
 from ..storage.ticket import Ticket, repeat
@@ -36,7 +36,7 @@ from .reader import Reader
 
 T = TypeVar("T")
 
-_LOOK_EVERY: Final = MICROSECONDS  # between two looks at the wall clock, which dates follow
+_LOOK_EVERY: Final = SECOND  # between two looks at the wall clock, which dates follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ def _stream(state: StreamState) -> Stream:
         closed=state.visible_closed,
         ttl_seconds=state.lifetime.ttl,
         expires_at=state.lifetime.expires_text,
-        created_at=(state.created_at + state.timeline.offset) / MICROSECONDS,
+        created_at=(state.created_at + state.timeline.offset) / SECOND,
         forked_from=state.origin.source if state.origin else None,
         fork_offset=state.origin.anchor if state.origin else None,
         soft_deleted=state.visible_soft_deleted,

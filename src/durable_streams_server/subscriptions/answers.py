@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from ..protocol.names import KIB
+from ..protocol.units import KIB
 from .network import INVALID_ANSWER, TOO_LARGE, DeliveryFailed
 
 MAX_REPLY_BODY: Final = 64 * KIB  # a reply says `{"done": true}`; more is a mistake or an attack

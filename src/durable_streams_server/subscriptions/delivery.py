@@ -9,8 +9,7 @@ import msgspec
 
 from ..errors import Conflict, NotFound, StreamError
 from ..log import log as _log
-from ..protocol.lifetime import MICROSECONDS
-from ..protocol.names import RETRY_JITTER
+from ..protocol.limits import RETRY_JITTER
 from ..protocol.offsets import parse
 from ..protocol.signing import SIGNATURE_HEADER
 from ..protocol.subscriptions import render
@@ -24,12 +23,13 @@ from ..protocol.subscriptions.commands import (
 )
 from ..protocol.subscriptions.steps import back_off
 from ..protocol.subscriptions.views import View
+from ..protocol.units import SECOND
 from ..storage.ticket import Abandoned
 from . import keys
 from .client import Reply
 from .network import INVALID_ANSWER, REDIRECT, DeliveryFailed
 from .patience import Patience
-from .slots import Slots
+from .slots import DeliverySlots
 
 if TYPE_CHECKING:
     from .service import Service
@@ -53,7 +53,7 @@ class Deliveries:
 
     def __init__(self, service: "Service") -> None:
         self._service = service
-        self._slots = Slots()
+        self._slots = DeliverySlots()
         self._waiting: dict[tuple[str, str], tuple[Grant, str]] = {}  # by subscription and host
         self._tasks: dict[Grant, asyncio.Task[None]] = {}
         self._patience: dict[str, Patience] = {}  # by wake id, while an answer is awaited
@@ -168,7 +168,7 @@ class _Attempt:
             _log.error("%s is not delivered: the server's public URL is not set", view.id)
             return self._failed(view, "no_public_url")
         sent_at = service.clock()
-        timestamp = service.clock.wall() // MICROSECONDS  # the receiver's clock judges it
+        timestamp = service.clock.wall() // SECOND  # the receiver's clock judges it
         body = msgspec.json.encode(self._document(view))
         signature = keys.sign(service.active_key, timestamp, body)
         headers = [
@@ -220,7 +220,7 @@ def _failed(
     told: Snapshot | None,
 ) -> Undelivered:
     delay = back_off(attempts, random.uniform(-RETRY_JITTER, RETRY_JITTER))
-    return Undelivered(grant, service.clock() + round(delay * MICROSECONDS), problem, told)
+    return Undelivered(grant, service.clock() + round(delay * SECOND), problem, told)
 
 
 def _is_done(reply: Reply) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..protocol.signing import SEED_BYTES, Key, encode_base64url, format_signature, signed_bytes
+from ..protocol.units import SECOND
 
 JWKS_MAX_AGE: Final = 300  # seconds for which the set may be cached, PROTOCOL 6.5
 KEEP_RETIRED: Final = (
@@ -21,7 +22,6 @@ KEEP_RETIRED: Final = (
 )
 
 _SECRET_BYTES: Final = 32  # the length of HS256's hash, RFC 7518, 3.2
-_MICROSECONDS: Final = 1_000_000
 
 
 def generate(now: int) -> Key:
@@ -66,7 +66,7 @@ def rotate(keys: Sequence[Key], now: int) -> tuple[Key, ...]:
 
 def kept_until(key: Key) -> int | None:
     """Returns the time until which a key is published, in microseconds of steady time; None while it is active."""
-    return None if key.retired_at is None else key.retired_at + KEEP_RETIRED * _MICROSECONDS
+    return None if key.retired_at is None else key.retired_at + KEEP_RETIRED * SECOND
 
 
 def sign(key: Key, timestamp: int, body: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import httpcore2
 
-from ..protocol.names import KIB
+from ..protocol.units import KIB
 from .addresses import WebhookPolicy, is_address
 
 #: Returns when the caller's turn has come to work on the loop.

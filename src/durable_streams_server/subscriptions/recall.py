@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from ..errors import NotFound, StreamError
 from ..log import log as _log
-from ..protocol.lifetime import MICROSECONDS
 from ..protocol.subscriptions.commands import Recall
 from ..protocol.subscriptions.state import Subscription
+from ..protocol.units import SECOND
 from ..storage.store import Store
 from ..storage.ticket import Abandoned, Ticket
 from ..streams.clock import StoreClock
@@ -23,7 +23,7 @@ from ..streams.turns import Turns
 _SLICE: Final = 100  # paths looked at in one step
 _AT_ONCE: Final = 24  # streams in one record, each of which may have to be loaded: a millisecond
 _PASSES: Final = 32  # passes that have begun; each remembers where it is
-_PATIENCE: Final = 60 * MICROSECONDS  # without room, until a pass gives its place to another
+_PATIENCE: Final = 60 * SECOND  # without room, until a pass gives its place to another
 _AGAIN: Final = 1.0  # seconds until a store that had no room is asked again, or another pass begins
 _SERVED: Final = 1_000  # subscriptions looked at in one go when there is a place
 _DAMAGED: Final = 60.0  # seconds until a pass begins anew that could not read the list of paths
@@ -109,7 +109,7 @@ class Recalls:
     def _plan(self) -> None:
         if not self._is_planned:
             self._is_planned = True
-            asyncio.get_running_loop().call_later(_PATIENCE / MICROSECONDS, self._look_for_places)
+            asyncio.get_running_loop().call_later(_PATIENCE / SECOND, self._look_for_places)
 
     def _look_for_places(self) -> None:
         self._is_planned = False

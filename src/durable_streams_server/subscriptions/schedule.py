@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Final
 
 from ..log import log as _log
-from ..protocol.lifetime import MICROSECONDS
+from ..protocol.units import SECOND
 from ..streams.clock import Clock
 from ..streams.turns import Turns
 
 _LOOK_EVERY: Final = 1.0  # seconds between two looks at the clock
-_AGAIN: Final = MICROSECONDS  # until something that went wrong is tried again
+_AGAIN: Final = SECOND  # until something that went wrong is tried again
 _SPARE: Final = 64  # entries that may mean nothing before it is worth looking for them
 _SLICE: Final = 20  # subscriptions acted on in one step: less than a millisecond
 
@@ -123,7 +123,7 @@ class Schedule:
                 return
             self._timer.cancel()
         self._set_for = at
-        delay = min(_LOOK_EVERY, max(0.0, (at - self._clock()) / MICROSECONDS))
+        delay = min(_LOOK_EVERY, max(0.0, (at - self._clock()) / SECOND))
         self._timer = self._loop.call_later(delay, self._look)
 
     def _look(self) -> None:

@@ -19,8 +19,8 @@ import msgspec
 from ..errors import BadRequest, NotFound, StreamError, Unauthorized, Unavailable
 from ..protocol import paths
 from ..protocol.ancestry import locate
-from ..protocol.decide import RETRY_SOON, require_visible
-from ..protocol.lifetime import MICROSECONDS
+from ..protocol.decide import require_visible
+from ..protocol.limits import RETRY_SOON
 from ..protocol.names import RESERVED_SEGMENT
 from ..protocol.offsets import Offset
 from ..protocol.signing import Key
@@ -28,11 +28,11 @@ from ..protocol.state import StreamState
 from ..protocol.subscriptions.changes import (
     CursorsMoved,
     KeysKept,
-    Kind,
     LinkedStream,
     Missed,
     News,
     Subscribed,
+    SubscriptionType,
     Unsubscribed,
     Wake,
     WakeChanged,
@@ -56,6 +56,7 @@ from ..protocol.subscriptions.decide import (
 )
 from ..protocol.subscriptions.steps import Step, What, next_step
 from ..protocol.subscriptions.views import MAX_LISTED, View
+from ..protocol.units import SECOND
 from ..storage.store import Published, new_opening
 from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
@@ -78,7 +79,7 @@ T = TypeVar("T")
 _PUBLIC_URL: Final = re.compile(
     r"(?i:https?)://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~:@!$&'()*+,;=%/-]*)?"
 )
-_SOON: Final = MICROSECONDS  # until something that could not be done is tried again
+_SOON: Final = SECOND  # until something that could not be done is tried again
 _PIECE: Final = 0.0004  # seconds of the loop that one piece of an exchange with a receiver takes
 _ACKS_AT_ONCE: Final = (
     250  # that one record takes; more of one request are taken in several, in turns
@@ -185,7 +186,7 @@ class Service:
     def _go_on(self, _: None) -> Ticket[None]:
         """The store may have been given back while a name was looked up."""
         if self._engine.stopping:
-            raise Unavailable("the server is stopping", "SERVER_STOPPING", [RETRY_SOON])
+            raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
         return Ticket.of(None)
 
     def view(self, id_: str) -> Ticket[tuple[View, list[LinkedStream], bool]]:
@@ -333,7 +334,7 @@ class Service:
         else:
             self.schedule.set(id_, self._step(subscription.config.kind, subscription.wake).at)
 
-    def _step(self, kind: Kind, wake: Wake | None) -> Step:
+    def _step(self, kind: SubscriptionType, wake: Wake | None) -> Step:
         return next_step(kind, wake, self._store.subscriptions.opening)
 
     def try_again(self, id_: str) -> None:
@@ -404,7 +405,7 @@ class Service:
         """Gives a receiver that is still at its answer the time of a lease that was prolonged."""
         wake = change.wake
         if self._deliveries is not None and wake is not None and wake.lease_until is not None:
-            left = (wake.lease_until - self.clock()) / MICROSECONDS
+            left = (wake.lease_until - self.clock()) / SECOND
             self._deliveries.extend(wake.wake_id, left)
 
     def _act(self, id_: str) -> None:

@@ -5,7 +5,7 @@ host, a smaller one for hosts that are silent, and a limit for all silent hosts 
 and again after an exchange that ended without an answer. However many hosts are silent, those that answer have the other half
 of the places.
 
-    slots = Slots()
+    slots = DeliverySlots()
     slots.ask(host, begin)            # calls begin() now or later
     slots.give_back(host, answered)   # once the exchange has ended
 """
@@ -35,7 +35,7 @@ class _Host:
         self.turn = 0  # its place in line, while it is ready
 
 
-class Slots:
+class DeliverySlots:
     """Gives places to hosts in turn, and in order to the deliveries of each host. Belongs to one event loop.
 
     A host that could have a place, were there one, is ready and stands in one of two lines: hosts that answer, and silent hosts.

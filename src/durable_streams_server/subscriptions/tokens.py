@@ -19,14 +19,14 @@ from jwt.algorithms import HMACAlgorithm
 
 from ..errors import Unauthorized
 from ..protocol.signing import Key
+from ..protocol.units import SECOND
 
 TOKEN_LIFE: Final = (
     3600  # seconds; six of the longest leases, so that every heartbeat can renew in time
 )
-MAX_TOKEN_BYTES: Final = 4096  # several times what the longest subscription id needs
+MAX_JWT_BYTES: Final = 4096  # several times what the longest subscription id needs
 
 _ALGORITHM: Final = "HS256"
-_MICROSECONDS: Final = 1_000_000
 # The last of 43 characters holds four bits of the hash, and two that must be zero: a token has one spelling.
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 
@@ -97,8 +97,8 @@ def issue(
         subscription_id,
         incarnation,
         generation,
-        (now + offset) // _MICROSECONDS + TOKEN_LIFE,
-        now // _MICROSECONDS + TOKEN_LIFE,
+        (now + offset) // SECOND + TOKEN_LIFE,
+        now // SECOND + TOKEN_LIFE,
         wake_id,
     )
     return _JWS.encode(msgspec.json.encode(payload), key.secret, _ALGORITHM, {"kid": key.kid})
@@ -115,16 +115,16 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
     Raises:
         Unauthorized: INVALID_TOKEN, or TOKEN_EXPIRED for one that was good before.
     """
-    if len(token) > MAX_TOKEN_BYTES or _SHAPE.fullmatch(token) is None:
+    if len(token) > MAX_JWT_BYTES or _SHAPE.fullmatch(token) is None:
         raise _invalid()
     try:
         payload = _decode(token, keys)
     except (jwt.PyJWTError, msgspec.DecodeError, ValueError, RecursionError):
         raise _invalid() from None
     until = payload.exp if payload.until is None else payload.until
-    if now >= until * _MICROSECONDS:
+    if now >= until * SECOND:
         raise Unauthorized("the token has expired", "TOKEN_EXPIRED")
-    return Claims(payload.sub, payload.inc, payload.gen, payload.wake, until * _MICROSECONDS)
+    return Claims(payload.sub, payload.inc, payload.gen, payload.wake, until * SECOND)
 
 
 def needs_renewal(claims: Claims, now: int) -> bool:
@@ -133,7 +133,7 @@ def needs_renewal(claims: Claims, now: int) -> bool:
     Heartbeats come at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2): whoever works on is renewed
     long before the token ends.
     """
-    return claims.expires_at - now < TOKEN_LIFE * _MICROSECONDS // 2
+    return claims.expires_at - now < TOKEN_LIFE * SECOND // 2
 
 
 def _decode(token: str, keys: Sequence[Key]) -> _Payload:

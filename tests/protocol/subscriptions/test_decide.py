@@ -16,7 +16,7 @@ from durable_streams_server.errors import (
 )
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.decide import Rules
-from durable_streams_server.protocol.names import MAX_TIME
+from durable_streams_server.protocol.limits import MAX_TIME
 from durable_streams_server.protocol.offsets import ZERO, parse
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.signing import Key

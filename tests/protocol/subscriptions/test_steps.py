@@ -2,7 +2,11 @@
 
 import pytest
 
-from durable_streams_server.protocol.subscriptions.changes import Kind, LinkedStream, Wake
+from durable_streams_server.protocol.subscriptions.changes import (
+    LinkedStream,
+    SubscriptionType,
+    Wake,
+)
 from durable_streams_server.protocol.subscriptions.steps import (
     NOTHING,
     Step,
@@ -30,7 +34,9 @@ STREAM = LinkedStream("/a", False, "0", "1")
         ("pull-wake", Wake("w_earlier", "holder", lease_until=7), Step(What.TEND, 7)),
     ],
 )
-def test_each_state_of_a_wake_has_its_next_step(kind: Kind, wake: Wake | None, step: Step) -> None:
+def test_each_state_of_a_wake_has_its_next_step(
+    kind: SubscriptionType, wake: Wake | None, step: Step
+) -> None:
     assert next_step(kind, wake, "o") == step
 
 

@@ -13,6 +13,7 @@ from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.producers import ProducerState
 from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog import (
     Catalog,
     Drop,
@@ -24,7 +25,6 @@ from durable_streams_server.storage.files.catalog import (
     state_of,
 )
 from durable_streams_server.storage.files.catalog.tables import DEADLINES
-from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, SECOND

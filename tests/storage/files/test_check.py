@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.cli import main
 from durable_streams_server.errors import StreamDamaged
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.logs import path_of
-from durable_streams_server.storage.files.wal import Damaged
 from tests.protocol.subscriptions.world import subscribe
 from tests.requests import NOW
 

@@ -8,6 +8,7 @@ import pytest
 
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.errors import Gone
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files import checkup
 from durable_streams_server.storage.files.check import Finding
 from durable_streams_server.storage.files.checkup import Checkup, repair_directory
@@ -16,7 +17,6 @@ from durable_streams_server.storage.files.directory import (
     DirectoryRefused,
     UnknownFormat,
 )
-from durable_streams_server.storage.files.segments import Damaged
 from tests.requests import NOW
 
 SEGMENT = 1 << 20

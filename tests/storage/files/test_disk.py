@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server.protocol.names import MIB
+from durable_streams_server.protocol.units import MIB
 from durable_streams_server.storage.files import disk as real_disk
 from durable_streams_server.storage.files.disk import Disk, SystemDisk, SystemFile
 from durable_streams_server.storage.files.place import DirectoryLost

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.disk import DENIED, LOST, File, SystemDisk
 from durable_streams_server.storage.files.index import Index, encode
@@ -22,7 +23,6 @@ from durable_streams_server.storage.files.logs import (
     path_of,
 )
 from durable_streams_server.storage.files.recent import Piece, Pieces
-from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
 ID = 1_750_000_000_000_000

@@ -5,11 +5,11 @@ import gc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable_streams_server.protocol.names import MARK_SPACING
-from durable_streams_server.storage.files.recent import INSIDE, Memory, Recent, cut
+from durable_streams_server.protocol.limits import MARK_SPACING
+from durable_streams_server.storage.files.recent import INSIDE, Recent, RecentCache, cut
 
 
-def filled(memory: Memory, base: int, appends: list[bytes]) -> Recent:
+def filled(memory: RecentCache, base: int, appends: list[bytes]) -> Recent:
     recent, end = Recent(base, base, 0), base
     for data in appends:
         end += len(data)
@@ -23,7 +23,7 @@ def filled(memory: Memory, base: int, appends: list[bytes]) -> Recent:
     st.data(),
 )
 def test_what_is_kept_can_be_read(base: int, appends: list[bytes], data: st.DataObject) -> None:
-    memory = Memory(1 << 30)
+    memory = RecentCache(1 << 30)
     recent, whole = filled(memory, base, appends), b"".join(appends)
     recent.flushed = base + len(whole)
     for _ in range(data.draw(st.integers(0, len(appends)))):
@@ -39,7 +39,7 @@ def test_what_is_kept_can_be_read(base: int, appends: list[bytes], data: st.Data
 
 
 def test_what_no_log_has_is_never_dropped() -> None:
-    memory = Memory(0)
+    memory = RecentCache(0)
     recent = filled(memory, 0, [b"abc", b"def"])
     memory.trim()
     assert recent.begin == 0
@@ -49,7 +49,7 @@ def test_what_no_log_has_is_never_dropped() -> None:
 
 
 def test_the_oldest_of_all_goes_first() -> None:
-    memory = Memory(500)
+    memory = RecentCache(500)
     first = filled(memory, 0, [b"x" * 200])
     second = filled(memory, 0, [b"y" * 200])
     first.flushed = second.flushed = 200
@@ -61,7 +61,7 @@ def test_the_oldest_of_all_goes_first() -> None:
 
 
 def test_streams_that_come_and_go_leave_nothing_behind() -> None:
-    memory = Memory(1 << 30)
+    memory = RecentCache(1 << 30)
     stays = filled(memory, 0, [b"x"])
     for _ in range(10_000):
         memory.forget(filled(memory, 0, [b"y", b"z"]))
@@ -83,7 +83,7 @@ def test_a_large_json_append_is_cut_at_value_ends() -> None:
 
 
 def test_taking_and_forgetting_many_pieces_makes_no_object_for_each() -> None:
-    memory = Memory(1 << 40)
+    memory = RecentCache(1 << 40)
     recent = filled(memory, 0, [b"x"] * 100_000)
     before = len(gc.get_objects())
     pieces = recent.pieces(0, 100_000)
@@ -99,7 +99,7 @@ def test_taking_and_forgetting_many_pieces_makes_no_object_for_each() -> None:
 
 
 def test_one_trim_drops_a_bounded_number_of_pieces() -> None:
-    memory = Memory(0)
+    memory = RecentCache(0)
     recent = filled(memory, 0, [b"x"] * 100_000)
     recent.flushed = 100_000
     memory.trim()
@@ -124,7 +124,7 @@ def test_the_places_around_a_position_need_no_look_at_what_follows() -> None:
 
 
 def test_many_pieces_are_added_in_one_call() -> None:
-    one, other = Memory(1000), Memory(1000)
+    one, other = RecentCache(1000), RecentCache(1000)
     recents = [Recent(0, 0, 0) for _ in range(3)]
     twins = [Recent(0, 0, 0) for _ in range(3)]
     count = 3 * 4096 + 5
@@ -138,7 +138,7 @@ def test_many_pieces_are_added_in_one_call() -> None:
 
 
 def test_pieces_are_counted_and_taken_some_at_a_time() -> None:
-    recent = filled(Memory(1000), 10, [b"abc", b"d", b"ef"])
+    recent = filled(RecentCache(1000), 10, [b"abc", b"d", b"ef"])
     assert recent.count(10, 16) == 3
     assert recent.count(13, 14) == 1
     assert recent.count(16, 16) == 0

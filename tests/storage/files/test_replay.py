@@ -5,13 +5,14 @@ import msgspec
 import pytest
 
 from durable_streams_server.protocol.commands import Delete
-from durable_streams_server.protocol.names import MARK_SPACING
+from durable_streams_server.protocol.limits import MARK_SPACING
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Appended, StreamState
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.producers import StoredProducers
 from durable_streams_server.storage.files.replay import Replay
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.wal import Damaged, Run
+from durable_streams_server.storage.files.wal import Run
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, SECOND, append, create, fork_of
 from tests.storage.files.stores import content, new_disk, open_store, run

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.salvage import (
     Gap,
     LogReader,
@@ -12,7 +13,7 @@ from durable_streams_server.storage.files.salvage import (
     lost_header,
 )
 from durable_streams_server.storage.files.segments import read_header
-from durable_streams_server.storage.files.wal import OVERHEAD, Damaged, Wal
+from durable_streams_server.storage.files.wal import OVERHEAD, Wal
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.test_wal import SEGMENT, new, write
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server.errors import StorageFull, TooLarge
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.disk import SystemDisk
-from durable_streams_server.storage.files.segments import Damaged, Segments, Slot
+from durable_streams_server.storage.files.segments import SegmentFile, Segments
 from durable_streams_server.storage.files.wal import Wal, reserve_of, segment_size_of, size_for
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.test_wal import SEGMENT, new, read, write
 
 
-def all_slots(wal: Wal) -> list[Slot]:
+def all_slots(wal: Wal) -> list[SegmentFile]:
     return wal._segments._slots
 
 

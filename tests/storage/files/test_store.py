@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server import CreateOptions
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.wal import Damaged
 from durable_streams_server.storage.store import Store
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from tests.requests import NOW, SECOND, create

@@ -8,7 +8,7 @@ import msgspec
 from ..offsets import Offset
 from ..signing import Key
 
-Kind = Literal["webhook", "pull-wake"]
+SubscriptionType = Literal["webhook", "pull-wake"]
 
 
 class Config(msgspec.Struct, frozen=True, array_like=True):
@@ -27,7 +27,7 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
         description: for people.
     """
 
-    kind: Kind
+    kind: SubscriptionType
     pattern: str | None
     streams: tuple[str, ...]
     webhook_url: str | None

@@ -10,7 +10,7 @@ from ..names import RESERVED_SEGMENT
 from ..offsets import Offset, parse
 from ..paths import check_path
 from ..signing import Key
-from .changes import Config, Kind, Snapshot
+from .changes import Config, Snapshot, SubscriptionType
 from .globs import check_pattern
 
 T = TypeVar("T")
@@ -227,7 +227,7 @@ class _Webhook(msgspec.Struct):
 
 
 class _SubscribeBody(msgspec.Struct):
-    type: Kind
+    type: SubscriptionType
     pattern: str | None = None
     streams: list[str] | None = None
     webhook: _Webhook | None = None

@@ -25,10 +25,12 @@ from ...errors import (
 )
 from ..ancestry import locate
 from ..lifetime import bounded
+from ..limits import RETRY_SOON
 from ..media import Kind
 from ..offsets import Offset, parse
 from ..signing import Key
 from ..state import Change, Lookup, StreamState, Unreadable
+from ..units import MILLISECOND
 from .changes import KeysKept, LinkedStream, NewsTaken, Relinked, Subscribed, Unsubscribed, Wake
 from .commands import (
     MAX_LINKS,
@@ -54,8 +56,6 @@ from .views import MAX_LISTED, View, brief_view, view_of
 from .wakes import Draft, standing
 
 MAX_SUBSCRIPTIONS: Final = 100_000  # each costs about 1 KiB of memory
-_MILLISECOND: Final = 1_000  # microseconds
-_RETRY: Final = (b"retry-after", b"1")
 
 
 class SubscribeOutcome(msgspec.Struct, frozen=True):
@@ -204,7 +204,7 @@ class _Desk:
             return (), SubscribeOutcome(view, False)
         if len(subscriptions) >= MAX_SUBSCRIPTIONS:
             raise TooManyRequests(
-                "there are too many subscriptions", "TOO_MANY_SUBSCRIPTIONS", [_RETRY]
+                "there are too many subscriptions", "TOO_MANY_SUBSCRIPTIONS", retry_after=RETRY_SOON
             )
         change = Subscribed(command.id, incarnation, config, self._now + offset)
         fresh = Subscription(command.id, incarnation, config, change.at, subscriptions.root)
@@ -239,7 +239,9 @@ class _Desk:
             )
         added = tuple(path for path in command.paths if path not in subscription.streams)
         if len(subscription.streams) + len(added) > MAX_LINKS:
-            raise TooManyRequests("the subscription has too many links", "TOO_MANY_LINKS", [_RETRY])
+            raise TooManyRequests(
+                "the subscription has too many links", "TOO_MANY_LINKS", retry_after=RETRY_SOON
+            )
         if not added:
             return (), Done()
         relative = tuple(map(self._subscriptions.relative, added))
@@ -526,7 +528,7 @@ def _is_due(wake: Wake, now: int) -> bool:
 
 
 def _lease(subscription: Subscription, start: int) -> int:
-    return start + subscription.config.lease_ttl * _MILLISECOND
+    return start + subscription.config.lease_ttl * MILLISECOND
 
 
 def _readable(states: Lookup, path: str) -> StreamState | None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 from ...errors import BadRequest
-from ..names import MAX_PATH_BYTES
+from ..limits import MAX_PATH_BYTES
 from ..paths import check_path
 
 T = TypeVar("T")

@@ -17,9 +17,11 @@ from typing import Final
 
 import msgspec
 
-from ..names import DEFAULT_STREAM_ROOT, MAX_RETRY_DELAY, RETRY_JITTER
+from ..limits import MAX_RETRY_DELAY, RETRY_JITTER
+from ..names import DEFAULT_STREAM_ROOT
 from ..offsets import Offset
 from ..signing import Key
+from ..units import SECOND
 from .changes import (
     Config,
     CursorsMoved,
@@ -51,7 +53,7 @@ FEW_DUE: Final = (
 _KEYS: Final = "keys"  # the names of documents
 _NEWS: Final = "news"
 _PREFIX: Final = "subscription/"
-_LONGEST_RETRY: Final = round(MAX_RETRY_DELAY * (1 + RETRY_JITTER) * 1_000_000)  # microseconds
+_LONGEST_RETRY: Final = round(MAX_RETRY_DELAY * (1 + RETRY_JITTER) * SECOND)
 
 
 class Subscription:

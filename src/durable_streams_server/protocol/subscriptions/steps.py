@@ -8,9 +8,9 @@ The server looks at a subscription when it has changed, and when the time of its
 import enum
 from typing import Final, NamedTuple
 
-from ..lifetime import MICROSECONDS
-from ..names import MAX_RETRY_DELAY
-from .changes import Kind, Wake
+from ..limits import MAX_RETRY_DELAY
+from ..units import SECOND
+from .changes import SubscriptionType, Wake
 
 _FIRST_DELAY: Final = 1.0  # seconds, PROTOCOL 7.1
 _AT_ONCE: Final = (
@@ -41,7 +41,7 @@ class Step(NamedTuple):
 NOTHING: Final = Step(What.NOTHING, None)
 
 
-def next_step(kind: Kind, wake: Wake | None, opening: str) -> Step:
+def next_step(kind: SubscriptionType, wake: Wake | None, opening: str) -> Step:
     """Returns what is next to be done about a subscription's wake.
 
     Args:
@@ -89,5 +89,5 @@ def begin_at(now: int, last: Wake, fruitless: int) -> int:
     """
     if fruitless <= _AT_ONCE:
         return now
-    apart = round(back_off(fruitless - _AT_ONCE - 1) * MICROSECONDS)
+    apart = round(back_off(fruitless - _AT_ONCE - 1) * SECOND)
     return max(now, min(last.begun_at, now) + apart)

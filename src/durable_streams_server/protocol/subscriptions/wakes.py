@@ -13,9 +13,8 @@ import msgspec
 
 from ...errors import BadRequest, Gone
 from ..ancestry import locate
-from ..lifetime import MICROSECONDS
+from ..limits import MAX_POSITION
 from ..media import Kind
-from ..names import MAX_POSITION
 from ..offsets import ZERO, Offset, parse
 from ..state import (
     Appended,
@@ -27,16 +26,14 @@ from ..state import (
     StreamState,
     Unreadable,
 )
+from ..units import MILLISECOND, SECOND
 from .changes import CursorsMoved, Missed, News, Wake, WakeChanged
 from .state import Subscription, Subscriptions
 from .steps import begin_at
 from .watching import NOBODY, Watch
 
 MAX_TAKEN: Final = 500  # news that one subscription takes in one record: a few milliseconds
-_MILLISECOND: Final = MICROSECONDS // 1000
-_ANNOUNCE_LATER: Final = (
-    MICROSECONDS  # until an event is tried again that the store had no room for
-)
+_ANNOUNCE_LATER: Final = SECOND  # until an event is tried again that the store had no room for
 
 
 def follow(
@@ -485,7 +482,7 @@ class Draft:
             "subscription_id": subscription.id,
             "stream": self._subscriptions.relative(path),
             "generation": generation,
-            "ts": (self._now + self._offset) // _MILLISECOND,
+            "ts": (self._now + self._offset) // MILLISECOND,
         }
         return msgspec.json.encode(event) + b","
 

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ..damage import Damaged
 from .catalog import Catalog, Drop, Entry, Put
 from .disk import Disk
 from .index import Index, Words
 from .logs import DIRECTORY as LOGS
 from .logs import path_of
 from .mend import Cut, shortened
-from .segments import Damaged
 from .verify import whole_prefix
 
 _NO_END: Final = 1 << 62

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from ...protocol.subscriptions.state import Subscriptions
+from ..damage import Damaged
 from . import held
 from .catalog import Catalog, Entry, Meta
 from .disk import LOST, Disk, File
@@ -18,7 +19,6 @@ from .mend import Cut, Mending, words_of_entry
 from .repair import replay
 from .salvage import Gap, LogReader
 from .segments import DIRECTORY as WAL
-from .segments import Damaged
 from .verify import whole_prefix
 from .wal import Wal
 

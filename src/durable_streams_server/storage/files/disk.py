@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from ...protocol.names import MIB
+from ...protocol.units import MIB
 from . import forked
 from .lock import DirectoryLock
 from .opening import open_plain

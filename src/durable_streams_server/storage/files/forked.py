@@ -13,7 +13,7 @@ from abc import ABC
 from typing import Any, Final, NoReturn, Protocol
 
 from ...errors import StoreForked
-from ...protocol.decide import RETRY_SOON
+from ...protocol.limits import RETRY_SOON
 
 
 class Guarded(Protocol):
@@ -57,7 +57,7 @@ def refusal() -> StoreForked:
     """Returns what a forked copy answers to everything."""
     return StoreForked(
         "the store was opened before this process was forked: open it in the worker, and run one worker",
-        headers=[RETRY_SOON],
+        retry_after=RETRY_SOON,
     )
 
 

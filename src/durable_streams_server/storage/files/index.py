@@ -21,9 +21,9 @@ from ...protocol.lifetime import Lifetime
 from ...protocol.media import MediaType
 from ...protocol.offsets import Lineage
 from ...protocol.state import Origin
+from ..damage import Damaged
 from .checksum import crc32
 from .recent import INSIDE, Pieces
-from .segments import Damaged
 
 _HEADER: Final = struct.Struct("<8sQII")
 _HEADER_2: Final = struct.Struct("<8sII")

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ...log import log as _log
-from ...protocol.lifetime import MICROSECONDS
 from ...protocol.state import StreamState
 from ...protocol.timeline import Timeline
+from ...protocol.units import SECOND
+from ..damage import Damaged
 from .catalog import DATES, DATES_BEGIN, Catalog, place_of
 from .states import States
-from .wal import Damaged
 
 _BATCH: Final = 1000  # a sweep gives the loop back after so many ends
 _LOOKED: Final = (
@@ -26,7 +26,7 @@ _LOOKED: Final = (
 )  # or after so many entries, most of them of streams that were used again
 _NOTE_EVERY: Final = 10  # reads are made durable once in this part of a lifetime
 _FEW: Final = 1000  # entries that are not worth tidying up
-_RETRY: Final = MICROSECONDS  # how soon an end that had no room in the log is tried again
+_RETRY: Final = SECOND  # how soon an end that had no room in the log is tried again
 _DEADLINE, _NOTE = 0, 1
 _Place = tuple[int, int]  # in the catalog's order of deadlines
 
@@ -83,7 +83,7 @@ class Lifetimes:
         """Notes that a stream was read at `now`."""
         if state.lifetime.ttl is None:
             return
-        tenth = state.lifetime.ttl * MICROSECONDS // _NOTE_EVERY
+        tenth = state.lifetime.ttl * SECOND // _NOTE_EVERY
         if now - state.noted_at >= tenth:
             self._note_use(state)
         if state.incarnation not in self._noting:
@@ -177,7 +177,7 @@ class Lifetimes:
         if deadline is not None and deadline <= now:
             return True
         if deadline is None:  # live readers keep it; their use is noted, and moves the deadline
-            deadline = now + (state.lifetime.ttl or 1) * MICROSECONDS
+            deadline = now + (state.lifetime.ttl or 1) * SECOND
         self._list(deadline, state)
         return False
 

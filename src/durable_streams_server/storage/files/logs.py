@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ...protocol.names import MARK_SPACING
+from ...protocol.limits import MARK_SPACING
 from ...protocol.state import StreamState
+from ..damage import Damaged
 from ..store import Marks
 from .disk import DENIED, LOST, NO_HANDLES, TOO_LARGE, Disk, File
 from .index import (
@@ -25,7 +26,6 @@ from .index import (
 from .place import DirectoryLost
 from .recent import INSIDE, Octets, Pieces
 from .verify import Verified, read_verified
-from .wal import Damaged
 
 DIRECTORY: Final = "logs"
 KEPT: Final = ".kept"  # after the name of a damaged log: what checkpoints could not add to it

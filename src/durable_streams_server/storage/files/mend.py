@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ...protocol.limits import MARK_SPACING
 from ...protocol.media import Kind
-from ...protocol.names import MARK_SPACING
 from ...protocol.offsets import Lineage, Offset, Span, next_incarnation
 from ...protocol.producers import Producers, ProducerState
 from ...protocol.state import (

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from ...protocol.producers import ProducerState
 
-#: Memory that one fresh producer takes: its id, its state, and its place in a dict.
+#: RecentCache that one fresh producer takes: its id, its state, and its place in a dict.
 COST: Final = 250
 
 

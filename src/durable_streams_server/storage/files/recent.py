@@ -220,7 +220,7 @@ class Recent:
         return self._ends[index - 1] & ~INSIDE if index > self._first else self.begin
 
 
-class Memory:
+class RecentCache:
     """What all streams' recent bytes cost together, and which of them go first when it is too much.
 
     The order of all pieces is kept in blocks, so that the work on it, which grows with what clients have written, is done in
@@ -336,4 +336,4 @@ class Memory:
             self._dying.pop()
 
 
-__all__ = ["COST", "INSIDE", "Memory", "Piece", "Pieces", "Recent", "cut"]
+__all__ = ["COST", "INSIDE", "Piece", "Pieces", "Recent", "RecentCache", "cut"]

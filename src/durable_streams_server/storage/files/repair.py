@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ...protocol.state import Change
+from ..damage import Damaged
 from .catalog import Catalog
 from .directory import QUARANTINE
 from .disk import NO_SPACE, Disk, File
@@ -20,7 +21,7 @@ from .logs import KEPT, Logs, directory_of, path_of
 from .mend import Cut, Mending, Move, Outcome, Withheld
 from .salvage import Gap, LogReader, Record
 from .segments import DIRECTORY as WAL
-from .segments import Damaged, Header, segment_header
+from .segments import Header, segment_header
 
 if TYPE_CHECKING:
     from .check import Check

@@ -9,14 +9,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ...protocol.limits import MARK_SPACING
 from ...protocol.media import Kind
-from ...protocol.names import MARK_SPACING
 from ...protocol.state import Appended, Change, Created, StreamChange, StreamState
 from ...protocol.subscriptions.changes import SubscriptionChange
 from ...protocol.timeline import Timeline
-from .recent import Memory, Recent
+from ..damage import Damaged
+from .recent import Recent, RecentCache
 from .states import States
-from .wal import Damaged, Run
+from .wal import Run
 
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
 _ANY_SIZE: Final = 1 << 62
@@ -50,7 +51,7 @@ class Replay:
     def __init__(
         self,
         states: States,
-        memory: Memory,
+        memory: RecentCache,
         timeline: Timeline,
         apply: Callable[[Change], None],
         aside: Iterable[int],

@@ -12,9 +12,10 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from ..damage import Damaged
 from .checksum import crc32
 from .disk import LOST, Disk, File
-from .segments import DIRECTORY, Damaged, Salt, read_header, slot_seed
+from .segments import DIRECTORY, Salt, read_header, slot_seed
 from .wal import OVERHEAD
 
 _PAGE: Final = 4096

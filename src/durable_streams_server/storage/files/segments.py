@@ -9,7 +9,7 @@ import struct
 from collections import deque
 from typing import Final, NamedTuple
 
-from ...protocol.state import Unreadable
+from ..damage import Damaged
 from .checksum import crc32
 from .disk import NO_SPACE, Disk, File
 
@@ -19,10 +19,6 @@ PAGE: Final = 4096
 _HEADER: Final = struct.Struct("<8sQQQII")  # magic, number, first LSN, salt, seed, CRC
 _MAGIC: Final = b"DSWAL\x00\x00\x01"
 _CRC: Final = struct.Struct("<I")
-
-
-class Damaged(Unreadable):
-    """What was acknowledged cannot be read back. Nothing is done to it; `check` says what and where."""
 
 
 class Salt(NamedTuple):
@@ -40,7 +36,7 @@ class Salt(NamedTuple):
 _NO_SALT: Final = Salt.of(0)
 
 
-class Slot:
+class SegmentFile:
     """One segment file. `number` and `first` are 0 while it is free.
 
     `capacity` is how many bytes of it may be written; 0 when the disk has not reserved the space. The first `written` bytes count
@@ -82,15 +78,17 @@ class Segments:
     def __init__(self, disk: Disk, size: int) -> None:
         self._disk = disk
         self._size = size
-        self._free: deque[Slot] = deque()  # ready to be taken
-        self._misfits: deque[Slot] = deque()  # free, but of another size: the disk thread has a go
-        self._slots: list[Slot] = []  # all of them
+        self._free: deque[SegmentFile] = deque()  # ready to be taken
+        self._misfits: deque[SegmentFile] = (
+            deque()
+        )  # free, but of another size: the disk thread has a go
+        self._slots: list[SegmentFile] = []  # all of them
         self._usable = 0  # how many have space that is reserved
         self.full = False
 
     # -- on the loop --------------------------------------------------------
 
-    def take(self, need: int) -> Slot | None:
+    def take(self, need: int) -> SegmentFile | None:
         """Takes a free slot that holds at least `need` bytes; None if there is none."""
         for _ in range(len(self._free)):
             slot = self._free.popleft()
@@ -99,7 +97,7 @@ class Segments:
             self._misfits.append(slot)
         return None
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: SegmentFile) -> None:
         """Makes a slot free whose records are no longer needed."""
         slot.number = 0
         (self._free if slot.capacity == self._size else self._misfits).append(slot)
@@ -143,7 +141,7 @@ class Segments:
         self.full = False
         self._free.append(slot)
 
-    def _fit(self, slot: Slot) -> None:
+    def _fit(self, slot: SegmentFile) -> None:
         """Brings a free slot's file to the present size."""
         if slot.file.size() > self._size:
             slot.file.truncate(self._size)
@@ -153,7 +151,7 @@ class Segments:
         self._usable += not slot.capacity
         slot.capacity = self._size
 
-    def _new(self) -> Slot:
+    def _new(self) -> SegmentFile:
         """Makes a file under the first number that no file has."""
         taken = set(self._disk.names(DIRECTORY))
         number = next(n for n in range(len(taken) + 1) if _name(n) not in taken)
@@ -167,14 +165,14 @@ class Segments:
             file.close()
             self._disk.unlink(path)
             raise
-        slot = Slot(path, file)
+        slot = SegmentFile(path, file)
         self._slots.append(slot)
         self._usable += 1
         return slot
 
     # -- at the start -------------------------------------------------------
 
-    def open(self) -> list[Slot]:
+    def open(self) -> list[SegmentFile]:
         """Opens every segment file once, and returns those in use in the order of their numbers; the others are free.
 
         Raises:
@@ -186,7 +184,7 @@ class Segments:
             if not name.isdecimal():
                 continue  # not ours; a segment that somebody has renamed is missed by its neighbours
             path = f"{DIRECTORY}/{name}"
-            slot = Slot(path, self._disk.open(path))
+            slot = SegmentFile(path, self._disk.open(path))
             self._slots.append(slot)
             twin = known.setdefault(slot.file.identity(), path)
             if twin != path:
@@ -207,7 +205,7 @@ class Segments:
         used.sort(key=lambda slot: slot.number)
         return used
 
-    def _secure(self, slot: Slot) -> None:
+    def _secure(self, slot: SegmentFile) -> None:
         """Reserves the space of a file that was found: a copy may have holes, which a commit could not fill on a full disk."""
         if not self._size:
             return

@@ -20,7 +20,7 @@ from ...protocol.state import Created, Origin, Removed, StreamChange, StreamStat
 from .catalog import Catalog, producers_of, state_of
 from .logs import Extent, Logs
 from .producers import StoredProducers, Tally
-from .recent import Memory, Recent
+from .recent import Recent, RecentCache
 
 _TRIES: Final = 2  # states looked at for one to let go
 
@@ -65,7 +65,7 @@ class States(OrderedDict[str, StreamState]):
         self,
         catalog: Catalog,
         logs: Logs,
-        memory: Memory,
+        memory: RecentCache,
         session: int,
         max_loaded: int,
         is_clean: Callable[[StreamState], bool],

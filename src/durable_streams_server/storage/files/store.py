@@ -18,15 +18,15 @@ import msgspec
 from ...errors import NotFound, StreamDamaged, StreamError, Unavailable
 from ...log import log as _log
 from ...protocol.commands import Command, Expire, known_marks
-from ...protocol.decide import RETRY_SOON, Outcome, Rules, damaged, decide
-from ...protocol.media import Kind
-from ...protocol.names import (
+from ...protocol.decide import Outcome, Rules, damaged, decide
+from ...protocol.limits import (
     DEFAULT_MAX_PRODUCERS,
-    DEFAULT_STREAM_ROOT,
-    KIB,
     MARK_SPACING,
     MAX_CLOCK_INCARNATION,
+    RETRY_SOON,
 )
+from ...protocol.media import Kind
+from ...protocol.names import DEFAULT_STREAM_ROOT
 from ...protocol.offsets import next_incarnation
 from ...protocol.registry import Registry
 from ...protocol.state import (
@@ -44,6 +44,8 @@ from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ...protocol.subscriptions.commands import Upkeep
 from ...protocol.subscriptions.state import Subscriptions
 from ...protocol.timeline import Timeline
+from ...protocol.units import KIB
+from ..damage import Damaged
 from ..store import Listener, Listeners, Marks, Published, Store, new_opening
 from ..ticket import Abandoned, Ticket
 from . import held
@@ -53,7 +55,7 @@ from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Extent, FlushWork, Logs, path_of
-from .recent import COST, INSIDE, Memory, Recent, cut
+from .recent import COST, INSIDE, Recent, RecentCache, cut
 from .records import encode_in_parts, has_large
 from .replay import Replay
 from .runner import Runner
@@ -65,7 +67,6 @@ from .wal import (
     DEFAULT_SEGMENT_SIZE,
     LARGE,
     MAX_FILES,
-    Damaged,
     Payload,
     Place,
     Wal,
@@ -189,7 +190,7 @@ class FileStore(Store):
         self._dead_are_due = False
         self._dirty: dict[int, StreamState] = {}
         self._dirty_documents: dict[str, None] = {}
-        self._memory = Memory(recent_limit)
+        self._memory = RecentCache(recent_limit)
         self._session = meta.session + 1
         self._last_incarnation = meta.last_incarnation
         self.meta = meta
@@ -937,7 +938,7 @@ class FileStore(Store):
         if isinstance(error, Damaged):
             return self._lost(incarnation, error)
         if isinstance(error, OSError) and error.errno in NO_HANDLES:
-            return Unavailable("no file handle is free", "NO_FILE_HANDLES", [RETRY_SOON])
+            return Unavailable("no file handle is free", "NO_FILE_HANDLES", retry_after=RETRY_SOON)
         return error
 
     def _lost(self, incarnation: int, damage: Damaged) -> StreamError:

@@ -25,16 +25,16 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ...errors import StorageFull, TooLarge, Unavailable
-from ...protocol.decide import RETRY_SOON
+from ...protocol.limits import RETRY_SOON
+from ..damage import Damaged
 from .checksum import crc32
 from .disk import Disk, File
 from .segments import DIRECTORY as DIRECTORY
 from .segments import MAX_FILES as MAX_FILES
 from .segments import PAGE, Segments, segment_header
-from .segments import Damaged as Damaged
 from .segments import Header as Header
 from .segments import Salt as Salt
-from .segments import Slot as Slot
+from .segments import SegmentFile as SegmentFile
 from .segments import read_header as read_header
 from .segments import slot_seed as slot_seed
 
@@ -56,6 +56,7 @@ LARGE: Final = 256 * 1024
 _BLANKS: Final = 256 * 1024
 _RESERVE: Final = 1024 * 1024  # of each segment: some 6,000 deletes
 _SHARE: Final = 16  # in a small segment, the reserve and the blanks are this part of it
+_RETRY_FULL: Final = 5  # seconds after which a client may try again to write to a full disk
 _RECORD: Final = struct.Struct("<IIQQI")
 _CRC: Final = struct.Struct("<I")
 OVERHEAD: Final = _RECORD.size + _CRC.size
@@ -87,7 +88,7 @@ def size_for(largest: int) -> int:
 class Place(msgspec.Struct, frozen=True):
     """Where a record goes: decided before it is written."""
 
-    slot: Slot
+    slot: SegmentFile
     position: int
     lsn: int
     begins: "Header | None"  # of the segment, if this record begins it
@@ -100,7 +101,7 @@ Payload = bytes | tuple[bytes, ...]
 class Write(NamedTuple):
     """Octets of one segment, and where they go. Large ones are in parts."""
 
-    slot: Slot
+    slot: SegmentFile
     data: Payload
     position: int
 
@@ -144,7 +145,7 @@ class Wal:
         self._disk = disk
         self._segment_size = segment_size
         self._segments = Segments(disk, segment_size)
-        self._used: deque[Slot] = deque()  # the newest last
+        self._used: deque[SegmentFile] = deque()  # the newest last
         self._blanks = min(_BLANKS, max(1, segment_size // _SHARE))
         self._position = 0  # where the next record goes in the newest slot
         self._number = 0
@@ -241,7 +242,7 @@ class Wal:
         writes: list[Write] = []
         parts: list[bytes] = []
         begin = 0
-        slot: Slot | None = None
+        slot: SegmentFile | None = None
         durable = self._encoded_lsn
         crc = self._crc
         for place, payload in batch:
@@ -292,7 +293,7 @@ class Wal:
             for slot, _, _ in writes:
                 slot.file.check_place()
 
-    def _with_blanks(self, slot: Slot, data: Payload, position: int) -> Payload:
+    def _with_blanks(self, slot: SegmentFile, data: Payload, position: int) -> Payload:
         """Returns what to write for `data`. In space that has never been written, zeros follow it up to the next bound."""
         end = position + size_of(data)
         if end <= slot.written:
@@ -353,7 +354,7 @@ class Wal:
         """Closes the files."""
         self._segments.close()
 
-    def _replay(self, slot: Slot, after: int) -> Iterator[Run]:
+    def _replay(self, slot: SegmentFile, after: int) -> Iterator[Run]:
         position = PAGE
         self._used.append(slot)
         self._number = slot.number
@@ -395,15 +396,15 @@ def _joined(parts: list[bytes]) -> Payload:
 
 def behind() -> Unavailable:
     """Returns the refusal of a write that would have to wait for the disk to catch up."""
-    return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", [RETRY_SOON])
+    return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", retry_after=RETRY_SOON)
 
 
 def disk_full() -> StorageFull:
     """Returns the refusal of a write that the disk has no room for."""
-    return StorageFull("the disk is full", headers=[(b"retry-after", b"5")])
+    return StorageFull("the disk is full", retry_after=_RETRY_FULL)
 
 
-def runs(slot: Slot, lsn: int, crc: int) -> Iterator[Run]:
+def runs(slot: SegmentFile, lsn: int, crc: int) -> Iterator[Run]:
     """Yields the records of a segment that follow `lsn` and `crc`, some at a time."""
     base = PAGE
     data, at, needed = b"", 0, OVERHEAD
@@ -452,7 +453,7 @@ def _run_in(data: bytes, at: int, salt: Salt, lsn: int, crc: int) -> tuple[Run, 
     return Run(payloads, lsn, crc, 0), at, needed
 
 
-def vouched(slot: Slot, position: int) -> int:
+def vouched(slot: SegmentFile, position: int) -> int:
     """Returns the highest durable LSN that any whole record past `position` gives, whether or not it follows the chain."""
     file, seed = slot.file, slot.salt.seed
     mark = slot.salt.mark.to_bytes(4, "little")

@@ -18,6 +18,7 @@ from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.producers import ProducerState
 from durable_streams_server.protocol.state import StreamState
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog import (
     Drop,
     Entry,
@@ -29,7 +30,6 @@ from durable_streams_server.storage.files.catalog import (
     rewrite_copy,
     verify_catalog,
 )
-from durable_streams_server.storage.files.wal import Damaged
 from tests.requests import NOW
 
 PAGE = 4096

@@ -11,6 +11,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog.database import (
     DATA,
     LOCKS,
@@ -20,7 +21,6 @@ from durable_streams_server.storage.files.catalog.database import (
     structure_faults,
 )
 from durable_streams_server.storage.files.catalog.tables import DOCUMENTS, NAMES, STREAMS, Writing
-from durable_streams_server.storage.files.wal import Damaged
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).parents[4]

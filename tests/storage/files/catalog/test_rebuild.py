@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog import (
     LmdbCatalog,
     rebuild,
@@ -19,7 +20,6 @@ from durable_streams_server.storage.files.catalog import (
     verify_catalog,
 )
 from durable_streams_server.storage.files.disk import SystemDisk
-from durable_streams_server.storage.files.wal import Damaged
 
 from .values import META, Content, commit_at_random, content_of, copied, make
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog.copy import State
 from durable_streams_server.storage.files.catalog.entries import Meta
 from durable_streams_server.storage.files.catalog.reconcile import Relation, relate
-from durable_streams_server.storage.files.wal import Damaged
 
 
 def meta(commits: int, identity: int = 5) -> Meta:

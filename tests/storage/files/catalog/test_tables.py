@@ -2,6 +2,7 @@
 
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog.entries import Meta
 from durable_streams_server.storage.files.catalog.tables import (
     META_KEY,
@@ -14,7 +15,6 @@ from durable_streams_server.storage.files.catalog.tables import (
     seal,
     unseal,
 )
-from durable_streams_server.storage.files.wal import Damaged
 
 
 def test_sealed_value_is_found_again() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog import LmdbCatalog, verify_catalog
 from durable_streams_server.storage.files.catalog.database import Database
 from durable_streams_server.storage.files.catalog.tables import STREAMS, Writing, seal
 from durable_streams_server.storage.files.catalog.verify import entry_faults
-from durable_streams_server.storage.files.wal import Damaged
 
 from .values import META, flip, make, put
 

@@ -18,7 +18,7 @@ from typing import Final
 import lmdb
 import lmdb.verify
 
-from ..wal import Damaged
+from ...damage import Damaged
 from .tables import NAMES, Tables, Writing
 
 DATA: Final = "data.mdb"

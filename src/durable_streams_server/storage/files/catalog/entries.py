@@ -16,9 +16,9 @@ from ....protocol.media import MediaType
 from ....protocol.offsets import Lineage
 from ....protocol.producers import Producers, ProducerState, Stamp
 from ....protocol.state import Origin, StreamState
+from ...damage import Damaged
 from ..logs import Extent
 from ..producers import StoredProducers, Tally
-from ..wal import Damaged
 
 #: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the
 #: dates' part begins, and that has room for every date that can be written.

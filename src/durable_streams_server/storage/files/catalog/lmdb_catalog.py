@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from ....log import log as _log
+from ...damage import Damaged
 from ..disk import NO_SPACE, SystemDisk
-from ..wal import Damaged
 from . import sums
 from .copy import Copy
 from .database import DATA, Database, NeverMade, structure_faults

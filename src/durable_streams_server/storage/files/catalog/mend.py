@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, TypeVar
 
+from ...damage import Damaged
 from ..disk import SystemDisk
-from ..wal import Damaged
 from . import sums
 from .copy import Copy, records_of
 from .entries import Entry, Meta

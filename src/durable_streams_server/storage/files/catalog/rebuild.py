@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ...damage import Damaged
 from ..disk import SystemDisk
-from ..wal import Damaged
 from . import sums
 from .copy import NAME as COPY
 from .copy import Copy, records_of

@@ -6,7 +6,7 @@ not the one that this directory had.
 
 import enum
 
-from ..wal import Damaged
+from ...damage import Damaged
 from .copy import State
 from .entries import Meta
 

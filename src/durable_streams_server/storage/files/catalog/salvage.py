@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from ...damage import Damaged
 from ..disk import LOST, SystemDisk
 from ..opening import open_plain
-from ..wal import Damaged
 from . import copy as copies
 from . import sums
 from .copy import Record

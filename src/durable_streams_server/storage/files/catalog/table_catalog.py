@@ -7,8 +7,8 @@ import msgspec
 
 from ....log import log as _log
 from ....protocol.producers import ProducerState
+from ...damage import Damaged
 from ..disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
-from ..wal import Damaged
 from .copy import Copy
 from .entries import NO_DOCUMENTS, Catalog, Drop, Entry, Meta, Put
 from .reconcile import Relation, relate

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ...damage import Damaged
 from ..checksum import crc32
-from ..wal import Damaged
 from .entries import Drop, Entry, Meta, Put
 
 META, STREAMS, PRODUCERS, DEADLINES, GARBAGE, DOCUMENTS = range(6)

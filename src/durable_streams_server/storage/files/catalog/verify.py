@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ...damage import Damaged
 from ..disk import SystemDisk
-from ..wal import Damaged
 from . import copy as copies
 from . import sums
 from .copy import Copy
