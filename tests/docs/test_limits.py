@@ -113,8 +113,8 @@ def test_memory_is_the_product_of_its_parts(cells: list[str]) -> None:
 
 def test_page_names_the_kinds_and_the_margin_of_a_siege() -> None:
     said = PAGE.read_text()
-    assert f"lets {len(KINDS)} kinds of hostile client" in said
-    assert f"this sum and {MARGIN // 1024**2:,} MiB more" in said
+    assert f"runs {len(KINDS)} kinds of hostile clients" in said
+    assert f"this sum plus {MARGIN // 1024**2:,} MiB" in said
 
 
 def test_the_most_memory_is_the_sum_of_its_rows() -> None:
