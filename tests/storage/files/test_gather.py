@@ -5,7 +5,7 @@ from durable_streams_server.storage.files import gather
 from durable_streams_server.storage.files.gather import Gathering
 from durable_streams_server.storage.files.index import encode
 from durable_streams_server.storage.files.logs import Extent
-from durable_streams_server.storage.files.recent import Recent
+from durable_streams_server.storage.recent import Recent
 
 TEXT = parse_media_type("text/plain")
 

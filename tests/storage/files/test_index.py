@@ -13,7 +13,7 @@ from durable_streams_server.protocol.state import Origin
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.disk import File
 from durable_streams_server.storage.files.index import Index, Words, encode, header, header_of
-from durable_streams_server.storage.files.recent import INSIDE, Piece, Pieces
+from durable_streams_server.storage.recent import INSIDE, Piece, Pieces
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW
 

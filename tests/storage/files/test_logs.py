@@ -22,7 +22,7 @@ from durable_streams_server.storage.files.logs import (
     directory_of,
     path_of,
 )
-from durable_streams_server.storage.files.recent import Piece, Pieces
+from durable_streams_server.storage.recent import Piece, Pieces
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
 ID = 1_750_000_000_000_000

@@ -10,8 +10,8 @@ from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.disk import File
 from durable_streams_server.storage.files.index import Index, encode, header
-from durable_streams_server.storage.files.recent import INSIDE, Piece, Pieces
 from durable_streams_server.storage.files.verify import Verified, read_verified, whole_prefix
+from durable_streams_server.storage.recent import INSIDE, Piece, Pieces
 from durable_streams_server.testing.disk import SimulatedDisk
 
 BASE = 1000

@@ -11,9 +11,9 @@ from array import array
 from typing import Final
 
 from ...protocol.state import StreamState
+from ..recent import Pieces, Recent
 from .index import encode
 from .logs import Extent, FlushWork, words_of
-from .recent import Pieces, Recent
 
 _RUN: Final = 500  # appends taken at once: 0.25 ms
 #: Bytes of a run from which on the thread encodes its entries: checksums of so many take 0.1 ms, and there the interpreter is free.

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from ...errors import StorageFull
-from .recent import Pieces
+from ..recent import Pieces
 
 _PREFIX: Final = "held/"
 

@@ -22,8 +22,8 @@ from ...protocol.media import MediaType
 from ...protocol.offsets import Lineage
 from ...protocol.state import Origin
 from ..damage import Damaged
+from ..recent import INSIDE, Pieces
 from .checksum import crc32
-from .recent import INSIDE, Pieces
 
 _HEADER: Final = struct.Struct("<8sQII")
 _HEADER_2: Final = struct.Struct("<8sII")

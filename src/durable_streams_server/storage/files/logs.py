@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from ...protocol.limits import MARK_SPACING
 from ...protocol.state import StreamState
 from ..damage import Damaged
+from ..recent import INSIDE, Octets, Pieces
 from ..store import Marks
 from .disk import DENIED, LOST, NO_HANDLES, TOO_LARGE, Disk, File
 from .index import (
@@ -24,7 +25,6 @@ from .index import (
     least_size,
 )
 from .place import DirectoryLost
-from .recent import INSIDE, Octets, Pieces
 from .verify import Verified, read_verified
 
 DIRECTORY: Final = "logs"

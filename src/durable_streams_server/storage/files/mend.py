@@ -39,11 +39,11 @@ from ...protocol.subscriptions.changes import (
     WakeChanged,
 )
 from ...protocol.subscriptions.state import Subscriptions
+from ..recent import INSIDE, Piece, Pieces, cut
 from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
 from .index import Words
 from .logs import Extent, FlushWork, words_of
-from .recent import INSIDE, Piece, Pieces, cut
 from .salvage import Gap
 from .wal import OVERHEAD
 

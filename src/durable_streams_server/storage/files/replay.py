@@ -15,7 +15,7 @@ from ...protocol.state import Appended, Change, Created, StreamChange, StreamSta
 from ...protocol.subscriptions.changes import SubscriptionChange
 from ...protocol.timeline import Timeline
 from ..damage import Damaged
-from .recent import Recent, RecentCache
+from ..recent import Recent, RecentCache
 from .states import States
 from .wal import Run
 

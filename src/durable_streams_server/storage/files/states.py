@@ -17,10 +17,10 @@ from ...log import log as _log
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
+from ..recent import Recent, RecentCache
 from .catalog import Catalog, producers_of, state_of
 from .logs import Extent, Logs
 from .producers import StoredProducers, Tally
-from .recent import Recent, RecentCache
 
 _TRIES: Final = 2  # states looked at for one to let go
 

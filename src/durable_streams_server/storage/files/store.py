@@ -46,6 +46,7 @@ from ...protocol.subscriptions.state import Subscriptions
 from ...protocol.timeline import Timeline
 from ...protocol.units import KIB
 from ..damage import Damaged
+from ..recent import COST, INSIDE, Recent, RecentCache, cut
 from ..store import Listener, Listeners, Marks, Published, Store, new_opening
 from ..ticket import Abandoned, Ticket
 from . import held
@@ -55,7 +56,6 @@ from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Claim, Headroom, ballast_size, claim_of
 from .lifetimes import Lifetimes
 from .logs import Extent, FlushWork, Logs, path_of
-from .recent import COST, INSIDE, Recent, RecentCache, cut
 from .records import encode_in_parts, has_large
 from .replay import Replay
 from .runner import Runner

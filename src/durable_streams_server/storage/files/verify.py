@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..damage import Damaged
+from ..recent import INSIDE
 from .checksum import crc32
 from .disk import File
 from .index import Index, is_whole
-from .recent import INSIDE
 
 AT_ONCE: Final = 4 * 1024 * 1024  # bytes in memory at a time
 _ENTRIES: Final = 4096  # index entries read at a time

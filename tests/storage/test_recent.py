@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.protocol.limits import MARK_SPACING
-from durable_streams_server.storage.files.recent import INSIDE, Recent, RecentCache, cut
+from durable_streams_server.storage.recent import INSIDE, Recent, RecentCache, cut
 
 
 def filled(memory: RecentCache, base: int, appends: list[bytes]) -> Recent:
