@@ -18,7 +18,8 @@ from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.disk import SystemDisk
-from durable_streams_server.storage.files.store import CHECKPOINT_BYTES, FileStore
+from durable_streams_server.storage.files.limits import CHECKPOINT_BYTES, Limits
+from durable_streams_server.storage.files.store import FileStore
 
 from .servers import SCRATCH, running_on
 
@@ -41,7 +42,7 @@ def fill(directory: str, streams: int, size: int = 100) -> FileBackedStreamStore
         store.execute(Create(f"/v1/stream/{number}", OCTETS, FOREVER, body), now)
         if number % 1000 == 999:
             store.commit_once()
-            if store.checkpoint_is_due:
+            if store.ledger.checkpoint_is_due:
                 store.run_checkpoint()
     store.commit_once()
     store.run_checkpoint()
@@ -57,12 +58,12 @@ def fill_log(directory: str, streams: int) -> int:
     disk = SystemDisk(directory)
     prepare(disk, directory, create=False)
     catalog = LmdbCatalog(str(disk.root / CATALOG))
-    store = FileStore(disk, catalog, max_unflushed=160 * MIB, max_dirty=streams + 1)
+    store = FileStore(disk, catalog, limits=Limits(max_unflushed=160 * MIB, max_dirty=streams + 1))
     body, count, size = Body(b"x" * 100), 0, 0
     while size < CHECKPOINT_BYTES:
         path = f"/v1/stream/{count % streams}"
         store.execute(Append(path, OCTETS, body, True), time.time_ns() // 1000)
-        size += len(store.newest_pending.payload)
+        size += len(store.commits.newest_pending.payload)
         count += 1
         if count % 1000 == 0:
             store.commit_once()
@@ -124,7 +125,7 @@ def disk() -> None:
                     store.execute(Append(f"/{number % STREAMS}", OCTETS, body, True), 0)
                     if number % 1000 == 999:
                         store.commit_once()
-                        if store.checkpoint_is_due:
+                        if store.ledger.checkpoint_is_due:
                             store.run_checkpoint()
             shutil.rmtree(Path(directory) / "wal")
             used = sum(file.stat().st_blocks * 512 for file in Path(directory).rglob("*"))

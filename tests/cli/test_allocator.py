@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from durable_streams_server.cli import allocator
-from durable_streams_server.storage.files.store import MAX_UNFLUSHED, RECENT_LIMIT
+from durable_streams_server.storage.files.limits import MAX_UNFLUSHED, RECENT_LIMIT
 from tests.process import COMMAND
 
 # Frees a block that is mapped in any case, and prints whether the next one of its size is mapped too.

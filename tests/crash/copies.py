@@ -12,8 +12,9 @@ from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.protocol.state import Change
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.directory import prepare
-from durable_streams_server.storage.files.shell import Shell
+from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.crash.simulator import Model
@@ -27,15 +28,15 @@ RESTARTS = 20
 Moment = tuple[dict[str, bytes], object]  # files, and the catalog
 
 
-class Recorder(Shell):
+class Recorder(Synchronous):
     """Writes down each record as it is decided."""
 
     def __init__(self, store: FileStore, history: dict[int, list[Change]]) -> None:
-        super().__init__(store)
+        super().__init__(*store.parts)
         self._history = history
 
     def commit_due(self) -> None:
-        item = self._store.newest_pending
+        item = self._commits.newest_pending
         if item.place is not None:
             self._history[item.place.lsn] = [each.change for each in item.published]
 
@@ -81,8 +82,7 @@ class Copies:
             disk,
             SimulatedCatalog(disk),
             segment_size=SEGMENT,
-            checkpoint_bytes=20_000,
-            max_unflushed=60_000,
+            limits=Limits(checkpoint_bytes=20_000, max_unflushed=60_000),
         )
         store.shell = Recorder(store, self.history)
         return store

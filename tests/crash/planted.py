@@ -42,7 +42,7 @@ PLANTS = [
     Plant(
         1,
         "the record does not carry the producer",
-        f"{FILES}/store.py",
+        f"{FILES}/commits.py",
         "payload = _ENCODE(changes)",
         "payload = _ENCODE(tuple(msgspec.structs.replace(c, stamp=None) if isinstance(c, Appended) else c for c in changes))",
     ),
@@ -88,9 +88,9 @@ PLANTS = [
     Plant(
         7,
         "a checkpoint that failed forgets what was dirty",
-        f"{FILES}/store.py",
-        "        newer, self._dirty = self._dirty, capture.states\n",
-        "        newer = {}\n        self.wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
+        f"{FILES}/ledger.py",
+        "        newer, self.dirty = self.dirty, capture.states\n",
+        "        newer = {}\n        self._wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
     ),
     Plant(
         8,
@@ -119,14 +119,14 @@ PLANTS = [
     Plant(
         11,
         "a checkpoint does not tell the catalog of a removal",
-        f"{FILES}/checkpoint.py",
+        f"{FILES}/capture.py",
         "            self.changes.append(Drop(state.path, incarnation))\n            return",
         "            return",
     ),
     Plant(
         12,
         "readers see what is not durable",
-        f"{FILES}/store.py",
+        f"{FILES}/commits.py",
         "            return Ticket.failed(Abandoned(error))\n        ticket: Ticket[Outcome] = Ticket()\n",
         "            return Ticket.failed(Abandoned(error))\n"
         "        for item in published:\n            item.state.publish(item.change)\n"
@@ -135,19 +135,19 @@ PLANTS = [
     Plant(
         13,
         "an append is applied before the log has room for it",
-        f"{FILES}/store.py",
-        "            place = self._reserve_the_rest(size, changes)\n        try:\n"
-        "            published = [self._apply(change) for change in changes]\n",
-        "            published = [self._apply(change) for change in changes]\n"
-        "            place = self._reserve_the_rest(size, changes)\n        try:\n"
-        "            published = [self._apply(change) for change in changes]\n",
+        f"{FILES}/commits.py",
+        "            place = self._admission.reserve_at_end(size, changes)\n        try:\n"
+        "            published = [ledger.apply(change, command) for change in changes]\n",
+        "            published = [ledger.apply(change, command) for change in changes]\n"
+        "            place = self._admission.reserve_at_end(size, changes)\n        try:\n"
+        "            published = [ledger.apply(change, command) for change in changes]\n",
     ),
     Plant(
         14,
         "the catalog is written before the logs",
         f"{FILES}/checkpoint.py",
-        "        flush = store.logs.begin_flush(len(capture.flushes))\n",
-        "        flush = store.logs.begin_flush(len(capture.flushes))\n"
+        "        flush = self._logs.begin_flush(len(capture.flushes))\n",
+        "        flush = self._logs.begin_flush(len(capture.flushes))\n"
         "        self._catalog.commit(capture.meta, capture.changes, [])\n",
     ),
     Plant(
@@ -168,7 +168,7 @@ PLANTS = [
     Plant(
         19,
         "a duplicate is answered while the original is in flight",
-        f"{FILES}/store.py",
+        f"{FILES}/commits.py",
         "        if self._flying:\n            self._flying += 1",
         "        if False:\n            self._flying += 1",
     ),
@@ -176,28 +176,29 @@ PLANTS = [
         47,
         "checkpoints leave subscriptions out",
         f"{FILES}/checkpoint.py",
-        "order, store.removed, capture.documents)",
-        "order, store.removed)",
+        "order, ledger.removed, capture.documents)",
+        "order, ledger.removed)",
     ),
     Plant(
         47,
         "a wake is decided in a record of its own, after the append's",
         f"{FILES}/store.py",
-        "                ticket = self._record(decision.changes, decision.outcome)\n",
+        "                return commits.record(decision.changes, decision.outcome, command)\n",
+        "                from ...protocol.subscriptions.changes import SubscriptionChange\n"
         "                first = [c for c in decision.changes if not isinstance(c, SubscriptionChange)]\n"
         "                rest = [c for c in decision.changes if isinstance(c, SubscriptionChange)]\n"
         "                if first and rest:\n"
-        "                    ticket = self._record(tuple(first), decision.outcome)\n"
-        "                    self._record(tuple(rest), None)\n"
+        "                    ticket = commits.record(tuple(first), decision.outcome, command)\n"
+        "                    commits.record(tuple(rest), None)\n"
         "                    return ticket\n"
-        "                ticket = self._record(decision.changes, decision.outcome)\n",
+        "                return commits.record(decision.changes, decision.outcome, command)\n",
     ),
     Plant(
         47,
         "new keys are not noted for the next checkpoint",
-        f"{FILES}/store.py",
-        "        self._dirty_documents[name] = None\n",
-        "        if name != 'keys':\n            self._dirty_documents[name] = None\n",
+        f"{FILES}/ledger.py",
+        "        self.dirty_documents[name] = None\n",
+        "        if name != 'keys':\n            self.dirty_documents[name] = None\n",
     ),
     Plant(
         47,
@@ -285,7 +286,7 @@ PLANTS = [
         "DESIGN 1",
         "a checkpoint in a directory that is gone frees segments of the log",
         f"{FILES}/checkpoint.py",
-        "        store.check_place()  # before the log's segments are used again\n",
+        "        self._disk.check_place()  # before the log's segments are used again\n",
         "",
         "tests/storage/files/test_directory.py",
     ),
@@ -314,17 +315,17 @@ PLANTS = [
         57,
         "a checkpoint step that fails beside a stop is not heard of",
         f"{FILES}/runner.py",
-        "            if error is not None:\n                self._store.fail(error)\n",
-        "            if error is not None and not self._stopping:\n                self._store.fail(error)\n",
+        "            if error is not None:\n                self._commits.fail(error)\n",
+        "            if error is not None and not self._stopping:\n                self._commits.fail(error)\n",
         "tests/storage/files/test_runner.py",
     ),
     Plant(
         57,
         "a checkpoint that a stop ends forgets what it has taken",
         f"{FILES}/runner.py",
-        "        self._phase, self._steps = Phase.NONE, None\n        self._store.end_capture()",
+        "        self._phase, self._steps = Phase.NONE, None\n        self._ledger.end_capture()",
         "        self._phase, self._steps = Phase.NONE, None\n"
-        "        if self._stopping:\n            self._store._capture = None\n        self._store.end_capture()",
+        "        if self._stopping:\n            self._ledger.capture = None\n        self._ledger.end_capture()",
     ),
     Plant(
         58,
@@ -391,7 +392,7 @@ PLANTS = [
     Plant(
         "full disk",
         "a delete may use no more of the log than an append",
-        f"{FILES}/store.py",
+        f"{FILES}/admission.py",
         "        claim = claim_of(changes)\n        leaves",
         "        claim = Claim.ORDINARY\n        leaves",
         "tests/storage/files/test_headroom.py",
@@ -400,7 +401,7 @@ PLANTS = [
         "full disk",
         "a checkpoint without room removes nothing that is dead",
         f"{FILES}/checkpoint.py",
-        "        dead = sorted(dropped - store.unlinked)\n",
+        "        dead = sorted(dropped - ledger.unlinked)\n",
         "        dead: list[int] = []\n",
         "tests/storage/files/test_headroom.py",
     ),

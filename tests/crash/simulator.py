@@ -43,6 +43,7 @@ from durable_streams_server.storage.files.catalog.tables import (
 )
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.executor import Lane
+from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.runner import Runner
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket
@@ -104,12 +105,12 @@ class RecordingRunner(Runner):
     """Writes down every record when it is decided."""
 
     def __init__(self, store: FileStore, simulation: "Simulation") -> None:
-        super().__init__(store, simulation.executor, simulation.failures.append)
+        super().__init__(*store.parts, simulation.executor, simulation.failures.append)
         self._simulation = simulation
 
     def commit_due(self) -> None:
         super().commit_due()
-        item = self._store.newest_pending
+        item = self._commits.newest_pending
         if item.place is not None:
             self._simulation.history[item.place.lsn] = [each.change for each in item.published]
 
@@ -189,10 +190,12 @@ class Simulation:
             self.disk,
             catalog,
             segment_size=48 * 1024,
-            checkpoint_bytes=self.chance.choice((2_000, 10_000, 40_000)),
-            max_unflushed=60_000,
-            recent_limit=self.chance.choice((0, 3_000, 100_000)),
-            max_loaded=self.chance.choice((2, 6, 100)),
+            limits=Limits(
+                checkpoint_bytes=self.chance.choice((2_000, 10_000, 40_000)),
+                max_unflushed=60_000,
+                recent_limit=self.chance.choice((0, 3_000, 100_000)),
+                max_loaded=self.chance.choice((2, 6, 100)),
+            ),
         )
         wall = self.now + self.wall_offset
         self.now = self.store.timeline.begin(self, wall, 0)
@@ -226,7 +229,7 @@ class Simulation:
         try:
             store.detach()
             if store.failure is None:
-                assert not store.in_flight, "a stop left somebody without an answer"
+                assert not store.commits.in_flight, "a stop left somebody without an answer"
                 assert store.wal.durable_lsn == store.wal.last_lsn
                 self.promised = store.wal.last_lsn
             store.close()
@@ -377,7 +380,7 @@ class Simulation:
 
     def settle(self) -> None:
         """Makes everything durable that is in flight."""
-        while self.store.in_flight:
+        while self.store.commits.in_flight:
             self.go_on()
         self.fold()
 
@@ -568,7 +571,7 @@ class Simulation:
         self.executor.fire()
         assert self.executor.is_idle, "a store that has failed goes on"
         assert store.wal.durable_lsn == before
-        assert not store.in_flight, "somebody waits for ever"
+        assert not store.commits.in_flight, "somebody waits for ever"
         assert is_abandoned(store.execute(create("/late", "text/plain"), self.now))
 
     def wait(self, ticket: Ticket[T]) -> T:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable_streams_server.storage.files import checkpoint, gather
+from durable_streams_server.storage.files import capture, gather
 from tests.crash.simulator import simulate
 
 BLOCKS = 20
@@ -19,7 +19,7 @@ def test_no_crash_loses_doubles_or_resurrects(block: int) -> None:
 def test_nor_does_one_while_a_stream_is_taken_in_steps(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_PIECES", 1)
+    monkeypatch.setattr(capture, "_PIECES", 1)
     monkeypatch.setattr(gather, "_RUN", 1)
     for seed in range(block * SEEDS, (block + 1) * SEEDS):
         simulate(seed)

@@ -119,7 +119,7 @@ class _Builder:
 
     def note(self, path: str) -> None:
         self.store.states.get(path)
-        for each in self.store.states.values():  # wakes are appended by the way
+        for each in self.store.states.newest.values():  # wakes are appended by the way
             self.ends.setdefault(each.path, set()).add(each.tail)
         if self.moments:
             self.moments.append(everything(self.store))

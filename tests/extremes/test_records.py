@@ -234,10 +234,10 @@ def test_a_change_with_extreme_fields_survives_a_kill_a_checkpoint_and_a_restart
     directory, copy = tmp_path / "data", tmp_path / "killed"
     store = open_store(directory)
     for number, changes in enumerate(sweep.records):
-        store._record(changes, None)
-        if number % 20 == 0 or store.checkpoint_is_due:
+        store.commits.record(changes, None)
+        if number % 20 == 0 or store.ledger.checkpoint_is_due:
             store.commit_once()
-        if store.checkpoint_is_due:
+        if store.ledger.checkpoint_is_due:
             store.run_checkpoint()
     store.commit_once()
     model.compare(store)

@@ -654,7 +654,7 @@ async def test_applications_of_one_loop_share_a_store_until_the_last_one_stops(
     store.attach(loop, lambda _: told.append("second"))
     store.create("/a", "text/plain")
     if isinstance(store, FileBackedStreamStore):
-        store.fail(OSError("the disk failed"))
+        store.commits.fail(OSError("the disk failed"))
         store.attach(loop, lambda _: told.append("third"))
         assert told == ["first", "second", "third"]
         store.detach()

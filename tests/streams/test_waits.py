@@ -10,8 +10,8 @@ from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.decide import CreateOutcome
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.page import Page
-from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.event_stream import WAIT, EventStream
@@ -116,7 +116,7 @@ def test_fork_begun_before_its_source_was_let_go_ends_where_it_was_asked_to() ->
         world.shell.release()
     world.store.commit_once()
     assert ticket.result().created
-    world.store.shell = Shell(world.store)
+    world.store.shell = Synchronous(*world.store.parts)
     assert content(world.store, "/fork") == b"1,22,"
 
 

@@ -4,7 +4,7 @@ A `StreamState` is the newest state: what has been decided, durable or not. Deci
 kept beside it (`visible_…`) and follows when the store has made the change durable.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -230,6 +230,22 @@ class Lookup(Protocol):
         ...
 
 
+class NewestStates(Lookup, Protocol):
+    """The newest states by path, as `apply` changes them."""
+
+    def __getitem__(self, path: str, /) -> StreamState:
+        """Returns the newest state at a path, or raises KeyError."""
+        ...
+
+    def __setitem__(self, path: str, state: StreamState, /) -> None:
+        """Adds the state of a created stream."""
+        ...
+
+    def __delitem__(self, path: str, /) -> None:
+        """Drops the state of a removed stream."""
+        ...
+
+
 class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A new incarnation begins. If it has an origin, its source gains a child.
 
@@ -288,7 +304,7 @@ StreamChange = Created | Appended | SoftDeleted | Removed | Touched
 Change = StreamChange | SubscriptionChange
 
 
-def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> StreamState:
+def apply(states: NewestStates, change: StreamChange) -> StreamState:
     """Alters the newest states as a decided change says, and returns the state of the stream it names."""
     if isinstance(change, Appended):
         state = states[change.path]
@@ -311,7 +327,7 @@ def apply(states: MutableMapping[str, StreamState], change: StreamChange) -> Str
     return state
 
 
-def _begin(states: MutableMapping[str, StreamState], change: Created) -> StreamState:
+def _begin(states: NewestStates, change: Created) -> StreamState:
     lineage, ancestry = change.lineage, None
     source, origin = source_of(states, change.origin), change.origin
     if source is not None and origin is not None:

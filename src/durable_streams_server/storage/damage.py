@@ -1,7 +1,19 @@
-"""The error of a durable store whose data is damaged."""
+"""The error of a durable store whose data is damaged, and the refusal that a client gets for it."""
 
+from ..errors import StreamDamaged
+from ..log import log as _log
+from ..protocol.decide import damaged
 from ..protocol.state import Unreadable
 
 
 class Damaged(Unreadable):
-    """Acknowledged data cannot be read back. The store changes nothing of it; the command `check` reports what is damaged and where."""
+    """Acknowledged data cannot be read back.
+
+    The store does not change the damaged data. The command `check` reports what is damaged and where.
+    """
+
+
+def refusal_of(damage: Damaged) -> StreamDamaged:
+    """Logs the damage, and returns the error that answers a request for the damaged stream."""
+    _log.error("a stream is damaged: %s", damage)
+    return damaged()

@@ -6,15 +6,11 @@ Here a decision is durable as soon as it is applied, so the newest state and the
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from ..errors import NotFound, StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire, known_marks
-from ..protocol.decide import Outcome, Rules, decide
+from ..protocol.decide import Outcome, decide
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS, MARK_SPACING, MAX_CLOCK_INCARNATION
-from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.offsets import next_incarnation
-from ..protocol.registry import Registry
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
 from ..protocol.subscriptions.changes import Subscribed, SubscriptionChange
 from ..protocol.subscriptions.commands import Upkeep
@@ -22,11 +18,12 @@ from ..protocol.subscriptions.state import Subscriptions
 from ..protocol.timeline import Timeline
 from .blocks import Blocks
 from .deadlines import Deadlines
-from .store import Listener, Listeners, Marks, Published, Store, new_opening
+from .deciding import DecidingStore
+from .store import Marks, Published, new_opening
 from .ticket import Ticket
 
 
-class MemoryStore(Store):
+class MemoryStore(DecidingStore):
     """Keeps streams for as long as the process lives.
 
     Args:
@@ -37,28 +34,13 @@ class MemoryStore(Store):
     def __init__(
         self, *, max_bytes: int | None = None, max_producers: int = DEFAULT_MAX_PRODUCERS
     ) -> None:
+        super().__init__(max_producers, Timeline(), Subscriptions(opening=new_opening()))
         self._max_bytes = max_bytes
-        self._held = 0
-        self.timeline = Timeline()
-        self._rules = Rules(max_producers, timeline=self.timeline)
-        self._states: dict[str, StreamState] = {}
+        self._held_bytes = 0
+        self.states: dict[str, StreamState] = {}
         self._blocks: dict[int, Blocks] = {}
         self._deadlines = Deadlines(self.timeline)
-        self._listeners = Listeners()
         self._last_incarnation = 0
-        self.subscriptions = Subscriptions(opening=new_opening())
-
-    def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
-        if registry is not None and not registry.accepts(self._states):
-            raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
-        self._rules = Rules(self._rules.max_producers, registry, self.timeline)
-        self.subscriptions.move(stream_root)
-
-    def listen(self, listener: Listener) -> None:
-        self._listeners.add(listener)
-
-    def ignore(self, listener: Listener) -> None:
-        self._listeners.remove(listener)
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
@@ -66,13 +48,13 @@ class MemoryStore(Store):
             in_order = last < now <= MAX_CLOCK_INCARNATION  # True unless somebody has set the clock
             incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(
-                self._states, command, now, incarnation, self._rules, self.subscriptions
+                self.states, command, now, incarnation, self._rules, self.subscriptions
             )
             if self._max_bytes is not None and not isinstance(command, Delete | Expire):
                 self._admit(decision.changes, self._max_bytes)
         except StorageFull as refusal:
             if self._rules.announces and isinstance(command, Upkeep):
-                return self._execute_quietly(command, now)
+                return self._execute_without_event(command, now)
             return Ticket.failed(refusal)
         except StreamError as refusal:
             return Ticket.failed(refusal)
@@ -85,17 +67,8 @@ class MemoryStore(Store):
             self._listeners.tell(published)
         return Ticket(True, decision.outcome)
 
-    def _execute_quietly(self, command: Command, now: int) -> Ticket[Outcome]:
-        """Executes a worker's command without the event of the next wake, for which there is no room."""
-        rules = self._rules
-        self._rules = msgspec.structs.replace(rules, announces=False)
-        try:
-            return self.execute(command, now)
-        finally:
-            self._rules = rules
-
     def find(self, path: str) -> Ticket[StreamState | None]:
-        return Ticket.of(self._states.get(path))
+        return Ticket.of(self.states.get(path))
 
     def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
         blocks = self._blocks.get(incarnation)
@@ -115,8 +88,8 @@ class MemoryStore(Store):
         return self._deadlines.next()
 
     def paths(self) -> Iterator[str]:
-        for path in list(self._states):
-            state = self._states.get(path)
+        for path in list(self.states):
+            state = self.states.get(path)
             if state is not None and not state.soft_deleted:
                 yield path
 
@@ -125,17 +98,17 @@ class MemoryStore(Store):
 
     def _admit(self, changes: Sequence[Change], limit: int) -> None:
         added = sum(len(change.data) for change in changes if isinstance(change, Appended))
-        if added and self._held + added > limit:
+        if added and self._held_bytes + added > limit:
             raise StorageFull("the store has no room for this data")
 
     def _apply(self, change: Change, command: Command) -> Published:
         if isinstance(change, Appended):
-            state = apply(self._states, change)
+            state = apply(self.states, change)
             data = change.data
             size = len(data)
             marks = known_marks(command, data) if size > MARK_SPACING else None
             self._blocks[change.incarnation].append(data, marks)
-            self._held += size
+            self._held_bytes += size
             state.publish(change)
             return Published(change, state)
         if isinstance(change, SubscriptionChange):
@@ -143,14 +116,14 @@ class MemoryStore(Store):
                 self._last_incarnation = max(self._last_incarnation, change.incarnation)
             self.subscriptions.apply(change)
             return Published(change, None)
-        state = apply(self._states, change)
+        state = apply(self.states, change)
         if isinstance(change, Created):
             self._last_incarnation = max(self._last_incarnation, change.incarnation)
             self._blocks[change.incarnation] = Blocks(state.base, state.media.kind)
             state.timeline = self.timeline
             self._deadlines.add(state)
         elif isinstance(change, Removed):
-            self._held -= len(self._blocks.pop(change.incarnation))
+            self._held_bytes -= len(self._blocks.pop(change.incarnation))
         state.publish(change)
         return Published(change, state)
 

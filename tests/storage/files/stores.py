@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.storage.files.directory import prepare
-from durable_streams_server.storage.files.shell import Shell
+from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -27,8 +28,10 @@ def new_disk(seed: int = 0) -> SimulatedDisk:
 
 
 def open_store(disk: SimulatedDisk, **options: Any) -> FileStore:
-    """Opens the store on a disk."""
-    return FileStore(disk, SimulatedCatalog(disk), **{"segment_size": SEGMENT, **options})
+    """Opens the store on a disk. Options are arguments of `FileStore` and fields of `Limits`."""
+    limits = {name: options.pop(name) for name in Limits.__struct_fields__ if name in options}
+    options = {"segment_size": SEGMENT, **options}
+    return FileStore(disk, SimulatedCatalog(disk), limits=Limits(**limits), **options)
 
 
 def run(store: FileStore, *commands: Command, now: int = NOW) -> list[Outcome]:
@@ -49,13 +52,13 @@ def content(store: FileStore, path: str) -> bytes:
     return b"".join(parts)
 
 
-class HeldReads(Shell):
+class HeldReads(Synchronous):
     """A shell whose reads of the disk wait until the test releases them."""
 
     has_readers = True
 
     def __init__(self, store: FileStore) -> None:
-        super().__init__(store)
+        super().__init__(*store.parts)
         self._held: list[Callable[[], None]] = []
 
     def read(self, function: Callable[[], T]) -> Ticket[T]:

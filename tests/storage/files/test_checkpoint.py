@@ -20,7 +20,8 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
 )
 from durable_streams_server.protocol.subscriptions.state import Subscription
-from durable_streams_server.storage.files import checkpoint, gather
+from durable_streams_server.storage.files import capture as capturing
+from durable_streams_server.storage.files import gather, ledger
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
@@ -60,7 +61,7 @@ def test_what_comes_after_its_moment_is_not_in_it() -> None:
     store = open_store(disk)
     run(store, create("/a", TEXT), create("/b", TEXT), append("/a", b"one", TEXT))
     moment = store.wal.last_lsn
-    steps = store.checkpoint()
+    steps = store.checkpoints.steps()
     advance_to(steps, store, Where.DISK)
     run(store, append("/a", b" two", TEXT), append("/b", b"x", TEXT, closes=True))
     finish(steps, store)
@@ -77,7 +78,7 @@ def test_a_change_in_the_middle_of_the_taking_is_seen_as_it_was() -> None:
     store = open_store(disk)
     paths = [f"/{number}" for number in range(1200)]  # more than one slice
     run(store, *(create(path, TEXT, b"a") for path in paths))
-    steps = store.checkpoint()
+    steps = store.checkpoints.steps()
     next(steps)  # the first slice is taken
     run(store, *(append(path, b"b", TEXT) for path in paths))
     finish(steps, store)
@@ -99,13 +100,13 @@ def test_a_full_disk_leaves_everything_dirty_and_the_log_whole(call: str) -> Non
     before = store.meta.lsn
     disk.before = full
     store.run_checkpoint()
-    assert store.found_disk_full
+    assert store.ledger.found_disk_full
     assert store.meta.lsn == before < store.wal.last_lsn
     with pytest.raises(StorageFull):
         store.execute(append("/a", b" two", TEXT), NOW).result()
     disk.before = lambda _: None
     store.run_checkpoint()
-    assert not store.found_disk_full
+    assert not store.ledger.found_disk_full
     run(store, append("/a", b" two", TEXT))
     store.run_checkpoint()
     assert store.meta.lsn == store.wal.last_lsn
@@ -247,7 +248,7 @@ def test_a_subscription_that_changes_during_one_is_seen_as_it_was() -> None:
     store = open_store(disk)
     busy(store)
     before = documents(store)
-    steps = store.checkpoint()
+    steps = store.checkpoints.steps()
     advance_to(steps, store, Where.DISK)
     run(store, subscribe("v"), Unsubscribe("t"), append(A, b"2", JSON), Link("s", (A,)))
     finish(steps, store)
@@ -266,7 +267,7 @@ def test_many_subscriptions_are_taken_in_slices_and_before_they_change() -> None
     store = open_store(disk)
     ids = [f"s{number}" for number in range(450)]
     run(store, create(POOL, JSON), *(subscribe(id_) for id_ in ids))
-    steps = store.checkpoint()
+    steps = store.checkpoints.steps()
     assert next(steps) is Where.LOOP  # the first slice is taken
     run(store, *(Unsubscribe(id_) for id_ in ids))
     finish(steps, store)
@@ -292,7 +293,7 @@ def test_one_that_fails_forgets_no_subscription(call: str) -> None:
 
     disk.before = full
     store.run_checkpoint()
-    assert store.found_disk_full
+    assert store.ledger.found_disk_full
     disk.before = lambda _: None
     expected = documents(store)
     store.run_checkpoint()
@@ -327,9 +328,9 @@ def test_one_step_takes_a_bounded_number_of_appends() -> None:
             store.execute(append(path, b"x", TEXT), NOW)
     store.commit_once()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_PIECES", 200)
+        patch.setattr(capturing, "_PIECES", 200)
         patch.setattr(gather, "_RUN", 30)
-        capture = store.begin_capture()
+        capture = store.ledger.begin_capture()
         taken = [0]
         while capture.take_some():
             taken.append(sum(len(work.pieces) for work in capture.flushes))
@@ -343,10 +344,10 @@ def test_appends_go_on_while_a_stream_is_taken_in_steps() -> None:
     store = open_store(disk)
     run(store, create("/a", TEXT), *(append("/a", b"%d," % n, TEXT) for n in range(10)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_PIECES", 2)
+        patch.setattr(capturing, "_PIECES", 2)
         patch.setattr(gather, "_RUN", 2)
         later = 10
-        for where in store.checkpoint():
+        for where in store.checkpoints.steps():
             if where is Where.LOOP:
                 run(store, append("/a", b"%d," % later, TEXT))
                 later += 1
@@ -365,14 +366,14 @@ def test_a_stream_is_removed_while_it_is_taken_in_steps(again: bool) -> None:
     run(store, create("/b", TEXT, b"b"), create("/a", TEXT))
     run(store, *(append("/a", b"%d," % n, TEXT) for n in range(10)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_PIECES", 2)
+        patch.setattr(capturing, "_PIECES", 2)
         patch.setattr(gather, "_RUN", 2)
-        steps = store.checkpoint()
+        steps = store.checkpoints.steps()
         assert [next(steps), next(steps)] == [Where.LOOP, Where.LOOP]
         run(store, Delete("/a"))
         if again:
             run(store, create("/a", TEXT, b"anew"))
-        capture = store._capture
+        capture = store.ledger.capture
         assert capture is not None
         for _ in steps:
             pass
@@ -399,11 +400,11 @@ def test_bytes_taken_in_steps_are_dirty_again_if_the_checkpoint_fails() -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_PIECES", 2)
+        patch.setattr(capturing, "_PIECES", 2)
         patch.setattr(gather, "_RUN", 2)
         disk.before = full
         store.run_checkpoint()
-        assert store.found_disk_full
+        assert store.ledger.found_disk_full
         disk.before = lambda _: None
         store.run_checkpoint()
     assert store.states.recent_of(store.states["/a"].incarnation).unflushed == 0
@@ -415,8 +416,8 @@ def test_one_step_takes_a_bounded_size_of_documents() -> None:
     store = open_store(new_disk())
     run(store, *(subscribe(f"s{number}", pattern="x" * 400) for number in range(30)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_DOCUMENT_BYTES", 4000)
-        capture = store.begin_capture()
+        patch.setattr(capturing, "_DOCUMENT_BYTES", 4000)
+        capture = store.ledger.begin_capture()
         steps = 1
         while capture.take_some():
             steps += 1
@@ -429,8 +430,8 @@ def test_what_a_checkpoint_has_written_is_noted_in_slices_between_which_streams_
     paths = [f"/{number:02d}" for number in range(40)]
     run(store, *(create(path, TEXT, b"a") for path in paths))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_FORGOTTEN", 3)
-        steps = store.checkpoint()
+        patch.setattr(ledger, "_SLICE", 3)
+        steps = store.checkpoints.steps()
         advance_to(steps, store, Where.DISK)
         noted = 0
         for where in steps:
@@ -439,7 +440,7 @@ def test_what_a_checkpoint_has_written_is_noted_in_slices_between_which_streams_
                 run(store, append(paths[noted % 10], b"b", TEXT), Delete(paths[-noted]))
     assert 25 <= noted <= 28
     store.run_checkpoint()
-    assert store._unflushed == 0
+    assert store.ledger.unflushed == 0
     disk.lose_power()
     again = open_store(disk)
     assert sorted(again.paths()) == sorted(paths[:-noted])
@@ -458,10 +459,10 @@ def test_small_appends_count_with_what_each_costs_in_memory() -> None:
     with pytest.raises(Unavailable):
         tickets[-1].result()
     store.run_checkpoint()
-    assert store._unflushed == 0
+    assert store.ledger.unflushed == 0
     run(store, append("/a", b"x", TEXT))
     run(store, Delete("/a"))
-    assert store._unflushed == 0
+    assert store.ledger.unflushed == 0
 
 
 def test_dirty_streams_are_bounded_and_make_a_checkpoint_due() -> None:
@@ -470,7 +471,7 @@ def test_dirty_streams_are_bounded_and_make_a_checkpoint_due() -> None:
     for number, path in enumerate(paths[:9]):
         store.execute(create(path, TEXT), NOW)
         store.commit_once()
-        assert store.checkpoint_is_due is (number >= 2)
+        assert store.ledger.checkpoint_is_due is (number >= 2)
     with pytest.raises(Unavailable):
         store.execute(create(paths[9], TEXT), NOW).result()
     tickets = [
@@ -479,7 +480,7 @@ def test_dirty_streams_are_bounded_and_make_a_checkpoint_due() -> None:
     ]
     store.commit_once()
     assert all(ticket.result() for ticket in tickets)  # they add no dirty stream
-    steps = store.checkpoint()
+    steps = store.checkpoints.steps()
     advance_to(steps, store, Where.DISK)
     with pytest.raises(Unavailable):  # what is being written is in memory still
         store.execute(create(paths[9], TEXT), NOW).result()
@@ -495,7 +496,7 @@ def test_fresh_producers_are_bounded_over_all_streams() -> None:
         stamp = Stamp(b"%d" % number, 0, 0)
         store.execute(append(path, b"x", TEXT, stamp=stamp), NOW)
         store.commit_once()
-    assert store.checkpoint_is_due
+    assert store.ledger.checkpoint_is_due
     with pytest.raises(Unavailable):
         store.execute(append("/a", b"x", TEXT, stamp=Stamp(b"new", 0, 0)), NOW).result()
     store.run_checkpoint()

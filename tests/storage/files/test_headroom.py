@@ -145,7 +145,7 @@ def test_a_delete_on_a_full_disk_gives_its_space_back(restarted: bool) -> None:
     del sizes["/1"]
     store.run_checkpoint()
     assert not disk.exists(path_of(incarnation))
-    assert not store.found_disk_full
+    assert not store.ledger.found_disk_full
     assert disk.exists(BALLAST)
     run(store, append("/2", b"x" * 2000, TEXT))
     sizes["/2"] += 2000
@@ -188,7 +188,7 @@ def test_writes_resume_by_themselves_when_others_give_space_back() -> None:
     disk, store = small_store()
     fill(store)
     disk.capacity = 2 * CAPACITY
-    assert store.checkpoint_is_due, "nobody would look again"
+    assert store.ledger.checkpoint_is_due, "nobody would look again"
     store.run_checkpoint()
     run(store, append("/0", b"x", TEXT))
 
@@ -226,7 +226,7 @@ def test_every_stream_can_be_deleted_however_full_the_disk_is() -> None:
         for path in sizes:
             run(store, Delete(path))
         store.run_checkpoint()
-        assert not store.found_disk_full, capacity
+        assert not store.ledger.found_disk_full, capacity
         run(store, create("/again", TEXT, b"y"))
         assert content(store, "/again") == b"y"
         assert disk.exists(BALLAST)
@@ -311,9 +311,9 @@ def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
     store.run_checkpoint()
     for path, is_due in (("/b", False), ("/a", True)):
         assert not is_refused(store, Delete(path))
-        assert store.checkpoint_is_due is is_due
+        assert store.ledger.checkpoint_is_due is is_due
     store.run_checkpoint()
-    assert not store.checkpoint_is_due
+    assert not store.ledger.checkpoint_is_due
 
 
 def test_the_ballast_has_room_for_a_checkpoint() -> None:

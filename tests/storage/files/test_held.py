@@ -104,7 +104,7 @@ def test_a_limit_that_is_met_at_a_checkpoint_stops_one_stream(restarted: bool) -
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     assert size > LIMIT
-    assert not store.found_disk_full
+    assert not store.ledger.found_disk_full
     assert store.failure is None
     for _ in range(3):
         assert content(store, "/a") == b"x" * size
@@ -138,7 +138,7 @@ def test_a_limit_that_is_raised_lets_the_log_have_its_bytes() -> None:
     store.run_checkpoint()
     store = open_store(disk, **SMALL)
     assert content(store, "/a") == b"x" * size + b"more"
-    assert store._unflushed == 0
+    assert store.ledger.unflushed == 0
 
 
 def test_delete_removes_a_stream_with_bytes_held_in_the_catalog() -> None:
@@ -147,8 +147,8 @@ def test_delete_removes_a_stream_with_bytes_held_in_the_catalog() -> None:
     run(store, Delete("/a"))
     store.run_checkpoint()
     assert not any(map(held.is_held, dict(SimulatedCatalog(disk).documents())))
-    assert store._unflushed == 0
-    assert store.held == {}
+    assert store.ledger.unflushed == 0
+    assert store.ledger.held == {}
     store = open_store(disk, **SMALL)
     assert code_of(store, create("/a", TEXT, b"again")) is None
     assert content(store, "/a") == b"again"
@@ -204,7 +204,7 @@ def test_a_catalog_copy_that_reaches_the_limit_is_made_shorter() -> None:
         store.run_checkpoint()
         assert store.failure is None
     store.run_checkpoint()
-    assert store.obstacle is None
+    assert store.ledger.obstacle is None
     assert store.meta.lsn == store.wal.last_lsn
     assert (disk.size("catalog/copy") or 0) <= LIMIT
 

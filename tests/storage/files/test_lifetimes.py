@@ -115,7 +115,7 @@ def test_a_read_of_a_stream_that_was_let_go_meanwhile_counts() -> None:
 
 def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
     store = open_store(new_disk(), max_loaded=10)
-    kept = store._lifetimes
+    kept = store.ledger.lifetimes
     for number in range(1500):
         run(store, create(f"/{number}", lifetime=Lifetime(ttl=10_000)))
         store.touch(state(store, f"/{number}"), NOW + SECOND)
@@ -135,7 +135,7 @@ def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
         for path in ("/b", "/c", "/b", "/c", "/a"):
             again.find(path)
         assert again.states.loaded("/a") is held
-    assert len(again._lifetimes._idle) == 1
+    assert len(again.ledger.lifetimes._idle) == 1
     sweep(again, NOW + 11 * SECOND)
     assert again.find("/a").result() is None
 
@@ -187,7 +187,7 @@ def test_many_idle_streams_are_not_loaded_because_the_wall_clock_is_far_ahead() 
     again = open_store(disk, max_loaded=1)
     again.timeline.see(NOW, NOW + 10**9 * SECOND)
     assert again.due(NOW + SECOND) == []
-    assert len(again.states) <= 1
+    assert len(again.states.newest) <= 1
 
 
 def test_an_end_that_had_no_room_comes_up_again(monkeypatch: pytest.MonkeyPatch) -> None:

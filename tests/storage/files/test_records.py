@@ -56,10 +56,10 @@ def test_loop_neither_copies_nor_checksums_a_large_append() -> None:
     run(store, create("/a"))
     command = append("/a", BIG)
     store.execute(command, NOW)
-    commit = store.take_pending()
+    commit = store.commits.take_pending()
     assert commit.writes == []
     ((_, payload),) = commit.records
     assert any(part is command.body.wire for part in payload)
-    store.write(commit)
-    store.committed(commit)
+    store.commits.write(commit)
+    store.commits.committed(commit)
     assert content(store, "/a") == BIG

@@ -10,6 +10,7 @@ from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Appended, StreamState
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.producers import StoredProducers
+from durable_streams_server.storage.files.recovery import Recovery
 from durable_streams_server.storage.files.replay import Replay
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.wal import Run
@@ -49,7 +50,9 @@ def record(*changes: Appended) -> bytes:
 
 def replay_of(store: FileStore, aside: Sequence[int] = ()) -> Replay:
     """Returns a replay on what is in a store."""
-    return Replay(store.states, store._memory, store.timeline, store._apply_again, aside)
+    wal, logs, ledger = store.wal, store.logs, store.ledger
+    recovery = Recovery(new_disk(), wal, logs, ledger, store.timeline, store.subscriptions)
+    return Replay(store.states, ledger.memory, store.timeline, recovery.apply, aside)
 
 
 def known(store: FileStore) -> dict[str, Any]:
@@ -68,9 +71,9 @@ def known(store: FileStore) -> dict[str, Any]:
         assert isinstance(state.producers, StoredProducers)
         found[path] = told, state.producers.all(), kept, content(store, path)
     owners = {id(recent): incarnation for incarnation, recent in store.states.recent.items()}
-    blocks = store._memory._blocks
+    blocks = store.ledger.memory._blocks
     order = [owners[id(recent)] for block in blocks for recent in block if len(recent)]
-    memory = store._memory.held, store._unflushed, order, list(store._dirty)
+    memory = store.ledger.memory.held, store.ledger.unflushed, order, list(store.ledger.dirty)
     return {**found, "": (memory, store.timeline.floor, store.states.tally.fresh)}
 
 

@@ -30,7 +30,7 @@ class Bench:
         self.store = open_store(self.disk, **options)
         run(self.store, create("/a"), append("/a", b"before "))
         self.store.run_checkpoint()
-        self.store.shell = Runner(self.store, self.executor, self.failures.append)
+        self.store.shell = Runner(*self.store.parts, self.executor, self.failures.append)
 
     def append(self, data: bytes) -> None:
         """Appends, and lets the runner write and publish it."""
@@ -97,7 +97,7 @@ def test_error_while_a_commit_is_published_stops_the_store_and_ends_every_ticket
     for ticket in tickets:
         with pytest.raises(Abandoned):
             ticket.result()
-    assert not bench.store.in_flight
+    assert not bench.store.commits.in_flight
 
 
 @pytest.mark.parametrize("call", ["write", "sync", "catalog begin"])
@@ -137,7 +137,7 @@ def test_a_checkpoint_cannot_begin_before_the_one_before_it_has_ended() -> None:
     bench.append(b"acknowledged")
     bench.begin_checkpoint()
     with pytest.raises(RuntimeError, match="one is running"):
-        next(bench.store.checkpoint())
+        next(bench.store.checkpoints.steps())
     bench.rest()
     assert bench.store.meta.lsn == bench.store.wal.last_lsn
 
@@ -153,7 +153,9 @@ def test_an_exception_of_any_kind_in_a_step_stops_the_store_and_is_told(
     def fail(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(f"durable_streams_server.storage.files.checkpoint.Checkpoint.{where}", fail)
+    monkeypatch.setattr(
+        f"durable_streams_server.storage.files.checkpoint.Checkpoints.{where}", fail
+    )
     pending = bench.store.execute(append("/a", b"!"), NOW)
     bench.store.shell.checkpoint_due()
     bench.rest()
@@ -170,7 +172,7 @@ def test_an_exception_in_a_step_on_the_loop_stops_the_store(
 ) -> None:
     bench = Bench()
     bench.append(b"acknowledged")
-    monkeypatch.setattr(bench.store, "begin_capture", lambda: 1 / 0)
+    monkeypatch.setattr(bench.store.ledger, "begin_capture", lambda: 1 / 0)
     bench.store.shell.checkpoint_due()
     bench.rest()
     assert isinstance(bench.store.failure, ZeroDivisionError)
@@ -242,8 +244,8 @@ def test_a_checkpoint_without_a_file_handle_is_tried_again(code: int) -> None:
     bench.store.shell.checkpoint_due()
     bench.rest()
     assert bench.store.failure is None
-    assert bench.store.must_pause
-    assert not bench.store.found_disk_full
+    assert bench.store.ledger.must_pause
+    assert not bench.store.ledger.found_disk_full
     bench.append(b"acknowledged")
     bench.disk.before = works
     bench.store.run_checkpoint()

@@ -56,7 +56,7 @@ def test_what_fails_after_a_record_has_its_place_stops_the_store(
         raise broken
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "_keep", fail)
+        patched.setattr(store.ledger, "apply", fail)
         failed = store.execute(append("/a", b"y", "text/plain"), NOW)
     for ticket in (failed, store.execute(append("/a", b"z", "text/plain"), NOW)):
         with pytest.raises(Abandoned, match="a fault of ours"):

@@ -30,8 +30,8 @@ def test_memory_follows_the_streams_in_use() -> None:
         run(store, create(f"/{number}", body=b"%d" % number))
         if number % 5 == 0:
             store.run_checkpoint()
-    assert len(store.states) < 30
-    assert len(store.states.recent) == len(store.states)
+    assert len(store.states.newest) < 30
+    assert len(store.states.recent) == len(store.states.newest)
     for number in random.Random(0).sample(range(200), 50):
         assert content(store, f"/{number}") == b"%d" % number
     assert sum(1 for _ in store.paths()) == 200
@@ -40,7 +40,7 @@ def test_memory_follows_the_streams_in_use() -> None:
 def test_what_is_dirty_or_read_live_is_not_let_go() -> None:
     store = open_store(new_disk(), max_loaded=1)
     run(store, create("/a", body=b"x"), create("/b", body=b"y"))
-    assert len(store.states) == 2
+    assert len(store.states.newest) == 2
     store.run_checkpoint()
     state = store.states["/a"]
     state.readers = 1
@@ -245,7 +245,7 @@ def test_records_of_an_earlier_version_with_whole_lineages_are_replayed() -> Non
     begun, first = decision.changes
     assert isinstance(begun, Created)
     whole = (Span(number - 1, 3), Span(number, 4))
-    store._record((msgspec.structs.replace(begun, lineage=whole), first), None)
+    store.commits.record((msgspec.structs.replace(begun, lineage=whole), first), None)
     store.commit_once()
     state = open_store(disk).states["/2"]
     assert state.lineage == whole[-1:]
@@ -311,8 +311,8 @@ def test_nothing_is_remembered_of_streams_and_forks_that_came_and_went() -> None
         store.find(f"/a{number}")
     gc.collect()
     states = store.states
-    assert len(states) <= 11
+    assert len(states.newest) <= 11
     for kept in (states._sources, states._links, states._ancestries, states._let_go):
         assert len(kept) <= 22, kept
     assert [len(states._gone), len(states._shown), len(states._unwritten)] == [0, 0, 0]
-    assert len(states.recent) == len(states)
+    assert len(states.recent) == len(states.newest)

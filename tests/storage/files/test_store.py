@@ -9,8 +9,8 @@ import pytest
 from durable_streams_server import CreateOptions
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.checkup import Checkup, repair_directory
-from durable_streams_server.storage.files.shell import Shell
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.storage.store import Store
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from tests.requests import NOW, SECOND, create
@@ -20,11 +20,11 @@ from tests.storage.files.stores import new_disk, open_store, run
 SEGMENT = 1024 * 1024
 
 
-class Prompt(Shell):
+class Prompt(Synchronous):
     """A shell that commits as soon as it is told to."""
 
     def __init__(self, store: FileStore) -> None:
-        super().__init__(store)
+        super().__init__(*store.parts)
         self._committing = False
 
     def commit_due(self) -> None:
@@ -34,7 +34,7 @@ class Prompt(Shell):
 
     def _commit(self) -> None:
         self._committing = False
-        self._store.commit_once()
+        self._commits.commit_once()
 
 
 class TestFileStore(StoreContract):

@@ -20,6 +20,7 @@ from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
 from durable_streams_server.storage.files.executor import Lane
 from durable_streams_server.storage.files.headroom import PER_LOG, SOON
+from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.logs import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.threads import Threads
@@ -72,11 +73,11 @@ class MovedDisk(SystemDisk):
 class Bench:
     """A store on its threads."""
 
-    def __init__(self, path: Path, **options: int) -> None:
+    def __init__(self, path: Path, **limits: int) -> None:
         self.disk = MovedDisk(path)
         prepare(self.disk, "data")
         catalog = LmdbCatalog(str(path / CATALOG))
-        self.store = FileStore(self.disk, catalog, segment_size=SEGMENT, **options)  # type: ignore[arg-type]
+        self.store = FileStore(self.disk, catalog, segment_size=SEGMENT, limits=Limits(**limits))
         self.failures: list[BaseException] = []
         self.store.attach(asyncio.get_running_loop(), self.failures.append)
 
@@ -247,7 +248,7 @@ async def test_nothing_in_flight_is_answered_when_the_store_stops(tmp_path: Path
     in_flight = [bench.store.execute(append("/a", b"x"), NOW)]
     await asyncio.sleep(0.03)  # the commit thread has it; the next one still waits
     in_flight.append(bench.store.execute(append("/a", b"y"), NOW))
-    bench.store.fail(OSError(errno.EIO, "a checkpoint failed"))
+    bench.store.commits.fail(OSError(errno.EIO, "a checkpoint failed"))
     assert not in_flight[0].done
     bench.disk.wait.set()
     for ticket in in_flight:
@@ -295,7 +296,7 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(
 async def test_space_of_deleted_streams_comes_back_within_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_streams_server.storage.files.store.SOON_SECONDS", 0.1)
+    monkeypatch.setattr("durable_streams_server.storage.files.ledger.SOON_SECONDS", 0.1)
     bench = Bench(tmp_path)
     paths = [f"/{number}" for number in range(SOON // PER_LOG)]
     for path in paths:

@@ -33,6 +33,7 @@ from ...protocol.subscriptions.changes import (
     WakeChanged,
 )
 from .disk import NO_SPACE, Disk
+from .wal import Wal
 
 BALLAST: Final = "ballast"
 SOON: Final = 1024 * 1024  # dead bytes that are worth a checkpoint of their own
@@ -109,6 +110,36 @@ class Headroom:
         self._size = size
         self._is_whole = False
         self.is_low = False
+
+    def prepare(self, wal: Wal, *, with_ballast: bool) -> None:
+        """Prepares the ballast and the log's next segment, as far as the disk has room.
+
+        Args:
+            wal: the write-ahead log.
+            with_ballast: whether to make the ballast. A checkpoint that could not finish needs its space.
+
+        Raises:
+            OSError: for any other failure than a lack of room.
+        """
+        if wal.is_starved:
+            self.allocate_ahead(wal)
+        if with_ballast and not wal.is_starved:
+            self.make()
+        self.allocate_ahead(wal)
+
+    def allocate_ahead(self, wal: Wal) -> None:
+        """Allocates the log's next segment. If the disk is full and the log needs the segment at once, gives up the ballast for it.
+
+        Raises:
+            OSError: for any other failure than a lack of room.
+        """
+        while wal.wants_file():
+            wal.add_file()
+            if wal.is_starved and not self.give_up():
+                self.lacks_room()
+                return
+            if wal.full and not wal.is_starved:
+                return
 
     def make(self) -> None:
         """Makes the ballast if it is not there and the disk has room; then ordinary records are accepted.

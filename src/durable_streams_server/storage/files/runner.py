@@ -22,16 +22,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..ticket import Ticket
-from .checkpoint import Where
+from .checkpoint import Checkpoints, Where
+from .commits import Commit, Commits
 from .executor import Executor, Lane
+from .ledger import Ledger
 from .shell import Shell
 from .wal import LOOK_EVERY
-
-if TYPE_CHECKING:
-    from .store import Commit, FileStore
 
 T = TypeVar("T")
 
@@ -55,7 +54,9 @@ class Runner(Shell):
     """Runs a store until `stop`.
 
     Args:
-        store: the store; it must have no other shell.
+        commits: the store's queue of records.
+        ledger: the store's dirty states, which tell when a checkpoint is due.
+        checkpoints: makes the store's checkpoints.
         executor: carries out what is decided here.
         on_failure: called on the loop when the store has stopped for good.
     """
@@ -64,11 +65,15 @@ class Runner(Shell):
 
     def __init__(
         self,
-        store: FileStore,
+        commits: Commits,
+        ledger: Ledger,
+        checkpoints: Checkpoints,
         executor: Executor,
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        super().__init__(store)
+        self._commits = commits
+        self._ledger = ledger
+        self._checkpoints = checkpoints
         self._executor = executor
         self._on_failure = on_failure
         self._turn_is_due = False
@@ -91,10 +96,9 @@ class Runner(Shell):
             self._executor.wait()
             self._hand_over()  # what has ended may have decided something
         self._end_checkpoint()
-        if self._store.failure is None:
-            self._store.look_for_log()
+        if self._commits.failure is None:
+            self._commits.check_segment()
         self._executor.close()
-        self._store.shell = Shell(self._store)
 
     def wait_for(self, ticket: Ticket[Any]) -> None:
         self._is_waited_for = True
@@ -114,8 +118,8 @@ class Runner(Shell):
             self._executor.soon(self._turn)
 
     def checkpoint_due(self) -> None:
-        if self._phase is Phase.NONE and not self._stopping and self._store.failure is None:
-            self._steps = self._store.checkpoint()
+        if self._phase is Phase.NONE and not self._stopping and self._commits.failure is None:
+            self._steps = self._checkpoints.steps()
             self._go(Phase.LOOP)
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -124,11 +128,11 @@ class Runner(Shell):
 
     def _call_later(self, function: Callable[[], None]) -> None:
         self._cancel_later = None
-        if not self._stopping and self._store.failure is None:
+        if not self._stopping and self._commits.failure is None:
             function()
 
     def failed(self, error: BaseException) -> None:
-        super().failed(error)
+        self._commits.committed(self._commits.take_pending())
         if self._phase is not Phase.DISK:  # the job that runs has the steps; its end comes here
             self._end_checkpoint()
         self._on_failure(error)
@@ -168,7 +172,7 @@ class Runner(Shell):
         """Has the commit lane write what waits, unless it is still writing or must not."""
         if self._is_writing or self._is_held_back:
             return
-        commit = self._store.take_pending()
+        commit = self._commits.take_pending()
         if commit.items:
             self._is_writing = True
             self._executor.submit(
@@ -180,7 +184,7 @@ class Runner(Shell):
         """Whether writers wait because too much is unflushed and a checkpoint is making room. A checkpoint that waits for
         writers, or for a thread that waits for writers, makes none."""
         return (
-            self._store.is_pressed  # the rarest
+            self._ledger.is_pressed  # the rarest
             and self._phase in (Phase.LOOP, Phase.DISK)
             and not self._stopping
             and not self._is_waited_for
@@ -188,22 +192,22 @@ class Runner(Shell):
 
     def _write(self, commit: Commit) -> None:
         """Writes a commit, on its lane. A disk that has failed once is never written to again."""
-        if self._store.failure is not None:
-            raise self._store.failure
-        self._store.write(commit)
+        if self._commits.failure is not None:
+            raise self._commits.failure
+        self._commits.write(commit)
 
     def _written(self, commit: Commit, _: None, error: BaseException | None) -> None:
         self._is_writing = False
         if error is not None:
-            self._store.fail(error, commit)
+            self._commits.fail(error, commit)
             return
-        if self._store.failure is None:
-            if self._store.has_few_pending:
+        if self._commits.failure is None:
+            if self._commits.has_few_pending:
                 self.commit_due()  # a turn later: writers that are answered now can join it
             else:
                 self._hand_over()  # the next commit is written while this one is published
-        self._store.committed(commit)
-        if self._store.wal.owes_look and not self._look_is_planned:
+        self._commits.committed(commit)
+        if self._commits.wal.owes_look and not self._look_is_planned:
             self._look_is_planned = True  # there may be no later commit that looks
             self._executor.later(LOOK_EVERY, self._look)
         if self._phase is Phase.DURABLE:
@@ -211,8 +215,8 @@ class Runner(Shell):
 
     def _look(self) -> None:
         self._look_is_planned = False
-        if not self._stopping and self._store.failure is None:
-            self._store.look_for_log()
+        if not self._stopping and self._commits.failure is None:
+            self._commits.check_segment()
 
     # -- the checkpoint -----------------------------------------------------
 
@@ -244,27 +248,27 @@ class Runner(Shell):
         return next(self._steps, None)
 
     def _stepped(self, where: Where | None, error: BaseException | None) -> None:
-        if error is not None or self._stopping or self._store.failure is not None:
+        if error is not None or self._stopping or self._commits.failure is not None:
             self._end_checkpoint()
             if error is not None:
-                self._store.fail(error)
+                self._commits.fail(error)
         elif where is not None:
             self._go(_PHASES[where])
         else:
             self._phase, self._steps = Phase.NONE, None
-            if self._store.checkpoint_is_due:
+            if self._ledger.checkpoint_is_due:
                 self._begin_another()
             self._hand_over()
 
     def _begin_another(self) -> None:
-        if self._store.must_pause:
+        if self._ledger.must_pause:
             self._go(Phase.PAUSED)
         else:
             self.checkpoint_due()
 
     def _resume(self) -> None:
         self._phase = Phase.NONE
-        if self._store.checkpoint_is_due:
+        if self._ledger.checkpoint_is_due:
             self.checkpoint_due()
 
     def _end_checkpoint(self) -> None:
@@ -272,7 +276,7 @@ class Runner(Shell):
         self._cancel_pause()
         self._cancel_pause = _nothing
         self._phase, self._steps = Phase.NONE, None
-        self._store.end_capture()
+        self._ledger.end_capture()
 
 
 def _nothing() -> None:

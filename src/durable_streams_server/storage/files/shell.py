@@ -1,61 +1,55 @@
-"""What the store asks of whoever runs it. This one does nothing by itself: its owner calls `commit_once` and checkpoints."""
+"""The interface through which a store asks for work: commits, checkpoints, timers and reads of the disk.
 
+`Synchronous` does the work when a caller waits for a ticket. `Runner` does it beside an event loop.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..ticket import Ticket
-
-if TYPE_CHECKING:
-    from .store import FileStore
 
 T = TypeVar("T")
 
 
-class Shell:
-    """Runs nothing until somebody waits for a ticket. `Runner` is the shell of a store that a loop owns.
-
-    Args:
-        store: the store.
+class Shell(ABC):
+    """Runs the work of one store.
 
     Attributes:
-        has_readers: whether `read` can wait for the disk without keeping the loop.
+        has_readers: whether `read` can wait for the disk without blocking the event loop.
     """
 
-    has_readers = False
-
-    def __init__(self, store: "FileStore") -> None:
-        self._store = store
+    has_readers: bool
 
     @property
+    @abstractmethod
     def is_busy(self) -> bool:
-        """Whether a thread beside the loop commits or reads."""
-        return False
+        """Whether a thread beside the event loop is committing or reading."""
 
+    @abstractmethod
     def commit_due(self) -> None:
-        """Something waits to be committed."""
+        """Asks for a commit, because a record or an answer was queued."""
 
+    @abstractmethod
     def checkpoint_due(self) -> None:
-        """A checkpoint should be made soon."""
+        """Asks for a checkpoint. Does nothing while one is running."""
 
+    @abstractmethod
     def later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Calls a function on the loop after some seconds, unless one waits already. Who has no loop has no timer."""
+        """Calls a function on the event loop after some seconds, unless an earlier call is still waiting."""
 
-    def failed(self, _: BaseException) -> None:
-        """The store has stopped: nothing that waits will be written."""
-        self._store.committed(self._store.take_pending())
+    @abstractmethod
+    def failed(self, error: BaseException) -> None:
+        """Ends all work, because the store stopped with an error. Abandons every answer that is still queued."""
 
+    @abstractmethod
     def stop(self) -> None:
-        """Commits what waits, ends the checkpoint that runs, and gives the store back. On the loop."""
+        """Commits what is queued, cancels a running checkpoint, and ends all threads. Call it on the event loop's thread."""
 
+    @abstractmethod
     def wait_for(self, ticket: Ticket[Any]) -> None:
-        """Returns when a ticket is done; blocks the thread that owns the store. A store that fails ends every ticket."""
-        while not ticket.done and self._store.failure is None:
-            self._store.commit_once()
-            if self._store.checkpoint_is_due:
-                self._store.run_checkpoint()
-        if self._store.headroom.is_low and self._store.failure is None:
-            self._store.run_checkpoint()  # nobody else would notice that there is room again
+        """Blocks the thread that owns the store until a ticket is done. If the store fails, every ticket is done."""
 
+    @abstractmethod
     def read(self, function: Callable[[], T]) -> Ticket[T]:
-        """Runs a read that may wait for the disk."""
-        return Ticket.of(function())
+        """Runs a read that may wait for the disk, and returns a ticket for its result."""

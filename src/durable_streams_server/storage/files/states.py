@@ -17,6 +17,7 @@ from ...log import log as _log
 from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
+from ..damage import Damaged
 from ..recent import Recent, RecentCache
 from .catalog import Catalog, producers_of, state_of
 from .logs import Extent, Logs
@@ -44,8 +45,8 @@ class _Source:
         self.path = path
 
 
-class States(OrderedDict[str, StreamState]):
-    """The newest states by path, those looked at for letting go last. `get` loads; so does indexing.
+class States:
+    """Keeps the newest states of streams by path. `get` and indexing load a state from the catalog if it is not in memory.
 
     Args:
         catalog: where states are loaded from.
@@ -71,14 +72,14 @@ class States(OrderedDict[str, StreamState]):
         is_clean: Callable[[StreamState], bool],
         on_load: Callable[[StreamState], None],
     ) -> None:
-        super().__init__()
+        self.newest: OrderedDict[str, StreamState] = OrderedDict()
+        self.max_loaded = max_loaded
         self.recent: dict[int, Recent] = {}
         self.tally = Tally()
         self._catalog = catalog
         self._logs = logs
         self._memory = memory
         self._session = session
-        self._max_loaded = max_loaded
         self._is_clean = is_clean
         self._on_load = on_load
         self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
@@ -91,7 +92,7 @@ class States(OrderedDict[str, StreamState]):
         self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
         self.is_replaying = False
 
-    def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
+    def get(self, path: str, /) -> StreamState | None:
         """Returns the newest state at a path.
 
         A stream whose log is damaged has its state, with `damage`: it can be listed and deleted.
@@ -99,20 +100,36 @@ class States(OrderedDict[str, StreamState]):
         Raises:
             Damaged: its catalog entry is.
         """
-        state = super().get(path)
+        state = self.newest.get(path)
         if state is None and path not in self._gone:
             state = self._load(path)
         return state
 
-    def __missing__(self, path: str) -> StreamState:
-        state = self.get(path)
+    def __getitem__(self, path: str, /) -> StreamState:
+        state = self.newest.get(path)  # not `get`: each append comes here
+        if state is None:
+            state = self.get(path)
         if state is None:
             raise KeyError(path)
         return state
 
+    def __setitem__(self, path: str, state: StreamState, /) -> None:
+        self.newest[path] = state
+
+    def __delitem__(self, path: str, /) -> None:
+        del self.newest[path]
+
     def loaded(self, path: str) -> StreamState | None:
         """Returns the newest state at a path if it is in memory."""
-        return super().get(path)
+        return self.newest.get(path)
+
+    def find_again(self, state: StreamState) -> StreamState | None:
+        """Returns the state object now in use for the stream of an evicted state; None if the stream has ended or is damaged."""
+        try:
+            found = self.get(state.path)
+        except Damaged:
+            return None
+        return found if found is not None and found.incarnation == state.incarnation else None
 
     def visible(self, path: str) -> StreamState | None:
         """Returns the state that readers may see at a path."""
@@ -238,7 +255,7 @@ class States(OrderedDict[str, StreamState]):
                 self._trace(state)
         if not self.is_replaying:
             self.note_damage(state, self._logs.find_damage(entry.incarnation, entry.extent))
-        self[path] = state
+        self.newest[path] = state
         self.recent[state.incarnation] = Recent(state.base, state.tail, entry.index_entries)
         self._on_load(state)
         return state
@@ -246,7 +263,7 @@ class States(OrderedDict[str, StreamState]):
     def end_replay(self) -> None:
         """Looks at the logs of the streams that the replay has loaded and not removed."""
         self.is_replaying = False
-        for state in self.values():
+        for state in self.newest.values():
             recent = self.recent[state.incarnation]
             extent = Extent(recent.base, recent.flushed, recent.entries)
             self.note_damage(state, self._logs.find_damage(state.incarnation, extent))
@@ -286,21 +303,15 @@ class States(OrderedDict[str, StreamState]):
         if untraced:
             fork.lineage = (ancestry.span,)
 
-    @property
-    def too_many(self) -> bool:
-        """Whether more streams are in memory than should be."""
-        return len(self) > self._max_loaded
-
     def let_go(self) -> None:
         """Lets idle streams go if there are too many, between commands: what one has loaded it finds loaded."""
         for _ in range(_TRIES):
-            if len(self) <= self._max_loaded:
+            if len(self.newest) <= self.max_loaded:
                 return
-            path = next(iter(self))
-            state = self[path]
+            path, state = next(iter(self.newest.items()))
             if state.readers or path in self._shown or not self._is_clean(state):
-                self.move_to_end(path)  # it is looked at again when its turn comes
+                self.newest.move_to_end(path)  # it is looked at again when its turn comes
                 continue
-            del self[path]
+            del self.newest[path]
             self._let_go[state.incarnation] = state
             self._memory.forget(self.recent.pop(state.incarnation))

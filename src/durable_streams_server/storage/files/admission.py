@@ -1,0 +1,85 @@
+"""The refusals of records for which the store has no room: too much is dirty, the disk is full, or a log may not grow."""
+
+from ...protocol.state import Appended, Change
+from ...protocol.subscriptions.changes import SubscriptionChange
+from . import held
+from .headroom import Claim, claim_of
+from .ledger import Ledger
+from .logs import Extent, Logs
+from .wal import Place, Wal, behind, disk_full
+
+
+class Admission:
+    """Decides which records the store has room for.
+
+    Args:
+        ledger: the store's dirty states.
+        logs: the store's logs.
+        wal: the store's write-ahead log.
+    """
+
+    def __init__(self, ledger: Ledger, logs: Logs, wal: Wal) -> None:
+        self._ledger = ledger
+        self._logs = logs
+        self._wal = wal
+
+    def refuse_for_memory(self, changes: tuple[Change, ...]) -> None:
+        """Refuses an ordinary record while the disk is full, or while only a checkpoint can free the memory that the record needs.
+
+        Raises:
+            StorageFull: the disk is full.
+            Unavailable: a checkpoint must end first.
+        """
+        ledger = self._ledger
+        if claim_of(changes) is not Claim.ORDINARY:
+            return
+        if (
+            ledger.unflushed > ledger.max_unflushed
+            or ledger.headroom.is_low
+            or (ledger.is_crowded and self._adds_to_crowd(changes))
+        ):
+            raise disk_full() if ledger.found_disk_full else behind()
+
+    def _adds_to_crowd(self, changes: tuple[Change, ...]) -> bool:
+        """Whether a record would make a clean stream dirty, or producers have used up their limit."""
+        ledger = self._ledger
+        if ledger.states.tally.all > ledger.max_fresh_producers:
+            return True
+        return ledger.dirty_count > ledger.max_dirty and any(
+            not isinstance(change, SubscriptionChange) and change.incarnation not in ledger.dirty
+            for change in changes
+        )
+
+    def refuse_for_logs(self, changes: tuple[Change, ...]) -> None:
+        """Refuses a record whose bytes would make a log larger than the system allows a file to be.
+
+        Raises:
+            StorageFull: a log would be too large.
+        """
+        states = self._ledger.states
+        for change in changes:
+            if not isinstance(change, Appended) or not change.data:
+                continue
+            state = states.loaded(change.path)  # None if the stream begins with this record
+            recent = None if state is None else states.recent.get(change.incarnation)
+            extent = (
+                Extent(0, 0, 0)
+                if recent is None
+                else Extent(recent.base, change.start, recent.entries)
+            )
+            if not self._logs.takes(extent, recent.unflushed if recent else 0, len(change.data)):
+                raise held.log_full()
+
+    def reserve_at_end(self, size: int, changes: tuple[Change, ...]) -> Place:
+        """Reserves room for a record at the end of a segment, which only records that free space may use.
+
+        Raises:
+            StreamError: the record is an ordinary one, or the segment is full.
+        """
+        claim = claim_of(changes)
+        leaves = (
+            self._wal.reserve_size
+            if claim is Claim.ORDINARY
+            else claim.leaves(self._wal.reserve_size)
+        )
+        return self._wal.reserve(size, leaves)
