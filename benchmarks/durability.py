@@ -17,9 +17,9 @@ from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
-from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.limits import CHECKPOINT_BYTES, Limits
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.system_disk import SystemDisk
 
 from .servers import SCRATCH, running_on
 

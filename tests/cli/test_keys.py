@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from durable_streams_server.storage.files.catalog import LmdbCatalog
-from durable_streams_server.storage.files.wal import MIN_SIZE
+from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from durable_streams_server.webhooks import WebhookVerificationError, verify
 from tests.process import COMMAND, ServerProcess, serve

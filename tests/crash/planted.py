@@ -57,9 +57,9 @@ PLANTS = [
         3,
         "records are written but not synced",
         f"{FILES}/wal.py",
-        "            slot.file.write_durably(octets, position)\n",
+        "            segment.file.write_durably(octets, position)\n",
         "            for part in octets if isinstance(octets, tuple) else (octets,):\n"
-        "                slot.file.write(part, position)\n"
+        "                segment.file.write(part, position)\n"
         "                position += len(part)\n",
     ),
     Plant(
@@ -72,18 +72,18 @@ PLANTS = [
     Plant(
         5,
         "a log is truncated when its size is another, not only when it is larger",
-        f"{FILES}/logs.py",
+        f"{FILES}/flush.py",
         "        if size > end:\n",
         "        if size != end:\n",
-        "tests/storage/files/test_logs.py",
+        "tests/storage/files/test_flush.py",
     ),
     Plant(
         6,
         "a failed write is tried again and taken for durable",
         f"{FILES}/wal.py",
-        "            slot.file.write_durably(octets, position)\n",
-        "            try:\n                slot.file.write_durably(octets, position)\n            except OSError:\n"
-        "                slot.file.write(data, position)\n",
+        "            segment.file.write_durably(octets, position)\n",
+        "            try:\n                segment.file.write_durably(octets, position)\n            except OSError:\n"
+        "                segment.file.write(data, position)\n",
     ),
     Plant(
         7,
@@ -104,8 +104,8 @@ PLANTS = [
         9,
         "replay stops at the end of the first segment",
         f"{FILES}/wal.py",
-        "            yield from self._replay(slot, after)\n",
-        "            yield from self._replay(slot, after)\n            break\n",
+        "            yield from self._replay(segment, after)\n",
+        "            yield from self._replay(segment, after)\n            break\n",
     ),
     Plant(
         10,
@@ -161,8 +161,8 @@ PLANTS = [
     Plant(
         16,
         "a new log's directory is not synced",
-        f"{FILES}/logs.py",
-        "            for parent in self._parents:\n                self._disk.sync_directory(parent)\n",
+        f"{FILES}/flush.py",
+        "            for directory in self._unsynced_directories:\n                self._disk.sync_directory(directory)\n",
         "            pass\n",
     ),
     Plant(
@@ -278,7 +278,7 @@ PLANTS = [
         "DESIGN 1",
         "a commit is acknowledged in a file that nobody finds again",
         f"{FILES}/wal.py",
-        "                slot.file.check_place()",
+        "                segment.file.check_place()",
         "                pass",
         "tests/streams/test_file_store.py",
     ),
@@ -337,7 +337,7 @@ PLANTS = [
     Plant(
         59,
         "a damaged log stops the checkpoint of all",
-        f"{FILES}/logs.py",
+        f"{FILES}/flush.py",
         "            except Damaged as damage:\n                self.damaged",
         "            except ZeroDivisionError as damage:\n                self.damaged",
         "tests/storage/files/test_runner.py",
@@ -377,7 +377,7 @@ PLANTS = [
         "DESIGN 6",
         "a log's bytes are read without a look at their checksums",
         f"{FILES}/logs.py",
-        "            is_verified = files.verified.has(start, end)\n",
+        "            is_verified = log.verified.has(start, end)\n",
         "            is_verified = True\n",
         "tests/storage/files/test_logs.py",
     ),
@@ -424,7 +424,7 @@ PLANTS = [
     Plant(
         "largest file",
         "a log that may not grow stops the store",
-        f"{FILES}/logs.py",
+        f"{FILES}/flush.py",
         "                if error.errno != TOO_LARGE:\n",
         "                if True:\n",
         "tests/storage/files/test_held.py",
@@ -434,7 +434,7 @@ HELPERS: dict[int | str, tuple[str, str, str]] = {
     10: (
         f"{FILES}/states.py",
         "    def _trace(",
-        "    def _logs_path(self, incarnation):\n        from .logs import path_of\n        return path_of(incarnation)\n\n"
+        "    def _logs_path(self, incarnation):\n        from .log_layout import path_of\n        return path_of(incarnation)\n\n"
         "    def _trace(",
     )
 }

@@ -9,7 +9,7 @@ import pytest
 
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.protocol.subscriptions.commands import Claim
-from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.streams.reader import Reader
 from tests.protocol.subscriptions.world import ROOT, subscribe
 from tests.requests import NOW

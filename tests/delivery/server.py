@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.log_layout import path_of
 from tests.delivery.history import Copied, Down, History, Restored, Stepped
 from tests.delivery.launcher import OFFSET
 from tests.process import START_TIMEOUT, STOP_TIMEOUT

@@ -22,8 +22,8 @@ from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.limits import MAX_TIME, MAX_TTL_SECONDS
 from durable_streams_server.storage.files import wal
 from durable_streams_server.storage.files.directory import DirectoryRefused
-from durable_streams_server.storage.files.disk import SystemFile
 from durable_streams_server.storage.files.place import DirectoryLost
+from durable_streams_server.storage.files.system_file import SystemFile
 from durable_streams_server.storage.ticket import Abandoned
 from tests.children import in_child, outcome
 from tests.requests import NOW, append, create
@@ -326,7 +326,7 @@ LOSSES = [remove, move_away, replace, remove_log, move_log_away, replace_segment
 def test_nothing_is_acknowledged_once_the_directory_is_known_to_be_lost(
     tmp_path: Path, lose: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(wal, "CHECK_INTERVAL", 0.0)
     path = tmp_path / "data"
     store = open_store(path)
     store.create("/a", "text/plain")
@@ -350,9 +350,9 @@ def test_lost_directory_is_noticed_after_the_time_between_two_looks(
     store = open_store(tmp_path / "data")
     store.create("/a", "text/plain")
     remove(tmp_path / "data")
-    now += wal.LOOK_EVERY * 0.9
+    now += wal.CHECK_INTERVAL * 0.9
     store.append("/a", b"not noticed yet")
-    now += wal.LOOK_EVERY * 0.2
+    now += wal.CHECK_INTERVAL * 0.2
     with pytest.raises(DirectoryLost):
         store.append("/a", b"after")
     store.close()

@@ -16,8 +16,8 @@ from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.check import Finding
 from ..storage.files.checkup import Checkup, repair_directory
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
-from ..storage.files.disk import SystemDisk
 from ..storage.files.store import FileStore
+from ..storage.files.system_disk import SystemDisk
 from ..streams.clock import system_clock
 from .output import reason, shown
 from .values import DIRECTORY

@@ -6,9 +6,9 @@ import click
 
 from ..protocol.subscriptions.commands import KeepKeys
 from ..storage.files.disk import Disk
+from ..storage.files.segments import DIRECTORY as WAL
 from ..storage.files.store import FileStore
-from ..storage.files.wal import DEFAULT_SEGMENT_SIZE, MIN_SIZE, segment_size_of
-from ..storage.files.wal import DIRECTORY as WAL
+from ..storage.files.wal_sizes import DEFAULT_SEGMENT_SIZE, MIN_SIZE, segment_size_of
 from ..streams.clock import clock_of, system_clock
 from .data import moment, open_directory
 from .values import DIRECTORY

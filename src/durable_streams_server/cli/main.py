@@ -46,7 +46,7 @@ from ..protocol.names import DEFAULT_PORT, DEFAULT_STREAM_ROOT
 from ..protocol.units import MIB
 from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
-from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
+from ..storage.files.wal_sizes import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy

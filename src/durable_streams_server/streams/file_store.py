@@ -14,10 +14,10 @@ from ..protocol.subscriptions.state import Subscriptions
 from ..storage.files import forked, workers
 from ..storage.files.catalog import Catalog, LmdbCatalog
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
-from ..storage.files.disk import SystemDisk
 from ..storage.files.headroom import give_way
 from ..storage.files.store import FileStore
-from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, segment_size_of
+from ..storage.files.system_disk import SystemDisk
+from ..storage.files.wal_sizes import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, segment_size_of
 from ..storage.ticket import Ticket
 from .calls import Calls
 from .clock import Clock, system_clock

@@ -12,7 +12,7 @@ from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.cli import main
 from durable_streams_server.errors import StreamDamaged
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.log_layout import path_of
 from tests.protocol.subscriptions.world import subscribe
 from tests.requests import NOW
 

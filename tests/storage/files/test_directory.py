@@ -15,8 +15,8 @@ from durable_streams_server.storage.files.directory import (
     UnknownFormat,
     prepare,
 )
-from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.place import DirectoryLost
+from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.storage.ticket import Abandoned
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
 from tests.requests import NOW, append, create

@@ -11,8 +11,9 @@ import pytest
 
 from durable_streams_server.errors import StoreForked
 from durable_streams_server.storage.files.catalog import Catalog, LmdbCatalog, Meta
-from durable_streams_server.storage.files.disk import Disk, File, SystemDisk
+from durable_streams_server.storage.files.disk import Disk, File
 from durable_streams_server.storage.files.forked import keep_for_ever, refuse_calls
+from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.children import in_child, outcome
 

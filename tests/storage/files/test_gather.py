@@ -4,7 +4,7 @@ from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files import gather
 from durable_streams_server.storage.files.gather import Gathering
 from durable_streams_server.storage.files.index import encode
-from durable_streams_server.storage.files.logs import Extent
+from durable_streams_server.storage.files.log_layout import Extent
 from durable_streams_server.storage.recent import Recent
 
 TEXT = parse_media_type("text/plain")

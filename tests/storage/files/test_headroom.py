@@ -41,7 +41,7 @@ from durable_streams_server.storage.files.headroom import (
     claim_of,
     give_way,
 )
-from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.log_layout import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, SECOND, append, create

@@ -13,9 +13,9 @@ import pytest
 from durable_streams_server.errors import StorageFull, StreamError
 from durable_streams_server.protocol.commands import Command, Delete
 from durable_streams_server.storage.files import held
-from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.index import ROOM_FOR_HEADER
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.storage.recent import Piece, Pieces
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk

@@ -12,7 +12,13 @@ from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.state import Origin
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.disk import File
-from durable_streams_server.storage.files.index import Index, Words, encode, header, header_of
+from durable_streams_server.storage.files.index import (
+    Index,
+    Label,
+    encode,
+    labelled_header,
+    unlabelled_header,
+)
 from durable_streams_server.storage.recent import INSIDE, Piece, Pieces
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW
@@ -22,7 +28,7 @@ PIECES = Pieces.of([Piece(13 | INSIDE, b"abc"), Piece(15, b"de"), Piece(18, b"fg
 
 def made(disk: SimulatedDisk) -> File:
     file = disk.open("a.idx", create=True)
-    file.write(header(10), 0)
+    file.write(unlabelled_header(10), 0)
     file.write(encode(PIECES), 24)
     return file
 
@@ -30,7 +36,7 @@ def made(disk: SimulatedDisk) -> File:
 def test_entries_come_back_and_are_found_by_position() -> None:
     file = made(SimulatedDisk(random.Random(0)))
     index = Index.of(file)
-    assert (index.base, index.words) == (10, None)
+    assert (index.base, index.label) == (10, None)
     assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
     assert [index.find(3, position) for position in (10, 12, 13, 15, 17, 18)] == [
         0,
@@ -44,7 +50,7 @@ def test_entries_come_back_and_are_found_by_position() -> None:
     assert index.append_end(1, 0) is None
 
 
-WORDS = Words(
+LABEL = Label(
     7,
     10,
     "/a/päth",
@@ -63,20 +69,20 @@ def made_with(disk: SimulatedDisk, head: bytes) -> File:
 
 
 def test_index_says_whose_log_it_is_beside() -> None:
-    index = Index.of(made_with(SimulatedDisk(random.Random(0)), header_of(WORDS)))
-    assert (index.base, index.words) == (10, WORDS)
+    index = Index.of(made_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL)))
+    assert (index.base, index.label) == (10, LABEL)
     assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
 
 
 def test_header_of_any_length_comes_back() -> None:
     for length in (1, 10, 900, 1000, 1010, 5000):
-        words = msgspec.structs.replace(WORDS, path="/" + "x" * length)
-        index = Index.of(made_with(SimulatedDisk(random.Random(0)), header_of(words)))
-        assert index.words == words
+        label = msgspec.structs.replace(LABEL, path="/" + "x" * length)
+        index = Index.of(made_with(SimulatedDisk(random.Random(0)), labelled_header(label)))
+        assert index.label == label
         assert index.read(2, 1)[0].end == 18
 
 
-@pytest.mark.parametrize("head", [header(10), header_of(WORDS)])
+@pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
 def test_entries_are_found_without_the_header(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
     file = made_with(disk, head)
@@ -89,13 +95,13 @@ def test_entries_are_found_without_the_header(head: bytes) -> None:
     assert Index.without_header(file, 10).read(0, 3)[2].end == 18
 
 
-@pytest.mark.parametrize("head", [header(10), header_of(WORDS)])
+@pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
 def test_every_flipped_bit_is_found(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
     file = made_with(disk, head)
     for position in range(file.size()):
-        if head == header(10) and 20 <= position < 24:
-            continue  # four zero octets that fill the header up
+        if head == unlabelled_header(10) and 20 <= position < 24:
+            continue  # four zero octets that fill the unlabelled_header up
         for bit in range(8):
             disk.corrupt("a.idx", position, bit)
             with pytest.raises(Damaged):
@@ -108,7 +114,7 @@ def test_a_short_index_is_damaged() -> None:
     with pytest.raises(Damaged):
         Index.of(file).read(0, 4)
     for size in (0, 5, 20, 100):
-        whole = made_with(SimulatedDisk(random.Random(0)), header_of(WORDS))
+        whole = made_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL))
         whole.truncate(size)
         with pytest.raises(Damaged):
             Index.of(whole).read(0, 3)

@@ -8,9 +8,9 @@ from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files import lifetimes
 from durable_streams_server.storage.files.catalog import Entry
-from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.log_layout import path_of
+from durable_streams_server.storage.files.refusals import behind
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.wal import behind
 from tests.requests import NOW, SECOND, append, create
 from tests.storage.files.stores import new_disk, open_store, run
 

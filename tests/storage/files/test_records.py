@@ -9,7 +9,7 @@ from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Appended, Change, Removed
 from durable_streams_server.storage.files.records import encode_in_parts, has_large
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.wal import LARGE
+from durable_streams_server.storage.files.wal_format import LARGE
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, append, create
 from tests.storage.files.stores import content, new_disk, open_store, run

@@ -12,7 +12,7 @@ from durable_streams_server.protocol.state import Change, Removed, StreamChange,
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.check import Check, Finding
 from durable_streams_server.storage.files.directory import QUARANTINE
-from durable_streams_server.storage.files.logs import KEPT, path_of
+from durable_streams_server.storage.files.log_layout import KEPT, path_of
 from durable_streams_server.storage.files.repair import repair
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog

@@ -13,7 +13,7 @@ from durable_streams_server.storage.files.producers import StoredProducers
 from durable_streams_server.storage.files.recovery import Recovery
 from durable_streams_server.storage.files.replay import Replay
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.wal import Run
+from durable_streams_server.storage.files.wal_reader import RecordRun
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, SECOND, append, create, fork_of
 from tests.storage.files.stores import content, new_disk, open_store, run
@@ -100,7 +100,7 @@ def test_a_checkpoint_in_the_middle_of_a_replay_keeps_all() -> None:
     contents = {path: content(store, path) for path in store.paths()}
     disk.lose_power()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("durable_streams_server.storage.files.wal._RUN", 7)
+        patch.setattr("durable_streams_server.storage.files.wal_reader._RUN", 7)
         store = open_store(disk, segment_size=4 << 20, max_unflushed=2000)
     assert store.meta.lsn > 0
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_an_append_that_does_not_follow_is_damage(wrong: dict[str, Any], is_firs
     bad = msgspec.structs.replace(right, **{"start": 2 if is_first else 3, **wrong})
     payloads = [record(bad)] if is_first else [record(right), record(bad)]
     with pytest.raises(Damaged, match="record 100 does not follow from the catalog"):
-        replay_of(store).run(Run(payloads, 100, 0, 0), {})
+        replay_of(store).run(RecordRun(payloads, 100, 0, 0), {})
 
 
 def test_records_of_streams_that_were_put_aside_are_passed_over() -> None:
@@ -137,11 +137,11 @@ def test_records_of_streams_that_were_put_aside_are_passed_over() -> None:
     state = store.states["/a"]
     aside = [state.incarnation]
     lost = Appended("/a", state.incarnation, 77, b"y", False, NOW)
-    assert replay_of(store, aside).run(Run([record(lost)], 1, 0, 0), {}) == 0
+    assert replay_of(store, aside).run(RecordRun([record(lost)], 1, 0, 0), {}) == 0
     assert state.tail == 2
 
 
 def test_a_record_that_cannot_be_read_is_damage() -> None:
     store = open_store(new_disk())
     with pytest.raises(Damaged, match="record 5 "):
-        replay_of(store).run(Run([b"\xc1"], 5, 0, 0), {})
+        replay_of(store).run(RecordRun([b"\xc1"], 5, 0, 0), {})

@@ -10,7 +10,7 @@ import pytest
 
 from durable_streams_server.errors import StreamDamaged, StreamError, Unavailable
 from durable_streams_server.storage.files.executor import Lane
-from durable_streams_server.storage.files.logs import KEPT, directory_of, path_of
+from durable_streams_server.storage.files.log_layout import KEPT, directory_of, path_of
 from durable_streams_server.storage.files.runner import Runner
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ticket import Abandoned

@@ -13,7 +13,8 @@ from durable_streams_server.storage.files.salvage import (
     lost_header,
 )
 from durable_streams_server.storage.files.segments import read_header
-from durable_streams_server.storage.files.wal import OVERHEAD, Wal
+from durable_streams_server.storage.files.wal import Wal
+from durable_streams_server.storage.files.wal_format import OVERHEAD
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.test_wal import SEGMENT, new, write
 

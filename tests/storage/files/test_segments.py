@@ -9,15 +9,16 @@ import pytest
 
 from durable_streams_server.errors import StorageFull, TooLarge
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.disk import SystemDisk
 from durable_streams_server.storage.files.segments import SegmentFile, Segments
-from durable_streams_server.storage.files.wal import Wal, reserve_of, segment_size_of, size_for
+from durable_streams_server.storage.files.system_disk import SystemDisk
+from durable_streams_server.storage.files.wal import Wal
+from durable_streams_server.storage.files.wal_sizes import reserve_of, segment_size_of, size_for
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.test_wal import SEGMENT, new, read, write
 
 
 def all_slots(wal: Wal) -> list[SegmentFile]:
-    return wal._segments._slots
+    return wal._segments._all
 
 
 def full(name: str) -> None:
@@ -113,7 +114,7 @@ def test_a_record_goes_to_a_segment_that_is_large_enough() -> None:
         wal.reserve(large)
     wal.add_file()
     place = wal.reserve(large)
-    assert place.slot.capacity == 4 * SEGMENT
+    assert place.segment.capacity == 4 * SEGMENT
 
 
 def test_space_that_the_disk_has_not_reserved_is_not_written_to() -> None:

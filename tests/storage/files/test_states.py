@@ -14,7 +14,7 @@ from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Created
 from durable_streams_server.storage.files.catalog import Drop, Put
-from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.log_layout import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.streams.reader import Reader
 from durable_streams_server.testing.catalog import SimulatedCatalog

@@ -9,9 +9,10 @@ from click.testing import CliRunner, Result
 
 from durable_streams_server import FileBackedStreamStore
 from durable_streams_server.cli import main
-from durable_streams_server.storage.files.disk import Kind, SystemDisk
-from durable_streams_server.storage.files.logs import directory_of, path_of
+from durable_streams_server.storage.files.disk import EntryType
+from durable_streams_server.storage.files.log_layout import directory_of, path_of
 from durable_streams_server.storage.files.strangers import strangers
+from durable_streams_server.storage.files.system_disk import SystemDisk
 
 FILES = ("FORMAT", "LOCK", "ballast", "FORMAT.new", "wal/000", "wal/007")
 FILES_OF_CATALOG = ("data.mdb", "lock.mdb", "copy", "copy.new", "SUM")
@@ -109,7 +110,7 @@ def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path)
         (directory / name).rename(away)
         (directory / name).symlink_to(away)
     disk = SystemDisk(directory, readonly=True)
-    assert disk.kind("wal") is Kind.DIRECTORY
+    assert disk.entry_type("wal") is EntryType.DIRECTORY
     assert list(strangers(disk)) == []
     assert run(directory).exit_code == 0
     with FileBackedStreamStore(directory) as store:

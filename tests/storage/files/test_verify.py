@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.disk import File
-from durable_streams_server.storage.files.index import Index, encode, header
+from durable_streams_server.storage.files.index import Index, encode, unlabelled_header
 from durable_streams_server.storage.files.verify import Verified, read_verified, whole_prefix
 from durable_streams_server.storage.recent import INSIDE, Piece, Pieces
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -29,7 +29,7 @@ def log(sizes: list[int], inside: frozenset[int] = frozenset()) -> tuple[File, I
         pieces.append(Piece(end | INSIDE if number in inside else end, whole[at : at + size]))
         at += size
     data.write(whole, 0)
-    index_file.write(header(BASE) + encode(Pieces.of(pieces)), 0)
+    index_file.write(unlabelled_header(BASE) + encode(Pieces.of(pieces)), 0)
     return data, Index.of(index_file), whole
 
 

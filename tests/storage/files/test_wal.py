@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from durable_streams_server.errors import StorageFull, TooLarge, Unavailable
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.wal import OVERHEAD, Payload, Wal, size_of
+from durable_streams_server.storage.files.wal import Wal
+from durable_streams_server.storage.files.wal_format import OVERHEAD, Payload, size_of
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 
 SEGMENT = 16 * 1024

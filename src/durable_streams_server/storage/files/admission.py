@@ -5,8 +5,10 @@ from ...protocol.subscriptions.changes import SubscriptionChange
 from . import held
 from .headroom import Claim, claim_of
 from .ledger import Ledger
-from .logs import Extent, Logs
-from .wal import Place, Wal, behind, disk_full
+from .log_layout import Extent
+from .logs import Logs
+from .refusals import behind, disk_full
+from .wal import Reservation, Wal
 
 
 class Admission:
@@ -67,10 +69,10 @@ class Admission:
                 if recent is None
                 else Extent(recent.base, change.start, recent.entries)
             )
-            if not self._logs.takes(extent, recent.unflushed if recent else 0, len(change.data)):
+            if not self._logs.may_grow(extent, recent.unflushed if recent else 0, len(change.data)):
                 raise held.log_full()
 
-    def reserve_at_end(self, size: int, changes: tuple[Change, ...]) -> Place:
+    def reserve_at_end(self, size: int, changes: tuple[Change, ...]) -> Reservation:
         """Reserves room for a record at the end of a segment, which only records that free space may use.
 
         Raises:

@@ -12,9 +12,9 @@ import msgspec
 from ..damage import Damaged
 from .catalog import Catalog, Drop, Entry, Put
 from .disk import Disk
-from .index import Index, Words
-from .logs import DIRECTORY as LOGS
-from .logs import path_of
+from .index import Index, Label
+from .log_layout import DIRECTORY as LOGS
+from .log_layout import path_of
 from .mend import Cut, shortened
 from .verify import whole_prefix
 
@@ -27,7 +27,7 @@ UNKNOWN: Final = (
 class _Log(NamedTuple):
     """What a log says of itself, and how much of it is whole."""
 
-    words: Words
+    words: Label
     tail: int
     entries: int
 
@@ -136,12 +136,12 @@ def _log(disk: Disk, incarnation: int) -> _Log | None:
     data, file = disk.open(path), disk.open(path + ".idx")
     try:
         index = Index.of(file)
-        if index.words is None or index.words.incarnation != incarnation:
+        if index.label is None or index.label.incarnation != incarnation:
             return None
         size = file.size()
         extent = index.base, _NO_END, index.count_of(size)
         tail, entries, _ = whole_prefix(data, index, size, extent)
-        return _Log(index.words, tail, entries)
+        return _Log(index.label, tail, entries)
     except Damaged:
         return None  # it cannot say whose it is
     finally:

@@ -13,9 +13,10 @@ from ...protocol.producers import ProducerState
 from ...protocol.state import StreamState
 from ..recent import Recent
 from . import held
-from .catalog import Drop, Entry, Meta, Put, entry_of
+from .catalog import Entry
+from .catalog.entries import Drop, Meta, Put, entry_of
 from .gather import Gathering
-from .logs import Extent
+from .log_layout import Extent
 from .producers import StoredProducers
 
 # A step on the loop is bounded by counts and not by a clock, so that a simulated run can be repeated. Each step takes about 1 ms.

@@ -12,9 +12,9 @@ from ..damage import Damaged
 from . import held
 from .catalog import Catalog, Entry, Meta
 from .disk import LOST, Disk, File
-from .index import Index, Words
-from .logs import DIRECTORY as LOGS
-from .logs import KEPT, path_of
+from .index import Index, Label
+from .log_layout import DIRECTORY as LOGS
+from .log_layout import KEPT, path_of
 from .mend import Cut, Mending, words_of_entry
 from .repair import replay
 from .salvage import Gap, LogReader
@@ -101,8 +101,8 @@ class Check:
         self._harms: list[_Harm] = []
         self._ended: set[int] = set()
         self.cuts: dict[str, Cut] = {}
-        self.headers: list[tuple[Words, int]] = []
-        self.joins: list[tuple[Words, int, int]] = []
+        self.headers: list[tuple[Label, int]] = []
+        self.joins: list[tuple[Label, int, int]] = []
         self.orphans: list[str] = []
         self.gaps: list[Gap] = []
         self.is_catalog_whole = False
@@ -335,7 +335,7 @@ def _index_of(file: File, path: str, entry: Entry) -> tuple[Index, str | None]:
         index = Index.of(file)
     except Damaged as damage:
         return Index.without_header(file, base), str(damage)
-    words = index.words
+    words = index.label
     if index.base != base:
         return index, "its index begins elsewhere"
     if words is not None and (words.incarnation, words.path) != (entry.incarnation, path):

@@ -12,7 +12,7 @@ from typing import Final
 
 from ...log import log as _log
 from .capture import Capture
-from .catalog import Catalog, Drop, Put
+from .catalog.entries import Catalog, Drop, Put
 from .commits import Commits
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .ledger import Ledger

@@ -21,13 +21,14 @@ from .directory import (
     UnknownFormat,
     write_format,
 )
-from .disk import Kind, SystemDisk
+from .disk import EntryType
 from .lock import LOCK
-from .logs import DIRECTORY as LOGS
-from .logs import path_of
+from .log_layout import DIRECTORY as LOGS
+from .log_layout import path_of
 from .repair import move_to_quarantine, repair
 from .segments import DIRECTORY as WAL
 from .strangers import stranger, strangers
+from .system_disk import SystemDisk
 
 _FORMAT: Final = "FORMAT"
 #: `FORMAT.repair` begins with this if the repair puts the catalog together from single entries.
@@ -61,7 +62,7 @@ class Checkup:
         """
         disk = SystemDisk(self._path, readonly=True)
         try:
-            if (wrong := stranger(disk, LOCK, Kind.FILE)) is not None:
+            if (wrong := stranger(disk, LOCK, EntryType.FILE)) is not None:
                 yield Finding(LOCK, wrong)  # so nobody can say whether a server has the directory
                 return
             yield from _take(disk, self._path)
@@ -107,7 +108,7 @@ def repair_directory(path: str, now: int) -> Iterator[str]:
     """
     disk = SystemDisk(path)
     try:
-        if stranger(disk, LOCK, Kind.FILE) is not None:
+        if stranger(disk, LOCK, EntryType.FILE) is not None:
             yield move_to_quarantine(disk, LOCK)  # a server that has the directory stops at that
         is_format_whole = not list(_take(disk, path))
         for name, _ in list(strangers(disk)):

@@ -24,7 +24,8 @@ from .ledger import Ledger
 from .logs import Logs
 from .records import encode_in_parts, has_large
 from .shell import Shell
-from .wal import LARGE, Payload, Place, Wal, Write, size_of
+from .wal import Reservation, Wal, Write
+from .wal_format import LARGE, Payload, size_of
 
 #: Records, or bytes of records, that are decided within about a millisecond. The disk may stay idle for one more millisecond to gather more.
 _FEW: Final = 64
@@ -41,7 +42,7 @@ class InFlight(Answer, frozen=True):
         payload: the record's payload.
     """
 
-    place: Place | None
+    place: Reservation | None
     payload: Payload
 
 
@@ -56,7 +57,7 @@ class Commit(msgspec.Struct, frozen=True):
 
     items: list[InFlight]
     writes: list[Write]
-    records: list[tuple[Place, Payload]] = []
+    records: list[tuple[Reservation, Payload]] = []
 
 
 class Commits:
@@ -250,7 +251,7 @@ class Commits:
     def check_segment(self) -> None:
         """Stops the store if the segment it wrote last is not where a restart will look for it."""
         try:
-            self.wal.look()
+            self.wal.check_place()
         except OSError as error:
             self.fail(error)
 

@@ -6,8 +6,8 @@ from ...log import log as _log
 from .disk import NO_SPACE, Disk
 from .headroom import BALLAST
 from .lock import LOCK
-from .logs import DIRECTORY as LOGS
-from .wal import DIRECTORY as WAL
+from .log_layout import DIRECTORY as LOGS
+from .segments import DIRECTORY as WAL
 
 FORMAT: Final = 2
 #: What is in a directory of format 1 has the same form in one of format 2, which adds to it.

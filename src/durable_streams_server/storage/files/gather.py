@@ -12,8 +12,9 @@ from typing import Final
 
 from ...protocol.state import StreamState
 from ..recent import Pieces, Recent
-from .index import encode
-from .logs import Extent, FlushWork, words_of
+from .flush import FlushWork
+from .index import encode, label_of
+from .log_layout import Extent
 
 _RUN: Final = 500  # appends taken at once: 0.25 ms
 #: Bytes of a run from which on the thread encodes its entries: checksums of so many take 0.1 ms, and there the interpreter is free.
@@ -77,7 +78,7 @@ class Gathering:
         """Adds what a stream has after its log's extent, up to its tail now; returns how many pieces that is."""
         count = recent.count(extent.tail, state.tail)
         if count:
-            words = None if extent.entries else words_of(state)
+            words = None if extent.entries else label_of(state)
             pieces = Pieces(array("Q"), [])
             entries: list[tuple[int, bytes | None]] = []
             self.flushes.append(FlushWork(state.incarnation, extent, pieces, words, entries))

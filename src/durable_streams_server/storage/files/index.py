@@ -20,7 +20,7 @@ import msgspec
 from ...protocol.lifetime import Lifetime
 from ...protocol.media import MediaType
 from ...protocol.offsets import Lineage
-from ...protocol.state import Origin
+from ...protocol.state import Origin, StreamState
 from ..damage import Damaged
 from ..recent import INSIDE, Pieces
 from .checksum import crc32
@@ -43,7 +43,7 @@ ROOM_FOR_HEADER: Final = 4096
 _LONGEST: Final = 1 << 20  # bytes of a header: more is damage
 
 
-class Words(msgspec.Struct, frozen=True, array_like=True):
+class Label(msgspec.Struct, frozen=True, array_like=True):
     """What a log says of itself: what its stream was created with, and that never changes.
 
     Attributes:
@@ -67,7 +67,21 @@ class Words(msgspec.Struct, frozen=True, array_like=True):
     lineage: Lineage
 
 
-_WORDS: Final = msgspec.msgpack.Decoder(Words)
+_LABEL: Final = msgspec.msgpack.Decoder(Label)
+
+
+def label_of(state: StreamState) -> Label:
+    """Returns the label of a stream's log."""
+    return Label(
+        state.incarnation,
+        state.base,
+        state.path,
+        state.media,
+        state.lifetime,
+        state.created_at,
+        state.origin,
+        state.lineage,
+    )
 
 
 class Readable(Protocol):
@@ -85,15 +99,15 @@ class Entry(NamedTuple):
     crc: int
 
 
-def header(base: int) -> bytes:
+def unlabelled_header(base: int) -> bytes:
     """Returns a header of version 1."""
     head = struct.pack("<8sQ", _MAGIC, base)
     return _HEADER.pack(_MAGIC, base, crc32(head), 0)
 
 
-def header_of(words: Words) -> bytes:
+def labelled_header(label: Label) -> bytes:
     """Returns a header of version 2."""
-    text = msgspec.msgpack.encode(words)
+    text = msgspec.msgpack.encode(label)
     crc = crc32(text, crc32(struct.pack("<8sI", _MAGIC_2, len(text))))
     head = _HEADER_2.pack(_MAGIC_2, len(text), crc) + text
     return head.ljust(-(-len(head) // _ENTRY.size) * _ENTRY.size, b"\0")
@@ -131,16 +145,16 @@ class Index:
         file: the index.
         begin: where in the file the first entry stands.
         base: the position at which the log begins.
-        words: what the log says of itself; None in version 1.
+        label: what the log says of itself; None in version 1.
     """
 
-    __slots__ = ("base", "begin", "file", "words")
+    __slots__ = ("base", "begin", "file", "label")
 
-    def __init__(self, file: Readable, begin: int, base: int, words: Words | None = None) -> None:
+    def __init__(self, file: Readable, begin: int, base: int, label: Label | None = None) -> None:
         self.file = file
         self.begin = begin
         self.base = base
-        self.words = words
+        self.label = label
 
     @classmethod
     def of(cls, file: Readable) -> "Index":
@@ -170,10 +184,10 @@ class Index:
         if len(text) < length or crc32(text, crc32(raw[:12])) != crc:
             raise Damaged("an index's header is damaged")
         try:
-            words = _WORDS.decode(text)
+            label = _LABEL.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Damaged(f"an index's header cannot be understood: {error}") from None
-        return cls(file, begin, words.base, words)
+        return cls(file, begin, label.base, label)
 
     @classmethod
     def without_header(cls, file: Readable, base: int) -> "Index":
@@ -191,7 +205,7 @@ class Index:
 
     def through(self, file: Readable) -> "Index":
         """Returns the same index, read through another file object."""
-        return Index(file, self.begin, self.base, self.words)
+        return Index(file, self.begin, self.base, self.label)
 
     def place_of(self, count: int) -> int:
         """Returns where in the file the entry of that number stands; the first has number 0."""

@@ -27,12 +27,14 @@ from ...protocol.timeline import Timeline
 from ..recent import COST, RecentCache, cut
 from ..store import Published
 from .capture import Capture
-from .catalog import Catalog, Drop, Meta, Put
+from .catalog.entries import Catalog, Drop, Meta, Put
 from .disk import NO_SPACE, TOO_LARGE
+from .flush import FlushWork
 from .headroom import PER_LOG, SOON, SOON_SECONDS, Headroom
 from .lifetimes import Lifetimes
 from .limits import DUE_SHARE, Limits
-from .logs import FlushWork, Logs, path_of
+from .log_layout import path_of
+from .logs import Logs
 from .shell import Shell
 from .states import States
 from .wal import Wal

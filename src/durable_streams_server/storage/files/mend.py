@@ -42,10 +42,11 @@ from ...protocol.subscriptions.state import Subscriptions
 from ..recent import INSIDE, Piece, Pieces, cut
 from . import held
 from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
-from .index import Words
-from .logs import Extent, FlushWork, words_of
+from .flush import FlushWork
+from .index import Label, label_of
+from .log_layout import Extent
 from .salvage import Gap
-from .wal import OVERHEAD
+from .wal_format import OVERHEAD
 
 _SMALLEST_APPEND: Final = 24  # octets in a record of an append of one byte to a path of one letter
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -72,7 +73,7 @@ class Move(NamedTuple):
     old: int
     new: int
     extent: Extent
-    words: Words
+    words: Label
     is_cut: bool
 
 
@@ -375,7 +376,7 @@ class Mending:
             extent = life.extent
             entries = extent.entries + len(life.pieces)
             if life.pieces:
-                about_ = None if extent.entries else words_of(state)
+                about_ = None if extent.entries else label_of(state)
                 flushes.append(FlushWork(old, extent, Pieces.of(life.pieces), about_))
             entry = entry_of(state, entries, session)
             producers: Producers = life.progress
@@ -565,9 +566,9 @@ def _renamed(entry: Entry, names: Mapping[int, int]) -> Entry:
     return msgspec.structs.replace(entry, incarnation=incarnation, origin=origin, lineage=lineage)
 
 
-def words_of_entry(path: str, entry: Entry) -> Words:
+def words_of_entry(path: str, entry: Entry) -> Label:
     """Returns what the log of a stream in the catalog says of itself."""
-    return Words(
+    return Label(
         entry.incarnation,
         entry.extent.base,
         path,

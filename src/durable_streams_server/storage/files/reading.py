@@ -13,7 +13,7 @@ from ..damage import Damaged, refusal_of
 from ..recent import Recent
 from ..store import Marks
 from ..ticket import Ticket
-from .catalog import Catalog
+from .catalog.entries import Catalog
 from .disk import NO_HANDLES
 from .ledger import Ledger
 from .logs import Logs

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from ...protocol.state import Appended, Change
-from .wal import LARGE, Payload
+from .wal_format import LARGE, Payload
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _FEW: Final = 16  # an array of fewer has its length in one octet

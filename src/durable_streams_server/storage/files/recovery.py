@@ -106,7 +106,7 @@ class Recovery:
         self._states.is_replaying = True
         is_first = lsn == 0
         begun = self._replay(make_checkpoint)
-        if is_first and (stray := self._logs.others(begun)) is not None:
+        if is_first and (stray := self._logs.find_stray(begun)) is not None:
             raise Damaged(f"catalog: it is lost, nothing tells whose log {stray} is")
         self._states.end_replay()
         self._extend_lifetimes()

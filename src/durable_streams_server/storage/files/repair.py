@@ -15,9 +15,10 @@ from ..damage import Damaged
 from .catalog import Catalog
 from .directory import QUARANTINE
 from .disk import NO_SPACE, Disk, File
-from .index import ENTRY_SIZE, Index, Words, header_of
-from .logs import DIRECTORY as LOGS
-from .logs import KEPT, Logs, directory_of, path_of
+from .index import ENTRY_SIZE, Index, Label, labelled_header
+from .log_layout import DIRECTORY as LOGS
+from .log_layout import KEPT, directory_of, path_of
+from .logs import Logs
 from .mend import Cut, Mending, Move, Outcome, Withheld
 from .salvage import Gap, LogReader, Record
 from .segments import DIRECTORY as WAL
@@ -205,7 +206,7 @@ def _free_name(disk: Disk, name: str) -> str:
     return target
 
 
-def _write_header(disk: Disk, words: Words, entries: int) -> str:
+def _write_header(disk: Disk, words: Label, entries: int) -> str:
     """Writes an index anew whose header alone is damaged."""
     name = path_of(words.incarnation) + ".idx"
     _copy_index(disk, name, name + ".new", words, entries, sync=True)
@@ -214,7 +215,7 @@ def _write_header(disk: Disk, words: Words, entries: int) -> str:
     return f"{name}: its header is written anew"
 
 
-def _join(disk: Disk, words: Words, entries: int, kept: int) -> Iterator[str]:
+def _join(disk: Disk, words: Label, entries: int, kept: int) -> Iterator[str]:
     """Adds to a log what checkpoints could not add to it and have kept beside it."""
     yield _write_header(disk, words, entries)
     name = path_of(words.incarnation)
@@ -275,7 +276,7 @@ def _copy_log(disk: Disk, move: Move) -> None:
 
 
 def _copy_index(
-    disk: Disk, old: str, new: str, words: Words, entries: int, *, sync: bool = False
+    disk: Disk, old: str, new: str, words: Label, entries: int, *, sync: bool = False
 ) -> None:
     """Copies the entries of an index, behind a new header."""
     source = disk.open(old)
@@ -285,7 +286,7 @@ def _copy_index(
         index = Index.without_header(source, words.base)
     disk.unlink(new)
     target = disk.open(new, create=True)
-    head = header_of(words)
+    head = labelled_header(words)
     target.write(head, 0)
     _copy_bytes(source, index.begin, target, len(head), entries * ENTRY_SIZE)
     if sync:

@@ -17,7 +17,7 @@ from ...protocol.timeline import Timeline
 from ..damage import Damaged
 from ..recent import Recent, RecentCache
 from .states import States
-from .wal import Run
+from .wal_reader import RecordRun
 
 _DECODE: Final = msgspec.msgpack.Decoder(tuple[Change, ...]).decode
 _ANY_SIZE: Final = 1 << 62
@@ -68,7 +68,7 @@ class Replay:
         self._size = 0
         self._latest = 0
 
-    def run(self, run: Run, dirty: dict[int, StreamState]) -> int:
+    def run(self, run: RecordRun, dirty: dict[int, StreamState]) -> int:
         """Applies some records.
 
         Args:

@@ -30,7 +30,7 @@ from .commits import Commit, Commits
 from .executor import Executor, Lane
 from .ledger import Ledger
 from .shell import Shell
-from .wal import LOOK_EVERY
+from .wal import CHECK_INTERVAL
 
 T = TypeVar("T")
 
@@ -207,9 +207,9 @@ class Runner(Shell):
             else:
                 self._hand_over()  # the next commit is written while this one is published
         self._commits.committed(commit)
-        if self._commits.wal.owes_look and not self._look_is_planned:
+        if self._commits.wal.owes_check and not self._look_is_planned:
             self._look_is_planned = True  # there may be no later commit that looks
-            self._executor.later(LOOK_EVERY, self._look)
+            self._executor.later(CHECK_INTERVAL, self._look)
         if self._phase is Phase.DURABLE:
             self._go(Phase.LOOP)
 

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from ..damage import Damaged
 from .checksum import crc32
 from .disk import LOST, Disk, File
-from .segments import DIRECTORY, Salt, read_header, slot_seed
-from .wal import OVERHEAD
+from .segments import DIRECTORY, Salt, chain_seed, read_header
+from .wal_format import OVERHEAD
 
 _PAGE: Final = 4096
 _RECORD: Final = struct.Struct("<IIQQI")  # mark, payload length, LSN, durable LSN, previous CRC
@@ -188,7 +188,7 @@ class LogReader:
             return
         self.number = max(self.number, header.number)
         salt = Salt.of(header.salt)
-        self._segments.append(_Segment(file, header.number, header.first, salt, slot_seed(file)))
+        self._segments.append(_Segment(file, header.number, header.first, salt, chain_seed(file)))
 
     def _compute_header(self, path: str, file: File, is_blank: bool) -> None:
         data = file.read(file.size(), 0)

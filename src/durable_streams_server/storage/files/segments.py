@@ -1,8 +1,8 @@
 """The segment files of the write-ahead log: which there are, which are free, and how they get their space.
 
-`wal.py` decides which record goes where; here files are named, opened, allocated and used again. A file belongs to one slot
-and a slot to one file. The size of segments is a setting that may change between two starts, so each slot knows its own
-capacity, and a slot of another size is brought to the present one when nothing of it is needed any more.
+`wal.py` decides which record goes where; here files are named, opened, allocated and used again. A file belongs to one segment
+and a segment to one file. The size of segments is a setting that may change between two starts, so each segment knows its own
+capacity, and a segment of another size is brought to the present one when nothing of it is needed any more.
 """
 
 import struct
@@ -82,31 +82,31 @@ class Segments:
         self._misfits: deque[SegmentFile] = (
             deque()
         )  # free, but of another size: the disk thread has a go
-        self._slots: list[SegmentFile] = []  # all of them
+        self._all: list[SegmentFile] = []  # all of them
         self._usable = 0  # how many have space that is reserved
         self.full = False
 
     # -- on the loop --------------------------------------------------------
 
     def take(self, need: int) -> SegmentFile | None:
-        """Takes a free slot that holds at least `need` bytes; None if there is none."""
+        """Takes a free segment that holds at least `need` bytes; None if there is none."""
         for _ in range(len(self._free)):
-            slot = self._free.popleft()
-            if slot.capacity >= need:
-                return slot
-            self._misfits.append(slot)
+            segment = self._free.popleft()
+            if segment.capacity >= need:
+                return segment
+            self._misfits.append(segment)
         return None
 
-    def give_back(self, slot: SegmentFile) -> None:
-        """Makes a slot free whose records are no longer needed."""
-        slot.number = 0
-        (self._free if slot.capacity == self._size else self._misfits).append(slot)
+    def give_back(self, segment: SegmentFile) -> None:
+        """Makes a segment free whose records are no longer needed."""
+        segment.number = 0
+        (self._free if segment.capacity == self._size else self._misfits).append(segment)
 
     def wants_file(self) -> bool:
         """Whether the disk thread should make another segment ready. Asked for each record."""
         if self._misfits or self._usable < 2:
             return True
-        return not self._free and len(self._slots) < MAX_FILES
+        return not self._free and len(self._all) < MAX_FILES
 
     @property
     def too_few(self) -> bool:
@@ -114,8 +114,8 @@ class Segments:
         return self._usable < 2
 
     def can_hold(self, need: int) -> bool:
-        """Whether any slot, free or not, holds `need` bytes."""
-        return any(slot.capacity >= need for slot in self._slots)
+        """Whether any segment, free or not, holds `need` bytes."""
+        return any(segment.capacity >= need for segment in self._all)
 
     # -- on the disk thread -------------------------------------------------
 
@@ -125,31 +125,31 @@ class Segments:
         Raises:
             OSError: for any other failure than a lack of room.
         """
-        slot = self._misfits.popleft() if self._misfits else None
+        segment = self._misfits.popleft() if self._misfits else None
         try:
-            if slot is not None:
-                self._fit(slot)
+            if segment is not None:
+                self._fit(segment)
             else:
-                slot = self._new()
+                segment = self._new()
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
             self.full = True
-            if slot is not None:  # smaller records fit all the same, if any does
-                (self._free if slot.capacity else self._misfits).append(slot)
+            if segment is not None:  # smaller records fit all the same, if any does
+                (self._free if segment.capacity else self._misfits).append(segment)
             return
         self.full = False
-        self._free.append(slot)
+        self._free.append(segment)
 
-    def _fit(self, slot: SegmentFile) -> None:
-        """Brings a free slot's file to the present size."""
-        if slot.file.size() > self._size:
-            slot.file.truncate(self._size)
-            slot.capacity = min(slot.capacity, self._size)
-        slot.file.allocate(self._size)
-        slot.file.sync()
-        self._usable += not slot.capacity
-        slot.capacity = self._size
+    def _fit(self, segment: SegmentFile) -> None:
+        """Brings a free segment's file to the present size."""
+        if segment.file.size() > self._size:
+            segment.file.truncate(self._size)
+            segment.capacity = min(segment.capacity, self._size)
+        segment.file.allocate(self._size)
+        segment.file.sync()
+        self._usable += not segment.capacity
+        segment.capacity = self._size
 
     def _new(self) -> SegmentFile:
         """Makes a file under the first number that no file has."""
@@ -165,10 +165,10 @@ class Segments:
             file.close()
             self._disk.unlink(path)
             raise
-        slot = SegmentFile(path, file)
-        self._slots.append(slot)
+        segment = SegmentFile(path, file)
+        self._all.append(segment)
         self._usable += 1
-        return slot
+        return segment
 
     # -- at the start -------------------------------------------------------
 
@@ -184,46 +184,52 @@ class Segments:
             if not name.isdecimal():
                 continue  # not ours; a segment that somebody has renamed is missed by its neighbours
             path = f"{DIRECTORY}/{name}"
-            slot = SegmentFile(path, self._disk.open(path))
-            self._slots.append(slot)
-            twin = known.setdefault(slot.file.identity(), path)
+            segment = SegmentFile(path, self._disk.open(path))
+            self._all.append(segment)
+            twin = known.setdefault(segment.file.identity(), path)
             if twin != path:
                 raise Damaged(f"{path}: it is the same file as {twin}")
             try:
-                header = read_header(slot.file)
+                header = read_header(segment.file)
             except Damaged as damage:
                 raise Damaged(f"{path}: {damage}") from None
-            self._secure(slot)
+            self._secure(segment)
             if header is None:
-                self.give_back(slot)
+                self.give_back(segment)
                 continue
-            slot.written = slot.file.size()  # right for all but the newest: `Wal` finds its end
-            slot.number, slot.first, slot.salt = header.number, header.first, Salt.of(header.salt)
-            used.append(slot)
+            segment.written = (
+                segment.file.size()
+            )  # right for all but the newest: `Wal` finds its end
+            segment.number, segment.first, segment.salt = (
+                header.number,
+                header.first,
+                Salt.of(header.salt),
+            )
+            used.append(segment)
         if self._size:
             self._disk.sync_directory(DIRECTORY)
-        used.sort(key=lambda slot: slot.number)
+        used.sort(key=lambda segment: segment.number)
         return used
 
-    def _secure(self, slot: SegmentFile) -> None:
+    def _secure(self, segment: SegmentFile) -> None:
         """Reserves the space of a file that was found: a copy may have holes, which a commit could not fill on a full disk."""
         if not self._size:
             return
         try:
-            if slot.capacity:
-                slot.file.allocate(slot.capacity)
+            if segment.capacity:
+                segment.file.allocate(segment.capacity)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
             self.full = True
-            slot.capacity = 0
-        self._usable += slot.capacity > 0
-        slot.file.sync()  # a crash may have come before whoever made or wrote it did so
+            segment.capacity = 0
+        self._usable += segment.capacity > 0
+        segment.file.sync()  # a crash may have come before whoever made or wrote it did so
 
     def close(self) -> None:
         """Closes the files."""
-        for slot in self._slots:
-            slot.file.close()
+        for segment in self._all:
+            segment.file.close()
 
 
 def _name(number: int) -> str:
@@ -253,7 +259,7 @@ def read_header(file: File) -> Header | None:
     return Header(number, first, salt)
 
 
-def slot_seed(file: File) -> int:
+def chain_seed(file: File) -> int:
     """Returns the CRC that a segment's first record follows."""
     seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[4]
     return seed

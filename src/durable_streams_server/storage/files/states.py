@@ -20,7 +20,8 @@ from ...protocol.state import Created, Origin, Removed, StreamChange, StreamStat
 from ..damage import Damaged
 from ..recent import Recent, RecentCache
 from .catalog import Catalog, producers_of, state_of
-from .logs import Extent, Logs
+from .log_layout import Extent
+from .logs import Logs
 from .producers import StoredProducers, Tally
 
 _TRIES: Final = 2  # states looked at for one to let go

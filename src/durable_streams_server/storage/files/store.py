@@ -31,7 +31,7 @@ from ..damage import Damaged, refusal_of
 from ..deciding import DecidingStore
 from ..store import Marks
 from ..ticket import Abandoned, Ticket
-from .catalog import Catalog, Meta
+from .catalog.entries import Catalog, Meta
 from .checkpoint import Checkpoints
 from .commits import Commits
 from .disk import Disk
@@ -42,11 +42,13 @@ from .logs import Logs
 from .reading import Reading
 from .recovery import Recovery, restore_subscriptions
 from .runner import Runner
+from .segments import MAX_FILES
 from .shell import Shell
 from .states import States
 from .synchronous import Synchronous
 from .threads import Threads
-from .wal import DEFAULT_SEGMENT_SIZE, MAX_FILES, Wal
+from .wal import Wal
+from .wal_sizes import DEFAULT_SEGMENT_SIZE
 
 #: A checkpoint is due at the latest when this part of the write-ahead log is written, so that it ends before the log is full.
 _LOG_SHARE: Final = 4

@@ -13,11 +13,12 @@ from .catalog.copy import NEW as NEW_COPY
 from .catalog.database import DATA, LOCKS
 from .catalog.sums import NAME as SUM
 from .directory import CATALOG, FORMAT_FILES, QUARANTINE
-from .disk import Kind, SystemDisk
+from .disk import EntryType
 from .headroom import BALLAST
 from .lock import LOCK
-from .logs import DIRECTORY as LOGS
+from .log_layout import DIRECTORY as LOGS
 from .segments import DIRECTORY as WAL
+from .system_disk import SystemDisk
 
 _IN_CATALOG: Final = (DATA, LOCKS, COPY, NEW_COPY, SUM)
 _LOG_DIRECTORY: Final = re.compile(r"[0-9a-f]{2}")
@@ -31,23 +32,23 @@ def strangers(disk: SystemDisk) -> Iterator[tuple[str, str]]:
             yield path, wrong
 
 
-def stranger(disk: SystemDisk, path: str, kind: Kind) -> str | None:
+def stranger(disk: SystemDisk, path: str, kind: EntryType) -> str | None:
     """Returns what is wrong if there is anything at a path, and it is not of a kind."""
-    found = disk.kind(path)
+    found = disk.entry_type(path)
     return None if found in (kind, None) else f"it is no {kind.value}"
 
 
-def _places(disk: SystemDisk) -> Iterator[tuple[str, Kind]]:
+def _places(disk: SystemDisk) -> Iterator[tuple[str, EntryType]]:
     """Yields each path that is a store's, and what it has there. A directory comes before what is in it."""
     for name in (*FORMAT_FILES, LOCK, BALLAST):
-        yield name, Kind.FILE
+        yield name, EntryType.FILE
     for name in (QUARANTINE, CATALOG, LOGS, WAL):
-        yield name, Kind.DIRECTORY
+        yield name, EntryType.DIRECTORY
     for name in _IN_CATALOG:
-        yield f"{CATALOG}/{name}", Kind.FILE
+        yield f"{CATALOG}/{name}", EntryType.FILE
     for name in filter(str.isdecimal, disk.names(WAL)):
-        yield f"{WAL}/{name}", Kind.FILE
+        yield f"{WAL}/{name}", EntryType.FILE
     for directory in filter(_LOG_DIRECTORY.fullmatch, disk.names(LOGS)):
-        yield f"{LOGS}/{directory}", Kind.DIRECTORY
+        yield f"{LOGS}/{directory}", EntryType.DIRECTORY
         for name in disk.names(f"{LOGS}/{directory}"):
-            yield f"{LOGS}/{directory}/{name}", Kind.FILE
+            yield f"{LOGS}/{directory}/{name}", EntryType.FILE

@@ -14,7 +14,7 @@ from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog import LmdbCatalog, database, sums
 from durable_streams_server.storage.files.catalog.copy import Copy
 from durable_streams_server.storage.files.catalog.tables import NAMES, seal
-from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.system_disk import SystemDisk
 
 from .values import META, an_entry, commit_at_random, content_of, copied, flip, make, put
 

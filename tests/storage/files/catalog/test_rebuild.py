@@ -19,7 +19,7 @@ from durable_streams_server.storage.files.catalog import (
     salvage_entries,
     verify_catalog,
 )
-from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.system_disk import SystemDisk
 
 from .values import META, Content, commit_at_random, content_of, copied, make
 

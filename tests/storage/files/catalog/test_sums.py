@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams_server.storage.files.catalog import sums
 from durable_streams_server.storage.files.catalog.copy import State
-from durable_streams_server.storage.files.disk import SystemDisk
+from durable_streams_server.storage.files.system_disk import SystemDisk
 
 KNOWN = sums.Sum(8192, 0xDEADBEEF, State(1 << 63, 7, 100, 200, 50))
 

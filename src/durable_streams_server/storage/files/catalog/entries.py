@@ -17,7 +17,7 @@ from ....protocol.offsets import Lineage
 from ....protocol.producers import Producers, ProducerState, Stamp
 from ....protocol.state import Origin, StreamState
 from ...damage import Damaged
-from ..logs import Extent
+from ..log_layout import Extent
 from ..producers import StoredProducers, Tally
 
 #: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the

@@ -14,7 +14,8 @@ from typing import Final
 
 from ....log import log as _log
 from ...damage import Damaged
-from ..disk import NO_SPACE, SystemDisk
+from ..disk import NO_SPACE
+from ..system_disk import SystemDisk
 from . import sums
 from .copy import Copy
 from .database import DATA, Database, NeverMade, structure_faults

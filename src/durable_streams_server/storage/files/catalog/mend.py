@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, TypeVar
 
 from ...damage import Damaged
-from ..disk import SystemDisk
+from ..system_disk import SystemDisk
 from . import sums
 from .copy import Copy, records_of
 from .entries import Entry, Meta

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ...damage import Damaged
-from ..disk import SystemDisk
+from ..system_disk import SystemDisk
 from . import sums
 from .copy import NAME as COPY
 from .copy import Copy, records_of

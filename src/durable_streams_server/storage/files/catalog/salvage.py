@@ -9,8 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from ...damage import Damaged
-from ..disk import LOST, SystemDisk
+from ..disk import LOST
 from ..opening import open_plain
+from ..system_disk import SystemDisk
 from . import copy as copies
 from . import sums
 from .copy import Record

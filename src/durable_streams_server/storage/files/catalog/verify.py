@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...damage import Damaged
-from ..disk import SystemDisk
+from ..system_disk import SystemDisk
 from . import copy as copies
 from . import sums
 from .copy import Copy
