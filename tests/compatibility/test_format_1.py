@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from durable_streams_server import DurableStreamTestServer, FileBackedStreamStore
-from durable_streams_server.storage.files.checkup import Checkup
+from durable_streams_server.storage.files.offline.checkup import Checkup
 from tests.compatibility.make_directory import PRODUCER, ROOT, SEGMENT, observed
 
 HERE = Path(__file__).parent

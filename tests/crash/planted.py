@@ -360,18 +360,18 @@ PLANTS = [
     Plant(
         "DESIGN 12",
         "a stream that lost bytes in a repair keeps its incarnation",
-        f"{FILES}/mend.py",
+        f"{FILES}/offline/mend.py",
         "                renamed[incarnation] = number, why\n",
         "                pass\n",
-        "tests/storage/files/test_repair.py",
+        "tests/storage/files/offline/test_repair.py",
     ),
     Plant(
         "DESIGN 6",
         "a repair takes what a cut-off write has left behind the log's end",
-        f"{FILES}/salvage.py",
+        f"{FILES}/offline/salvage.py",
         "(limit is not None or proof > last.lsn)",
         "True",
-        "tests/storage/files/test_salvage.py",
+        "tests/storage/files/offline/test_salvage.py",
     ),
     Plant(
         "DESIGN 6",

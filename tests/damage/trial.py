@@ -19,10 +19,10 @@ from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamErro
 from durable_streams_server.protocol.decide import position_of
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files import adopt, repair
-from durable_streams_server.storage.files.check import Finding
-from durable_streams_server.storage.files.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.directory import DirectoryRefused
+from durable_streams_server.storage.files.offline import adopt, repair
+from durable_streams_server.storage.files.offline.check import Finding
+from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
 from tests.damage.harm import harm
 from tests.damage.rich import Clock, Held, Truth, die, everything, held, opened
 from tests.requests import NOW

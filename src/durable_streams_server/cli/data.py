@@ -13,9 +13,9 @@ from ..protocol import lifetime
 from ..protocol.state import StreamState
 from ..storage.damage import Damaged
 from ..storage.files.catalog import LmdbCatalog
-from ..storage.files.check import Finding
-from ..storage.files.checkup import Checkup, repair_directory
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
+from ..storage.files.offline.check import Finding
+from ..storage.files.offline.checkup import Checkup, repair_directory
 from ..storage.files.store import FileStore
 from ..storage.files.system_disk import SystemDisk
 from ..streams.clock import system_clock

@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams_server import CreateOptions
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.checkup import Checkup, repair_directory
+from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.storage.store import Store

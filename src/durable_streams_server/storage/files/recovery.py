@@ -19,8 +19,8 @@ from . import held
 from .disk import Disk
 from .ledger import Ledger
 from .logs import Logs
+from .offline.salvage import lost_header
 from .replay import Replay
-from .salvage import lost_header
 from .wal import Wal
 
 #: While records are replayed, so many times the usual limits may be dirty, because nothing else takes memory then. The log of a running

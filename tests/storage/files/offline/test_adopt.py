@@ -2,9 +2,9 @@
 
 import random
 
-from durable_streams_server.storage.files.adopt import UNKNOWN, adopt
 from durable_streams_server.storage.files.catalog import Drop, Put
 from durable_streams_server.storage.files.log_layout import path_of
+from durable_streams_server.storage.files.offline.adopt import UNKNOWN, adopt
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, append, create, fork_of

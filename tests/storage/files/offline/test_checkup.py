@@ -9,14 +9,14 @@ import pytest
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.errors import Gone
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files import checkup
-from durable_streams_server.storage.files.check import Finding
-from durable_streams_server.storage.files.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.directory import (
     DirectoryInUse,
     DirectoryRefused,
     UnknownFormat,
 )
+from durable_streams_server.storage.files.offline import checkup
+from durable_streams_server.storage.files.offline.check import Finding
+from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
 from tests.requests import NOW
 
 SEGMENT = 1 << 20

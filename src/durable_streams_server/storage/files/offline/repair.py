@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ...protocol.state import Change
-from ..damage import Damaged
-from .catalog import Catalog
-from .directory import QUARANTINE
-from .disk import NO_SPACE, Disk, File
-from .index import ENTRY_SIZE, Index, Label, labelled_header
-from .log_layout import DIRECTORY as LOGS
-from .log_layout import KEPT, directory_of, path_of
-from .logs import Logs
+from ....protocol.state import Change
+from ...damage import Damaged
+from ..catalog import Catalog
+from ..directory import QUARANTINE
+from ..disk import NO_SPACE, Disk, File
+from ..index import ENTRY_SIZE, Index, Label, labelled_header
+from ..log_layout import DIRECTORY as LOGS
+from ..log_layout import KEPT, directory_of, path_of
+from ..logs import Logs
+from ..segments import DIRECTORY as WAL
+from ..segments import Header, segment_header
 from .mend import Cut, Mending, Move, Outcome, Withheld
 from .salvage import Gap, LogReader, Record
-from .segments import DIRECTORY as WAL
-from .segments import Header, segment_header
 
 if TYPE_CHECKING:
     from .check import Check

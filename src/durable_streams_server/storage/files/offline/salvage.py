@@ -12,11 +12,11 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ..damage import Damaged
-from .checksum import crc32
-from .disk import LOST, Disk, File
-from .segments import DIRECTORY, Salt, chain_seed, read_header
-from .wal_format import OVERHEAD
+from ...damage import Damaged
+from ..checksum import crc32
+from ..disk import LOST, Disk, File
+from ..segments import DIRECTORY, Salt, chain_seed, read_header
+from ..wal_format import OVERHEAD
 
 _PAGE: Final = 4096
 _RECORD: Final = struct.Struct("<IIQQI")  # mark, payload length, LSN, durable LSN, previous CRC

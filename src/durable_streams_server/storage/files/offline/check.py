@@ -7,20 +7,20 @@ It may be a write that the crash cut off, which was never acknowledged, or damag
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
-from ...protocol.subscriptions.state import Subscriptions
-from ..damage import Damaged
-from . import held
-from .catalog import Catalog, Entry, Meta
-from .disk import LOST, Disk, File
-from .index import Index, Label
-from .log_layout import DIRECTORY as LOGS
-from .log_layout import KEPT, path_of
+from ....protocol.subscriptions.state import Subscriptions
+from ...damage import Damaged
+from .. import held
+from ..catalog import Catalog, Entry, Meta
+from ..disk import LOST, Disk, File
+from ..index import Index, Label
+from ..log_layout import DIRECTORY as LOGS
+from ..log_layout import KEPT, path_of
+from ..segments import DIRECTORY as WAL
+from ..verify import whole_prefix
+from ..wal import Wal
 from .mend import Cut, Mending, words_of_entry
 from .repair import replay
 from .salvage import Gap, LogReader
-from .segments import DIRECTORY as WAL
-from .verify import whole_prefix
-from .wal import Wal
 
 
 class Finding(NamedTuple):

@@ -11,7 +11,7 @@ from durable_streams_server import FileBackedStreamStore
 from durable_streams_server.cli import main
 from durable_streams_server.storage.files.disk import EntryType
 from durable_streams_server.storage.files.log_layout import directory_of, path_of
-from durable_streams_server.storage.files.strangers import strangers
+from durable_streams_server.storage.files.offline.strangers import strangers
 from durable_streams_server.storage.files.system_disk import SystemDisk
 
 FILES = ("FORMAT", "LOCK", "ballast", "FORMAT.new", "wal/000", "wal/007")

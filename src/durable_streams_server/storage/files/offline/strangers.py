@@ -8,17 +8,17 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from .catalog.copy import NAME as COPY
-from .catalog.copy import NEW as NEW_COPY
-from .catalog.database import DATA, LOCKS
-from .catalog.sums import NAME as SUM
-from .directory import CATALOG, FORMAT_FILES, QUARANTINE
-from .disk import EntryType
-from .headroom import BALLAST
-from .lock import LOCK
-from .log_layout import DIRECTORY as LOGS
-from .segments import DIRECTORY as WAL
-from .system_disk import SystemDisk
+from ..catalog.copy import NAME as COPY
+from ..catalog.copy import NEW as NEW_COPY
+from ..catalog.database import DATA, LOCKS
+from ..catalog.sums import NAME as SUM
+from ..directory import CATALOG, FORMAT_FILES, QUARANTINE
+from ..disk import EntryType
+from ..headroom import BALLAST
+from ..lock import LOCK
+from ..log_layout import DIRECTORY as LOGS
+from ..segments import DIRECTORY as WAL
+from ..system_disk import SystemDisk
 
 _IN_CATALOG: Final = (DATA, LOCKS, COPY, NEW_COPY, SUM)
 _LOG_DIRECTORY: Final = re.compile(r"[0-9a-f]{2}")

@@ -8,11 +8,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from .adopt import adopt
-from .catalog import LmdbCatalog, mend_catalog, verify_catalog
-from .catalog.copy import NAME as COPY
-from .check import Check, Checked, Finding
-from .directory import (
+from ..catalog import LmdbCatalog, mend_catalog, verify_catalog
+from ..catalog.copy import NAME as COPY
+from ..directory import (
     CATALOG,
     QUARANTINE,
     UNFINISHED,
@@ -21,14 +19,16 @@ from .directory import (
     UnknownFormat,
     write_format,
 )
-from .disk import EntryType
-from .lock import LOCK
-from .log_layout import DIRECTORY as LOGS
-from .log_layout import path_of
+from ..disk import EntryType
+from ..lock import LOCK
+from ..log_layout import DIRECTORY as LOGS
+from ..log_layout import path_of
+from ..segments import DIRECTORY as WAL
+from ..system_disk import SystemDisk
+from .adopt import adopt
+from .check import Check, Checked, Finding
 from .repair import move_to_quarantine, repair
-from .segments import DIRECTORY as WAL
 from .strangers import stranger, strangers
-from .system_disk import SystemDisk
 
 _FORMAT: Final = "FORMAT"
 #: `FORMAT.repair` begins with this if the repair puts the catalog together from single entries.

@@ -10,10 +10,10 @@ from durable_streams_server.protocol.decide import position_of
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.state import Change, Removed, StreamChange, StreamState
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.check import Check, Finding
 from durable_streams_server.storage.files.directory import QUARANTINE
 from durable_streams_server.storage.files.log_layout import KEPT, path_of
-from durable_streams_server.storage.files.repair import repair
+from durable_streams_server.storage.files.offline.check import Check, Finding
+from durable_streams_server.storage.files.offline.repair import repair
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk

@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ..damage import Damaged
-from .catalog import Catalog, Drop, Entry, Put
-from .disk import Disk
-from .index import Index, Label
-from .log_layout import DIRECTORY as LOGS
-from .log_layout import path_of
+from ...damage import Damaged
+from ..catalog import Catalog, Drop, Entry, Put
+from ..disk import Disk
+from ..index import Index, Label
+from ..log_layout import DIRECTORY as LOGS
+from ..log_layout import path_of
+from ..verify import whole_prefix
 from .mend import Cut, shortened
-from .verify import whole_prefix
 
 _NO_END: Final = 1 << 62
 UNKNOWN: Final = (

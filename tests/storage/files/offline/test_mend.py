@@ -19,8 +19,8 @@ from durable_streams_server.protocol.subscriptions.changes import (
     WakeChanged,
 )
 from durable_streams_server.storage.files.catalog import Drop, Put
-from durable_streams_server.storage.files.mend import Cut, Mending, Outcome
-from durable_streams_server.storage.files.salvage import Gap
+from durable_streams_server.storage.files.offline.mend import Cut, Mending, Outcome
+from durable_streams_server.storage.files.offline.salvage import Gap
 from durable_streams_server.storage.files.wal_format import OVERHEAD
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk

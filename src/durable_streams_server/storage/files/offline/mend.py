@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ...protocol.limits import MARK_SPACING
-from ...protocol.media import Kind
-from ...protocol.offsets import Lineage, Offset, Span, next_incarnation
-from ...protocol.producers import Producers, ProducerState
-from ...protocol.state import (
+from ....protocol.limits import MARK_SPACING
+from ....protocol.media import Kind
+from ....protocol.offsets import Lineage, Offset, Span, next_incarnation
+from ....protocol.producers import Producers, ProducerState
+from ....protocol.state import (
     Appended,
     Change,
     Created,
@@ -28,7 +28,7 @@ from ...protocol.state import (
     affected,
     apply,
 )
-from ...protocol.subscriptions.changes import (
+from ....protocol.subscriptions.changes import (
     CursorsMoved,
     KeysKept,
     News,
@@ -38,15 +38,15 @@ from ...protocol.subscriptions.changes import (
     Unsubscribed,
     WakeChanged,
 )
-from ...protocol.subscriptions.state import Subscriptions
-from ..recent import INSIDE, Piece, Pieces, cut
-from . import held
-from .catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
-from .flush import FlushWork
-from .index import Label, label_of
-from .log_layout import Extent
+from ....protocol.subscriptions.state import Subscriptions
+from ...recent import INSIDE, Piece, Pieces, cut
+from .. import held
+from ..catalog import Catalog, Drop, Entry, Meta, Put, entry_of, state_of
+from ..flush import FlushWork
+from ..index import Label, label_of
+from ..log_layout import Extent
+from ..wal_format import OVERHEAD
 from .salvage import Gap
-from .wal_format import OVERHEAD
 
 _SMALLEST_APPEND: Final = 24  # octets in a record of an append of one byte to a path of one letter
 _ENCODE: Final = msgspec.msgpack.Encoder().encode

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.salvage import (
+from durable_streams_server.storage.files.offline.salvage import (
     Gap,
     LogReader,
     Record,
