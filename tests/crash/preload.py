@@ -13,8 +13,8 @@ import warnings
 
 from durable_streams_server import FileBackedStreamStore, create_app
 from durable_streams_server.http.asgi import DurableStreamsApp
-from durable_streams_server.http.listening import listen, url_of
-from durable_streams_server.http.server import Server
+from durable_streams_server.http.serving.listening import listen, url_of
+from durable_streams_server.http.serving.server import Server
 
 WORKERS = 2
 

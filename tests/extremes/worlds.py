@@ -15,7 +15,7 @@ from durable_streams_server import (
 )
 from durable_streams_server.cli.data import check, inspect
 from durable_streams_server.http.asgi import DurableStreamsApp
-from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from tests.extremes.cases import Step
 from tests.http.asgi_driver import Answer, Exchange

@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from durable_streams_server import create_app
-from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.native.lane import Lane
 from tests.http.asgi_driver import Answer
 from tests.http.socket_driver import Client, HeldStore, parse, post, quiet, request, turn
 from tests.streams.engines import ManualClock

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from durable_streams_server.http.asgi import DurableStreamsApp
-from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.native.lane import Lane
 from tests.http import asgi_driver
 from tests.http.asgi_driver import Answer
 from tests.http.socket_driver import Client, parse, request, until

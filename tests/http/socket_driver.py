@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from durable_streams_server.http.lane import Lane
-from durable_streams_server.http.native import Connection, protocol_of
+from durable_streams_server.http.native.connection import Connection, protocol_of
+from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.protocol.commands import Append, Command
 from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.storage.ticket import Ticket

@@ -19,7 +19,7 @@ from durable_streams_server.http.compression import (
     THREADS,
     Compressor,
 )
-from durable_streams_server.http.lane import Lane
+from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.protocol.render import Response
 from durable_streams_server.storage.ticket import Cancelled, Ticket
 from durable_streams_server.streams.large import SendBudget

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from durable_streams_server import create_app
-from durable_streams_server.http.listening import listen
-from durable_streams_server.http.native import Connection
-from durable_streams_server.http.server import HttpLane, Server
+from durable_streams_server.http.native.connection import Connection
+from durable_streams_server.http.serving.listening import listen
+from durable_streams_server.http.serving.server import HttpLane, Server
 from tests.http.conversations import World, try_seed
 from tests.http.smuggling import HIDDEN, REFUSED, TAKEN
 from tests.http.socket_driver import Client, complaints, parse, post, request, turn, until

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
-from durable_streams_server.http.listening import listen
-from durable_streams_server.http.server import HttpLane, Server
+from durable_streams_server.http.serving.listening import listen
+from durable_streams_server.http.serving.server import HttpLane, Server
 from tests.http.asgi_driver import Answer
 from tests.http.asgi_driver import request as ask
 from tests.http.socket_driver import parse, post, request, until

@@ -15,7 +15,7 @@ HEAVY = {"cryptography", "httpcore2", "anyio", "jwt"}
         "durable_streams_server.cli.main",
         "durable_streams_server.http.app",
         "durable_streams_server.http.embedded",
-        "durable_streams_server.http.server",
+        "durable_streams_server.http.serving.server",
         "durable_streams_server.protocol.signing",
     ],
 )

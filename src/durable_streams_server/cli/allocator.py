@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Final
 
-from ..http.heap import Heap
+from ..http.native.heap import Heap
 from ..protocol.units import MIB
 
 # mallopt(3)

@@ -18,10 +18,10 @@ from click.core import ParameterSource
 from click.exceptions import NoArgsIsHelpError
 
 from ..errors import StreamError
-from ..http.admission import DEFAULT_MAX_CONNECTIONS, Admission
 from ..http.app import create_app
 from ..http.handler import LONGEST_CACHE_AGE
-from ..http.listening import (
+from ..http.limits.admission import DEFAULT_MAX_CONNECTIONS, Admission
+from ..http.serving.listening import (
     UnixSocket,
     is_loopback,
     listen,
@@ -29,7 +29,7 @@ from ..http.listening import (
     tls_context,
     url_of,
 )
-from ..http.server import HttpLane, Server
+from ..http.serving.server import HttpLane, Server
 from ..log import Escape
 from ..protocol.limits import (
     DEFAULT_BODY_TIMEOUT,

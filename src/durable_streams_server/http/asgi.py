@@ -25,11 +25,11 @@ from ..streams.turns import Line
 from ..subscriptions.service import Service
 from . import guard as guards
 from .asgi_sending import Message, Send, Taker, send_response, start_message
-from .budget import LARGE_BODY, Incoming, ReceiveBudget
 from .guard import Guard
 from .handler import Handler, HandlerOptions, Live, Reply
-from .outgoing import Outgoing
-from .patience import Patience
+from .limits.budget import LARGE_BODY, Incoming, ReceiveBudget
+from .limits.outgoing import Outgoing
+from .limits.patience import Patience
 from .read_only import ReadOnlyHandler
 from .request import Request, index_headers, too_large
 from .siblings import warn_of_siblings

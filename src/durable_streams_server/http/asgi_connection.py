@@ -16,14 +16,14 @@ from ..protocol.forwarding import client_scheme
 from ..protocol.hosts import is_host
 from ..protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
 from . import wire
-from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp
-from .parsing import split_target
-from .phase import Timeouts
+from .limits.admission import Admission, handle_of
+from .limits.shares import address_of
+from .limits.unsent import UnsentTimer
+from .native.parser import split_target
+from .native.phase import Timeouts
 from .proxies import is_trusted
 from .request import NO_REQUEST, index_headers
-from .shares import address_of
-from .unsent import UnsentTimer
 
 _UNSENT: Final = (
     16 * 1024

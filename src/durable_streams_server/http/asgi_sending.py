@@ -9,7 +9,7 @@ from ..protocol.render import Response
 from ..protocol.units import KIB, MIB
 from ..streams.large import Run
 from ..streams.turns import Turns
-from .outgoing import Outgoing
+from .limits.outgoing import Outgoing
 from .request import Request
 
 Message = MutableMapping[str, Any]

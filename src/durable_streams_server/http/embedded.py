@@ -17,8 +17,8 @@ from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
 from .asgi import DurableStreamsApp
 from .guard import Guard
-from .listening import is_loopback, listen, public_url_of, url_of
-from .server import Server
+from .serving.listening import is_loopback, listen, public_url_of, url_of
+from .serving.server import Server
 
 
 class TestServerOptions(TypedDict, total=False):

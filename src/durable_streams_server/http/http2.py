@@ -26,14 +26,14 @@ from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Prot
 
 from ..errors import BadRequest, StreamError
 from ..protocol.units import KIB
-from .admission import Admission, handle_of
 from .asgi import DurableStreamsApp, Receive, Scope
 from .asgi_sending import Message, Send, start_message
-from .lane import Lane
-from .phase import Timeouts
+from .limits.admission import Admission, handle_of
+from .limits.shares import address_of
+from .limits.unsent import UnsentTimer
+from .native.lane import Lane
+from .native.phase import Timeouts
 from .request import NO_REQUEST
-from .shares import address_of
-from .unsent import UnsentTimer
 
 _UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
 _SLICE: Final = 64 * KIB  # bytes of one stream that wait for its window at once

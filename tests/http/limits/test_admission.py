@@ -1,0 +1,266 @@
+"""How many connections are taken, and what the log says of the others."""
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from durable_streams_server import create_app
+from durable_streams_server.errors import StreamError
+from durable_streams_server.http.limits.admission import (
+    DEFAULT_MAX_CONNECTIONS,
+    OTHERS,
+    RESERVE,
+    TO_BE_REFUSED,
+    AcceptErrors,
+    Admission,
+    handle_limit,
+    handle_of,
+    most_connections,
+)
+from durable_streams_server.http.native.connection import protocol_of
+from durable_streams_server.http.native.lane import Lane
+from durable_streams_server.http.native.phase import Timeouts
+from durable_streams_server.storage.files.logs import MAX_OPEN
+from tests.http.socket_driver import Client, Wire, complaints, request, turn
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_handles_for_every_open_log_are_kept_back_but_never_more_than_half() -> None:
+    assert RESERVE > 2 * MAX_OPEN
+    assert most_connections(20_000, on_files=True) == 20_000 - RESERVE
+    assert most_connections(20_000, on_files=False) == 20_000 - OTHERS
+    for limit in range(3000):
+        for on_files in (True, False):
+            most = most_connections(limit, on_files)
+            assert most >= 1
+            assert most >= limit // 2
+            assert limit - most >= min(OTHERS, limit // 2) or limit < 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
+def test_limit_is_the_soft_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    assert handle_limit() == 256
+    assert Admission().most == 128
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert Admission().most == DEFAULT_MAX_CONNECTIONS
+    assert Admission(True, 2**31).most == 2**31
+
+
+@pytest.mark.parametrize("given", [0, -1, 513])
+def test_setting_that_leaves_no_handles_is_refused(given: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 512"):
+        Admission(True, given, limit=1024)
+    assert Admission(True, 512, limit=1024).most == 512
+
+
+def code(refusal: StreamError | None) -> str | None:
+    """Returns the code that a refused client is told."""
+    return None if refusal is None else refusal.code
+
+
+def test_default_is_20_000_connections_or_fewer_where_handles_are_fewer() -> None:
+    assert Admission(True, limit=100_000).most == DEFAULT_MAX_CONNECTIONS == 20_000
+    assert Admission(True, limit=1024).most == 512
+    assert Admission(True, 50_000, limit=100_000).most == 50_000
+
+
+def test_connections_past_the_most_are_refused() -> None:
+    admission = Admission(True, 3, limit=1024)
+    assert admission.admit(2, 0, None) is None
+    assert code(admission.admit(3, 0, None)) == "TOO_MANY_CONNECTIONS"
+
+
+def test_last_handles_are_kept_back_whoever_holds_the_others() -> None:
+    admission = Admission(True, limit=1024)
+    assert admission.admit(0, 1024 - OTHERS - 1, None) is None
+    assert code(admission.admit(0, 1024 - OTHERS, None)) == "TOO_MANY_CONNECTIONS"
+
+
+def test_log_has_one_line_a_minute_with_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    admission = Admission(True, 3, limit=1024, clock=clock)
+    for _ in range(1000):
+        assert admission.admit(3, 0, None) is not None
+    clock.now += 59
+    assert admission.admit(3, 0, None) is not None
+    (line,) = complaints(caplog)
+    assert "3 are open of 3 at most" in line
+    assert "1024 file handles" in line
+    clock.now += 1
+    assert admission.admit(3, 0, None) is not None
+    assert len(complaints(caplog)) == 2
+    assert complaints(caplog)[1].endswith("; 1001 refused since this was last said")
+
+
+def test_address_has_half_of_the_connections_unless_set() -> None:
+    assert Admission(True, 10, limit=1024).per_address == 5
+    assert Admission(True, 1, limit=1024).per_address == 1
+    assert Admission(True, 10, limit=1024, per_address=10).per_address == 10
+    with pytest.raises(ValueError, match="at least 1"):
+        Admission(True, 10, limit=1024, per_address=0)
+
+
+def test_connections_past_an_addresss_share_are_refused_and_others_taken() -> None:
+    admission = Admission(True, 4, limit=1024)
+    assert admission.admit(0, 0, "a") is None
+    assert admission.admit(1, 0, "a") is None
+    assert code(admission.admit(2, 0, "a")) == "TOO_MANY_CONNECTIONS_FROM_ADDRESS"
+    assert admission.admit(2, 0, "b") is None
+    admission.left("a")
+    assert admission.admit(2, 0, "a") is None
+
+
+def test_connection_past_the_most_takes_nothing_of_its_addresss_share() -> None:
+    admission = Admission(True, 4, limit=1024, per_address=1)
+    assert code(admission.admit(4, 0, "a")) == "TOO_MANY_CONNECTIONS"
+    assert admission.admit(3, 0, "a") is None
+
+
+def test_handshakes_count_for_their_address_until_they_end() -> None:
+    admission = Admission(True, 100, limit=1024, per_address=1)
+    for _ in range(1 + TO_BE_REFUSED):
+        assert admission.admit_handshake(0, 0, "a")
+    assert not admission.admit_handshake(0, 0, "a")
+    assert admission.admit_handshake(0, 0, "b")
+    admission.end_handshake("a")
+    assert admission.admit(0, 0, "a") is None  # it is a connection now
+    assert not admission.admit_handshake(0, 0, "a")
+
+
+def test_log_names_an_address_past_its_share_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    admission = Admission(True, 4, limit=1024, clock=clock, per_address=1)
+    assert admission.admit(0, 0, "192.0.2.7") is None
+    for _ in range(1000):
+        assert admission.admit(0, 0, "192.0.2.7") is not None
+    (line,) = complaints(caplog)
+    assert line.startswith(
+        "connections from 192.0.2.7 are refused with 503: one address may have 1"
+    )
+    clock.now += 60
+    assert admission.admit(0, 0, "192.0.2.7") is not None
+    assert "1000 refused since" in complaints(caplog)[1]
+
+
+async def test_accept_errors_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    handler = AcceptErrors(clock)
+    context: dict[str, Any] = {
+        "message": "socket.accept() out of system resource",
+        "exception": OSError(24, "Too many open files"),
+    }
+    loop = asyncio.get_running_loop()
+    for _ in range(1000):
+        handler(loop, context)
+    assert complaints(caplog) == ["new connections wait: [Errno 24] Too many open files"]
+    clock.now += 60
+    handler(loop, context)
+    assert len(complaints(caplog)) == 2
+    handler(loop, {"message": "something else"})
+    assert complaints(caplog)[2] == "something else"
+
+
+# -- on a connection ---------------------------------------------------------
+
+
+async def test_refused_connection_is_told_why_and_closed_at_once() -> None:
+    lane = Lane(create_app(), Timeouts(), Admission(True, 2, limit=1024, per_address=2))
+    first, second = Client(lane), Client(lane)
+    for tls in (False, True):
+        third = Client(lane, tls=tls)
+        (answer,) = third.answers("GET")
+        assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS")
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["connection"] == "close"
+        assert third.wire.lost
+        await turn()
+    (answer,) = first.send(request("HEAD")).answers("HEAD")
+    assert answer.status == 404
+    second.reset()
+    await turn()
+    (answer,) = Client(lane).send(request("HEAD")).answers("HEAD")
+    assert answer.status == 404
+    first.reset()
+
+
+async def test_refused_connection_that_takes_nothing_is_cut() -> None:
+    lane = Lane(create_app(), Timeouts(send=30), Admission(True, 1, limit=1024))
+    client = Client(lane)
+    wire = Wire(None, True)
+    wire.reads = False
+    wire.connection = protocol_of(lane)()
+    wire.connection.connection_made(wire)
+    assert not wire.lost
+    lane.now += 30
+    wire.connection.check(lane.now)
+    assert wire.aborted
+    client.reset()
+    await turn()
+    assert not lane.connections
+
+
+async def test_address_past_its_share_is_told_why_and_others_are_answered() -> None:
+    lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024))
+    kept = [Client(lane, peer=("192.0.2.7", number)) for number in range(2)]
+    third = Client(lane, peer=("192.0.2.7", 3))
+    (answer,) = third.answers("GET")
+    assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS_FROM_ADDRESS")
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["connection"] == "close"
+    assert third.wire.lost
+    await turn()
+    other = Client(lane, peer=("192.0.2.8", 1))
+    (answer,) = other.send(request("HEAD")).answers("HEAD")
+    assert answer.status == 404
+    for each in (*kept, other):
+        each.reset()
+    await turn()
+    assert len(lane.admission._shares) == 0
+
+
+async def test_share_of_a_lost_connection_is_given_back_once() -> None:
+    lane = Lane(create_app(), Timeouts(), Admission(True, 100, limit=1024, per_address=1))
+    for end in ("reset", "finish", "abort", "nonsense"):
+        client = Client(lane)
+        assert client.take() == b""
+        refused = Client(lane)
+        assert b" 503 " in refused.take()
+        if end == "nonsense":
+            client.send(b"nonsense\r\n\r\n").finish()
+        elif end == "abort":
+            client.connection.transport.abort()
+        else:
+            getattr(client, end)()
+        await turn()
+        client.connection.connection_lost(None)  # a second time
+    assert len(lane.admission._shares) == 0
+
+
+async def test_clients_of_a_unix_socket_have_no_share() -> None:
+    lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024, per_address=1))
+    clients = [Client(lane, peer="") for _ in range(4)]
+    assert [client.take() for client in clients] == [b""] * 4
+    for client in clients:
+        client.reset()
+    await turn()
+
+
+def test_connection_without_a_socket_has_no_handle() -> None:
+    transport = asyncio.Transport()
+    assert handle_of(transport) == 0

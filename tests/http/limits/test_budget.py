@@ -1,0 +1,18 @@
+"""The budget of request bodies in memory."""
+
+import pytest
+
+from durable_streams_server.errors import Unavailable
+from durable_streams_server.http.limits.budget import ReceiveBudget
+
+
+def test_what_is_taken_can_be_given_back() -> None:
+    budget = ReceiveBudget(10)
+    budget.take(6)
+    with pytest.raises(Unavailable) as caught:
+        budget.take(5)
+    assert caught.value.code == "BODIES_IN_FLIGHT"
+    assert (b"retry-after", b"1") in caught.value.headers
+    assert budget.held == 6
+    budget.give_back(6)
+    budget.take(10)

@@ -1,0 +1,185 @@
+"""Who is being sent large pages, and who is cut while others wait."""
+
+import pytest
+
+from durable_streams_server.http.limits import outgoing as module
+from durable_streams_server.http.limits.outgoing import GRACE, Outgoing
+from durable_streams_server.streams.large import Run, SendBudget
+from durable_streams_server.streams.turns import Turns
+from tests.http.socket_driver import turn, until
+
+
+class Client:
+    """A client that takes what it is told to take."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.was_cut = False
+
+    def cut(self) -> None:
+        self.was_cut = True
+
+
+class Clock:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def budget() -> SendBudget:
+    return SendBudget(300)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outgoing(budget: SendBudget, clock: Clock) -> Outgoing:
+    return Outgoing(budget, Turns(), clock)
+
+
+def crowd(outgoing: Outgoing, budget: SendBudget, count: int, size: int = 100) -> list[Client]:
+    """Returns clients that are being sent a page each."""
+    clients = [Client() for _ in range(count)]
+    for client in clients:
+        send(outgoing, budget, client, size)
+    return clients
+
+
+async def cut_slowest(outgoing: Outgoing) -> None:
+    """Cuts clients, and returns when that is over."""
+    outgoing.cut_slowest()
+    await until(lambda: not len(outgoing._turns))
+
+
+def send(outgoing: Outgoing, budget: SendBudget, client: Client, size: int = 100) -> None:
+    budget.add(size)
+    outgoing.hold(client, Run(budget, b"x" * size))
+
+
+async def test_slowest_are_cut_until_there_is_room_for_who_waits(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    clients = crowd(outgoing, budget, 3)
+    clients[0].taken, clients[1].taken, clients[2].taken = 50, 0, 20
+    waiting = budget.take(150)
+    clock.now = GRACE
+    await cut_slowest(outgoing)
+    assert [client.was_cut for client in clients] == [False, True, True]
+    await until(lambda: waiting.done)
+    assert budget.held == 250
+    assert len(outgoing) == 1
+
+
+async def test_clients_are_cut_for_all_who_wait_and_not_for_the_first_alone(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    clients = crowd(outgoing, budget, 3)
+    waiting = [budget.take(100) for _ in range(2)]
+    clock.now = GRACE
+    await cut_slowest(outgoing)
+    assert [client.was_cut for client in clients] == [True, True, False]
+    await until(lambda: all(ticket.done for ticket in waiting))
+
+
+async def test_clients_are_cut_a_few_in_each_turn_of_the_loop(
+    budget: SendBudget, clock: Clock
+) -> None:
+    turns = Turns()
+    outgoing = Outgoing(budget, turns, clock)
+    clients = crowd(outgoing, budget, 100, 3)
+    waiting = budget.take(300)
+    clock.now = GRACE
+    outgoing.cut_slowest()
+    await turn(1)
+    assert 0 < sum(client.was_cut for client in clients) < 10
+    await until(lambda: waiting.done)
+    assert all(client.was_cut for client in clients)
+
+
+async def test_client_that_has_taken_its_page_meanwhile_is_not_cut(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    clients = crowd(outgoing, budget, 3)
+    waiting = budget.take(200)
+    clock.now = GRACE
+    outgoing.cut_slowest()
+    outgoing.release(clients[0])
+    send(outgoing, budget, clients[0])  # its next page
+    await until(lambda: waiting.done)
+    assert [client.was_cut for client in clients] == [False, True, True]
+
+
+async def test_client_has_its_grace_however_slow_it_is(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    client = Client()
+    send(outgoing, budget, client, 300)
+    waiting = budget.take(100)
+    clock.now = GRACE - 0.1
+    await cut_slowest(outgoing)
+    assert not client.was_cut
+    waiting.cancel()
+
+
+async def test_nobody_is_cut_while_nobody_waits(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    client = Client()
+    send(outgoing, budget, client, 300)
+    clock.now = 1000
+    await cut_slowest(outgoing)
+    assert not client.was_cut
+
+
+async def test_page_that_all_share_is_free_only_when_all_of_its_readers_are_cut(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    budget.add(300)
+    run = Run(budget, b"x" * 300)
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        outgoing.hold(client, run)
+    del run
+    waiting = budget.take(100)
+    clock.now = GRACE
+    await cut_slowest(outgoing)
+    assert [client.was_cut for client in clients] == [True] * 3
+    await until(lambda: waiting.done)
+    assert budget.held == 100
+
+
+def test_further_piece_of_the_same_page_begins_no_new_grace(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock
+) -> None:
+    client = Client()
+    budget.add(100)
+    run = Run(budget, b"x" * 100)
+    outgoing.hold(client, run)
+    clock.now = GRACE
+    outgoing.hold(client, run)
+    assert outgoing._held[client].since == 0
+    outgoing.release(client)
+    outgoing.release(client)
+    del run
+    assert budget.held == 0
+
+
+async def test_look_at_who_is_slow_goes_on_while_somebody_waits(
+    outgoing: Outgoing, budget: SendBudget, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    client = Client()
+    send(outgoing, budget, client, 300)
+    waiting = budget.take(100)
+    clock.now = GRACE
+    await until(lambda: waiting.done)
+    assert client.was_cut
+    await until(lambda: outgoing._timer is None)

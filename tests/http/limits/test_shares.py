@@ -1,0 +1,92 @@
+"""Each client address may hold only its share of a common limit."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from durable_streams_server.http.limits.shares import Shares, address_of, network_of
+
+
+def test_address_takes_no_more_than_its_share() -> None:
+    shares = Shares(10)
+    assert shares.take("a", 6)
+    assert not shares.take("a", 5)
+    assert shares.held("a") == 6
+    assert shares.take("a", 4)
+    assert shares.take("b", 10)
+
+
+def test_address_that_gives_back_may_take_again() -> None:
+    shares = Shares(10)
+    assert shares.take("a", 10)
+    shares.give_back("a", 3)
+    assert not shares.take("a", 4)
+    assert shares.take("a", 3)
+
+
+def test_address_that_holds_nothing_has_no_entry() -> None:
+    shares = Shares(10)
+    for number in range(1000):
+        assert shares.take(str(number), 2)
+        assert not shares.take(str(number), 9)
+    assert len(shares) == 1000
+    for number in range(1000):
+        shares.give_back(str(number), 1)
+        shares.give_back(str(number), 1)
+    assert len(shares) == 0
+
+
+def test_refusal_and_nothing_taken_leave_no_entry() -> None:
+    shares = Shares(10)
+    assert not shares.take("a", 11)
+    assert shares.take("a", 0)
+    shares.give_back("a", 0)
+    assert len(shares) == 0
+
+
+def test_client_without_an_address_has_no_share() -> None:
+    shares = Shares(1)
+    assert shares.take(None, 100)
+    shares.give_back(None, 100)
+    assert len(shares) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("a name", "a name"),
+        ("no:address", "no:address"),
+    ],
+)
+def test_ipv6_address_counts_by_its_network(host: str, network: str) -> None:
+    assert network_of(host) == network
+
+
+class Transport(asyncio.Transport):
+    """A transport with a peer."""
+
+    def __init__(self, peer: Any) -> None:
+        super().__init__({"peername": peer})
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        (("192.0.2.7", 1234), "192.0.2.7"),
+        (("2001:db8::1", 1234, 0, 0), "2001:db8::/64"),
+        ("", None),
+        (b"", None),
+        ("/run/client.sock", None),
+        (None, None),
+    ],
+)
+def test_client_on_a_unix_socket_has_no_address(peer: Any, address: str | None) -> None:
+    assert address_of(Transport(peer)) == address

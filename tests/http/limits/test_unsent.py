@@ -1,0 +1,46 @@
+"""A client that takes nothing of what it is sent is cut; one that takes some gets more time."""
+
+import asyncio
+from typing import Any, cast
+
+from durable_streams_server.http.limits.unsent import UnsentTimer
+
+
+class Transport:
+    """A socket that has so many bytes that its client has not taken."""
+
+    def __init__(self, unsent: int) -> None:
+        self.unsent = unsent
+        self.cut = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.cut.set()
+
+
+async def test_client_that_takes_nothing_is_cut() -> None:
+    timer, transport = UnsentTimer(0.01), Transport(10)
+    timer.begin(cast(Any, transport))
+    async with asyncio.timeout(5):
+        await transport.cut.wait()
+    assert not timer.is_running
+
+
+async def test_client_that_takes_some_gets_more_time() -> None:
+    timer, transport = UnsentTimer(60), Transport(10)
+    timer.begin(cast(Any, transport))
+    transport.unsent = 9
+    timer.look()
+    assert timer.is_running
+    timer.look()
+    assert (transport.cut.is_set(), timer.is_running) == (True, False)
+
+
+async def test_stopped_timer_cuts_nobody() -> None:
+    timer, transport = UnsentTimer(60), Transport(10)
+    timer.begin(cast(Any, transport))
+    timer.stop()
+    timer.look()
+    assert not transport.cut.is_set()

@@ -1,0 +1,285 @@
+"""Known requests: a parser that looks them up finds what one that parses everything finds."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from durable_streams_server import create_app
+from durable_streams_server.http.native import known as known_module
+from durable_streams_server.http.native.known import LONGEST, KnownRequests
+from durable_streams_server.http.native.lane import Lane
+from durable_streams_server.http.native.parser import Parser, Turn
+from durable_streams_server.http.request import Request
+from tests.http.socket_driver import Client, post, request
+
+A = "/v1/stream/a"
+GET = request("GET", "/a?offset=-1")
+CLOSE = "Connection: close"
+
+
+class Nothing(KnownRequests):
+    """Knows no request."""
+
+    def keep(self, octets: bytes, request: Request) -> None:
+        pass
+
+
+@pytest.fixture
+async def lane() -> Lane:
+    return Lane(create_app(max_body=1000, max_in_flight=2000))
+
+
+def parser_of(lane: Lane, turns: list[Turn], scheme: str = "http", trusted: bool = True) -> Parser:
+    return Parser(lane, scheme, trusted, turns.append, lambda _: None)
+
+
+def looked_up(lane: Lane, octets: bytes, **how: Any) -> bool:
+    """Whether octets that came twice before are not parsed when they come again, on another connection."""
+    turns: list[Turn] = []
+    for _ in range(3):
+        parser_of(lane, turns, **how).feed(octets)
+    assert turns[0].request is not turns[1].request
+    return len(turns) == 3 and turns[1].request is turns[2].request
+
+
+def test_requests_without_a_body_are_parsed_twice_at_most(lane: Lane) -> None:
+    assert looked_up(lane, GET)
+    assert looked_up(lane, request("HEAD"))
+    assert looked_up(lane, request("GET", "/b", "If-None-Match: *", "Origin: http://a"))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        request("DELETE"),
+        request("PUT", "/a"),
+        request("PUT", "/a", body=b"x"),
+        request("POST", "/a", "Producer-Seq: 1", body=b"x"),
+        request("POST", "/a", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n",
+        post(b"x" * 5000),
+        post(b"x") + b"\r\n",
+        b"\r\n" + post(b"x"),
+        post(b"x") + post(b"x"),
+        request("GET", "/a", CLOSE),
+        request("GET").replace(b"1.1", b"1.0"),
+        request("GET", "/a", "Content-Length: 0"),
+        request("GET", "/a", body=b"abc"),
+        request("GET", "/a", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
+        request("GET", "/a", "Expect: 100-continue"),
+        request("GET", "/a", "X-Forwarded-Proto: https"),
+        request("GET", "/a", "Forwarded: proto=https"),
+        request("GET", "/a", f"X: {'y' * LONGEST}"),
+        request("GET", "/a", *(f"X{number}: y" for number in range(30))),
+        GET + b"\r\n",
+        GET + GET,
+        GET + GET[:20],
+    ],
+)
+def test_request_that_is_more_than_its_octets_is_parsed_again(lane: Lane, octets: bytes) -> None:
+    assert not looked_up(lane, octets)
+
+
+def test_appends_with_a_known_head_have_bodies_of_their_own(lane: Lane) -> None:
+    turns: list[Turn] = []
+    for body in (b"abc", b"def", b"ghi", b"jkl", post(b"x")[:3]):
+        parser_of(lane, turns).feed(post(body))
+    assert [turn.request.body for turn in turns] == [b"abc", b"def", b"ghi", b"jkl", b"POS"]
+    assert [turn.taken for turn in turns] == [3] * 5
+    assert turns[2].request.headers is turns[3].request.headers is turns[4].request.headers
+    assert turns[2].request is not turns[3].request
+    assert lane.budget.held == 15
+
+
+async def test_known_head_makes_the_append_that_it_made_before() -> None:
+    app = create_app()
+    lane = Lane(app)
+    client = Client(lane)
+    client.send(request("PUT", A, "Content-Type: application/json"))
+    same = request("POST", A, "Content-Type: application/json", "Stream-Closed: no", body=b"[1]")
+    other = request("POST", "/v1/stream/b", "Content-Type: application/json", body=b"[1]")
+    for body in (b"[1]", b"[2]", b"[3]", b"[4]", b"[5,", b"[ ]", b"[6]"):
+        client.send(same[:-3] + body)
+        client.send(other[:-3] + body)
+    statuses = [answer.status for answer in client.answers(*["PUT"] + ["POST"] * 14)]
+    assert statuses == [201, *[204, 404] * 4, 400, 404, 400, 404, 204, 404]
+    head = same[:-3]
+    known = lane.known.find(head)
+    assert known is not None
+    assert known.known is not None
+    assert known.known.append is not None
+    assert known.known.append.body.wire == b""  # the body of one is not held for the others
+    client.send(request("GET", A))
+    assert client.take().endswith(b"[1,2,3,4,6]")
+
+
+async def test_known_head_of_a_server_that_stops_is_refused() -> None:
+    app = create_app()
+    lane = Lane(app)
+    client = Client(lane)
+    client.send(request("PUT", A, "Content-Type: text/plain"))
+    for _ in range(4):
+        client.send(post(b"x"))
+    client.take()
+    app.engine.stopping = True
+    client.send(post(b"x"))
+    assert client.take().startswith(b"HTTP/1.1 503 ")
+    app.engine.stopping = False
+    client.reset()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("body", [b"", b"ab", b"abcd", b"abc\r\n"])
+def test_known_head_with_a_body_of_another_length_is_parsed(lane: Lane, body: bytes) -> None:
+    assert looked_up_head(lane, b"abc")
+    octets = post(b"abc")[:-3] + body
+    turns: list[Turn] = []
+    parser = parser_of(lane, turns)
+    parser.feed(octets)
+    if len(body) < 3:
+        assert (turns, parser.body_left) == ([], 3 - len(body))
+        parser.feed(b"abc"[len(body) :])
+    assert turns[0].request.body == b"abc"
+
+
+def looked_up_head(lane: Lane, body: bytes) -> bool:
+    turns: list[Turn] = []
+    for _ in range(4):
+        parser_of(lane, turns).feed(post(body))
+    for turn in turns:
+        lane.budget.give_back(turn.taken)
+    return turns[2].request.headers is turns[3].request.headers
+
+
+def test_known_append_without_room_is_refused_as_any_other(lane: Lane) -> None:
+    assert looked_up_head(lane, b"abc")
+    lane.budget.take(1999)
+    turns: list[Turn] = []
+    parser_of(lane, turns).feed(post(b"abc"))
+    lane.budget.give_back(1999)
+    (turn,) = turns
+    assert turn.refusal is not None
+    assert lane.budget.held == 0
+
+
+def test_octets_of_which_a_part_looks_like_a_known_head_are_parsed(lane: Lane) -> None:
+    """What comes in two parts must not be kept by the first alone, whose end may look like a body of the length that is declared."""
+    whole = post(b"x" * 300)
+    first, rest = whole[:-200], whole[-200:]
+    turns: list[Turn] = []
+    for _ in range(4):
+        parser = parser_of(lane, turns)
+        parser.feed(b"\r\n\r\n" + first)
+        parser.feed(rest)
+    assert len({id(turn.request.headers) for turn in turns}) == 4
+    assert not lane.known._requests
+
+
+def test_what_was_parsed_is_held_no_longer_than_its_answer_needs(lane: Lane) -> None:
+    turns: list[Turn] = []
+    parser = parser_of(lane, turns)
+    for octets in (post(b"x" * 900), post(b"x"), GET * 3, GET[:5]):
+        parser.feed(octets)
+        assert parser._found is None
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 10, len(GET) - 4, len(GET) - 1])
+def test_part_of_a_request_is_never_taken_for_one(lane: Lane, cut: int) -> None:
+    for _ in range(3):
+        turns: list[Turn] = []
+        parser = parser_of(lane, turns)
+        parser.feed(GET[:cut])
+        assert (turns, parser.began) == ([], True)
+        parser.feed(GET[cut:])
+        assert len(turns) == 1
+
+
+def test_known_request_of_another_scheme_is_parsed(lane: Lane) -> None:
+    turns: list[Turn] = []
+    for scheme in ("http", "http", "http", "https"):
+        parser_of(lane, turns, scheme).feed(GET)
+    assert turns[1].request is turns[2].request
+    assert turns[3].request.scheme == "https"
+
+
+def test_oldest_request_makes_room(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_module, "_KNOWN", 2)
+    octets = [request("GET", f"/{number}") for number in range(3)]
+    for each in octets:
+        assert looked_up(lane, each)
+    assert [lane.known.find(each) is not None for each in octets] == [False, True, True]
+
+
+# -- the same as without -----------------------------------------------------
+
+PIECES = [
+    GET,
+    GET,
+    request("HEAD"),
+    request("GET", "/b?offset=now", "If-None-Match: *"),
+    request("GET", "/a", CLOSE),
+    request("GET").replace(b"1.1", b"1.0"),
+    request("GET", "/a", body=b"abc"),
+    request("GET", "/a", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\nX: y\r\n\r\n",
+    request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
+    request("GET", "/a", "Content-Length: 3"),  # its body is what follows
+    request("GET", "/a", "Host: again"),
+    request("GET", "/a", "X-Forwarded-Proto: https"),
+    post(b"hello"),
+    post(b"hello"),
+    post(b"other"),
+    post(b""),
+    request("POST", "/a", "Producer-Seq: 1", body=b"x"),
+    post(GET),  # a body that looks like a request
+    b"\r\n",
+    b"\r",
+    b"GET",
+    b"nonsense\r\n\r\n",
+]
+
+
+def _shown(turns: list[Turn]) -> list[object]:
+    shown: list[object] = []
+    for turn in turns:
+        request = replace(turn.request, known=None)
+        refusal = turn.refusal and (type(turn.refusal), str(turn.refusal))
+        shown.append((request, turn.keep_alive, turn.chunked, turn.taken, refusal))
+    return shown
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_known_requests_change_nothing_of_what_is_found(lane: Lane, seed: int) -> None:
+    chance = Random(seed)
+    other = Lane(lane.app)
+    other.known = Nothing()
+    for _ in range(100):
+        pieces = chance.choices(PIECES, k=6)
+        if chance.random() < 0.5:
+            octets = b"".join(pieces)
+            cuts = sorted(chance.sample(range(len(octets)), 4))
+            bounds = zip([0, *cuts], [*cuts, len(octets)], strict=True)
+            pieces = [octets[start:end] for start, end in bounds]
+        ours: list[Turn] = []
+        judge: list[Turn] = []
+        looking, parsing = parser_of(lane, ours), parser_of(other, judge)
+        for piece in pieces:
+            if piece:
+                looking.feed(memoryview(piece))
+                parsing.feed(piece)
+            assert _shown(ours) == _shown(judge)
+            assert (looking.began, looking.over, looking.asks, looking.body_left) == (
+                parsing.began,
+                parsing.over,
+                parsing.asks,
+                parsing.body_left,
+            )
+        for turn in ours + judge:
+            lane.budget.give_back(turn.taken)
+            if turn.incoming is not None:
+                turn.incoming.release()
+        looking.end()
+        parsing.end()
+    assert lane.budget.held == 0

@@ -1,0 +1,131 @@
+"""The parser of a connection, fed without a connection."""
+
+import pytest
+
+from durable_streams_server import create_app
+from durable_streams_server.errors import BadRequest, RequestTimeout, StreamError
+from durable_streams_server.http.native.lane import Lane
+from durable_streams_server.http.native.parser import Parser, Turn
+from durable_streams_server.http.request import LISTS
+from tests.http.socket_driver import post, request
+
+CHUNKED = request("POST", "/a", "Transfer-Encoding: chunked")
+
+
+@pytest.fixture
+async def lane() -> Lane:
+    return Lane(create_app(max_body=1000, max_in_flight=2000))
+
+
+@pytest.fixture
+def turns() -> list[Turn]:
+    return []
+
+
+@pytest.fixture
+def parser(lane: Lane, turns: list[Turn]) -> Parser:
+    return Parser(lane, "http", False, turns.append, lambda _: None)
+
+
+@pytest.mark.parametrize("each", [1, 3, 1000])
+def test_requests_come_out_in_order_however_the_octets_come(
+    parser: Parser, turns: list[Turn], lane: Lane, each: int
+) -> None:
+    octets = post(b"hello") + CHUNKED + b"3\r\nabc\r\n0\r\n\r\n" + request("GET", "/b?c=d")
+    for start in range(0, len(octets), each):
+        parser.feed(octets[start : start + each])
+    assert [turn.request.body for turn in turns] == [b"hello", b"abc", b""]
+    assert [turn.request.raw_path for turn in turns] == [b"/v1/stream/a", b"/a", b"/b"]
+    assert turns[2].request.query == b"c=d"
+    assert lane.budget.held == 8
+    for turn in turns:
+        lane.budget.give_back(turn.taken)
+        if turn.incoming is not None:
+            turn.incoming.release()
+    assert lane.budget.held == 0
+
+
+def test_lists_that_come_in_several_lines_are_one_list(
+    parser: Parser, turns: list[Turn]
+) -> None:  # RFC 9110, 5.3
+    for name in sorted(LISTS):
+        text = name.decode()
+        parser.feed(request("GET", "/a", f"{text}: a", "X: y", f"{text.title()}: b", f"{text}: c"))
+        assert turns.pop().request.headers == {b"host": b"h", name: b"a, b, c", b"x": b"y"}
+
+
+def test_a_request_has_begun_from_its_first_octet_to_its_last(
+    parser: Parser, turns: list[Turn]
+) -> None:
+    parser.feed(b"\r\n\r\n")
+    assert not parser.began
+    for octet in post(b"abc")[:-1]:
+        parser.feed(bytes([octet]))
+        assert parser.began
+    assert parser.request is not None
+    parser.feed(b"cG")
+    assert len(turns) == 1
+    assert parser.request is None
+    assert parser.began
+    parser.feed(request("GET")[1:])
+    assert len(turns) == 2
+    assert not parser.began
+
+
+def test_a_refusal_is_the_last_turn_and_gives_the_body_back(
+    parser: Parser, turns: list[Turn], lane: Lane
+) -> None:
+    parser.feed(post(b"x" * 100)[:-1])
+    assert lane.budget.held == 99  # what has come of it
+    parser.refuse(RequestTimeout("too late"))
+    parser.refuse(BadRequest("again"))
+    parser.feed(b"nonsense")
+    assert lane.budget.held == 0
+    (turn,) = turns
+    assert isinstance(turn.refusal, RequestTimeout)
+    assert turn.request.raw_path == b"/v1/stream/a"
+    assert parser.over
+
+
+def test_a_client_asks_until_its_body_has_come(parser: Parser, turns: list[Turn]) -> None:
+    octets = post(b"hello", "Expect: 100-continue")
+    parser.feed(octets[:-5])
+    assert parser.asks
+    parser.feed(octets[-5:])
+    assert not parser.asks
+    parser.feed(octets)
+    assert not parser.asks
+    assert len(turns) == 2
+
+
+def test_an_error_of_any_kind_in_a_callback_refuses_the_input(
+    parser: Parser, turns: list[Turn], lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(lane.budget, "take", fail)
+    parser.feed(post(b"abc"))
+    (turn,) = turns
+    assert isinstance(turn.refusal, MemoryError)
+    assert not isinstance(turn.refusal, StreamError)
+
+
+def test_a_released_parser_calls_nobody(parser: Parser, turns: list[Turn]) -> None:
+    parser.feed(post(b"abc")[:-1])
+    parser.release()
+    parser.refuse(BadRequest("late"))
+    parser.feed(b"c")
+    assert turns == []
+
+
+def test_each_host_on_a_connection_is_checked(parser: Parser, turns: list[Turn]) -> None:
+    for _ in range(2):
+        parser.feed(request("GET"))
+        parser.feed(request("GET").replace(b"Host: h", b"Host: other"))
+    assert [turn.refusal for turn in turns] == [None] * 4
+    parser.feed(request("GET").replace(b"Host: h\r\n", b""))
+    refusal = turns[-1].refusal
+    assert isinstance(refusal, BadRequest)
+    assert refusal.code == "INVALID_HOST"
+    assert parser.over

@@ -1,0 +1,19 @@
+"""The phases of a connection and their times."""
+
+import math
+
+from durable_streams_server.http.native.phase import Phase, Timeouts
+
+
+def test_every_phase_has_one_time() -> None:
+    times = Timeouts(idle=1, head=2, body=3, send=4, linger=5).table
+    assert len(times) == len(Phase)
+    assert {phase: times[phase] for phase in Phase} == {
+        Phase.IDLE: 1,
+        Phase.HEAD: 2,
+        Phase.BODY: 3,
+        Phase.ANSWERING: math.inf,
+        Phase.SENDING: 4,
+        Phase.LINGERING: 5,
+        Phase.CLOSED: math.inf,
+    }
