@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from durable_streams_server.http.native.connection import Connection, protocol_of
+from durable_streams_server.http.native.connection import Connection, connection_factory
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.protocol.commands import Append, Command
 from durable_streams_server.protocol.decide import Outcome
@@ -140,7 +140,7 @@ class Client:
 
     def __init__(self, lane: Lane, peer: Any = ("127.0.0.1", 1), tls: bool = False) -> None:
         self.wire = Wire(peer, tls)
-        connect = protocol_of(lane)
+        connect = connection_factory(lane)
         self.connection = self.wire.connection = connect(server_state=_State())
         self.connection.connection_made(self.wire)
 

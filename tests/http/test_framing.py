@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.native.phase import Timeouts
 from tests.http.asgi_driver import Answer, Exchange
 from tests.http.framing import (
     BODY,

@@ -30,7 +30,7 @@ from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http import http2
 from durable_streams_server.http.http2 import Http2Connection, protocol_of
 from durable_streams_server.http.limits.admission import Admission
-from durable_streams_server.http.native.phase import Timeouts
+from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http import certificates
 from tests.http.certificates import Certificate
 from tests.http.socket_driver import Wire, until

@@ -137,7 +137,7 @@ async def test_append_is_seen_through_if_its_client_leaves_while_it_is_split(
     else:
         client = Client(Lane(app))
         client.send(socket_driver.request("POST", A, f"Content-Type: {JSON}", body=LARGE))
-        await until(lambda: not client.wire.unread and not client.connection._unread)
+        await until(lambda: not client.wire.unread and not client.connection._unparsed)
         client.reset()
     await until(lambda: not len(turns))
     assert (await asgi_driver.request(app, "GET", A)).body == b"[" + WIRE + b"]"

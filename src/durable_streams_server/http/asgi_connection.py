@@ -19,11 +19,11 @@ from . import wire
 from .asgi import DurableStreamsApp
 from .limits.admission import Admission, handle_of
 from .limits.shares import address_of
+from .limits.timeouts import Timeouts
 from .limits.unsent import UnsentTimer
-from .native.parser import split_target
-from .native.phase import Timeouts
 from .proxies import is_trusted
 from .request import NO_REQUEST, index_headers
+from .target import split_target
 
 _UNSENT: Final = (
     16 * 1024

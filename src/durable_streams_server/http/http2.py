@@ -30,9 +30,9 @@ from .asgi import DurableStreamsApp, Receive, Scope
 from .asgi_sending import Message, Send, start_message
 from .limits.admission import Admission, handle_of
 from .limits.shares import address_of
+from .limits.timeouts import Timeouts
 from .limits.unsent import UnsentTimer
 from .native.lane import Lane
-from .native.phase import Timeouts
 from .request import NO_REQUEST
 
 _UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
@@ -108,7 +108,7 @@ class Http2Connection(ZttpH2Protocol):
             self._address, self._is_admitted = address, True
         super().connection_made(transport)
         if self._lane is not None:
-            self._lane.added(self)
+            self._lane.watch(self)
         self.flow = _Flow(transport)
         transport.set_write_buffer_limits(high=_UNSENT)
         self._await_request()

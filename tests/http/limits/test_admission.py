@@ -19,9 +19,9 @@ from durable_streams_server.http.limits.admission import (
     handle_of,
     most_connections,
 )
-from durable_streams_server.http.native.connection import protocol_of
+from durable_streams_server.http.limits.timeouts import Timeouts
+from durable_streams_server.http.native.connection import connection_factory
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.native.phase import Timeouts
 from durable_streams_server.storage.files.logs import MAX_OPEN
 from tests.http.socket_driver import Client, Wire, complaints, request, turn
 
@@ -204,7 +204,7 @@ async def test_refused_connection_that_takes_nothing_is_cut() -> None:
     client = Client(lane)
     wire = Wire(None, True)
     wire.reads = False
-    wire.connection = protocol_of(lane)()
+    wire.connection = connection_factory(lane)()
     wire.connection.connection_made(wire)
     assert not wire.lost
     lane.now += 30

@@ -15,10 +15,10 @@ from durable_streams_server.http.browser import Browser
 from durable_streams_server.http.handler import Handler
 from durable_streams_server.http.limits.admission import Admission
 from durable_streams_server.http.limits.budget import ReceiveBudget
+from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native.connection import Connection
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.http.native.parser import Parser
-from durable_streams_server.http.native.phase import Timeouts
 from durable_streams_server.protocol.limits import MAX_HEADER_BYTES, MAX_URL_BYTES
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from durable_streams_server.streams.engine import Engine

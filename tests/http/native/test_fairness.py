@@ -7,9 +7,9 @@ import pytest
 
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.limits.outgoing import GRACE, Outgoing
-from durable_streams_server.http.native.lane import LITTLE, Lane
+from durable_streams_server.http.limits.timeouts import Timeouts
+from durable_streams_server.http.native.lane import SMALL_BUFFER, Lane
 from durable_streams_server.http.native.patrol import Patrol
-from durable_streams_server.http.native.phase import Timeouts
 from durable_streams_server.streams.turns import READS_AT_ONCE, WRITES_AT_ONCE
 from tests.http.socket_driver import Client, post, quiet, request, turn, until
 
@@ -77,7 +77,7 @@ async def test_octets_are_parsed_some_in_each_step(lane: Lane) -> None:
     head = request("POST", A, "Content-Type: text/plain", "Transfer-Encoding: chunked")
     client = Client(lane).send(head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
     assert len(lane.turns) == 1
-    assert 0 < client.connection._parser.size < 4 * KIB
+    assert 0 < client.connection._parser.body_size < 4 * KIB
     assert client.wire.paused
     await until(lambda: bool(client.wire.received))
     assert client.answers("POST")[0].status == 204
@@ -126,12 +126,12 @@ async def test_large_bodies_of_several_clients_come_a_part_at_a_time(lane: Lane)
     body = post(b"x" * 3 * MIB)
     clients = [Client(lane).send(body) for _ in range(3)]
     received = [len(body) - client.wire.unread for client in clients]
-    assert received[1:] == [len(lane.room)] * 2  # the first was alone when it began
+    assert received[1:] == [len(lane.buffer)] * 2  # the first was alone when it began
     while max(received) < len(body):
         await turn(1)
         before, received = received, [len(body) - client.wire.unread for client in clients]
         parts = sorted(
-            (now - then) / len(lane.room) for now, then in zip(received, before, strict=True)
+            (now - then) / len(lane.buffer) for now, then in zip(received, before, strict=True)
         )
         assert parts[1] <= 1  # whoever comes last in line is alone then
         assert sum(parts) <= 8
@@ -169,7 +169,7 @@ async def test_cheap_read_waits_for_reads_and_for_no_writes(lane: Lane) -> None:
 async def test_little_is_received_from_each_of_a_crowd_until_its_turn_comes(lane: Lane) -> None:
     writers = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE)]
     large = Client(lane).send(post(b"x" * 100 * KIB))
-    assert large.wire.unread == len(post(b"x" * 100 * KIB)) - LITTLE
+    assert large.wire.unread == len(post(b"x" * 100 * KIB)) - SMALL_BUFFER
     assert large.wire.paused
     await until(lambda: not large.wire.unread)  # by now all the rest has room at once
     await until(lambda: bool(large.wire.received))
@@ -184,7 +184,7 @@ async def test_rest_of_a_request_has_room_once(lane: Lane) -> None:
     await until(lambda: bool(client.wire.received))
     more = [Client(lane).send(post()) for _ in range(WRITES_AT_ONCE)]
     client.send(body)
-    assert client.wire.unread == len(body) - LITTLE
+    assert client.wire.unread == len(body) - SMALL_BUFFER
     await quiet_and_gone(lane, client, *writers, *more)
 
 
@@ -402,8 +402,8 @@ async def test_clients_that_take_least_are_cut_when_small_answers_are_too_much(
         reader.send(GET)
     lane.now += 1
     readers[0].connection._enter(readers[0].connection._phase)  # it has taken something since
-    patrol = Patrol(lane, [reader.connection for reader in readers], lane.now)
-    assert not patrol.step()
+    patrol = Patrol(lane.app.engine.sending, [reader.connection for reader in readers], lane.now)
+    assert not patrol.check_some()
     cut = [reader.wire.aborted for reader in readers]
     assert not cut[0]
     assert 5 < sum(cut) < 20

@@ -11,7 +11,8 @@ from durable_streams_server import create_app
 from durable_streams_server.http.native import known as known_module
 from durable_streams_server.http.native.known import LONGEST, KnownRequests
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.native.parser import Parser, Turn
+from durable_streams_server.http.native.parser import Parser
+from durable_streams_server.http.native.pending import PendingRequest
 from durable_streams_server.http.request import Request
 from tests.http.socket_driver import Client, post, request
 
@@ -32,13 +33,15 @@ async def lane() -> Lane:
     return Lane(create_app(max_body=1000, max_in_flight=2000))
 
 
-def parser_of(lane: Lane, turns: list[Turn], scheme: str = "http", trusted: bool = True) -> Parser:
+def parser_of(
+    lane: Lane, turns: list[PendingRequest], scheme: str = "http", trusted: bool = True
+) -> Parser:
     return Parser(lane, scheme, trusted, turns.append, lambda _: None)
 
 
 def looked_up(lane: Lane, octets: bytes, **how: Any) -> bool:
     """Whether octets that came twice before are not parsed when they come again, on another connection."""
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     for _ in range(3):
         parser_of(lane, turns, **how).feed(octets)
     assert turns[0].request is not turns[1].request
@@ -84,7 +87,7 @@ def test_request_that_is_more_than_its_octets_is_parsed_again(lane: Lane, octets
 
 
 def test_appends_with_a_known_head_have_bodies_of_their_own(lane: Lane) -> None:
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     for body in (b"abc", b"def", b"ghi", b"jkl", post(b"x")[:3]):
         parser_of(lane, turns).feed(post(body))
     assert [turn.request.body for turn in turns] == [b"abc", b"def", b"ghi", b"jkl", b"POS"]
@@ -136,7 +139,7 @@ async def test_known_head_of_a_server_that_stops_is_refused() -> None:
 def test_known_head_with_a_body_of_another_length_is_parsed(lane: Lane, body: bytes) -> None:
     assert looked_up_head(lane, b"abc")
     octets = post(b"abc")[:-3] + body
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     parser = parser_of(lane, turns)
     parser.feed(octets)
     if len(body) < 3:
@@ -146,7 +149,7 @@ def test_known_head_with_a_body_of_another_length_is_parsed(lane: Lane, body: by
 
 
 def looked_up_head(lane: Lane, body: bytes) -> bool:
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     for _ in range(4):
         parser_of(lane, turns).feed(post(body))
     for turn in turns:
@@ -157,7 +160,7 @@ def looked_up_head(lane: Lane, body: bytes) -> bool:
 def test_known_append_without_room_is_refused_as_any_other(lane: Lane) -> None:
     assert looked_up_head(lane, b"abc")
     lane.budget.take(1999)
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     parser_of(lane, turns).feed(post(b"abc"))
     lane.budget.give_back(1999)
     (turn,) = turns
@@ -169,7 +172,7 @@ def test_octets_of_which_a_part_looks_like_a_known_head_are_parsed(lane: Lane) -
     """What comes in two parts must not be kept by the first alone, whose end may look like a body of the length that is declared."""
     whole = post(b"x" * 300)
     first, rest = whole[:-200], whole[-200:]
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     for _ in range(4):
         parser = parser_of(lane, turns)
         parser.feed(b"\r\n\r\n" + first)
@@ -179,7 +182,7 @@ def test_octets_of_which_a_part_looks_like_a_known_head_are_parsed(lane: Lane) -
 
 
 def test_what_was_parsed_is_held_no_longer_than_its_answer_needs(lane: Lane) -> None:
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     parser = parser_of(lane, turns)
     for octets in (post(b"x" * 900), post(b"x"), GET * 3, GET[:5]):
         parser.feed(octets)
@@ -189,16 +192,16 @@ def test_what_was_parsed_is_held_no_longer_than_its_answer_needs(lane: Lane) -> 
 @pytest.mark.parametrize("cut", [1, 3, 4, 10, len(GET) - 4, len(GET) - 1])
 def test_part_of_a_request_is_never_taken_for_one(lane: Lane, cut: int) -> None:
     for _ in range(3):
-        turns: list[Turn] = []
+        turns: list[PendingRequest] = []
         parser = parser_of(lane, turns)
         parser.feed(GET[:cut])
-        assert (turns, parser.began) == ([], True)
+        assert (turns, parser.has_begun) == ([], True)
         parser.feed(GET[cut:])
         assert len(turns) == 1
 
 
 def test_known_request_of_another_scheme_is_parsed(lane: Lane) -> None:
-    turns: list[Turn] = []
+    turns: list[PendingRequest] = []
     for scheme in ("http", "http", "http", "https"):
         parser_of(lane, turns, scheme).feed(GET)
     assert turns[1].request is turns[2].request
@@ -241,7 +244,7 @@ PIECES = [
 ]
 
 
-def _shown(turns: list[Turn]) -> list[object]:
+def _shown(turns: list[PendingRequest]) -> list[object]:
     shown: list[object] = []
     for turn in turns:
         request = replace(turn.request, known=None)
@@ -262,18 +265,23 @@ def test_known_requests_change_nothing_of_what_is_found(lane: Lane, seed: int) -
             cuts = sorted(chance.sample(range(len(octets)), 4))
             bounds = zip([0, *cuts], [*cuts, len(octets)], strict=True)
             pieces = [octets[start:end] for start, end in bounds]
-        ours: list[Turn] = []
-        judge: list[Turn] = []
+        ours: list[PendingRequest] = []
+        judge: list[PendingRequest] = []
         looking, parsing = parser_of(lane, ours), parser_of(other, judge)
         for piece in pieces:
             if piece:
                 looking.feed(memoryview(piece))
                 parsing.feed(piece)
             assert _shown(ours) == _shown(judge)
-            assert (looking.began, looking.over, looking.asks, looking.body_left) == (
-                parsing.began,
-                parsing.over,
-                parsing.asks,
+            assert (
+                looking.has_begun,
+                looking.is_over,
+                looking.awaits_continue,
+                looking.body_left,
+            ) == (
+                parsing.has_begun,
+                parsing.is_over,
+                parsing.awaits_continue,
                 parsing.body_left,
             )
         for turn in ours + judge:

@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 
 from durable_streams_server import StreamStore, create_app
+from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native import lane as lanes
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.native.phase import Timeouts
 from durable_streams_server.http.wire import chunk
 from tests.http.socket_driver import Client, request, turn, until
 
@@ -35,20 +35,20 @@ async def lane(monkeypatch: pytest.MonkeyPatch) -> Lane:
 async def test_one_timer_looks_at_every_connection_while_there_is_any(lane: Lane) -> None:
     watched = [Watched() for _ in range(3)]
     for each in watched:
-        lane.added(cast(Any, each))
+        lane.watch(cast(Any, each))
     await until(lambda: all(len(each.checks) >= 3 for each in watched))
     assert watched[0].checks == watched[2].checks
     lane.connections.clear()
     await until(lambda: lane._timer is None)
     seen = len(watched[0].checks)
-    lane.added(cast(Any, watched[0]))
+    lane.watch(cast(Any, watched[0]))
     await until(lambda: len(watched[0].checks) > seen)
     lane.connections.clear()
 
 
 async def test_the_date_is_right_even_after_a_time_without_connections(lane: Lane) -> None:
     lane.date = b"date: long ago\r\n"
-    lane.added(cast(Any, Watched()))
+    lane.watch(cast(Any, Watched()))
     assert b"GMT" in lane.date
     lane.connections.clear()
 

@@ -5,7 +5,8 @@ import pytest
 from durable_streams_server import create_app
 from durable_streams_server.errors import BadRequest, RequestTimeout, StreamError
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.native.parser import Parser, Turn
+from durable_streams_server.http.native.parser import Parser
+from durable_streams_server.http.native.pending import PendingRequest
 from durable_streams_server.http.request import LISTS
 from tests.http.socket_driver import post, request
 
@@ -18,18 +19,18 @@ async def lane() -> Lane:
 
 
 @pytest.fixture
-def turns() -> list[Turn]:
+def turns() -> list[PendingRequest]:
     return []
 
 
 @pytest.fixture
-def parser(lane: Lane, turns: list[Turn]) -> Parser:
+def parser(lane: Lane, turns: list[PendingRequest]) -> Parser:
     return Parser(lane, "http", False, turns.append, lambda _: None)
 
 
 @pytest.mark.parametrize("each", [1, 3, 1000])
 def test_requests_come_out_in_order_however_the_octets_come(
-    parser: Parser, turns: list[Turn], lane: Lane, each: int
+    parser: Parser, turns: list[PendingRequest], lane: Lane, each: int
 ) -> None:
     octets = post(b"hello") + CHUNKED + b"3\r\nabc\r\n0\r\n\r\n" + request("GET", "/b?c=d")
     for start in range(0, len(octets), each):
@@ -46,7 +47,7 @@ def test_requests_come_out_in_order_however_the_octets_come(
 
 
 def test_lists_that_come_in_several_lines_are_one_list(
-    parser: Parser, turns: list[Turn]
+    parser: Parser, turns: list[PendingRequest]
 ) -> None:  # RFC 9110, 5.3
     for name in sorted(LISTS):
         text = name.decode()
@@ -55,25 +56,25 @@ def test_lists_that_come_in_several_lines_are_one_list(
 
 
 def test_a_request_has_begun_from_its_first_octet_to_its_last(
-    parser: Parser, turns: list[Turn]
+    parser: Parser, turns: list[PendingRequest]
 ) -> None:
     parser.feed(b"\r\n\r\n")
-    assert not parser.began
+    assert not parser.has_begun
     for octet in post(b"abc")[:-1]:
         parser.feed(bytes([octet]))
-        assert parser.began
+        assert parser.has_begun
     assert parser.request is not None
     parser.feed(b"cG")
     assert len(turns) == 1
     assert parser.request is None
-    assert parser.began
+    assert parser.has_begun
     parser.feed(request("GET")[1:])
     assert len(turns) == 2
-    assert not parser.began
+    assert not parser.has_begun
 
 
 def test_a_refusal_is_the_last_turn_and_gives_the_body_back(
-    parser: Parser, turns: list[Turn], lane: Lane
+    parser: Parser, turns: list[PendingRequest], lane: Lane
 ) -> None:
     parser.feed(post(b"x" * 100)[:-1])
     assert lane.budget.held == 99  # what has come of it
@@ -84,22 +85,22 @@ def test_a_refusal_is_the_last_turn_and_gives_the_body_back(
     (turn,) = turns
     assert isinstance(turn.refusal, RequestTimeout)
     assert turn.request.raw_path == b"/v1/stream/a"
-    assert parser.over
+    assert parser.is_over
 
 
-def test_a_client_asks_until_its_body_has_come(parser: Parser, turns: list[Turn]) -> None:
+def test_a_client_asks_until_its_body_has_come(parser: Parser, turns: list[PendingRequest]) -> None:
     octets = post(b"hello", "Expect: 100-continue")
     parser.feed(octets[:-5])
-    assert parser.asks
+    assert parser.awaits_continue
     parser.feed(octets[-5:])
-    assert not parser.asks
+    assert not parser.awaits_continue
     parser.feed(octets)
-    assert not parser.asks
+    assert not parser.awaits_continue
     assert len(turns) == 2
 
 
 def test_an_error_of_any_kind_in_a_callback_refuses_the_input(
-    parser: Parser, turns: list[Turn], lane: Lane, monkeypatch: pytest.MonkeyPatch
+    parser: Parser, turns: list[PendingRequest], lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
@@ -111,7 +112,7 @@ def test_an_error_of_any_kind_in_a_callback_refuses_the_input(
     assert not isinstance(turn.refusal, StreamError)
 
 
-def test_a_released_parser_calls_nobody(parser: Parser, turns: list[Turn]) -> None:
+def test_a_released_parser_calls_nobody(parser: Parser, turns: list[PendingRequest]) -> None:
     parser.feed(post(b"abc")[:-1])
     parser.release()
     parser.refuse(BadRequest("late"))
@@ -119,7 +120,7 @@ def test_a_released_parser_calls_nobody(parser: Parser, turns: list[Turn]) -> No
     assert turns == []
 
 
-def test_each_host_on_a_connection_is_checked(parser: Parser, turns: list[Turn]) -> None:
+def test_each_host_on_a_connection_is_checked(parser: Parser, turns: list[PendingRequest]) -> None:
     for _ in range(2):
         parser.feed(request("GET"))
         parser.feed(request("GET").replace(b"Host: h", b"Host: other"))
@@ -128,4 +129,4 @@ def test_each_host_on_a_connection_is_checked(parser: Parser, turns: list[Turn])
     refusal = turns[-1].refusal
     assert isinstance(refusal, BadRequest)
     assert refusal.code == "INVALID_HOST"
-    assert parser.over
+    assert parser.is_over

@@ -2,11 +2,12 @@
 
 import math
 
-from durable_streams_server.http.native.phase import Phase, Timeouts
+from durable_streams_server.http.limits.timeouts import Timeouts
+from durable_streams_server.http.native.phase import Phase, phase_durations
 
 
 def test_every_phase_has_one_time() -> None:
-    times = Timeouts(idle=1, head=2, body=3, send=4, linger=5).table
+    times = phase_durations(Timeouts(idle=1, head=2, body=3, send=4, linger=5))
     assert len(times) == len(Phase)
     assert {phase: times[phase] for phase in Phase} == {
         Phase.IDLE: 1,

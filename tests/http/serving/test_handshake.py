@@ -12,9 +12,9 @@ import pytest
 
 from durable_streams_server import create_app
 from durable_streams_server.http.limits.admission import TO_BE_REFUSED, Admission
-from durable_streams_server.http.native.connection import protocol_of
+from durable_streams_server.http.limits.timeouts import Timeouts
+from durable_streams_server.http.native.connection import connection_factory
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.native.phase import Timeouts
 from durable_streams_server.http.serving import handshake
 from durable_streams_server.http.serving.handshake import TlsListener
 from durable_streams_server.http.serving.listening import listen, tls_context
@@ -59,7 +59,7 @@ class Bench:
         self.lane = Lane(create_app(), Timeouts(), admission)
         self.connections: set[Any] = set()
         self.lane.begin(self.connections)
-        connect = protocol_of(self.lane)
+        connect = connection_factory(self.lane)
         context = tls_context(certificate.chain, certificate.key)
         self.listener = TlsListener(
             listening, context, connect, self.lane.admission, self.connections

@@ -1,7 +1,7 @@
-"""What all connections of one native server share: the handler, the body budget, the date, and one timer for all of them.
+"""The state that all connections of one native server share, and the timer that checks them all.
 
-A timer for each connection would be set and taken back with every request. One that looks at every connection once a second
-costs a millisecond for ten thousand of them, and gives the second's date line besides.
+A timer for each connection would be started and cancelled with every request. One timer that checks every connection once a second
+costs a millisecond for ten thousand of them, and renews the Date header as well.
 """
 
 import asyncio
@@ -10,35 +10,40 @@ from typing import Any, Final
 from ...protocol.units import KIB
 from ..asgi import DurableStreamsApp
 from ..limits.admission import Admission
+from ..limits.timeouts import Timeouts
 from ..wire import chunk, date
 from .heap import Heap
 from .known import KnownRequests
 from .patrol import Patrol, Watched
-from .phase import Timeouts
+from .phase import phase_durations
 
 _TICK: Final = 1.0  # seconds
-_ROOM: Final = 256 * KIB  # octets received at once
-LITTLE: Final = 2 * KIB  #: octets received at once in a crowd: most requests fit
+_BUFFER: Final = 256 * KIB  # most octets received at once
+#: Most octets received at once while the turn of the loop is full. Most requests are smaller.
+SMALL_BUFFER: Final = 2 * KIB
 
 
 class Lane:
-    """One native server's shared part.
+    """The state that all connections of one native server share.
 
     Args:
-        app: the application whose handler answers.
-        timeouts: how long a connection may take.
-        admission: decides on new connections; as a server without settings does if not given.
+        app: the application that answers the requests.
+        timeouts: how long a client may take.
+        admission: decides on new connections. Without it, the lane uses `Admission` with its defaults.
 
     Attributes:
-        known: requests that need not be parsed again.
-        room: what comes on any connection is put here, and handed on before the next comes.
-        little_room: its beginning.
+        phase_durations: seconds that each phase of a connection may last, indexed by `Phase`.
+        known: requests that are recognised by the octets of their heads and not parsed again.
+        date: the Date header line of the current second.
+        now: the loop's time, renewed once a second.
+        buffer: the buffer that every connection receives into. Its content is parsed or copied before the next receive.
+        small_buffer: the first `SMALL_BUFFER` bytes of `buffer`.
     """
 
     def __init__(
         self,
         app: DurableStreamsApp,
-        timeouts: Timeouts = Timeouts(),  # noqa: B008  (frozen)
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  (a frozen value, so it can be shared)
         admission: Admission | None = None,
     ) -> None:
         self.app = app
@@ -47,49 +52,55 @@ class Lane:
         self.turns = app.engine.turns
         self.heap = Heap(self.turns.add)
         self.outgoing = app.outgoing
-        self.times = timeouts.table
+        self.phase_durations = phase_durations(timeouts)
         self.least_rate = timeouts.least_rate
         self.admission = admission or Admission()
         self.known = KnownRequests()
         self.date = date()
-        self.now = 0.0  # the loop's time, to the second
+        self.now = 0.0
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.connections: set[Any] = set()  # uvicorn's, which it shuts down
+        self.connections: set[Any] = set()  # uvicorn's set, so it holds every kind of connection
         self._timer: asyncio.TimerHandle | None = None
-        self._framed: tuple[bytes, bytes] = (b"", b"")
-        self.room = memoryview(bytearray(_ROOM))
-        self.little_room = self.room[:LITTLE]
+        self._last_chunk: tuple[bytes, bytes] = (b"", b"")
+        self.buffer = memoryview(bytearray(_BUFFER))
+        self.small_buffer = self.buffer[:SMALL_BUFFER]
 
     def begin(self, connections: set[Any]) -> None:
-        """Takes the server's loop, which runs, and its set of connections."""
+        """Attaches the lane to the running event loop and to the server's set of connections."""
         self.connections = connections
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
 
-    def added(self, connection: Watched) -> None:
-        """Has a connection looked after."""
+    def watch(self, connection: Watched) -> None:
+        """Adds a connection to those that are checked once a second."""
         if self._timer is None:
             self._tick()
         self.connections.add(connection)
         if self._timer is None:
-            self._timer = self._again()
+            self._timer = self._schedule_tick()
 
     def chunk(self, data: bytes) -> bytes:
-        """Frames event-stream bytes as a chunk, once for all readers that are handed the same bytes in turn."""
-        known, framed = self._framed
+        """Returns `data` framed as one chunk of a body.
+
+        The readers of a stream are sent the same bytes object one after the other, so the last chunk is kept for the next of them.
+        """
+        known, framed = self._last_chunk
         if known is not data:
             framed = chunk(data)
-            self._framed = (data, framed)
+            self._last_chunk = (data, framed)
         return framed
 
     def _tick(self) -> None:
+        """Renews the date and the time, and begins a check of all connections."""
         assert self.loop is not None
         self.date = date()
         now = self.now = self.loop.time()
         if self.connections:
-            self.turns.add(Patrol(self, self.connections, now).step)
-        self._timer = self._again() if self.connections else None
+            patrol = Patrol(self.app.engine.sending, self.connections, now)
+            self.turns.add(patrol.check_some)
+        self._timer = self._schedule_tick() if self.connections else None
 
-    def _again(self) -> asyncio.TimerHandle:
+    def _schedule_tick(self) -> asyncio.TimerHandle:
+        """Schedules the next tick."""
         assert self.loop is not None
         return self.loop.call_later(_TICK, self._tick)

@@ -1,40 +1,32 @@
-"""Octets in, requests out: llhttp's callbacks, the limits of heads and bodies, framing, and requests for an upgrade.
+"""Turns the octets of one connection into whole requests, with the limits of heads and bodies.
 
-Nothing here knows of sockets, answers or time. `native.py` feeds a parser with what its socket receives, and is handed each
-request as soon as the request is whole.
+llhttp, through `httptools`, does the parsing. Nothing here knows sockets, responses or time. A connection feeds its parser with
+what the socket receives, and the parser hands over each request once the request is whole.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import httptools
 import msgspec
-from httptools.parser.url_parser import URL
 
 from ...errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
 from ...protocol.forwarding import client_scheme
 from ...protocol.hosts import check_host
 from ...protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_COUNT, MAX_URL_BYTES
-from ...protocol.names import (
-    CONTENT_LENGTH,
-    FORWARDED,
-    HOST,
-    PRODUCER_SEQ,
-    TRANSFER_ENCODING,
-    X_FORWARDED_PROTO,
-)
+from ...protocol.names import FORWARDED, HOST, PRODUCER_SEQ, X_FORWARDED_PROTO
 from ...protocol.units import KIB
-from .. import wire
 from ..limits.budget import LARGE_BODY, Incoming
 from ..request import NO_REQUEST, Request, join_lists, too_large
+from ..target import split_target
+from .framing import check_old_version, expects_continue, head_with_same_framing
 from .known import END, LONGEST, with_body
+from .lane import Lane
+from .pending import PendingRequest
 
-if TYPE_CHECKING:
-    from .lane import Lane
-
-#: Octets of a head that is not complete, or of what stands between two parts of a body: chunk sizes, extensions, trailers.
+#: Most octets of an incomplete head, or between two parts of a body, where chunk sizes, extensions and trailers stand.
 _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
-#: Octets of a head that is not complete that cost nothing: most heads fit, and come whole.
+#: Octets of an incomplete head that do not count against the budget, because nearly every head is smaller and comes whole.
 _SMALL_HEAD: Final = KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
@@ -42,51 +34,31 @@ _SPACE: Final = 0x20
 _NONE: Final[frozenset[bytes]] = frozenset()
 
 
-class Turn(msgspec.Struct):
-    """A request that waits for its turn, or what refuses it.
-
-    Attributes:
-        request: the whole request; of one that is refused, as much as is known.
-        keep_alive: whether another request may follow its answer.
-        chunked: whether the client knows chunks, as HTTP/1.1 clients do.
-        taken: bytes of the budget that it holds, besides those of `incoming`.
-        refusal: why it is refused unheard, or None.
-        incoming: what its body holds, if that came in parts.
-    """
-
-    request: Request
-    keep_alive: bool
-    chunked: bool
-    taken: int
-    refusal: Exception | None
-    incoming: Incoming | None = None
-
-
 class _Stop(Exception):
-    """Ends the parsing: `_refusal` says why."""
+    """Makes llhttp stop parsing. The reason is in `Parser._refusal`."""
 
 
-def _nobody(_: object) -> None:
-    """Is called instead of a connection that is gone."""
+def _ignore(_: object) -> None:
+    """Does nothing. A released parser calls this function instead of its connection."""
 
 
 class Parser:
-    """The receiving half of one connection.
+    """Parses the requests of one connection.
 
     Args:
-        lane: has the limits and the budget of bodies.
-        scheme: the socket's, `http` or `https`.
+        lane: the state that all connections of the server share, with the limits and the receive budget.
+        scheme: the scheme of the connection, `http` or `https`.
         trusted: whether the peer may name another scheme, as a proxy on this machine may.
-        on_turn: called with each whole request, and with a refusal of what cannot be read on from.
-        check_head: refuses, by raising, a request with a large body by its head alone.
-        address: whose share of the budget large bodies are part of; None for nobody's.
+        on_request: called with each whole request, and with the refusal of octets that cannot be parsed.
+        check_head: called with the head of a request that has a large body. It raises the refusal if the head decides it.
+        address: the address whose share of the budget large bodies count against. None if they count against no share.
 
     Attributes:
-        request: the request whose body is being read, or None.
-        began: whether some of a request has come that is not whole. Empty lines before one are no part of it.
-        over: whether nothing more is read.
-        asks: whether the client waits to be told to send the body (RFC 9110, 10.1.1).
-        size: how many octets of the body have come.
+        request: the request whose body is being received, or None.
+        has_begun: whether a part of a request has come, but not all of it. Empty lines before a request do not count.
+        is_over: whether parsing has ended for good.
+        awaits_continue: whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
+        body_size: octets of the body that have come.
     """
 
     __slots__ = (
@@ -96,7 +68,6 @@ class Parser:
         "_chunked",
         "_found",
         "_framing",
-        "_goes_on",
         "_head_taken",
         "_header_bytes",
         "_headers",
@@ -105,92 +76,97 @@ class Parser:
         "_incoming",
         "_lane",
         "_looks_up",
+        "_may_continue",
         "_octets",
-        "_on_turn",
+        "_on_request",
         "_refusal",
         "_repeated",
         "_scheme",
         "_taken",
         "_trusted",
         "_url",
-        "asks",
-        "began",
-        "over",
+        "awaits_continue",
+        "body_size",
+        "has_begun",
+        "is_over",
         "request",
-        "size",
     )
 
     def __init__(
         self,
-        lane: "Lane",
+        lane: Lane,
         scheme: str,
         trusted: bool,
-        on_turn: Callable[[Turn], None],
+        on_request: Callable[[PendingRequest], None],
         check_head: Callable[[Request], None],
         address: str | None = None,
     ) -> None:
         self._lane = lane
         self._scheme = scheme
         self._trusted = trusted
-        self._on_turn = on_turn
+        self._on_request = on_request
+        self._check_head = check_head
+        self._address = address
         self._http = httptools.HttpRequestParser(self)
+        self.is_over = False
+        self._refusal: Exception | None = None
+        self._octets = 0  # since the last whole request, or the last part of a body
+        self._may_continue = True  # whether the last request allows another one after it
+
+        # The head that is being received.
+        self.has_begun = self.awaits_continue = False
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeated: dict[bytes, list[bytes]] | None = None
-        self._header_bytes = 0
-        self._host: bytes | None = None  # the last one that was found valid
-        self._address = address
-        self._check_head = check_head
-        self._body = b""  # its first part
-        self._incoming: Incoming | None = None  # all of its parts, when there are several
-        self._framing: bytes | None = (
-            None  # of a request for an upgrade, to read it as if it were none
-        )
-        self.size = self._taken = self._head_taken = 0
-        self._refusal: Exception | None = None
+        self._header_bytes = self._head_taken = 0
+        self._host: bytes | None = None  # the last Host that was found valid
         self._chunked = True
+        # After a request for an upgrade, the head that makes llhttp read the body as if no upgrade had been asked for.
+        self._framing: bytes | None = None
+
+        # The body that is being received. A second part moves the first one from `_body` to `_incoming`.
         self.request: Request | None = None
-        self._octets = 0  # since the last whole request, or the last part of a body
-        self.began = self.over = self.asks = False
-        self._found: list[Request] | None = (
-            None  # in the octets that are parsed, if a request may be kept
-        )
-        self._looks_up = (
-            True  # whether to look up the next head: not after one with a number that counts up
-        )
-        self._goes_on = True  # whether more requests may follow, as far as the last one says
+        self._body = b""
+        self._incoming: Incoming | None = None
+        self.body_size = self._taken = 0
+
+        # Requests known by their octets. The requests that are found are collected if one of them may be kept.
+        self._found: list[Request] | None = None
+        self._looks_up = True  # False after a head with a counter, because the next head differs
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Reads octets, at least one, and hands over each request that they complete. When it is over, octets mean nothing."""
-        if self.over:
+        """Parses one or more octets, and hands over each request that they complete. Ignores them once parsing is over."""
+        if self.is_over:
             return
         if self._octets > _MAX_HEAD:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
             return
-        if not self.began and self._looks_up and len(data) <= LONGEST:
+        if not self.has_begun and self._looks_up and len(data) <= LONGEST:
             self._look_up(bytes(data))
         else:
             self._parse(data)
 
     @property
     def body_left(self) -> int:
-        """How many octets of a body are still to come, where its head says how long it is; 0 otherwise."""
+        """Octets of the body that are still to come, or 0 if its length is unknown or no body is being received."""
         request = self.request
-        return 0 if request is None or request.declared is None else request.declared - self.size
+        return (
+            0 if request is None or request.declared is None else request.declared - self.body_size
+        )
 
     def refuse(self, refusal: Exception) -> None:
-        """Refuses what cannot be read on from. Its answer comes after those of the requests before it."""
-        if self.over:
+        """Ends parsing, and hands over a refusal to be sent after the responses to earlier requests."""
+        if self.is_over:
             return
-        # Of a head that is not complete, what has come may say which origin may read the refusal.
+        # The headers of an incomplete head may say which origin may read the refusal.
         request = self.request or msgspec.structs.replace(NO_REQUEST, headers=self._headers)
         self.end()
         self.request = None
-        self._on_turn(Turn(request, False, True, 0, refusal))
+        self._on_request(PendingRequest(request, False, True, 0, refusal))
 
     def end(self) -> None:
-        """Reads nothing more, and gives back what a body that is not complete holds."""
-        self.over = True
+        """Ends parsing, and returns what an incomplete request holds of the budget."""
+        self.is_over = True
         self._lane.budget.give_back(self._taken + self._head_taken)
         if self._incoming is not None:
             self._incoming.release()
@@ -198,74 +174,80 @@ class Parser:
         self._forget_head()
 
     def release(self) -> None:
-        """Ends, and lets go of who is called: without that, only the collector would free the connection."""
+        """Ends parsing and drops all references to the connection, so that it is freed without the garbage collector."""
         self.end()
         self._http = cast(httptools.HttpRequestParser, None)
-        self._on_turn = self._check_head = _nobody
+        self._on_request = self._check_head = _ignore
+
+    # -- known requests -----------------------------------------------------
 
     def _look_up(self, octets: bytes) -> None:
-        """Reads octets that come between two requests. If they are one whole request, it may be known, and may be kept."""
+        """Hands over a known request without parsing it, or parses octets and may keep the one request found in them.
+
+        The octets must follow a whole request, or be the first ones of the connection.
+        """
         if self._is_known(octets):
             return
         found = self._found = []
         self._parse(octets)
         self._found = None
-        if len(found) == 1 and self._goes_on and not self.began and not self.over:
+        if len(found) == 1 and self._may_continue and not self.has_begun and not self.is_over:
             self._lane.known.keep(octets, found[0])
 
-    def _parse(self, data: bytes | memoryview) -> None:
-        self._octets += len(data)
-        try:
-            try:
-                self._http.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._read_on(data, upgrade.args[0])
-        except httptools.HttpParserCallbackError as error:
-            self.refuse(self._refusal or cast(Exception, error.__context__))
-        except httptools.HttpParserError:
-            self.refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
-        else:
-            if self.began and self.request is None:
-                self._check_part_of_head(len(data))
-
     def _is_known(self, octets: bytes) -> bool:
-        """Hands over the request that octets are, if they are known to be one."""
+        """Hands over the request that `octets` hold and returns True, if its head is known and its body is whole."""
         end = octets.find(END) + len(END)
         known = self._lane.known.find(octets[:end])
-        if known is None or not self._goes_on or known.scheme != self._scheme:
+        if known is None or not self._may_continue or known.scheme != self._scheme:
             return False
         size = len(octets) - end
         if size != (known.declared or 0):
             return False
         if not size:
             self._octets = 0
-            self._on_turn(Turn(known, True, True, 0, None))
+            self._on_request(PendingRequest(known, True, True, 0, None))
             return True
         try:
             self._lane.budget.take(size)
         except StreamError:
-            return False  # parsed, it is refused as such a request is
+            return False  # the caller parses the request, which then is refused
         self._octets = 0
-        self._on_turn(Turn(with_body(known, octets[end:]), True, True, size, None))
+        self._on_request(PendingRequest(with_body(known, octets[end:]), True, True, size, None))
         return True
 
-    # -- llhttp's callbacks -------------------------------------------------
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Feeds octets to llhttp, and refuses them if llhttp or one of the callbacks below fails."""
+        self._octets += len(data)
+        try:
+            try:
+                self._http.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._parse_after_upgrade(data, upgrade.args[0])
+        except httptools.HttpParserCallbackError as error:
+            self.refuse(self._refusal or cast(Exception, error.__context__))
+        except httptools.HttpParserError:
+            self.refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
+        else:
+            if self.has_begun and self.request is None:
+                self._check_partial_head(len(data))
+
+    # -- callbacks of llhttp ------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """The first octet of a request."""
-        self.began = True
+        """Notes the first octet of a request."""
+        self.has_begun = True
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request target."""
+        """Adds a part of the request target."""
         self._url = url = self._url + url
         if len(url) > MAX_URL_BYTES:
             raise self._stop(UriTooLong(f"the URL is longer than {MAX_URL_BYTES} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Adds one header."""
         name = name.lower()
         if value and value[-1] <= _SPACE:
-            value = value.rstrip(b" \t")  # the parser leaves it (RFC 9110, 5.5)
+            value = value.rstrip(b" \t")  # llhttp leaves this white space (RFC 9110, 5.5)
         headers = self._headers
         self._header_bytes += len(name) + len(value)
         if name not in headers:
@@ -276,14 +258,13 @@ class Parser:
             self._repeated.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: what can be refused by it alone is, before any of the body."""
+        """Makes the request of its head. Refuses it before its body is received if the head alone decides that."""
         if self._framing is not None:
-            self._framing = None  # the request is known; this is only how its body is framed
+            self._framing = None  # this is only the head that `_parse_after_upgrade` made
             self._forget_head()
             return
-        if self.over:
-            raise _Stop  # the last answer has been given
-        lane = self._lane
+        if self.is_over:
+            raise _Stop  # the last response has been sent
         headers = self._headers
         method = self._http.get_method()
         url = self._url
@@ -304,17 +285,17 @@ class Parser:
         if self._trusted and (X_FORWARDED_PROTO in headers or FORWARDED in headers):
             request.scheme = client_scheme(headers) or self._scheme
         if self._head_taken:
-            lane.budget.give_back(self._head_taken)
-            self._head_taken = 0
+            self._return_head()
         self._url = b""
         self._headers = {}
         self._repeated = None
         self._header_bytes = 0
+        lane = self._lane
         version = self._http.get_http_version()
         self._chunked = version == "1.1"
         try:
             if not self._chunked:
-                _check_old(version, headers)
+                check_old_version(version, headers)
             request.check_limits(lane.app.max_body)
             host = headers.get(HOST)
             if host is None or host != self._host:
@@ -329,14 +310,12 @@ class Parser:
                 lane.budget.check(declared)
         except StreamError as refusal:
             raise self._stop(refusal) from None
-        if b"upgrade" in headers and method != b"CONNECT" and self._http.should_upgrade():
-            self._framing = _framing_of(headers, self._http.should_keep_alive())
-        if b"expect" in headers and self._chunked and _awaits_leave(request):
-            self.asks = True
+        if b"upgrade" in headers or b"expect" in headers:
+            self._prepare_for_body(request, method)
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        size = self.size = self.size + len(body)
+        """Adds a part of the body."""
+        size = self.body_size = self.body_size + len(body)
         lane = self._lane
         if size > lane.app.max_body:
             raise self._stop(too_large(lane.app.max_body))
@@ -352,38 +331,46 @@ class Parser:
             raise self._stop(refusal) from None
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Hands over a whole request."""
         if self._framing is not None:
-            return  # its body comes after all
+            return  # llhttp stops at the head of an upgrade, and the body follows
         request = self.request
         assert request is not None
         incoming = self._incoming
         request.body = self._body if incoming is None else incoming.whole()
         keep_alive = self._chunked and self._http.should_keep_alive()
-        turn = Turn(request, keep_alive, self._chunked, self._taken, None, incoming)
-        self._looks_up = PRODUCER_SEQ not in request.headers  # or no two heads are alike
-        self._goes_on = keep_alive
+        pending = PendingRequest(request, keep_alive, self._chunked, self._taken, None, incoming)
+        self._looks_up = PRODUCER_SEQ not in request.headers
+        self._may_continue = keep_alive
         if self._found is not None:
             self._found.append(request)
         self.request = None
         self._octets = 0
-        self.began = self.asks = False
+        self.has_begun = self.awaits_continue = False
         self._body = b""
         self._incoming = None
-        self.size = self._taken = 0
+        self.body_size = self._taken = 0
         if self._headers:
-            self._forget_head()  # trailers, which mean nothing here
+            self._forget_head()  # drops the trailers, which mean nothing here
         if incoming is not None and incoming.size > LARGE_BODY:
             self._lane.heap.used(incoming.size)
-        self._on_turn(turn)
+        self._on_request(pending)
 
     # -- inside -------------------------------------------------------------
+
+    def _prepare_for_body(self, request: Request, method: bytes) -> None:
+        """Notes whether the request asks for an upgrade, which is ignored, and whether its client waits for `100 Continue`."""
+        headers = request.headers
+        if b"upgrade" in headers and method != b"CONNECT" and self._http.should_upgrade():
+            self._framing = head_with_same_framing(headers, self._http.should_keep_alive())
+        if b"expect" in headers and self._chunked and expects_continue(request):
+            self.awaits_continue = True
 
     def _add_part(self, part: bytes) -> None:
         """Adds a further part of the body.
 
         Raises:
-            StreamError: the head decides that the request is refused, or there is no room for the part.
+            StreamError: the head alone decides that the request is refused, or the budget has no room for the part.
         """
         incoming = self._incoming
         if incoming is None:
@@ -398,15 +385,15 @@ class Parser:
         if was_small and incoming.size > LARGE_BODY and request and request.declared is None:
             self._check_head(request)
 
-    def _check_part_of_head(self, latest: int) -> None:
-        """Counts what a head that is not complete holds, and refuses one that is too large already.
+    def _check_partial_head(self, latest: int) -> None:
+        """Counts an incomplete head against the budget, and refuses a head that is too large already.
 
         Args:
-            latest: how many octets have come last.
+            latest: number of octets that were parsed last.
         """
         if self._octets == 0:
             self._octets = (
-                latest  # a request has ended among them, and some of them are of this head
+                latest  # a request ended among these octets, and the head began behind it
             )
         if len(self._headers) > MAX_HEADER_COUNT or self._header_bytes > MAX_HEADER_BYTES:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
@@ -420,12 +407,25 @@ class Parser:
             else:
                 self._head_taken += more
 
+    def _return_head(self) -> None:
+        """Returns what the head held of the budget, because the head is complete."""
+        self._lane.budget.give_back(self._head_taken)
+        self._head_taken = 0
+
     def _stop(self, refusal: Exception) -> _Stop:
+        """Returns an exception for a callback to raise, so that parsing ends with `refusal`."""
         self._refusal = refusal
         return _Stop()
 
-    def _read_on(self, data: bytes | memoryview, start: int) -> None:
-        """Reads on after the head of a request for an upgrade: with a new parser, which is told only how the body is framed."""
+    def _parse_after_upgrade(self, data: bytes | memoryview, start: int) -> None:
+        """Parses the octets after the head of a request for an upgrade, as if no upgrade had been asked for.
+
+        llhttp parses nothing more after such a head. A new parser reads a head with the same framing, and then the rest.
+
+        Args:
+            data: the octets that were being parsed.
+            start: where the head ends in `data`.
+        """
         rest = memoryview(data)
         while self._framing is not None:
             rest = rest[start:]
@@ -437,70 +437,17 @@ class Parser:
                 start = upgrade.args[0]
             else:
                 return
-        self.over = True  # a tunnel: what follows is not HTTP
+        self.is_over = True  # CONNECT asks for a tunnel, in which the octets are not HTTP
 
     def _forget_head(self) -> None:
+        """Drops what is known of the current head."""
         self._url = b""
         self._headers = {}
         self._repeated = None
         self._header_bytes = self._head_taken = 0
 
     def _forget_body(self) -> None:
+        """Drops what has come of the current body."""
         self._body = b""
         self._incoming = None
-        self.size = self._taken = 0
-
-
-def _check_old(version: str, headers: dict[bytes, bytes]) -> None:
-    """Refuses versions that are not spoken here, and what HTTP/1.0 does not know.
-
-    Raises:
-        BadRequest: INVALID_HTTP.
-    """
-    if version != "1.0":
-        raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
-    if TRANSFER_ENCODING in headers:  # the framing is faulty (RFC 9112, 6.1)
-        raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
-
-
-def _framing_of(headers: dict[bytes, bytes], keep_alive: bool) -> bytes:
-    """Returns the head of a request with a body that is framed as these headers say."""
-    lines = [
-        b"%b: %b\r\n" % (name, headers[name])
-        for name in (CONTENT_LENGTH, TRANSFER_ENCODING)
-        if name in headers
-    ]
-    if not keep_alive:
-        lines.append(wire.CLOSE)
-    return b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines)
-
-
-def _awaits_leave(request: Request) -> bool:
-    """Whether the client sends its body only when it is told to (RFC 9110, 10.1.1)."""
-    headers = request.headers
-    has_body = request.declared or TRANSFER_ENCODING in headers
-    return bool(has_body) and headers[b"expect"].lower() == b"100-continue"
-
-
-def split_target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
-    """Returns the path and the query of a request target, and the authority if the target is a whole URL."""
-    if target.startswith(b"/") and b"#" not in target:
-        path, _, query = target.partition(b"?")
-        return path, query, None
-    try:
-        parsed = httptools.parse_url(target)
-    except httptools.HttpParserInvalidURLError:
-        return target, b"", None  # which names no stream
-    return parsed.path or b"/", parsed.query or b"", _authority(parsed)
-
-
-def _authority(parsed: URL) -> bytes | None:
-    """Returns the authority of a URL: its user, host and port, as far as it has them."""
-    host = parsed.host
-    if parsed.schema is None or host is None:
-        return None
-    if b":" in host:
-        host = b"[%b]" % host
-    if parsed.userinfo is not None:
-        host = b"%b@%b" % (parsed.userinfo, host)
-    return host if parsed.port is None else b"%b:%d" % (host, parsed.port)
+        self.body_size = self._taken = 0

@@ -1,30 +1,30 @@
-"""One look at every connection of the native lane, of HTTP/1.1 and HTTP/2: who has taken too long, and who has taken too little.
+"""Checks all connections of the native lane, of HTTP/1.1 and HTTP/2, for clients that take too long or read too little.
 
-Small responses and events that clients have not taken are bounded for each connection. All together they share the budget that
-large pages have: past it, the clients that have taken nothing for longest are cut.
+Each connection has its own bound for small responses and events that its client has not read. All connections together share the
+send budget with large pages. Beyond it, the server cuts the clients that have read nothing for longest.
 """
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from .lane import Lane
+from ...streams.large import SendBudget
 
-_CHECKED: Final = 500  # connections looked at in one step: about half a millisecond
+#: Connections checked in one step, which takes about half a millisecond.
+_STEP: Final = 500
 
 
 class Watched(Protocol):
-    """A connection that is looked at."""
+    """A connection that is checked once a second."""
 
     @property
     def unsent(self) -> int:
-        """Bytes that the client has not taken."""
+        """Bytes that the client has not read."""
         ...
 
     @property
     def deadline(self) -> float:
-        """When the client must have done what it is its turn to do, in the loop's time."""
+        """The loop's time by which the client must act."""
         ...
 
     def check(self, now: float, /) -> None:
@@ -32,49 +32,50 @@ class Watched(Protocol):
         ...
 
     def cut(self) -> None:
-        """Ends the connection at once."""
+        """Aborts the connection."""
         ...
 
 
 class Patrol:
-    """Looks at connections, some in each step.
+    """One check of all connections, done in steps.
 
     Args:
-        lane: has the budget.
-        connections: who is looked at.
+        budget: the send budget, which large pages use too.
+        connections: the connections to check.
         now: the loop's time.
     """
 
-    def __init__(self, lane: "Lane", connections: Iterable[Watched], now: float) -> None:
-        self._lane = lane
+    def __init__(self, budget: SendBudget, connections: Iterable[Watched], now: float) -> None:
+        self._budget = budget
         self._connections = iter(tuple(connections))
         self._now = now
         self._sending: list[Watched] = []
 
-    def step(self) -> bool:
-        """Looks at the next connections; returns whether there are more."""
-        some = list(islice(self._connections, _CHECKED))
+    def check_some(self) -> bool:
+        """Checks the next connections. Returns whether there may be more."""
+        some = list(islice(self._connections, _STEP))
         for connection in some:
-            connection.check(self._now)  # which raises nothing
+            connection.check(self._now)
             if connection.unsent:
                 self._sending.append(connection)
-        if len(some) == _CHECKED:
+        if len(some) == _STEP:
             return True
         self._cut_slowest()
         return False
 
     def _cut_slowest(self) -> None:
-        """Cuts the clients that have taken nothing for longest, while all hold more than there is room for."""
-        sending = self._lane.app.engine.sending
+        """Cuts the clients that have read nothing for longest, until the rest fit the budget."""
+        budget = self._budget
         held = sum(connection.unsent for connection in self._sending)
-        if sending.held + held <= sending.limit:
+        if budget.held + held <= budget.limit:
             return
-        for connection in sorted(self._sending, key=_deadline):
-            if sending.held + held <= sending.limit:
+        for connection in sorted(self._sending, key=_deadline_of):
+            if budget.held + held <= budget.limit:
                 return
             held -= connection.unsent
             connection.cut()
 
 
-def _deadline(connection: Watched) -> float:
+def _deadline_of(connection: Watched) -> float:
+    """Returns a connection's deadline, which is earliest for the client that has read nothing for longest."""
     return connection.deadline

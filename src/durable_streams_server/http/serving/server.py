@@ -20,9 +20,9 @@ from ...storage.ticket import Abandoned, Ticket
 from .. import asgi_connection
 from ..asgi import DurableStreamsApp
 from ..limits.admission import AcceptErrors, Admission
-from ..native import connection as native
+from ..limits.timeouts import Timeouts
+from ..native.connection import connection_factory
 from ..native.lane import Lane
-from ..native.phase import Timeouts
 from . import alpn
 from .handshake import TlsListener
 from .listening import BACKLOG
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
         admission = admission or Admission(on_files=isinstance(app.engine.store, FileStore))
         lane = Lane(app, timeouts, admission) if http == "native" and app.guard is None else None
         if lane is not None:
-            protocol: Any = native.protocol_of(lane)
+            protocol: Any = connection_factory(lane)
         else:
             protocol = asgi_connection.protocol_of(app, timeouts, admission)
         if tls is not None and alpn.speaks_http2():

@@ -1,0 +1,147 @@
+"""How a connection of the native lane writes responses and event streams to its socket."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from ...errors import StreamError
+from ...protocol.render import Response
+from ...streams.event_stream import END, PULLS, WAIT, EventStream
+from .. import wire
+from ..handler import Live, Reply
+from ..kept import KeptResponse
+from ..request import NO_REQUEST
+from .ending import Ending
+from .pending import PendingRequest
+
+#: Most bytes in the write buffer before the server stops writing to a client, and most bytes of a body that are joined to its head.
+MAX_UNSENT: Final = 16 * 1024
+#: Bytes of a response above which no further request is begun in the same step.
+_LARGE_RESPONSE: Final = 64 * 1024
+
+
+class Answering(Ending):
+    """Writes responses and event streams."""
+
+    __slots__ = ()
+
+    def _reply(self, pending: PendingRequest, reply: Reply) -> None:
+        """Sends a response or begins an event stream, and returns what the request's body holds of the budget."""
+        if pending.taken:
+            self._lane.budget.give_back(pending.taken)
+            pending.taken = 0
+        if pending.incoming is not None:
+            pending.incoming.release()
+        if isinstance(reply, Response):
+            self._send(pending, reply)
+        else:
+            self._begin_events(pending, reply)
+
+    def _send(self, pending: PendingRequest, response: Response) -> None:
+        """Sends a whole response. The next request may begin afterwards."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        keep_alive = self._may_continue(pending)
+        framing = self._lane.date if keep_alive else self._lane.date + wire.CLOSE
+        if response.status == 204:
+            transport.write(wire.head(response, framing))
+        elif type(response) is KeptResponse:
+            transport.write(response.before + framing + response.after)
+        else:
+            to_head = pending.request.method == "HEAD"
+            head = wire.head(response, framing + wire.length(response, to_head))
+            if to_head:
+                transport.write(head)
+            elif (size := response.size) <= MAX_UNSENT:
+                transport.write(head + response.whole)
+            else:
+                transport.writelines((head, *response.parts))
+                if size > _LARGE_RESPONSE:
+                    self._requests_left = 0
+                    self._page_bytes += size
+                    self._hold_page(response.holder)
+        self._answering = None
+        if not keep_alive:
+            self._drop_further_requests()
+
+    def _may_continue(self, pending: PendingRequest) -> bool:
+        """Returns whether another request may follow this one. None may follow a request whose end the parser cannot find."""
+        return (
+            pending.keep_alive
+            and self._keep_alive
+            and (not self._parser.is_over or len(self._queue) > 0)
+        )
+
+    def _begin_events(self, pending: PendingRequest, live: Live) -> None:
+        """Begins an event stream. Its body is chunked, or for an HTTP/1.0 client lasts until the connection is closed."""
+        pending.request = (
+            NO_REQUEST  # or the request would stay in memory as long as the client reads
+        )
+        self._events = live.events
+        if self.transport.is_closing():
+            return  # `connection_lost` follows and closes the events
+        framing = self._lane.date
+        self._keep_alive = self._may_continue(pending)
+        if pending.chunked:
+            framing += wire.CHUNKED
+        if not self._keep_alive:
+            framing += wire.CLOSE
+        self.transport.write(wire.head(live.head, framing))
+        if len(self._turns):
+            self._wait_in_line()
+        else:
+            self._send_events()
+
+    def _send_events(self) -> None:
+        """Sends the event stream's next events until it has no more or the write buffer is full."""
+        events = self._events
+        if events is None or self.transport.is_closing():
+            return
+        pending = self._answering
+        assert pending is not None
+        chunked = pending.chunked
+        write = self.transport.write
+        pulled = 0
+        while self._is_writable:
+            data = events.pull()
+            if data is WAIT:
+                if self._holds_page and not self.transport.get_write_buffer_size():
+                    self._release_page()
+                if self._received_eof:
+                    last = events.farewell()
+                    write(wire.chunk(last) if chunked else last)
+                    self._end_events(chunked)
+                return
+            if data is END:
+                self._end_events(chunked)
+                return
+            write(self._lane.chunk(data) if chunked else data)
+            if events.holder is not None:
+                self._page_bytes += len(data)
+            pulled += 1
+            if pulled == PULLS:
+                self._wait_in_line()  # so that a client that reads everything at once leaves time for others
+                return
+        self._hold_page(events.holder)
+
+    def _end_events(self, chunked: bool) -> None:
+        """Ends the body of an event stream. The next request may begin afterwards."""
+        events, self._events = self._events, None
+        cast(EventStream, events).close()
+        if chunked:
+            self.transport.write(wire.LAST_CHUNK)
+        self._answering = None
+        if not (self._keep_alive and chunked):
+            self._drop_further_requests()
+
+    def _turn_away(self, refusal: StreamError) -> None:
+        """Sends the refusal of the connection itself, and closes the connection without lingering.
+
+        A lingering connection would keep the file handle that the server is short of.
+        """
+        lane = self._lane
+        self._parser.is_over = True
+        response = lane.handler.refuse(NO_REQUEST, refusal)
+        self.transport.write(wire.refusal(response, lane.date))
+        self._close()
