@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from .http.app import create_app
-    from .http.asgi import DurableStreamsApp
+    from .http.asgi.application import DurableStreamsApp
     from .http.embedded import DurableStreamTestServer, TestServerOptions
     from .http.guard import Guard, Scope, Verb
     from .protocol.cursor import (
@@ -97,7 +97,7 @@ _HOMES: Final = {
     "DEFAULT_CURSOR_EPOCH": "protocol.cursor",
     "DEFAULT_CURSOR_INTERVAL_SECONDS": "protocol.cursor",
     "DurableStreamTestServer": "http.embedded",
-    "DurableStreamsApp": "http.asgi",
+    "DurableStreamsApp": "http.asgi.application",
     "FileBackedStreamStore": "streams.file_store",
     "Forbidden": "errors",
     "Gone": "errors",

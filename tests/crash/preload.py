@@ -12,7 +12,7 @@ import threading
 import warnings
 
 from durable_streams_server import FileBackedStreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.serving.listening import listen, url_of
 from durable_streams_server.http.serving.server import Server
 

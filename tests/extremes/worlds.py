@@ -14,7 +14,7 @@ from durable_streams_server import (
     create_registry_hooks,
 )
 from durable_streams_server.cli.data import check, inspect
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from tests.extremes.cases import Step

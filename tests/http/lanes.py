@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.native.lane import Lane
 from tests.http import asgi_driver
 from tests.http.asgi_driver import Answer

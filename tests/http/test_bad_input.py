@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from tests.http.asgi_driver import HeaderList, request
 
 S = "/v1/stream/"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.browser import Browser
 from tests.http.asgi_driver import Answer, request
 from tests.http.lanes import Caller

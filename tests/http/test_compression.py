@@ -11,7 +11,7 @@ import pytest
 
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http import compression
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.compression import (
     MAX_WAITING,
     MAX_WAITING_BYTES,

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.control import MAX_CONTROL_BODY
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome

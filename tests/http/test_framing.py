@@ -8,6 +8,7 @@ import pytest
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native.lane import Lane
+from tests.http.asgi.test_http1 import AsgiClient
 from tests.http.asgi_driver import Answer, Exchange
 from tests.http.framing import (
     BODY,
@@ -18,7 +19,6 @@ from tests.http.framing import (
     MAX_BODY,
 )
 from tests.http.socket_driver import Client, parse, quiet, turn, until
-from tests.http.test_asgi_connection import AsgiClient
 
 A = "/v1/stream/a"
 HOST = (b"host", b"h")

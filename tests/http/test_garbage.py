@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.native.lane import Lane
 from tests.http.asgi_driver import Exchange
 from tests.http.socket_driver import Client, parse, quiet, request, until

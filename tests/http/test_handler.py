@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http import handler
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
 from durable_streams_server.storage.ticket import Ticket

@@ -10,7 +10,7 @@ import pytest
 
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
 from durable_streams_server.http import kept as kept_module
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.handler import Reply
 from durable_streams_server.http.kept import Kept, KeptAnswers, KeptResponse
 from durable_streams_server.http.limits.timeouts import Timeouts

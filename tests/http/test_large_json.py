@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.protocol.limits import MAX_MESSAGES
 from durable_streams_server.protocol.units import KIB, MIB

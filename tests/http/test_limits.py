@@ -10,7 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Mount
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.asgi import DurableStreamsApp
+from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.protocol.limits import MAX_HEADER_COUNT, MAX_URL_BYTES
 from tests.http.asgi_driver import Exchange, request
 

@@ -24,7 +24,7 @@ from ..streams.hooks import Hooks, RegistryHook, StreamLifecycleHook
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from ..subscriptions.service import Service, check_public_url
-from .asgi import DurableStreamsApp
+from .asgi.application import DurableStreamsApp
 from .guard import Guard
 from .handler import HandlerOptions
 

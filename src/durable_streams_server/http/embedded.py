@@ -15,7 +15,7 @@ from ..streams.hooks import RegistryHook, StreamLifecycleHook
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
-from .asgi import DurableStreamsApp
+from .asgi.application import DurableStreamsApp
 from .guard import Guard
 from .serving.listening import is_loopback, listen, public_url_of, url_of
 from .serving.server import Server

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any, Final
 
 from ...protocol.units import KIB
-from ..asgi import DurableStreamsApp
+from ..asgi.application import DurableStreamsApp
 from ..limits.admission import Admission
 from ..limits.timeouts import Timeouts
 from ..wire import chunk, date

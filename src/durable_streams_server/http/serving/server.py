@@ -17,8 +17,8 @@ from ...log import log as _log
 from ...protocol.signing import Key
 from ...storage.files.store import FileStore
 from ...storage.ticket import Abandoned, Ticket
-from .. import asgi_connection
-from ..asgi import DurableStreamsApp
+from ..asgi import http1
+from ..asgi.application import DurableStreamsApp
 from ..limits.admission import AcceptErrors, Admission
 from ..limits.timeouts import Timeouts
 from ..native.connection import connection_factory
@@ -65,9 +65,9 @@ class Server(uvicorn.Server):
         if lane is not None:
             protocol: Any = connection_factory(lane)
         else:
-            protocol = asgi_connection.protocol_of(app, timeouts, admission)
+            protocol = http1.protocol_of(app, timeouts, admission)
         if tls is not None and alpn.speaks_http2():
-            from .. import http2  # where its parser is not installed, nobody is offered HTTP/2
+            from ..asgi import http2  # where its parser is not installed, nobody is offered HTTP/2
 
             protocol = alpn.choosing(protocol, http2.protocol_of(app, timeouts, admission, lane))
         config = uvicorn.Config(

@@ -8,7 +8,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from durable_streams_server import DurableStreamsApp, StreamStore, create_app
-from durable_streams_server.http.asgi_connection import AsgiConnection, protocol_of
+from durable_streams_server.http.asgi.http1 import AsgiConnection, protocol_of
 from durable_streams_server.http.limits.admission import Admission
 from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http.asgi_driver import Answer

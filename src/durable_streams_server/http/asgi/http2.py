@@ -24,16 +24,16 @@ import zttp
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Protocol
 
-from ..errors import BadRequest, StreamError
-from ..protocol.units import KIB
-from .asgi import DurableStreamsApp, Receive, Scope
-from .asgi_sending import Message, Send, start_message
-from .limits.admission import Admission, handle_of
-from .limits.shares import address_of
-from .limits.timeouts import Timeouts
-from .limits.unsent import UnsentTimer
-from .native.lane import Lane
-from .request import NO_REQUEST
+from ...errors import BadRequest, StreamError
+from ...protocol.units import KIB
+from ..limits.admission import Admission, handle_of
+from ..limits.shares import address_of
+from ..limits.timeouts import Timeouts
+from ..limits.unsent import UnsentTimer
+from ..native.lane import Lane
+from ..request import NO_REQUEST
+from .application import DurableStreamsApp, Receive, Scope
+from .sending import Message, Send, start_message
 
 _UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
 _SLICE: Final = 64 * KIB  # bytes of one stream that wait for its window at once

@@ -9,31 +9,31 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import BadRequest, RequestTimeout, StoreForked
-from ..protocol.hosts import check_host
-from ..protocol.limits import LEAST_BODY_RATE
-from ..protocol.names import HOST, TRANSFER_ENCODING
-from ..protocol.paths import normalize_mount
-from ..protocol.render import Response
-from ..storage.files.store import FileStore
-from ..storage.files.workers import is_worker
-from ..storage.ticket import Abandoned, Cancelled, Ticket
-from ..streams.embedded import Streams
-from ..streams.engine import Engine, stopping
-from ..streams.event_stream import END, PULLS, WAIT
-from ..streams.turns import Line
-from ..subscriptions.service import Service
-from . import guard as guards
-from .asgi_sending import Message, Send, Taker, send_response, start_message
-from .guard import Guard
-from .handler import Handler, HandlerOptions, Live, Reply
-from .limits.budget import LARGE_BODY, Incoming, ReceiveBudget
-from .limits.outgoing import Outgoing
-from .limits.patience import Patience
-from .read_only import ReadOnlyHandler
-from .request import Request, index_headers, too_large
-from .siblings import warn_of_siblings
-from .stopping import StopSignals
+from ...errors import BadRequest, RequestTimeout, StoreForked
+from ...protocol.hosts import check_host
+from ...protocol.limits import LEAST_BODY_RATE
+from ...protocol.names import HOST, TRANSFER_ENCODING
+from ...protocol.paths import normalize_mount
+from ...protocol.render import Response
+from ...storage.files.store import FileStore
+from ...storage.files.workers import is_worker
+from ...storage.ticket import Abandoned, Cancelled, Ticket
+from ...streams.embedded import Streams
+from ...streams.engine import Engine, stopping
+from ...streams.event_stream import END, PULLS, WAIT
+from ...streams.turns import Line
+from ...subscriptions.service import Service
+from .. import guard as guards
+from ..guard import Guard
+from ..handler import Handler, HandlerOptions, Live, Reply
+from ..limits.budget import LARGE_BODY, Incoming, ReceiveBudget
+from ..limits.outgoing import Outgoing
+from ..limits.patience import Patience
+from ..read_only import ReadOnlyHandler
+from ..request import Request, index_headers, too_large
+from ..siblings import warn_of_siblings
+from ..stopping import StopSignals
+from .sending import Message, Send, Taker, send_response, start_message
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

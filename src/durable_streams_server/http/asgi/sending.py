@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any, Final
 
-from ..errors import Header
-from ..protocol.render import Response
-from ..protocol.units import KIB, MIB
-from ..streams.large import Run
-from ..streams.turns import Turns
-from .limits.outgoing import Outgoing
-from .request import Request
+from ...errors import Header
+from ...protocol.render import Response
+from ...protocol.units import KIB, MIB
+from ...streams.large import Run
+from ...streams.turns import Turns
+from ..limits.outgoing import Outgoing
+from ..request import Request
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]

@@ -11,19 +11,19 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
-from ..errors import BadRequest, Header, RequestTimeout, StreamError
-from ..protocol.forwarding import client_scheme
-from ..protocol.hosts import is_host
-from ..protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
-from . import wire
-from .asgi import DurableStreamsApp
-from .limits.admission import Admission, handle_of
-from .limits.shares import address_of
-from .limits.timeouts import Timeouts
-from .limits.unsent import UnsentTimer
-from .proxies import is_trusted
-from .request import NO_REQUEST, index_headers
-from .target import split_target
+from ...errors import BadRequest, Header, RequestTimeout, StreamError
+from ...protocol.forwarding import client_scheme
+from ...protocol.hosts import is_host
+from ...protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
+from .. import wire
+from ..limits.admission import Admission, handle_of
+from ..limits.shares import address_of
+from ..limits.timeouts import Timeouts
+from ..limits.unsent import UnsentTimer
+from ..proxies import is_trusted
+from ..request import NO_REQUEST, index_headers
+from ..target import split_target
+from .application import DurableStreamsApp
 
 _UNSENT: Final = (
     16 * 1024

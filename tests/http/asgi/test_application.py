@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from durable_streams_server import StreamLifecycleEvent, StreamStore, create_app
-from durable_streams_server.http import asgi
-from durable_streams_server.http.asgi import DurableStreamsApp, _wait
+from durable_streams_server.http.asgi import application
+from durable_streams_server.http.asgi.application import DurableStreamsApp, _wait
 from durable_streams_server.http.handler import Live, Reply
 from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.commands import Read
@@ -264,7 +264,7 @@ async def test_client_that_vanishes_before_its_answer_is_no_error(
 async def test_event_stream_that_nobody_takes_in_time_ends_quietly(
     store: StreamStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi, "_SEND_GRACE", 0.01)
+    monkeypatch.setattr(application, "_SEND_GRACE", 0.01)
     app = create_app(store=store, sse_max_age=0.01)
     exchange = live(app, "sse")
     exchange.hold = asyncio.Event()

@@ -27,8 +27,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http import http2
-from durable_streams_server.http.http2 import Http2Connection, protocol_of
+from durable_streams_server.http.asgi import http2
+from durable_streams_server.http.asgi.http2 import Http2Connection, protocol_of
 from durable_streams_server.http.limits.admission import Admission
 from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http import certificates
