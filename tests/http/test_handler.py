@@ -1,11 +1,8 @@
 """Routes: a request becomes a command, an outcome a response."""
 
-from typing import Any
-
 import pytest
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http import handler
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
@@ -39,16 +36,6 @@ async def test_the_life_of_a_stream(app: DurableStreamsApp) -> None:
     assert (await request(app, "GET", A)).status == 404
 
 
-async def test_a_query_is_kept_only_if_it_is_short(app: DurableStreamsApp) -> None:
-    await request(app, "PUT", A, TEXT, b"hello")
-    short, long = f"{A}?offset=-1&x=kept", f"{A}?offset=-1&x={'y' * handler._SHORT_QUERY}"
-    handler._parsed.cache_clear()
-    assert [(await request(app, "GET", url)).body for url in (long, long)] == [b"hello"] * 2
-    assert handler._parsed.cache_info().hits == 0
-    assert [(await request(app, "GET", url)).body for url in (short, short)] == [b"hello"] * 2
-    assert handler._parsed.cache_info().hits == 1
-
-
 async def test_a_304_does_not_hide_the_end(app: DurableStreamsApp) -> None:  # TRAPS 23
     await request(app, "PUT", A, TEXT, b"x")
     tag = (await request(app, "GET", A)).headers["etag"]
@@ -56,59 +43,6 @@ async def test_a_304_does_not_hide_the_end(app: DurableStreamsApp) -> None:  # T
     await request(app, "POST", A, {"stream-closed": "true"})
     ended = await request(app, "GET", A, {"if-none-match": tag})
     assert (ended.status, ended.headers["stream-closed"]) == (200, "true")
-
-
-@pytest.mark.parametrize(
-    ("scope", "host", "location"),
-    [
-        ({"scheme": "https"}, "h", "https://h/a%20b"),
-        ({"root_path": "/x"}, "h", "http://h/x/a%20b"),
-        ({"root_path": "/x/"}, None, "/x/a%20b"),
-    ],
-)
-async def test_location_is_the_url_that_the_client_used(
-    app: DurableStreamsApp, scope: dict[str, Any], host: str | None, location: str
-) -> None:
-    prefix = scope.get("root_path", "").rstrip("/")
-    headers = {**TEXT, **({"host": host} if host else {})}
-    answer = await request(app, "PUT", f"{prefix}/a%20b", headers, **scope)
-    assert answer.headers["location"] == location
-
-
-@pytest.mark.parametrize("root_path", ["/x", "/x/", "x", "x/", "//x", "/x//"])
-@pytest.mark.parametrize("is_stripped", [True, False])
-async def test_mount_is_the_same_however_its_slashes_are_written(
-    app: DurableStreamsApp, root_path: str, is_stripped: bool
-) -> None:
-    """Some hosts hand over the path with the root path before it, as ASGI says, and some the path that a proxy has left."""
-    path = A if is_stripped else "/x" + A
-    made = await request(app, "PUT", path, {**TEXT, "host": "h"}, b"abc", root_path=root_path)
-    assert (made.status, made.headers["location"]) == (201, f"http://h/x{A}")
-    assert (await request(app, "GET", A)).body == b"abc"
-    for bare in ("/x", "/x/"):
-        assert (await request(app, "GET", bare, root_path=root_path)).status == 404
-
-
-async def test_identity_is_decided_on_the_decoded_path(app: DurableStreamsApp) -> None:
-    await request(app, "PUT", "/v1/stream/%61%2fb", TEXT)
-    assert (await request(app, "HEAD", "/v1/stream/a/b")).status == 200
-    assert (await request(app, "HEAD", "/v1/%73tream/a%2Fb")).status == 200
-    assert (await request(app, "PUT", "/v1/stream/%5f%5fds", TEXT)).status == 404
-
-
-@pytest.mark.parametrize("source", ["/x/v1/stream/a", "/v1/stream/a"])
-async def test_a_mounted_fork_names_its_source_with_or_without_the_mount(
-    app: DurableStreamsApp, source: str
-) -> None:
-    await request(app, "PUT", "/x" + A, TEXT, b"abc", root_path="/x")
-    forked = await request(app, "PUT", "/x/b", {"stream-forked-from": source}, root_path="/x")
-    assert forked.status == 201
-    assert (await request(app, "GET", "/x/b", root_path="/x")).body == b"abc"
-
-
-async def test_the_bare_mount_is_no_stream(app: DurableStreamsApp) -> None:
-    assert (await request(app, "GET", "/x", root_path="/x")).status == 404
-    assert (await request(app, "GET", "/x/", root_path="/x")).status == 404
 
 
 class Broken(StreamStore):

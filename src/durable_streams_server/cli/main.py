@@ -19,8 +19,8 @@ from click.exceptions import NoArgsIsHelpError
 
 from ..errors import StreamError
 from ..http.app import create_app
-from ..http.handler import LONGEST_CACHE_AGE
 from ..http.limits.admission import DEFAULT_MAX_CONNECTIONS, Admission
+from ..http.options import LONGEST_CACHE_AGE
 from ..http.serving.listening import (
     UnixSocket,
     is_loopback,

@@ -26,7 +26,7 @@ from ..subscriptions.addresses import WebhookPolicy
 from ..subscriptions.service import Service, check_public_url
 from .asgi.application import DurableStreamsApp
 from .guard import Guard
-from .handler import HandlerOptions
+from .options import HandlerOptions
 
 
 def create_app(

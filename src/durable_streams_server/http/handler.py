@@ -5,35 +5,17 @@ A plain function: the whole request goes in, a ticket for the response comes out
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Final, TypeVar, cast
-from urllib.parse import parse_qs
 
 import msgspec
 
-from ..errors import BadRequest, MethodNotAllowed, NotFound, StreamError, Unavailable
+from ..errors import MethodNotAllowed, StreamError, Unavailable
 from ..log import log as _log
-from ..protocol import commands, paths, render
+from ..protocol import commands, render
 from ..protocol.decide import AppendOutcome
-from ..protocol.limits import (
-    DEFAULT_BODY_TIMEOUT,
-    DEFAULT_MAX_BODY,
-    DEFAULT_MAX_IN_FLIGHT,
-    MAX_CONTROL_PATH_BYTES,
-    MAX_PATH_BYTES,
-    RETRY_SOON,
-)
-from ..protocol.names import (
-    DEFAULT_STREAM_ROOT,
-    IF_NONE_MATCH,
-    LAST_EVENT_ID,
-    LIVE_SSE,
-    OPERATIONS_PATHS,
-    RESERVED_SEGMENT,
-    STREAM_FORKED_FROM,
-)
+from ..protocol.limits import RETRY_SOON
+from ..protocol.names import IF_NONE_MATCH, LIVE_SSE, STREAM_FORKED_FROM
 from ..protocol.offsets import Offset, Sentinel
 from ..protocol.page import Page
 from ..protocol.preconditions import parse_conditions
@@ -48,60 +30,14 @@ from .compression import Compressor, page_of, wants_gzip
 from .control import Control
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
+from .options import HandlerOptions
 from .private import PrivateBrowser
+from .queries import parse_read
 from .request import Request
+from .targets import Targets, location_of
 
-_MAX_PARAMETERS: Final = 64  # of a query; the protocol has three
-_PLACES: Final = 4096  # decoded paths that are kept for later requests
-_QUERIES: Final = 256  # parsed queries that are kept: many readers ask for the same
-_SHORT_QUERY: Final = (
-    256  # bytes; a longer query is not kept, and the protocol's parameters need no more
-)
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
-LONGEST_CACHE_AGE: Final = 2**31 - 1  # seconds; caches know no longer time (RFC 9111, 1.2.2)
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read
-
-
-class HandlerOptions(msgspec.Struct, frozen=True):
-    """How requests are bounded and answered.
-
-    Attributes:
-        stream_root: the path under which `__ds` is reserved.
-        cors_origins: origins that browsers may call from; `*` for any, empty for none.
-        shared_cache_age: seconds that shared caches may keep a page that can change.
-        max_body: bytes of one request body.
-        max_in_flight: bytes of all request bodies held at once.
-        compression: whether large pages are sent with gzip to clients that take it.
-        body_timeout: seconds that a client may pause within a body.
-        private: whether shared caches may keep no response.
-        read_only: whether only reads are taken; `ReadOnlyHandler` sees to that.
-    """
-
-    stream_root: str = DEFAULT_STREAM_ROOT
-    cors_origins: tuple[str, ...] = ()
-    shared_cache_age: int = 0
-    max_body: int = DEFAULT_MAX_BODY
-    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
-    compression: bool = True
-    body_timeout: float = DEFAULT_BODY_TIMEOUT
-    private: bool = False
-    read_only: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.body_timeout < math.inf:
-            raise ValueError("body_timeout must be above zero")
-        age = self.shared_cache_age
-        if not 0 <= age <= LONGEST_CACHE_AGE:
-            raise ValueError(
-                f"shared_cache_age must be a whole number of seconds from 0 to {LONGEST_CACHE_AGE}"
-            )
-        if self.max_body < 1:
-            raise ValueError("max_body must be at least 1")
-        if self.max_body > self.max_in_flight:
-            raise ValueError(
-                f"max_body ({self.max_body}) must not be above max_in_flight ({self.max_in_flight}): "
-                "a body of that size could never be taken"
-            )
 
 
 class Live(msgspec.Struct):
@@ -120,11 +56,9 @@ class Handler:
 
     def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
         self._engine = engine
-        self._root = paths.normalize_root(options.stream_root)
-        self._reserved = f"{self._root}/{RESERVED_SEGMENT}"
-        self._control_root = self._reserved + "/"
-        self._place = lru_cache(_PLACES)(self._find_place)
-        self._control = Control(service, self._root, self._reserved)
+        self._targets = Targets(options.stream_root)
+        self._find_target = self._targets.find
+        self._control = Control(service, self._targets.root, self._targets.reserved)
         self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
@@ -244,7 +178,7 @@ class Handler:
         source = request.headers.get(STREAM_FORKED_FROM)
         if verb != "create" or source is None:
             return ((verb, path),)
-        return (verb, path), ("read", self._source(source, request.root_path))
+        return (verb, path), ("read", self._targets.decode_source(source, request.root_path))
 
     def begin_shutdown(self) -> None:
         """Ends what runs beside the loop. Requests that wait for it are answered all the same."""
@@ -353,37 +287,20 @@ class Handler:
         """
         if self._engine.stopping:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
-        return self._place(request.raw_path, request.root_path)
-
-    def _find_place(self, raw_path: bytes, root_path: str) -> tuple[str, bool]:
-        """Does the work of `_locate`. `_place` caches what it returns, because many requests name the same path."""
-        is_long = len(raw_path) > MAX_PATH_BYTES
-        if is_long:
-            path = paths.decode_path(raw_path, MAX_CONTROL_PATH_BYTES)
-        else:
-            path = paths.decode_path(raw_path)
-        if root_path:
-            path = _below(path, root_path)
-        if path in OPERATIONS_PATHS or path.startswith(self._reserved):
-            if path.startswith(self._control_root):
-                return path, True
-            paths.refuse_reserved(path, self._root)
-        if is_long:
-            paths.check_path(path)
-        return path, False
+        return self._find_target(request.raw_path, request.root_path)
 
     def _put(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         source = request.headers.get(STREAM_FORKED_FROM)
         source_path = None
         if source is not None:
-            source_path = self._source(source, request.root_path)
+            source_path = self._targets.decode_source(source, request.root_path)
         command = commands.parse_create(path, request.headers, request.body, source_path)
         if bodies.is_ready(command):
             created = self._engine.create(command)
         else:
             request.body = b""  # let go as soon as it is split
             created = self._engine.prepared(command).then(self._engine.create)
-        location = _location(request, path)
+        location = location_of(request, path)
         return self._finished(request, created, lambda outcome: render.created(outcome, location))
 
     def _head(self, request: Request, path: str) -> Reply | Ticket[Reply]:
@@ -398,7 +315,7 @@ class Handler:
     def _get(
         self, request: Request, path: str, on_ready: Callable[[], None]
     ) -> Reply | Ticket[Reply]:
-        read = _read(path, request)
+        read = parse_read(path, request)
         if read.live is None:
             return self._catch_up(request, read)
         if read.live == LIVE_SSE:
@@ -450,14 +367,6 @@ class Handler:
             shared_age=self._options.shared_cache_age,
         )
 
-    def _source(self, raw: bytes, root_path: str) -> str:
-        """Decodes Stream-Forked-From: the source's URL path, or, in a mounted app, its path below the mount."""
-        path = paths.decode_path(raw)
-        if root_path and path.startswith(root_path + "/"):
-            path = path[len(root_path) :]
-        paths.refuse_reserved(path, self._root)
-        return path
-
 
 def _as_it_is(reply: Reply) -> Reply:
     return reply
@@ -484,48 +393,3 @@ def forget_frames(error: BaseException) -> None:
 
 def _unknown_method() -> MethodNotAllowed:
     return MethodNotAllowed("the method is not known here", headers=[(b"allow", METHODS)])
-
-
-def _below(path: str, root_path: str) -> str:
-    """Returns the path below the mount that the application is at."""
-    if path.startswith(root_path):
-        path = path[len(root_path) :]
-        if not path.startswith("/") or path == "/":
-            raise NotFound("this path names no stream", "STREAM_NOT_FOUND")
-    return path
-
-
-def _location(request: Request, path: str) -> bytes:
-    """Returns the stream's own URL, as the client reached it: its scheme, its host, the mount's prefix."""
-    url = paths.encode_url_path(request.root_path + path).encode("ascii")
-    host = request.headers.get(b"host")
-    return b"%s://%s%s" % (request.scheme.encode("ascii"), host, url) if host else url
-
-
-def _read(path: str, request: Request) -> commands.Read:
-    """Parses a GET. Nearly all that ask alike are parsed once."""
-    query = request.query
-    if len(query) > _SHORT_QUERY or LAST_EVENT_ID in request.headers:
-        return commands.parse_read(path, _parameters(query), request.headers)
-    read = _parsed(query)
-    return commands.Read(path, read.offset, read.live, read.cursor)
-
-
-@lru_cache(_QUERIES)
-def _parsed(query: bytes) -> commands.Read:
-    """Returns what a query asks for, of no stream, where no header says anything else."""
-    return commands.parse_read("", _parameters(query), {})
-
-
-def _parameters(query: bytes) -> Mapping[str, list[str]]:
-    if not query:
-        return {}
-    try:
-        return parse_qs(
-            query.decode("latin-1"),
-            keep_blank_values=True,
-            max_num_fields=_MAX_PARAMETERS,
-            errors="strict",
-        )
-    except ValueError:
-        raise BadRequest("the query is malformed", "INVALID_QUERY") from None

@@ -25,10 +25,11 @@ from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
 from ..guard import Guard
-from ..handler import Handler, HandlerOptions, Live, Reply
+from ..handler import Handler, Live, Reply
 from ..limits.budget import LARGE_BODY, Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
 from ..limits.patience import Patience
+from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
 from ..request import Request, index_headers, too_large
 from ..siblings import warn_of_siblings
