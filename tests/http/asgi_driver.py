@@ -1,4 +1,4 @@
-"""Drives an ASGI application message by message, for what an HTTP client would tidy up or cannot do."""
+"""Drives an ASGI application message by message, for tests of what an HTTP client would hide or cannot do."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 
 
 class Answer:
-    """A whole response, which has no header twice: of two `Vary` lines some caches use only the last."""
+    """A complete response. Refuses a header that is sent twice, because some caches use only the last of two `Vary` lines."""
 
     def __init__(self, status: int, headers: HeaderList, body: bytes) -> None:
         names = [name for name, _ in headers]
@@ -23,17 +23,21 @@ class Answer:
 
     @property
     def error(self) -> dict[str, str]:
+        """Returns the code and the message of an error response."""
         found: dict[str, str] = json.loads(self.body)["error"]
         return found
 
 
 class Exchange:
-    """One request in progress. Messages go in by `feed`, and come out in `sent`.
+    """One request in progress. `feed` gives the application a part of the body, and `sent` collects what the application sends.
 
     Attributes:
-        hold: what the host waits for before it sends, as for a client that takes nothing.
-        broken: what the host raises instead of sending.
-        told: whether the application knows that the client has left.
+        sent: The messages that the application has sent.
+        hold: If set, the host waits for this event before it sends, as for a client that reads nothing.
+        send_error: If set, the host raises this error instead of sending.
+        disconnect_received: Whether the application has received the disconnect.
+        scope: The ASGI scope of the request.
+        task: The task that runs the application.
     """
 
     def __init__(
@@ -47,8 +51,8 @@ class Exchange:
     ) -> None:
         self.sent: list[Mapping[str, Any]] = []
         self.hold: asyncio.Event | None = None
-        self.broken: Exception | None = None
-        self.told = False
+        self.send_error: Exception | None = None
+        self.disconnect_received = False
         self._incoming: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue()
         self._arrived = asyncio.Event()
         self.scope = {
@@ -67,7 +71,8 @@ class Exchange:
 
     async def _receive(self) -> dict[str, Any]:
         message = await self._incoming.get()
-        self.told = isinstance(message, dict) and message["type"] == "http.disconnect"
+        is_disconnect = isinstance(message, dict) and message["type"] == "http.disconnect"
+        self.disconnect_received = is_disconnect
         if isinstance(message, Exception):
             raise message
         return message
@@ -75,41 +80,69 @@ class Exchange:
     async def _send(self, message: Mapping[str, Any]) -> None:
         if self.hold is not None:
             await self.hold.wait()
-        if self.broken is not None:
-            raise self.broken
+        if self.send_error is not None:
+            raise self.send_error
         self.sent.append(message)
         self._arrived.set()
 
     def feed(self, body: bytes = b"", more: bool = False) -> None:
+        """Gives the application a part of the body, the last one unless there is `more`."""
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
 
     def fail(self, error: Exception) -> None:
-        """Has the host fail instead of giving another message."""
+        """Makes the next `receive` of the application raise an error of the host."""
         self._incoming.put_nowait(error)
 
     def disconnect(self) -> None:
+        """Tells the application that the client has left."""
         self._incoming.put_nowait({"type": "http.disconnect"})
 
     @property
     def body(self) -> bytes:
+        """Returns the body that the application has sent so far."""
         return b"".join(message.get("body", b"") for message in self.sent)
 
     @property
     def complete(self) -> bool:
+        """Returns whether the application has ended the body."""
         return bool(self.sent) and self.sent[-1].get("more_body") is None and len(self.sent) > 1
 
     async def until(self, text: bytes) -> None:
-        """Waits until the body holds `text`."""
+        """Waits until the body contains `text`."""
         async with asyncio.timeout(5):
             while text not in self.body:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    async def finish(self) -> None:
+        """Waits until the application returns, and raises what the application raises."""
+        await asyncio.wait_for(asyncio.shield(self.task), 5)
+
     async def answer(self) -> Answer:
+        """Waits until the application returns, and returns the response that it has sent."""
         async with asyncio.timeout(5):
             await self.task
         start = self.sent[0]
         return Answer(start["status"], start["headers"], self.body)
+
+
+def start_live_read(
+    app: DurableStreamsApp, path: str, kind: str, offset: str = "-1", **headers: str
+) -> Exchange:
+    """Starts a live read and returns it.
+
+    Args:
+        app: The application.
+        path: The path of the stream.
+        kind: `sse` or `long-poll`.
+        offset: Where the read starts.
+        headers: Request headers, with underscores for hyphens.
+    """
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    query = f"offset={offset}&live={kind}".encode()
+    exchange = Exchange(app, "GET", path.encode(), pairs, query)
+    exchange.feed()
+    return exchange
 
 
 async def request(
@@ -120,7 +153,7 @@ async def request(
     body: bytes = b"",
     **scope: Any,
 ) -> Answer:
-    """Makes one request, and waits for its whole response."""
+    """Makes one request and returns its complete response. `scope` replaces parts of the ASGI scope."""
     raw = url if isinstance(url, bytes) else url.encode("latin-1")
     path, _, query = raw.partition(b"?")
     if isinstance(headers, Mapping):

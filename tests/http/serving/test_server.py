@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from durable_streams_server import DurableStreamTestServer, StreamStore, create_app
-from durable_streams_server.http.asgi import application
+from durable_streams_server.http.asgi import events
 from durable_streams_server.http.limits.admission import AcceptErrors
 from durable_streams_server.http.native import lane as lanes
 from durable_streams_server.http.serving.listening import listen, url_of
@@ -113,7 +113,7 @@ async def test_hosts_own_loop_is_left_as_it_is() -> None:
 async def test_reader_that_vanishes_or_takes_nothing_leaves_no_traceback_under_uvicorn(
     leaves: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(application, "_SEND_GRACE", 0.05)
+    monkeypatch.setattr(events, "_SEND_GRACE", 0.05)
     store = StreamStore()
     store.create("/a", "text/plain")
     store.append(

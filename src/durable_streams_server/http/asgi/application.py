@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
-from urllib.parse import quote
+from collections.abc import Callable
+from typing import Final
 
-from ...errors import BadRequest, RequestTimeout, StoreForked
+from ...errors import RequestTimeout, StoreForked
 from ...protocol.hosts import check_host
-from ...protocol.limits import LEAST_BODY_RATE
-from ...protocol.names import HOST, TRANSFER_ENCODING
-from ...protocol.paths import normalize_mount
+from ...protocol.names import HOST
 from ...protocol.render import Response
 from ...storage.files.store import FileStore
 from ...storage.files.workers import is_worker
-from ...storage.ticket import Abandoned, Cancelled, Ticket
+from ...storage.ticket import Abandoned, Ticket
 from ...streams.embedded import Streams
 from ...streams.engine import Engine, stopping
-from ...streams.event_stream import END, PULLS, WAIT
 from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
 from ..guard import Guard
-from ..handler import Handler, Live, Reply
+from ..handler import Handler, Live
 from ..limits.budget import LARGE_BODY, Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
 from ..limits.patience import Patience
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
-from ..request import Request, index_headers, too_large
+from ..request import Request
 from ..siblings import warn_of_siblings
 from ..stopping import StopSignals
-from .sending import Message, Send, Taker, send_response, start_message
+from .events import FAREWELL_GRACE, send_events
+from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, request_of
+from .sending import Send, send_response
+from .waiting import wait_for_reply
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-
-_SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
-_FAREWELL_GRACE: Final = 0.2  # seconds that the last words of a cancelled event stream may take
 _NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
-
-
-class ClientGone(Exception):
-    """The client went away before its request, or its answer, was complete."""
 
 
 class DurableStreamsApp:
@@ -95,7 +84,10 @@ class DurableStreamsApp:
         self.handler = handler(self.engine, self.service, options)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
-        self._patience = Patience(options.body_timeout)
+        receiver = BodyReceiver(
+            options.max_body, options.body_timeout, self.budget, self.handler.check_head
+        )
+        self._receive_body = receiver.receive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection scope."""
@@ -197,20 +189,20 @@ class DurableStreamsApp:
                 return
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = _request(scope)
+        request = request_of(scope)
         client = scope.get("client")
         body = Incoming(self.budget, client[0] if client else None)
         refusal: Response | None = None
         try:
             try:
                 if scope.get("http_version", "1.1") != "1.1":
-                    _check_version(scope["http_version"], request)
+                    check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
                 # A host that names no version, which ASGI requires, gets the benefit of the doubt.
                 check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
                 if self.guard is not None:
                     await guards.check(self.guard, self.handler.acts(request), scope)
-                await self._read_body(request, body, receive)
+                await self._receive_body(request, body, receive)
             except ClientGone:
                 return
             except Exception as error:
@@ -228,7 +220,11 @@ class DurableStreamsApp:
             request.body = b""
             if isinstance(answer, Ticket) and not answer.done and request.method == "GET":
                 self._watch_signals()
-            reply = await _wait(request, answer, receive) if isinstance(answer, Ticket) else answer
+            reply = (
+                await wait_for_reply(request, answer, receive)
+                if isinstance(answer, Ticket)
+                else answer
+            )
         except Abandoned:
             return  # our own server has cut the connection; a host's ends it as its own failure
         except asyncio.CancelledError:
@@ -240,7 +236,8 @@ class DurableStreamsApp:
             body.release()
         if isinstance(reply, Live):
             self._watch_signals()
-            await self._stream(reply, ready, receive, send)
+            max_age = self.engine.options.sse_max_age
+            await send_events(reply, ready, receive, send, self.outgoing, turns, max_age)
         elif reply is not None:
             await send_response(request, reply, send, self.outgoing, turns)
 
@@ -253,227 +250,8 @@ class DurableStreamsApp:
         """Answers a read that the host has cancelled, as one that stops does; returns whether it could be answered."""
         refusal = self.handler.refuse(request, stopping())
         try:
-            async with asyncio.timeout(_FAREWELL_GRACE):
+            async with asyncio.timeout(FAREWELL_GRACE):
                 await send_response(request, refusal, send, self.outgoing, self.engine.turns)
         except OSError:
             return False
         return True
-
-    async def _read_body(self, request: Request, body: Incoming, receive: Receive) -> None:
-        """Reads the whole body within the limits.
-
-        Raises:
-            ClientGone: the client has left.
-            RequestTimeout: the client paused for longer than `body_timeout`, or sends more slowly than the least rate.
-            StreamError: the body is too large, or refused by its head or for want of room.
-        """
-        declared = request.declared
-        if declared is None and TRANSFER_ENCODING not in request.headers:
-            if request.method not in ("PUT", "POST"):
-                return
-        elif declared is not None and declared > LARGE_BODY:
-            self.handler.check_head(request)
-            self.budget.check(declared)
-        patience = self._patience
-        task: Any = asyncio.current_task()
-        in_time = 0.0
-        try:
-            while True:
-                patience.wait(task)
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise ClientGone
-                body.add(message.get("body", b""))
-                if body.size > self.max_body:
-                    raise too_large(self.max_body)
-                if not message.get("more_body", False):
-                    break
-                now = asyncio.get_running_loop().time()
-                in_time = in_time or now + self.body_timeout
-                if body.size < (now - in_time) * LEAST_BODY_RATE:
-                    raise _late()
-                if body.size > LARGE_BODY and declared is None:
-                    self.handler.check_head(request)
-                    declared = self.max_body  # or so; once is enough
-            _check_is_whole(request, body.size)
-        except asyncio.CancelledError:
-            if patience.ran_out(task):
-                raise _late() from None
-            raise
-        finally:
-            patience.forget(task)
-        request.body = body.whole()
-
-    async def _stream(self, live: Live, ready: asyncio.Event, receive: Receive, send: Send) -> None:
-        """Sends an event stream until it ends, the client leaves or takes nothing for too long, or the host cancels it."""
-        events = live.events
-        gone = left = False  # `left` only if the host says so
-
-        async def watch() -> None:
-            nonlocal gone, left
-            try:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                left = True
-            finally:  # also of a host that fails: nobody would see the client leave any more
-                gone = True
-                ready.set()
-
-        async def give(message: Message) -> None:
-            try:
-                await send(message)
-            except Exception as error:
-                if left or isinstance(error, OSError):  # ASGI 2.4
-                    raise ClientGone from None
-                raise
-
-        turns, taker, pulls = self.engine.turns, Taker(), 0
-        watcher = asyncio.create_task(watch())
-        late = asyncio.timeout(self.engine.options.sse_max_age + _SEND_GRACE)
-        try:
-            async with late:
-                await give(start_message(live.head, live.head.all_headers))
-                while not gone:
-                    ready.clear()
-                    chunk = events.pull()
-                    if chunk is WAIT:
-                        await ready.wait()
-                        if not turns.admits(is_read=True):
-                            await turns.mine(Line.URGENT)
-                    elif chunk is END:
-                        await give({"type": "http.response.body", "body": b""})
-                        return
-                    else:
-                        if events.holder is not None:
-                            self.outgoing.hold(taker, events.holder)
-                        await give({"type": "http.response.body", "body": chunk, "more_body": True})
-                        taker.taken += len(chunk)
-                        pulls += 1
-                        if pulls % PULLS == 0:
-                            await turns.mine()
-        except ClientGone:
-            return  # which is no error
-        except TimeoutError:
-            if not late.expired():  # it is the store's
-                raise
-        except asyncio.CancelledError:
-            if taker.was_cut():
-                return
-            if gone or not await _say_farewell(events.farewell(), send):
-                raise
-            # The response is whole, and a host would only log what else is raised, once for each reader.
-        finally:
-            watcher.cancel()
-            self.outgoing.release(taker)
-            events.close()
-
-
-async def _wait(request: Request, ticket: Ticket[Reply], receive: Receive) -> Reply | None:
-    """Waits for a ticket. A read whose client leaves is given up; a write is seen through.
-
-    Raises:
-        Abandoned: the store has stopped, and nobody knows what became of the request.
-    """
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: Ticket[Reply]) -> None:
-        if not answered.done():
-            answered.set_result(None)
-
-    ticket.add_callback(wake)
-    if request.method != "GET":
-        await answered
-        return ticket.result()
-
-    async def watch() -> None:
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:  # also of a host that fails: nobody would see the client leave any more
-            ticket.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        await answered
-        return ticket.result()
-    except Cancelled:
-        return None
-    except asyncio.CancelledError:
-        ticket.add_callback(_let_go)
-        raise
-    finally:
-        watcher.cancel()
-        ticket.cancel()
-
-
-def _let_go(ticket: Ticket[Reply]) -> None:
-    """Closes an event stream that is there and will never be sent."""
-    with contextlib.suppress(Cancelled, Abandoned):
-        reply = ticket.result()
-        if isinstance(reply, Live):
-            reply.events.close()
-
-
-async def _say_farewell(last: bytes, send: Send) -> bool:
-    """Ends a cancelled event stream with a control event and a proper end of body; returns whether the client still listened."""
-    try:
-        async with asyncio.timeout(_FAREWELL_GRACE):
-            await send({"type": "http.response.body", "body": last, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-    except OSError:
-        return False  # a reader that does not read (TimeoutError), or that has left, cannot be told
-    return True
-
-
-def _late() -> RequestTimeout:
-    return RequestTimeout("the rest of the request's body did not come")
-
-
-def _check_is_whole(request: Request, size: int) -> None:
-    """Refuses a body of which the host's server has dropped some, as uvicorn does of a request for an upgrade.
-
-    Raises:
-        BadRequest: INVALID_HTTP.
-    """
-    headers = request.headers
-    short = request.declared is not None and size != request.declared
-    gone = size == 0 and TRANSFER_ENCODING in headers and b"upgrade" in headers
-    if short or gone:
-        raise BadRequest("the body has not come as the head says", "INVALID_HTTP")
-
-
-def _check_version(version: str, request: Request) -> None:
-    """Refuses versions that a host lets through in a request line, and what HTTP/1.0 does not know.
-
-    Raises:
-        BadRequest: INVALID_HTTP.
-    """
-    if version in ("0.9", "2.0"):  # HTTP/2 itself is `2` in ASGI
-        raise BadRequest("the request is not of HTTP/1.1 or 1.0", "INVALID_HTTP")
-    if version == "1.0" and TRANSFER_ENCODING in request.headers:  # RFC 9112, 6.1
-        raise BadRequest("HTTP/1.0 has no transfer codings", "INVALID_HTTP")
-
-
-def _request(scope: Scope) -> Request:
-    headers, repeated, size = index_headers(scope["headers"])
-    raw_path = scope.get("raw_path")
-    if raw_path is None:  # optional in ASGI; without it the decoded path is all there is
-        raw_path = _requote(scope["path"])
-    root_path = scope.get("root_path", "")
-    if root_path:
-        root_path, raw_path = normalize_mount(root_path, raw_path)
-    return Request(
-        scope["method"],
-        raw_path,
-        scope.get("query_string", b""),
-        headers,
-        repeated,
-        size,
-        scope.get("scheme", "http"),
-        root_path,
-    )
-
-
-def _requote(path: str) -> bytes:
-    return quote(path).encode("ascii")

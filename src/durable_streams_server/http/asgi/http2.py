@@ -32,7 +32,8 @@ from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
 from ..native.lane import Lane
 from ..request import NO_REQUEST
-from .application import DurableStreamsApp, Receive, Scope
+from .application import DurableStreamsApp
+from .receiving import Receive, Scope
 from .sending import Message, Send, start_message
 
 _UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops

@@ -1,0 +1,58 @@
+"""Waits for the reply to a request that is not answered at once, and gives a read up when its client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ...storage.ticket import Abandoned, Cancelled, Ticket
+from ..handler import Live, Reply
+from ..request import Request
+from .receiving import Receive
+
+
+async def wait_for_reply(request: Request, ticket: Ticket[Reply], receive: Receive) -> Reply | None:
+    """Returns the reply once its ticket is done, or None if the client left a read. A write is always completed.
+
+    Raises:
+        Abandoned: The store has stopped, so nobody knows the outcome of the request.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: Ticket[Reply]) -> None:
+        if not answered.done():
+            answered.set_result(None)
+
+    ticket.add_callback(wake)
+    if request.method != "GET":
+        await answered
+        return ticket.result()
+
+    async def watch() -> None:
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:  # if the host fails too: nobody would notice that the client leaves
+            ticket.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await answered
+        return ticket.result()
+    except Cancelled:
+        return None
+    except asyncio.CancelledError:
+        ticket.add_callback(_close_unsent)
+        raise
+    finally:
+        watcher.cancel()
+        ticket.cancel()
+
+
+def _close_unsent(ticket: Ticket[Reply]) -> None:
+    """Closes the event stream that a cancelled request will never send."""
+    with contextlib.suppress(Cancelled, Abandoned):
+        reply = ticket.result()
+        if isinstance(reply, Live):
+            reply.events.close()
