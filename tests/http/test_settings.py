@@ -1,0 +1,75 @@
+"""`AppSettings`: every argument of `create_app` reaches the part of the server that it configures."""
+
+import inspect
+import typing
+
+import pytest
+
+from durable_streams_server import CursorOptions, create_app
+from durable_streams_server.http.settings import AppSettings
+from durable_streams_server.streams.clock import system_clock
+
+
+def settings(**changed: typing.Any) -> AppSettings:
+    """Returns the settings that `create_app` has by default, some of them changed."""
+    parameters = inspect.signature(create_app).parameters.values()
+    return AppSettings(**{each.name: each.default for each in parameters} | changed)
+
+
+def test_settings_are_the_arguments_of_create_app() -> None:
+    arguments = typing.get_type_hints(create_app)
+    del arguments["return"]
+    assert typing.get_type_hints(AppSettings) == arguments
+    assert settings().clock is system_clock
+
+
+def test_engine_options_are_those_that_bound_reads() -> None:
+    given = {
+        "page_size": 2048,
+        "long_poll_timeout": 1.5,
+        "sse_max_age": 2.5,
+        "stream_root": "/s",
+        "max_unsent": 4096,
+    }
+    cursor = CursorOptions(interval_seconds=7)
+    options = settings(**given, cursor_options=cursor).engine_options()
+    assert {name: getattr(options, name) for name in given} == given
+    assert options.cursor is cursor
+
+
+def test_handler_options_are_those_that_bound_requests() -> None:
+    given = {
+        "stream_root": "/s",
+        "shared_cache_age": 7,
+        "max_body": 10,
+        "max_in_flight": 20,
+        "compression": False,
+        "body_timeout": 1.5,
+        "read_only": True,
+    }
+    options = settings(**given).handler_options()
+    assert {name: getattr(options, name) for name in given} == given
+
+
+@pytest.mark.parametrize(
+    ("cors", "origins"), [(True, ("*",)), (False, ()), (["https://a"], ("https://a",)), ([], ())]
+)
+def test_cors_becomes_a_tuple_of_origins(cors: bool | list[str], origins: tuple[str, ...]) -> None:
+    assert settings(cors=cors).handler_options().cors_origins == origins
+
+
+def test_responses_are_private_only_with_a_guard() -> None:
+    async def guard(*_: object) -> bool:
+        return True
+
+    assert settings(guard=guard).handler_options().private
+    assert not settings().handler_options().private
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"store": 5}, {"cors": "https://a"}, {"clock": 5}, {"max_body": True}, {"guard": 5}]
+)
+def test_setting_of_the_wrong_type_is_refused_by_name(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        settings(**wrong)
