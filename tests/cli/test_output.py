@@ -193,8 +193,8 @@ def test_reason_keeps_octets_of_a_name_and_escapes_the_rest() -> None:
 def test_log_of_the_server_is_printable_whoever_writes_it() -> None:
     program = """if True:
         import logging
-        from durable_streams_server.cli.main import _begin_log
-        _begin_log("info")
+        from durable_streams_server.cli.output import begin_log
+        begin_log("info")
         logging.getLogger("uvicorn.error").error("a %s", "\\x9b31m\\nforged")
     """
     ran = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import durable_streams_server
 from durable_streams_server import errors
-from durable_streams_server.cli.main import serve
+from durable_streams_server.cli.serve import serve
 from durable_streams_server.errors import StreamError
 
 ROOT = Path(__file__).parents[2]

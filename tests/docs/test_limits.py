@@ -98,7 +98,7 @@ def test_every_limit_in_the_source_is_documented() -> None:
 
 
 def test_settings_are_flags_of_serve() -> None:
-    from durable_streams_server.cli.main import serve
+    from durable_streams_server.cli.serve import serve
 
     flags = {flag for each in serve.params for flag in each.opts}
     named = {cells[2].strip("`") for cells in rows("limits") if cells[2].startswith("`--")}

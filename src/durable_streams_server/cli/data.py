@@ -19,11 +19,10 @@ from ..storage.files.offline.checkup import Checkup, repair_directory
 from ..storage.files.store import FileStore
 from ..storage.files.system_disk import SystemDisk
 from ..streams.clock import system_clock
+from .exits import EXIT_DATA, EXIT_FAILED, fail
 from .output import reason, shown
 from .values import DIRECTORY
 
-EXIT_DAMAGE: Final = 1
-EXIT_DATA: Final = 4
 _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 
 
@@ -45,7 +44,7 @@ def check(directory: str, repairs: bool) -> None:
             for done in repair_directory(directory, system_clock()):
                 click.echo(shown(done))
     if any(not finding.harmless for finding in findings):
-        sys.exit(EXIT_DAMAGE)
+        sys.exit(EXIT_FAILED)
 
 
 def _report(checking: Checkup) -> list[Finding]:
@@ -73,8 +72,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
-        click.echo(f"durable-streams-server: {reason(error)}", err=True)
-        sys.exit(EXIT_DATA)
+        fail(reason(error), EXIT_DATA)
 
 
 @click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")
@@ -95,8 +93,7 @@ def inspect(directory: str, stream: str | None) -> None:
             return
         state = states.visible(stream)
         if state is None:
-            click.echo(f"durable-streams-server: there is no stream {shown(stream)}", err=True)
-            sys.exit(EXIT_DAMAGE)
+            fail(f"there is no stream {shown(stream)}", EXIT_FAILED)
         for name, value in _known(state):
             click.echo(f"{name}: {shown(str(value))}")
 
@@ -122,8 +119,7 @@ def open_directory(
             catalog.close()
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
         instead = f"; {in_use}" if in_use and isinstance(error, DirectoryInUse) else ""
-        click.echo(f"durable-streams-server: {reason(error)}{instead}", err=True)
-        sys.exit(EXIT_DATA)
+        fail(f"{reason(error)}{instead}", EXIT_DATA)
     finally:
         disk.release()
 

@@ -9,12 +9,13 @@ clients, such as the paths of streams, pass through `shown`, so that they cannot
 import codecs
 import errno
 import io
+import logging
 import os
 import select
 import sys
 from typing import Any, Final, TextIO
 
-from ..log import printable
+from ..log import Escape, printable
 
 _STANDARD: Final = 3  # descriptors: input, output, error
 _ERRORS: Final = "durable_streams_server.octets"
@@ -67,6 +68,17 @@ def lost_output() -> OSError | None:
     sys.stdout.flush()
     gone = raw.failure is None or raw.failure.errno == errno.EPIPE
     return None if gone else raw.failure
+
+
+def begin_log(level: str) -> None:
+    """Writes the log to standard error. The filter escapes what every logger says, also uvicorn's and asyncio's."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Escape())
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[handler],
+    )
 
 
 def shown(text: str) -> str:

@@ -1,0 +1,161 @@
+"""The command `serve`: opens the store, listens, and runs the server until it is told to stop."""
+
+import asyncio
+import functools
+import gc
+import os
+import socket
+import sys
+from typing import Any, Final
+
+import click
+
+from ..errors import StreamError
+from ..http.admission import Admission
+from ..http.app import create_app
+from ..http.asgi.application import DurableStreamsApp
+from ..http.listening import UnixSocket, listen, public_url_of, url_of
+from ..http.server import Server
+from ..storage.damage import Damaged
+from ..storage.files.directory import DirectoryRefused
+from ..streams.file_store import FileBackedStreamStore
+from ..streams.stream_store import StreamStore
+from ..subscriptions.addresses import WebhookPolicy
+from .allocator import map_large_blocks
+from .exits import EXIT_ADDRESS, EXIT_DATA, EXIT_FAILED, EXIT_STORE, fail
+from .file_limit import raise_file_limit
+from .flags import Flags, serve_flags
+from .output import begin_log, reason, shown
+
+#: Thresholds of the garbage collector. Requests create many objects and hardly any cycles, so collecting as often as Python does by
+#: default takes a quarter of the time. Yet each collection must be short: one of 50,000 * 20 young objects, as streams are loaded,
+#: takes half a second, and one of 5,000 * 3 some 10 ms. Nothing that a request leaves behind needs a full collection, which takes a
+#: second in a large server, so a full collection is practically never due.
+_GC: Final = (5_000, 3, 10_000)
+
+_Store = StreamStore | FileBackedStreamStore
+
+
+@click.command(
+    epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, "
+    "3 when the address cannot be had, 4 when the data directory cannot be used, "
+    "5 when the disk has failed and the store has stopped."
+)
+@serve_flags
+def serve(**given: Any) -> None:
+    """Run the server until it is told to stop (Ctrl-C or SIGTERM).
+
+    On SIGHUP it rotates the keys that it signs webhooks and tokens with. It stops when the terminal that it was started in
+    is closed.
+    """
+    flags = Flags(**given)
+    begin_log(flags.log_level)
+    raise_file_limit()
+    map_large_blocks()
+    tls = flags.tls_context()
+    flags.check()
+    is_made = not flags.memory and not os.path.lexists(flags.data_dir)
+    store = StreamStore() if flags.memory else _open(flags)
+    try:
+        app = _create_app(store, flags)
+        admission = Admission(
+            not flags.memory, flags.max_connections, per_address=flags.max_connections_per_address
+        )
+        listening = UnixSocket(flags.uds) if flags.uds else listen(flags.host, flags.port)
+        if flags.public_url is None:
+            app.service.public_url = public_url_of(listening, tls is not None)
+    except (ValueError, StreamError) as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        where = f"unix:{flags.uds}" if flags.uds else f"{flags.host} port {flags.port}"
+        fail(f"cannot listen on {where}: {_address_reason(error)}", EXIT_ADDRESS)
+    url = url_of(listening, tls is not None)
+    announce = functools.partial(_announce, url, flags, is_made)
+    server = Server(app, flags.log_level, announce, flags.http, tls, admission)
+    with listening:
+        _run(server, listening)
+    if app.engine.failure is not None:
+        fail(f"the store has stopped: {reason(app.engine.failure)}", EXIT_STORE)
+    _close(store)
+
+
+def _open(flags: Flags) -> FileBackedStreamStore:
+    """Opens the data directory. If that fails, prints the reason and exits."""
+    wal_size = flags.wal_size_for_body()
+    try:
+        return FileBackedStreamStore(flags.data_dir, create=not flags.no_create, wal_size=wal_size)
+    except (DirectoryRefused, Damaged, StreamError, OSError) as error:
+        fail(reason(error), EXIT_DATA)
+
+
+def _create_app(store: _Store, flags: Flags) -> DurableStreamsApp:
+    """Returns the application that `flags` describe.
+
+    Raises:
+        ValueError: A flag is out of range.
+        StreamError: The stream root is not a path.
+    """
+    return create_app(
+        store=store,
+        cors=flags.cors_origins(),
+        shared_cache_age=flags.shared_cache_age,
+        stream_root=flags.stream_root,
+        page_size=flags.page_size,
+        long_poll_timeout=flags.long_poll_timeout,
+        sse_max_age=flags.sse_max_age,
+        max_body=flags.max_body,
+        max_in_flight=flags.max_in_flight,
+        max_unsent=flags.max_unsent,
+        body_timeout=flags.body_timeout,
+        public_url=flags.public_url,
+        webhook_policy=WebhookPolicy(
+            flags.allows_loopback_webhooks(), flags.webhook_allow, flags.webhook_deny
+        ),
+    )
+
+
+def _announce(url: str, flags: Flags, is_made: bool) -> None:
+    """Prints the server's address, where streams are kept, and the data directory if the server has created it."""
+    click.echo(f"Listening on {url}")
+    if flags.memory:
+        click.echo("Streams are kept in memory and end with this process.")
+    else:
+        click.echo(f"Streams are kept in {flags.data_dir}")
+    if is_made:
+        click.echo(f"Made the directory {shown(os.path.abspath(flags.data_dir))}", err=True)
+
+
+def _address_reason(error: OSError) -> str:
+    """Returns why an address cannot be listened on, without the address that Python adds to the text."""
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return (error.strerror or str(error)).partition(" (while")[0]  # of a name that is not known
+
+
+def _run(server: Server, listening: socket.socket) -> None:
+    """Runs the server on a new event loop, that of uvloop if it is installed. Exits if the server did not start."""
+    try:
+        import uvloop
+    except ImportError:  # not built for this platform
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    gc.freeze()  # no collection needs to look at the objects that exist now
+    gc.set_threshold(*_GC)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            runner.run(server.serve(sockets=[listening]))
+        except KeyboardInterrupt:
+            return
+    if not server.started:
+        sys.exit(EXIT_FAILED)
+
+
+def _close(store: _Store) -> None:
+    """Closes the store. If its last checkpoint fails, prints why and exits; acknowledged data is safe in the write-ahead log."""
+    try:
+        store.close()
+    except (Damaged, StreamError, OSError) as error:
+        fail(f"the store could not be closed: {reason(error)}", EXIT_STORE)
+    if isinstance(store, FileBackedStreamStore) and store.failure is not None:
+        fail(f"the store has stopped: {reason(store.failure)}", EXIT_STORE)

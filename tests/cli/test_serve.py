@@ -1,0 +1,186 @@
+"""The command `serve`: what it prints, how it stops, its exit codes, and the flags that reach the server."""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from durable_streams_server import StreamStore
+from durable_streams_server.cli.serve import _close
+from tests.process import COMMAND, serve
+
+STREAM = "/v1/stream/a"
+TEXT = {"content-type": "text/plain"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command until it exits."""
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
+
+
+def test_it_says_where_it_listens_and_what_it_keeps() -> None:
+    with serve("--memory") as server:
+        assert server.process.stdout is not None
+        assert server.url.startswith("http://127.0.0.1:")
+        assert "memory" in server.process.stdout.readline()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_within_a_second_with_live_reads_open(stop: signal.Signals) -> None:
+    with (
+        serve("--memory") as server,
+        ThreadPoolExecutor() as pool,
+        httpx.Client(base_url=server.url) as http,
+    ):
+        http.put(STREAM, headers=TEXT)
+        with http.stream("GET", f"{STREAM}?offset=-1&live=sse") as events:
+            pieces = events.iter_bytes()
+            assert next(pieces).startswith(b"retry:")
+            poll = pool.submit(http.get, f"{STREAM}?offset=now&live=long-poll")
+            time.sleep(0.1)
+            began = time.monotonic()
+            server.process.send_signal(stop)
+            assert server.process.wait(5) == 0
+            assert time.monotonic() - began < 1
+            assert b"event: control" in b"".join(pieces)
+        assert poll.result().status_code == 204
+
+
+def test_a_port_in_use_is_one_line_and_its_own_exit_code() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        shown = run("serve", "--port", str(taken.getsockname()[1]))
+    assert shown.returncode == 3
+    assert shown.stdout == ""
+    assert shown.stderr.count("\n") == 1
+    assert "cannot listen on 127.0.0.1 port" in shown.stderr
+    assert shown.stderr.endswith(": Address already in use\n")
+
+
+def test_a_host_that_is_not_known_is_one_line() -> None:
+    shown = run("serve", "--memory", "--host", "300.1.1.1")
+    assert shown.returncode == 3
+    assert shown.stderr.endswith("port 4437: Name or service not known\n")
+
+
+@pytest.mark.parametrize("flags", [(), ("--data-dir", "sub/x")], ids=["default", "named"])
+def test_serve_says_that_it_made_a_directory_and_where(
+    flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    where = tmp_path / (flags[1] if flags else "durable-streams-data")
+    told = []
+    for _ in range(2):  # the second time it is there
+        process = subprocess.Popen(
+            [*COMMAND, *flags, "--port", "0"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline().startswith("Listening on ")
+            process.terminate()
+            told.append(process.stderr.read())
+        assert process.returncode == 0
+        assert where.is_dir()
+    assert told == [f"Made the directory {where}\n", ""]
+
+
+def test_the_write_ahead_log_follows_the_largest_body(tmp_path: Path) -> None:
+    flags = ["--data-dir", str(tmp_path), "--max-body", "100m"]
+    with (
+        serve(*flags) as server,
+        httpx.Client(base_url=server.url, headers=TEXT) as http,
+    ):
+        http.put(STREAM)
+        assert http.post(STREAM, content=b"x" * 100 * 1024 * 1024).status_code == 204
+
+
+def test_flags_reach_the_server() -> None:
+    flags = [
+        "--memory",
+        "--max-body",
+        "10",
+        "--cors-origin",
+        "https://app.example",
+        "--shared-cache-age",
+        "5",
+        "--page-size",
+        "1k",
+    ]
+    flags += ["--long-poll-timeout", "0.05", "--sse-max-age", "0.05"]
+    with serve(*flags) as server, httpx.Client(base_url=server.url, headers=TEXT) as http:
+        http.put(STREAM)
+        assert http.post(STREAM, content=b"x" * 11).status_code == 413
+        for _ in range(200):
+            http.post(STREAM, content=b"x" * 8)
+        page = http.get(STREAM, headers={"origin": "https://app.example"})
+        assert len(page.content) == 1024
+        assert page.headers["access-control-allow-origin"] == "https://app.example"
+        assert "s-maxage=5" in page.headers["cache-control"]
+        assert http.get(f"{STREAM}?offset=now&live=long-poll").status_code == 204
+        assert b"upToDate" in http.get(f"{STREAM}?offset=-1&live=sse").content
+
+
+def test_largest_body_that_is_allowed_can_be_taken(tmp_path: Path) -> None:
+    flags = ("--max-body", "256m", "--data-dir", str(tmp_path))
+    with serve(*flags) as server, httpx.Client(base_url=server.url, headers=TEXT) as http:
+        http.put(STREAM)
+        assert http.post(STREAM, content=b"x" * 100).status_code == 204
+
+
+def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str]:
+    """Removes the directory of a running server, then appends to a stream or asks the server to stop."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data-dir", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    with httpx.Client(base_url=url, headers=TEXT, timeout=20) as http:
+        assert http.put(STREAM).status_code == 201
+        shutil.rmtree(path)
+        if appends:
+            with contextlib.suppress(httpx.HTTPError):  # noticed at once, or within 50 ms
+                http.post(STREAM, content=b"x")
+        else:
+            process.terminate()
+        out, err = process.communicate(timeout=20)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+@pytest.mark.parametrize("appends", [True, False])
+def test_server_whose_directory_is_removed_says_so_and_exits_5(
+    tmp_path: Path, appends: bool
+) -> None:
+    shown = lose_directory(tmp_path / "data", appends)
+    assert shown.returncode == 5
+    assert "Traceback" not in shown.stderr
+    last = shown.stderr.splitlines()[-1]
+    assert last.startswith("durable-streams-server: the store ")
+    assert str(tmp_path / "data") in last
+
+
+def test_store_that_cannot_be_closed_is_one_line_and_exit_code_5(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: StreamStore) -> None:
+        raise OSError(5, "Input/output error", "/data/wal/000")
+
+    monkeypatch.setattr(StreamStore, "close", broken)
+    with pytest.raises(SystemExit) as ended:
+        _close(StreamStore())
+    assert ended.value.code == 5
+    assert capsys.readouterr().err == (
+        "durable-streams-server: the store could not be closed: /data/wal/000: Input/output error\n"
+    )
