@@ -77,14 +77,16 @@ class Case:
     Attributes:
         label: where the extreme value is, and which it is.
         steps: the requests.
-        about: the raw path of a subscription that is shown at the end, if the case is about one.
-        lifetime: headers of the PUT that may say when the stream ends.
+        about: The raw path of the subscription that the case is about, if there is one.
+        lifetime: Headers of the PUT that may set when the stream expires.
+        number: The position among all cases, from 1, which names the case on the command line.
     """
 
     label: str
     steps: tuple[Step, ...]
     about: bytes | None = None
     lifetime: dict[bytes, bytes] = field(default_factory=dict)
+    number: int = 0
 
 
 def shown(value: bytes) -> str:
@@ -116,7 +118,8 @@ def _numbered(case: Case, number: int) -> Case:
         )
 
     about = case.about.replace(b"{n}", mark) if case.about is not None else None
-    return Case(case.label, tuple(own(step) for step in case.steps), about, case.lifetime)
+    steps = tuple(own(step) for step in case.steps)
+    return Case(case.label, steps, about, case.lifetime, number)
 
 
 S: Final = ROOT + b"/{n}"

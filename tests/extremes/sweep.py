@@ -5,6 +5,7 @@ a kill, and after a checkpoint and a restart; what was refused has left nothing.
 is halved until the case is found.
 """
 
+import argparse
 import asyncio
 import itertools
 import json
@@ -194,10 +195,10 @@ async def _try(cases: Sequence[Case], lane: LaneName, directory: Path | None, no
 
 
 def run_batch(cases: Sequence[Case], lane: LaneName, store: StoreName, now: int = NOW) -> None:
-    """Runs cases on one server, whose clock says `now`.
+    """Runs cases on one server, whose clock stands at `now`.
 
     Raises:
-        AssertionError: names the case that fails.
+        AssertionError: A case fails, or several fail only together. The message has the command that runs them again.
     """
     suspects = [cases]
     failure: BaseException | None = None
@@ -208,13 +209,24 @@ def run_batch(cases: Sequence[Case], lane: LaneName, store: StoreName, now: int 
             continue
         failure = found
         if len(tried) == 1:
-            raise AssertionError(f"{lane}, {store}: {tried[0].label}") from found
+            again = repeating_command(tried, lane, store, now)
+            raise AssertionError(f"{lane}, {store}: {tried[0].label}\n{again}") from found
         half = len(tried) // 2
         suspects = [tried[half:], tried[:half]]
     if failure is not None:
+        again = repeating_command(cases, lane, store, now)
         raise AssertionError(
-            f"{lane}, {store}: these {len(cases)} cases fail together"
+            f"{lane}, {store}: these {len(cases)} cases fail together\n{again}"
         ) from failure
+
+
+def repeating_command(cases: Sequence[Case], lane: LaneName, store: StoreName, now: int) -> str:
+    """Returns the command that runs these cases again on a server of the same kind."""
+    numbers = ",".join(str(case.number) for case in cases)
+    return (
+        f"repeat with: python -m tests.extremes.sweep --lane {lane} --store {store} --now={now}"
+        f" --cases {numbers}"
+    )
 
 
 def _failure_of(
@@ -245,20 +257,34 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the sweep, and prints a line for each kind of server; returns how many batches failed."""
-    share = int(arguments[0]) if arguments else 1
+    """Runs the sweep and prints a line for each kind of server. Returns the number of failed batches."""
+    parser = argparse.ArgumentParser(prog="python -m tests.extremes.sweep")
+    parser.add_argument("share", nargs="?", type=int, default=1, help="run one case in SHARE")
+    parser.add_argument("--lane", choices=get_args(LaneName), help="run on this lane only")
+    parser.add_argument("--store", choices=get_args(StoreName), help="run on this store only")
+    parser.add_argument("--cases", help="numbers of the only cases to run, with commas between")
+    parser.add_argument("--now", type=int, default=NOW, help="microseconds since 1970")
+    given = parser.parse_args(arguments)
+    lanes = [given.lane] if given.lane else get_args(LaneName)
+    stores = [given.store] if given.store else get_args(StoreName)
     failed = 0
-    for lane, store in itertools.product(get_args(LaneName), get_args(StoreName)):
+    for lane, store in itertools.product(lanes, stores):
         began, count = time.monotonic(), 0
-        for batch in batches(share):
+        for batch in batches(given.share) if given.cases is None else [numbered(given.cases)]:
             count += len(batch)
             try:
-                run_batch(batch, lane, store)
+                run_batch(batch, lane, store, given.now)
             except AssertionError as error:
                 failed += 1
-                _say(f"FAILED {error}: {error.__cause__!r}")
+                _say(f"FAILED {error}\n{error.__cause__!r}")
         _say(f"{lane}, {store}: {count} cases in {time.monotonic() - began:.0f} s")
     return failed
+
+
+def numbered(numbers: str) -> list[Case]:
+    """Returns the cases with these numbers, which are separated by commas."""
+    wanted = {int(number) for number in numbers.split(",")}
+    return [case for case in every_case() if case.number in wanted]
 
 
 if __name__ == "__main__":
