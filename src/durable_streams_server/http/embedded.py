@@ -119,14 +119,18 @@ class DurableStreamTestServer:
         self._socket = listening
         if self._options.get("public_url") is None:
             self.app.service.public_url = public_url_of(self._socket)
-        self._server = Server(self.app)
+        started = asyncio.Event()
+        self._server = Server(self.app, on_started=started.set)
         self._server.install_signals = False
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        while not self._server.started:
-            if self._task.done():
-                await self._task
-                raise RuntimeError("the server did not start")
-            await asyncio.sleep(0.001)
+        waiting = asyncio.create_task(started.wait())
+        try:
+            await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not started.is_set():
+            await self._task
+            raise RuntimeError("the server did not start")
 
     async def stop(self) -> None:
         """Ends live reads, lets running requests finish, and closes the socket. Stopping twice is no error."""
