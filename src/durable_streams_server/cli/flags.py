@@ -8,10 +8,10 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
-from ..http.admission import DEFAULT_MAX_CONNECTIONS
-from ..http.listening import is_loopback, tls_context
+from ..http.limits.admission import DEFAULT_MAX_CONNECTIONS
 from ..http.options import LONGEST_CACHE_AGE
-from ..http.server import HttpLane
+from ..http.serving.listening import is_loopback, tls_context
+from ..http.serving.server import HttpLane
 from ..protocol.limits import (
     DEFAULT_BODY_TIMEOUT,
     DEFAULT_LONG_POLL_TIMEOUT,
@@ -25,7 +25,7 @@ from ..protocol.limits import (
 )
 from ..protocol.names import DEFAULT_PORT, DEFAULT_STREAM_ROOT
 from ..protocol.units import MIB
-from ..storage.files.wal import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
+from ..storage.files.wal_sizes import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
 from .values import DIRECTORY, HOST, SECONDS, Size
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"

@@ -5,17 +5,6 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from ..http.limits.admission import DEFAULT_MAX_CONNECTIONS, Admission
-from ..http.serving.listening import (
-    UnixSocket,
-    is_loopback,
-    listen,
-    public_url_of,
-    tls_context,
-    url_of,
-)
-from ..http.serving.server import HttpLane, Server
-from ..storage.files.wal_sizes import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
 from .data import check, inspect
 from .exits import EXIT_FAILED, fail
 from .keys import keys

@@ -11,11 +11,11 @@ from typing import Any, Final
 import click
 
 from ..errors import StreamError
-from ..http.admission import Admission
 from ..http.app import create_app
 from ..http.asgi.application import DurableStreamsApp
-from ..http.listening import UnixSocket, listen, public_url_of, url_of
-from ..http.server import Server
+from ..http.limits.admission import Admission
+from ..http.serving.listening import UnixSocket, listen, public_url_of, url_of
+from ..http.serving.server import Server
 from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
 from ..streams.file_store import FileBackedStreamStore

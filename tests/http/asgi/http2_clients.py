@@ -18,9 +18,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from durable_streams_server import StreamStore, create_app
-from durable_streams_server.http.admission import Admission
 from durable_streams_server.http.asgi.http2 import Http2Connection, protocol_of
-from durable_streams_server.http.phase import Timeouts
+from durable_streams_server.http.limits.admission import Admission
+from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http.certificates import Certificate
 from tests.http.socket_driver import Wire, until
 from tests.process import ServerProcess

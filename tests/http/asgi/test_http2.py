@@ -9,8 +9,6 @@ import time
 import httpx
 import pytest
 
-from durable_streams_server.http.limits.admission import Admission
-from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.protocol.units import MIB
 from tests.http.asgi.http2_clients import TEXT, A, http2_client, tls_flags, trusting
 from tests.http.certificates import Certificate

@@ -11,9 +11,9 @@ import h2.exceptions
 import h2.settings
 import pytest
 
-from durable_streams_server.http.admission import Admission
 from durable_streams_server.http.asgi import http2
-from durable_streams_server.http.phase import Timeouts
+from durable_streams_server.http.limits.admission import Admission
+from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http.asgi.http2_clients import (
     A,
     WireClient,

@@ -13,7 +13,7 @@ from durable_streams_server.http.asgi.receiving import (
     check_version,
     request_of,
 )
-from durable_streams_server.http.budget import LARGE_BODY, Incoming, ReceiveBudget
+from durable_streams_server.http.limits.budget import LARGE_BODY, Incoming, ReceiveBudget
 from durable_streams_server.http.request import Request
 from tests.http.asgi_driver import Exchange, request
 

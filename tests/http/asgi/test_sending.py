@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams_server.http.asgi import sending
 from durable_streams_server.http.asgi.sending import Taker, send_response
-from durable_streams_server.http.outgoing import Outgoing
+from durable_streams_server.http.limits.outgoing import Outgoing
 from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.render import Response
 from durable_streams_server.protocol.units import MIB

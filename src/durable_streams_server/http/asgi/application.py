@@ -21,9 +21,8 @@ from ...subscriptions.service import Service
 from .. import guard as guards
 from ..guard import Guard
 from ..handler import Handler, Live
-from ..limits.budget import LARGE_BODY, Incoming, ReceiveBudget
+from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
-from ..limits.patience import Patience
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
 from ..request import Request

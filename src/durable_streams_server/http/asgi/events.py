@@ -8,7 +8,7 @@ from typing import Final
 from ...streams.event_stream import END, PULLS, WAIT
 from ...streams.turns import Line, Turns
 from ..handler import Live
-from ..outgoing import Outgoing
+from ..limits.outgoing import Outgoing
 from .receiving import ClientGone, Receive
 from .sending import Message, Send, Taker, start_message
 

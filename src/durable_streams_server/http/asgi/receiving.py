@@ -11,8 +11,8 @@ from ...errors import BadRequest, RequestTimeout
 from ...protocol.limits import LEAST_BODY_RATE
 from ...protocol.names import TRANSFER_ENCODING
 from ...protocol.paths import normalize_mount
-from ..budget import LARGE_BODY, Incoming, ReceiveBudget
-from ..patience import Patience
+from ..limits.budget import LARGE_BODY, Incoming, ReceiveBudget
+from ..limits.patience import Patience
 from ..request import Request, index_headers, too_large
 from .sending import Message
 
