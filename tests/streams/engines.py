@@ -6,8 +6,9 @@ from durable_streams_server.protocol.commands import Command, Read
 from durable_streams_server.protocol.offsets import parse_read
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.memory import MemoryStore
-from durable_streams_server.streams.engine import Engine, EngineOptions
+from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.hooks import Hooks
+from durable_streams_server.streams.options import EngineOptions
 from durable_streams_server.streams.turns import Turns
 from tests.requests import NOW, SECOND
 

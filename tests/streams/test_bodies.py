@@ -26,12 +26,12 @@ def test_small_bodies_are_ready_at_once() -> None:
     assert not bodies.is_ready(large())
     bench = Bench()
     command = append("/a", b"[1]", "application/json")
-    assert bench.engine.prepared(command).result() is command
+    assert bodies.prepare(bench.store, bench.engine.turns, command).result() is command
 
 
 async def test_body_is_split_in_turns_and_comes_with_its_marks() -> None:
     bench = Bench()
-    ticket = bench.engine.prepared(large())
+    ticket = bodies.prepare(bench.store, bench.engine.turns, large())
     assert not ticket.done
     await settled(bench.engine.turns)
     body = ticket.result().body
@@ -67,7 +67,7 @@ async def test_failure_of_a_step_fails_the_ticket(monkeypatch: pytest.MonkeyPatc
 async def test_engine_without_a_store_refuses_what_was_split_meanwhile() -> None:
     bench = Bench()
     bench.engine.start()
-    ticket = bench.engine.prepared(large())
+    ticket = bench.engine.append_large(large())
     await bench.engine.stop()
     await settled(bench.engine.turns)
     with pytest.raises(Unavailable):
@@ -78,7 +78,9 @@ async def test_finished_work_lets_the_body_go_without_a_collection() -> None:
     body = bytes(bytearray(LARGE))
     bench = Bench()
     before = sys.getrefcount(body)
-    ticket = bench.engine.prepared(parse_append("/a", JSON, body))
+    command = parse_append("/a", JSON, body)
+    ticket = bodies.prepare(bench.store, bench.engine.turns, command)
+    del command
     assert sys.getrefcount(body) > before
     await settled(bench.engine.turns)
     assert ticket.done

@@ -13,7 +13,8 @@ from durable_streams_server.protocol.limits import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket
-from durable_streams_server.streams.engine import Engine, EngineOptions
+from durable_streams_server.streams.engine import Engine
+from durable_streams_server.streams.options import EngineOptions
 from tests.requests import append, create
 from tests.streams.engines import Bench, read
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.limits import SSE_PAGE_SIZE
 from durable_streams_server.protocol.units import MIB
-from durable_streams_server.streams.engine import EngineOptions
 from durable_streams_server.streams.event_stream import END, WAIT, EventStream
+from durable_streams_server.streams.options import EngineOptions
 from tests.protocol.test_sse import parse
 from tests.requests import append, create
 from tests.streams.engines import Bench, read, settled, woken
@@ -214,7 +214,7 @@ async def test_event_streams_opened_together_end_at_different_times() -> None:
 @pytest.mark.parametrize(("chance", "age"), [(0.0, 100.0), (0.5, 90.0), (1.0, 80.0)])
 async def test_age_is_from_four_fifths_of_the_most_to_all_of_it(chance: float, age: float) -> None:
     bench = Bench(EngineOptions(sse_max_age=100))
-    bench.engine.chance = lambda: chance
+    bench.engine.random = lambda: chance
     bench.do(create("/a", TEXT))
     opened = asyncio.get_running_loop().time()
     reader = Reader(bench)

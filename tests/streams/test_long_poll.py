@@ -10,7 +10,7 @@ from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.page import Page
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.storage.ticket import Cancelled, Ticket
-from durable_streams_server.streams.engine import EngineOptions
+from durable_streams_server.streams.options import EngineOptions
 from tests.requests import append, create, fork_of
 from tests.streams.engines import Bench, read, woken
 

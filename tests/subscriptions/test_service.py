@@ -28,7 +28,8 @@ from durable_streams_server.protocol.subscriptions.views import MAX_LISTED, View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Marks
 from durable_streams_server.storage.ticket import Ticket
-from durable_streams_server.streams.engine import Engine, EngineOptions
+from durable_streams_server.streams.engine import Engine
+from durable_streams_server.streams.options import EngineOptions
 from durable_streams_server.subscriptions.client import Reply
 from durable_streams_server.subscriptions.service import Service, check_public_url
 from durable_streams_server.subscriptions.tokens import TOKEN_LIFE

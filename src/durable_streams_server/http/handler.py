@@ -5,11 +5,9 @@ A plain function: the whole request goes in, a ticket for the response comes out
 
 from __future__ import annotations
 
+import msgspec
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
-
-import msgspec
-
 from ..errors import MethodNotAllowed, StreamError, Unavailable
 from ..log import log as _log
 from ..protocol import commands, render
@@ -35,6 +33,8 @@ from .private import PrivateBrowser
 from .queries import parse_read
 from .request import Request
 from .targets import Targets, location_of
+
+
 
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read
@@ -236,7 +236,7 @@ class Handler:
         """Executes an append."""
         if command.body.splitting is not None:
             request.body = b""  # let go as soon as it is split
-            return self._finished(request, self._append_large(command), render.appended)
+            return self._finished(request, self._engine.append_large(command), render.appended)
         ticket = self._engine.append(command)
         if ticket.done:
             return self._browser.finish(request, render.appended(ticket.result()))
@@ -257,9 +257,6 @@ class Handler:
 
         ticket.add_callback(finish)
         return reply
-
-    def _append_large(self, command: commands.Append) -> Ticket[AppendOutcome]:
-        return self._engine.prepared(command).then(self._engine.append)
 
     def _route(
         self, request: Request, path: str, on_ready: Callable[[], None]
@@ -295,11 +292,9 @@ class Handler:
         if source is not None:
             source_path = self._targets.decode_source(source, request.root_path)
         command = commands.parse_create(path, request.headers, request.body, source_path)
-        if bodies.is_ready(command):
-            created = self._engine.create(command)
-        else:
+        if not bodies.is_ready(command):
             request.body = b""  # let go as soon as it is split
-            created = self._engine.prepared(command).then(self._engine.create)
+        created = self._engine.create(command)
         location = location_of(request, path)
         return self._finished(request, created, lambda outcome: render.created(outcome, location))
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from ..errors import Unavailable
 from ..protocol import commands, offsets
 from ..protocol.arguments import DATA, require
-from ..protocol.decide import AppendOutcome, CreateOutcome, require_visible
+from ..protocol.decide import AppendOutcome, require_visible
 from ..protocol.limits import FOLLOW_PAGE_SIZE, RETRY_SOON
 from ..protocol.media import Kind
 from ..protocol.page import Page
@@ -26,7 +26,6 @@ from ..protocol.paths import check_path, normalize_root, refuse_reserved
 from ..protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
-from . import bodies
 from .arguments import CreateOptions, append_options, append_result, create_command
 from .calls import result_of
 from .engine import Engine
@@ -101,12 +100,7 @@ class Streams:
         engine = await self._begin(path, Line.URGENT)
         if command.fork is not None:
             refuse_reserved(command.fork.source, normalize_root(engine.options.stream_root))
-        created: Ticket[CreateOutcome]
-        if bodies.is_ready(command):
-            created = engine.create(command)
-        else:
-            created = engine.prepared(command).then(engine.create)
-        outcome = await _written(created)
+        outcome = await _written(engine.create(command))
         return CreateResult(
             outcome.created, outcome.next_offset, outcome.media.text, outcome.closed
         )
@@ -157,9 +151,9 @@ class Streams:
         def write(state: StreamState) -> Ticket[AppendOutcome]:
             engine.require_store()
             command = options.command(state, octets, commands.begin_body)
-            if bodies.is_ready(command):
+            if command.body.splitting is None:
                 return engine.append(command)
-            return engine.prepared(command).then(engine.append)
+            return engine.append_large(command)
 
         outcome = await _written(engine.head(path).then(write))
         return append_result(outcome, len(octets) > 0)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
-import msgspec
-
 from ..errors import Unavailable
 from ..protocol import json_scan
 from ..protocol.commands import Append, Create, Delete, Read
-from ..protocol.cursor import CursorOptions
 from ..protocol.decide import (
     AppendOutcome,
     CreateOutcome,
@@ -21,17 +17,7 @@ from ..protocol.decide import (
     position_of,
     require_visible,
 )
-from ..protocol.limits import (
-    DEFAULT_LONG_POLL_TIMEOUT,
-    DEFAULT_MAX_UNSENT,
-    DEFAULT_PAGE_SIZE,
-    DEFAULT_SSE_MAX_AGE,
-    MAX_PAGE_SIZE,
-    MIN_PAGE_SIZE,
-    RETRY_SOON,
-    SSE_KEEP_ALIVE,
-)
-from ..protocol.names import DEFAULT_STREAM_ROOT
+from ..protocol.limits import RETRY_SOON
 from ..protocol.offsets import Offset, Sentinel
 from ..protocol.page import Page
 from ..protocol.paths import normalize_root
@@ -47,6 +33,7 @@ from .expiry import Sweep
 from .hooks import Hooks
 from .large import LargeReads, SendBudget
 from .long_poll import PendingLongPoll
+from .options import EngineOptions
 from .reader import Reader
 from .tails import Group, Tails, Waiter
 from .turns import Turns
@@ -54,38 +41,6 @@ from .turns import Turns
 C = TypeVar("C", Append, Create)
 
 _SPEED: Final = 1.5e9  # bytes in a second that are framed and written to a socket
-
-
-class EngineOptions(msgspec.Struct, frozen=True):
-    """How reads are bounded.
-
-    Attributes:
-        page_size: bytes of one catch-up or long-poll answer.
-        long_poll_timeout: seconds that a long-poll waits.
-        sse_max_age: seconds after which an event stream is ended at the latest, for the client to come back (PROTOCOL 10.2). Each
-            ends at a random time from 80% of that on, so that clients that came together do not come back together.
-        sse_keep_alive: seconds between comments on an idle event stream.
-        cursor: how the CDN cursor is counted.
-        stream_root: the path below which subscriptions' patterns match.
-        max_unsent: bytes of large pages that may be held at once for readers that have not taken them.
-    """
-
-    page_size: int = DEFAULT_PAGE_SIZE
-    long_poll_timeout: float = DEFAULT_LONG_POLL_TIMEOUT
-    sse_max_age: float = DEFAULT_SSE_MAX_AGE
-    sse_keep_alive: float = SSE_KEEP_ALIVE
-    cursor: CursorOptions = CursorOptions()
-    stream_root: str = DEFAULT_STREAM_ROOT
-    max_unsent: int = DEFAULT_MAX_UNSENT
-
-    def __post_init__(self) -> None:
-        if not MIN_PAGE_SIZE <= self.page_size <= MAX_PAGE_SIZE:
-            raise ValueError(f"page_size must be from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}")
-        for timeout in (self.long_poll_timeout, self.sse_max_age, self.sse_keep_alive):
-            if not 0 < timeout < math.inf:
-                raise ValueError("timeouts must be above zero")
-        if self.max_unsent < 1:
-            raise ValueError("max_unsent must be at least 1")
 
 
 class Engine:
@@ -103,7 +58,7 @@ class Engine:
         cursors: the cursors of live responses.
         large: reads large pages.
         sending: what readers that have not taken it hold of large pages.
-        chance: a random number from 0 to 1, anew with each call.
+        random: returns a new random number from 0 to 1 on each call.
         loop: the event loop that the engine was started on; None before that.
     """
 
@@ -119,7 +74,7 @@ class Engine:
         self.clock: StoreClock = clock_of(store.timeline, clock)
         self.turns = Turns(is_waited_for=lambda: store.is_busy)
         self.cursors = Cursors(options.cursor, self.clock.wall)
-        self.chance: Callable[[], float] = random.random
+        self.random: Callable[[], float] = random.random
         self.sending = SendBudget(options.max_unsent)
         self.large = LargeReads(self.sending, self._in_line, self._has_time)
         self.reader = Reader(store, self.large)
@@ -131,7 +86,7 @@ class Engine:
         self._given_back = False
         self.failure: BaseException | None = None  # why the store has stopped for good
         self.on_failure: Callable[[BaseException], None] = _ignore
-        self._sweep = Sweep(self)
+        self._sweep = Sweep(store, self.clock)
         store.configure(self.hooks.registry, normalize_root(options.stream_root))
         store.listen(self._published)
 
@@ -173,23 +128,19 @@ class Engine:
         self._given_back = True
         self.store.ignore(self._published)
 
-    def prepared(self, command: C) -> Ticket[C]:
-        """Returns a command once its large JSON body is split, in turns. See `bodies.is_ready`."""
-
-        def hand_over(ready: C) -> Ticket[C]:
-            self.require_store()
-            return Ticket.of(ready)
-
-        return bodies.prepare(self.store, self.turns, command).then(hand_over)
-
     def create(self, command: Create) -> Ticket[CreateOutcome]:
-        """Creates a stream or fork, or confirms the one that is there."""
-        resolved = forks.resolve(self.store, self.reader, command, self.clock(), self.turns)
-        return resolved.then(self._create)
+        """Creates a stream or fork, or confirms that the same one exists. A large JSON body is split first, in turns."""
+        if bodies.is_ready(command):
+            return self._create(command)
+        return self._prepared(command).then(self._create)
 
     def append(self, command: Append) -> Ticket[AppendOutcome]:
         """Appends, closes, or both."""
         return self.store.execute(command, self.clock())  # type: ignore[return-value]  # faster than `cast`
+
+    def append_large(self, command: Append) -> Ticket[AppendOutcome]:
+        """Appends a large JSON body, which is split first, in turns."""
+        return self._prepared(command).then(self.append)
 
     def delete(self, path: str, conditions: Conditions | None = None) -> Ticket[DeleteOutcome]:
         """Deletes a stream, if it is as the conditions say."""
@@ -273,8 +224,26 @@ class Engine:
         """Whether a client's cursor is not behind the present interval, so that its responses need cursors of its own."""
         return self.next_cursor(client_cursor) != self.next_cursor(None)
 
-    def _create(self, resolved: Create) -> Ticket[CreateOutcome]:
-        """Decides a create, at a time of its own: finding the fork's position may have waited for the disk."""
+    def _prepared(self, command: C) -> Ticket[C]:
+        """Returns a command whose large JSON body is split, which is done in turns.
+
+        Raises:
+            Unavailable: SERVER_STOPPING, if the engine has given its store back meanwhile.
+        """
+
+        def hand_over(ready: C) -> Ticket[C]:
+            self.require_store()
+            return Ticket.of(ready)
+
+        return bodies.prepare(self.store, self.turns, command).then(hand_over)
+
+    def _create(self, command: Create) -> Ticket[CreateOutcome]:
+        """Creates a stream or fork from a command whose body is ready."""
+        resolved = forks.resolve(self.store, self.reader, command, self.clock(), self.turns)
+        return resolved.then(self._create_at_once)
+
+    def _create_at_once(self, resolved: Create) -> Ticket[CreateOutcome]:
+        """Decides a create at the present time, because finding the fork's position may have waited for the disk."""
         self.require_store()
         return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
 

@@ -7,7 +7,7 @@ event and an offset, no more. When there is nothing to send it is told to wait, 
 import asyncio
 import enum
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..protocol import sse
 from ..protocol.limits import SSE_PAGE_SIZE
@@ -15,11 +15,8 @@ from ..protocol.media import Kind
 from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
+from .live_reads import LiveReads
 from .tails import SharedEvent
-
-if TYPE_CHECKING:
-    from .engine import Engine
-
 
 #: Pieces of one event stream that are sent before others have their turn: about half a millisecond.
 PULLS: Final = 8
@@ -73,7 +70,7 @@ class EventStream:
 
     def __init__(
         self,
-        engine: "Engine",
+        engine: LiveReads,
         state: StreamState,
         position: int,
         cursor: str | None,
@@ -97,7 +94,7 @@ class EventStream:
         )
         loop = asyncio.get_running_loop()
         # Or clients that came together, as after a restart, would all come back together, again and again.
-        age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.chance())
+        age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.random())
         self._ends_at = loop.time() + age
         self._group = engine.attach(state, self)
         self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)

@@ -1,14 +1,13 @@
 """The sweep: streams whose time has run out are ended when it does, not when somebody touches them."""
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..log import log as _log
 from ..protocol.commands import Expire
 from ..protocol.units import SECOND
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from ..storage.store import Store
+from .clock import StoreClock
 
 _SOONEST: Final = (
     0.01  # seconds; a crowd of deadlines is swept in batches, with room for other work between
@@ -24,8 +23,9 @@ _TOLD_FROM: Final = SECOND  # of a step of the wall clock that an operator may w
 class Sweep:
     """One timer, set for the store's next deadline, and one that looks whether the wall clock was set."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def __init__(self, store: Store, clock: StoreClock) -> None:
+        self._store = store
+        self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self._set_for: int | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -37,24 +37,23 @@ class Sweep:
 
     def look(self) -> None:
         """Looks whether the wall clock was set: then the dates that it has passed are due."""
-        engine = self._engine
-        step = engine.clock.look()
+        step = self._clock.look()
         if step:
             if abs(step) >= _TOLD_FROM:
                 _log.warning("the clock was set by %+.1f seconds", step / SECOND)
-            engine.store.clock_was_set()
+            self._store.clock_was_set()
             self.schedule()
         loop = asyncio.get_running_loop()
         self._look_timer = loop.call_later(_LOOK_EVERY, self.look)
 
     def schedule(self) -> None:
         """Sets the timer for the next deadline, if there is one and it is not set for an earlier one."""
-        deadline = self._engine.store.next_deadline()
+        deadline = self._store.next_deadline()
         if deadline is None or (self._set_for is not None and self._set_for <= deadline):
             return
         self._cancel()
         self._set_for = deadline
-        delay = max(_SOONEST, (deadline - self._engine.clock()) / SECOND)
+        delay = max(_SOONEST, (deadline - self._clock()) / SECOND)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(min(delay, _LOOK_EVERY), self._run)
 
@@ -72,10 +71,9 @@ class Sweep:
 
     def run(self) -> None:
         """Ends what is due now."""
-        engine = self._engine
-        now = engine.clock()
-        for path, incarnation in engine.store.due(now):
-            engine.store.execute(Expire(path, incarnation), now)
+        now = self._clock()
+        for path, incarnation in self._store.due(now):
+            self._store.execute(Expire(path, incarnation), now)
 
     def _run(self) -> None:
         self._timer = self._set_for = None

@@ -1,15 +1,12 @@
 """One long-poll: a read that waits for data, for the end of the stream, or for its time (PROTOCOL 5.7)."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from ..protocol.decide import require_visible
 from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .live_reads import LiveReads
 
 
 class PendingLongPoll:
@@ -22,7 +19,7 @@ class PendingLongPoll:
 
     __slots__ = ("_engine", "_position", "_state", "_timer", "ticket")
 
-    def __init__(self, engine: "Engine", state: StreamState, position: int) -> None:
+    def __init__(self, engine: LiveReads, state: StreamState, position: int) -> None:
         self._engine = engine
         self._state = state
         self._position = position

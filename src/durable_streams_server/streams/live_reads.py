@@ -1,0 +1,52 @@
+"""The part of the engine that live reads use.
+
+Long-polls and event streams depend on this protocol, and the engine depends on them. Without it, their files would import each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..protocol.state import StreamState
+from .clock import StoreClock
+from .cursors import Cursors
+from .options import EngineOptions
+from .reader import Reader
+from .tails import Group, Waiter
+
+
+class LiveReads(Protocol):
+    """An engine, as a long-poll or an event stream sees it.
+
+    Attributes:
+        options: the page size, the timeouts, and the maximum age of an event stream.
+        clock: steady time and the wall clock.
+        cursors: the CDN cursors of live responses.
+        random: returns a new random number from 0 to 1 on each call.
+        reader: reads pages.
+        stopping: whether the server is shutting down, so that live reads must end.
+    """
+
+    options: EngineOptions
+    clock: StoreClock
+    cursors: Cursors
+    random: Callable[[], float]
+    reader: Reader
+    stopping: bool
+
+    def attach(self, state: StreamState, waiter: Waiter) -> Group:
+        """Subscribes a live read to the changes of a stream, and returns the group of all live reads of that stream."""
+        ...
+
+    def detach(self, state: StreamState, waiter: Waiter) -> None:
+        """Unsubscribes a live read that `attach` has subscribed."""
+        ...
+
+    def next_cursor(self, client_cursor: str | None) -> str:
+        """Returns the CDN cursor for a response to a client that sent `client_cursor` (PROTOCOL 10.1)."""
+        ...
+
+    def is_ahead(self, client_cursor: str | None) -> bool:
+        """Returns whether a client's cursor belongs to the present interval or a later one. Its responses then need their own cursors."""
+        ...
