@@ -68,12 +68,8 @@ if TYPE_CHECKING:
         create_registry_hooks,
     )
     from .streams.long_poll import PendingLongPoll
-    from .streams.stream_store import (
-        ReadResult,
-        Stream,
-        StreamMessage,
-        StreamStore,
-    )
+    from .streams.results import ReadResult, Stream, StreamMessage
+    from .streams.stream_store import StreamStore
     from .subscriptions.addresses import WebhookPolicy
 
 _HOMES: Final = {
@@ -106,17 +102,17 @@ _HOMES: Final = {
     "OffsetMismatch": "errors",
     "PendingLongPoll": "streams.long_poll",
     "ProducerFenced": "errors",
-    "ReadResult": "streams.stream_store",
+    "ReadResult": "streams.results",
     "SequenceGap": "errors",
     "StorageFull": "errors",
-    "Stream": "streams.stream_store",
+    "Stream": "streams.results",
     "StoreForked": "errors",
     "StreamClosed": "errors",
     "StreamDamaged": "errors",
     "StreamError": "errors",
     "StreamLifecycleEvent": "streams.hooks",
     "StreamLifecycleHook": "streams.hooks",
-    "StreamMessage": "streams.stream_store",
+    "StreamMessage": "streams.results",
     "StreamStore": "streams.stream_store",
     "TestServerOptions": "http.embedded",
     "TooLarge": "errors",

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from durable_streams_server import FileBackedStreamStore, StreamStore
 from durable_streams_server.protocol.commands import Command, Read
 from durable_streams_server.protocol.offsets import parse_read
 from durable_streams_server.protocol.state import StreamState
@@ -11,6 +12,8 @@ from durable_streams_server.streams.hooks import Hooks
 from durable_streams_server.streams.options import EngineOptions
 from durable_streams_server.streams.turns import Turns
 from tests.requests import NOW, SECOND
+
+PublicStore = StreamStore | FileBackedStreamStore
 
 
 class ManualClock:

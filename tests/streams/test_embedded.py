@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import gc
 import inspect
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +12,6 @@ from durable_streams_server import (
     BadRequest,
     Conflict,
     DurableStreamsApp,
-    FileBackedStreamStore,
     Gone,
     MethodNotAllowed,
     NotFound,
@@ -23,64 +19,21 @@ from durable_streams_server import (
     ProducerFenced,
     SequenceGap,
     StreamClosed,
-    StreamStore,
-    Unavailable,
     create_app,
     create_registry_hooks,
 )
 from durable_streams_server.protocol.limits import FOLLOW_PAGE_SIZE
 from durable_streams_server.protocol.units import MIB
-from durable_streams_server.storage.ticket import Abandoned, Cancelled, Ticket
+from durable_streams_server.storage.ticket import Cancelled, Ticket
 from durable_streams_server.streams.embedded import Streams
 from tests.http.asgi_driver import request
-from tests.streams.engines import ManualClock
+from tests.streams.followers import collect
 
 JSON = "application/json"
 TEXT = "text/plain"
 
 
-@pytest.fixture(params=["memory", "files"])
-async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DurableStreamsApp]:
-    """An application that nobody has sent a request to."""
-    store: StreamStore | FileBackedStreamStore = StreamStore()
-    if request.param == "files":
-        store = FileBackedStreamStore(tmp_path, segment_size=4 * MIB)
-    app = create_app(store=store)
-    yield app
-    await app.stop()
-    store.close()
-
-
-@pytest.fixture
-def streams(app: DurableStreamsApp) -> Streams:
-    return app.streams
-
-
-async def collect(pages: Any, until: int) -> bytes:
-    """Reads pages until they have so many bytes."""
-    data = b""
-    async for page in pages:
-        data += page.data
-        if len(data) >= until:
-            break
-    return data
-
-
-def waiting(app: DurableStreamsApp) -> int:
-    """Returns how many live readers wait."""
-    return len(app.engine.tails)
-
-
-async def until_waiting(app: DurableStreamsApp, count: int) -> None:
-    async with asyncio.timeout(5):
-        while waiting(app) != count:  # noqa: ASYNC110  (nobody tells how many wait)
-            await asyncio.sleep(0)
-
-
-# -- writes and reads ---------------------------------------------------------
-
-
-async def test_create_append_read_and_close_before_any_request(streams: Streams) -> None:
+async def test_streams_work_before_first_request(streams: Streams) -> None:
     made = await streams.create("/a", TEXT)
     assert (made.created, made.closed, made.content_type) == (True, False, TEXT)
     first = await streams.append("/a", b"one ")
@@ -97,7 +50,7 @@ async def test_create_append_read_and_close_before_any_request(streams: Streams)
     assert (await streams.close("/a")).next_offset == last.next_offset
 
 
-async def test_http_and_program_see_the_same_streams(app: DurableStreamsApp) -> None:
+async def test_http_and_program_see_same_streams(app: DurableStreamsApp) -> None:
     await app.streams.create("/v1/stream/a b", JSON)
     written = await app.streams.append("/v1/stream/a b", b'{"n": 1.10}')
     seen = await request(app, "GET", "/v1/stream/a%20b")
@@ -111,7 +64,7 @@ async def test_http_and_program_see_the_same_streams(app: DurableStreamsApp) -> 
     assert page.json() == [{"n": 1.1}, 2]
 
 
-async def test_path_in_mounted_application_is_the_one_below_the_mount(
+async def test_paths_in_mounted_application_are_relative_to_mount(
     app: DurableStreamsApp,
 ) -> None:
     await request(app, "PUT", "/streams/a", {"content-type": TEXT}, b"x", root_path="/streams")
@@ -120,7 +73,7 @@ async def test_path_in_mounted_application_is_the_one_below_the_mount(
         await app.streams.read("/streams/a")
 
 
-async def test_json_values_keep_their_bytes_and_numbers(streams: Streams) -> None:
+async def test_json_values_keep_bytes_and_exact_numbers(streams: Streams) -> None:
     await streams.create("/a", JSON, initial_data=b"[1,[2]]")
     await streams.append("/a", b'[123456789012345678901234567890, "\\ud83d"]')
     page = await streams.read("/a")
@@ -132,7 +85,7 @@ async def test_json_values_keep_their_bytes_and_numbers(streams: Streams) -> Non
         (await streams.read("/b")).json()
 
 
-async def test_large_json_is_split_and_read_in_pages(app: DurableStreamsApp) -> None:
+async def test_large_json_body_is_split_and_read_in_pages(app: DurableStreamsApp) -> None:
     streams = create_app(page_size=1024).streams
     values = [f"value {number}" for number in range(20_000)]
     await streams.create("/a", JSON)
@@ -151,7 +104,7 @@ async def test_large_json_is_split_and_read_in_pages(app: DurableStreamsApp) -> 
         assert pages > 100
 
 
-async def test_read_gives_at_most_a_page(streams: Streams) -> None:
+async def test_read_returns_at_most_one_page(streams: Streams) -> None:
     await streams.create("/a")
     for _ in range(5):
         await streams.append("/a", bytes(MIB))
@@ -162,13 +115,13 @@ async def test_read_gives_at_most_a_page(streams: Streams) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-async def test_any_octets_are_taken(streams: Streams, kind: Any) -> None:
+async def test_data_may_be_any_bytes_like_object(streams: Streams, kind: Any) -> None:
     await streams.create("/a", initial_data=kind(b"x"))
     await streams.append("/a", kind(b"y"))
     assert (await streams.read("/a")).data == b"xy"
 
 
-async def test_head_says_what_a_stream_is(streams: Streams) -> None:
+async def test_head_returns_properties_of_stream(streams: Streams) -> None:
     deadline = datetime.now(UTC) + timedelta(hours=1)
     await streams.create("/a", JSON, ttl_seconds=60)
     made = await streams.create("/b", expires_at=deadline, closed=True)
@@ -184,7 +137,7 @@ async def test_head_says_what_a_stream_is(streams: Streams) -> None:
     assert (head.next_offset, head.expires_at) == (made.next_offset, deadline.isoformat())
 
 
-async def test_create_confirms_what_is_there_and_refuses_another_configuration(
+async def test_create_confirms_same_configuration_and_refuses_another(
     streams: Streams,
 ) -> None:
     assert (await streams.create("/a", TEXT)).created
@@ -193,7 +146,7 @@ async def test_create_confirms_what_is_there_and_refuses_another_configuration(
         await streams.create("/a", JSON)
 
 
-async def test_fork_begins_with_its_source(streams: Streams) -> None:
+async def test_fork_begins_with_bytes_of_source(streams: Streams) -> None:
     await streams.create("/a", TEXT)
     first = await streams.append("/a", b"one")
     await streams.append("/a", b"two")
@@ -211,7 +164,7 @@ async def test_fork_begins_with_its_source(streams: Streams) -> None:
     assert caught.value.code == "INVALID_FORK"
 
 
-async def test_delete_ends_a_stream(streams: Streams) -> None:
+async def test_deleted_stream_is_not_found(streams: Streams) -> None:
     made = await streams.create("/a")
     await streams.delete("/a")
     for call in (streams.delete("/a"), streams.read("/a"), streams.append("/a", b"x")):
@@ -222,7 +175,7 @@ async def test_delete_ends_a_stream(streams: Streams) -> None:
         await streams.read("/a", made.next_offset)
 
 
-async def test_producer_that_retries_writes_once(streams: Streams) -> None:
+async def test_repeated_producer_append_is_written_once(streams: Streams) -> None:
     await streams.create("/a")
     stamp: dict[str, Any] = {"producer_id": "p", "producer_epoch": 1, "producer_seq": 0}
     first = await streams.append("/a", b"x", **stamp)
@@ -236,7 +189,7 @@ async def test_producer_that_retries_writes_once(streams: Streams) -> None:
         await streams.append("/a", b"x", **(stamp | {"producer_epoch": 0}))
 
 
-async def test_expected_offset_and_seq_are_held(streams: Streams) -> None:
+async def test_append_with_wrong_expected_offset_or_seq_is_refused(streams: Streams) -> None:
     made = await streams.create("/a")
     await streams.append("/a", b"x", expected_offset=made.next_offset, seq="b")
     with pytest.raises(OffsetMismatch):
@@ -268,7 +221,7 @@ async def test_expected_offset_and_seq_are_held(streams: Streams) -> None:
         (lambda streams: streams.append("/nothing", b"1"), "STREAM_NOT_FOUND"),
     ],
 )
-async def test_bad_value_is_refused_with_the_code_of_http(
+async def test_malformed_argument_is_refused_with_error_code_of_http(
     streams: Streams, call: Any, code: str
 ) -> None:
     await streams.create("/a", JSON)
@@ -280,7 +233,7 @@ async def test_bad_value_is_refused_with_the_code_of_http(
         await streams.head("/b")
 
 
-async def test_registry_is_the_servers_own() -> None:
+async def test_append_to_registry_is_refused() -> None:
     streams = create_app(hooks=create_registry_hooks()).streams
     await streams.create("/v1/stream/a", JSON)
     assert len((await streams.read("/v1/stream/__registry__")).json()) == 1
@@ -288,14 +241,14 @@ async def test_registry_is_the_servers_own() -> None:
         await streams.append("/v1/stream/__registry__", b"1")
 
 
-async def test_appends_at_once_are_all_written(streams: Streams) -> None:
+async def test_concurrent_appends_are_all_written(streams: Streams) -> None:
     await streams.create("/a")
     done = await asyncio.gather(*(streams.append("/a", b"x") for _ in range(1000)))
     assert len({each.next_offset for each in done}) == 1000
     assert (await streams.read("/a")).data == b"x" * 1000
 
 
-async def test_program_that_only_appends_leaves_the_loop_its_turns(app: DurableStreamsApp) -> None:
+async def test_busy_program_lets_other_tasks_run(app: DurableStreamsApp) -> None:
     streams = app.streams
     await streams.create("/a", TEXT)
     ticks = 0
@@ -324,107 +277,7 @@ async def test_program_that_only_appends_leaves_the_loop_its_turns(app: DurableS
     assert ticks > 5
 
 
-# -- follow -------------------------------------------------------------------
-
-
-async def test_follow_yields_what_is_there_and_what_comes_until_the_close(
-    app: DurableStreamsApp,
-) -> None:
-    streams = app.streams
-    await streams.create("/a", JSON, initial_data=b"[0]")
-    found: list[Any] = []
-
-    async def read() -> None:
-        async for page in streams.follow("/a"):
-            assert page.data != b"[]"
-            found.extend(page.json())
-
-    reader = asyncio.create_task(read())
-    for number in range(1, 50):
-        if number % 3 == 0:
-            await until_waiting(app, 1)
-        await streams.append("/a", b"%d" % number)
-    await until_waiting(app, 1)
-    await streams.close("/a")
-    async with asyncio.timeout(5):
-        await reader
-    assert found == list(range(50))
-    assert waiting(app) == 0
-
-
-async def test_last_page_says_that_the_stream_is_closed(streams: Streams) -> None:
-    await streams.create("/a", TEXT)
-    pages = streams.follow("/a")
-    await streams.append("/a", b"all", close=True)
-    page = await anext(pages)
-    assert (page.data, page.closed, page.up_to_date) == (b"all", True, True)
-    for _ in range(2):
-        with pytest.raises(StopAsyncIteration):
-            await anext(pages)
-    assert [page async for page in streams.follow("/a", page.next_offset)] == []
-
-
-async def test_follow_goes_on_from_any_offset(app: DurableStreamsApp) -> None:
-    streams = app.streams
-    await streams.create("/a", TEXT)
-    first = await streams.append("/a", b"one")
-    await streams.append("/a", b"two")
-    assert await collect(streams.follow("/a", first.next_offset), 3) == b"two"
-    late = asyncio.create_task(collect(streams.follow("/a", "now"), 5))
-    await until_waiting(app, 1)
-    await streams.append("/a", b"three")
-    assert await late == b"three"
-
-
-async def test_slow_loop_falls_back_to_pages_and_holds_nothing(app: DurableStreamsApp) -> None:
-    streams = app.streams
-    await streams.create("/a")
-    pages = streams.follow("/a")
-    await streams.append("/a", b"\0")
-    data = (await anext(pages)).data
-    for number in range(1, 40):
-        await streams.append("/a", bytes([number]) * 30_000)
-    assert waiting(app) == 0
-    assert app.engine.sending.held == 0
-    sizes = []
-    async for page in pages:
-        data += page.data
-        sizes.append(len(page.data))
-        if page.up_to_date:
-            break
-    assert data == b"\0" + b"".join(bytes([number]) * 30_000 for number in range(1, 40))
-    assert max(sizes) <= FOLLOW_PAGE_SIZE
-    assert len(sizes) >= 5
-
-
-@pytest.mark.parametrize("how", ["cancel", "timeout", "break"])
-async def test_loop_that_is_left_gives_everything_back(app: DurableStreamsApp, how: str) -> None:
-    streams = app.streams
-    await streams.create("/a", TEXT, ttl_seconds=60, initial_data=b"x")
-    pages = streams.follow("/a")
-    await anext(pages)
-    if how == "cancel":
-        task = asyncio.ensure_future(anext(pages))
-        await until_waiting(app, 1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    elif how == "timeout":
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await anext(pages)
-    else:
-        async for _ in streams.follow("/a"):
-            break
-    assert waiting(app) == 0
-    state = app.engine.at_once("/a")
-    assert state is not None
-    assert state.readers == 0
-    await streams.append("/a", b"y")
-    assert (await anext(pages)).data == b"y"
-
-
-async def test_cancelled_append_is_written_all_the_same(app: DurableStreamsApp) -> None:
+async def test_cancelled_append_is_still_written(app: DurableStreamsApp) -> None:
     await app.streams.create("/a", TEXT)
     task = asyncio.create_task(app.streams.append("/a", b"x"))
     await asyncio.sleep(0)
@@ -435,7 +288,7 @@ async def test_cancelled_append_is_written_all_the_same(app: DurableStreamsApp) 
         assert await collect(app.streams.follow("/a"), 1) == b"x"
 
 
-async def test_cancelled_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_read_cancels_its_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     app = create_app()
     slow: Ticket[Any] = Ticket()
     monkeypatch.setattr(app.engine.store, "find", lambda _: slow)
@@ -448,103 +301,7 @@ async def test_cancelled_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
         slow.result()
 
 
-async def test_two_tasks_cannot_wait_in_one_loop(app: DurableStreamsApp) -> None:
-    await app.streams.create("/a", TEXT)
-    pages = app.streams.follow("/a")
-    task = asyncio.ensure_future(anext(pages))
-    await until_waiting(app, 1)
-    with pytest.raises(RuntimeError, match="another task"):
-        await anext(pages)
-    await app.streams.append("/a", b"x")
-    assert (await task).data == b"x"
-
-
-@pytest.mark.parametrize("forked", [False, True])
-async def test_deletion_ends_a_follower(app: DurableStreamsApp, forked: bool) -> None:
-    streams = app.streams
-    await streams.create("/a", TEXT, initial_data=b"x")
-    if forked:
-        await streams.create("/b", forked_from="/a")
-    waits, idles = streams.follow("/a", "now"), streams.follow("/a")
-    await anext(idles)
-    task = asyncio.ensure_future(anext(waits))
-    await until_waiting(app, 1)
-    await streams.delete("/a")
-    if not forked:
-        await streams.create("/a", TEXT, initial_data=b"other")  # whose bytes nobody must see
-    expected = Gone if forked else NotFound
-    with pytest.raises(expected):
-        await task
-    with pytest.raises(expected):
-        await anext(idles)
-    assert waiting(app) == 0
-
-
-async def test_expiry_ends_a_follower_and_a_waiting_one_keeps_a_stream() -> None:
-    clock = ManualClock()
-    app = create_app(clock=clock)
-    await app.streams.create("/a", TEXT, ttl_seconds=10)
-    pages = app.streams.follow("/a")
-    task = asyncio.ensure_future(anext(pages))
-    await until_waiting(app, 1)
-    clock.forward(60)
-    await app.streams.append("/a", b"x")
-    assert (await task).data == b"x"
-    clock.forward(60)
-    with pytest.raises(NotFound):
-        await anext(pages)
-    await app.stop()
-
-
-async def test_missing_stream_is_told_by_the_first_step() -> None:
-    pages = create_app().streams.follow("/nothing")
-    with pytest.raises(NotFound):
-        await anext(pages)
-
-
-# -- a stop, and other loops --------------------------------------------------
-
-
-async def test_stop_ends_followers_and_refuses_later_calls(app: DurableStreamsApp) -> None:
-    streams = app.streams
-    await streams.create("/a", TEXT, ttl_seconds=60, initial_data=b"x")
-    waits, idles = streams.follow("/a", "now"), streams.follow("/a")
-    await anext(idles)
-    task = asyncio.ensure_future(anext(waits))
-    await until_waiting(app, 1)
-    app.begin_shutdown()
-    with pytest.raises(Unavailable) as caught:
-        await task
-    assert caught.value.code == "SERVER_STOPPING"
-    with pytest.raises(Unavailable):
-        await anext(idles)
-    await streams.close("/a", b"last words")  # the program may still finish what it writes
-    assert (await streams.read("/a")).data == b"xlast words"
-    await app.stop()
-    for call in (streams.read("/a"), streams.append("/a", b"x"), streams.create("/b")):
-        with pytest.raises(Unavailable) as caught:
-            await call
-        assert caught.value.code == "SERVER_STOPPING"
-
-
-async def test_follower_that_a_stop_wakes_leaves_the_store_alone(app: DurableStreamsApp) -> None:
-    await app.streams.create("/a", TEXT, ttl_seconds=60)
-    task = asyncio.ensure_future(anext(app.streams.follow("/a")))
-    await until_waiting(app, 1)
-    touched: list[object] = []
-    store: Any = app.engine.store
-    before = store.touch
-    await app.stop()
-    store.touch = lambda *given: touched.append(given)
-    try:
-        with pytest.raises(Unavailable):
-            await task
-    finally:
-        store.touch = before
-    assert touched == []
-
-
-async def test_use_on_another_loop_is_one_clear_error(app: DurableStreamsApp) -> None:
+async def test_use_on_another_loop_raises_runtime_error(app: DurableStreamsApp) -> None:
     await app.streams.create("/a", TEXT)
 
     async def elsewhere() -> None:
@@ -555,42 +312,6 @@ async def test_use_on_another_loop_is_one_clear_error(app: DurableStreamsApp) ->
     await asyncio.to_thread(asyncio.run, elsewhere())
     assert (await app.streams.read("/a")).data == b""
 
-
-async def test_failed_disk_is_told_to_writers_and_followers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    app = create_app()
-    await app.streams.create("/a", TEXT)
-    task = asyncio.ensure_future(anext(app.streams.follow("/a")))
-    await until_waiting(app, 1)
-    broken = OSError("the disk is gone")
-    later: Ticket[Any] = Ticket()
-    monkeypatch.setattr(app.engine.store, "execute", lambda *_: later)
-    write = asyncio.ensure_future(app.streams.append("/a", b"x"))
-    await asyncio.sleep(0)
-    app.engine._store_failed(broken)
-    later.fail(Abandoned(broken))
-    for each in (task, write):
-        with pytest.raises(OSError, match="the disk is gone"):
-            await each
-
-
-async def test_nothing_is_left_of_many_followers(app: DurableStreamsApp) -> None:
-    streams = app.streams
-    await streams.create("/a", TEXT)
-
-    async def one() -> bytes:
-        return await collect(streams.follow("/a"), 3)
-
-    tasks = [asyncio.create_task(one()) for _ in range(200)]
-    await until_waiting(app, 200)
-    await streams.append("/a", b"all")
-    assert await asyncio.gather(*tasks) == [b"all"] * 200
-    gc.collect()
-    assert waiting(app) == 0
-
-
-# -- types --------------------------------------------------------------------
 
 WRONG = {
     "path": 5,
@@ -623,7 +344,9 @@ METHODS = ["append", "close", "create", "delete", "follow", "head", "read"]
         if argument != "self"
     ],
 )
-async def test_argument_of_wrong_type_is_refused_by_name(method: str, argument: str) -> None:
+async def test_streams_method_refuses_argument_of_wrong_type_by_name(
+    method: str, argument: str
+) -> None:
     app = create_app()
     given = {"path": "/new" if method == "create" else "/a", argument: WRONG[argument]}
     await app.streams.create("/a", TEXT)

@@ -1,21 +1,14 @@
 """`FileBackedStreamStore`: durable when a call returns, from any thread; its functions are those of `test_stream_store.py`."""
 
 import asyncio
-import gc
-import json
-import multiprocessing
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from click.testing import CliRunner
 
-from durable_streams_server import DurableStreamsApp, FileBackedStreamStore, create_app
+from durable_streams_server import create_app
 from durable_streams_server.cli.data import check, inspect
 from durable_streams_server.protocol import commands
 from durable_streams_server.protocol.lifetime import Lifetime
@@ -25,33 +18,22 @@ from durable_streams_server.storage.files.directory import DirectoryRefused
 from durable_streams_server.storage.files.place import DirectoryLost
 from durable_streams_server.storage.files.system_file import SystemFile
 from durable_streams_server.storage.ticket import Abandoned
-from tests.children import in_child, outcome
 from tests.requests import NOW, append, create
-
-SEGMENT = 1 << 20
-
-
-def open_store(path: Path) -> FileBackedStreamStore:
-    return FileBackedStreamStore(path, segment_size=SEGMENT)
+from tests.streams.file_stores import copy_as_after_kill, open_store
 
 
-def as_a_kill_leaves_it(path: Path) -> Path:
-    """Returns a copy of what a directory holds at this moment."""
-    return Path(shutil.copytree(path, f"{path}-killed"))
-
-
-def test_what_an_append_returned_for_is_there_after_a_kill(tmp_path: Path) -> None:
+def test_acknowledged_append_survives_kill(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.create("/a", "text/plain")
     store.append("/a", b"one", producer_id="p", producer_epoch=0, producer_seq=0)
-    with open_store(as_a_kill_leaves_it(tmp_path)) as again:
+    with open_store(copy_as_after_kill(tmp_path)) as again:
         repeated = again.append("/a", b"one", producer_id="p", producer_epoch=0, producer_seq=0)
         assert repeated.duplicate
         assert again.read("/a").data == b"one"
     store.close()
 
 
-async def test_threads_beside_a_running_application_append_durably(tmp_path: Path) -> None:
+async def test_appends_from_threads_of_running_application_are_durable(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     app = create_app(store=store)
     app.engine.start()
@@ -65,14 +47,14 @@ async def test_threads_beside_a_running_application_append_durably(tmp_path: Pat
     await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(8)))
     store.append("/0", b"on the loop")  # and from the loop's own thread
     await app.engine.stop()
-    with open_store(as_a_kill_leaves_it(tmp_path)) as again:
+    with open_store(copy_as_after_kill(tmp_path)) as again:
         whole = b"".join(b"%d," % piece for piece in range(20))
         assert again.read("/7").data == whole
         assert again.read("/0").data == whole + b"on the loop"
     store.close()
 
 
-def test_a_failed_write_is_raised_and_stops_the_store(
+def test_failed_write_raises_and_stops_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -92,7 +74,7 @@ def test_a_failed_write_is_raised_and_stops_the_store(
         assert again.read("/a").data == b""
 
 
-def test_a_store_that_cannot_be_opened_lets_its_directory_go(tmp_path: Path) -> None:
+def test_store_that_cannot_be_opened_releases_its_directory(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     (tmp_path / "catalog" / "data.mdb").write_bytes(b"not a database")
     for _ in range(2):
@@ -116,7 +98,7 @@ ODD_LIFETIMES = [
 
 @pytest.mark.parametrize("lifetime", ODD_LIFETIMES)
 @pytest.mark.parametrize("now", [-(10**15), 0, NOW, MAX_TIME, 10**18])
-def test_store_survives_a_checkpoint_and_restarts_with_any_lifetime_and_clock(
+def test_store_survives_checkpoint_and_restarts_with_any_lifetime_and_clock(
     tmp_path: Path, lifetime: Lifetime, now: int
 ) -> None:
     with open_store(tmp_path) as store:
@@ -137,158 +119,6 @@ def test_store_survives_a_checkpoint_and_restarts_with_any_lifetime_and_clock(
     shown = CliRunner().invoke(inspect, [str(tmp_path), "/odd"])
     assert isinstance(shown.exception, SystemExit | None)
     assert CliRunner().invoke(check, [str(tmp_path)]).exit_code == 0
-
-
-REFUSED = {
-    "raised": [
-        "StoreForked",
-        "the store was opened before this process was forked: open it in the worker, and run one worker",
-    ]
-}
-
-
-def try_everything(store: FileBackedStreamStore) -> list[Any]:
-    """Calls what a program may call on a store, and returns what each call said."""
-    return [
-        outcome(lambda: store.create("/child", "text/plain")),
-        outcome(lambda: store.append("/a", b"child")),
-        outcome(lambda: store.read("/a").data.decode()),
-        outcome(lambda: store.get("/a") is not None),
-        outcome(lambda: store.delete("/a")),
-        outcome(lambda: list(store.paths())),
-        outcome(lambda: create_app(store=store) is not None),
-    ]
-
-
-def try_everything_and_leave(store: FileBackedStreamStore) -> list[Any]:
-    """As above, and then ends the store in every way that there is."""
-    said = try_everything(store)
-    with store:
-        pass
-    store.close()
-    store.shell.stop()
-    del store
-    gc.collect()
-    return said
-
-
-def test_forked_copy_refuses_everything_and_its_parent_goes_on(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    store.create("/a", "text/plain")
-    said = []
-    for number in range(10):
-        said.append(in_child(lambda: try_everything_and_leave(store)))
-        store.append("/a", b"%d" % number)
-        store.create(f"/{number}")
-    assert said == [[REFUSED] * 7] * 10
-    with open_store(as_a_kill_leaves_it(tmp_path)) as again:
-        assert again.read("/a").data == b"0123456789"
-        assert all(again.has(f"/{number}") for number in range(10))
-        assert not again.has("/child")
-    store.close()
-    open_store(tmp_path).close()
-
-
-async def test_fork_of_a_running_server_refuses_everything_too(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    app = create_app(store=store)
-    app.engine.start()
-    store.create("/a", "text/plain")
-    said = []
-    for number in range(5):
-        work = asyncio.gather(
-            *(asyncio.to_thread(store.append, "/a", b"%d" % number) for _ in range(8))
-        )
-        await asyncio.sleep(0)
-        said.append(in_child(lambda: try_everything(store)))
-        await work
-    assert said == [[REFUSED] * 7] * 5
-    await app.stop()
-    store.close()
-    with open_store(tmp_path) as again:
-        assert len(again.read("/a").data) == 40
-
-
-def test_child_that_ends_as_a_program_does_harms_nothing(tmp_path: Path) -> None:
-    """The child runs the interpreter's whole end: exit handlers, collection of garbage, threads' ends."""
-    program = """if True:
-        import os, sys
-        from durable_streams_server import FileBackedStreamStore
-        store = FileBackedStreamStore(sys.argv[1], segment_size=1 << 20)
-        store.create("/a", "text/plain")
-        for number in range(5):
-            child = os.fork()
-            if child == 0:
-                try:
-                    store.append("/a", b"child")
-                except Exception as error:
-                    print(type(error).__name__, flush=True)
-                sys.exit(7)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-            store.append("/a", b"parent")
-        store.run_checkpoint()
-        store.close()
-    """
-    shown = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60
-    )
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.split() == ["StoreForked"] * 5
-    with open_store(tmp_path) as again:
-        assert again.read("/a").data == b"parent" * 5
-
-
-def test_child_of_multiprocessing_is_refused(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    store.create("/a", "text/plain")
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    child = context.Process(target=lambda: queue.put(try_everything(store)))
-    child.start()
-    said = queue.get()
-    child.join(20)
-    assert (said, child.exitcode) == ([REFUSED] * 7, 0)
-    store.append("/a", b"parent")
-    store.close()
-
-
-def test_closed_store_keeps_no_child_from_opening_it(tmp_path: Path) -> None:
-    open_store(tmp_path).close()
-
-    def open_again() -> str:
-        with open_store(tmp_path) as store:
-            return store.create("/a", "text/plain").path
-
-    assert in_child(open_again) == "/a"
-
-
-async def ask(app: DurableStreamsApp, method: str) -> tuple[int, bytes]:
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        headers = {"content-type": "text/plain"}
-        answer = await http.request(method, "/a", headers=headers, content=b"x")
-        return answer.status_code, answer.content
-
-
-def test_application_in_a_forked_worker_answers_503_and_says_why_in_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = open_store(tmp_path)
-    store.create("/a", "text/plain")
-    app = create_app(store=store)
-
-    def worker() -> list[Any]:
-        answers = [asyncio.run(ask(app, method)) for method in ("GET", "POST", "PUT", "DELETE")]
-        codes = [(status, json.loads(body)["error"]["code"]) for status, body in answers]
-        asyncio.run(app.stop())
-        return [*codes, [record.getMessage() for record in caplog.records]]
-
-    with caplog.at_level("CRITICAL", logger="durable_streams_server"):
-        *codes, said = in_child(worker)
-    assert codes == [[503, "STORE_FORKED"]] * 4
-    assert said == [REFUSED["raised"][1]]
-    assert store.read("/a").data == b""
-    store.close()
 
 
 def remove(path: Path) -> None:
@@ -323,7 +153,7 @@ LOSSES = [remove, move_away, replace, remove_log, move_log_away, replace_segment
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_nothing_is_acknowledged_once_the_directory_is_known_to_be_lost(
+def test_store_acknowledges_nothing_after_it_finds_directory_lost(
     tmp_path: Path, lose: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal, "CHECK_INTERVAL", 0.0)
@@ -342,7 +172,7 @@ def test_nothing_is_acknowledged_once_the_directory_is_known_to_be_lost(
     store.close()
 
 
-def test_lost_directory_is_noticed_after_the_time_between_two_looks(
+def test_store_finds_lost_directory_at_next_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
@@ -359,7 +189,7 @@ def test_lost_directory_is_noticed_after_the_time_between_two_looks(
 
 
 @pytest.mark.parametrize("part", ["LOCK", "FORMAT", "logs", "catalog", "catalog/data.mdb"])
-def test_no_segment_is_used_again_once_a_part_of_the_directory_is_lost(
+def test_store_recycles_no_segment_after_part_of_directory_is_lost(
     tmp_path: Path, part: str
 ) -> None:
     store = open_store(tmp_path / "data")
@@ -376,7 +206,7 @@ def test_no_segment_is_used_again_once_a_part_of_the_directory_is_lost(
     assert not (tmp_path / "data" / part).exists(), "it was made anew"
 
 
-async def test_running_server_stops_when_its_directory_is_removed(tmp_path: Path) -> None:
+async def test_running_server_stops_after_its_directory_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "data"
     store = open_store(path)
     app = create_app(store=store)
@@ -397,7 +227,7 @@ async def test_running_server_stops_when_its_directory_is_removed(tmp_path: Path
     store.close()
 
 
-def test_program_that_goes_to_another_directory_keeps_its_store(
+def test_store_with_relative_path_survives_change_of_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,6 @@ from ..storage.store import Store
 from ..streams.clock import Clock, system_clock
 from ..streams.engine import Engine
 from ..streams.hooks import Hooks, RegistryHook, StreamLifecycleHook
-from ..streams.options import EngineOptions
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from ..subscriptions.service import Service, check_public_url

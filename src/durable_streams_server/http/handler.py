@@ -5,9 +5,11 @@ A plain function: the whole request goes in, a ticket for the response comes out
 
 from __future__ import annotations
 
-import msgspec
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
+
+import msgspec
+
 from ..errors import MethodNotAllowed, StreamError, Unavailable
 from ..log import log as _log
 from ..protocol import commands, render
@@ -33,8 +35,6 @@ from .private import PrivateBrowser
 from .queries import parse_read
 from .request import Request
 from .targets import Targets, location_of
-
-
 
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that make nothing of a body
 _ANY_BODY: Final = b"0"  # stands for a body that has not been read

@@ -11,8 +11,8 @@ from ..protocol.arguments import NUMBER, OPTIONAL_TEXT, require, require_callabl
 from ..protocol.cursor import CursorOptions
 from ..storage.store import Store
 from ..streams.clock import Clock
-from ..streams.engine import EngineOptions
 from ..streams.hooks import RegistryHook, StreamLifecycleHook
+from ..streams.options import EngineOptions
 from ..subscriptions.addresses import WebhookPolicy
 from .guard import Guard
 from .options import HandlerOptions

@@ -18,14 +18,12 @@ from ..errors import BadRequest
 from ..protocol import commands, offsets
 from ..protocol.arguments import DATA, OPTIONAL_INT, OPTIONAL_TEXT, require
 from ..protocol.commands import NO_BODY, Append, Body, Create, Fork
-from ..protocol.decide import AppendOutcome
 from ..protocol.lifetime import parse_lifetime
 from ..protocol.media import Kind, parse_media_type
 from ..protocol.names import OCTET_STREAM
 from ..protocol.offsets import Offset, Sentinel
 from ..protocol.paths import check_path
 from ..protocol.producers import Stamp, parse_stamp
-from ..protocol.results import AppendResult
 from ..protocol.state import StreamState
 
 _TOO_LARGE: Final = 1 << 63  # for any number that a request can have
@@ -147,13 +145,6 @@ def append_options(
         None if expected_offset is None else offsets.parse(expected_offset, "expected offset"),
         close,
     )
-
-
-def append_result(outcome: AppendOutcome, has_data: bool) -> AppendResult:
-    """Returns the public result of an append."""
-    epoch, seq = outcome.producer or (None, None)
-    is_duplicate = has_data and not outcome.wrote
-    return AppendResult(outcome.next_offset, outcome.closed, is_duplicate, epoch, seq)
 
 
 def create_command(

@@ -1,15 +1,15 @@
-"""Who may call a store at this moment: the thread whose turn it is, or the event loop that owns the store.
+"""Runs the synchronous calls of a store where the store may be called: in the calling thread, or on the event loop that owns the store.
 
-    state      what a call does                                      left by
-    FREE       takes its turn, one thread after the other            attach, close
-    CHANGING   waits                                                 the end of attach, detach or close
-    LOOP       runs on the loop; from the loop's thread, at once     detach, close, the end of the loop
-    CLOSED     is refused
+    state      what a call does                                             state ends with
+    FREE       runs in its own thread, one thread after the other           attach, close
+    CHANGING   waits                                                        the end of attach, detach or close
+    LOOP       runs on the loop, immediately if made in the loop's thread   detach, close, the end of the loop
+    CLOSED     raises RuntimeError
 
-A call that waits is handed over whenever the state changes: to the loop that takes the store, to its own thread once no loop
-has the store, or to a refusal. `detach` first finishes the calls that the loop has begun. `asyncio.run` ends with such a
-detach even if nobody asked for one, and the next caller takes the store back from a loop that was closed without one. So
-every call ends, with a result or an error.
+A waiting call is handed on whenever the state changes. The loop that takes the store runs it, or its own thread does once no loop has
+the store, or it is refused. `detach` first finishes the calls that the loop has started. `asyncio.run` ends with such a detach even if
+the program has not asked for one, and the next caller takes the store back from a loop that was closed without one. So every call ends,
+with a result or an error.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ import contextlib
 import enum
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
 
 from ..storage.ticket import Abandoned, Ticket
+from .owner_loop import OwnerLoop
+from .tickets import result_of
+from .waiting_call import WaitingCall
 
 T = TypeVar("T")
 
-# A waiting thread is woken by every change of state. But a loop can stop, or be closed, without a word to anybody, and
-# asyncio has no call for that: so the thread looks at the loop from time to time, and takes it for stopped after a few looks.
-_LOOK_EVERY: Final = 0.25  # seconds
-_LOOKS: Final = 4
+#: Seconds between two checks of the owning loop by a waiting thread. Every change of state wakes the thread, but asyncio has no
+#: notification for a loop that stops, so the thread has to check.
+_CHECK_INTERVAL: Final = 0.25
+#: Number of checks in a row that may find the loop stopped. A program may run a loop again after it has stopped.
+_MAX_STOPPED_CHECKS: Final = 4
 
 _STOPPED: Final = "the event loop that has the store has stopped"
 _UNKNOWN: Final = f"{_STOPPED}, and nobody knows what became of this call"
 
 
 class State(enum.Enum):
-    """Who has the store."""
+    """The owner of a store: nobody, a change of owner, an event loop, or nobody ever again."""
 
     FREE = "free"
     CHANGING = "changing"
@@ -44,15 +48,17 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-_FREE: Final = State.FREE  # an enum's member costs a look-up of its own, in each call
+_FREE: Final = (
+    State.FREE
+)  # a global name, because looking up an enum's member costs time in each call
 
 
 class Calls:
-    """The calls of one store.
+    """Runs the synchronous calls of one store, and keeps track of the store's owner.
 
     Args:
-        settle: returns when a ticket is done, or the store has failed; called by whoever has the store.
-        failure: returns what has stopped the store for good, or None.
+        settle: waits until a ticket is done or the store has failed. It is called in the thread that has the store.
+        failure: returns the error that has stopped the store for good, or None.
     """
 
     def __init__(
@@ -62,47 +68,43 @@ class Calls:
     ) -> None:
         self._settle = settle
         self._failure = failure
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.Lock()  # guards all attributes below
         self._changed = threading.Condition(self._lock)
         self._state = State.FREE
-        self._holder: int | None = None  # the thread whose turn it is, or that makes a change
-        self._wanted = 0  # changes that wait for the turn to end
-        self._waiting: deque[_Call[Any]] = deque()
-        self._begun: dict[_Call[Any], None] = {}  # by the loop
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: int | None = None  # the loop's
-        self._sharers = 0  # applications of the loop that have the store besides the first
-        self._is_called = False  # the loop will take what waits
-        self._give_back: Callable[[], None] = _nothing
-        self._guard: AsyncGenerator[None, None] | None = None
+        self._holder: int | None = None  # the thread that makes a call or a change of state
+        self._pending_changes = 0  # changes of state that wait for the running call to end
+        self._waiting: deque[WaitingCall[Any]] = deque()
+        self._started: dict[WaitingCall[Any], None] = {}  # calls that run on the loop
+        self._owner: OwnerLoop | None = None
+        self._is_loop_called = False  # whether the loop is about to run `_start_waiting`
 
     @property
     def state(self) -> State:
-        """Who has the store."""
+        """The owner of the store."""
         return self._state
 
     @property
     def waiting(self) -> int:
-        """How many calls wait to begin."""
+        """The number of calls that have not started."""
         return len(self._waiting)
 
     def run(self, function: Callable[[], Ticket[T]]) -> T:
-        """Calls a function where the store may be called, waits for its ticket, and returns the result.
+        """Calls a function where the store may be called, waits for the ticket that it returns, and returns the ticket's result.
 
         Raises:
-            RuntimeError: the store is closed, or the event loop that has it has stopped.
-            BaseException: what the ticket fails with; if the store has stopped for good, what stopped it.
+            RuntimeError: the store is closed, or the event loop that has the store has stopped.
+            BaseException: the ticket's error. If the store has stopped for good, that is the error that stopped it.
         """
         with self._lock:
             has_turn = (
                 self._holder is None
                 and self._state is _FREE
-                and not (self._waiting or self._wanted)
+                and not (self._waiting or self._pending_changes)
             )
             if has_turn:
                 self._holder = threading.get_ident()
         if not has_turn:
-            return self._run_otherwise(function)
+            return self._run_or_wait(function)
         try:
             ticket = function()
             if ticket.done:
@@ -121,60 +123,65 @@ class Calls:
         take: Callable[[], None],
         give_back: Callable[[], None],
     ) -> bool:
-        """Gives the store to a loop, on the loop's thread, once the call that runs has ended. A loop that has the store already
-        shares it among its applications: the last `detach` takes it back.
+        """Gives the store to a loop once the running call has ended. It must be called in the loop's thread.
+
+        Several applications on one loop may attach. Then the last `detach` takes the store back.
 
         Args:
             loop: the loop.
-            take: makes the store work for the loop.
+            take: prepares the store for the loop. It is called for the first application only.
             give_back: takes the store back from the loop.
 
         Returns:
-            Whether the loop did not have the store before.
+            True if the loop did not have the store before.
 
         Raises:
             RuntimeError: the store is closed, another loop has it, or this thread is in the middle of a call.
         """
         with self._lock:
-            if self._state is State.LOOP and self._loop is loop and self._is_ours():
-                self._sharers += 1
+            owner = self._owner
+            has_store = self._state is State.LOOP
+            if has_store and owner is not None and owner.loop is loop and owner.is_ours:
+                owner.sharers += 1
                 return False
-        self._begin_change("given to an event loop", from_running=False)
+        self._await_change("given to an event loop", from_running=False)
         try:
             take()
         except BaseException:
-            self._enter(State.FREE)
+            self._end_change(State.FREE)
             raise
-        self._loop, self._thread, self._give_back = loop, threading.get_ident(), give_back
-        self._enter(State.LOOP)
-        if _running_loop() is loop:
-            self._guard = self._until_the_loop_ends()
-            _step(self._guard.asend(None))
+        owner = self._owner = OwnerLoop(loop, give_back)
+        self._end_change(State.LOOP)
+        owner.watch_end(self._loop_ends)
         return True
 
     def detach(self) -> None:
-        """Takes the store back from its loop, on the loop's thread, unless another application there shares it. Calls that the
-        loop has begun are finished first, and calls that wait go on in their own threads. Does nothing if no loop has the store.
+        """Takes the store back from its loop, unless another application on the loop still uses it. It must be called in the loop's
+        thread.
+
+        The calls that the loop has started are finished first. Waiting calls continue in their own threads. Does nothing if no loop
+        has the store.
 
         Raises:
-            RuntimeError: the loop runs in another thread.
+            RuntimeError: the loop is running in another thread.
         """
         with self._lock:
-            if self._state is not State.LOOP:
+            owner = self._owner
+            if self._state is not State.LOOP or owner is None:
                 return
-            if not self._is_ours():
+            if not owner.is_ours:
                 raise RuntimeError("the event loop that has the store runs in another thread")
-            if self._sharers:
-                self._sharers -= 1
+            if owner.sharers:
+                owner.sharers -= 1
                 return
-            self._change()
+            self._begin_change()
         try:
             self._take_back()
         finally:
-            self._enter(State.FREE)
+            self._end_change(State.FREE)
 
     def close(self, end: Callable[[], None]) -> None:
-        """Closes the store; calls that wait, and all later ones, are refused. Closing twice does nothing.
+        """Closes the store. Waiting calls and all later calls are refused. Closing twice does nothing.
 
         Args:
             end: closes the store itself.
@@ -184,181 +191,176 @@ class Calls:
         """
         if self._state is State.CLOSED:
             return
-        self._begin_change("closed", from_running=True)
+        self._await_change("closed", from_running=True)
         try:
             end()
         finally:
-            self._enter(State.CLOSED)
+            self._end_change(State.CLOSED)
 
-    def _begin_change(self, what: str, *, from_running: bool) -> None:
-        """Waits until the turn or the change of another thread has ended, takes the store from a loop, and enters CHANGING."""
+    def _await_change(self, what: str, *, from_running: bool) -> None:
+        """Enters CHANGING, after the running call or change has ended and an owning loop has given the store back.
+
+        Args:
+            what: the change, for the error message.
+            from_running: whether the change is allowed in a callback of the loop that has the store.
+        """
         with self._lock:
             if self._holder == threading.get_ident():
                 raise RuntimeError(f"the store cannot be {what} in the middle of a call")
-            self._wanted += 1
+            self._pending_changes += 1
             while self._holder is not None:
                 self._changed.wait()
-            self._wanted -= 1
+            self._pending_changes -= 1
             try:
                 has_loop = self._state is State.LOOP
-                self._check_change(what, from_running)
+                self._require_changeable(what, from_running)
             except BaseException:
-                self._stir()
+                self._hand_on()
                 raise
-            self._change()
+            self._begin_change()
         if has_loop:
             try:
                 self._take_back()
             except BaseException:
-                self._enter(State.FREE)
+                self._end_change(State.FREE)
                 raise
 
-    def _check_change(self, what: str, from_running: bool) -> None:
+    def _require_changeable(self, what: str, from_running: bool) -> None:
         if self._state is State.CLOSED:
-            raise _closed()
+            raise _closed_error()
         if self._state is State.LOOP:
-            runs_here = _running_loop() is self._loop
-            if not self._is_ours() or (runs_here and not from_running):
+            owner = cast(OwnerLoop, self._owner)
+            if not owner.is_ours or (owner.runs_here and not from_running):
                 raise RuntimeError(f"the store cannot be {what} while an event loop has it")
 
-    def _change(self) -> None:
+    def _begin_change(self) -> None:
         self._state = State.CHANGING
         self._holder = threading.get_ident()
 
-    def _enter(self, state: State) -> None:
-        """Ends a change."""
+    def _end_change(self, state: State) -> None:
+        """Leaves CHANGING for another state, and hands the waiting calls on."""
         with self._lock:
             self._state = state
             self._holder = None
-            self._is_called = False
+            self._is_loop_called = False
             if state is not State.LOOP:
-                self._loop = self._thread = None
-                self._sharers = 0
-            self._stir()
+                self._owner = None
+            self._hand_on()
             self._changed.notify_all()
 
     def _take_back(self) -> None:
-        """Finishes what the loop has begun, and takes the store from it, in CHANGING."""
-        guard, self._guard = self._guard, None
+        """Finishes the calls that the loop has started, and takes the store from the loop. The state must be CHANGING."""
+        owner = cast(OwnerLoop, self._owner)
         try:
-            if not self._is_lost():  # what needs the loop can still be done
-                for call in tuple(self._begun):
+            if not owner.is_closed:  # a closed loop can no longer finish calls
+                for call in tuple(self._started):
                     call.settle(self._settle)
-            self._give_back()
+            owner.give_back()
         finally:
-            for call in tuple(self._begun):
+            for call in tuple(self._started):
                 call.fail(self._failure() or RuntimeError(_UNKNOWN))
-            self._begun.clear()
-            if guard is not None:
-                _step(guard.aclose())
+            self._started.clear()
+            owner.stop_watching()
 
-    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
-        """Is closed by `asyncio.run` as it ends, whatever has ended it, and takes the store back then."""
-        try:
-            yield
-        finally:
-            self._guard = None  # this one is closed already
-            self._sharers = 0
-            self.detach()
+    def _loop_ends(self) -> None:
+        """Takes the store back because `asyncio.run` ends the loop, whichever applications still use the store."""
+        owner = self._owner
+        if owner is not None:
+            owner.sharers = 0
+        self.detach()
 
     # -- calls --------------------------------------------------------------
 
-    def _is_ours(self) -> bool:
-        """Whether no other thread can be running the loop that has the store."""
-        loop = self._loop
-        if loop is None:
-            return False
-        stands_here = self._thread == threading.get_ident() and not loop.is_running()
-        return _running_loop() is loop or stands_here or loop.is_closed()
-
-    def _is_here(self) -> bool:
-        """Whether this is the thread of the loop that has the store."""
-        return self._state is State.LOOP and self._is_ours() and not self._is_lost()
-
-    def _is_lost(self) -> bool:
-        """Whether the loop that has the store will never run again."""
-        return self._loop is not None and self._loop.is_closed()
-
-    def _run_otherwise(self, function: Callable[[], Ticket[T]]) -> T:
-        """Makes a call that does not get its turn at once."""
+    def _run_or_wait(self, function: Callable[[], Ticket[T]]) -> T:
+        """Makes a call that may not run in its own thread immediately."""
         call = None
         with self._lock:
             if self._state is State.CLOSED:
-                raise _closed()
-            if self._holder != threading.get_ident() and not self._is_here():
-                call = _Call(function)
+                raise _closed_error()
+            if self._holder != threading.get_ident() and not self._is_loop_here():
+                call = WaitingCall(function)
                 self._waiting.append(call)
-                self._stir()
+                self._hand_on()
         return self._run_here(function) if call is None else self._wait(call)
 
+    def _is_loop_here(self) -> bool:
+        """Returns whether this is the thread of the loop that has the store."""
+        owner = self._owner
+        return (
+            self._state is State.LOOP
+            and owner is not None
+            and owner.is_ours
+            and not owner.is_closed
+        )
+
     def _run_here(self, function: Callable[[], Ticket[T]]) -> T:
+        """Makes a call in this thread."""
         ticket = function()
         self._settle(ticket)
-        if not ticket.done:
-            raise self._unfinished()
+        if not ticket.done:  # the store has failed
+            raise self._failure() or RuntimeError("the store does not answer")
         return result_of(ticket)
 
-    def _unfinished(self) -> BaseException:
-        """Returns why a ticket that was settled is not done: the store has failed."""
-        return self._failure() or RuntimeError("the store does not answer")
-
     def _end_turn(self) -> None:
-        # Without the lock: who waits says so before it looks at the holder, so one of the two sees the other.
+        # No lock is needed: other threads announce that they wait before they look at the holder, so one side sees the other.
         self._holder = None
-        if self._waiting or self._wanted:
+        if self._waiting or self._pending_changes:
             with self._lock:
-                self._stir()
+                self._hand_on()
                 self._changed.notify_all()
 
-    def _stir(self) -> None:
-        """Has what waits go on as the state allows. Under the lock."""
+    def _hand_on(self) -> None:
+        """Passes the waiting calls to the thread that may make them in the present state. The lock must be held."""
         if not self._waiting:
             return
         if self._state is State.CLOSED:
             while self._waiting:
-                self._waiting.popleft().fail(_closed())
+                self._waiting.popleft().fail(_closed_error())
         elif self._state is State.FREE:
-            if self._holder is None and not self._wanted:
+            if self._holder is None and not self._pending_changes:
                 call = self._waiting.popleft()
                 self._holder = call.thread
-                call.take_turn()
-        elif self._state is State.LOOP and not self._is_called:
-            loop = cast(asyncio.AbstractEventLoop, self._loop)
-            with contextlib.suppress(RuntimeError):  # it is closed, as the next look will find
-                loop.call_soon_threadsafe(self._take)
-                self._is_called = True
+                call.give_turn()
+        elif self._state is State.LOOP and not self._is_loop_called:
+            loop = cast(OwnerLoop, self._owner).loop
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop is closed, and the next check finds that
+                loop.call_soon_threadsafe(self._start_waiting)
+                self._is_loop_called = True
 
-    def _take(self) -> None:
-        """Begins the calls that wait, on the loop."""
+    def _start_waiting(self) -> None:
+        """Starts the waiting calls on the loop."""
         while (call := self._next_for_loop()) is not None:
-            call.begin(self._ended)
+            call.start(self._forget_started)
 
-    def _next_for_loop(self) -> _Call[Any] | None:
+    def _next_for_loop(self) -> WaitingCall[Any] | None:
         with self._lock:
-            if self._state is not State.LOOP or _running_loop() is not self._loop:
-                return None  # the store has another owner than when the loop was called
-            self._is_called = False
+            owner = self._owner
+            if self._state is not State.LOOP or owner is None or not owner.runs_here:
+                return None  # the store has changed its owner since the loop was called
+            self._is_loop_called = False
             if not self._waiting:
                 return None
             call = self._waiting.popleft()
-            self._begun[call] = None
+            self._started[call] = None
             return call
 
-    def _ended(self, call: _Call[Any]) -> None:
+    def _forget_started(self, call: WaitingCall[Any]) -> None:
         with self._lock:
-            self._begun.pop(call, None)
+            self._started.pop(call, None)
 
-    def _wait(self, call: _Call[T]) -> T:
-        """Waits, in the call's own thread, until the call has ended or it is the thread's turn."""
+    def _wait(self, call: WaitingCall[T]) -> T:
+        """Waits in the call's own thread until the call has ended, or until the thread has to make the call itself."""
         try:
             while not call.is_done and not call.has_turn:
-                if self._look(call):
+                if self._must_take_back(call):
                     try:
                         self._take_back()
                     finally:
-                        self._enter(State.FREE)
+                        self._end_change(State.FREE)
                 else:
-                    call.awake.wait(_LOOK_EVERY)
+                    call.awake.wait(_CHECK_INTERVAL)
                     call.awake.clear()
         except BaseException:
             self._withdraw(call)
@@ -370,8 +372,9 @@ class Calls:
         finally:
             self._end_turn()
 
-    def _look(self, call: _Call[Any]) -> bool:
-        """Looks at the loop that has the store. Returns True when the caller must take the store back.
+    def _must_take_back(self, call: WaitingCall[Any]) -> bool:
+        """Checks the loop that has the store. Returns True if the loop is closed; the state is then CHANGING, and the caller has to
+        take the store back.
 
         Raises:
             RuntimeError: the loop has stopped, and nobody has taken the store back.
@@ -379,17 +382,17 @@ class Calls:
         with self._lock:
             if self._state is not State.LOOP or call.is_done or call.has_turn:
                 return False
-            if self._is_lost():
-                self._change()
+            owner = cast(OwnerLoop, self._owner)
+            if owner.is_closed:
+                self._begin_change()
                 return True
-            is_running = cast(asyncio.AbstractEventLoop, self._loop).is_running()
-            call.looks = 0 if is_running else call.looks + 1
-            if call.looks <= _LOOKS:
+            call.stopped_checks = 0 if owner.loop.is_running() else call.stopped_checks + 1
+            if call.stopped_checks <= _MAX_STOPPED_CHECKS:
                 return False
             raise RuntimeError(_STOPPED if call in self._waiting else _UNKNOWN)
 
-    def _withdraw(self, call: _Call[Any]) -> None:
-        """Takes back a call whose thread waits no longer."""
+    def _withdraw(self, call: WaitingCall[Any]) -> None:
+        """Removes a call whose thread no longer waits, and passes on the turn if the call had it."""
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
@@ -398,115 +401,5 @@ class Calls:
             self._end_turn()
 
 
-class _Call(Generic[T]):
-    """A call whose thread waits.
-
-    Attributes:
-        function: what is to be called.
-        thread: the one that waits.
-        awake: set when the thread should look at the call.
-        is_done: whether `result` has something.
-        has_turn: whether the thread must make the call itself, now.
-        looks: how many times in a row the loop was found stopped.
-    """
-
-    __slots__ = (
-        "_error",
-        "_ticket",
-        "_value",
-        "awake",
-        "function",
-        "has_turn",
-        "is_done",
-        "looks",
-        "thread",
-    )
-
-    def __init__(self, function: Callable[[], Ticket[T]]) -> None:
-        self.function = function
-        self.thread = threading.get_ident()
-        self.awake = threading.Event()
-        self.is_done = False
-        self.has_turn = False
-        self.looks = 0
-        self._ticket: Ticket[T] | None = None
-        self._value: T | None = None
-        self._error: BaseException | None = None
-
-    def take_turn(self) -> None:
-        """Has the thread make the call."""
-        self.has_turn = True
-        self.awake.set()
-
-    def begin(self, ended: Callable[[_Call[T]], None]) -> None:
-        """Makes the call on the loop; `ended` hears of its end."""
-
-        def finish(ticket: Ticket[T]) -> None:
-            ended(self)
-            try:
-                self._value = result_of(ticket)
-            except BaseException as error:
-                self._error = error
-            self._end()
-
-        try:
-            self._ticket = self.function()
-        except BaseException as error:  # the thread must hear of it, whatever it is
-            ended(self)
-            self.fail(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._ticket.add_callback(finish)
-
-    def settle(self, settle: Callable[[Ticket[Any]], None]) -> None:
-        """Waits for the ticket that the loop has begun."""
-        if self._ticket is not None:
-            settle(self._ticket)
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the call with an error, unless it has ended."""
-        if not self.is_done:
-            self._error = error
-            self._end()
-
-    def result(self) -> T:
-        """Returns what the call returned, or raises what it raised."""
-        if self._error is not None:
-            raise self._error
-        return cast(T, self._value)
-
-    def _end(self) -> None:
-        self.is_done = True
-        self.awake.set()
-
-
-def result_of(ticket: Ticket[T]) -> T:
-    """Returns a ticket's result; raises what stopped the store rather than that it did."""
-    try:
-        return ticket.result()
-    except Abandoned as abandoned:
-        raise abandoned.cause from None
-
-
-def _closed() -> RuntimeError:
+def _closed_error() -> RuntimeError:
     return RuntimeError("the store is closed")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _step(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Runs a coroutine that does not wait."""
-    try:
-        coroutine.send(None)
-    except (StopIteration, StopAsyncIteration):
-        return
-
-
-def _nothing() -> None:
-    return

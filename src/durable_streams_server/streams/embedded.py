@@ -11,29 +11,25 @@ The rules are those of HTTP, and so are the errors (`errors.py`). Every call tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from ..errors import Unavailable
 from ..protocol import commands, offsets
 from ..protocol.arguments import DATA, require
 from ..protocol.decide import AppendOutcome, require_visible
-from ..protocol.limits import FOLLOW_PAGE_SIZE, RETRY_SOON
-from ..protocol.media import Kind
-from ..protocol.page import Page
 from ..protocol.paths import check_path, normalize_root, refuse_reserved
 from ..protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
-from .arguments import CreateOptions, append_options, append_result, create_command
-from .calls import result_of
+from .arguments import CreateOptions, append_options, create_command
 from .engine import Engine
+from .follower import Follower
 from .large import LARGE
 from .reader import Reader
+from .results import append_result, head_result, stream_page
+from .tickets import read_result, write_result
 from .turns import Line
-
-T = TypeVar("T")
 
 _START: Final = offsets.Sentinel.START.value
 
@@ -100,7 +96,7 @@ class Streams:
         engine = await self._begin(path, Line.URGENT)
         if command.fork is not None:
             refuse_reserved(command.fork.source, normalize_root(engine.options.stream_root))
-        outcome = await _written(engine.create(command))
+        outcome = await write_result(engine.create(command))
         return CreateResult(
             outcome.created, outcome.next_offset, outcome.media.text, outcome.closed
         )
@@ -155,7 +151,7 @@ class Streams:
                 return engine.append(command)
             return engine.append_large(command)
 
-        outcome = await _written(engine.head(path).then(write))
+        outcome = await write_result(engine.head(path).then(write))
         return append_result(outcome, len(octets) > 0)
 
     async def close(
@@ -187,21 +183,14 @@ class Streams:
         """Deletes a stream. If it has forks, it is gone for readers and kept for the forks."""
         require(str, path=path)
         engine = await self._begin(path, Line.URGENT)
-        await _written(engine.delete(path))
+        await write_result(engine.delete(path))
 
     async def head(self, path: str) -> HeadResult:
         """Returns what is known of a stream. A sliding lifetime does not begin anew."""
         require(str, path=path)
         engine = await self._begin(path, Line.READS)
-        state = await _read(engine.head(path))
-        lifetime = state.lifetime
-        return HeadResult(
-            state.media.text,
-            state.name(state.visible_tail),
-            state.visible_closed,
-            lifetime.ttl,
-            lifetime.expires_text,
-        )
+        state = await read_result(engine.head(path))
+        return head_result(state)
 
     async def read(self, path: str, offset: str = _START) -> StreamPage:
         """Reads one page: at most the application's `page_size` bytes, or one append (of JSON, one value) that is larger.
@@ -212,14 +201,14 @@ class Streams:
         """
         where = self._parsed(path, offset)
         engine = await self._begin(path, Line.READS)
-        state, position = await _read(engine.locate(where))
+        state, position = await read_result(engine.locate(where))
         if state.visible_tail - position >= LARGE:
             await engine.turns.mine()
             engine.require_store()
             require_visible(state, engine.clock())
         # What the program holds is its own: a reader without a budget counts it against no client.
-        return _shown(
-            await _read(Reader(engine.store).page(state, position, engine.options.page_size))
+        return stream_page(
+            await read_result(Reader(engine.store).page(state, position, engine.options.page_size))
         )
 
     def follow(self, path: str, offset: str = _START) -> AsyncIterator[StreamPage]:
@@ -237,7 +226,7 @@ class Streams:
             NotFound, Gone: while it is followed: the stream is deleted, or its time has run out.
             Unavailable: SERVER_STOPPING, as soon as the application stops.
         """
-        return _Follower(self._begin, self._parsed(path, offset))
+        return Follower(self._begin, self._parsed(path, offset))
 
     def _parsed(self, path: str, offset: str) -> commands.Read:
         require(str, path=path, offset=offset)
@@ -257,116 +246,3 @@ class Streams:
             await engine.turns.mine(line)
             engine.require_store()
         return engine
-
-
-class _Follower(AsyncIterator[StreamPage]):
-    """One loop over a stream. It is attached to the stream only while it waits, so there is nothing to give back."""
-
-    def __init__(
-        self,
-        begin: Callable[[str, Line], Coroutine[Any, Any, Engine]],
-        where: commands.Read,
-    ) -> None:
-        self._begin = begin
-        self._where = where
-        self._state: StreamState | None = None
-        self._position = 0
-        self._is_running = self._has_ended = self._is_behind = False
-        self._news: asyncio.Future[None] | None = None
-
-    async def __anext__(self) -> StreamPage:
-        if self._is_running:
-            raise RuntimeError("another task waits for the next page of this loop")
-        self._is_running = True
-        try:
-            page = None if self._has_ended else await self._next()
-        finally:
-            self._is_running = False
-        if page is None:
-            raise StopAsyncIteration
-        return page
-
-    def wake(self) -> None:
-        """The stream has changed, or the application stops."""
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-    async def _next(self) -> StreamPage | None:
-        """Returns the next page that has data, or None at the end of the stream."""
-        engine = await self._begin(self._where.path, Line.READS)
-        state = self._state
-        if state is None:
-            found = await _read(engine.locate(self._where))
-            self._state, self._position = found
-            state = found[0]
-        elif self._is_behind:
-            await engine.turns.mine()  # or a loop that catches up would hold the event loop
-            engine.require_store()
-        while True:
-            _require_running(engine)
-            require_visible(state, engine.clock())
-            if state.visible_tail == self._position and not state.visible_closed:
-                await self._wait(engine, state)
-                continue
-            size = min(FOLLOW_PAGE_SIZE, engine.options.page_size)
-            page = await _read(Reader(engine.store).page(state, self._position, size))
-            self._position = page.end
-            self._is_behind, self._has_ended = not page.at_tail, page.closed
-            if page.data:
-                engine.touch(state)
-                return _shown(page)
-            if page.closed:
-                return None
-
-    async def _wait(self, engine: Engine, state: StreamState) -> None:
-        """Returns when the stream has changed since the loop last looked, which must be in this turn of the event loop."""
-        self._news = asyncio.get_running_loop().create_future()
-        engine.attach(state, self)
-        try:
-            await self._news
-        finally:
-            self._news = None
-            engine.detach(state, self)
-
-
-def _require_running(engine: Engine) -> None:
-    if engine.failure is not None:
-        raise engine.failure
-    if engine.stopping:
-        raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
-
-
-async def _written(ticket: Ticket[T]) -> T:
-    """Waits for a write, which goes on if the caller is cancelled."""
-    if not ticket.done:
-        await _until_done(ticket)
-    return result_of(ticket)
-
-
-async def _read(ticket: Ticket[T]) -> T:
-    """Waits for a read, which is given up if the caller is cancelled."""
-    if not ticket.done:
-        try:
-            await _until_done(ticket)
-        finally:
-            ticket.cancel()
-    return result_of(ticket)
-
-
-async def _until_done(ticket: Ticket[T]) -> None:
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def wake(_: Ticket[T]) -> None:
-        if not done.done():
-            done.set_result(None)
-
-    ticket.add_callback(wake)
-    await done
-
-
-def _shown(page: Page) -> StreamPage:
-    """Returns a page as programs see it."""
-    state, data = page.state, page.data
-    if state.media.kind is Kind.JSON:
-        data = b"[%b]" % data[:-1]
-    return StreamPage(data, state.name(page.end), page.at_tail, page.closed, state.media.text)

@@ -14,11 +14,9 @@ from ..protocol.decide import (
     AppendOutcome,
     CreateOutcome,
     DeleteOutcome,
-    position_of,
     require_visible,
 )
 from ..protocol.limits import RETRY_SOON
-from ..protocol.offsets import Offset, Sentinel
 from ..protocol.page import Page
 from ..protocol.paths import normalize_root
 from ..protocol.preconditions import Conditions
@@ -34,7 +32,7 @@ from .hooks import Hooks
 from .large import LargeReads, SendBudget
 from .long_poll import PendingLongPoll
 from .options import EngineOptions
-from .reader import Reader
+from .reader import Reader, position_at
 from .tails import Group, Tails, Waiter
 from .turns import Turns
 
@@ -121,7 +119,7 @@ class Engine:
             Unavailable: SERVER_STOPPING.
         """
         if self._given_back:
-            raise stopping()
+            raise stopping_error()
 
     def retire(self) -> None:
         """Hears no more of the store, whose loop has ended: another engine has it from now on."""
@@ -176,19 +174,29 @@ class Engine:
         if found.done:  # as nearly always: the same as below, in fewer calls
             try:
                 state = self._visible(found.result())
-                checked = self.reader.check(state, self._place(state, read.offset))
+                checked = self.reader.check(state, position_at(state, read.offset))
                 if checked.done:
                     self.touch(state)
                     return self.reader.page(state, checked.result(), self.options.page_size)
             except Exception as error:
                 return Ticket.failed(error)
-        return self._position(read).then(
+        return self.locate(read).then(
             lambda place: self.reader.page(*place, self.options.page_size)
         )
 
     def locate(self, read: Read) -> Ticket[tuple[StreamState, int]]:
-        """Finds the stream and the position that a read begins at. It counts as a use of the stream."""
-        return self._position(read)
+        """Finds the stream of a read and the position at which the read begins. It counts as a use of the stream."""
+
+        def check(found: StreamState | None) -> Ticket[tuple[StreamState, int]]:
+            state = self._visible(found)
+            checked = self.reader.check(state, position_at(state, read.offset))
+            return checked.then(lambda position: begin(state, position))
+
+        def begin(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
+            self.touch(self._visible(state))  # it may be gone by now
+            return Ticket.of((state, position))
+
+        return self.store.find(read.path).then(check)
 
     def long_poll(self, read: Read) -> Ticket[Page]:
         """Reads one page, waiting for data if there is none. Cancelling the ticket ends the wait."""
@@ -198,11 +206,11 @@ class Engine:
             pending.wake()
             return pending.ticket
 
-        return self._position(read).then(begin)
+        return self.locate(read).then(begin)
 
     def events(self, read: Read, on_ready: Callable[[], None]) -> Ticket[EventStream]:
         """Begins an event stream, which its owner must close."""
-        return self._position(read).then(
+        return self.locate(read).then(
             lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready))
         )
 
@@ -264,26 +272,6 @@ class Engine:
         now = self.clock() if state is not None and state.mortal else 0
         return require_visible(state, now)
 
-    def _place(self, state: StreamState, offset: Offset | Sentinel) -> int:
-        """Returns the position that a read's offset names."""
-        if offset is Sentinel.START:
-            return 0
-        if isinstance(offset, Sentinel):
-            return state.visible_tail
-        return position_of(state, offset)
-
-    def _position(self, read: Read) -> Ticket[tuple[StreamState, int]]:
-        def locate(found: StreamState | None) -> Ticket[tuple[StreamState, int]]:
-            state = self._visible(found)
-            checked = self.reader.check(state, self._place(state, read.offset))
-            return checked.then(lambda position: begin(state, position))
-
-        def begin(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            self.touch(self._visible(state))  # it may be gone by now
-            return Ticket.of((state, position))
-
-        return self.store.find(read.path).then(locate)
-
     def touch(self, state: StreamState) -> None:
         """Notes a use, if the stream can end; a store may want to look at it again before that."""
         if state.mortal and not self._given_back:
@@ -320,8 +308,8 @@ class Engine:
             self._schedule()
 
 
-def stopping() -> Unavailable:
-    """Returns what refuses a request because the server stops."""
+def stopping_error() -> Unavailable:
+    """Returns the error that refuses a request because the server is stopping."""
     return Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
 
 

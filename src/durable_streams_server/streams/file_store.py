@@ -1,13 +1,10 @@
 """`FileBackedStreamStore`: the file store with plain functions on it, the same as `StreamStore` has."""
 
-import asyncio
 import os
 import types
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
-from ..log import log as _log
 from ..protocol.arguments import OPTIONAL_INT, require, require_callable
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
@@ -19,12 +16,12 @@ from ..storage.files.store import FileStore
 from ..storage.files.system_disk import SystemDisk
 from ..storage.files.wal_sizes import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, segment_size_of
 from ..storage.ticket import Ticket
-from .calls import Calls
 from .clock import Clock, system_clock
-from .stream_store import SynchronousCalls
+from .forked_copy import ForkedCopy, RefusedCalls
+from .synchronous import SynchronousStore
 
 
-class FileBackedStreamStore(SynchronousCalls, FileStore):
+class FileBackedStreamStore(SynchronousStore, FileStore):
     """Streams in a data directory: what is acknowledged survives any crash.
 
     It belongs to this process until `close`, which `with` calls. A plain `append` returns when its bytes are durable. In the
@@ -96,9 +93,9 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
         forked.refuse_calls(self._opened_catalog, Catalog, ends="close")
         self.failure = forked.refusal()
         self.subscriptions = Subscriptions()  # or the child would deliver what its parent delivers
-        self._calls = _RefusedCalls()
+        self._calls = RefusedCalls()
         kind = type(self)
-        self.__class__ = types.new_class(f"Forked{kind.__name__}", (_ForkedCopy, kind))
+        self.__class__ = types.new_class(f"Forked{kind.__name__}", (ForkedCopy, kind))
 
     def close(self) -> None:
         """Makes everything durable and lets the directory go."""
@@ -120,57 +117,6 @@ class FileBackedStreamStore(SynchronousCalls, FileStore):
 
     def _settle(self, ticket: Ticket[Any]) -> None:
         self.shell.wait_for(ticket)
-
-
-class _ForkedCopy(FileBackedStreamStore):
-    """What the child of a fork has of an open store."""
-
-    def configure(self, *_: object) -> NoReturn:
-        raise forked.refusal()
-
-    def attach(self, _: asyncio.AbstractEventLoop, __: Callable[[BaseException], None], /) -> None:
-        """Says once in the log what every request is answered with."""
-        _log.critical("%s", forked.refusal())
-
-    def detach(self) -> None:
-        return
-
-    def execute(self, *_: object) -> Ticket[Any]:
-        return Ticket.failed(forked.refusal())
-
-    def find(self, _: str) -> Ticket[Any]:
-        return Ticket.failed(forked.refusal())
-
-    def read_bytes(self, *_: object) -> Ticket[bytes]:
-        return Ticket.failed(forked.refusal())
-
-    def marks(self, *_: object) -> Ticket[Any]:
-        return Ticket.failed(forked.refusal())
-
-    def touch(self, *_: object) -> None:
-        return
-
-    def due(self, _: int) -> tuple[()]:
-        return ()
-
-    def next_deadline(self) -> None:
-        return None
-
-    def paths(self) -> NoReturn:
-        raise forked.refusal()
-
-    def close(self) -> None:
-        return
-
-
-class _RefusedCalls(Calls):
-    """The plain functions of a forked copy. The parent's own may hold a lock that no thread of the child gives back."""
-
-    def __init__(self) -> None:
-        """Takes no lock."""
-
-    def run(self, _: object) -> NoReturn:
-        raise forked.refusal()
 
 
 def _check_largest_file(disk: SystemDisk, segment_size: int) -> None:

@@ -10,8 +10,10 @@ from typing import Final
 
 from ..errors import BadRequest
 from ..protocol import json_mode
+from ..protocol.decide import position_of
 from ..protocol.limits import MARK_SPACING
 from ..protocol.media import Kind, is_utf8
+from ..protocol.offsets import Offset, Sentinel
 from ..protocol.page import Page
 from ..protocol.sse import complete_text
 from ..protocol.state import StreamState
@@ -21,6 +23,20 @@ from .large import LARGE, LargeReads
 
 #: The most bytes that an append of UTF-8 text may end with that are only the beginning of a character.
 _INCOMPLETE: Final = 3
+
+
+def position_at(state: StreamState, offset: Offset | Sentinel) -> int:
+    """Returns the byte position that the offset of a read names in a stream.
+
+    Raises:
+        Gone: the offset belongs to an earlier incarnation of the path.
+        BadRequest: the offset belongs to no incarnation that is known, or lies past the tail.
+    """
+    if offset is Sentinel.START:
+        return 0
+    if isinstance(offset, Sentinel):
+        return state.visible_tail
+    return position_of(state, offset)
 
 
 class Reader:

@@ -15,7 +15,7 @@ from ...storage.files.store import FileStore
 from ...storage.files.workers import is_worker
 from ...storage.ticket import Abandoned, Ticket
 from ...streams.embedded import Streams
-from ...streams.engine import Engine, stopping
+from ...streams.engine import Engine, stopping_error
 from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
@@ -247,7 +247,7 @@ class DurableStreamsApp:
 
     async def _give_up(self, request: Request, send: Send) -> bool:
         """Answers a read that the host has cancelled, as one that stops does; returns whether it could be answered."""
-        refusal = self.handler.refuse(request, stopping())
+        refusal = self.handler.refuse(request, stopping_error())
         try:
             async with asyncio.timeout(FAREWELL_GRACE):
                 await send_response(request, refusal, send, self.outgoing, self.engine.turns)

@@ -1,0 +1,11 @@
+"""The engine offers everything that live reads use."""
+
+from durable_streams_server.streams.live_reads import LiveReads
+from tests.streams.engines import Bench
+
+
+def test_engine_has_every_member_of_live_reads() -> None:
+    engine: LiveReads = Bench().engine  # mypy checks the types
+    members = {*LiveReads.__annotations__, "attach", "detach", "is_ahead", "next_cursor"}
+    assert {name for name in dir(LiveReads) if not name.startswith("_")} <= members
+    assert all(hasattr(engine, name) for name in members)
