@@ -95,7 +95,7 @@ async def test_answer_of_204_lets_go_of_the_stream(ask: Caller) -> None:
     made = await ask("PUT", A, {**TEXT, "stream-closed": "true", "stream-ttl": "60"}, b"hello")
     end = {"last-event-id": made.headers["stream-next-offset"]}
     assert (await ask("GET", EVENTS, end)).status == 204
-    state = ask.app.engine.at_once(A)
+    state = ask.app.engine.find_loaded(A)
     assert state is not None
     assert state.readers == 0
 

@@ -72,7 +72,7 @@ class Bench:
         return state
 
     def sweep(self) -> None:
-        self.engine._sweep.run()
+        self.engine._sweep.expire_due()
 
 
 async def woken() -> None:

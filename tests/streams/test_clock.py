@@ -21,7 +21,7 @@ def test_store_on_the_system_clock_begins_at_the_present_and_goes_on() -> None:
     first = clock()
     assert abs(first - time.time_ns() // 1000) < SECOND
     assert clock() >= first
-    assert clock.look() == 0
+    assert clock.detect_step() == 0
 
 
 def test_store_clock_does_not_follow_when_the_wall_clock_is_set() -> None:
@@ -30,8 +30,8 @@ def test_store_clock_does_not_follow_when_the_wall_clock_is_set() -> None:
     wall.set(-7200)
     wall.forward(1)
     assert (clock(), clock.wall()) == (NOW + SECOND, NOW - 7199 * SECOND)
-    assert (clock.look(), timeline.offset) == (-7200 * SECOND, -7200 * SECOND)
-    assert clock.look() == 0
+    assert (clock.detect_step(), timeline.offset) == (-7200 * SECOND, -7200 * SECOND)
+    assert clock.detect_step() == 0
 
 
 def test_two_clocks_of_one_store_tell_the_same_time() -> None:
@@ -47,7 +47,7 @@ def test_plain_function_tells_one_time_for_both() -> None:
     clock = clock_of(timeline, plain)
     plain.forward(3600)
     assert clock() == clock.wall() == NOW + 3600 * SECOND
-    assert (clock.look(), timeline.offset) == (0, 0)
+    assert (clock.detect_step(), timeline.offset) == (0, 0)
 
 
 @pytest.mark.parametrize(("told", "kept"), [(-(10**15), MIN_TIME), (10**18, MAX_TIME)])

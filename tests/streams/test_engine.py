@@ -37,12 +37,12 @@ def test_stream_that_must_be_loaded_first_is_not_known_at_once(
     bench = Bench()
     bench.do(create("/a", body=b"ab"))
     engine = bench.engine
-    assert engine.at_once("/a") is engine.head("/a").result()
+    assert engine.find_loaded("/a") is engine.head("/a").result()
     with pytest.raises(NotFound):
-        engine.at_once("/b")
+        engine.find_loaded("/b")
     found, later = bench.store.find("/a"), Ticket[StreamState | None]()
     monkeypatch.setattr(bench.store, "find", lambda _: later)
-    assert engine.at_once("/a") is None
+    assert engine.find_loaded("/a") is None
     page = engine.read(read())
     assert not page.done
     later.resolve(found.result())

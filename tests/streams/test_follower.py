@@ -113,7 +113,7 @@ async def test_abandoned_follower_leaves_no_waiter(app: DurableStreamsApp, how: 
         async for _ in streams.follow("/a"):
             break
     assert waiting(app) == 0
-    state = app.engine.at_once("/a")
+    state = app.engine.find_loaded("/a")
     assert state is not None
     assert state.readers == 0
     await streams.append("/a", b"y")

@@ -193,9 +193,9 @@ def test_run_makes_its_other_form_once_and_counts_it(disk: Disk) -> None:
         made.append(b"[" + b"x" * 100 + b"]")
         return made[-1]
 
-    first = run.form(102, make)
+    first = run.encoded(102, make)
     assert first is made[0]
-    assert run.form(102, make) is first
+    assert run.encoded(102, make) is first
     assert len(made) == 1
     assert large.budget.held == 202
     large._let_go(250)
@@ -207,7 +207,7 @@ def test_run_makes_no_other_form_if_the_budget_has_no_room(disk: Disk) -> None:
     large = reads(150)
     ticket = large.read(A, disk.read)
     disk.done()
-    assert ticket.result().form(102, lambda: b"x" * 102) is None
+    assert ticket.result().encoded(102, lambda: b"x" * 102) is None
     assert large.budget.held == 100
 
 

@@ -6,6 +6,6 @@ from tests.streams.engines import Bench
 
 def test_engine_has_every_member_of_live_reads() -> None:
     engine: LiveReads = Bench().engine  # mypy checks the types
-    members = {*LiveReads.__annotations__, "attach", "detach", "is_ahead", "next_cursor"}
+    members = {*LiveReads.__annotations__, "subscribe", "unsubscribe", "is_ahead", "next_cursor"}
     assert {name for name in dir(LiveReads) if not name.startswith("_")} <= members
     assert all(hasattr(engine, name) for name in members)

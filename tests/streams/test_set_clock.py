@@ -66,7 +66,7 @@ class World:
                     self.store.find(path)
 
     def restart(self) -> None:
-        self.engine.clock.look()
+        self.engine.clock.detect_step()
         self.close()
         if self.kind == "rebooted":
             self.clock.reboot()
@@ -81,7 +81,7 @@ class World:
 
     def set_clock(self, seconds: float) -> None:
         self.clock.set(seconds)
-        self.engine.clock.look()
+        self.engine.clock.detect_step()
 
     def lives(self, path: str = "/a") -> bool:
         try:
@@ -92,7 +92,7 @@ class World:
 
     def sweep(self) -> None:
         for _ in range(3):
-            self.engine._sweep.run()
+            self.engine._sweep.expire_due()
             if isinstance(self.store, FileStore):
                 self.store.commit_once()
 
@@ -246,7 +246,7 @@ def test_step_that_was_seen_is_kept_by_a_checkpoint_without_records() -> None:
 
 
 async def test_step_calls_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry, "_LOOK_EVERY", 0.001)
+    monkeypatch.setattr(expiry, "_CHECK_INTERVAL", 0.001)
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     world.engine.start()
@@ -277,7 +277,7 @@ async def test_step_calls_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_running_engine_ends_a_stream_soon_after_the_clock_is_set_past_its_date(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(expiry, "_LOOK_EVERY", 0.001)
+    monkeypatch.setattr(expiry, "_CHECK_INTERVAL", 0.001)
     world = World(kind)
     ended = asyncio.Event()
 
@@ -297,7 +297,7 @@ async def test_running_engine_ends_a_stream_soon_after_the_clock_is_set_past_its
 
 
 def test_engine_looks_at_the_clock_at_least_every_second() -> None:
-    assert expiry._LOOK_EVERY <= 1
+    assert expiry._CHECK_INTERVAL <= 1
 
 
 def shown(change: Callable[[SettableClock], None]) -> float:
@@ -306,7 +306,7 @@ def shown(change: Callable[[SettableClock], None]) -> float:
     clock, store = SettableClock(), MemoryStore()
     engine = Engine(store, hooks=Hooks([told.append]), clock=clock)
     change(clock)
-    engine.clock.look()
+    engine.clock.detect_step()
     engine.create(create("/a")).result()
     return told[0].timestamp
 

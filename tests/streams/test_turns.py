@@ -217,7 +217,7 @@ async def test_coroutine_stands_in_the_same_line() -> None:
     turns = Turns()
     done: list[str] = []
     turns.add(counting(2, done, "a"))
-    waiting = asyncio.create_task(turns.mine())
+    waiting = asyncio.create_task(turns.wait_turn())
     await asyncio.sleep(0)
     turns.add(counting(1, done, "b"))
     await waiting
@@ -227,7 +227,7 @@ async def test_coroutine_stands_in_the_same_line() -> None:
 
 async def test_coroutine_that_is_cancelled_gives_up_its_place() -> None:
     turns = Turns()
-    waiting = asyncio.create_task(turns.mine())
+    waiting = asyncio.create_task(turns.wait_turn())
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

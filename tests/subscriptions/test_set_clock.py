@@ -38,7 +38,7 @@ class Set(Running):
 
     def set_clock(self, seconds: float) -> None:
         self.clock.set(seconds)
-        self.engine.clock.look()
+        self.engine.clock.detect_step()
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_lease_lasts_for_its_time_across_a_restart_after_the_clock_was_set
     await first.news(A)
     await first.run(Claim("s", "one"))
     clock.set(step)
-    first.engine.clock.look()
+    first.engine.clock.detect_step()
     await first.stop()
     first.store.close()
     second = Running(open_store(disk), clock)

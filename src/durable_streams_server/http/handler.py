@@ -104,7 +104,7 @@ class Handler:
         engine = self._engine
         if kept is None or engine.stopping:
             return None
-        state = engine.at_once(kept.path)
+        state = engine.find_loaded(kept.path)
         if state is None or not kept.is_true_of(state):
             return None
         if request.method == "GET":
@@ -300,7 +300,7 @@ class Handler:
 
     def _head(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         condition = request.headers.get(IF_NONE_MATCH)
-        state = self._engine.at_once(path)
+        state = self._engine.find_loaded(path)
         if state is None:
             found = self._engine.head(path)
             return self._finished(request, found, lambda state: render.head(state, condition))

@@ -65,7 +65,7 @@ class StoreClock(Protocol):
         """Returns microseconds of Unix time, for dates."""
         ...
 
-    def look(self) -> int:
+    def detect_step(self) -> int:
         """Compares both. Returns by how many microseconds the wall clock was set since the last look, or 0."""
         ...
 
@@ -83,7 +83,7 @@ class SteadyClock:
     def __call__(self) -> int:
         return (self._ticks() + self._base) // 1000
 
-    def look(self) -> int:
+    def detect_step(self) -> int:
         return self._timeline.see(self(), self.wall())
 
 
@@ -98,7 +98,7 @@ class PlainClock:
         # Decisions bring the time into this range. If plans did not, one past it would be due for ever and never carried out.
         return bounded(self._clock())
 
-    def look(self) -> int:
+    def detect_step(self) -> int:
         return 0
 
 

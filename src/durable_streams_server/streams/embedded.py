@@ -203,7 +203,7 @@ class Streams:
         engine = await self._begin(path, Line.READS)
         state, position = await read_result(engine.locate(where))
         if state.visible_tail - position >= LARGE:
-            await engine.turns.mine()
+            await engine.turns.wait_turn()
             engine.require_store()
             require_visible(state, engine.clock())
         # What the program holds is its own: a reader without a budget counts it against no client.
@@ -243,6 +243,6 @@ class Streams:
                 "the streams belong to another event loop: use them on the loop that the application runs on"
             )
         if not engine.turns.admits(line is Line.READS):
-            await engine.turns.mine(line)
+            await engine.turns.wait_turn(line)
             engine.require_store()
         return engine

@@ -159,7 +159,7 @@ class Engine:
         if found.done:
             found.result()
 
-    def at_once(self, path: str) -> StreamState | None:
+    def find_loaded(self, path: str) -> StreamState | None:
         """Returns the stream at a path, as `head` does, if that is known at once; None if it is not.
 
         Raises:
@@ -214,12 +214,12 @@ class Engine:
             lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready))
         )
 
-    def attach(self, state: StreamState, waiter: Waiter) -> Group:
+    def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
         """Has a live reader woken at the stream's changes, and keeps the stream alive meanwhile."""
         return self.tails.subscribe(state, waiter)
 
-    def detach(self, state: StreamState, waiter: Waiter) -> None:
-        """Ends what `attach` began; the sliding lifetime runs from now."""
+    def unsubscribe(self, state: StreamState, waiter: Waiter) -> None:
+        """Ends what `subscribe` began; the sliding lifetime runs from now."""
         self.tails.unsubscribe(state, waiter)
         if not state.removed:
             self.touch(state)
@@ -303,7 +303,7 @@ class Engine:
             self.tails.wake(state, item.change)
             mortal = mortal or state.mortal
         if self.hooks.present:
-            self.hooks.tell(published, self.clock.wall())
+            self.hooks.notify(published, self.clock.wall())
         if mortal:
             self._schedule()
 

@@ -96,7 +96,7 @@ class EventStream:
         # Or clients that came together, as after a restart, would all come back together, again and again.
         age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.random())
         self._ends_at = loop.time() + age
-        self._group = engine.attach(state, self)
+        self._group = engine.subscribe(state, self)
         self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)
 
     @property
@@ -179,7 +179,7 @@ class EventStream:
         self._timer.cancel()
         self._stop, self._waits = True, False
         self._pieces = self.page = self.holder = None
-        self._engine.detach(self._state, self)
+        self._engine.unsubscribe(self._state, self)
 
     def _look(self) -> bytes | Signal:
         """Reads the next page from memory at once, or asks for it and waits."""

@@ -16,7 +16,7 @@ _SOONEST: Final = (
 
 #: Seconds between two looks at the clocks: at the wall clock, which dates follow, and at the time of the next deadline, since no
 #: timer hears of a clock that is set.
-_LOOK_EVERY: Final = 1.0
+_CHECK_INTERVAL: Final = 1.0
 _TOLD_FROM: Final = SECOND  # of a step of the wall clock that an operator may want to know of
 
 
@@ -28,23 +28,23 @@ class Sweep:
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self._set_for: int | None = None
-        self._look_timer: asyncio.TimerHandle | None = None
+        self._clock_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begins to sweep, on the running loop."""
-        self.look()
+        self.check_clock()
         self.schedule()
 
-    def look(self) -> None:
+    def check_clock(self) -> None:
         """Looks whether the wall clock was set: then the dates that it has passed are due."""
-        step = self._clock.look()
+        step = self._clock.detect_step()
         if step:
             if abs(step) >= _TOLD_FROM:
                 _log.warning("the clock was set by %+.1f seconds", step / SECOND)
             self._store.clock_was_set()
             self.schedule()
         loop = asyncio.get_running_loop()
-        self._look_timer = loop.call_later(_LOOK_EVERY, self.look)
+        self._clock_timer = loop.call_later(_CHECK_INTERVAL, self.check_clock)
 
     def schedule(self) -> None:
         """Sets the timer for the next deadline, if there is one and it is not set for an earlier one."""
@@ -55,21 +55,21 @@ class Sweep:
         self._set_for = deadline
         delay = max(_SOONEST, (deadline - self._clock()) / SECOND)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(delay, _LOOK_EVERY), self._run)
+        self._timer = loop.call_later(min(delay, _CHECK_INTERVAL), self._run)
 
     def stop(self) -> None:
         """Takes the timers back."""
         self._cancel()
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-            self._look_timer = None
+        if self._clock_timer is not None:
+            self._clock_timer.cancel()
+            self._clock_timer = None
 
     def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._set_for = None
 
-    def run(self) -> None:
+    def expire_due(self) -> None:
         """Ends what is due now."""
         now = self._clock()
         for path, incarnation in self._store.due(now):
@@ -77,5 +77,5 @@ class Sweep:
 
     def _run(self) -> None:
         self._timer = self._set_for = None
-        self.run()
+        self.expire_due()
         self.schedule()

@@ -59,7 +59,7 @@ class Follower(AsyncIterator[StreamPage]):
             self._state, self._position = found
             state = found[0]
         elif self._is_behind:
-            await engine.turns.mine()  # or a loop that catches up would hold the event loop
+            await engine.turns.wait_turn()  # or a loop that catches up would hold the event loop
             engine.require_store()
         while True:
             _require_running(engine)
@@ -80,12 +80,12 @@ class Follower(AsyncIterator[StreamPage]):
     async def _wait(self, engine: Engine, state: StreamState) -> None:
         """Returns when the stream has changed since the loop last looked, which must be in this turn of the event loop."""
         self._news = asyncio.get_running_loop().create_future()
-        engine.attach(state, self)
+        engine.subscribe(state, self)
         try:
             await self._news
         finally:
             self._news = None
-            engine.detach(state, self)
+            engine.unsubscribe(state, self)
 
 
 def _require_running(engine: Engine) -> None:

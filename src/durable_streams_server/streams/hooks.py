@@ -83,7 +83,7 @@ class Hooks:
         self.present = bool(self._hooks)
         self._running: set[asyncio.Task[None]] = set()
 
-    def tell(self, published: Iterable[Published], now: int) -> None:
+    def notify(self, published: Iterable[Published], now: int) -> None:
         """Calls the hooks for what has become durable."""
         for item in published:
             change, state = item.change, item.state

@@ -115,25 +115,25 @@ class SendBudget:
 class Run:
     """A run of bytes that counts against the budget for as long as anybody holds this object. Nothing may hold the bytes alone."""
 
-    __slots__ = ("__weakref__", "_budget", "_form", "_size", "data")
+    __slots__ = ("__weakref__", "_budget", "_encoded", "_size", "data")
 
     def __init__(self, budget: SendBudget, data: bytes, taken: int | None = None) -> None:
         self._budget = budget
         self._size = len(data) if taken is None else taken
-        self._form: bytes | None = None
+        self._encoded: bytes | None = None
         self.data = data
 
-    def form(self, size: int, make: Callable[[], bytes]) -> bytes | None:
+    def encoded(self, size: int, make: Callable[[], bytes]) -> bytes | None:
         """Returns the bytes in the form that goes out, made once for all readers; None if the budget has no room for it.
 
         Args:
             size: of that form.
             make: makes it, the same each time.
         """
-        if self._form is None and self._budget.take_now(size):
+        if self._encoded is None and self._budget.take_now(size):
             self._size += size
-            self._form = make()
-        return self._form
+            self._encoded = make()
+        return self._encoded
 
     def __del__(self) -> None:
         self._budget.give_back(self._size)

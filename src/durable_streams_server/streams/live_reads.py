@@ -35,12 +35,12 @@ class LiveReads(Protocol):
     reader: Reader
     stopping: bool
 
-    def attach(self, state: StreamState, waiter: Waiter) -> Group:
+    def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
         """Subscribes a live read to the changes of a stream, and returns the group of all live reads of that stream."""
         ...
 
-    def detach(self, state: StreamState, waiter: Waiter) -> None:
-        """Unsubscribes a live read that `attach` has subscribed."""
+    def unsubscribe(self, state: StreamState, waiter: Waiter) -> None:
+        """Unsubscribes a live read that `subscribe` has subscribed."""
         ...
 
     def next_cursor(self, client_cursor: str | None) -> str:

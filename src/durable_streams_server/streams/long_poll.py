@@ -25,7 +25,7 @@ class PendingLongPoll:
         self._position = position
         self.ticket: Ticket[Page] = Ticket()
         self.ticket.on_cancel(self._leave)
-        engine.attach(state, self)
+        engine.subscribe(state, self)
         timeout = engine.options.long_poll_timeout
         self._timer = asyncio.get_running_loop().call_later(timeout, self._time_up)
 
@@ -67,4 +67,4 @@ class PendingLongPoll:
 
     def _leave(self) -> None:
         self._timer.cancel()
-        self._engine.detach(self._state, self)
+        self._engine.unsubscribe(self._state, self)

@@ -198,7 +198,7 @@ class SynchronousStore(Store):
         now = clock()
         if now >= self._next_check:
             self._next_check = now + _CHECK_INTERVAL
-            if clock.look():
+            if clock.detect_step():
                 self.clock_was_set()
         return now
 

@@ -6,7 +6,7 @@ each turn of the loop each line runs for a few milliseconds at most; then the lo
 
     turns.add(step)         `step` is called when it is its turn; while it returns True it goes back to the end of its line
     turns.admits(…)         whether a request may still be begun at once, in this turn of the loop
-    await turns.mine()      the same lines for a coroutine
+    await turns.wait_turn()      the same lines for a coroutine
 """
 
 import asyncio
@@ -178,7 +178,7 @@ class Turns:
         self.add(lambda: turn.resolve(None))
         return turn
 
-    async def mine(self, line: Line = Line.WORK, cost: float = 0.0) -> None:
+    async def wait_turn(self, line: Line = Line.WORK, cost: float = 0.0) -> None:
         """Returns when the caller's turn has come.
 
         Args:

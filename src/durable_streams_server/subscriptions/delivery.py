@@ -104,7 +104,7 @@ class Deliveries:
         attempt = _Attempt(self._service, self._patience)
         try:
             view = await self._service.begin_delivery(grant)
-            await self._service.turns.mine(cost=_PREPARED_IN)  # one commit may bring hundreds
+            await self._service.turns.wait_turn(cost=_PREPARED_IN)  # one commit may bring hundreds
             command = None if view is None else await attempt.run(view, url)
         except (NotFound, Abandoned):
             return  # the subscription is gone, or the store

@@ -361,7 +361,7 @@ class Service:
 
     async def _turn(self) -> None:
         """Returns when a delivery may go on with its exchange."""
-        await self.turns.mine(cost=_PIECE)
+        await self.turns.wait_turn(cost=_PIECE)
 
     def relative(self, path: str) -> str:
         """Returns a path as clients write it: below the stream root."""

@@ -214,7 +214,7 @@ class DurableStreamsApp:
             ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
-                await turns.mine(Line.READS if request.is_cheap else Line.URGENT)
+                await turns.wait_turn(Line.READS if request.is_cheap else Line.URGENT)
             answer = self.handler.handle(request, ready.set)
             request.body = b""
             if isinstance(answer, Ticket) and not answer.done and request.method == "GET":

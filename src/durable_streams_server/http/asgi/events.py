@@ -87,7 +87,7 @@ async def send_events(
                 if chunk is WAIT:
                     await ready.wait()
                     if not turns.admits(is_read=True):
-                        await turns.mine(Line.URGENT)
+                        await turns.wait_turn(Line.URGENT)
                 elif chunk is END:
                     await give({"type": "http.response.body", "body": b""})
                     return
@@ -98,7 +98,7 @@ async def send_events(
                     taker.taken += len(chunk)
                     pulls += 1
                     if pulls % PULLS == 0:
-                        await turns.mine()
+                        await turns.wait_turn()
     except ClientGone:
         return  # which is no error
     except TimeoutError:

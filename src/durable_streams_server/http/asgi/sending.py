@@ -81,7 +81,7 @@ async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns:
         for part in _slices(response):
             if begun >= _STEP:
                 begun = 0
-                await turns.mine()
+                await turns.wait_turn()
             await send({"type": "http.response.body", "body": part, "more_body": True})
             taker.taken += len(part)
             begun += len(part)
@@ -96,7 +96,7 @@ async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns:
 def _slices(response: Response) -> Iterator[bytes]:
     whole = response.body if not response.array else None
     if whole is None and response.size <= _WHOLE and isinstance(response.holder, Run):
-        whole = response.holder.form(response.size, lambda: response.whole)
+        whole = response.holder.encoded(response.size, lambda: response.whole)
     if whole is not None and len(whole) <= _WHOLE:
         yield whole
         return
