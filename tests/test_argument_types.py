@@ -153,7 +153,7 @@ def make(kind: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "argument", "wrong"), list(cases()))
-def test_argument_of_wrong_type_is_refused_by_name(
+def test_public_function_refuses_argument_of_wrong_type_by_name(
     name: str, argument: str, wrong: Sequence[Any], tmp_path: Path
 ) -> None:
     kind, _, method = name.partition(".")
@@ -179,7 +179,7 @@ def test_argument_of_wrong_type_is_refused_by_name(
     assert not [*tmp_path.iterdir()]
 
 
-def test_no_public_function_is_left_out() -> None:
+def test_every_public_function_is_in_table() -> None:
     """What has arguments and is public is in the table above, or has a test of its own."""
     public = {
         name
@@ -196,12 +196,12 @@ def test_no_public_function_is_left_out() -> None:
     assert Streams.__doc__  # tests/streams/test_embedded.py
 
 
-def test_nested_registry_hooks_are_named() -> None:
+def test_nested_list_of_hooks_is_refused_by_index() -> None:
     with pytest.raises(TypeError, match=r"hooks\[0\] must be a function.*not list"):
         create_app(hooks=[package.create_registry_hooks()])  # type: ignore[list-item]
 
 
-def test_every_path_of_a_directory_is_taken(tmp_path: Path) -> None:
+def test_data_directory_may_be_string_or_path_object(tmp_path: Path) -> None:
     class Named(os.PathLike[str]):
         def __fspath__(self) -> str:
             return str(tmp_path / "c")

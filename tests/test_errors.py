@@ -34,7 +34,7 @@ TREE = {
 }
 
 
-def test_the_tree_is_whole() -> None:
+def test_table_lists_every_error_class() -> None:
     kinds = {
         name
         for name, value in vars(errors).items()
@@ -44,7 +44,7 @@ def test_the_tree_is_whole() -> None:
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_each_error_knows_its_status_and_code(name: str) -> None:
+def test_error_has_status_and_code(name: str) -> None:
     kind = getattr(errors, name)
     refusal = kind("why", headers=[(b"retry-after", b"1")])
     assert (refusal.status, refusal.code) == TREE[name]
@@ -53,11 +53,11 @@ def test_each_error_knows_its_status_and_code(name: str) -> None:
     assert kind("why", "NARROWER").code == "NARROWER"
 
 
-def test_a_refused_token_asks_for_a_bearer() -> None:
+def test_unauthorized_asks_for_bearer_token() -> None:
     assert errors.Unauthorized("why").headers == ((b"www-authenticate", b"Bearer"),)
 
 
-def test_what_is_drawn_at_the_top_is_the_tree() -> None:
+def test_docstring_draws_every_error_class() -> None:
     drawing = errors.__doc__ or ""
     for name, (status, code) in TREE.items():
         assert name in drawing

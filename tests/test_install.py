@@ -24,7 +24,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
     return shown.stdout
 
 
-def test_package_is_built_installed_and_run(tmp_path: Path) -> None:
+def test_wheel_can_be_built_installed_and_run(tmp_path: Path) -> None:
     wheels, target = tmp_path / "wheels", tmp_path / "target"
     run(*PIP, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(wheels), cwd=ROOT)
     [wheel] = wheels.iterdir()

@@ -30,12 +30,12 @@ def lines() -> Iterator[Callable[[], list[str]]]:
     root.removeHandler(handler)
 
 
-def test_text_that_is_printable_stays_as_it_is() -> None:
+def test_printable_text_is_unchanged() -> None:
     for text in ("", "/v1/stream/a b", "naïve 数据 🙂", r"a\nb"):
         assert printable(text) is text
 
 
-def test_every_character_that_is_not_printable_is_escaped() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     assert printable(NASTY) == ESCAPED
     for code in range(0x110000):
         shown = printable(chr(code))
@@ -57,13 +57,13 @@ def test_printable_record_keeps_its_arguments(caplog: pytest.LogCaptureFixture) 
     assert record.args == ("/a",)
 
 
-def test_record_that_cannot_be_rendered_is_left_to_its_handler() -> None:
+def test_record_that_cannot_be_formatted_is_passed_to_handler() -> None:
     record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "%d of %d", ("x",), None)
     assert Escape().filter(record) is True
     assert record.args == ("x",)
 
 
-def test_traceback_keeps_its_own_line_breaks_alone(lines: Callable[[], list[str]]) -> None:
+def test_traceback_keeps_only_its_own_line_breaks(lines: Callable[[], list[str]]) -> None:
     try:
         try:
             raise KeyError(NASTY)
@@ -80,7 +80,7 @@ def test_traceback_keeps_its_own_line_breaks_alone(lines: Callable[[], list[str]
     assert not any(line.startswith("ERROR forged") for line in written)
 
 
-def test_notes_and_groups_are_escaped_too(lines: Callable[[], list[str]]) -> None:
+def test_notes_and_exception_groups_are_escaped(lines: Callable[[], list[str]]) -> None:
     inner = ValueError(NASTY + "\nERROR forged")
     inner.add_note("x\nERROR forged " + NASTY)
     log.error("failed", exc_info=ExceptionGroup("many\nERROR forged", [inner]))
@@ -90,7 +90,7 @@ def test_notes_and_groups_are_escaped_too(lines: Callable[[], list[str]]) -> Non
     assert any("\\x9b31m" in line for line in written)
 
 
-def test_note_of_a_lone_exception_forges_no_line(lines: Callable[[], list[str]]) -> None:
+def test_note_of_exception_forges_no_log_line(lines: Callable[[], list[str]]) -> None:
     error = ValueError("x")
     error.add_note("x\nERROR forged")
     log.error("failed", exc_info=error)
@@ -98,7 +98,7 @@ def test_note_of_a_lone_exception_forges_no_line(lines: Callable[[], list[str]])
 
 
 @pytest.mark.parametrize("message", ["\n", "\n  ", ":\n", ""])
-def test_message_that_looks_like_a_part_of_the_traceback_leaves_it_whole(
+def test_exception_message_of_line_breaks_leaves_traceback_intact(
     message: str, lines: Callable[[], list[str]]
 ) -> None:
     try:
@@ -111,7 +111,7 @@ def test_message_that_looks_like_a_part_of_the_traceback_leaves_it_whole(
     assert len(written) >= 5
 
 
-def test_exception_that_cannot_be_shown_is_logged_all_the_same(
+def test_exception_whose_str_fails_is_logged(
     lines: Callable[[], list[str]],
 ) -> None:
     class Mute(Exception):
@@ -132,7 +132,7 @@ def test_stack_is_escaped(lines: Callable[[], list[str]]) -> None:
     assert record.stack_info == "Stack\n  File \\x9b"
 
 
-def test_every_module_logs_through_the_one_logger() -> None:
+def test_no_module_creates_another_logger() -> None:
     """A logger's filter does not see the records of its children, so there are none."""
     for path in SOURCE.rglob("*.py"):
         if path == SOURCE / "log.py":

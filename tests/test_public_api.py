@@ -76,18 +76,18 @@ OURS = {
 }
 
 
-def test_the_public_names_are_these() -> None:
+def test_package_exports_exactly_these_names() -> None:
     assert set(durable_streams_server.__all__) == NODE_README | OURS
     assert set(durable_streams_server.__all__) <= set(dir(durable_streams_server))
 
 
 @pytest.mark.parametrize("name", sorted(NODE_README | OURS))
-def test_each_name_can_be_imported(name: str) -> None:
+def test_public_name_can_be_imported(name: str) -> None:
     assert getattr(durable_streams_server, name) is not None
 
 
 @pytest.mark.parametrize("name", sorted(NODE_README | OURS))
-def test_each_class_and_function_is_documented(name: str) -> None:
+def test_public_class_or_function_has_docstring(name: str) -> None:
     value = getattr(durable_streams_server, name)
     if not (inspect.isclass(value) or inspect.isfunction(value)):
         return  # a constant or a type alias is documented where it stands
@@ -157,7 +157,7 @@ PUBLIC = dict(public_functions())
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_types_that_functions_take_return_and_raise_are_public(name: str) -> None:
+def test_types_in_public_signatures_are_public(name: str) -> None:
     public = {
         value
         for module in (durable_streams_server, webhooks)
@@ -171,7 +171,7 @@ def test_types_that_functions_take_return_and_raise_are_public(name: str) -> Non
         assert hasattr(builtins, error) or error in {kind.__name__ for kind in public}, error
 
 
-def test_the_walk_sees_what_it_should() -> None:
+def test_public_functions_finds_nested_types_and_errors() -> None:
     assert {"StreamStore.append", "Streams.follow", "create_app", "verify"} <= set(PUBLIC)
     found = [*our_types(typing.get_type_hints(PUBLIC["create_registry_hooks"])["return"])]
     assert {kind.__name__ for kind in found} == {"RegistryHook", "StreamLifecycleEvent"}
@@ -179,7 +179,7 @@ def test_the_walk_sees_what_it_should() -> None:
     assert "DirectoryRefused" in raised(durable_streams_server.FileBackedStreamStore)
 
 
-def test_version_is_that_of_the_package() -> None:
+def test_version_is_that_of_installed_package() -> None:
     assert durable_streams_server.__version__ == version("durable-streams-server")
     shown = subprocess.run(
         [sys.executable, "-m", "durable_streams_server", "--version"],
@@ -194,7 +194,9 @@ def test_version_is_that_of_the_package() -> None:
     ]
 
 
-def test_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_of_uninstalled_package_raises_attribute_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def missing(_: str) -> str:
         raise PackageNotFoundError
 
@@ -204,18 +206,18 @@ def test_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monkey
         durable_streams_server.__version__  # noqa: B018
 
 
-def test_module_runs_as_the_command_does() -> None:
+def test_python_m_runs_command() -> None:
     command = [sys.executable, "-m", "durable_streams_server"]
     shown = subprocess.run([*command, "serve", "--help"], capture_output=True, text=True)
     assert (shown.returncode, "Usage: durable-streams-server serve" in shown.stdout) == (0, True)
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         durable_streams_server.nonsense  # noqa: B018
 
 
-def test_importing_the_package_imports_nothing_else() -> None:
+def test_importing_package_imports_no_submodule() -> None:
     code = (
         "import sys, durable_streams_server; "
         "print([name for name in sys.modules if name.startswith('durable_streams_server.')])"
@@ -224,7 +226,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
     assert shown.stdout.strip() == "[]"
 
 
-def test_the_package_is_typed_and_licensed() -> None:
+def test_package_has_type_marker_and_license() -> None:
     assert files("durable_streams_server").joinpath("py.typed").is_file()
     about = metadata("durable-streams-server")
     assert about["License-Expression"] == "Apache-2.0"

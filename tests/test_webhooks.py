@@ -30,18 +30,18 @@ def reason(
     return caught.value.reason
 
 
-def test_what_the_server_signed_is_believed() -> None:
+def test_webhook_signed_by_server_is_accepted() -> None:
     verify(BODY, HEADER, KEYS, now=NOW)
     verify(b"", sign(KEY, NOW, b""), KEYS, now=NOW)
 
 
-def test_the_machines_clock_is_asked_when_no_time_is_given() -> None:
+def test_verify_uses_system_clock_by_default() -> None:
     with pytest.raises(WebhookVerificationError) as caught:
         verify(BODY, HEADER, KEYS)
     assert caught.value.reason == "outside_tolerance"
 
 
-def test_a_bit_flipped_anywhere_in_the_header_is_refused() -> None:
+def test_bit_flipped_anywhere_in_header_is_refused() -> None:
     data = HEADER.encode()
     for place in range(len(data)):
         for bit in range(8):
@@ -51,7 +51,7 @@ def test_a_bit_flipped_anywhere_in_the_header_is_refused() -> None:
             reason(header=changed.decode("latin-1"), tolerance=float("inf"))
 
 
-def test_a_bit_flipped_anywhere_in_the_body_is_refused() -> None:
+def test_bit_flipped_anywhere_in_body_is_refused() -> None:
     for place in range(len(BODY)):
         for bit in range(8):
             changed = bytearray(BODY)
@@ -62,21 +62,21 @@ def test_a_bit_flipped_anywhere_in_the_body_is_refused() -> None:
 @pytest.mark.parametrize(
     "body", [b"", BODY + b"\n", b" " + BODY, BODY[:-1], json.dumps(json.loads(BODY)).encode()]
 )
-def test_other_bytes_are_refused_although_they_mean_the_same(body: bytes) -> None:
+def test_body_with_same_meaning_but_other_bytes_is_refused(body: bytes) -> None:
     assert reason(body) == "bad_signature"
 
 
 @pytest.mark.parametrize("off", [-300, 300, -0.5, 299.9])
-def test_a_signature_is_taken_within_five_minutes_to_either_side(off: float) -> None:
+def test_signature_within_5_minutes_of_now_is_accepted(off: float) -> None:
     verify(BODY, HEADER, KEYS, now=NOW + off)
 
 
 @pytest.mark.parametrize("off", [-300.1, 300.1, -1e9, 1e9, float("nan"), float("inf")])
-def test_a_signature_from_another_time_is_refused(off: float) -> None:
+def test_signature_more_than_5_minutes_from_now_is_refused(off: float) -> None:
     assert reason(now=NOW + off) == "outside_tolerance"
 
 
-def test_the_tolerance_can_be_set() -> None:
+def test_tolerance_argument_replaces_5_minutes() -> None:
     verify(BODY, HEADER, KEYS, now=NOW + 10, tolerance=10)
     assert reason(now=NOW + 11, tolerance=10) == "outside_tolerance"
     assert reason(tolerance=float("nan")) == "outside_tolerance"
@@ -85,18 +85,18 @@ def test_the_tolerance_can_be_set() -> None:
 @pytest.mark.parametrize(
     "header", ["", "t=1", HEADER + "," + HEADER, HEADER + ",t=1", HEADER + "\r\n", "\x00", "é"]
 )
-def test_a_malformed_header_is_refused(header: str) -> None:
+def test_malformed_header_is_refused(header: str) -> None:
     assert reason(header=header) == "malformed_header"
 
 
-def test_the_key_is_chosen_by_its_id() -> None:
+def test_verify_chooses_key_by_its_id() -> None:
     keys = rotate([KEY], NOW)
     verify(BODY, HEADER, jwks(keys, NOW), now=NOW)
     verify(BODY, sign(keys[0], NOW, BODY), jwks(keys, NOW), now=NOW)
     assert reason(keys=jwks(keys[:1], NOW)) == "unknown_key"
 
 
-def test_another_key_under_the_same_id_is_refused() -> None:
+def test_other_key_with_same_id_is_refused() -> None:
     other = jwks([generate(NOW)], NOW)["keys"][0] | {"kid": KEY.kid}
     assert reason(keys={"keys": [other]}) == "bad_signature"
     assert reason(keys={"keys": [other, *KEYS["keys"]]}) == "unknown_key"
@@ -126,7 +126,7 @@ def test_another_key_under_the_same_id_is_refused() -> None:
         ),
     ],
 )
-def test_a_key_set_without_a_good_key_is_refused(keys: Any) -> None:
+def test_key_set_without_valid_key_is_refused(keys: Any) -> None:
     assert reason(keys=keys) == "unknown_key"
 
 
@@ -191,7 +191,7 @@ class Receiver:
         return "believed"
 
 
-def test_the_key_set_is_fetched_once_and_kept_for_as_long_as_it_says(server: Server) -> None:
+def test_key_set_is_fetched_once_and_cached_for_its_max_age(server: Server) -> None:
     receiver = Receiver(server.url)
     assert server.asked == 0
     assert [receiver.hears() for _ in range(3)] == ["believed"] * 3
@@ -213,9 +213,7 @@ def test_the_key_set_is_fetched_once_and_kept_for_as_long_as_it_says(server: Ser
         ("max-age=999999999", webhooks.LONGEST_MAX_AGE),
     ],
 )
-def test_the_life_of_a_key_set_has_bounds(
-    server: Server, header: str | None, seconds: float
-) -> None:
+def test_max_age_of_key_set_has_limits(server: Server, header: str | None, seconds: float) -> None:
     server.headers = {"Cache-Control": header} if header else {}
     receiver = Receiver(server.url)
     receiver.hears()
@@ -227,7 +225,7 @@ def test_the_life_of_a_key_set_has_bounds(
     assert server.asked == 2
 
 
-def test_after_a_rotation_the_new_key_is_fetched(server: Server) -> None:
+def test_new_key_is_fetched_after_rotation(server: Server) -> None:
     receiver = Receiver(server.url)
     assert receiver.hears() == "believed"
     keys = rotate([KEY], NOW)
@@ -237,7 +235,7 @@ def test_after_a_rotation_the_new_key_is_fetched(server: Server) -> None:
     assert (receiver.hears(), server.asked) == ("believed", 2)
 
 
-def test_unknown_keys_cause_one_fetch_in_an_interval(server: Server) -> None:
+def test_unknown_key_ids_cause_one_fetch_per_interval(server: Server) -> None:
     receiver = Receiver(server.url)
     forged = [sign(generate(NOW), NOW, BODY) for _ in range(5)]
     assert {receiver.hears(header) for header in forged} == {"unknown_key"}
@@ -248,7 +246,7 @@ def test_unknown_keys_cause_one_fetch_in_an_interval(server: Server) -> None:
     assert receiver.hears() == "believed"
 
 
-def test_what_is_malformed_or_old_causes_no_fetch(server: Server) -> None:
+def test_malformed_or_old_signature_causes_no_fetch(server: Server) -> None:
     receiver = Receiver(server.url)
     assert receiver.hears("nonsense") == "malformed_header"
     assert receiver.hears(sign(KEY, NOW - 301, BODY)) == "outside_tolerance"
@@ -268,9 +266,7 @@ def test_what_is_malformed_or_old_causes_no_fetch(server: Server) -> None:
         (200, b'{"keys":[]}'.ljust(webhooks.MAX_JWKS_BYTES + 1)),
     ],
 )
-def test_a_key_set_that_cannot_be_had_is_tried_again_later(
-    server: Server, status: int, body: bytes
-) -> None:
+def test_failed_fetch_is_retried_after_interval(server: Server, status: int, body: bytes) -> None:
     good, server.status, server.body = server.body, status, body
     receiver = Receiver(server.url)
     assert [receiver.hears(), receiver.hears()] == ["keys_unavailable"] * 2
@@ -280,7 +276,7 @@ def test_a_key_set_that_cannot_be_had_is_tried_again_later(
     assert receiver.hears() == "believed"
 
 
-def test_keys_that_are_too_old_are_not_believed_when_no_others_can_be_had(server: Server) -> None:
+def test_expired_key_set_is_not_used_when_fetch_fails(server: Server) -> None:
     receiver = Receiver(server.url)
     assert receiver.hears() == "believed"
     server.status = 503
@@ -291,13 +287,13 @@ def test_keys_that_are_too_old_are_not_believed_when_no_others_can_be_had(server
     assert receiver.hears() == "keys_unavailable"
 
 
-def test_redirects_are_not_followed(server: Server) -> None:
+def test_redirect_of_key_set_is_not_followed(server: Server) -> None:
     server.status, server.headers = 302, {"Location": server.url}
     assert Receiver(server.url).hears() == "keys_unavailable"
     assert server.asked == 1
 
 
-def test_nobody_at_the_url_means_no_keys() -> None:
+def test_refused_connection_means_keys_unavailable() -> None:
     assert Receiver("http://127.0.0.1:9/").hears() == "keys_unavailable"
 
 
@@ -305,12 +301,12 @@ def test_nobody_at_the_url_means_no_keys() -> None:
     "url",
     ["", "http://example.com/jwks.json", "http://127.0.0.1.example.com/", "file:///x", "https://"],
 )
-def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
+def test_key_set_url_must_be_https_or_loopback(url: str) -> None:
     with pytest.raises(ValueError, match="https"):
         JwksClient(url)
 
 
-def test_a_receiver_imports_no_server() -> None:
+def test_webhooks_module_imports_no_server_code() -> None:
     code = (
         "import sys, durable_streams_server.webhooks; "
         "print([n for n in sys.modules if n.startswith('durable_streams_server.')])"

@@ -18,7 +18,7 @@ TESTS = CORE_TESTS + 6  # of subscriptions, which the suite leaves out unless as
     ids=["default", "page-4096", "asgi"],
 )
 @pytest.mark.parametrize("kept", ["memory", "files"])
-def test_every_test_passes(kept: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_conformance_suite_passes(kept: str, flags: tuple[str, ...], tmp_path: Path) -> None:
     store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))
     with serve(*store, "--long-poll-timeout", "0.5", *flags) as server:
         result = vitest.run("conformance/suite.test.ts", server.url, tmp_path / "report.json")
@@ -29,7 +29,7 @@ def test_every_test_passes(kept: str, flags: tuple[str, ...], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lane", ["native", "asgi"])
-def test_every_test_passes_over_http2(lane: str, tmp_path: Path) -> None:
+def test_conformance_suite_passes_over_http2(lane: str, tmp_path: Path) -> None:
     made = certificates.make(tmp_path)
     flags = ("--memory", "--tls-cert", made.chain, "--tls-key", made.key, "--http", lane)
     with serve(*flags, "--long-poll-timeout", "0.5") as server:

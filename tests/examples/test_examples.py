@@ -75,7 +75,7 @@ def wait_for_acknowledgement(http: httpx.Client, id_: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--at-once",)], ids=["callback", "at once"])
-def test_the_webhook_receiver_reads_each_order_and_acknowledges(flags: tuple[str, ...]) -> None:
+def test_webhook_receiver_reads_and_acknowledges_each_order(flags: tuple[str, ...]) -> None:
     with serve("--memory") as server:
         command = ("examples/webhook_receiver.py", server.url + BASE, "0", *flags)
         with running(*command) as said, httpx.Client(base_url=server.url + BASE) as http:
@@ -91,7 +91,7 @@ def test_the_webhook_receiver_reads_each_order_and_acknowledges(flags: tuple[str
             assert forged.status_code == 401
 
 
-def test_pull_workers_share_the_work_and_each_job_is_done_once() -> None:
+def test_two_pull_workers_do_each_job_once() -> None:
     with serve("--memory") as server, httpx.Client(base_url=server.url + BASE) as http:
         script = ("examples/pull_worker.py", server.url + BASE)
         with running(*script, "alice") as alice, running(*script, "bob") as bob:
@@ -146,7 +146,7 @@ def messages(events: str) -> list[dict[str, str]]:
     return [message for data in found for message in json.loads(data)]
 
 
-def test_tokens_can_be_followed_from_any_point_by_many(tmp_path: Path) -> None:
+def test_answer_can_be_read_from_any_offset(tmp_path: Path) -> None:
     with answers(tmp_path) as (http, _):
         assert "EventSource" in http.get("/").text
         stream = ask(http, "hello")
@@ -166,7 +166,7 @@ def test_tokens_can_be_followed_from_any_point_by_many(tmp_path: Path) -> None:
 HALF = [{"token": "half "}, {"token": "an answer"}]
 
 
-def test_answer_whose_model_fails_says_so(tmp_path: Path) -> None:
+def test_answer_of_failing_model_ends_with_failed_status(tmp_path: Path) -> None:
     with answers(tmp_path, "other_model:app") as (http, _):
         stream = ask(http, "fail")
         live = http.get(stream, params={"offset": "-1", "live": "sse"}).text
@@ -175,7 +175,7 @@ def test_answer_whose_model_fails_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
-def test_answer_whose_process_ends_is_interrupted_and_ends_too(
+def test_answer_of_ended_process_ends_with_interrupted_status(
     tmp_path: Path, stop: signal.Signals
 ) -> None:
     with answers(tmp_path, "other_model:app") as (http, process):

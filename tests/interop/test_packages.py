@@ -26,14 +26,14 @@ def check(result: vitest.Result, count: int) -> None:
 
 @pytest.mark.parametrize("program", TESTS)
 @pytest.mark.parametrize("kept", ["memory", "files"])
-def test_package_works(kept: str, program: str, tmp_path: Path) -> None:
+def test_npm_package_passes_its_tests(kept: str, program: str, tmp_path: Path) -> None:
     store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))
     with serve(*store, *FLAGS) as server:
         result = vitest.run(f"interop/{program}.test.ts", server.url, tmp_path / "report.json")
     check(result, TESTS[program])
 
 
-def test_packages_go_on_after_a_restart(tmp_path: Path) -> None:
+def test_npm_packages_survive_restart_of_server(tmp_path: Path) -> None:
     """The program itself starts, stops and kills servers."""
     command = {"DURABLE_STREAMS_COMMAND": json.dumps([*COMMAND, "serve", *FLAGS])}
     report = tmp_path / "report.json"

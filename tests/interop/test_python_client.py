@@ -42,7 +42,7 @@ def close(url: str, last: object) -> None:
         handle.append(last)
 
 
-def test_create_append_read(url: str) -> None:
+def test_client_creates_appends_and_reads(url: str) -> None:
     with DurableStream.create(url, content_type="text/plain") as handle:
         first = handle.append("hello")
         handle.append(" world")
@@ -52,7 +52,7 @@ def test_create_append_read(url: str) -> None:
         assert response.read_bytes() == b" world"
 
 
-def test_json_values_come_back_one_by_one(url: str) -> None:
+def test_client_reads_json_values_one_by_one(url: str) -> None:
     with DurableStream.create(url, content_type=JSON) as handle:
         for number in range(5):
             handle.append({"n": number})
@@ -60,7 +60,7 @@ def test_json_values_come_back_one_by_one(url: str) -> None:
         assert [item["n"] for item in response.iter_json()] == [0, 1, 2, 3, 4]
 
 
-def test_head_delete_and_what_is_missing(url: str) -> None:
+def test_client_reports_head_conflict_and_missing_stream(url: str) -> None:
     with DurableStream.create(url, content_type=JSON, ttl_seconds=60) as handle:
         assert handle.head().content_type == JSON
         with pytest.raises(StreamExistsError):
@@ -71,7 +71,7 @@ def test_head_delete_and_what_is_missing(url: str) -> None:
 
 
 @pytest.mark.parametrize("live", ["long-poll", "sse"])
-def test_a_tail_is_followed(url: str, live: str) -> None:
+def test_client_follows_tail(url: str, live: str) -> None:
     with DurableStream.create(url, content_type=JSON) as handle, ThreadPoolExecutor() as pool:
         handle.append({"n": 0})
         began = threading.Event()
@@ -94,7 +94,7 @@ def test_a_tail_is_followed(url: str, live: str) -> None:
 
 
 @pytest.mark.parametrize("live", [False, "long-poll", "sse"])
-def test_a_closed_stream_can_be_read_to_its_end(url: str, live: str) -> None:
+def test_client_reads_closed_stream_to_its_end(url: str, live: str) -> None:
     DurableStream.create(url, content_type=JSON).close()
     close(url, {"n": 1})
     with stream(url, offset="-1", live=live) as response:  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ def test_a_closed_stream_can_be_read_to_its_end(url: str, live: str) -> None:
         handle.append({"n": 2})
 
 
-def test_a_producer_that_retries_writes_once(url: str) -> None:
+def test_repeated_producer_append_is_written_once(url: str) -> None:
     DurableStream.create(url, content_type="text/plain").close()
     for seq, repeats in ((0, 3), (1, 2), (2, 1)):
         stamp: dict[str, str | Callable[[], str]] = {"Producer-Id": "p", "Producer-Epoch": "0"}
@@ -119,21 +119,21 @@ def test_a_producer_that_retries_writes_once(url: str) -> None:
         assert response.read_text() == "012"
 
 
-def test_a_sequence_that_does_not_grow_is_a_conflict(url: str) -> None:
+def test_seq_that_does_not_grow_is_conflict(url: str) -> None:
     with DurableStream.create(url, content_type="text/plain", batching=False) as handle:
         handle.append("x", seq="2")
         with pytest.raises(SeqConflictError):
             handle.append("y", seq="1")
 
 
-def test_many_writers_at_once_lose_nothing(url: str) -> None:
+def test_concurrent_writers_lose_no_value(url: str) -> None:
     with DurableStream.create(url, content_type=JSON) as handle, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: handle.append({"n": number}), range(200)))
     with stream(url, live=False) as response:
         assert sorted(item["n"] for item in response.read_json()) == list(range(200))
 
 
-async def test_the_asynchronous_client() -> None:
+async def test_asynchronous_client_appends_and_follows() -> None:
     store = StreamStore()
     async with DurableStreamTestServer(store=store, long_poll_timeout=0.5) as server:
         url = server.base_url + "/v1/stream/a"

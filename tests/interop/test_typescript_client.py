@@ -11,7 +11,7 @@ TESTS = 17
 
 
 @pytest.mark.parametrize("kept", ["memory", "files"])
-def test_the_official_typescript_client_works(kept: str, tmp_path: Path) -> None:
+def test_official_typescript_client_passes_its_tests(kept: str, tmp_path: Path) -> None:
     store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path / "data"))
     with serve(*store, "--long-poll-timeout", "0.5") as server:
         result = vitest.run("interop/client.test.ts", server.url, tmp_path / "report.json")

@@ -63,7 +63,7 @@ def edit(streams: str, port: int) -> str:
     return peer.stdout
 
 
-def test_each_peer_adds_to_what_was_there() -> None:
+def test_peers_of_docs_page_share_document() -> None:
     port = free_port()
     with serve("--memory") as server:
         with yjs_server(server.url, port):

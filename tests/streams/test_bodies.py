@@ -20,7 +20,7 @@ def large() -> Append:
     return parse_append("/a", JSON, LARGE)
 
 
-def test_small_bodies_are_ready_at_once() -> None:
+def test_small_body_needs_no_preparation() -> None:
     assert bodies.is_ready(append("/a", b"[1]", "application/json"))
     assert bodies.is_ready(create("/a", None, LARGE))
     assert not bodies.is_ready(large())
@@ -29,7 +29,7 @@ def test_small_bodies_are_ready_at_once() -> None:
     assert bodies.prepare(bench.store, bench.engine.turns, command).result() is command
 
 
-async def test_body_is_split_in_turns_and_comes_with_its_marks() -> None:
+async def test_large_body_is_split_in_turns_and_has_marks() -> None:
     bench = Bench()
     ticket = bodies.prepare(bench.store, bench.engine.turns, large())
     assert not ticket.done
@@ -40,7 +40,7 @@ async def test_body_is_split_in_turns_and_comes_with_its_marks() -> None:
     assert body.marks is not None
 
 
-async def test_cancelled_ticket_ends_the_work_and_lets_the_body_go() -> None:
+async def test_cancelled_ticket_stops_splitting_and_releases_body() -> None:
     turns = Turns()
     command = large()
     assert isinstance(command.body.splitting, Splitting)
@@ -52,7 +52,7 @@ async def test_cancelled_ticket_ends_the_work_and_lets_the_body_go() -> None:
     assert (splitter._body, splitter.position) == (b"", 0)
 
 
-async def test_failure_of_a_step_fails_the_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_while_splitting_fails_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Splitting) -> bool:
         raise MemoryError
 
@@ -64,7 +64,7 @@ async def test_failure_of_a_step_fails_the_ticket(monkeypatch: pytest.MonkeyPatc
         ticket.result()
 
 
-async def test_engine_without_a_store_refuses_what_was_split_meanwhile() -> None:
+async def test_body_split_while_engine_stops_is_refused() -> None:
     bench = Bench()
     bench.engine.start()
     ticket = bench.engine.append_large(large())
@@ -74,7 +74,7 @@ async def test_engine_without_a_store_refuses_what_was_split_meanwhile() -> None
         ticket.result()
 
 
-async def test_finished_work_lets_the_body_go_without_a_collection() -> None:
+async def test_finished_splitting_releases_body_without_garbage_collection() -> None:
     body = bytes(bytearray(LARGE))
     bench = Bench()
     before = sys.getrefcount(body)

@@ -11,12 +11,12 @@ from tests.requests import NOW, SECOND
 from tests.streams.engines import ManualClock, SettableClock
 
 
-def test_the_system_clock_counts_microseconds() -> None:
+def test_system_clock_returns_microseconds() -> None:
     before = time.time()
     assert before - 0.001 <= system_clock() / 1_000_000 <= time.time() + 0.001
 
 
-def test_store_on_the_system_clock_begins_at_the_present_and_goes_on() -> None:
+def test_steady_clock_starts_at_present_and_advances() -> None:
     clock = clock_of(Timeline(), system_clock)
     first = clock()
     assert abs(first - time.time_ns() // 1000) < SECOND
@@ -24,7 +24,7 @@ def test_store_on_the_system_clock_begins_at_the_present_and_goes_on() -> None:
     assert clock.detect_step() == 0
 
 
-def test_store_clock_does_not_follow_when_the_wall_clock_is_set() -> None:
+def test_steady_clock_ignores_step_of_wall_clock() -> None:
     wall, timeline = SettableClock(), Timeline()
     clock = clock_of(timeline, wall)
     wall.set(-7200)
@@ -34,7 +34,7 @@ def test_store_clock_does_not_follow_when_the_wall_clock_is_set() -> None:
     assert clock.detect_step() == 0
 
 
-def test_two_clocks_of_one_store_tell_the_same_time() -> None:
+def test_two_clocks_of_one_timeline_agree() -> None:
     wall, timeline = SettableClock(), Timeline()
     first = clock_of(timeline, wall)
     wall.set(7200)
@@ -42,7 +42,7 @@ def test_two_clocks_of_one_store_tell_the_same_time() -> None:
     assert clock_of(timeline, wall)() == first()
 
 
-def test_plain_function_tells_one_time_for_both() -> None:
+def test_plain_clock_returns_same_steady_and_wall_time() -> None:
     plain, timeline = ManualClock(), Timeline()
     clock = clock_of(timeline, plain)
     plain.forward(3600)
@@ -51,5 +51,5 @@ def test_plain_function_tells_one_time_for_both() -> None:
 
 
 @pytest.mark.parametrize(("told", "kept"), [(-(10**15), MIN_TIME), (10**18, MAX_TIME)])
-def test_time_of_a_plain_function_stays_in_the_range_of_decisions(told: int, kept: int) -> None:
+def test_plain_clock_limits_time_to_valid_range(told: int, kept: int) -> None:
     assert clock_of(Timeline(), lambda: told)() == kept

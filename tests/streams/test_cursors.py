@@ -17,32 +17,32 @@ from durable_streams_server.protocol.cursor import DEFAULT_CURSOR_OPTIONS, inter
 from durable_streams_server.streams.cursors import Cursors, random_jitter
 
 
-def test_the_present_cursor_counts_intervals_since_the_epoch() -> None:
+def test_cursor_counts_intervals_since_epoch() -> None:
     expected = (time.time() - DEFAULT_CURSOR_EPOCH.timestamp()) / DEFAULT_CURSOR_INTERVAL_SECONDS
     assert abs(int(calculate_cursor()) - expected) <= 1
 
 
-def test_a_response_cursor_is_past_the_clients() -> None:  # TRAPS 35
+def test_response_cursor_is_greater_than_client_cursor() -> None:  # TRAPS 35
     present = calculate_cursor()
     assert int(generate_response_cursor(None)) >= int(present)
     for client in (present, str(int(present) + 10)):
         assert int(generate_response_cursor(client)) > int(client)
 
 
-def test_the_interval_can_be_set() -> None:
+def test_shorter_interval_gives_greater_cursor() -> None:
     assert int(calculate_cursor(CursorOptions(interval_seconds=1))) > int(calculate_cursor())
 
 
 @pytest.mark.parametrize(
     ("previous", "same"), [(None, True), ("4", True), ("5", False), ("9", False)]
 )
-def test_a_collision_moves_forward(previous: str | None, same: bool) -> None:
+def test_colliding_cursor_moves_forward(previous: str | None, same: bool) -> None:
     cursor = handle_cursor_collision("5", previous)
     assert (cursor == "5") is same
     assert same or int(cursor) > int(previous or 0)
 
 
-def test_the_jitter_is_between_a_second_and_an_hour() -> None:
+def test_jitter_is_between_1_second_and_1_hour() -> None:
     jitters = {random_jitter() for _ in range(300)}
     assert min(jitters) >= 1
     assert max(jitters) <= 3600
@@ -62,7 +62,7 @@ class Wall:
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 19, 20, 21, 1000, 1e6, -1, -20, -21, -1e6])
-def test_present_cursor_follows_the_clock_forward_and_back(seconds: float) -> None:
+def test_present_cursor_follows_clock_forward_and_back(seconds: float) -> None:
     wall = Wall()
     cursors = Cursors(DEFAULT_CURSOR_OPTIONS, wall)
     cursors.present()
@@ -72,7 +72,7 @@ def test_present_cursor_follows_the_clock_forward_and_back(seconds: float) -> No
     assert cursors.present() == expected
 
 
-def test_every_moment_has_the_cursor_of_its_interval() -> None:
+def test_present_cursor_is_number_of_present_interval() -> None:
     wall = Wall()
     options = CursorOptions(interval_seconds=0.01)
     cursors = Cursors(options, wall)
@@ -81,7 +81,7 @@ def test_every_moment_has_the_cursor_of_its_interval() -> None:
         assert cursors.present() == str(interval_at(wall.now / 1e6, options))
 
 
-def test_cursor_of_a_server_is_past_the_clients() -> None:  # TRAPS 35
+def test_cursors_after_client_cursor_returns_greater_cursor() -> None:  # TRAPS 35
     cursors = Cursors(DEFAULT_CURSOR_OPTIONS, Wall())
     present = cursors.present()
     assert cursors.after(None) == cursors.after("no number") == cursors.after("0") == present
@@ -89,7 +89,7 @@ def test_cursor_of_a_server_is_past_the_clients() -> None:  # TRAPS 35
         assert int(cursors.after(client)) > int(client)
 
 
-def test_cursor_moves_forward_while_the_clock_stands_at_1970() -> None:
+def test_cursor_advances_while_clock_stands_at_1970() -> None:
     wall = Wall()
     wall.now = 0
     cursors = Cursors(DEFAULT_CURSOR_OPTIONS, wall)
@@ -100,6 +100,6 @@ def test_cursor_moves_forward_while_the_clock_stands_at_1970() -> None:
         client = later
 
 
-def test_an_interval_without_an_end_has_one_cursor() -> None:
+def test_infinite_interval_has_cursor_zero() -> None:
     cursors = Cursors(CursorOptions(interval_seconds=float("inf")), Wall())
     assert cursors.present() == cursors.present() == "0"

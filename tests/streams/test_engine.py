@@ -18,7 +18,7 @@ from tests.requests import append, create
 from tests.streams.engines import Bench, read
 
 
-def test_each_command_has_its_method() -> None:
+def test_engine_creates_appends_reads_and_deletes() -> None:
     bench = Bench()
     engine = bench.engine
     assert engine.create(create("/a", body=b"ab")).result().created
@@ -31,7 +31,7 @@ def test_each_command_has_its_method() -> None:
         engine.head("/a").result()
 
 
-def test_stream_that_must_be_loaded_first_is_not_known_at_once(
+def test_find_loaded_returns_none_for_stream_that_is_not_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench()
@@ -49,7 +49,7 @@ def test_stream_that_must_be_loaded_first_is_not_known_at_once(
     assert page.result().data == b"ab"
 
 
-def test_an_offset_of_a_deleted_stream_is_gone_in_the_new_one() -> None:  # TRAPS 40
+def test_offset_of_deleted_stream_is_gone_in_recreated_stream() -> None:  # TRAPS 40
     bench = Bench()
     bench.do(create("/a", body=b"old"))
     old = bench.state().name(2)
@@ -59,7 +59,7 @@ def test_an_offset_of_a_deleted_stream_is_gone_in_the_new_one() -> None:  # TRAP
     assert caught.value.code == "OFFSET_GONE"
 
 
-def test_an_offset_past_the_tail_is_refused() -> None:
+def test_offset_past_tail_is_refused() -> None:
     bench = Bench()
     bench.do(create("/a", body=b"abc"))
     with pytest.raises(BadRequest):
@@ -67,7 +67,7 @@ def test_an_offset_past_the_tail_is_refused() -> None:
 
 
 @pytest.mark.parametrize("media", ["application/octet-stream", "text/plain"])
-def test_offset_one_past_the_tail_means_the_tail(media: str) -> None:
+def test_offset_one_past_tail_means_tail(media: str) -> None:
     bench = Bench()
     bench.do(create("/a", media, b"abc"))
     asked = bench.state().name(4)
@@ -77,14 +77,14 @@ def test_offset_one_past_the_tail_means_the_tail(media: str) -> None:
     assert bench.engine.read(read(offset=asked)).result().data == b"next"
 
 
-def test_offset_one_past_the_tail_of_a_json_stream_is_refused() -> None:
+def test_offset_one_past_tail_of_json_stream_is_refused() -> None:
     bench = Bench()
     bench.do(create("/a", "application/json", b"[1]"))
     with pytest.raises(BadRequest):
         bench.engine.read(read(offset=bench.state().name(3))).result()
 
 
-def test_cursors_move_strictly_forward() -> None:  # TRAPS 35
+def test_cursor_is_greater_than_client_cursor() -> None:  # TRAPS 35
     bench = Bench(EngineOptions(cursor=CursorOptions(interval_seconds=1)))
     first = bench.engine.next_cursor(None)
     second = bench.engine.next_cursor(first)
@@ -92,7 +92,7 @@ def test_cursors_move_strictly_forward() -> None:  # TRAPS 35
     assert bench.engine.next_cursor("0") == first
 
 
-async def test_a_stop_ends_every_live_read_and_may_be_repeated() -> None:
+async def test_stop_ends_every_live_read_and_may_be_called_twice() -> None:
     bench = Bench()
     bench.do(create("/a"), create("/b"))
     tickets = [bench.engine.long_poll(read(path, "now", "long-poll")) for path in ("/a", "/b")]
@@ -110,7 +110,7 @@ class Failing(MemoryStore):
         self.fail = on_failure
 
 
-async def test_what_takes_long_to_build_is_built_before_there_are_clients() -> None:
+async def test_start_compiles_json_patterns() -> None:
     json_scan._value.cache_clear()
     engine = Engine(MemoryStore())
     engine.start()
@@ -118,7 +118,7 @@ async def test_what_takes_long_to_build_is_built_before_there_are_clients() -> N
     await engine.stop()
 
 
-async def test_a_store_that_stops_ends_live_reads_and_is_reported() -> None:
+async def test_failed_store_ends_live_reads_and_is_reported() -> None:
     store = Failing()
     engine = Engine(store)
     told: list[BaseException] = []

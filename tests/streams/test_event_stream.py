@@ -53,7 +53,7 @@ def control(data: str) -> dict[str, object]:
     return parsed
 
 
-async def test_catch_up_then_the_tail_with_a_control_event_after_each() -> None:  # TRAPS 33
+async def test_control_event_follows_each_data_event() -> None:  # TRAPS 33
     bench = Bench()
     bench.do(create("/a", JSON, b"[1,2]"))
     reader = Reader(bench)
@@ -68,7 +68,7 @@ async def test_catch_up_then_the_tail_with_a_control_event_after_each() -> None:
     reader.stream.close()
 
 
-async def test_something_is_sent_at_once_even_without_data() -> None:  # TRAPS 36
+async def test_empty_stream_sends_control_event_immediately() -> None:  # TRAPS 36
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = Reader(bench)
@@ -81,7 +81,7 @@ async def test_something_is_sent_at_once_even_without_data() -> None:  # TRAPS 3
     reader.stream.close()
 
 
-async def test_the_last_data_comes_before_the_end() -> None:  # TRAPS 31
+async def test_last_data_comes_before_end_of_closed_stream() -> None:  # TRAPS 31
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = Reader(bench)
@@ -95,7 +95,7 @@ async def test_the_last_data_comes_before_the_end() -> None:  # TRAPS 31
     reader.stream.close()
 
 
-async def test_a_large_backlog_comes_in_bounded_events() -> None:  # TRAPS 38
+async def test_large_backlog_is_sent_in_bounded_events() -> None:  # TRAPS 38
     bench = Bench()
     bench.do(create("/a", TEXT), *(append("/a", b"x" * 1000, TEXT) for _ in range(100)))
     reader = Reader(bench)
@@ -109,7 +109,7 @@ async def test_a_large_backlog_comes_in_bounded_events() -> None:  # TRAPS 38
 
 
 @pytest.mark.parametrize("media", [TEXT, "application/octet-stream", "text/plain; charset=utf-16"])
-async def test_event_holds_whole_appends_however_large(media: str) -> None:
+async def test_event_holds_whole_appends_of_any_size(media: str) -> None:
     bench = Bench()
     sent = [b"a" * 20_000, b"b" * 10, b"c" * 10, b"d" * (SSE_PAGE_SIZE - 1) + b"\r\nd", b"e" * MIB]
     bench.do(create("/a", media), *(append("/a", body, media) for body in sent))
@@ -127,7 +127,7 @@ def as_events(sent: list[bytes]) -> list[bytes]:
     return [sent[0], sent[1] + sent[2], sent[3], sent[4]]
 
 
-async def test_event_that_ends_before_its_append_is_not_up_to_date() -> None:
+async def test_event_that_ends_within_append_is_not_up_to_date() -> None:
     bench = Bench()
     euro = "€".encode()
     bench.do(create("/a", TEXT, b"ab" + euro[:2]))
@@ -144,7 +144,7 @@ async def test_event_that_ends_before_its_append_is_not_up_to_date() -> None:
     reader.stream.close()
 
 
-async def test_first_event_of_an_incomplete_character_is_not_up_to_date() -> None:
+async def test_control_event_before_incomplete_character_is_not_up_to_date() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT, "€".encode()[:1]))
     reader = Reader(bench)
@@ -155,7 +155,7 @@ async def test_first_event_of_an_incomplete_character_is_not_up_to_date() -> Non
     reader.stream.close()
 
 
-async def test_an_incomplete_character_waits_for_its_rest() -> None:
+async def test_incomplete_character_is_sent_with_its_remaining_bytes() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
@@ -172,7 +172,7 @@ async def test_an_incomplete_character_waits_for_its_rest() -> None:
     reader.stream.close()
 
 
-async def test_a_delete_ends_the_body() -> None:
+async def test_delete_ends_event_stream() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
@@ -185,7 +185,7 @@ async def test_a_delete_ends_the_body() -> None:
     reader.stream.close()
 
 
-async def test_age_ends_it_with_a_control_event() -> None:
+async def test_event_stream_at_maximum_age_ends_with_control_event() -> None:
     bench = Bench(EngineOptions(sse_max_age=0.01))
     bench.do(create("/a", TEXT, b"x"))
     reader = Reader(bench)
@@ -212,7 +212,9 @@ async def test_event_streams_opened_together_end_at_different_times() -> None:
 
 
 @pytest.mark.parametrize(("chance", "age"), [(0.0, 100.0), (0.5, 90.0), (1.0, 80.0)])
-async def test_age_is_from_four_fifths_of_the_most_to_all_of_it(chance: float, age: float) -> None:
+async def test_age_of_event_stream_is_80_to_100_percent_of_maximum(
+    chance: float, age: float
+) -> None:
     bench = Bench(EngineOptions(sse_max_age=100))
     bench.engine.random = lambda: chance
     bench.do(create("/a", TEXT))
@@ -222,7 +224,7 @@ async def test_age_is_from_four_fifths_of_the_most_to_all_of_it(chance: float, a
     reader.stream.close()
 
 
-async def test_an_idle_one_is_kept_alive() -> None:
+async def test_idle_event_stream_sends_keep_alive_comment() -> None:
     bench = Bench(EngineOptions(sse_keep_alive=0.01))
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
@@ -233,7 +235,7 @@ async def test_an_idle_one_is_kept_alive() -> None:
     reader.stream.close()
 
 
-async def test_a_stop_ends_it_cleanly() -> None:  # TRAPS 36, 48
+async def test_shutdown_ends_event_stream_with_control_event() -> None:  # TRAPS 36, 48
     bench = Bench()
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
@@ -244,7 +246,7 @@ async def test_a_stop_ends_it_cleanly() -> None:  # TRAPS 36, 48
     reader.stream.close()
 
 
-async def test_closing_gives_the_place_up() -> None:
+async def test_closed_event_stream_leaves_no_waiter() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
@@ -254,7 +256,7 @@ async def test_closing_gives_the_place_up() -> None:
     assert (len(bench.engine.tails), bench.state().readers) == (0, 0)
 
 
-async def test_events_name_the_position_after_them() -> None:
+async def test_event_id_is_offset_after_event() -> None:
     bench = Bench()
     bench.do(create("/a", JSON, b"[1]"))
     reader = Reader(bench)
@@ -267,7 +269,7 @@ async def test_events_name_the_position_after_them() -> None:
     resumed.stream.close()
 
 
-async def test_waiting_without_news_stays_waiting() -> None:
+async def test_pull_without_new_data_returns_wait() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = Reader(bench)
@@ -277,7 +279,7 @@ async def test_waiting_without_news_stays_waiting() -> None:
 
 
 @pytest.mark.parametrize("position", ["-1", "now"])
-async def test_a_closed_stream_ends_it_at_once(position: str) -> None:
+async def test_event_stream_of_closed_stream_ends_immediately(position: str) -> None:
     bench = Bench()
     bench.do(create("/a", JSON, b"[1]", closes=True))
     reader = Reader(bench, position)
@@ -303,7 +305,7 @@ class Eager:
             self.sent.append(piece)
 
 
-async def test_readers_at_one_tail_are_handed_the_same_bytes() -> None:
+async def test_readers_at_same_tail_share_bytes_of_event() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     first, second = Eager(bench), Eager(bench)
@@ -366,7 +368,7 @@ octets = st.sampled_from(
     st.sampled_from(["close", "delete", "stop"]),
     st.integers(1, 20),
 )
-def test_news_are_what_a_reader_that_pulls_is_sent(
+def test_news_and_pull_send_same_bytes(
     written: tuple[str, list[list[bytes]]], end: str, count: int
 ) -> None:
     async def follow() -> None:
@@ -394,7 +396,7 @@ def test_news_are_what_a_reader_that_pulls_is_sent(
     asyncio.run(follow())
 
 
-async def test_reader_that_was_sent_everything_takes_the_next_append_as_news() -> None:
+async def test_up_to_date_reader_receives_next_append_from_news() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = Lane(bench)

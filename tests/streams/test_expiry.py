@@ -18,7 +18,7 @@ def ends(bench: Bench) -> bool:
     return bench.store.find("/a").result() is None
 
 
-def test_the_sweep_ends_what_nobody_touches() -> None:  # TRAPS 53
+def test_sweep_expires_unused_stream() -> None:  # TRAPS 53
     bench = Bench()
     bench.do(create("/a", lifetime=TEN))
     bench.clock.forward(9.99)
@@ -30,7 +30,7 @@ def test_the_sweep_ends_what_nobody_touches() -> None:  # TRAPS 53
     assert bench.store.next_deadline() is None
 
 
-async def test_the_timer_sweeps_by_itself() -> None:
+async def test_timer_of_running_engine_expires_stream() -> None:
     bench = Bench()
     bench.engine.start()
     bench.do(create("/a", lifetime=Lifetime(ttl=0)))
@@ -39,7 +39,7 @@ async def test_the_timer_sweeps_by_itself() -> None:
     bench.engine.begin_shutdown()
 
 
-def test_reads_and_appends_begin_the_time_anew_and_head_does_not() -> None:  # TRAPS 26
+def test_reads_and_appends_restart_ttl_and_head_does_not() -> None:  # TRAPS 26
     uses: list[tuple[Callable[[Bench], object], bool]] = [
         (lambda bench: bench.engine.read(read(offset="now")).result(), True),
         (lambda bench: bench.engine.read(read()).result(), True),
@@ -56,7 +56,7 @@ def test_reads_and_appends_begin_the_time_anew_and_head_does_not() -> None:  # T
         assert ends(bench) is not lives
 
 
-async def test_a_live_reader_keeps_a_stream_alive() -> None:
+async def test_live_reader_keeps_stream_alive() -> None:
     bench = Bench()
     bench.do(create("/a", lifetime=TEN))
     ticket = bench.engine.long_poll(read(offset="now", live="long-poll"))
@@ -72,7 +72,7 @@ async def test_a_live_reader_keeps_a_stream_alive() -> None:
     assert ends(bench)
 
 
-async def test_a_deadline_ends_live_reads() -> None:
+async def test_deadline_ends_live_reads() -> None:
     bench = Bench()
     bench.do(create("/a", lifetime=Lifetime(expires_at=bench.clock.now + 5_000_000)))
     events = bench.engine.events(read(live="sse"), lambda: None).result()
@@ -82,7 +82,7 @@ async def test_a_deadline_ends_live_reads() -> None:
     events.close()
 
 
-def test_a_source_that_expires_is_kept_for_its_forks() -> None:
+def test_expired_source_is_kept_for_its_forks() -> None:
     bench = Bench()
     bench.do(create("/a", body=b"abc", lifetime=TEN))
     bench.do(create("/b", None, lifetime=Lifetime(ttl=100), fork=fork_of("/a")))
@@ -92,7 +92,7 @@ def test_a_source_that_expires_is_kept_for_its_forks() -> None:
     assert bench.engine.read(read("/b")).result().data == b"abc"
 
 
-def test_thousands_of_deadlines_go_in_batches() -> None:
+def test_sweep_expires_many_streams_in_batches() -> None:
     bench = Bench()
     bench.do(*(create(f"/{number}", lifetime=TEN) for number in range(2500)))
     bench.clock.forward(10)
@@ -103,7 +103,7 @@ def test_thousands_of_deadlines_go_in_batches() -> None:
     assert left == [1500, 500, 0]
 
 
-def test_a_path_created_again_before_the_sweep_is_told_of_once() -> None:
+def test_stream_recreated_before_sweep_is_reported_deleted_once() -> None:
     told: list[StreamLifecycleEvent] = []
     bench = Bench(hooks=Hooks([told.append]))
     bench.do(create("/a", lifetime=TEN))
@@ -113,7 +113,7 @@ def test_a_path_created_again_before_the_sweep_is_told_of_once() -> None:
     assert [event.type for event in told] == ["created", "deleted", "created"]
 
 
-async def test_a_live_reader_is_noted_before_the_streams_end_would_come() -> None:
+async def test_live_read_makes_sweep_check_stream_within_a_second() -> None:
     clock, store = ManualClock(), open_store(new_disk())
     engine = Engine(store, clock=clock)
     engine.start()

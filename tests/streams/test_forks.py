@@ -49,7 +49,7 @@ def resolved(bench: Bench, fork: Fork) -> int | None:
         ("/j", 14, 1, 16),
     ],
 )
-def test_a_sub_offset_counts_octets_or_whole_values(
+def test_sub_offset_counts_bytes_or_whole_json_values(
     bench: Bench, source: str, position: int, sub_offset: int | None, expected: int
 ) -> None:  # TRAPS 27: commas inside a value do not count
     assert resolve(bench, source, position, sub_offset) == expected
@@ -59,7 +59,7 @@ def test_a_sub_offset_counts_octets_or_whole_values(
     ("source", "position", "sub_offset"),
     [("/o", 0, 5), ("/o", 4, 3), ("/o", 6, 1), ("/j", 0, 3), ("/j", 14, 2), ("/j", 16, 1)],
 )
-def test_a_sub_offset_never_goes_past_the_next_append(
+def test_sub_offset_past_next_append_is_refused(
     bench: Bench, source: str, position: int, sub_offset: int
 ) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -69,20 +69,18 @@ def test_a_sub_offset_never_goes_past_the_next_append(
 
 @pytest.mark.parametrize("source", ["/o", "/j"])
 @pytest.mark.parametrize("sub_offset", [-1, -(10**30), 10**30])
-def test_a_sub_offset_out_of_all_range_is_refused(
-    bench: Bench, source: str, sub_offset: int
-) -> None:
+def test_sub_offset_out_of_range_is_refused(bench: Bench, source: str, sub_offset: int) -> None:
     with pytest.raises(BadRequest) as caught:
         resolve(bench, source, 0, sub_offset)
     assert caught.value.code == "INVALID_SUB_OFFSET"
 
 
-def test_an_anchor_inside_a_value_is_refused(bench: Bench) -> None:
+def test_fork_offset_inside_json_value_is_refused(bench: Bench) -> None:
     with pytest.raises(BadRequest):
         resolve(bench, "/j", 5, None)
 
 
-def test_an_anchor_of_an_earlier_life_is_a_bad_request(bench: Bench) -> None:
+def test_fork_offset_of_earlier_incarnation_is_bad_request(bench: Bench) -> None:
     old = parse(bench.state("/o").name(2))
     bench.do(Delete("/o"), create("/o", body=b"abcd"))
     with pytest.raises(BadRequest) as caught:
@@ -90,15 +88,15 @@ def test_an_anchor_of_an_earlier_life_is_a_bad_request(bench: Bench) -> None:
     assert caught.value.code == "INVALID_OFFSET"
 
 
-def test_the_sources_tail_is_left_to_the_decision(bench: Bench) -> None:
+def test_fork_without_offset_is_resolved_by_decision(bench: Bench) -> None:
     assert resolved(bench, Fork("/o", None, None)) is None
 
 
-def test_a_source_that_is_not_there_is_left_to_the_decision(bench: Bench) -> None:
+def test_missing_source_is_refused_by_decision(bench: Bench) -> None:
     assert resolved(bench, Fork("/gone", Offset(1, 1), None)) is None
 
 
-def test_a_repeated_fork_is_answered_before_its_source_is_looked_at(bench: Bench) -> None:
+def test_repeated_fork_is_confirmed_even_if_source_is_deleted(bench: Bench) -> None:
     anchor = parse(bench.state("/o").name(4))
     command = create("/new", None, fork=Fork("/o", anchor, 2))
     assert bench.engine.create(command).result().created
@@ -113,7 +111,7 @@ def test_a_repeated_fork_is_answered_before_its_source_is_looked_at(bench: Bench
     assert caught.value.code == "STREAM_EXISTS"
 
 
-def test_a_fork_is_made_anew_while_the_end_of_the_one_before_is_in_flight() -> None:
+def test_fork_is_recreated_while_delete_of_previous_fork_is_in_flight() -> None:
     store = open_store(new_disk())
     run(store, create("/o", body=b"abcd"), create("/new", None, fork=Fork("/o", None, None)))
     source = store.find("/o").result()

@@ -14,7 +14,7 @@ from tests.requests import SECOND, append, create, fork_of
 from tests.streams.engines import Bench, read
 
 
-def test_begins_and_ends_are_told_with_what_is_known() -> None:
+def test_hook_receives_created_and_deleted_events() -> None:
     told: list[StreamLifecycleEvent] = []
     bench = Bench(hooks=Hooks([told.append]))
     now = bench.clock.now / SECOND
@@ -25,14 +25,14 @@ def test_begins_and_ends_are_told_with_what_is_known() -> None:
     ]
 
 
-def test_a_soft_delete_is_the_end_and_the_cascade_is_not_told_again() -> None:
+def test_soft_deleted_source_is_reported_deleted_once() -> None:
     told: list[tuple[str, str]] = []
     bench = Bench(hooks=Hooks([lambda event: told.append((event.type, event.path))]))
     bench.do(create("/a"), create("/b", None, fork=fork_of("/a")), Delete("/a"), Delete("/b"))
     assert told == [("created", "/a"), ("created", "/b"), ("deleted", "/a"), ("deleted", "/b")]
 
 
-async def test_an_asynchronous_hook_is_waited_for_at_the_stop() -> None:
+async def test_stop_waits_for_asynchronous_hook() -> None:
     told: list[str] = []
 
     async def slow(event: StreamLifecycleEvent) -> None:
@@ -46,7 +46,7 @@ async def test_an_asynchronous_hook_is_waited_for_at_the_stop() -> None:
     assert told == ["created"]
 
 
-async def test_a_hook_that_fails_is_logged_and_hurts_nobody(
+async def test_failing_hook_is_logged_and_other_hooks_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def wrong(_: StreamLifecycleEvent) -> None:
@@ -64,7 +64,7 @@ async def test_a_hook_that_fails_is_logged_and_hurts_nobody(
     assert "a later fault" in caplog.text
 
 
-def test_the_registry_lists_others_and_not_itself() -> None:
+def test_registry_lists_other_streams_and_not_itself() -> None:
     bench = Bench(hooks=Hooks(create_registry_hooks()))
     bench.do(create("/v1/stream/a"), Delete("/v1/stream/a"))
     page = bench.engine.read(read("/v1/stream/__registry__")).result()
@@ -81,23 +81,23 @@ def test_the_registry_lists_others_and_not_itself() -> None:
     ("registry_path", "path"),
     [("__registry__", "/v1/stream/__registry__"), ("/all", "/all"), ("x/y", "/v1/stream/x/y")],
 )
-def test_a_registry_path_is_below_the_root_or_whole(registry_path: str, path: str) -> None:
+def test_registry_path_is_relative_to_root_or_absolute(registry_path: str, path: str) -> None:
     (hook,) = create_registry_hooks(registry_path)
     assert isinstance(hook, RegistryHook)
     assert hook.registry.path == path
 
 
-def test_a_registry_path_that_names_no_stream_is_refused() -> None:
+def test_registry_path_that_cannot_name_stream_is_refused() -> None:
     with pytest.raises(BadRequest):
         create_registry_hooks("/a/../b")
 
 
-def test_there_is_one_registry_at_most() -> None:
+def test_second_registry_is_refused() -> None:
     with pytest.raises(ValueError, match="one registry"):
         Hooks([*create_registry_hooks(), *create_registry_hooks("/other")])
 
 
-def test_a_stream_of_another_kind_cannot_become_the_registry() -> None:
+def test_stream_of_other_content_type_cannot_serve_as_registry() -> None:
     store = StreamStore()
     store.create("/all", "text/plain")
     with pytest.raises(ValueError, match="cannot serve as the registry"):

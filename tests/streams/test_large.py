@@ -44,7 +44,7 @@ def reads(limit: int) -> LargeReads:
     return LargeReads(SendBudget(limit), at_once)
 
 
-def test_run_counts_until_the_last_that_holds_it_lets_go(disk: Disk) -> None:
+def test_run_counts_until_last_holder_releases_it(disk: Disk) -> None:
     large = reads(1000)
     first, second = large.read(A, disk.read), large.read(A, disk.read)
     disk.done()
@@ -59,7 +59,7 @@ def test_run_counts_until_the_last_that_holds_it_lets_go(disk: Disk) -> None:
     assert large.budget.held == 0
 
 
-def test_run_is_kept_for_the_next_reader_while_there_is_room(disk: Disk) -> None:
+def test_run_is_cached_for_next_reader_while_budget_has_room(disk: Disk) -> None:
     large = reads(250)
     for key in (A, B):
         large.read(key, disk.read)
@@ -72,7 +72,7 @@ def test_run_is_kept_for_the_next_reader_while_there_is_room(disk: Disk) -> None
     assert large.kept_bytes == 100
 
 
-def test_what_is_kept_is_bounded(disk: Disk) -> None:
+def test_cached_runs_have_bounded_size(disk: Disk) -> None:
     large = reads(10 * KEPT)
     for number in range(60):
         large.read((number, 0, MIB), disk.read)
@@ -81,7 +81,7 @@ def test_what_is_kept_is_bounded(disk: Disk) -> None:
     assert large.budget.held == KEPT
 
 
-async def test_read_past_the_budget_waits_until_a_client_has_taken_its_page(disk: Disk) -> None:
+async def test_read_beyond_budget_waits_until_another_page_is_released(disk: Disk) -> None:
     large = reads(150)
     waited: list[bool] = []
     large.budget.on_wait = lambda: waited.append(True)
@@ -99,7 +99,7 @@ async def test_read_past_the_budget_waits_until_a_client_has_taken_its_page(disk
     assert large.budget.held == 100
 
 
-async def test_reads_wait_in_order_and_one_larger_than_the_budget_is_let_in_alone(
+async def test_reads_wait_in_order_and_read_larger_than_budget_runs_alone(
     disk: Disk,
 ) -> None:
     large = reads(150)
@@ -121,7 +121,7 @@ async def test_reads_wait_in_order_and_one_larger_than_the_budget_is_let_in_alon
     assert large.budget.held == 10
 
 
-async def test_read_whose_client_has_left_gives_up_its_place(disk: Disk) -> None:
+async def test_cancelled_read_leaves_queue(disk: Disk) -> None:
     large = reads(100)
     first = large.read(A, disk.read)
     disk.done()
@@ -142,7 +142,7 @@ async def test_read_whose_client_has_left_gives_up_its_place(disk: Disk) -> None
     assert again.done
 
 
-async def test_read_that_nobody_waits_for_is_not_begun(disk: Disk) -> None:
+async def test_cancelled_read_is_not_started(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     large = LargeReads(SendBudget(100), steps.append)
     ticket = large.read(A, disk.read)
@@ -153,7 +153,7 @@ async def test_read_that_nobody_waits_for_is_not_begun(disk: Disk) -> None:
     assert large.budget.held == 0
 
 
-def test_read_that_fails_gives_its_room_back(disk: Disk) -> None:
+def test_failed_read_returns_its_bytes_to_budget(disk: Disk) -> None:
     large = reads(100)
     first, second = large.read(A, disk.read), large.read(A, disk.read)
     disk.reading.pop().fail(OSError("no disk"))
@@ -170,7 +170,7 @@ def test_read_that_fails_gives_its_room_back(disk: Disk) -> None:
     assert large.budget.held == 0
 
 
-def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
+def test_each_reader_of_run_resolves_in_its_own_turn(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     large = LargeReads(SendBudget(100), steps.append)
     tickets = [large.read(A, disk.read) for _ in range(3)]
@@ -182,7 +182,7 @@ def test_every_reader_of_a_run_has_a_turn_of_its_own(disk: Disk) -> None:
         assert sum(ticket.done for ticket in tickets) == number
 
 
-def test_run_makes_its_other_form_once_and_counts_it(disk: Disk) -> None:
+def test_run_is_encoded_once_and_encoding_counts(disk: Disk) -> None:
     large = reads(250)
     ticket = large.read(A, disk.read)
     disk.done()
@@ -203,7 +203,7 @@ def test_run_makes_its_other_form_once_and_counts_it(disk: Disk) -> None:
     assert large.budget.held == 0
 
 
-def test_run_makes_no_other_form_if_the_budget_has_no_room(disk: Disk) -> None:
+def test_run_is_not_encoded_if_budget_has_no_room(disk: Disk) -> None:
     large = reads(150)
     ticket = large.read(A, disk.read)
     disk.done()
@@ -211,7 +211,7 @@ def test_run_makes_no_other_form_if_the_budget_has_no_room(disk: Disk) -> None:
     assert large.budget.held == 100
 
 
-def test_known_run_skips_the_line_only_if_the_turn_has_time(disk: Disk) -> None:
+def test_cached_run_skips_line_only_if_turn_has_time(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     asked: list[int] = []
     has_time = [True, False]
@@ -234,7 +234,7 @@ def test_known_run_skips_the_line_only_if_the_turn_has_time(disk: Disk) -> None:
     assert asked == [100, 100]
 
 
-async def test_budget_is_given_back_without_the_collector(disk: Disk) -> None:
+async def test_run_returns_its_bytes_without_garbage_collection(disk: Disk) -> None:
     gc.disable()
     try:
         budget = SendBudget(100)

@@ -26,12 +26,12 @@ def poll(bench: Bench, offset: str = "now") -> Ticket[Page]:
     return bench.engine.long_poll(read(offset=offset, live="long-poll"))
 
 
-async def test_data_that_is_there_is_answered_at_once(bench: Bench) -> None:
+async def test_long_poll_returns_existing_data_immediately(bench: Bench) -> None:
     bench.do(append("/a", b"abc"))
     assert poll(bench, "-1").result().data == b"abc"
 
 
-async def test_data_that_comes_ends_the_wait(bench: Bench) -> None:  # TRAPS 32
+async def test_append_ends_long_poll(bench: Bench) -> None:  # TRAPS 32
     ticket = poll(bench)
     assert not ticket.done
     bench.do(append("/a", b"abc"))
@@ -40,7 +40,7 @@ async def test_data_that_comes_ends_the_wait(bench: Bench) -> None:  # TRAPS 32
     assert len(bench.engine.tails) == 0
 
 
-async def test_the_time_ends_the_wait() -> None:
+async def test_timeout_ends_long_poll_with_empty_page() -> None:
     bench = Bench(EngineOptions(long_poll_timeout=0.01))
     bench.do(create("/a"))
     ticket = poll(bench)
@@ -51,19 +51,19 @@ async def test_the_time_ends_the_wait() -> None:
 
 
 @pytest.mark.parametrize("last", [b"", b"end"])
-async def test_a_close_ends_the_wait_with_what_came_with_it(bench: Bench, last: bytes) -> None:
+async def test_close_ends_long_poll_with_last_data(bench: Bench, last: bytes) -> None:
     ticket = poll(bench)
     bench.do(append("/a", last, closes=True))
     await woken()
     assert (ticket.result().data, ticket.result().closed) == (last, True)
 
 
-async def test_the_end_of_a_closed_stream_is_answered_at_once(bench: Bench) -> None:
+async def test_long_poll_at_end_of_closed_stream_returns_immediately(bench: Bench) -> None:
     bench.do(append("/a", closes=True))
     assert poll(bench).result().closed
 
 
-async def test_a_delete_ends_the_wait(bench: Bench) -> None:
+async def test_delete_ends_long_poll(bench: Bench) -> None:
     ticket = poll(bench)
     bench.do(Delete("/a"))
     await woken()
@@ -71,7 +71,7 @@ async def test_a_delete_ends_the_wait(bench: Bench) -> None:
         ticket.result()
 
 
-async def test_a_soft_delete_ends_the_wait(bench: Bench) -> None:
+async def test_soft_delete_ends_long_poll(bench: Bench) -> None:
     bench.do(create("/b", None, fork=fork_of("/a")))
     ticket = poll(bench)
     bench.do(Delete("/a"))
@@ -80,7 +80,7 @@ async def test_a_soft_delete_ends_the_wait(bench: Bench) -> None:
         ticket.result()
 
 
-async def test_duplicates_wake_nobody(bench: Bench) -> None:  # TRAPS 39
+async def test_duplicate_append_does_not_end_long_poll(bench: Bench) -> None:  # TRAPS 39
     first = append("/a", b"x", stamp=Stamp(b"p", 0, 0))
     bench.do(first)
     ticket = poll(bench)
@@ -90,7 +90,7 @@ async def test_duplicates_wake_nobody(bench: Bench) -> None:  # TRAPS 39
     ticket.cancel()
 
 
-async def test_giving_up_leaves_no_waiter(bench: Bench) -> None:
+async def test_cancelled_long_poll_leaves_no_waiter(bench: Bench) -> None:
     ticket = poll(bench)
     ticket.cancel()
     assert len(bench.engine.tails) == 0
@@ -99,13 +99,13 @@ async def test_giving_up_leaves_no_waiter(bench: Bench) -> None:
         ticket.result()
 
 
-async def test_a_stop_ends_the_wait(bench: Bench) -> None:
+async def test_shutdown_ends_long_poll(bench: Bench) -> None:
     ticket = poll(bench)
     bench.engine.begin_shutdown()
     assert ticket.result().data == b""
 
 
-async def test_a_pending_poll_says_where_it_waits(bench: Bench) -> None:
+async def test_pending_long_poll_has_path_and_offset(bench: Bench) -> None:
     pending = PendingLongPoll(bench.engine, bench.state(), 0)
     assert (pending.path, pending.offset) == ("/a", bench.state().name(0))
     pending.ticket.cancel()

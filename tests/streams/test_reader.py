@@ -47,7 +47,7 @@ def test_pages_hold_whole_appends(media: str) -> None:
     assert pages(bench, 1) == [b"abcd", b"efgh", b"i" * 50, b"jkl"]
 
 
-def test_page_ends_where_a_fork_left_its_source() -> None:
+def test_page_ends_where_fork_leaves_source() -> None:
     bench = Bench()
     bench.do(create("/a", body=b"abcdefgh"))
     start = parse(bench.state("/a").name(0))
@@ -56,7 +56,7 @@ def test_page_ends_where_a_fork_left_its_source() -> None:
     assert pages(bench, 4, "/b") == [b"abc", b"DEF", b"GHI"]
 
 
-def test_page_of_text_holds_a_whole_character_at_least() -> None:
+def test_page_of_text_holds_at_least_one_whole_character() -> None:
     bench = Bench()
     euro, large = "€".encode(), b"x" * 5000
     bench.do(create("/a", TEXT, b"abc" + euro[:2]), append("/a", euro[2:] + large, TEXT))
@@ -65,7 +65,7 @@ def test_page_of_text_holds_a_whole_character_at_least() -> None:
 
 
 @pytest.mark.parametrize("media", ["application/octet-stream", TEXT])
-def test_read_begins_at_an_append_or_one_past_its_beginning(media: str) -> None:
+def test_read_starts_at_append_or_one_byte_past_its_start(media: str) -> None:
     bench = Bench()
     bench.do(create("/a", media, b"a" * 10), append("/a", b"b" * 10, media))
     state, reader = bench.state(), bench.engine.reader
@@ -80,7 +80,7 @@ def test_read_begins_at_an_append_or_one_past_its_beginning(media: str) -> None:
             assert caught.value.code == "INVALID_OFFSET"
 
 
-def test_read_may_begin_inside_the_incomplete_last_character_of_a_text() -> None:
+def test_read_of_text_may_start_inside_incomplete_last_character() -> None:
     bench = Bench()
     euro = "€".encode()
     bench.do(create("/a", TEXT, b"ab" + euro[:2]), append("/a", euro[2:], TEXT))
@@ -91,19 +91,19 @@ def test_read_may_begin_inside_the_incomplete_last_character_of_a_text() -> None
         reader.check(state, 3).result()
 
 
-def test_octets_that_are_no_text_are_served_as_they_are() -> None:
+def test_bytes_that_are_not_utf8_are_served_unchanged() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT, b"\xff\xfe\x80\x80\x80\x80\x80\xc3"))
     assert b"".join(pages(bench, 4)) == b"\xff\xfe\x80\x80\x80\x80\x80\xc3"
 
 
-def test_json_is_cut_between_values_and_a_large_value_comes_whole() -> None:
+def test_json_page_ends_between_values_and_holds_large_value_whole() -> None:
     bench = Bench()
     bench.do(create("/a", JSON), append("/a", b'[1,22,"%s",4]' % (b"x" * 50), JSON))
     assert pages(bench, 5) == [b"1,22,", b'"%s",' % (b"x" * 50), b"4,"]
 
 
-def test_a_fork_of_a_fork_reads_as_one_stream() -> None:
+def test_fork_of_fork_reads_as_one_stream() -> None:
     bench = Bench()
     store = bench.engine
     bench.do(create("/a", JSON, b"[1,2,3]"))
@@ -116,7 +116,7 @@ def test_a_fork_of_a_fork_reads_as_one_stream() -> None:
     assert store.reader.page(bench.state("/c"), 2, 100).result().data == b"2,40,6,"
 
 
-def test_no_page_begins_inside_a_value() -> None:
+def test_read_cannot_start_inside_json_value() -> None:
     bench = Bench()
     bench.do(create("/a", JSON, b"[11,22]"), append("/a", b"[33]", JSON))
     state = bench.state()
@@ -130,7 +130,7 @@ def test_no_page_begins_inside_a_value() -> None:
             assert caught.value.code == "INVALID_OFFSET"
 
 
-def test_a_page_at_the_tail_is_empty_and_tells_of_closure() -> None:
+def test_page_at_tail_of_closed_stream_is_empty_and_closed() -> None:
     bench = Bench()
     bench.do(create("/a", body=b"a"), append("/a", b"b"), append("/a", closes=True))
     page = bench.engine.reader.page(bench.state(), 2, 10).result()
@@ -144,7 +144,7 @@ def fork(bench: Bench, path: str, source: str, position: int) -> None:
     bench.engine.create(create(path, None, fork=Fork(source, name, None))).result()
 
 
-def test_a_large_run_that_was_read_lately_is_the_same_object_and_what_is_kept_is_bounded() -> None:
+def test_repeated_large_read_returns_cached_object_and_cache_is_bounded() -> None:
     bench = Bench()
     half = b"a" * (MIB // 2)
     bench.do(create("/a", body=half), append("/a", half), create("/small", body=b"s" * KIB))
@@ -186,7 +186,7 @@ def counted() -> tuple[Bench, CountingStore]:
     return bench, store
 
 
-def test_page_before_a_large_value_is_found_in_few_bytes(
+def test_page_before_large_value_is_cut_after_reading_few_bytes(
     counted: tuple[Bench, CountingStore],
 ) -> None:
     bench, store = counted
@@ -195,14 +195,16 @@ def test_page_before_a_large_value_is_found_in_few_bytes(
     assert store.taken == [MARK_SPACING, 3]
 
 
-def test_large_value_is_found_in_few_bytes(counted: tuple[Bench, CountingStore]) -> None:
+def test_end_of_large_value_is_found_after_reading_few_bytes(
+    counted: tuple[Bench, CountingStore],
+) -> None:
     bench, store = counted
     page = bench.engine.reader.page(bench.state(), 3, 100_000).result()
     assert len(page.data) == 3 * MIB + 3
     assert store.taken == [MARK_SPACING, len(page.data)]
 
 
-def test_offset_inside_a_large_value_is_refused_after_few_bytes(
+def test_offset_inside_large_value_is_refused_after_reading_few_bytes(
     counted: tuple[Bench, CountingStore],
 ) -> None:
     bench, store = counted
@@ -217,7 +219,7 @@ def test_offset_inside_a_large_value_is_refused_after_few_bytes(
     assert bench.engine.reader.check(state, after).result() == after
 
 
-async def test_sub_offset_far_inside_a_large_append_is_found_in_turns(
+async def test_sub_offset_far_inside_large_append_is_found_in_turns(
     counted: tuple[Bench, CountingStore],
 ) -> None:
     bench, store = counted
@@ -241,7 +243,7 @@ async def test_sub_offset_far_inside_a_large_append_is_found_in_turns(
     assert isinstance(refused.problem, BadRequest)
 
 
-async def test_source_that_is_deleted_during_the_search_is_left_to_the_decision(
+async def test_fork_of_source_deleted_during_search_is_refused_by_decision(
     counted: tuple[Bench, CountingStore],
 ) -> None:
     bench, _ = counted
@@ -265,7 +267,7 @@ VALUES = st.sampled_from([*SMALL, b'"' + b"x" * 30 + b'"', b"[" + b'"y",' * 12 +
     st.integers(8, 24),
     st.data(),
 )
-def test_pages_and_offsets_follow_the_values_wherever_the_marks_are(
+def test_pages_and_offsets_end_at_values_wherever_marks_are(
     appends: list[list[bytes]], cap: int, spacing: int, data: st.DataObject
 ) -> None:
     bench = Bench()

@@ -110,9 +110,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_idle_stream_lives_for_its_time_whatever_the_clock_is_set_to(
-    world: World, step: int
-) -> None:
+def test_idle_stream_keeps_its_ttl_when_clock_is_set(world: World, step: int) -> None:
     world.create("/a", Lifetime(ttl=HOUR))
     world.clock.forward(HOUR / 2)
     world.do(world.engine.read(read()))
@@ -128,7 +126,7 @@ def test_idle_stream_lives_for_its_time_whatever_the_clock_is_set_to(
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_idle_stream_lives_for_its_time_when_the_clock_was_set_before_a_restart(
+def test_idle_stream_keeps_its_ttl_when_clock_was_set_before_restart(
     world: World, step: int
 ) -> None:
     world.create("/a", Lifetime(ttl=HOUR))
@@ -145,7 +143,7 @@ def test_idle_stream_lives_for_its_time_when_the_clock_was_set_before_a_restart(
 
 
 @pytest.mark.parametrize("step", [2 * HOUR, DAY, 7 * YEAR])
-def test_date_that_the_clock_is_set_past_ends_the_stream(world: World, step: int) -> None:
+def test_stream_expires_when_clock_is_set_past_its_deadline(world: World, step: int) -> None:
     world.create("/a", Lifetime(expires_at=NOW + HOUR * SECOND))
     world.settle()
     world.set_clock(step)
@@ -155,7 +153,9 @@ def test_date_that_the_clock_is_set_past_ends_the_stream(world: World, step: int
 
 
 @pytest.mark.parametrize("step", [2 * HOUR, DAY, 7 * YEAR])
-def test_date_is_as_far_away_as_the_clock_that_is_set_back_says(world: World, step: int) -> None:
+def test_stream_lives_longer_when_clock_is_set_back_before_its_deadline(
+    world: World, step: int
+) -> None:
     world.create("/a", Lifetime(expires_at=NOW + HOUR * SECOND))
     world.settle()
     world.set_clock(-step)
@@ -168,7 +168,7 @@ def test_date_is_as_far_away_as_the_clock_that_is_set_back_says(world: World, st
     assert not world.is_listed()
 
 
-def test_next_deadline_follows_the_clock(world: World) -> None:
+def test_next_deadline_moves_when_clock_is_set(world: World) -> None:
     world.create("/a", Lifetime(expires_at=NOW + DAY * SECOND))
     world.create("/b", Lifetime(ttl=10 * DAY))
     world.settle()
@@ -177,7 +177,7 @@ def test_next_deadline_follows_the_clock(world: World) -> None:
     assert world.store.next_deadline() == NOW + 60 * SECOND
 
 
-def test_page_of_a_stream_with_a_date_is_kept_no_longer_than_the_clock_says(world: World) -> None:
+def test_cache_age_of_page_ends_at_deadline_of_stream_after_clock_is_set(world: World) -> None:
     world.create("/a", Lifetime(expires_at=NOW + DAY * SECOND))
     world.settle()
     world.set_clock(DAY - 20)
@@ -191,7 +191,7 @@ def test_page_of_a_stream_with_a_date_is_kept_no_longer_than_the_clock_says(worl
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_clock_that_is_set_while_the_store_is_closed_changes_no_idle_time(step: int) -> None:
+def test_clock_set_while_store_is_closed_does_not_change_ttl(step: int) -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     world.close()
@@ -205,7 +205,7 @@ def test_clock_that_is_set_while_the_store_is_closed_changes_no_idle_time(step: 
     assert not world.is_listed()
 
 
-def test_clock_that_went_back_with_a_reboot_ends_nothing_and_delays_nothing() -> None:
+def test_clock_set_back_by_reboot_does_not_change_ttl() -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     world.close()
@@ -220,7 +220,7 @@ def test_clock_that_went_back_with_a_reboot_ends_nothing_and_delays_nothing() ->
 
 
 @pytest.mark.parametrize("reboots", [False, True])
-def test_time_that_the_store_was_closed_counts(reboots: bool) -> None:
+def test_ttl_runs_while_store_is_closed(reboots: bool) -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     world.set_clock(-DAY)
@@ -232,7 +232,7 @@ def test_time_that_the_store_was_closed_counts(reboots: bool) -> None:
     assert not world.lives()
 
 
-def test_step_that_was_seen_is_kept_by_a_checkpoint_without_records() -> None:
+def test_checkpoint_without_records_saves_clock_step() -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     assert isinstance(world.store, FileStore)
@@ -245,7 +245,7 @@ def test_step_that_was_seen_is_kept_by_a_checkpoint_without_records() -> None:
     assert world.lives()
 
 
-async def test_step_calls_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clock_step_causes_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiry, "_CHECK_INTERVAL", 0.001)
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
@@ -274,7 +274,7 @@ async def test_step_calls_for_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", ["memory", "loaded"])
-async def test_running_engine_ends_a_stream_soon_after_the_clock_is_set_past_its_date(
+async def test_running_engine_expires_stream_soon_after_clock_is_set_past_its_deadline(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(expiry, "_CHECK_INTERVAL", 0.001)
@@ -296,7 +296,7 @@ async def test_running_engine_ends_a_stream_soon_after_the_clock_is_set_past_its
     world.store.close()
 
 
-def test_engine_looks_at_the_clock_at_least_every_second() -> None:
+def test_engine_checks_clock_at_least_every_second() -> None:
     assert expiry._CHECK_INTERVAL <= 1
 
 
@@ -311,11 +311,11 @@ def shown(change: Callable[[SettableClock], None]) -> float:
     return told[0].timestamp
 
 
-def test_hooks_are_told_the_date() -> None:
+def test_hook_event_has_wall_clock_time() -> None:
     assert shown(lambda clock: clock.set(DAY)) == NOW / SECOND + DAY
 
 
-def test_synchronous_store_follows_the_clock_too() -> None:
+def test_synchronous_store_follows_wall_clock() -> None:
     clock = SettableClock()
     store = StreamStore(clock=clock)
     store.create("/idle")

@@ -44,7 +44,7 @@ def crowd(count: int) -> tuple[Group, list[Sleeper]]:
     return group, sleepers
 
 
-async def test_only_the_waiters_of_one_stream_are_woken() -> None:  # TRAPS 39
+async def test_change_wakes_only_waiters_of_its_stream() -> None:  # TRAPS 39
     turns = Turns()
     tails, first, second = Tails(turns), state(1), state(2)
     here, there = Sleeper(), Sleeper()
@@ -57,7 +57,7 @@ async def test_only_the_waiters_of_one_stream_are_woken() -> None:  # TRAPS 39
     assert (here.woken, there.woken) == (2, 1)
 
 
-async def test_waiters_are_counted_and_forgotten() -> None:
+async def test_unsubscribed_waiter_is_not_woken() -> None:
     turns = Turns()
     tails, stream, sleeper = Tails(turns), state(1), Sleeper()
     tails.subscribe(stream, sleeper)
@@ -71,7 +71,7 @@ async def test_waiters_are_counted_and_forgotten() -> None:
     assert sleeper.woken == 0
 
 
-async def test_waiters_are_woken_once_for_all_that_a_turn_of_the_loop_appends() -> None:
+async def test_waiter_is_woken_once_for_all_appends_of_one_turn() -> None:
     turns = Turns()
     tails, stream, sleepers = Tails(turns), state(1), [Sleeper() for _ in range(100)]
     for sleeper in sleepers:
@@ -86,7 +86,7 @@ async def test_waiters_are_woken_once_for_all_that_a_turn_of_the_loop_appends() 
     assert {sleeper.woken for sleeper in sleepers} == {2}
 
 
-async def test_one_turn_wakes_a_slice_of_each_stream() -> None:
+async def test_one_turn_wakes_a_slice_of_the_waiters_of_each_stream() -> None:
     turns = Turns()
     tails, streams = Tails(turns), [state(number) for number in range(3)]
     crowds = {stream.incarnation: [Sleeper() for _ in range(80)] for stream in streams}
@@ -101,7 +101,7 @@ async def test_one_turn_wakes_a_slice_of_each_stream() -> None:
     assert counts == [[32] * 3, [64] * 3, [80] * 3]
 
 
-async def test_wake_ups_end_with_their_share_of_the_turn_and_go_on_in_the_next() -> None:
+async def test_wake_ups_stop_after_their_share_of_turn_and_continue_in_next() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     tails, streams = Tails(turns), [state(number) for number in range(10)]
@@ -121,7 +121,7 @@ async def test_wake_ups_end_with_their_share_of_the_turn_and_go_on_in_the_next()
     assert [sleeper.woken for sleeper in sleepers] == [1] * 10
 
 
-def test_news_within_a_round_makes_another_round() -> None:
+def test_append_during_round_causes_another_round() -> None:
     stream = state(1)
     group, sleepers = crowd(100)
     assert group.begin_round(added(stream))
@@ -140,9 +140,7 @@ def test_news_within_a_round_makes_another_round() -> None:
 
 
 @pytest.mark.parametrize(("count", "slice_"), [(20, 20), (300, 4), (6400, 100), (100_000, 256)])
-def test_slices_of_a_busy_stream_are_small_and_make_a_bounded_number_of_turns(
-    count: int, slice_: int
-) -> None:
+def test_busy_stream_is_woken_in_small_slices_within_bounded_turns(count: int, slice_: int) -> None:
     stream = state(1)
     group, sleepers = crowd(count)
 
@@ -166,7 +164,7 @@ def test_slices_of_a_busy_stream_are_small_and_make_a_bounded_number_of_turns(
     assert woken() == 32
 
 
-def test_news_that_a_waiter_makes_is_told_to_all() -> None:
+def test_append_by_woken_waiter_wakes_all_waiters_again() -> None:
     stream, group = state(1), Group()
 
     class Writer(Sleeper):
@@ -183,7 +181,7 @@ def test_news_that_a_waiter_makes_is_told_to_all() -> None:
     assert [waiter.woken for waiter in waiters] == [2, 2]
 
 
-def test_latest_append_is_kept_while_it_is_all_that_is_new() -> None:
+def test_latest_append_is_kept_only_while_it_is_the_only_change() -> None:
     stream = state(1)
     group, _ = crowd(2)
     first = added(stream)
@@ -199,7 +197,7 @@ def test_latest_append_is_kept_while_it_is_all_that_is_new() -> None:
     assert group.latest is None
 
 
-def test_event_is_shared_with_who_stands_at_its_beginning_while_it_leads_to_the_tail() -> None:
+def test_event_is_shared_with_waiters_at_its_start_while_it_ends_at_tail() -> None:
     group, sleepers = crowd(40)
     found: list[SharedEvent | None] = []
     sleepers[0].wake = lambda: group.share(5, event(9))  # type: ignore[method-assign]
@@ -214,7 +212,7 @@ def test_event_is_shared_with_who_stands_at_its_beginning_while_it_leads_to_the_
     assert not group.shares
 
 
-def test_who_waits_alone_shares_nothing() -> None:
+def test_only_waiter_of_stream_shares_no_event() -> None:
     group, sleepers = crowd(1)
     shares: list[bool] = []
     sleepers[0].wake = lambda: shares.append(group.shares)  # type: ignore[method-assign]
@@ -223,7 +221,7 @@ def test_who_waits_alone_shares_nothing() -> None:
     assert shares == [False]
 
 
-def test_event_that_does_not_reach_the_tail_is_the_same_wherever_that_is() -> None:
+def test_event_that_ends_before_tail_is_shared_whatever_the_tail() -> None:
     group, _ = crowd(40)
     group.begin_round(added(state(1)))
     assert group.step()
@@ -231,7 +229,7 @@ def test_event_that_does_not_reach_the_tail_is_the_same_wherever_that_is() -> No
     assert group.shared(5, 1000) == event(9, at_tail=False)
 
 
-def test_few_events_are_held_at_once() -> None:
+def test_group_keeps_at_most_8_shared_events() -> None:
     group, _ = crowd(40)
     group.begin_round(added(state(1)))
     assert group.step()
@@ -240,7 +238,7 @@ def test_few_events_are_held_at_once() -> None:
     assert sum(group.shared(start, 1000) is not None for start in range(100)) <= 8
 
 
-async def test_a_waiter_may_leave_while_all_are_woken() -> None:
+async def test_waiter_may_unsubscribe_while_it_is_woken() -> None:
     turns = Turns()
     tails, stream = Tails(turns), state(1)
 

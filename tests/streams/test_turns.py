@@ -50,7 +50,7 @@ async def run_all(turns: Turns) -> None:
     raise AssertionError("the line does not end")
 
 
-async def test_steps_of_several_works_take_turns() -> None:
+async def test_steps_of_concurrent_work_alternate() -> None:
     turns = Turns()
     done: list[str] = []
     turns.add(counting(3, done, "a"))
@@ -60,7 +60,7 @@ async def test_steps_of_several_works_take_turns() -> None:
     assert done == ["a", "b", "c", "a", "b", "a"]
 
 
-async def test_line_runs_for_its_share_of_one_turn_and_then_lets_the_loop_go_on() -> None:
+async def test_line_runs_for_its_share_of_turn_and_then_yields_to_loop() -> None:
     clock = Clock()
     order: list[str] = []
     turns = Turns(share=0.004, clock=clock)
@@ -76,7 +76,7 @@ async def test_line_runs_for_its_share_of_one_turn_and_then_lets_the_loop_go_on(
     assert order[:6] == ["step"] * 4 + ["loop", "step"]
 
 
-async def test_step_longer_than_the_share_ends_the_turn() -> None:
+async def test_step_longer_than_share_ends_turn() -> None:
     clock = Clock()
     order: list[str] = []
     turns = Turns(share=0.004, clock=clock)
@@ -92,7 +92,7 @@ async def test_step_longer_than_the_share_ends_the_turn() -> None:
     assert order == ["long", "loop", "long"]
 
 
-async def test_step_that_fails_is_logged_and_the_others_run(
+async def test_failing_step_is_logged_and_other_steps_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     turns = Turns()
@@ -109,7 +109,7 @@ async def test_step_that_fails_is_logged_and_the_others_run(
     assert "a step of long work failed" in caplog.text
 
 
-async def test_step_added_by_a_step_stands_at_the_end_of_the_line() -> None:
+async def test_step_added_by_step_goes_to_end_of_line() -> None:
     turns = Turns()
     done: list[str] = []
 
@@ -123,7 +123,7 @@ async def test_step_added_by_a_step_stands_at_the_end_of_the_line() -> None:
     assert done == ["first", "second", "added"]
 
 
-async def test_requests_are_begun_at_once_until_the_turn_has_had_enough() -> None:
+async def test_turn_admits_limited_number_of_writes_and_reads() -> None:
     turns = Turns()
     for _ in range(2):
         begun = [turns.admits(is_read=False) for _ in range(WRITES_AT_ONCE + 10)]
@@ -134,7 +134,7 @@ async def test_requests_are_begun_at_once_until_the_turn_has_had_enough() -> Non
         await asyncio.sleep(0)
 
 
-async def test_requests_that_must_stand_in_line_do_not_count_against_those_that_pass() -> None:
+async def test_refused_writes_do_not_count_against_reads() -> None:
     turns = Turns()
     for _ in range(1000):
         turns.admits(is_read=False)
@@ -160,7 +160,7 @@ async def test_long_parsing_counts_as_many_writes() -> None:
     assert not turns.is_full
 
 
-async def test_interrupted_parsing_counts_at_most_one_write_for_512_octets() -> None:
+async def test_interrupted_parsing_counts_at_most_one_write_per_512_bytes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -172,7 +172,7 @@ async def test_interrupted_parsing_counts_at_most_one_write_for_512_octets() -> 
     assert turns.begun == 10
 
 
-async def test_admits_allows_more_unasked_requests_until_the_next_turn() -> None:
+async def test_admitted_request_raises_unasked_limit_until_next_turn() -> None:
     turns = Turns()
     assert turns.unasked == FEW
     turns.begun = FEW
@@ -183,7 +183,7 @@ async def test_admits_allows_more_unasked_requests_until_the_next_turn() -> None
     assert turns.unasked == FEW
 
 
-async def test_slow_reads_stand_in_line_before_their_number_says_so() -> None:
+async def test_reads_are_refused_once_turn_is_long_whatever_their_number() -> None:
     clock = Clock()
     turns = Turns(clock=clock)
     for _ in range(WRITES_AT_ONCE + 1):
@@ -194,7 +194,7 @@ async def test_slow_reads_stand_in_line_before_their_number_says_so() -> None:
     assert turns.admits(is_read=True)
 
 
-async def test_requests_in_line_are_not_held_up_by_long_work() -> None:
+async def test_queued_requests_run_before_long_work() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     order: list[str] = []
@@ -213,7 +213,7 @@ async def test_requests_in_line_are_not_held_up_by_long_work() -> None:
     assert "work" in order
 
 
-async def test_coroutine_stands_in_the_same_line() -> None:
+async def test_coroutine_waits_in_same_line_as_steps() -> None:
     turns = Turns()
     done: list[str] = []
     turns.add(counting(2, done, "a"))
@@ -225,7 +225,7 @@ async def test_coroutine_stands_in_the_same_line() -> None:
     await run_all(turns)
 
 
-async def test_coroutine_that_is_cancelled_gives_up_its_place() -> None:
+async def test_cancelled_coroutine_leaves_line() -> None:
     turns = Turns()
     waiting = asyncio.create_task(turns.wait_turn())
     await asyncio.sleep(0)
@@ -235,7 +235,7 @@ async def test_coroutine_that_is_cancelled_gives_up_its_place() -> None:
     await run_all(turns)
 
 
-async def test_time_that_a_step_costs_elsewhere_ends_the_turn_sooner() -> None:
+async def test_spent_time_shortens_turn() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     order: list[str] = []
@@ -251,7 +251,7 @@ async def test_time_that_a_step_costs_elsewhere_ends_the_turn_sooner() -> None:
     assert order == ["step", "step", "loop", "step", "step"]
 
 
-async def test_has_time_until_the_turn_is_full_or_a_step_stands_in_line() -> None:
+async def test_has_time_is_true_until_turn_is_full_or_step_is_queued() -> None:
     turns = Turns(share=0.004)
     assert not turns.has_time(0.005)
     done = [turns.has_time(0.004) for _ in range(10)]
@@ -264,7 +264,7 @@ async def test_has_time_until_the_turn_is_full_or_a_step_stands_in_line() -> Non
     assert turns.has_time(0.0001)
 
 
-async def test_lines_run_in_their_order_each_for_its_share() -> None:
+async def test_lines_run_in_order_each_for_its_share() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     order: list[str] = []
@@ -285,7 +285,7 @@ async def test_lines_run_in_their_order_each_for_its_share() -> None:
     assert order[6:] == ["READS", "URGENT", "WORK"]
 
 
-async def test_wake_ups_run_once_in_a_turn_and_nobody_stands_in_line_behind_them() -> None:
+async def test_wake_ups_run_once_per_turn_and_block_no_request() -> None:
     turns = Turns()
     order: list[str] = []
     turns.add(counting(3, order, "wake"), Line.WAKES)
@@ -303,7 +303,7 @@ async def test_wake_ups_run_once_in_a_turn_and_nobody_stands_in_line_behind_them
 
 
 @pytest.mark.parametrize("is_waited_for", [True, False])
-async def test_other_threads_run_between_turns_while_clients_wait_for_them(
+async def test_loop_yields_to_threads_between_turns_while_clients_wait_for_them(
     is_waited_for: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -317,7 +317,7 @@ async def test_other_threads_run_between_turns_while_clients_wait_for_them(
     assert order == ["wake", *between, "wake", *between, "wake"]
 
 
-async def test_loop_sleeps_for_a_thread_that_it_has_kept_waiting(
+async def test_loop_sleeps_for_thread_that_has_waited_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, order = 0.0, []
@@ -337,7 +337,7 @@ async def test_loop_sleeps_for_a_thread_that_it_has_kept_waiting(
     assert order[:10] == ["step", "yield"] * 3 + ["step", "sleep"] + ["step", "yield"]
 
 
-async def test_busy_lines_do_not_starve_a_thread() -> None:
+async def test_busy_lines_do_not_starve_thread() -> None:
     begin, ended = threading.Event(), asyncio.Event()
     begun: list[float] = []
 

@@ -65,7 +65,7 @@ class World:
         return self.engine.events(read(offset=self.inside, live="sse"), on_ready)
 
 
-async def test_long_poll_hears_of_an_append_after_its_stream_was_let_go() -> None:
+async def test_long_poll_receives_append_to_stream_evicted_meanwhile() -> None:
     world = World()
     ticket = world.poll()
     world.let_go()
@@ -74,7 +74,7 @@ async def test_long_poll_hears_of_an_append_after_its_stream_was_let_go() -> Non
     assert ticket.result().data == b"22,333,4444,"
 
 
-async def test_event_stream_hears_of_every_append_after_its_stream_was_let_go() -> None:
+async def test_event_stream_receives_every_append_to_stream_evicted_meanwhile() -> None:
     world = World()
     woken: list[None] = []
     ticket = world.events(lambda: woken.append(None))
@@ -96,7 +96,7 @@ async def test_event_stream_hears_of_every_append_after_its_stream_was_let_go() 
     events.close()
 
 
-def test_read_begun_before_its_stream_was_let_go_counts_as_a_use() -> None:
+def test_read_of_stream_evicted_meanwhile_extends_its_lifetime() -> None:
     world = World(Lifetime(ttl=10))
     ticket = world.engine.read(read(offset=world.inside))
     world.clock.forward(5)
@@ -107,7 +107,7 @@ def test_read_begun_before_its_stream_was_let_go_counts_as_a_use() -> None:
     assert world.engine.head("/a").result().visible_tail == 9
 
 
-def test_fork_begun_before_its_source_was_let_go_ends_where_it_was_asked_to() -> None:
+def test_fork_of_source_evicted_meanwhile_has_requested_length() -> None:
     world = World()
     fork = fork_of("/a", world.inside, 1)
     ticket: Ticket[CreateOutcome] = world.engine.create(create("/fork", None, fork=fork))
@@ -121,7 +121,7 @@ def test_fork_begun_before_its_source_was_let_go_ends_where_it_was_asked_to() ->
 
 
 @pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
-async def test_read_whose_stream_is_deleted_meanwhile_is_refused(kind: str) -> None:
+async def test_read_of_stream_deleted_meanwhile_is_not_found(kind: str) -> None:
     world = World()
     ticket: Ticket[object] = {
         "read": lambda: world.engine.read(read(offset=world.inside)),
@@ -136,7 +136,7 @@ async def test_read_whose_stream_is_deleted_meanwhile_is_refused(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
-async def test_read_whose_stream_runs_out_of_time_meanwhile_does_not_revive_it(kind: str) -> None:
+async def test_read_of_stream_expired_meanwhile_does_not_revive_it(kind: str) -> None:
     world = World(Lifetime(ttl=10))
     ticket: Ticket[object] = {
         "read": lambda: world.engine.read(read(offset=world.inside)),
@@ -151,7 +151,7 @@ async def test_read_whose_stream_runs_out_of_time_meanwhile_does_not_revive_it(k
         world.engine.head("/a").result()
 
 
-def test_read_whose_stream_becomes_a_deleted_source_meanwhile_is_gone() -> None:
+def test_read_of_source_soft_deleted_meanwhile_is_gone() -> None:
     world = World()
     ticket = world.engine.read(read(offset=world.inside))
     run(world.store, create("/fork", None, fork=fork_of("/a")), Delete("/a"))
@@ -160,7 +160,7 @@ def test_read_whose_stream_becomes_a_deleted_source_meanwhile_is_gone() -> None:
         ticket.result()
 
 
-def test_create_that_waited_for_the_disk_is_decided_at_the_time_it_is_decided() -> None:
+def test_create_that_waited_for_disk_starts_lifetime_after_wait() -> None:
     world = World()
     fork = fork_of("/a", world.inside, 1)
     ticket = world.engine.create(create("/fork", None, lifetime=Lifetime(ttl=10), fork=fork))
@@ -172,7 +172,7 @@ def test_create_that_waited_for_the_disk_is_decided_at_the_time_it_is_decided() 
     assert world.engine.head("/fork").result().path == "/fork"
 
 
-async def test_create_that_waited_until_the_engine_stopped_is_refused_and_writes_nothing() -> None:
+async def test_create_that_waited_until_engine_stopped_is_refused_and_writes_nothing() -> None:
     world = World()
     fork = fork_of("/a", world.inside, 1)
     ticket = world.engine.create(create("/fork", None, fork=fork))
