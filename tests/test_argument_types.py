@@ -197,8 +197,9 @@ def test_every_public_function_is_in_table() -> None:
 
 
 def test_nested_list_of_hooks_is_refused_by_index() -> None:
+    hooks: Any = [package.create_registry_hooks()]
     with pytest.raises(TypeError, match=r"hooks\[0\] must be a function.*not list"):
-        create_app(hooks=[package.create_registry_hooks()])  # type: ignore[list-item]
+        create_app(hooks=hooks)
 
 
 def test_data_directory_may_be_string_or_path_object(tmp_path: Path) -> None:

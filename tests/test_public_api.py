@@ -126,7 +126,7 @@ def members(name: str, kind: type) -> Iterator[tuple[str, Any]]:
     if name not in NOT_MADE | set(METHODS):
         yield name, kind
     if name not in NOT_MADE and not is_error and "__init__" in vars(kind):
-        yield f"{name}()", kind.__init__  # type: ignore[misc]
+        yield f"{name}()", vars(kind)["__init__"]
     for member, value in inspect.getmembers(kind):
         if member.startswith("_") or member not in METHODS.get(name, [member]):
             continue
@@ -203,7 +203,7 @@ def test_version_of_uninstalled_package_raises_attribute_error(
     monkeypatch.delitem(vars(durable_streams_server), "__version__", raising=False)
     monkeypatch.setattr("importlib.metadata.version", missing)
     with pytest.raises(AttributeError, match="not installed"):
-        durable_streams_server.__version__  # noqa: B018
+        _ = durable_streams_server.__version__
 
 
 def test_python_m_runs_command() -> None:
@@ -214,7 +214,7 @@ def test_python_m_runs_command() -> None:
 
 def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
-        durable_streams_server.nonsense  # noqa: B018
+        _ = durable_streams_server.nonsense
 
 
 def test_importing_package_imports_no_submodule() -> None:

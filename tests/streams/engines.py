@@ -1,4 +1,4 @@
-"""An engine on a memory store, with a clock that stands still until it is told to go."""
+"""An engine on a memory store, clocks that the test moves, and helpers for the event loop."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ PublicStore = StreamStore | FileBackedStreamStore
 
 
 class ManualClock:
-    """Tells the time that it was set to."""
+    """A wall clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -26,11 +26,12 @@ class ManualClock:
         return self.now
 
     def forward(self, seconds: float) -> None:
+        """Moves the clock forward."""
         self.now += round(seconds * SECOND)
 
 
 class SettableClock(ManualClock):
-    """A wall clock that can be set, and counts how much time has really passed."""
+    """A wall clock that the test can set, with a steady counter of the time that has passed since boot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +39,7 @@ class SettableClock(ManualClock):
         self.boot = "one"
 
     def ticks(self) -> int:
+        """Returns the nanoseconds since boot, which `set` does not change."""
         return self._passed * 1000
 
     def forward(self, seconds: float) -> None:
@@ -45,17 +47,17 @@ class SettableClock(ManualClock):
         self._passed += round(seconds * SECOND)
 
     def reboot(self) -> None:
-        """Boots the machine anew, which takes no time."""
+        """Reboots the machine. That takes no time and resets the counter."""
         self._passed = 0
         self.boot = "two"
 
     def set(self, seconds: float) -> None:
-        """Sets the wall clock forward, or back, while no time passes."""
+        """Sets the wall clock forward or back without changing the counter."""
         self.now += round(seconds * SECOND)
 
 
 class Bench:
-    """An engine to try things on."""
+    """An engine on a memory store, with a manual clock."""
 
     def __init__(self, options: EngineOptions | None = None, hooks: Hooks | None = None) -> None:
         self.clock = ManualClock()
@@ -63,25 +65,28 @@ class Bench:
         self.engine = Engine(self.store, options or EngineOptions(), hooks, self.clock)
 
     def do(self, *commands: Command) -> None:
+        """Executes commands at the present time of the clock."""
         for command in commands:
             self.store.execute(command, self.clock.now).result()
 
     def state(self, path: str = "/a") -> StreamState:
+        """Returns the state of a stream, which must exist."""
         state = self.store.find(path).result()
         assert state is not None
         return state
 
     def sweep(self) -> None:
+        """Expires the streams that are due."""
         self.engine._sweep.expire_due()
 
 
-async def woken() -> None:
-    """Lets the loop's turn end: then live readers hear of what has happened in it."""
+async def next_turn() -> None:
+    """Waits for the next turn of the event loop, by which live readers of changed streams are woken."""
     await asyncio.sleep(0)
 
 
-async def settled(turns: Turns) -> None:
-    """Waits until nothing stands in any line."""
+async def run_until_idle(turns: Turns) -> None:
+    """Runs the event loop until no step is left in any line."""
     for _ in range(100_000):
         if turns.is_idle:
             return
@@ -92,8 +97,8 @@ async def settled(turns: Turns) -> None:
 def read(
     path: str = "/a", offset: str = "-1", live: str | None = None, cursor: str | None = None
 ) -> Read:
-    """Returns a GET."""
+    """Returns the command of a GET request."""
     return Read(path, parse_read(offset), live, cursor)
 
 
-__all__ = ["Bench", "ManualClock", "SettableClock", "read", "settled", "woken"]
+__all__ = ["Bench", "ManualClock", "SettableClock", "next_turn", "read", "run_until_idle"]

@@ -10,7 +10,7 @@ from durable_streams_server.protocol.commands import Append, Splitting, parse_ap
 from durable_streams_server.streams import bodies
 from durable_streams_server.streams.turns import Turns
 from tests.requests import append, create
-from tests.streams.engines import Bench, settled
+from tests.streams.engines import Bench, run_until_idle
 
 JSON = {b"content-type": b"application/json"}
 LARGE = b"[[" + b"1," * 200_000 + b"1]]"
@@ -33,7 +33,7 @@ async def test_large_body_is_split_in_turns_and_has_marks() -> None:
     bench = Bench()
     ticket = bodies.prepare(bench.store, bench.engine.turns, large())
     assert not ticket.done
-    await settled(bench.engine.turns)
+    await run_until_idle(bench.engine.turns)
     body = ticket.result().body
     assert (body.splitting, body.problem) == (None, None)
     assert body.wire == LARGE[1:-1] + b","
@@ -59,7 +59,7 @@ async def test_error_while_splitting_fails_ticket(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Splitting, "step", fail)
     turns = Turns()
     ticket = bodies.prepare(Bench().store, turns, large())
-    await settled(turns)
+    await run_until_idle(turns)
     with pytest.raises(MemoryError):
         ticket.result()
 
@@ -69,7 +69,7 @@ async def test_body_split_while_engine_stops_is_refused() -> None:
     bench.engine.start()
     ticket = bench.engine.append_large(large())
     await bench.engine.stop()
-    await settled(bench.engine.turns)
+    await run_until_idle(bench.engine.turns)
     with pytest.raises(Unavailable):
         ticket.result()
 
@@ -82,6 +82,6 @@ async def test_finished_splitting_releases_body_without_garbage_collection() -> 
     ticket = bodies.prepare(bench.store, bench.engine.turns, command)
     del command
     assert sys.getrefcount(body) > before
-    await settled(bench.engine.turns)
+    await run_until_idle(bench.engine.turns)
     assert ticket.done
     assert sys.getrefcount(body) == before

@@ -1,4 +1,4 @@
-"""Event streams: pulled event by event, from the first byte to a clean end."""
+"""Event streams from the first byte to a clean end, pulled piece by piece."""
 
 import asyncio
 import base64
@@ -15,16 +15,24 @@ from durable_streams_server.streams.event_stream import END, WAIT, EventStream
 from durable_streams_server.streams.options import EngineOptions
 from tests.protocol.test_sse import parse
 from tests.requests import append, create
-from tests.streams.engines import Bench, read, settled, woken
+from tests.streams.engines import Bench, next_turn, read, run_until_idle
 
 JSON, TEXT = "application/json", "text/plain"
 
 
 class Reader:
-    """Pulls what there is."""
+    """A reader that pulls when the test tells it to.
+
+    Attributes:
+        calls: number of times that the event stream announced new data.
+        called: an event that is set with each announcement.
+        ended: whether the event stream has ended.
+        raw: all bytes received.
+    """
 
     def __init__(self, bench: Bench, offset: str = "-1") -> None:
         self.calls = 0
+        self.called = asyncio.Event()
         self.ended = False
         self.raw = b""
         self.stream: EventStream = bench.engine.events(
@@ -33,9 +41,10 @@ class Reader:
 
     def ready(self) -> None:
         self.calls += 1
+        self.called.set()
 
     def pull(self) -> list[tuple[str, str]]:
-        """Returns type and data of the events up to the next wait or the end."""
+        """Pulls events until the event stream has no more now, or ends. Returns the type and data of each."""
         found = b""
         while True:
             piece = self.stream.pull()
@@ -62,7 +71,7 @@ async def test_control_event_follows_each_data_event() -> None:  # TRAPS 33
     assert first[0][1] == "[1,2]"
     assert control(first[1][1])["upToDate"] is True
     bench.do(append("/a", b"[3]", JSON))
-    await woken()
+    await next_turn()
     assert reader.calls == 1
     assert reader.pull()[0] == ("data", "[3]")
     reader.stream.close()
@@ -123,7 +132,7 @@ async def test_event_holds_whole_appends_of_any_size(media: str) -> None:
 
 
 def as_events(sent: list[bytes]) -> list[bytes]:
-    """Five appends as the events in which they come: only the small ones share an event."""
+    """Returns the bytes of each event for the five appends of the test. Only the two small appends share an event."""
     return [sent[0], sent[1] + sent[2], sent[3], sent[4]]
 
 
@@ -178,7 +187,7 @@ async def test_delete_ends_event_stream() -> None:
     reader = Reader(bench)
     reader.pull()
     bench.do(Delete("/a"))
-    await woken()
+    await next_turn()
     assert reader.calls == 1
     assert reader.pull() == []
     assert reader.ended
@@ -190,7 +199,7 @@ async def test_event_stream_at_maximum_age_ends_with_control_event() -> None:
     bench.do(create("/a", TEXT, b"x"))
     reader = Reader(bench)
     reader.pull()
-    await asyncio.sleep(0.03)
+    await reader.called.wait()
     ((kind, data),) = reader.pull()
     assert kind == "control"
     assert control(data)["upToDate"] is True
@@ -211,12 +220,12 @@ async def test_event_streams_opened_together_end_at_different_times() -> None:
         reader.stream.close()
 
 
-@pytest.mark.parametrize(("chance", "age"), [(0.0, 100.0), (0.5, 90.0), (1.0, 80.0)])
+@pytest.mark.parametrize(("random", "age"), [(0.0, 100.0), (0.5, 90.0), (1.0, 80.0)])
 async def test_age_of_event_stream_is_80_to_100_percent_of_maximum(
-    chance: float, age: float
+    random: float, age: float
 ) -> None:
     bench = Bench(EngineOptions(sse_max_age=100))
-    bench.engine.random = lambda: chance
+    bench.engine.random = lambda: random
     bench.do(create("/a", TEXT))
     opened = asyncio.get_running_loop().time()
     reader = Reader(bench)
@@ -229,8 +238,7 @@ async def test_idle_event_stream_sends_keep_alive_comment() -> None:
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
     reader.pull()
-    await asyncio.sleep(0.03)
-    assert reader.calls
+    await reader.called.wait()
     assert reader.stream.pull() == b": keep-alive\n\n"
     reader.stream.close()
 
@@ -289,8 +297,8 @@ async def test_event_stream_of_closed_stream_ends_immediately(position: str) -> 
     reader.stream.close()
 
 
-class Eager:
-    """A reader whose socket always takes what there is, as soon as there is something."""
+class EagerReader:
+    """A reader whose socket is always writable, so it pulls all data immediately."""
 
     def __init__(self, bench: Bench, cursor: str | None = None) -> None:
         self.sent: list[bytes] = []
@@ -308,13 +316,13 @@ class Eager:
 async def test_readers_at_same_tail_share_bytes_of_event() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
-    first, second = Eager(bench), Eager(bench)
-    ahead = Eager(bench, cursor=bench.engine.next_cursor(None))
+    first, second = EagerReader(bench), EagerReader(bench)
+    ahead = EagerReader(bench, cursor=bench.engine.next_cursor(None))
     behind = Reader(bench)
     bench.do(append("/a", b"1", JSON))
-    await woken()
+    await next_turn()
     bench.do(append("/a", b"[2,3]", JSON))
-    await woken()
+    await next_turn()
     assert first.sent[-2] is second.sent[-2]
     assert first.sent[-1] is second.sent[-1]
     assert parse(first.sent[-1])[0][:2] == ("data", "[2,3]")
@@ -330,8 +338,8 @@ async def test_readers_at_same_tail_share_bytes_of_event() -> None:
         reader.stream.close()
 
 
-class Lane(Eager):
-    """A reader that takes news as the native lane does, and pulls when there is none."""
+class NativeReader(EagerReader):
+    """A reader that asks for news first and pulls if there is none, as the native HTTP adapter does."""
 
     def pump(self) -> None:
         if self.stream is not None and (data := self.stream.news()) is not None:
@@ -375,18 +383,18 @@ def test_news_and_pull_send_same_bytes(
         media, turns = written
         bench = Bench()
         bench.do(create("/a", media))
-        readers = [Lane(bench) for _ in range(count)]
-        pulls = Eager(bench)
+        readers = [NativeReader(bench) for _ in range(count)]
+        pulls = EagerReader(bench)
         for turn in turns:
             bench.do(*(append("/a", body, media) for body in turn))
-            await settled(bench.engine.turns)
+            await run_until_idle(bench.engine.turns)
         if end == "close":
             bench.do(append("/a", closes=True))
         elif end == "delete":
             bench.do(Delete("/a"))
         else:
             bench.engine.begin_shutdown()
-        await settled(bench.engine.turns)
+        await run_until_idle(bench.engine.turns)
         for reader in (*readers, pulls):
             assert reader.stream is not None
             assert reader.stream.pull() is END
@@ -399,16 +407,16 @@ def test_news_and_pull_send_same_bytes(
 async def test_up_to_date_reader_receives_next_append_from_news() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
-    reader = Lane(bench)
+    reader = NativeReader(bench)
+    stream = reader.stream
+    assert stream is not None
     bench.do(append("/a", b"7", JSON))
     taken: list[bytes | None] = []
-    reader.pump = lambda: taken.append(reader.stream.news())  # type: ignore[method-assign, union-attr]
-    assert reader.stream is not None
-    reader.stream._on_ready = reader.pump
-    await woken()
+    stream._on_ready = lambda: taken.append(stream.news())
+    await next_turn()
     (data,) = taken
     assert data is not None
     assert parse(data)[0][:2] == ("data", "[7]")
-    assert reader.stream.pull() is WAIT
-    reader.stream.close()
-    assert reader.stream.news() is None
+    assert stream.pull() is WAIT
+    stream.close()
+    assert stream.news() is None

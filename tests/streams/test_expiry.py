@@ -1,4 +1,4 @@
-"""Expiry: by the sweep when the time comes, by touch before that, once each."""
+"""The sweep expires each stream once, when its lifetime has ended, and never a stream that is in use."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from tests.streams.engines import Bench, ManualClock, read
 TEN = Lifetime(ttl=10)
 
 
-def ends(bench: Bench) -> bool:
+def has_ended(bench: Bench) -> bool:
+    """Returns whether the stream `/a` no longer exists."""
     return bench.store.find("/a").result() is None
 
 
@@ -23,19 +24,25 @@ def test_sweep_expires_unused_stream() -> None:  # TRAPS 53
     bench.do(create("/a", lifetime=TEN))
     bench.clock.forward(9.99)
     bench.sweep()
-    assert not ends(bench)
+    assert not has_ended(bench)
     bench.clock.forward(0.01)
     bench.sweep()
-    assert ends(bench)
+    assert has_ended(bench)
     assert bench.store.next_deadline() is None
 
 
 async def test_timer_of_running_engine_expires_stream() -> None:
-    bench = Bench()
+    deleted = asyncio.Event()
+
+    def hook(event: StreamLifecycleEvent) -> None:
+        if event.type == "deleted":
+            deleted.set()
+
+    bench = Bench(hooks=Hooks([hook]))
     bench.engine.start()
     bench.do(create("/a", lifetime=Lifetime(ttl=0)))
-    await asyncio.sleep(0.05)
-    assert ends(bench)
+    await deleted.wait()
+    assert has_ended(bench)
     bench.engine.begin_shutdown()
 
 
@@ -53,7 +60,7 @@ def test_reads_and_appends_restart_ttl_and_head_does_not() -> None:  # TRAPS 26
         use(bench)
         bench.clock.forward(6)
         bench.sweep()
-        assert ends(bench) is not lives
+        assert has_ended(bench) is not lives
 
 
 async def test_live_reader_keeps_stream_alive() -> None:
@@ -66,10 +73,10 @@ async def test_live_reader_keeps_stream_alive() -> None:
     ticket.cancel()
     bench.clock.forward(9)
     bench.sweep()
-    assert not ends(bench)
+    assert not has_ended(bench)
     bench.clock.forward(2)
     bench.sweep()
-    assert ends(bench)
+    assert has_ended(bench)
 
 
 async def test_deadline_ends_live_reads() -> None:

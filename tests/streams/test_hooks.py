@@ -1,4 +1,4 @@
-"""Lifecycle hooks and the registry: every begin and every end, once each."""
+"""Lifecycle hooks and the registry report each creation and each deletion once."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.hooks import Hooks, RegistryHook, StreamLifecycleEvent
 from tests.requests import SECOND, append, create, fork_of
-from tests.streams.engines import Bench, read
+from tests.streams.engines import Bench, next_turn, read
 
 
 def test_hook_receives_created_and_deleted_events() -> None:
@@ -34,15 +34,20 @@ def test_soft_deleted_source_is_reported_deleted_once() -> None:
 
 async def test_stop_waits_for_asynchronous_hook() -> None:
     told: list[str] = []
+    released = asyncio.Event()
 
     async def slow(event: StreamLifecycleEvent) -> None:
-        await asyncio.sleep(0.01)
+        await released.wait()
         told.append(event.type)
 
     bench = Bench(hooks=Hooks([slow]))
     bench.do(create("/a"))
-    assert told == []
-    await bench.engine.stop()
+    stopping = asyncio.create_task(bench.engine.stop())
+    for _ in range(10):
+        await next_turn()
+    assert (told, stopping.done()) == ([], False)
+    released.set()
+    await stopping
     assert told == ["created"]
 
 

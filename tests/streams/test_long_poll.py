@@ -1,6 +1,4 @@
-"""Long-polls: they answer when there is something to say, and never miss it."""
-
-import asyncio
+"""Long-polls end when their stream changes, at their timeout, or at shutdown, and never miss a change."""
 
 import pytest
 
@@ -11,8 +9,9 @@ from durable_streams_server.protocol.page import Page
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.storage.ticket import Cancelled, Ticket
 from durable_streams_server.streams.options import EngineOptions
+from durable_streams_server.streams.tickets import read_result
 from tests.requests import append, create, fork_of
-from tests.streams.engines import Bench, read, woken
+from tests.streams.engines import Bench, next_turn, read
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ async def test_append_ends_long_poll(bench: Bench) -> None:  # TRAPS 32
     ticket = poll(bench)
     assert not ticket.done
     bench.do(append("/a", b"abc"))
-    await woken()
+    await next_turn()
     assert ticket.result().data == b"abc"
     assert len(bench.engine.tails) == 0
 
@@ -43,9 +42,7 @@ async def test_append_ends_long_poll(bench: Bench) -> None:  # TRAPS 32
 async def test_timeout_ends_long_poll_with_empty_page() -> None:
     bench = Bench(EngineOptions(long_poll_timeout=0.01))
     bench.do(create("/a"))
-    ticket = poll(bench)
-    await asyncio.sleep(0.03)
-    page = ticket.result()
+    page = await read_result(poll(bench))
     assert (page.data, page.at_tail, page.closed) == (b"", True, False)
     assert len(bench.engine.tails) == 0
 
@@ -54,7 +51,7 @@ async def test_timeout_ends_long_poll_with_empty_page() -> None:
 async def test_close_ends_long_poll_with_last_data(bench: Bench, last: bytes) -> None:
     ticket = poll(bench)
     bench.do(append("/a", last, closes=True))
-    await woken()
+    await next_turn()
     assert (ticket.result().data, ticket.result().closed) == (last, True)
 
 
@@ -66,7 +63,7 @@ async def test_long_poll_at_end_of_closed_stream_returns_immediately(bench: Benc
 async def test_delete_ends_long_poll(bench: Bench) -> None:
     ticket = poll(bench)
     bench.do(Delete("/a"))
-    await woken()
+    await next_turn()
     with pytest.raises(NotFound):
         ticket.result()
 
@@ -75,7 +72,7 @@ async def test_soft_delete_ends_long_poll(bench: Bench) -> None:
     bench.do(create("/b", None, fork=fork_of("/a")))
     ticket = poll(bench)
     bench.do(Delete("/a"))
-    await woken()
+    await next_turn()
     with pytest.raises(Gone):
         ticket.result()
 
@@ -85,7 +82,7 @@ async def test_duplicate_append_does_not_end_long_poll(bench: Bench) -> None:  #
     bench.do(first)
     ticket = poll(bench)
     bench.do(first)
-    await woken()
+    await next_turn()
     assert not ticket.done
     ticket.cancel()
 

@@ -20,7 +20,7 @@ from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams import forks, reader
 from tests.requests import NOW, append, create
-from tests.streams.engines import Bench, settled
+from tests.streams.engines import Bench, run_until_idle
 
 JSON, TEXT = "application/json", "text/plain"
 
@@ -251,7 +251,7 @@ async def test_fork_of_source_deleted_during_search_is_refused_by_decision(
     made = bench.engine.create(create("/b", None, fork=Fork("/a", anchor, 299_998)))
     assert not made.done
     bench.do(Delete("/a"))
-    await settled(bench.engine.turns)
+    await run_until_idle(bench.engine.turns)
     with pytest.raises(NotFound) as caught:
         made.result()
     assert caught.value.code == "SOURCE_NOT_FOUND"

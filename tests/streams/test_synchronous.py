@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -96,10 +97,10 @@ def test_repeated_producer_append_is_written_once_and_seq_must_grow(store: Publi
         {"data": b"x", "seq": ""},
     ],
 )
-def test_malformed_append_is_refused(store: PublicStore, arguments: dict[str, object]) -> None:
+def test_malformed_append_is_refused(store: PublicStore, arguments: dict[str, Any]) -> None:
     store.create("/a")
     with pytest.raises(BadRequest):
-        store.append("/a", **arguments)  # type: ignore[arg-type]
+        store.append("/a", **arguments)
     assert store.read("/a").data == b""
 
 

@@ -1,6 +1,7 @@
-"""Who waits at which tail: a wake-up costs what its own stream's waiters cost."""
+"""Waiters at the tails of streams: a change wakes only the waiters of its own stream, in rounds."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -10,24 +11,29 @@ from durable_streams_server.protocol.state import Appended, Removed, StreamState
 from durable_streams_server.streams.tails import Group, SharedEvent, Tails
 from durable_streams_server.streams.turns import Turns
 from tests.requests import NOW
-from tests.streams.engines import settled
+from tests.streams.engines import run_until_idle
 from tests.streams.test_turns import Clock
 
 
 class Sleeper:
+    """A waiter that counts how often it was woken, and then calls `on_wake`."""
+
     def __init__(self) -> None:
         self.woken = 0
+        self.on_wake: Callable[[], object] = lambda: None
 
     def wake(self) -> None:
         self.woken += 1
+        self.on_wake()
 
 
 def state(incarnation: int) -> StreamState:
+    """Returns the state of a new empty stream."""
     return StreamState(f"/{incarnation}", incarnation, parse_media_type("a/b"), FOREVER, NOW)
 
 
 def added(state: StreamState, size: int = 1) -> Appended:
-    """Returns an append of so many bytes at a stream's tail, which readers see already."""
+    """Appends bytes at a stream's tail, publishes them, and returns the change."""
     change = Appended(state.path, state.incarnation, state.tail, b"x" * size, False, NOW)
     state.tail += size
     state.publish(change)
@@ -35,10 +41,12 @@ def added(state: StreamState, size: int = 1) -> Appended:
 
 
 def event(end: int, *, at_tail: bool = True) -> SharedEvent:
+    """Returns an encoded event that ends at a position."""
     return SharedEvent(end, at_tail, False, b"event")
 
 
 def crowd(count: int) -> tuple[Group, list[Sleeper]]:
+    """Returns a group of waiters, and the waiters."""
     group, sleepers = Group(), [Sleeper() for _ in range(count)]
     group.waiters = dict.fromkeys(sleepers)
     return group, sleepers
@@ -51,7 +59,7 @@ async def test_change_wakes_only_waiters_of_its_stream() -> None:  # TRAPS 39
     tails.subscribe(first, here)
     tails.subscribe(second, there)
     tails.wake(first, added(first))
-    await settled(turns)
+    await run_until_idle(turns)
     assert (here.woken, there.woken) == (1, 0)
     tails.wake_all()
     assert (here.woken, there.woken) == (2, 1)
@@ -67,7 +75,7 @@ async def test_unsubscribed_waiter_is_not_woken() -> None:
     tails.unsubscribe(stream, sleeper)
     assert (len(tails), stream.readers) == (0, 0)
     tails.wake(stream, added(stream))
-    await settled(turns)
+    await run_until_idle(turns)
     assert sleeper.woken == 0
 
 
@@ -79,10 +87,10 @@ async def test_waiter_is_woken_once_for_all_appends_of_one_turn() -> None:
     tails.wake(stream, added(stream))
     tails.wake(stream, added(stream))
     assert {sleeper.woken for sleeper in sleepers} == {0}
-    await settled(turns)
+    await run_until_idle(turns)
     assert {sleeper.woken for sleeper in sleepers} == {1}
     tails.wake(stream, added(stream))
-    await settled(turns)
+    await run_until_idle(turns)
     assert {sleeper.woken for sleeper in sleepers} == {2}
 
 
@@ -117,7 +125,7 @@ async def test_wake_ups_stop_after_their_share_of_turn_and_continue_in_next() ->
         tails.wake(stream, added(stream))
     await asyncio.sleep(0)
     assert [sleeper.woken for sleeper in sleepers] == [1] * 4 + [0] * 6
-    await settled(turns)
+    await run_until_idle(turns)
     assert [sleeper.woken for sleeper in sleepers] == [1] * 10
 
 
@@ -125,7 +133,9 @@ def test_append_during_round_causes_another_round() -> None:
     stream = state(1)
     group, sleepers = crowd(100)
     assert group.begin_round(added(stream))
-    assert not group.begin_round(added(stream))  # it has not begun, so it will show this news too
+    assert not group.begin_round(
+        added(stream)
+    )  # the first round has not started, so it covers this change too
     assert group.step()
     assert sum(sleeper.woken for sleeper in sleepers) == 32
     assert not group.begin_round(added(stream))
@@ -144,24 +154,24 @@ def test_busy_stream_is_woken_in_small_slices_within_bounded_turns(count: int, s
     stream = state(1)
     group, sleepers = crowd(count)
 
-    def woken() -> int:
+    def wake_slice() -> int:
         before = sum(sleeper.woken for sleeper in sleepers)
         group.step()
         return sum(sleeper.woken for sleeper in sleepers) - before
 
     group.begin_round(added(stream))
-    assert woken() == min(32, count)
+    assert wake_slice() == min(32, count)
     if count <= 32:  # the round is over
         return
     group.begin_round(added(stream))
-    assert woken() == slice_
+    assert wake_slice() == slice_
     while sleepers[-1].woken == 0:
         group.step()
-    assert (woken() or woken()) == slice_  # there was news in the round before
+    assert (wake_slice() or wake_slice()) == slice_  # the stream also changed in the round before
     while group.step():
         pass
     group.begin_round(added(stream))
-    assert woken() == 32
+    assert wake_slice() == 32
 
 
 def test_append_by_woken_waiter_wakes_all_waiters_again() -> None:
@@ -200,22 +210,22 @@ def test_latest_append_is_kept_only_while_it_is_the_only_change() -> None:
 def test_event_is_shared_with_waiters_at_its_start_while_it_ends_at_tail() -> None:
     group, sleepers = crowd(40)
     found: list[SharedEvent | None] = []
-    sleepers[0].wake = lambda: group.share(5, event(9))  # type: ignore[method-assign]
-    sleepers[1].wake = lambda: found.extend(  # type: ignore[method-assign]
+    sleepers[0].on_wake = lambda: group.share(5, event(9))
+    sleepers[1].on_wake = lambda: found.extend(
         group.shared(start, tail) for start, tail in ((5, 9), (5, 10), (4, 9))
     )
     group.begin_round(added(state(1)))
     while group.step():
         pass
     assert found == [event(9), None, None]
-    assert group.shared(5, 9) is None  # the round is over, and nothing is held for it
+    assert group.shared(5, 9) is None  # the round is over, so its events are dropped
     assert not group.shares
 
 
 def test_only_waiter_of_stream_shares_no_event() -> None:
     group, sleepers = crowd(1)
     shares: list[bool] = []
-    sleepers[0].wake = lambda: shares.append(group.shares)  # type: ignore[method-assign]
+    sleepers[0].on_wake = lambda: shares.append(group.shares)
     group.begin_round(added(state(1)))
     group.step()
     assert shares == [False]
@@ -251,6 +261,6 @@ async def test_waiter_may_unsubscribe_while_it_is_woken() -> None:
     for leaver in leavers:
         tails.subscribe(stream, leaver)
     tails.wake(stream, added(stream))
-    await settled(turns)
+    await run_until_idle(turns)
     assert [leaver.woken for leaver in leavers] == [1, 1, 1]
     assert len(tails) == 0

@@ -1,4 +1,4 @@
-"""The line of long work: steps in order, a bounded share of each turn of the loop, and no step that harms another."""
+"""Long work runs in steps: in order, for a bounded share of each turn of the event loop, and without harm to other steps."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from durable_streams_server.streams.turns import (
 
 
 class Clock:
-    """Seconds, set by hand."""
+    """A clock that the test sets, in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,7 +30,7 @@ class Clock:
 
 
 def counting(count: int, done: list[str], name: str) -> Callable[[], bool]:
-    """Returns a step that notes its name, and wants to be called `count` times."""
+    """Returns a step that appends its name to `done` and asks to be called `count` times."""
     left = count
 
     def step() -> bool:
@@ -43,6 +43,7 @@ def counting(count: int, done: list[str], name: str) -> Callable[[], bool]:
 
 
 async def run_all(turns: Turns) -> None:
+    """Runs the event loop until no step is queued. Wake-ups do not count."""
     for _ in range(1000):
         if not len(turns):
             return
@@ -358,7 +359,8 @@ async def test_busy_lines_do_not_starve_thread() -> None:
     turns = Turns(is_waited_for=lambda: True)
     end = time.monotonic() + 5
     turns.add(step)
-    await asyncio.sleep(0.01)
+    for _ in range(10):  # the loop is busy by then
+        await asyncio.sleep(0)
     called = time.monotonic()
     begin.set()
     await ended.wait()

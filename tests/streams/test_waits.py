@@ -1,7 +1,7 @@
-"""What crosses a wait for the disk: the stream may be let go from memory, deleted, or run out of time meanwhile."""
+"""Reads and creates that wait for the disk, while their stream is evicted from memory, deleted, or expires."""
 
-import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,16 +18,16 @@ from durable_streams_server.streams.event_stream import WAIT, EventStream
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import append, create, fork_of
 from tests.storage.files.stores import HeldReads, content, new_disk, open_store, run
-from tests.streams.engines import ManualClock, read
+from tests.streams.engines import ManualClock, next_turn, read
 
 JSON = "application/json"
 VALUES = b"[1,22,333]"
-INSIDE = 2  # a position in the middle of the append, whose check needs the index on the disk
+INSIDE = 2  # a position inside the append, so that checking it reads the index from the disk
 OTHERS = ("/b", "/c", "/d")
 
 
 class World:
-    """An engine on a file store that keeps one stream in memory and whose reads of the disk are held back."""
+    """An engine on a file store that keeps one stream in memory and whose disk reads wait until the test releases them."""
 
     def __init__(self, lifetime: Lifetime = FOREVER) -> None:
         self.clock = ManualClock()
@@ -44,31 +44,40 @@ class World:
         assert state is not None
         self.inside = state.name(INSIDE)
 
-    def let_go(self) -> None:
-        """Has the store let the stream go, as other streams are used."""
+    def evict(self) -> None:
+        """Makes the store evict the stream from memory, by using other streams."""
         for path in (*OTHERS, *OTHERS):
             self.store.find(path)
         assert self.store.states.loaded("/a") is None
 
     def finish_reads(self) -> None:
-        """Lets every read of the disk go, and those that they lead to."""
+        """Releases all disk reads, including those that follow from them."""
         while self.shell.waiting:
             self.shell.release()
 
     def append(self, body: bytes) -> None:
+        """Appends to the stream and commits."""
         run(self.store, append("/a", body, JSON))
 
     def poll(self) -> Ticket[Page]:
+        """Starts a long-poll inside the append."""
         return self.engine.long_poll(read(offset=self.inside, live="long-poll"))
 
+    def begin(self, kind: str) -> Ticket[Any]:
+        """Starts a read of one kind inside the append."""
+        if kind == "read":
+            return self.engine.read(read(offset=self.inside))
+        return self.poll() if kind == "long-poll" else self.events()
+
     def events(self, on_ready: Callable[[], None] = lambda: None) -> Ticket[EventStream]:
+        """Starts an event stream inside the append."""
         return self.engine.events(read(offset=self.inside, live="sse"), on_ready)
 
 
 async def test_long_poll_receives_append_to_stream_evicted_meanwhile() -> None:
     world = World()
     ticket = world.poll()
-    world.let_go()
+    world.evict()
     world.append(b"4444")
     world.finish_reads()
     assert ticket.result().data == b"22,333,4444,"
@@ -78,7 +87,7 @@ async def test_event_stream_receives_every_append_to_stream_evicted_meanwhile() 
     world = World()
     woken: list[None] = []
     ticket = world.events(lambda: woken.append(None))
-    world.let_go()
+    world.evict()
     world.append(b"4444")
     world.finish_reads()
     events = ticket.result()
@@ -88,7 +97,7 @@ async def test_event_stream_receives_every_append_to_stream_evicted_meanwhile() 
     assert events.pull() is WAIT
     woken.clear()
     world.append(b"55555")
-    await asyncio.sleep(0)  # readers hear at the end of the loop's turn
+    await next_turn()
     assert woken
     second = events.pull()
     assert isinstance(second, bytes)
@@ -100,7 +109,7 @@ def test_read_of_stream_evicted_meanwhile_extends_its_lifetime() -> None:
     world = World(Lifetime(ttl=10))
     ticket = world.engine.read(read(offset=world.inside))
     world.clock.forward(5)
-    world.let_go()
+    world.evict()
     world.finish_reads()
     assert ticket.result().data == b"22,333,"
     world.clock.forward(9)
@@ -112,7 +121,7 @@ def test_fork_of_source_evicted_meanwhile_has_requested_length() -> None:
     fork = fork_of("/a", world.inside, 1)
     ticket: Ticket[CreateOutcome] = world.engine.create(create("/fork", None, fork=fork))
     while world.shell.waiting:
-        world.let_go()
+        world.evict()
         world.shell.release()
     world.store.commit_once()
     assert ticket.result().created
@@ -123,11 +132,7 @@ def test_fork_of_source_evicted_meanwhile_has_requested_length() -> None:
 @pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
 async def test_read_of_stream_deleted_meanwhile_is_not_found(kind: str) -> None:
     world = World()
-    ticket: Ticket[object] = {
-        "read": lambda: world.engine.read(read(offset=world.inside)),
-        "long-poll": world.poll,
-        "sse": world.events,
-    }[kind]()  # type: ignore[operator]
+    ticket = world.begin(kind)
     run(world.store, Delete("/a"))
     world.finish_reads()
     with pytest.raises(NotFound):
@@ -138,12 +143,8 @@ async def test_read_of_stream_deleted_meanwhile_is_not_found(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
 async def test_read_of_stream_expired_meanwhile_does_not_revive_it(kind: str) -> None:
     world = World(Lifetime(ttl=10))
-    ticket: Ticket[object] = {
-        "read": lambda: world.engine.read(read(offset=world.inside)),
-        "long-poll": world.poll,
-        "sse": world.events,
-    }[kind]()  # type: ignore[operator]
-    world.clock.forward(12)  # a restart adds a tenth
+    ticket = world.begin(kind)
+    world.clock.forward(12)  # the restart extended the TTL of 10 seconds by 10%
     world.finish_reads()
     with pytest.raises(NotFound):
         ticket.result()
