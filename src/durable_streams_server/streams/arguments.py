@@ -1,7 +1,7 @@
-"""Plain Python arguments as commands, for the synchronous and the asynchronous interface alike.
+"""Converts plain Python arguments to commands, for the synchronous and the asynchronous interface.
 
-Wrong types are refused with a TypeError, malformed values with the same BadRequest that HTTP answers. Both come before anything
-is asked of a store.
+An argument of the wrong type raises TypeError. A malformed value raises the same BadRequest as over HTTP. Both are raised before the
+store is called.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ..protocol.paths import check_path
 from ..protocol.producers import Stamp, parse_stamp
 from ..protocol.state import StreamState
 
-_TOO_LARGE: Final = 1 << 63  # for any number that a request can have
+_TOO_LARGE: Final = 1 << 63  # above the maximum of every numeric header
 
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """What a new stream is made with, besides its path and type.
+    """Options of a new stream, besides its path and content type.
 
     Attributes:
-        ttl_seconds: sliding lifetime; excludes `expires_at`.
+        ttl_seconds: sliding lifetime in seconds. It cannot be combined with `expires_at`.
         expires_at: deadline, with a time zone.
-        initial_data: the first bytes, or JSON values.
-        closed: whether the stream is complete with that.
-        forked_from: the path of the stream to fork.
-        fork_offset: where to fork it; its tail if None.
-        fork_sub_offset: bytes, or JSON values, past `fork_offset`.
+        initial_data: the first bytes of the stream. For a JSON stream, one value or an array of values.
+        closed: whether to close the stream after the initial data.
+        forked_from: path of the stream to fork.
+        fork_offset: offset at which to fork the source; its tail if None.
+        fork_sub_offset: number of bytes, or of JSON values, after `fork_offset` at which to fork the source.
 
     Raises:
-        TypeError: a value of the wrong type.
+        TypeError: a value has the wrong type.
     """
 
     ttl_seconds: int | None = None
@@ -64,14 +64,14 @@ class CreateOptions:
 
 
 class AppendOptions(msgspec.Struct, frozen=True):
-    """What an append says besides its path and data, checked by its form.
+    """Parsed options of an append, besides its path and data.
 
     Attributes:
-        content_type: checked against the stream's, if given.
-        seq: `Stream-Seq`, if given.
-        stamp: of an idempotent producer, if one is named.
-        expected: the offset that the tail must be at, if given.
-        closes: whether the stream takes no more after this.
+        content_type: the content type of the data; None for that of the stream.
+        seq: the `Stream-Seq` value, or None.
+        stamp: id, epoch and sequence number of an idempotent producer, or None.
+        expected: the offset that must equal the tail, or None.
+        closes: whether to close the stream after the append.
     """
 
     content_type: str | None = None
@@ -83,12 +83,13 @@ class AppendOptions(msgspec.Struct, frozen=True):
     def command(
         self, state: StreamState, data: bytes, encode: Callable[..., Body] = commands.encode_body
     ) -> Append:
-        """Returns the append to a stream.
+        """Returns the command of an append.
 
         Args:
-            state: the stream; its content type is what data is taken to be if no other is given.
-            data: the bytes.
-            encode: makes wire bytes of them: `encode_body`, or `begin_body` where the work is done in turns.
+            state: the stream. Its content type applies if the options have none.
+            data: the bytes to append.
+            encode: converts the data to wire bytes. `encode_body` does all the work now; `begin_body` leaves large JSON bodies to be
+                split in steps.
 
         Raises:
             BadRequest: EMPTY_BODY, INVALID_CONTENT_TYPE.
@@ -115,15 +116,15 @@ def append_options(
     expected_offset: str | None,
     close: bool,
 ) -> AppendOptions:
-    """Returns the options of an append.
+    """Checks and parses the arguments of `append`.
 
     Raises:
-        TypeError: a value of the wrong type.
+        TypeError: a value has the wrong type.
         BadRequest: INVALID_PRODUCER, INVALID_SEQ, INVALID_OFFSET.
     """
     texts = content_type, seq, producer_id, expected_offset
     if close is False and texts == _NO_TEXTS and producer_epoch is None and producer_seq is None:
-        return _PLAIN  # as nearly always, and then there is nothing to check
+        return _PLAIN  # the usual case: there is nothing to check
     require(
         OPTIONAL_TEXT,
         content_type=content_type,
@@ -153,17 +154,18 @@ def create_command(
     options: CreateOptions,
     encode: Callable[..., Body] = commands.encode_body,
 ) -> Create:
-    """Returns the create of a stream or fork.
+    """Returns the command that creates a stream or fork.
 
     Args:
-        path: the stream's path.
-        content_type: its content type; of a fork, the source's if None.
-        options: what it is made with.
-        encode: makes wire bytes of the first data, as `AppendOptions.command` has it.
+        path: the path of the stream.
+        content_type: the content type. If None, a fork has that of its source, and other streams `application/octet-stream`.
+        options: the other options.
+        encode: converts the initial data to wire bytes. `encode_body` does all the work now; `begin_body` leaves large JSON bodies to
+            be split in steps.
 
     Raises:
-        TypeError: a value of the wrong type.
-        BadRequest: a malformed value.
+        TypeError: a value has the wrong type.
+        BadRequest: a value is malformed.
     """
     require(str, path=path)
     require(OPTIONAL_TEXT, content_type=content_type)
@@ -182,7 +184,7 @@ def create_command(
 
 
 def _fork(options: CreateOptions) -> Fork | None:
-    """Returns what a fork names, in the same words as `Stream-Fork-Offset` (PROTOCOL 4.2)."""
+    """Returns the source and position of a fork, parsed like `Stream-Fork-Offset` (PROTOCOL 4.2). Returns None if there is no source."""
     if options.forked_from is None:
         if options.fork_offset is not None or options.fork_sub_offset:
             raise BadRequest("a fork offset needs forked_from", "INVALID_FORK")
@@ -196,7 +198,7 @@ def _fork(options: CreateOptions) -> Fork | None:
 
 
 def _digits(number: int | None) -> str | None:
-    """Writes a number as a header has it. One far out of every range stays out of it: Python writes no number of any size."""
+    """Returns a number as the text of a header. Huge numbers are cut to one above every maximum, because Python refuses to convert them."""
     return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
 
 

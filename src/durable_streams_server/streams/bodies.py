@@ -1,4 +1,4 @@
-"""Large JSON bodies, made ready for the decision in turns: checking 64 MiB at once would hold the loop for half a second."""
+"""Splits large JSON bodies in short steps before their command is decided. Splitting 64 MiB at once would block the event loop for 0.5 s."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ C = TypeVar("C", Append, Create)
 
 
 def is_ready(command: Append | Create) -> bool:
-    """Whether a command can be decided as it is, without `prepare`."""
-    return command.body.splitting is None and not _is_of_unknown_kind(command)
+    """Returns whether a command can be decided without `prepare`."""
+    return command.body.splitting is None and not _depends_on_source(command)
 
 
 def prepare(store: Store, turns: Turns, command: C) -> Ticket[C]:
-    """Returns a command with its body split. Cancelling the ticket ends the work and lets the body go."""
+    """Splits the body of a command in steps, and returns a ticket for the command that is ready.
+
+    Cancelling the ticket stops the work and releases the body.
+    """
     splitting = command.body.splitting
     if splitting is not None:
         return _split(turns, splitting).then(lambda body: Ticket.of(_replaced(command, body)))
-    if isinstance(command, Create) and command.fork is not None and _is_of_unknown_kind(command):
+    if isinstance(command, Create) and command.fork is not None and _depends_on_source(command):
         raw = command.body.wire
 
         def with_source_kind(kind: Kind | None) -> Ticket[C]:
@@ -41,8 +44,8 @@ def prepare(store: Store, turns: Turns, command: C) -> Ticket[C]:
     return Ticket.of(command)
 
 
-def _is_of_unknown_kind(command: Append | Create) -> bool:
-    """Whether it depends on a fork's source if a large body is JSON."""
+def _depends_on_source(command: Append | Create) -> bool:
+    """Returns whether the source of a fork decides if a large body is JSON."""
     return (
         isinstance(command, Create)
         and command.media is None
@@ -52,7 +55,7 @@ def _is_of_unknown_kind(command: Append | Create) -> bool:
 
 
 def _kind(store: Store, path: str) -> Ticket[Kind | None]:
-    """Returns the kind of a stream; None if it cannot be read, of which the decision says why."""
+    """Returns the kind of a stream, or None if the stream cannot be read. In that case the decision raises the reason."""
     ticket: Ticket[Kind | None] = Ticket()
 
     def hand_over(found: Ticket[StreamState | None]) -> None:

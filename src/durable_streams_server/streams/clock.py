@@ -1,4 +1,4 @@
-"""The clocks of the running server: the time that it decides by, and the date. Both are replaceable in tests."""
+"""Clocks of the running server: steady time for decisions, and the wall clock for dates. Tests can replace both."""
 
 import time
 from functools import cached_property
@@ -10,35 +10,35 @@ from ..protocol.timeline import Timeline
 
 
 class Clock(Protocol):
-    """Tells what time it is."""
+    """Returns the wall-clock time."""
 
     def __call__(self) -> int:
-        """Returns microseconds of Unix time."""
+        """Returns the wall-clock time in microseconds of Unix time."""
         ...
 
 
 @runtime_checkable
 class TickingClock(Clock, Protocol):
-    """A clock that may be set, and that counts besides how much time has really passed.
+    """A wall clock that may be set, with a steady counter that is not affected.
 
     Attributes:
-        boot: names the boot of the machine since which it counts; "" if nothing does.
+        boot: identifier of the machine's present boot, since which the counter runs; "" if unknown.
     """
 
     @property
     def boot(self) -> str: ...
 
     def ticks(self) -> int:
-        """Returns nanoseconds since some moment; they never go back and never jump."""
+        """Returns a number of nanoseconds that grows steadily, whatever the wall clock is set to."""
         ...
 
 
 class SystemClock:
-    """The machine's clock. While the machine is suspended its ticks stand still."""
+    """The clock of the machine. Its counter stops while the machine is suspended."""
 
     @cached_property
     def boot(self) -> str:
-        """The kernel's name for the present boot, where there is one: Linux counts its ticks from the boot."""
+        """The kernel's identifier of the present boot, or "" if the system has none. Linux counts the ticks from boot."""
         try:
             return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
@@ -50,28 +50,28 @@ class SystemClock:
         return time.time_ns() // 1000
 
 
-#: The machine's time.
+#: The clock of this machine.
 system_clock = SystemClock()
 
 
 class StoreClock(Protocol):
-    """What the parts of a running store tell the time by."""
+    """The clock of a running store."""
 
     def __call__(self) -> int:
-        """Returns steady time in microseconds: what `now` is everywhere."""
+        """Returns steady time in microseconds. Every argument named `now` is such a time."""
         ...
 
     def wall(self) -> int:
-        """Returns microseconds of Unix time, for dates."""
+        """Returns the wall-clock time in microseconds of Unix time, for dates."""
         ...
 
     def detect_step(self) -> int:
-        """Compares both. Returns by how many microseconds the wall clock was set since the last look, or 0."""
+        """Returns by how many microseconds the wall clock was set since the last call, or 0."""
         ...
 
 
 class SteadyClock:
-    """A ticking clock on a store's timeline."""
+    """Steady time from the counter of a clock, continued from one start of the server to the next by the store's timeline."""
 
     def __init__(self, timeline: Timeline, clock: TickingClock) -> None:
         self._timeline = timeline
@@ -88,14 +88,14 @@ class SteadyClock:
 
 
 class PlainClock:
-    """A clock that tells one time for both, as a test's often does: nobody sets it."""
+    """Uses one clock both as steady time and as wall clock. It is for clocks without a counter, which nobody sets, such as those of tests."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.wall = clock
 
     def __call__(self) -> int:
-        # Decisions bring the time into this range. If plans did not, one past it would be due for ever and never carried out.
+        # Decisions limit the time to this range. Without the same limit here, a deadline beyond it would stay due for ever.
         return bounded(self._clock())
 
     def detect_step(self) -> int:
@@ -103,7 +103,7 @@ class PlainClock:
 
 
 def clock_of(timeline: Timeline, clock: Clock) -> StoreClock:
-    """Returns the clock that a store with this timeline goes by."""
+    """Returns the clock for a store with this timeline."""
     if isinstance(clock, TickingClock):
         return SteadyClock(timeline, clock)
     return PlainClock(clock)

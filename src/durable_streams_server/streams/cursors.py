@@ -1,4 +1,4 @@
-"""The CDN cursor of this moment: `protocol/cursor.py` with a clock and a source of chance."""
+"""CDN cursors at the present time: the rules of `protocol/cursor.py` with a clock and random jitter."""
 
 import random
 import time
@@ -17,11 +17,11 @@ from ..protocol.units import SECOND
 
 
 class Cursors:
-    """The cursors of a server that runs. The present interval's number is computed once for the interval.
+    """Computes the CDN cursors of a running server. The number of the present interval is computed once per interval.
 
     Args:
-        options: how time is cut into intervals.
-        wall: returns microseconds of Unix time.
+        options: the length and the epoch of the intervals.
+        wall: returns the wall-clock time in microseconds of Unix time.
     """
 
     def __init__(self, options: CursorOptions, wall: Callable[[], int]) -> None:
@@ -40,14 +40,14 @@ class Cursors:
         return self._text
 
     def ending(self) -> bytes:
-        """Returns how the control event of a reader at the tail of an open stream ends."""
+        """Returns the last bytes of the control event for a reader at the tail of an open stream. They contain the present cursor."""
         now = self._wall()
         if not self._since <= now < self._until:
             self._begin(now)
         return self._ending
 
     def after(self, client_cursor: str | None) -> str:
-        """Returns the cursor for a live response to a client that sent this one (PROTOCOL 10.1)."""
+        """Returns the cursor for a live response to a client that sent `client_cursor` (PROTOCOL 10.1)."""
         present = self.present()
         if client_cursor is None:
             return present
@@ -59,17 +59,17 @@ class Cursors:
         self._text = str(self._interval)
         self._ending = sse.control_ending(self._text, up_to_date=True, closed=False)
         epoch, length = options.epoch.timestamp(), options.interval_seconds
-        self._since = now  # if the clock is set back, the number is computed again
+        self._since = now  # the number is also computed again if the clock is set back
         self._until = (epoch + (self._interval + 1) * length) * SECOND
 
 
 def random_jitter() -> int:
-    """Returns how many seconds a colliding cursor goes forward (PROTOCOL 10.1, step 3)."""
+    """Returns the random number of seconds by which a colliding cursor moves forward (PROTOCOL 10.1, step 3)."""
     return random.randint(1, MAX_JITTER_SECONDS)
 
 
 def calculate_cursor(options: CursorOptions = DEFAULT_CURSOR_OPTIONS) -> str:
-    """Returns the cursor of the present moment: the interval number as a decimal string."""
+    """Returns the present CDN cursor, which is the number of the present interval as a decimal string."""
     require(CursorOptions, options=options)
     return str(interval_at(time.time(), options))
 
@@ -77,9 +77,9 @@ def calculate_cursor(options: CursorOptions = DEFAULT_CURSOR_OPTIONS) -> str:
 def generate_response_cursor(
     client_cursor: str | None, options: CursorOptions = DEFAULT_CURSOR_OPTIONS
 ) -> str:
-    """Returns the cursor for a live response, always strictly past the one that the client sent.
+    """Returns the CDN cursor for a live response. It is always greater than the cursor that the client sent.
 
-    This is what keeps a client from being served the same cached response for ever (PROTOCOL 10.1, step 3).
+    So a cache cannot serve the same response to a client for ever (PROTOCOL 10.1, step 3).
     """
     require(OPTIONAL_TEXT, client_cursor=client_cursor)
     require(CursorOptions, options=options)
@@ -91,7 +91,7 @@ def handle_cursor_collision(
     previous_cursor: str | None,
     options: CursorOptions = DEFAULT_CURSOR_OPTIONS,
 ) -> str:
-    """Returns `current_cursor`, moved forward by a random jitter if the client already has it or a later one."""
+    """Returns `current_cursor`, or a cursor after `previous_cursor` by a random jitter if the client already has the current one or a later one."""
     require(str, current_cursor=current_cursor)
     require(OPTIONAL_TEXT, previous_cursor=previous_cursor)
     require(CursorOptions, options=options)

@@ -1,4 +1,8 @@
-"""The running thing: one method per command, on one event loop, without HTTP."""
+"""The engine: runs the streams of one store on one event loop, without HTTP.
+
+It has one method for each command. It wakes live reads, expires streams and calls lifecycle hooks. The HTTP handlers and the interface for
+programs (`embedded.py`) both call it.
+"""
 
 from __future__ import annotations
 
@@ -38,32 +42,34 @@ from .turns import Turns
 
 C = TypeVar("C", Append, Create)
 
-_SPEED: Final = 1.5e9  # bytes in a second that are framed and written to a socket
+_SPEED: Final = 1.5e9  # bytes per second at which pages are framed and written to sockets, measured
 
 
 class Engine:
-    """Runs one store. All calls come from the event loop's thread.
+    """Runs the streams of one store. All methods must be called in the event loop's thread.
 
     Args:
-        store: where streams are kept.
-        options: how reads are bounded.
-        hooks: who is told of streams that begin and end.
-        clock: what time it is; one that ticks may be set while the engine runs.
+        store: the store that keeps the streams.
+        options: the limits and timeouts of reads.
+        hooks: the functions to call when streams are created or deleted.
+        clock: the wall clock. It may be set while the engine runs if it also counts ticks.
 
     Attributes:
         clock: steady time, and the wall clock for dates.
-        turns: the line in which long work runs in short steps.
-        cursors: the cursors of live responses.
+        turns: runs long work in short steps.
+        cursors: the CDN cursors of live responses.
         large: reads large pages.
-        sending: what readers that have not taken it hold of large pages.
+        sending: the budget for large pages that clients have not received yet.
         random: returns a new random number from 0 to 1 on each call.
-        loop: the event loop that the engine was started on; None before that.
+        loop: the event loop that the engine was started on; None before the start.
+        failure: the error that has stopped the store for good, or None.
+        on_failure: called with that error when the store stops.
     """
 
     def __init__(
         self,
         store: Store,
-        options: EngineOptions = EngineOptions(),  # noqa: B008  (frozen)
+        options: EngineOptions = EngineOptions(),  # noqa: B008  (the default is immutable)
         hooks: Hooks | None = None,
         clock: Clock = system_clock,
     ) -> None:
@@ -80,16 +86,16 @@ class Engine:
         self.hooks = hooks or Hooks(())
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._started = False  # until then the store may be used without a loop
+        self._started = False  # before the start, the store may be used without a loop
         self._given_back = False
-        self.failure: BaseException | None = None  # why the store has stopped for good
+        self.failure: BaseException | None = None
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._sweep = Sweep(store, self.clock)
         store.configure(self.hooks.registry, normalize_root(options.stream_root))
         store.listen(self._published)
 
     def start(self) -> None:
-        """Takes the store and begins the sweep; called once, on the running loop, before there are clients."""
+        """Attaches the store to the running event loop and starts to expire streams. It must be called once, before the first request."""
         json_scan.prepare()
         self.store.attach(asyncio.get_running_loop(), self._store_failed)
         self.loop = asyncio.get_running_loop()
@@ -97,14 +103,14 @@ class Engine:
         self._sweep.start()
 
     def begin_shutdown(self) -> None:
-        """Ends live reads: long-polls answer at once, event streams send a last control event and end."""
+        """Ends live reads. Long-polls are answered immediately, and event streams end with a last control event."""
         if not self.stopping:
             self.stopping = True
             self._sweep.stop()
             self.tails.wake_all()
 
     async def stop(self) -> None:
-        """Ends live reads, waits for running hooks, and gives the store back, open, to who made it."""
+        """Ends live reads, waits for running hooks, and detaches the store from the event loop. The store stays open."""
         self.begin_shutdown()
         await self.hooks.drain()
         self._given_back = True
@@ -113,65 +119,69 @@ class Engine:
             self.store.detach()
 
     def require_store(self) -> None:
-        """Refuses what has waited for longer than the engine has had the store.
+        """Raises an error if the engine no longer has the store. Callers check this after each wait.
 
         Raises:
-            Unavailable: SERVER_STOPPING.
+            Unavailable: SERVER_STOPPING, the engine has detached the store.
         """
         if self._given_back:
             raise stopping_error()
 
     def retire(self) -> None:
-        """Hears no more of the store, whose loop has ended: another engine has it from now on."""
+        """Stops listening to the store. It is called when the event loop has ended and another engine takes the store."""
         self._given_back = True
         self.store.ignore(self._published)
 
     def create(self, command: Create) -> Ticket[CreateOutcome]:
-        """Creates a stream or fork, or confirms that the same one exists. A large JSON body is split first, in turns."""
+        """Creates a stream or fork, or confirms that the same one exists. A large JSON body is first split in steps."""
         if bodies.is_ready(command):
             return self._create(command)
         return self._prepared(command).then(self._create)
 
     def append(self, command: Append) -> Ticket[AppendOutcome]:
-        """Appends, closes, or both."""
+        """Appends to a stream, closes the stream, or both."""
         return self.store.execute(command, self.clock())  # type: ignore[return-value]  # faster than `cast`
 
     def append_large(self, command: Append) -> Ticket[AppendOutcome]:
-        """Appends a large JSON body, which is split first, in turns."""
+        """Appends a large JSON body, which is first split in steps."""
         return self._prepared(command).then(self.append)
 
     def delete(self, path: str, conditions: Conditions | None = None) -> Ticket[DeleteOutcome]:
-        """Deletes a stream, if it is as the conditions say."""
+        """Deletes a stream if the preconditions hold."""
         command = Delete(path, conditions)
         return cast("Ticket[DeleteOutcome]", self.store.execute(command, self.clock()))
 
     def head(self, path: str) -> Ticket[StreamState]:
-        """Looks a stream up; its lifetime is not touched."""
+        """Finds a stream that readers may see. This does not extend the lifetime of the stream."""
         return self.store.find(path).then(self._require)
 
     def check_visible(self, path: str) -> None:
-        """Refuses a path without a stream, as far as that is known at once.
+        """Raises an error if readers cannot see a stream at a path. Does nothing if the store would have to load the stream first.
 
         Raises:
-            NotFound, Gone, StreamDamaged: as `head` has it.
+            NotFound: no stream is at the path.
+            Gone: the stream is deleted and kept for its forks.
+            StreamDamaged: the stream's data on disk is damaged.
         """
         found = self.head(path)
         if found.done:
             found.result()
 
     def find_loaded(self, path: str) -> StreamState | None:
-        """Returns the stream at a path, as `head` does, if that is known at once; None if it is not.
+        """Returns the stream at a path, or None if the store has to load the stream first.
 
         Raises:
-            NotFound, Gone, StreamDamaged: as `head` has it.
+            NotFound: no stream is at the path.
+            Gone: the stream is deleted and kept for its forks.
+            StreamDamaged: the stream's data on disk is damaged.
         """
         found = self.store.find(path)
         return self._visible(found.result()) if found.done else None
 
     def read(self, read: Read) -> Ticket[Page]:
-        """Reads one catch-up page; with `now`, an empty one at the tail."""
+        """Reads one page without waiting for new data. The offset `now` gives an empty page at the tail."""
         found = self.store.find(read.path)
-        if found.done:  # as nearly always: the same as below, in fewer calls
+        if found.done:  # nearly always; this does the same as the code below with fewer calls
             try:
                 state = self._visible(found.result())
                 checked = self.reader.check(state, position_at(state, read.offset))
@@ -185,7 +195,7 @@ class Engine:
         )
 
     def locate(self, read: Read) -> Ticket[tuple[StreamState, int]]:
-        """Finds the stream of a read and the position at which the read begins. It counts as a use of the stream."""
+        """Returns the stream of a read and the byte position at which the read starts. This counts as a use of the stream."""
 
         def check(found: StreamState | None) -> Ticket[tuple[StreamState, int]]:
             state = self._visible(found)
@@ -193,13 +203,13 @@ class Engine:
             return checked.then(lambda position: begin(state, position))
 
         def begin(state: StreamState, position: int) -> Ticket[tuple[StreamState, int]]:
-            self.touch(self._visible(state))  # it may be gone by now
+            self.touch(self._visible(state))  # the stream may have been deleted during the check
             return Ticket.of((state, position))
 
         return self.store.find(read.path).then(check)
 
     def long_poll(self, read: Read) -> Ticket[Page]:
-        """Reads one page, waiting for data if there is none. Cancelling the ticket ends the wait."""
+        """Reads one page, and waits for data if the offset is at the tail. Cancelling the ticket ends the wait."""
 
         def begin(place: tuple[StreamState, int]) -> Ticket[Page]:
             pending = PendingLongPoll(self, *place)
@@ -209,41 +219,46 @@ class Engine:
         return self.locate(read).then(begin)
 
     def events(self, read: Read, on_ready: Callable[[], None]) -> Ticket[EventStream]:
-        """Begins an event stream, which its owner must close."""
+        """Opens an event stream. The caller must close it.
+
+        Args:
+            read: the stream, the offset and the client's cursor.
+            on_ready: called when the event stream may have new data.
+        """
         return self.locate(read).then(
             lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready))
         )
 
     def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
-        """Has a live reader woken at the stream's changes, and keeps the stream alive meanwhile."""
+        """Wakes a live reader at each change of a stream, and keeps the stream from expiring until `unsubscribe`."""
         return self.tails.subscribe(state, waiter)
 
     def unsubscribe(self, state: StreamState, waiter: Waiter) -> None:
-        """Ends what `subscribe` began; the sliding lifetime runs from now."""
+        """Removes a live reader. The sliding lifetime of the stream restarts now."""
         self.tails.unsubscribe(state, waiter)
         if not state.removed:
             self.touch(state)
 
     def next_cursor(self, client_cursor: str | None) -> str:
-        """Returns the cursor for a live response (PROTOCOL 10.1)."""
+        """Returns the CDN cursor for a live response to a client that sent `client_cursor` (PROTOCOL 10.1)."""
         return self.cursors.after(client_cursor)
 
     def is_ahead(self, client_cursor: str | None) -> bool:
-        """Whether a client's cursor is not behind the present interval, so that its responses need cursors of its own."""
+        """Returns whether a client's cursor belongs to the present interval or a later one. Its responses then need their own cursors."""
         return self.next_cursor(client_cursor) != self.next_cursor(None)
 
     def _prepared(self, command: C) -> Ticket[C]:
-        """Returns a command whose large JSON body is split, which is done in turns.
+        """Splits the large JSON body of a command in steps, and returns the command that is ready to be decided.
 
         Raises:
-            Unavailable: SERVER_STOPPING, if the engine has given its store back meanwhile.
+            Unavailable: SERVER_STOPPING, if the engine has detached the store meanwhile.
         """
 
-        def hand_over(ready: C) -> Ticket[C]:
+        def check_store(ready: C) -> Ticket[C]:
             self.require_store()
             return Ticket.of(ready)
 
-        return bodies.prepare(self.store, self.turns, command).then(hand_over)
+        return bodies.prepare(self.store, self.turns, command).then(check_store)
 
     def _create(self, command: Create) -> Ticket[CreateOutcome]:
         """Creates a stream or fork from a command whose body is ready."""
@@ -251,7 +266,7 @@ class Engine:
         return resolved.then(self._create_at_once)
 
     def _create_at_once(self, resolved: Create) -> Ticket[CreateOutcome]:
-        """Decides a create at the present time, because finding the fork's position may have waited for the disk."""
+        """Executes a create at the present time, because finding the fork's position may have waited for the disk."""
         self.require_store()
         return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
 
@@ -264,29 +279,33 @@ class Engine:
         return Ticket.of(self._visible(state))
 
     def _visible(self, state: StreamState | None) -> StreamState:
-        """Returns a stream that readers may see. The time matters only to one that can end by itself.
+        """Returns the state if readers may see the stream.
 
         Raises:
-            NotFound, Gone, StreamDamaged: as `head` has it.
+            NotFound: there is no stream, or it has expired.
+            Gone: the stream is deleted and kept for its forks.
+            StreamDamaged: the stream's data on disk is damaged.
         """
-        now = self.clock() if state is not None and state.mortal else 0
+        now = (
+            self.clock() if state is not None and state.mortal else 0
+        )  # only expiry needs the time
         return require_visible(state, now)
 
     def touch(self, state: StreamState) -> None:
-        """Notes a use, if the stream can end; a store may want to look at it again before that."""
+        """Records a use of a stream that can expire, which restarts its sliding lifetime."""
         if state.mortal and not self._given_back:
             self.store.touch(state, self.clock())
             self._schedule()
 
     def _in_line(self, step: Callable[[], None]) -> None:
-        """Has a step called when it is its turn, or at once where no loop runs."""
+        """Queues a step of long work, or runs it immediately if the engine has not started."""
         if self._started:
             self.turns.add(step)
         else:
             step()
 
     def _has_time(self, size: int) -> bool:
-        """Whether so many bytes may be sent at once."""
+        """Returns whether this turn of the loop has time to send `size` bytes."""
         return not self._started or self.turns.has_time(size / _SPEED)
 
     def _schedule(self) -> None:
@@ -294,7 +313,7 @@ class Engine:
             self._sweep.schedule()
 
     def _published(self, published: Sequence[Published]) -> None:
-        """What has become durable, whoever asked for it, is told to who waits for it."""
+        """Wakes live readers and calls hooks after changes have become durable."""
         mortal = False
         for item in published:
             state = item.state

@@ -1,7 +1,7 @@
-"""One SSE reader: catches up in pages, then follows the tail (PROTOCOL 5.8).
+"""The body of one SSE response, which catches up in pages and then follows the tail (PROTOCOL 5.8).
 
-It is pulled, never pushed: whoever owns the socket asks for the next bytes when it can send them, so a slow reader holds one
-event and an offset, no more. When there is nothing to send it is told to wait, and `on_ready` says when to ask again.
+The owner of the socket pulls the next bytes when it can send them. So a slow client costs one event and an offset in memory. When
+there is nothing to send, `pull` returns WAIT, and `on_ready` is called when the owner should pull again.
 """
 
 import asyncio
@@ -18,31 +18,32 @@ from ..storage.ticket import Ticket
 from .live_reads import LiveReads
 from .tails import SharedEvent
 
-#: Pieces of one event stream that are sent before others have their turn: about half a millisecond.
+#: Number of pieces that one event stream may send in one turn of the loop. They take about half a millisecond.
 PULLS: Final = 8
-_AGE_VARIES: Final = 0.2  # of the greatest age, by which an event stream may end sooner
+_AGE_VARIES: Final = 0.2  # fraction of the maximum age by which an event stream may end early
 
 
 class Signal(enum.Enum):
-    """What `EventStream.pull` answers when it has no bytes."""
+    """The result of `EventStream.pull` when there are no bytes to send."""
 
-    WAIT = "wait"  # ask again after on_ready
-    END = "end"  # end the body
+    WAIT = "wait"  # pull again after `on_ready` is called
+    END = "end"  # the response body is complete
 
 
 class EventStream:
-    """The events of one response, from one position on.
+    """The events of one SSE response.
 
     Args:
-        engine: what it reads from.
+        engine: the engine that the stream belongs to.
         state: the stream.
-        position: where to begin.
-        cursor: the client's cursor, if it sent one.
-        on_ready: called when `pull` may have something again; it must not raise.
+        position: the byte position of the first event.
+        cursor: the CDN cursor that the client sent, or None.
+        on_ready: called when `pull` may have new bytes. It must not raise.
 
     Attributes:
-        holder: what must be held until the client has taken the pieces that come, or None: it counts large values.
-        page: what has been read for a reader that had to wait for it, as one that catches up does; None if nothing has.
+        holder: the large run of bytes that the next pieces are part of, or None. The owner must keep a reference to it until the client
+            has received these pieces, because the reference counts against the send budget.
+        page: a page that has been loaded but not yet pulled, or None.
     """
 
     __slots__ = (
@@ -83,17 +84,15 @@ class EventStream:
         self._cursor = cursor if engine.is_ahead(cursor) else None
         self._on_ready = on_ready
         self._pieces: Iterator[bytes] | None = None
-        self.holder: object = None  # of the page that the pieces are made of
-        self._seen_tail = -1  # the tail and closure that the client has been told of
+        self.holder: object = None
+        self._seen_tail = -1  # the tail that the last control event has reported
         self._seen_closed = False
         self.page: Page | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
-        self._waits = (
-            False  # whether the reader stands at the tail and has been sent all that there is
-        )
+        self._waits = False  # whether the reader is at the tail and has been sent everything
         loop = asyncio.get_running_loop()
-        # Or clients that came together, as after a restart, would all come back together, again and again.
+        # A random age keeps clients that connected together, as after a restart, from reconnecting together for ever.
         age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.random())
         self._ends_at = loop.time() + age
         self._group = engine.subscribe(state, self)
@@ -101,21 +100,21 @@ class EventStream:
 
     @property
     def state(self) -> StreamState:
-        """The stream that is read."""
+        """The state of the stream."""
         return self._state
 
     @property
     def end(self) -> Page | None:
-        """The empty page at the end of the stream, if the stream is closed and its reader has been sent all of it."""
+        """An empty page at the end of a closed stream whose data has all been sent; None otherwise."""
         state, position = self._state, self._position
         if not state.visible_closed or position != state.visible_tail:
             return None
         return Page(state, position, position, b"", at_tail=True, closed=True)
 
     def news(self) -> bytes | None:
-        """Returns what a reader that has been sent everything is to be sent now, or None if `pull` has to say what is next.
+        """Returns the event for the newest append if the reader was at the tail before, or None if the caller has to use `pull`.
 
-        Nearly every event comes this way: an append at the tail that the reader stands at. It leaves the reader at the new tail.
+        This is the fast path that nearly every event takes. After it, the reader is at the new tail.
         """
         if not self._waits or self._engine.stopping:
             return None
@@ -134,7 +133,7 @@ class EventStream:
         return data
 
     def pull(self) -> bytes | Signal:
-        """Returns the next bytes of the body, or what to do instead."""
+        """Returns the next bytes of the body, WAIT if there are none yet, or END if the body is complete."""
         self._waits = False
         if self._pieces is not None:
             piece = next(self._pieces, None)
@@ -154,35 +153,35 @@ class EventStream:
         if state.visible_tail != self._seen_tail or state.visible_closed != self._seen_closed:
             shared = self._group.shared(self._position, state.visible_tail)
             if shared is None or not self._is_like_others:
-                return self._look()
+                return self._read_page()
             self._position = shared.end
             if shared.at_tail:
                 self._seen_tail = shared.end
                 self._stop = self._seen_closed = shared.closed
             return shared.data
         if self._engine.stopping or self._keep_alive_due:
-            return self._idle()
+            return self._idle_bytes()
         self._waits = self._is_like_others and self._position == self._seen_tail
         return Signal.WAIT
 
     def farewell(self) -> bytes:
-        """Returns what ends a body that is cut short between events: a last control event."""
+        """Returns a last control event, for a body that the server ends between two events."""
         return self._control(self._position, up_to_date=False, closed=False)
 
     def wake(self) -> None:
-        """The stream has changed."""
+        """Calls `on_ready`, because the stream has changed or the server is shutting down."""
         if not self._loading:
             self._on_ready()
 
     def close(self) -> None:
-        """Gives up the reader's place; it must be called once the response has ended, however it ended."""
+        """Unsubscribes from the stream and cancels the timer. The owner must call this when the response has ended, for whatever reason."""
         self._timer.cancel()
         self._stop, self._waits = True, False
         self._pieces = self.page = self.holder = None
         self._engine.unsubscribe(self._state, self)
 
-    def _look(self) -> bytes | Signal:
-        """Reads the next page from memory at once, or asks for it and waits."""
+    def _read_page(self) -> bytes | Signal:
+        """Reads the next page and returns its first event, or WAIT if the page has to be loaded."""
         self._loading = True
         ticket = self._engine.reader.page(self._state, self._position, SSE_PAGE_SIZE)
         if ticket.done:
@@ -200,14 +199,14 @@ class EventStream:
         self._on_ready()
 
     def _event(self, page: Page) -> bytes | Signal:
-        """Encodes a page: its data event, if it has data, and the control event that always follows."""
+        """Encodes a page as a data event, if it has data, and the control event that always follows."""
         state, kind = self._state, self._kind
         data = page.data
         if page.at_tail:
             self._seen_tail, self._seen_closed = page.end, page.closed
         if kind is Kind.TEXT:
             size = sse.complete_text(data, page.closed)
-            if size < len(data):  # an incomplete character is kept for the next event
+            if size < len(data):  # the next event starts with the incomplete character
                 data = data[:size]
                 if not data and self._opened:
                     return self.pull()
@@ -237,7 +236,7 @@ class EventStream:
         return whole
 
     def _latest_event(self, tail: int) -> bytes | None:
-        """Encodes the newest append, if it is all that the readers at this position have not been sent."""
+        """Encodes the newest append, if it is the only data after the reader's position. Returns None otherwise."""
         latest = self._group.latest
         if latest is None or latest.start != self._position:
             return None
@@ -245,7 +244,7 @@ class EventStream:
         if not data or len(data) > sse.WHOLE or latest.start + len(data) != tail:
             return None
         if kind is Kind.TEXT and not data.isascii():
-            return None  # it may end within a character
+            return None  # the append may end inside a character
         ending = self._engine.cursors.ending()
         whole = sse.whole_event(kind, self._state.name(tail), data, ending)
         if self._group.shares:
@@ -254,7 +253,7 @@ class EventStream:
 
     @property
     def _is_like_others(self) -> bool:
-        """Whether any other reader that stands where this one does would be sent the same."""
+        """Whether every other reader at the same position would receive the same event."""
         return self._opened and self._cursor is None
 
     def _ending(self, up_to_date: bool, closed: bool) -> bytes:
@@ -265,16 +264,16 @@ class EventStream:
         cursor = None if closed else self._engine.next_cursor(self._cursor)
         return sse.control_event(self._state.name(position), cursor, up_to_date, closed)
 
-    def _idle(self) -> bytes:
-        """What is sent without news: a comment, or, when the time is up, a last control event."""
+    def _idle_bytes(self) -> bytes:
+        """Returns a keep-alive comment, or a last control event if the event stream has reached its age or the server is stopping."""
         self._keep_alive_due = False
-        if self._engine.stopping or self._time_is_up():
+        if self._engine.stopping or self._is_expired():
             self._stop = True
             up_to_date = self._position == self._state.visible_tail
             return self._control(self._position, up_to_date, closed=False)
         return sse.KEEP_ALIVE
 
-    def _time_is_up(self) -> bool:
+    def _is_expired(self) -> bool:
         return asyncio.get_running_loop().time() >= self._ends_at
 
     def _next_timer(self, now: float) -> float:
@@ -284,7 +283,7 @@ class EventStream:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._waits = False
-        self._keep_alive_due = True  # `_idle` sends a comment, or ends the stream if its time is up
+        self._keep_alive_due = True  # `_idle_bytes` then returns a comment or the last event
         if now < self._ends_at:
             self._timer = loop.call_later(self._next_timer(now), self._on_timer)
         self._on_ready()

@@ -1,4 +1,4 @@
-"""The sweep: streams whose time has run out are ended when it does, not when somebody touches them."""
+"""The sweep: a timer that expires streams when their lifetime ends, even if no client uses them."""
 
 import asyncio
 from typing import Final
@@ -9,19 +9,15 @@ from ..protocol.units import SECOND
 from ..storage.store import Store
 from .clock import StoreClock
 
-_SOONEST: Final = (
-    0.01  # seconds; a crowd of deadlines is swept in batches, with room for other work between
-)
-
-
-#: Seconds between two looks at the clocks: at the wall clock, which dates follow, and at the time of the next deadline, since no
-#: timer hears of a clock that is set.
+#: Minimum seconds until the next sweep. Many streams that expire together are swept in batches, and other work runs in between.
+_MIN_DELAY: Final = 0.01
+#: Seconds between two checks of the wall clock and of the next deadline. Timers do not notice that the wall clock was set.
 _CHECK_INTERVAL: Final = 1.0
-_TOLD_FROM: Final = SECOND  # of a step of the wall clock that an operator may want to know of
+_LOGGED_STEP: Final = SECOND  # smallest step of the wall clock that is logged
 
 
 class Sweep:
-    """One timer, set for the store's next deadline, and one that looks whether the wall clock was set."""
+    """Expires the streams of a store. It has one timer for the next deadline, and one that checks whether the wall clock was set."""
 
     def __init__(self, store: Store, clock: StoreClock) -> None:
         self._store = store
@@ -31,15 +27,15 @@ class Sweep:
         self._clock_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begins to sweep, on the running loop."""
+        """Starts both timers on the running event loop."""
         self.check_clock()
         self.schedule()
 
     def check_clock(self) -> None:
-        """Looks whether the wall clock was set: then the dates that it has passed are due."""
+        """Checks whether the wall clock was set. If so, streams whose deadline it has passed are due."""
         step = self._clock.detect_step()
         if step:
-            if abs(step) >= _TOLD_FROM:
+            if abs(step) >= _LOGGED_STEP:
                 _log.warning("the clock was set by %+.1f seconds", step / SECOND)
             self._store.clock_was_set()
             self.schedule()
@@ -47,18 +43,18 @@ class Sweep:
         self._clock_timer = loop.call_later(_CHECK_INTERVAL, self.check_clock)
 
     def schedule(self) -> None:
-        """Sets the timer for the next deadline, if there is one and it is not set for an earlier one."""
+        """Sets the timer for the store's next deadline, unless it is already set for that time or an earlier one."""
         deadline = self._store.next_deadline()
         if deadline is None or (self._set_for is not None and self._set_for <= deadline):
             return
         self._cancel()
         self._set_for = deadline
-        delay = max(_SOONEST, (deadline - self._clock()) / SECOND)
+        delay = max(_MIN_DELAY, (deadline - self._clock()) / SECOND)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(min(delay, _CHECK_INTERVAL), self._run)
 
     def stop(self) -> None:
-        """Takes the timers back."""
+        """Cancels both timers."""
         self._cancel()
         if self._clock_timer is not None:
             self._clock_timer.cancel()
@@ -70,7 +66,7 @@ class Sweep:
         self._timer = self._set_for = None
 
     def expire_due(self) -> None:
-        """Ends what is due now."""
+        """Expires the streams that are due now."""
         now = self._clock()
         for path, incarnation in self._store.due(now):
             self._store.execute(Expire(path, incarnation), now)

@@ -1,4 +1,4 @@
-"""`FileBackedStreamStore`: the file store with plain functions on it, the same as `StreamStore` has."""
+"""`FileBackedStreamStore`: the file store with the same plain functions as `StreamStore`."""
 
 import os
 import types
@@ -22,26 +22,25 @@ from .synchronous import SynchronousStore
 
 
 class FileBackedStreamStore(SynchronousStore, FileStore):
-    """Streams in a data directory: what is acknowledged survives any crash.
+    """Keeps streams in a data directory. Acknowledged changes survive any crash.
 
-    It belongs to this process until `close`, which `with` calls. A plain `append` returns when its bytes are durable. In the
-    child of a `fork()` the copy of an open store refuses everything with StoreForked, and `close` does nothing there.
+    The directory belongs to this process until `close`, which a `with` block calls. `append` returns when its bytes are durable. In a
+    child process after `fork()`, the copy of an open store refuses every call with StoreForked, and `close` does nothing.
 
     Args:
-        path: the data directory; made if it is not there.
-        create: False refuses a directory without a store, such as a mount that is not mounted.
-        wal_size: bytes of the write-ahead log, from 6 MiB to 6 GiB; an append must fit a sixth of them.
-        segment_size: bytes of one segment of it; by default a sixth.
-        max_producers: idempotent producers per stream; a further one is refused with 429.
-        clock: what time it is, in microseconds of Unix time.
+        path: the data directory. It is created if it does not exist.
+        create: False refuses a directory that has no store, such as the mount point of a disk that is not mounted.
+        wal_size: size of the write-ahead log in bytes, from 6 MiB to 6 GiB. One append may be as large as a sixth of it.
+        segment_size: size of one segment of the write-ahead log in bytes; a sixth of `wal_size` by default.
+        max_producers: maximum number of idempotent producers per stream. The store refuses further producers with TooManyRequests (429).
+        clock: returns the wall-clock time in microseconds of Unix time.
 
     Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: the size of the write-ahead log is out of range.
-        DirectoryRefused: another process has the directory (in a worker of a host server, this ends the process with exit code 3
-            unless it is caught), or it is of an unknown format, or the system allows no file as large
-            as a segment.
-        Damaged: what was acknowledged cannot be read back.
+        TypeError: an argument has the wrong type.
+        ValueError: `wal_size` is out of range.
+        DirectoryRefused: another process has the directory, its format is unknown, or the system does not allow a file as large as a
+            segment. If a worker of a host server does not catch this error, its process exits with code 3.
+        Damaged: acknowledged data cannot be read back.
         OSError: the disk failed.
     """
 
@@ -88,17 +87,19 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
         self._begin_calls(clock)
 
     def forked(self) -> None:
-        """Makes the child's copy refuse everything. LMDB must not be used across a fork, nor be closed there."""
+        """Makes this copy refuse every call, in a child process after a fork. The child must neither use nor close LMDB."""
         forked.keep_for_ever(self._opened_catalog)
         forked.refuse_calls(self._opened_catalog, Catalog, ends="close")
         self.failure = forked.refusal()
-        self.subscriptions = Subscriptions()  # or the child would deliver what its parent delivers
+        self.subscriptions = (
+            Subscriptions()
+        )  # so that the child does not deliver its parent's webhooks
         self._calls = RefusedCalls()
         kind = type(self)
         self.__class__ = types.new_class(f"Forked{kind.__name__}", (ForkedCopy, kind))
 
     def close(self) -> None:
-        """Makes everything durable and lets the directory go."""
+        """Makes all changes durable, and releases the directory for other processes."""
         try:
             super().close()
         finally:
@@ -120,7 +121,7 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
 
 
 def _check_largest_file(disk: SystemDisk, segment_size: int) -> None:
-    """Refuses a log whose segments no file can hold."""
+    """Raises DirectoryRefused if the system does not allow files as large as a segment."""
     largest = disk.largest_file()
     if largest is not None and segment_size > largest:
         raise DirectoryRefused(

@@ -14,14 +14,14 @@ from .calls import Calls
 class ForkedCopy(Store):
     """A mixin that refuses every method of a store with StoreForked.
 
-    A store that finds itself in a child process changes its class to one that inherits from this class first.
+    In a child process, an open store changes its class to one that inherits from this class first.
     """
 
     def configure(self, *_: object) -> NoReturn:
         raise refusal()
 
     def attach(self, _: asyncio.AbstractEventLoop, __: Callable[[BaseException], None], /) -> None:
-        """Logs once the error with which every request is answered."""
+        """Logs the error with which every request will be answered."""
         _log.critical("%s", refusal())
 
     def detach(self) -> None:
@@ -56,10 +56,13 @@ class ForkedCopy(Store):
 
 
 class RefusedCalls(Calls):
-    """Refuses every synchronous call with StoreForked. The parent's own object may hold a lock that no thread of the child releases."""
+    """Refuses every synchronous call with StoreForked.
+
+    The child cannot use the parent's object, whose lock may be held by a thread that does not exist in the child.
+    """
 
     def __init__(self) -> None:
-        """Creates no lock."""
+        """Does not create the lock and the state of `Calls`."""
 
     def run(self, _: object) -> NoReturn:
         raise refusal()

@@ -36,11 +36,11 @@ class LiveReads(Protocol):
     stopping: bool
 
     def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
-        """Subscribes a live read to the changes of a stream, and returns the group of all live reads of that stream."""
+        """Wakes a live read at each change of a stream. Returns the group of all live reads of that stream."""
         ...
 
     def unsubscribe(self, state: StreamState, waiter: Waiter) -> None:
-        """Unsubscribes a live read that `subscribe` has subscribed."""
+        """Stops waking a live read."""
         ...
 
     def next_cursor(self, client_cursor: str | None) -> str:

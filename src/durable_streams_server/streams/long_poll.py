@@ -1,4 +1,4 @@
-"""One long-poll: a read that waits for data, for the end of the stream, or for its time (PROTOCOL 5.7)."""
+"""One long-poll request: a read at the tail that waits for data, for the end of the stream, or for its timeout (PROTOCOL 5.7)."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from .live_reads import LiveReads
 
 
 class PendingLongPoll:
-    """A reader at a tail.
+    """A long-poll that waits at the tail of a stream.
 
     Attributes:
-        ticket: resolves with the next page; an empty one when the time is up or the stream has ended. Fails with NotFound
-            or Gone when the stream is deleted meanwhile.
+        ticket: resolves with the next page. The page is empty if the timeout is over or the stream is closed. The ticket fails with
+            NotFound or Gone if the stream is deleted meanwhile.
     """
 
     __slots__ = ("_engine", "_position", "_state", "_timer", "ticket")
@@ -24,47 +24,44 @@ class PendingLongPoll:
         self._state = state
         self._position = position
         self.ticket: Ticket[Page] = Ticket()
-        self.ticket.on_cancel(self._leave)
+        self.ticket.on_cancel(self._stop_waiting)
         engine.subscribe(state, self)
         timeout = engine.options.long_poll_timeout
-        self._timer = asyncio.get_running_loop().call_later(timeout, self._time_up)
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._answer)
 
     @property
     def path(self) -> str:
-        """The stream's path."""
+        """The path of the stream."""
         return self._state.path
 
     @property
     def offset(self) -> str:
-        """The offset that the reader waits at."""
+        """The offset at which the long-poll waits."""
         return self._state.name(self._position)
 
     def wake(self) -> None:
-        """Looks again; answers if there is something to say."""
+        """Checks the stream, and resolves the ticket if there is data, the stream has ended, or the server is stopping."""
         state = self._state
         try:
             require_visible(state, self._engine.clock())
         except Exception as gone:
-            self._leave()
+            self._stop_waiting()
             self.ticket.fail(gone)
             return
         if state.visible_tail > self._position or state.visible_closed or self._engine.stopping:
             self._answer()
 
-    def _time_up(self) -> None:
-        self._answer()
-
     def _answer(self) -> None:
-        self._leave()
+        self._stop_waiting()
         page = self._engine.reader.page(self._state, self._position, self._engine.options.page_size)
-        page.add_callback(self._hand_over)
+        page.add_callback(self._resolve)
 
-    def _hand_over(self, page: Ticket[Page]) -> None:
+    def _resolve(self, page: Ticket[Page]) -> None:
         try:
             self.ticket.resolve(page.result())
         except Exception as error:
             self.ticket.fail(error)
 
-    def _leave(self) -> None:
+    def _stop_waiting(self) -> None:
         self._timer.cancel()
         self._engine.unsubscribe(self._state, self)

@@ -8,12 +8,12 @@ from .synchronous import SynchronousStore
 
 
 class StreamStore(SynchronousStore, MemoryStore):
-    """Streams in memory, for as long as the process lives.
+    """Keeps streams in memory until the process ends.
 
     Args:
-        max_bytes: stream data to hold at most; past it, appends are refused with 507. None for no limit.
-        max_producers: idempotent producers per stream; a further one is refused with 429.
-        clock: what time it is, in microseconds of Unix time.
+        max_bytes: maximum bytes of stream data. The store refuses appends beyond it with StorageFull (507). None means no limit.
+        max_producers: maximum number of idempotent producers per stream. The store refuses further producers with TooManyRequests (429).
+        clock: returns the wall-clock time in microseconds of Unix time.
     """
 
     def __init__(

@@ -37,15 +37,18 @@ _CHECK_INTERVAL: Final = (
 
 
 class SynchronousStore(Store):
-    """The plain functions, for any store that mixes them in and calls `_begin_calls` when it is made.
+    """The plain functions of a public store.
+
+    A public store inherits from this class and from a store, in this order, and calls `_begin_calls` in its constructor.
 
     Attributes:
-        failure: what has stopped the store for good, if anything has.
+        failure: the error that has stopped the store for good, or None.
     """
 
     failure: BaseException | None = None
 
     def _begin_calls(self, clock: Clock) -> None:
+        """Prepares the store for calls. The clock may be set while the store is in use if it also counts ticks."""
         self._given_clock = clock
         self._running_clock: StoreClock | None = None
         self._next_check = 0
@@ -55,10 +58,14 @@ class SynchronousStore(Store):
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
-        """Gives the store to a loop that runs. Several applications of one loop may share it.
+        """Gives the store to an event loop. Several applications on that loop may share the store.
+
+        Args:
+            loop: the running event loop.
+            on_failure: called on the loop with the error if the store stops for good.
 
         Raises:
-            RuntimeError: another loop has it, or it is closed.
+            RuntimeError: another event loop has the store, or the store is closed.
         """
         begin = super().attach
 
@@ -76,56 +83,57 @@ class SynchronousStore(Store):
             tell(failure)
 
     def detach(self) -> None:
+        """Takes the store back from its event loop when the last application on that loop detaches."""
         self._calls.detach()
 
     def close(self) -> None:
-        """Closes the store; later calls are refused. Closing twice does nothing.
+        """Closes the store. Later calls raise RuntimeError. Closing twice does nothing.
 
         Raises:
             RuntimeError: an event loop in another thread has the store.
         """
-        self._calls.close(super().close)  # type: ignore[safe-super]  # of the store beside this
+        self._calls.close(super().close)  # type: ignore[safe-super]  # the other base class, a store, implements `close`
 
     def create(
         self,
         path: str,
         content_type: str | None = None,
-        options: CreateOptions = CreateOptions(),  # noqa: B008  (frozen)
+        options: CreateOptions = CreateOptions(),  # noqa: B008  (the default is immutable)
     ) -> Stream:
-        """Creates a stream, or returns the one that is there with the same configuration.
+        """Creates a stream, or returns the existing stream if it has the same configuration.
 
         Raises:
-            Conflict: another configuration is at the path.
+            Conflict: a stream with another configuration is at the path.
             NotFound: the stream to fork does not exist.
-            BadRequest: a malformed argument.
+            BadRequest: an argument is malformed.
         """
         command = create_command(path, content_type, options)
         return self._calls.run(lambda: self._create(command))
 
     def get(self, path: str) -> Stream | None:
-        """Returns the stream at a path, soft-deleted ones too; None if there is none or its time has run out.
+        """Returns the stream at a path, or None if there is no stream or it has expired. Soft-deleted streams are returned too.
 
         Raises:
-            BadRequest: INVALID_PATH, for a path that does not begin with a slash.
+            BadRequest: INVALID_PATH, the path does not begin with a slash.
         """
         require(str, path=path)
         check_is_whole(path)
         return self._calls.run(lambda: self._get(path))
 
     def has(self, path: str) -> bool:
-        """Whether a stream is at the path that can be read and written.
+        """Returns whether a stream that can be read is at the path.
 
         Raises:
-            BadRequest: INVALID_PATH, for a path that does not begin with a slash.
+            BadRequest: INVALID_PATH, the path does not begin with a slash.
         """
         stream = self.get(path)
         return stream is not None and not stream.soft_deleted
 
     def delete(self, path: str) -> bool:
-        """Deletes a stream; False if there was none.
+        """Deletes a stream. Returns False if there was no stream at the path.
 
         Raises:
-            BadRequest: INVALID_PATH, for a path that does not begin with a slash.
+            BadRequest: INVALID_PATH, the path does not begin with a slash.
         """
         require(str, path=path)
         check_is_whole(path)
@@ -148,18 +156,18 @@ class SynchronousStore(Store):
         expected_offset: str | None = None,
         close: bool = False,
     ) -> AppendResult:
-        """Appends, closes, or both, and returns when that is durable.
+        """Appends to a stream, closes the stream, or both. Returns when the change is durable.
 
         Args:
-            path: the stream's path, which begins with a slash.
-            data: bytes; for a JSON stream one value, or an array of values.
-            content_type: checked against the stream's, if given.
-            seq: `Stream-Seq`, which must be greater than the last.
-            producer_id: with epoch and seq, an idempotent producer.
-            producer_epoch: the producer's epoch.
-            producer_seq: the producer's sequence number.
-            expected_offset: the offset that the tail must be at, if given.
-            close: whether the stream takes no more after this.
+            path: the path of the stream, which begins with a slash.
+            data: the bytes to append. A JSON stream takes one value, or an array of values.
+            content_type: if given, it must equal the content type of the stream.
+            seq: a `Stream-Seq` value, which must be greater than the last one.
+            producer_id: the id of an idempotent producer. Epoch and sequence number must be given too.
+            producer_epoch: the epoch of the producer.
+            producer_seq: the sequence number of this append.
+            expected_offset: if given, it must equal the tail.
+            close: whether to close the stream after the append.
 
         Raises:
             NotFound, Gone, Conflict, StreamClosed, OffsetMismatch, ProducerFenced, SequenceGap, BadRequest.
@@ -179,7 +187,11 @@ class SynchronousStore(Store):
         return append_result(outcome, len(octets) > 0)
 
     def read(self, path: str, offset: str = "-1") -> ReadResult:
-        """Reads everything from an offset on.
+        """Reads all data from an offset to the tail.
+
+        Args:
+            path: the path of the stream.
+            offset: an offset that the store has returned, `-1` for the start, or `now` for the tail.
 
         Raises:
             NotFound, Gone, BadRequest.
@@ -188,10 +200,10 @@ class SynchronousStore(Store):
         check_is_whole(path)
         return self._calls.run(lambda: self._read_all(path, offset))
 
-    # -- on the loop --------------------------------------------------------
+    # -- where the store may be called --------------------------------------------------------
 
     def _clock(self) -> int:
-        """Returns steady time; looks now and then whether the wall clock was set, since no engine may do so."""
+        """Returns steady time in microseconds. Checks every second whether the wall clock was set, because no engine may be running."""
         clock = self._running_clock
         if clock is None:
             clock = self._running_clock = clock_of(self.timeline, self._given_clock)
@@ -214,12 +226,12 @@ class SynchronousStore(Store):
         )
 
     def _get(self, path: str) -> Ticket[Stream | None]:
-        def present(state: StreamState | None) -> Ticket[Stream | None]:
+        def show(state: StreamState | None) -> Ticket[Stream | None]:
             if state is None or (state.expired(self._clock()) and not state.children):
                 return Ticket.of(None)
             return Ticket.of(stream_of(state))
 
-        return self.find(path).then(present)
+        return self.find(path).then(show)
 
     def _read_all(self, path: str, offset: str) -> Ticket[ReadResult]:
         reader = Reader(self)
@@ -251,5 +263,5 @@ class SynchronousStore(Store):
         return self.find(path).then(lambda state: Ticket.of(require_visible(state, self._clock())))
 
     def _settle(self, ticket: Ticket[Any]) -> None:
-        """Returns when a ticket is done, or the store has failed. A store whose tickets take time overrides this."""
+        """Waits until a ticket is done or the store has failed. Stores whose tickets resolve later override this method."""
         assert ticket.done
