@@ -97,7 +97,7 @@ PLANTS = [
         6,
         "a start does not schedule the wakes in flight",
         f"{SERVICE}/service.py",
-        "                self.plan(subscription.id)\n        self.schedule.start",
+        "                self.schedule_next_step(subscription.id)\n        self.schedule.start",
         "                pass\n        self.schedule.start",
     ),
 ]

@@ -41,7 +41,7 @@ class Watched(MemoryStore):
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
     made = Running(Watched()).start()
-    await made.streams(A, B, POOL)
+    await made.create_streams(A, B, POOL)
     for number in range(MANY):
         await made.subscribe(f"s{number}", type="pull-wake")
     yield made
@@ -81,7 +81,7 @@ async def test_others_have_their_turn_between(running: Running) -> None:
 async def test_store_without_room_is_asked_again_after_a_pause(running: Running) -> None:
     assert isinstance(running.store, Watched)
     running.store.full = True
-    await running.news(A, B)
+    await running.append_news(A, B)
     await running.settle()
     assert (running.store.asked, woken(running)) == (1, 0)
     running.store.full = False
@@ -96,7 +96,7 @@ async def test_start_goes_on_where_a_crash_broke_off() -> None:
     store.shell = Prompt(store)
     running = Running(store)
     for path in (A, POOL):
-        await running.streams(path)
+        await running.create_streams(path)
     for number in range(100):
         await running.subscribe(f"s{number}", type="pull-wake")
     await running.run(append(A, b"1", JSON))
@@ -122,5 +122,5 @@ async def test_fault_ends_nothing(running: Running, monkeypatch: pytest.MonkeyPa
         return real(limit)
 
     monkeypatch.setattr(running.store.subscriptions, "to_take", to_take)
-    await running.news(A)
+    await running.append_news(A)
     await running.until(lambda: woken(running) == MANY)

@@ -66,12 +66,12 @@ async def running() -> AsyncIterator[Running]:
 async def filled(made: Running, *ids: str) -> None:
     """Gives subscriptions news of more streams than they have room for."""
     made.store.subscriptions.max_due = LIMIT
-    await made.streams(*PATHS, POOL)
+    await made.create_streams(*PATHS, POOL)
     for id_ in ids or ("s",):
         await made.subscribe(id_, type="pull-wake")
     for path in PATHS:
         made.clock.forward(0.001)
-        await made.news(path)
+        await made.append_news(path)
     assert all(len(each.due) == LIMIT and each.missed for each in made.store.subscriptions)
 
 
@@ -130,8 +130,8 @@ async def test_streams_missed_during_a_pass_are_found_by_the_next(running: Runni
     late = [f"{ROOT}/events/late{number}" for number in range(LIMIT)]
     for path in late:  # none of which the list of paths has
         running.clock.forward(0.001)
-        await running.streams(path)
-        await running.news(path)
+        await running.create_streams(path)
+        await running.append_news(path)
     assert await drain(running) >= {*late, *PATHS[-LIMIT:]}
     assert running.store.listings == 2
 
@@ -170,7 +170,7 @@ async def filled_again(running: Running) -> None:
     await running.subscribe("s", type="pull-wake")
     for path in PATHS:
         running.clock.forward(0.001)
-        await running.news(path)
+        await running.append_news(path)
     assert await drain(running) == set(PATHS)
 
 

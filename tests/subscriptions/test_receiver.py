@@ -143,7 +143,7 @@ async def test_a_thousand_deliveries_of_a_busy_server_are_believed(tmp_path: Pat
         async with asyncio.timeout(30):
             while len(hook.requests) < DELIVERIES // 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-            server.app.service.rotate_keys()
+            server.app.service.credentials.rotate()
             await asyncio.gather(*writers)
         keys = await key_set(http)
     store.close()

@@ -45,7 +45,7 @@ class Set(Running):
 async def running() -> AsyncIterator[Set]:
     made = Set()
     made.start()
-    await made.streams(A, B, POOL)
+    await made.create_streams(A, B, POOL)
     yield made
     await made.stop()
 
@@ -55,7 +55,7 @@ async def test_lease_lasts_for_its_time_whatever_the_clock_is_set_to(
     running: Set, step: int
 ) -> None:
     await running.subscribe(type="pull-wake", lease_ttl_ms=5000)
-    await running.news(A)
+    await running.append_news(A)
     await running.run(Claim("s", "one"))
     running.set_clock(step)
     await running.pass_time(4)
@@ -71,8 +71,8 @@ async def test_delivery_is_tried_again_in_its_time_whatever_the_clock_is_set_to(
     running: Set, step: int
 ) -> None:
     await running.subscribe()
-    await running.news(A)
-    (await running.posted(1)).answer(Reply(500, b""))
+    await running.append_news(A)
+    (await running.wait_for_posts(1)).answer(Reply(500, b""))
     await running.settle()
     running.set_clock(step)
     await running.pass_time(0.7)
@@ -85,15 +85,15 @@ async def test_delivery_is_tried_again_in_its_time_whatever_the_clock_is_set_to(
 async def test_token_is_taken_for_its_life_whatever_the_clock_is_set_to(
     running: Set, step: int
 ) -> None:
-    ticket = running.service.keys()
+    ticket = running.service.credentials.ensure_keys()
     assert ticket.done
-    token = running.service.token(Grant("s", 1, 1))
+    token = running.service.credentials.issue_token(Grant("s", 1, 1))
     running.set_clock(step)
     running.clock.forward(TOKEN_LIFE - 1)
-    assert running.service.grant("s", token)[0] == Grant("s", 1, 1)
+    assert running.service.credentials.read_token("s", token)[0] == Grant("s", 1, 1)
     running.clock.forward(2)
     with pytest.raises(Unauthorized) as caught:
-        running.service.grant("s", token)
+        running.service.credentials.read_token("s", token)
     assert caught.value.code == "TOKEN_EXPIRED"
 
 
@@ -101,8 +101,8 @@ async def test_token_is_taken_for_its_life_whatever_the_clock_is_set_to(
 async def test_rotated_key_is_published_for_its_hour_whatever_the_clock_is_set_to(
     running: Set, step: int
 ) -> None:
-    assert running.service.keys().done
-    running.service.rotate_keys().result()
+    assert running.service.credentials.ensure_keys().done
+    running.service.credentials.rotate().result()
     running.set_clock(step)
     running.clock.forward(HOUR - 1)
     assert len((await settled(running.service.jwks()))["keys"]) == 2
@@ -117,10 +117,10 @@ async def test_dates_that_others_see_are_those_of_the_wall_clock(running: Set) -
     shown = render.subscription(view, [], running.service.relative, None, truncated=False)
     created = datetime.fromisoformat(str(shown["created_at"]))
     assert created == datetime.fromtimestamp(today, UTC)
-    token = running.service.token(view.grant)
+    token = running.service.credentials.issue_token(view.grant)
     assert jwt.decode(token, options={"verify_signature": False})["exp"] == today + TOKEN_LIFE
-    await running.news(A)
-    post = await running.posted(1)
+    await running.append_news(A)
+    post = await running.wait_for_posts(1)
     signature = dict(post.headers)[SIGNATURE_HEADER].decode()
     assert f"t={today}," in signature
 
@@ -129,9 +129,9 @@ async def test_wake_event_has_the_date_of_the_wall_clock(running: Set) -> None:
     await running.subscribe(type="pull-wake", wake_stream="wakes")
     path = next(iter(running.store.subscriptions)).wake_stream
     assert path is not None
-    await running.streams(path)
+    await running.create_streams(path)
     running.set_clock(DAY)
-    await running.news(A)
+    await running.append_news(A)
     state = running.store.find(path).result()
     assert state is not None
     data = running.store.read_bytes(state.incarnation, 0, state.tail).result()
@@ -161,9 +161,9 @@ async def test_lease_lasts_for_its_time_across_a_restart_after_the_clock_was_set
     disk, clock = new_disk(), SettableClock()
     first = Running(open_store(disk), clock)
     first.start()
-    await first.streams(A, POOL)
+    await first.create_streams(A, POOL)
     await first.subscribe(type="pull-wake", lease_ttl_ms=5000)
-    await first.news(A)
+    await first.append_news(A)
     await first.run(Claim("s", "one"))
     clock.set(step)
     first.engine.clock.detect_step()

@@ -21,7 +21,8 @@ from ..streams.engine import Engine
 from ..streams.hooks import Hooks, RegistryHook, StreamLifecycleHook
 from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
-from ..subscriptions.service import Service, check_public_url
+from ..subscriptions.public_url import check_public_url
+from ..subscriptions.service import Service
 from .asgi.application import DurableStreamsApp
 from .guard import Guard
 from .settings import AppSettings

@@ -156,7 +156,7 @@ class Control:
                 200,
                 {
                     **render.wake(view, self._service.relative),
-                    "token": self._service.token(view.grant),
+                    "token": self._service.credentials.issue_token(view.grant),
                     "lease_ttl_ms": view.config.lease_ttl,
                 },
             )
@@ -164,7 +164,7 @@ class Control:
         return self._service.claim(command).then(claimed)
 
     def _acknowledge(self, request: Request, id_: str) -> Answer:
-        grant, renew = self._service.grant(id_, _token(request))
+        grant, renew = self._service.credentials.read_token(id_, _token(request))
         asked = commands.parse_acknowledge(_json(request))
         acks: list[tuple[str, Offset]] = []
 
@@ -181,14 +181,14 @@ class Control:
         def acknowledged(outcome: AckOutcome) -> Answer:
             document: dict[str, Any] = {"ok": True, "next_wake": outcome.next_wake}
             if renew and not asked.done:
-                document["token"] = self._service.token(grant)
+                document["token"] = self._service.credentials.issue_token(grant)
             return _document(200, document)
 
         parsed: Ticket[None] = in_slices(self._service.turns, asked.acks, parse)
         return parsed.then(acknowledge).then(acknowledged)
 
     def _release(self, request: Request, id_: str) -> Answer:
-        grant, _ = self._service.grant(id_, _token(request))
+        grant, _ = self._service.credentials.read_token(id_, _token(request))
         return self._service.run(commands.parse_release(grant, _json(request))).then(_nothing)
 
 

@@ -1,8 +1,11 @@
-"""One delivery of a wake to a webhook, from what is durable to what its answer means (PROTOCOL 7.1)."""
+"""Delivers wakes to webhooks (PROTOCOL 7.1): sends each wake to its receiver, and makes the result durable.
+
+`Deliveries` runs one task for each delivery and limits how many run at once. `_Attempt` is one exchange with a receiver.
+"""
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,23 +28,52 @@ from ..protocol.subscriptions.steps import back_off
 from ..protocol.subscriptions.views import View
 from ..protocol.units import SECOND
 from ..storage.ticket import Abandoned
+from ..streams.clock import StoreClock
+from ..streams.turns import Turns
 from . import keys
-from .client import Reply
+from .client import Reply, WebhookClient
+from .credentials import Credentials
 from .network import INVALID_ANSWER, REDIRECT, DeliveryFailed
 from .patience import Patience
 from .slots import DeliverySlots
 
-if TYPE_CHECKING:
-    from .service import Service
-
-#: Streams of a snapshot that is kept to be told again after a failure. The retry of a larger one is another wake, so what waits
-#: to be delivered again stays small: some 10 KiB each.
+#: Maximum streams of a snapshot that is stored for a retry, because thousands of deliveries may wait for their retry at the same
+#: time. A stored snapshot takes some 10 KiB. After a failure with more streams, the server sends another wake instead.
 MAX_TOLD: Final = 64
-_ANSWERED: Final = (REDIRECT, INVALID_ANSWER)  # failures that are answers all the same
-_PREPARED_IN: Final = (
-    0.0005  # seconds of the loop until a delivery is written, looked at and signed
-)
-_AGAIN: Final = 1.0  # seconds until a store that had no room is asked again
+#: Failures after which the receiver still counts as one that answers.
+_ANSWERED: Final = (REDIRECT, INVALID_ANSWER)
+#: Seconds of the event loop that it takes to prepare and sign one delivery.
+_PREPARATION_COST: Final = 0.0005
+#: Seconds after which a delivery retries a command that the store had no room for.
+_RETRY_SECONDS: Final = 1.0
+
+
+class DeliveryContext(Protocol):
+    """The interface through which deliveries use the rest of the server. `service.Service` implements it."""
+
+    public_url: str | None
+    clock: StoreClock
+    turns: Turns
+    credentials: Credentials
+
+    @property
+    def client(self) -> WebhookClient:
+        """The client that sends deliveries."""
+
+    async def begin_delivery(self, grant: Grant) -> View | None:
+        """Returns the subscription with the streams that the delivery of a wake lists, or None if the wake is not deliverable now."""
+
+    async def run_and_wait(self, command: SubscriptionCommand) -> Any:
+        """Executes a command in the store, and returns its outcome once it is durable."""
+
+    def schedule_next_step(self, id_: str) -> None:
+        """Schedules the next step of a subscription."""
+
+    def relative(self, path: str) -> str:
+        """Returns a stream path relative to the stream root."""
+
+    def url_of(self, id_: str, action: str) -> str:
+        """Returns the public URL of an action on a subscription."""
 
 
 class _Answer(msgspec.Struct):
@@ -49,38 +81,42 @@ class _Answer(msgspec.Struct):
 
 
 class Deliveries:
-    """The deliveries that are under way, and those that wait for a place. One that waits is a grant and an entry in a queue."""
+    """Runs deliveries as tasks, and queues deliveries that have no slot yet.
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    A queued delivery is not a task. It takes one entry in a dict and one callback in a queue.
+    """
+
+    def __init__(self, context: DeliveryContext) -> None:
+        self._context = context
         self._slots = DeliverySlots()
-        self._waiting: dict[tuple[str, str], tuple[Grant, str]] = {}  # by subscription and host
+        #: Queued deliveries by subscription id and host name: the grant and the URL.
+        self._waiting: dict[tuple[str, str], tuple[Grant, str]] = {}
         self._tasks: dict[Grant, asyncio.Task[None]] = {}
-        self._patience: dict[str, Patience] = {}  # by wake id, while an answer is awaited
+        self._patience: dict[str, Patience] = {}  # by wake id, while a receiver's answer is awaited
 
     def __len__(self) -> int:
+        """Returns the number of deliveries that are running."""
         return len(self._tasks)
 
     def begin(self, grant: Grant, url: str) -> None:
-        """Has a wake delivered as soon as there is a place, unless that is under way: when it ends, the subscription is looked at
-        again."""
+        """Delivers a wake to `url` as soon as a slot is free. Does nothing if a delivery of the same wake is running."""
         host = urlsplit(url).hostname or ""
         key = grant.id, host
         if grant in self._tasks:
             return
-        stands_in_line = key in self._waiting
-        self._waiting[key] = grant, url  # of an earlier wake there is nothing left to deliver
-        if not stands_in_line:
-            self._slots.ask(host, lambda: self._start(key))
+        is_queued = key in self._waiting
+        self._waiting[key] = grant, url  # replaces an earlier wake, which must not be delivered now
+        if not is_queued:
+            self._slots.request(host, lambda: self._start(key))
 
     def extend(self, wake_id: str, seconds: float) -> None:
-        """Gives the receiver of a wake more time for its answer, after a heartbeat."""
+        """Gives the receiver of a wake `seconds` from now for its answer, because it has sent a heartbeat."""
         patience = self._patience.get(wake_id)
         if patience is not None:
             patience.extend(seconds)
 
     async def stop(self) -> None:
-        """Breaks off what is under way; it is delivered again after the next start."""
+        """Cancels all deliveries and waits for their tasks. The next start delivers the wakes again."""
         self._slots.clear()
         self._waiting.clear()
         tasks = tuple(self._tasks.values())
@@ -95,39 +131,41 @@ class Deliveries:
         task.add_done_callback(lambda _: self._end(grant))
 
     def _end(self, grant: Grant) -> None:
-        """Every delivery ends with a look at what comes next."""
+        """Removes a delivery that has ended, and schedules the next step of its subscription."""
         del self._tasks[grant]
-        self._service.plan(grant.id)
+        self._context.schedule_next_step(grant.id)
 
     async def _run(self, grant: Grant, url: str, host: str) -> None:
-        """Looks at the wake, delivers it, and makes the result durable."""
-        attempt = _Attempt(self._service, self._patience)
+        """Delivers a wake, and makes the result durable."""
+        context = self._context
+        attempt = _Attempt(context, self._patience)
         try:
-            view = await self._service.begin_delivery(grant)
-            await self._service.turns.wait_turn(cost=_PREPARED_IN)  # one commit may bring hundreds
+            view = await context.begin_delivery(grant)
+            # One commit may begin hundreds of deliveries, so each waits for its turn.
+            await context.turns.wait_turn(cost=_PREPARATION_COST)
             command = None if view is None else await attempt.run(view, url)
         except (NotFound, Abandoned):
-            return  # the subscription is gone, or the store
-        except StreamError:  # the store cannot say now what to deliver
-            await asyncio.sleep(_AGAIN)
+            return  # the subscription was deleted, or the store has stopped
+        except StreamError:  # the store cannot return the streams now
+            await asyncio.sleep(_RETRY_SECONDS)
             return
         except Exception:
             _log.exception("a delivery of %s could not begin", grant.id)
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_RETRY_SECONDS)
             return
         finally:
-            self._slots.give_back(host, attempt.was_answered)
+            self._slots.release(host, attempt.was_answered)
         if command is not None:
-            await self._keep(command)
+            await self._store_result(command)
 
-    async def _keep(self, command: SubscriptionCommand) -> None:
-        """Makes a result durable, as soon as the store has room for it."""
+    async def _store_result(self, command: SubscriptionCommand) -> None:
+        """Makes the result of a delivery durable. Retries while the store has no room for it."""
         while True:
             try:
-                await self._service.execute(command)
+                await self._context.run_and_wait(command)
                 return
             except (Conflict, NotFound, Abandoned):
-                return  # the wake is over, or the subscription is gone, or the store
+                return  # the wake is over, the subscription was deleted, or the store has stopped
             except StreamError as refusal:
                 if refusal.status < 500:
                     assert isinstance(command, Acknowledge)
@@ -136,25 +174,25 @@ class Deliveries:
                         command.grant.id,
                         refusal.code,
                     )
-                    command = _failed(self._service, command.grant, 0, "result_refused", None)
+                    command = _failed(self._context, command.grant, 0, "result_refused", None)
                     continue
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 class _Attempt:
     """One exchange with a receiver.
 
     Attributes:
-        was_answered: whether the receiver has answered; None while it has not been asked.
+        was_answered: True if the receiver has answered, False if it has not, and None if nothing was sent to it.
     """
 
-    def __init__(self, service: "Service", patience: dict[str, Patience]) -> None:
-        self._service = service
+    def __init__(self, context: DeliveryContext, patience: dict[str, Patience]) -> None:
+        self._context = context
         self._patience = patience
         self.was_answered: bool | None = None
 
     async def run(self, view: View, url: str) -> SubscriptionCommand:
-        """Delivers a wake, and returns what came of it."""
+        """Sends a wake to its receiver, and returns the command that stores the result."""
         try:
             return await self._deliver(view, url)
         except Exception:
@@ -162,29 +200,22 @@ class _Attempt:
             return self._failed(view, "internal_error")
 
     async def _deliver(self, view: View, url: str) -> SubscriptionCommand:
-        service, wake = self._service, view.wake
+        context, wake = self._context, view.wake
         assert wake is not None
-        if service.public_url is None:  # it was known when the subscription was made
+        if context.public_url is None:  # it was known when the subscription was created
             _log.error("%s is not delivered: the server's public URL is not set", view.id)
             return self._failed(view, "no_public_url")
-        sent_at = service.clock()
-        timestamp = service.clock.wall() // SECOND  # the receiver's clock judges it
-        body = msgspec.json.encode(self._document(view))
-        signature = keys.sign(service.active_key, timestamp, body)
-        headers = [
-            (b"content-type", b"application/json"),
-            (SIGNATURE_HEADER, signature.encode("ascii")),
-        ]
+        sent_at = context.clock()
+        body, headers = self._request(view)
         patience = self._patience[wake.wake_id] = Patience(view.config.lease_ttl / 1000)
         self.was_answered = False
         try:
-            reply = await service.client.post(url, body, headers, patience)
+            reply = await context.client.post(url, body, headers, patience)
         except DeliveryFailed as failure:
             self.was_answered = failure.code in _ANSWERED
             _log.info("a delivery of %s failed: %s", view.id, failure.reason)
-            if (
-                failure.timed_out
-            ):  # the receiver may be at work: nobody else is until the lease ends
+            if failure.timed_out:
+                # The receiver may still be working, so no other delivery begins until the lease ends.
                 return Delivered(view.grant, sent_at, failure.code)
             return self._failed(view, failure.code)
         finally:
@@ -197,41 +228,55 @@ class _Attempt:
             return _acknowledge_all(view)
         return Delivered(view.grant, sent_at)
 
-    def _document(self, view: View) -> dict[str, object]:
-        service = self._service
-        return {
-            "subscription_id": view.id,
-            **render.wake(view, service.relative),
-            "callback_url": service.url_of(view.id, "callback"),
-            "callback_token": service.token(view.grant),
-        }
+    def _request(self, view: View) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Returns the body of a delivery, and its headers with the signature."""
+        context = self._context
+        timestamp = context.clock.wall() // SECOND  # the receiver compares it with its own clock
+        body = msgspec.json.encode(
+            {
+                "subscription_id": view.id,
+                **render.wake(view, context.relative),
+                "callback_url": context.url_of(view.id, "callback"),
+                "callback_token": context.credentials.issue_token(view.grant),
+            }
+        )
+        signature = keys.sign(context.credentials.active_key, timestamp, body)
+        return body, [
+            (b"content-type", b"application/json"),
+            (SIGNATURE_HEADER, signature.encode("ascii")),
+        ]
 
     def _failed(self, view: View, problem: str) -> Undelivered:
         attempts = view.wake.attempts if view.wake is not None else 0
         told = view.streams if len(view.streams) <= MAX_TOLD and not view.truncated else None
-        return _failed(self._service, view.grant, attempts, problem, told)
+        return _failed(self._context, view.grant, attempts, problem, told)
 
 
 def _failed(
-    service: "Service",
+    context: DeliveryContext,
     grant: Grant,
     attempts: int,
     problem: str,
     told: Snapshot | None,
 ) -> Undelivered:
+    """Returns the command that stores a failed delivery and the time of its retry, after exponential backoff with jitter."""
     delay = back_off(attempts, random.uniform(-RETRY_JITTER, RETRY_JITTER))
-    return Undelivered(grant, service.clock() + round(delay * SECOND), problem, told)
+    return Undelivered(grant, context.clock() + round(delay * SECOND), problem, told)
 
 
 def _is_done(reply: Reply) -> bool:
+    """Returns whether the body of a successful reply is a JSON object with `"done": true`.
+
+    After any other successful reply, the receiver acknowledges by callback.
+    """
     try:
         return msgspec.json.decode(reply.body, type=_Answer).done
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # any other 2xx means: taken, and acknowledged by callback
+        return False
 
 
 def _acknowledge_all(view: View) -> Acknowledge:
-    """Acknowledges the tails that were sent, and no more (PROTOCOL 7.1)."""
+    """Returns the command that acknowledges the tails that were sent to the receiver, and no later offsets (PROTOCOL 7.1)."""
     assert view.wake is not None
     acks = tuple(
         (stream.path, parse(stream.tail)) for stream in view.streams if stream.acked != stream.tail

@@ -52,7 +52,7 @@ class Recalls:
         """Begins the passes that a stop or a crash broke off. From now on `look` has an effect."""
         self.is_stopped = False
         for subscription in self.store.subscriptions:
-            self.look(subscription.id)
+            self.advance(subscription.id)
 
     def stop(self) -> None:
         """Goes no further. The next start begins the passes anew."""
@@ -61,7 +61,7 @@ class Recalls:
         self._waiting.clear()
         self._resting.clear()
 
-    def look(self, id_: str) -> None:
+    def advance(self, id_: str) -> None:
         """Begins a subscription's pass, or continues it, if the subscription has missed streams and has room for some."""
         subscription = self.store.subscriptions.get(id_)
         if subscription is None:
@@ -100,7 +100,7 @@ class Recalls:
 
         def look() -> None:
             self._resting.discard(id_)
-            self.look(id_)
+            self.advance(id_)
 
         if not self.is_stopped:
             self._resting.add(id_)
@@ -123,7 +123,7 @@ class Recalls:
             if len(self._passes) >= _PASSES and not self._make_place():
                 return
             self._waiting.pop(id_, None)
-            self.look(id_)
+            self.advance(id_)
 
     def _make_place(self) -> bool:
         """Ends a pass that has had no room for long: its worker may be away for days, and others wait."""
@@ -220,4 +220,4 @@ class _Pass:
         elif command.ends and outcome.count == len(command.paths):
             recalls.end(self, _AGAIN)  # streams were missed meanwhile
         elif recalls.runs(self):
-            recalls.look(self.id)
+            recalls.advance(self.id)

@@ -1,13 +1,12 @@
-"""Places for deliveries: how many run at once, and which delivery gets the next place.
+"""Limits how many deliveries run at once, and chooses which delivery gets the next free slot.
 
-A receiver that accepts connections and never answers holds its place until the delivery times out. So there is a share for each
-host, a smaller one for hosts that are silent, and a limit for all silent hosts together. A host is silent until it first answers,
-and again after an exchange that ended without an answer. However many hosts are silent, those that answer have the other half
-of the places.
+A receiver that accepts a connection and never answers keeps its slot until the delivery times out. So each host has a limit,
+silent hosts have a smaller limit, and all silent hosts together may use at most half of the slots. A host is silent until it
+answers for the first time, and again after an exchange that ended without an answer.
 
     slots = DeliverySlots()
-    slots.ask(host, begin)            # calls begin() now or later
-    slots.give_back(host, answered)   # once the exchange has ended
+    slots.request(host, begin)      # calls begin() now or later
+    slots.release(host, answered)   # once the exchange has ended
 """
 
 from collections import OrderedDict, deque
@@ -16,10 +15,15 @@ from typing import Final
 
 from ..log import log as _log
 
-MAX_DELIVERIES: Final = 512  # in all; each is a task, a socket and its body
-MAX_PER_HOST: Final = 8  # to one host that answers
-MAX_PER_SILENT_HOST: Final = 4  # so that one dead receiver holds up no other at its host
-_REMEMBERED: Final = 10_000  # hosts that answered and have no delivery now, about 150 bytes each
+#: Maximum deliveries that run at once, because each needs a task, a socket and a body in memory.
+MAX_DELIVERIES: Final = 512
+#: Maximum deliveries that run at once to one host that answers.
+MAX_PER_HOST: Final = 8
+#: Maximum deliveries that run at once to one silent host. It is more than one, so that a dead receiver does not block the other
+#: receivers of its host.
+MAX_PER_SILENT_HOST: Final = 4
+#: Maximum hosts without deliveries of which the server remembers that they answer. Each takes about 150 bytes.
+_REMEMBERED: Final = 10_000
 
 
 class _Host:
@@ -29,23 +33,23 @@ class _Host:
 
     def __init__(self, name: str, answers: bool) -> None:
         self.name = name
-        self.answers = answers  # otherwise the host is silent
-        self.taken = 0
+        self.answers = answers  # False while the host is silent
+        self.taken = 0  # slots that its deliveries use
         self.waiting: deque[Callable[[], None]] = deque()
-        self.turn = 0  # its place in line, while it is ready
+        self.turn = 0  # its sequence number in the queue of ready hosts
 
 
 class DeliverySlots:
-    """Gives places to hosts in turn, and in order to the deliveries of each host. Belongs to one event loop.
+    """Gives slots to hosts in turn, and to the deliveries of each host in order. Belongs to one event loop.
 
-    A host that could have a place, were there one, is ready and stands in one of two lines: hosts that answer, and silent hosts.
-    A host whose share is used up stands in neither, so no call looks at hosts that cannot go on.
+    A host is ready if a delivery waits for it and its own limit is not reached. Ready hosts stand in one of two queues: one for hosts
+    that answer, and one for silent hosts. Other hosts stand in no queue, so every call takes the same time, however many hosts wait.
 
     Args:
-        most: places in all. Silent hosts together have half of them.
-        per_host: places for one host that answers.
-        per_silent_host: places for one silent host.
-        remembered: how many hosts that answered are kept in memory while they have no delivery.
+        most: the total number of slots. Silent hosts together may use half of them.
+        per_host: the maximum number of slots of one host that answers.
+        per_silent_host: the maximum number of slots of one silent host.
+        remembered: the maximum number of answering hosts that are kept in memory while they have no delivery.
     """
 
     def __init__(
@@ -61,31 +65,31 @@ class DeliverySlots:
         self._per_silent_host = per_silent_host
         self._most_remembered = remembered
         self._taken = 0
-        self._taken_silent = 0  # those of hosts that are silent now
+        self._taken_silent = 0  # slots of hosts that are silent now
         self._waiting = 0
-        self._turn = 0  # the last one that was drawn
-        self._letting_in = False
-        self._hosts: dict[str, _Host] = {}  # with deliveries that run or wait
-        self._remembered: OrderedDict[str, None] = OrderedDict()  # answered, without deliveries
-        # A plain dict would scan past its deleted entries to find its first one.
+        self._last_turn = 0
+        self._is_starting = False
+        self._hosts: dict[str, _Host] = {}  # hosts with deliveries that run or wait
+        self._remembered: OrderedDict[str, None] = OrderedDict()  # answering hosts without any
+        # In a plain dict, finding the first entry would scan past the deleted ones.
         self._ready: OrderedDict[str, _Host] = OrderedDict()
         self._ready_silent: OrderedDict[str, _Host] = OrderedDict()
 
     @property
     def taken(self) -> int:
-        """How many places are taken."""
+        """The number of slots in use."""
         return self._taken
 
     @property
     def waiting(self) -> int:
-        """How many deliveries wait for a place."""
+        """The number of deliveries that wait for a slot."""
         return self._waiting
 
-    def ask(self, host: str, begin: Callable[[], None]) -> None:
-        """Calls `begin` with a place for a delivery to `host`, at once if there is one. `give_back` must follow each `begin`.
+    def request(self, host: str, begin: Callable[[], None]) -> None:
+        """Calls `begin` once there is a slot for a delivery to `host`, which may be immediately. Call `release` after each `begin`.
 
-        If `begin` raises an exception, its place goes to the next delivery, and the exception is logged. A `begin` that is called
-        while another one runs waits until that one has returned.
+        If `begin` raises an exception, the exception is logged and the slot goes to the next delivery. While one `begin` runs, no
+        other is called.
         """
         one = self._hosts.get(host)
         if one is None:
@@ -94,56 +98,56 @@ class DeliverySlots:
         one.waiting.append(begin)
         self._waiting += 1
         if len(one.waiting) == 1:
-            self._line_up(one)
-        self._let_in()
+            self._enqueue(one)
+        self._start_ready()
 
-    def give_back(self, host: str, answered: bool | None) -> None:
-        """Frees the place of a delivery that has ended, and begins those that can go on now.
+    def release(self, host: str, answered: bool | None) -> None:
+        """Frees the slot of a delivery that has ended, and begins the deliveries that can run now.
 
         Args:
-            host: as it was given to `ask`.
-            answered: whether the receiver answered, with whatever status; None if nothing was sent to it.
+            host: the host of the delivery, as given to `request`.
+            answered: whether the receiver answered, with any status. None if nothing was sent to it.
 
         Raises:
-            ValueError: no delivery to this host has a place.
+            ValueError: no delivery to this host has a slot.
         """
         one = self._hosts.get(host)
         if one is None or not one.taken:
             raise ValueError("no delivery to this host has a place")
         self._free(one)
         if answered is not None and one.answers is not answered:
-            self._leave_line(one)
+            self._dequeue(one)
             one.answers = answered
             self._taken_silent += -one.taken if answered else one.taken
-        self._settle(one)
-        self._let_in()
+        self._requeue_or_drop(one)
+        self._start_ready()
 
     def clear(self) -> None:
-        """Forgets all deliveries that wait. Those that have places give them back as before."""
+        """Drops all deliveries that wait. Deliveries that run keep their slots until `release`."""
         self._ready.clear()
         self._ready_silent.clear()
         self._waiting = 0
         for one in tuple(self._hosts.values()):
             one.waiting.clear()
-            self._settle(one)
+            self._requeue_or_drop(one)
 
-    def _let_in(self) -> None:
-        """Begins deliveries while there are places for them.
+    def _start_ready(self) -> None:
+        """Begins deliveries while slots are free.
 
-        A `begin` may end its delivery, or ask for another, before it returns. The loop that runs sees to these too, so that
-        calls do not nest.
+        A `begin` callback may release its slot or request another before it returns. These calls return at once, and the loop here
+        handles their effect, so the calls do not nest.
         """
-        if self._letting_in:
+        if self._is_starting:
             return
-        self._letting_in = True
+        self._is_starting = True
         try:
-            while (one := self._next()) is not None:
+            while (one := self._next_host()) is not None:
                 self._begin(one)
         finally:
-            self._letting_in = False
+            self._is_starting = False
 
-    def _next(self) -> _Host | None:
-        """Returns the host whose turn it is, or None if no ready host may have a place."""
+    def _next_host(self) -> _Host | None:
+        """Returns the ready host that gets the next slot, or None if no slot is free for any of them."""
         if self._taken >= self._most:
             return None
         first = next(iter(self._ready.values()), None)
@@ -154,32 +158,33 @@ class DeliverySlots:
         return first
 
     def _begin(self, one: _Host) -> None:
-        """Gives a place to the first delivery of a host, which then stands at the end of its line."""
+        """Gives a slot to the first waiting delivery of a host, and moves the host to the end of its queue."""
         begin = one.waiting.popleft()
         self._waiting -= 1
         self._taken += 1
         self._taken_silent += not one.answers
         one.taken += 1
-        self._leave_line(one)
-        self._line_up(one)
+        self._dequeue(one)
+        self._enqueue(one)
         try:
             begin()
         except BaseException as error:
             self._free(one)
-            self._settle(one)
+            self._requeue_or_drop(one)
             if not isinstance(error, Exception):
                 raise
             _log.exception("a delivery could not begin")
 
     def _free(self, one: _Host) -> None:
+        """Counts one slot of a host as free."""
         one.taken -= 1
         self._taken -= 1
         self._taken_silent -= not one.answers
 
-    def _settle(self, one: _Host) -> None:
-        """Lines a host up if it is ready, and lets go of it if it has no deliveries left."""
+    def _requeue_or_drop(self, one: _Host) -> None:
+        """Queues a host if it is ready, and drops a host without deliveries, remembering it if it answers."""
         if one.waiting:
-            self._line_up(one)
+            self._enqueue(one)
         elif not one.taken:
             del self._hosts[one.name]
             if one.answers:
@@ -187,14 +192,15 @@ class DeliverySlots:
                 if len(self._remembered) > self._most_remembered:
                     self._remembered.popitem(last=False)
 
-    def _line_up(self, one: _Host) -> None:
-        """Puts a host at the end of its line, if it is ready and does not stand there already."""
-        share = self._per_host if one.answers else self._per_silent_host
-        line = self._ready if one.answers else self._ready_silent
-        if one.waiting and one.taken < share and one.name not in line:
-            self._turn += 1
-            one.turn = self._turn
-            line[one.name] = one
+    def _enqueue(self, one: _Host) -> None:
+        """Puts a host at the end of its queue, if the host is ready and not queued already."""
+        limit = self._per_host if one.answers else self._per_silent_host
+        queue = self._ready if one.answers else self._ready_silent
+        if one.waiting and one.taken < limit and one.name not in queue:
+            self._last_turn += 1
+            one.turn = self._last_turn
+            queue[one.name] = one
 
-    def _leave_line(self, one: _Host) -> None:
+    def _dequeue(self, one: _Host) -> None:
+        """Removes a host from its queue, if it is queued."""
         (self._ready if one.answers else self._ready_silent).pop(one.name, None)

@@ -184,7 +184,7 @@ class Server(uvicorn.Server):
         if self._has_terminal and not _has_terminal():
             self.stop()
         elif self._app.engine.failure is None:
-            self._app.service.rotate_keys().add_callback(_tell_of_keys)
+            self._app.service.credentials.rotate().add_callback(_tell_of_keys)
 
     def _store_failed(self, _: BaseException) -> None:
         """Cuts every connection and ends: nobody can know what became of the requests in flight."""

@@ -1,4 +1,4 @@
-"""Tells the operator of wake streams that take no events. Such wakes can be claimed all the same, but nobody hears of them."""
+"""Warns the operator of wake streams that accept no events. Workers can still claim such wakes, but nothing announces the wakes to them."""
 
 from collections.abc import Sequence
 
@@ -9,46 +9,45 @@ from ..protocol.subscriptions.state import Subscriptions
 from ..storage.store import Published
 
 
-class Channels:
-    """Sees each wake begin, with its event or without. Logs a wake stream once, until events reach it again.
+class WakeStreamMonitor:
+    """Logs a warning when a wake begins without an event in its wake stream.
 
-    Args:
-        subscriptions: whose wakes they are.
+    Each subscription is logged once, until an event reaches its wake stream again.
     """
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
-        self._silent: set[str] = set()  # subscriptions whose wakes could not be announced
+        self._silent: set[str] = set()  # ids of subscriptions whose last wake was not announced
 
-    def see(self, published: Sequence[Published]) -> None:
-        """Looks at what one or more records have changed."""
+    def observe(self, published: Sequence[Published]) -> None:
+        """Checks which of the wakes that began in `published` have an event in the same batch."""
         appended: set[str] | None = None
         for item in published:
             change = item.change
             if isinstance(change, Unsubscribed):
                 self._silent.discard(change.id)
-            if not isinstance(change, WakeChanged) or not _is_announced_now(change):
+            if not isinstance(change, WakeChanged) or not _begins_claimable_wake(change):
                 continue
             subscription = self._subscriptions.get(change.id)
-            channel = None if subscription is None else subscription.wake_stream
-            if channel is None:
+            wake_stream = None if subscription is None else subscription.wake_stream
+            if wake_stream is None:
                 continue
             if appended is None:
                 appended = {
                     each.change.path for each in published if isinstance(each.change, Appended)
                 }
-            if channel in appended:
+            if wake_stream in appended:
                 self._silent.discard(change.id)
             elif change.id not in self._silent:
                 self._silent.add(change.id)
                 _log.warning(
                     "the wakes of %s are not announced: its wake stream %s takes no events",
                     change.id,
-                    channel,
+                    wake_stream,
                 )
 
 
-def _is_announced_now(change: WakeChanged) -> bool:
-    """Whether a change begins a wake that nobody holds and that was not put off."""
+def _begins_claimable_wake(change: WakeChanged) -> bool:
+    """Returns whether a change begins a wake that no worker holds and that is not delayed."""
     wake = change.wake
     return wake is not None and wake.holder is None and wake.next_attempt is None

@@ -15,11 +15,11 @@ async def test_wake_stream_that_takes_no_events_is_named_once(
     caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
     running = Running().start()
-    await running.streams(A, B, POOL)
+    await running.create_streams(A, B, POOL)
     await running.subscribe(type="pull-wake")
     await running.run(append(POOL, b"", JSON, closes=True) if end == "closed" else Delete(POOL))
     with caplog.at_level(logging.WARNING):
-        await running.news(A, A)
+        await running.append_news(A, A)
         assert caplog.text.count("takes no events") == 1
         assert (await running.view()).reason is not None
         if end == "closed":
@@ -32,9 +32,9 @@ async def test_wake_stream_that_takes_no_events_is_named_once(
 
 async def test_webhook_has_no_wake_stream_to_complain_of(caplog: pytest.LogCaptureFixture) -> None:
     running = Running().start()
-    await running.hooked()
+    await running.subscribe_webhook()
     with caplog.at_level(logging.WARNING):
-        await running.news(A)
-        await running.posted(1)
+        await running.append_news(A)
+        await running.wait_for_posts(1)
     assert caplog.text == ""
     await running.stop()

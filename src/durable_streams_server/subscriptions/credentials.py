@@ -1,0 +1,98 @@
+"""Keeps the server's durable signing keys, and issues and checks the tokens that these keys sign.
+
+The modules `keys` and `tokens` are imported when they are first needed, because most servers have no subscriptions and never need
+them (see `dependencies.py`).
+"""
+
+from typing import Any
+
+from ..errors import Unauthorized
+from ..protocol.signing import Key
+from ..protocol.subscriptions.commands import Grant, KeepKeys
+from ..storage.store import Store
+from ..storage.ticket import Ticket
+from ..streams.clock import StoreClock
+
+
+class Credentials:
+    """Keeps the signing keys of one store.
+
+    Args:
+        store: holds the keys.
+        clock: returns steady time.
+    """
+
+    def __init__(self, store: Store, clock: StoreClock) -> None:
+        self._store = store
+        self._clock = clock
+        self._keys: tuple[Key, ...] = ()  # the durable keys, the active key first
+
+    def use(self, keys: tuple[Key, ...]) -> None:
+        """Signs and verifies with `keys` from now on. The caller makes sure that they are durable."""
+        self._keys = keys
+
+    @property
+    def active_key(self) -> Key:
+        """The key that signs deliveries and tokens."""
+        from .keys import active
+
+        return active(self._keys)
+
+    def ensure_keys(self) -> Ticket[tuple[Key, ...]]:
+        """Returns a ticket for the server's durable keys. If the store has none, creates the first key."""
+        if self._store.subscriptions.keys:
+            # This command changes nothing. Its ticket resolves once keys whose record is in flight are durable.
+            command = KeepKeys((), ())
+        else:
+            from .keys import generate
+
+            command = KeepKeys((generate(self._clock()),), ())
+        return self._keep(command)
+
+    def rotate(self) -> Ticket[tuple[Key, ...]]:
+        """Creates a new active key. Retired keys stay published as long as clients may hold something that they signed."""
+        from .keys import rotate
+
+        old = self._store.subscriptions.keys
+        return self._keep(KeepKeys(rotate(old, self._clock()), tuple(key.kid for key in old)))
+
+    def key_set(self, keys: tuple[Key, ...]) -> dict[str, Any]:
+        """Returns the public JSON Web Key Set of some keys (PROTOCOL 6.5)."""
+        from .keys import jwks
+
+        return jwks(keys, self._clock())
+
+    def read_token(self, id_: str, token: str) -> tuple[Grant, bool]:
+        """Returns the grant that a token carries, and whether the server should send its holder a new token.
+
+        Raises:
+            Unauthorized: INVALID_TOKEN if the token is malformed, badly signed, or belongs to another subscription than `id_`;
+                TOKEN_EXPIRED if it has expired.
+        """
+        from . import tokens
+
+        now = self._clock()
+        claims = tokens.read(self._keys, token, now)
+        if claims.subscription_id != id_:
+            raise Unauthorized("the token is not valid here")
+        grant = Grant(id_, claims.incarnation, claims.generation, claims.wake_id)
+        return grant, tokens.needs_renewal(claims, now)
+
+    def issue_token(self, grant: Grant) -> str:
+        """Returns a new token that carries `grant`."""
+        from . import tokens
+
+        now = self._clock()
+        return tokens.issue(
+            self.active_key,
+            grant.id,
+            grant.incarnation,
+            grant.generation,
+            grant.wake_id,
+            now,
+            self._clock.wall() - now,
+        )
+
+    def _keep(self, command: KeepKeys) -> Ticket[tuple[Key, ...]]:
+        outcome: Ticket[Any] = self._store.execute(command, self._clock())
+        return outcome.then(lambda kept: Ticket.of(kept.keys))
