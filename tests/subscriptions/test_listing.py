@@ -22,6 +22,7 @@ from durable_streams_server.subscriptions.listing import Listing
 from tests.protocol.subscriptions.world import JSON, ROOT, A, B, C, subscribe
 from tests.requests import NOW, append, create, fork_of
 from tests.storage.contract import settled
+from tests.subscriptions.services import run_turns
 
 Listed = tuple[list[LinkedStream], bool]
 
@@ -132,7 +133,7 @@ async def test_streams_that_must_be_loaded_only_delay_it() -> None:
     made(store, A, B)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns()).ticket
-    await asyncio.sleep(0.001)
+    await run_turns()
     assert not ticket.done
     store.load()
     assert paths(await settled(ticket)) == [A, B]
@@ -143,7 +144,7 @@ async def test_news_that_comes_meanwhile_is_not_shown_as_acknowledged() -> None:
     made(store, A)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns()).ticket
-    await asyncio.sleep(0)
+    await run_turns(1)
     store.execute(append(A, b"1", JSON), NOW)
     store.load()
     (stream,), _ = await settled(ticket)
@@ -155,7 +156,7 @@ async def test_a_stream_that_cannot_be_looked_at_is_left_out() -> None:
     made(store, A, B)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns()).ticket
-    await asyncio.sleep(0)
+    await run_turns(1)
     store.waiting[0].fail(StreamError("damaged"))
     store.waiting[1].resolve(MemoryStore.find(store, B).result())
     assert paths(await settled(ticket)) == [B]

@@ -1,4 +1,4 @@
-"""Many things are done a few in each turn; what waits for another thread is waited for."""
+"""Tests that work on many items runs in slices, and waits for items that are not done at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from durable_streams_server.errors import BadRequest, StreamDamaged
+from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.turns import Turns
 from durable_streams_server.subscriptions.loading import FEW, in_slices, load
+from tests.subscriptions.services import wait_until
 
 
-class Line(Turns):
-    """A line whose turns are taken by hand."""
+class ManualTurns(Turns):
+    """A queue of steps that the test runs one by one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,56 +24,56 @@ class Line(Turns):
     def add(self, step: Callable[[], object], *_: Any) -> None:
         self.steps.append(step)
 
-    def turn(self) -> None:
-        """Lets the first step run."""
+    def run_step(self) -> None:
+        """Runs the first step, and queues it again if it returns True."""
         step = self.steps.pop(0)
         if step() is True:
             self.steps.append(step)
 
 
-def test_few_are_done_at_once_and_more_in_turns() -> None:
-    line = Line()
+def test_few_items_run_at_once_and_more_items_in_slices() -> None:
+    turns = ManualTurns()
     done: list[int] = []
 
     def do(number: int) -> Ticket[None]:
         done.append(number)
         return Ticket.of(None)
 
-    assert in_slices(line, range(FEW - 1), do).done
+    assert in_slices(turns, range(FEW - 1), do).done
     assert len(done) == FEW - 1
     done.clear()
-    ticket = in_slices(line, range(3 * FEW), do)
+    ticket = in_slices(turns, range(3 * FEW), do)
     for slices in (1, 2, 3):
         assert (len(done), ticket.done) == (slices * FEW, False)
-        line.turn()
+        turns.run_step()
     assert ticket.done
-    assert line.steps == []
+    assert turns.steps == []
     assert done == list(range(3 * FEW))
 
 
-def test_nothing_to_do_is_done() -> None:
-    assert in_slices(Line(), (), lambda _: Ticket[None]()).done
+def test_no_items_resolve_the_ticket_at_once() -> None:
+    assert in_slices(ManualTurns(), (), lambda _: Ticket[None]()).done
 
 
-def test_what_takes_time_is_waited_for() -> None:
-    line = Line()
+def test_next_item_waits_for_the_ticket_of_the_last_one() -> None:
+    turns = ManualTurns()
     waits: list[Ticket[None]] = []
 
     def do(_: int) -> Ticket[None]:
         waits.append(Ticket())
         return waits[-1]
 
-    ticket = in_slices(line, range(3), do)
+    ticket = in_slices(turns, range(3), do)
     for number in range(3):
         assert len(waits) == number + 1
         waits[-1].resolve(None)
-        line.turn()
+        turns.run_step()
     assert ticket.done
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_first_failure_ends_it(late: bool) -> None:
-    line = Line()
+def test_first_failure_fails_the_ticket_and_skips_the_rest(late: bool) -> None:
+    turns = ManualTurns()
     done: list[int] = []
     held: Ticket[None] = Ticket()
 
@@ -81,17 +83,18 @@ def test_first_failure_ends_it(late: bool) -> None:
             return held if late else Ticket.failed(BadRequest("no"))
         return Ticket.of(None)
 
-    ticket = in_slices(line, range(100), do)
+    ticket = in_slices(turns, range(100), do)
     held.fail(BadRequest("no"))
     with pytest.raises(BadRequest):
         ticket.result()
     assert done == [0, 1]
-    assert line.steps == []
+    assert turns.steps == []
 
 
-async def test_stream_that_cannot_be_read_is_passed_over() -> None:
-    class Broken:
+async def test_load_skips_streams_that_cannot_be_read() -> None:
+    class DamagedStore(MemoryStore):
         def __init__(self) -> None:
+            super().__init__()
             self.asked: list[str] = []
 
         def find(self, path: str) -> Ticket[Any]:
@@ -100,10 +103,8 @@ async def test_stream_that_cannot_be_read_is_passed_over() -> None:
             asyncio.get_running_loop().call_soon(later.fail, StreamDamaged("damaged"))
             return later if path == "/b" else Ticket.failed(StreamDamaged("damaged"))
 
-    store = Broken()
-    ticket = load(store, Turns(), ["/a", "/b", "/c"])  # type: ignore[arg-type]
-    async with asyncio.timeout(5):
-        while not ticket.done:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    store = DamagedStore()
+    ticket = load(store, Turns(), ["/a", "/b", "/c"])
+    await wait_until(lambda: ticket.done)
     assert ticket.result() is None
     assert store.asked == ["/a", "/b", "/c"]

@@ -1,6 +1,5 @@
-"""Connections go only to addresses that were judged, and bring back only so much."""
+"""Tests that connections go only to addresses that the policy allows."""
 
-import asyncio
 from typing import Any
 
 import httpcore2
@@ -13,17 +12,18 @@ from durable_streams_server.subscriptions.network import (
     MAX_ATTEMPTS,
     CheckedNetwork,
     DeliveryFailed,
+    Resolver,
     at_once,
 )
-
-from .places import LOOPBACK, NEVER, PRIVATE, PUBLIC
-from .receivers import Detour, receiver
+from tests.subscriptions.places import LOOPBACK, NEVER, PRIVATE, PUBLIC
+from tests.subscriptions.receivers import Detour, receiver
+from tests.subscriptions.services import run_turns
 
 HOST = "hooks.example.com"
 
 
-def resolving(*answers: list[str]):  # type: ignore[no-untyped-def]
-    """Returns a resolver that gives one answer after another, and an empty one after the last."""
+def resolving(*answers: list[str]) -> Resolver:
+    """Returns a resolver that returns one of `answers` after another, and no addresses after the last."""
     left = list(answers)
 
     async def resolve(host: str, port: int) -> list[str]:
@@ -33,7 +33,7 @@ def resolving(*answers: list[str]):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-async def test_the_address_that_was_judged_is_connected_to(address: str) -> None:
+async def test_connection_goes_to_the_address_that_was_checked(address: str) -> None:
     async with receiver() as it:
         detour = Detour(it.port)
         network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour, at_once)
@@ -43,7 +43,7 @@ async def test_the_address_that_was_judged_is_connected_to(address: str) -> None
 
 @pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_one_refused_address_refuses_the_connection(address: str, place: int) -> None:
+async def test_name_with_one_forbidden_address_is_refused(address: str, place: int) -> None:
     found = ["8.8.8.8", "2606:4700::1111"]
     found.insert(place, address)
     detour = Detour(0)
@@ -54,7 +54,7 @@ async def test_one_refused_address_refuses_the_connection(address: str, place: i
 
 
 @pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
-async def test_an_address_instead_of_a_name_is_judged_too(address: str) -> None:
+async def test_forbidden_address_in_place_of_a_name_is_refused(address: str) -> None:
     detour = Detour(0)
     network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour, at_once)
     with pytest.raises(BadRequest):
@@ -62,7 +62,7 @@ async def test_an_address_instead_of_a_name_is_judged_too(address: str) -> None:
     assert detour.asked == []
 
 
-async def test_a_second_answer_is_judged_like_the_first() -> None:
+async def test_each_connection_resolves_and_checks_the_name_again() -> None:
     async with receiver() as it:
         detour = Detour(it.port)
         network = CheckedNetwork(
@@ -74,7 +74,7 @@ async def test_a_second_answer_is_judged_like_the_first() -> None:
         assert detour.asked == [("8.8.8.8", 443)]
 
 
-async def test_the_next_address_is_tried_when_one_is_down() -> None:
+async def test_next_address_is_tried_if_one_is_unreachable() -> None:
     async with receiver() as it:
         detour = Detour(it.port, down=["2606:4700::1111"])
         network = CheckedNetwork(
@@ -84,7 +84,7 @@ async def test_the_next_address_is_tried_when_one_is_down() -> None:
         assert [address for address, _ in detour.asked] == ["2606:4700::1111", "8.8.8.8"]
 
 
-def test_connection_that_uvloop_has_closed_counts_as_disconnected() -> None:
+def test_connection_closed_by_uvloop_counts_as_disconnected() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def ask() -> None:
@@ -94,7 +94,7 @@ def test_connection_that_uvloop_has_closed_counts_as_disconnected() -> None:
             )
             stream = await network.connect_tcp(HOST, 443)
             await stream.aclose()
-            await asyncio.sleep(0.01)
+            await run_turns()
             assert stream.get_extra_info("is_readable")
             assert stream.get_extra_info("ssl_object") is None
 
@@ -105,7 +105,7 @@ def test_connection_that_uvloop_has_closed_counts_as_disconnected() -> None:
         loop.close()
 
 
-async def test_only_so_many_addresses_are_tried() -> None:
+async def test_connection_tries_a_limited_number_of_addresses() -> None:
     many = [f"8.8.8.{last}" for last in range(50)]
     detour = Detour(0, down=many)
     network = CheckedNetwork(WebhookPolicy(), resolving(many), detour, at_once)
@@ -114,13 +114,13 @@ async def test_only_so_many_addresses_are_tried() -> None:
     assert len(detour.asked) == MAX_ATTEMPTS
 
 
-async def test_a_name_without_an_address_is_a_failure() -> None:
+async def test_name_without_addresses_fails() -> None:
     network = CheckedNetwork(WebhookPolicy(), resolving(), Detour(0), at_once)
     with pytest.raises(DeliveryFailed, match="does not resolve"):
         await network.connect_tcp(HOST, 443)
 
 
-async def test_address_that_takes_no_connection_in_time_is_unreachable() -> None:
+async def test_connect_timeout_counts_as_unreachable() -> None:
     class Full(Detour):
         async def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
             raise httpcore2.ConnectTimeout
@@ -132,14 +132,14 @@ async def test_address_that_takes_no_connection_in_time_is_unreachable() -> None
     assert not caught.value.timed_out
 
 
-async def test_a_name_that_no_resolver_takes_is_a_failure() -> None:
+async def test_name_that_idna_forbids_fails() -> None:
     network = CheckedNetwork(WebhookPolicy(), SystemResolver(), Detour(0), at_once)
     with pytest.raises(DeliveryFailed, match="does not resolve") as caught:
         await network.connect_tcp("xn--999999999.example", 443)
     assert caught.value.code == "unreachable"
 
 
-async def test_request_and_answer_each_wait_for_a_turn() -> None:
+async def test_request_and_answer_each_wait_for_a_turn_of_the_loop() -> None:
     turns: list[str] = []
 
     async def turn() -> None:

@@ -1,20 +1,21 @@
-"""The time limit of one exchange, without a network."""
+"""Tests the time limit of one exchange, without a network."""
 
 import asyncio
 
 import pytest
 
-from durable_streams_server.subscriptions import patience as patience_module
 from durable_streams_server.subscriptions.patience import FIRST_BYTE_SECONDS, Patience
+from tests.subscriptions.loop_clock import LoopClock
+from tests.subscriptions.services import run_turns
 
 
 def remaining(patience: Patience) -> float:
-    """Returns the seconds until the exchange is broken off, rounded to a whole second."""
+    """Returns the seconds until the exchange times out, rounded to a whole second."""
     assert patience.deadline is not None
     return round(patience.deadline - asyncio.get_running_loop().time())
 
 
-async def test_exchange_has_30_seconds_until_the_head_comes_and_the_lease_afterwards() -> None:
+async def test_limit_is_30_seconds_until_the_head_comes_and_the_lease_afterwards() -> None:
     patience = Patience(600)
     async with patience.limit():
         assert remaining(patience) == FIRST_BYTE_SECONDS == 30
@@ -22,7 +23,7 @@ async def test_exchange_has_30_seconds_until_the_head_comes_and_the_lease_afterw
         assert remaining(patience) == 600
 
 
-async def test_lease_under_30_seconds_also_limits_the_wait_for_the_head() -> None:
+async def test_short_lease_also_limits_the_wait_for_the_head() -> None:
     patience = Patience(5)
     async with patience.limit():
         assert remaining(patience) == 5
@@ -60,29 +61,34 @@ async def test_heartbeat_never_shortens_the_limit() -> None:
         assert remaining(patience) == 300
 
 
-async def test_seconds_count_from_the_start_of_the_exchange() -> None:
-    patience = Patience(0.2)
-    await asyncio.sleep(0.3)
+async def test_time_counts_from_the_start_of_the_exchange(loop_clock: LoopClock) -> None:
+    patience = Patience(10)
+    await loop_clock.forward(30)
     async with patience.limit():
-        await asyncio.sleep(0)
+        assert remaining(patience) == 10
 
 
-async def test_exchange_is_broken_off_at_the_limit_for_the_first_byte(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(patience_module, "FIRST_BYTE_SECONDS", 0.05)
-    with pytest.raises(TimeoutError):
+async def test_exchange_times_out_at_the_limit_for_the_first_byte(loop_clock: LoopClock) -> None:
+    async def wait() -> None:
         async with Patience(60).limit():
-            await asyncio.sleep(60)
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(wait())
+    await run_turns()
+    await loop_clock.forward(FIRST_BYTE_SECONDS - 5)
+    assert not task.done()
+    await loop_clock.forward(10)
+    with pytest.raises(TimeoutError):
+        await task
 
 
-async def test_extending_after_the_end_changes_nothing() -> None:
+async def test_extension_after_the_timeout_has_no_effect() -> None:
     patience = Patience(0.01)
 
     async def run() -> None:
         async with patience.limit():
             try:
-                await asyncio.sleep(60)
+                await asyncio.get_running_loop().create_future()
             finally:
                 patience.extend(60)  # the limit has just cancelled this task
                 patience.head_came()

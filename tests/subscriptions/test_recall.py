@@ -1,6 +1,5 @@
-"""Passes through all paths give full subscriptions the streams that they have missed: a few at a time, and none forgotten."""
+"""Tests that full subscriptions get the streams that they have missed: a few at a time, and none forgotten."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,14 +7,22 @@ import pytest
 from durable_streams_server.errors import Unavailable
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decide import Outcome
-from durable_streams_server.protocol.subscriptions.commands import Claim, Recall, Unsubscribe
+from durable_streams_server.protocol.offsets import parse
+from durable_streams_server.protocol.subscriptions.commands import (
+    Acknowledge,
+    Claim,
+    Recall,
+    Unsubscribe,
+)
 from durable_streams_server.protocol.subscriptions.decide import RecallOutcome
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.subscriptions import recall
 from tests.protocol.subscriptions.world import POOL, ROOT
+from tests.requests import SECOND
 from tests.storage.files.stores import new_disk, open_store
 from tests.storage.files.test_store import Prompt
+from tests.subscriptions.loop_clock import LoopClock
 from tests.subscriptions.services import Running
 
 MANY = 60
@@ -23,8 +30,16 @@ PATHS = [f"{ROOT}/events/{number:03d}" for number in range(MANY)]
 LIMIT = 10
 
 
-class Watched(MemoryStore):
-    """A store that counts passes and their steps, and has no room or cannot list its paths at times."""
+class WatchedStore(MemoryStore):
+    """A store that counts the commands of passes, and can refuse them or fail to list its paths.
+
+    Attributes:
+        full: True if `Recall` commands are refused.
+        paths_fail: True if listing the paths raises an error.
+        listings: the number of times that the paths were listed.
+        largest: the largest number of streams in one `Recall` command.
+        refused: the number of refused commands.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,11 +47,13 @@ class Watched(MemoryStore):
         self.paths_fail = False
         self.listings = 0
         self.largest = 0
+        self.refused = 0
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         if isinstance(command, Recall):
             self.largest = max(self.largest, len(command.paths))
             if self.full:
+                self.refused += 1
                 return Ticket.failed(Unavailable("no room"))
         return super().execute(command, now)
 
@@ -48,22 +65,27 @@ class Watched(MemoryStore):
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "_AGAIN", 0.001)
-    monkeypatch.setattr(recall, "_DAMAGED", 0.001)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "_AGAIN", 0)
+    monkeypatch.setattr(recall, "_DAMAGED", 0)
     monkeypatch.setattr(recall, "_SLICE", 7)
 
 
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
-    made = Running(Watched())
-    await filled(made)
+    made = Running(WatchedStore())
+    await fill(made)
     made.start()
     yield made
     await made.stop()
 
 
-async def filled(made: Running, *ids: str) -> None:
+def watched_store(running: Running) -> WatchedStore:
+    assert isinstance(running.store, WatchedStore)
+    return running.store
+
+
+async def fill(made: Running, *ids: str) -> None:
     """Gives subscriptions news of more streams than they have room for."""
     made.store.subscriptions.max_due = LIMIT
     await made.create_streams(*PATHS, POOL)
@@ -76,44 +98,40 @@ async def filled(made: Running, *ids: str) -> None:
 
 
 async def work(running: Running, id_: str = "s") -> set[str]:
-    """A worker works through all that it is told of, if there is anything."""
+    """Claims and acknowledges the wake in flight, if there is one. Returns the streams that it lists."""
     subscription = running.store.subscriptions.get(id_)
     assert subscription is not None
     if subscription.wake is None:
         return set()
     view = await running.run(Claim(id_, "w"))
-    from durable_streams_server.protocol.offsets import parse
-    from durable_streams_server.protocol.subscriptions.commands import Acknowledge
-
     acks = tuple((stream.path, parse(stream.tail)) for stream in view.streams)
     await running.run(Acknowledge(view.grant, view.generation, view.wake.wake_id, acks, done=True))
     return {stream.path for stream in view.streams}
 
 
 async def drain(running: Running, id_: str = "s") -> set[str]:
-    """Works until nothing is missed and nothing is new; returns what was told of."""
-    told: set[str] = set()
-    async with asyncio.timeout(10):
-        while True:
-            told |= await work(running, id_)
-            await asyncio.sleep(0.001)
-            subscription = running.store.subscriptions.get(id_)
-            assert subscription is not None
-            assert len(subscription.due) <= LIMIT
-            if not subscription.missed and not subscription.due:
-                return told
+    """Works until the subscription has no news and has missed no stream. Returns the streams that its wakes listed."""
+    listed: set[str] = set()
+    for _ in range(1000):
+        listed |= await work(running, id_)
+        await running.settle()
+        subscription = running.store.subscriptions.by_id[id_]
+        assert len(subscription.due) <= LIMIT
+        if not subscription.missed and not subscription.due:
+            return listed
+    raise AssertionError("streams are missed for ever")
 
 
-async def test_every_missed_stream_is_told_of(running: Running) -> None:
+async def test_wakes_list_every_missed_stream(running: Running) -> None:
     assert await drain(running) == set(PATHS)
-    assert isinstance(running.store, Watched)
-    assert running.store.listings == 1  # one pass, which has waited for room
+    assert isinstance(running.store, WatchedStore)
+    assert running.store.listings == 1  # one pass, which has paused while there was no room
     assert 0 < running.store.largest <= recall._AT_ONCE
     assert running.store.subscriptions.kept == 0
 
 
 async def test_pass_waits_until_half_of_the_room_is_free(running: Running) -> None:
-    assert isinstance(running.store, Watched)
+    assert isinstance(running.store, WatchedStore)
     await running.settle()
     assert running.store.listings == 0
     await work(running)
@@ -123,12 +141,12 @@ async def test_pass_waits_until_half_of_the_room_is_free(running: Running) -> No
     assert running.store.subscriptions.kept == LIMIT // 2
 
 
-async def test_streams_missed_during_a_pass_are_found_by_the_next(running: Running) -> None:
-    assert isinstance(running.store, Watched)
+async def test_next_pass_finds_streams_missed_during_a_pass(running: Running) -> None:
+    assert isinstance(running.store, WatchedStore)
     await work(running)
     await running.until(lambda: running.store.subscriptions.kept == LIMIT // 2)
     late = [f"{ROOT}/events/late{number}" for number in range(LIMIT)]
-    for path in late:  # none of which the list of paths has
+    for path in late:  # the pass has begun to list paths before these exist
         running.clock.forward(0.001)
         await running.create_streams(path)
         await running.append_news(path)
@@ -136,37 +154,39 @@ async def test_streams_missed_during_a_pass_are_found_by_the_next(running: Runni
     assert running.store.listings == 2
 
 
-async def test_store_without_room_is_asked_again(running: Running) -> None:
-    assert isinstance(running.store, Watched)
+async def test_pass_retries_while_the_store_is_full(running: Running) -> None:
+    assert isinstance(running.store, WatchedStore)
     running.store.full = True
     await work(running)
-    await asyncio.sleep(0.01)
+    await running.until(lambda: watched_store(running).refused > 3)
     running.store.full = False
     assert await drain(running) >= set(PATHS[LIMIT:])
 
 
-async def test_pass_that_cannot_list_paths_begins_anew(running: Running) -> None:
-    assert isinstance(running.store, Watched)
+async def test_pass_that_cannot_list_paths_starts_again(running: Running) -> None:
+    assert isinstance(running.store, WatchedStore)
     running.store.paths_fail = True
     await work(running)
-    async with asyncio.timeout(5):
-        while running.store.listings < 2:
-            await work(running)
-            await asyncio.sleep(0.001)
+    for _ in range(1000):
+        if running.store.listings >= 2:
+            break
+        await work(running)
+        await running.settle()
+    assert running.store.listings >= 2
     assert running.store.subscriptions.by_id["s"].missed
     running.store.paths_fail = False
     assert await drain(running) >= set(PATHS[LIMIT:])
 
 
-async def test_subscription_that_ends_takes_its_pass_along(running: Running) -> None:
+async def test_deleted_subscription_ends_its_pass(running: Running) -> None:
     await work(running)
     await running.until(lambda: running.store.subscriptions.kept == LIMIT // 2)
     await running.run(Unsubscribe("s"))
     assert running.service._recalls._passes == {}
-    await filled_again(running)
+    await fill_again(running)
 
 
-async def filled_again(running: Running) -> None:
+async def fill_again(running: Running) -> None:
     await running.subscribe("s", type="pull-wake")
     for path in PATHS:
         running.clock.forward(0.001)
@@ -174,32 +194,31 @@ async def filled_again(running: Running) -> None:
     assert await drain(running) == set(PATHS)
 
 
-async def test_pass_without_room_for_long_gives_its_place_to_another(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_pass_that_is_idle_for_long_makes_way_for_another(
+    monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
     monkeypatch.setattr(recall, "_PASSES", 1)
-    monkeypatch.setattr(recall, "_PATIENCE", 50_000)
-    made = Running(Watched())
-    await filled(made, "away", "s")
+    made = Running(WatchedStore())
+    await fill(made, "away", "s")
     made.start()
     await work(made, "away")
     await made.until(lambda: len(made.store.subscriptions.by_id["away"].due) == LIMIT // 2)
     await work(made)
     await made.settle()
-    assert made.store.subscriptions.by_id["s"].due == {}  # it waits for a place
-    made.clock.forward(1)
-    await asyncio.sleep(0.06)
+    assert made.store.subscriptions.by_id["s"].due == {}  # its pass has not begun
+    made.clock.forward(recall._PATIENCE / SECOND)
+    await loop_clock.forward(recall._PATIENCE / SECOND)
     assert await drain(made) >= set(PATHS[LIMIT:])
     assert await drain(made, "away") >= set(PATHS[LIMIT:])
     await made.stop()
 
 
-async def test_start_begins_the_pass_anew() -> None:
+async def test_start_begins_an_interrupted_pass_again() -> None:
     disk = new_disk()
     store = open_store(disk)
     store.shell = Prompt(store)
     running = Running(store)
-    await filled(running)
+    await fill(running)
     await work(running)
     incarnation = store.subscriptions.by_id["s"].incarnation
     assert await running.run(Recall("s", incarnation, begins=True)) == RecallOutcome(0, True)

@@ -1,4 +1,4 @@
-"""Times by id: moved, taken back, and acted on once."""
+"""Tests that `Schedule` runs the step of each subscription once, at its time."""
 
 import asyncio
 
@@ -10,16 +10,20 @@ from durable_streams_server.streams.turns import Turns
 from durable_streams_server.subscriptions.schedule import Schedule
 from tests.requests import NOW, SECOND
 from tests.streams.engines import ManualClock
+from tests.subscriptions.loop_clock import LoopClock
+from tests.subscriptions.services import run_turns, wait_until
 
 
 class Bench:
+    """A schedule with a manual clock, which records the ids whose step runs."""
+
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.acted: list[str] = []
         self.schedule = Schedule(self.clock, self.acted.append, Turns())
 
     def at(self, seconds: float) -> list[str]:
-        """Sets the time, and returns what is acted on."""
+        """Sets the clock to `seconds` after the start, and returns the ids whose step runs."""
         self.clock.now = NOW + round(seconds * SECOND)
         self.acted.clear()
         self.schedule.run()
@@ -29,7 +33,7 @@ class Bench:
         self.schedule.set(id_, None if seconds is None else NOW + round(seconds * SECOND))
 
 
-def test_each_is_acted_on_once_when_its_time_has_come() -> None:
+def test_step_runs_once_when_its_time_has_come() -> None:
     bench = Bench()
     for id_, seconds in [("b", 2), ("a", 1), ("c", 3)]:
         bench.set(id_, seconds)
@@ -40,14 +44,14 @@ def test_each_is_acted_on_once_when_its_time_has_come() -> None:
     assert bench.schedule.next is None
 
 
-def test_a_time_that_has_passed_is_acted_on_next() -> None:
+def test_step_in_the_past_runs_immediately() -> None:
     bench = Bench()
     bench.set("a", -5)
     assert bench.schedule.next == NOW - 5 * SECOND
     assert bench.at(0) == ["a"]
 
 
-def test_a_time_is_moved_further_away() -> None:
+def test_later_time_replaces_an_earlier_one() -> None:
     bench = Bench()
     bench.set("a", 1)
     bench.set("a", 5)
@@ -56,7 +60,7 @@ def test_a_time_is_moved_further_away() -> None:
     assert bench.at(5) == ["a"]
 
 
-def test_a_time_is_moved_nearer() -> None:
+def test_earlier_time_replaces_a_later_one() -> None:
     bench = Bench()
     bench.set("a", 5)
     bench.set("a", 1)
@@ -64,7 +68,7 @@ def test_a_time_is_moved_nearer() -> None:
     assert bench.at(9) == []
 
 
-def test_a_time_is_taken_back() -> None:
+def test_removed_time_runs_no_step() -> None:
     bench = Bench()
     bench.set("a", 1)
     bench.set("a", None)
@@ -74,7 +78,7 @@ def test_a_time_is_taken_back() -> None:
     assert bench.at(10) == ["a"]
 
 
-def test_what_is_set_while_acting_is_acted_on_too() -> None:
+def test_time_that_a_step_sets_is_run_in_the_same_call() -> None:
     clock = ManualClock()
     acted: list[str] = []
 
@@ -99,7 +103,7 @@ def test_what_is_set_while_acting_is_acted_on_too() -> None:
         max_size=40,
     )
 )
-def test_any_course_of_times_is_kept(steps: list[tuple[str, int | None, int]]) -> None:
+def test_steps_run_as_in_a_simple_model(steps: list[tuple[str, int | None, int]]) -> None:
     bench, model, now = Bench(), dict[str, int](), 0
     for id_, ahead, passes in steps:
         if ahead is None:
@@ -114,8 +118,8 @@ def test_any_course_of_times_is_kept(steps: list[tuple[str, int | None, int]]) -
         model = {each: at for each, at in model.items() if each not in due}
 
 
-def test_heartbeats_and_short_wakes_leave_no_heap_behind() -> None:
-    """A subscription that is woken many times within one lease: at once, then to the end of the lease, then not at all."""
+def test_heap_stays_small_after_many_heartbeats_and_short_wakes() -> None:
+    """Each wake sets three times: now, the end of its lease, and the end after each heartbeat."""
     bench = Bench()
     bench.set("other", 1e6)
     for number in range(10_000):
@@ -131,28 +135,30 @@ def test_heartbeats_and_short_wakes_leave_no_heap_behind() -> None:
     assert bench.at(10) == ["a"]
 
 
-async def test_a_timer_runs_for_the_first_time() -> None:
+async def test_timer_runs_steps_between_start_and_stop(loop_clock: LoopClock) -> None:
     clock = ManualClock()
     acted: list[str] = []
     schedule = Schedule(clock, acted.append, Turns())
     schedule.set("late", NOW + 3600 * SECOND)
     schedule.set("due", NOW - 1)
-    await asyncio.sleep(0)
-    assert acted == []  # it has not been started
+    await loop_clock.forward(1)
+    assert acted == []  # the schedule has not been started
     schedule.start(asyncio.get_running_loop())
-    await asyncio.sleep(0.002)
+    await run_turns()
     assert acted == ["due"]
-    schedule.set("nearer", NOW + 1000)
-    clock.now += 1000
-    await asyncio.sleep(0.005)
+    schedule.set("nearer", NOW + SECOND // 2)
+    clock.forward(0.5)
+    await loop_clock.forward(0.5)
     assert acted == ["due", "nearer"]
     schedule.stop()
     schedule.set("never", NOW)
-    await asyncio.sleep(0.002)
+    await loop_clock.forward(10)
     assert acted == ["due", "nearer"]
 
 
-async def test_a_fault_in_one_action_holds_no_other_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_in_one_step_is_logged_and_does_not_delay_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = ManualClock()
     acted: list[str] = []
 
@@ -165,16 +171,18 @@ async def test_a_fault_in_one_action_holds_no_other_up(caplog: pytest.LogCapture
     schedule.set("bad", NOW - 2)
     schedule.set("good", NOW - 1)
     schedule.start(asyncio.get_running_loop())
-    await asyncio.sleep(0.005)
+    await run_turns()
     schedule.stop()
     assert acted == ["bad", "good"]
     assert "a fault" in caplog.text
-    assert schedule.next == NOW + SECOND  # it is tried again
+    assert schedule.next == NOW + SECOND  # the failed step is retried
 
 
 @pytest.mark.parametrize("step", [3600, -5])
-async def test_clock_that_is_set_delays_nothing_by_more_than_a_second(step: int) -> None:
-    """A timer that was set for a time far away hears of no clock that is set forward; of one that is set back, neither."""
+async def test_clock_change_delays_steps_by_one_second_at_most(
+    step: int, loop_clock: LoopClock
+) -> None:
+    """The timer of the event loop does not notice that the clock was set, so the schedule reads its clock once a second."""
     clock = ManualClock()
     acted: list[str] = []
     schedule = Schedule(clock, acted.append, Turns())
@@ -182,14 +190,12 @@ async def test_clock_that_is_set_delays_nothing_by_more_than_a_second(step: int)
     schedule.set("lease", NOW + 600 * SECOND)
     clock.forward(step)
     schedule.set("news", clock.now)
-    async with asyncio.timeout(3):
-        while "news" not in acted:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await loop_clock.forward(1)
     schedule.stop()
     assert acted == (["lease", "news"] if step > 600 else ["news"])
 
 
-async def test_many_that_are_due_at_once_take_their_turns() -> None:
+async def test_many_due_steps_let_other_work_run_in_between() -> None:
     clock, turns = ManualClock(), Turns()
     acted: list[str] = []
     schedule = Schedule(clock, acted.append, turns)
@@ -198,15 +204,13 @@ async def test_many_that_are_due_at_once_take_their_turns() -> None:
     most = seen = 0
 
     def step() -> bool:
-        """Stands in the same line, and sees how many were acted on since it was last here."""
+        """Records the largest number of steps that ran between two calls of this function."""
         nonlocal most, seen
         most, seen = max(most, len(acted) - seen), len(acted)
         return len(acted) < 1000
 
     schedule.start(asyncio.get_running_loop())
     turns.add(step)
-    async with asyncio.timeout(5):
-        while len(acted) < 1000:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    await wait_until(lambda: len(acted) == 1000)
     schedule.stop()
     assert most <= 20
