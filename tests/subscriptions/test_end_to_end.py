@@ -1,4 +1,7 @@
-"""Subscriptions of the real command, over real sockets: what workers meet when things go wrong, kills of the server included."""
+"""Tests subscriptions of the real command over real sockets, with slow workers, dead receivers, and kills of the server.
+
+The server is another process with a real clock, so these tests wait in real time.
+"""
 
 import contextlib
 import signal
@@ -15,13 +18,13 @@ from tests.webhook import BROKEN, DONE, TAKEN, Delivery, receiving
 
 BASE = "/v1/stream"
 JSON = {"content-type": "application/json"}
-SHORT = 1_000  # milliseconds, the least there is
+SHORT = 1_000  # milliseconds; no lease may be shorter
 LONG = 60_000
 
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
-    """Runs a server on a data directory; the end of the block kills it, as `kill -9` would."""
+    """Runs a server on a data directory. The end of the block kills the server as `kill -9` does."""
     with (
         launch("--data-dir", str(folder)) as server,
         httpx.Client(base_url=server.url + BASE, headers=JSON, timeout=10) as http,
@@ -42,10 +45,10 @@ def append(http: httpx.Client, stream: str = "a") -> str:
     return str(http.post(stream, content="1").raise_for_status().headers["stream-next-offset"])
 
 
-def call_back(
+def acknowledge(
     http: httpx.Client, wake: dict[str, Any], offset: str | None = None, done: bool = True
 ) -> httpx.Response:
-    """Acknowledges a wake of one stream, by callback or by ack."""
+    """Acknowledges a wake that lists one stream, with the request that the type of its subscription requires."""
     action, token = (
         ("callback", wake["callback_token"]) if "callback_token" in wake else ("ack", wake["token"])
     )
@@ -62,27 +65,27 @@ def call_back(
     )
 
 
-def known(http: httpx.Client, id_: str = "s") -> dict[str, Any]:
+def subscription(http: httpx.Client, id_: str = "s") -> dict[str, Any]:
     document: dict[str, Any] = http.get(f"__ds/subscriptions/{id_}").raise_for_status().json()
     return document
 
 
-def acked(http: httpx.Client) -> str:
-    return str(known(http)["streams"][0]["acked_offset"])
+def acknowledged_offset(http: httpx.Client) -> str:
+    return str(subscription(http)["streams"][0]["acked_offset"])
 
 
-def wait_until_acked(http: httpx.Client, offset: str) -> None:
+def wait_until_acknowledged(http: httpx.Client, offset: str) -> None:
     until = time.monotonic() + 5
-    while acked(http) != offset:
+    while acknowledged_offset(http) != offset:
         assert time.monotonic() < until
-        time.sleep(0.01)
+        time.sleep(0.01)  # the server is another process and cannot notify this one
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-def test_a_worker_that_calls_back_keeps_its_lease_and_is_told_of_what_came_meanwhile(
+def test_heartbeats_keep_the_lease_and_the_next_wake_lists_new_appends(
     tmp_path: Path,
 ) -> None:
     with receiving() as hook, running(tmp_path) as (server, http):
@@ -91,39 +94,41 @@ def test_a_worker_that_calls_back_keeps_its_lease_and_is_told_of_what_came_meanw
         first = append(http)
         wake = hook.next().wake
         assert wake["callback_url"] == f"{server.url}{BASE}/__ds/subscriptions/s/callback"
-        for _ in range(3):  # longer in all than the lease
+        for _ in range(3):  # 1.5 s, which is longer than the lease
             time.sleep(0.5)
-            assert call_back(http, wake, done=False).json() == {"ok": True, "next_wake": False}
+            assert acknowledge(http, wake, done=False).json() == {"ok": True, "next_wake": False}
         second = append(http)
         assert hook.is_quiet(0.1), "one wake at a time"
-        assert call_back(http, wake, first).json() == {"ok": True, "next_wake": True}
+        assert acknowledge(http, wake, first).json() == {"ok": True, "next_wake": True}
         following = hook.next().wake
         assert following["generation"] == wake["generation"] + 1
         assert following["wake_id"] != wake["wake_id"]
         assert following["streams"][0]["acked_offset"] == first
-        assert call_back(http, following, second).json() == {"ok": True, "next_wake": False}
-        assert acked(http) == second
-        assert code(call_back(http, following, second)) == (409, "FENCED")
+        assert acknowledge(http, following, second).json() == {"ok": True, "next_wake": False}
+        assert acknowledged_offset(http) == second
+        assert code(acknowledge(http, following, second)) == (409, "FENCED")
         assert hook.is_quiet(0.1)
 
 
-def test_who_misses_the_lease_is_fenced_and_the_wake_goes_out_again(tmp_path: Path) -> None:
+def test_receiver_that_misses_its_lease_is_fenced_and_the_wake_is_sent_again(
+    tmp_path: Path,
+) -> None:
     with receiving() as hook, running(tmp_path) as (_, http):
         hook.answer = lambda _: TAKEN
         subscribe(http, "s", hook.url)
         offset = append(http)
         slow, again = hook.next(), hook.next()
-        assert 0.5 < again.at - slow.at < 2  # the receiver may see the first one late
+        assert 0.5 < again.at - slow.at < 2  # the receiver may have received the first one late
         assert again.wake["generation"] == slow.wake["generation"] + 1
-        assert code(call_back(http, slow.wake, offset)) == (409, "FENCED")
+        assert code(acknowledge(http, slow.wake, offset)) == (409, "FENCED")
         mixed = {**slow.wake, "generation": again.wake["generation"]}
-        assert code(call_back(http, mixed, offset)) == (409, "FENCED")
-        assert acked(http) < offset
-        assert call_back(http, again.wake, offset).status_code == 200
-        assert acked(http) == offset
+        assert code(acknowledge(http, mixed, offset)) == (409, "FENCED")
+        assert acknowledged_offset(http) < offset
+        assert acknowledge(http, again.wake, offset).status_code == 200
+        assert acknowledged_offset(http) == offset
 
 
-def test_a_failed_delivery_is_tried_again_and_shows_as_failed_until_it_is_taken(
+def test_subscription_is_failed_until_a_retry_succeeds(
     tmp_path: Path,
 ) -> None:
     with receiving() as hook, running(tmp_path) as (_, http):
@@ -132,67 +137,67 @@ def test_a_failed_delivery_is_tried_again_and_shows_as_failed_until_it_is_taken(
         offset = append(http)
         first = hook.next()
         until = time.monotonic() + 0.5
-        while known(http)["status"] != "failed":
+        while subscription(http)["status"] != "failed":
             assert time.monotonic() < until
         hook.answer = lambda _: DONE
         second = hook.next()
         assert 0.75 < second.at - first.at < 2
         assert second.wake["wake_id"] == first.wake["wake_id"]
-        wait_until_acked(http, offset)
-        assert known(http)["status"] == "active"
+        wait_until_acknowledged(http, offset)
+        assert subscription(http)["status"] == "active"
         assert hook.is_quiet(0.1)
 
 
-def test_a_restart_honours_when_a_delivery_is_to_be_tried_again(tmp_path: Path) -> None:
+def test_restart_keeps_the_time_of_the_next_retry(tmp_path: Path) -> None:
     with receiving() as hook:
         hook.answer = lambda _: BROKEN
         with running(tmp_path) as (_, http):
             subscribe(http, "s", hook.url)
             offset = append(http)
             hook.next()
-            second = hook.next()  # from here on it is two seconds, give or take a fifth
-            time.sleep(0.1)
+            second = hook.next()  # the next retry follows after two seconds, give or take 20%
+            time.sleep(0.1)  # until the server has stored the failure
         hook.answer = lambda _: DONE
         with running(tmp_path) as (_, http):
-            assert known(http)["status"] == "failed"
+            assert subscription(http)["status"] == "failed"
             third = hook.next()
             assert 1.5 < third.at - second.at < 3
             assert third.wake["wake_id"] == second.wake["wake_id"]
-            wait_until_acked(http, offset)
+            wait_until_acknowledged(http, offset)
 
 
-def test_a_kill_between_append_and_delivery_costs_no_delivery(tmp_path: Path) -> None:
+def test_kill_between_append_and_delivery_loses_no_delivery(tmp_path: Path) -> None:
     with receiving() as hook:
         hook.answer = lambda delivery: None
         with running(tmp_path) as (_, http):
-            for number in range(4):  # as many as a host gets at once that has not answered
+            for number in range(4):  # the number of slots of a silent host
                 subscribe(http, f"stuck{number}", hook.url, LONG)
             subscribe(http, "s", hook.url, LONG)
             offset = append(http)
             assert len({hook.next().path for _ in range(4)}) == 4
-            assert hook.is_quiet(0.2), "the fifth waits for a place"
+            assert hook.is_quiet(0.2), "the fifth waits for a slot"
         hook.answer = lambda _: DONE
         with running(tmp_path) as (_, http):
-            told = {hook.next().path for _ in range(5)}
-            assert told == {"/s", *(f"/stuck{number}" for number in range(4))}
-            wait_until_acked(http, offset)
+            delivered = {hook.next().path for _ in range(5)}
+            assert delivered == {"/s", *(f"/stuck{number}" for number in range(4))}
+            wait_until_acknowledged(http, offset)
 
 
-def test_a_kill_between_delivery_and_callback_leaves_the_token_good(tmp_path: Path) -> None:
+def test_token_stays_valid_after_a_kill_between_delivery_and_callback(tmp_path: Path) -> None:
     with receiving() as hook:
         hook.answer = lambda _: TAKEN
         with running(tmp_path) as (_, http):
             subscribe(http, "s", hook.url, LONG)
             offset = append(http)
             wake = hook.next().wake
-            time.sleep(0.1)  # for the server to have the answer
+            time.sleep(0.1)  # until the server has stored the answer
         with running(tmp_path) as (_, http):
             assert hook.is_quiet(0.2), "its lease runs on"
-            assert call_back(http, wake, offset).json() == {"ok": True, "next_wake": False}
-            assert acked(http) == offset
+            assert acknowledge(http, wake, offset).json() == {"ok": True, "next_wake": False}
+            assert acknowledged_offset(http) == offset
 
 
-def test_a_kill_between_claim_and_ack_and_in_a_rotation_leaves_the_claim_good(
+def test_claim_stays_valid_after_a_kill_during_a_key_rotation(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path) as (server, http):
@@ -210,11 +215,11 @@ def test_a_kill_between_claim_and_ack_and_in_a_rotation_leaves_the_claim_good(
         kept = http.get("__ds/jwks.json").json()["keys"]
         assert kept[-1:] == keys
         assert len(kept) in (1, 2), "the rotation came to be, or it did not"
-        assert call_back(http, wake, offset).json() == {"ok": True, "next_wake": False}
-        assert acked(http) == offset
+        assert acknowledge(http, wake, offset).json() == {"ok": True, "next_wake": False}
+        assert acknowledged_offset(http) == offset
 
 
-def test_kills_in_the_middle_of_rotations_leave_keys_that_all_deliveries_verify_with(
+def test_published_keys_verify_all_deliveries_after_kills_during_rotations(
     tmp_path: Path,
 ) -> None:
     deliveries: list[Delivery] = []
@@ -226,7 +231,7 @@ def test_kills_in_the_middle_of_rotations_leave_keys_that_all_deliveries_verify_
                 append(http)
                 deliveries.append(hook.next())
                 server.process.send_signal(signal.SIGHUP)
-                time.sleep(0.002 * life)
+                time.sleep(0.002 * life)  # each life is killed at another moment of its rotation
         with running(tmp_path) as (_, http):
             append(http)
             deliveries.append(hook.next())
@@ -235,20 +240,20 @@ def test_kills_in_the_middle_of_rotations_leave_keys_that_all_deliveries_verify_
                 verify(delivery.body, delivery.signature, document)
 
 
-def test_a_receiver_that_never_answers_delays_no_other(tmp_path: Path) -> None:
+def test_receiver_that_never_answers_does_not_delay_others(tmp_path: Path) -> None:
     with receiving("127.0.0.2") as dead, receiving() as alive, running(tmp_path) as (_, http):
         dead.answer = lambda _: None
-        for number in range(12):  # more than may wait for one host at once
+        for number in range(12):  # more than the slots of one host
             subscribe(http, f"dead{number}", dead.url, LONG)
         subscribe(http, "s", alive.url, LONG)
         for _ in range(5):
             began = time.monotonic()
             offset = append(http)
             assert alive.next(1).at - began < 0.5
-            wait_until_acked(http, offset)
+            wait_until_acknowledged(http, offset)
 
 
-def test_a_receiver_that_never_answers_is_given_up_after_the_lease_and_told_again(
+def test_delivery_without_an_answer_is_sent_again_after_the_lease(
     tmp_path: Path,
 ) -> None:
     with receiving() as hook, running(tmp_path) as (_, http):
@@ -260,5 +265,5 @@ def test_a_receiver_that_never_answers_is_given_up_after_the_lease_and_told_agai
         second = hook.next()
         assert 0.5 < second.at - first.at < 2.5, "the lease"
         assert second.wake["generation"] == first.wake["generation"] + 1, "it may still be at work"
-        assert code(call_back(http, first.wake, offset)) == (409, "FENCED")
-        wait_until_acked(http, offset)
+        assert code(acknowledge(http, first.wake, offset)) == (409, "FENCED")
+        wait_until_acknowledged(http, offset)

@@ -1,4 +1,4 @@
-"""A receiver that calls back while it works on its answer: its lease and the wait for its answer are prolonged together."""
+"""Tests that a heartbeat of a receiver extends both its lease and the time for its answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,10 +8,10 @@ import pytest
 
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.subscriptions.commands import Acknowledge
-from durable_streams_server.streams.clock import system_clock
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
 from tests.protocol.subscriptions.world import A
+from tests.subscriptions.loop_clock import LoopClock
 from tests.subscriptions.receivers import receiver
 from tests.subscriptions.services import DONE, TAKEN, Post, Running
 
@@ -25,15 +25,18 @@ async def running() -> AsyncIterator[Running]:
 
 
 async def heartbeat(running: Running, post: Post, **acks: Any) -> None:
+    """Acknowledges as the receiver of `post`, which renews the lease."""
     grant, _ = running.service.credentials.read_token("s", post.document["callback_token"])
     await running.run(Acknowledge(grant, grant.generation, post.document["wake_id"], **acks))
 
 
-async def test_heartbeat_prolongs_the_wait_for_the_answer(running: Running) -> None:
+async def test_heartbeat_extends_the_wait_for_the_answer(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await running.append_news(A)
     post = await running.wait_for_posts(1)
     extended: list[float] = []
-    post.patience.extend = extended.append  # type: ignore[assignment, method-assign]
+    monkeypatch.setattr(post.patience, "extend", extended.append)
     await running.pass_time(20)
     await heartbeat(running, post)
     assert extended == [30.0]
@@ -44,7 +47,7 @@ async def test_heartbeat_prolongs_the_wait_for_the_answer(running: Running) -> N
     assert (await running.view()).wake is None
 
 
-async def test_failure_after_a_heartbeat_is_retried_with_back_off(running: Running) -> None:
+async def test_failure_after_a_heartbeat_is_retried_with_backoff(running: Running) -> None:
     await running.append_news(A)
     post = await running.wait_for_posts(1)
     await heartbeat(running, post)
@@ -58,7 +61,7 @@ async def test_failure_after_a_heartbeat_is_retried_with_back_off(running: Runni
     assert second.document["wake_id"] == post.document["wake_id"]
 
 
-async def test_answer_without_done_after_a_heartbeat_leaves_the_longer_lease(
+async def test_answer_without_done_after_a_heartbeat_keeps_the_later_end_of_the_lease(
     running: Running,
 ) -> None:
     await running.append_news(A)
@@ -72,7 +75,7 @@ async def test_answer_without_done_after_a_heartbeat_leaves_the_longer_lease(
     assert (await running.wait_for_posts(2)).generation == 2
 
 
-async def test_receiver_that_acknowledges_all_and_fails_is_left_in_peace(running: Running) -> None:
+async def test_failure_after_everything_is_acknowledged_is_not_retried(running: Running) -> None:
     await running.append_news(A)
     post = await running.wait_for_posts(1)
     tail = parse(post.document["streams"][0]["tail_offset"])
@@ -85,13 +88,16 @@ async def test_receiver_that_acknowledges_all_and_fails_is_left_in_peace(running
     await running.wait_for_posts(1)
 
 
-async def test_slow_handler_with_heartbeats_is_heard_over_real_sockets() -> None:
-    """With a lease of a second, it answers after two and a half."""
-    running = Running(clock=system_clock)
+async def test_slow_receiver_with_heartbeats_ends_its_wake_over_a_socket(
+    loop_clock: LoopClock,
+) -> None:
+    """The receiver answers after 100 seconds, and its lease is 30 seconds long."""
+    running = Running()
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _beat in range(5):
-            await asyncio.sleep(0.5)
+            await running.pass_time(20)
+            await loop_clock.forward(20)
             grant = (await running.view()).grant
             await running.run(Acknowledge(grant, grant.generation, grant.wake_id))
         writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"done":true}')
@@ -102,10 +108,9 @@ async def test_slow_handler_with_heartbeats_is_heard_over_real_sockets() -> None
         running.start()
         await running.create_streams(A)
         url = f"http://127.0.0.1:{hook.port}/"
-        await running.subscribe(webhook={"url": url}, lease_ttl_ms=1000)
+        await running.subscribe(webhook={"url": url}, lease_ttl_ms=30_000)
         await running.append_news(A)
-        async with asyncio.timeout(8):
-            while (await running.view()).wake is not None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        subscription = running.store.subscriptions.by_id["s"]
+        await running.until(lambda: subscription.wake is None)
         assert len(hook.requests) == 1
         await running.stop()

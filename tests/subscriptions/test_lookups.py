@@ -1,4 +1,4 @@
-"""Names are looked up on threads of their own, so that a name server that does not answer delays no other name."""
+"""Tests that a name server which does not answer delays the lookup of no other name."""
 
 import asyncio
 import socket
@@ -10,23 +10,24 @@ from collections.abc import Iterator
 import pytest
 
 from durable_streams_server.subscriptions.lookups import SystemResolver
+from tests.subscriptions.services import run_turns
 
 Found = list[tuple[int, int, int, str, tuple[str, int]]]
 
 
-class Names:
-    """Stands in for the machine's resolver.
+class FakeResolver:
+    """Replaces `socket.getaddrinfo`. Lookups of names that begin with `dead` wait until the test sets `release`, and then fail.
 
     Attributes:
-        asked: the names, in order.
-        release: lets the lookups of names that begin with `dead` fail.
+        asked: the names that were looked up, in order.
+        release: ends the lookups that wait.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.release = threading.Event()
 
-    def getaddrinfo(self, host: str, port: int, type: int = 0) -> Found:  # noqa: A002
+    def getaddrinfo(self, host: str, port: int, **_: int) -> Found:
         self.asked.append(host)
         if host.startswith("dead"):
             self.release.wait()
@@ -35,28 +36,28 @@ class Names:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    it = Names()
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeResolver]:
+    it = FakeResolver()
     monkeypatch.setattr(socket, "getaddrinfo", it.getaddrinfo)
     yield it
     it.release.set()
 
 
-def lookups(resolver: SystemResolver, *hosts: str) -> list[asyncio.Task[object]]:
+def start_lookups(resolver: SystemResolver, *hosts: str) -> list[asyncio.Task[object]]:
     async def look_up(host: str) -> object:
         return await resolver(host, 443)
 
     return [asyncio.create_task(look_up(host)) for host in hosts]
 
 
-async def test_addresses_are_returned_once_each(names: Names) -> None:
+async def test_lookup_returns_each_address_once(names: FakeResolver) -> None:
     assert await SystemResolver()("hooks.example.com", 443) == ["8.8.8.8", "8.8.4.4"]
 
 
-async def test_names_that_hang_delay_no_other_name(names: Names) -> None:
+async def test_hanging_lookups_do_not_delay_other_names(names: FakeResolver) -> None:
     resolver = SystemResolver()
-    dead = lookups(resolver, *(f"dead{number}" for number in range(100)))
-    await asyncio.sleep(0)
+    dead = start_lookups(resolver, *(f"dead{number}" for number in range(100)))
+    await run_turns(1)
     async with asyncio.timeout(5):
         assert await resolver("hooks.example.com", 443)
     names.release.set()
@@ -64,27 +65,27 @@ async def test_names_that_hang_delay_no_other_name(names: Names) -> None:
     assert all(isinstance(error, socket.gaierror) for error in ended)
 
 
-async def test_lookups_of_one_name_share_one_thread(names: Names) -> None:
+async def test_concurrent_lookups_of_one_name_share_a_thread(names: FakeResolver) -> None:
     resolver = SystemResolver()
-    first, second = lookups(resolver, "dead", "dead")
-    await asyncio.sleep(0)
+    first, second = start_lookups(resolver, "dead", "dead")
+    await run_turns(1)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    (third,) = lookups(resolver, "dead")
-    await asyncio.sleep(0)
+    (third,) = start_lookups(resolver, "dead")
+    await run_turns(1)
     assert names.asked == ["dead"]
     names.release.set()
     for each in (second, third):
         with pytest.raises(socket.gaierror):
             await each
-    await asyncio.gather(*lookups(resolver, "dead"), return_exceptions=True)
+    await asyncio.gather(*start_lookups(resolver, "dead"), return_exceptions=True)
     assert names.asked == ["dead", "dead"]
 
 
-async def test_lookups_past_the_limit_fail_at_once(names: Names) -> None:
+async def test_lookup_beyond_the_limit_fails_immediately(names: FakeResolver) -> None:
     resolver = SystemResolver(most=2)
-    dead = lookups(resolver, "dead1", "dead2")
-    await asyncio.sleep(0)
+    dead = start_lookups(resolver, "dead1", "dead2")
+    await run_turns(1)
     with pytest.raises(OSError, match="too many"):
         await resolver("hooks.example.com", 443)
     names.release.set()
@@ -92,8 +93,8 @@ async def test_lookups_past_the_limit_fail_at_once(names: Names) -> None:
     assert await resolver("hooks.example.com", 443)
 
 
-async def test_machine_without_room_for_a_thread_is_a_failure(
-    names: Names, monkeypatch: pytest.MonkeyPatch
+async def test_lookup_fails_if_no_thread_can_start(
+    names: FakeResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class NoThread(threading.Thread):
         def start(self) -> None:
@@ -108,7 +109,7 @@ async def test_machine_without_room_for_a_thread_is_a_failure(
     assert await resolver("hooks.example.com", 443)
 
 
-async def test_name_that_idna_forbids_raises() -> None:
+async def test_name_that_idna_forbids_raises_an_error() -> None:
     with pytest.raises((UnicodeError, OSError)):
         await SystemResolver()("xn--999999999.example", 443)
 
@@ -117,6 +118,7 @@ async def test_localhost_resolves_to_loopback() -> None:
     assert set(await SystemResolver()("localhost", 80)) <= {"127.0.0.1", "::1"}
 
 
+# The lookup sleeps for longer than the test allows, as `getaddrinfo` does when a name server does not answer.
 HANGS = """
 import asyncio, socket, time
 socket.getaddrinfo = lambda *_, **__: time.sleep(600)
@@ -133,6 +135,6 @@ asyncio.run(main())
 """
 
 
-def test_lookup_that_hangs_does_not_keep_the_process_from_ending() -> None:
+def test_process_ends_while_a_lookup_hangs() -> None:
     ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"gave up\n", b"")

@@ -1,6 +1,7 @@
-"""A receiver written from the protocol's text alone, at a real server: it believes every delivery, and nothing else.
+"""Verifies the deliveries of a real server with a receiver that was written from the text of the protocol alone.
 
-Nothing of ours is used to verify: PROTOCOL 6.5 (the key set), 7.1 and 12.10 (the signature), RFC 8032 through `cryptography`.
+The receiver uses none of our code. It follows PROTOCOL 6.5 (the key set), 7.1 and 12.10 (the signature), and RFC 8032 through the
+package `cryptography`.
 """
 
 import asyncio
@@ -29,11 +30,11 @@ WRITERS = 4
 
 
 class Refused(Exception):
-    """This does not come from the server, or not now."""
+    """The receiver refuses a request, because the server has not signed it or has signed it long ago."""
 
 
 def decode(text: str) -> bytes:
-    """Unpadded base64url (RFC 4648, 5); spare bits must be zero (3.5)."""
+    """Decodes unpadded base64url (RFC 4648, 5). Refuses text whose spare bits are not zero (RFC 4648, 3.5)."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:
@@ -43,8 +44,12 @@ def decode(text: str) -> bytes:
     return data
 
 
-def believe(head: bytes, body: bytes, keys: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """Returns a delivery's document, if it is signed by one of the keys, and now."""
+def verified(head: bytes, body: bytes, keys: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Returns the document of a delivery.
+
+    Raises:
+        Refused: the signature was not made by one of the keys, or not within the last 300 seconds.
+    """
     lines = head.split(b"\r\n")[1:-2]
     values = [
         value
@@ -73,7 +78,7 @@ def believe(head: bytes, body: bytes, keys: dict[str, dict[str, str]]) -> dict[s
     return document
 
 
-async def key_set(http: httpx.AsyncClient) -> dict[str, dict[str, str]]:
+async def fetch_keys(http: httpx.AsyncClient) -> dict[str, dict[str, str]]:
     answer = await http.get("__ds/jwks.json")
     assert answer.headers["content-type"] == "application/jwk-set+json"
     return {key["kid"]: key for key in answer.json()["keys"]}
@@ -81,14 +86,20 @@ async def key_set(http: httpx.AsyncClient) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def delivery(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, dict[str, Any]]:
-    """One delivery of a real server, with the key set."""
-    return asyncio.run(_one_delivery(tmp_path_factory.mktemp("data")))
+    """The head and body of one delivery of a real server, and the server's key set."""
+    return asyncio.run(receive_one_delivery(tmp_path_factory.mktemp("data")))
 
 
-async def _one_delivery(folder: Path) -> tuple[bytes, bytes, dict[str, Any]]:
+async def receive_one_delivery(folder: Path) -> tuple[bytes, bytes, dict[str, Any]]:
     store = FileBackedStreamStore(folder)
+    delivered = asyncio.Event()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        delivered.set()
+
     async with (
-        receiver() as hook,
+        receiver(answer) as hook,
         DurableStreamTestServer(store=store) as server,
         httpx.AsyncClient(base_url=server.base_url + BASE, headers=JSON) as http,
     ):
@@ -96,8 +107,7 @@ async def _one_delivery(folder: Path) -> tuple[bytes, bytes, dict[str, Any]]:
         await http.put("events/a")
         await http.post("events/a", content="1")
         async with asyncio.timeout(5):
-            while not hook.requests:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await delivered.wait()
         head, body = hook.requests[0]
         keys = (await http.get("__ds/jwks.json")).json()
     store.close()
@@ -110,16 +120,20 @@ async def subscribe(http: httpx.AsyncClient, id_: str, port: int, pattern: str =
     assert (await http.put(f"__ds/subscriptions/{id_}", json=body)).status_code == 201
 
 
-async def test_a_thousand_deliveries_of_a_busy_server_are_believed(tmp_path: Path) -> None:
-    enough = asyncio.Event()
+async def test_receiver_verifies_a_thousand_deliveries_across_a_key_rotation(
+    tmp_path: Path,
+) -> None:
+    half, enough = asyncio.Event(), asyncio.Event()
     chance = random.Random(1)
     keys: dict[str, dict[str, str]] = {}
     generations: dict[str, int] = {}
     cursors: dict[tuple[str, str], str] = {}
     used: set[str] = set()
 
-    async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(OK)
+        if len(hook.requests) >= DELIVERIES // 2:
+            half.set()
         if len(hook.requests) >= DELIVERIES:
             enough.set()
 
@@ -129,7 +143,7 @@ async def test_a_thousand_deliveries_of_a_busy_server_are_believed(tmp_path: Pat
 
     store = FileBackedStreamStore(tmp_path)
     async with (
-        receiver(take) as hook,
+        receiver(answer) as hook,
         DurableStreamTestServer(store=store) as server,
         httpx.AsyncClient(base_url=server.base_url + BASE, headers=JSON) as http,
     ):
@@ -138,18 +152,17 @@ async def test_a_thousand_deliveries_of_a_busy_server_are_believed(tmp_path: Pat
             await subscribe(http, f"s{number}", hook.port, pattern)
         for number in range(STREAMS):
             await http.put(f"events/{number}")
-        before = await key_set(http)
+        before = await fetch_keys(http)
         writers = [asyncio.create_task(write(http)) for _ in range(WRITERS)]
         async with asyncio.timeout(30):
-            while len(hook.requests) < DELIVERIES // 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await half.wait()
             server.app.service.credentials.rotate()
             await asyncio.gather(*writers)
-        keys = await key_set(http)
+        keys = await fetch_keys(http)
     store.close()
 
     for head, body in hook.requests:
-        wake = believe(head, body, keys)
+        wake = verified(head, body, keys)
         id_ = wake["subscription_id"]
         used.update(kid for kid in keys if kid.encode() in head)
         assert head.startswith(b"POST /%b HTTP/1.1\r\n" % id_.encode())
@@ -166,47 +179,49 @@ async def test_a_thousand_deliveries_of_a_busy_server_are_believed(tmp_path: Pat
     assert set(before) < set(keys)
 
 
-def test_a_bit_flipped_anywhere_is_refused(delivery: tuple[bytes, bytes, dict[str, Any]]) -> None:
+def test_receiver_refuses_a_delivery_with_any_flipped_bit(
+    delivery: tuple[bytes, bytes, dict[str, Any]],
+) -> None:
     head, body, key_document = delivery
     keys = {key["kid"]: key for key in key_document["keys"]}
     start = head.lower().index(b"webhook-signature: ") + len(b"webhook-signature: ")
     header = head[start : head.index(b"\r\n", start)]
-    believe(head, body, keys)
+    verified(head, body, keys)
     verify(body, header.decode(), key_document)
     for position in range(len(body)):
         for bit in range(8):
-            other = flipped(body, position, bit)
+            other = with_flipped_bit(body, position, bit)
             with pytest.raises(Refused):
-                believe(head, other, keys)
+                verified(head, other, keys)
             with pytest.raises(WebhookVerificationError):
                 verify(other, header.decode(), key_document)
     for position in range(len(header)):
         for bit in range(8):
-            changed = flipped(header, position, bit)
+            changed = with_flipped_bit(header, position, bit)
             with pytest.raises(Refused):
-                believe(head.replace(header, changed), body, keys)
+                verified(head.replace(header, changed), body, keys)
             with pytest.raises(WebhookVerificationError):
                 verify(body, changed.decode("latin-1"), key_document)
 
 
-def test_a_name_flipped_a_body_cut_or_lengthened_and_another_server_are_refused(
+def test_receiver_refuses_a_changed_header_name_a_changed_body_and_an_unknown_key(
     delivery: tuple[bytes, bytes, dict[str, Any]],
 ) -> None:
     head, body, key_document = delivery
     keys = {key["kid"]: key for key in key_document["keys"]}
     name = head.lower().index(b"webhook-signature")
     for position in range(name, name + len(b"webhook-signature")):
-        for bit in (0, 1, 2, 3, 4, 6, 7):  # bit 5 is the case, and names have none
+        for bit in (0, 1, 2, 3, 4, 6, 7):  # bit 5 is the case, which header names ignore
             with pytest.raises(Refused):
-                believe(flipped(head, position, bit), body, keys)
+                verified(with_flipped_bit(head, position, bit), body, keys)
     for other in (body[:-1], body[1:], body + b" ", b" " + body, b"", body + body):
         with pytest.raises(Refused):
-            believe(head, other, keys)
+            verified(head, other, keys)
     with pytest.raises(Refused, match="no such key"):
-        believe(head, body, {})
+        verified(head, body, {})
 
 
-def flipped(data: bytes, position: int, bit: int) -> bytes:
+def with_flipped_bit(data: bytes, position: int, bit: int) -> bytes:
     changed = bytearray(data)
     changed[position] ^= 1 << bit
     return bytes(changed)

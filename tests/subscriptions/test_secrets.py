@@ -1,4 +1,4 @@
-"""What must stay secret: a server that logs all it can, and answers with every refusal, tells nobody a token or a key."""
+"""Tests that tokens, keys and signatures appear in no log and in no response that refuses a request."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ BASE = "/v1/stream"
 JSON = {"content-type": "application/json"}
 
 
-def test_no_token_key_or_signature_is_in_a_log_or_a_refusal(tmp_path: Path) -> None:
+def test_logs_and_refusals_contain_no_token_key_or_signature(tmp_path: Path) -> None:
     secrets: set[str] = set()
     refusals: list[httpx.Response] = []
     answers: list[Answer] = [BROKEN, TAKEN, DONE]

@@ -1,4 +1,4 @@
-"""The wall clock is set by hours and days: leases, retries and tokens last as long as they should, and dates are right."""
+"""Tests that leases, retries and tokens keep their length when the wall clock is set by hours or years, and that dates follow it."""
 
 import asyncio
 import json
@@ -28,22 +28,27 @@ HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400  # seconds
 STEPS = [2 * HOUR, -2 * HOUR, DAY, -DAY, 7 * YEAR, -7 * YEAR]
 
 
-class Set(Running):
-    """A service whose clock can be set."""
-
-    clock: SettableClock
+class RunningWithSettableClock(Running):
+    """A service whose wall clock the test can set."""
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         super().__init__(store, SettableClock())
 
+    @property
+    def clock(self) -> SettableClock:
+        clock = super().clock
+        assert isinstance(clock, SettableClock)
+        return clock
+
     def set_clock(self, seconds: float) -> None:
+        """Sets the wall clock forward by `seconds`, or back."""
         self.clock.set(seconds)
         self.engine.clock.detect_step()
 
 
 @pytest.fixture
-async def running() -> AsyncIterator[Set]:
-    made = Set()
+async def running() -> AsyncIterator[RunningWithSettableClock]:
+    made = RunningWithSettableClock()
     made.start()
     await made.create_streams(A, B, POOL)
     yield made
@@ -51,8 +56,8 @@ async def running() -> AsyncIterator[Set]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_lease_lasts_for_its_time_whatever_the_clock_is_set_to(
-    running: Set, step: int
+async def test_clock_change_does_not_change_the_length_of_a_lease(
+    running: RunningWithSettableClock, step: int
 ) -> None:
     await running.subscribe(type="pull-wake", lease_ttl_ms=5000)
     await running.append_news(A)
@@ -67,8 +72,8 @@ async def test_lease_lasts_for_its_time_whatever_the_clock_is_set_to(
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_delivery_is_tried_again_in_its_time_whatever_the_clock_is_set_to(
-    running: Set, step: int
+async def test_clock_change_does_not_change_the_delay_of_a_retry(
+    running: RunningWithSettableClock, step: int
 ) -> None:
     await running.subscribe()
     await running.append_news(A)
@@ -82,8 +87,8 @@ async def test_delivery_is_tried_again_in_its_time_whatever_the_clock_is_set_to(
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_token_is_taken_for_its_life_whatever_the_clock_is_set_to(
-    running: Set, step: int
+async def test_clock_change_does_not_change_the_lifetime_of_a_token(
+    running: RunningWithSettableClock, step: int
 ) -> None:
     ticket = running.service.credentials.ensure_keys()
     assert ticket.done
@@ -98,8 +103,8 @@ async def test_token_is_taken_for_its_life_whatever_the_clock_is_set_to(
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_rotated_key_is_published_for_its_hour_whatever_the_clock_is_set_to(
-    running: Set, step: int
+async def test_clock_change_does_not_change_how_long_a_retired_key_is_published(
+    running: RunningWithSettableClock, step: int
 ) -> None:
     assert running.service.credentials.ensure_keys().done
     running.service.credentials.rotate().result()
@@ -110,7 +115,9 @@ async def test_rotated_key_is_published_for_its_hour_whatever_the_clock_is_set_t
     assert len((await settled(running.service.jwks()))["keys"]) == 1
 
 
-async def test_dates_that_others_see_are_those_of_the_wall_clock(running: Set) -> None:
+async def test_dates_in_documents_tokens_and_signatures_follow_the_wall_clock(
+    running: RunningWithSettableClock,
+) -> None:
     running.set_clock(DAY)
     today = NOW // SECOND + DAY
     view = await running.subscribe()
@@ -125,7 +132,9 @@ async def test_dates_that_others_see_are_those_of_the_wall_clock(running: Set) -
     assert f"t={today}," in signature
 
 
-async def test_wake_event_has_the_date_of_the_wall_clock(running: Set) -> None:
+async def test_date_of_a_wake_event_follows_the_wall_clock(
+    running: RunningWithSettableClock,
+) -> None:
     await running.subscribe(type="pull-wake", wake_stream="wakes")
     path = next(iter(running.store.subscriptions)).wake_stream
     assert path is not None
@@ -138,8 +147,8 @@ async def test_wake_event_has_the_date_of_the_wall_clock(running: Set) -> None:
     assert json.loads(data.rstrip(b","))["ts"] == (NOW // SECOND + DAY) * 1000
 
 
-async def test_registry_has_the_date_of_the_wall_clock() -> None:
-    running = Set()
+async def test_dates_in_the_registry_follow_the_wall_clock() -> None:
+    running = RunningWithSettableClock()
     running.store.configure(Registry("/registry"))
     running.set_clock(DAY)
     await running.run(create("/x"))
@@ -155,7 +164,7 @@ async def test_registry_has_the_date_of_the_wall_clock() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_lease_lasts_for_its_time_across_a_restart_after_the_clock_was_set(
+async def test_clock_change_before_a_restart_does_not_change_the_length_of_a_lease(
     step: int,
 ) -> None:
     disk, clock = new_disk(), SettableClock()
@@ -179,8 +188,8 @@ async def test_lease_lasts_for_its_time_across_a_restart_after_the_clock_was_set
     second.store.close()
 
 
-async def test_timer_is_set_for_the_time_that_is_left_after_the_clock_was_set_back() -> None:
-    running = Set()
+async def test_timer_set_after_the_clock_went_back_has_the_right_delay() -> None:
+    running = RunningWithSettableClock()
     loop = asyncio.get_running_loop()
     schedule = Schedule(running.engine.clock, lambda _: None, running.engine.turns)
     schedule.start(loop)
