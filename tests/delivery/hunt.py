@@ -1,8 +1,9 @@
 """Runs many trials: `python -m tests.delivery.hunt SEED0 SEEDS [--first] [--show] [--only=RULE,...]`.
 
-Several threads run them at a time, because a trial mostly waits. Every seed that fails is printed with what the rules found and the
-records before it; `--show` prints all records, `--first` ends the hunt at the first failure, and `--only` applies some rules, such as
-`--only=cursors,leases`. A seed makes the same choices again, but at other times.
+Ten threads run the trials, because a trial mostly waits. For each seed that fails, the hunt prints the violations, the records before
+the first one, and the command that repeats the trial. `--show` prints all records of a trial, `--first` stops at the first failure,
+and `--only` applies some of the rules, such as `--only=cursors,leases`. A repeated trial makes the same choices, but the timing of
+its requests differs, so a rare violation may need several runs.
 """
 
 import contextlib
@@ -19,57 +20,60 @@ from tests.delivery.judge import Violation, judge
 from tests.delivery.server import Launcher
 from tests.delivery.trial import run
 
-AT_A_TIME = 10
-LISTED = 6  # violations shown of one seed
-BEFORE = 25  # records shown before the first of them
-SWITCH = 0.001  # seconds that one thread may run while others wait; the usual 5 ms would make timers late
+THREADS = 10
+MAX_LISTED = 6  # violations printed for one seed
+RECORDS_BEFORE = 25  # records printed before the first violation
+#: Seconds after which Python lets another thread run. With the usual 5 ms, the timers of the threads would be late.
+SWITCH_INTERVAL = 0.001
 
 
 class Options(NamedTuple):
-    """How to hunt.
+    """Options of a hunt.
 
     Attributes:
-        only_first: whether the first failure ends the hunt.
-        is_shown: whether reports hold all records.
-        only: parts of the names of the rules to apply; all if it is empty.
+        only_first: True if the first failure ends the hunt.
+        show_all: True if a report contains all records of the trial.
+        only: parts of the names of the rules to apply. An empty tuple applies all rules.
     """
 
     only_first: bool = False
-    is_shown: bool = False
+    show_all: bool = False
     only: tuple[str, ...] = ()
 
 
-def attempt(seed: int, launcher: Launcher, options: Options) -> tuple[set[str], str]:
-    """Runs one trial; returns which rules are violated, and a report, which is empty if all is well."""
+def run_and_judge(seed: int, launcher: Launcher, options: Options) -> tuple[set[str], str]:
+    """Runs one trial. Returns the names of the violated rules, and a report, which is empty if no rule is violated."""
     try:
         records = run(seed, launcher)
         found = judge(records, options.only)
     except Exception:
-        return {"trial"}, f"seed {seed} fails: the trial has broken off\n{traceback.format_exc()}"
-    text = report(seed, records, found, options.is_shown) if found else ""
+        lines = [f"seed {seed} fails: the trial has broken off", traceback.format_exc().rstrip()]
+        return {"trial"}, "\n".join([*lines, repeat_line(seed, options)])
+    text = report(seed, records, found, options) if found else ""
     return {each.rule for each in found}, text
 
 
 @contextlib.contextmanager
-def _quick_switches() -> Iterator[None]:
-    """Has Python change threads sooner, and puts the usual time back: other tests go by it."""
+def short_switch_interval() -> Iterator[None]:
+    """Sets Python's switch interval for the threads of a hunt, and restores it at the end, because other tests depend on it."""
     usual = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         yield
     finally:
         sys.setswitchinterval(usual)
 
 
-def attempts(first: int, count: int, options: Options) -> Iterator[tuple[set[str], str]]:
-    """Runs `count` trials from `first`, and yields what `attempt` returns for each that fails."""
+def failures(first: int, count: int, options: Options) -> Iterator[tuple[set[str], str]]:
+    """Runs the trials of `count` seeds from `first`, and yields the violated rules and the report of each trial that fails."""
     with (
-        _quick_switches(),
+        short_switch_interval(),
         contextlib.closing(Launcher()) as launcher,
-        ThreadPoolExecutor(min(AT_A_TIME, count)) as pool,
+        ThreadPoolExecutor(min(THREADS, count)) as pool,
     ):
         seeds = range(first, first + count)
-        for trial in as_completed([pool.submit(attempt, s, launcher, options) for s in seeds]):
+        trials = [pool.submit(run_and_judge, seed, launcher, options) for seed in seeds]
+        for trial in as_completed(trials):
             rules, text = trial.result()
             if text:
                 yield rules, text
@@ -78,25 +82,31 @@ def attempts(first: int, count: int, options: Options) -> Iterator[tuple[set[str
                     return
 
 
-def report(seed: int, records: list[Record], found: list[Violation], is_shown: bool) -> str:
-    """Returns what is wrong with a trial, and what happened before."""
+def report(seed: int, records: list[Record], found: list[Violation], options: Options) -> str:
+    """Returns the violations of a trial, the records before the first one, and the command that repeats the trial."""
     found = sorted(found, key=lambda each: each.place)
-    last = len(records) if is_shown else found[0].place + 1
-    first = 0 if is_shown else max(0, last - BEFORE)
+    last = len(records) if options.show_all else found[0].place + 1
+    first = 0 if options.show_all else max(0, last - RECORDS_BEFORE)
     began = records[0].at
     lines = [f"seed {seed} fails: {len(found)} violations in {len(records)} records"]
-    lines += [f"  [{each.place}] {each.rule}: {each.text}" for each in found[:LISTED]]
+    lines += [f"  [{each.place}] {each.rule}: {each.text}" for each in found[:MAX_LISTED]]
     for number, record in enumerate(records[first:last], first):
         text = repr(record).replace(f"at={record.at!r}, ", "").replace(f"at={record.at!r}", "")
         lines.append(f"    {number:4} {record.at - began:7.3f} {text}")
-    return "\n".join(lines)
+    return "\n".join([*lines, repeat_line(seed, options)])
+
+
+def repeat_line(seed: int, options: Options) -> str:
+    """Returns a line with the command that repeats the trial of a seed and prints all its records."""
+    only = f" --only={','.join(options.only)}" if options.only else ""
+    return f"  repeat it with: {sys.executable} -m tests.delivery.hunt {seed} 1 --show{only}"
 
 
 def main(first: int, count: int, options: Options) -> int:
-    """Runs trials, and returns how many failed."""
+    """Runs trials and prints the failures. Returns the number of seeds that failed."""
     began = time.monotonic()
     failed, totals = 0, Counter[str]()
-    for rules, text in attempts(first, count, options):
+    for rules, text in failures(first, count, options):
         failed += 1
         totals.update(rules)
         print(text, flush=True)
