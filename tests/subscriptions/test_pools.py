@@ -19,15 +19,15 @@ from durable_streams_server.subscriptions.pools import (
     Pools,
     Receiver,
 )
-from tests.subscriptions.exchanges import LOCAL, never_answer
-from tests.subscriptions.loop_clock import LoopClock
-from tests.subscriptions.receivers import OK, Detour, receiver
-from tests.subscriptions.services import run_turns, wait_until
-from tests.subscriptions.test_client_cleanup import (
+from tests.subscriptions.connections import (
     CountingNetwork,
     idle_connections,
     wait_until_closed,
 )
+from tests.subscriptions.exchanges import LOCAL, never_answer
+from tests.subscriptions.loop_clock import LoopClock
+from tests.subscriptions.receivers import OK, Detour, receiver
+from tests.subscriptions.services import run_turns, wait_until
 
 OTHER = Receiver("http", "127.0.1.2", 80)
 
