@@ -1,4 +1,7 @@
-"""Addresses that no webhook may reach, one or more of each kind."""
+"""Addresses of every kind, for the tests of which addresses webhooks may reach.
+
+`PUBLIC` holds allowed addresses. A policy can open `LOOPBACK` and `PRIVATE`. No policy opens `NEVER`.
+"""
 
 LOOPBACK = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1"]
 

@@ -1,4 +1,4 @@
-"""Content encodings and byte order marks of answers."""
+"""Tests how content encodings and byte order marks of answers are decoded."""
 
 import gzip
 import zlib
@@ -15,12 +15,13 @@ DONE = b'{"done":true}'
 
 
 def raw_deflate(body: bytes) -> bytes:
-    """Compresses without the header of zlib, as some servers do for `deflate`."""
+    """Returns a body compressed without the zlib header, as some servers send it for `deflate`."""
     compressor = zlib.compressobj(wbits=-15)
     return compressor.compress(body) + compressor.flush()
 
 
 def failure(coding: bytes, body: bytes) -> DeliveryFailed:
+    """Asserts that a body does not decode, and returns the error."""
     with pytest.raises(DeliveryFailed) as caught:
         decode([coding], body)
     return caught.value
@@ -43,7 +44,7 @@ def test_body_is_decoded(coding: bytes, body: bytes) -> None:
     assert decode([coding], body) == DONE
 
 
-def test_body_without_content_encoding_stays_as_it_is() -> None:
+def test_body_without_content_encoding_is_returned_unchanged() -> None:
     assert decode([], DONE) == DONE
     assert decode([], b"\xff\x00") == b"\xff\x00"
 
@@ -56,13 +57,13 @@ def test_empty_body_is_empty_in_every_encoding(coding: bytes) -> None:
 @pytest.mark.parametrize(
     "coding", [b"br", b"zstd", b"compress", b"gzip, gzip", b"gzip,deflate", b"\xff"]
 )
-def test_unknown_encoding_is_a_failure(coding: bytes) -> None:
+def test_unknown_encoding_fails(coding: bytes) -> None:
     error = failure(coding, gzip.compress(DONE))
     assert error.reason == "the receiver's answer is in an encoding that was not asked for"
     assert error.code == "invalid_answer"
 
 
-def test_two_encodings_in_two_headers_are_a_failure() -> None:
+def test_two_encodings_in_two_headers_fail() -> None:
     with pytest.raises(DeliveryFailed, match="encoding"):
         decode([b"gzip", b"gzip"], gzip.compress(gzip.compress(DONE)))
 
@@ -80,18 +81,18 @@ def test_two_encodings_in_two_headers_are_a_failure() -> None:
         b"\x1f\x8b",
     ],
 )
-def test_bytes_that_do_not_decode_are_a_failure(coding: bytes, body: bytes) -> None:
+def test_body_that_does_not_decode_fails(coding: bytes, body: bytes) -> None:
     assert "encoding" in failure(coding, body).reason
 
 
 @given(st.sampled_from([b"gzip", b"deflate"]), st.binary(max_size=200))
-def test_arbitrary_bytes_decode_or_fail(coding: bytes, body: bytes) -> None:
+def test_arbitrary_body_decodes_or_fails(coding: bytes, body: bytes) -> None:
     with suppress(DeliveryFailed):
         assert len(decode([coding], body)) <= MAX_REPLY_BODY
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"deflate"])
-def test_64_kib_decoded_are_accepted_and_one_byte_more_is_not(coding: bytes) -> None:
+def test_body_of_64_kib_after_decoding_is_accepted_and_one_more_byte_fails(coding: bytes) -> None:
     compress = gzip.compress if coding == b"gzip" else zlib.compress
     whole = b"x" * MAX_REPLY_BODY
     assert decode([coding], compress(whole)) == whole
@@ -113,19 +114,19 @@ TEXT = '{"done":true,"é":"𝄞"}'
         b"\xff\xfe\x00\x00" + TEXT.encode("utf-32-le"),
     ],
 )
-def test_byte_order_mark_is_dropped_and_the_text_becomes_utf_8(body: bytes) -> None:
+def test_body_with_byte_order_mark_becomes_utf_8_without_it(body: bytes) -> None:
     assert decode([], body) == TEXT.encode()
     assert decode([b"gzip"], gzip.compress(body)) == TEXT.encode()
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfex", b"\xfe\xff\xd8\x00", b"\xff\xfe\x00\x00x"])
-def test_byte_order_mark_before_other_bytes_is_a_failure(body: bytes) -> None:
+def test_byte_order_mark_before_invalid_text_fails(body: bytes) -> None:
     error = failure(b"", body)
     assert "byte order mark" in error.reason
     assert error.code == "invalid_answer"
 
 
-def test_only_the_first_byte_order_mark_is_dropped() -> None:
+def test_only_the_first_byte_order_mark_is_removed() -> None:
     mark = b"\xef\xbb\xbf"
     assert decode([], mark) == b""
     assert decode([], mark + mark + b"x") == mark + b"x"

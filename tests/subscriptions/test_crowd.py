@@ -1,4 +1,4 @@
-"""Ten thousand subscriptions that one stream wakes: a little at a time, and none forgotten."""
+"""Tests that one append wakes hundreds of subscriptions in small records, and forgets none of them."""
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -21,8 +21,14 @@ from tests.subscriptions.services import Running
 MANY = 500
 
 
-class Watched(MemoryStore):
-    """A store that counts what its records change, and has no room at times."""
+class WatchedStore(MemoryStore):
+    """A store that counts `TakeNews` commands, and can refuse them.
+
+    Attributes:
+        largest: the largest number of changes in one record.
+        full: True if `TakeNews` commands are refused.
+        asked: the number of `TakeNews` commands.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +46,7 @@ class Watched(MemoryStore):
 
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
-    made = Running(Watched()).start()
+    made = Running(WatchedStore()).start()
     await made.create_streams(A, B, POOL)
     for number in range(MANY):
         await made.subscribe(f"s{number}", type="pull-wake")
@@ -48,49 +54,49 @@ async def running() -> AsyncIterator[Running]:
     await made.stop()
 
 
-def woken(running: Running) -> int:
+def count_woken(running: Running) -> int:
+    """Returns the number of subscriptions with a wake in flight."""
     return sum(subscription.wake is not None for subscription in running.store.subscriptions)
 
 
-async def test_append_wakes_all_in_small_records(running: Running) -> None:
-    assert isinstance(running.store, Watched)
+async def test_append_wakes_all_subscriptions_in_small_records(running: Running) -> None:
+    assert isinstance(running.store, WatchedStore)
     running.store.largest = 0
     ticket = running.store.execute(append(A, b"1", JSON), running.clock())
     assert ticket.done
-    assert running.store.largest == 2  # the append, and that there is news
-    assert woken(running) == 0
-    await running.until(lambda: woken(running) == MANY)
+    assert running.store.largest == 2  # the append and its news
+    assert count_woken(running) == 0
+    await running.until(lambda: count_woken(running) == MANY)
     assert running.store.largest <= 3 * crowd._SLICE
     await running.until(lambda: not len(running.store.subscriptions.feed))
 
 
-async def test_others_have_their_turn_between(running: Running) -> None:
-    """A line is not held for longer than its share: the crowd stands in it like anybody."""
+async def test_other_work_runs_between_the_records(running: Running) -> None:
     before: list[int] = []
     await running.run(append(A, b"1", JSON))
 
     def look() -> bool:
-        before.append(woken(running))
+        before.append(count_woken(running))
         return before[-1] < MANY
 
     running.engine.turns.add(look)
-    await running.until(lambda: woken(running) == MANY)
+    await running.until(lambda: count_woken(running) == MANY)
     assert max(after - first for first, after in pairwise(before)) <= crowd._SLICE
 
 
-async def test_store_without_room_is_asked_again_after_a_pause(running: Running) -> None:
-    assert isinstance(running.store, Watched)
+async def test_commands_are_retried_after_a_pause_while_the_store_is_full(running: Running) -> None:
+    assert isinstance(running.store, WatchedStore)
     running.store.full = True
     await running.append_news(A, B)
     await running.settle()
-    assert (running.store.asked, woken(running)) == (1, 0)
+    assert (running.store.asked, count_woken(running)) == (1, 0)
     running.store.full = False
     running.service._crowd._end_pause()
-    await running.until(lambda: woken(running) == MANY)
+    await running.until(lambda: count_woken(running) == MANY)
     await running.until(lambda: not len(running.store.subscriptions.feed))
 
 
-async def test_start_goes_on_where_a_crash_broke_off() -> None:
+async def test_start_wakes_the_subscriptions_that_a_crash_left_out() -> None:
     disk = new_disk()
     store = open_store(disk)
     store.shell = Prompt(store)
@@ -105,14 +111,16 @@ async def test_start_goes_on_where_a_crash_broke_off() -> None:
     reopened = open_store(disk)
     reopened.shell = Prompt(reopened)
     again = Running(reopened)
-    assert woken(again) == 10
+    assert count_woken(again) == 10
     again.service.start()
-    await again.until(lambda: woken(again) == 100)
+    await again.until(lambda: count_woken(again) == 100)
     await again.service.stop()
 
 
-async def test_fault_ends_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "_AGAIN", 0.001)
+async def test_work_continues_after_an_exception(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "_AGAIN", 0)
     faults = [RuntimeError("a fault")]
     real = running.store.subscriptions.to_take
 
@@ -123,4 +131,4 @@ async def test_fault_ends_nothing(running: Running, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(running.store.subscriptions, "to_take", to_take)
     await running.append_news(A)
-    await running.until(lambda: woken(running) == MANY)
+    await running.until(lambda: count_woken(running) == MANY)

@@ -1,4 +1,4 @@
-"""Signing keys: named by what they are, published while anything signed with them can be accepted."""
+"""Tests how signing keys are created, rotated, published and retired."""
 
 import json
 
@@ -26,7 +26,7 @@ SECOND = 1_000_000
 NOW = 1_778_324_210 * SECOND
 BODY = b'{"generation":7}'
 
-#: the key and thumbprint of RFC 8037, appendices A.1 and A.3
+#: The key and thumbprint of RFC 8037, appendices A.1 and A.3.
 RFC_8037 = Key(
     "ds_kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
     decode_base64url("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"),
@@ -35,7 +35,7 @@ RFC_8037 = Key(
 )
 
 
-def test_a_new_key_is_unlike_any_other() -> None:
+def test_new_keys_have_different_ids_seeds_and_secrets() -> None:
     one, two = generate(NOW), generate(NOW)
     assert one.kid != two.kid
     assert one.seed != two.seed
@@ -43,12 +43,12 @@ def test_a_new_key_is_unlike_any_other() -> None:
     assert (len(one.seed), len(one.secret), one.created_at, one.retired_at) == (32, 32, NOW, None)
 
 
-def test_a_key_is_named_by_its_thumbprint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_id_is_the_thumbprint_of_the_public_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secrets.token_bytes", lambda size: RFC_8037.seed)
     assert generate(NOW).kid == RFC_8037.kid
 
 
-def test_the_public_set_is_the_protocols() -> None:
+def test_key_set_has_the_members_of_the_protocol() -> None:
     assert jwks([RFC_8037], NOW) == {
         "keys": [
             {
@@ -64,7 +64,7 @@ def test_the_public_set_is_the_protocols() -> None:
     json.dumps(jwks([RFC_8037], NOW))
 
 
-def test_a_signature_is_over_the_exact_bytes() -> None:
+def test_signature_covers_timestamp_and_exact_body() -> None:
     signature = parse_signature(sign(RFC_8037, 1234, BODY))
     assert (signature.timestamp, signature.kid) == (1234, RFC_8037.kid)
     public = Ed25519PublicKey.from_public_bytes(
@@ -75,17 +75,17 @@ def test_a_signature_is_over_the_exact_bytes() -> None:
         public.verify(signature.signature, signed_bytes(1234, BODY + b" "))
 
 
-def test_the_first_rotation_makes_the_first_key() -> None:
+def test_rotation_without_keys_creates_the_first_key() -> None:
     (key,) = rotate((), NOW)
     assert active([key]) is key
 
 
-def test_without_an_active_key_nothing_can_be_signed() -> None:
+def test_active_raises_lookup_error_without_an_active_key() -> None:
     with pytest.raises(LookupError, match="no active"):
         active([])
 
 
-def test_a_rotation_retires_the_old_key_and_puts_the_new_one_first() -> None:
+def test_rotation_puts_a_new_key_first_and_retires_the_old_one() -> None:
     old = generate(NOW)
     new, kept = rotate([old], NOW + 5)
     assert active([new, kept]) is new
@@ -93,17 +93,17 @@ def test_a_rotation_retires_the_old_key_and_puts_the_new_one_first() -> None:
     assert [key["kid"] for key in jwks([new, kept], NOW + 5)["keys"]] == [new.kid, old.kid]
 
 
-def test_a_later_rotation_leaves_the_time_of_retirement() -> None:
+def test_second_rotation_keeps_the_retirement_time_of_the_first() -> None:
     first = rotate([generate(NOW)], NOW + 5)
     assert [key.retired_at for key in rotate(first, NOW + 9)] == [None, NOW + 9, NOW + 5]
 
 
-def test_a_retired_key_goes_once_nothing_signed_with_it_can_be_accepted() -> None:
+def test_retired_key_is_dropped_after_an_hour() -> None:
     keys = rotate([generate(NOW)], NOW)
     last = NOW + KEEP_RETIRED * SECOND - 1
     assert len(jwks(keys, last)["keys"]) == len(rotate(keys, last)) - 1 == 2
     assert len(jwks(keys, last + 1)["keys"]) == len(rotate(keys, last + 1)) - 1 == 1
 
 
-def test_a_key_is_kept_as_long_as_its_last_token_lives() -> None:
+def test_retired_key_outlives_its_last_token() -> None:
     assert KEEP_RETIRED >= TOKEN_LIFE

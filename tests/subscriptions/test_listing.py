@@ -1,4 +1,4 @@
-"""The links of a subscription, found among all paths without holding the loop up."""
+"""Tests that the listing of a subscription finds all linked streams without blocking the event loop."""
 
 import asyncio
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def view(store: Store, id_: str = "s") -> View:
     return cast(View, store.execute(Look(id_), NOW).result())
 
 
-async def listed(store: Store, id_: str = "s") -> Listed:
+async def list_streams(store: Store, id_: str = "s") -> Listed:
     async with asyncio.timeout(5):
         return await settled(Listing(store, view(store, id_), Turns()).ticket)
 
@@ -40,17 +40,18 @@ def paths(found: Listed) -> list[str]:
     return [stream.path for stream in found[0]]
 
 
-def made(store: Store, *names: str) -> Store:
+def with_streams(store: Store, *names: str) -> Store:
+    """Creates streams in a store, and returns the store."""
     for path in names:
         store.execute(create(path, JSON), NOW).result()
     return store
 
 
-async def test_what_names_and_pattern_link_is_listed_in_order() -> None:
-    store = made(MemoryStore(), C, B, A, f"{ROOT}/else/x", "/v1/other/events/a")
+async def test_listing_has_explicit_and_matching_streams_in_order() -> None:
+    store = with_streams(MemoryStore(), C, B, A, f"{ROOT}/else/x", "/v1/other/events/a")
     store.execute(subscribe(streams=["zz/absent", "events/b"], pattern="events/*"), NOW)
     store.execute(append(A, b"1", JSON), NOW)
-    found = await listed(store)
+    found = await list_streams(store)
     assert paths(found) == [A, B, C, f"{ROOT}/zz/absent"]
     assert [stream.explicit for stream in found[0]] == [False, True, False, True]
     assert [stream.acked == stream.tail for stream in found[0]] == [False, True, True, True]
@@ -58,19 +59,19 @@ async def test_what_names_and_pattern_link_is_listed_in_order() -> None:
 
 
 async def test_wake_streams_and_deleted_streams_are_not_listed() -> None:
-    store = made(MemoryStore(), A, B, f"{ROOT}/wake/pool")
+    store = with_streams(MemoryStore(), A, B, f"{ROOT}/wake/pool")
     store.execute(subscribe("s", pattern="**"), NOW)
     store.execute(create(f"{ROOT}/fork", None, fork=fork_of(A)), NOW)
     store.execute(Delete(A), NOW)
     store.execute(Delete(B), NOW)
-    assert paths(await listed(store)) == [f"{ROOT}/fork"]
+    assert paths(await list_streams(store)) == [f"{ROOT}/fork"]
 
 
-async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_work_runs_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "_SLICE", 10)
     monkeypatch.setattr(listing, "_LOOKED_UP", 5)
     names = [f"{ROOT}/events/{number:03d}" for number in range(95)]
-    store = made(MemoryStore(), *names)
+    store = with_streams(MemoryStore(), *names)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns(share=0)).ticket
     turns = 0
@@ -82,30 +83,30 @@ async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyP
     assert set(names) <= set(paths(ticket.result()))
 
 
-async def test_a_list_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_listing_is_truncated_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_LISTED", 3)
-    store = made(MemoryStore(), *(f"{ROOT}/events/{number}" for number in range(3)))
+    store = with_streams(MemoryStore(), *(f"{ROOT}/events/{number}" for number in range(3)))
     store.execute(subscribe(), NOW)
-    found = await listed(store)
+    found = await list_streams(store)
     assert (len(found[0]), found[1]) == (3, False)
-    made(store, f"{ROOT}/events/3")
-    found = await listed(store)
+    with_streams(store, f"{ROOT}/events/3")
+    found = await list_streams(store)
     assert (len(found[0]), found[1]) == (3, True)
 
 
 @pytest.mark.parametrize("pattern", [None, "events/*"])
-async def test_links_by_name_that_are_cut_are_told_of_too(
+async def test_listing_with_too_many_explicit_links_says_that_it_is_truncated(
     monkeypatch: pytest.MonkeyPatch, pattern: str | None
 ) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 3)
     store = MemoryStore()
     store.execute(subscribe("s", streams=["a", "b", "c"], pattern=pattern), NOW)
     store.execute(subscribe("t", streams=["a", "b", "c", "d"], pattern=pattern), NOW)
-    assert [(await listed(store, id_))[1] for id_ in "st"] == [False, True]
+    assert [(await list_streams(store, id_))[1] for id_ in "st"] == [False, True]
 
 
-class Slow(MemoryStore):
-    """A store whose streams have to be loaded first."""
+class SlowStore(MemoryStore):
+    """A store that finds no stream until the test calls `load`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,9 +129,9 @@ class Slow(MemoryStore):
             ticket.resolve(state.result())
 
 
-async def test_streams_that_must_be_loaded_only_delay_it() -> None:
-    store = Slow()
-    made(store, A, B)
+async def test_listing_waits_for_streams_to_be_loaded() -> None:
+    store = SlowStore()
+    with_streams(store, A, B)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns()).ticket
     await run_turns()
@@ -139,9 +140,9 @@ async def test_streams_that_must_be_loaded_only_delay_it() -> None:
     assert paths(await settled(ticket)) == [A, B]
 
 
-async def test_news_that_comes_meanwhile_is_not_shown_as_acknowledged() -> None:
-    store = Slow()
-    made(store, A)
+async def test_append_during_the_listing_is_not_listed_as_acknowledged() -> None:
+    store = SlowStore()
+    with_streams(store, A)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns()).ticket
     await run_turns(1)
@@ -151,9 +152,9 @@ async def test_news_that_comes_meanwhile_is_not_shown_as_acknowledged() -> None:
     assert (stream.acked[-2:], stream.tail[-2:]) == ("00", "02")
 
 
-async def test_a_stream_that_cannot_be_looked_at_is_left_out() -> None:
-    store = Slow()
-    made(store, A, B)
+async def test_listing_omits_a_damaged_stream() -> None:
+    store = SlowStore()
+    with_streams(store, A, B)
     store.execute(subscribe(), NOW)
     ticket = Listing(store, view(store), Turns()).ticket
     await run_turns(1)
@@ -162,11 +163,11 @@ async def test_a_stream_that_cannot_be_looked_at_is_left_out() -> None:
     assert paths(await settled(ticket)) == [B]
 
 
-async def test_paths_that_cannot_be_listed_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listing_fails_if_the_paths_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "_SLICE", 1)
-    store = Slow()
-    made(store, f"{ROOT}/x", f"{ROOT}/y")
+    store = SlowStore()
+    with_streams(store, f"{ROOT}/x", f"{ROOT}/y")
     store.execute(subscribe(), NOW)
     store.paths_fail = True
     with pytest.raises(StreamError, match="catalog"):
-        await listed(store)
+        await list_streams(store)

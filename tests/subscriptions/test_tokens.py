@@ -1,4 +1,4 @@
-"""Tokens: taken only as they were issued, by a kept key, for their life."""
+"""Tests that tokens are accepted only unchanged, with a known key, and until they expire."""
 
 import base64
 import json
@@ -26,7 +26,8 @@ TOKEN = issue(KEY, "sub-1", 3, 7, "w", NOW)
 END = (1_778_324_210 + TOKEN_LIFE) * SECOND
 
 
-def refused(token: str, now: int = NOW) -> str:
+def refusal_of(token: str, now: int = NOW) -> str:
+    """Asserts that a token is refused without being quoted in the error, and returns the error code."""
     with pytest.raises(Unauthorized) as caught:
         read([KEY], token, now)
     assert caught.value.headers == ((b"www-authenticate", b"Bearer"),)
@@ -47,29 +48,29 @@ def part(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
-def test_what_is_issued_is_read() -> None:
+def test_read_returns_the_claims_of_an_issued_token() -> None:
     assert read([KEY], TOKEN, NOW) == Claims("sub-1", 3, 7, "w", END)
 
 
 @pytest.mark.parametrize("name", ["", "é/ü", "x" * 500, "\U0001f600" * 100])
-def test_any_subscription_id_comes_back(name: str) -> None:
+def test_token_carries_any_subscription_id(name: str) -> None:
     assert read([KEY], issue(KEY, name, 0, 0, "w", NOW), NOW).subscription_id == name
 
 
-def test_a_token_of_a_retired_key_is_taken() -> None:
+def test_token_of_a_retired_key_is_accepted() -> None:
     assert read(rotate([KEY], NOW), TOKEN, NOW).generation == 7
 
 
-def test_a_token_lives_to_its_last_microsecond() -> None:
+def test_token_is_accepted_until_the_last_microsecond_of_its_life() -> None:
     assert read([KEY], TOKEN, END - 1).expires_at == END
-    assert refused(TOKEN, END) == "TOKEN_EXPIRED"
+    assert refusal_of(TOKEN, END) == "TOKEN_EXPIRED"
 
 
-def test_an_expired_token_with_a_bad_signature_is_no_more_than_invalid() -> None:
-    assert refused(forged(payload(), b"x" * 32), END) == "INVALID_TOKEN"
+def test_expired_token_with_a_bad_signature_is_invalid() -> None:
+    assert refusal_of(forged(payload(), b"x" * 32), END) == "INVALID_TOKEN"
 
 
-def test_a_token_is_renewed_in_the_second_half_of_its_life() -> None:
+def test_token_needs_renewal_in_the_second_half_of_its_life() -> None:
     claims = read([KEY], TOKEN, NOW)
     half = END - TOKEN_LIFE * SECOND // 2
     assert not needs_renewal(claims, half)
@@ -78,45 +79,45 @@ def test_a_token_is_renewed_in_the_second_half_of_its_life() -> None:
     assert later.expires_at > claims.expires_at
 
 
-def test_the_longest_lease_fits_into_what_is_left_at_renewal() -> None:
+def test_token_outlives_two_longest_leases_after_its_renewal_is_due() -> None:
     assert TOKEN_LIFE / 2 >= 2 * 600
 
 
-def test_a_bit_flipped_anywhere_is_refused() -> None:
+def test_token_with_any_flipped_bit_is_refused() -> None:
     data = TOKEN.encode()
     for place in range(len(data)):
         for bit in range(7):
             changed = bytearray(data)
             changed[place] ^= 1 << bit
-            assert refused(changed.decode()) == "INVALID_TOKEN"
+            assert refusal_of(changed.decode()) == "INVALID_TOKEN"
 
 
-def test_a_token_of_another_key_is_refused() -> None:
-    assert refused(issue(generate(NOW), "sub-1", 3, 7, "w", NOW)) == "INVALID_TOKEN"
-    assert refused(forged(payload(), generate(NOW).secret)) == "INVALID_TOKEN"
+def test_token_of_an_unknown_key_is_refused() -> None:
+    assert refusal_of(issue(generate(NOW), "sub-1", 3, 7, "w", NOW)) == "INVALID_TOKEN"
+    assert refusal_of(forged(payload(), generate(NOW).secret)) == "INVALID_TOKEN"
 
 
-def test_a_token_without_a_key_id_is_refused() -> None:
-    assert refused(jwt.encode(payload(), KEY.secret, "HS256")) == "INVALID_TOKEN"
+def test_token_without_a_key_id_is_refused() -> None:
+    assert refusal_of(jwt.encode(payload(), KEY.secret, "HS256")) == "INVALID_TOKEN"
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 @pytest.mark.filterwarnings("ignore:The HMAC key")
-def test_another_hash_is_refused(algorithm: str) -> None:
-    assert refused(forged(payload(), algorithm=algorithm)) == "INVALID_TOKEN"
+def test_token_signed_with_another_hash_is_refused(algorithm: str) -> None:
+    assert refusal_of(forged(payload(), algorithm=algorithm)) == "INVALID_TOKEN"
 
 
-def test_an_unsigned_token_is_refused() -> None:
+def test_unsigned_token_is_refused() -> None:
     header = part(json.dumps({"alg": "none", "typ": "JWT", "kid": KEY.kid}).encode())
     body = part(json.dumps(payload()).encode())
-    assert refused(f"{header}.{body}.") == "INVALID_TOKEN"
-    assert refused(f"{header}.{body}.{'A' * 43}") == "INVALID_TOKEN"
-    assert refused(f"{header}.{body}.{TOKEN.split('.')[2]}") == "INVALID_TOKEN"
+    assert refusal_of(f"{header}.{body}.") == "INVALID_TOKEN"
+    assert refusal_of(f"{header}.{body}.{'A' * 43}") == "INVALID_TOKEN"
+    assert refusal_of(f"{header}.{body}.{TOKEN.split('.')[2]}") == "INVALID_TOKEN"
 
 
-def test_an_asymmetric_signature_is_refused() -> None:
+def test_token_with_an_asymmetric_signature_is_refused() -> None:
     rsa = generate_private_key(65537, 2048)
-    assert refused(forged(payload(), rsa, "RS256")) == "INVALID_TOKEN"
+    assert refusal_of(forged(payload(), rsa, "RS256")) == "INVALID_TOKEN"
 
 
 @pytest.mark.parametrize(
@@ -132,11 +133,11 @@ def test_an_asymmetric_signature_is_refused() -> None:
         {},
     ],
 )
-def test_our_key_on_claims_that_are_not_ours_is_refused(claims: dict[str, Any]) -> None:
+def test_signed_token_with_malformed_claims_is_refused(claims: dict[str, Any]) -> None:
     header = part(json.dumps({"alg": "HS256", "kid": KEY.kid}).encode())
     text = f"{header}.{part(json.dumps(claims).encode())}"
     signature = part(jwt.get_algorithm_by_name("HS256").sign(text.encode(), KEY.secret))
-    assert refused(f"{text}.{signature}") == "INVALID_TOKEN"
+    assert refusal_of(f"{text}.{signature}") == "INVALID_TOKEN"
 
 
 @pytest.mark.parametrize(
@@ -158,8 +159,8 @@ def test_our_key_on_claims_that_are_not_ours_is_refused(claims: dict[str, Any]) 
         "x" * 5000,
     ],
 )
-def test_what_is_no_token_is_refused(token: str) -> None:
-    assert refused(token) == "INVALID_TOKEN"
+def test_malformed_token_is_refused(token: str) -> None:
+    assert refusal_of(token) == "INVALID_TOKEN"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     [
         b"null",
         b"[]",
-        b"[" * 2900,  # deeper than a recursive parser goes
+        b"[" * 2900,  # nested too deeply for a recursive parser
         b"\xff\xfe",
         b'{"alg":"HS256"}',
         b'{"alg":"HS256","kid":7}',
@@ -176,5 +177,5 @@ def test_what_is_no_token_is_refused(token: str) -> None:
         b'{"alg":"HS256","kid":"%b","crit":["b64"],"b64":false}' % KEY.kid.encode(),
     ],
 )
-def test_a_header_that_is_not_ours_is_refused(header: bytes) -> None:
-    assert refused(f"{part(header)}.AA.{'A' * 43}") == "INVALID_TOKEN"
+def test_token_with_an_unknown_header_is_refused(header: bytes) -> None:
+    assert refusal_of(f"{part(header)}.AA.{'A' * 43}") == "INVALID_TOKEN"

@@ -1,4 +1,4 @@
-"""A wake stream that takes no events is named in the log, once, until it takes them again."""
+"""Tests that a wake stream without events is logged once, until it accepts events again."""
 
 import logging
 
@@ -11,7 +11,7 @@ from tests.subscriptions.services import Running
 
 
 @pytest.mark.parametrize("end", ["closed", "deleted"])
-async def test_wake_stream_that_takes_no_events_is_named_once(
+async def test_wake_stream_that_accepts_no_events_is_logged_once(
     caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
     running = Running().start()
@@ -24,13 +24,13 @@ async def test_wake_stream_that_takes_no_events_is_named_once(
         assert (await running.view()).reason is not None
         if end == "closed":
             await running.run(Delete(POOL))
-        await running.run(create(POOL, JSON))  # it is told of the wake in flight
+        await running.run(create(POOL, JSON))  # the new stream gets the event of the wake in flight
         assert (await running.view()).reason is None
         assert caplog.text.count("takes no events") == 1
     await running.stop()
 
 
-async def test_webhook_has_no_wake_stream_to_complain_of(caplog: pytest.LogCaptureFixture) -> None:
+async def test_webhook_without_a_wake_stream_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     running = Running().start()
     await running.subscribe_webhook()
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""Claim, ack, release and the end of leases, by several workers, against a model with a clock of its own."""
+"""Compares a pull-wake subscription with a simple model, while several workers claim, acknowledge and release its wakes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,31 +40,31 @@ workers = st.sampled_from(["one", "two", "three"])
 
 @dataclass
 class Model:
-    """What should be true of one pull-wake subscription."""
+    """The expected state of one pull-wake subscription. Times are in seconds."""
 
-    tails: dict[str, int] = field(default_factory=dict)  # values in each stream
+    tails: dict[str, int] = field(default_factory=dict)  # the number of values in each stream
     cursors: dict[str, int] = field(default_factory=dict)
     lives: dict[str, int] = field(default_factory=dict)
     generation: int = 0
     in_flight: bool = False
     holder: str | None = None
     lease_until: float = 0
-    events: list[int] = field(default_factory=list)  # generations announced
+    events: list[int] = field(default_factory=list)  # the generations that were announced
     begun_at: float = 0
-    fruitless: int = 0  # wakes in a row that moved no cursor, before the present one
+    fruitless: int = 0  # how many wakes before the present one moved no cursor
     has_moved: bool = False
-    announce_at: float | None = None  # of a wake that was put off
+    announce_at: float | None = None  # when a delayed wake is announced
 
     def due(self) -> set[str]:
         return {path for path, tail in self.tails.items() if tail > self.cursors[path]}
 
     def wake(self, now: float) -> None:
-        """Begins the first wake after a rest."""
+        """Begins a wake while none is in flight."""
         self.fruitless = 0
         self.begin(now)
 
-    def succeed(self, now: float) -> None:
-        """Begins a wake after another."""
+    def begin_next(self, now: float) -> None:
+        """Begins the wake after another one, delayed if the last wakes moved no cursor."""
         self.fruitless = 0 if self.has_moved else self.fruitless + 1
         apart = 0 if self.fruitless < 2 else min(60, 2 ** (self.fruitless - 2))
         self.begin(max(now, min(self.begun_at, now) + apart) if apart else now)
@@ -75,16 +75,16 @@ class Model:
         self.begun_at = self.announce_at = at
 
     def announce(self, now: float) -> None:
-        """Writes the event of a wake that nobody has claimed, when its time has come."""
+        """Announces the wake in flight if its time has come and no worker has claimed it."""
         if self.in_flight and self.announce_at is not None and self.announce_at <= now:
             self.events.append(self.generation)
             self.announce_at = None
 
     def end(self, now: float) -> bool:
-        """Ends the wake in flight; returns whether another has begun."""
+        """Ends the wake in flight, and returns whether another one has begun."""
         self.in_flight, self.holder = False, None
         if self.due():
-            self.succeed(now)
+            self.begin_next(now)
             self.announce(now)
         return self.in_flight
 
@@ -93,15 +93,15 @@ class Model:
 
 
 @dataclass
-class Held:
-    """What a worker remembers of a claim."""
+class ClaimedWake:
+    """A wake as a worker remembers it, with the lives of the streams at that time."""
 
     view: View
     lives: dict[str, int]
 
 
 class ClaimMachine(RuleBasedStateMachine):
-    """Several workers at one subscription."""
+    """Runs the commands of several workers on the service and on the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ClaimMachine(RuleBasedStateMachine):
         self.engine = Engine(self.store, clock=self.clock)
         self.service = Service(self.engine)
         self.model = Model()
-        self.held: list[Held] = []
+        self.held: list[ClaimedWake] = []
         self.store.execute(create(WAKES, JSON), self.clock())
         body = {"type": "pull-wake", "pattern": "events/*", "wake_stream": "wake/pool"}
         text = msgspec.json.encode({**body, "lease_ttl_ms": LEASE * 1000})
@@ -127,7 +127,7 @@ class ClaimMachine(RuleBasedStateMachine):
         assert ticket.done
         return ticket.result()
 
-    def refused(self, command: SubscriptionCommand) -> str:
+    def refusal_of(self, command: SubscriptionCommand) -> str:
         try:
             self.run_command(command)
         except StreamError as refusal:
@@ -164,22 +164,22 @@ class ClaimMachine(RuleBasedStateMachine):
     def claim(self, worker: str) -> None:
         model, command = self.model, Claim("s", worker)
         if model.is_held(self.now):
-            assert self.refused(command) == "ALREADY_CLAIMED"
+            assert self.refusal_of(command) == "ALREADY_CLAIMED"
             return
         lapsed = model.holder is not None
         if not model.in_flight or (lapsed and not model.due()):
-            assert self.refused(command) == "NOTHING_TO_CLAIM"
+            assert self.refusal_of(command) == "NOTHING_TO_CLAIM"
             return
         view = self.run_command(command)
         if lapsed:
-            model.succeed(self.now)  # taken over at once, without an event
+            model.begin_next(self.now)  # the claim begins the next wake, which is not announced
         model.announce_at = None
         model.holder, model.lease_until = worker, self.now + LEASE
         assert view.generation == model.generation
         told = {stream.path for stream in view.streams if stream.acked != stream.tail}
         assert told == model.due()
         assert all(_position(s.acked) == model.cursors[s.path] * VALUE for s in view.streams)
-        self.held.append(Held(view, dict(model.lives)))
+        self.held.append(ClaimedWake(view, dict(model.lives)))
 
     @precondition(lambda self: self.held)
     @rule(
@@ -189,13 +189,13 @@ class ClaimMachine(RuleBasedStateMachine):
         done=st.booleans(),
     )
     def acknowledge(self, back: int, shares: list[float], skip: bool, done: bool) -> None:
-        """A worker acknowledges, perhaps several times, perhaps less than before; the last time it may be done."""
+        """Acknowledges a share of the news one or more times. The last acknowledgement may end the wake."""
         held = self.held[-1 - min(back, len(self.held) - 1)]
         for share in shares[:-1]:
             self.acknowledge_once(held, share, skip, done=False)
         self.acknowledge_once(held, shares[-1], skip, done)
 
-    def acknowledge_once(self, held: Held, share: float, skip: bool, done: bool) -> None:
+    def acknowledge_once(self, held: ClaimedWake, share: float, skip: bool, done: bool) -> None:
         model, view = self.model, held.view
         acks = {}
         for stream in view.streams[1:] if skip else view.streams:
@@ -210,7 +210,7 @@ class ClaimMachine(RuleBasedStateMachine):
             done,
         )
         if view.generation != model.generation or not model.is_held(self.now):
-            assert self.refused(command) == "FENCED"
+            assert self.refusal_of(command) == "FENCED"
             return
         outcome = self.service.acknowledge(command).result()
         for path, (_, count) in acks.items():
@@ -230,14 +230,14 @@ class ClaimMachine(RuleBasedStateMachine):
         assert view.wake is not None
         command = Release(view.grant, view.generation, view.wake.wake_id)
         if view.generation != self.model.generation or not self.model.is_held(self.now):
-            assert self.refused(command) == "FENCED"
+            assert self.refusal_of(command) == "FENCED"
             return
         self.run_command(command)
         self.model.end(self.now)
 
     @rule(seconds=st.sampled_from([0.5, LEASE / 2, LEASE, LEASE * 3]), on_time=st.booleans())
     def pass_time(self, seconds: float, on_time: bool) -> None:
-        """The clock goes on; the schedule may be late."""
+        """Moves the clock forward, and runs the schedule unless it is late."""
         self.clock.forward(seconds)
         if on_time:
             self.service.schedule.run()
@@ -246,7 +246,7 @@ class ClaimMachine(RuleBasedStateMachine):
             self.model.announce(self.now)
 
     @invariant()
-    def the_subscription_is_what_the_model_says(self) -> None:
+    def subscription_equals_the_model(self) -> None:
         model = self.model
         subscription = self.store.subscriptions.get("s")
         assert subscription is not None
@@ -258,7 +258,7 @@ class ClaimMachine(RuleBasedStateMachine):
         assert found == {path: model.cursors[path] * VALUE for path in model.due()}
 
     @invariant()
-    def every_wake_is_announced_once(self) -> None:
+    def every_wake_is_announced_exactly_once(self) -> None:
         state = self.store.find(WAKES).result()
         assert state is not None
         wire = self.store.read_bytes(state.incarnation, 0, state.visible_tail).result()
