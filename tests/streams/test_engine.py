@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from durable_streams_server.errors import BadRequest, Gone, NotFound
-from durable_streams_server.protocol import json_scan
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.cursor import CursorOptions
+from durable_streams_server.protocol.json import scan as json_scan
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket

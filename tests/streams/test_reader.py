@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import BadRequest, NotFound
-from durable_streams_server.protocol import json_mode, json_split
 from durable_streams_server.protocol.commands import Delete, Fork
+from durable_streams_server.protocol.json import mode as json_mode
+from durable_streams_server.protocol.json import split as json_split
 from durable_streams_server.protocol.limits import MARK_SPACING
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.units import KIB, MIB

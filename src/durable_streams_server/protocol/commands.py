@@ -13,10 +13,11 @@ from typing import Final
 import msgspec
 
 from ..errors import BadRequest, StreamError, TooLarge
-from . import json_mode, offsets
+from . import offsets
 from .codings import refuse_coded
 from .cursor import has_next
-from .json_split import Splitter, split_all
+from .json import mode as json_mode
+from .json.split import Splitter, split_all
 from .lifetime import Lifetime, parse_lifetime
 from .limits import MARK_SPACING, MAX_TOKEN_BYTES
 from .media import Kind, MediaType, parse_media_type

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
-from ..protocol import json_mode
+from ..protocol.json import mode as json_mode
 from ..protocol.limits import MARK_SPACING
 from ..protocol.media import Kind
 from ..protocol.units import KIB

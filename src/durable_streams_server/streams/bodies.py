@@ -7,8 +7,8 @@ from typing import TypeVar
 import msgspec
 
 from ..errors import StreamError
-from ..protocol import json_mode
 from ..protocol.commands import Append, Body, Create, Splitting
+from ..protocol.json import mode as json_mode
 from ..protocol.media import Kind
 from ..protocol.state import StreamState
 from ..storage.store import Store

@@ -12,14 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from ..errors import Unavailable
-from ..protocol import json_scan
 from ..protocol.commands import Append, Create, Delete, Read
-from ..protocol.decide import (
-    AppendOutcome,
-    CreateOutcome,
-    DeleteOutcome,
-    require_visible,
-)
+from ..protocol.decide import AppendOutcome, CreateOutcome, DeleteOutcome, require_visible
+from ..protocol.json import scan as json_scan
 from ..protocol.limits import RETRY_SOON
 from ..protocol.page import Page
 from ..protocol.paths import normalize_root

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..errors import BadRequest
-from ..protocol import json_mode
 from ..protocol.decide import position_of
+from ..protocol.json import mode as json_mode
 from ..protocol.limits import MARK_SPACING
 from ..protocol.media import Kind, is_utf8
 from ..protocol.offsets import Offset, Sentinel

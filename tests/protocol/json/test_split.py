@@ -11,8 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import BadRequest, StreamError, TooLarge
-from durable_streams_server.protocol import json_mode, json_scan, json_split
-from durable_streams_server.protocol.json_split import WINDOW, Splitter
+from durable_streams_server.protocol.json import mode as json_mode
+from durable_streams_server.protocol.json import scan as json_scan
+from durable_streams_server.protocol.json import split as json_split
+from durable_streams_server.protocol.json.split import WINDOW, Splitter
 from durable_streams_server.protocol.limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
 from durable_streams_server.protocol.units import KIB, MIB
 

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from .limits import MAX_JSON_DEPTH
+from ..limits import MAX_JSON_DEPTH
 
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))

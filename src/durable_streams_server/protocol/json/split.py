@@ -17,9 +17,11 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Final
 
-from ..errors import BadRequest
-from . import json_scan
-from .json_check import (
+from ...errors import BadRequest
+from ..limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
+from ..units import KIB
+from . import scan as json_scan
+from .check import (
     Values,
     check_depth,
     check_text,
@@ -31,9 +33,7 @@ from .json_check import (
     too_deep,
     too_many,
 )
-from .json_context import SEPARATORS, After, closes, closing, opening
-from .limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
-from .units import KIB
+from .context import SEPARATORS, After, closes, closing, opening
 
 WINDOW: Final = 32 * KIB  # bytes of one step; the slowest kinds of JSON take 2 ms for it
 _COMMAS: Final = 4096  # in one step, about; each may be an object of its own for a moment

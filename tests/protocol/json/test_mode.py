@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_server.errors import BadRequest
-from durable_streams_server.protocol import json_mode
+from durable_streams_server.protocol.json import mode as json_mode
 from durable_streams_server.protocol.limits import MAX_JSON_DEPTH
 
 values = st.recursive(

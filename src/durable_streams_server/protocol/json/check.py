@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from ..errors import BadRequest, TooLarge
-from . import json_scan
-from .limits import MAX_JSON_DEPTH
+from ...errors import BadRequest, TooLarge
+from ..limits import MAX_JSON_DEPTH
+from . import scan as json_scan
 
 ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 VALUE: Final = msgspec.json.Decoder(msgspec.Raw)

@@ -9,9 +9,11 @@ from typing import Final
 
 import msgspec
 
-from ..errors import BadRequest
-from . import json_scan
-from .json_check import (
+from ...errors import BadRequest
+from ..limits import MARK_SPACING, MAX_JSON_DEPTH
+from ..units import KIB
+from . import scan as json_scan
+from .check import (
     ARRAY,
     VALUE,
     Values,
@@ -22,9 +24,7 @@ from .json_check import (
     empty_array,
     refuse_mark,
 )
-from .json_split import Splitter, split_all
-from .limits import MARK_SPACING, MAX_JSON_DEPTH
-from .units import KIB
+from .split import Splitter, split_all
 
 _SPACE: Final = b" \t\n\r"
 #: Bytes of a body that is parsed in one go, in a millisecond or so at most. Its wire form has no marks inside.
