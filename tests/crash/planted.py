@@ -49,7 +49,7 @@ PLANTS = [
     Plant(
         2,
         "an append begins at the tail that readers see",
-        f"{PACKAGE}/protocol/decide.py",
+        f"{PACKAGE}/protocol/decisions/append.py",
         "    start = state.tail\n",
         "    start = state.visible_tail\n",
     ),
@@ -238,28 +238,28 @@ PLANTS = [
     Plant(
         "PROTOCOL 7",
         "an acknowledged cursor goes back when an earlier offset is",
-        f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "            if here is not None and position > here.position:\n",
-        "            if here is not None and position != here.position:\n",
+        f"{PACKAGE}/protocol/subscriptions/workers.py",
+        "        if here is not None and position > here.position:\n",
+        "        if here is not None and position != here.position:\n",
     ),
     Plant(
         "PROTOCOL 7.2",
         "a claim does not look at who holds the wake",
-        f"{PACKAGE}/protocol/subscriptions/decide.py",
-        "        if wake.holder is not None:\n            if not _is_over",
-        "        if False:\n            if not _is_over",
+        f"{PACKAGE}/protocol/subscriptions/workers.py",
+        "    if wake.holder is not None:\n        if not wake.is_over",
+        "    if False:\n        if not wake.is_over",
     ),
     Plant(
         "PROTOCOL 7.3",
         "a generation is used again after a lease has run out",
-        f"{PACKAGE}/protocol/subscriptions/wakes.py",
+        f"{PACKAGE}/protocol/subscriptions/draft.py",
         "        generation = self.generation_of(subscription) + 1\n        fruitless",
         "        generation = self.generation_of(subscription) + (last is None)\n        fruitless",
     ),
     Plant(
         "PROTOCOL 7.3",
         "who was fenced is heard all the same",
-        f"{PACKAGE}/protocol/subscriptions/decide.py",
+        f"{PACKAGE}/protocol/subscriptions/workers.py",
         "        or grant.generation != generation\n"
         "        or command.generation != generation\n"
         "        or command.wake_id != wake.wake_id\n"

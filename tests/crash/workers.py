@@ -40,11 +40,12 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unlink,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome, Done, RecallOutcome
-from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.protocol.subscriptions.draft import Draft
+from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome, Done, RecallOutcome
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
 from durable_streams_server.protocol.subscriptions.steps import What, next_step
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.protocol.subscriptions.views import View
-from durable_streams_server.protocol.subscriptions.wakes import Draft
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from durable_streams_server import FileBackedStreamStore
 from durable_streams_server.cli import main
 from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamError
-from durable_streams_server.protocol.decide import position_of
+from durable_streams_server.protocol.existing import visible_position
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.directory import DirectoryRefused
@@ -218,7 +218,7 @@ class Trial:
             if not name.startswith(f"{self._truth.incarnations[path]:016d}_"):
                 continue
             try:
-                position_of(state, parse(name))
+                visible_position(state, parse(name))
             except (Gone, BadRequest):
                 continue
             raise Wrong(f"{path}: the old offset {name} names other bytes")

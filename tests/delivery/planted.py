@@ -23,7 +23,7 @@ PLANTS = [
     Plant(
         4,
         "a token of an earlier generation is accepted",
-        f"{RULES}/decide.py",
+        f"{RULES}/workers.py",
         "        or grant.generation != generation\n"
         "        or command.generation != generation\n"
         "        or command.wake_id != wake.wake_id\n"
@@ -33,14 +33,14 @@ PLANTS = [
     Plant(
         5,
         "a claim does not look at the lease",
-        f"{RULES}/decide.py",
-        "        if wake.holder is not None:\n            if not _is_over",
-        "        if False:\n            if not _is_over",
+        f"{RULES}/workers.py",
+        "    if wake.holder is not None:\n        if not wake.is_over",
+        "    if False:\n        if not wake.is_over",
     ),
     Plant(
         2,
         "the end of a wake acknowledges the newest tails instead of those that it told of",
-        f"{RULES}/decide.py",
+        f"{RULES}/workers.py",
         "None if position == state.tail else offset)",
         "None)",
     ),
@@ -54,23 +54,23 @@ PLANTS = [
     Plant(
         1,
         "a start forgets one of the cursors that the catalog has",
-        f"{RULES}/state.py",
-        "        subscription.due = kept.due\n",
-        "        subscription.due = dict(list(kept.due.items())[1:])\n",
+        f"{RULES}/documents.py",
+        "    subscription.due = kept.due\n",
+        "    subscription.due = dict(list(kept.due.items())[1:])\n",
     ),
     Plant(
         5,
         "a heartbeat does not renew the lease",
-        f"{RULES}/decide.py",
-        "            wake,\n            lease_until=_lease(subscription, self._now),\n",
-        "            wake,\n            lease_until=wake.lease_until or _lease(subscription, self._now),\n",
+        f"{RULES}/workers.py",
+        "        wake,\n        lease_until=lease_end(subscription, context.now),\n",
+        "        wake,\n        lease_until=wake.lease_until or lease_end(subscription, context.now),\n",
     ),
     Plant(
         3,
         "a retry tells what is so by then, under the same wake id",
-        f"{RULES}/decide.py",
-        "            told=told,\n            reason=command.problem,\n",
-        "            told=None,\n            reason=command.problem,\n",
+        f"{RULES}/deliveries.py",
+        "        told=told,\n        reason=command.problem,\n",
+        "        told=None,\n        reason=command.problem,\n",
     ),
     Plant(
         3,

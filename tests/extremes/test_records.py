@@ -46,6 +46,7 @@ from durable_streams_server.protocol.subscriptions.changes import (
     WakeChanged,
 )
 from durable_streams_server.protocol.subscriptions.commands import MAX_LEASE_TTL, MAX_LINKS
+from durable_streams_server.protocol.subscriptions.documents import document_name
 from durable_streams_server.protocol.subscriptions.state import Subscriptions
 from durable_streams_server.storage.files.store import FileStore
 from tests.extremes.worlds import examine, open_store
@@ -201,7 +202,7 @@ class Model:
         for change in (change for changes in records for change in changes):
             if isinstance(change, SubscriptionChange):
                 self.subscriptions.apply(change)
-                self.names[self.subscriptions.document_of(change)] = None
+                self.names[document_name(change)] = None
                 continue
             apply(self.states, change)
             if isinstance(change, Appended):

@@ -8,7 +8,7 @@ from typing import Any, cast
 from durable_streams_server.http.native.connection import Connection, connection_factory
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.protocol.commands import Append, Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.stream_store import StreamStore
 from tests.http.asgi_driver import Answer

@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server import StreamStore
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.subscriptions.commands import SubscriptionCommand
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.control_site import CONTROL, HOOK, HOOKED, JSON, PUBLIC, PULL, ROOT, S, Site, ack

@@ -5,7 +5,7 @@ import pytest
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import request
 

@@ -6,7 +6,8 @@ import pytest
 
 from durable_streams_server.errors import Conflict
 from durable_streams_server.protocol.commands import Command, Delete
-from durable_streams_server.protocol.decide import Rules, decide
+from durable_streams_server.protocol.decisions.decide import decide
+from durable_streams_server.protocol.decisions.rules import Rules
 from durable_streams_server.protocol.limits import MAX_POSITION
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.state import Appended, StreamState, apply

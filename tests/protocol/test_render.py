@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server.errors import StreamClosed, StreamError
 from durable_streams_server.protocol import caching, render
-from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome
+from durable_streams_server.protocol.decisions.outcomes import AppendOutcome, CreateOutcome
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.offsets import Sentinel

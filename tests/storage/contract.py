@@ -22,7 +22,7 @@ from durable_streams_server.errors import (
 )
 from durable_streams_server.protocol import offsets
 from durable_streams_server.protocol.commands import Command, Delete, Expire
-from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome, Outcome
+from durable_streams_server.protocol.decisions.outcomes import AppendOutcome, CreateOutcome, Outcome
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.limits import MAX_JSON_DEPTH
 from durable_streams_server.protocol.producers import ProducerState, Stamp
@@ -43,8 +43,8 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
     parse_subscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome, KeysOutcome
-from durable_streams_server.protocol.subscriptions.state import Subscription
+from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome, KeysOutcome
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.store import Published, Store
 from durable_streams_server.storage.ticket import Ticket

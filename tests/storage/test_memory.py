@@ -11,7 +11,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Release,
     Tend,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome
+from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store

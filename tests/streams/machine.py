@@ -15,7 +15,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamError
 from durable_streams_server.protocol.commands import Delete, Fork
-from durable_streams_server.protocol.decide import AppendOutcome, position_of, require
+from durable_streams_server.protocol.decisions.outcomes import AppendOutcome
+from durable_streams_server.protocol.existing import require_existing, visible_position
 from durable_streams_server.protocol.media import Kind
 from durable_streams_server.protocol.offsets import Offset, parse
 from durable_streams_server.protocol.sse import complete_text
@@ -167,7 +168,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.models.remove(model)
         if model.children:
             with pytest.raises(Gone):
-                require(self.wait(self.store.find(model.path)), NOW)
+                require_existing(self.wait(self.store.find(model.path)), NOW)
         self.release(model)
 
     def release(self, model: Model) -> None:
@@ -188,7 +189,7 @@ class StreamMachine(RuleBasedStateMachine):
         state = self.state(model)
         start = data.draw(st.sampled_from(sorted({0, *model.minted})))
         offset = Offset(0, 0) if start == 0 else parse(model.minted[start])
-        position = position_of(state, offset)
+        position = visible_position(state, offset)
         assert position == start
         read = b""
         while True:
@@ -230,7 +231,7 @@ class StreamMachine(RuleBasedStateMachine):
         begin: int | None = end
         if end < len(model.wire) and state.name(end + 1) == str(asked):
             begin = self.begin_of(model, end + 1)
-        assert self.wait(self.reader.check(state, position_of(state, asked))) == begin
+        assert self.wait(self.reader.check(state, visible_position(state, asked))) == begin
 
     @rule(model=streams, past=st.integers(1, 1000))
     def nothing_past_the_tail(self, model: Model, past: int) -> None:
@@ -239,9 +240,9 @@ class StreamMachine(RuleBasedStateMachine):
         state = self.state(model)
         least = 0 if model.kind is Kind.JSON else 1
         with pytest.raises(BadRequest):
-            position_of(state, Offset(state.incarnation, len(model.wire) + least + past))
+            visible_position(state, Offset(state.incarnation, len(model.wire) + least + past))
         with pytest.raises(BadRequest):
-            position_of(state, Offset(state.incarnation + 1_000_000, 0))
+            visible_position(state, Offset(state.incarnation + 1_000_000, 0))
 
     @rule(first=streams, second=streams)
     def no_offset_of_another_stream(self, first: Model, second: Model) -> None:
@@ -252,7 +253,7 @@ class StreamMachine(RuleBasedStateMachine):
             if first.minted.get(position) == name:
                 continue
             try:
-                found = position_of(ours, parse(name))
+                found = visible_position(ours, parse(name))
             except (Gone, BadRequest):
                 continue
             # A name that both have stands for the same bytes in both. One past the end of a part that both begin with is that end.
@@ -271,7 +272,7 @@ class StreamMachine(RuleBasedStateMachine):
     def state(self, model: Model) -> StreamState:
         found = self.wait(self.store.find(model.path))
         try:
-            return require(found, NOW)
+            return require_existing(found, NOW)
         except NotFound:
             raise AssertionError(f"{model.path} is lost") from None
 

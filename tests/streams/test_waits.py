@@ -7,7 +7,7 @@ import pytest
 
 from durable_streams_server.errors import Gone, NotFound, Unavailable
 from durable_streams_server.protocol.commands import Delete
-from durable_streams_server.protocol.decide import CreateOutcome
+from durable_streams_server.protocol.decisions.outcomes import CreateOutcome
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.page import Page
 from durable_streams_server.storage.files.store import FileStore

@@ -8,7 +8,7 @@ import msgspec
 
 from durable_streams_server.errors import Header, Unavailable
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.subscriptions.commands import Look
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore

@@ -7,7 +7,7 @@ import pytest
 
 from durable_streams_server.errors import Unavailable
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.subscriptions.commands import TakeNews
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket

@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server.errors import Unavailable
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.subscriptions.commands import (
     Acknowledge,
@@ -14,7 +14,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Recall,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import RecallOutcome
+from durable_streams_server.protocol.subscriptions.outcomes import RecallOutcome
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.subscriptions import recall

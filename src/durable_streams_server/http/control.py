@@ -25,7 +25,7 @@ from ..protocol.offsets import Offset
 from ..protocol.render import Response
 from ..protocol.subscriptions import commands, render
 from ..protocol.subscriptions.changes import LinkedStream
-from ..protocol.subscriptions.decide import AckOutcome
+from ..protocol.subscriptions.outcomes import AckOutcome
 from ..protocol.subscriptions.views import View
 from ..protocol.units import MIB
 from ..storage.ticket import Ticket

@@ -13,7 +13,7 @@ import msgspec
 from ..errors import MethodNotAllowed, StreamError, Unavailable
 from ..log import log as _log
 from ..protocol import commands, render
-from ..protocol.decide import AppendOutcome
+from ..protocol.decisions.outcomes import AppendOutcome
 from ..protocol.limits import RETRY_SOON
 from ..protocol.names import IF_NONE_MATCH, LIVE_SSE, STREAM_FORKED_FROM
 from ..protocol.offsets import Offset, Sentinel

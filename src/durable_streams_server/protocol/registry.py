@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ..errors import Conflict
+from ..errors import Conflict, MethodNotAllowed
 from .lifetime import FOREVER, timestamp
 from .limits import MAX_POSITION
 from .media import Kind, parse_media_type
@@ -72,6 +72,18 @@ class Registry(msgspec.Struct, frozen=True):
             or state.mortal  # the events of its own end would have nowhere to go
             or state.media.kind is not Kind.JSON
         )
+
+    def refuse_write(self, path: str) -> None:
+        """Refuses a client's write to the registry.
+
+        Raises:
+            MethodNotAllowed: `path` is the registry's.
+        """
+        if path == self.path:
+            raise MethodNotAllowed(
+                "the registry is written by the server alone",
+                headers=[(b"allow", b"GET, HEAD, OPTIONS")],
+            )
 
     def _event(self, states: Lookup, change: Change, now: int, offset: int) -> bytes | None:
         if not isinstance(change, Created | SoftDeleted | Removed):

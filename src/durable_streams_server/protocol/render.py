@@ -7,7 +7,7 @@ import msgspec
 
 from ..errors import Header, StreamError
 from . import caching
-from .decide import AppendOutcome, CreateOutcome
+from .decisions.outcomes import AppendOutcome, CreateOutcome
 from .media import Kind
 from .names import (
     CONTENT_TYPE,

@@ -246,6 +246,14 @@ class NewestStates(Lookup, Protocol):
         ...
 
 
+def readable_state(states: Lookup, path: str) -> StreamState | None:
+    """Returns the newest state at a path, or None if there is no stream or the store cannot read it."""
+    try:
+        return states.get(path)
+    except Unreadable:
+        return None
+
+
 class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A new incarnation begins. If it has an origin, its source gains a child.
 

@@ -10,7 +10,7 @@ from typing import cast
 import msgspec
 
 from ..errors import StreamError
-from ..protocol.decide import Outcome
+from ..protocol.decisions.outcomes import Outcome
 from .store import Published
 from .ticket import Abandoned, Ticket
 

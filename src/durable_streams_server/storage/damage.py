@@ -2,7 +2,7 @@
 
 from ..errors import StreamDamaged
 from ..log import log as _log
-from ..protocol.decide import damaged
+from ..protocol.refusals import stream_damaged
 from ..protocol.state import Unreadable
 
 
@@ -16,4 +16,4 @@ class Damaged(Unreadable):
 def refusal_of(damage: Damaged) -> StreamDamaged:
     """Logs the damage, and returns the error that answers a request for the damaged stream."""
     _log.error("a stream is damaged: %s", damage)
-    return damaged()
+    return stream_damaged()

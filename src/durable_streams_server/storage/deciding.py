@@ -3,7 +3,8 @@
 import msgspec
 
 from ..protocol.commands import Command
-from ..protocol.decide import Outcome, Rules
+from ..protocol.decisions.outcomes import Outcome
+from ..protocol.decisions.rules import Rules
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Lookup

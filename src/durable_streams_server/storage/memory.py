@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import NotFound, StorageFull, StreamError
 from ..protocol.commands import Command, Delete, Expire, known_marks
-from ..protocol.decide import Outcome, decide
+from ..protocol.decisions.decide import decide
+from ..protocol.decisions.outcomes import Outcome
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS, MARK_SPACING, MAX_CLOCK_INCARNATION
 from ..protocol.offsets import next_incarnation
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply

@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ...protocol.json import mode as json_mode
-from ..protocol import json_mode
+from ..protocol.json import mode as json_mode
 
 #: The top bit of an end that lies inside an append: a page may be cut there, a sub-offset not counted past it.
 INSIDE: Final = 1 << 63

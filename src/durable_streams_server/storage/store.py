@@ -14,7 +14,7 @@ import msgspec
 
 from ..log import log as _log
 from ..protocol.commands import Command
-from ..protocol.decide import Outcome
+from ..protocol.decisions.outcomes import Outcome
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Change, StreamState

@@ -17,7 +17,8 @@ from typing import Final
 
 from ..protocol import commands, offsets
 from ..protocol.arguments import DATA, require
-from ..protocol.decide import AppendOutcome, require_visible
+from ..protocol.decisions.outcomes import AppendOutcome
+from ..protocol.existing import require_visible
 from ..protocol.paths import check_path, normalize_root, refuse_reserved
 from ..protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
 from ..protocol.state import StreamState

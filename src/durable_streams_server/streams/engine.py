@@ -13,7 +13,8 @@ from typing import Final, TypeVar, cast
 
 from ..errors import Unavailable
 from ..protocol.commands import Append, Create, Delete, Read
-from ..protocol.decide import AppendOutcome, CreateOutcome, DeleteOutcome, require_visible
+from ..protocol.decisions.outcomes import AppendOutcome, CreateOutcome, DeleteOutcome
+from ..protocol.existing import require_visible
 from ..protocol.json import scan as json_scan
 from ..protocol.limits import RETRY_SOON
 from ..protocol.page import Page

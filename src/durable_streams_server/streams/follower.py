@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from ..protocol import commands
-from ..protocol.decide import require_visible
+from ..protocol.existing import require_visible
 from ..protocol.limits import FOLLOW_PAGE_SIZE
 from ..protocol.results import StreamPage
 from ..protocol.state import StreamState

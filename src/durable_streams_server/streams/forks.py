@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import BadRequest, Gone, StreamError
 from ..protocol.commands import Create, Fork
-from ..protocol.decide import position_of
+from ..protocol.existing import visible_position
 from ..protocol.media import Kind
 from ..protocol.state import StreamState
 from ..storage.store import Store
@@ -62,7 +62,7 @@ def _position(reader: Reader, source: StreamState, fork: Fork, turns: Turns | No
         anchor = source.visible_tail
     else:
         try:
-            anchor = position_of(source, fork.offset)
+            anchor = visible_position(source, fork.offset)
         except Gone:
             raise BadRequest("the fork offset is outside the source", "INVALID_OFFSET") from None
     return reader.check(source, anchor).then(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ..protocol.decide import require_visible
+from ..protocol.existing import require_visible
 from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket

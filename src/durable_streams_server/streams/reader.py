@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..errors import BadRequest
-from ..protocol.decide import position_of
+from ..protocol.existing import visible_position
 from ..protocol.json import mode as json_mode
 from ..protocol.limits import MARK_SPACING
 from ..protocol.media import Kind, is_utf8
@@ -36,7 +36,7 @@ def position_at(state: StreamState, offset: Offset | Sentinel) -> int:
         return 0
     if isinstance(offset, Sentinel):
         return state.visible_tail
-    return position_of(state, offset)
+    return visible_position(state, offset)
 
 
 class Reader:

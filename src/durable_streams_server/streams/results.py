@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..protocol.decide import AppendOutcome
-from ..protocol.json_mode import value_ends
+from ..protocol.decisions.outcomes import AppendOutcome
+from ..protocol.json.mode import value_ends
 from ..protocol.media import Kind
 from ..protocol.page import Page
 from ..protocol.results import AppendResult, HeadResult, StreamPage

@@ -1,7 +1,6 @@
 """`StreamStore`: the memory store with plain functions, for programs that have no server or share a store with one."""
 
 from ..protocol.arguments import OPTIONAL_INT, require, require_callable
-from ..protocol.json.mode import value_ends
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS
 from ..storage.memory import MemoryStore
 from .clock import Clock, system_clock

@@ -15,7 +15,8 @@ from ..errors import NotFound
 from ..protocol import offsets
 from ..protocol.arguments import DATA, require
 from ..protocol.commands import Command, Create, Delete
-from ..protocol.decide import AppendOutcome, Outcome, require_visible
+from ..protocol.decisions.outcomes import AppendOutcome, Outcome
+from ..protocol.existing import require_visible
 from ..protocol.limits import DEFAULT_PAGE_SIZE
 from ..protocol.page import Page
 from ..protocol.paths import check_is_whole

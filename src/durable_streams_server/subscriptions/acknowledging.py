@@ -12,11 +12,12 @@ import msgspec
 
 from ..errors import BadRequest, StreamError
 from ..protocol.ancestry import locate
-from ..protocol.decide import require_visible
+from ..protocol.existing import require_visible
 from ..protocol.offsets import Offset
 from ..protocol.state import StreamState
 from ..protocol.subscriptions.commands import Acknowledge
-from ..protocol.subscriptions.decide import AckOutcome, is_stale
+from ..protocol.subscriptions.outcomes import AckOutcome
+from ..protocol.subscriptions.workers import is_stale
 from ..storage.ticket import Ticket
 from ..streams.engine import Engine
 from .loading import in_slices

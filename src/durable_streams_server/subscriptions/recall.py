@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..errors import NotFound, StreamError
 from ..log import log as _log
 from ..protocol.subscriptions.commands import Recall
-from ..protocol.subscriptions.state import Subscription
+from ..protocol.subscriptions.subscription import Subscription
 from ..protocol.units import SECOND
 from ..storage.store import Store
 from ..storage.ticket import Abandoned, Ticket

@@ -38,7 +38,7 @@ from ..protocol.subscriptions.commands import (
     SubscriptionCommand,
     Tend,
 )
-from ..protocol.subscriptions.decide import AckOutcome, SubscribeOutcome
+from ..protocol.subscriptions.outcomes import AckOutcome, SubscribeOutcome
 from ..protocol.subscriptions.steps import Step, What, next_step
 from ..protocol.subscriptions.views import MAX_LISTED, View
 from ..protocol.units import SECOND

@@ -16,7 +16,7 @@ from durable_streams_server.http.native import lane as lanes
 from durable_streams_server.http.serving.listening import listen, url_of
 from durable_streams_server.http.serving.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.units import MIB
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.ticket import Abandoned, Ticket

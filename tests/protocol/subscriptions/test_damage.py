@@ -7,7 +7,7 @@ import pytest
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import Appended, StreamState, Unreadable
 from durable_streams_server.protocol.subscriptions.commands import Deliver, Look, Tend
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome
+from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, World
 from tests.requests import append, create

@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server.errors import Conflict
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import Appended, Created, Removed
-from durable_streams_server.protocol.subscriptions import state, wakes
+from durable_streams_server.protocol.subscriptions import draft, state
 from durable_streams_server.protocol.subscriptions.changes import (
     CursorsMoved,
     News,
@@ -291,7 +291,7 @@ def test_who_names_a_stream_keeps_its_news_when_it_becomes_a_wake_stream(crowd: 
 def test_one_record_takes_a_bounded_number_of_news(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wakes, "MAX_TAKEN", 3)
+    monkeypatch.setattr(draft, "MAX_TAKEN", 3)
     paths = [f"{ROOT}/events/{number}" for number in range(10)]
     crowd.streams(*paths)
     crowd.news(*paths)
@@ -307,7 +307,7 @@ def test_one_record_takes_a_bounded_number_of_news(
 def test_older_news_is_taken_before_newer_however_much_there_is(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wakes, "MAX_TAKEN", 1)
+    monkeypatch.setattr(draft, "MAX_TAKEN", 1)
     crowd.news(B, A)
     crowd.do(Unsubscribe("u"))
     crowd.subscriptions.feed.covered.clear()

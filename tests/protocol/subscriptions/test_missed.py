@@ -17,8 +17,9 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unlink,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import RecallOutcome
-from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.protocol.subscriptions.outcomes import RecallOutcome
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.test_damage import Damaged
 from tests.protocol.subscriptions.world import JSON, POOL, ROOT, A, B, C, World

@@ -4,7 +4,7 @@ import pytest
 
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.offsets import parse
-from durable_streams_server.protocol.subscriptions import decide, views
+from durable_streams_server.protocol.subscriptions import context, views
 from durable_streams_server.protocol.subscriptions.commands import (
     Acknowledge,
     Deliver,
@@ -13,6 +13,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Tend,
     Undelivered,
 )
+from durable_streams_server.protocol.subscriptions.outcomes import Done
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import LEASE, POOL, ROOT, A, B, World
 from tests.requests import NOW, SECOND
@@ -166,7 +167,7 @@ def test_snapshot_whose_stream_has_ended_is_told_no_more(hooked: World) -> None:
     first = delivered(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams), Delete(A))
     hooked.forward(SECOND)
-    assert hooked.decide(Deliver(hooked.grant())).outcome == decide.Done()
+    assert hooked.decide(Deliver(hooked.grant())).outcome == Done()
     second = delivered(hooked)
     assert second.generation == first.generation + 1
     assert [stream.path for stream in second.streams] == [B]
@@ -206,7 +207,7 @@ def test_wake_of_an_earlier_opening_is_renamed_before_it_is_delivered(hooked: Wo
     second = delivered(hooked)
     assert second.generation == first.generation + 1
     assert second.grant.wake_id.endswith("_later")
-    assert hooked.decide(Deliver(first.grant)).outcome == decide.Done()
+    assert hooked.decide(Deliver(first.grant)).outcome == Done()
 
 
 def test_claim_of_a_wake_of_an_earlier_opening_renames_it(pulled: World) -> None:
@@ -244,7 +245,7 @@ def test_receiver_that_may_be_at_work_is_left_alone_until_its_lease_ends(hooked:
 @pytest.mark.parametrize("end", ["done", "release", "lapse", "takeover"])
 def test_each_stream_gets_its_turn(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 3)
-    monkeypatch.setattr(decide, "MAX_LISTED", 3)
+    monkeypatch.setattr(context, "MAX_LISTED", 3)
     world = World()
     paths = [f"{ROOT}/events/{number}" for number in range(8)]
     world.streams(*paths, POOL)
@@ -267,7 +268,7 @@ def test_each_stream_gets_its_turn(monkeypatch: pytest.MonkeyPatch, end: str) ->
 
 def test_what_is_acknowledged_is_not_passed_over_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 2)
-    monkeypatch.setattr(decide, "MAX_LISTED", 2)
+    monkeypatch.setattr(context, "MAX_LISTED", 2)
     world = World()
     paths = [f"{ROOT}/events/{number}" for number in range(6)]
     world.streams(*paths, POOL)

@@ -8,7 +8,9 @@ import pytest
 
 from durable_streams_server.errors import StreamError
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Decision, Rules, decide
+from durable_streams_server.protocol.decisions.decide import decide
+from durable_streams_server.protocol.decisions.outcomes import Decision
+from durable_streams_server.protocol.decisions.rules import Rules
 from durable_streams_server.protocol.offsets import Offset, parse
 from durable_streams_server.protocol.state import Appended, Created, StreamState, apply
 from durable_streams_server.protocol.subscriptions.changes import (
@@ -23,8 +25,9 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Subscribe,
     parse_subscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import SubscribeOutcome
-from durable_streams_server.protocol.subscriptions.state import Subscription, Subscriptions
+from durable_streams_server.protocol.subscriptions.outcomes import SubscribeOutcome
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.requests import NOW, SECOND, append, create
 

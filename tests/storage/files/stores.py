@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.storage.files.directory import prepare
 from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.store import FileStore

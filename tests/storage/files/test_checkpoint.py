@@ -19,7 +19,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Undelivered,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.state import Subscription
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.storage.files import capture as capturing
 from durable_streams_server.storage.files import gather, ledger
 from durable_streams_server.storage.files.catalog import Entry

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from durable_streams_server.errors import SequenceGap, TooManyRequests
-from durable_streams_server.protocol.decide import AppendOutcome
+from durable_streams_server.protocol.decisions.outcomes import AppendOutcome
 from durable_streams_server.protocol.producers import ProducerState, Stamp
 from durable_streams_server.storage.files.catalog.entries import UNCOUNTED
 from durable_streams_server.storage.files.catalog.tables import seal

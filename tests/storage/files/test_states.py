@@ -7,9 +7,11 @@ import msgspec
 import pytest
 
 from durable_streams_server.errors import Conflict, StreamDamaged, StreamError
-from durable_streams_server.protocol import decide
 from durable_streams_server.protocol.commands import Delete, Fork
-from durable_streams_server.protocol.decide import require_visible
+from durable_streams_server.protocol.decisions import create as create_rules
+from durable_streams_server.protocol.decisions.decide import decide
+from durable_streams_server.protocol.decisions.rules import Rules
+from durable_streams_server.protocol.existing import require_visible
 from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Created
@@ -153,7 +155,7 @@ def deep_store(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> FileStor
     """Returns a store with a chain of forks, each with a byte of its own, as an earlier version let a client make it."""
     store = open_store(disk)
     with monkeypatch.context() as patch:
-        patch.setattr(decide, "MAX_FORK_DEPTH", DEEP)
+        patch.setattr(create_rules, "MAX_FORK_DEPTH", DEEP)
         run(store, create("/0", body=b"\0"))
         for depth in range(1, DEEP + 1):
             body = bytes([depth % 256])
@@ -234,12 +236,12 @@ def test_records_of_an_earlier_version_with_whole_lineages_are_replayed() -> Non
     store = open_store(disk)
     run(store, create("/0", body=b"abc"), create("/1", None, b"d", fork=fork_of("/0")))
     number = store.states["/1"].incarnation
-    decision = decide.decide(
+    decision = decide(
         store.states,
         create("/2", None, b"e", fork=fork_of("/1")),
         NOW,
         number + 1,
-        decide.Rules(),
+        Rules(),
         store.subscriptions,
     )
     begun, first = decision.changes

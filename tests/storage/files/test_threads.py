@@ -13,7 +13,7 @@ import pytest
 
 from durable_streams_server.errors import NotFound, StorageFull, StreamError, Unavailable
 from durable_streams_server.protocol.commands import Command, Delete
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare

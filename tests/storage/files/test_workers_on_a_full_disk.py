@@ -8,7 +8,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Release,
     Tend,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome
+from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
 from tests.requests import NOW, SECOND, append, create

@@ -89,6 +89,14 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
     told: Snapshot | None = None
     reason: str | None = None
 
+    def is_over(self, now: int) -> bool:
+        """Returns whether the wake's lease has ended at `now`, in microseconds of steady time."""
+        return self.lease_until is not None and now >= self.lease_until
+
+    def is_due(self, now: int) -> bool:
+        """Returns whether the wake's next delivery or event is due at `now`, in microseconds of steady time."""
+        return self.next_attempt is not None and now >= self.next_attempt
+
     @property
     def problem(self) -> str | None:
         """Why `status` is `failed`, also for a wake of an earlier version, which had no reason."""

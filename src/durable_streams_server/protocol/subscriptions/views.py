@@ -8,8 +8,10 @@ from ..offsets import ZERO
 from ..state import Lookup, StreamState, Unreadable
 from .changes import Config, LinkedStream, Snapshot, Wake
 from .commands import Grant
-from .state import Subscription
-from .wakes import Draft, channel_problem, standing
+from .cursors import unread_from
+from .draft import Draft
+from .subscription import Subscription
+from .wake_events import wake_stream_problem
 
 MAX_LISTED: Final = 1_000  # streams told of with one wake; the next wake tells of others
 _MAX_DAMAGED: Final = 100  # damaged streams that are named
@@ -72,7 +74,7 @@ def view_of(draft: Draft, subscription: Subscription, states: Lookup, now: int) 
     """Returns a subscription as a draft leaves it."""
     brief = brief_view(draft, subscription)
     streams, damaged, truncated = _listed(draft, subscription, states)
-    reason = brief.reason or _channel_problem(subscription, brief.wake, states, now)
+    reason = brief.reason or _wake_stream_problem(subscription, brief.wake, states, now)
     if reason is None and damaged:
         reason = "stream_damaged"
     if reason is None and draft.missed(subscription)[0]:
@@ -101,7 +103,7 @@ def _listed(
         if is_damaged and len(damaged) < _MAX_DAMAGED:
             damaged.append(path)
         if state is not None and not is_damaged:
-            here = standing(cursor, state)
+            here = unread_from(cursor, state)
             if here is not None:
                 tail = state.name(state.tail)
                 explicit = path in subscription.streams
@@ -127,7 +129,7 @@ def _at_tail(path: str, states: Lookup) -> LinkedStream:
     return LinkedStream(path, True, tail, tail)
 
 
-def _channel_problem(
+def _wake_stream_problem(
     subscription: Subscription, wake: Wake | None, states: Lookup, now: int
 ) -> str | None:
     """Returns why the wake in flight could not be announced, if it is a pull-wake's and nobody has claimed it."""
@@ -135,6 +137,6 @@ def _channel_problem(
     if path is None or wake is None or wake.holder is not None:
         return None
     try:
-        return channel_problem(states.get(path), now)
+        return wake_stream_problem(states.get(path), now)
     except Unreadable:
         return "wake_stream_damaged"

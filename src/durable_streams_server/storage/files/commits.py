@@ -12,7 +12,7 @@ import msgspec
 from ...errors import StreamError
 from ...log import log as _log
 from ...protocol.commands import Command
-from ...protocol.decide import Outcome
+from ...protocol.decisions.outcomes import Outcome
 from ...protocol.state import Appended, Change
 from ...protocol.units import KIB
 from ..answers import Answer

@@ -22,6 +22,7 @@ from ...protocol.state import (
     apply,
 )
 from ...protocol.subscriptions.changes import Subscribed, SubscriptionChange
+from ...protocol.subscriptions.documents import document_name
 from ...protocol.subscriptions.state import Subscriptions
 from ...protocol.timeline import Timeline
 from ..recent import COST, RecentCache, cut
@@ -187,7 +188,7 @@ class Ledger:
             self.unflushed += len(change.data) + COST
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
-        name = self._subscriptions.document_of(change)
+        name = document_name(change)
         if self.capture is not None:
             self.capture.take_document(name)
         self._subscriptions.apply(change)

@@ -21,7 +21,8 @@ import msgspec
 
 from ...errors import StreamError
 from ...protocol.commands import Command, Expire
-from ...protocol.decide import Outcome, decide
+from ...protocol.decisions.decide import decide
+from ...protocol.decisions.outcomes import Outcome
 from ...protocol.limits import DEFAULT_MAX_PRODUCERS, MAX_CLOCK_INCARNATION
 from ...protocol.offsets import next_incarnation
 from ...protocol.state import StreamState, Touched

@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server.errors import BadRequest, Gone
 from durable_streams_server.protocol.commands import Fork
-from durable_streams_server.protocol.decide import position_of
+from durable_streams_server.protocol.existing import visible_position
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.state import Change, Removed, StreamChange, StreamState
 from durable_streams_server.storage.damage import Damaged
@@ -108,10 +108,10 @@ def test_stream_that_lost_bytes_gets_a_new_incarnation_and_others_keep_theirs(
         if path == "/b":
             for offset in (name, ends[path]):
                 with pytest.raises(Gone):
-                    position_of(state, parse(offset))
+                    visible_position(state, parse(offset))
         elif path != "/closed":
-            assert position_of(state, parse(name)) == 13
-            assert position_of(state, parse(ends[path])) == state.tail
+            assert visible_position(state, parse(name)) == 13
+            assert visible_position(state, parse(ends[path])) == state.tail
 
 
 def test_doubt_that_nothing_dispels_gives_every_open_stream_a_new_incarnation() -> None:
@@ -181,7 +181,7 @@ def test_intact_prefix_of_a_damaged_log_stays_readable(disk: SimulatedDisk) -> N
     assert content(store, "/b") == b"first of b;b1;"
     assert content(store, "/a") == b"first of a;a1;a2;a3;"
     with pytest.raises(Gone):
-        position_of(state_of(store, "/b"), parse(old.name(11)))
+        visible_position(state_of(store, "/b"), parse(old.name(11)))
     aside = {disk.content(f"{QUARANTINE}/{name}") for name in disk.names(QUARANTINE)}
     assert any(b"b1;" in each and b"b3;" in each for each in aside)
     run(store, append("/b", b"on;", TEXT))
@@ -322,7 +322,7 @@ def compare(store: FileStore, truth: Truth, lost: set[int] | None) -> None:
         if state.incarnation > was.incarnation and was.tail > was.base:
             for name in {was.name(was.base + 1), was.name(was.tail)}:
                 with pytest.raises((Gone, BadRequest)):
-                    position_of(state, parse(name))
+                    visible_position(state, parse(name))
     if lost is not None:
         for path, was in truth.states.items():
             if not was.soft_deleted and not family_of(was) & lost:

@@ -38,6 +38,7 @@ from ....protocol.subscriptions.changes import (
     Unsubscribed,
     WakeChanged,
 )
+from ....protocol.subscriptions.documents import document_name
 from ....protocol.subscriptions.state import Subscriptions
 from ...recent import INSIDE, Piece, Pieces, cut
 from .. import held
@@ -339,7 +340,7 @@ class Mending:
             self.subscriptions.apply(change)
         except KeyError:
             return "nothing is known of the subscription's beginning"
-        self._documents.add(self.subscriptions.document_of(change))
+        self._documents.add(document_name(change))
         return None
 
     def _is_older(self, change: SubscriptionChange) -> bool:
@@ -588,7 +589,7 @@ def _least(hole: _Hole) -> int:
 
 
 def _document_of(subscription: str) -> str:
-    return Subscriptions.document_of(CursorsMoved(subscription, ()))
+    return document_name(CursorsMoved(subscription, ()))
 
 
 def _incarnation(change: Put | Drop) -> int:

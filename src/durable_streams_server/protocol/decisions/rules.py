@@ -1,0 +1,24 @@
+"""The configuration of a store that decisions depend on."""
+
+import msgspec
+
+from ..limits import DEFAULT_MAX_PRODUCERS
+from ..registry import Registry
+from ..timeline import UNSET, Timeline
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """A store's configuration, as far as decisions depend on it.
+
+    Attributes:
+        max_producers: the maximum number of idempotent producers per stream.
+        registry: the stream that lists all other streams, or None if the store keeps no registry.
+        timeline: the store's timeline, which gives the dates that records show to people.
+        announces: whether a record may append events to wake streams. A store without room for them decides the command
+            again with False.
+    """
+
+    max_producers: int = DEFAULT_MAX_PRODUCERS
+    registry: Registry | None = None
+    timeline: Timeline = UNSET
+    announces: bool = True

@@ -1,0 +1,75 @@
+"""The states that a subscription command is decided on, and the steps that several commands share."""
+
+import msgspec
+
+from ...errors import NotFound
+from ..state import Lookup
+from ..units import MILLISECOND
+from .changes import Wake
+from .draft import Draft
+from .state import Subscriptions
+from .subscription import Subscription
+from .views import MAX_LISTED
+
+
+class Context:
+    """The newest states, and the draft of the record that a command makes.
+
+    Attributes:
+        subscriptions: the newest states of subscriptions.
+        states: the newest states of streams.
+        draft: the changes that the record makes to subscriptions.
+        now: microseconds of steady time.
+    """
+
+    def __init__(
+        self, subscriptions: Subscriptions, states: Lookup, draft: Draft, now: int
+    ) -> None:
+        self.subscriptions = subscriptions
+        self.states = states
+        self.draft = draft
+        self.now = now
+
+    def require(self, id_: str) -> Subscription:
+        """Returns a subscription, after it has taken its news from the feed.
+
+        Raises:
+            NotFound: SUBSCRIPTION_NOT_FOUND.
+        """
+        subscription = self.subscriptions.get(id_)
+        if subscription is None:
+            raise NotFound("there is no such subscription", "SUBSCRIPTION_NOT_FOUND")
+        self.draft.settle(subscription)
+        return subscription
+
+    def end_wake(self, subscription: Subscription, wake: Wake) -> bool:
+        """Ends the wake in flight, and returns whether the next wake has begun.
+
+        The next wake begins if a stream still has unread bytes (PROTOCOL 7.1 to 7.3).
+        """
+        path = self.draft.first_due(subscription)
+        if path is None:
+            self.draft.put(subscription, self.draft.generation_of(subscription), None)
+            return False
+        self.draft.wake(subscription, path, wake, passed_over(subscription, wake))
+        return True
+
+    def renamed_wake(self, subscription: Subscription, wake: Wake) -> tuple[int, Wake]:
+        """Returns the next generation, and the wake under that generation's wake id."""
+        generation = self.draft.generation_of(subscription) + 1
+        name = self.subscriptions.wake_name(subscription, generation)
+        return generation, msgspec.structs.replace(wake, wake_id=name)
+
+
+def passed_over(subscription: Subscription, wake: Wake) -> int:
+    """Returns how many streams move to the end of the queue after a wake.
+
+    These are the streams that the wake listed and its worker did not finish. They stay in place if the wake listed all streams
+    with news.
+    """
+    return max(0, MAX_LISTED - wake.cleared) if len(subscription.due) > MAX_LISTED else 0
+
+
+def lease_end(subscription: Subscription, start: int) -> int:
+    """Returns the end of a lease that begins at `start`. Both are microseconds of steady time."""
+    return start + subscription.config.lease_ttl * MILLISECOND

@@ -1,0 +1,115 @@
+"""Decides what becomes of a webhook delivery: it begins, is taken by the receiver, or fails and is put off (PROTOCOL 7.1)."""
+
+import msgspec
+
+from ...errors import StreamError
+from ..ancestry import locate
+from ..lifetime import bounded
+from ..offsets import parse
+from ..state import readable_state
+from .changes import LinkedStream, Wake
+from .commands import Deliver, Delivered, Undelivered
+from .context import Context, lease_end
+from .outcomes import Decided, Done
+from .subscription import Subscription
+from .views import brief_view, view_of
+
+
+def decide_delivery(context: Context, command: Deliver | Delivered | Undelivered) -> Decided:
+    """Begins or ends a delivery. A command about a wake that is over changes nothing, because it may arrive late."""
+    grant = command.grant
+    subscription = context.subscriptions.get(grant.id)
+    if subscription is None:
+        return (), Done()
+    context.draft.settle(subscription)
+    wake = context.draft.wake_of(subscription)
+    if (
+        wake is None
+        or subscription.incarnation != grant.incarnation
+        or context.draft.generation_of(subscription) != grant.generation
+        or grant.wake_id not in ("", wake.wake_id)
+    ):
+        return (), Done()
+    if isinstance(command, Deliver):
+        return _begin_delivery(context, subscription, wake)
+    if isinstance(command, Delivered):
+        _end_taken(context, subscription, wake, command)
+    else:
+        _put_off(context, subscription, wake, command)
+    return context.draft.finish(), Done()
+
+
+def _begin_delivery(context: Context, subscription: Subscription, wake: Wake) -> Decided:
+    draft, generation = context.draft, context.draft.generation_of(subscription)
+    if not wake.is_due(context.now):
+        return (), Done()
+    if wake.told is not None and all(_isreadable_state(context, each) for each in wake.told):
+        view = brief_view(draft, subscription)
+        return draft.finish(), msgspec.structs.replace(view, streams=wake.told)
+    if draft.first_due(subscription) is None:
+        draft.put(subscription, generation, None)
+        return draft.finish(), Done()
+    if (
+        wake.told is not None
+    ):  # a stream of the snapshot has ended, so the next snapshot needs another wake id
+        generation, wake = context.renamed_wake(subscription, wake)
+        draft.put(subscription, generation, msgspec.structs.replace(wake, told=None))
+        return draft.finish(), Done()
+    return draft.finish(), view_of(draft, subscription, context.states, context.now)
+
+
+def _isreadable_state(context: Context, told: LinkedStream) -> bool:
+    """Returns whether a stream of a snapshot can still be read up to the tail in that snapshot."""
+    state = readable_state(context.states, told.path)
+    if told.acked == told.tail:
+        return True
+    if state is None or state.soft_deleted or state.damage is not None:
+        return False
+    try:
+        locate(parse(told.tail), state.incarnation, state.ancestry, state.tail)
+    except StreamError:
+        return False
+    return True
+
+
+def _end_taken(
+    context: Context, subscription: Subscription, wake: Wake, command: Delivered
+) -> None:
+    """Begins the lease of a wake that its webhook has taken."""
+    if wake.next_attempt is None:
+        return  # a heartbeat came before the response
+    lease = max(wake.lease_until or 0, lease_end(subscription, bounded(command.sent_at)))
+    problem = command.problem
+    taken = msgspec.structs.replace(
+        wake,
+        next_attempt=None,
+        lease_until=lease,
+        attempts=0 if problem is None else wake.attempts + 1,
+        told=None,
+        reason=problem or ("no_progress" if wake.fruitless > 1 else None),
+    )
+    context.draft.put(subscription, context.draft.generation_of(subscription), taken)
+
+
+def _put_off(
+    context: Context, subscription: Subscription, wake: Wake, command: Undelivered
+) -> None:
+    """Puts a wake off after a failed delivery. It keeps its wake id only if the retry can send the same snapshot."""
+    generation, told = context.draft.generation_of(subscription), command.told
+    attempts = wake.attempts + 1
+    if context.draft.first_due(subscription) is None:
+        context.draft.put(subscription, generation, None)
+        return
+    if told is None or wake.has_moved:
+        told = None
+        generation, wake = context.renamed_wake(subscription, wake)
+    put_off = msgspec.structs.replace(
+        wake,
+        holder=None,
+        lease_until=None,
+        next_attempt=bounded(command.retry_at),
+        attempts=attempts,
+        told=told,
+        reason=command.problem,
+    )
+    context.draft.put(subscription, generation, put_off)

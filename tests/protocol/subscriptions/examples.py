@@ -1,0 +1,24 @@
+"""Subscriptions made from lists of changes, for tests of their state."""
+
+from durable_streams_server.protocol.signing import Key
+from durable_streams_server.protocol.subscriptions.changes import Subscribed, SubscriptionChange
+from durable_streams_server.protocol.subscriptions.state import Subscriptions
+from tests.protocol.subscriptions.world import subscribe
+from tests.requests import NOW
+
+KEY = Key("kid", b"s" * 32, b"t" * 32, NOW, NOW + 1)
+
+
+def subscribed(id_: str = "s", incarnation: int = 7, **fields: object) -> Subscribed:
+    return Subscribed(id_, incarnation, subscribe(id_, **fields).config, NOW)
+
+
+def subscriptions_with(*changes: SubscriptionChange) -> Subscriptions:
+    subscriptions = Subscriptions()
+    for change in changes:
+        subscriptions.apply(change)
+    return subscriptions
+
+
+def watcher_ids(subscriptions: Subscriptions, path: str) -> list[str]:
+    return sorted(subscription.id for subscription in subscriptions.watchers(path))
