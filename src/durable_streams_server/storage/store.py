@@ -88,10 +88,12 @@ class Store(ABC):
     Attributes:
         subscriptions: the newest states of all subscriptions, and the server's keys.
         timeline: the store's steady time.
+        failure: the error that stopped the store for good; None while it works.
     """
 
     subscriptions: Subscriptions
     timeline: Timeline
+    failure: BaseException | None = None
 
     @abstractmethod
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:

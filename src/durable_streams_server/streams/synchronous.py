@@ -41,12 +41,7 @@ class SynchronousStore(Store):
     """The plain functions of a public store.
 
     A public store inherits from this class and from a store, in this order, and calls `_begin_calls` in its constructor.
-
-    Attributes:
-        failure: the error that has stopped the store for good, or None.
     """
-
-    failure: BaseException | None = None
 
     def _begin_calls(self, clock: Clock) -> None:
         """Prepares the store for calls. The clock may be set while the store is in use if it also counts ticks."""

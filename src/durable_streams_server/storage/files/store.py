@@ -146,7 +146,7 @@ class FileStore(DecidingStore):
         return self.commits.failure
 
     @failure.setter
-    def failure(self, failure: BaseException) -> None:
+    def failure(self, failure: BaseException | None) -> None:
         self.commits.failure = failure
 
     @property
