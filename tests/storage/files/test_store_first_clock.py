@@ -1,24 +1,30 @@
-"""A new directory soon says how its boot's ticks count, so that steady time goes on over a kill whatever the clock is set to."""
+"""A new directory soon records how its boot counts time, so that steady time continues after a kill even if the clock was set."""
 
 import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
+
+from durable_streams_server.storage.files import store as file_store
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.file_store import FileBackedStreamStore
+from tests.storage.files.benches import WatchedThreads
 from tests.streams.engines import SettableClock
 
 HOUR = 3600  # seconds
 
 
-async def test_steady_time_goes_on_over_a_kill_before_the_first_checkpoint(tmp_path: Path) -> None:
+async def test_steady_time_continues_after_a_kill_before_the_first_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = WatchedThreads(asyncio.get_running_loop())
+    monkeypatch.setattr(file_store, "Threads", lambda _: threads)
     clock = SettableClock()
     store = FileBackedStreamStore(tmp_path / "data", clock=clock)
     engine = Engine(store, clock=clock)
     engine.start()
-    async with asyncio.timeout(5):
-        while store.meta.clock[1] != clock.boot:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await threads.until(lambda: store.meta.clock[1] == clock.boot)
     before = engine.clock()
     killed = shutil.copytree(tmp_path / "data", tmp_path / "killed")
     clock.set(HOUR)

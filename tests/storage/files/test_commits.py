@@ -1,0 +1,117 @@
+"""Commits: nothing is answered or published before it is durable, and a failure stops the store."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.errors import StreamError
+from durable_streams_server.storage.ticket import Abandoned
+from tests.requests import NOW, append, create
+from tests.storage.files.benches import ThreadsBench, settled
+from tests.storage.files.stores import content, new_disk, open_store, run
+
+
+async def test_store_answers_and_publishes_nothing_before_it_is_durable(
+    tmp_path: Path,
+) -> None:  # TRAPS 12, 19
+    bench = ThreadsBench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.close_gate()
+    first = bench.store.execute(append("/a", b"x", closes=True), NOW)
+    refused = bench.store.execute(append("/a", b"y"), NOW)
+    closed_again = bench.store.execute(append("/a", closes=True), NOW)
+    await bench.disk.held_write()
+    state = bench.store.find("/a").result()
+    assert state is not None
+    assert (state.visible_tail, state.visible_closed) == (0, False)
+    assert [ticket.done for ticket in (first, refused, closed_again)] == [False] * 3
+    bench.disk.gate.set()
+    await settled(closed_again)
+    assert first.done
+    with pytest.raises(StreamError):
+        refused.result()
+    assert (state.visible_tail, state.visible_closed) == (1, True)
+    bench.close()
+
+
+async def test_many_appends_share_few_writes(tmp_path: Path) -> None:  # TRAPS 20
+    bench = ThreadsBench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.close_gate()
+    tickets = [bench.store.execute(append("/a", b"%03d" % n), NOW) for n in range(500)]
+    bench.disk.gate.set()
+    for ticket in tickets:
+        await settled(ticket)
+    await settled(bench.store.execute(append("/a", b"end"), NOW))
+    bench.close()
+    again = ThreadsBench(tmp_path)
+    state = again.store.find("/a").result()
+    assert state is not None
+    read = again.store.read_bytes(state.incarnation, 0, state.visible_tail)
+    await settled(read)
+    assert read.result() == b"".join(b"%03d" % n for n in range(500)) + b"end"
+    again.close()
+
+
+async def test_failed_write_stops_the_store_for_good(tmp_path: Path) -> None:  # TRAPS 6, 13
+    bench = ThreadsBench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.errors["write_durably"] = errno.EIO
+    lost = [bench.store.execute(append("/a", b"x"), NOW) for _ in range(3)]
+    await bench.until(lambda: bench.failures)
+    (failure,) = bench.failures
+    assert isinstance(failure, OSError)
+    assert (failure.errno, failure.filename) == (errno.EIO, "write_durably")
+    bench.disk.errors.clear()
+    later = bench.store.execute(append("/a", b"y"), NOW)
+    duplicate = bench.store.execute(create("/a"), NOW)
+    for ticket in (*lost, later, duplicate):
+        with pytest.raises(Abandoned, match="write_durably"):
+            await settled(ticket)
+    state = bench.store.find("/a").result()
+    assert state is not None
+    assert state.visible_tail == 0
+    bench.close()
+    again = ThreadsBench(tmp_path)
+    state = again.store.find("/a").result()
+    assert state is not None
+    assert state.tail == 0
+    again.close()
+
+
+async def test_failure_abandons_every_answer_in_flight(tmp_path: Path) -> None:
+    bench = ThreadsBench(tmp_path)
+    await bench.run(create("/a"))
+    bench.disk.close_gate()
+    in_flight = [bench.store.execute(append("/a", b"x"), NOW)]
+    await bench.disk.held_write()  # of the first append; the next one stays queued
+    in_flight.append(bench.store.execute(append("/a", b"y"), NOW))
+    bench.store.commits.fail(OSError(errno.EIO, "a checkpoint failed"))
+    assert not in_flight[0].done
+    bench.disk.gate.set()
+    for ticket in in_flight:
+        with pytest.raises(Abandoned, match="a checkpoint failed"):
+            await settled(ticket)
+    bench.close()
+
+
+def test_error_after_a_record_has_its_place_stops_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
+    broken = RuntimeError("a fault of ours")
+
+    def fail(*_: object) -> None:
+        raise broken
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.ledger, "apply", fail)
+        failed = store.execute(append("/a", b"y", "text/plain"), NOW)
+    for ticket in (failed, store.execute(append("/a", b"z", "text/plain"), NOW)):
+        with pytest.raises(Abandoned, match="a fault of ours"):
+            ticket.result()
+    assert store.failure is broken
+    assert content(open_store(disk), "/a") == b"x"

@@ -1,0 +1,143 @@
+"""Recovery restores what was acknowledged, and refuses a log that does not follow from the catalog."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from durable_streams_server.protocol.subscriptions.commands import (
+    Claim,
+    Link,
+    Unsubscribe,
+)
+from durable_streams_server.storage.damage import Damaged
+from durable_streams_server.storage.files.checkup import Checkup, repair_directory
+from durable_streams_server.streams.file_store import FileBackedStreamStore
+from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
+from tests.requests import NOW, SECOND, append, create
+from tests.storage.files.benches import SEGMENT
+from tests.storage.files.checkpoints import add_subscriptions, documents_of, subscription_of
+from tests.storage.files.stores import new_disk, open_store, run
+
+
+@pytest.mark.parametrize("checkpoints", ["none", "before", "between", "after"])
+def test_recovery_restores_subscriptions_with_and_without_a_checkpoint(checkpoints: str) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    if checkpoints == "before":
+        run(store, subscribe("u"))
+        store.run_checkpoint()
+        run(store, Unsubscribe("u"))
+    add_subscriptions(store)
+    if checkpoints == "between":
+        store.run_checkpoint()
+    run(
+        store,
+        append(A, b"2", JSON),
+        Link("t", (B,)),
+        Claim(
+            "s",
+            "v",
+        ),
+        now=NOW + 60 * SECOND,
+    )
+    if checkpoints == "after":
+        store.run_checkpoint()
+    expected = documents_of(store)
+    assert expected["subscription/u"] is None
+    assert subscription_of(store, "s").generation == 2
+    for _ in range(2):
+        disk.lose_power()
+        store = open_store(disk)
+        assert documents_of(store) == expected
+        assert [each.id for each in store.subscriptions.watchers(A)] == ["s", "t"]
+    run(store, append(A, b"3", JSON))
+    store.run_checkpoint()
+    store.close()
+    assert documents_of(open_store(disk)) == expected  # what had news still has it
+
+
+def test_subscription_created_after_restart_gets_a_larger_incarnation() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, subscribe("s"))
+    first = subscription_of(store, "s").incarnation
+    run(store, Unsubscribe("s"))
+    store.run_checkpoint()
+    disk.lose_power()
+    store = open_store(disk)
+    run(store, subscribe("s"), now=NOW - SECOND)  # the clock was set back
+    assert subscription_of(store, "s").incarnation > first
+
+
+def test_recovery_starts_steady_time_no_earlier_than_a_lease_in_the_log() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create(POOL, JSON), create(A, JSON), subscribe("s"), append(A, b"1", JSON))
+    ahead = (
+        NOW + 3600 * SECOND
+    )  # a step of the wall clock that no checkpoint has seen counts as time
+    run(store, Claim("s", "w"), now=ahead)
+    disk.lose_power()
+    assert open_store(disk).timeline.floor >= ahead
+
+
+def test_recovery_refuses_a_blank_header_before_acknowledged_records() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    for number in range(4):  # no checkpoint has told the catalog of them
+        run(store, create(f"/{number}"))
+    disk.open("wal/000").write(b"\0" * 4096, 0)
+    with pytest.raises(Damaged, match="wal/000: its header is lost"):
+        open_store(disk)
+
+
+def write_stream_and_crash(folder: Path, begins: int, *, tail: bytes) -> None:
+    """Writes a stream with bytes that the catalog has and bytes that only the write-ahead log has, and closes nothing properly."""
+    folder.mkdir()
+    store = FileBackedStreamStore(folder, segment_size=SEGMENT, clock=lambda: NOW + begins)
+    store.create("/a", "text/plain")
+    store.append("/a", tail)
+    store.run_checkpoint()
+    store.append("/a", b"later")
+    store.logs.close()
+    store.wal.close()
+    store._catalog.close()
+    store._directory.release()
+
+
+@pytest.mark.parametrize("begins", [0, 5 * SECOND])
+def test_recovery_refuses_the_log_of_another_directory(tmp_path: Path, begins: int) -> None:
+    write_stream_and_crash(tmp_path / "own", 0, tail=b"own bytes")
+    write_stream_and_crash(tmp_path / "other", begins, tail=b"bytes of another stream")
+    shutil.rmtree(tmp_path / "own" / "wal")
+    shutil.copytree(tmp_path / "other" / "wal", tmp_path / "own" / "wal")
+    with pytest.raises(Damaged, match="record 3 does not follow from the catalog"):
+        FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT)
+    found = [each.what for each in Checkup(str(tmp_path / "own")).run() if not each.harmless]
+    assert found
+    words = list(repair_directory(str(tmp_path / "own"), NOW + 60 * SECOND))
+    assert any(line.startswith("/a: ") for line in words)
+    assert not [each for each in Checkup(str(tmp_path / "own")).run() if not each.harmless]
+    with FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT) as store:
+        state = store.find("/a").result()
+        assert state is not None
+        assert state.incarnation > NOW + 5 * SECOND  # its old offsets may have named lost bytes
+        assert store.read_bytes(state.incarnation, 0, state.tail).result() == b"own bytes"
+
+
+def test_recovery_refuses_a_record_that_creates_an_existing_stream(tmp_path: Path) -> None:
+    write_stream_and_crash(tmp_path / "own", 0, tail=b"own bytes")
+    other = FileBackedStreamStore(tmp_path / "other", segment_size=SEGMENT)
+    other.create("/b", "text/plain")
+    other.create("/c", "text/plain")
+    other.run_checkpoint()
+    other.create("/a", "text/plain")
+    other.logs.close()
+    other.wal.close()
+    other._catalog.close()
+    other._directory.release()
+    shutil.rmtree(tmp_path / "own" / "wal")
+    shutil.copytree(tmp_path / "other" / "wal", tmp_path / "own" / "wal")
+    with pytest.raises(Damaged, match="record 3 does not follow from the catalog"):
+        FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT)
