@@ -7,7 +7,7 @@ from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.hooks import Hooks, StreamLifecycleEvent
 from tests.requests import NOW, SECOND, append, create, fork_of
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.storage.files.stores import new_disk, open_store
 from tests.streams.engines import Bench, ManualClock, read
 

@@ -20,7 +20,7 @@ from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.hooks import Hooks, StreamLifecycleEvent
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, create
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.storage.files.stores import new_disk, open_store
 from tests.streams.engines import SettableClock, read
 

@@ -21,7 +21,7 @@ from durable_streams_server.subscriptions.patience import Patience
 from durable_streams_server.subscriptions.service import Service
 from tests.protocol.subscriptions.world import JSON, A, B, subscribe
 from tests.requests import append, create
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.streams.engines import ManualClock
 
 PUBLIC = "https://streams.example"

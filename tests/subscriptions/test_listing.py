@@ -21,7 +21,7 @@ from durable_streams_server.subscriptions import listing
 from durable_streams_server.subscriptions.listing import Listing
 from tests.protocol.subscriptions.world import JSON, ROOT, A, B, C, subscribe
 from tests.requests import NOW, append, create, fork_of
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.subscriptions.services import run_turns
 
 Listed = tuple[list[LinkedStream], bool]

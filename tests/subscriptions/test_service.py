@@ -20,7 +20,7 @@ from durable_streams_server.streams.options import EngineOptions
 from durable_streams_server.subscriptions.public_url import check_public_url
 from durable_streams_server.subscriptions.service import Service
 from tests.protocol.subscriptions.world import HOOK, POOL, ROOT, A, B, subscribe
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.subscriptions.services import TAKEN, RefusingStore, Running
 
 

@@ -19,7 +19,7 @@ from durable_streams_server.subscriptions.schedule import Schedule
 from durable_streams_server.subscriptions.tokens import TOKEN_LIFE
 from tests.protocol.subscriptions.world import POOL, A, B
 from tests.requests import NOW, SECOND, create
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.storage.files.stores import new_disk, open_store
 from tests.streams.engines import SettableClock
 from tests.subscriptions.services import Running

@@ -1,0 +1,66 @@
+"""What the parts of a store's contract share: a fresh store for each test, and helpers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import pytest
+
+from durable_streams_server.errors import (
+    StreamError,
+)
+from durable_streams_server.protocol.commands import Command
+from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.state import (
+    StreamState,
+)
+from durable_streams_server.storage.store import Store
+from durable_streams_server.storage.ticket import Ticket
+from tests.requests import NOW
+
+T = TypeVar("T")
+
+
+async def settled(ticket: Ticket[T]) -> T:
+    """Waits for a ticket."""
+    if not ticket.done:
+        done = asyncio.get_running_loop().create_future()
+        ticket.add_callback(lambda _: done.set_result(None))
+        await done
+    return ticket.result()
+
+
+class ContractBase:
+    """The helpers of every part of the contract."""
+
+    def make_store(self, max_producers: int = 100_000) -> Store:
+        """Returns a new, empty store."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        made = self.make_store()
+        yield made
+        made.close()
+
+    async def run(self, store: Store, command: Command, now: int = NOW) -> Outcome:
+        return await settled(store.execute(command, now))
+
+    async def refused(
+        self, store: Store, command: Command, kind: type[StreamError], now: int = NOW
+    ) -> StreamError:
+        with pytest.raises(kind) as caught:
+            await self.run(store, command, now)
+        return caught.value
+
+    async def state(self, store: Store, path: str) -> StreamState:
+        state = await settled(store.find(path))
+        assert state is not None
+        return state
+
+    async def content(self, store: Store, path: str) -> bytes:
+        state = await self.state(store, path)
+        parts = [
+            await settled(store.read_bytes(*part)) for part in state.extents(0, state.visible_tail)
+        ]
+        return b"".join(parts)

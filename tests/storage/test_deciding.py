@@ -1,0 +1,38 @@
+"""What stores that decide in this process share: configuration and listeners."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from durable_streams_server.protocol.registry import Registry
+from durable_streams_server.storage.memory import MemoryStore
+from durable_streams_server.storage.store import Published
+from tests.requests import NOW, append, create
+
+
+def test_configure_refuses_a_registry_at_the_path_of_another_kind_of_stream() -> None:
+    store = MemoryStore()
+    store.execute(create("/reg", "text/plain"), NOW).result()
+    with pytest.raises(ValueError, match="the stream at /reg cannot serve as the registry"):
+        store.configure(Registry("/reg"))
+
+
+def test_configure_keeps_the_limit_of_producers() -> None:
+    store = MemoryStore(max_producers=7)
+    store.configure(Registry("/reg"))
+    assert store._rules.max_producers == 7
+    assert store._rules.timeline is store.timeline
+
+
+def test_removed_listener_hears_nothing_more() -> None:
+    store = MemoryStore()
+    heard: list[int] = []
+
+    def listener(published: Sequence[Published]) -> None:
+        heard.append(len(published))
+
+    store.listen(listener)
+    store.execute(create("/a"), NOW).result()
+    store.ignore(listener)
+    store.execute(append("/a", b"x"), NOW).result()
+    assert heard == [1]
