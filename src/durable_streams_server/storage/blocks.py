@@ -1,4 +1,4 @@
-"""The bytes of one incarnation in memory, with the marks at which pages may be cut."""
+"""The bytes of one incarnation in the memory store, with the marks at which pages may be cut."""
 
 from array import array
 from bisect import bisect_right
@@ -11,32 +11,42 @@ from ..protocol.media import Kind
 from ..protocol.units import KIB
 from .store import Marks
 
-#: Appends from this many bytes on are kept as they came, without a copy. Smaller ones are gathered, since an object for each would
-#: cost more than most of them hold.
+#: Bytes from which on an append is kept as its own object, without a copy. Smaller appends are gathered, because an object for each would
+#: take more memory than most of them hold.
 _WHOLE: Final = 8 * KIB
-#: Bytes of gathered appends in one run. A run is copied as it grows, which is cheap only while it is small.
+#: Maximum bytes of gathered appends in one run, because Python copies a run as it grows.
 _RUN: Final = 64 * KIB
 
 
 class Blocks:
-    """An append-only run of wire bytes that begins at `base`."""
+    """Keeps the wire bytes of one incarnation, from position `base` on.
+
+    Args:
+        base: the position of the first byte.
+        kind: the stream's kind of content. Large appends of JSON have marks inside.
+    """
 
     __slots__ = ("_base", "_begins", "_ends", "_gathering", "_json", "_marks", "_runs", "_tail")
 
     def __init__(self, base: int, kind: Kind) -> None:
         self._base = self._tail = base
-        self._gathering: bytearray | None = bytearray()  # the last run, if it may grow
+        self._gathering: bytearray | None = bytearray()  # the last run, while it may grow
         self._runs: list[bytes | bytearray] = [self._gathering]
-        self._begins = array("Q", [base])  # where each run begins
+        self._begins = array("Q", [base])  # the position of each run's first byte
         self._json = kind is Kind.JSON
-        self._ends = array("Q")  # where each append ends
-        self._marks = array("Q")  # these, and value ends inside large JSON appends
+        self._ends = array("Q")  # the position after each append
+        self._marks = array("Q")  # `_ends`, and ends of values inside large JSON appends
 
     def __len__(self) -> int:
         return self._tail - self._base
 
     def append(self, data: bytes, inside: Iterable[int] | None = None) -> None:
-        """Adds one append's wire bytes. `inside` are the marks in large JSON, if they are known."""
+        """Adds the wire bytes of one append.
+
+        Args:
+            data: the wire bytes.
+            inside: the marks inside a large JSON append, relative to its start; None if the caller does not know them.
+        """
         if not data:
             return
         begin, size = self._tail, len(data)
@@ -61,13 +71,13 @@ class Blocks:
         last = bisect_right(begins, end - 1) - 1
         parts: list[bytes | bytearray | memoryview] = [*runs[first : last + 1]]
         if len(parts) == 1 and start == begins[first] and end - start == len(runs[first]):
-            return bytes(runs[first])  # the append itself, if it was kept as it came
+            return bytes(runs[first])  # the append's own object, without a copy, if it is one
         parts[-1] = memoryview(parts[-1])[: end - begins[last]]
         parts[0] = memoryview(parts[0])[start - begins[first] :]
         return b"".join(parts)
 
     def marks(self, position: int) -> Marks:
-        """Returns the marks around a position."""
+        """Returns the marks around a position of the incarnation."""
         above = bisect_right(self._marks, position)
         following = bisect_right(self._ends, position)
         return Marks(

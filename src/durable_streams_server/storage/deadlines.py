@@ -1,8 +1,8 @@
-"""Which streams to look at when: heaps of deadlines, one entry for each stream that can expire.
+"""The deadlines of the memory store's streams, in heaps with one entry for each stream that can expire.
 
-A use of the stream only moves its real deadline later, so the heap is not touched: an entry that comes up early is put back.
-Idle streams are in a heap of steady times, deadlines that are dates in one of dates: setting the wall clock moves all of
-these, and their order stays.
+Using a stream moves its deadline later but does not change the heap. An entry that comes up early is pushed back with the new deadline.
+Sliding lifetimes are in a heap of steady times and fixed dates in a heap of dates. If the wall clock is set, all dates move alike and keep
+their order.
 """
 
 import heapq
@@ -12,21 +12,19 @@ from ..protocol.state import StreamState
 from ..protocol.timeline import Timeline
 from ..protocol.units import SECOND
 
-_BATCH: Final = 1000  # a sweep gives the loop back after so many ends
-_LOOKED: Final = (
-    5 * _BATCH
-)  # or after so many entries, most of them of streams that were used again
-_FEW: Final = 1000  # entries that are not worth tidying up
-_RECHECK: Final = SECOND  # how soon a stream held alive by live readers is looked at again
+_BATCH: Final = 1000  # maximum expired streams of one sweep, so that the loop is not held
+_EXAMINED: Final = 5 * _BATCH  # maximum entries examined in one sweep, because most may be extended
+_FEW: Final = 1000  # entries below which removing stale ones is not worth the work
+_RECHECK: Final = SECOND  # microseconds until a stream with live readers is examined again
 
 _Heap = list[tuple[int, int, StreamState]]
 
 
 class Deadlines:
-    """The streams of one store that can expire.
+    """Keeps the deadlines of one store's streams.
 
     Args:
-        timeline: the store's.
+        timeline: the store's steady time.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -39,7 +37,7 @@ class Deadlines:
         return len(self._idle) + len(self._dates)
 
     def add(self, state: StreamState) -> None:
-        """Adds a stream; one that lives for ever is not kept."""
+        """Adds a stream, unless it never expires."""
         deadline = state.lifetime.deadline(state.touched_at)
         if deadline is not None:
             is_date = state.lifetime.expires_at is not None
@@ -49,18 +47,18 @@ class Deadlines:
             self._tidy()
 
     def next(self) -> int | None:
-        """Returns the earliest entry's steady time."""
+        """Returns the steady time of the earliest entry; None if there is no entry."""
         times = [self._idle[0][0]] if self._idle else []
         if self._dates:
             times.append(self._dates[0][0] - self._timeline.offset)
         return min(times, default=None)
 
     def due(self, now: int) -> list[tuple[str, int]]:
-        """Takes the streams whose time has run out at `now`, at most a batch of them."""
+        """Removes the streams that have expired at `now`, at most `_BATCH` of them, and returns their paths and incarnations."""
         found: list[tuple[str, int]] = []
         today = now + self._timeline.offset
         for heap, until in ((self._dates, today), (self._idle, now)):
-            for _ in range(_LOOKED):
+            for _ in range(_EXAMINED):
                 if not heap or heap[0][0] > until or len(found) == _BATCH:
                     break
                 _, incarnation, state = heapq.heappop(heap)
@@ -69,13 +67,13 @@ class Deadlines:
                 deadline = state.deadline()
                 if deadline is not None and deadline <= now:
                     found.append((state.path, incarnation))
-                else:  # no date, for a date that has come is over
+                else:  # a sliding lifetime, because a fixed date cannot be extended
                     again = now + _RECHECK if deadline is None else deadline
                     heapq.heappush(heap, (again, incarnation, state))
         return found
 
     def _tidy(self) -> None:
-        """Forgets the streams that ended before their time: there may be many, and their time far off."""
+        """Removes the entries of streams that ended before their deadline. There may be many, with deadlines far in the future."""
         for heap in (self._idle, self._dates):
             heap[:] = [entry for entry in heap if not _has_ended(entry[2])]
             heapq.heapify(heap)

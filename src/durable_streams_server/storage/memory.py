@@ -1,6 +1,6 @@
-"""The reference store: streams in memory, readable as a specification of what every store does.
+"""The reference store, which keeps streams in memory. It can be read as a specification of what every store does.
 
-Here a decision is durable as soon as it is applied, so the newest state and the visible one are the same.
+In memory a decision counts as durable as soon as it is applied, so the newest state and the visible state are the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,8 +28,8 @@ class MemoryStore(DecidingStore):
     """Keeps streams for as long as the process lives.
 
     Args:
-        max_bytes: stream data to hold at most; past it, what would add to it is refused with 507. None for no limit.
-        max_producers: idempotent producers per stream; a further one is refused with 429.
+        max_bytes: maximum bytes of stream data. The store refuses an append past the limit with 507. None means no limit.
+        max_producers: maximum idempotent producers per stream. The store refuses a further producer with 429.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class MemoryStore(DecidingStore):
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         try:
             last = self._last_incarnation
-            in_order = last < now <= MAX_CLOCK_INCARNATION  # True unless somebody has set the clock
+            in_order = last < now <= MAX_CLOCK_INCARNATION  # False only if the clock was set
             incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(
                 self.states, command, now, incarnation, self._rules, self.subscriptions
             )
             if self._max_bytes is not None and not isinstance(command, Delete | Expire):
-                self._admit(decision.changes, self._max_bytes)
+                self._refuse_past_limit(decision.changes, self._max_bytes)
         except StorageFull as refusal:
             if self._rules.announces and isinstance(command, Upkeep):
                 return self._execute_without_event(command, now)
@@ -61,7 +61,7 @@ class MemoryStore(DecidingStore):
             return Ticket.failed(refusal)
         changes = decision.changes
         if changes:
-            if len(changes) == 1:  # an append; a comprehension would cost one more call
+            if len(changes) == 1:  # an append, for which a comprehension would cost one more call
                 published = [self._apply(changes[0], command)]
             else:
                 published = [self._apply(change, command) for change in changes]
@@ -97,7 +97,8 @@ class MemoryStore(DecidingStore):
     def close(self) -> None:
         self._listeners.clear()
 
-    def _admit(self, changes: Sequence[Change], limit: int) -> None:
+    def _refuse_past_limit(self, changes: Sequence[Change], limit: int) -> None:
+        """Raises StorageFull if the changes would add data past the limit."""
         added = sum(len(change.data) for change in changes if isinstance(change, Appended))
         if added and self._held_bytes + added > limit:
             raise StorageFull("the store has no room for this data")
@@ -130,5 +131,5 @@ class MemoryStore(DecidingStore):
 
 
 def _gone() -> Ticket[Any]:
-    """Returns what a read gets whose stream was deleted while it waited for its turn."""
+    """Returns a failed ticket for a read whose stream was deleted while the read waited for its turn."""
     return Ticket.failed(NotFound("there is no stream at this path"))

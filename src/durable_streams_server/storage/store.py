@@ -1,7 +1,7 @@
-"""What every store promises. Commands go in, tickets come out.
+"""The contract of every store: commands go in, and tickets for their outcomes come out.
 
-A store runs `decide` where the state lives and makes each decision durable as one record before its ticket resolves. It is
-owned by one event loop from `attach` on: every method is called on that loop's thread, and every ticket resolves there.
+A store runs `decide` where the state lives, and makes each decision durable as one record before it resolves the decision's ticket. From
+`attach` on, one event loop owns the store: every method is called on that loop's thread, and every ticket resolves there.
 """
 
 import asyncio
@@ -24,7 +24,12 @@ from .ticket import Ticket
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
-    """One change that has become durable, and the state of the stream it names; None for a change of a subscription."""
+    """One durable change.
+
+    Attributes:
+        change: the change.
+        state: the state of the changed stream; None if the change is about a subscription.
+    """
 
     change: Change
     state: StreamState | None
@@ -34,26 +39,26 @@ Listener = Callable[[Sequence[Published]], None]
 
 
 class Listeners:
-    """Who hears of durable changes. An exception of one is logged, and the others hear all the same."""
+    """Keeps the functions that a store calls with durable changes. If one raises an exception, it is logged and the others are still called."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
 
     def add(self, listener: Listener) -> None:
-        """Has a listener called with the changes of every record from now on."""
+        """Adds a listener, which is called with the changes of every record from now on."""
         self._listeners.append(listener)
 
     def remove(self, listener: Listener) -> None:
-        """Forgets a listener. One that is forgotten already is no error."""
+        """Removes a listener. Does nothing if the listener was removed before."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
     def clear(self) -> None:
-        """Forgets every listener."""
+        """Removes every listener."""
         self._listeners.clear()
 
     def tell(self, published: Sequence[Published]) -> None:
-        """Calls every listener."""
+        """Calls every listener with the changes of one or more records."""
         for listener in self._listeners:
             try:
                 listener(published)
@@ -62,17 +67,17 @@ class Listeners:
 
 
 def new_opening() -> str:
-    """Returns the name of one opening of a store, which no other opening of any store has."""
+    """Returns a random name for one opening of a store, which no other opening of any store has."""
     return secrets.token_hex(6)
 
 
 class Marks(NamedTuple):
-    """The places around a position in a stream's own bytes where a page may be cut without parsing.
+    """The marks around a position in a stream's own bytes. A mark is a position where a page may be cut without parsing.
 
     Attributes:
         lower: the last mark at or before the position.
-        upper: the first mark after it, or the tail.
-        append_end: where the append that holds the byte at the position ends, or the tail.
+        upper: the first mark after the position, or the tail.
+        append_end: the end of the append that holds the byte at the position, or the tail.
     """
 
     lower: int
@@ -81,9 +86,9 @@ class Marks(NamedTuple):
 
 
 class Store(ABC):
-    """The contract. `tests/storage/contract.py` holds every store to it.
+    """The contract of a store. The tests in `tests/storage/contract.py` hold every store to it.
 
-    Every `now` is steady time in microseconds, on the store's own timeline.
+    Every argument `now` is steady time in microseconds, on the store's own timeline.
 
     Attributes:
         subscriptions: the newest states of all subscriptions, and the server's keys.
@@ -97,49 +102,59 @@ class Store(ABC):
 
     @abstractmethod
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
-        """Names the registry stream, and the root that subscriptions' patterns are below, before the first command.
+        """Sets the registry stream, and the root path of the patterns of subscriptions. Call it before the first command.
 
         Raises:
-            ValueError: when the stream at its path cannot serve as one.
+            ValueError: the stream at the registry's path cannot serve as the registry.
         """
 
     @abstractmethod
     def listen(self, listener: Listener) -> None:
-        """Has `listener` called with the changes of each record once it is durable, before the record's ticket resolves."""
+        """Adds a listener. The store calls it with the changes of each durable record, before the record's ticket resolves."""
 
     @abstractmethod
     def ignore(self, listener: Listener) -> None:
-        """Calls a listener no more."""
+        """Removes a listener."""
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
     ) -> None:
-        """Gives the store to a loop that runs. If it stops for good, `on_failure` is called there, and no ticket that is
-        open then is ever resolved: nobody can know whether its command has become durable. A store that does all its work when it is
-        called needs no loop."""
+        """Gives the store to a running event loop. A store that does all its work inside each call needs no loop.
+
+        Args:
+            loop: the event loop that owns the store from now on.
+            on_failure: called on the loop if an error stops the store for good. Tickets that are open then fail with Abandoned, because nobody
+                can know whether their commands became durable.
+        """
 
     def detach(self) -> None:
-        """Takes the store back from its loop, on the loop; every ticket is resolved first."""
+        """Takes the store back from its event loop, after every ticket is resolved. Call it on the loop's thread."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether another thread writes or reads what tickets wait for."""
+        """Whether another thread is writing or reading, and tickets wait for it."""
         return False
 
     @abstractmethod
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
-        """Decides a command on the newest state and resolves when what the outcome rests on is durable.
+        """Decides a command on the newest state, and returns a ticket that resolves once the outcome and all it depends on are durable.
 
-        The ticket fails with a StreamError when the command is refused; nothing has changed then.
+        If the store refuses the command, the ticket fails with a StreamError and nothing has changed.
         """
 
     @abstractmethod
     def find(self, path: str) -> Ticket[StreamState | None]:
-        """Looks up the stream that readers may see at a path: soft-deleted and expired ones too."""
+        """Looks up the stream that readers may see at a path. Soft-deleted and expired streams are returned too."""
 
     @abstractmethod
     def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
-        """Reads an incarnation's own wire bytes; `start` is not before its base nor `end` past its visible tail."""
+        """Reads an incarnation's own wire bytes.
+
+        Args:
+            incarnation: the stream's incarnation.
+            start: the position of the first byte, not before the incarnation's base.
+            end: the position after the last byte, not past the visible tail.
+        """
 
     @abstractmethod
     def marks(self, incarnation: int, position: int) -> Ticket[Marks]:
@@ -147,27 +162,29 @@ class Store(ABC):
 
     @abstractmethod
     def touch(self, state: StreamState, now: int) -> None:
-        """Notes a read, which begins a sliding lifetime anew. HEAD does not touch."""
+        """Restarts the sliding lifetime of a stream because it was read. A HEAD request does not count as a read."""
 
     @abstractmethod
     def due(self, now: int) -> Sequence[tuple[str, int]]:
-        """Returns path and incarnation of streams whose time has run out, a bounded number; each is returned once, and
-        again later if it turns out to live longer."""
+        """Returns the paths and incarnations of streams whose lifetime is over, a bounded number of them at a time.
+
+        Each stream is returned once, and again later if its lifetime was extended.
+        """
 
     @abstractmethod
     def next_deadline(self) -> int | None:
-        """Returns when `due` may next have something, in microseconds of steady time; None while nothing expires."""
+        """Returns the steady time in microseconds at which `due` may next return a stream; None while no stream expires."""
 
     def clock_was_set(self) -> None:
-        """Hears that the wall clock was set: the timeline's offset is another. What is kept of it should soon be durable."""
+        """Makes the timeline's new offset durable soon, because the wall clock was set."""
 
     @abstractmethod
     def paths(self) -> Iterator[str]:
-        """Iterates over the paths of all visible streams that are not soft-deleted, in no order.
+        """Iterates over the paths of all visible streams that are not soft-deleted, in no particular order.
 
-        Streams may come and go while it is iterated over: each that is there all the time is named once.
+        Streams may be created and deleted during the iteration. A stream that exists during all of it is named exactly once.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the store. What was acknowledged is durable; nothing may be called any more."""
+        """Closes the store. Everything acknowledged is durable. No method may be called afterwards."""

@@ -1,6 +1,6 @@
-"""A ticket: the promise of one outcome, resolved once, on the loop that owns the store.
+"""Tickets: each is a promise of one outcome, resolved once, on the event loop that owns the store.
 
-It is a future without a loop, a task or a thread: callbacks run at once, in the order in which they were added.
+A ticket is a future without an event loop, a task or a thread. Its callbacks run at once, in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ U = TypeVar("U")
 
 
 class Cancelled(Exception):
-    """The one who held the ticket no longer waits."""
+    """The holder of a ticket cancelled its wait."""
 
 
 class Abandoned(Exception):
-    """Nobody can know the outcome: the store stopped before it was durable. There is no answer to give.
+    """The store stopped before an outcome was durable, so nobody can know the outcome and the request gets no answer.
 
     Attributes:
-        cause: what stopped the store.
+        cause: the error that stopped the store.
     """
 
     def __init__(self, cause: BaseException) -> None:
@@ -31,7 +31,7 @@ class Abandoned(Exception):
 
 
 class Ticket(Generic[T]):
-    """The promise of one `T` or one exception."""
+    """The promise of one value of type `T`, or of one exception."""
 
     __slots__ = ("_callbacks", "_error", "_on_cancel", "_value", "done")
 
@@ -55,13 +55,13 @@ class Ticket(Generic[T]):
         return cls(True, None, error)
 
     def resolve(self, value: T) -> None:
-        """Fulfils the promise. A ticket that was cancelled meanwhile stays cancelled."""
+        """Resolves the ticket with a value. Does nothing if the ticket is already done, for example cancelled."""
         if not self.done:
             self._value = value
             self._finish()
 
     def fail(self, error: BaseException) -> None:
-        """Breaks the promise with `error`."""
+        """Fails the ticket with an error. Does nothing if the ticket is already done."""
         if not self.done:
             self._error = error
             self._finish()
@@ -70,7 +70,7 @@ class Ticket(Generic[T]):
         """Returns the value, or raises the error.
 
         Raises:
-            RuntimeError: the ticket is not done, so nobody can know the outcome.
+            RuntimeError: the ticket is not done yet.
         """
         if not self.done:
             raise RuntimeError("the ticket is not done")
@@ -78,14 +78,16 @@ class Ticket(Generic[T]):
             try:
                 raise self._error
             finally:
-                del self  # or the error's traceback would hold the ticket that holds the error
-        return self._value  # type: ignore[return-value]  # `cast` would be one more call for each answer
+                del (
+                    self
+                )  # otherwise the error's traceback would hold the ticket that holds the error
+        return self._value  # type: ignore[return-value]  # `cast` would cost one more call for each answer
 
     def add_callback(self, callback: Callable[[Ticket[T]], None]) -> None:
-        """Calls `callback` with this ticket once it is done, or immediately if it already is.
+        """Calls `callback` with this ticket once the ticket is done, or immediately if it already is.
 
-        An exception of a callback that is called later is logged and goes no further: whoever resolves a ticket resolves others
-        too.
+        An exception of a callback that runs later is logged and not raised, because the caller that resolves this ticket has other tickets
+        to resolve.
         """
         if self.done:
             callback(self)
@@ -95,11 +97,11 @@ class Ticket(Generic[T]):
             self._callbacks.append(callback)
 
     def on_cancel(self, undo: Callable[[], None]) -> None:
-        """Sets what gives back the resources that the wait holds."""
+        """Sets the function that `cancel` calls to release the resources of the wait."""
         self._on_cancel = undo
 
     def cancel(self) -> None:
-        """Gives up waiting. What has been decided is not undone; only the wait ends."""
+        """Fails the ticket with Cancelled. This ends the wait only; the decision behind the ticket is not undone."""
         if self.done:
             return
         undo, self._on_cancel = self._on_cancel, None
@@ -109,7 +111,7 @@ class Ticket(Generic[T]):
             undo()
 
     def then(self, function: Callable[[T], Ticket[U]]) -> Ticket[U]:
-        """Returns a ticket for what `function` makes of the value. Errors pass through."""
+        """Calls `function` with the value once it is there, and returns a ticket for the result. Errors are passed on to that ticket."""
         if self.done:
             if self._error is not None:
                 return Ticket.failed(self._error)
@@ -148,13 +150,13 @@ class Ticket(Generic[T]):
 
 
 def repeat(step: Callable[[], Ticket[T | None]]) -> Ticket[T]:
-    """Takes steps one after the other until one has a value, and returns a ticket for that value.
+    """Runs steps one after the other until one returns a value, and returns a ticket for that value.
 
-    A chain of `then` that prolongs itself recurses once for each link. This is the loop for work of any length: as long as the
-    steps' tickets are done at once it iterates, and it goes on from a callback when one is not.
+    A chain of `then` that extends itself would recurse once for each link. `repeat` loops instead while the steps' tickets are done at once,
+    and continues from a callback when a ticket is not done yet.
 
     Args:
-        step: begins the next step; its ticket gives None if another step is to follow.
+        step: begins the next step. Its ticket resolves with None if another step must follow.
     """
     result: Ticket[T] = Ticket()
 
