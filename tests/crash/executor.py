@@ -29,13 +29,13 @@ class SimulatedExecutor(Executor):
 
     # -- what the runner asks -----------------------------------------------
 
-    def soon(self, function: Callable[[], None]) -> None:
+    def call_soon(self, function: Callable[[], None]) -> None:
         self._soon.append(function)
 
-    def in_between(self, function: Callable[[], None]) -> None:
+    def call_after_pause(self, function: Callable[[], None]) -> None:
         self._soon.append(function)
 
-    def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         self._timers.append(function)
         return lambda: self._cancel(function)
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from durable_streams_server.storage.files.switching import SOON, Switching
+from durable_streams_server.storage.files.switching import SHORT, Switching
 
 USUAL = sys.getswitchinterval()
 
@@ -17,7 +17,7 @@ def about(seconds: float) -> object:
 def test_threads_change_sooner_while_a_job_is_wanted() -> None:
     switching = Switching()
     switching.begin()
-    assert sys.getswitchinterval() == about(SOON)
+    assert sys.getswitchinterval() == about(SHORT)
     switching.end()
     assert sys.getswitchinterval() == about(USUAL)
 
@@ -29,18 +29,18 @@ def test_the_last_of_several_jobs_restores_the_usual_time() -> None:
     other = threading.Thread(target=switching.end)
     other.start()
     other.join(10)
-    assert sys.getswitchinterval() == about(SOON)
+    assert sys.getswitchinterval() == about(SHORT)
     switching.end()
     assert sys.getswitchinterval() == about(USUAL)
 
 
 def test_a_host_that_changes_threads_sooner_still_keeps_its_own_time() -> None:
     switching = Switching()
-    sys.setswitchinterval(SOON / 5)
+    sys.setswitchinterval(SHORT / 5)
     try:
         switching.begin()
-        assert sys.getswitchinterval() == about(SOON / 5)
+        assert sys.getswitchinterval() == about(SHORT / 5)
         switching.end()
-        assert sys.getswitchinterval() == about(SOON / 5)
+        assert sys.getswitchinterval() == about(SHORT / 5)
     finally:
         sys.setswitchinterval(USUAL)

@@ -207,7 +207,7 @@ def test_in_between_leaves_the_loop_time_for_other_turns() -> None:
             if not done.done():
                 loop.call_soon(turn)
 
-        threads.in_between(lambda: done.set_result(None))
+        threads.call_after_pause(lambda: done.set_result(None))
         turn()
         await done
         threads.close()

@@ -9,13 +9,15 @@ import os
 import sys
 from typing import Final
 
-_RING: Final = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes and gives
+_RING: Final = (1).to_bytes(
+    8, sys.byteorder
+)  # the 8 bytes that one write or read of an eventfd transfers
 
 
 class Bell:
-    """Rung by one thread, heard by another. Each ring is heard once, also if nobody waits yet.
+    """Lets one thread wake another. Each ring ends one wait, even if the wait begins after the ring.
 
-    It is an eventfd where the system has that, else a pipe, which wakes the other thread less promptly.
+    On Linux the bell is an eventfd. Other systems get a pipe, which wakes the waiting thread less promptly.
     """
 
     def __init__(self) -> None:
@@ -25,14 +27,14 @@ class Bell:
             self._descriptors = os.pipe()
 
     def ring(self) -> None:
-        """Wakes the thread that waits, or the next one that does."""
+        """Wakes the waiting thread, or lets the next `wait` return at once."""
         os.write(self._descriptors[-1], _RING)
 
     def wait(self) -> None:
-        """Returns after a ring."""
+        """Blocks until the bell has been rung once more than `wait` has returned."""
         os.read(self._descriptors[0], len(_RING))
 
     def close(self) -> None:
-        """Gives the descriptors back. Nobody may ring or wait any more."""
+        """Closes the descriptors. No thread may ring or wait afterwards."""
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Where the store's work runs. `Runner` decides what runs when; an executor only carries it out.
+"""The interface of executors, which run the jobs and timers that `Runner` schedules.
 
-A running server uses `Threads`. The crash simulator passes an executor of its own, which runs the same jobs one at a time, in
-any order that threads could take.
+A server uses `Threads`. The crash simulator passes its own executor, which runs the same jobs one at a time, in any order in which threads
+could run them.
 """
 
 import enum
@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Called on the loop's thread with a job's result, or with the exception that ended it.
+#: A callback that gets a job's result and None, or None and the exception that ended the job. It runs on the event loop's thread.
 Done = Callable[[T | None, BaseException | None], None]
 
 
 class Lane(enum.Enum):
-    """What a job waits for. Jobs of one lane run in order, except reads, a few of which run at once."""
+    """The kinds of jobs. Jobs of one lane run in order, except that several reads run at once."""
 
     COMMIT = "commit"
     CHECKPOINT = "checkpoint"
@@ -24,31 +24,31 @@ class Lane(enum.Enum):
 
 
 class Executor(ABC):
-    """Runs jobs beside the loop, and brings their results back to the loop's thread."""
+    """Runs jobs beside an event loop, and delivers their results on the loop's thread."""
 
     @abstractmethod
-    def soon(self, function: Callable[[], None]) -> None:
-        """Calls a function on the loop, at the end of this turn."""
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Calls a function on the event loop at the end of the current turn."""
 
     @abstractmethod
-    def in_between(self, function: Callable[[], None]) -> None:
-        """Calls a function on the loop after a moment that belongs to everything else, other threads too."""
+    def call_after_pause(self, function: Callable[[], None]) -> None:
+        """Calls a function on the event loop after a short pause, in which other callbacks and threads can run."""
 
     @abstractmethod
-    def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Calls a function on the loop after some seconds; returns what cancels the call."""
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function on the event loop after some seconds, and returns a function that cancels the call."""
 
     @abstractmethod
     def submit(self, lane: Lane, job: Callable[[], T], done: Done[T]) -> None:
-        """Runs a job on a lane, then calls `done` on the loop's thread, exactly once, whatever the job raises."""
+        """Runs a job on a lane, and then calls `done` on the loop's thread, exactly once, even if the job raises an exception."""
 
     @abstractmethod
     def wait(self) -> None:
-        """Blocks the loop's thread until a job has ended, and calls its `done`. At least one job must be running."""
+        """Blocks the loop's thread until a job has ended, and calls the job's `done`. At least one job must be running."""
 
     @abstractmethod
     def close(self) -> None:
-        """Waits for the jobs that run, calls what is `done`, and ends the threads. On the loop's thread."""
+        """Waits for the running jobs, calls `done` for each, and ends the threads. Call it on the loop's thread."""
 
 
 Job = tuple[Callable[[], Any], Done[Any]]

@@ -207,7 +207,7 @@ class Ledger:
         if self._dead_bytes > self.flush_bytes:
             self._space_is_due = True
         elif self._dead_bytes + self._dead_logs * PER_LOG >= SOON and not self._space_is_due:
-            self.shell.later(SOON_SECONDS, self._ask_for_space)
+            self.shell.call_later(SOON_SECONDS, self._ask_for_space)
 
     def _ask_for_space(self) -> None:
         if self._dead_logs:

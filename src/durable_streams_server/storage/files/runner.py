@@ -1,20 +1,20 @@
-"""What runs when in a store that a loop owns: commits, checkpoints, reads, the stop. One state machine, without threads.
+"""The schedule of a store that an event loop owns: when it commits, makes checkpoints, reads and stops. A state machine without threads.
 
-A commit takes all that one turn of the loop has decided, and whatever came while the commit before it was being written. If that
-is little, it waits for one more turn, so that writers who are answered now can join it. So the busier the server, the larger its
-commits, and a hand-over between threads, which costs as much as several appends, is shared by many.
+A commit takes all records that were queued in one turn of the loop, and those queued while the commit before was being written. If there
+are few, it waits for one more turn, so that writers whose answers go out now can join it. So commits grow with the load, and many appends
+share a hand-over between threads, which costs as much as several appends.
 
-A checkpoint goes through these phases. An error in any of them stops the store:
+A checkpoint goes through these phases. An error in any phase stops the store:
 
-    phase        what it waits for                            then
-    NONE         `checkpoint_due`                             LOOP
-    LOOP         a moment for everything else                 what the step says
-    DURABLE      the commit that is written, or the next      LOOP
-    DISK         its job on the checkpoint lane               what the step says
-    PAUSED       a second: no room, or no file handles        LOOP
+    phase        waits for                                      next phase
+    NONE         a call of `checkpoint_due`                     LOOP
+    LOOP         a pause for everything else on the loop        the one that the step yields
+    DURABLE      the commit being written, or the next one      LOOP
+    DISK         the job on the checkpoint lane                 the one that the step yields
+    PAUSED       one second, for lack of space or file handles  LOOP
 
-A stop ends LOOP, DURABLE and PAUSED at once and waits for the job of DISK. What the catalog has not been told by then stays
-dirty: the write-ahead log has it.
+A stop ends LOOP, DURABLE and PAUSED at once, and waits for the job of DISK. States that the catalog does not have by then stay dirty, and the
+write-ahead log keeps their records.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import enum
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
-
 from ..ticket import Ticket
 from .checkpoint import Checkpoints, Where
 from .commits import Commit, Commits
@@ -32,13 +31,16 @@ from .ledger import Ledger
 from .shell import Shell
 from .wal import CHECK_INTERVAL
 
+
 T = TypeVar("T")
 
-_AGAIN: Final = 1.0  # seconds until a checkpoint that met an obstacle is tried again
+_PAUSE: Final = (
+    1.0  # seconds until a checkpoint that failed for lack of space or file handles is tried again
+)
 
 
 class Phase(enum.Enum):
-    """Where the checkpoint is."""
+    """The phases of a checkpoint."""
 
     NONE = "none"
     LOOP = "loop"
@@ -51,14 +53,14 @@ _PHASES: Final = {Where.LOOP: Phase.LOOP, Where.DURABLE: Phase.DURABLE, Where.DI
 
 
 class Runner(Shell):
-    """Runs a store until `stop`.
+    """Runs the work of one store beside an event loop, until `stop`.
 
     Args:
         commits: the store's queue of records.
         ledger: the store's dirty states, which tell when a checkpoint is due.
         checkpoints: makes the store's checkpoints.
-        executor: carries out what is decided here.
-        on_failure: called on the loop when the store has stopped for good.
+        executor: runs the jobs and timers.
+        on_failure: called on the event loop's thread when the store has stopped for good.
     """
 
     has_readers = True
@@ -76,208 +78,215 @@ class Runner(Shell):
         self._checkpoints = checkpoints
         self._executor = executor
         self._on_failure = on_failure
-        self._turn_is_due = False
+        self._commit_is_planned = False
         self._is_writing = False
-        self._reading = 0
-        self._is_waited_for = False  # a synchronous caller blocks the loop
-        self._look_is_planned = False
+        self._reads = 0
+        self._caller_waits = False  # whether a synchronous caller blocks the event loop
+        self._check_is_planned = False
         self._stopping = False
         self._phase = Phase.NONE
         self._steps: Iterator[Where] | None = None
-        self._cancel_pause: Callable[[], None] = _nothing
-        self._cancel_later: Callable[[], None] | None = None
+        self._cancel_pause: Callable[[], None] = _do_nothing
+        self._cancel_timer: Callable[[], None] | None = None
 
     def stop(self) -> None:
         self._stopping = True
-        if self._cancel_later is not None:
-            self._cancel_later()
-        self._hand_over()
+        if self._cancel_timer is not None:
+            self._cancel_timer()
+        self._begin_commit()
         while self._has_jobs:
             self._executor.wait()
-            self._hand_over()  # what has ended may have decided something
+            self._begin_commit()  # the job that ended may have queued records
         self._end_checkpoint()
         if self._commits.failure is None:
             self._commits.check_segment()
         self._executor.close()
 
     def wait_for(self, ticket: Ticket[Any]) -> None:
-        self._is_waited_for = True
+        self._caller_waits = True
         try:
-            self._hand_over()
+            self._begin_commit()
             while not ticket.done and self._has_jobs:
                 self._executor.wait()
-                self._hand_over()
+                self._begin_commit()
         finally:
-            self._is_waited_for = False
+            self._caller_waits = False
 
-    # -- what the store asks ------------------------------------------------
+    # -- calls of the store -------------------------------------------------
 
     def commit_due(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            self._executor.soon(self._turn)
+        if not self._commit_is_planned:
+            self._commit_is_planned = True
+            self._executor.call_soon(self._begin_planned_commit)
 
     def checkpoint_due(self) -> None:
         if self._phase is Phase.NONE and not self._stopping and self._commits.failure is None:
             self._steps = self._checkpoints.steps()
-            self._go(Phase.LOOP)
+            self._enter(Phase.LOOP)
 
-    def later(self, seconds: float, function: Callable[[], None]) -> None:
-        if self._cancel_later is None and not self._stopping:
-            self._cancel_later = self._executor.later(seconds, partial(self._call_later, function))
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        if self._cancel_timer is None and not self._stopping:
+            self._cancel_timer = self._executor.call_later(
+                seconds, partial(self._run_timer, function)
+            )
 
-    def _call_later(self, function: Callable[[], None]) -> None:
-        self._cancel_later = None
+    def _run_timer(self, function: Callable[[], None]) -> None:
+        self._cancel_timer = None
         if not self._stopping and self._commits.failure is None:
             function()
 
     def failed(self, error: BaseException) -> None:
         self._commits.committed(self._commits.take_pending())
-        if self._phase is not Phase.DISK:  # the job that runs has the steps; its end comes here
+        if (
+            self._phase is not Phase.DISK
+        ):  # a running job still uses the steps, and ends them itself
             self._end_checkpoint()
         self._on_failure(error)
 
     def read(self, function: Callable[[], T]) -> Ticket[T]:
         ticket: Ticket[T] = Ticket()
-        self._reading += 1
+        self._reads += 1
 
         def done(found: T | None, error: BaseException | None) -> None:
-            self._reading -= 1
+            self._reads -= 1
             if error is not None:
                 ticket.fail(error)
             else:
-                ticket.resolve(found)  # type: ignore[arg-type]
+                ticket.resolve(found)  # type: ignore[arg-type]  # a `T`, because there is no error
 
         self._executor.submit(Lane.READ, function, done)
         return ticket
 
     @property
     def _has_jobs(self) -> bool:
-        """Whether a job runs whose end will come."""
+        """Whether a job is running that `Executor.wait` can wait for."""
         return self.is_busy or self._phase is Phase.DISK
 
     @property
     def is_busy(self) -> bool:
-        """Whether a thread commits or reads."""
-        return self._is_writing or self._reading > 0
+        return self._is_writing or self._reads > 0
 
     # -- commits ------------------------------------------------------------
 
-    def _turn(self) -> None:
-        self._turn_is_due = False
+    def _begin_planned_commit(self) -> None:
+        self._commit_is_planned = False
         if not self._stopping:
-            self._hand_over()
+            self._begin_commit()
 
-    def _hand_over(self) -> None:
-        """Has the commit lane write what waits, unless it is still writing or must not."""
+    def _begin_commit(self) -> None:
+        """Gives all queued records to the commit lane, unless it is still writing or writers must wait for a checkpoint."""
         if self._is_writing or self._is_held_back:
             return
         commit = self._commits.take_pending()
         if commit.items:
             self._is_writing = True
             self._executor.submit(
-                Lane.COMMIT, partial(self._write, commit), partial(self._written, commit)
+                Lane.COMMIT,
+                partial(self._write_commit, commit),
+                partial(self._commit_ended, commit),
             )
 
     @property
     def _is_held_back(self) -> bool:
-        """Whether writers wait because too much is unflushed and a checkpoint is making room. A checkpoint that waits for
-        writers, or for a thread that waits for writers, makes none."""
+        """Whether commits wait because too much is unflushed and a running checkpoint is freeing memory.
+
+        Commits must not wait for a checkpoint that itself waits for a commit, nor while the loop's thread is blocked.
+        """
         return (
-            self._ledger.is_pressed  # the rarest
+            self._ledger.is_pressed  # first, because it is rarely true
             and self._phase in (Phase.LOOP, Phase.DISK)
             and not self._stopping
-            and not self._is_waited_for
+            and not self._caller_waits
         )
 
-    def _write(self, commit: Commit) -> None:
-        """Writes a commit, on its lane. A disk that has failed once is never written to again."""
+    def _write_commit(self, commit: Commit) -> None:
+        """Writes a commit on the commit lane. Never writes again to a disk that has failed."""
         if self._commits.failure is not None:
             raise self._commits.failure
         self._commits.write(commit)
 
-    def _written(self, commit: Commit, _: None, error: BaseException | None) -> None:
+    def _commit_ended(self, commit: Commit, _: None, error: BaseException | None) -> None:
         self._is_writing = False
         if error is not None:
             self._commits.fail(error, commit)
             return
         if self._commits.failure is None:
             if self._commits.has_few_pending:
-                self.commit_due()  # a turn later: writers that are answered now can join it
+                self.commit_due()  # one turn later, so that writers whose answers go out now can join
             else:
-                self._hand_over()  # the next commit is written while this one is published
+                self._begin_commit()  # the next commit is written while this one is published
         self._commits.committed(commit)
-        if self._commits.wal.owes_check and not self._look_is_planned:
-            self._look_is_planned = True  # there may be no later commit that looks
-            self._executor.later(CHECK_INTERVAL, self._look)
+        if self._commits.wal.owes_check and not self._check_is_planned:
+            self._check_is_planned = True  # no later commit may come that checks the segment
+            self._executor.call_later(CHECK_INTERVAL, self._check_segment)
         if self._phase is Phase.DURABLE:
-            self._go(Phase.LOOP)
+            self._enter(Phase.LOOP)
 
-    def _look(self) -> None:
-        self._look_is_planned = False
+    def _check_segment(self) -> None:
+        self._check_is_planned = False
         if not self._stopping and self._commits.failure is None:
             self._commits.check_segment()
 
     # -- the checkpoint -----------------------------------------------------
 
-    def _go(self, phase: Phase) -> None:
-        """Enters a phase of the checkpoint."""
+    def _enter(self, phase: Phase) -> None:
+        """Enters a phase of the checkpoint, and plans its next step."""
         self._phase = phase
         if phase is Phase.LOOP:
-            self._executor.in_between(self._step)
+            self._executor.call_after_pause(self._step_on_loop)
         elif phase is Phase.DISK:
-            self._executor.submit(Lane.CHECKPOINT, self._advance, self._stepped)
+            self._executor.submit(Lane.CHECKPOINT, self._advance, self._step_ended)
         elif phase is Phase.PAUSED:
-            self._cancel_pause = self._executor.later(_AGAIN, self._resume)
-        self._hand_over()
+            self._cancel_pause = self._executor.call_later(_PAUSE, self._end_pause)
+        self._begin_commit()
 
-    def _step(self) -> None:
-        """Makes a step on the loop, unless the checkpoint has ended since that was planned."""
+    def _step_on_loop(self) -> None:
+        """Runs the next step on the event loop, unless the checkpoint has ended since the step was planned."""
         if self._phase is not Phase.LOOP:
             return
         try:
             where = self._advance()
         except Exception as error:
-            self._stepped(None, error)
+            self._step_ended(None, error)
         else:
-            self._stepped(where, None)
+            self._step_ended(where, None)
 
     def _advance(self) -> Where | None:
-        """Makes the next step; returns what the one after it needs, or None after the last."""
+        """Runs the next step, and returns where the step after it must run; None after the last step."""
         assert self._steps is not None
         return next(self._steps, None)
 
-    def _stepped(self, where: Where | None, error: BaseException | None) -> None:
+    def _step_ended(self, where: Where | None, error: BaseException | None) -> None:
         if error is not None or self._stopping or self._commits.failure is not None:
             self._end_checkpoint()
             if error is not None:
                 self._commits.fail(error)
         elif where is not None:
-            self._go(_PHASES[where])
+            self._enter(_PHASES[where])
         else:
             self._phase, self._steps = Phase.NONE, None
             if self._ledger.checkpoint_is_due:
-                self._begin_another()
-            self._hand_over()
+                self._begin_next_checkpoint()
+            self._begin_commit()
 
-    def _begin_another(self) -> None:
+    def _begin_next_checkpoint(self) -> None:
         if self._ledger.must_pause:
-            self._go(Phase.PAUSED)
+            self._enter(Phase.PAUSED)
         else:
             self.checkpoint_due()
 
-    def _resume(self) -> None:
+    def _end_pause(self) -> None:
         self._phase = Phase.NONE
         if self._ledger.checkpoint_is_due:
             self.checkpoint_due()
 
     def _end_checkpoint(self) -> None:
-        """Ends the checkpoint, if one runs: unless the catalog has it, what it had taken is dirty again."""
+        """Ends the checkpoint, if one is running. If its catalog is not committed, the captured states are dirty again."""
         self._cancel_pause()
-        self._cancel_pause = _nothing
+        self._cancel_pause = _do_nothing
         self._phase, self._steps = Phase.NONE, None
         self._ledger.end_capture()
 
 
-def _nothing() -> None:
-    """Cancels nothing."""
+def _do_nothing() -> None:
+    """Stands for the cancellation of a timer while none is running."""

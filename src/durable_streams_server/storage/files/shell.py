@@ -35,7 +35,7 @@ class Shell(ABC):
         """Asks for a checkpoint. Does nothing while one is running."""
 
     @abstractmethod
-    def later(self, seconds: float, function: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Calls a function on the event loop after some seconds, unless an earlier call is still waiting."""
 
     @abstractmethod

@@ -1,17 +1,19 @@
-"""Python's switch interval: how long one thread may compute while another waits for the interpreter (the GIL).
+"""Python's switch interval, the time for which one thread may keep the interpreter (the GIL) while another thread waits for it.
 
-The default is 5 ms. A thread that encodes a checkpoint would hold up the loop that long in each of its turns. A loop that is busy lets
-go of the interpreter every 4 ms and takes it back at once, so a thread that waits for 5 ms without a break would never have it. So the
-interval is 0.5 ms from when the loop asks for such a job until the job ends. It is not always short: the commit thread would then
-interrupt the loop in the middle of a turn, and fewer appends would become durable together.
+The default is 5 ms. A thread that encodes a checkpoint would delay each turn of the event loop by that time. A busy loop releases the
+interpreter every 4 ms and takes it back at once, so a thread that must wait 5 ms without interruption would never get the interpreter.
+Therefore the interval is 0.5 ms from when the loop submits such a job until the job ends. The interval is not always short, because the
+commit thread would then interrupt the loop in the middle of a turn, and fewer appends would share a commit.
 """
 
 import sys
 import threading
 from typing import Final
 
-_HALF: Final = 0.0000005  # seconds; without them Python, which rounds down to microseconds, would lose one at each restore
-SOON: Final = 0.0005  #: seconds: short beside the 50 ms that a cheap request may wait, long beside the cost of a switch
+#: Half a microsecond, in seconds. Python rounds the interval down to microseconds and would lose one at each restore without it.
+_HALF: Final = 0.0000005
+#: The short interval in seconds: much less than the 50 ms that a cheap request may wait, and much more than a switch costs.
+SHORT: Final = 0.0005
 
 
 class Switching:
@@ -23,15 +25,15 @@ class Switching:
         self._usual = 0.0
 
     def begin(self) -> None:
-        """Shortens the interval, because a job is wanted. Each `begin` needs an `end`."""
+        """Shortens the interval for one job. Each `begin` needs one `end`."""
         with self._lock:
             if self._running == 0:
                 self._usual = sys.getswitchinterval() + _HALF
-                sys.setswitchinterval(min(self._usual, SOON))
+                sys.setswitchinterval(min(self._usual, SHORT))
             self._running += 1
 
     def end(self) -> None:
-        """Ends what `begin` began. The last job to end restores the interval from before the first."""
+        """Counts one job as ended. When the last job ends, restores the interval from before the first one began."""
         with self._lock:
             self._running -= 1
             if self._running == 0:

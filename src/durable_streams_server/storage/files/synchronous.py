@@ -38,7 +38,7 @@ class Synchronous(Shell):
     def checkpoint_due(self) -> None:
         """Does nothing: `wait_for` makes the checkpoint that is due."""
 
-    def later(self, seconds: float, function: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Does nothing, because there is no event loop to run a timer."""
 
     def failed(self, _: BaseException) -> None:

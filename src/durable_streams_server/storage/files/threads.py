@@ -1,4 +1,4 @@
-"""The executor of a running server: one thread commits, one makes checkpoints, a few read what is not in memory."""
+"""The executor of a server: one thread commits, one makes checkpoints, and a few read logs."""
 
 import asyncio
 import os
@@ -17,50 +17,52 @@ from .switching import switching
 T = TypeVar("T")
 
 _READERS: Final = 4
-#: Seconds between two steps of long work on the loop. In consecutive turns the loop would never wait, and a loop that never waits
-#: does not let the commit thread have the interpreter before the switch interval is over.
-_MOMENT: Final = 0.001
-_BEHIND: Final = 5  # added to the nice value: a third of the loop's time, if both want one core
+#: Seconds between two steps of long work on the loop. If steps ran in consecutive turns, the loop would never wait for sockets. The commit
+#: thread would then get the interpreter only after the switch interval.
+_PAUSE: Final = 0.001
+#: Added to the nice value of reader threads, which then get a third of the loop's time if both compete for one core.
+_NICE: Final = 5
 
 
 class Threads(Executor):
-    """Real threads beside a running loop.
+    """Runs jobs on threads beside a running event loop.
 
-    The commit lane is a thread of its own and no pool, because each commit passes through it: a pool's future costs as much as
-    several appends.
+    The commit lane is one thread instead of a pool, because every commit passes through it and a pool's future costs as much as several appends.
 
     Args:
-        loop: the loop; every method is called on its thread.
+        loop: the event loop. Every method must be called on its thread.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ended: SimpleQueue[tuple[Done[Any], Any, BaseException | None]] = SimpleQueue()
-        self._commits: deque[Job | None] = deque()  # as many as the bell was rung, less those taken
+        self._commits: deque[Job | None] = (
+            deque()
+        )  # one for each ring of the bell; None ends the thread
         self._bell = Bell()
         self._pools = {
             Lane.CHECKPOINT: ThreadPoolExecutor(1, "durable-streams-checkpoint"),
-            Lane.READ: ThreadPoolExecutor(_READERS, "durable-streams-read", _give_way),
+            Lane.READ: ThreadPoolExecutor(_READERS, "durable-streams-read", _lower_priority),
         }
         self._committer = threading.Thread(
             target=self._commit, name="durable-streams-commit", daemon=True
         )
         self._committer.start()
 
-    def soon(self, function: Callable[[], None]) -> None:
+    def call_soon(self, function: Callable[[], None]) -> None:
         self._loop.call_soon(function)
 
-    def in_between(self, function: Callable[[], None]) -> None:
-        self._loop.call_later(_MOMENT, function)
+    def call_after_pause(self, function: Callable[[], None]) -> None:
+        self._loop.call_later(_PAUSE, function)
 
-    def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         return self._loop.call_later(seconds, function).cancel
 
     def submit(self, lane: Lane, job: Callable[[], T], done: Done[T]) -> None:
         if lane is Lane.COMMIT:
             self._give_to_committer((job, done))
         else:
-            switching.begin()  # or a busy loop would keep the thread from beginning
+            switching.begin()  # otherwise a busy loop would keep the job's thread from starting
             self._pools[lane].submit(self._compute, job, done)
 
     def wait(self) -> None:
@@ -104,28 +106,28 @@ class Threads(Executor):
         try:
             self._loop.call_soon_threadsafe(self._call_ended)
         except RuntimeError:
-            return  # the loop is closed: whoever takes the store back calls what has ended
+            return  # the loop is closed; `close` or `wait` calls `done`
 
     # -- on the loop's thread -----------------------------------------------
 
     def _call_ended(self) -> None:
-        """Calls what is done by now. Whoever waits on the loop's thread may have done so already.
+        """Calls `done` for the jobs that have ended by now, unless `wait` has done so already.
 
-        What ends meanwhile has its own turn: each job that ends plans a call.
+        Jobs that end during this call have planned a call of their own.
         """
         for _ in range(self._ended.qsize()):
             if not self._ended.empty():
                 _call(self._ended.get())
 
 
-def _give_way() -> None:
-    """Lowers the priority of this thread: all clients wait for the loop, and few for this thread.
+def _lower_priority() -> None:
+    """Lowers the priority of a reader thread, because all clients wait for the event loop and only few for this thread.
 
-    Only Linux has a priority for each thread.
+    Only Linux has priorities of single threads.
     """
     if sys.platform == "linux":
         usual = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + _BEHIND)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + _NICE)
 
 
 def _call(ended: tuple[Done[Any], Any, BaseException | None]) -> None:
