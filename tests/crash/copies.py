@@ -9,15 +9,14 @@ import random
 
 from durable_streams_server.errors import StreamError
 from durable_streams_server.protocol.commands import Command, Delete
-from durable_streams_server.protocol.state import Change
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.directory import prepare
 from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
-from tests.crash.simulator import Model
+from tests.crash.model import Model
+from tests.crash.recorders import History, RecordingShell
 from tests.requests import NOW, append, create
 
 SEGMENT = 48 * 1024
@@ -28,25 +27,12 @@ RESTARTS = 20
 Moment = tuple[dict[str, bytes], object]  # files, and the catalog
 
 
-class Recorder(Synchronous):
-    """Writes down each record as it is decided."""
-
-    def __init__(self, store: FileStore, history: dict[int, list[Change]]) -> None:
-        super().__init__(*store.parts)
-        self._history = history
-
-    def commit_due(self) -> None:
-        item = self._commits.newest_pending
-        if item.place is not None:
-            self._history[item.place.lsn] = [each.change for each in item.published]
-
-
 class Copies:
     """One seeded run."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.history: dict[int, list[Change]] = {}
+        self.history: History = {}
         self.refused = False
 
     def run(self) -> None:
@@ -84,7 +70,7 @@ class Copies:
             segment_size=SEGMENT,
             limits=Limits(checkpoint_bytes=20_000, max_unflushed=60_000),
         )
-        store.shell = Recorder(store, self.history)
+        store.shell = RecordingShell(store, self.history)
         return store
 
     def work(self, store: FileStore, count: int) -> None:

@@ -47,7 +47,7 @@ class SimulatedExecutor(Executor):
             lanes = [lane for lane in Lane if self._jobs[lane]]
             assert lanes, "the loop's thread would wait for ever"
             self.run(self._chance.choice(lanes))
-        self.tell()
+        self.complete()
 
     def close(self) -> None:
         assert not self._jobs[Lane.COMMIT], "a commit is still to be written"
@@ -76,7 +76,7 @@ class SimulatedExecutor(Executor):
         except Exception as error:
             self._ended.append((done, None, error))
 
-    def tell(self) -> None:
+    def complete(self) -> None:
         """Tells the loop of the job that ended first."""
         if self._ended:
             done, result, error = self._ended.popleft()

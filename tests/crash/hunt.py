@@ -1,4 +1,8 @@
-"""Runs many seeds of the crash simulator: `python -m tests.crash.hunt FIRST COUNT [--first]`. Each seed that fails is named."""
+"""Runs many seeds of the crash simulator, and prints the command that repeats each seed that fails.
+
+Usage: `python -m tests.crash.hunt FIRST COUNT [--first] [--single]`. With `--first`, the hunt ends at the first seed that fails. With
+`--single`, checkpoints take one piece of a stream in each step.
+"""
 
 import logging
 import sys
@@ -7,17 +11,17 @@ import traceback
 
 from tests.crash.simulator import simulate
 
-SHOWN = 5  # failures shown whole
+SHOWN = 5  # the number of failures whose traceback is printed
 
 
-def main(first: int, count: int, only_first: bool) -> int:
-    """Runs `count` seeds from `first`, or up to the first that fails, and returns how many failed."""
-    logging.disable(logging.CRITICAL)  # a store that stops says so; here that is the point
+def main(first: int, count: int, *, only_first: bool = False, single: bool = False) -> int:
+    """Runs `count` seeds from `first` on, and returns how many failed."""
+    logging.disable(logging.CRITICAL)  # stores that fail on purpose would fill the log
     began = time.monotonic()
     failed = 0
     for seed in range(first, first + count):
         try:
-            simulate(seed)
+            simulate(seed, single=single)
         except AssertionError as error:
             failed += 1
             print(error, flush=True)
@@ -30,4 +34,10 @@ def main(first: int, count: int, only_first: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(int(sys.argv[1]), int(sys.argv[2]), "--first" in sys.argv), 1))
+    failures = main(
+        int(sys.argv[1]),
+        int(sys.argv[2]),
+        only_first="--first" in sys.argv,
+        single="--single" in sys.argv,
+    )
+    sys.exit(min(failures, 1))

@@ -1,42 +1,16 @@
-"""Plants the bugs of other servers, one at a time, in a copy of the source, and shows what finds each of them.
+"""The bugs of other servers that the tests must find.
 
-`python -m tests.crash.planted [TRAP…]` prints a table: trap, what was planted, and what failed. A bug that nothing finds fails the
-run.
+`python -m tests.crash.planted [TRAP…]` plants each bug in a copy of the source and prints a table of the trap, the bug, and the
+test or seed that failed. The run fails if nothing finds a bug.
 """
 
-import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = "src/durable_streams_server"
+from tests.crash.planting import PACKAGE, Helper, Plant, plant_all
+
 FILES = f"{PACKAGE}/storage/files"
-SEEDS = 3000
-SIMULATOR = ""
-HUNT = (
-    "tests.crash.hunt",
-    "0",
-    str(SEEDS),
-    "--first",
-)  # the module that looks for a bug, and its arguments
-
-
-class Plant(NamedTuple):
-    """One bug: the trap or clause, the file, what stands there, what is put in its place, and the test that must find it."""
-
-    trap: int | str
-    what: str
-    file: str
-    old: str
-    new: str
-    test: str = SIMULATOR
-
+#: The module that hunts for bugs without a test of their own, and its arguments: the first seed and the number of seeds.
+HUNT = ("tests.crash.hunt", "0", "3000", "--first")
 
 PLANTS = [
     Plant(
@@ -430,8 +404,9 @@ PLANTS = [
         "tests/storage/files/test_held.py",
     ),
 ]
-HELPERS: dict[int | str, tuple[str, str, str]] = {
-    10: (
+#: The second changes that some bugs need, by trap.
+HELPERS: dict[int | str, Helper] = {
+    10: Helper(
         f"{FILES}/states.py",
         "    def _trace(",
         "    def _logs_path(self, incarnation):\n        from .log_layout import path_of\n        return path_of(incarnation)\n\n"
@@ -440,64 +415,5 @@ HELPERS: dict[int | str, tuple[str, str, str]] = {
 }
 
 
-def found_by(plant: Plant, hunt: Sequence[str] = HUNT) -> str | None:
-    """Plants a bug in a copy of the source, and returns what failed, or None.
-
-    Args:
-        plant: the bug.
-        hunt: the module that looks for a bug without a test of its own, and its arguments.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for name in ("src", "tests", "pyproject.toml"):
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
-        replace(copy / plant.file, plant.old, plant.new)
-        if plant.trap in HELPERS:
-            file, old, new = HELPERS[plant.trap]
-            replace(copy / file, old, new)
-        environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}:{copy}"}
-        if plant.test:
-            command = [sys.executable, "-m", "pytest", "-q", "-x", plant.test]
-        else:
-            command = [sys.executable, "-m", *hunt]
-        shown = subprocess.run(
-            command,
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-    if shown.returncode == 0:
-        return None
-    match = re.search(r"^FAILED (\S+)|^(seed \d+) fails", shown.stdout, re.M)
-    if match is None:  # it does not even run, so nothing was shown about it
-        raise SystemExit(f"{plant.what}: {shown.stderr.strip().splitlines()[-1]}")
-    return match[1] or match[2]
-
-
-def replace(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    if text.count(old) != 1:
-        raise SystemExit(
-            f"{file.name}: what is to be replaced stands there {text.count(old)} times"
-        )
-    file.write_text(text.replace(old, new))
-
-
-def main(traps: list[str], plants: Sequence[Plant] = PLANTS, hunt: Sequence[str] = HUNT) -> int:
-    """Prints the table, or the rows of some traps; returns how many bugs went unnoticed."""
-    missed = 0
-    for plant in plants:
-        if traps and str(plant.trap) not in traps:
-            continue
-        finder = found_by(plant, hunt)
-        missed += finder is None
-        print(f"| {plant.trap} | {plant.what} | {finder or 'NOTHING'} |", flush=True)
-    return missed
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(min(plant_all(PLANTS, HUNT, sys.argv[1:], HELPERS), 1))

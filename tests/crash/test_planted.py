@@ -1,19 +1,20 @@
-"""The bugs that `make planted` plants still fit the source: a change of the source must take them along."""
+"""Tests that the bugs of `make planted` still fit the source. Whoever changes a line of the source must change its bug too."""
 
 import pytest
 
-from tests.crash.planted import HELPERS, PLANTS, ROOT, Plant
+from tests.crash.planted import HELPERS, PLANTS
+from tests.crash.planting import ROOT, Plant
 
 PLACES = [(plant.file, plant.old) for plant in PLANTS]
-PLACES += [(file, old) for file, old, _ in HELPERS.values()]
+PLACES += [(helper.file, helper.old) for helper in HELPERS.values()]
 
 
 @pytest.mark.parametrize(("file", "old"), PLACES)
-def test_what_a_planted_bug_replaces_stands_in_the_source_once(file: str, old: str) -> None:
+def test_text_that_a_planted_bug_replaces_occurs_once(file: str, old: str) -> None:
     assert (ROOT / file).read_text().count(old) == 1
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.what)
-def test_source_with_a_planted_bug_still_compiles(plant: Plant) -> None:
+def test_source_with_a_planted_bug_compiles(plant: Plant) -> None:
     text = (ROOT / plant.file).read_text().replace(plant.old, plant.new)
     compile(text, plant.file, "exec")

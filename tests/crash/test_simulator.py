@@ -1,25 +1,40 @@
-"""A few hundred seeds of the crash simulator; `make crash` hunts with more."""
+"""Runs a few hundred seeds of the crash simulator. `make crash` runs more."""
 
 import pytest
 
-from durable_streams_server.storage.files import capture, gather
+from tests.crash import simulator
 from tests.crash.simulator import simulate
 
 BLOCKS = 20
 SEEDS = 20  # in each block
 
 
+def seeds(block: int) -> range:
+    return range(block * SEEDS, (block + 1) * SEEDS)
+
+
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_no_crash_loses_doubles_or_resurrects(block: int) -> None:
-    for seed in range(block * SEEDS, (block + 1) * SEEDS):
+def test_crash_loses_duplicates_and_resurrects_nothing(block: int) -> None:
+    for seed in seeds(block):
         simulate(seed)
 
 
 @pytest.mark.parametrize("block", range(BLOCKS, BLOCKS + 5))
-def test_nor_does_one_while_a_stream_is_taken_in_steps(
-    block: int, monkeypatch: pytest.MonkeyPatch
+def test_crash_between_steps_of_a_checkpoint_loses_nothing(block: int) -> None:
+    for seed in seeds(block):
+        simulate(seed, single=True)
+
+
+@pytest.mark.parametrize(
+    ("single", "command"),
+    [(False, "make crash SEED0=7 SEEDS=1"), (True, "python -m tests.crash.hunt 7 1 --single")],
+)
+def test_failing_seed_names_the_command_that_repeats_it(
+    single: bool, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "_PIECES", 1)
-    monkeypatch.setattr(gather, "_RUN", 1)
-    for seed in range(block * SEEDS, (block + 1) * SEEDS):
-        simulate(seed)
+    def fail(_: object) -> None:
+        raise AssertionError("planted")
+
+    monkeypatch.setattr(simulator.Simulation, "run", fail)
+    with pytest.raises(AssertionError, match=f"^seed 7 fails: {command}$"):
+        simulate(7, single=single)

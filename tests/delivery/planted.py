@@ -5,7 +5,7 @@
 
 import sys
 
-from tests.crash.planted import PACKAGE, Plant, main
+from tests.crash.planting import PACKAGE, Plant, plant_all
 
 RULES = f"{PACKAGE}/protocol/subscriptions"
 SERVICE = f"{PACKAGE}/subscriptions"
@@ -104,4 +104,4 @@ PLANTS = [
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(sys.argv[1:], PLANTS, HUNT), 1))
+    sys.exit(min(plant_all(PLANTS, HUNT, sys.argv[1:]), 1))

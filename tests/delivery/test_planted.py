@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.crash.planted import ROOT, Plant
+from tests.crash.planting import ROOT, Plant
 from tests.delivery.planted import PLANTS
 
 

@@ -1,8 +1,5 @@
 """The contract that every store keeps. The test file of a store subclasses `StoreContract` and creates that store."""
 
-from durable_streams_server.protocol.decisions.outcomes import AppendOutcome, CreateOutcome, Outcome
-from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome, KeysOutcome
-from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from tests.storage.contract_ends import EndContract
 from tests.storage.contract_streams import StreamContract
 from tests.storage.contract_subscriptions import SubscriptionContract

@@ -10,7 +10,7 @@ from durable_streams_server.errors import (
     StreamError,
 )
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.state import (
     StreamState,
 )

@@ -11,7 +11,7 @@ from durable_streams_server.errors import (
     NotFound,
 )
 from durable_streams_server.protocol.commands import Command, Delete, Expire
-from durable_streams_server.protocol.decide import CreateOutcome
+from durable_streams_server.protocol.decisions.outcomes import CreateOutcome
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.registry import Registry

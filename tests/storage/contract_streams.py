@@ -13,7 +13,7 @@ from durable_streams_server.errors import (
     TooManyRequests,
 )
 from durable_streams_server.protocol.commands import Delete
-from durable_streams_server.protocol.decide import AppendOutcome, CreateOutcome
+from durable_streams_server.protocol.decisions.outcomes import AppendOutcome, CreateOutcome
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.limits import MAX_JSON_DEPTH
 from durable_streams_server.protocol.producers import ProducerState, Stamp

@@ -21,8 +21,8 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
     parse_subscribe,
 )
-from durable_streams_server.protocol.subscriptions.decide import AckOutcome, KeysOutcome
-from durable_streams_server.protocol.subscriptions.state import Subscription
+from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome, KeysOutcome
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.store import Published, Store
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe

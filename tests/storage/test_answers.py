@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.errors import NotFound
-from durable_streams_server.protocol.decide import DeleteOutcome, Outcome
+from durable_streams_server.protocol.decisions.outcomes import DeleteOutcome, Outcome
 from durable_streams_server.storage.answers import Answer
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 

@@ -15,7 +15,7 @@ from durable_streams_server.storage.store import Marks
 from durable_streams_server.storage.ticket import Ticket
 from tests.protocol.subscriptions.world import JSON, POOL, ROOT, A, B
 from tests.requests import append, create
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.subscriptions.services import Running
 
 

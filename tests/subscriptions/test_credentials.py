@@ -7,7 +7,7 @@ import pytest
 from durable_streams_server.errors import Unauthorized
 from durable_streams_server.protocol.subscriptions.commands import Grant
 from durable_streams_server.subscriptions.tokens import TOKEN_LIFE
-from tests.storage.contract import settled
+from tests.storage.contract_base import settled
 from tests.subscriptions.services import Running
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from durable_streams_server.protocol.commands import Command
-from durable_streams_server.protocol.decide import Outcome
+from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
-from durable_streams_server.storage.files.disk import File, SystemDisk, SystemFile
+from durable_streams_server.storage.files.disk import File
 from durable_streams_server.storage.files.executor import Lane
 from durable_streams_server.storage.files.limits import Limits
 from durable_streams_server.storage.files.runner import Runner
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.files.system_disk import SystemDisk
+from durable_streams_server.storage.files.system_file import SystemFile
 from durable_streams_server.storage.files.threads import Threads
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -48,7 +50,7 @@ class RunnerBench:
         while not ticket.done:
             self.executor.turn()
             self.executor.run(Lane.COMMIT)
-            self.executor.tell()
+            self.executor.complete()
         ticket.result()
 
     def begin_checkpoint(self) -> None:
@@ -62,7 +64,7 @@ class RunnerBench:
             self.executor.turn()
             for lane in Lane:
                 self.executor.run(lane)
-                self.executor.tell()
+                self.executor.complete()
 
 
 def failing(call: str, code: int = errno.EIO) -> Callable[[str], None]:

@@ -11,7 +11,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Undelivered,
     Unsubscribe,
 )
-from durable_streams_server.protocol.subscriptions.state import Subscription
+from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.storage.files.store import FileStore
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe

@@ -7,7 +7,6 @@ import pytest
 
 from durable_streams_server.errors import StorageFull
 from durable_streams_server.protocol.subscriptions.commands import Unsubscribe
-from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
 from durable_streams_server.testing.catalog import SimulatedCatalog

@@ -11,8 +11,8 @@ from durable_streams_server import CreateOptions
 from durable_streams_server.errors import NotFound, StreamError, Unavailable
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import StreamState
-from durable_streams_server.storage.files.disk import SystemFile
-from durable_streams_server.storage.files.logs import path_of
+from durable_streams_server.storage.files.log_layout import path_of
+from durable_streams_server.storage.files.system_file import SystemFile
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from tests.requests import append, create
 from tests.storage.files.benches import (

@@ -11,7 +11,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
 )
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.checkup import Checkup, repair_directory
+from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
 from tests.requests import NOW, SECOND, append, create

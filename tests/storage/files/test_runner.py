@@ -65,7 +65,7 @@ def test_a_stop_in_any_phase_of_a_checkpoint_loses_nothing(steps: int) -> None:
     for _ in range(steps):
         bench.executor.turn()
         bench.executor.run(Lane.CHECKPOINT)
-        bench.executor.tell()
+        bench.executor.complete()
     last = bench.store.execute(append("/a", b" late"), NOW)
     bench.store.detach()
     assert last.done
@@ -163,12 +163,12 @@ def test_little_that_came_during_a_commit_waits_for_those_who_are_answered_now(
     bench.executor.turn()  # it is being written
     waiting = [bench.store.execute(append("/a", b"x" * size), NOW) for _ in range(count)]
     bench.executor.run(Lane.COMMIT)
-    bench.executor.tell()
+    bench.executor.complete()
     assert first.done
     again = bench.store.execute(append("/a", b"second"), NOW)  # its client has had the answer
     bench.executor.turn()
     bench.executor.run(Lane.COMMIT)
-    bench.executor.tell()
+    bench.executor.complete()
     assert all(ticket.done for ticket in waiting)
     assert again.done is shared
     bench.run_all_jobs()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.storage.store import Store

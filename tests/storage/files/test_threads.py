@@ -17,10 +17,7 @@ from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.directory import CATALOG, prepare
 from durable_streams_server.storage.files.executor import Lane
 from durable_streams_server.storage.files.headroom import PER_LOG, SOON
-from durable_streams_server.storage.files.log_layout import path_of
 from durable_streams_server.storage.files.store import FileStore
-from durable_streams_server.storage.files.system_disk import SystemDisk
-from durable_streams_server.storage.files.system_file import SystemFile
 from durable_streams_server.storage.files.threads import Threads
 from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.requests import NOW, append, create

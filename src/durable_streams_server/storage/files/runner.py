@@ -23,6 +23,7 @@ import enum
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
+
 from ..ticket import Ticket
 from .checkpoint import Checkpoints, Where
 from .commits import Commit, Commits
@@ -30,7 +31,6 @@ from .executor import Executor, Lane
 from .ledger import Ledger
 from .shell import Shell
 from .wal import CHECK_INTERVAL
-
 
 T = TypeVar("T")
 

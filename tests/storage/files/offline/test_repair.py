@@ -17,7 +17,9 @@ from durable_streams_server.storage.files.offline.repair import repair
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
-from tests.crash.simulator import Model, Simulation, no_fault
+from tests.crash.faults import no_fault
+from tests.crash.model import Model
+from tests.crash.simulator import Simulation
 from tests.requests import NOW, SECOND, append, create
 from tests.storage.files.stores import content, new_disk, open_store, run
 
