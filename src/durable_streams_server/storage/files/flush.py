@@ -74,7 +74,8 @@ class Flush:
         self._directories = directories
         self._learn_limit = learn_limit
         self._syncs_all = syncs_all
-        self._unsynced_directories: set[str] = set()
+        # A dictionary keeps an order that does not depend on the hashes of strings, so that the simulator can repeat a seed.
+        self._unsynced_directories: dict[str, None] = {}
         self.damaged: dict[int, str] = {}
         self.too_large: set[int] = set()
 
@@ -112,7 +113,7 @@ class Flush:
         """
         incarnation, extent = item.incarnation, item.extent
         if extent.entries == 0:
-            self._unsynced_directories.add(directory_of(incarnation))
+            self._unsynced_directories[directory_of(incarnation)] = None
             log = self._logs.acquire_new(incarnation, extent.base, item.label)
         else:
             log = self._logs.acquire(incarnation)
@@ -136,7 +137,7 @@ class Flush:
         path = path_of(incarnation) + KEPT
         self._directories.forget(incarnation)  # the directory may be what is missing
         self._directories.make(incarnation)
-        self._unsynced_directories.add(directory_of(incarnation))
+        self._unsynced_directories[directory_of(incarnation)] = None
         data = self._disk.open(path, create=True)
         index_file = self._disk.open(path + ".idx", create=True)
         try:

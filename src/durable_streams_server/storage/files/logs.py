@@ -175,14 +175,14 @@ class Logs:
 
     def remove(self, incarnations: Sequence[int]) -> None:
         """Removes the logs of streams that the catalog no longer knows, and syncs the removal."""
-        parents = set()
+        parents: dict[str, None] = {}
         for incarnation in incarnations:
             self._open.evict(incarnation)
             path = path_of(incarnation)
             if self._directories.knows(incarnation) or self._disk.exists(path):
                 for suffix in ("", ".idx", KEPT, KEPT + ".idx"):
                     self._disk.unlink(path + suffix)
-                parents.add(directory_of(incarnation))
+                parents[directory_of(incarnation)] = None
         for parent in parents:
             if self._disk.exists(parent):
                 self._disk.sync_directory(parent)
