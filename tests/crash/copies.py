@@ -1,11 +1,13 @@
-"""Copies of a data directory: taken while it runs, each file at another moment, or restored with files of the log missing.
+"""Opens copies of a data directory and checks that each is correct or refused.
 
-A copy opens as some prefix of the history that holds all that the copy's catalog proves, or it is refused. What has opened
-goes on through any number of restarts.
+A copy may be taken while a store runs, with each file at another moment, or restored without some segments of the write-ahead log.
+A copy that opens must equal some prefix of the history and hold everything that its catalog vouches for, and it must keep
+working through any number of restarts. `python -m tests.crash.copies SEED` runs one seed.
 """
 
 import copy
 import random
+import sys
 
 from durable_streams_server.errors import StreamError
 from durable_streams_server.protocol.commands import Command, Delete
@@ -24,19 +26,27 @@ PATHS = [f"/{letter}" for letter in "abcde"]
 TEXT = "text/plain"
 RESTARTS = 20
 
-Moment = tuple[dict[str, bytes], object]  # files, and the catalog
+Moment = tuple[dict[str, bytes], object]  # the files and the catalog
 
 
 class Copies:
-    """One seeded run."""
+    """One seeded run.
+
+    Args:
+        seed: decides everything that happens.
+
+    Attributes:
+        history: the changes of each record of the store, by LSN.
+        is_refused: whether the copy was refused.
+    """
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.history: History = {}
-        self.refused = False
+        self.is_refused = False
 
     def run(self) -> None:
-        """Runs a store, copies it, and opens the copy again and again."""
+        """Runs a store, copies it, and opens the copy many times."""
         disk = SimulatedDisk(random.Random(self.chance.random()))
         prepare(disk, "data")
         store = self.open(disk)
@@ -45,12 +55,12 @@ class Copies:
             self.work(store, self.chance.randint(1, 40))
             moments.append(moment_of(disk))
         whole = self.chance.random() < 0.5
-        copied = self.copy_of(moments[-1:] if whole else moments)
+        copied = self.mix(moments[-1:] if whole else moments)
         try:
             proven = SimulatedCatalog(copied).meta().lsn
             store = self.open(copied)
         except Damaged:
-            self.refused = True
+            self.is_refused = True
             return
         last = store.wal.last_lsn
         assert last >= proven, "the copy lacks what its catalog proves"
@@ -64,6 +74,7 @@ class Copies:
             self.compare(store, exact=whole)
 
     def open(self, disk: SimulatedDisk) -> FileStore:
+        """Opens the store on a disk and records its history."""
         store = FileStore(
             disk,
             SimulatedCatalog(disk),
@@ -74,14 +85,15 @@ class Copies:
         return store
 
     def work(self, store: FileStore, count: int) -> None:
+        """Commits `count` random commands, with a checkpoint after every tenth or so."""
         for _ in range(count):
             path = self.chance.choice(PATHS)
-            store.execute(self.a_command(path), NOW)
+            store.execute(self.draw_command(path), NOW)
             store.commit_once()
             if self.chance.random() < 0.1:
                 store.run_checkpoint()
 
-    def a_command(self, path: str) -> Command:
+    def draw_command(self, path: str) -> Command:
         kind = self.chance.random()
         if kind < 0.2:
             return create(path, TEXT)
@@ -89,17 +101,19 @@ class Copies:
             return Delete(path)
         return append(path, b"x" * self.chance.choice((1, 50, 3_000, 9_000)), TEXT)
 
-    def copy_of(self, moments: list[Moment]) -> SimulatedDisk:
-        """Returns a disk that has each file as it was at some moment, and perhaps not every segment."""
+    def mix(self, moments: list[Moment]) -> SimulatedDisk:
+        """Returns a disk with each file as it was at one of the moments, in some runs without some segments."""
         copied = SimulatedDisk(random.Random(0))
         names = {name for files, _ in moments for name in files}
         share = self.chance.choice((0.0, 0.0, 0.2, 0.6))
         catalog = self.chance.choice(moments)
         taken: dict[str, Moment] = {}
         if self.chance.random() < 0.7:
-            taken["catalog/copy"] = catalog  # else the two halves of the catalog are of two moments
+            taken["catalog/copy"] = (
+                catalog  # otherwise the two halves of the catalog may come from two moments
+            )
         for name in sorted(names):
-            # A log and its index are of one moment: an index that is too short is damage of its own kind.
+            # A log and its index come from one moment, because an index that is too short is damage of another kind.
             moment = taken.setdefault(name.removesuffix(".idx"), self.chance.choice(moments))
             data = moment[0].get(name)
             if data is None or (name.startswith("wal/") and self.chance.random() < share):
@@ -111,7 +125,12 @@ class Copies:
         return copied
 
     def compare(self, store: FileStore, *, exact: bool) -> None:
-        """Compares the whole store with what its records make; a stream may be refused if its log is another moment's."""
+        """Compares the whole store with the model of its records.
+
+        Args:
+            store: the store.
+            exact: whether every stream must be readable. Otherwise a stream whose log comes from another moment may be refused.
+        """
         model = Model()
         for lsn in range(1, store.wal.last_lsn + 1):
             model.apply(self.history[lsn])
@@ -129,6 +148,24 @@ class Copies:
 
 
 def moment_of(disk: SimulatedDisk) -> Moment:
-    """Returns everything that is on a disk."""
+    """Returns the contents of a disk."""
     files = {name: disk.content(name) for name in disk.paths()}
     return files, copy.deepcopy(disk.catalog)
+
+
+def is_refused(seed: int) -> bool:
+    """Runs one seed, and returns whether the copy was refused.
+
+    Raises:
+        AssertionError: the run failed. The message has the command that repeats it.
+    """
+    run = Copies(seed)
+    try:
+        run.run()
+    except BaseException as error:
+        raise AssertionError(f"seed {seed} fails: python -m tests.crash.copies {seed}") from error
+    return run.is_refused
+
+
+if __name__ == "__main__":
+    is_refused(int(sys.argv[1]))

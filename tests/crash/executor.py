@@ -1,4 +1,4 @@
-"""The simulator's executor: jobs wait until the simulation runs them, in any order that real threads could take."""
+"""The executor of the simulator: its jobs wait until the simulation runs them, in any order that threads could produce."""
 
 import random
 from collections import deque
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class SimulatedExecutor(Executor):
-    """Runs nothing by itself.
+    """An executor that runs nothing by itself.
 
-    A job goes three ways, each a step of its own: it is submitted, it runs, its end is told to the loop. Between any two of them
-    anything else may happen, as it may between threads.
+    A job takes three steps: it is submitted, it runs, and its completion reaches the loop. Anything else may happen between two
+    steps, as it may between threads.
 
     Args:
-        chance: chooses which job runs when the loop's thread waits.
+        chance: chooses the job that runs when the thread of the loop waits.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -27,7 +27,7 @@ class SimulatedExecutor(Executor):
         self._jobs: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
         self._ended: deque[tuple[Done[Any], Any, BaseException | None]] = deque()
 
-    # -- what the runner asks -----------------------------------------------
+    # -- called by the runner -----------------------------------------------
 
     def call_soon(self, function: Callable[[], None]) -> None:
         self._soon.append(function)
@@ -54,20 +54,20 @@ class SimulatedExecutor(Executor):
         while self._ended or any(self._jobs.values()):
             self.wait()
 
-    # -- the simulation's moves ---------------------------------------------
+    # -- called by the simulation -------------------------------------------
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left to do but timers."""
+        """Returns whether nothing but timers is left."""
         return not (self._soon or self._ended or any(self._jobs.values()))
 
     def turn(self) -> None:
-        """Makes one turn of the loop: what was asked for before it, and nothing asked for in it."""
+        """Makes one turn of the loop. It runs the functions that were scheduled before the turn, but none scheduled during it."""
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
     def run(self, lane: Lane) -> None:
-        """Runs the next job of a lane; its end waits to be told. A loss of power ends the simulation's life instead."""
+        """Runs the next job of a lane. Its completion waits for `complete`, unless the power fails and ends the run."""
         if not self._jobs[lane]:
             return
         job, done = self._jobs[lane].popleft()
@@ -77,13 +77,13 @@ class SimulatedExecutor(Executor):
             self._ended.append((done, None, error))
 
     def complete(self) -> None:
-        """Tells the loop of the job that ended first."""
+        """Delivers the oldest completion to the loop."""
         if self._ended:
             done, result, error = self._ended.popleft()
             done(result, error)
 
     def finish_read(self) -> None:
-        """Runs the next read and tells of its end, before anything else."""
+        """Runs the next read and delivers its completion at once."""
         job, done = self._jobs[Lane.READ].popleft()
         try:
             result = job()
@@ -93,7 +93,7 @@ class SimulatedExecutor(Executor):
             done(result, None)
 
     def fire(self) -> None:
-        """Lets the time of every timer come."""
+        """Fires every timer."""
         timers, self._timers = self._timers, []
         for function in timers:
             function()

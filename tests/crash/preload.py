@@ -1,7 +1,7 @@
 """A server that opens its store and then forks workers, as `gunicorn --preload` does: `python -m tests.crash.preload DIR WHEN`.
 
-WHEN is `before` for workers that are forked before the store is given to a loop, or `after` for workers that are forked while
-it runs. The first line that is printed has the owner's URL, the second that of the workers.
+With `before` for WHEN, the workers are forked before an event loop runs the store; with `after`, while it runs. The server prints
+two lines: the URL of the process that owns the store, and the URL of the workers.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ WORKERS = 2
 
 
 def fork_workers(app: DurableStreamsApp, listening: socket.socket) -> None:
-    warnings.simplefilter(
-        "ignore", DeprecationWarning
-    )  # about forks beside threads: that is the point
+    """Forks workers that serve a copy of an application on a socket."""
+    # Python warns of forks in a process with threads, but such forks are what this program is for.
+    warnings.simplefilter("ignore", DeprecationWarning)
     for _ in range(WORKERS):
         if os.fork() == 0:
             try:
@@ -32,6 +32,7 @@ def fork_workers(app: DurableStreamsApp, listening: socket.socket) -> None:
 
 
 def main() -> None:
+    """Runs the server."""
     directory, when = sys.argv[1:]
     app = create_app(store=FileBackedStreamStore(directory))
     own, shared = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
@@ -47,7 +48,7 @@ def main() -> None:
     def started() -> None:
         if when == "before":
             announce()
-        else:  # from a thread of its own, since what forks becomes the worker
+        else:  # fork from another thread, because the thread that forks becomes the worker
             threading.Thread(target=fork_then_announce).start()
 
     if when == "before":
