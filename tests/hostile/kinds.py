@@ -1,6 +1,6 @@
-"""The kinds of hostile client. Each is a function that goes on until its time is over; its docstring says what it does.
+"""The kinds of hostile clients. Each kind is a function that attacks until its time is over, and its docstring describes the attack.
 
-A kind that needs a stream finds one that `PREPARED` names: the siege makes them before it begins.
+The siege creates the streams of `PREPARED` before it starts, for the kinds that need one.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 
-#: Streams that are there before the siege: their path, type, and bodies to append.
+#: The streams that exist before the siege: path, content type, and the bodies that are appended.
 PREPARED: list[tuple[str, str, list[bytes]]] = [
     (f"{ROOT}/pages", OCTETS, [b"x" * MIB] * 8),
     (f"{ROOT}/value", JSON, [b'"' + b"x" * (60 * MIB) + b'"']),
@@ -33,7 +33,7 @@ PREPARED: list[tuple[str, str, list[bytes]]] = [
 
 
 async def announce(attacker: Attacker) -> None:
-    """Announces bodies of 64 MiB on eight connections and sends a byte of each every second."""
+    """Announces bodies of 64 MiB on eight connections, and sends one byte of each body per second."""
     head = request("POST", f"{ROOT}/pages", media=OCTETS, announced=64 * MIB)
     opened = await attacker.crowd(8)
     try:
@@ -62,7 +62,7 @@ async def refused_bodies(attacker: Attacker) -> None:
 
 
 async def half_heads(attacker: Attacker) -> None:
-    """Begins heads and never ends them."""
+    """Begins request heads on 100 connections and never completes them."""
     opened = await attacker.crowd(100)
     for each in opened:
         await attacker.send(each, b"GET /v1/stream/pages HTTP/1.1\r\nHost: a\r\n")
@@ -77,7 +77,7 @@ async def half_heads(attacker: Attacker) -> None:
 
 
 async def huge_heads(attacker: Attacker) -> None:
-    """Sends heads of 200 KB."""
+    """Sends request heads of 200 KB."""
     lines = "".join(f"x-{number}: {'y' * 1000}\r\n" for number in range(200))
     octets = f"GET {ROOT}/pages HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
     while attacker.goes_on:
@@ -86,7 +86,7 @@ async def huge_heads(attacker: Attacker) -> None:
 
 
 async def pipeline(attacker: Attacker) -> None:
-    """Pipelines thousands of reads of 4 MiB on each connection and reads no answer."""
+    """Pipelines a thousand reads of 4 MiB on each of ten connections, and reads no response."""
     octets = request("GET", f"{ROOT}/pages?offset=-1") * 1000
     while attacker.goes_on:
         attacker.rounds += 1
@@ -98,7 +98,7 @@ async def pipeline(attacker: Attacker) -> None:
 
 
 async def small_pipeline(attacker: Attacker) -> None:
-    """Pipelines thousands of small appends on one connection and reads few of the answers."""
+    """Pipelines 5,000 small appends on one connection, and reads few of the responses."""
     octets = request("POST", f"{ROOT}/live", b"x", TEXT) * 5000
     while attacker.goes_on:
         attacker.rounds += 1
@@ -108,7 +108,7 @@ async def small_pipeline(attacker: Attacker) -> None:
 
 
 async def stall(attacker: Attacker, path: str, count: int) -> None:
-    """Asks on many connections, reads nothing, leaves after some seconds, and comes back."""
+    """Sends a read on many connections, reads no response, disconnects after five seconds, and starts again."""
     while attacker.goes_on:
         attacker.rounds += 1
         opened = await attacker.crowd(count, 4096)
@@ -119,22 +119,22 @@ async def stall(attacker: Attacker, path: str, count: int) -> None:
 
 
 async def stall_on_pages(attacker: Attacker) -> None:
-    """Asks for pages of 4 MiB on 200 connections and reads nothing."""
+    """Requests pages of 4 MiB on 200 connections, and reads no response."""
     await stall(attacker, f"{ROOT}/pages?offset=-1", 200)
 
 
 async def stall_on_values(attacker: Attacker) -> None:
-    """Asks for a JSON value of 60 MiB on 40 connections and reads nothing."""
+    """Requests a JSON value of 60 MiB on 40 connections, and reads no response."""
     await stall(attacker, f"{ROOT}/value?offset=-1", 40)
 
 
 async def stall_on_events(attacker: Attacker) -> None:
-    """Opens 300 event streams that have much to send, and reads nothing."""
+    """Opens 300 event streams with 16 MB to send each, and reads nothing."""
     await stall(attacker, f"{ROOT}/events?offset=-1&live=sse", 300)
 
 
 async def one_byte_chunks(attacker: Attacker) -> None:
-    """Sends bodies of a million chunks of one byte."""
+    """Sends bodies of a million chunks, one byte each."""
     head = f"POST {ROOT}/pages HTTP/1.1\r\nHost: a\r\nContent-Type: {OCTETS}\r\n"
     octets = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\nx\r\n" * 1_000_000
     while attacker.goes_on:
@@ -143,7 +143,7 @@ async def one_byte_chunks(attacker: Attacker) -> None:
 
 
 async def gzip_and_leave(attacker: Attacker) -> None:
-    """Asks for pages with gzip in crowds of 50, and leaves at once."""
+    """Requests compressed pages on 50 connections at once, and disconnects after 0.2 seconds."""
     octets = request("GET", f"{ROOT}/text?offset=-1", Accept_Encoding="gzip")
     while attacker.goes_on:
         attacker.rounds += 1
@@ -177,12 +177,12 @@ async def brackets_in_a_string(attacker: Attacker) -> None:
 
 
 async def lone_surrogates(attacker: Attacker) -> None:
-    """Appends a lone surrogate in front of four million numbers."""
+    """Appends JSON arrays of a lone surrogate and four million numbers."""
     await _append_json(attacker, b'["\\ud83d"' + b",1" * 4_000_000 + b"]")
 
 
 async def hoard_connections(attacker: Attacker) -> None:
-    """Opens connections from one address until it gets no more, and keeps them."""
+    """Opens connections from one address until the server refuses more, and keeps them open."""
     opened: list[socket.socket] = []
     while attacker.goes_on:
         attacker.rounds += 1
@@ -193,7 +193,7 @@ async def hoard_connections(attacker: Attacker) -> None:
 
 
 async def reset(attacker: Attacker) -> None:
-    """Connects, asks, and resets the connection."""
+    """Sends a read and resets the connection."""
     octets = request("GET", f"{ROOT}/pages?offset=-1")
     while attacker.goes_on:
         attacker.rounds += 1
@@ -204,7 +204,7 @@ async def reset(attacker: Attacker) -> None:
 
 
 async def poll_crowds(attacker: Attacker) -> None:
-    """Waits with 500 long-polls, wakes them with an append, and leaves in the middle of the answers."""
+    """Opens 500 long-polls, wakes them with an append, and disconnects during the responses."""
     octets = request("GET", f"{ROOT}/live?offset=now&live=long-poll")
     while attacker.goes_on:
         attacker.rounds += 1
@@ -216,7 +216,7 @@ async def poll_crowds(attacker: Attacker) -> None:
 
 
 async def create_without_end(attacker: Attacker) -> None:
-    """Creates streams, hundreds pipelined at once, and appends to none."""
+    """Creates streams, 200 requests pipelined at once, and appends to none."""
     number = 0
     while attacker.goes_on:
         attacker.rounds += 1
@@ -231,7 +231,7 @@ async def create_without_end(attacker: Attacker) -> None:
 
 
 async def many_producers(attacker: Attacker) -> None:
-    """Appends with a new producer each time, hundreds pipelined at once."""
+    """Appends with a new producer each time, 200 requests pipelined at once."""
     while attacker.goes_on:
         attacker.rounds += 1
         octets = b"".join(
@@ -253,7 +253,7 @@ async def many_producers(attacker: Attacker) -> None:
 
 
 async def fork_crowds(attacker: Attacker) -> None:
-    """Makes hundreds of forks of one stream, forks of forks among them, and deletes half of them."""
+    """Forks one stream and its forks again and again, and deletes half of the forks."""
     number = 0
     while attacker.goes_on:
         attacker.rounds += 1
@@ -274,7 +274,7 @@ async def fork_crowds(attacker: Attacker) -> None:
 
 
 async def random_octets(attacker: Attacker) -> None:
-    """Sends random octets, some of them behind the beginning of a request."""
+    """Sends random bytes, some of them after the beginning of a request."""
     begins = (
         b"",
         b"GET ",
@@ -289,7 +289,7 @@ async def random_octets(attacker: Attacker) -> None:
 
 
 async def control_characters(attacker: Attacker) -> None:
-    """Asks for paths with control characters, raw and escaped, of C0 and C1, and with terminal sequences."""
+    """Requests paths with raw and escaped control characters and with terminal sequences."""
     names = (
         "%1b%5b2J",
         "%c2%9b2J",
@@ -308,7 +308,7 @@ async def control_characters(attacker: Attacker) -> None:
 
 
 async def glob_crowds(attacker: Attacker) -> None:
-    """Lists the streams that a glob matches, 30 listings at once."""
+    """Lists the streams that a glob pattern matches, 30 listings at once."""
     there = f"{ROOT}/__ds/subscriptions/hostile"
     body = b'{"type":"pull-wake","pattern":"**/*9/**","wake_stream":"wake/pool"}'
     await attacker.ask(request("PUT", there, body, JSON))
@@ -323,7 +323,7 @@ async def glob_crowds(attacker: Attacker) -> None:
 
 
 async def sip(attacker: Attacker) -> None:
-    """Reads pages of 4 MiB on 50 connections, one byte a second."""
+    """Reads pages of 4 MiB on 50 connections at one byte per second."""
     loop = asyncio.get_running_loop()
     opened = await attacker.crowd(50, 4096)
     for each in opened:
@@ -339,7 +339,7 @@ async def sip(attacker: Attacker) -> None:
 
 
 async def expect_and_wait(attacker: Attacker) -> None:
-    """Asks whether it may send a body, on 100 connections, and never sends it."""
+    """Asks with `Expect: 100-continue` on 100 connections whether it may send a body, and never sends one."""
     octets = request(
         "POST", f"{ROOT}/pages", media=OCTETS, announced=60 * MIB, Expect="100-continue"
     )

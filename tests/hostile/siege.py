@@ -1,7 +1,6 @@
-"""All kinds of hostile client against one server at once, beside a client that reads a small stream all the time.
+"""Attacks one server with all kinds of hostile clients at once, while another client reads a small stream all the time.
 
-The server may take only so much address space (`ulimit -v`): the most memory that its limits allow together, as `docs/limits.md`
-sums it up, and `MARGIN` for what is no memory of its own.
+The address space of the server is limited (`ulimit -v`) to the sum of all memory limits in `docs/limits.md`, plus `MARGIN`.
 """
 
 import json
@@ -13,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,19 +26,29 @@ from .kinds import KINDS, PREPARED
 MIB = 1024 * 1024
 ROOT = Path(__file__).parents[2]
 LIMITS = ROOT / "docs" / "limits.md"
-#: Address space that no limit counts: the interpreter and its libraries (180 MiB before anything has happened), the stacks and
-#: malloc arenas of ten threads (72 MiB are reserved for each, and hardly touched), the catalog's map, and holes in the heap.
+#: Bytes of address space that no limit counts: the interpreter and its libraries (180 MiB at the start), the stacks and malloc arenas
+#: of ten threads (72 MiB reserved for each and hardly used), the map of the catalog, and holes in the heap.
 MARGIN = 1024 * MIB
-#: Bytes that the server keeps for later, and so need not give back: recent appends, loaded streams, open logs and their indexes.
+#: Bytes that the server need not give back after a siege, because it caches recent appends, loaded streams and open logs.
 CACHES = 400 * MIB
-CALM = 45.0  # seconds after the siege by which memory must be given back
-WORKERS = 4  # so that one kind at work does not hold up all others
+CALM = 45.0  # seconds after the siege within which the server must give memory back
+WORKERS = 4  # processes of attackers, so that a busy kind does not delay all others
 LOG_NAME = "log"
 
 
 @dataclass
 class Report:
-    """What a siege has found. Memory is in bytes of RSS."""
+    """The results of a siege.
+
+    Attributes:
+        before: resident memory of the server before the siege, in bytes.
+        peak: maximum resident memory of the server during the siege.
+        after: resident memory of the server after the siege, once it no longer falls.
+        lives: whether the server is still running.
+        delays: the delays of the cheap reads.
+        log: the log of the server.
+        done: for each kind, the number of rounds and how often each status was seen.
+    """
 
     before: int
     peak: int
@@ -49,7 +59,7 @@ class Report:
     done: dict[str, tuple[int, dict[str, int]]]
 
     def table(self) -> str:
-        """Returns what each kind achieved, and what the server made of it."""
+        """Returns a table of what each kind achieved and how the server fared."""
         lines = [f"{'kind':<22} {'rounds':>7}  answers"]
         for name, (rounds, seen) in self.done.items():
             said = ", ".join(f"{count:,} × {status}" for status, count in sorted(seen.items()))
@@ -63,7 +73,7 @@ class Report:
         return "\n".join(lines)
 
     def complaints(self, longest: float) -> list[str]:
-        """Returns what does not hold; `longest` is the seconds that a cheap read may have taken."""
+        """Returns everything that the server did wrong. A cheap read may take at most `longest` seconds."""
         found = []
         if not self.lives:
             found.append("the server has ended")
@@ -82,21 +92,21 @@ class Report:
         return found
 
 
-def documented() -> int:
-    """Returns the most memory in bytes that `docs/limits.md` states."""
+def documented_memory() -> int:
+    """Returns the sum of all memory limits in `docs/limits.md`, in bytes."""
     found = re.search(r"^\| \*\*all\*\* \|.*\| ([\d,]+) \|$", LIMITS.read_text(), re.M)
     assert found is not None
     return int(found[1].replace(",", "")) * MIB
 
 
 def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
-    """Runs a siege.
+    """Runs a siege and returns its results.
 
     Args:
-        seconds: how long it lasts.
-        kinds: numbers of kinds; all if not given.
+        seconds: the length of the siege.
+        kinds: the indexes of kinds in `KINDS`. All kinds attack if it is empty.
     """
-    most = documented() + MARGIN
+    most = documented_memory() + MARGIN
     SCRATCH.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         log = Path(directory) / LOG_NAME
@@ -106,7 +116,7 @@ def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
             port = int(address_of(process).rpartition(":")[2])
             _prepare(port)
             before = _memory(process)
-            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak counts from here
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # resets the peak
             delays = Delays(float("inf"), float("inf"), 0, 1)
             try:
                 with Probe(port) as probe:
@@ -123,7 +133,15 @@ def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
         return Report(before, peak, after, lives, delays, log.read_text(errors="replace"), done)
 
 
+def repeat_command(seconds: float, kinds: Sequence[int] = ()) -> str:
+    """Returns the command that repeats a siege."""
+    names = " ".join(KINDS[number].__name__ for number in kinds)
+    return f"make hostile SECONDS={seconds:g}" + (f' KINDS="{names}"' if names else "")
+
+
 def _start(directory: str, most: int, log: int) -> subprocess.Popen[str]:
+    """Starts a server whose address space is limited to `most` bytes."""
+
     def limit() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -136,25 +154,26 @@ def _start(directory: str, most: int, log: int) -> subprocess.Popen[str]:
 
 
 def _prepare(port: int) -> None:
+    """Creates the streams that the attackers need."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         for path, media, bodies in [(QUIET, "text/plain", [b"quiet"]), *PREPARED]:
             headers = {"content-type": media}
-            _done(lambda: http.put(path, headers=headers))  # noqa: B023  (called at once)
+            _repeat_until_done(partial(http.put, path, headers=headers))
             for body in bodies:
-                _done(lambda: http.post(path, content=body, headers=headers))  # noqa: B023
+                _repeat_until_done(partial(http.post, path, content=body, headers=headers))
 
 
-def _done(ask: Callable[[], httpx.Response]) -> None:
-    """Repeats a request until the server no longer answers 503."""
+def _repeat_until_done(ask: Callable[[], httpx.Response]) -> None:
+    """Repeats a request while the server answers 503."""
     while (answer := ask()).status_code == 503:
-        time.sleep(0.1)
+        time.sleep(0.1)  # the server is another process, which can only be polled
     assert answer.status_code in (201, 204), answer.text
 
 
 def _attack(
     port: int, seconds: float, kinds: Iterable[int]
 ) -> dict[str, tuple[int, dict[str, int]]]:
-    """Runs the attackers in a few processes, and returns what they have done."""
+    """Runs the attackers in a few processes, and returns the rounds and statuses of each kind."""
     shares: list[list[str]] = [[] for _ in range(WORKERS)]
     for place, number in enumerate(kinds):
         shares[place % WORKERS].append(str(number))
@@ -174,6 +193,7 @@ def _attack(
 
 
 def _memory(process: subprocess.Popen[str], field: str = "VmRSS") -> int:
+    """Returns a memory figure of a process from `/proc`, in bytes."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
@@ -181,10 +201,10 @@ def _memory(process: subprocess.Popen[str], field: str = "VmRSS") -> int:
 
 
 def _calm(process: subprocess.Popen[str], enough: int) -> int:
-    """Returns the memory that the server has when it has given back enough, or when its time for that is over."""
+    """Waits until the server has given memory back, at most `CALM` seconds, and returns what it still has."""
     until = time.monotonic() + CALM
     while (now := _memory(process)) > enough and time.monotonic() < until:
-        time.sleep(0.5)
+        time.sleep(0.5)  # the memory of another process can only be polled
     return now
 
 

@@ -1,4 +1,4 @@
-"""What every hostile client needs: connections from an address of its own, prepared requests, and a count of what came back."""
+"""Connections, requests and counters for the hostile clients. Each kind of client connects from an address of its own."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 ROOT = "/v1/stream"
 MIB = 1024 * 1024
-PATIENCE = 5.0  # seconds that a client waits for one answer
+PATIENCE = 5.0  # seconds that a client waits for one response
 
 
 def request(
@@ -21,7 +21,16 @@ def request(
     announced: int | None = None,
     **headers: str,
 ) -> bytes:
-    """Returns a request as it goes out; `announced` is the length that its head gives, if not that of its body."""
+    """Returns the bytes of a request.
+
+    Args:
+        method: the method.
+        path: the path and query.
+        body: the body.
+        media: the content type, or an empty string for a request without one.
+        announced: the content length in the head, or None for the length of the body.
+        **headers: further headers, with underscores for hyphens.
+    """
     lines = [f"{method} {path} HTTP/1.1", "Host: hostile"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if media:
@@ -33,17 +42,18 @@ def request(
 
 
 class Attacker:
-    """One kind of client: where it comes from, whom it attacks, until when, and what it has seen.
+    """A hostile client of one kind.
 
     Args:
-        port: of the server, on the loopback address.
-        number: of the kind; each has an address of its own.
-        until: the time of the monotonic clock at which it stops.
+        port: the port of the server on the loopback address.
+        number: the index of the kind, which determines the client's address.
+        until: the monotonic time at which the client stops.
 
     Attributes:
-        seen: how often each status was answered; `closed` counts connections that ended without an answer, `silent` requests that
-            no answer came to in time.
-        rounds: how often the client did what it does.
+        address: the address that the client connects from.
+        seen: the number of responses with each status. `closed` counts connections that ended without a response, and `silent`
+            requests without a response in time.
+        rounds: the number of times that the client repeated its attack.
     """
 
     def __init__(self, port: int, number: int, until: float) -> None:
@@ -57,15 +67,15 @@ class Attacker:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has time left."""
+        """Returns whether the client has time left."""
         return time.monotonic() < self.until
 
     async def wait(self, seconds: float) -> None:
-        """Waits, but not past the end."""
+        """Waits, but not past the end of the attack."""
         await asyncio.sleep(max(0.0, min(seconds, self.until - time.monotonic())))
 
     async def connect(self, receive_buffer: int = 0) -> socket.socket:
-        """Opens a connection; its owner closes it."""
+        """Opens a connection, which the caller must close."""
         opened = socket.socket()
         opened.setblocking(False)
         if receive_buffer:
@@ -81,13 +91,13 @@ class Attacker:
 
     @contextlib.asynccontextmanager
     async def connection(self, receive_buffer: int = 0) -> AsyncIterator[socket.socket]:
-        """A connection for a block. A server that closes it or does not answer ends the block, and is counted."""
+        """Opens a connection for the length of the block. If the server refuses it, the block gets a socket on which every send fails."""
         try:
             opened = await self.connect(receive_buffer)
         except (OSError, TimeoutError):
             self.seen["no connection"] += 1
             await asyncio.sleep(0.05)
-            yield socket.socket()  # on which every send fails
+            yield socket.socket()
             return
         try:
             yield opened
@@ -95,7 +105,7 @@ class Attacker:
             opened.close()
 
     async def send(self, opened: socket.socket, octets: bytes) -> bool:
-        """Sends; returns whether all of it has gone within a while."""
+        """Sends bytes, and returns whether all of them were sent in time."""
         try:
             async with asyncio.timeout(min(PATIENCE, max(0.0, self.until - time.monotonic()))):
                 await asyncio.get_running_loop().sock_sendall(opened, octets)
@@ -104,7 +114,7 @@ class Attacker:
         return True
 
     async def status(self, opened: socket.socket) -> str:
-        """Returns the status of the answer that comes next, and counts it; the rest of the answer stays unread."""
+        """Returns and counts the status of the next response, and leaves the rest of the response unread."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(min(PATIENCE, max(0.01, self.until - time.monotonic()))):
@@ -124,13 +134,15 @@ class Attacker:
         return found
 
     async def ask(self, octets: bytes) -> str:
-        """Sends a request on a connection of its own, and returns the status of its answer."""
+        """Sends a request on a new connection, and returns the status of its response."""
         async with self.connection() as opened:
-            await self.send(opened, octets)  # the server may refuse it before all is sent
+            await self.send(
+                opened, octets
+            )  # the server may respond before it has all of the request
             return await self.status(opened)
 
     async def crowd(self, count: int, receive_buffer: int = 0) -> list[socket.socket]:
-        """Opens many connections; those that could not be opened are counted."""
+        """Opens up to `count` connections, and counts a failure, after which it stops."""
         opened = []
         for _ in range(count):
             if not self.goes_on:

@@ -1,4 +1,7 @@
-"""One process of attackers: `python -m tests.hostile.worker PORT SECONDS NUMBER …`. Prints what each has done, as JSON."""
+"""A process of several attackers: `python -m tests.hostile.worker PORT SECONDS NUMBER …`.
+
+NUMBER is the index of a kind in `KINDS`. The process prints what each attacker has done, as JSON.
+"""
 
 import asyncio
 import contextlib
@@ -11,11 +14,11 @@ import time
 from .kinds import KINDS
 from .wire import Attacker
 
-GRACE = 10.0  # seconds that an attacker may take to notice that its time is over
+GRACE = 10.0  # seconds after which an attacker that is still running is cancelled
 
 
 async def attack(port: int, seconds: float, numbers: list[int]) -> list[Attacker]:
-    """Lets the attackers of these numbers loose, all at once, and returns them."""
+    """Runs the attackers with these numbers at once, and returns them when their time is over."""
     until = time.monotonic() + seconds
     attackers = [Attacker(port, number, until) for number in numbers]
     tasks = [
@@ -32,15 +35,19 @@ async def attack(port: int, seconds: float, numbers: list[int]) -> list[Attacker
 async def _attack(kind: object, attacker: Attacker) -> None:
     assert callable(kind)
     while attacker.goes_on:
-        with contextlib.suppress(OSError, TimeoutError):  # whatever the server does, it goes on
+        with contextlib.suppress(
+            OSError, TimeoutError
+        ):  # the attacker keeps attacking whatever the server does
             await kind(attacker)
 
 
 def main() -> None:
-    """Runs the attackers that are named."""
+    """Runs the attackers that the command line names."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.nice(10)  # attackers have machines of their own, and do not take the server's time
+    os.nice(
+        10
+    )  # real attackers have machines of their own and take no processor time from the server
     port, seconds, numbers = int(sys.argv[1]), float(sys.argv[2]), list(map(int, sys.argv[3:]))
     attackers = asyncio.run(attack(port, seconds, numbers))
     done = {

@@ -1,4 +1,4 @@
-"""What reading costs in memory, and what comes back."""
+"""Tests of the memory that readers cost the server, and of values that must come back unchanged."""
 
 import resource
 import socket
@@ -19,21 +19,22 @@ READERS = 1000
 
 @pytest.fixture
 def many_sockets() -> Iterator[None]:
+    """Lets this process open 4,096 sockets for the length of a test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def memory(server: ServerProcess, field: str = "VmRSS") -> float:
-    """Returns a figure of a process's memory, in MiB."""
+def memory_of(server: ServerProcess, field: str = "VmRSS") -> float:
+    """Returns a memory figure of a server from `/proc`, in MiB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith(field + ":")]
     return int(line.split()[1]) / 1024
 
 
 @pytest.mark.parametrize("kept", ["memory", "files"])
-def test_a_long_stream_is_read_in_pages(kept: str, tmp_path: Path) -> None:
+def test_reading_a_long_stream_in_pages_takes_little_memory(kept: str, tmp_path: Path) -> None:
     store = ("--memory",) if kept == "memory" else ("--data-dir", str(tmp_path))
     with serve(*store) as server, httpx.Client(base_url=server.url, timeout=30) as http:
         http.put(STREAM)
@@ -43,8 +44,8 @@ def test_a_long_stream_is_read_in_pages(kept: str, tmp_path: Path) -> None:
                 STREAM, content=piece, headers={"content-type": "application/octet-stream"}
             )
             assert sent.status_code == 204
-        before = memory(server)
-        Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak counts from here
+        before = memory_of(server)
+        Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # resets the peak
         offset, size = "-1", 0
         while True:
             page = http.get(STREAM, params={"offset": offset})
@@ -54,29 +55,29 @@ def test_a_long_stream_is_read_in_pages(kept: str, tmp_path: Path) -> None:
             if "stream-up-to-date" in page.headers:
                 break
         assert size == 300 * MIB
-        assert memory(server, "VmHWM") - before < 100
+        assert memory_of(server, "VmHWM") - before < 100
 
 
 @pytest.mark.parametrize("media", ["application/json", "text/plain", "application/octet-stream"])
 @pytest.mark.usefixtures("many_sockets")
-def test_a_thousand_readers_that_do_not_read_cost_little(media: str) -> None:
+def test_thousand_stalled_readers_take_little_memory(media: str) -> None:
     with serve("--memory", "--sse-max-age", "600") as server:
         body = b'["%s"]' % (b'x",\n"' * 200_000) if "json" in media else b"x\n" * 2 * MIB
         with httpx.Client(base_url=server.url, headers={"content-type": media}) as http:
             http.put(STREAM)
             for _ in range(4):
                 assert http.post(STREAM, content=body).status_code == 204
-        before = memory(server)
-        readers = [stalled(server) for _ in range(READERS)]
+        before = memory_of(server)
+        readers = [open_stalled_reader(server) for _ in range(READERS)]
         settle(server)
-        grown = memory(server) - before
+        grown = memory_of(server) - before
         for reader in readers:
             reader.close()
     assert grown < 100
 
 
-def stalled(server: ServerProcess) -> socket.socket:
-    """Opens an event stream and reads nothing of it."""
+def open_stalled_reader(server: ServerProcess) -> socket.socket:
+    """Opens an event stream, reads nothing of it, and returns its socket."""
     parts = urlsplit(server.url)
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -86,11 +87,11 @@ def stalled(server: ServerProcess) -> socket.socket:
 
 
 def settle(server: ServerProcess) -> None:
-    """Waits until the server's memory no longer grows."""
+    """Waits until the server's memory has not grown by 1 MiB for half a second, at most ten seconds."""
     last, calm = 0.0, 0
     for _ in range(100):
-        time.sleep(0.1)
-        now = memory(server)
+        time.sleep(0.1)  # the memory of another process can only be polled
+        now = memory_of(server)
         calm = calm + 1 if now - last < 1 else 0
         last = max(last, now)
         if calm == 5:
@@ -100,7 +101,7 @@ def settle(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     "value", [b"123456789012345678901234567890", b'{"a":1,"a":2}', b"1.10", b'{ "b":1 ,"a" :2 }']
 )
-def test_values_come_back_byte_for_byte(value: bytes, tmp_path: Path) -> None:
+def test_json_value_comes_back_byte_for_byte(value: bytes, tmp_path: Path) -> None:
     with serve("--data-dir", str(tmp_path)) as server, httpx.Client(base_url=server.url) as http:
         http.put(STREAM, headers={"content-type": "application/json"})
         http.post(STREAM, content=value, headers={"content-type": "application/json"})
