@@ -14,7 +14,7 @@ import pytest
 from durable_streams_server import FileBackedStreamStore
 from durable_streams_server.cli.data import _line
 from durable_streams_server.cli.output import reason
-from durable_streams_server.storage.files.offline.check import Finding
+from durable_streams_server.storage.files.offline.findings import Finding
 from tests.process import COMMAND, START_TIMEOUT, STOP_TIMEOUT
 
 STREAM = "/v1/stream/a"

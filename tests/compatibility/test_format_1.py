@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from durable_streams_server import DurableStreamTestServer, FileBackedStreamStore
-from durable_streams_server.storage.files.offline.checkup import Checkup
+from durable_streams_server.storage.files.offline.directory_check import DirectoryCheck
 from tests.compatibility.make_directory import PRODUCER, ROOT, SEGMENT, observed
 
 HERE = Path(__file__).parent
@@ -103,19 +103,19 @@ async def test_directory_with_a_deadline_of_1960_survives_checkpoints_and_restar
             store.run_checkpoint()
             assert store.failure is None
             assert store.find(f"{ROOT}/1960").result() is None
-        assert list(Checkup(str(data)).run()) == []
+        assert list(DirectoryCheck(str(data)).run()) == []
 
 
 async def test_checkpoint_right_after_opening_a_deadline_of_1960_stores_the_others(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1-early-deadline", tmp_path)
-    assert list(Checkup(str(data)).run()) == []
+    assert list(DirectoryCheck(str(data)).run()) == []
     store = FileBackedStreamStore(data, segment_size=SEGMENT)
     store.run_checkpoint()  # of the expired stream, before anything has removed it
     assert store.failure is None
     store.close()
-    assert list(Checkup(str(data)).run()) == []
+    assert list(DirectoryCheck(str(data)).run()) == []
     async with serving(data) as http:
         assert (await http.get(f"{ROOT}/other")).text == "lives on"
         created = await http.put(f"{ROOT}/1960", headers={"content-type": "text/plain"})

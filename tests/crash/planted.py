@@ -334,18 +334,18 @@ PLANTS = [
     Plant(
         "DESIGN 12",
         "a stream that lost bytes in a repair keeps its incarnation",
-        f"{FILES}/offline/mend.py",
-        "                renamed[incarnation] = number, why\n",
-        "                pass\n",
+        f"{FILES}/offline/new_incarnations.py",
+        "            renamed[incarnation] = NewIncarnation(newest, why)\n",
+        "            pass\n",
         "tests/storage/files/offline/test_repair.py",
     ),
     Plant(
         "DESIGN 6",
         "a repair takes what a cut-off write has left behind the log's end",
-        f"{FILES}/offline/salvage.py",
+        f"{FILES}/offline/wal_scan.py",
         "(limit is not None or proof > last.lsn)",
         "True",
-        "tests/storage/files/offline/test_salvage.py",
+        "tests/storage/files/offline/test_wal_reader.py",
     ),
     Plant(
         "DESIGN 6",

@@ -21,8 +21,9 @@ from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.directory import DirectoryRefused
 from durable_streams_server.storage.files.offline import adopt, repair
-from durable_streams_server.storage.files.offline.check import Finding
-from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
+from durable_streams_server.storage.files.offline.directory_check import DirectoryCheck
+from durable_streams_server.storage.files.offline.directory_repair import repair_directory
+from durable_streams_server.storage.files.offline.findings import Finding
 from tests.damage.harm import harm
 from tests.damage.rich import Clock, Held, Truth, die, everything, held, opened
 from tests.requests import NOW
@@ -63,7 +64,7 @@ class Trial:
             Exception: what no damage may lead to.
         """
         try:
-            found = list(Checkup(str(self._path)).run())
+            found = list(DirectoryCheck(str(self._path)).run())
         except DirectoryRefused as refused:
             self._require("FORMAT" in self._kinds, f"refused: {refused}")
             return  # its FORMAT reads as that of a later version, which nobody may touch
@@ -72,7 +73,7 @@ class Trial:
         self._commands()
         self._serve_unrepaired(is_harmed)
         self._said += "\n".join(repair_directory(str(self._path), LATER))
-        left = [each for each in Checkup(str(self._path)).run() if not each.harmless]
+        left = [each for each in DirectoryCheck(str(self._path)).run() if not each.harmless]
         self._require(not left, f"left after the repair: {left}")
         self._serve_repaired()
 

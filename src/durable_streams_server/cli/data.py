@@ -14,8 +14,9 @@ from ..protocol.state import StreamState
 from ..storage.damage import Damaged
 from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
-from ..storage.files.offline.check import Finding
-from ..storage.files.offline.checkup import Checkup, repair_directory
+from ..storage.files.offline.directory_check import DirectoryCheck
+from ..storage.files.offline.directory_repair import repair_directory
+from ..storage.files.offline.findings import Finding
 from ..storage.files.store import FileStore
 from ..storage.files.system_disk import SystemDisk
 from ..streams.clock import system_clock
@@ -39,7 +40,7 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and that its parts agree."""
     with _one_line():
-        findings = _report(Checkup(directory, _show_progress))
+        findings = _report(DirectoryCheck(directory, _show_progress))
         if repairs and findings:
             for done in repair_directory(directory, system_clock()):
                 click.echo(shown(done))
@@ -47,13 +48,13 @@ def check(directory: str, repairs: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _report(checking: Checkup) -> list[Finding]:
+def _report(checking: DirectoryCheck) -> list[Finding]:
     """Runs a check and shows what it finds."""
     findings = []
     for finding in checking.run():
         findings.append(finding)
         click.echo(_line(finding))
-    looked = checking.checked
+    looked = checking.totals
     if looked.new_streams or looked.new_bytes:
         click.echo(
             f"only the write-ahead log has {looked.new_streams} of the streams"

@@ -11,7 +11,8 @@ from durable_streams_server.protocol.subscriptions.commands import (
     Unsubscribe,
 )
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.offline.checkup import Checkup, repair_directory
+from durable_streams_server.storage.files.offline.directory_check import DirectoryCheck
+from durable_streams_server.storage.files.offline.directory_repair import repair_directory
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
 from tests.requests import NOW, SECOND, append, create
@@ -114,11 +115,11 @@ def test_recovery_refuses_the_log_of_another_directory(tmp_path: Path, begins: i
     shutil.copytree(tmp_path / "other" / "wal", tmp_path / "own" / "wal")
     with pytest.raises(Damaged, match="record 3 does not follow from the catalog"):
         FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT)
-    found = [each.what for each in Checkup(str(tmp_path / "own")).run() if not each.harmless]
+    found = [each.what for each in DirectoryCheck(str(tmp_path / "own")).run() if not each.harmless]
     assert found
     words = list(repair_directory(str(tmp_path / "own"), NOW + 60 * SECOND))
     assert any(line.startswith("/a: ") for line in words)
-    assert not [each for each in Checkup(str(tmp_path / "own")).run() if not each.harmless]
+    assert not [each for each in DirectoryCheck(str(tmp_path / "own")).run() if not each.harmless]
     with FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT) as store:
         state = store.find("/a").result()
         assert state is not None

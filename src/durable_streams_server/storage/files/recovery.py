@@ -19,7 +19,7 @@ from . import held
 from .disk import Disk
 from .ledger import Ledger
 from .logs import Logs
-from .offline.salvage import lost_header
+from .offline.wal_reader import lost_header
 from .replay import Replay
 from .wal import Wal
 

@@ -26,7 +26,7 @@ from durable_streams_server.storage.files.catalog import (
     Meta,
     Put,
     entry_of,
-    mend_catalog,
+    repair_catalog,
     rewrite_copy,
     verify_catalog,
 )
@@ -187,7 +187,7 @@ def trial(seed: int, made: Made, other: Made) -> str:
         refused = opened(path, made)
         if refused:
             assert harmful, f"nothing was found: {refused}"
-            mend_catalog(str(path), str(quarantine), made.has_log)
+            repair_catalog(str(path), str(quarantine), made.has_log)
             assert opened(path, made) == ""
         elif any(finding.file == "copy" for finding in harmful):
             rewrite_copy(str(path), str(quarantine))  # a start does not read all of the copy

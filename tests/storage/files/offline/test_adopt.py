@@ -4,7 +4,7 @@ import random
 
 from durable_streams_server.storage.files.catalog import Drop, Put
 from durable_streams_server.storage.files.log_layout import path_of
-from durable_streams_server.storage.files.offline.adopt import UNKNOWN, adopt
+from durable_streams_server.storage.files.offline.adopt import UNKNOWN, adopt_logs
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, append, create, fork_of
@@ -35,11 +35,11 @@ def forget(disk: SimulatedDisk, *paths: str) -> None:
     catalog.commit(catalog.meta(), drops, numbers)
 
 
-def test_streams_are_made_again_from_their_logs_with_their_forks() -> None:
+def test_lost_streams_and_forks_are_rebuilt_from_their_logs() -> None:
     disk = made()
     before = {path: SimulatedCatalog(disk).find(path) for path in ("/a", "/fork")}
     forget(disk, "/fork", "/a", "/empty")
-    said = "\n".join(adopt(disk, SimulatedCatalog(disk), LATER))
+    said = "\n".join(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     assert UNKNOWN in said
     assert "/a: it is made again from its log" in said
     for path, old in before.items():
@@ -57,17 +57,17 @@ def test_streams_are_made_again_from_their_logs_with_their_forks() -> None:
     assert content(store, "/fork") == b"first own"
 
 
-def test_adopting_twice_changes_nothing_more() -> None:
+def test_second_adoption_changes_nothing() -> None:
     disk = made()
     forget(disk, "/fork", "/a")
-    list(adopt(disk, SimulatedCatalog(disk), LATER))
+    list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     commits = SimulatedCatalog(disk).meta().commits
-    said = list(adopt(disk, SimulatedCatalog(disk), LATER))
+    said = list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     assert said == [f"catalog: {UNKNOWN}"]
     assert SimulatedCatalog(disk).meta().commits == commits
 
 
-def test_entry_older_than_its_log_gets_the_logs_tail() -> None:
+def test_entry_older_than_its_log_gets_tail_of_log() -> None:
     disk = made()
     catalog = SimulatedCatalog(disk)
     old = catalog.find("/a")
@@ -77,23 +77,23 @@ def test_entry_older_than_its_log_gets_the_logs_tail() -> None:
     store.run_checkpoint()
     catalog = SimulatedCatalog(disk)
     catalog.commit(catalog.meta(), [Put("/a", old, {})], [])
-    said = list(adopt(disk, SimulatedCatalog(disk), LATER))
+    said = list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     assert "/a: its log goes on to position 14" in said
     assert content(open_store(disk), "/a") == b"first and more"
 
 
-def test_fork_of_a_lost_source_is_named_and_not_made() -> None:
+def test_fork_of_lost_source_is_reported_and_not_rebuilt() -> None:
     disk = made()
     entry = SimulatedCatalog(disk).find("/a")
     assert entry is not None
     forget(disk, "/fork", "/a")
     disk.unlink(path_of(entry.incarnation))
-    said = list(adopt(disk, SimulatedCatalog(disk), LATER))
+    said = list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     assert "/fork: it cannot be made again, since its source /a is lost" in said
     assert SimulatedCatalog(disk).find("/fork") is None
 
 
-def test_log_of_an_earlier_stream_at_a_path_is_left_alone() -> None:
+def test_log_of_earlier_stream_at_same_path_is_ignored() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", TEXT, b"old"))
@@ -107,15 +107,15 @@ def test_log_of_an_earlier_stream_at_a_path_is_left_alone() -> None:
     run(store, create("/a", TEXT, b"new"), now=LATER)
     store.run_checkpoint()
     assert kept[0] == b"old"
-    list(adopt(disk, SimulatedCatalog(disk), LATER))
+    list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     assert content(open_store(disk), "/a") == b"new"
 
 
-def test_damaged_log_that_cannot_say_whose_it_is_is_left_alone() -> None:
+def test_log_with_damaged_index_header_is_ignored() -> None:
     disk = made()
     entry = SimulatedCatalog(disk).find("/fork")
     assert entry is not None
     forget(disk, "/fork")
     disk.corrupt(path_of(entry.incarnation) + ".idx", random.Random(0).randrange(16, 60), 3)
-    list(adopt(disk, SimulatedCatalog(disk), LATER))
+    list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     assert SimulatedCatalog(disk).find("/fork") is None

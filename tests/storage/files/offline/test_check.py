@@ -61,7 +61,7 @@ def log_of(directory: Path, path: str) -> Path:
     return directory / path_of(int(number))
 
 
-def test_a_sound_store_is_well(directory: Path) -> None:
+def test_intact_store_has_no_findings(directory: Path) -> None:
     result = check(directory)
     assert result.exit_code == 0, result.output
     assert "3 streams, 20 records in the log, " in result.output
@@ -71,7 +71,7 @@ def test_a_sound_store_is_well(directory: Path) -> None:
 
 @pytest.mark.parametrize("suffixes", [("",), (".idx",), ("", ".idx")])
 @pytest.mark.parametrize("is_created_again", [False, True])
-def test_log_of_a_stream_that_a_record_removes_may_be_missing(
+def test_missing_log_of_stream_that_record_removes_is_no_finding(
     directory: Path, suffixes: tuple[str, ...], is_created_again: bool
 ) -> None:
     log, fork = log_of(directory, "/text"), log_of(directory, "/fork")
@@ -96,7 +96,7 @@ def test_log_of_a_stream_that_a_record_removes_may_be_missing(
         assert set(again.paths()) == {"/json"} | ({"/text"} if is_created_again else set())
 
 
-def test_missing_log_is_damage_if_the_record_that_removes_its_stream_is_lost(
+def test_missing_log_is_damage_if_record_that_removes_stream_is_lost(
     directory: Path,
 ) -> None:
     log = log_of(directory, "/text")
@@ -122,7 +122,7 @@ def test_missing_log_is_damage_if_the_record_that_removes_its_stream_is_lost(
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
 @pytest.mark.parametrize("what", ["a directory", "a link", "a FIFO"])
-def test_something_else_in_the_place_of_a_log_harms_its_stream_alone(
+def test_file_of_another_kind_in_place_of_log_harms_only_its_stream(
     directory: Path, suffix: str, what: str
 ) -> None:
     log = log_of(directory, "/json")
@@ -152,7 +152,7 @@ def test_something_else_in_the_place_of_a_log_harms_its_stream_alone(
 
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
-def test_every_flipped_bit_of_a_log_and_its_index_is_found(directory: Path, suffix: str) -> None:
+def test_every_flipped_bit_of_log_or_index_is_found(directory: Path, suffix: str) -> None:
     file = Path(f"{log_of(directory, '/text')}{suffix}")
     whole = file.read_bytes()
     chance = random.Random(0)
@@ -168,7 +168,7 @@ def test_every_flipped_bit_of_a_log_and_its_index_is_found(directory: Path, suff
     assert check(directory).exit_code == 0
 
 
-def test_flipped_bits_of_the_write_ahead_log_are_found(directory: Path) -> None:
+def test_every_flipped_bit_of_write_ahead_log_is_found(directory: Path) -> None:
     file = directory / "wal" / "000"
     whole = file.read_bytes()
     end = len(whole.rstrip(b"\0"))
@@ -187,7 +187,7 @@ def test_flipped_bits_of_the_write_ahead_log_are_found(directory: Path) -> None:
     assert end > last
 
 
-def test_flipped_bits_of_the_catalog_are_found(directory: Path) -> None:
+def test_flipped_bits_of_catalog_entries_are_found(directory: Path) -> None:
     file = directory / "catalog" / "data.mdb"
     whole = file.read_bytes()
     found = 0
@@ -200,7 +200,7 @@ def test_flipped_bits_of_the_catalog_are_found(directory: Path) -> None:
     assert found >= 3  # each stream's entry; older copies of a page are nobody's
 
 
-def test_parts_that_do_not_agree_are_found(directory: Path) -> None:
+def test_missing_truncated_and_stray_logs_are_found(directory: Path) -> None:
     log = log_of(directory, "/text")
     aside = log.with_name("aside")
     log.rename(aside)
@@ -214,7 +214,7 @@ def test_parts_that_do_not_agree_are_found(directory: Path) -> None:
     assert (stray.exit_code, "no stream has this file" in stray.output) == (0, True)
 
 
-def test_repair_keeps_the_intact_prefix_and_moves_the_damaged_files(directory: Path) -> None:
+def test_repair_keeps_intact_prefix_and_quarantines_damaged_files(directory: Path) -> None:
     log = log_of(directory, "/json")
     whole = log.read_bytes()
     flip(log, whole.index(b'{"n":7}') + 2)
@@ -230,7 +230,7 @@ def test_repair_keeps_the_intact_prefix_and_moves_the_damaged_files(directory: P
         assert store.read("/fork").data.count(b"\n") == 20
 
 
-def test_a_repair_of_the_write_ahead_log_keeps_what_came_before(directory: Path) -> None:
+def test_repair_of_write_ahead_log_keeps_records_before_damage(directory: Path) -> None:
     file = directory / "wal" / "000"
     flip(file, file.read_bytes().index(b'"late":10'))
     assert check(directory, "--repair").exit_code == 1
@@ -242,7 +242,7 @@ def test_a_repair_of_the_write_ahead_log_keeps_what_came_before(directory: Path)
     assert check(directory).exit_code == 0
 
 
-def test_a_second_repair_keeps_what_the_first_has_put_aside(directory: Path) -> None:
+def test_second_repair_keeps_quarantine_of_first(directory: Path) -> None:
     aside = []
     for _ in range(2):
         store = FileBackedStreamStore(directory, segment_size=SEGMENT)
@@ -258,7 +258,7 @@ def test_a_second_repair_keeps_what_the_first_has_put_aside(directory: Path) -> 
     assert all(content in kept for content in aside)
 
 
-def test_repair_of_a_damaged_catalog_leaves_the_streams_logs_alone(directory: Path) -> None:
+def test_repair_of_catalog_changes_no_log(directory: Path) -> None:
     FileBackedStreamStore(directory, segment_size=SEGMENT).close()
     logs = sorted(path for path in (directory / "logs").rglob("*") if path.is_file())
     file = directory / "catalog" / "data.mdb"
@@ -274,14 +274,14 @@ def test_repair_of_a_damaged_catalog_leaves_the_streams_logs_alone(directory: Pa
         assert store.read("/text").data.count(b"\n") == 20
 
 
-def test_a_directory_in_use_is_left_alone(directory: Path) -> None:
+def test_check_of_directory_in_use_exits_4(directory: Path) -> None:
     with FileBackedStreamStore(directory, segment_size=SEGMENT):
         result = check(directory)
     assert result.exit_code == 4
     assert "in use" in result.output
 
 
-def test_inspect_tells_what_is_there_and_changes_nothing(directory: Path) -> None:
+def test_inspect_prints_streams_and_changes_nothing(directory: Path) -> None:
     before = {path: path.read_bytes() for path in (directory / "wal").iterdir()}
     runner = CliRunner()
     listing = runner.invoke(main, ["inspect", str(directory)])
@@ -301,7 +301,7 @@ def test_inspect_tells_what_is_there_and_changes_nothing(directory: Path) -> Non
     assert {path: path.read_bytes() for path in (directory / "wal").iterdir()} == before
 
 
-def test_a_flipped_bit_of_a_subscriptions_document_is_found(directory: Path) -> None:
+def test_flipped_bit_of_subscription_document_is_found(directory: Path) -> None:
     with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
         command = subscribe("needle", description="a description to be found")
         store.shell.wait_for(store.execute(command, NOW))

@@ -12,7 +12,8 @@ from durable_streams_server.protocol.state import Change, Removed, StreamChange,
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.directory import QUARANTINE
 from durable_streams_server.storage.files.log_layout import KEPT, path_of
-from durable_streams_server.storage.files.offline.check import Check, Finding
+from durable_streams_server.storage.files.offline.check import Check
+from durable_streams_server.storage.files.offline.findings import Finding
 from durable_streams_server.storage.files.offline.repair import repair
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog
@@ -79,7 +80,7 @@ def fork_of(path: str) -> Fork:
     return Fork(path, None, None)
 
 
-def test_records_behind_a_damaged_one_are_kept(disk: SimulatedDisk) -> None:
+def test_records_behind_damaged_one_are_kept(disk: SimulatedDisk) -> None:
     damage(disk, b"b2;")
     with pytest.raises(Damaged):
         open_store(disk)
@@ -95,7 +96,7 @@ def test_records_behind_a_damaged_one_are_kept(disk: SimulatedDisk) -> None:
     assert b'"path":"/b"' in kept
 
 
-def test_stream_that_lost_bytes_gets_a_new_incarnation_and_others_keep_theirs(
+def test_only_stream_that_lost_bytes_gets_new_incarnation(
     disk: SimulatedDisk,
 ) -> None:
     store = open_store(disk)
@@ -116,7 +117,7 @@ def test_stream_that_lost_bytes_gets_a_new_incarnation_and_others_keep_theirs(
             assert visible_position(state, parse(ends[path])) == state.tail
 
 
-def test_doubt_that_nothing_dispels_gives_every_open_stream_a_new_incarnation() -> None:
+def test_every_open_stream_gets_new_incarnation_if_any_may_have_lost_bytes() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{name}", TEXT, b"x;") for name in "abc"))
@@ -133,7 +134,7 @@ def test_doubt_that_nothing_dispels_gives_every_open_stream_a_new_incarnation() 
     assert [content(store, path) for path in olds] == [b"x;", b"x;", b"x;", b"all;"]
 
 
-def test_forks_of_a_renamed_stream_keep_their_bytes_and_their_order(disk: SimulatedDisk) -> None:
+def test_fork_of_renamed_stream_keeps_bytes_and_offset_order(disk: SimulatedDisk) -> None:
     store = open_store(disk)
     run(store, append("/fork", b"own;", TEXT))
     damage(disk, b"a2;")
@@ -151,7 +152,7 @@ def test_forks_of_a_renamed_stream_keep_their_bytes_and_their_order(disk: Simula
     assert content(again, "/a") == b"first of a;a1;again;"
 
 
-def test_catalog_ahead_of_a_lost_log_opens_and_no_lsn_is_used_twice(disk: SimulatedDisk) -> None:
+def test_repair_without_write_ahead_log_uses_no_lsn_twice(disk: SimulatedDisk) -> None:
     last = open_store(disk).wal.last_lsn
     for name in disk.names("wal"):
         disk.unlink(f"wal/{name}")
@@ -165,7 +166,7 @@ def test_catalog_ahead_of_a_lost_log_opens_and_no_lsn_is_used_twice(disk: Simula
     assert content(again, "/a") == b"first of a;on;"
 
 
-def test_intact_prefix_of_a_damaged_log_stays_readable(disk: SimulatedDisk) -> None:
+def test_intact_prefix_of_damaged_log_stays_readable(disk: SimulatedDisk) -> None:
     store = open_store(disk)
     store.run_checkpoint()
     run(store, append("/b", b"b4;", TEXT))
@@ -191,7 +192,7 @@ def test_intact_prefix_of_a_damaged_log_stays_readable(disk: SimulatedDisk) -> N
     assert content(open_store(disk), "/b") == b"first of b;b1;on;"
 
 
-def test_lost_index_header_is_written_anew_and_nothing_is_renamed(disk: SimulatedDisk) -> None:
+def test_lost_index_header_is_rewritten_without_new_incarnation(disk: SimulatedDisk) -> None:
     old = state_of(open_store(disk), "/b")
     (name,) = (
         f"logs/{directory}/{name}"
@@ -206,7 +207,7 @@ def test_lost_index_header_is_written_anew_and_nothing_is_renamed(disk: Simulate
     assert content(store, "/b") == b"first of b;b1;b2;b3;"
 
 
-def test_bytes_kept_beside_a_damaged_log_are_joined_to_it(disk: SimulatedDisk) -> None:
+def test_bytes_kept_beside_damaged_log_are_appended_to_it(disk: SimulatedDisk) -> None:
     old = state_of(open_store(disk), "/b")
     name = path_of(old.incarnation)
     disk.corrupt(name + ".idx", 3, 0)
@@ -332,7 +333,7 @@ def compare(store: FileStore, truth: Truth, lost: set[int] | None) -> None:
 
 
 @pytest.mark.parametrize("seed", range(120))
-def test_repair_of_any_damage_survives_a_kill_at_any_call(seed: int) -> None:
+def test_repair_of_any_damage_survives_kill_at_any_call(seed: int) -> None:
     simulation, truth = lived(seed)
     disk, chance = simulation.disk, random.Random(seed + 10_000)
     disk.before = no_fault
@@ -341,7 +342,7 @@ def test_repair_of_any_damage_survives_a_kill_at_any_call(seed: int) -> None:
     check, findings = checked(disk)
     harm = [finding for finding in findings if not finding.harmless]
     lost = touched_by_loss(simulation, check) | {
-        truth.states[path].incarnation for path in check.cuts if path in truth.states
+        truth.states[path].incarnation for path in check.prefixes if path in truth.states
     }
     for _ in range(6):
         at = disk.calls + chance.randint(1, 60)

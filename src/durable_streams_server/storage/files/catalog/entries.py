@@ -17,6 +17,7 @@ from ....protocol.offsets import Lineage
 from ....protocol.producers import Producers, ProducerState, Stamp
 from ....protocol.state import Origin, StreamState
 from ...damage import Damaged
+from ..index import Label
 from ..log_layout import Extent
 from ..producers import StoredProducers, Tally
 
@@ -241,6 +242,20 @@ def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
         state.soft_deleted,
         index_entries,
         _count_of(state.producers),
+    )
+
+
+def words_of_entry(path: str, entry: Entry) -> Label:
+    """Returns the index header of a stream that is in the catalog."""
+    return Label(
+        entry.incarnation,
+        entry.extent.base,
+        path,
+        entry.media,
+        entry.lifetime,
+        entry.created_at,
+        entry.origin,
+        entry.lineage,
     )
 
 

@@ -1,7 +1,7 @@
-"""Brings a catalog that was salvaged, or lost, up to what the logs say of themselves.
+"""Adds to a lost or salvaged catalog the streams that only their logs still know.
 
-Each log names its stream: path, type, lifetime, origin. Its index proves how many bytes are whole. What no log can tell is
-whether the stream was closed or deleted since, how far its producers had come, and which streams had no bytes.
+Each log has its stream's path, type, lifetime and origin in its index, and the index proves how many bytes are intact. A log does not
+show whether its stream was closed or deleted later, or how far its producers had come. Streams without bytes have no log.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ..index import Index, Label
 from ..log_layout import DIRECTORY as LOGS
 from ..log_layout import path_of
 from ..verify import whole_prefix
-from .mend import Cut, shortened
+from .intact_prefix import IntactPrefix, shortened
 
 _NO_END: Final = 1 << 62
 UNKNOWN: Final = (
@@ -25,40 +25,53 @@ UNKNOWN: Final = (
 
 
 class _Log(NamedTuple):
-    """What a log says of itself, and how much of it is whole."""
+    """A log that names its stream, and the end and the number of index entries of its intact part."""
 
     words: Label
     tail: int
     entries: int
 
 
-def adopt(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
-    """Puts into the catalog what the logs have and it has not, in one commit, and yields what was found, in words.
+def adopt_logs(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
+    """Adds missing streams and missing ends of streams to a catalog, in one commit. Yields a sentence for each such stream.
 
     Args:
-        disk: the directory, which this process has.
-        catalog: its catalog.
-        now: microseconds of Unix time; idle times of adopted streams begin then.
+        disk: the directory, which this process has locked.
+        catalog: the directory's catalog.
+        now: microseconds of Unix time, at which the idle times of added streams begin.
     """
     yield f"catalog: {UNKNOWN}"
     meta = catalog.meta()
-    now -= meta.wall_offset  # idle times are steady times
-    known = dict(catalog.paths())
-    before = dict(known)
-    changes: list[Put | Drop] = []
-    logs = sorted(_logs(disk), key=lambda log: log.words.incarnation)
-    newest = max((entry.incarnation for entry in known.values()), default=0)
-    for log in logs:  # a source comes before its forks
+    now -= meta.wall_offset  # idle times are measured in steady time
+    before = dict(catalog.paths())
+    entries = dict(before)
+    logs = sorted(_named_logs(disk), key=lambda log: log.words.incarnation)
+    newest = max((entry.incarnation for entry in entries.values()), default=0)
+    for log in logs:  # a source sorts before its forks
         newest = max(newest, log.words.incarnation)
-        said = _take(log, known, now)
-        if said is not None:
-            yield said
+        sentence = _adopt(log, entries, now)
+        if sentence is not None:
+            yield sentence
+    changes = _changes(before, entries)
+    if not changes:
+        return
+    session = max([meta.session, *(entry.session for entry in entries.values())])
+    meta = msgspec.structs.replace(
+        meta, last_incarnation=max(meta.last_incarnation, newest), session=session
+    )
+    dropped = [change.incarnation for change in changes if isinstance(change, Drop)]
+    catalog.commit(meta, changes, dropped)
+
+
+def _changes(before: dict[str, Entry], entries: dict[str, Entry]) -> list[Put | Drop]:
+    """Returns the catalog changes from one set of entries to another, with the forks of each stream counted again."""
     children: dict[tuple[str, int], int] = {}
-    for entry in known.values():
+    for entry in entries.values():
         if entry.origin is not None:
             source = entry.origin.source, entry.origin.incarnation
             children[source] = children.get(source, 0) + 1
-    for path, entry in known.items():
+    changes: list[Put | Drop] = []
+    for path, entry in entries.items():
         count = children.get((path, entry.incarnation), 0)
         changed = msgspec.structs.replace(entry, children=count)
         old = before.get(path)
@@ -66,36 +79,30 @@ def adopt(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
             changes.append(Drop(path, old.incarnation))
         if changed != old:
             changes.append(Put(path, changed, {}))
-    session = max([meta.session, *(entry.session for entry in known.values())])
-    meta = msgspec.structs.replace(
-        meta, last_incarnation=max(meta.last_incarnation, newest), session=session
-    )
-    if changes:
-        gone = [change.incarnation for change in changes if isinstance(change, Drop)]
-        catalog.commit(meta, changes, gone)
+    return changes
 
 
-def _take(log: _Log, known: dict[str, Entry], now: int) -> str | None:
-    """Takes a log's stream into the known ones, or its longer tail; returns what was done."""
+def _adopt(log: _Log, entries: dict[str, Entry], now: int) -> str | None:
+    """Adds a log's stream to the entries, or moves the tail of its entry. Returns a sentence about it, or None if nothing changed."""
     words = log.words
-    entry = known.get(words.path)
+    entry = entries.get(words.path)
     if entry is not None and entry.incarnation == words.incarnation:
         if log.tail <= entry.tail:
-            return None  # a shorter one is for the check to find
-        grown = shortened(entry, Cut(log.tail, log.entries))
-        known[words.path] = msgspec.structs.replace(grown, last_seq=entry.last_seq)
+            return None  # a check reports a log that is too short
+        grown = shortened(entry, IntactPrefix(log.tail, log.entries))
+        entries[words.path] = msgspec.structs.replace(grown, last_seq=entry.last_seq)
         return f"{words.path}: its log goes on to position {log.tail}"
     if entry is not None and (entry.incarnation > words.incarnation or entry.children):
-        return None  # an earlier stream at that path
+        return None  # the log belongs to an earlier stream at the same path
     origin = words.origin
     if origin is not None:
-        source = known.get(origin.source)
+        source = entries.get(origin.source)
         is_there = source is not None and source.incarnation == origin.incarnation
         if source is None or not is_there or source.tail < origin.position:
             return (
                 f"{words.path}: it cannot be made again, since its source {origin.source} is lost"
             )
-    known[words.path] = Entry(
+    entries[words.path] = Entry(
         words.incarnation,
         words.media,
         words.lifetime,
@@ -118,18 +125,19 @@ def _take(log: _Log, known: dict[str, Entry], now: int) -> str | None:
     )
 
 
-def _logs(disk: Disk) -> Iterator[_Log]:
-    """Yields the logs that say whose they are, with what is whole of each."""
+def _named_logs(disk: Disk) -> Iterator[_Log]:
+    """Yields the logs whose index names their stream."""
     for directory in disk.names(LOGS):
         for name in disk.names(f"{LOGS}/{directory}"):
             number = name.removesuffix(".idx")
             if name.endswith(".idx") and number.isdecimal():
-                log = _log(disk, int(number))
+                log = _read_log(disk, int(number))
                 if log is not None:
                     yield log
 
 
-def _log(disk: Disk, incarnation: int) -> _Log | None:
+def _read_log(disk: Disk, incarnation: int) -> _Log | None:
+    """Returns the log of an incarnation, or None if a file is missing or the index does not name the incarnation."""
     path = path_of(incarnation)
     if not disk.exists(path) or not disk.exists(path + ".idx"):
         return None
@@ -143,7 +151,7 @@ def _log(disk: Disk, incarnation: int) -> _Log | None:
         tail, entries, _ = whole_prefix(data, index, size, extent)
         return _Log(index.label, tail, entries)
     except Damaged:
-        return None  # it cannot say whose it is
+        return None
     finally:
         data.close()
         file.close()

@@ -1,7 +1,8 @@
-"""`check`: compares every checksum of a data directory, and its parts with each other. It changes nothing.
+"""Compares the parts of a data directory with each other: the catalog, the logs and the write-ahead log. It changes nothing.
 
-One kind of damage cannot be told: a bad record at the very end of the write-ahead log of a store that did not close cleanly.
-It may be a write that the crash cut off, which was never acknowledged, or damage to the last one that was.
+One kind of damage cannot be recognized: a bad record at the very end of the write-ahead log of a store that did not close cleanly.
+The record may be a write that a crash cut off, which was never acknowledged, or it may be the last acknowledged write, damaged
+later.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -10,83 +11,61 @@ from typing import NamedTuple
 from ....protocol.subscriptions.state import Subscriptions
 from ...damage import Damaged
 from .. import held
-from ..catalog import Catalog, Entry, Meta
-from ..disk import LOST, Disk, File
-from ..index import Index, Label
+from ..catalog import Catalog, Entry, Meta, words_of_entry
+from ..disk import LOST, Disk
+from ..index import Label
 from ..log_layout import DIRECTORY as LOGS
 from ..log_layout import KEPT, path_of
 from ..segments import DIRECTORY as WAL
-from ..verify import whole_prefix
 from ..wal import Wal
-from .mend import Cut, Mending, words_of_entry
-from .repair import replay
-from .salvage import Gap, LogReader
+from .apply_records import apply_records
+from .cross_references import CrossReferences
+from .findings import Finding, Totals
+from .intact_prefix import IntactPrefix
+from .log_check import Harm, harm_of_log, is_rest_kept
+from .reconstruction import Reconstruction
+from .wal_reader import Gap, LogReader
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong.
+class LostHeader(NamedTuple):
+    """An index that lost only its header: the header that it must get, and the number of its entries."""
 
-    Attributes:
-        where: a file, or a part of the catalog.
-        what: what is wrong with it.
-        path: the stream that it harms, if it is one.
-        harmless: whether nothing acknowledged is lost by it.
-    """
-
-    where: str
-    what: str
-    path: str | None = None
-    harmless: bool = False
-
-
-class Checked(NamedTuple):
-    """How much was looked at.
-
-    Attributes:
-        streams: in the catalog.
-        records: in the write-ahead log, after the catalog.
-        bytes: of logs and records.
-        new_streams: streams that only the write-ahead log has.
-        new_bytes: stream bytes that only the write-ahead log has.
-    """
-
-    streams: int
-    records: int
-    bytes: int
-    new_streams: int
-    new_bytes: int
-
-
-class _Harm(NamedTuple):
-    """A log that is not as its entry says: up to where it is whole, in how many index entries, and what is wrong."""
-
-    path: str
-    entry: Entry
-    end: int
+    words: Label
     entries: int
-    what: str
-    is_header: bool = False  # the header of its index alone
+
+
+class KeptBeside(NamedTuple):
+    """A log whose missing end checkpoints have kept in files beside it.
+
+    Attributes:
+        words: the header that the log's index must get.
+        entries: number of intact entries in the log's index.
+        kept: number of entries in the index beside it.
+    """
+
+    words: Label
+    entries: int
+    kept: int
 
 
 class Check:
-    """One check of a data directory that no process has open.
+    """One check of a data directory that no process has open. Its results tell a repair what to do.
 
     Args:
         disk: the directory.
-        catalog: its catalog.
-        progress: called with the number of streams looked at and of all.
+        catalog: the directory's catalog.
+        progress: called with the number of streams checked so far and the number of all streams.
 
     Attributes:
-        cuts: what is left of the streams whose logs are damaged, by path. Complete after `run`, as the others.
-        headers: indexes that have lost their header alone: what it must say, and the number of entries.
-        joins: logs that are whole as far as they go, and whose rest checkpoints have kept beside them: what the index must say,
-            its entries, and those that are kept.
-        orphans: files in the directory of logs that no stream has.
-        gaps: where records of the write-ahead log are missing.
-        is_catalog_whole: whether every entry of the catalog could be read.
-        is_catalog_lost: whether there are logs, but a catalog that was never written.
-        is_log_damaged: whether a store would refuse the write-ahead log.
-        is_log_strange: whether it has records that do not follow from the catalog, though none is missing before them.
+        prefixes: intact prefixes of damaged logs, by path. Like all attributes, complete once `run` has ended.
+        lost_headers: indexes that lost only their header.
+        kept_beside: logs whose missing end was kept in files beside them.
+        orphans: files among the logs that belong to no stream.
+        gaps: gaps in the write-ahead log.
+        is_catalog_whole: whether every entry of the catalog can be read.
+        is_catalog_lost: whether there are logs, although nothing was ever committed to the catalog.
+        is_log_damaged: whether a store would refuse to open the write-ahead log.
+        is_log_strange: whether records do not follow from the catalog although no record before them is missing.
     """
 
     def __init__(
@@ -97,12 +76,12 @@ class Check:
         self._progress = progress
         self._streams = self._records = self._bytes = 0
         self._new_streams = self._new_bytes = 0
-        self._known: set[int] = set()
-        self._harms: list[_Harm] = []
+        self._known: set[int] = set()  # incarnations that may have logs
+        self._harms: list[Harm] = []
         self._ended: set[int] = set()
-        self.cuts: dict[str, Cut] = {}
-        self.headers: list[tuple[Label, int]] = []
-        self.joins: list[tuple[Label, int, int]] = []
+        self.prefixes: dict[str, IntactPrefix] = {}
+        self.lost_headers: list[LostHeader] = []
+        self.kept_beside: list[KeptBeside] = []
         self.orphans: list[str] = []
         self.gaps: list[Gap] = []
         self.is_catalog_whole = False
@@ -111,14 +90,12 @@ class Check:
         self.is_log_strange = False
 
     @property
-    def checked(self) -> Checked:
-        """How much has been looked at so far."""
-        return Checked(
-            self._streams, self._records, self._bytes, self._new_streams, self._new_bytes
-        )
+    def totals(self) -> Totals:
+        """How much was checked so far."""
+        return Totals(self._streams, self._records, self._bytes, self._new_streams, self._new_bytes)
 
     def run(self) -> Iterator[Finding]:
-        """Looks at everything, and yields what is wrong."""
+        """Checks the catalog, all logs and the write-ahead log, and yields each fault."""
         try:
             meta = self._catalog.meta()
         except Damaged as damage:
@@ -126,53 +103,33 @@ class Check:
             return
         self.is_catalog_whole = yield from self._check_catalog(meta)
         yield from self._check_refusal(meta)
-        if self.is_catalog_whole:  # or a log without a stream may be that of a damaged entry
+        if self.is_catalog_whole:  # otherwise records may name streams whose entry is damaged
             yield from self._check_records(meta)
-        yield from self._judge_logs()
+        yield from self._report_harms()
         if self.is_catalog_whole:
             yield from self._check_orphans()
             if self.orphans and meta.lsn == 0:
                 self.is_catalog_lost = True
                 yield Finding("catalog", "it is lost: nothing in it, and there are logs of streams")
 
-    def _judge_logs(self) -> Iterator[Finding]:
-        """Yields the damage of logs. A stream that a record removes needs none: a full disk takes its log away before the
-        catalog knows."""
-        for harm in self._harms:
-            if harm.entry.incarnation not in self._ended:
-                yield self._judge(harm)
-
     # -- the catalog and its logs -------------------------------------------
 
     def _check_catalog(self, meta: Meta) -> Generator[Finding, None, bool]:
-        """Looks at each stream; returns whether all that the catalog holds could be read."""
+        """Checks each stream in the catalog. Returns whether every entry of the catalog can be read."""
         damages: list[Damaged] = []
-        deadlines = {}
-        older: dict[tuple[int | None, int], int] = {}
-        children: dict[tuple[str, int], int] = {}
-        counted: list[tuple[str, Entry]] = []
+        references = CrossReferences()
+        has_right_deadlines = True
         try:
             for path, entry in self._catalog.paths(damages.append):
                 self._streams += 1
                 self._progress(self._streams, meta.streams)
-                self._known.add(entry.incarnation)
                 self._check_log(path, entry)
-                if entry.deadline is not None:
-                    deadlines[entry.deadline, entry.incarnation] = path
-                    older[entry.older_deadline, entry.incarnation] = entry.deadline
-                if entry.children:
-                    counted.append((path, entry))
-                if entry.origin is not None:
-                    source = entry.origin.source, entry.origin.incarnation
-                    children[source] = children.get(source, 0) + 1
+                references.add(path, entry)
                 self._catalog.producers(entry.incarnation)
             for name, document in self._catalog.documents():
                 if not held.is_held(name):
                     Subscriptions().restore(name, document)
-            stored = {
-                (older.get((at, incarnation), at), incarnation): path
-                for at, incarnation, path in self._catalog.deadlines((0, 0), 1 << 63, 1 << 62)
-            }
+            has_right_deadlines = references.agree_with_deadlines(self._catalog)
             self._known.update(self._catalog.garbage())
         except Damaged as damage:
             damages.append(damage)
@@ -181,89 +138,51 @@ class Check:
             return False
         if self._streams != meta.streams:
             yield Finding("catalog", f"it holds {self._streams} streams and says {meta.streams}")
-        if stored != deadlines:
+        if not has_right_deadlines:
             yield Finding("catalog", "its deadlines are not those of its streams")
-        for path, entry in counted:
-            if children.pop((path, entry.incarnation), 0) != entry.children:
-                yield Finding("catalog", "the number of its forks is wrong", path)
-        for path, _ in children:
-            yield Finding("catalog", "forks name it as their source, but it is not there", path)
+        yield from references.fork_faults()
         return True
 
     def _check_log(self, path: str, entry: Entry) -> None:
-        extent = entry.extent
-        if extent.entries:
-            harm = self._open_and_compare(path, entry)
-            if harm is not None:
-                self._harms.append(harm)
-        elif extent.tail != extent.base:
-            self._harms.append(_Harm(path, entry, extent.base, 0, "it has bytes but no log"))
+        """Checks the log of one stream, and keeps the damage for later."""
+        self._known.add(entry.incarnation)
+        harm = harm_of_log(self._disk, path, entry)
+        if harm is not None:
+            self._harms.append(harm)
+        end = entry.tail if harm is None else harm.end
+        self._bytes += end - entry.extent.base
 
-    def _judge(self, harm: _Harm) -> Finding:
-        """Notes what a repair can make of a damaged log."""
-        path, entry, end, entries, what, is_header = harm
+    def _report_harms(self) -> Iterator[Finding]:
+        """Yields the damage of logs, except the logs of streams that a record of the write-ahead log removes.
+
+        When the disk is full, such a log is deleted before a checkpoint removes its stream from the catalog.
+        """
+        for harm in self._harms:
+            if harm.entry.incarnation not in self._ended:
+                self._plan_repair(harm)
+                is_missing = not harm.entry.extent.entries
+                where = "catalog" if is_missing else path_of(harm.entry.incarnation)
+                yield Finding(where, harm.what, harm.path)
+
+    def _plan_repair(self, harm: Harm) -> None:
+        """Decides what a repair can do for a damaged log."""
+        path, entry, end, entries, _, is_header = harm
         extent = entry.extent
         if not extent.entries:
-            self.cuts[path] = Cut(end, entries)
-            return Finding("catalog", what, path)
-        name = path_of(entry.incarnation)
-        if is_header:
-            self.headers.append((words_of_entry(path, entry), entries))
+            self.prefixes[path] = IntactPrefix(end, entries)
+        elif is_header:
+            self.lost_headers.append(LostHeader(words_of_entry(path, entry), entries))
         elif (end, entries) != (extent.tail, extent.entries):
-            if self._is_kept(name, entry, end, entries):
+            if is_rest_kept(self._disk, harm):
                 words = words_of_entry(path, entry)
-                self.joins.append((words, entries, extent.entries - entries))
+                self.kept_beside.append(KeptBeside(words, entries, extent.entries - entries))
             else:
-                self.cuts[path] = Cut(end, entries)
-        return Finding(name, what, path)
-
-    def _is_kept(self, name: str, entry: Entry, end: int, entries: int) -> bool:
-        """Whether all that a log lacks at its end is in the files that checkpoints have kept beside it."""
-        data_name, index_name = name + KEPT, name + KEPT + ".idx"
-        if not self._disk.exists(data_name) or not self._disk.exists(index_name):
-            return False
-        data, file = self._disk.open(data_name), self._disk.open(index_name)
-        try:
-            index = Index.of(file)
-            extent = end, entry.tail, entry.index_entries - entries
-            is_whole = whole_prefix(data, index, file.size(), extent)[2] is None
-            return index.base == end and is_whole
-        except Damaged:
-            return False
-        finally:
-            data.close()
-            file.close()
-
-    def _open_and_compare(self, path: str, entry: Entry) -> _Harm | None:
-        """Returns what is wrong with a log."""
-        extent, name = entry.extent, path_of(entry.incarnation)
-        files: list[File] = []
-        try:
-            files.append(self._disk.open(name))
-            files.append(self._disk.open(name + ".idx"))
-            index, wrong = _index_of(files[1], path, entry)
-            found = whole_prefix(files[0], index, files[1].size(), extent)
-        except Damaged as damage:
-            return _Harm(path, entry, extent.base, 0, str(damage))
-        except OSError as error:
-            if error.errno not in LOST:
-                raise
-            is_missing = isinstance(error, FileNotFoundError)
-            what = f"{error.filename} is missing" if is_missing else str(error)
-            return _Harm(path, entry, extent.base, 0, what)
-        finally:
-            for file in files:
-                file.close()
-        end, entries, what_is_wrong = found
-        self._bytes += end - extent.base
-        if what_is_wrong is not None:
-            return _Harm(path, entry, end, entries, what_is_wrong)
-        return None if wrong is None else _Harm(path, entry, end, entries, wrong, is_header=True)
+                self.prefixes[path] = IntactPrefix(end, entries)
 
     # -- the write-ahead log ------------------------------------------------
 
     def _check_refusal(self, meta: Meta) -> Iterator[Finding]:
-        """Yields why a store would not open on the write-ahead log."""
+        """Yields the reason why a store would not open the write-ahead log, if there is one."""
         wal = Wal(self._disk, 0)
         try:
             for _, payload in wal.recover(meta.lsn):
@@ -281,24 +200,24 @@ class Check:
             wal.close()
 
     def _check_records(self, meta: Meta) -> Iterator[Finding]:
-        """Applies the records to the catalog's states, and yields what is missing or does not follow."""
+        """Applies the records to the catalog's states, and yields missing records and records that do not follow."""
         reader = LogReader(self._disk, meta.lsn)
-        mending = Mending(self._catalog, keep=False)
-        reasons: dict[tuple[str | None, str], None] = {}
+        found = Reconstruction(self._catalog, keep=False)
+        reasons: set[tuple[str | None, str]] = set()
         try:
-            for each in replay(reader, mending):
-                self.is_log_damaged = True  # a store refuses it
-                self.is_log_strange |= not mending.gaps
+            for each in apply_records(reader, found):
+                self.is_log_damaged = True  # a store refuses such a record
+                self.is_log_strange |= not found.gaps
                 path = getattr(each.change, "path", None)
                 if (path, each.why) not in reasons:
-                    reasons[path, each.why] = None
+                    reasons.add((path, each.why))
                     yield Finding(f"{WAL}: record {each.lsn}", each.why, path)
         except Damaged as damage:
             self.is_log_damaged = True
             yield Finding(WAL, str(damage))
         finally:
             reader.close()
-        self.gaps = mending.gaps
+        self.gaps = found.gaps
         for gap in self.gaps:
             self.is_log_damaged = True
             yield Finding(WAL, gap.in_words())
@@ -307,37 +226,19 @@ class Check:
         for name in reader.headless:
             self.is_log_damaged = True
             yield Finding(name, "its header is lost")
-        self._known.update(mending.incarnations)
-        self._ended = mending.ended
-        self._new_streams, self._new_bytes = mending.streams, mending.bytes
+        self._known.update(found.incarnations)
+        self._ended = {incarnation for _, incarnation in found.ended}
+        self._new_streams, self._new_bytes = found.streams, found.bytes
 
     def _check_orphans(self) -> Iterator[Finding]:
-        joined = {f"{words.incarnation:016d}{KEPT}" for words, _, _ in self.joins}
+        """Yields the files among the logs that belong to no stream."""
+        used = {f"{words.incarnation:016d}{KEPT}" for words, _, _ in self.kept_beside}
         for directory in self._disk.names(LOGS):
             for name in self._disk.names(f"{LOGS}/{directory}"):
                 number = name.removesuffix(".idx")
-                if number in joined:
+                if number in used:
                     continue
                 if not number.isdigit() or int(number) not in self._known:
                     where = f"{LOGS}/{directory}/{name}"
                     self.orphans.append(where)
                     yield Finding(where, "no stream has this file", harmless=True)
-
-
-def _index_of(file: File, path: str, entry: Entry) -> tuple[Index, str | None]:
-    """Returns a stream's index, and what is wrong with its header.
-
-    Raises:
-        Damaged: its entries cannot be found either.
-    """
-    base = entry.extent.base
-    try:
-        index = Index.of(file)
-    except Damaged as damage:
-        return Index.without_header(file, base), str(damage)
-    words = index.label
-    if index.base != base:
-        return index, "its index begins elsewhere"
-    if words is not None and (words.incarnation, words.path) != (entry.incarnation, path):
-        return index, f"it is the index of {words.path}"
-    return index, None

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from durable_streams_server.storage.files.catalog import LmdbCatalog, mend_catalog, verify_catalog
+from durable_streams_server.storage.files.catalog import LmdbCatalog, repair_catalog, verify_catalog
 from durable_streams_server.storage.files.catalog.entries import Entry, Put
 
 from .values import META, an_entry, flip, make, put
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def mend(path: Path, logs: AbstractSet[int] = frozenset()) -> list[str]:
-    return mend_catalog(str(path), str(path.parent / "quarantine"), logs.__contains__)
+    return repair_catalog(str(path), str(path.parent / "quarantine"), logs.__contains__)
 
 
 def streams(path: Path) -> int:

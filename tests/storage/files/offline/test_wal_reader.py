@@ -1,29 +1,27 @@
-"""The log as a repair reads it: every whole record is found, also behind damage, and nothing that was never acknowledged."""
+"""Tests of the log reader: it finds every whole record, even behind damage, and no record that was never acknowledged."""
 
 import random
 
 import pytest
 
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.offline.salvage import (
+from durable_streams_server.storage.files.offline.wal_reader import (
     Gap,
     LogReader,
     Record,
-    _seed_of,
     lost_header,
 )
-from durable_streams_server.storage.files.segments import read_header
+from durable_streams_server.storage.files.segments import PAGE, read_header
 from durable_streams_server.storage.files.wal import Wal
 from durable_streams_server.storage.files.wal_format import OVERHEAD
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.test_wal import SEGMENT, new, write
 
 SIZE = 1000 + OVERHEAD
-PAGE = 4096
 
 
 def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
-    """Returns a disk with a log of equal records, each its own write, and the records."""
+    """Returns a disk with a log of records of equal size, each written on its own, and the records."""
     disk, wal = new()
     records = [Record(lsn, bytes([lsn % 251]) * 1000) for lsn in range(1, count + 1)]
     for record in records:
@@ -32,7 +30,7 @@ def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
 
 
 def per_segment() -> int:
-    """Returns how many of the equal records are in the first segment."""
+    """Returns the number of records of that size in the first segment."""
     header = read_header(written(30)[0].open("wal/001"))
     assert header is not None
     return header.first - 1
@@ -42,27 +40,27 @@ def items(disk: SimulatedDisk, after: int = 0) -> list[Record | Gap]:
     return list(LogReader(disk, after).items())
 
 
-def test_sound_log_yields_every_record_after_the_catalogs_and_no_gap() -> None:
+def test_intact_log_yields_all_records_after_catalog_lsn_and_no_gap() -> None:
     disk, records = written(30)
     assert items(disk) == records
     assert items(disk, 17) == records[17:]
     assert items(disk, 30) == []
 
 
-def test_records_behind_a_damaged_one_are_found_and_the_gap_has_its_size() -> None:
+def test_records_behind_damaged_one_are_found_and_gap_has_its_size() -> None:
     disk, records = written(8)
     disk.corrupt("wal/000", PAGE + 3 * SIZE + 500, 0)
     assert items(disk) == [*records[:3], Gap(3, 5, SIZE), *records[4:]]
 
 
-def test_damage_to_records_that_the_catalog_has_is_no_gap() -> None:
+def test_damage_before_catalog_lsn_is_no_gap() -> None:
     disk, records = written(8)
     disk.corrupt("wal/000", PAGE + 3 * SIZE + 500, 0)
     assert items(disk, 4) == records[4:]
     assert items(disk, 6) == records[6:]
 
 
-def test_several_gaps_across_segments_are_each_named() -> None:
+def test_each_gap_in_several_segments_is_reported() -> None:
     disk, _ = written(30)
     n = per_segment()
     disk.corrupt("wal/000", PAGE + (n - 1) * SIZE + 5, 0)
@@ -78,14 +76,14 @@ def test_several_gaps_across_segments_are_each_named() -> None:
     assert found == set(range(1, 31)) - {n, n + 1, n + 5}
 
 
-def test_missing_segment_is_a_gap_between_its_neighbours() -> None:
+def test_missing_segment_is_gap_between_its_neighbours() -> None:
     disk, records = written(30)
     disk.unlink("wal/001")
     n = per_segment()
     assert items(disk)[: n + 1] == [*records[:n], Gap(n, 2 * n + 1, None)]
 
 
-def test_catalog_ahead_of_the_log_leaves_an_open_gap() -> None:
+def test_catalog_ahead_of_log_gives_gap_without_end() -> None:
     disk, _ = written(5)
     assert items(disk, 9) == [Gap(9, None, None)]
     assert items(SimulatedDisk(random.Random(0)), 9) == [Gap(9, None, None)]
@@ -93,7 +91,7 @@ def test_catalog_ahead_of_the_log_leaves_an_open_gap() -> None:
 
 @pytest.mark.parametrize("fill", ["flip", "zeros"])
 @pytest.mark.parametrize("name", ["000", "001", "002"])
-def test_lost_segment_header_is_computed_again(name: str, fill: str) -> None:
+def test_lost_segment_header_is_computed_from_records(name: str, fill: str) -> None:
     disk, records = written(28)
     if fill == "flip":
         disk.corrupt(f"wal/{name}", 25, 3)
@@ -106,16 +104,14 @@ def test_lost_segment_header_is_computed_again(name: str, fill: str) -> None:
 
 @pytest.mark.parametrize("zeros", [PAGE, PAGE + 900], ids=["header", "header and first record"])
 @pytest.mark.parametrize("name", ["000", "001", "002"])
-def test_blank_header_of_acknowledged_records_is_told_from_a_free_segment(
-    name: str, zeros: int
-) -> None:
+def test_blank_header_before_acknowledged_records_is_reported(name: str, zeros: int) -> None:
     disk, _ = written(28)
     assert lost_header(disk, 0) is None
     disk.open(f"wal/{name}").write(b"\0" * zeros, 0)
     assert lost_header(disk, 0) == f"wal/{name}"
 
 
-def test_first_write_that_a_crash_cut_off_is_no_lost_header() -> None:
+def test_blank_header_before_unacknowledged_records_is_not_reported() -> None:
     disk, wal = new()
     places = [wal.reserve(5), wal.reserve(5), wal.reserve(5)]
     wal.write(wal.encode([(place, b"three") for place in places]))
@@ -123,26 +119,26 @@ def test_first_write_that_a_crash_cut_off_is_no_lost_header() -> None:
     assert lost_header(disk, 0) is None
 
 
-def test_record_alone_in_a_segment_with_a_damaged_header_is_found_if_the_salt_is_left() -> None:
+def test_only_record_behind_damaged_header_is_found_if_salt_is_intact() -> None:
     count = per_segment() + 1
     disk, records = written(count)
     disk.corrupt("wal/001", 10, 3)
     assert items(disk) == records
-    disk.corrupt("wal/001", PAGE + 40, 3)  # damaged bytes would be whole by another salt
+    disk.corrupt("wal/001", PAGE + 40, 3)  # another salt would make the damaged bytes whole
     assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
     disk.corrupt("wal/001", PAGE + 40, 3)
     disk.corrupt("wal/001", 30, 3)
     assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
 
 
-def test_segment_without_header_and_first_record_is_still_read() -> None:
+def test_segment_without_header_and_first_record_is_read() -> None:
     disk, records = written(28)
     disk.open("wal/002").write(bytes(PAGE + 500), 0)
     n = 2 * per_segment()
     assert items(disk) == [*records[:n], Gap(n, n + 2, None), *records[n + 1 :]]
 
 
-def test_segment_that_cannot_be_told_from_other_bytes_is_named_and_leaves_an_open_gap() -> None:
+def test_unreadable_segment_is_reported_and_gives_gap_without_end() -> None:
     disk, records = written(28)
     disk.open("wal/002").write(random.Random(0).randbytes(SEGMENT), 0)
     reader = LogReader(disk, 0)
@@ -152,11 +148,11 @@ def test_segment_that_cannot_be_told_from_other_bytes_is_named_and_leaves_an_ope
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_leftovers_of_a_cut_off_write_are_never_taken(seed: int) -> None:
-    """What the real recovery takes for the log is all that the reader takes, whatever a power loss left.
+def test_remains_of_unfinished_write_are_not_read(seed: int) -> None:
+    """After a power loss, the reader yields the same records as the recovery of a store.
 
-    One case differs. If a power loss took the header of a segment's first write, the reader cannot tell that from a damaged header. It
-    keeps those records, which were written and are the newest.
+    In one case it yields more. If the power loss took the header of a segment's first write, the reader cannot distinguish that from
+    a damaged header. It yields those records, which were written and are the newest.
     """
     chance = random.Random(seed)
     disk = SimulatedDisk(chance)
@@ -193,7 +189,7 @@ def test_leftovers_of_a_cut_off_write_are_never_taken(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_recovery_refuses_has_a_gap_and_every_record_found_is_true(seed: int) -> None:
+def test_reader_finds_only_written_records_and_a_gap_where_recovery_fails(seed: int) -> None:
     chance = random.Random(seed)
     disk, records = written(chance.randint(3, 40))
     name = f"wal/{chance.choice(disk.names('wal'))}"
@@ -218,14 +214,5 @@ def test_whatever_recovery_refuses_has_a_gap_and_every_record_found_is_true(seed
         recovered = [Record(*each) for each in Wal(disk, 0).recover(after)]
     except Damaged:
         return
-    if found != recovered:  # recovery takes a file without header for an unused one
+    if found != recovered:  # recovery takes a file without a header for an unused one
         assert found[: len(recovered)] == recovered
-
-
-def test_seed_of_a_checksum_is_computed_back() -> None:
-    chance = random.Random(0)
-    from zlib import crc32
-
-    for _ in range(50):
-        seed, head, body = chance.getrandbits(32), chance.randbytes(28), chance.randbytes(77)
-        assert _seed_of(head, body, crc32(body, crc32(head, seed))) == seed

@@ -28,7 +28,7 @@ class _Commits(NamedTuple):
     is_exact: bool
 
 
-def mend_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -> list[str]:
+def repair_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -> list[str]:
     """Repairs a catalog by the best way there is, and returns what was done and what could not be read, in words.
 
     Args:

@@ -1,0 +1,67 @@
+"""Tests of catalog entries that do not agree with each other."""
+
+import random
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from durable_streams_server.protocol.state import Origin
+from durable_streams_server.storage.files.catalog import Entry, Meta, Put
+from durable_streams_server.storage.files.offline.cross_references import CrossReferences
+from durable_streams_server.testing.catalog import SimulatedCatalog
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.storage.files.catalog.values import an_entry, put
+
+
+def references(entries: Iterable[tuple[str, Entry]]) -> CrossReferences:
+    found = CrossReferences()
+    for path, entry in entries:
+        found.add(path, entry)
+    return found
+
+
+def test_deadlines_agree_with_entries_of_the_same_commit() -> None:
+    catalog = SimulatedCatalog(SimulatedDisk(random.Random(0)))
+    catalog.commit(Meta(1, 1, 1), [put("/a", 5, ttl=10), put("/b", 6)], [])
+    assert references(catalog.paths()).agree_with_deadlines(catalog)
+
+
+@pytest.mark.parametrize("change", [put("/c", 7, ttl=10), put("/a", 5, ttl=20)])
+def test_deadlines_disagree_with_entries_of_another_commit(change: Put) -> None:
+    catalog = SimulatedCatalog(SimulatedDisk(random.Random(0)))
+    catalog.commit(Meta(1, 1, 1), [put("/a", 5, ttl=10), put("/b", 6)], [])
+    found = references(list(catalog.paths()))
+    catalog.commit(Meta(2, 1, 1), [change], [])
+    assert not found.agree_with_deadlines(catalog)
+
+
+def fork(source: str, incarnation: int) -> Entry:
+    return msgspec.structs.replace(an_entry(9), origin=Origin(source, incarnation, "", 0, 0))
+
+
+def source(children: int) -> Entry:
+    return msgspec.structs.replace(an_entry(5), children=children)
+
+
+def test_right_number_of_forks_is_no_fault() -> None:
+    entries = [("/a", source(2)), ("/f", fork("/a", 5)), ("/g", fork("/a", 5))]
+    assert list(references(entries).fork_faults()) == []
+
+
+@pytest.mark.parametrize("children", [1, 3])
+def test_wrong_number_of_forks_is_a_fault_of_the_source(children: int) -> None:
+    entries = [("/a", source(children)), ("/f", fork("/a", 5)), ("/g", fork("/a", 5))]
+    assert [(each.path, each.what) for each in references(entries).fork_faults()] == [
+        ("/a", "the number of its forks is wrong")
+    ]
+
+
+def test_missing_source_is_a_fault() -> None:
+    found = references([("/f", fork("/gone", 5))])
+    assert [each.path for each in found.fork_faults()] == ["/gone"]
+
+
+def test_later_stream_at_path_of_source_is_a_fault() -> None:
+    found = references([("/a", source(0)), ("/f", fork("/a", 4))])
+    assert [each.path for each in found.fork_faults()] == ["/a"]

@@ -1,0 +1,41 @@
+"""Tests of subscriptions in a repair: their cursors follow renamed streams, and unknown subscriptions stay unknown."""
+
+import pytest
+
+from durable_streams_server.protocol.offsets import Offset
+from durable_streams_server.protocol.subscriptions.changes import CursorsMoved, WakeChanged
+from durable_streams_server.storage.files.offline.subscription_changes import SubscriptionChanges
+from durable_streams_server.storage.files.offline.wal_reader import Gap
+from durable_streams_server.testing.disk import SimulatedDisk
+from tests.storage.files.offline.reconstructions import (
+    A,
+    incarnation,
+    outcome,
+    reconstruction,
+)
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "kept"), [(3, 3), (7, 7), (8, None), (12, None), (500, None)]
+)
+def test_cursor_follows_renamed_stream_up_to_its_tail(
+    disk: SimulatedDisk, acknowledged: int, kept: int | None
+) -> None:
+    found = reconstruction(disk)
+    old = incarnation(disk, A)
+    assert found.apply(CursorsMoved("s", ((A, Offset(old, acknowledged)),))) is None
+    found.add_gap(Gap(4, None, None))
+    done = outcome(found)
+    new = next(move.new for move in done.moves if move.old == old)
+    subscription = found.subscriptions.subscriptions.get("s")
+    assert subscription is not None
+    expected = {} if kept is None else {A: Offset(new, kept)}
+    assert subscription.due == expected
+    assert "subscription/s" in done.documents
+
+
+def test_change_of_unknown_subscription_is_withheld() -> None:
+    changes = SubscriptionChanges(is_salvaged=False)
+    why = "nothing is known of the subscription's beginning"
+    assert changes.apply(WakeChanged("unknown", 1, None)) == why
+    assert changes.dirty_documents() == {}
