@@ -1,4 +1,4 @@
-"""One random damage to a file or a directory of a data directory."""
+"""Damages a random file or directory of a data directory."""
 
 import random
 import shutil
@@ -8,11 +8,15 @@ from tests.damage.rich import files
 
 WAYS = ("flip", "flip", "zero", "noise", "truncate", "swap", "delete", "copy", "grow", "replace")
 BLOCK = 512
-DIRECTORIES = 0.04  # how many of the damages are done to a whole directory
+DIRECTORIES = 0.04  # share of the damages that hit a whole directory
 
 
 def harm(path: Path, chance: random.Random) -> list[tuple[str, str, Path]]:
-    """Damages one file, or sometimes two, and returns the way, the kind and the name of each."""
+    """Damages one random file or directory, or sometimes two.
+
+    Returns:
+        The way, the kind of file, and the name of each damage.
+    """
     done = []
     for _ in range(2 if chance.random() < 0.15 else 1):
         if chance.random() < DIRECTORIES:
@@ -38,7 +42,7 @@ def harm(path: Path, chance: random.Random) -> list[tuple[str, str, Path]]:
 
 
 def _harm_directory(path: Path, chance: random.Random) -> tuple[str, str, Path]:
-    """Deletes a directory with all that is in it, or puts a file in its place."""
+    """Deletes a directory with everything in it, and sometimes puts a file in its place."""
     directory = chance.choice(sorted(each for each in path.rglob("*") if each.is_dir()))
     name = directory.relative_to(path)
     shutil.rmtree(directory)
@@ -49,7 +53,7 @@ def _harm_directory(path: Path, chance: random.Random) -> tuple[str, str, Path]:
 
 
 def _replace(file: Path, chance: random.Random) -> str:
-    """Puts something that is no file in a file's place."""
+    """Replaces a file by a directory or a link, and returns which."""
     file.unlink()
     way = chance.choice(("directory", "full directory", "dangling link", "link"))
     if way == "dangling link":
@@ -65,12 +69,14 @@ def _replace(file: Path, chance: random.Random) -> str:
 
 
 def _exchange(one: Path, other: Path) -> None:
+    """Exchanges the contents of two files."""
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
 
 
 def _damage(file: Path, way: str, chance: random.Random) -> None:
+    """Deletes a file, or changes its contents in some way."""
     if way == "delete":
         file.unlink()
         return
@@ -82,6 +88,14 @@ def _damage(file: Path, way: str, chance: random.Random) -> None:
 
 
 def _change(content: bytearray, used: int, way: str, chance: random.Random) -> None:
+    """Changes the contents of a file in some way.
+
+    Args:
+        content: the contents.
+        used: number of bytes, from the first one, among which the damage begins.
+        way: one of `WAYS`.
+        chance: a source of random numbers.
+    """
     at = chance.randrange(used)
     if way == "flip":
         for _ in range(chance.choice((1, 1, 3))):

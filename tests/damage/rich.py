@@ -1,12 +1,10 @@
-"""A data directory with everything in it that a server can make, and what each of its streams held at every record."""
+"""Makes a data directory with streams and subscriptions of every kind, and records the bytes of each stream after every record."""
 
 import random
+import pytest
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import pytest
-
+from typing import NamedTuple, Any
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.protocol.subscriptions.commands import Claim
 from durable_streams_server.storage.files.system_disk import SystemDisk
@@ -14,24 +12,26 @@ from durable_streams_server.streams.reader import Reader
 from tests.protocol.subscriptions.world import ROOT, subscribe
 from tests.requests import NOW
 
+
+
 SEGMENT = 64 * 1024
-PAGE = 10_000  # bytes of a read
-Held = dict[str, bytes]
+PAGE = 10_000  # maximum bytes of one read
+Contents = dict[str, bytes]
 
 
 class Truth(NamedTuple):
-    """What a directory held.
+    """The contents of a data directory.
 
     Attributes:
-        moments: what each stream held after each record that only the log has; the first is what the catalog has.
-        names: of each stream, the offsets that name its tail and the position after its first byte.
-        incarnations: of each stream.
-        ends: of each stream, the positions at which its appends end.
-        deleted: paths of streams that are not there any more.
+        moments: contents after each record that only the write-ahead log has. The first moment is that of the catalog.
+        names: for each stream, the offsets of its tail and of the position after its first byte.
+        incarnations: the incarnation of each stream.
+        ends: for each stream, the positions at which its appends end.
+        deleted: paths of streams that were deleted.
         closed: paths of streams that are closed.
     """
 
-    moments: list[Held]
+    moments: list[Contents]
     names: dict[str, tuple[str, ...]]
     incarnations: dict[str, int]
     ends: dict[str, set[int]]
@@ -39,12 +39,13 @@ class Truth(NamedTuple):
     closed: set[str]
 
     @property
-    def last(self) -> Held:
+    def last(self) -> Contents:
+        """Contents after the last record."""
         return self.moments[-1]
 
 
 class Clock:
-    """Microseconds of Unix time that pass with each look."""
+    """A clock that advances by one millisecond each time it is read. It counts microseconds of Unix time."""
 
     def __init__(self, now: int = NOW) -> None:
         self.now = now
@@ -55,22 +56,22 @@ class Clock:
 
 
 def opened(path: Path, clock: Clock | None = None) -> FileBackedStreamStore:
-    """Opens a store as a server does."""
+    """Opens a store on a directory."""
     return FileBackedStreamStore(
         path, segment_size=SEGMENT, clock=clock or Clock(NOW + 864_000_000_000)
     )
 
 
 def die(store: FileBackedStreamStore) -> None:
-    """Ends a store as a kill does: nothing more is written."""
+    """Ends a store without writing anything more, as a kill does."""
     store.logs.close()
     store.wal.close()
     store._catalog.close()
     store._directory.release()
 
 
-def held(store: FileBackedStreamStore, path: str) -> bytes:
-    """Returns all bytes of a stream, read in pages as clients read it."""
+def content_of(store: FileBackedStreamStore, path: str) -> bytes:
+    """Returns all bytes of a stream, read page by page."""
     state = store.find(path).result()
     assert state is not None
     reader, at, parts = Reader(store), 0, []
@@ -82,50 +83,52 @@ def held(store: FileBackedStreamStore, path: str) -> bytes:
     return b"".join(parts)
 
 
-def everything(store: FileBackedStreamStore) -> Held:
-    """Returns what each stream holds."""
-    return {path: held(store, path) for path in sorted(store.paths())}
+def contents(store: FileBackedStreamStore) -> Contents:
+    """Returns the bytes of each stream by path."""
+    return {path: content_of(store, path) for path in sorted(store.paths())}
 
 
 def _at(path: str) -> str:
+    """Returns the full path of a stream below the stream root."""
     return ROOT + path
 
 
 class _Builder:
-    """Fills a data directory with streams of every kind, and remembers the bytes of each."""
+    """Fills a data directory with streams of every kind, and records the bytes of each after every change."""
 
     def __init__(self, path: Path, seed: int) -> None:
         self.chance = random.Random(seed)
         self.clock = Clock()
         self.path = path
         self.store = opened(path, self.clock)
-        self.moments: list[Held] = []
+        self.moments: list[Contents] = []
         self.ends: dict[str, set[int]] = {}
         self.seqs: dict[tuple[str, str], int] = {}
 
-    def create(self, path: str, media: str | None = None, **options: object) -> None:
-        self.store.create(path, media, CreateOptions(**options))  # type: ignore[arg-type]
-        self.note(path)
+    def create(self, path: str, media: str | None = None, **options: Any) -> None:
+        self.store.create(path, media, CreateOptions(**options))
+        self.record_contents(path)
 
     def append(
         self, path: str, data: bytes, producer: str | None = None, closes: bool = False
     ) -> None:
-        stamp: dict[str, object] = {}
+        stamp: dict[str, Any] = {}
         if producer is not None:
             seq = self.seqs[path, producer] = self.seqs.get((path, producer), -1) + 1
             stamp = {"producer_id": producer, "producer_epoch": 0, "producer_seq": seq}
-        self.store.append(path, data, close=closes, **stamp)  # type: ignore[arg-type]
-        self.note(path)
+        self.store.append(path, data, close=closes, **stamp)
+        self.record_contents(path)
 
-    def note(self, path: str) -> None:
+    def record_contents(self, path: str) -> None:
+        """Records the ends of all appends, and after the first checkpoint also the contents of all streams."""
         self.store.states.get(path)
-        for each in self.store.states.newest.values():  # wakes are appended by the way
+        for each in self.store.states.newest.values():  # a wake stream may have grown too
             self.ends.setdefault(each.path, set()).add(each.tail)
         if self.moments:
-            self.moments.append(everything(self.store))
+            self.moments.append(contents(self.store))
 
-    def some(self, path: str, count: int) -> None:
-        """Appends of every size to a stream of a kind."""
+    def append_several(self, path: str, count: int) -> None:
+        """Makes `count` appends of random sizes that suit the stream's content type."""
         for _ in range(count):
             size = self.chance.choice((1, 20, 100, 400, 1500))
             if path.endswith("/json"):
@@ -139,11 +142,11 @@ class _Builder:
 
 
 def build(path: Path, seed: int = 0) -> Truth:
-    """Makes a directory whose store died with records that only the log has.
+    """Makes a directory whose store died while the write-ahead log had records that no checkpoint had moved yet.
 
     Args:
-        path: where to make it.
-        seed: what decides sizes and contents, and all random numbers on the disk.
+        path: where to make the directory.
+        seed: decides sizes and contents, and all random numbers on the disk.
     """
     numbers = random.Random(seed + 1)
     with pytest.MonkeyPatch.context() as patch:
@@ -165,7 +168,7 @@ def _build(builder: _Builder) -> Truth:
         store.shell.wait_for(store.execute(command, builder.clock()))
     for number in range(4):
         for name in (_at("/json"), _at("/text"), _at("/binary")):
-            builder.some(name, 5)
+            builder.append_several(name, 5)
         if number == 1:
             builder.append(
                 _at("/json"), b"[" + b",".join([b'{"w":%d}' % n for n in range(4400)]) + b"]"
@@ -185,16 +188,16 @@ def _build(builder: _Builder) -> Truth:
         store.run_checkpoint()
     store.close()
     store = builder.store = opened(builder.path, builder.clock)
-    builder.moments.append(everything(store))
+    builder.moments.append(contents(store))
     for name in (_at("/json"), _at("/text"), _at("/binary"), _at("/fork"), _at("/ttl")):
-        builder.some(name, 2)
+        builder.append_several(name, 2)
     builder.create(_at("/late"), "text/plain", initial_data=b"late, ")
     builder.append(_at("/late"), b"and later")
     builder.create(_at("/late/fork"), forked_from=_at("/binary"))
     store.delete(_at("/empty"))
-    builder.note(_at("/empty"))
+    builder.record_contents(_at("/empty"))
     builder.append(_at("/binary"), b"the end", closes=True)
-    builder.some(_at("/json"), 3)
+    builder.append_several(_at("/json"), 3)
     truth = _truth(builder)
     die(store)
     return truth
@@ -218,7 +221,7 @@ def _truth(builder: _Builder) -> Truth:
 
 
 def files(path: Path) -> Iterator[tuple[str, Path]]:
-    """Yields every file of a directory with its kind."""
+    """Yields the kind and the path of every file in a directory."""
     for file in sorted(path.rglob("*")):
         if file.is_file():
             name = file.relative_to(path)
