@@ -1,6 +1,6 @@
 """Checks of the catalog's second copy on a simulated disk."""
 
-from durable_streams_server.storage.files.catalog.copy import Copy, records_of
+from durable_streams_server.storage.files.catalog.copy import Copy, committed_payloads
 from durable_streams_server.storage.files.catalog.reconcile import Relation, relate
 from durable_streams_server.storage.files.catalog.tables import (
     META,
@@ -17,7 +17,7 @@ from durable_streams_server.testing.disk import SimulatedDisk
 def check_copy(disk: SimulatedDisk) -> None:
     """Checks that the copy is level with the catalog or one commit ahead, as it must be after any crash."""
     copy = Copy(disk, CATALOG)
-    copy.look()
+    copy.load()
     sealed = SimulatedTables(disk).get(META, META_KEY)
     meta = None if sealed is None else parse_meta(sealed)
     assert relate(meta, copy.state, copy.newest) in (Relation.LEVEL, Relation.AHEAD)
@@ -27,8 +27,8 @@ def tables_of_copy(disk: SimulatedDisk) -> list[dict[bytes, bytes]]:
     """Returns the catalog's tables as the records of the copy make them."""
     tables: list[dict[bytes, bytes]] = [{} for _ in NAMES]
     copy = Copy(disk, CATALOG)
-    copy.look()
-    for payload in records_of(copy) if copy.state is not None else ():
+    copy.load()
+    for payload in committed_payloads(copy) if copy.state is not None else ():
         for table, key, sealed in operations(payload):
             if sealed is None:
                 tables[table].pop(key, None)

@@ -275,8 +275,8 @@ PLANTS = [
         "DESIGN 6",
         "a start cuts off the commit that only the second copy has",
         f"{FILES}/catalog/table_catalog.py",
-        "            self._do_again()\n",
-        "            self._copy.take_back()\n",
+        "            self._redo_last_commit()\n",
+        "            self._copy.discard_append()\n",
     ),
     Plant(
         "DESIGN 6",

@@ -5,7 +5,7 @@ from typing import Final
 
 from ..storage.files.catalog.copy import Copy
 from ..storage.files.catalog.table_catalog import TableCatalog
-from ..storage.files.catalog.tables import NAMES, Tables, Writing
+from ..storage.files.catalog.tables import NAMES, Tables, WriteTransaction
 from .disk import SimulatedDisk
 
 _Content = list[dict[bytes, bytes]]
@@ -40,7 +40,9 @@ class SimulatedTables(Tables):
         ]
 
     def write(
-        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
+        self,
+        fill: Callable[[WriteTransaction], None],
+        before_commit: Callable[[WriteTransaction], None],
     ) -> None:
         self._disk.call("catalog begin")
         writing = _SimulatedWriting([dict(table) for table in self.content])
@@ -55,7 +57,7 @@ class SimulatedTables(Tables):
         return
 
 
-class _SimulatedWriting(Writing):
+class _SimulatedWriting(WriteTransaction):
     """A transaction on tables in memory."""
 
     def __init__(self, content: _Content) -> None:
@@ -83,5 +85,5 @@ class SimulatedCatalog(TableCatalog):
 
     def __init__(self, disk: SimulatedDisk) -> None:
         copy = Copy(disk, "catalog")
-        copy.look()
+        copy.load()
         super().__init__(SimulatedTables(disk), copy, disk, smallest=_SMALLEST)

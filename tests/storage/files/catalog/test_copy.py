@@ -10,8 +10,8 @@ import pytest
 from durable_streams_server.storage.files.catalog.copy import (
     HEAD_SIZE,
     Copy,
-    all_records,
-    records_of,
+    all_whole_records,
+    committed_payloads,
 )
 from durable_streams_server.storage.files.catalog.tables import (
     STREAMS,
@@ -25,7 +25,7 @@ from durable_streams_server.testing.disk import SimulatedDisk
 IDENTITY = 77
 
 
-def a_disk(seed: int = 0) -> SimulatedDisk:
+def new_disk(seed: int = 0) -> SimulatedDisk:
     return SimulatedDisk(random.Random(seed))
 
 
@@ -43,27 +43,27 @@ def filled(disk: SimulatedDisk, commits: int) -> Copy:
     copy = Copy(disk)
     for number in range(1, commits + 1):
         copy.append(IDENTITY, number, parts(b"%d" % number))
-        copy.keep()
+        copy.confirm_append()
     return copy
 
 
 def looked_at(disk: SimulatedDisk) -> Copy:
     copy = Copy(disk)
-    copy.look()
+    copy.load()
     return copy
 
 
 def keys(copy: Copy) -> list[bytes]:
-    return [each.key for payload in records_of(copy) for each in operations(payload)]
+    return [each.key for payload in committed_payloads(copy) for each in operations(payload)]
 
 
 def test_missing_file_has_no_state() -> None:
-    copy = looked_at(a_disk())
+    copy = looked_at(new_disk())
     assert (copy.file, copy.state, copy.newest) == (None, None, 0)
 
 
 def test_appended_commits_are_found_again() -> None:
-    disk = a_disk()
+    disk = new_disk()
     written = filled(disk, 3)
     copy = looked_at(disk)
     assert copy.state == written.state
@@ -75,37 +75,37 @@ def test_appended_commits_are_found_again() -> None:
 
 
 def test_large_commit_is_split_and_done_again_whole() -> None:
-    disk = a_disk()
+    disk = new_disk()
     copy = filled(disk, 1)
     names = [b"%d" % number for number in range(10_000)]
     copy.append(IDENTITY, 2, parts(*names))
     again = looked_at(disk)
     assert [operation.key for operation in again.last_operations()] == names
     assert again.file is not None
-    assert len(list(all_records(again.file, IDENTITY))) > 3
+    assert len(list(all_whole_records(again.file, IDENTITY))) > 3
 
 
 @pytest.mark.parametrize("lost", [1, 5, 24, 40])
 def test_torn_last_commit_is_cut_off(lost: int) -> None:
-    disk = a_disk()
+    disk = new_disk()
     state = filled(disk, 2).state
-    filled(disk := a_disk(), 3)
+    filled(disk := new_disk(), 3)
     disk.open("copy").truncate(disk.size("copy") - lost)  # type: ignore[operator]
     copy = looked_at(disk)
     assert copy.state == state
-    copy.take_back()
+    copy.discard_append()
     assert state is not None
     assert disk.size("copy") == state.end
     copy.append(IDENTITY, 3, parts(b"again"))
-    copy.keep()
+    copy.confirm_append()
     assert keys(looked_at(disk)) == [b"1", b"2", b"again"]
 
 
 def test_damage_in_the_middle_hides_no_later_commit() -> None:
-    disk = a_disk()
+    disk = new_disk()
     copy = filled(disk, 5)
     assert copy.file is not None
-    second = list(all_records(copy.file, IDENTITY))[1]
+    second = list(all_whole_records(copy.file, IDENTITY))[1]
     for at in range(second.start, second.end):
         disk.corrupt("copy", at, 3)
         damaged = looked_at(disk)
@@ -115,7 +115,7 @@ def test_damage_in_the_middle_hides_no_later_commit() -> None:
 
 
 def test_damaged_head_leaves_no_state() -> None:
-    disk = a_disk()
+    disk = new_disk()
     filled(disk, 2)
     for at in range(HEAD_SIZE):
         disk.corrupt("copy", at, 0)
@@ -124,13 +124,13 @@ def test_damaged_head_leaves_no_state() -> None:
 
 
 def test_record_of_another_directory_is_no_record() -> None:
-    one, other = a_disk(), a_disk()
+    one, other = new_disk(), new_disk()
     state = filled(one, 1).state
     assert state is not None
     copy = Copy(other)
     for number in (1, 2):
         copy.append(IDENTITY + 1, number, parts(b"%d" % number))
-        copy.keep()
+        copy.confirm_append()
     stranger = other.content("copy")[state.end :]
     one.open("copy").write(stranger, state.end)
     found = looked_at(one)
@@ -139,36 +139,36 @@ def test_record_of_another_directory_is_no_record() -> None:
 
 
 def test_commit_that_was_taken_back_is_gone() -> None:
-    disk = a_disk()
+    disk = new_disk()
     copy = filled(disk, 2)
     copy.append(IDENTITY, 3, parts(b"unwanted"))
-    copy.take_back()
+    copy.discard_append()
     assert keys(looked_at(disk)) == [b"1", b"2"]
     copy.append(IDENTITY, 3, parts(b"3"))
-    copy.keep()
+    copy.confirm_append()
     assert keys(looked_at(disk)) == [b"1", b"2", b"3"]
 
 
 def test_step_back_leaves_the_commit_until_the_next_replaces_it() -> None:
-    disk = a_disk()
+    disk = new_disk()
     filled(disk, 3)
     copy = looked_at(disk)
-    copy.step_back()
+    copy.drop_last_commit()
     assert keys(looked_at(disk)) == [b"1", b"2", b"3"]
     copy.append(IDENTITY, 3, parts(b"other"))
-    copy.keep()
+    copy.confirm_append()
     assert keys(looked_at(disk)) == [b"1", b"2", b"other"]
 
 
 def test_rewritten_copy_goes_on_from_its_base() -> None:
-    disk = a_disk()
+    disk = new_disk()
     copy = filled(disk, 9)
     entries = [encode_put(STREAMS, b"%d" % n, seal(b"%d" % n, b"x" * 9000)) for n in range(300)]
     copy.rewrite(IDENTITY, 9, entries)
     assert copy.state is not None
     assert copy.state.base == copy.state.end == disk.size("copy")
     copy.append(IDENTITY, 10, parts(b"ten"))
-    copy.keep()
+    copy.confirm_append()
     again = looked_at(disk)
     assert again.state == copy.state
     assert keys(again) == [*(b"%d" % n for n in range(300)), b"ten"]
@@ -177,7 +177,7 @@ def test_rewritten_copy_goes_on_from_its_base() -> None:
 
 @pytest.mark.parametrize("call", ["open", "write", "sync", "rename"])
 def test_rewrite_that_fails_leaves_the_old_copy(call: str) -> None:
-    disk = a_disk()
+    disk = new_disk()
     copy = filled(disk, 2)
     disk.before = failing(call)
     with pytest.raises(OSError, match="No space"):
@@ -185,21 +185,21 @@ def test_rewrite_that_fails_leaves_the_old_copy(call: str) -> None:
     disk.before = lambda _: None
     assert not disk.exists("copy.new")
     copy.append(IDENTITY, 3, parts(b"3"))
-    copy.keep()
+    copy.confirm_append()
     assert keys(looked_at(disk)) == [b"1", b"2", b"3"]
 
 
 def test_hint_spares_reading_what_was_there() -> None:
-    disk = a_disk()
+    disk = new_disk()
     state = filled(disk, 4).state
     assert state is not None
     disk.corrupt("copy", HEAD_SIZE + 30, 0)  # in the first commit
     copy = Copy(disk)
-    copy.look(state)
+    copy.load(state)
     assert copy.state == state
     copy.append(IDENTITY, 5, parts(b"5"))
     again = Copy(disk)
-    again.look(state)
+    again.load(state)
     assert again.state is not None
     assert again.state.commits == 5
 
@@ -208,11 +208,11 @@ def test_hint_spares_reading_what_was_there() -> None:
     "changes", [{"commits": 3}, {"last": 25}, {"end": 9999}, {"identity": 1}, {"last": 0}]
 )
 def test_wrong_hint_is_passed_over(changes: dict[str, int]) -> None:
-    disk = a_disk()
+    disk = new_disk()
     state = filled(disk, 4).state
     assert state is not None
     copy = Copy(disk)
-    copy.look(state._replace(**changes))
+    copy.load(state._replace(**changes))
     assert copy.state == state
 
 

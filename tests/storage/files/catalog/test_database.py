@@ -17,17 +17,22 @@ from durable_streams_server.storage.files.catalog.database import (
     LOCKS,
     SMALLEST_MAP,
     Database,
-    NeverMade,
+    NoTablesYet,
     structure_faults,
 )
-from durable_streams_server.storage.files.catalog.tables import DOCUMENTS, NAMES, STREAMS, Writing
+from durable_streams_server.storage.files.catalog.tables import (
+    DOCUMENTS,
+    NAMES,
+    STREAMS,
+    WriteTransaction,
+)
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).parents[4]
 
 
 def store(database: Database, count: int, size: int = 1000, first: int = 0) -> None:
-    def fill(writing: Writing) -> None:
+    def fill(writing: WriteTransaction) -> None:
         for number in range(first, first + count):
             writing.put(STREAMS, b"/%08d" % number, b"x" * size)
 
@@ -40,7 +45,7 @@ def test_map_begins_small_and_grows_past_its_first_size(tmp_path: Path) -> None:
     store(database, 100)
     calls = []
 
-    def fill(writing: Writing) -> None:
+    def fill(writing: WriteTransaction) -> None:
         calls.append("fill")
         for number in range(5000):
             writing.put(DOCUMENTS, b"%08d" % number, b"y" * 1000)
@@ -201,7 +206,7 @@ def test_file_without_tables_is_completed_or_only_looked_at(tmp_path: Path) -> N
     environment = lmdb.open(str(tmp_path), max_dbs=6)
     environment.open_db(b"meta")  # then a crash
     environment.close()
-    with pytest.raises(NeverMade):
+    with pytest.raises(NoTablesYet):
         Database(str(tmp_path), readonly=True)
     database = Database(str(tmp_path))
     store(database, 1)
@@ -257,7 +262,7 @@ def test_read_that_fails_is_never_an_entry_that_is_not_there(
         for read in (
             lambda: database.get(STREAMS, b"/00000000"),
             lambda: database.scan(STREAMS, b"", 9),
-            lambda: database.is_findable(STREAMS, [(b"/00000000", b"")]),
+            lambda: database.can_find(STREAMS, [(b"/00000000", b"")]),
         ):
             with pytest.raises(expected):
                 read()

@@ -16,7 +16,16 @@ from durable_streams_server.storage.files.catalog.copy import Copy
 from durable_streams_server.storage.files.catalog.tables import NAMES, seal
 from durable_streams_server.storage.files.system_disk import SystemDisk
 
-from .values import META, an_entry, commit_at_random, content_of, copied, flip, make, put
+from .values import (
+    META,
+    commit_at_random,
+    content_of,
+    copied,
+    entry_of_empty_stream,
+    flip,
+    make,
+    put,
+)
 
 
 class Clock:
@@ -166,7 +175,7 @@ def test_first_format_opens_and_gets_a_copy(tmp_path: Path) -> None:
         transaction.put(b"meta", seal(b"meta", summary), db=tables["meta"])
         for number in range(500):
             key = b"/%d" % number
-            value = msgspec.msgpack.encode(an_entry(5 + number))
+            value = msgspec.msgpack.encode(entry_of_empty_stream(5 + number))
             transaction.put(key, seal(key, value), db=tables["streams"])
     environment.close()
     looking = LmdbCatalog(str(tmp_path), readonly=True)
@@ -177,7 +186,7 @@ def test_first_format_opens_and_gets_a_copy(tmp_path: Path) -> None:
     meta = catalog.meta()
     assert (meta.lsn, meta.last_incarnation, meta.streams, meta.commits) == (7, 9, 500, 1)
     assert meta.identity
-    assert catalog.find("/77") == an_entry(82)
+    assert catalog.find("/77") == entry_of_empty_stream(82)
     catalog.commit(META, [put("/new", 999)], [])
     assert copied(SystemDisk(tmp_path)) == content_of(catalog._tables)
     catalog.close()
@@ -299,7 +308,7 @@ def test_commit_that_a_kill_left_in_the_copy_alone_is_done_again(
     assert looking.find("/new") is None  # the log has it
     looking.close()
     again = LmdbCatalog(str(tmp_path / "killed"))
-    assert again.find("/new") == an_entry(9999)
+    assert again.find("/new") == entry_of_empty_stream(9999)
     assert copied(SystemDisk(tmp_path / "killed")) == content_of(again._tables)
     again.close()
 

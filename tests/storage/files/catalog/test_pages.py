@@ -47,7 +47,7 @@ def test_value_with_pages_of_its_own_is_read(tmp_path: Path) -> None:
 def test_any_other_file_has_nothing(data: bytes) -> None:
     pages = Pages(data)
     assert list(pages.entries()) == []
-    assert list(pages.strays()) == []
+    assert list(pages.stray_entries()) == []
     assert pages.unread
     assert pages.lost_summary
 
@@ -66,7 +66,7 @@ def test_no_damage_stops_the_walk(tmp_path: Path, block: int) -> None:
             del broken[chance.randrange(len(broken)) :]
         pages = Pages(bytes(broken))
         found = list(pages.entries())
-        assert len(found) + len(list(pages.strays())) < 100_000
+        assert len(found) + len(list(pages.stray_entries())) < 100_000
 
 
 def test_page_that_leads_to_itself_is_met_once(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.catalog.copy import State
+from durable_streams_server.storage.files.catalog.copy import CopyState
 from durable_streams_server.storage.files.catalog.entries import Meta
 from durable_streams_server.storage.files.catalog.reconcile import Relation, relate
 
@@ -12,8 +12,8 @@ def meta(commits: int, identity: int = 5) -> Meta:
     return Meta(commits=commits, identity=identity)
 
 
-def state(commits: int, identity: int = 5, *, is_base: bool = False) -> State:
-    return State(identity, commits, 50, 90, 90 if is_base else 0)
+def state(commits: int, identity: int = 5, *, is_base: bool = False) -> CopyState:
+    return CopyState(identity, commits, 50, 90, 90 if is_base else 0)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def state(commits: int, identity: int = 5, *, is_base: bool = False) -> State:
     ],
 )
 def test_what_follows_from_database_and_copy(
-    stored: Meta | None, copy: State | None, newest: int, expected: Relation
+    stored: Meta | None, copy: CopyState | None, newest: int, expected: Relation
 ) -> None:
     assert relate(stored, copy, newest) is expected
 
@@ -51,7 +51,7 @@ def test_what_follows_from_database_and_copy(
     ],
 )
 def test_database_that_lost_commits_is_damaged(
-    stored: Meta | None, copy: State | None, newest: int, words: str
+    stored: Meta | None, copy: CopyState | None, newest: int, words: str
 ) -> None:
     with pytest.raises(Damaged, match=words):
         relate(stored, copy, newest)

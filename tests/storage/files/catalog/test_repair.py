@@ -10,7 +10,7 @@ import pytest
 from durable_streams_server.storage.files.catalog import LmdbCatalog, repair_catalog, verify_catalog
 from durable_streams_server.storage.files.catalog.entries import Entry, Put
 
-from .values import META, an_entry, flip, make, put
+from .values import META, entry_of_empty_stream, flip, make, put
 
 
 def logged(entry: Entry) -> Entry:
@@ -86,7 +86,7 @@ def test_file_of_another_directory_never_wins(tmp_path: Path, name: str, has_sum
     logs = {number: set(range(number * 1000, number * 1000 + 50)) for number in (1, 2)}
     for number, incarnations in logs.items():
         catalog = LmdbCatalog(str(tmp_path / str(number)))
-        changes = [Put(f"/{n}", logged(an_entry(n)), {}) for n in incarnations]
+        changes = [Put(f"/{n}", logged(entry_of_empty_stream(n)), {}) for n in incarnations]
         catalog.commit(META, [*changes], [])
         catalog.close()
     shutil.copy(tmp_path / "2" / name, tmp_path / "1")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server.storage.files.catalog import sums
-from durable_streams_server.storage.files.catalog.copy import State
+from durable_streams_server.storage.files.catalog.copy import CopyState
 from durable_streams_server.storage.files.system_disk import SystemDisk
 
-KNOWN = sums.Sum(8192, 0xDEADBEEF, State(1 << 63, 7, 100, 200, 50))
+KNOWN = sums.Sum(8192, 0xDEADBEEF, CopyState(1 << 63, 7, 100, 200, 50))
 
 
 def test_sum_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from durable_streams_server.storage.files.catalog.tables import META_KEY, parse_
 from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
 from durable_streams_server.testing.disk import SimulatedDisk
 
-from .values import META, an_entry, commit_at_random, copied, put
+from .values import META, commit_at_random, copied, entry_of_empty_stream, put
 
 CATALOG = "catalog"
 
 
-def a_disk(seed: int = 0) -> SimulatedDisk:
+def new_disk(seed: int = 0) -> SimulatedDisk:
     return SimulatedDisk(random.Random(seed))
 
 
@@ -40,14 +40,14 @@ def works(_: str) -> None:
 def state_of(disk: SimulatedDisk) -> tuple[int, int]:
     """Returns how many commits the tables and the copy have."""
     copy = Copy(disk, CATALOG)
-    copy.look()
+    copy.load()
     commits = copy.state.commits if copy.state is not None else 0
     return parse_meta(SimulatedTables(disk).get(TABLE, META_KEY)).commits, commits
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_copy_makes_the_same_tables_after_any_commits(seed: int) -> None:
-    disk, chance, known = a_disk(seed), random.Random(seed), dict[str, int]()
+    disk, chance, known = new_disk(seed), random.Random(seed), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     for _ in range(30):
         commit_at_random(catalog, chance, known)
@@ -58,7 +58,7 @@ def test_copy_makes_the_same_tables_after_any_commits(seed: int) -> None:
 
 
 def test_long_copy_is_written_anew() -> None:
-    disk, chance, known = a_disk(), random.Random(1), dict[str, int]()
+    disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     longest = live = 0
     for _ in range(200):
@@ -73,7 +73,7 @@ def test_long_copy_is_written_anew() -> None:
 
 @pytest.mark.parametrize("call", ["catalog begin", "write", "sync", "catalog commit"])
 def test_commit_without_room_leaves_neither(call: str) -> None:
-    disk = a_disk()
+    disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
     disk.before = failing(call)
@@ -89,7 +89,7 @@ def test_commit_without_room_leaves_neither(call: str) -> None:
 
 
 def test_commit_that_only_the_copy_has_is_done_again_at_the_next_start() -> None:
-    disk = a_disk()
+    disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
     disk.before = failing("catalog commit", errno.EIO)
@@ -105,7 +105,7 @@ def test_commit_that_only_the_copy_has_is_done_again_at_the_next_start() -> None
 
 
 def test_first_commit_that_only_the_copy_has_is_done_again() -> None:
-    disk = a_disk()
+    disk = new_disk()
     disk.before = failing("catalog commit", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         SimulatedCatalog(disk).commit(META, [put("/a")], [])
@@ -115,7 +115,7 @@ def test_first_commit_that_only_the_copy_has_is_done_again() -> None:
 
 
 def test_start_without_room_to_do_a_commit_again_goes_on_without_it() -> None:
-    disk = a_disk()
+    disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
     disk.before = failing("catalog commit", errno.EIO)
@@ -132,7 +132,7 @@ def test_start_without_room_to_do_a_commit_again_goes_on_without_it() -> None:
 
 
 def test_missing_copy_is_written_anew_at_the_next_start(caplog: pytest.LogCaptureFixture) -> None:
-    disk = a_disk()
+    disk = new_disk()
     SimulatedCatalog(disk).commit(META, [put("/a")], [])
     disk.unlink("catalog/copy")
     SimulatedCatalog(disk)
@@ -142,7 +142,7 @@ def test_missing_copy_is_written_anew_at_the_next_start(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("call", ["open", "write", "rename"])
 def test_copy_that_finds_no_room_is_written_later(call: str) -> None:
-    disk = a_disk()
+    disk = new_disk()
     SimulatedCatalog(disk).commit(META, [put("/a")], [])
     disk.unlink("catalog/copy")
 
@@ -151,7 +151,7 @@ def test_copy_that_finds_no_room_is_written_later(call: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
     copy = Copy(disk, CATALOG)
-    copy.look()
+    copy.load()
     disk.before = before
     catalog = TableCatalog(SimulatedTables(disk), copy, disk)
     catalog.commit(META, [put("/b", 6)], [])
@@ -164,7 +164,7 @@ def test_copy_that_finds_no_room_is_written_later(call: str) -> None:
 
 
 def test_rewrite_that_finds_no_room_is_not_tried_at_each_commit() -> None:
-    disk, chance, known = a_disk(), random.Random(1), dict[str, int]()
+    disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     attempts = []
 
@@ -187,7 +187,7 @@ def test_rewrite_that_finds_no_room_is_not_tried_at_each_commit() -> None:
 
 
 def test_any_other_failure_of_a_rewrite_is_told() -> None:
-    disk, chance, known = a_disk(), random.Random(1), dict[str, int]()
+    disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     disk.before = failing("rename", errno.EIO)
 
@@ -201,8 +201,8 @@ def test_any_other_failure_of_a_rewrite_is_told() -> None:
 
 
 def test_stream_with_many_producers_has_them_all() -> None:
-    catalog = SimulatedCatalog(a_disk())
+    catalog = SimulatedCatalog(new_disk())
     many = {b"%d" % number: ProducerState(1, number) for number in range(600)}
-    catalog.commit(META, [Put("/a", an_entry(5), many), put("/b", 6)], [])
+    catalog.commit(META, [Put("/a", entry_of_empty_stream(5), many), put("/b", 6)], [])
     assert catalog.producers(5) == many
     assert len(catalog.producers(6)) == 1

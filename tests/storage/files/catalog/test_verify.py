@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.catalog import LmdbCatalog, verify_catalog
 from durable_streams_server.storage.files.catalog.database import Database
-from durable_streams_server.storage.files.catalog.tables import STREAMS, Writing, seal
+from durable_streams_server.storage.files.catalog.tables import STREAMS, WriteTransaction, seal
 from durable_streams_server.storage.files.catalog.verify import entry_faults
 
 from .values import META, flip, make, put
@@ -56,7 +56,7 @@ def test_zeroed_page_is_found_or_nobodys(tmp_path: Path, page: int) -> None:
 def test_many_findings_are_counted_not_listed(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
 
-    def fill(writing: Writing) -> None:
+    def fill(writing: WriteTransaction) -> None:
         for number in range(100):
             writing.store(STREAMS, b"/%d" % number, b"bad!")
 
@@ -71,7 +71,7 @@ def test_every_damaged_entry_is_said_in_words(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
     keys = (b"meta", b"/a\xff", bytes(7) + b"\x05p", bytes(16), bytes(8), b"subscription/s")
 
-    def fill(writing: Writing) -> None:
+    def fill(writing: WriteTransaction) -> None:
         for table, key in enumerate(keys):
             writing.store(table, key, b"bad!!")
 
@@ -91,8 +91,8 @@ def test_look_up_that_misses_an_entry_is_a_fault(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
     database.write(lambda writing: writing.store(STREAMS, b"/a", seal(b"/a", b"")), lambda _: None)
     assert list(entry_faults(database)) == []
-    real = database.is_findable
-    database.is_findable = lambda *_: False  # type: ignore[method-assign]
+    real = database.can_find
+    database.can_find = lambda *_: False  # type: ignore[method-assign]
     expected = "look-ups in its table of streams miss entries from b'/a' on"
     assert next(entry_faults(database)) == expected
     assert not real(STREAMS, [(b"/a", b"other")])

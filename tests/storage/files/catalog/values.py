@@ -18,7 +18,7 @@ from durable_streams_server.storage.files.catalog import (
     Put,
     entry_of,
 )
-from durable_streams_server.storage.files.catalog.copy import Copy, records_of
+from durable_streams_server.storage.files.catalog.copy import Copy, committed_payloads
 from durable_streams_server.storage.files.catalog.entries import UNCOUNTED
 from durable_streams_server.storage.files.catalog.tables import NAMES, Tables, operations, scan_all
 from durable_streams_server.storage.files.disk import Disk
@@ -28,7 +28,7 @@ META = Meta(7, 1 << 52, 1)
 Content = list[dict[bytes, bytes]]
 
 
-def an_entry(incarnation: int, ttl: int | None = None) -> Entry:
+def entry_of_empty_stream(incarnation: int, ttl: int | None = None) -> Entry:
     """Returns the entry of an empty stream."""
     lifetime = FOREVER if ttl is None else Lifetime(ttl=ttl)
     state = StreamState("/x", incarnation, parse_media_type("text/plain"), lifetime, NOW)
@@ -37,7 +37,7 @@ def an_entry(incarnation: int, ttl: int | None = None) -> Entry:
 
 def put(name: str, incarnation: int = 5, ttl: int | None = None) -> Put:
     """Returns a stream with one producer."""
-    return Put(name, an_entry(incarnation, ttl), {b"p": ProducerState(0, incarnation)})
+    return Put(name, entry_of_empty_stream(incarnation, ttl), {b"p": ProducerState(0, incarnation)})
 
 
 def commit_at_random(catalog: Catalog, chance: random.Random, known: dict[str, int]) -> None:
@@ -74,9 +74,9 @@ def content_of(tables: Tables) -> Content:
 def copied(disk: Disk, directory: str = "") -> Content:
     """Returns the tables that a second copy makes."""
     copy = Copy(disk, directory)
-    copy.look()
+    copy.load()
     content: Content = [{} for _ in NAMES]
-    for payload in records_of(copy):
+    for payload in committed_payloads(copy):
         for table, key, sealed in operations(payload):
             if sealed is None:
                 content[table].pop(key, None)

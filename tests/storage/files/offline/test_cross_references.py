@@ -11,7 +11,7 @@ from durable_streams_server.storage.files.catalog import Entry, Meta, Put
 from durable_streams_server.storage.files.offline.cross_references import CrossReferences
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
-from tests.storage.files.catalog.values import an_entry, put
+from tests.storage.files.catalog.values import entry_of_empty_stream, put
 
 
 def references(entries: Iterable[tuple[str, Entry]]) -> CrossReferences:
@@ -37,11 +37,13 @@ def test_deadlines_disagree_with_entries_of_another_commit(change: Put) -> None:
 
 
 def fork(source: str, incarnation: int) -> Entry:
-    return msgspec.structs.replace(an_entry(9), origin=Origin(source, incarnation, "", 0, 0))
+    return msgspec.structs.replace(
+        entry_of_empty_stream(9), origin=Origin(source, incarnation, "", 0, 0)
+    )
 
 
 def source(children: int) -> Entry:
-    return msgspec.structs.replace(an_entry(5), children=children)
+    return msgspec.structs.replace(entry_of_empty_stream(5), children=children)
 
 
 def test_right_number_of_forks_is_no_fault() -> None:

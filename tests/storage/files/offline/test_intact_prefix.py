@@ -12,13 +12,13 @@ from durable_streams_server.storage.files.offline.intact_prefix import (
 )
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
-from tests.storage.files.catalog.values import an_entry
+from tests.storage.files.catalog.values import entry_of_empty_stream
 from tests.storage.files.offline.reconstructions import FORK, A, B
 
 
 def test_shortened_stream_is_open_and_has_no_stream_seq() -> None:
     entry = msgspec.structs.replace(
-        an_entry(5), tail=9, index_entries=3, closed=True, last_seq=b"s"
+        entry_of_empty_stream(5), tail=9, index_entries=3, closed=True, last_seq=b"s"
     )
     found = shortened(entry, IntactPrefix(4, 1))
     assert (found.tail, found.index_entries) == (4, 1)
@@ -26,20 +26,22 @@ def test_shortened_stream_is_open_and_has_no_stream_seq() -> None:
 
 
 def test_stream_with_all_its_bytes_stays_closed() -> None:
-    entry = msgspec.structs.replace(an_entry(5), tail=9, closed=True)
+    entry = msgspec.structs.replace(entry_of_empty_stream(5), tail=9, closed=True)
     assert shortened(entry, IntactPrefix(9, 2)).closed
 
 
 def test_fork_point_past_intact_prefix_moves_back() -> None:
     origin = Origin("/source", 3, "anchor", 0, 7)
-    entry = msgspec.structs.replace(an_entry(5), origin=origin, lineage=(Span(3, 7),), tail=9)
+    entry = msgspec.structs.replace(
+        entry_of_empty_stream(5), origin=origin, lineage=(Span(3, 7),), tail=9
+    )
     found = shortened(entry, IntactPrefix(4, 0))
     assert found.origin == Origin("/source", 3, "anchor", 0, 4)
     assert found.lineage == (Span(3, 4),)
 
 
 def test_recorded_fork_of_shortened_source_begins_earlier() -> None:
-    entry = an_entry(5)
+    entry = entry_of_empty_stream(5)
     origin = Origin("/source", 3, "anchor", 0, 7)
     lineage = (Span(2, 1), Span(3, 7))
     change = Created("/fork", 5, entry.media, entry.lifetime, 0, origin, lineage)

@@ -8,7 +8,7 @@ from durable_streams_server.storage.files.offline.log_check import harm_of_log, 
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import append, create
-from tests.storage.files.catalog.values import an_entry
+from tests.storage.files.catalog.values import entry_of_empty_stream
 from tests.storage.files.stores import new_disk, open_store, run
 
 TEXT = "text/plain"
@@ -35,7 +35,7 @@ def test_intact_log_has_no_harm(disk: SimulatedDisk) -> None:
 
 
 def test_stream_without_bytes_needs_no_log(disk: SimulatedDisk) -> None:
-    assert harm_of_log(disk, "/empty", an_entry(77)) is None
+    assert harm_of_log(disk, "/empty", entry_of_empty_stream(77)) is None
 
 
 def test_flipped_bit_leaves_intact_appends_before_it(disk: SimulatedDisk) -> None:

@@ -30,7 +30,7 @@ _AT_ONCE: Final = (
 _PIECE: Final = 1024 * 1024  # bytes of a record of a base, and of one read
 
 
-class State(NamedTuple):
+class CopyState(NamedTuple):
     """What a copy holds.
 
     Attributes:
@@ -76,9 +76,9 @@ class Copy:
         self._prefix = f"{directory}/" if directory else ""
         self._file: File | None = None
         self._size = 0
-        self._before: State | None = None  # the last commit
-        self._written: State | None = None  # by `append`, until the database has it too
-        self.state: State | None = None
+        self._before: CopyState | None = None  # the last commit
+        self._written: CopyState | None = None  # by `append`, until the database has it too
+        self.state: CopyState | None = None
         self.newest = 0
 
     @property
@@ -86,7 +86,7 @@ class Copy:
         """The open file; None if there is none."""
         return self._file
 
-    def look(self, hint: State | None = None) -> None:
+    def load(self, hint: CopyState | None = None) -> None:
         """Reads the file.
 
         Args:
@@ -105,7 +105,7 @@ class Copy:
             return
         seed = _seed(identity)
         position = _HEAD.size
-        if hint is not None and self._is_as_hinted(hint, identity, seed):
+        if hint is not None and self._fits_hint(hint, identity, seed):
             self.state, position = hint, hint.end
         first = position
         for record in records(self._file, position, seed):
@@ -116,11 +116,11 @@ class Copy:
             base = record.end if record.kind == BASE else self.state.base if self.state else 0
             last = record.start if record.kind == BASE else first
             self._before = self.state
-            self.state = State(identity, record.commits, last, record.end, base)
+            self.state = CopyState(identity, record.commits, last, record.end, base)
             first = record.end
         self.newest = self.state.commits if self.state else 0
         end = self.state.end if self.state else _HEAD.size
-        for record in stray_records(self._file, end, seed):
+        for record in whole_records(self._file, end, seed):
             self.newest = max(self.newest, record.commits)
 
     def sync(self) -> None:
@@ -130,7 +130,7 @@ class Copy:
             self._disk.sync_directory(self._directory)
 
     def append(self, identity: int, commits: int, parts: list[bytes]) -> None:
-        """Writes a commit and syncs it. Then `keep` or `take_back` must be called, or the process end.
+        """Writes a commit and syncs it. Then `keep` or `discard_append` must be called, or the process end.
 
         Args:
             identity: the catalog's.
@@ -155,22 +155,22 @@ class Copy:
         if state is None:
             self._disk.sync_directory(self._directory)
         start = position if state is not None else _HEAD.size
-        self._written = State(identity, commits, start, self._size, state.base if state else 0)
+        self._written = CopyState(identity, commits, start, self._size, state.base if state else 0)
 
-    def keep(self) -> None:
+    def confirm_append(self) -> None:
         """Notes that the database has what was appended."""
         if self._written is not None:
             self._before, self.state, self._written = self.state, self._written, None
             self.newest = self.state.commits
 
-    def take_back(self) -> None:
+    def discard_append(self) -> None:
         """Cuts off what was appended, or is torn, because the database has not committed it."""
         self._written = None
         end = self.state.end if self.state is not None else 0
         if self._file is not None and self._size > end:
             self._cut(end)
 
-    def step_back(self) -> None:
+    def drop_last_commit(self) -> None:
         """Goes on without the last commit, since the database has no room for it; it stays until the next one replaces it."""
         self.state = self._before
 
@@ -238,7 +238,7 @@ class Copy:
         self._file.sync()
         self._size = end
 
-    def _is_as_hinted(self, hint: State, identity: int, seed: int) -> bool:
+    def _fits_hint(self, hint: CopyState, identity: int, seed: int) -> bool:
         assert self._file is not None
         if hint.identity != identity or not _HEAD.size <= hint.last < hint.end <= self._size:
             return False
@@ -266,7 +266,7 @@ def records(file: File, position: int, seed: int) -> Iterator[Record]:
         position = record.end
 
 
-def records_of(copy: Copy) -> Iterator[bytes]:
+def committed_payloads(copy: Copy) -> Iterator[bytes]:
     """Iterates over the operations of every whole commit of a copy, record by record."""
     state, file = copy.state, copy.file
     assert state is not None
@@ -276,12 +276,12 @@ def records_of(copy: Copy) -> Iterator[bytes]:
             yield record.payload
 
 
-def all_records(file: File, identity: int) -> Iterator[Record]:
+def all_whole_records(file: File, identity: int) -> Iterator[Record]:
     """Iterates over every record of a copy that is whole, also behind damage."""
-    return stray_records(file, _HEAD.size, _seed(identity))
+    return whole_records(file, _HEAD.size, _seed(identity))
 
 
-def stray_records(file: File, position: int, seed: int) -> Iterator[Record]:
+def whole_records(file: File, position: int, seed: int) -> Iterator[Record]:
     """Iterates over the whole records that can be found from a position on, also behind damage."""
     size = file.size()
     while position < size:
@@ -329,14 +329,14 @@ def _seed(identity: int) -> int:
     return crc32(identity.to_bytes(8, "little"))
 
 
-def _follows(record: Record, state: State | None) -> bool:
+def _follows(record: Record, state: CopyState | None) -> bool:
     """Returns whether the record that ends a commit comes next."""
     if state is None:
         return record.kind == BASE or record.commits == 1
     return record.kind == COMMIT and record.commits == state.commits + 1
 
 
-def _write_base(file: File, identity: int, commits: int, entries: Iterable[bytes]) -> State:
+def _write_base(file: File, identity: int, commits: int, entries: Iterable[bytes]) -> CopyState:
     seed = _seed(identity)
     file.write(_head(identity), 0)
     position = _HEAD.size
@@ -353,7 +353,15 @@ def _write_base(file: File, identity: int, commits: int, entries: Iterable[bytes
     data = b"".join(_record(seed, BASE, commits, b"".join(waiting)))
     file.write(data, position)
     end = position + len(data)
-    return State(identity, commits, position, end, end)
+    return CopyState(identity, commits, position, end, end)
 
 
-__all__ = ["NAME", "Copy", "Record", "State", "all_records", "read_head", "records_of"]
+__all__ = [
+    "NAME",
+    "Copy",
+    "CopyState",
+    "Record",
+    "all_whole_records",
+    "committed_payloads",
+    "read_head",
+]

@@ -19,7 +19,7 @@ import lmdb
 import lmdb.verify
 
 from ...damage import Damaged
-from .tables import NAMES, Tables, Writing
+from .tables import NAMES, Tables, WriteTransaction
 
 DATA: Final = "data.mdb"
 LOCKS: Final = "lock.mdb"
@@ -28,11 +28,11 @@ _STEP: Final = 16 * 1024 * 1024  # by how much the map grows where there is hard
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-_HARDLY: Final = 1024 * 1024  # bytes of room after a write that did not fit
+_LITTLE_ROOM: Final = 1024 * 1024  # bytes of room after a write that did not fit
 _LOCKS_SIZE: Final = 8192  # bytes of LMDB's file of locks with its 126 readers
 
 
-class NeverMade(Exception):
+class NoTablesYet(Exception):
     """A file that is only looked at has no tables yet: a crash came while it was made."""
 
 
@@ -46,7 +46,7 @@ class Database(Tables):
 
     Raises:
         Damaged: the file cannot be opened, or has not the tables that it should have.
-        NeverMade: it has none, was never committed to, and is only looked at.
+        NoTablesYet: it has none, was never committed to, and is only looked at.
         OSError: there is no room for the map, or no permission.
     """
 
@@ -54,10 +54,10 @@ class Database(Tables):
         self, path: str, *, readonly: bool = False, smallest_map: int = SMALLEST_MAP
     ) -> None:
         self._path = path
-        self._growing = threading.Lock()  # held by each reader, and while the map moves
+        self._map_lock = threading.Lock()  # held by each reader, and while the map moves
         self._failure: OSError | None = None
         if not readonly:
-            _renew_locks(Path(path) / LOCKS)
+            _recreate_lock_file(Path(path) / LOCKS)
         try:
             self._environment = self._open(readonly, smallest_map)
             try:
@@ -70,7 +70,7 @@ class Database(Tables):
 
     def get(self, table: int, key: bytes) -> bytes | None:
         try:
-            with self._growing, self._environment.begin(self._handles[table]) as transaction:
+            with self._map_lock, self._environment.begin(self._handles[table]) as transaction:
                 return transaction.get(key)
         except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None
@@ -81,7 +81,7 @@ class Database(Tables):
         found: list[tuple[bytes, bytes]] = []
         try:
             with (
-                self._growing,
+                self._map_lock,
                 self._environment.begin(self._handles[table]) as transaction,
                 transaction.cursor() as cursor,
             ):
@@ -99,7 +99,7 @@ class Database(Tables):
     def count(self, table: int, first: bytes, end: bytes) -> int:
         try:
             with (
-                self._growing,
+                self._map_lock,
                 self._environment.begin(self._handles[table]) as transaction,
                 transaction.cursor() as cursor,
             ):
@@ -111,7 +111,9 @@ class Database(Tables):
             raise self._translated(error) from None
 
     def write(
-        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
+        self,
+        fill: Callable[[WriteTransaction], None],
+        before_commit: Callable[[WriteTransaction], None],
     ) -> None:
         while True:
             try:
@@ -130,10 +132,10 @@ class Database(Tables):
         """How many bytes of addresses the map has."""
         return int(self._environment.info()["map_size"])
 
-    def is_findable(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
+    def can_find(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
         """Returns whether look-ups find each of these entries, and find them as they are."""
         try:
-            with self._growing, self._environment.begin(self._handles[table]) as transaction:
+            with self._map_lock, self._environment.begin(self._handles[table]) as transaction:
                 return all(transaction.get(key) == sealed for key, sealed in entries)
         except lmdb.BadValsizeError:  # a damaged key is empty or too long for LMDB
             return False
@@ -171,7 +173,7 @@ class Database(Tables):
             if self._holds_anything(found):
                 raise Damaged(f"catalog: {DATA} has no table {missing[0].decode()}")
             if readonly:
-                raise NeverMade
+                raise NoTablesYet
             with self._environment.begin(write=True) as transaction:
                 for name in missing:
                     self._environment.open_db(name, transaction)
@@ -190,13 +192,15 @@ class Database(Tables):
         return False
 
     def _try_to_write(
-        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
+        self,
+        fill: Callable[[WriteTransaction], None],
+        before_commit: Callable[[WriteTransaction], None],
     ) -> None:
         if self._failure is not None:
             raise self._failure
         transaction = self._environment.begin(write=True)
         try:
-            writing = _LmdbWriting(transaction, self._handles)
+            writing = _LmdbTransaction(transaction, self._handles)
             fill(writing)
             before_commit(writing)
         except BaseException:
@@ -209,9 +213,9 @@ class Database(Tables):
         size = self.map_size
         for larger in (2 * size, size + size // 4, size + _STEP):
             larger -= larger % mmap.PAGESIZE
-            if not _has_room(larger - size):
+            if not _can_map(larger - size):
                 continue
-            with self._growing:
+            with self._map_lock:
                 try:
                     self._environment.set_mapsize(larger)
                     return
@@ -233,7 +237,11 @@ class Database(Tables):
         if isinstance(error, lmdb.ReadonlyError):
             return OSError(errno.EROFS, f"the catalog is read-only: {error}", self._data)
         code = getattr(error, "code", 0) or 0
-        if isinstance(error, lmdb.DiskError) or code in _FULL or (writes and self._was_cut(code)):
+        if (
+            isinstance(error, lmdb.DiskError)
+            or code in _FULL
+            or (writes and self._ran_out_of_room(code))
+        ):
             return OSError(errno.ENOSPC, str(error), self._data)
         if code > 0 and code != errno.EINVAL:
             return OSError(code, str(error), self._data)
@@ -241,7 +249,7 @@ class Database(Tables):
             return OSError(errno.EIO, str(error), self._data)
         return Damaged(f"catalog: {error}")
 
-    def _was_cut(self, code: int) -> bool:
+    def _ran_out_of_room(self, code: int) -> bool:
         """Whether an error of a commit means that the disk, or the file, took only the first part of a write. LMDB calls that an
         I/O error. A true one that is mistaken for it does no harm: the next commit writes every page of its own anew."""
         if code != errno.EIO:
@@ -249,11 +257,11 @@ class Database(Tables):
         room = os.statvfs(self._path)
         soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         size = os.stat(self._data).st_size
-        is_at_limit = soft != resource.RLIM_INFINITY and size > soft - _HARDLY
-        return is_at_limit or room.f_bavail * room.f_frsize < _HARDLY
+        is_at_limit = soft != resource.RLIM_INFINITY and size > soft - _LITTLE_ROOM
+        return is_at_limit or room.f_bavail * room.f_frsize < _LITTLE_ROOM
 
 
-def _renew_locks(file: Path) -> None:
+def _recreate_lock_file(file: Path) -> None:
     """Makes the file of locks anew, since a damaged one could hang or refuse. Its space is reserved: LMDB writes to it through
     memory, and a full disk would end the process."""
     file.unlink(missing_ok=True)
@@ -277,7 +285,7 @@ _DAMAGE: Final = (
 )
 
 
-class _LmdbWriting(Writing):
+class _LmdbTransaction(WriteTransaction):
     """A transaction of LMDB's."""
 
     def __init__(
@@ -324,7 +332,7 @@ def structure_faults(path: str) -> list[str]:
         return [str(error) or repr(error)]
 
 
-def _has_room(size: int) -> bool:
+def _can_map(size: int) -> bool:
     """Returns whether the process may map that many bytes more. A map that has failed to grow is lost, so this is asked first."""
     try:
         mmap.mmap(-1, size, prot=mmap.PROT_READ).close()

@@ -18,10 +18,10 @@ from ..disk import NO_SPACE
 from ..system_disk import SystemDisk
 from . import sums
 from .copy import Copy
-from .database import DATA, Database, NeverMade, structure_faults
+from .database import DATA, Database, NoTablesYet, structure_faults
 from .table_catalog import TableCatalog
-from .tables import META, META_KEY, Tables, Writing
-from .verify import entry_faults, faults_of_open, was_committed
+from .tables import META, META_KEY, Tables, WriteTransaction
+from .verify import all_faults, entry_faults, was_committed
 
 _SHARE: Final = 50  # the checksum may take one part in so many of the time: a large file's is not made at each commit
 
@@ -54,7 +54,7 @@ class LmdbCatalog(TableCatalog):
         is_proven = known is not None and sums.measure(self._data) == (known.size, known.crc)
         copy = Copy(self._files)
         try:
-            copy.look(known.copy if is_proven and known is not None else None)
+            copy.load(known.copy if is_proven and known is not None else None)
             tables = open_tables(path, copy, readonly=readonly, is_proven=is_proven)
             try:
                 super().__init__(tables, copy, self._files, readonly=readonly)
@@ -82,7 +82,7 @@ class LmdbCatalog(TableCatalog):
         finally:
             super().close()
 
-    def _write(self, fill: Callable[[Writing], None]) -> None:
+    def _write(self, fill: Callable[[WriteTransaction], None]) -> None:
         self._sum_is_due = True
         super()._write(fill)
 
@@ -104,7 +104,7 @@ class LmdbCatalog(TableCatalog):
         measured = sums.measure(self._data)
         if measured is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._data))
-        fault = next(faults_of_open(self._path, tables), None)  # of what was measured
+        fault = next(all_faults(self._path, tables), None)  # of what was measured
         if fault is not None:
             raise Damaged(f"catalog: {DATA} was damaged while it was in use: {fault}")
         try:
@@ -118,7 +118,7 @@ class LmdbCatalog(TableCatalog):
         self._sum_after = now + _SHARE * (now - began)
 
 
-class NoTables(Tables):
+class EmptyTables(Tables):
     """The tables of a directory that no server has opened yet, to be looked at."""
 
     def get(self, *_: object) -> None:
@@ -153,13 +153,13 @@ def open_tables(
     if not data.exists() or not data.stat().st_size:
         if was_committed(path, copy):
             raise Damaged(f"catalog: {DATA} is missing or empty, but it has been committed to")
-        return NoTables() if readonly else Database(path)
+        return EmptyTables() if readonly else Database(path)
     if not is_proven and (faults := structure_faults(path)):
         raise Damaged(f"catalog: {DATA} is damaged: {faults[0]}")
     try:
         tables = Database(path, readonly=readonly)
-    except NeverMade:
-        return NoTables()
+    except NoTablesYet:
+        return EmptyTables()
     if not is_proven:
         fault = next(entry_faults(tables), None)
         is_new = tables.get(META, META_KEY) is None and not copy.newest

@@ -59,7 +59,7 @@ class Pages:
         roots = [
             (names[key], tree)
             for key, flags, value in self._walk(main)
-            if flags & _TABLE and key in names and (tree := _tree(value)) is not None
+            if flags & _TABLE and key in names and (tree := _parse_tree(value)) is not None
         ]
         if len(roots) < len(names):
             self.unread += 1
@@ -69,7 +69,7 @@ class Pages:
                     if not flags & _TABLE:
                         yield table, key, value
 
-    def strays(self) -> Iterator[tuple[bytes, bytes]]:
+    def stray_entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterates over key and value of what is on pages that the walk has not met; they may be old."""
         for number in range(2, self._count):
             if number not in self._visited and self._flags(number) == _LEAF:
@@ -81,7 +81,7 @@ class Pages:
 
     def _page_size(self) -> int:
         """Returns the page size in the first page, or, if that cannot be read, the usual one."""
-        tree = _tree(self._data[_PAGE.size + _META.size :])
+        tree = _parse_tree(self._data[_PAGE.size + _META.size :])
         if tree is not None:
             (size,) = struct.unpack_from(_ORDER + "I", self._data, _PAGE.size + _META.size)
             if 512 <= size <= 32768 and not size & (size - 1):
@@ -97,7 +97,7 @@ class Pages:
             if end > len(self._data) or _META.unpack_from(self._data, start)[0] != _MAGIC:
                 self.lost_summary = True
                 continue
-            main = _tree(self._data[start + _META.size + _TREE.size :])
+            main = _parse_tree(self._data[start + _META.size + _TREE.size :])
             (transaction,) = _NUMBER.unpack_from(self._data, end - 8)
             if main is not None and not main.is_empty and self._is_page(main.root):
                 newest = max(newest or (0, 0), (transaction, main.root))
@@ -155,7 +155,7 @@ class Pages:
         end = (number + 1) * self._size
         for size, flags, at, key in self._nodes(number):
             if flags & _BIG:
-                value = self._big(at, size)
+                value = self._overflow_value(at, size)
             else:
                 value = bytes(self._data[at : at + size]) if at + size <= end else None
             if value is None:
@@ -163,7 +163,7 @@ class Pages:
             else:
                 yield key, flags, value
 
-    def _big(self, at: int, size: int) -> bytes | None:
+    def _overflow_value(self, at: int, size: int) -> bytes | None:
         """Returns a value that has pages of its own."""
         if at + 8 > len(self._data):
             return None
@@ -177,7 +177,7 @@ class Pages:
         return bytes(self._data[start : start + size])
 
 
-def _tree(data: bytes | memoryview) -> Tree | None:
+def _parse_tree(data: bytes | memoryview) -> Tree | None:
     if len(data) < _TREE.size:
         return None
     *_, entries, root = _TREE.unpack_from(data)

@@ -18,11 +18,11 @@ from ...damage import Damaged
 from ..system_disk import SystemDisk
 from . import sums
 from .copy import NAME as COPY
-from .copy import Copy, records_of
+from .copy import Copy, committed_payloads
 from .database import DATA, LOCKS, Database
 from .lmdb_catalog import LmdbCatalog, open_tables
 from .salvage import Salvage
-from .tables import Operation, Writing, operations
+from .tables import Operation, WriteTransaction, operations
 
 _NEW: Final = "rebuilt"
 _BATCH: Final = 10_000  # operations in a transaction
@@ -44,14 +44,14 @@ def rebuild_from_copy(path: str, quarantine: str) -> list[str]:
     """
     copy = Copy(SystemDisk(path, readonly=True))
     try:
-        copy.look()
+        copy.load()
         if copy.state is None or copy.newest != copy.state.commits:
             raise Damaged("catalog: its second copy is missing or damaged")
         commits = copy.state.commits
-        _build(path, itertools.chain.from_iterable(map(operations, records_of(copy))))
+        _build(path, itertools.chain.from_iterable(map(operations, committed_payloads(copy))))
     finally:
         copy.close()
-    done = _put_in_place(path, quarantine)
+    done = _install(path, quarantine)
     return [*done, f"catalog/{DATA} is made again from its second copy, as of commit {commits}"]
 
 
@@ -74,8 +74,8 @@ def rebuild_from_entries(path: str, quarantine: str, salvage: Salvage) -> list[s
             for key, sealed in entries.items()
         ),
     )
-    done = _put_in_place(path, quarantine)
-    done += _put_aside(path, quarantine, COPY)
+    done = _install(path, quarantine)
+    done += _quarantine(path, quarantine, COPY)
     return [*done, f"catalog/{DATA} is made again from {len(salvage.paths)} streams' entries"]
 
 
@@ -92,13 +92,13 @@ def rewrite_copy(path: str, quarantine: str) -> list[str]:
     """
     nothing = Copy(SystemDisk(path, readonly=True))
     open_tables(path, nothing, readonly=True).close()
-    done = _put_aside(path, quarantine, COPY)
+    done = _quarantine(path, quarantine, COPY)
     LmdbCatalog(path).close()
     return [*done, f"catalog/{COPY} is written anew from catalog/{DATA}"]
 
 
 def _build(path: str, entries: Iterable[Operation]) -> None:
-    """Builds the new database in a directory beside the old one; `_put_in_place` swaps them."""
+    """Builds the new database in a directory beside the old one; `_install` swaps them."""
     new = Path(path) / _NEW
     if new.exists():
         shutil.rmtree(new)  # of a repair that was cut off
@@ -106,7 +106,7 @@ def _build(path: str, entries: Iterable[Operation]) -> None:
     database = Database(str(new))
     try:
         for batch in _batches(entries):
-            database.write(partial(_apply, batch), _nothing_more)
+            database.write(partial(_apply, batch), _do_nothing)
     finally:
         database.close()
 
@@ -117,19 +117,19 @@ def _batches(entries: Iterable[Operation]) -> Iterator[list[Operation]]:
         yield batch
 
 
-def _apply(batch: list[Operation], writing: Writing) -> None:
+def _apply(batch: list[Operation], writing: WriteTransaction) -> None:
     for operation in batch:
         writing.apply(operation)
 
 
-def _nothing_more(_: Writing) -> None:
+def _do_nothing(_: WriteTransaction) -> None:
     return
 
 
-def _put_in_place(path: str, quarantine: str) -> list[str]:
+def _install(path: str, quarantine: str) -> list[str]:
     """Puts the old database aside and the new one in its place."""
     disk = SystemDisk(path)
-    done = _put_aside(path, quarantine, DATA)
+    done = _quarantine(path, quarantine, DATA)
     disk.unlink(sums.NAME)
     disk.unlink(LOCKS)
     disk.rename(f"{_NEW}/{DATA}", DATA)
@@ -138,7 +138,7 @@ def _put_in_place(path: str, quarantine: str) -> list[str]:
     return done
 
 
-def _put_aside(path: str, quarantine: str, name: str) -> list[str]:
+def _quarantine(path: str, quarantine: str, name: str) -> list[str]:
     """Moves a file of the catalog's to the quarantine, if it is there."""
     if not os.path.lexists(Path(path) / name):
         return []

@@ -7,7 +7,7 @@ not the one that this directory had.
 import enum
 
 from ...damage import Damaged
-from .copy import State
+from .copy import CopyState
 from .entries import Meta
 
 
@@ -20,7 +20,7 @@ class Relation(enum.Enum):
     UNCOPIED = "write a first copy"
 
 
-def relate(meta: Meta | None, state: State | None, newest: int) -> Relation:
+def relate(meta: Meta | None, state: CopyState | None, newest: int) -> Relation:
     """Returns what is to be done with a database that has been verified and its copy.
 
     Args:

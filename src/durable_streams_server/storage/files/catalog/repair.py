@@ -7,14 +7,14 @@ from typing import Final, NamedTuple, TypeVar
 from ...damage import Damaged
 from ..system_disk import SystemDisk
 from . import sums
-from .copy import Copy, records_of
+from .copy import Copy, committed_payloads
 from .entries import Entry, Meta
 from .lmdb_catalog import open_tables
 from .rebuild import rebuild_from_copy, rebuild_from_entries, rewrite_copy
 from .reconcile import Relation, relate
 from .salvage import read_meta, salvage_entries
 from .tables import ENTRY, STREAMS, operations, scan_all
-from .verify import look_at_database
+from .verify import inspect_database
 
 _Item = TypeVar("_Item")
 
@@ -43,8 +43,8 @@ def repair_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -
     disk = SystemDisk(path, readonly=True)
     copy = Copy(disk)
     try:
-        copy.look()
-        meta, faults = look_at_database(path, copy)
+        copy.load()
+        meta, faults = inspect_database(path, copy)
         said = sums.read(disk)
         ours = _identity(path, meta, copy, said, has_log)
         is_copy_whole = _is_whole(copy, ours, _known_commits(path, said))
@@ -99,27 +99,27 @@ def _identity(
     nothing = Copy(SystemDisk(path, readonly=True))
     tables = open_tables(path, nothing, readonly=True)
     try:
-        stored = [ENTRY.decode(sealed[4:]) for _, sealed in _first(scan_all(tables, STREAMS))]
+        stored = [ENTRY.decode(sealed[4:]) for _, sealed in _sample(scan_all(tables, STREAMS))]
     finally:
         tables.close()
-    copy.look()
-    copied = list(_first(_streams_of(copy)))
-    is_copy_ours = _share(copied, has_log) > _share(stored, has_log)
+    copy.load()
+    copied = list(_sample(_streams_of(copy)))
+    is_copy_ours = _share_with_logs(copied, has_log) > _share_with_logs(stored, has_log)
     return copy.state.identity if is_copy_ours else meta.identity
 
 
-def _first(items: Iterable[_Item]) -> Iterator[_Item]:
+def _sample(items: Iterable[_Item]) -> Iterator[_Item]:
     return itertools.islice(items, _ASKED)
 
 
 def _streams_of(copy: Copy) -> Iterator[Entry]:
-    for payload in records_of(copy):
+    for payload in committed_payloads(copy):
         for table, _, sealed in operations(payload):
             if table == STREAMS and sealed is not None:
                 yield ENTRY.decode(sealed[4:])
 
 
-def _share(entries: list[Entry], has_log: Callable[[int], bool]) -> float:
+def _share_with_logs(entries: list[Entry], has_log: Callable[[int], bool]) -> float:
     """Returns what part of the streams with logs have theirs here."""
     logged = [entry.incarnation for entry in entries if entry.index_entries]
     return sum(map(has_log, logged)) / max(1, len(logged))

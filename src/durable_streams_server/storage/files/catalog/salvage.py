@@ -25,10 +25,10 @@ from .tables import (
     META,
     META_KEY,
     NAMES,
-    ONE,
     PRODUCERS,
     STREAMS,
-    TWO,
+    U64,
+    U64_PAIR,
     is_sealed,
     operations,
     parse_meta,
@@ -59,7 +59,7 @@ class Salvage(NamedTuple):
         return [key.decode() for key in self.tables[STREAMS]]
 
 
-class _Known(NamedTuple):
+class _CopiedEntry(NamedTuple):
     """What the copy says last of an entry: its value, None if it was deleted; by which commit; and whether more may have come."""
 
     sealed: bytes | None
@@ -67,10 +67,10 @@ class _Known(NamedTuple):
     is_doubtful: bool
 
 
-class _Copied(NamedTuple):
+class _CopyContents(NamedTuple):
     """What could be read of the copy: entries by key for each table, its newest commit, and whether it has gaps."""
 
-    known: list[dict[bytes, _Known]]
+    known: list[dict[bytes, _CopiedEntry]]
     newest: int
     is_damaged: bool
 
@@ -91,7 +91,7 @@ def salvage_entries(path: str) -> Salvage:
     copied = _read_copy(path, notes)
     tables: _Tables = [{} for _ in NAMES]
     pages = _read_database(path, tables, notes)
-    commits = _commits(tables, copied.known)
+    commits = _database_commits(tables, copied.known)
     may_be_old = copied.is_damaged and (
         copied.newest > commits or pages is None or pages.lost_summary
     )
@@ -107,8 +107,8 @@ def salvage_entries(path: str) -> Salvage:
                 if table == STREAMS:
                     (doubtful.add if item.is_doubtful else doubtful.discard)(key)
     if pages is not None and is_torn:
-        doubtful |= _take_strays(pages, tables, copied.known)
-    meta = _settle(tables, notes)
+        doubtful |= _add_stray_entries(pages, tables, copied.known)
+    meta = _make_consistent(tables, notes)
     names = frozenset(key.decode() for key in doubtful if key in tables[STREAMS])
     return Salvage(tables, meta, names, notes)
 
@@ -129,9 +129,9 @@ def read_meta(path: str) -> tuple[Meta | None, bool]:
     return None, False
 
 
-def _read_copy(path: str, notes: list[str]) -> _Copied:
+def _read_copy(path: str, notes: list[str]) -> _CopyContents:
     """Returns what the whole records of the copy say last of each entry."""
-    nothing = _Copied([{} for _ in NAMES], 0, True)
+    nothing = _CopyContents([{} for _ in NAMES], 0, True)
     disk = SystemDisk(path, readonly=True)
     try:
         file = disk.open(copies.NAME)
@@ -146,7 +146,7 @@ def _read_copy(path: str, notes: list[str]) -> _Copied:
         if (said := sums.read(disk)) is not None and said.copy.identity != identity:
             notes.append("the catalog's second copy is another directory's")
             return nothing
-        records = list(copies.all_records(file, identity))
+        records = list(copies.all_whole_records(file, identity))
         gaps = _gaps(records, file.size())
     finally:
         file.close()
@@ -154,16 +154,16 @@ def _read_copy(path: str, notes: list[str]) -> _Copied:
         notes.append(
             f"the catalog's second copy cannot be read from {', '.join(map(str, gaps))} on"
         )
-    known: list[dict[bytes, _Known]] = [{} for _ in NAMES]
+    known: list[dict[bytes, _CopiedEntry]] = [{} for _ in NAMES]
     for record in records:
         try:
             for table, key, sealed in operations(record.payload):
-                if sealed is None or (is_sealed(key, sealed) and _is_of(table, key, sealed)):
+                if sealed is None or (is_sealed(key, sealed) and _belongs_to(table, key, sealed)):
                     is_doubtful = record.start < max(gaps, default=-1)
-                    known[table][key] = _Known(sealed, record.commits, is_doubtful)
+                    known[table][key] = _CopiedEntry(sealed, record.commits, is_doubtful)
         except Damaged:
             notes.append(f"a record of the catalog's second copy at {record.start} is torn")
-    return _Copied(known, max((record.commits for record in records), default=0), bool(gaps))
+    return _CopyContents(known, max((record.commits for record in records), default=0), bool(gaps))
 
 
 def _gaps(records: list[Record], size: int) -> list[int]:
@@ -193,7 +193,7 @@ def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None
         return None
     pages = Pages(data)
     for table, key, sealed in pages.entries():
-        if is_sealed(key, sealed) and _is_of(table, key, sealed):
+        if is_sealed(key, sealed) and _belongs_to(table, key, sealed):
             tables[table][key] = sealed
         else:
             pages.unread += 1
@@ -202,7 +202,7 @@ def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None
     return pages
 
 
-def _commits(tables: _Tables, known: list[dict[bytes, _Known]]) -> int:
+def _database_commits(tables: _Tables, known: list[dict[bytes, _CopiedEntry]]) -> int:
     """Returns the number of the commit that the database's entries are of. If its summary cannot be read, the newest one's."""
     sealed = tables[META].get(META_KEY)
     if sealed is not None:
@@ -210,17 +210,19 @@ def _commits(tables: _Tables, known: list[dict[bytes, _Known]]) -> int:
     return max((item.commits for entries in known for item in entries.values()), default=0)
 
 
-def _take_strays(pages: Pages, tables: _Tables, known: list[dict[bytes, _Known]]) -> set[bytes]:
+def _add_stray_entries(
+    pages: Pages, tables: _Tables, known: list[dict[bytes, _CopiedEntry]]
+) -> set[bytes]:
     """Takes entries that only stray pages have, and returns the keys of the streams among them."""
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
-    for key, sealed in pages.strays():
+    for key, sealed in pages.stray_entries():
         if not is_sealed(key, sealed):
             continue
-        entry = _as_stream(key, sealed)
+        entry = _parse_stream(key, sealed)
         if entry is not None:
             rank = entry.incarnation, entry.tail
             newest[key] = max(newest.get(key, ((0, -1), b"")), (rank, sealed))
-        elif len(key) >= ONE.size and len(sealed) == 4 + TWO.size:
+        elif len(key) >= U64.size and len(sealed) == 4 + U64_PAIR.size:
             tables[PRODUCERS].setdefault(key, sealed)
     found = set()
     for key, (_, sealed) in newest.items():
@@ -230,23 +232,23 @@ def _take_strays(pages: Pages, tables: _Tables, known: list[dict[bytes, _Known]]
     return found
 
 
-def _is_of(table: int, key: bytes, sealed: bytes) -> bool:
+def _belongs_to(table: int, key: bytes, sealed: bytes) -> bool:
     """Returns whether an entry has the form of a table's. A damaged root may lead to another table's entries, whose seals hold."""
     size = len(sealed) - 4
     if table == STREAMS:
-        return _as_stream(key, sealed) is not None
+        return _parse_stream(key, sealed) is not None
     if table == PRODUCERS:
-        return len(key) >= ONE.size and size == TWO.size
+        return len(key) >= U64.size and size == U64_PAIR.size
     if table == DEADLINES:
-        return len(key) == TWO.size
+        return len(key) == U64_PAIR.size
     if table == GARBAGE:
-        return len(key) == ONE.size and size == 0
+        return len(key) == U64.size and size == 0
     if table == META:
         return key == META_KEY
     return key == key.decode(errors="replace").encode() and not key.startswith(b"/")
 
 
-def _as_stream(key: bytes, sealed: bytes) -> Entry | None:
+def _parse_stream(key: bytes, sealed: bytes) -> Entry | None:
     """Returns the stream that an entry of an unknown table is of, if it is one."""
     if not key.startswith(b"/"):
         return None
@@ -257,7 +259,7 @@ def _as_stream(key: bytes, sealed: bytes) -> Entry | None:
         return None
 
 
-def _settle(tables: _Tables, notes: list[str]) -> Meta:
+def _make_consistent(tables: _Tables, notes: list[str]) -> Meta:
     """Brings summary, deadlines and producers in line with the streams."""
     sealed = tables[META].get(META_KEY)
     if sealed is None:
@@ -275,15 +277,15 @@ def _settle(tables: _Tables, notes: list[str]) -> Meta:
     tables[PRODUCERS] = {
         key: sealed
         for key, sealed in tables[PRODUCERS].items()
-        if ONE.unpack(key[: ONE.size])[0] in incarnations
+        if U64.unpack(key[: U64.size])[0] in incarnations
     }
-    _recount_producers(tables, entries)
+    _uncount_producers(tables, entries)
     return meta
 
 
-def _recount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
+def _uncount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
     """Has the streams counted again that have lost some of their producers."""
-    counts = Counter(ONE.unpack(key[: ONE.size])[0] for key in tables[PRODUCERS])
+    counts = Counter(U64.unpack(key[: U64.size])[0] for key in tables[PRODUCERS])
     for key, entry in entries.items():
         if entry.producers not in (UNCOUNTED, counts[entry.incarnation]):
             uncounted = msgspec.structs.replace(entry, producers=UNCOUNTED)
@@ -293,7 +295,7 @@ def _recount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
 def _deadlines(entries: dict[bytes, Entry]) -> Iterator[tuple[bytes, bytes]]:
     for key, entry in entries.items():
         if entry.deadline is not None:
-            name = TWO.pack(entry.deadline, entry.incarnation)
+            name = U64_PAIR.pack(entry.deadline, entry.incarnation)
             yield name, seal(name, key)
 
 

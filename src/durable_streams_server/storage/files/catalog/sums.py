@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from ..checksum import crc32
 from ..disk import LOST, Disk
 from ..opening import open_plain
-from .copy import State
+from .copy import CopyState
 
 NAME: Final = "SUM"
 _MAGIC: Final = b"DSSUM01\n"
@@ -25,7 +25,7 @@ class Sum(NamedTuple):
 
     size: int
     crc: int
-    copy: State
+    copy: CopyState
 
 
 def encode(known: Sum) -> bytes:
@@ -39,7 +39,7 @@ def decode(data: bytes) -> Sum | None:
     if len(data) != _LAYOUT.size or crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         return None
     magic, size, crc, *state, _ = _LAYOUT.unpack(data)
-    return Sum(size, crc, State(*state)) if magic == _MAGIC else None
+    return Sum(size, crc, CopyState(*state)) if magic == _MAGIC else None
 
 
 def read(disk: Disk) -> Sum | None:

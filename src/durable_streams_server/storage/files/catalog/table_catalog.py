@@ -20,12 +20,12 @@ from .tables import (
     META,
     META_KEY,
     NAMES,
-    ONE,
     PRODUCERS,
     STREAMS,
-    TWO,
+    U64,
+    U64_PAIR,
     Tables,
-    Writing,
+    WriteTransaction,
     encode_put,
     parse_meta,
     scan_all,
@@ -72,7 +72,7 @@ class TableCatalog(Catalog):
         self._smallest = self._rewrite_from = smallest
         relation = relate(self._written_meta(), copy.state, copy.newest)
         if not readonly:
-            self._act(relation)
+            self._make_level(relation)
 
     # -- reads --------------------------------------------------------------
 
@@ -86,23 +86,23 @@ class TableCatalog(Catalog):
 
     def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
         found = {}
-        first, end = ONE.pack(incarnation), ONE.pack(incarnation + 1)
+        first, end = U64.pack(incarnation), U64.pack(incarnation + 1)
         while batch := self._tables.scan(PRODUCERS, first, _AT_ONCE, end):
             for key, sealed in batch:
-                epoch, seq = TWO.unpack(unseal(key, sealed))
-                found[key[ONE.size :]] = ProducerState(epoch, seq)
+                epoch, seq = U64_PAIR.unpack(unseal(key, sealed))
+                found[key[U64.size :]] = ProducerState(epoch, seq)
             if len(batch) < _AT_ONCE:
                 break
             first = batch[-1][0] + b"\0"
         return found
 
     def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
-        key = ONE.pack(incarnation) + name
+        key = U64.pack(incarnation) + name
         sealed = self._tables.get(PRODUCERS, key)
-        return None if sealed is None else ProducerState(*TWO.unpack(unseal(key, sealed)))
+        return None if sealed is None else ProducerState(*U64_PAIR.unpack(unseal(key, sealed)))
 
     def count_producers(self, incarnation: int, /) -> int:
-        return self._tables.count(PRODUCERS, ONE.pack(incarnation), ONE.pack(incarnation + 1))
+        return self._tables.count(PRODUCERS, U64.pack(incarnation), U64.pack(incarnation + 1))
 
     def paths(
         self, damaged: Callable[[Damaged], None] | None = None, /
@@ -121,13 +121,13 @@ class TableCatalog(Catalog):
         self, after: tuple[int, int], until: int, limit: int
     ) -> list[tuple[int, int, str]]:
         found: list[tuple[int, int, str]] = []
-        first = TWO.pack(*after) + b"\0"
-        end = TWO.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may say anything
+        first = U64_PAIR.pack(*after) + b"\0"
+        end = U64_PAIR.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may say anything
         while len(found) < limit:
             asked = min(limit - len(found), _AT_ONCE)
             batch = self._tables.scan(DEADLINES, first, asked, end)
             for key, sealed in batch:
-                deadline, incarnation = TWO.unpack(key)
+                deadline, incarnation = U64_PAIR.unpack(key)
                 try:
                     found.append((deadline, incarnation, unseal(key, sealed).decode()))
                 except Damaged as damage:  # the stream's own entry has its deadline too
@@ -138,14 +138,14 @@ class TableCatalog(Catalog):
         return found
 
     def next_deadline(self, after: tuple[int, int]) -> int | None:
-        found = self._tables.scan(DEADLINES, TWO.pack(*after) + b"\0", 1)
-        return int(TWO.unpack(found[0][0])[0]) if found else None
+        found = self._tables.scan(DEADLINES, U64_PAIR.pack(*after) + b"\0", 1)
+        return int(U64_PAIR.unpack(found[0][0])[0]) if found else None
 
     def garbage(self) -> list[int]:
         found = []
         for key, sealed in scan_all(self._tables, GARBAGE):
             unseal(key, sealed)
-            found.append(int(ONE.unpack(key)[0]))
+            found.append(int(U64.unpack(key)[0]))
         return found
 
     def documents(self) -> Iterator[tuple[str, bytes]]:
@@ -161,7 +161,7 @@ class TableCatalog(Catalog):
         removed: list[int],
         documents: Mapping[str, bytes | None] = NO_DOCUMENTS,
     ) -> None:
-        def fill(writing: Writing) -> None:
+        def fill(writing: WriteTransaction) -> None:
             old = writing.meta()
             count = write_changes(writing, changes, removed, documents)
             writing.put_meta(self._counted(meta, old, old.streams + count))
@@ -172,7 +172,7 @@ class TableCatalog(Catalog):
         state = self._copy.state
         is_long = state is not None and state.end > max(self._rewrite_from, LARGEST * state.base)
         if is_long or not self._is_copied:
-            self._try_to_copy()
+            self._try_to_rewrite_copy()
 
     def close(self) -> None:
         self._tables.close()
@@ -194,11 +194,11 @@ class TableCatalog(Catalog):
             meta, streams=streams, commits=old.commits + bool(identity), identity=identity
         )
 
-    def _write(self, fill: Callable[[Writing], None]) -> None:
+    def _write(self, fill: Callable[[WriteTransaction], None]) -> None:
         """Commits to the copy, then to the tables. Of a commit that fails for want of room nothing is left in either; after any
         other failure the process must end, and the next start finds out."""
 
-        def copy(writing: Writing) -> None:
+        def copy(writing: WriteTransaction) -> None:
             if self._is_copied:
                 meta = writing.meta()
                 self._copy.append(meta.identity, meta.commits, writing.parts)
@@ -207,29 +207,29 @@ class TableCatalog(Catalog):
             self._tables.write(fill, copy)
         except OSError as error:
             if error.errno in NO_SPACE and self._is_copied:
-                self._copy.take_back()
+                self._copy.discard_append()
                 if error.errno == TOO_LARGE:
-                    self._try_to_copy()  # the copy may be shorter than it was, when this is tried again
+                    self._try_to_rewrite_copy()  # the copy may be shorter than it was, when this is tried again
             raise
-        self._copy.keep()
+        self._copy.confirm_append()
 
-    def _act(self, relation: Relation) -> None:
+    def _make_level(self, relation: Relation) -> None:
         """Brings tables and copy to the same commit."""
         self._copy.sync()
         if relation is Relation.LEVEL:
-            self._copy.take_back()
+            self._copy.discard_append()
         elif relation is Relation.AHEAD:
-            self._do_again()
+            self._redo_last_commit()
         else:
             if relation is Relation.BEHIND:
                 _log.warning("the catalog's second copy is missing or damaged: it is written anew")
             self._is_copied = False
-            self._try_to_copy()
+            self._try_to_rewrite_copy()
 
-    def _do_again(self) -> None:
+    def _redo_last_commit(self) -> None:
         """Does the copy's last commit again. Without room for it, the log's records, which are still there, do as well."""
 
-        def fill(writing: Writing) -> None:
+        def fill(writing: WriteTransaction) -> None:
             for operation in self._copy.last_operations():
                 writing.apply(operation)
 
@@ -238,17 +238,17 @@ class TableCatalog(Catalog):
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            self._copy.step_back()
+            self._copy.drop_last_commit()
         else:
-            self._copy.take_back()
+            self._copy.discard_append()
 
-    def _try_to_copy(self) -> None:
+    def _try_to_rewrite_copy(self) -> None:
         """Writes the copy anew, unless the disk is full or no file handle is left; then this waits."""
         try:
             meta = self.meta()
             if not meta.identity:
                 meta = self._give_identity()
-            self._copy.rewrite(meta.identity, meta.commits, self._live())
+            self._copy.rewrite(meta.identity, meta.commits, self._live_entries())
         except OSError as error:
             if error.errno not in NO_SPACE | NO_HANDLES:
                 raise
@@ -263,14 +263,14 @@ class TableCatalog(Catalog):
         self._copy.remove()
         identity = self._disk.random_number() or 1
 
-        def fill(writing: Writing) -> None:
+        def fill(writing: WriteTransaction) -> None:
             old = writing.meta()
             writing.put_meta(msgspec.structs.replace(old, commits=1, identity=identity))
 
         self._tables.write(fill, lambda _: None)
         return self.meta()
 
-    def _live(self) -> Iterator[bytes]:
+    def _live_entries(self) -> Iterator[bytes]:
         """Iterates over everything in the tables as the copy keeps it."""
         for table in (*range(1, len(NAMES)), META):
             for key, sealed in scan_all(self._tables, table):

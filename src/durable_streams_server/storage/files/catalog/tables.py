@@ -19,8 +19,8 @@ from .entries import Drop, Entry, Meta, Put
 META, STREAMS, PRODUCERS, DEADLINES, GARBAGE, DOCUMENTS = range(6)
 NAMES: Final = ("meta", "streams", "producers", "deadlines", "garbage", "documents")
 META_KEY: Final = b"meta"
-ONE: Final = struct.Struct(">Q")
-TWO: Final = struct.Struct(">QQ")
+U64: Final = struct.Struct(">Q")
+U64_PAIR: Final = struct.Struct(">QQ")
 ENTRY: Final = msgspec.msgpack.Decoder(Entry)
 _DELETE: Final = 0x80
 _OPERATION: Final = struct.Struct("<BHI")  # table, sizes of key and sealed value
@@ -98,7 +98,7 @@ def operations(payload: bytes) -> Iterator[Operation]:
         position = end
 
 
-class Writing(ABC):
+class WriteTransaction(ABC):
     """One transaction that writes.
 
     Attributes:
@@ -182,7 +182,9 @@ class Tables(ABC):
 
     @abstractmethod
     def write(
-        self, fill: Callable[[Writing], None], before_commit: Callable[[Writing], None]
+        self,
+        fill: Callable[[WriteTransaction], None],
+        before_commit: Callable[[WriteTransaction], None],
     ) -> None:
         """Makes what `fill` does durable, all or nothing. Both functions may be called again, from the start.
 
@@ -209,7 +211,7 @@ def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[byt
 
 
 def write_changes(
-    writing: Writing,
+    writing: WriteTransaction,
     changes: list[Put | Drop],
     removed: list[int],
     documents: Mapping[str, bytes | None],
@@ -231,11 +233,11 @@ def write_changes(
             count -= 1
         elif old is not None:
             _put_deadline(writing, key, old)
-        for name in writing.keys(PRODUCERS, ONE.pack(change.incarnation)):
+        for name in writing.keys(PRODUCERS, U64.pack(change.incarnation)):
             writing.delete(PRODUCERS, name)
-        writing.put(GARBAGE, ONE.pack(change.incarnation), b"")
+        writing.put(GARBAGE, U64.pack(change.incarnation), b"")
     for incarnation in removed:
-        writing.delete(GARBAGE, ONE.pack(incarnation))
+        writing.delete(GARBAGE, U64.pack(incarnation))
     for title, document in documents.items():
         if document is None:
             writing.delete(DOCUMENTS, title.encode())
@@ -244,21 +246,21 @@ def write_changes(
     return count
 
 
-def _put_stream(writing: Writing, key: bytes, change: Put) -> None:
+def _put_stream(writing: WriteTransaction, key: bytes, change: Put) -> None:
     entry = change.entry
     writing.put(STREAMS, key, _ENCODE(entry))
     _put_deadline(writing, key, entry)
-    prefix = ONE.pack(entry.incarnation)
+    prefix = U64.pack(entry.incarnation)
     for name, progress in change.producers.items():
-        writing.put(PRODUCERS, prefix + name, TWO.pack(*progress))
+        writing.put(PRODUCERS, prefix + name, U64_PAIR.pack(*progress))
 
 
-def _drop_deadline(writing: Writing, old: Entry) -> None:
+def _drop_deadline(writing: WriteTransaction, old: Entry) -> None:
     for place in {old.deadline, old.older_deadline}:
         if place is not None:
-            writing.delete(DEADLINES, TWO.pack(place, old.incarnation))
+            writing.delete(DEADLINES, U64_PAIR.pack(place, old.incarnation))
 
 
-def _put_deadline(writing: Writing, key: bytes, entry: Entry) -> None:
+def _put_deadline(writing: WriteTransaction, key: bytes, entry: Entry) -> None:
     if entry.deadline is not None:
-        writing.put(DEADLINES, TWO.pack(entry.deadline, entry.incarnation), key)
+        writing.put(DEADLINES, U64_PAIR.pack(entry.deadline, entry.incarnation), key)

@@ -13,7 +13,7 @@ from ..system_disk import SystemDisk
 from . import copy as copies
 from . import sums
 from .copy import Copy
-from .database import DATA, Database, NeverMade, structure_faults
+from .database import DATA, Database, NoTablesYet, structure_faults
 from .entries import Meta
 from .reconcile import relate
 from .tables import (
@@ -21,9 +21,9 @@ from .tables import (
     META,
     META_KEY,
     NAMES,
-    ONE,
     PRODUCERS,
     STREAMS,
+    U64,
     is_sealed,
     operations,
     parse_meta,
@@ -55,10 +55,10 @@ def verify_catalog(path: str) -> list[CatalogFinding]:
     """
     disk = SystemDisk(path, readonly=True)
     copy = Copy(disk)
-    copy.look()
+    copy.load()
     try:
         found = [*_check_sum(disk), *_check_copy(disk, copy)]
-        meta, faults = look_at_database(path, copy)
+        meta, faults = inspect_database(path, copy)
         found += [CatalogFinding(DATA, what) for what in faults[:_SHOWN]]
         if len(faults) > _SHOWN:
             found.append(CatalogFinding(DATA, f"and {len(faults) - _SHOWN} more findings"))
@@ -76,13 +76,13 @@ def entry_faults(database: Database) -> Iterator[str]:
         while batch := database.scan(table, first, _BATCH):
             for key, sealed in batch:
                 if not is_sealed(key, sealed):
-                    yield f"{_in_words(table, key)} is damaged"
-            if not database.is_findable(table, batch):
+                    yield f"{_describe(table, key)} is damaged"
+            if not database.can_find(table, batch):
                 yield f"look-ups in its table of {name} miss entries from {batch[0][0]!r} on"
             first = batch[-1][0] + b"\0"
 
 
-def faults_of_open(path: str, database: Database) -> Iterator[str]:
+def all_faults(path: str, database: Database) -> Iterator[str]:
     """Looks at a database that is open, and says what is wrong with it. Nobody may write to it meanwhile.
 
     Args:
@@ -104,19 +104,19 @@ def was_committed(path: str, copy: Copy) -> bool:
     return has_copy or (Path(path) / sums.NAME).exists()
 
 
-def _in_words(table: int, key: bytes) -> str:
+def _describe(table: int, key: bytes) -> str:
     """Returns what an entry is, as people know it."""
     text = key.decode(errors="backslashreplace")
     if table == STREAMS:
         return f"the entry of the stream {text}"
     if table == DOCUMENTS:
         return f"the document {text}"
-    if table == PRODUCERS and len(key) >= ONE.size:
-        return f"a producer of the incarnation {ONE.unpack(key[: ONE.size])[0]:016d}"
+    if table == PRODUCERS and len(key) >= U64.size:
+        return f"a producer of the incarnation {U64.unpack(key[: U64.size])[0]:016d}"
     return f"an entry in its table of {NAMES[table]}"
 
 
-def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
+def inspect_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
     """Returns the database's summary, if it has one, and what is wrong with the database, in words.
 
     Args:
@@ -131,7 +131,7 @@ def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
         return None, faults
     try:
         database = Database(path, readonly=True)
-    except NeverMade:
+    except NoTablesYet:
         return None, []
     except Damaged as damage:
         return None, [str(damage)]
@@ -140,7 +140,7 @@ def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
         sealed = database.get(META, META_KEY)
         meta = None if sealed is None or faults else parse_meta(sealed)
         if meta is not None:
-            faults += _miscounted(database, meta)
+            faults += _count_faults(database, meta)
     except Damaged as damage:
         return None, [str(damage)]
     finally:
@@ -148,7 +148,7 @@ def look_at_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
     return meta, faults
 
 
-def _miscounted(database: Database, meta: Meta) -> list[str]:
+def _count_faults(database: Database, meta: Meta) -> list[str]:
     first, count = b"", 0
     while batch := database.scan(STREAMS, first, _BATCH):
         count += len(batch)
@@ -178,7 +178,7 @@ def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
                 yield CatalogFinding(copies.NAME, what, harmless=True)
             return
         end = copies.HEAD_SIZE
-        for record in copies.all_records(file, identity):
+        for record in copies.all_whole_records(file, identity):
             if record.start != end:
                 what = f"the bytes from {end} to {record.start} are damaged"
                 yield CatalogFinding(copies.NAME, what)
