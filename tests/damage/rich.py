@@ -1,18 +1,18 @@
 """Makes a data directory with streams and subscriptions of every kind, and records the bytes of each stream after every record."""
 
 import random
-import pytest
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Any
+from typing import Any, NamedTuple
+
+import pytest
+
 from durable_streams_server import CreateOptions, FileBackedStreamStore
 from durable_streams_server.protocol.subscriptions.commands import Claim
 from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.streams.reader import Reader
 from tests.protocol.subscriptions.world import ROOT, subscribe
 from tests.requests import NOW
-
-
 
 SEGMENT = 64 * 1024
 PAGE = 10_000  # maximum bytes of one read

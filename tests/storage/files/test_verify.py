@@ -10,7 +10,7 @@ from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files import verify
 from durable_streams_server.storage.files.disk import File
 from durable_streams_server.storage.files.index import Index, encode, unlabelled_header
-from durable_streams_server.storage.files.verify import Verified, read_verified, whole_prefix
+from durable_streams_server.storage.files.verify import Verified, read_verified, verified_prefix
 from durable_streams_server.storage.recent import INSIDE, Piece, Pieces
 from durable_streams_server.testing.disk import SimulatedDisk
 
@@ -75,7 +75,7 @@ def test_damage_to_a_byte_or_an_entry_is_found_by_whoever_reads_it(draw: st.Data
         file_of(index).write(bytes([index.file.read(1, at)[0] ^ 4]), at)
     with pytest.raises(Damaged):
         read_verified(data, index, 12, BASE + victim * 10, BASE + victim * 10 + 1)
-    kept, entries, what = whole_prefix(data, index, size_of(index), (BASE, BASE + 120, 12))
+    kept, entries, what = verified_prefix(data, index, size_of(index), (BASE, BASE + 120, 12))
     assert (kept, entries) == (BASE + victim * 10, victim)
     assert what is not None
 
@@ -83,12 +83,16 @@ def test_damage_to_a_byte_or_an_entry_is_found_by_whoever_reads_it(draw: st.Data
 def test_prefix_ends_where_an_append_ends() -> None:
     data, index, _ = log([10] * 6, inside=frozenset({1, 2}))
     file_of(index).write(b"\xff", index.place_of(3))
-    assert whole_prefix(data, index, size_of(index), (BASE, BASE + 60, 6))[:2] == (BASE + 10, 1)
+    assert verified_prefix(data, index, size_of(index), (BASE, BASE + 60, 6))[:2] == (BASE + 10, 1)
 
 
 def test_sound_log_is_whole() -> None:
     data, index, _ = log([10, 70, 3])
-    assert whole_prefix(data, index, size_of(index), (BASE, BASE + 83, 3)) == (BASE + 83, 3, None)
+    assert verified_prefix(data, index, size_of(index), (BASE, BASE + 83, 3)) == (
+        BASE + 83,
+        3,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_sound_log_is_whole() -> None:
 )
 def test_index_of_another_extent_is_damage(extent: tuple[int, int, int], what: str) -> None:
     data, index, _ = log([10, 70, 3])
-    found = whole_prefix(data, index, size_of(index), extent)[2]
+    found = verified_prefix(data, index, size_of(index), extent)[2]
     assert found is not None
     with pytest.raises(AssertionError, match=what):
         raise AssertionError(found)

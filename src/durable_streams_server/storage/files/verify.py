@@ -1,7 +1,7 @@
-"""Compares the bytes of a log with the CRCs of its index, and remembers for an open log which bytes have been compared.
+"""Verifies the bytes of a log with the CRCs in its index, and remembers which bytes of an open log are verified.
 
-A log is read again and again, but its bytes never change. So each run of bytes is compared once for each opening of the log,
-and a repeated read costs one look-up. Bytes that this process has written itself need no comparison.
+A log is read many times, but its bytes never change. So each byte is verified only once after the log was opened, and a repeated read
+costs one look-up. Bytes that this process has written itself count as verified.
 """
 
 import io
@@ -15,14 +15,14 @@ from .checksum import crc32
 from .disk import File
 from .index import Index, is_whole
 
-AT_ONCE: Final = 4 * 1024 * 1024  # bytes in memory at a time
-_ENTRIES: Final = 4096  # index entries read at a time
+AT_ONCE: Final = 4 * 1024 * 1024  # maximum bytes in memory at a time
+_ENTRIES: Final = 4096  # maximum index entries in memory at a time
 
 
 class Verified:
-    """The runs of positions that have been compared: sorted, apart from each other.
+    """Keeps the ranges of positions that are verified in one log.
 
-    Not safe to change from two threads at once; to look something up while another thread changes it is safe.
+    One thread may change an instance while other threads read it. Two threads must not change it at the same time.
     """
 
     __slots__ = ("_runs",)
@@ -31,19 +31,19 @@ class Verified:
         self._runs: tuple[tuple[int, int], ...] = ()
 
     def has(self, start: int, end: int) -> bool:
-        """Whether all bytes between two positions have been compared."""
+        """Returns whether all bytes between two positions are verified."""
         return end <= self.reach(start)
 
     def reach(self, start: int) -> int:
-        """Returns up to which position all bytes from `start` on have been compared."""
+        """Returns the end of the verified range that contains `start`, or `start` if no range does."""
         runs = self._runs
         at = bisect_right(runs, (start, INSIDE)) - 1
         return max(start, runs[at][1]) if at >= 0 else start
 
     def add(self, start: int, end: int) -> None:
-        """Notes that the bytes between two positions have been compared."""
+        """Adds the bytes between two positions to the verified ranges."""
         runs = self._runs
-        if runs and runs[-1][0] <= start <= runs[-1][1]:  # as for nearly every append and catch-up
+        if runs and runs[-1][0] <= start <= runs[-1][1]:  # nearly every append and catch-up read
             self._runs = (*runs[:-1], (runs[-1][0], max(end, runs[-1][1])))
             return
         joined = [run for run in runs if run[1] >= start and run[0] <= end]
@@ -56,20 +56,20 @@ class Verified:
 def read_verified(
     data: File, index: Index, entries: int, start: int, end: int
 ) -> tuple[bytes, int, int]:
-    """Reads the bytes between two positions of a log, comparing every piece that they touch.
+    """Reads the bytes between two positions of a log, and verifies every piece that contains one of them.
 
     Args:
         data: the log.
-        index: its index.
-        entries: how many index entries are proven.
-        start: the first position; not before the index's base.
-        end: the position after the last.
+        index: the log's index.
+        entries: number of proven entries in the index.
+        start: the first position, which is not before the index's base.
+        end: the position after the last byte.
 
     Returns:
-        The bytes, and the positions between which everything has been compared.
+        The bytes, and the two positions between which all bytes are verified now.
 
     Raises:
-        Damaged: a piece is not what its checksum says, or the index does not reach so far.
+        Damaged: a piece does not match its CRC, or the index ends before `end`.
     """
     base = index.base
     number = index.find(entries, start)
@@ -96,13 +96,24 @@ def read_verified(
 
 
 def _count(ends: list[int], position: int, end: int) -> int:
-    """Returns how many entries to take: up to the one that reaches `end`, in at most `AT_ONCE` bytes, but at least one."""
+    """Returns the number of pieces to read next: those up to `end` that fit in `AT_ONCE` bytes, but at least one.
+
+    Args:
+        ends: the end of each piece.
+        position: the beginning of the first piece.
+        end: the position that the read must reach.
+    """
     reached = bisect_left(ends, end) + 1
     fitting = bisect_right(ends, position + AT_ONCE)
     return max(1, min(reached, fitting, len(ends)))
 
 
 def _read(data: File, size: int, at: int) -> bytes:
+    """Reads `size` bytes at a position of the file.
+
+    Raises:
+        Damaged: the file ends too early.
+    """
     chunk = data.read(size, at) if size > 0 else b""
     if len(chunk) != size:
         raise Damaged("it is shorter than its index says")
@@ -110,6 +121,17 @@ def _read(data: File, size: int, at: int) -> bytes:
 
 
 def _compare(chunk: bytes, position: int, ends: list[int], crcs: Sequence[int]) -> None:
+    """Compares consecutive pieces with their CRCs.
+
+    Args:
+        chunk: the bytes of all pieces.
+        position: the beginning of the first piece.
+        ends: the end of each piece.
+        crcs: the CRC of each piece.
+
+    Raises:
+        Damaged: a CRC does not match, or the ends are not in order.
+    """
     view = memoryview(chunk)
     at = 0
     for end, crc in zip(ends, crcs, strict=False):
@@ -122,7 +144,20 @@ def _compare(chunk: bytes, position: int, ends: list[int], crcs: Sequence[int]) 
 def _compare_large(
     data: File, base: int, position: int, stop: int, stored: int, start: int, end: int
 ) -> bytes:
-    """Compares one piece that is too large for memory, and returns what is wanted of it."""
+    """Verifies one piece that is too large for memory. Returns the part of the piece between `start` and `end`.
+
+    Args:
+        data: the log.
+        base: the position of the log's first byte.
+        position: the beginning of the piece.
+        stop: the end of the piece.
+        stored: the CRC of the piece in the index.
+        start: the first position to return.
+        end: the position after the last byte to return.
+
+    Raises:
+        Damaged: the CRC does not match.
+    """
     begin, crc = position, 0
     parts = []
     while position < stop:
@@ -136,7 +171,7 @@ def _compare_large(
 
 
 def _joined(parts: list[bytes]) -> bytes:
-    """Returns the parts as one, some at a time: to join 60 MiB at once holds all other threads up for 40 ms."""
+    """Returns the concatenated parts. Joining 60 MiB in one call would block all other threads for 40 ms, so this adds one at a time."""
     if len(parts) == 1:
         return parts[0]
     whole = io.BytesIO()
@@ -145,17 +180,21 @@ def _joined(parts: list[bytes]) -> bytes:
     return whole.getvalue()
 
 
-def whole_prefix(
+def verified_prefix(
     data: File, index: Index, size: int, extent: tuple[int, int, int]
 ) -> tuple[int, int, str | None]:
-    """Compares all of a log. Returns up to which position it is whole, at the end of an append; the number of entries that
-    make that; and what is wrong behind it, or None.
+    """Verifies all bytes of a log up to the first damage.
 
     Args:
         data: the log.
-        index: its index.
-        size: bytes of the index file.
-        extent: what the catalog proves: the log's first position, the one after its last, and its entries.
+        index: the log's index.
+        size: the size of the index file in bytes.
+        extent: the position of the log's first byte, the position after its last byte, and the number of its index entries, as the
+            catalog has them.
+
+    Returns:
+        The end of the last intact append before the damage, the number of index entries up to there, and the damage in words, or
+        None if the whole log is intact.
     """
     base, tail, entries = extent
     position = whole = base
@@ -185,7 +224,13 @@ def whole_prefix(
 
 
 class _Pieces:
-    """Reads a log from its beginning to its end, some MiB at a time."""
+    """Reads the pieces of a log in order, at most `AT_ONCE` bytes at a time.
+
+    Args:
+        data: the log.
+        base: the position of the log's first byte.
+        tail: the position after the log's last byte.
+    """
 
     def __init__(self, data: File, base: int, tail: int) -> None:
         self._data = data
@@ -195,7 +240,11 @@ class _Pieces:
         self._begin = base
 
     def crc(self, start: int, end: int) -> int:
-        """Returns the CRC of the bytes between two positions."""
+        """Returns the CRC of the piece between two positions.
+
+        Raises:
+            Damaged: the log ends too early.
+        """
         if end - start > AT_ONCE:
             found = 0
             for at in range(start, end, AT_ONCE):

@@ -10,7 +10,7 @@ import pytest
 from durable_streams_server.storage.files.catalog.copy import (
     HEAD_SIZE,
     Copy,
-    all_whole_records,
+    all_intact_records,
     committed_payloads,
 )
 from durable_streams_server.storage.files.catalog.tables import (
@@ -82,7 +82,7 @@ def test_large_commit_is_split_and_done_again_whole() -> None:
     again = looked_at(disk)
     assert [operation.key for operation in again.last_operations()] == names
     assert again.file is not None
-    assert len(list(all_whole_records(again.file, IDENTITY))) > 3
+    assert len(list(all_intact_records(again.file, IDENTITY))) > 3
 
 
 @pytest.mark.parametrize("lost", [1, 5, 24, 40])
@@ -105,7 +105,7 @@ def test_damage_in_the_middle_hides_no_later_commit() -> None:
     disk = new_disk()
     copy = filled(disk, 5)
     assert copy.file is not None
-    second = list(all_whole_records(copy.file, IDENTITY))[1]
+    second = list(all_intact_records(copy.file, IDENTITY))[1]
     for at in range(second.start, second.end):
         disk.corrupt("copy", at, 3)
         damaged = looked_at(disk)

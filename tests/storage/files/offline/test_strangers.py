@@ -65,7 +65,7 @@ def starts_after_a_repair(directory: Path) -> str:
 
 @pytest.mark.parametrize("what", IN_PLACE_OF_A_FILE)
 @pytest.mark.parametrize("name", [*FILES, *(f"catalog/{name}" for name in FILES_OF_CATALOG)])
-def test_repair_quarantines_anything_but_a_file_where_a_file_belongs(
+def test_check_names_what_is_no_file_and_repair_moves_it_away(
     directory: Path, name: str, what: str
 ) -> None:
     IN_PLACE_OF_A_FILE[what](place_of(directory, name))
@@ -79,7 +79,7 @@ def test_repair_quarantines_anything_but_a_file_where_a_file_belongs(
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
-def test_repair_quarantines_file_where_directory_belongs(directory: Path, name: str) -> None:
+def test_check_names_a_file_where_a_directory_belongs_and_repair_moves_it_away(directory: Path, name: str) -> None:
     place_of(directory, name).write_bytes(b"somebody's")
     found = run(directory)
     assert found.exit_code == 1
@@ -87,7 +87,7 @@ def test_repair_quarantines_file_where_directory_belongs(directory: Path, name: 
     assert f"{name} is now quarantine" in starts_after_a_repair(directory)
 
 
-def test_file_in_place_of_log_directory_harms_only_its_streams(
+def test_file_where_a_directory_of_logs_belongs_harms_the_streams_of_that_directory(
     directory: Path,
 ) -> None:
     with FileBackedStreamStore(directory) as store:
@@ -102,7 +102,7 @@ def test_file_in_place_of_log_directory_harms_only_its_streams(
     assert "/kept: " in starts_after_a_repair(directory)
 
 
-def test_link_to_directory_elsewhere_is_no_finding(directory: Path) -> None:
+def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path) -> None:
     for name in ("wal", "logs"):
         away = directory.parent / f"other-disk-{name}"
         (directory / name).rename(away)
@@ -115,7 +115,7 @@ def test_link_to_directory_elsewhere_is_no_finding(directory: Path) -> None:
         assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
-def test_names_that_no_store_uses_are_ignored(directory: Path) -> None:
+def test_check_passes_over_names_that_no_store_uses(directory: Path) -> None:
     (directory / "logs" / "lost+found").mkdir()
     (directory / "wal" / "notes").symlink_to("nowhere")
     (directory / "backup").mkdir()

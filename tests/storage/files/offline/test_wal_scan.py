@@ -4,10 +4,10 @@ import random
 from zlib import crc32
 
 from durable_streams_server.storage.files.offline.wal_scan import (
+    intact_records,
     record_at,
     salt_at,
     seed_of,
-    whole_records,
 )
 from durable_streams_server.storage.files.segments import PAGE, Salt, read_header
 from durable_streams_server.storage.files.wal_format import OVERHEAD
@@ -27,19 +27,19 @@ def segment(*payloads: bytes) -> tuple[bytes, Salt]:
 def test_whole_records_are_found_behind_damaged_one() -> None:
     data, salt = segment(b"one", b"two", b"three")
     damaged = data.replace(b"two", b"TWO")
-    assert [found.lsn for found in whole_records(data, salt)] == [1, 2, 3]
-    assert [found.lsn for found in whole_records(damaged, salt)] == [1, 3]
+    assert [found.lsn for found in intact_records(data, salt)] == [1, 2, 3]
+    assert [found.lsn for found in intact_records(damaged, salt)] == [1, 3]
 
 
 def test_records_of_another_segment_are_not_found() -> None:
     data, salt = segment(b"one", b"two")
     other = Salt(salt.mark, salt.seed ^ 1)
-    assert list(whole_records(data, other)) == []
+    assert list(intact_records(data, other)) == []
 
 
 def test_record_follows_only_its_predecessor() -> None:
     data, salt = segment(b"one", b"two", b"three")
-    first, second, third = whole_records(data, salt)
+    first, second, third = intact_records(data, salt)
     assert second.follows(first)
     assert not third.follows(first)
     assert not first.follows(second)

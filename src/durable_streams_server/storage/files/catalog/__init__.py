@@ -1,9 +1,12 @@
-"""The catalog: what every stream was at one record of the log, all of it at once, kept twice.
+"""The catalog: a database with the state of every stream as of one record of the write-ahead log. Every commit is stored twice.
 
-`entries` says what is in it, `tables` how that is keyed and sealed. `database` keeps the tables in LMDB, `copy` keeps each commit
-a second time, `reconcile` brings the two together, and `table_catalog` answers from them. `sums` proves the database
-unchanged; `verify` looks at damage, `rebuild` makes one copy from the other or from
-what `salvage` finds in their `pages`, and `repair` chooses among these.
+- `entries`: the entries of the catalog, and the interface that the store uses.
+- `tables`: how entries are keyed and checksummed. `database` stores the tables in LMDB.
+- `copy`: the second copy, a file of all commits. `reconcile` compares the two when a catalog is opened.
+- `table_catalog`, `lmdb_catalog`: the catalog itself.
+- `sums`: the checksum that shows at a start that the database has not changed. `verify` finds damage.
+- `repair`: chooses how to repair a catalog. `rebuild` makes one copy from the other, or both from the entries that `salvage` finds
+  in their `pages`.
 """
 
 from .entries import (

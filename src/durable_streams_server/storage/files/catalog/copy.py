@@ -1,9 +1,9 @@
-"""The second copy of the catalog: an append-only file of every operation, from which the database can be made again.
+"""The second copy of the catalog: an append-only file of all operations, from which the database can be rebuilt.
 
-It begins with a head, which names the directory's catalog by its random identity, and goes on with records. A commit is one
-or more records of operations; the last of them says so. A copy that has been written anew begins with a base, which is
-everything that was live then. Each record has a CRC, and is synced before the database commits. So a crash leaves the copy
-level with the database or one commit ahead of it, perhaps with a torn record at its end.
+The file begins with a header that holds the catalog's random identity. Records of operations follow. A commit consists of one or more
+records, and the last of them is marked. A copy that was rewritten begins with a base, which holds every entry that was live at that
+time. Each record has a CRC, and is synced before the database commits. So a crash leaves the copy level with the database or one
+commit ahead of it, perhaps with a torn record at the end.
 """
 
 import contextlib
@@ -17,28 +17,27 @@ from .tables import Operation, operations
 
 NAME: Final = "copy"
 NEW: Final = NAME + ".new"
-PART, COMMIT, BASE = 1, 2, 3  # more follows; the last of a commit; the last of a base
+PART, COMMIT, BASE = 1, 2, 3  # kinds of records: not the last one; last of a commit; last of a base
 _MAGIC: Final = b"DSCOPY1\n"
 _MARK: Final = b"\xd5rec"
 _HEAD: Final = struct.Struct("<8sQI")  # magic, identity, CRC of both
 HEAD_SIZE: Final = _HEAD.size
 _RECORD: Final = struct.Struct("<4sIIBxxxQ")  # mark, CRC of the rest, size, kind, commit
-_CRC_FROM: Final = 8  # within a record
-_AT_ONCE: Final = (
-    3 * 4096
-)  # parts in a record, three for each operation: damage costs no more than these
-_PIECE: Final = 1024 * 1024  # bytes of a record of a base, and of one read
+_CRC_FROM: Final = 8  # position in a record from which the CRC covers it
+#: Maximum number of parts in a record, three for each operation. One damaged record costs no more operations than that.
+_AT_ONCE: Final = 3 * 4096
+_PIECE: Final = 1024 * 1024  # bytes of a record in a base, and of one read
 
 
 class CopyState(NamedTuple):
-    """What a copy holds.
+    """The extent of the commits in a copy. Positions are in bytes of the file.
 
     Attributes:
-        identity: that of its catalog.
-        commits: the number of its last commit.
-        last: where the records of that begin; of a base, its last record.
-        end: where they end.
-        base: where its base ends; 0 without one.
+        identity: the identity of the catalog.
+        commits: the number of the last commit.
+        last: the position of the last commit's first record, or of the base's last record if no commit follows the base.
+        end: the position after the last commit's records.
+        base: the position after the base; 0 if there is no base.
     """
 
     identity: int
@@ -49,7 +48,7 @@ class CopyState(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record of the file."""
+    """One record of a copy, with its position in the file and the number of its commit."""
 
     start: int
     end: int
@@ -59,15 +58,15 @@ class Record(NamedTuple):
 
 
 class Copy:
-    """The copy in a data directory.
+    """The second copy of the catalog in a data directory. Call `load` before anything else.
 
     Args:
-        disk: where the directory is.
-        directory: the catalog's directory there; empty if it is the disk's own.
+        disk: the disk that holds the copy.
+        directory: the catalog's directory on the disk; empty if it is the disk's own directory.
 
     Attributes:
-        state: what it holds; None if that is not one whole commit.
-        newest: the number of the newest commit of which it holds anything, also behind damage.
+        state: the extent of the intact commits; None if there is none.
+        newest: the highest commit number in any intact record, even behind damage.
     """
 
     def __init__(self, disk: Disk, directory: str = "") -> None:
@@ -76,21 +75,21 @@ class Copy:
         self._prefix = f"{directory}/" if directory else ""
         self._file: File | None = None
         self._size = 0
-        self._before: CopyState | None = None  # the last commit
-        self._written: CopyState | None = None  # by `append`, until the database has it too
+        self._before: CopyState | None = None  # without the last commit
+        self._written: CopyState | None = None  # after `append`, until the database has committed
         self.state: CopyState | None = None
         self.newest = 0
 
     @property
     def file(self) -> File | None:
-        """The open file; None if there is none."""
+        """The open file; None if the copy does not exist."""
         return self._file
 
     def load(self, hint: CopyState | None = None) -> None:
-        """Reads the file.
+        """Opens and reads the file.
 
         Args:
-            hint: what it held when somebody last looked, so that only what has been added need be read.
+            hint: an earlier state of the same file, so that only later records need be read.
         """
         self.close()
         self.state = self._before = None
@@ -120,22 +119,22 @@ class Copy:
             first = record.end
         self.newest = self.state.commits if self.state else 0
         end = self.state.end if self.state else _HEAD.size
-        for record in whole_records(self._file, end, seed):
+        for record in intact_records(self._file, end, seed):
             self.newest = max(self.newest, record.commits)
 
     def sync(self) -> None:
-        """Returns when what is there is durable: whoever wrote it may have died before that."""
+        """Syncs the file, because the process that wrote it may have died before it could."""
         if self._file is not None:
             self._file.sync()
             self._disk.sync_directory(self._directory)
 
     def append(self, identity: int, commits: int, parts: list[bytes]) -> None:
-        """Writes a commit and syncs it. Then `keep` or `discard_append` must be called, or the process end.
+        """Appends a commit and syncs it. The caller must then call `confirm_append` or `discard_append`, or end the process.
 
         Args:
-            identity: the catalog's.
-            commits: the commit's number, one more than the last.
-            parts: its operations, encoded, in three parts each.
+            identity: the identity of the catalog.
+            commits: the number of the commit, one higher than the last.
+            parts: the encoded operations, in three parts each.
         """
         state = self.state
         if self._file is None:
@@ -158,28 +157,24 @@ class Copy:
         self._written = CopyState(identity, commits, start, self._size, state.base if state else 0)
 
     def confirm_append(self) -> None:
-        """Notes that the database has what was appended."""
+        """Accepts the appended commit, because the database has committed it too."""
         if self._written is not None:
             self._before, self.state, self._written = self.state, self._written, None
             self.newest = self.state.commits
 
     def discard_append(self) -> None:
-        """Cuts off what was appended, or is torn, because the database has not committed it."""
+        """Truncates the file after the last accepted commit, because the database did not commit what follows."""
         self._written = None
         end = self.state.end if self.state is not None else 0
         if self._file is not None and self._size > end:
             self._cut(end)
 
     def drop_last_commit(self) -> None:
-        """Goes on without the last commit, since the database has no room for it; it stays until the next one replaces it."""
+        """Ignores the last commit, because the database has no room for it. The next append overwrites its records."""
         self.state = self._before
 
-    def forget(self) -> None:
-        """Goes on without a copy."""
-        self.state = self._written = None
-
     def last_operations(self) -> Iterator[Operation]:
-        """Iterates over the operations of the last commit."""
+        """Yields the operations of the last commit."""
         assert self._file is not None
         assert self.state is not None
         for record in records(self._file, self.state.last, _seed(self.state.identity)):
@@ -187,15 +182,15 @@ class Copy:
                 yield from operations(record.payload)
 
     def rewrite(self, identity: int, commits: int, entries: Iterable[bytes]) -> None:
-        """Writes the file anew. A crash leaves the old one or the new one.
+        """Replaces the file by a base with all live entries. A crash leaves either the old file or the new one.
 
         Args:
-            identity: the catalog's.
-            commits: the number of its last commit.
-            entries: everything that is live, as encoded puts; the summary comes last.
+            identity: the identity of the catalog.
+            commits: the number of the last commit.
+            entries: all live entries as encoded puts, with the metadata entry last.
 
         Raises:
-            OSError: the old file is as it was.
+            OSError: the new file could not be written. The old file has not changed.
         """
         new = self._prefix + NEW
         self._disk.unlink(new)
@@ -209,7 +204,7 @@ class Copy:
             with contextlib.suppress(OSError):
                 self._disk.unlink(new)
             raise
-        self.close()  # the new file stays open: there might be no handle to open it again
+        self.close()  # the new file stays open, because there may be no free file handle to open it again
         self._file, self._size = file, file.size()
         self._disk.sync_directory(self._directory)
         self.state, self._before, self._written = state, None, None
@@ -232,13 +227,14 @@ class Copy:
     # -- inside -------------------------------------------------------------
 
     def _cut(self, end: int) -> None:
-        """Makes the file shorter. It is synced: what is cut off must not come back under what is written next."""
+        """Truncates the file and syncs it, so that the removed bytes cannot reappear behind the next append."""
         assert self._file is not None
         self._file.truncate(end)
         self._file.sync()
         self._size = end
 
     def _fits_hint(self, hint: CopyState, identity: int, seed: int) -> bool:
+        """Returns whether the file still has the last commit of an earlier state at the same position."""
         assert self._file is not None
         if hint.identity != identity or not _HEAD.size <= hint.last < hint.end <= self._size:
             return False
@@ -249,7 +245,7 @@ class Copy:
 
 
 def read_head(file: File) -> int | None:
-    """Returns the identity in a copy's head; None if the head cannot be read."""
+    """Returns the identity in the header of a copy, or None if the header is damaged."""
     head = file.read(_HEAD.size, 0)
     if len(head) < _HEAD.size:
         return None
@@ -259,7 +255,13 @@ def read_head(file: File) -> int | None:
 
 
 def records(file: File, position: int, seed: int) -> Iterator[Record]:
-    """Iterates over the whole records from a position on, up to the first that is not."""
+    """Yields the intact records from a position on, and stops at the first damaged one.
+
+    Args:
+        file: the copy.
+        position: the position of the first record.
+        seed: the CRC seed of the copy's records.
+    """
     size = file.size()
     while (record := _read_record(file, position, size, seed)) is not None:
         yield record
@@ -267,7 +269,7 @@ def records(file: File, position: int, seed: int) -> Iterator[Record]:
 
 
 def committed_payloads(copy: Copy) -> Iterator[bytes]:
-    """Iterates over the operations of every whole commit of a copy, record by record."""
+    """Yields the encoded operations of every intact commit of a copy, one payload for each record."""
     state, file = copy.state, copy.file
     assert state is not None
     assert file is not None
@@ -276,13 +278,19 @@ def committed_payloads(copy: Copy) -> Iterator[bytes]:
             yield record.payload
 
 
-def all_whole_records(file: File, identity: int) -> Iterator[Record]:
-    """Iterates over every record of a copy that is whole, also behind damage."""
-    return whole_records(file, _HEAD.size, _seed(identity))
+def all_intact_records(file: File, identity: int) -> Iterator[Record]:
+    """Yields every intact record of a copy, even behind damage."""
+    return intact_records(file, _HEAD.size, _seed(identity))
 
 
-def whole_records(file: File, position: int, seed: int) -> Iterator[Record]:
-    """Iterates over the whole records that can be found from a position on, also behind damage."""
+def intact_records(file: File, position: int, seed: int) -> Iterator[Record]:
+    """Yields the intact records from a position on, even behind damage.
+
+    Args:
+        file: the copy.
+        position: where the search begins.
+        seed: the CRC seed of the copy's records.
+    """
     size = file.size()
     while position < size:
         record = _read_record(file, position, size, seed)
@@ -299,6 +307,7 @@ def whole_records(file: File, position: int, seed: int) -> Iterator[Record]:
 
 
 def _read_record(file: File, position: int, size: int, seed: int) -> Record | None:
+    """Returns the record at a position of a file of `size` bytes, or None if no intact record begins there."""
     head = file.read(_RECORD.size, position)
     if len(head) < _RECORD.size:
         return None
@@ -313,30 +322,32 @@ def _read_record(file: File, position: int, size: int, seed: int) -> Record | No
 
 
 def _record(seed: int, kind: int, commits: int, payload: bytes) -> tuple[bytes, bytes]:
-    """Returns a record's head and payload."""
+    """Returns the header and the payload of a new record."""
     head = _RECORD.pack(_MARK, 0, len(payload), kind, commits)
     crc = crc32(payload, crc32(head[_CRC_FROM:], seed))
     return _RECORD.pack(_MARK, crc, len(payload), kind, commits), payload
 
 
 def _head(identity: int) -> bytes:
+    """Returns the header of a copy."""
     head = _HEAD.pack(_MAGIC, identity, 0)[: _HEAD.size - 4]
     return head + crc32(head).to_bytes(4, "little")
 
 
 def _seed(identity: int) -> int:
-    """Returns what each record's CRC begins with: a record of another directory's copy must not pass for one of this."""
+    """Returns the CRC seed of a copy's records. With it, records of another directory's copy do not look intact."""
     return crc32(identity.to_bytes(8, "little"))
 
 
 def _follows(record: Record, state: CopyState | None) -> bool:
-    """Returns whether the record that ends a commit comes next."""
+    """Returns whether a record ends the commit that follows a state. With no state, it must be a base or the first commit."""
     if state is None:
         return record.kind == BASE or record.commits == 1
     return record.kind == COMMIT and record.commits == state.commits + 1
 
 
 def _write_base(file: File, identity: int, commits: int, entries: Iterable[bytes]) -> CopyState:
+    """Writes a header and a base to an empty file, and returns the resulting state."""
     seed = _seed(identity)
     file.write(_head(identity), 0)
     position = _HEAD.size
@@ -361,7 +372,7 @@ __all__ = [
     "Copy",
     "CopyState",
     "Record",
-    "all_whole_records",
+    "all_intact_records",
     "committed_payloads",
     "read_head",
 ]

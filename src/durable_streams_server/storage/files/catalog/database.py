@@ -1,8 +1,8 @@
-"""The tables in LMDB. This is the one file that imports it; each of its errors becomes one of ours here.
+"""The catalog's tables in LMDB. Only this file imports `lmdb`, and it translates LMDB's errors.
 
-LMDB trusts its file: a damaged page can end the process. So `structure_faults` must have found nothing, or the file must be
-known to be unchanged, before a `Database` opens it. LMDB also maps its file into a fixed range of addresses. The range here
-begins small, because some machines and limits have little room, and grows with the file.
+LMDB trusts its file, so a damaged page can crash the process. Before a `Database` opens a file, either `structure_faults` must have
+found nothing, or the file must be known to be unchanged. LMDB maps its file into a fixed range of addresses. The range here begins
+small, because some machines and limits have little address space, and grows with the file.
 """
 
 import errno
@@ -23,38 +23,38 @@ from .tables import NAMES, Tables, WriteTransaction
 
 DATA: Final = "data.mdb"
 LOCKS: Final = "lock.mdb"
-SMALLEST_MAP: Final = 64 * 1024 * 1024  # bytes of addresses, enough for about 300,000 streams
-_STEP: Final = 16 * 1024 * 1024  # by how much the map grows where there is hardly room
+SMALLEST_MAP: Final = 64 * 1024 * 1024  # bytes of address space, enough for about 300,000 streams
+_STEP: Final = 16 * 1024 * 1024  # bytes by which the map grows if there is little address space
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-_LITTLE_ROOM: Final = 1024 * 1024  # bytes of room after a write that did not fit
-_LOCKS_SIZE: Final = 8192  # bytes of LMDB's file of locks with its 126 readers
+_LITTLE_ROOM: Final = 1024 * 1024  # with fewer free bytes than this, a failed write ran out of room
+_LOCKS_SIZE: Final = 8192  # bytes of LMDB's lock file, which has slots for 126 readers
 
 
 class NoTablesYet(Exception):
-    """A file that is only looked at has no tables yet: a crash came while it was made."""
+    """A database that is opened read-only has no tables yet, because a crash interrupted its creation."""
 
 
 class Database(Tables):
-    """The tables in an LMDB file.
+    """The tables of a catalog in an LMDB file.
 
     Args:
-        path: the directory of the file. This process must have it for itself: the file of locks is made anew.
-        readonly: whether to look only; `write` raises then. There must be a file.
-        smallest_map: bytes of addresses to begin with at least.
+        path: the directory of the file. No other process may use it, because the lock file is recreated.
+        readonly: whether to change nothing, so that `write` raises OSError. The file must exist then.
+        smallest_map: minimum bytes of address space to begin with.
 
     Raises:
-        Damaged: the file cannot be opened, or has not the tables that it should have.
-        NoTablesYet: it has none, was never committed to, and is only looked at.
-        OSError: there is no room for the map, or no permission.
+        Damaged: the file cannot be opened, or lacks a table.
+        NoTablesYet: the file was never committed to, and is opened read-only.
+        OSError: there is no address space for the map, or no permission.
     """
 
     def __init__(
         self, path: str, *, readonly: bool = False, smallest_map: int = SMALLEST_MAP
     ) -> None:
         self._path = path
-        self._map_lock = threading.Lock()  # held by each reader, and while the map moves
+        self._map_lock = threading.Lock()  # held during each read, and while the map grows
         self._failure: OSError | None = None
         if not readonly:
             _recreate_lock_file(Path(path) / LOCKS)
@@ -129,15 +129,15 @@ class Database(Tables):
 
     @property
     def map_size(self) -> int:
-        """How many bytes of addresses the map has."""
+        """Bytes of address space that the map takes."""
         return int(self._environment.info()["map_size"])
 
     def can_find(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
-        """Returns whether look-ups find each of these entries, and find them as they are."""
+        """Returns whether a look-up of each key returns the value that the entry has."""
         try:
             with self._map_lock, self._environment.begin(self._handles[table]) as transaction:
                 return all(transaction.get(key) == sealed for key, sealed in entries)
-        except lmdb.BadValsizeError:  # a damaged key is empty or too long for LMDB
+        except lmdb.BadValsizeError:  # the key is damaged, and empty or too long for LMDB
             return False
         except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None
@@ -145,6 +145,7 @@ class Database(Tables):
     # -- inside -------------------------------------------------------------
 
     def _open(self, readonly: bool, smallest_map: int) -> lmdb.Environment:
+        """Opens the file with the largest of several map sizes for which there is address space."""
         file = Path(self._path) / DATA
         size = file.stat().st_size if file.exists() else 0
         sizes = (size + _STEP, size + 1024 * 1024)
@@ -163,7 +164,7 @@ class Database(Tables):
         raise OSError(errno.ENOMEM, "there is no room in memory for the catalog's map", str(file))
 
     def _open_tables(self, readonly: bool) -> "list[lmdb._Database]":
-        """Opens the tables, and makes them in a new file, all at once."""
+        """Opens the tables, and creates all of them in a new file in one transaction. Returns their handles."""
         names = [name.encode() for name in NAMES]
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
             found = list(cursor.iternext(values=False))
@@ -183,7 +184,10 @@ class Database(Tables):
         return handles
 
     def _holds_anything(self, found: list[bytes]) -> bool:
-        """Whether a file without some of the tables was ever committed to: a crash may have come while it was made."""
+        """Returns whether any of the existing tables has an entry.
+
+        If none has, a crash interrupted the creation of the file. If one has, the file has lost its other tables.
+        """
         for name in found:
             handle = self._environment.open_db(name, create=False)
             with self._environment.begin() as transaction:
@@ -196,20 +200,21 @@ class Database(Tables):
         fill: Callable[[WriteTransaction], None],
         before_commit: Callable[[WriteTransaction], None],
     ) -> None:
+        """Runs and commits one transaction, or aborts it if any step raises an error."""
         if self._failure is not None:
             raise self._failure
         transaction = self._environment.begin(write=True)
         try:
-            writing = _LmdbTransaction(transaction, self._handles)
-            fill(writing)
-            before_commit(writing)
+            wrapped = _LmdbTransaction(transaction, self._handles)
+            fill(wrapped)
+            before_commit(wrapped)
         except BaseException:
             transaction.abort()
             raise
         transaction.commit()
 
     def _grow(self) -> None:
-        """Gives the map more addresses. No transaction is open: the writer's has ended, and readers are kept out."""
+        """Enlarges the map. The caller has no open transaction, and the lock keeps readers out meanwhile."""
         size = self.map_size
         for larger in (2 * size, size + size // 4, size + _STEP):
             larger -= larger % mmap.PAGESIZE
@@ -219,7 +224,9 @@ class Database(Tables):
                 try:
                     self._environment.set_mapsize(larger)
                     return
-                except lmdb.Error as error:  # the old map is gone, and the environment with it
+                except (
+                    lmdb.Error
+                ) as error:  # LMDB has removed the old map, so the environment is unusable
                     self._failure = OSError(errno.ENOMEM, str(error), self._data)
                     raise self._failure from None
         raise OSError(errno.ENOSPC, "there is no room in memory for a larger map", self._data)
@@ -229,7 +236,12 @@ class Database(Tables):
         return str(Path(self._path) / DATA)
 
     def _translated(self, error: Exception, *, writes: bool = False) -> Exception:
-        """Returns the error that stands for one of LMDB's: no error may be taken for an entry that is not there."""
+        """Returns the error to raise for one of LMDB's errors. No error may look like an entry that does not exist.
+
+        Args:
+            error: the error of LMDB.
+            writes: whether a write transaction raised it.
+        """
         if self._failure is not None:
             return self._failure
         if isinstance(error, _NO_MEMORY):
@@ -250,8 +262,11 @@ class Database(Tables):
         return Damaged(f"catalog: {error}")
 
     def _ran_out_of_room(self, code: int) -> bool:
-        """Whether an error of a commit means that the disk, or the file, took only the first part of a write. LMDB calls that an
-        I/O error. A true one that is mistaken for it does no harm: the next commit writes every page of its own anew."""
+        """Returns whether a commit failed because the disk or the file-size limit took only part of a write.
+
+        LMDB reports that as an I/O error. Mistaking a true I/O error for it does no harm, because the next commit writes all its pages
+        again.
+        """
         if code != errno.EIO:
             return False
         room = os.statvfs(self._path)
@@ -262,8 +277,10 @@ class Database(Tables):
 
 
 def _recreate_lock_file(file: Path) -> None:
-    """Makes the file of locks anew, since a damaged one could hang or refuse. Its space is reserved: LMDB writes to it through
-    memory, and a full disk would end the process."""
+    """Recreates LMDB's lock file, because LMDB may hang on a damaged one.
+
+    Disk space for it is reserved. LMDB writes to the file through a memory map, so a full disk would crash the process.
+    """
     file.unlink(missing_ok=True)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -286,7 +303,7 @@ _DAMAGE: Final = (
 
 
 class _LmdbTransaction(WriteTransaction):
-    """A transaction of LMDB's."""
+    """A write transaction on LMDB tables."""
 
     def __init__(
         self, transaction: "lmdb.Transaction[bytes]", handles: "list[lmdb._Database]"
@@ -316,7 +333,7 @@ class _LmdbTransaction(WriteTransaction):
 
 
 def structure_faults(path: str) -> list[str]:
-    """Returns what is wrong with the pages of a database's file, in words. LMDB itself does not see the file.
+    """Returns the faults in the pages of a database's file, in words. The file is read without opening it in LMDB.
 
     Args:
         path: the directory of the file.
@@ -325,15 +342,15 @@ def structure_faults(path: str) -> list[str]:
         OSError: the file cannot be read.
     """
     try:
-        return list(lmdb.verify.verify(path, subdir=True))  # type: ignore[no-untyped-call]
+        return list(lmdb.verify.verify(path, subdir=True))  # type: ignore[no-untyped-call]  # lmdb has no annotations for it
     except OSError:
         raise
-    except Exception as error:  # the verifier is told of damage that it was not written for
+    except Exception as error:  # damage can make the verifier itself fail
         return [str(error) or repr(error)]
 
 
 def _can_map(size: int) -> bool:
-    """Returns whether the process may map that many bytes more. A map that has failed to grow is lost, so this is asked first."""
+    """Returns whether the process can map `size` more bytes. LMDB loses a map that fails to grow, so this must be known first."""
     try:
         mmap.mmap(-1, size, prot=mmap.PROT_READ).close()
     except (OSError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""What the catalog holds, and what the store may ask of it.
+"""The entries of the catalog, and `Catalog`, the interface through which a store reads and writes them.
 
-The catalog says what every stream was at one record of the log. Checkpoints alone write it, one transaction each, and it is
-true for the LSN in its `Meta`: the log's records after that bring it up to date.
+The catalog has the state of every stream as of one record of the write-ahead log. Only checkpoints write the catalog, each in one
+transaction. The records after the LSN in its `Meta` lead from there to the newest states.
 """
 
 from abc import ABC, abstractmethod
@@ -21,11 +21,11 @@ from ..index import Label
 from ..log_layout import Extent
 from ..producers import StoredProducers, Tally
 
-#: Dates and idle times go by different clocks, so the order of deadlines has a part for each. Every idle time is before the
-#: dates' part begins, and that has room for every date that can be written.
+#: Added to a deadline that is a date, to sort it after all other deadlines. Dates follow the wall clock and idle times follow steady
+#: time, so the two must not be mixed. Every idle time sorts before `DATES_BEGIN`, and every date that can be written sorts after it.
 DATES: Final = 1 << 62
 DATES_BEGIN: Final = 1 << 61
-#: The number of a stream's producers where nobody has counted them.
+#: The number of producers in an entry whose producers nobody has counted.
 UNCOUNTED: Final = -1
 NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 
@@ -34,17 +34,17 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     """Catalog metadata, current as of `lsn`.
 
     Attributes:
-        lsn: the last record whose changes the catalog holds.
-        last_incarnation: the newest incarnation ever given out.
-        session: how often the directory has been opened.
-        streams: how many streams it holds.
-        aside: incarnations that a repair has put aside; later records about them are passed over.
-        commits: how many commits have made it; 0 in a directory whose catalog has no second copy yet.
+        lsn: the LSN of the last record whose changes are in the catalog.
+        last_incarnation: the newest incarnation that any stream ever had.
+        session: number of times that the directory has been opened.
+        streams: number of streams in the catalog.
+        aside: incarnations that a repair has removed. Later records about them are skipped.
+        commits: number of commits so far; 0 if the catalog has no second copy yet.
         identity: a random number that the database and its second copy share; 0 before the first commit.
         wall_offset: microseconds by which the wall clock is ahead of steady time.
-        steady: a steady time that had been reached.
-        boot: names the boot of the machine that `base` is of; "" if nothing does.
-        base: what to add to that boot's ticks for steady time.
+        steady: a steady time in microseconds that has passed.
+        boot: the id of the boot of the machine during which `base` was measured; "" if unknown.
+        base: microseconds to add to the monotonic clock of that boot to get steady time.
     """
 
     lsn: int = 0
@@ -61,12 +61,19 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def clock(self) -> tuple[int, str, int]:
-        """How steady time is carried on."""
+        """The fields from which a restart continues steady time: `wall_offset`, `boot` and `base`."""
         return self.wall_offset, self.boot, self.base
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One stream, without its producers. `session` is the one in which `touched_at` was last exact; 0 if unknown."""
+    """The catalog entry of one stream. Its producers have entries of their own.
+
+    Attributes:
+        session: the session in which `touched_at` was last exact; 0 if unknown.
+        children: number of forks of the stream.
+        index_entries: number of proven entries in the index of the stream's log.
+        producers: number of producers; `UNCOUNTED` if unknown.
+    """
 
     incarnation: int
     media: MediaType
@@ -87,31 +94,34 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def extent(self) -> Extent:
-        """What of its log is proven."""
+        """The proven part of the stream's log."""
         return Extent(self.origin.position if self.origin else 0, self.tail, self.index_entries)
 
     @property
     def deadline(self) -> int | None:
-        """Its place in the order of deadlines, as `place_of` says; None if it has none."""
+        """The stream's place in the order of deadlines, as `place_of` computes it; None if the stream has no deadline."""
         return None if self.soft_deleted else place_of(self.lifetime, self.touched_at)
 
     @property
     def older_deadline(self) -> int | None:
-        """Where older versions have put its deadline: dates stood among the idle times."""
+        """The place that older versions gave the stream in the order of deadlines. They mixed dates with idle times."""
         return None if self.soft_deleted else self.lifetime.deadline(self.touched_at)
 
 
 def place_of(lifetime: Lifetime, touched_at: int) -> int | None:
-    """Returns the place of a deadline in the catalog's order: steady time, or `DATES` and the date; None for no deadline."""
+    """Returns the number by which the catalog sorts a stream's deadline, or None if the stream has no deadline.
+
+    The number is a steady time in microseconds for idle times, and `DATES` plus the Unix time in microseconds for dates.
+    """
     deadline = lifetime.deadline(touched_at)
     if deadline is None:
         return None
-    place = min(deadline, DATES_BEGIN - 1)  # an earlier version may have written any number
+    place = min(deadline, DATES_BEGIN - 1)  # an earlier version may have stored any number
     return place if lifetime.expires_at is None else DATES + place
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
-    """A stream as it is now, with the producers that have made progress since it was last written."""
+    """A catalog change that writes a stream's entry, and the producers that have advanced since it was last written."""
 
     path: str
     entry: Entry
@@ -119,80 +129,89 @@ class Put(msgspec.Struct, frozen=True, gc=False):
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):
-    """A stream that is gone."""
+    """A catalog change that removes a stream."""
 
     path: str
     incarnation: int
 
 
 class Catalog(ABC):
-    """The database of a data directory."""
+    """The interface of the catalog of one data directory."""
 
     @abstractmethod
     def meta(self) -> Meta:
         """Returns the catalog's metadata.
 
         Raises:
-            Damaged: its entry is.
+            Damaged: the metadata entry is damaged.
         """
 
     @abstractmethod
     def find(self, path: str) -> Entry | None:
-        """Looks up a stream.
+        """Returns the entry of the stream at a path, or None if there is no such stream.
 
         Raises:
-            Damaged: the entry is.
+            Damaged: the entry is damaged.
         """
 
     @abstractmethod
     def producers(self, incarnation: int) -> dict[bytes, ProducerState]:
-        """Returns a stream's producers."""
+        """Returns the state of each producer of a stream."""
 
     @abstractmethod
     def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
-        """Looks up one producer of a stream.
+        """Returns the state of one producer of a stream, or None if the stream has no such producer.
 
         Raises:
-            Damaged: its entry is.
+            Damaged: the producer's entry is damaged.
         """
 
     @abstractmethod
     def count_producers(self, incarnation: int, /) -> int:
-        """Returns how many producers a stream has."""
+        """Returns the number of producers of a stream."""
 
     @abstractmethod
     def paths(
         self, damaged: Callable[[Damaged], None] | None = None, /
     ) -> Iterator[tuple[str, Entry]]:
-        """Iterates over all streams in the order of their paths.
+        """Yields the path and the entry of each stream, in the order of paths.
 
         Args:
-            damaged: told of an entry that is, which is passed over then.
+            damaged: called with the error of each damaged entry, which is then skipped.
 
         Raises:
-            Damaged: an entry is, and nobody is to be told.
+            Damaged: an entry is damaged, and `damaged` is None.
         """
 
     @abstractmethod
     def deadlines(
         self, after: tuple[int, int], until: int, limit: int
     ) -> list[tuple[int, int, str]]:
-        """Returns (deadline, incarnation, path) of streams past the pair `after` with deadlines up to `until`, in order."""
+        """Returns the next streams in the order of deadlines.
+
+        Args:
+            after: the deadline and the incarnation of the last stream that the caller has seen.
+            until: the latest deadline to return.
+            limit: maximum number of streams to return.
+
+        Returns:
+            The deadline, the incarnation and the path of each stream.
+        """
 
     @abstractmethod
     def next_deadline(self, after: tuple[int, int]) -> int | None:
-        """Returns the first deadline past the pair `after`."""
+        """Returns the first deadline after a (deadline, incarnation) pair, or None if there is none."""
 
     @abstractmethod
     def garbage(self) -> list[int]:
-        """Returns the incarnations whose logs are still to be removed."""
+        """Returns the incarnations of deleted streams whose logs still exist."""
 
     @abstractmethod
     def documents(self) -> Iterator[tuple[str, bytes]]:
-        """Iterates over the documents of subscriptions, by name.
+        """Yields the name and the content of each document, in the order of names.
 
         Raises:
-            Damaged: one of them is.
+            Damaged: a document is damaged.
         """
 
     @abstractmethod
@@ -203,8 +222,13 @@ class Catalog(ABC):
         removed: list[int],
         documents: Mapping[str, bytes | None] = NO_DOCUMENTS,
     ) -> None:
-        """Makes changes durable, all or none: streams put or dropped, garbage that has been `removed`, and documents; one that is
-        None goes. The catalog counts its streams and commits itself, whatever `meta` says of them.
+        """Writes changes to the catalog durably, either all of them or none.
+
+        Args:
+            meta: the new metadata. The catalog sets `streams`, `commits` and `identity` itself.
+            changes: streams to write or to remove.
+            removed: incarnations whose logs have been removed, so that they are no longer garbage.
+            documents: new contents of documents by name; None deletes a document.
 
         Raises:
             OSError: nothing has changed.
@@ -212,10 +236,12 @@ class Catalog(ABC):
 
     @abstractmethod
     def tidy(self) -> None:
-        """Does what commits leave for later, on a thread that may wait: the second copy is made shorter, or made again.
+        """Does slow work that commits postpone, such as rewriting a second copy that is too long or missing.
+
+        The caller runs this on a thread that may block.
 
         Raises:
-            OSError: the disk failed; never because it is full.
+            OSError: the disk failed. A full disk is no failure.
         """
 
     @abstractmethod
@@ -224,7 +250,13 @@ class Catalog(ABC):
 
 
 def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
-    """Returns the entry that stands for a state."""
+    """Returns the catalog entry of a stream.
+
+    Args:
+        state: the stream's newest state.
+        index_entries: number of entries in the index of its log.
+        session: the current session.
+    """
     return Entry(
         state.incarnation,
         state.media,
@@ -260,19 +292,25 @@ def words_of_entry(path: str, entry: Entry) -> Label:
 
 
 def _count_of(producers: Producers) -> int:
-    """Returns how many producers a stream has, as far as that is known without counting."""
+    """Returns the number of producers of a stream, or `UNCOUNTED` if only a count in the catalog would show it."""
     count = producers.count if isinstance(producers, StoredProducers) else len(producers)
     return UNCOUNTED if count is None else count
 
 
 def producers_of(entry: Entry, catalog: Catalog, tally: Tally) -> StoredProducers:
-    """Returns the producers of the stream that an entry stands for."""
+    """Returns the producers of a stream, which are read from the catalog when they are needed."""
     count = None if entry.producers == UNCOUNTED else entry.producers
     return StoredProducers(catalog, entry.incarnation, count, tally)
 
 
 def state_of(path: str, entry: Entry, session: int) -> StreamState:
-    """Returns the state that an entry stands for, as readers may see it."""
+    """Returns the state of the stream with a catalog entry. Everything in the entry is durable, so readers may see it.
+
+    Args:
+        path: the stream's path.
+        entry: the stream's entry.
+        session: the current session. An entry of another session may lack recent uses of the stream.
+    """
     state = StreamState(
         path,
         entry.incarnation,

@@ -1,8 +1,8 @@
-"""The catalog of a data directory: LMDB's file `data.mdb`, the second `copy` of it, and the checksum `SUM`.
+"""The catalog of a data directory: the LMDB file `data.mdb`, its second copy `copy`, and the checksum `SUM`.
 
-The file is verified before LMDB sees it, unless its checksum says that it is as the last commit left it. Damage that comes
-while a server runs is not found at once: an entry's own CRC finds it in the entry, but LMDB trusts its pages. So the file is
-verified again before each checksum is written, or the checksum would prove the damage, and no start would look for it.
+The LMDB file is verified before LMDB opens it, unless it matches the checksum of the last commit. LMDB trusts its pages, and the CRC of
+an entry covers only that entry. So damage to a page may stay unnoticed while a server runs. The file is therefore verified again
+before each new checksum is written. Otherwise the checksum would match the damaged file, and no start would verify it.
 """
 
 import errno
@@ -23,19 +23,19 @@ from .table_catalog import TableCatalog
 from .tables import META, META_KEY, Tables, WriteTransaction
 from .verify import all_faults, entry_faults, was_committed
 
-_SHARE: Final = 50  # the checksum may take one part in so many of the time: a large file's is not made at each commit
+_SHARE: Final = 50  # computing checksums may take one part in 50 of the time, so a large file gets one less often
 
 
 class LmdbCatalog(TableCatalog):
-    """The catalog in LMDB.
+    """A catalog in LMDB.
 
     Args:
-        path: the directory of the database; made if it is not there.
-        readonly: whether to look only: nothing is written, and no file of locks is made.
-        clock: a monotonic clock, in seconds.
+        path: the directory of the database, which is created if it does not exist.
+        readonly: whether to write nothing and create no lock file.
+        clock: returns a monotonic time in seconds.
 
     Raises:
-        Damaged: the database is.
+        Damaged: the database is damaged.
         OSError: the disk failed.
     """
 
@@ -91,10 +91,10 @@ class LmdbCatalog(TableCatalog):
         return Path(self._path) / DATA
 
     def _write_sum(self) -> None:
-        """Notes what the files are now.
+        """Verifies the database and writes its checksum. A full disk leaves the old checksum.
 
         Raises:
-            Damaged: the database has been damaged since it was opened.
+            Damaged: the database was damaged after it had been opened.
             OSError: the disk failed.
         """
         state, tables = self._copy.state, self._tables
@@ -104,7 +104,7 @@ class LmdbCatalog(TableCatalog):
         measured = sums.measure(self._data)
         if measured is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._data))
-        fault = next(all_faults(self._path, tables), None)  # of what was measured
+        fault = next(all_faults(self._path, tables), None)  # after `measure`, to cover what it read
         if fault is not None:
             raise Damaged(f"catalog: {DATA} was damaged while it was in use: {fault}")
         try:
@@ -119,7 +119,7 @@ class LmdbCatalog(TableCatalog):
 
 
 class EmptyTables(Tables):
-    """The tables of a directory that no server has opened yet, to be looked at."""
+    """Read-only tables without entries, for a directory that no server has opened yet."""
 
     def get(self, *_: object) -> None:
         return None
@@ -140,13 +140,13 @@ def open_tables(
     """Verifies and opens a database.
 
     Args:
-        path: its directory.
-        copy: its second copy, which has been looked at.
-        readonly: whether to look only.
-        is_proven: whether it need not be verified, since it has not changed.
+        path: the directory of the database.
+        copy: the second copy, already loaded.
+        readonly: whether to change nothing.
+        is_proven: whether a checksum has shown that the database has not changed, so that it need not be verified.
 
     Raises:
-        Damaged: it is, or it is missing where there should be one.
+        Damaged: the database is damaged, or it is missing although it was committed to.
         OSError: the disk failed.
     """
     data = Path(path) / DATA

@@ -1,7 +1,7 @@
-"""Reads what can be read of a damaged LMDB file, page by page, without LMDB. Only a repair that has nothing better does so.
+"""Reads the readable pages of a damaged LMDB file without LMDB. A repair does so only if both copies of the catalog are damaged.
 
-Nothing in the file is believed: each page number is checked, no page is visited twice, and whoever reads the entries checks
-their seals. The layout is that of LMDB 0.9 on a 64-bit machine.
+Nothing in the file is trusted. Each page number is checked, no page is visited twice, and callers must check the CRC of each entry.
+The layout is that of LMDB 0.9 on a 64-bit machine.
 """
 
 import struct
@@ -16,29 +16,31 @@ _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 _PAGE: Final = struct.Struct(_ORDER + "QHHHH")  # number, padding, flags, lower, upper
 _META: Final = struct.Struct(_ORDER + "IIQQ")  # magic, version, address, size of the map
 _TREE: Final = struct.Struct(_ORDER + "IHHQQQQQ")  # padding, flags, depth, counts, root
-_NODE: Final = struct.Struct(_ORDER + "HHHH")  # size of the value or page, flags, size of the key
+_NODE: Final = struct.Struct(
+    _ORDER + "HHHH"
+)  # value size or page number in two parts, flags, key size
 _NUMBER: Final = struct.Struct(_ORDER + "Q")
-_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
+_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4  # flags of a page
 _BIG, _TABLE = 1, 2  # flags of a node
-_DEEPEST: Final = 32
+_DEEPEST: Final = 32  # maximum levels of a tree, as in LMDB
 
 
 class Tree(NamedTuple):
-    """A table's root, and whether the table holds anything."""
+    """The root page of a table, and whether the table is empty."""
 
     root: int
     is_empty: bool
 
 
 class Pages:
-    """The pages of a file.
+    """The pages of a damaged LMDB file.
 
     Args:
-        data: the whole file.
+        data: all bytes of the file.
 
     Attributes:
-        unread: how many pages of tables could not be read.
-        lost_summary: whether one of LMDB's two summaries could not be read; it may have been the newer one.
+        unread: number of pages and entries that could not be read so far.
+        lost_summary: whether one of LMDB's two meta pages is unreadable, so that the newest commit may be lost.
     """
 
     def __init__(self, data: bytes | memoryview) -> None:
@@ -50,7 +52,7 @@ class Pages:
         self._count = len(data) // self._size
 
     def entries(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Iterates over table, key and value of what a walk from the newest readable root meets."""
+        """Yields table, key and value of each entry that the newest readable root leads to."""
         main = self._main_root()
         if main is None:
             self.unread += 1
@@ -70,7 +72,7 @@ class Pages:
                         yield table, key, value
 
     def stray_entries(self) -> Iterator[tuple[bytes, bytes]]:
-        """Iterates over key and value of what is on pages that the walk has not met; they may be old."""
+        """Yields key and value of each entry on pages that `entries` has not visited. Such entries may be outdated."""
         for number in range(2, self._count):
             if number not in self._visited and self._flags(number) == _LEAF:
                 for key, flags, value in self._leaf(number):
@@ -80,7 +82,7 @@ class Pages:
     # -- inside -------------------------------------------------------------
 
     def _page_size(self) -> int:
-        """Returns the page size in the first page, or, if that cannot be read, the usual one."""
+        """Returns the page size in the first page, or the usual size if that page is damaged."""
         tree = _parse_tree(self._data[_PAGE.size + _META.size :])
         if tree is not None:
             (size,) = struct.unpack_from(_ORDER + "I", self._data, _PAGE.size + _META.size)
@@ -89,7 +91,7 @@ class Pages:
         return 4096
 
     def _main_root(self) -> int | None:
-        """Returns the root of the table of tables, after the newer of the two summaries that LMDB keeps."""
+        """Returns the root page of the table of tables according to the newer of LMDB's two meta pages, or None if both are damaged."""
         newest: tuple[int, int] | None = None
         for number in (0, 1):
             start = number * self._size + _PAGE.size
@@ -106,15 +108,16 @@ class Pages:
         return None if newest is None else newest[1]
 
     def _is_page(self, number: int) -> bool:
+        """Returns whether the file has a page of that number that is no meta page."""
         return 2 <= number < self._count
 
     def _flags(self, number: int) -> int:
-        """Returns the flags of a page that says that it is this one, or 0."""
+        """Returns the flags of a page, or 0 if the page holds the number of another page."""
         said, _, flags, _, _ = _PAGE.unpack_from(self._data, number * self._size)
         return int(flags) if said == number else 0
 
     def _walk(self, root: int) -> Iterator[tuple[bytes, int, bytes]]:
-        """Iterates over key, flags and value in a tree."""
+        """Yields key, flags and value of each entry in a tree."""
         waiting = [(root, 1)]
         while waiting:
             number, depth = waiting.pop()
@@ -132,7 +135,11 @@ class Pages:
                 waiting += [(child, depth + 1) for child in self._children(number)]
 
     def _nodes(self, number: int) -> Iterator[tuple[int, int, int, bytes]]:
-        """Iterates over the nodes of a page: low and high part of a size or page number, flags, key; and where the value is."""
+        """Yields the nodes of a page.
+
+        Each is a tuple of the value's size or the low 32 bits of a child's page number, the flags or the high bits of that number, the
+        position of the value in the file, and the key.
+        """
         start = number * self._size
         _, _, _, lower, _ = _PAGE.unpack_from(self._data, start)
         for at in range(_PAGE.size, min(lower, self._size) - 1, 2):
@@ -149,9 +156,11 @@ class Pages:
             yield low | high << 16, flags, start + key_end, key
 
     def _children(self, number: int) -> list[int]:
+        """Returns the page numbers of a branch page's children."""
         return [size | flags << 32 for size, flags, _, _ in self._nodes(number)]
 
     def _leaf(self, number: int) -> Iterator[tuple[bytes, int, bytes]]:
+        """Yields key, flags and value of each readable entry on a leaf page."""
         end = (number + 1) * self._size
         for size, flags, at, key in self._nodes(number):
             if flags & _BIG:
@@ -164,7 +173,12 @@ class Pages:
                 yield key, flags, value
 
     def _overflow_value(self, at: int, size: int) -> bytes | None:
-        """Returns a value that has pages of its own."""
+        """Returns a value that is stored on overflow pages, or None if these are damaged.
+
+        Args:
+            at: the position in the file of the overflow page's number.
+            size: the size of the value in bytes.
+        """
         if at + 8 > len(self._data):
             return None
         (number,) = _NUMBER.unpack_from(self._data, at)
@@ -178,6 +192,7 @@ class Pages:
 
 
 def _parse_tree(data: bytes | memoryview) -> Tree | None:
+    """Returns the tree that a table's record describes, or None if the record is too short."""
     if len(data) < _TREE.size:
         return None
     *_, entries, root = _TREE.unpack_from(data)

@@ -1,9 +1,8 @@
-"""Makes one copy of the catalog from the other, or both from what is left of them. No file is deleted: what is replaced goes to
-the quarantine.
+"""Rebuilds one copy of the catalog from the other, or both from salvaged entries. Replaced files go to the quarantine.
 
-A repair first asks `verify_catalog`. If the database is damaged and the copy is whole, `rebuild_from_copy` makes the database
-again and nothing is lost. If the copy is damaged, `rewrite_copy` does. If both are, `salvage_entries` reads what has a seal in
-either, and `rebuild_from_entries` makes a database of that. Each can be run again after it was cut off.
+If only the database is damaged, `rebuild_from_copy` rebuilds it without loss. If only the second copy is damaged, `rewrite_copy`
+replaces it. If both are damaged, `rebuild_from_entries` makes a database from the entries that `salvage_entries` has found. Each of
+these functions can be run again after the process was killed.
 """
 
 import itertools
@@ -24,22 +23,22 @@ from .lmdb_catalog import LmdbCatalog, open_tables
 from .salvage import Salvage
 from .tables import Operation, WriteTransaction, operations
 
-_NEW: Final = "rebuilt"
-_BATCH: Final = 10_000  # operations in a transaction
+_NEW: Final = "rebuilt"  # the directory of the new database
+_BATCH: Final = 10_000  # operations in one transaction
 
 
 def rebuild_from_copy(path: str, quarantine: str) -> list[str]:
-    """Makes the database again from its second copy, and returns what was done, in words.
+    """Rebuilds the database from its second copy, and returns sentences that say what was done.
 
-    The copy has every commit that the database had. If the copy has lost its last ones without a trace, the write-ahead log
-    does not follow from the new database, and the store refuses to open.
+    The copy has every commit that the database had. If the copy lost its last commits without a trace, the write-ahead log does not
+    follow from the new database, and a store refuses to open it.
 
     Args:
         path: the catalog's directory, which no process has open.
-        quarantine: the directory for what is replaced; made if it is not there.
+        quarantine: the directory for the old database, which is created if needed.
 
     Raises:
-        Damaged: the copy is damaged too, and nothing has changed.
+        Damaged: the copy is damaged too. Nothing has changed.
         OSError: the disk failed.
     """
     copy = Copy(SystemDisk(path, readonly=True))
@@ -56,12 +55,14 @@ def rebuild_from_copy(path: str, quarantine: str) -> list[str]:
 
 
 def rebuild_from_entries(path: str, quarantine: str, salvage: Salvage) -> list[str]:
-    """Makes the database again from entries, puts the copy aside, and returns what was done, in words.
+    """Rebuilds the database from salvaged entries, and returns sentences that say what was done.
+
+    The second copy goes to the quarantine too. The next server that opens the directory writes a new one.
 
     Args:
         path: the catalog's directory, which no process has open.
-        quarantine: the directory for what is replaced; made if it is not there.
-        salvage: the entries. The next server that opens the directory writes a new copy.
+        quarantine: the directory for the old files, which is created if needed.
+        salvage: the entries.
 
     Raises:
         OSError: the disk failed.
@@ -80,14 +81,14 @@ def rebuild_from_entries(path: str, quarantine: str, salvage: Salvage) -> list[s
 
 
 def rewrite_copy(path: str, quarantine: str) -> list[str]:
-    """Writes the second copy anew from the database, and returns what was done, in words.
+    """Replaces the second copy by a new one made from the database, and returns sentences that say what was done.
 
     Args:
         path: the catalog's directory, which no process has open.
-        quarantine: the directory for the old copy; made if it is not there.
+        quarantine: the directory for the old copy, which is created if needed.
 
     Raises:
-        Damaged: the database is, and nothing has changed.
+        Damaged: the database is damaged. Nothing has changed.
         OSError: the disk failed.
     """
     nothing = Copy(SystemDisk(path, readonly=True))
@@ -98,10 +99,10 @@ def rewrite_copy(path: str, quarantine: str) -> list[str]:
 
 
 def _build(path: str, entries: Iterable[Operation]) -> None:
-    """Builds the new database in a directory beside the old one; `_install` swaps them."""
+    """Builds a new database in a directory beside the old one. `_install` moves it into place."""
     new = Path(path) / _NEW
     if new.exists():
-        shutil.rmtree(new)  # of a repair that was cut off
+        shutil.rmtree(new)  # left by a repair that was killed
     new.mkdir(mode=0o700)
     database = Database(str(new))
     try:
@@ -112,14 +113,15 @@ def _build(path: str, entries: Iterable[Operation]) -> None:
 
 
 def _batches(entries: Iterable[Operation]) -> Iterator[list[Operation]]:
+    """Yields the operations in lists of at most `_BATCH`."""
     rest = iter(entries)
     while batch := list(itertools.islice(rest, _BATCH)):
         yield batch
 
 
-def _apply(batch: list[Operation], writing: WriteTransaction) -> None:
+def _apply(batch: list[Operation], transaction: WriteTransaction) -> None:
     for operation in batch:
-        writing.apply(operation)
+        transaction.apply(operation)
 
 
 def _do_nothing(_: WriteTransaction) -> None:
@@ -127,7 +129,7 @@ def _do_nothing(_: WriteTransaction) -> None:
 
 
 def _install(path: str, quarantine: str) -> list[str]:
-    """Puts the old database aside and the new one in its place."""
+    """Moves the old database to the quarantine and the new one into its place. Returns sentences that say so."""
     disk = SystemDisk(path)
     done = _quarantine(path, quarantine, DATA)
     disk.unlink(sums.NAME)
@@ -139,14 +141,14 @@ def _install(path: str, quarantine: str) -> list[str]:
 
 
 def _quarantine(path: str, quarantine: str, name: str) -> list[str]:
-    """Moves a file of the catalog's to the quarantine, if it is there."""
+    """Moves a file of the catalog to the quarantine, if the file exists. Returns sentences that say so."""
     if not os.path.lexists(Path(path) / name):
         return []
     disk = SystemDisk(quarantine)
     disk.make_directory("")
     first = target = f"catalog-{name}"
     number = 1
-    while disk.exists(target):  # an earlier repair's
+    while disk.exists(target):  # an earlier repair has used the name
         number += 1
         target = f"{first}.{number}"
     os.replace(Path(path) / name, Path(quarantine) / target)

@@ -1,7 +1,7 @@
-"""How the database and its second copy stand to each other when they are opened, and what follows: a table of cases.
+"""Compares the database of a catalog with its second copy when both are opened, and decides how to make them equal.
 
-A commit goes to the copy first. So the copy is level with the database or one commit ahead, unless one of the two files is
-not the one that this directory had.
+A commit goes to the copy first. So the copy is level with the database or one commit ahead of it. In any other case, one of the two
+files is older than the other or belongs to another directory.
 """
 
 import enum
@@ -12,30 +12,29 @@ from .entries import Meta
 
 
 class Relation(enum.Enum):
-    """What is to be done."""
+    """How a copy relates to its database. Each value says what makes the two equal."""
 
-    LEVEL = "cut off what is torn at the copy's end"
-    AHEAD = "do the copy's last commit again in the database"
-    BEHIND = "write the copy anew from the database"
+    LEVEL = "truncate a torn record at the end of the copy"
+    AHEAD = "repeat the copy's last commit in the database"
+    BEHIND = "rewrite the copy from the database"
     UNCOPIED = "write a first copy"
 
 
 def relate(meta: Meta | None, state: CopyState | None, newest: int) -> Relation:
-    """Returns what is to be done with a database that has been verified and its copy.
+    """Returns how a copy relates to a verified database.
 
     Args:
-        meta: the database's summary; None if nothing was ever committed to it.
-        state: what the copy holds, if it holds a whole commit.
-        newest: the newest commit of which it holds anything.
+        meta: the database's metadata; None if nothing was ever committed to the database.
+        state: the extent of the copy's intact commits; None if there is none.
+        newest: the highest commit number in any intact record of the copy.
 
     Raises:
-        Damaged: the database is older than the copy, or another directory's.
+        Damaged: the database is older than the copy, or belongs to another directory.
     """
     commits = meta.commits if meta is not None else 0
     if meta is not None and not meta.identity:
-        return (
-            Relation.UNCOPIED
-        )  # the first format, or a server that knows no copies has had the directory
+        # The directory has the first format, or was used by a server that writes no copies.
+        return Relation.UNCOPIED
     if meta is not None and state is not None and state.identity != meta.identity:
         raise Damaged("catalog: its database and its second copy are of different directories")
     if newest > commits + 1:

@@ -1,4 +1,4 @@
-"""Chooses how a damaged catalog is repaired: from its database, from its second copy, or from what is left of both."""
+"""Chooses how to repair a damaged catalog: from its database, from its second copy, or from single entries of both."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -18,24 +18,29 @@ from .verify import inspect_database
 
 _Item = TypeVar("_Item")
 
-_ASKED: Final = 1000  # streams whose logs are looked for
+_SAMPLE: Final = 1000  # streams whose logs are looked for
 
 
 class _Commits(NamedTuple):
-    """How many commits there were at least, and whether there were no more before the last crash."""
+    """A lower bound for the number of commits that the catalog ever had.
+
+    Attributes:
+        least: the lower bound.
+        is_exact: whether no later commit was made before the last crash.
+    """
 
     least: int
     is_exact: bool
 
 
 def repair_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -> list[str]:
-    """Repairs a catalog by the best way there is, and returns what was done and what could not be read, in words.
+    """Repairs a catalog in the way that loses least. Returns sentences that say what was done and what could not be read.
 
     Args:
         path: the catalog's directory, which no process has open.
-        quarantine: the directory for what is replaced; made if it is not there.
-        has_log: whether the data directory has a log for an incarnation. It is asked only if the database and its copy are of
-            different directories and `SUM` does not tell which is this one's.
+        quarantine: the directory for replaced files, which is created if needed.
+        has_log: returns whether the data directory has a log for an incarnation. It is called only if the database and its copy come
+            from different directories and `SUM` does not show which of them belongs to this one.
 
     Raises:
         OSError: the disk failed.
@@ -63,7 +68,13 @@ def repair_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -
 
 
 def _is_whole(copy: Copy, ours: int | None, known: _Commits) -> bool:
-    """Returns whether a copy has everything. If it is not known how much that is, a torn end may be a commit."""
+    """Returns whether a copy has every commit of this directory's catalog.
+
+    Args:
+        copy: the copy, already loaded.
+        ours: the identity of this directory's catalog; None if unknown.
+        known: the number of commits that the catalog had. If it is only a lower bound, a torn end may be a lost commit.
+    """
     state = copy.state
     if state is None or copy.file is None or copy.newest != state.commits:
         return False
@@ -74,14 +85,14 @@ def _is_whole(copy: Copy, ours: int | None, known: _Commits) -> bool:
 
 
 def _known_commits(path: str, said: sums.Sum | None) -> _Commits:
-    """Returns how many commits there were, after the checksum and the database's summary, as far as they can be read."""
+    """Returns the number of commits according to `SUM` and the database's metadata, as far as these can be read."""
     meta, is_newest = read_meta(path)
     found = [*([said.copy.commits] if said else []), *([meta.commits] if meta else [])]
     return _Commits(max(found, default=0), is_newest or said is not None)
 
 
 def _relation(meta: Meta | None, copy: Copy) -> Relation | None:
-    """Returns how a whole database stands to its copy; None if that is damage."""
+    """Returns how a copy relates to an intact database, or None if they do not fit together."""
     try:
         return relate(meta, copy.state, copy.newest)
     except Damaged:
@@ -91,7 +102,10 @@ def _relation(meta: Meta | None, copy: Copy) -> Relation | None:
 def _identity(
     path: str, meta: Meta | None, copy: Copy, said: sums.Sum | None, has_log: Callable[[int], bool]
 ) -> int | None:
-    """Returns the identity of this directory's catalog; None if nothing tells."""
+    """Returns the identity of this directory's catalog, or None if nothing shows it.
+
+    If database and copy have different identities and there is no `SUM`, the directory's logs decide which one is right.
+    """
     if said is not None:
         return said.copy.identity
     if meta is None or copy.state is None or copy.state.identity == meta.identity:
@@ -109,10 +123,12 @@ def _identity(
 
 
 def _sample(items: Iterable[_Item]) -> Iterator[_Item]:
-    return itertools.islice(items, _ASKED)
+    """Yields the first items, at most `_SAMPLE`."""
+    return itertools.islice(items, _SAMPLE)
 
 
 def _streams_of(copy: Copy) -> Iterator[Entry]:
+    """Yields each stream entry that a copy has written, including outdated ones."""
     for payload in committed_payloads(copy):
         for table, _, sealed in operations(payload):
             if table == STREAMS and sealed is not None:
@@ -120,6 +136,6 @@ def _streams_of(copy: Copy) -> Iterator[Entry]:
 
 
 def _share_with_logs(entries: list[Entry], has_log: Callable[[int], bool]) -> float:
-    """Returns what part of the streams with logs have theirs here."""
+    """Returns the share of entries with logs, from 0 to 1, whose log is in the data directory."""
     logged = [entry.incarnation for entry in entries if entry.index_entries]
     return sum(map(has_log, logged)) / max(1, len(logged))

@@ -1,4 +1,4 @@
-"""What is left of the catalog when both its database and its second copy are damaged: every entry whose seal holds in either."""
+"""Reads the intact entries of a catalog whose database and second copy are both damaged. An entry is intact if its CRC matches."""
 
 import os
 from collections import Counter
@@ -39,13 +39,13 @@ _Tables = list[dict[bytes, bytes]]
 
 
 class Salvage(NamedTuple):
-    """What could be read.
+    """The intact entries of a damaged catalog.
 
     Attributes:
-        tables: sealed values by key, for each table in the order of `tables.NAMES`.
-        meta: the newest summary that could be read, brought in line with the entries; its LSN is 0 if there was none.
-        doubtful: paths of streams whose entries may be older than the last commit, or may have been deleted by it.
-        notes: what could not be read, in words.
+        tables: values by key, each with its CRC in front, for each table in the order of `tables.NAMES`.
+        meta: the newest readable metadata, made consistent with the entries. Its LSN is 0 if no metadata was readable.
+        doubtful: paths of streams whose entries may be outdated, or may have been deleted by the last commit.
+        notes: sentences that say what could not be read.
     """
 
     tables: _Tables
@@ -55,12 +55,18 @@ class Salvage(NamedTuple):
 
     @property
     def paths(self) -> list[str]:
-        """The paths of all streams."""
+        """The paths of all salvaged streams."""
         return [key.decode() for key in self.tables[STREAMS]]
 
 
 class _CopiedEntry(NamedTuple):
-    """What the copy says last of an entry: its value, None if it was deleted; by which commit; and whether more may have come."""
+    """The last known version of one entry in a damaged copy.
+
+    Attributes:
+        sealed: the value with its CRC in front; None if the entry was deleted.
+        commits: the number of the commit that wrote or deleted it.
+        is_doubtful: whether a later version may have been lost.
+    """
 
     sealed: bytes | None
     commits: int
@@ -68,7 +74,13 @@ class _CopiedEntry(NamedTuple):
 
 
 class _CopyContents(NamedTuple):
-    """What could be read of the copy: entries by key for each table, its newest commit, and whether it has gaps."""
+    """The readable part of a damaged copy.
+
+    Attributes:
+        known: last versions of entries by key, for each table.
+        newest: the highest commit number.
+        is_damaged: whether any part could not be read.
+    """
 
     known: list[dict[bytes, _CopiedEntry]]
     newest: int
@@ -76,13 +88,13 @@ class _CopyContents(NamedTuple):
 
 
 def salvage_entries(path: str) -> Salvage:
-    """Returns every entry that is whole in the database or its second copy.
+    """Returns every entry that is intact in the database or in its second copy. Nothing is changed.
 
-    An entry of the database's tree counts for more than the copy's, unless the copy's is of a later commit. What is in neither,
-    but on a page that no tree leads to any more, is taken if the trees are damaged; it is doubtful.
+    If both have an entry, the database's version wins unless the copy's is from a later commit. If the database's trees are damaged, the
+    result also has entries on pages that no tree leads to any more. Those are doubtful.
 
     Args:
-        path: the catalog's directory, which no process has open. Nothing is changed.
+        path: the catalog's directory, which no process has open.
 
     Raises:
         OSError: a file cannot be read.
@@ -114,7 +126,7 @@ def salvage_entries(path: str) -> Salvage:
 
 
 def read_meta(path: str) -> tuple[Meta | None, bool]:
-    """Returns the summary in a damaged database, if it can be read, and whether it is the newest that there was.
+    """Returns the catalog metadata in a damaged database, or None if it cannot be read, and whether it is that of the last commit.
 
     Args:
         path: the catalog's directory.
@@ -130,7 +142,12 @@ def read_meta(path: str) -> tuple[Meta | None, bool]:
 
 
 def _read_copy(path: str, notes: list[str]) -> _CopyContents:
-    """Returns what the whole records of the copy say last of each entry."""
+    """Returns the last version of each entry in the copy's intact records.
+
+    Args:
+        path: the catalog's directory.
+        notes: receives sentences that say what could not be read.
+    """
     nothing = _CopyContents([{} for _ in NAMES], 0, True)
     disk = SystemDisk(path, readonly=True)
     try:
@@ -146,7 +163,7 @@ def _read_copy(path: str, notes: list[str]) -> _CopyContents:
         if (said := sums.read(disk)) is not None and said.copy.identity != identity:
             notes.append("the catalog's second copy is another directory's")
             return nothing
-        records = list(copies.all_whole_records(file, identity))
+        records = list(copies.all_intact_records(file, identity))
         gaps = _gaps(records, file.size())
     finally:
         file.close()
@@ -167,14 +184,19 @@ def _read_copy(path: str, notes: list[str]) -> _CopyContents:
 
 
 def _gaps(records: list[Record], size: int) -> list[int]:
-    """Returns where the bytes begin that are in no record."""
+    """Returns the positions at which bytes begin that belong to no intact record.
+
+    Args:
+        records: the intact records of the copy, in order.
+        size: the size of the copy in bytes.
+    """
     ends = (copies.HEAD_SIZE, *(record.end for record in records))
     starts = (*(record.start for record in records), size)
     return [end for end, start in zip(ends, starts, strict=True) if start != end]
 
 
 def _database_bytes(path: str) -> bytes:
-    """Returns all of the database's file; nothing if there is no file, or something else in its place."""
+    """Returns all bytes of the database's file, or no bytes if there is no such file."""
     try:
         descriptor, _ = open_plain(Path(path) / DATA, os.O_RDONLY)
     except OSError as error:
@@ -186,7 +208,13 @@ def _database_bytes(path: str) -> bytes:
 
 
 def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None:
-    """Reads the sealed entries of the database's trees."""
+    """Adds the intact entries of the database's trees to the tables. Returns the database's pages, or None if there is no database.
+
+    Args:
+        path: the catalog's directory.
+        tables: receives the entries.
+        notes: receives sentences that say what could not be read.
+    """
     data = _database_bytes(path)
     if not data:
         notes.append("the catalog's database is missing or empty")
@@ -203,7 +231,12 @@ def _read_database(path: str, tables: _Tables, notes: list[str]) -> Pages | None
 
 
 def _database_commits(tables: _Tables, known: list[dict[bytes, _CopiedEntry]]) -> int:
-    """Returns the number of the commit that the database's entries are of. If its summary cannot be read, the newest one's."""
+    """Returns the number of the database's last commit, or the highest number in the copy if the metadata cannot be read.
+
+    Args:
+        tables: the entries of the database.
+        known: the entries of the copy.
+    """
     sealed = tables[META].get(META_KEY)
     if sealed is not None:
         return parse_meta(sealed).commits
@@ -213,7 +246,13 @@ def _database_commits(tables: _Tables, known: list[dict[bytes, _CopiedEntry]]) -
 def _add_stray_entries(
     pages: Pages, tables: _Tables, known: list[dict[bytes, _CopiedEntry]]
 ) -> set[bytes]:
-    """Takes entries that only stray pages have, and returns the keys of the streams among them."""
+    """Adds entries that are only on pages outside the trees. Returns the keys of the streams among them.
+
+    Args:
+        pages: the pages of the database.
+        tables: receives the entries.
+        known: the entries of the copy.
+    """
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
     for key, sealed in pages.stray_entries():
         if not is_sealed(key, sealed):
@@ -233,7 +272,10 @@ def _add_stray_entries(
 
 
 def _belongs_to(table: int, key: bytes, sealed: bytes) -> bool:
-    """Returns whether an entry has the form of a table's. A damaged root may lead to another table's entries, whose seals hold."""
+    """Returns whether an intact entry has the form that entries of a table have.
+
+    The entry may belong to another table, because a damaged root page can lead there.
+    """
     size = len(sealed) - 4
     if table == STREAMS:
         return _parse_stream(key, sealed) is not None
@@ -249,7 +291,7 @@ def _belongs_to(table: int, key: bytes, sealed: bytes) -> bool:
 
 
 def _parse_stream(key: bytes, sealed: bytes) -> Entry | None:
-    """Returns the stream that an entry of an unknown table is of, if it is one."""
+    """Returns the stream entry in a sealed value, or None if the value is no stream entry."""
     if not key.startswith(b"/"):
         return None
     try:
@@ -260,7 +302,12 @@ def _parse_stream(key: bytes, sealed: bytes) -> Entry | None:
 
 
 def _make_consistent(tables: _Tables, notes: list[str]) -> Meta:
-    """Brings summary, deadlines and producers in line with the streams."""
+    """Makes the metadata, the deadlines and the producers fit the streams. Returns the metadata.
+
+    Args:
+        tables: the salvaged entries, which are changed.
+        notes: receives a sentence if no metadata could be read.
+    """
     sealed = tables[META].get(META_KEY)
     if sealed is None:
         notes.append("the catalog's summary cannot be read: up to which record it is true")
@@ -284,7 +331,7 @@ def _make_consistent(tables: _Tables, notes: list[str]) -> Meta:
 
 
 def _uncount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
-    """Has the streams counted again that have lost some of their producers."""
+    """Marks the producers of a stream as uncounted if some of them were lost."""
     counts = Counter(U64.unpack(key[: U64.size])[0] for key in tables[PRODUCERS])
     for key, entry in entries.items():
         if entry.producers not in (UNCOUNTED, counts[entry.incarnation]):
@@ -293,6 +340,7 @@ def _uncount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
 
 
 def _deadlines(entries: dict[bytes, Entry]) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the table entries for the deadlines of streams."""
     for key, entry in entries.items():
         if entry.deadline is not None:
             name = U64_PAIR.pack(entry.deadline, entry.incarnation)

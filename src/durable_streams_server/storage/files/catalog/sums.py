@@ -1,7 +1,7 @@
-"""`SUM`: the checksum of the database's file as the last commit left it, so that a start need not verify what has not changed.
+"""The file `SUM`: a checksum of the database's file after the last commit. A start need not verify a database that matches it.
 
-It is written in one sector, with a CRC of its own, and not synced. Whatever a crash leaves of it either matches the file or does
-not, and a file that it does not match is verified. So nothing rests on it but the time that a start takes.
+The file fits one disk sector, has a CRC of its own, and is not synced. Whatever a crash leaves of it either matches the database or
+does not, and a database without a match is verified. So a lost or damaged `SUM` only makes a start slower.
 """
 
 import os
@@ -16,12 +16,12 @@ from .copy import CopyState
 
 NAME: Final = "SUM"
 _MAGIC: Final = b"DSSUM01\n"
-_LAYOUT: Final = struct.Struct("<8sQI5QI")  # magic, size, CRC; the copy's state; CRC of all that
+_LAYOUT: Final = struct.Struct("<8sQI5QI")  # magic, size, CRC, the copy's state, CRC of all these
 _PIECE: Final = 1024 * 1024
 
 
 class Sum(NamedTuple):
-    """What is known of a database's file, and of the copy beside it. Sizes are in bytes."""
+    """The size in bytes and the CRC of a database's file, and the state of the copy beside it."""
 
     size: int
     crc: int
@@ -29,13 +29,13 @@ class Sum(NamedTuple):
 
 
 def encode(known: Sum) -> bytes:
-    """Returns the file's bytes."""
+    """Returns the bytes of a `SUM` file."""
     data = _LAYOUT.pack(_MAGIC, known.size, known.crc, *known.copy, 0)[:-4]
     return data + crc32(data).to_bytes(4, "little")
 
 
 def decode(data: bytes) -> Sum | None:
-    """Returns what the file's bytes say; None if they are not whole."""
+    """Returns the content of a `SUM` file, or None if the file is damaged."""
     if len(data) != _LAYOUT.size or crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         return None
     magic, size, crc, *state, _ = _LAYOUT.unpack(data)
@@ -43,7 +43,7 @@ def decode(data: bytes) -> Sum | None:
 
 
 def read(disk: Disk) -> Sum | None:
-    """Returns what the file on a disk says; None if it is missing or not whole."""
+    """Returns the content of the `SUM` file on a disk, or None if the file is missing or damaged."""
     try:
         file = disk.open(NAME)
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def read(disk: Disk) -> Sum | None:
 
 
 def write(disk: Disk, known: Sum) -> None:
-    """Writes the file."""
+    """Writes the `SUM` file on a disk."""
     file = disk.open(NAME, create=True)
     try:
         file.write(encode(known), 0)
@@ -66,7 +66,7 @@ def write(disk: Disk, known: Sum) -> None:
 
 
 def measure(path: Path) -> tuple[int, int] | None:
-    """Returns size and CRC of a file, or None if there is no file that can be read. Other threads run meanwhile."""
+    """Returns the size and the CRC of a file, or None if no readable file is at the path. Other threads can run meanwhile."""
     size, crc = 0, 0
     buffer = bytearray(_PIECE)
     view = memoryview(buffer)

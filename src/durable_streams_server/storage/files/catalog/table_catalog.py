@@ -1,4 +1,4 @@
-"""The catalog over any tables, with its second copy. `LmdbCatalog` and the simulator's catalog differ in their tables alone."""
+"""The catalog over any kind of tables, with its second copy. `LmdbCatalog` and the simulator's catalog differ only in their tables."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -33,26 +33,26 @@ from .tables import (
     write_changes,
 )
 
-#: The copy is written anew when it is this many times as large as its base was, so that this costs a third of the appends at
-#: most, and the copy four times the room of what is live.
+#: The copy is rewritten once it is this many times as large as its base. So rewriting adds a third to the bytes that commits append,
+#: and the copy takes at most four times the space of the live entries.
 LARGEST: Final = 4
-SMALLEST: Final = 16 * 1024 * 1024  # bytes; a shorter copy is not worth the trouble
+SMALLEST: Final = 16 * 1024 * 1024  # bytes below which a copy is not worth rewriting
 _LAST: Final = 2**64 - 1
-_AT_ONCE: Final = 256  # entries of a scan that ends early
+_AT_ONCE: Final = 256  # maximum entries of one scan
 
 
 class TableCatalog(Catalog):
-    """The catalog.
+    """A catalog over given tables and a second copy. Opening it makes tables and copy equal, unless it is read-only.
 
     Args:
-        tables: where its entries are; verified.
-        copy: its second copy, which has been looked at.
-        disk: where an identity comes from.
-        readonly: whether to look only.
-        smallest: bytes of a copy that is never written anew.
+        tables: the tables, already verified.
+        copy: the second copy, already loaded.
+        disk: the source of the random identity of a new catalog.
+        readonly: whether to change nothing.
+        smallest: size in bytes below which the copy is not rewritten.
 
     Raises:
-        Damaged: tables and copy are not of one directory, or the tables have lost commits.
+        Damaged: tables and copy belong to different directories, or the tables have lost commits.
         OSError: the disk failed.
     """
 
@@ -68,7 +68,7 @@ class TableCatalog(Catalog):
         self._tables = tables
         self._copy = copy
         self._disk = disk
-        self._is_copied = True  # a commit goes to the copy too
+        self._is_copied = True  # whether commits go to the copy too
         self._smallest = self._rewrite_from = smallest
         relation = relate(self._written_meta(), copy.state, copy.newest)
         if not readonly:
@@ -122,7 +122,7 @@ class TableCatalog(Catalog):
     ) -> list[tuple[int, int, str]]:
         found: list[tuple[int, int, str]] = []
         first = U64_PAIR.pack(*after) + b"\0"
-        end = U64_PAIR.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may say anything
+        end = U64_PAIR.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may give any number
         while len(found) < limit:
             asked = min(limit - len(found), _AT_ONCE)
             batch = self._tables.scan(DEADLINES, first, asked, end)
@@ -130,7 +130,7 @@ class TableCatalog(Catalog):
                 deadline, incarnation = U64_PAIR.unpack(key)
                 try:
                     found.append((deadline, incarnation, unseal(key, sealed).decode()))
-                except Damaged as damage:  # the stream's own entry has its deadline too
+                except Damaged as damage:  # the deadline is also in the stream's own entry
                     _log.error("a stream will end only when it is asked for: %s", damage)
             if len(batch) < asked:
                 break
@@ -161,10 +161,10 @@ class TableCatalog(Catalog):
         removed: list[int],
         documents: Mapping[str, bytes | None] = NO_DOCUMENTS,
     ) -> None:
-        def fill(writing: WriteTransaction) -> None:
-            old = writing.meta()
-            count = write_changes(writing, changes, removed, documents)
-            writing.put_meta(self._counted(meta, old, old.streams + count))
+        def fill(transaction: WriteTransaction) -> None:
+            old = transaction.meta()
+            count = write_changes(transaction, changes, removed, documents)
+            transaction.put_meta(self._counted(meta, old, old.streams + count))
 
         self._write(fill)
 
@@ -181,12 +181,18 @@ class TableCatalog(Catalog):
     # -- inside -------------------------------------------------------------
 
     def _written_meta(self) -> Meta | None:
-        """Returns the summary, or None if nothing was ever committed."""
+        """Returns the metadata, or None if nothing was ever committed."""
         sealed = self._tables.get(META, META_KEY)
         return None if sealed is None else parse_meta(sealed)
 
     def _counted(self, meta: Meta, old: Meta, streams: int) -> Meta:
-        """Returns a summary with what the catalog itself knows of it."""
+        """Returns metadata with the numbers of streams and commits and the identity filled in.
+
+        Args:
+            meta: the metadata that the caller wants to commit.
+            old: the metadata of the last commit.
+            streams: number of streams after this commit.
+        """
         identity = old.identity
         if self._is_copied and not identity:
             identity = self._disk.random_number() or 1
@@ -195,13 +201,16 @@ class TableCatalog(Catalog):
         )
 
     def _write(self, fill: Callable[[WriteTransaction], None]) -> None:
-        """Commits to the copy, then to the tables. Of a commit that fails for want of room nothing is left in either; after any
-        other failure the process must end, and the next start finds out."""
+        """Commits a transaction to the copy and then to the tables.
 
-        def copy(writing: WriteTransaction) -> None:
+        A commit that fails because the disk is full leaves nothing in either. After any other failure the process must end, and the
+        next start makes the two equal.
+        """
+
+        def copy(transaction: WriteTransaction) -> None:
             if self._is_copied:
-                meta = writing.meta()
-                self._copy.append(meta.identity, meta.commits, writing.parts)
+                meta = transaction.meta()
+                self._copy.append(meta.identity, meta.commits, transaction.parts)
 
         try:
             self._tables.write(fill, copy)
@@ -209,12 +218,12 @@ class TableCatalog(Catalog):
             if error.errno in NO_SPACE and self._is_copied:
                 self._copy.discard_append()
                 if error.errno == TOO_LARGE:
-                    self._try_to_rewrite_copy()  # the copy may be shorter than it was, when this is tried again
+                    self._try_to_rewrite_copy()  # a shorter copy may leave room for the next attempt
             raise
         self._copy.confirm_append()
 
     def _make_level(self, relation: Relation) -> None:
-        """Brings tables and copy to the same commit."""
+        """Brings the tables and the copy to the same commit."""
         self._copy.sync()
         if relation is Relation.LEVEL:
             self._copy.discard_append()
@@ -227,11 +236,14 @@ class TableCatalog(Catalog):
             self._try_to_rewrite_copy()
 
     def _redo_last_commit(self) -> None:
-        """Does the copy's last commit again. Without room for it, the log's records, which are still there, do as well."""
+        """Repeats the copy's last commit in the tables, or drops it if the disk is full.
 
-        def fill(writing: WriteTransaction) -> None:
+        Dropping it loses nothing, because the write-ahead log still has the records.
+        """
+
+        def fill(transaction: WriteTransaction) -> None:
             for operation in self._copy.last_operations():
-                writing.apply(operation)
+                transaction.apply(operation)
 
         try:
             self._tables.write(fill, lambda _: None)
@@ -243,7 +255,7 @@ class TableCatalog(Catalog):
             self._copy.discard_append()
 
     def _try_to_rewrite_copy(self) -> None:
-        """Writes the copy anew, unless the disk is full or no file handle is left; then this waits."""
+        """Rewrites the copy, or postpones that if the disk is full or no file handle is free."""
         try:
             meta = self.meta()
             if not meta.identity:
@@ -259,19 +271,22 @@ class TableCatalog(Catalog):
             self._rewrite_from = self._smallest
 
     def _give_identity(self) -> Meta:
-        """Gives the tables of the first format an identity. A copy that is there is stale, and would seem another directory's."""
+        """Adds an identity to tables that have none, and returns the new metadata.
+
+        An existing copy is removed, because it is older than the tables and would seem to belong to another directory.
+        """
         self._copy.remove()
         identity = self._disk.random_number() or 1
 
-        def fill(writing: WriteTransaction) -> None:
-            old = writing.meta()
-            writing.put_meta(msgspec.structs.replace(old, commits=1, identity=identity))
+        def fill(transaction: WriteTransaction) -> None:
+            old = transaction.meta()
+            transaction.put_meta(msgspec.structs.replace(old, commits=1, identity=identity))
 
         self._tables.write(fill, lambda _: None)
         return self.meta()
 
     def _live_entries(self) -> Iterator[bytes]:
-        """Iterates over everything in the tables as the copy keeps it."""
+        """Yields every entry of the tables in the encoding of the copy, with the metadata last."""
         for table in (*range(1, len(NAMES)), META):
             for key, sealed in scan_all(self._tables, table):
                 unseal(key, sealed)
@@ -279,6 +294,7 @@ class TableCatalog(Catalog):
 
 
 def _entry(key: bytes, sealed: bytes) -> Entry:
+    """Returns the stream entry in a sealed value."""
     try:
         return ENTRY.decode(unseal(key, sealed))
     except msgspec.DecodeError:

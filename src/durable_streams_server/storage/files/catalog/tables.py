@@ -1,7 +1,7 @@
-"""The catalog's tables: ordered keys and sealed values, and how changes of streams become changes of entries.
+"""The tables of the catalog: ordered keys with checksummed values, and the translation of stream changes into table entries.
 
-A value is sealed with a CRC of its key and itself. The database and the simulator's model keep tables in their own way; what
-is written to them is decided here once, and noted as operations, which the second copy keeps too.
+Each stored value is *sealed*: a CRC over the key and the value precedes it. `Tables` and `WriteTransaction` are interfaces, because the
+crash simulator keeps its tables in memory instead of LMDB. A transaction also records its changes as operations for the second copy.
 """
 
 import struct
@@ -28,7 +28,7 @@ _ENCODE: Final = msgspec.msgpack.Encoder().encode
 
 
 class Operation(NamedTuple):
-    """One entry put or deleted. `sealed` is None when it is deleted."""
+    """One change of a table: an entry that is written, or deleted if `sealed` is None."""
 
     table: int
     key: bytes
@@ -36,22 +36,22 @@ class Operation(NamedTuple):
 
 
 def seal(key: bytes, value: bytes) -> bytes:
-    """Returns a value with the CRC of its key and itself before it."""
+    """Returns a value with a CRC over the key and the value in front."""
     return crc32(value, crc32(key)).to_bytes(4, "little") + value
 
 
 def is_sealed(key: bytes, sealed: bytes) -> bool:
-    """Returns whether an entry is what was written."""
+    """Returns whether the CRC in front of a value matches the key and the value."""
     return len(sealed) >= 4 and crc32(sealed[4:], crc32(key)) == int.from_bytes(
         sealed[:4], "little"
     )
 
 
 def unseal(key: bytes, sealed: bytes) -> bytes:
-    """Returns the value in an entry.
+    """Returns the value of an entry, without the CRC in front.
 
     Raises:
-        Damaged: the entry is.
+        Damaged: the CRC does not match.
     """
     if not is_sealed(key, sealed):
         raise Damaged(f"catalog: the entry of {key!r} is damaged")
@@ -59,10 +59,10 @@ def unseal(key: bytes, sealed: bytes) -> bytes:
 
 
 def parse_meta(sealed: bytes | None) -> Meta:
-    """Returns the summary that its entry holds, or that of an empty catalog.
+    """Returns the catalog metadata in a sealed entry, or that of an empty catalog if `sealed` is None.
 
     Raises:
-        Damaged: the entry is.
+        Damaged: the entry is damaged.
     """
     if sealed is None:
         return Meta()
@@ -73,15 +73,15 @@ def parse_meta(sealed: bytes | None) -> Meta:
 
 
 def encode_put(table: int, key: bytes, sealed: bytes) -> bytes:
-    """Returns an operation that puts an entry, as the second copy keeps it."""
+    """Returns an operation that writes an entry, in the encoding of the second copy."""
     return _OPERATION.pack(table, len(key), len(sealed)) + key + sealed
 
 
 def operations(payload: bytes) -> Iterator[Operation]:
-    """Iterates over encoded operations.
+    """Yields the operations in a payload of the second copy.
 
     Raises:
-        Damaged: they end in the middle, or name no table.
+        Damaged: the payload ends inside an operation, or an operation names an unknown table.
     """
     position, size = 0, len(payload)
     while position < size:
@@ -99,10 +99,10 @@ def operations(payload: bytes) -> Iterator[Operation]:
 
 
 class WriteTransaction(ABC):
-    """One transaction that writes.
+    """A transaction that writes to the tables. It is the interface that each kind of tables implements.
 
     Attributes:
-        parts: its operations, encoded, in three parts each.
+        parts: the encoded operations of `put` and `delete` so far, in three parts each.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class WriteTransaction(ABC):
 
     @abstractmethod
     def get(self, table: int, key: bytes) -> bytes | None:
-        """Returns the sealed value at a key."""
+        """Returns the sealed value at a key, or None if there is no entry."""
 
     @abstractmethod
     def keys(self, table: int, prefix: bytes) -> list[bytes]:
@@ -118,33 +118,33 @@ class WriteTransaction(ABC):
 
     @abstractmethod
     def store(self, table: int, key: bytes, sealed: bytes) -> None:
-        """Puts an entry that is sealed already, and notes nothing."""
+        """Writes an entry that is sealed already, without recording an operation."""
 
     @abstractmethod
     def remove(self, table: int, key: bytes) -> None:
-        """Deletes an entry, if it is there, and notes nothing."""
+        """Deletes an entry if it exists, without recording an operation."""
 
     def put(self, table: int, key: bytes, value: bytes) -> None:
-        """Puts an entry."""
+        """Seals and writes an entry, and records the operation."""
         sealed = crc32(value, crc32(key)).to_bytes(4, "little") + value
         self.store(table, key, sealed)
         self.parts += (_OPERATION.pack(table, len(key), len(sealed)), key, sealed)
 
     def delete(self, table: int, key: bytes) -> None:
-        """Deletes an entry, if it is there."""
+        """Deletes an entry if it exists, and records the operation."""
         self.remove(table, key)
         self.parts += (_OPERATION.pack(table | _DELETE, len(key), 0), key, b"")
 
     def meta(self) -> Meta:
-        """Returns the summary as this transaction sees it."""
+        """Returns the catalog metadata as of this transaction."""
         return parse_meta(self.get(META, META_KEY))
 
     def put_meta(self, meta: Meta) -> None:
-        """Puts the summary; a transaction does so last."""
+        """Writes the catalog metadata. It must be the last change of a transaction."""
         self.put(META, META_KEY, _ENCODE(meta))
 
     def apply(self, operation: Operation) -> None:
-        """Does again what a transaction did."""
+        """Repeats an operation of an earlier transaction, without recording it."""
         if operation.sealed is None:
             self.remove(operation.table, operation.key)
         else:
@@ -152,11 +152,11 @@ class WriteTransaction(ABC):
 
 
 class Tables(ABC):
-    """Where the entries are. Reads may come from any thread, writes from one at a time."""
+    """The interface of the tables that hold a catalog's entries. Any thread may read, but only one may write at a time."""
 
     @abstractmethod
     def get(self, table: int, key: bytes) -> bytes | None:
-        """Returns the sealed value at a key.
+        """Returns the sealed value at a key, or None if there is no entry.
 
         Raises:
             Damaged: the table cannot be read.
@@ -166,14 +166,20 @@ class Tables(ABC):
     def scan(
         self, table: int, first: bytes, limit: int, end: bytes | None = None
     ) -> list[tuple[bytes, bytes]]:
-        """Returns up to `limit` entries in order, from the key `first` on, that lie before the key `end`.
+        """Returns the next entries of a table in the order of their keys.
+
+        Args:
+            table: the table.
+            first: the lowest key to return.
+            limit: maximum number of entries.
+            end: the key before which the scan ends; None for no end.
 
         Raises:
             Damaged: the table cannot be read.
         """
 
     def count(self, table: int, first: bytes, end: bytes) -> int:
-        """Returns how many entries there are from the key `first` on that lie before the key `end`.
+        """Returns the number of entries from the key `first` up to, but not including, the key `end`.
 
         Raises:
             Damaged: the table cannot be read.
@@ -186,15 +192,17 @@ class Tables(ABC):
         fill: Callable[[WriteTransaction], None],
         before_commit: Callable[[WriteTransaction], None],
     ) -> None:
-        """Makes what `fill` does durable, all or nothing. Both functions may be called again, from the start.
+        """Runs one transaction and commits it durably, either completely or not at all.
+
+        The transaction may have to start over, so both functions may be called more than once.
 
         Args:
-            fill: does it.
-            before_commit: called when everything but the commit itself is done.
+            fill: makes the changes.
+            before_commit: called after `fill`, directly before the commit. If it raises an error, nothing is committed.
 
         Raises:
             OSError: nothing has changed.
-            Damaged: the database is.
+            Damaged: the database is damaged.
         """
 
     @abstractmethod
@@ -203,7 +211,10 @@ class Tables(ABC):
 
 
 def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[bytes, bytes]]:
-    """Iterates over a table. Each batch is read by itself: a long transaction would keep old pages from being used again."""
+    """Yields all entries of a table in the order of their keys.
+
+    Each batch of entries is a read transaction of its own, because LMDB cannot reuse old pages during a long transaction.
+    """
     first = b""
     while found := tables.scan(table, first, batch):
         yield from found
@@ -211,56 +222,63 @@ def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[byt
 
 
 def write_changes(
-    writing: WriteTransaction,
+    transaction: WriteTransaction,
     changes: list[Put | Drop],
     removed: list[int],
     documents: Mapping[str, bytes | None],
 ) -> int:
-    """Writes what a checkpoint has to tell; returns by how many the streams have grown."""
+    """Writes the changes of one checkpoint. Returns by how many the number of streams has grown.
+
+    Args:
+        transaction: the transaction to write to.
+        changes: streams to write or to remove.
+        removed: incarnations that are no longer garbage.
+        documents: new contents of documents by name; None deletes a document.
+    """
     count = 0
     for change in changes:
         key = change.path.encode()
-        raw = writing.get(STREAMS, key)
+        raw = transaction.get(STREAMS, key)
         old = None if raw is None else ENTRY.decode(unseal(key, raw))
         if old is not None:
-            _drop_deadline(writing, old)
+            _drop_deadline(transaction, old)
         if isinstance(change, Put):
             count += old is None
-            _put_stream(writing, key, change)
+            _put_stream(transaction, key, change)
             continue
         if old is not None and old.incarnation == change.incarnation:
-            writing.delete(STREAMS, key)
+            transaction.delete(STREAMS, key)
             count -= 1
         elif old is not None:
-            _put_deadline(writing, key, old)
-        for name in writing.keys(PRODUCERS, U64.pack(change.incarnation)):
-            writing.delete(PRODUCERS, name)
-        writing.put(GARBAGE, U64.pack(change.incarnation), b"")
+            _put_deadline(transaction, key, old)
+        for name in transaction.keys(PRODUCERS, U64.pack(change.incarnation)):
+            transaction.delete(PRODUCERS, name)
+        transaction.put(GARBAGE, U64.pack(change.incarnation), b"")
     for incarnation in removed:
-        writing.delete(GARBAGE, U64.pack(incarnation))
+        transaction.delete(GARBAGE, U64.pack(incarnation))
     for title, document in documents.items():
         if document is None:
-            writing.delete(DOCUMENTS, title.encode())
+            transaction.delete(DOCUMENTS, title.encode())
         else:
-            writing.put(DOCUMENTS, title.encode(), document)
+            transaction.put(DOCUMENTS, title.encode(), document)
     return count
 
 
-def _put_stream(writing: WriteTransaction, key: bytes, change: Put) -> None:
+def _put_stream(transaction: WriteTransaction, key: bytes, change: Put) -> None:
     entry = change.entry
-    writing.put(STREAMS, key, _ENCODE(entry))
-    _put_deadline(writing, key, entry)
+    transaction.put(STREAMS, key, _ENCODE(entry))
+    _put_deadline(transaction, key, entry)
     prefix = U64.pack(entry.incarnation)
     for name, progress in change.producers.items():
-        writing.put(PRODUCERS, prefix + name, U64_PAIR.pack(*progress))
+        transaction.put(PRODUCERS, prefix + name, U64_PAIR.pack(*progress))
 
 
-def _drop_deadline(writing: WriteTransaction, old: Entry) -> None:
+def _drop_deadline(transaction: WriteTransaction, old: Entry) -> None:
     for place in {old.deadline, old.older_deadline}:
         if place is not None:
-            writing.delete(DEADLINES, U64_PAIR.pack(place, old.incarnation))
+            transaction.delete(DEADLINES, U64_PAIR.pack(place, old.incarnation))
 
 
-def _put_deadline(writing: WriteTransaction, key: bytes, entry: Entry) -> None:
+def _put_deadline(transaction: WriteTransaction, key: bytes, entry: Entry) -> None:
     if entry.deadline is not None:
-        writing.put(DEADLINES, U64_PAIR.pack(entry.deadline, entry.incarnation), key)
+        transaction.put(DEADLINES, U64_PAIR.pack(entry.deadline, entry.incarnation), key)

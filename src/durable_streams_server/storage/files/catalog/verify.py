@@ -1,7 +1,7 @@
-"""Looks at all files of the catalog and says what is wrong with them. Nothing is changed, and no damage ends the process.
+"""Finds faults in the files of a catalog. It changes nothing, and no damage can crash the process.
 
-The database's pages are verified before LMDB opens the file. Then each entry is: it must be sealed, and a look-up must find it,
-since a damaged page between root and leaf would have look-ups miss what a walk still meets.
+The pages of the database are verified before LMDB opens the file. Then each entry is verified: its CRC must match, and a look-up of its
+key must find it. A damaged page between root and leaf could make look-ups miss entries that a scan still finds.
 """
 
 from collections.abc import Iterator
@@ -29,17 +29,17 @@ from .tables import (
     parse_meta,
 )
 
-_SHOWN: Final = 20  # findings of one kind that are named one by one
-_BATCH: Final = 1000
+_SHOWN: Final = 20  # faults of the database that are reported one by one
+_BATCH: Final = 1000  # entries of one scan
 
 
 class CatalogFinding(NamedTuple):
-    """One thing that is wrong with the catalog.
+    """One fault in a file of the catalog.
 
     Attributes:
-        file: the file, in the catalog's directory.
-        what: what is wrong with it.
-        harmless: whether the next server puts it right by itself.
+        file: the name of the file in the catalog's directory.
+        what: what is wrong, in words.
+        harmless: whether the next start of a server corrects the fault.
     """
 
     file: str
@@ -48,7 +48,7 @@ class CatalogFinding(NamedTuple):
 
 
 def verify_catalog(path: str) -> list[CatalogFinding]:
-    """Returns what is wrong with the catalog in a directory; nothing if all is well. No process may have it open.
+    """Returns the faults of the catalog in a directory. No process may have the catalog open.
 
     Raises:
         OSError: a file cannot be read.
@@ -70,7 +70,7 @@ def verify_catalog(path: str) -> list[CatalogFinding]:
 
 
 def entry_faults(database: Database) -> Iterator[str]:
-    """Looks at every entry of a database whose structure has been verified, and says which are damaged."""
+    """Verifies every entry of a database, and yields its faults in words. The database's pages must already be verified."""
     for table, name in enumerate(NAMES):
         first = b""
         while batch := database.scan(table, first, _BATCH):
@@ -83,29 +83,29 @@ def entry_faults(database: Database) -> Iterator[str]:
 
 
 def all_faults(path: str, database: Database) -> Iterator[str]:
-    """Looks at a database that is open, and says what is wrong with it. Nobody may write to it meanwhile.
+    """Verifies the pages and the entries of an open database, and yields its faults in words. Nobody may write to it meanwhile.
 
     Args:
-        path: its directory.
-        database: it.
+        path: the directory of the database.
+        database: the database.
     """
     yield from structure_faults(path)
     yield from entry_faults(database)
 
 
 def was_committed(path: str, copy: Copy) -> bool:
-    """Returns whether the files beside a database show that it was committed to.
+    """Returns whether the second copy or `SUM` shows that a database was committed to at least once.
 
     Args:
-        path: its directory.
-        copy: its second copy, which has been looked at.
+        path: the directory of the database.
+        copy: the second copy, already loaded.
     """
     has_copy = copy.file is not None and copy.file.size() > 0
     return has_copy or (Path(path) / sums.NAME).exists()
 
 
 def _describe(table: int, key: bytes) -> str:
-    """Returns what an entry is, as people know it."""
+    """Returns the name of an entry for a message."""
     text = key.decode(errors="backslashreplace")
     if table == STREAMS:
         return f"the entry of the stream {text}"
@@ -117,11 +117,11 @@ def _describe(table: int, key: bytes) -> str:
 
 
 def inspect_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
-    """Returns the database's summary, if it has one, and what is wrong with the database, in words.
+    """Verifies a database. Returns its metadata, or None if it has none or is damaged, and its faults in words.
 
     Args:
-        path: its directory.
-        copy: its second copy, which has been looked at.
+        path: the directory of the database.
+        copy: the second copy, already loaded.
     """
     data = Path(path) / DATA
     if not data.exists() or not data.stat().st_size:
@@ -149,6 +149,7 @@ def inspect_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
 
 
 def _count_faults(database: Database, meta: Meta) -> list[str]:
+    """Returns a fault if the number of streams in the metadata is wrong."""
     first, count = b"", 0
     while batch := database.scan(STREAMS, first, _BATCH):
         count += len(batch)
@@ -157,6 +158,7 @@ def _count_faults(database: Database, meta: Meta) -> list[str]:
 
 
 def _check_sum(disk: SystemDisk) -> Iterator[CatalogFinding]:
+    """Yields a finding if `SUM` is damaged."""
     if disk.exists(sums.NAME) and sums.read(disk) is None:
         yield CatalogFinding(
             sums.NAME, "it is damaged; the next start verifies the catalog instead", harmless=True
@@ -164,7 +166,7 @@ def _check_sum(disk: SystemDisk) -> Iterator[CatalogFinding]:
 
 
 def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
-    """Looks at the copy by itself. Only its end may be torn, by a crash."""
+    """Yields the faults of the second copy on its own. A torn end is harmless, because a crash can cause it."""
     if copy.file is None:
         return
     file = disk.open(copies.NAME)
@@ -178,7 +180,7 @@ def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
                 yield CatalogFinding(copies.NAME, what, harmless=True)
             return
         end = copies.HEAD_SIZE
-        for record in copies.all_whole_records(file, identity):
+        for record in copies.all_intact_records(file, identity):
             if record.start != end:
                 what = f"the bytes from {end} to {record.start} are damaged"
                 yield CatalogFinding(copies.NAME, what)
@@ -196,7 +198,7 @@ def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
 
 
 def _check_relation(meta: Meta | None, copy: Copy) -> Iterator[CatalogFinding]:
-    """Compares database and copy, each of which is whole by itself as far as it goes."""
+    """Yields a finding if the database and the second copy do not fit together."""
     try:
         relate(meta, copy.state, copy.newest)
     except Damaged as damage:

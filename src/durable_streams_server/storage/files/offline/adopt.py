@@ -15,7 +15,7 @@ from ..disk import Disk
 from ..index import Index, Label
 from ..log_layout import DIRECTORY as LOGS
 from ..log_layout import path_of
-from ..verify import whole_prefix
+from ..verify import verified_prefix
 from .intact_prefix import IntactPrefix, shortened
 
 _NO_END: Final = 1 << 62
@@ -148,7 +148,7 @@ def _read_log(disk: Disk, incarnation: int) -> _Log | None:
             return None
         size = file.size()
         extent = index.base, _NO_END, index.count_of(size)
-        tail, entries, _ = whole_prefix(data, index, size, extent)
+        tail, entries, _ = verified_prefix(data, index, size, extent)
         return _Log(index.label, tail, entries)
     except Damaged:
         return None

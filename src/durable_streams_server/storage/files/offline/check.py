@@ -62,7 +62,7 @@ class Check:
         kept_beside: logs whose missing end was kept in files beside them.
         orphans: files among the logs that belong to no stream.
         gaps: gaps in the write-ahead log.
-        is_catalog_whole: whether every entry of the catalog can be read.
+        is_catalog_readable: whether every entry of the catalog can be read.
         is_catalog_lost: whether there are logs, although nothing was ever committed to the catalog.
         is_log_damaged: whether a store would refuse to open the write-ahead log.
         is_log_strange: whether records do not follow from the catalog although no record before them is missing.
@@ -84,7 +84,7 @@ class Check:
         self.kept_beside: list[KeptBeside] = []
         self.orphans: list[str] = []
         self.gaps: list[Gap] = []
-        self.is_catalog_whole = False
+        self.is_catalog_readable = False
         self.is_catalog_lost = False
         self.is_log_damaged = False
         self.is_log_strange = False
@@ -101,12 +101,12 @@ class Check:
         except Damaged as damage:
             yield Finding("catalog", str(damage))
             return
-        self.is_catalog_whole = yield from self._check_catalog(meta)
+        self.is_catalog_readable = yield from self._check_catalog(meta)
         yield from self._check_refusal(meta)
-        if self.is_catalog_whole:  # otherwise records may name streams whose entry is damaged
+        if self.is_catalog_readable:  # otherwise records may name streams whose entry is damaged
             yield from self._check_records(meta)
         yield from self._report_harms()
-        if self.is_catalog_whole:
+        if self.is_catalog_readable:
             yield from self._check_orphans()
             if self.orphans and meta.lsn == 0:
                 self.is_catalog_lost = True

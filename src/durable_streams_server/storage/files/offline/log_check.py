@@ -7,7 +7,7 @@ from ..catalog import Entry
 from ..disk import LOST, Disk, File
 from ..index import Index
 from ..log_layout import KEPT, path_of
-from ..verify import whole_prefix
+from ..verify import verified_prefix
 
 
 class Harm(NamedTuple):
@@ -42,7 +42,7 @@ def harm_of_log(disk: Disk, path: str, entry: Entry) -> Harm | None:
         files.append(disk.open(name))
         files.append(disk.open(name + ".idx"))
         index, wrong = _index_of(files[1], path, entry)
-        found = whole_prefix(files[0], index, files[1].size(), extent)
+        found = verified_prefix(files[0], index, files[1].size(), extent)
     except Damaged as damage:
         return Harm(path, entry, extent.base, 0, str(damage))
     except OSError as error:
@@ -70,7 +70,7 @@ def is_rest_kept(disk: Disk, harm: Harm) -> bool:
     try:
         index = Index.of(file)
         extent = harm.end, entry.tail, entry.index_entries - harm.entries
-        is_whole = whole_prefix(data, index, file.size(), extent)[2] is None
+        is_whole = verified_prefix(data, index, file.size(), extent)[2] is None
         return index.base == harm.end and is_whole
     except Damaged:
         return False

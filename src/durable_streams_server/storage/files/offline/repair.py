@@ -41,7 +41,7 @@ def repair(
         now: microseconds of Unix time.
         is_salvaged: whether the catalog was put together from single entries.
     """
-    if not check.is_catalog_whole:
+    if not check.is_catalog_readable:
         yield "catalog: it cannot be repaired; restore it from a backup"
         return
     # Orphans go first: an earlier repair that was killed may have made them, and this one uses the same names again.

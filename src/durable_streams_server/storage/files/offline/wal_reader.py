@@ -1,4 +1,4 @@
-"""Reads the write-ahead log for a check or a repair: every whole record after the catalog's LSN, even behind damage, and the gaps.
+"""Reads the write-ahead log for a check or a repair: every intact record after the catalog's LSN, even behind damage, and the gaps.
 
 `Wal.recover` stops at the first record that does not follow its predecessor. `LogReader` continues behind it. It recognizes a
 record anywhere in a segment by the segment's salt and the record's CRC, and it computes a lost segment header from the records.
@@ -12,7 +12,7 @@ from ...damage import Damaged
 from ..disk import LOST, Disk, File
 from ..segments import DIRECTORY, PAGE, Salt, chain_seed, read_header
 from ..wal_format import OVERHEAD
-from .wal_scan import Found, genuine_records, record_at, salt_at, whole_records
+from .wal_scan import Found, genuine_records, intact_records, record_at, salt_at
 
 _LSN: Final = struct.Struct("<Q")
 _LSN_AT: Final = 8  # in a record
@@ -22,7 +22,7 @@ _GUESSES: Final = 64  # LSNs to search for in a segment that lost its header and
 
 
 class Record(NamedTuple):
-    """One whole record of the write-ahead log."""
+    """One intact record of the write-ahead log."""
 
     lsn: int
     payload: bytes
@@ -154,7 +154,7 @@ class LogReader:
             return False
         segment = self._computed[path]
         data = segment.file.read(segment.file.size(), 0)
-        return any(found.durable >= segment.first for found in whole_records(data, segment.salt))
+        return any(found.durable >= segment.first for found in intact_records(data, segment.salt))
 
     def _relevant_segments(self) -> Iterator[tuple[_Segment, int | None]]:
         """Yields the segments with records after the catalog's LSN, each with its last LSN or None for the newest segment."""
@@ -226,7 +226,7 @@ class LogReader:
         newest = self._after
         for segment in self._segments:
             whole = segment.file.read(segment.file.size(), 0)
-            newest = max(newest, *(each.lsn for each in whole_records(whole, segment.salt)), 0)
+            newest = max(newest, *(each.lsn for each in intact_records(whole, segment.salt)), 0)
         for base in dict.fromkeys((newest, self._after)):
             for lsn in range(base + 1, base + _GUESSES):
                 at = data.find(_LSN.pack(lsn), PAGE)

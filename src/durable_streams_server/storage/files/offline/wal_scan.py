@@ -1,4 +1,4 @@
-"""Finds whole records in the bytes of one segment of the write-ahead log, wherever in the segment they begin.
+"""Finds intact records in the bytes of one segment of the write-ahead log, wherever in the segment they begin.
 
 The functions here do no I/O. `wal_reader.py` uses them to read segments behind damage.
 """
@@ -17,7 +17,7 @@ _BITS: Final = 32
 
 
 class Found(NamedTuple):
-    """A whole record in a segment.
+    """An intact record in a segment.
 
     Attributes:
         lsn: its LSN.
@@ -40,8 +40,8 @@ class Found(NamedTuple):
         return self.lsn == other.lsn + 1 and self.previous == other.crc
 
 
-def whole_records(data: bytes, salt: Salt) -> Iterator[Found]:
-    """Yields every whole record in a segment's bytes, in order of position."""
+def intact_records(data: bytes, salt: Salt) -> Iterator[Found]:
+    """Yields every intact record in a segment's bytes, in order of position."""
     mark = salt.mark.to_bytes(4, "little")
     at = data.find(mark, PAGE)
     while at >= 0:
@@ -52,7 +52,7 @@ def whole_records(data: bytes, salt: Salt) -> Iterator[Found]:
 
 
 def record_at(data: bytes, at: int, salt: Salt) -> Found | None:
-    """Returns the record that begins at a position, or None if no whole record begins there."""
+    """Returns the record that begins at a position, or None if no intact record begins there."""
     if at + OVERHEAD > len(data):
         return None
     mark, length, lsn, durable, previous = _RECORD.unpack_from(data, at)
@@ -69,9 +69,9 @@ def record_at(data: bytes, at: int, salt: Salt) -> Found | None:
 def genuine_records(data: bytes, salt: Salt, last: Found, limit: int | None) -> Iterator[Found]:
     """Yields the records of a segment that belong to the log, in order.
 
-    Records behind a gap may also be the remains of a write that a crash cut off. Nobody was told that such a write succeeded. Its
-    remains lie behind the end of the log, and no record calls durable what the gap has lost. So this function yields records
-    behind a gap only if one of them, a later record, or a later segment proves that the log once continued past the gap.
+    Records behind a gap may also be the remains of a write that a crash interrupted. Such a write was never acknowledged. Its remains lie
+    behind the end of the log, and no record states that a lost record was durable. So this function yields records behind a gap only
+    if one of them, a later record, or a later segment proves that the log once continued past the gap.
 
     Args:
         data: the segment's bytes.
@@ -79,7 +79,7 @@ def genuine_records(data: bytes, salt: Salt, last: Found, limit: int | None) -> 
         last: a stand-in for the record before the segment's first one.
         limit: the last LSN of the segment; None if the segment is the newest.
     """
-    whole = [each for each in whole_records(data, salt) if limit is None or each.lsn <= limit]
+    whole = [each for each in intact_records(data, salt) if limit is None or each.lsn <= limit]
     durable = 0  # the highest durable LSN in this record and all later ones
     proofs = []
     for each in reversed(whole):
@@ -96,8 +96,7 @@ def genuine_records(data: bytes, salt: Salt, last: Found, limit: int | None) -> 
 def salt_at(data: bytes, at: int) -> tuple[Salt, Found] | None:
     """Computes a segment's salt from the record that begins at a position.
 
-    For any bytes there is a salt that makes them look like a whole record. So the salt counts only if it makes the record after
-    them whole too.
+    Some salt makes any bytes look like an intact record. So a computed salt counts only if the next record looks intact with it too.
 
     Returns:
         The salt and the record, or None if no salt fits both records.
