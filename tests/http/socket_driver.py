@@ -314,13 +314,13 @@ async def quiet(lane: Lane) -> None:
     await until(lambda: lane.turns.is_idle)
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Waits until something is so that nobody tells of."""
-    for _ in range(1000):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come about")
+async def until(condition: Callable[[], bool]) -> None:
+    """Runs turns of the event loop until `condition` returns True. Fails after ten seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 10
+    while not condition():
+        assert loop.time() < deadline, "the condition did not come true"
+        await asyncio.sleep(0)
 
 
 def complaints(caplog: Any) -> list[str]:

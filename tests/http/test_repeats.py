@@ -8,7 +8,7 @@ from durable_streams_server.http.repeats import Repeats
 
 def test_thing_comes_again_from_its_second_time_on() -> None:
     repeats = Repeats()
-    assert [repeats.again(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
+    assert [repeats.has_seen(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
         False,
         False,
         True,
@@ -20,7 +20,7 @@ def test_thing_comes_again_from_its_second_time_on() -> None:
 def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats_module, "_SEEN", 2)
     repeats = Repeats()
-    assert [repeats.again(thing) for thing in range(5)] == [False] * 5
+    assert [repeats.has_seen(thing) for thing in range(5)] == [False] * 5
     assert len(repeats._seen) <= 2
-    assert repeats.again(4)
-    assert not repeats.again(0)
+    assert repeats.has_seen(4)
+    assert not repeats.has_seen(0)

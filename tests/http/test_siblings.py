@@ -16,9 +16,9 @@ ADDRESSES = [("198.51.100.7", 8000), (f"/run/{'x' * 95}.sock", None)]
 @pytest.fixture(autouse=True)
 def let_go() -> Iterator[None]:
     yield
-    for _, name in siblings._held.values():
+    for _, name in siblings._bound.values():
         name.close()
-    siblings._held.clear()
+    siblings._bound.clear()
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -28,8 +28,8 @@ def test_worker_is_warned_if_another_answers_at_its_address(
     warn_of_siblings(address)
     warn_of_siblings(address)
     assert not caplog.records
-    others = dict(siblings._held)
-    siblings._held.clear()  # as in another process
+    others = dict(siblings._bound)
+    siblings._bound.clear()  # as in another process
     warn_of_siblings(address)
     assert "another worker answers at" in caplog.text
     for _, name in others.values():

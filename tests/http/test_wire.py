@@ -10,7 +10,7 @@ from durable_streams_server.protocol.render import Common, Response
 
 def test_a_head_has_its_own_headers_the_common_ones_and_its_framing() -> None:
     response = Response(200, [(b"etag", b'"a"')], b"body", common=Common([(b"x", b"y")]))
-    head = wire.head(response, wire.CLOSE + wire.length(response, to_head=False))
+    head = wire.head(response, wire.CLOSE + wire.length_line(response, to_head=False))
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert head.endswith(b"\r\n\r\n")
     assert set(head.split(b"\r\n")[1:-2]) == {
@@ -30,11 +30,11 @@ def test_every_status_has_its_line(status: int) -> None:
 
 
 def test_the_length_is_said_only_where_there_may_be_a_body() -> None:
-    assert wire.length(Response(200, []), to_head=False) == b"content-length: 0\r\n"
-    assert wire.length(Response(200, [], b"1,", array=True), False) == b"content-length: 3\r\n"
-    assert wire.length(Response(200, [], b"body"), to_head=True) == b""
+    assert wire.length_line(Response(200, []), to_head=False) == b"content-length: 0\r\n"
+    assert wire.length_line(Response(200, [], b"1,", array=True), False) == b"content-length: 3\r\n"
+    assert wire.length_line(Response(200, [], b"body"), to_head=True) == b""
     for status in (204, 304):
-        assert wire.length(Response(status, []), to_head=False) == b""
+        assert wire.length_line(Response(status, []), to_head=False) == b""
 
 
 def test_a_chunk_has_its_size_in_hexadecimal() -> None:
@@ -43,5 +43,5 @@ def test_a_chunk_has_its_size_in_hexadecimal() -> None:
 
 def test_a_date_is_that_of_http() -> None:  # RFC 9110, 5.6.7
     assert re.fullmatch(
-        rb"date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n", wire.date()
+        rb"date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n", wire.date_line()
     )

@@ -105,7 +105,7 @@ class Handler:
         if kept is None or engine.stopping:
             return None
         state = engine.find_loaded(kept.path)
-        if state is None or not kept.is_true_of(state):
+        if state is None or not kept.is_current(state):
             return None
         if request.method == "GET":
             engine.touch(state)

@@ -1,7 +1,7 @@
-"""Answers that are kept because they depend on nothing but a stream's state: what HEAD tells, and the empty page at the tail.
+"""Keeps responses that depend only on a stream's state: responses to HEAD, and the empty page at the tail.
 
-A client that polls asks the same again and again, and is told the same until the stream changes. So its answer is kept as octets,
-with the state that it was made of. Whoever uses a kept answer looks at the stream first, as for any other, and compares.
+A client that polls gets the same response until the stream changes. So the response is kept as octets, together with the state that
+it was made of. The handler looks the stream up for every request, and uses a kept response only if the state is still the same.
 """
 
 from collections import OrderedDict
@@ -17,19 +17,19 @@ from . import wire
 from .repeats import Repeats
 from .request import Request
 
-_KEPT: Final = 4096  # answers; one takes 2 KiB, and never more than 8
-_LONGEST: Final = KIB  # octets of a request whose answer is kept
-_LARGEST: Final = 2 * KIB  # octets of an answer that is kept
+_KEPT: Final = 4096  # most responses that are kept, of which each takes 2 KiB, or 8 KiB at most
+_LONGEST: Final = KIB  # most octets of a request whose response is kept
+_LARGEST: Final = 2 * KIB  # most octets of a response that is kept
 
 Key = tuple[str, bytes, bytes, str, bytes | None, bytes | None]
 
 
 class KeptResponse(Response, gc=False):
-    """A response whose octets on an HTTP/1.1 connection are known but for the date. Nobody may change it.
+    """A response whose octets on an HTTP/1.1 connection are known, except for the date. It must not be changed.
 
     Attributes:
-        before: the status line, and all headers but those of the framing.
-        after: what follows the date: the length, the end of the head, the body.
+        before: octets before the Date header: the status line and the headers.
+        after: octets behind the Date header: the Content-Length header, the end of the head, and the body.
     """
 
     before: bytes = b""
@@ -37,14 +37,14 @@ class KeptResponse(Response, gc=False):
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
-    """An answer, and the state of the stream that it was made of.
+    """A kept response, and the state of the stream that the response was made of.
 
     Attributes:
-        path: the stream's path, decoded.
+        path: the decoded path of the stream.
         incarnation: the stream's incarnation.
-        tail: its visible tail.
-        closed: whether readers saw it closed.
-        response: the answer, finished.
+        tail: the stream's visible tail.
+        closed: whether the stream was visibly closed.
+        response: the whole response.
     """
 
     path: str
@@ -53,8 +53,8 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
     closed: bool
     response: KeptResponse
 
-    def is_true_of(self, state: StreamState) -> bool:
-        """Whether the stream is as it was."""
+    def is_current(self, state: StreamState) -> bool:
+        """Returns whether the response is still right, because the stream has not changed."""
         return (
             self.tail == state.visible_tail
             and self.incarnation == state.incarnation
@@ -63,31 +63,36 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeptAnswers:
-    """The answers of one handler to what is asked again, the oldest of which make room for new ones."""
+    """Keeps the responses of one handler to requests that have come twice. The oldest are evicted to make room."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[Key, Kept] = OrderedDict()  # a dict finds its oldest slowly
+        self._answers: OrderedDict[Key, Kept] = (
+            OrderedDict()
+        )  # a dict is slow to find its oldest key
         self._repeats = Repeats()
 
     def __len__(self) -> int:
-        """Returns how many answers are kept."""
+        """Returns how many responses are kept."""
         return len(self._answers)
 
     def find(self, request: Request) -> Kept | None:
-        """Returns the answer that such a request got last, which may be out of date."""
+        """Returns the kept response to such a request, which may be out of date, or None."""
         return self._answers.get(_key(request))
 
     def keep(self, request: Request, state: StreamState, response: Response) -> Response:
-        """Keeps the finished answer to a GET or HEAD that came before, and returns it in the form that is kept.
+        """Keeps the response to a GET or HEAD request that came before, and returns the response in its kept form.
 
-        It must follow from the request and what `Kept` compares, and have a small body.
+        The response must depend on nothing but the request and the attributes of `Kept`. If it is not kept, it is returned unchanged.
         """
         key = _key(request)
-        if not self._repeats.again(key):
+        if not self._repeats.has_seen(key):
             return response
         if request.header_bytes + len(request.raw_path) + len(request.query) > _LONGEST:
             return response
-        before, after = wire.beginning(response), wire.ending(response, request.method == "HEAD")
+        before, after = (
+            wire.status_and_headers(response),
+            wire.length_and_body(response, request.method == "HEAD"),
+        )
         if len(before) + len(after) > _LARGEST:
             return response
         answers = self._answers
@@ -110,7 +115,7 @@ class KeptAnswers:
 
 
 def _key(request: Request) -> Key:
-    """Returns all of a request that its answer may depend on, if that is kept."""
+    """Returns the parts of a request that a kept response may depend on."""
     headers = request.headers
     return (
         request.method,

@@ -1,23 +1,23 @@
-"""Tells what comes again from what comes once.
+"""Tells requests that come again from requests that come once.
 
-A reader that catches up asks for each page once, so to keep what it asked, or what it was told, is work for nothing. What a client
-polls for comes again and again. So nothing is kept before it comes for the second time.
+A reader that catches up asks for each page once, so it would be useless to keep its requests or their responses. A client that polls
+sends the same request again and again. So nothing is kept before it has come twice.
 """
 
 from collections.abc import Hashable
 from typing import Final
 
-_SEEN: Final = 4096  # hashes that are remembered; then it begins anew
+_SEEN: Final = 4096  # most hashes that are remembered before all are forgotten
 
 
 class Repeats:
-    """Says whether something has come before. It remembers the hashes of the last few thousand things."""
+    """Remembers the hashes of the last few thousand things that it was asked about."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
-    def again(self, thing: Hashable) -> bool:
-        """Returns whether a thing came lately, and notes it. On rare occasions the hash of another is taken for its own."""
+    def has_seen(self, thing: Hashable) -> bool:
+        """Returns whether `thing` was seen lately, and remembers it. In rare cases another thing has the same hash."""
         mark = hash(thing)
         seen = self._seen
         if mark in seen:

@@ -1,4 +1,4 @@
-"""One request as the handler sees it, whichever adapter carried it."""
+"""An HTTP request as the handler sees it, whichever adapter received it."""
 
 import sys
 from collections.abc import Iterable
@@ -21,43 +21,42 @@ from ..protocol.names import (
     X_FORWARDED_PROTO,
 )
 
-_MAX_DIGITS: Final = (
-    18  # so that a size is below 2^63; Python refuses to convert thousands of digits
-)
+#: Most digits of a Content-Length. With 18 digits a size is below 2^63, and Python refuses to convert thousands of digits.
+_MAX_DIGITS: Final = 18
 
 _NONE: Final[frozenset[bytes]] = frozenset()
-#: Lists that decide something here. Sent in several lines, the lines are one list (RFC 9110, 5.3).
+#: Headers that hold lists which the server uses. If such a header comes in several lines, the lines make one list (RFC 9110, 5.3).
 LISTS: Final = frozenset(
     {ACCEPT_ENCODING, CONTENT_ENCODING, FORWARDED, IF_MATCH, IF_NONE_MATCH, X_FORWARDED_PROTO}
 )
 
 
 class KnownHead(msgspec.Struct):
-    """What is found out once for all requests with the same head.
+    """Facts that are computed once for all requests with the same head.
 
     Attributes:
-        append: the append that it asks for, without a body; None until one was made of it.
+        append: the append command that the head means, without its body, or None until the handler has made one.
     """
 
     append: Append | None = None
 
 
 class Request(msgspec.Struct):
-    """A request's head, and its body once it has been read.
+    """A request's head, and its body once the body has been received.
 
     Attributes:
-        method: in capitals.
-        raw_path: the path as on the wire, percent-encoded, the mount prefix included.
+        method: the method in capitals.
+        raw_path: the path as received, percent-encoded and with the mount prefix.
         query: the octets after the question mark.
-        headers: by lower-case name; of one sent twice, the first value, or the whole list if it is one of `LISTS`.
-        repeated: names of headers that were sent more than once.
-        header_bytes: the size of names and values together.
+        headers: header values by lower-case name. A header that was sent more than once has its first value, or the joined list
+            if it is one of `LISTS`.
+        repeated: names of the headers that were sent more than once.
+        header_bytes: total size of the header names and values in bytes.
         scheme: `http` or `https`.
-        root_path: the decoded prefix that the application is mounted under, or the empty string.
-        declared: the size of the body as its head says, or None when it comes in chunks or there is none. `check_limits` finds
-            it.
+        root_path: the decoded path that the application is mounted under, or the empty string.
+        declared: the value of Content-Length, or None without one. `check_limits` sets it.
         body: the whole body.
-        known: shared by all requests with this head, if the head is kept.
+        known: facts that all requests with this head share if the head is kept, otherwise None.
     """
 
     method: str
@@ -74,11 +73,14 @@ class Request(msgspec.Struct):
 
     @property
     def is_cheap(self) -> bool:
-        """Whether it may pass the writes that stand in line. To begin a live read costs as much as a write does."""
+        """Whether the request may pass the writes in line. A live read may not, because it costs as much to begin as a write."""
         return self.method in ("GET", "HEAD") and b"live=" not in self.query
 
     def check_limits(self, max_body: int) -> None:
-        """Finds what the head says of the body, and refuses what is too large or has no one meaning, before any body is read.
+        """Sets `declared`, and refuses a head that is too large or ambiguous, before any of the body is received.
+
+        Args:
+            max_body: size of the largest allowed body in bytes.
 
         Raises:
             UriTooLong, HeadersTooLarge, TooLarge, BadRequest.
@@ -104,14 +106,14 @@ class Request(msgspec.Struct):
                 raise too_large(max_body)
 
 
-#: Stands for a request of which nothing is known. Nobody may change it.
+#: A placeholder for a request of which nothing is known. It must not be changed.
 NO_REQUEST: Final = Request("GET", b"/", b"", {})
 
 
 def index_headers(
     pairs: Iterable[tuple[bytes, bytes]],
 ) -> tuple[dict[bytes, bytes], frozenset[bytes], int]:
-    """Returns headers by name, the names of repeated ones, and their size together."""
+    """Returns headers by lower-case name, the names of repeated headers, and the total size of names and values in bytes."""
     headers: dict[bytes, bytes] = {}
     repeated: dict[bytes, list[bytes]] = {}
     size = 0
@@ -120,16 +122,18 @@ def index_headers(
         if name in headers:
             repeated.setdefault(name, []).append(value.strip(b" \t"))
         else:
-            headers[name] = value.strip(b" \t")  # RFC 9110, 5.5; some servers leave it
+            headers[name] = value.strip(
+                b" \t"
+            )  # some host servers leave white space (RFC 9110, 5.5)
     return headers, join_lists(headers, repeated) if repeated else _NONE, size
 
 
 def join_lists(headers: dict[bytes, bytes], repeated: dict[bytes, list[bytes]]) -> frozenset[bytes]:
-    """Makes one list of each of `LISTS` that came in several lines, and returns the names of all headers that did.
+    """Joins the lines of each repeated header in `LISTS`, and returns the names of all repeated headers.
 
     Args:
-        headers: the first line of each.
-        repeated: the other lines, by name.
+        headers: the first value of each header by name. The joined lists replace their first values.
+        repeated: the further values of repeated headers by name.
     """
     for name in LISTS & repeated.keys():
         headers[name] = b", ".join((headers[name], *repeated[name]))
@@ -137,10 +141,10 @@ def join_lists(headers: dict[bytes, bytes], repeated: dict[bytes, list[bytes]]) 
 
 
 def _number(value: bytes) -> int:
-    """Returns the size that a Content-Length names; of one with more digits than any body has, a size past every limit.
+    """Returns the number in a Content-Length, or `sys.maxsize` if it has more digits than the size of any body.
 
     Raises:
-        BadRequest: it is no number, as 1*DIGIT (RFC 9110, 8.6).
+        BadRequest: the value is not 1*DIGIT (RFC 9110, 8.6).
     """
     if not value.isdigit():
         raise BadRequest("Content-Length is not a plain whole number", "INVALID_HTTP")
@@ -152,5 +156,5 @@ def _number(value: bytes) -> int:
 
 
 def too_large(max_body: int) -> TooLarge:
-    """Returns the refusal of a body that is larger than `max_body` bytes."""
+    """Returns the error that refuses a body of more than `max_body` bytes."""
     return TooLarge(f"the body is larger than {max_body} bytes")

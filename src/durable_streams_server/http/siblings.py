@@ -1,7 +1,7 @@
-"""Warns where several workers of one host server keep streams in memory: each has streams of its own.
+"""Warns if several workers of one host server keep streams in memory, because each worker then has its own streams.
 
-Workers of one server answer at the same address. The first one takes a name that is made of that address, in the system's list of
-abstract Unix sockets, which lets the name go when the process ends. Linux alone has such names.
+Workers of one server answer at the same address. The first worker binds an abstract Unix socket whose name is made of that address.
+The system releases the name when the process ends. Only Linux has such names.
 """
 
 import errno
@@ -13,30 +13,33 @@ from typing import Any, Final
 
 from ..log import log as _log
 
-_held: Final[dict[str, tuple[int, socket.socket]]] = {}  # by name: this process, and what holds it
+#: The process id and the bound socket by server address. A forked copy of the process has another id.
+_bound: Final[dict[str, tuple[int, socket.socket]]] = {}
 
 
 def warn_of_siblings(server: Any) -> None:
-    """Warns once in a process if another one answers at the same address.
+    """Logs a warning, once in a process, if another process answers at the same address.
 
     Args:
-        server: the host and port, or the path, that ASGI names as the server's.
+        server: the value of `server` in an ASGI scope, a pair of host and port or of path and None.
     """
     if sys.platform != "linux" or not server:
         return
     host, port = server
     address = str(host) if port is None else f"{host}:{port}"
-    pid, _ = _held.get(address, (0, None))
+    pid, _ = _bound.get(address, (0, None))
     if pid == os.getpid():
         return
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    _held[address] = (os.getpid(), name)
+    _bound[address] = (os.getpid(), name)
     digest = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()
     try:
-        name.bind(f"\0durable-streams-server/{digest}")  # the system takes 107 octets at most
+        name.bind(
+            f"\0durable-streams-server/{digest}"
+        )  # a digest, because a name has 107 octets at most
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return  # nobody knows then
+            return  # it is unknown whether there is another worker
         _log.warning(
             "streams are kept in memory, and another worker answers at %s too: each worker has its own streams, and a client reaches "
             "either; run one worker",

@@ -1,16 +1,12 @@
-"""Has an application hear of the signal that its host server stops on.
+"""Notices the signal on which a host server stops, so that an application can end its live reads.
 
-A host tells an application of a stop only after all responses have ended, and one that is mounted not at all. Event streams do not
-end by themselves, so nobody would ever stop. So the first live read puts a handler before those that the host has installed: it has
-the live reads end, and then calls the host's handler. A signal that nobody handles is left alone, and so is everything outside the
-main thread, where Python handles signals.
+A host server tells an application about a stop only after all responses have ended, and a mounted application is not told at all. Event
+streams do not end by themselves, so the host would wait for ever. So the first live read installs signal handlers in front of the
+host's: they make the live reads end, and then call the host's handlers. Signals that the host does not handle are left alone. Outside
+the main thread nothing is installed, because Python handles signals in the main thread only.
 
-hypercorn sends its worker processes no signal. It sets an event that they share with their parent, so there the event is looked at.
-Twisted, and daphne on it, cancels whatever runs and waits for that alone, which is all that live reads need.
-
-    signals = StopSignals(app.begin_shutdown)
-    signals.watch()      whenever a live read begins, on the loop
-    signals.forget()     when the application has stopped
+hypercorn sends its worker processes no signal. It sets an event that they share with their parent process, so that event is polled.
+Twisted, and daphne on it, cancels all running requests and waits for nothing else, so its signal handlers are left alone.
 """
 
 from __future__ import annotations
@@ -26,45 +22,47 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)  # what servers stop on
-#: gunicorn's workers stop on SIGQUIT too. With it, other programs show what they are doing, and go on.
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)  # the signals on which servers stop
+#: The signals on which gunicorn's workers stop. Other programs use SIGQUIT to print their stacks, and continue.
 _GUNICORN_SIGNALS: Final = (*_SIGNALS, getattr(signal, "SIGQUIT", signal.SIGTERM))
-_EVERY: Final = 0.2  # seconds between two looks at a host's event, while there are live reads
+_POLL_INTERVAL: Final = 0.2  # seconds between two checks of hypercorn's event
 
 
 class StopSignals:
-    """One application's watch.
+    """Watches the stop signals for one application.
+
+    The application calls `watch` whenever a live read begins, and `forget` when it has stopped.
 
     Args:
-        stop: called on the loop when a signal has come.
+        stop: called on the event loop after a signal.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._event: Any = None  # of a host that sends no signal
+        self._event: Any = None  # set by hypercorn, which sends no signal
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Watches from now on, in front of whoever handles the signals now. It costs about a microsecond."""
+        """Begins to watch, in front of the current signal handlers. A call costs about a microsecond."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
-            self._event = _event_of_host()
+            self._event = _host_event()
             if self._event is not None:
-                self._look()
+                self._poll()
         _watching.add(self)
         numbers = _GUNICORN_SIGNALS if "gunicorn.arbiter" in sys.modules else _SIGNALS
         for number in numbers:
             handler = signal.getsignal(number)
-            if handler is not _caught and _stops_a_server(handler):
-                _hosts[number] = handler
-                signal.signal(number, _caught)
+            if handler is not _handle_signal and _stops_a_server(handler):
+                _host_handlers[number] = handler
+                signal.signal(number, _handle_signal)
 
     def forget(self) -> None:
-        """Watches no longer. The last to do so gives the signals back to the host."""
+        """Stops watching. The last application to do so restores the host's signal handlers."""
         _watching.discard(self)
         self._loop = None
         if self._timer is not None:
@@ -72,33 +70,38 @@ class StopSignals:
             self._timer = None
         if _watching or threading.current_thread() is not threading.main_thread():
             return
-        for number, handler in tuple(_hosts.items()):
-            if signal.getsignal(number) is _caught:
+        for number, handler in tuple(_host_handlers.items()):
+            if signal.getsignal(number) is _handle_signal:
                 signal.signal(number, handler)
-        _hosts.clear()
+        _host_handlers.clear()
 
-    def tell(self) -> None:
-        """Has the application stop."""
+    def notify(self) -> None:
+        """Schedules the application's stop on its event loop."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody is there
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop is closed, so the application has stopped
                 self._loop.call_soon_threadsafe(self._stop)
 
-    def _look(self) -> None:
-        """Looks whether the host's event is set, and again in a while."""
+    def _poll(self) -> None:
+        """Stops the application if the host's event is set, and otherwise schedules the next check."""
         assert self._loop is not None
         if self._event.is_set():
             self._timer = None
             self._stop()
         else:
-            self._timer = self._loop.call_later(_EVERY, self._look)
+            self._timer = self._loop.call_later(_POLL_INTERVAL, self._poll)
 
 
 _watching: Final[weakref.WeakSet[StopSignals]] = weakref.WeakSet()
-_hosts: Final[dict[int, Any]] = {}  # the host's own handlers
+_host_handlers: Final[dict[int, Any]] = {}  # by signal number
 
 
 def _stops_a_server(handler: Any) -> bool:
-    """Whether a handler is a host's that must be put off. `asyncio.run` has one too, which only interrupts its program."""
+    """Returns whether a signal handler stops a host server, so that live reads must end before it is called.
+
+    The handler that `asyncio.run` installs does not count, because it only interrupts its own program.
+    """
     if not callable(handler) or handler is signal.default_int_handler:
         return False
     owner = getattr(getattr(handler, "func", handler), "__self__", None)
@@ -106,24 +109,25 @@ def _stops_a_server(handler: Any) -> bool:
 
 
 def _is_twisted(owner: object) -> bool:
+    """Returns whether an object belongs to Twisted."""
     return type(owner).__module__.startswith("twisted.")
 
 
-def _event_of_host() -> Any:
-    """Returns the event that a worker's parent sets when it is to stop, or None if there is none.
+def _host_event() -> Any:
+    """Returns the event that hypercorn sets to stop this worker process, or None if there is none.
 
-    It is an argument of the worker's process (`hypercorn.run`). Where it cannot be had, the worker ends after hypercorn's
-    `--graceful-timeout`.
+    hypercorn passes the event as an argument of the worker process (`hypercorn.run`). If it cannot be found, the worker ends after
+    hypercorn's `--graceful-timeout`.
     """
     given = getattr(multiprocessing.current_process(), "_kwargs", {})
     event = given.get("shutdown_event")
     return event if hasattr(event, "is_set") else None
 
 
-def _caught(number: int, frame: FrameType | None) -> None:
-    """Tells the applications first, and then the host."""
+def _handle_signal(number: int, frame: FrameType | None) -> None:
+    """Notifies the applications, and then calls the host's handler."""
     for each in tuple(_watching):
-        each.tell()
-    handler = _hosts.get(number)
+        each.notify()
+    handler = _host_handlers.get(number)
     if handler is not None:
         handler(number, frame)

@@ -1,4 +1,4 @@
-"""Responses as octets on a connection (RFC 9112): the head, chunks, and what the parser does not do for us."""
+"""Writes responses as octets for an HTTP/1.1 connection (RFC 9112): heads, header lines and chunks."""
 
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,24 +19,25 @@ CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
 
 def head(response: Response, framing: bytes) -> bytes:
-    """Returns a response's head.
+    """Returns the head of a response, with the empty line at its end.
 
     Args:
-        response: its status and headers.
-        framing: more header lines, each with its line end: the date, how long the body is, what becomes of the connection.
+        response: the response, whose status and headers are used.
+        framing: further header lines, each with its line end, such as Date, Content-Length and Connection.
     """
-    parts = _beginning(response)
+    parts = _status_and_headers(response)
     parts.append(framing)
     parts.append(b"\r\n")
     return b"".join(parts)
 
 
-def beginning(response: Response) -> bytes:
-    """Returns the status line and the headers, without those of the framing."""
-    return b"".join(_beginning(response))
+def status_and_headers(response: Response) -> bytes:
+    """Returns the status line and the header lines of a response, without those of its framing."""
+    return b"".join(_status_and_headers(response))
 
 
-def _beginning(response: Response) -> list[bytes]:
+def _status_and_headers(response: Response) -> list[bytes]:
+    """Returns the status line and the header lines of a response in pieces."""
     parts = [_LINES[response.status]]
     for name, value in response.headers:
         parts += (name, b": ", value, b"\r\n")
@@ -44,29 +45,44 @@ def _beginning(response: Response) -> list[bytes]:
     return parts
 
 
-def ending(response: Response, to_head: bool) -> bytes:
-    """Returns what follows the other header lines: how long the body is, the end of the head, and the body."""
+def length_and_body(response: Response, to_head: bool) -> bytes:
+    """Returns the Content-Length line, the end of the head, and the body of a response.
+
+    Args:
+        response: the response.
+        to_head: whether the request was a HEAD request, so that the response has no body.
+    """
     body = b"" if to_head or response.status in _BODILESS else response.whole
-    return length(response, to_head) + b"\r\n" + body
+    return length_line(response, to_head) + b"\r\n" + body
 
 
-def length(response: Response, to_head: bool) -> bytes:
-    """Returns the header line that says how long the body is, where there may be one."""
+def length_line(response: Response, to_head: bool) -> bytes:
+    """Returns the Content-Length line of a response, or nothing if the response cannot have a body.
+
+    Args:
+        response: the response.
+        to_head: whether the request was a HEAD request.
+    """
     if to_head or response.status in _BODILESS:
         return b""
     return b"content-length: %d\r\n" % response.size
 
 
-def refusal(response: Response, date_line: bytes) -> bytes:
-    """Returns the whole of a response after which the connection ends, whatever was asked."""
-    return head(response, date_line + CLOSE + length(response, to_head=False)) + response.whole
+def refusal(response: Response, date: bytes) -> bytes:
+    """Returns the octets of a whole response that closes its connection.
+
+    Args:
+        response: the response.
+        date: the Date line, with its line end.
+    """
+    return head(response, date + CLOSE + length_line(response, to_head=False)) + response.whole
 
 
 def chunk(data: bytes) -> bytes:
-    """Returns one chunk of a body of unknown length."""
+    """Returns `data` framed as one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def date() -> bytes:
-    """Returns the Date line for this second."""
+def date_line() -> bytes:
+    """Returns the Date line for the current second, with its line end."""
     return b"date: %s\r\n" % formatdate(usegmt=True).encode("ascii")

@@ -177,7 +177,7 @@ async def test_client_that_takes_its_answer_slowly_is_not_cut() -> None:
     await until(lambda: client.connection._unsent.is_running)
     for _ in range(4):
         del client.wire._unsent[:1000]
-        client.connection._unsent.look()
+        client.connection._unsent.check()
         assert not client.wire.aborted
     client.wire.reads = True
     client.wire.flush()

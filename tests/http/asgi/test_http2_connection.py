@@ -83,7 +83,7 @@ async def test_connection_past_the_limit_is_503() -> None:
     head = await client.saw(h2.events.ResponseReceived)
     assert dict(head.headers)[b":status"] == b"503"
     await until(lambda: client.wire.lost)
-    admission.left("127.0.0.1")
+    admission.release("127.0.0.1")
     assert len(admission._shares) == 0
 
 

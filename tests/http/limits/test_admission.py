@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,6 @@ from durable_streams_server.http.limits.admission import (
     OTHERS,
     RESERVE,
     TO_BE_REFUSED,
-    AcceptErrors,
     Admission,
     handle_limit,
     handle_of,
@@ -23,17 +21,8 @@ from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native.connection import connection_factory
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.storage.files.logs import MAX_OPEN
+from tests.http.limits.test_log_rate import Clock
 from tests.http.socket_driver import Client, Wire, complaints, request, turn
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_handles_for_every_open_log_are_kept_back_but_never_more_than_half() -> None:
@@ -54,17 +43,17 @@ def test_limit_is_the_soft_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
     assert handle_limit() == 256
-    assert Admission().most == 128
+    assert Admission().max_connections == 128
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert Admission().most == DEFAULT_MAX_CONNECTIONS
-    assert Admission(True, 2**31).most == 2**31
+    assert Admission().max_connections == DEFAULT_MAX_CONNECTIONS
+    assert Admission(True, 2**31).max_connections == 2**31
 
 
 @pytest.mark.parametrize("given", [0, -1, 513])
 def test_setting_that_leaves_no_handles_is_refused(given: int) -> None:
     with pytest.raises(ValueError, match="from 1 to 512"):
         Admission(True, given, limit=1024)
-    assert Admission(True, 512, limit=1024).most == 512
+    assert Admission(True, 512, limit=1024).max_connections == 512
 
 
 def code(refusal: StreamError | None) -> str | None:
@@ -73,9 +62,9 @@ def code(refusal: StreamError | None) -> str | None:
 
 
 def test_default_is_20_000_connections_or_fewer_where_handles_are_fewer() -> None:
-    assert Admission(True, limit=100_000).most == DEFAULT_MAX_CONNECTIONS == 20_000
-    assert Admission(True, limit=1024).most == 512
-    assert Admission(True, 50_000, limit=100_000).most == 50_000
+    assert Admission(True, limit=100_000).max_connections == DEFAULT_MAX_CONNECTIONS == 20_000
+    assert Admission(True, limit=1024).max_connections == 512
+    assert Admission(True, 50_000, limit=100_000).max_connections == 50_000
 
 
 def test_connections_past_the_most_are_refused() -> None:
@@ -120,7 +109,7 @@ def test_connections_past_an_addresss_share_are_refused_and_others_taken() -> No
     assert admission.admit(1, 0, "a") is None
     assert code(admission.admit(2, 0, "a")) == "TOO_MANY_CONNECTIONS_FROM_ADDRESS"
     assert admission.admit(2, 0, "b") is None
-    admission.left("a")
+    admission.release("a")
     assert admission.admit(2, 0, "a") is None
 
 
@@ -136,7 +125,7 @@ def test_handshakes_count_for_their_address_until_they_end() -> None:
         assert admission.admit_handshake(0, 0, "a")
     assert not admission.admit_handshake(0, 0, "a")
     assert admission.admit_handshake(0, 0, "b")
-    admission.end_handshake("a")
+    admission.release_handshake("a")
     assert admission.admit(0, 0, "a") is None  # it is a connection now
     assert not admission.admit_handshake(0, 0, "a")
 
@@ -156,24 +145,6 @@ def test_log_names_an_address_past_its_share_once_a_minute(
     clock.now += 60
     assert admission.admit(0, 0, "192.0.2.7") is not None
     assert "1000 refused since" in complaints(caplog)[1]
-
-
-async def test_accept_errors_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Clock()
-    handler = AcceptErrors(clock)
-    context: dict[str, Any] = {
-        "message": "socket.accept() out of system resource",
-        "exception": OSError(24, "Too many open files"),
-    }
-    loop = asyncio.get_running_loop()
-    for _ in range(1000):
-        handler(loop, context)
-    assert complaints(caplog) == ["new connections wait: [Errno 24] Too many open files"]
-    clock.now += 60
-    handler(loop, context)
-    assert len(complaints(caplog)) == 2
-    handler(loop, {"message": "something else"})
-    assert complaints(caplog)[2] == "something else"
 
 
 # -- on a connection ---------------------------------------------------------

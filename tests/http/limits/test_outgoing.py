@@ -175,7 +175,7 @@ def test_further_piece_of_the_same_page_begins_no_new_grace(
 async def test_look_at_who_is_slow_goes_on_while_somebody_waits(
     outgoing: Outgoing, budget: SendBudget, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOOK", 0.01)
+    monkeypatch.setattr(module, "_INTERVAL", 0.01)
     client = Client()
     send(outgoing, budget, client, 300)
     waiting = budget.take(100)

@@ -32,9 +32,9 @@ async def test_client_that_takes_some_gets_more_time() -> None:
     timer, transport = UnsentTimer(60), Transport(10)
     timer.begin(cast(Any, transport))
     transport.unsent = 9
-    timer.look()
+    timer.check()
     assert timer.is_running
-    timer.look()
+    timer.check()
     assert (transport.cut.is_set(), timer.is_running) == (True, False)
 
 
@@ -42,5 +42,5 @@ async def test_stopped_timer_cuts_nobody() -> None:
     timer, transport = UnsentTimer(60), Transport(10)
     timer.begin(cast(Any, transport))
     timer.stop()
-    timer.look()
+    timer.check()
     assert not transport.cut.is_set()

@@ -153,7 +153,7 @@ async def test_address_past_its_share_is_told_why_over_tls(bench: Bench) -> None
 
 
 async def test_handshakes_of_one_address_take_no_more_than_its_share(bench: Bench) -> None:
-    bench.lane.admission.most = 1000
+    bench.lane.admission.max_connections = 1000
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
     assert [await ended(client) for client in clients[most:]] == [b""] * 5

@@ -11,8 +11,8 @@ import pytest
 
 from durable_streams_server import DurableStreamTestServer, StreamStore, create_app
 from durable_streams_server.http.asgi import events
-from durable_streams_server.http.limits.admission import AcceptErrors
 from durable_streams_server.http.native import lane as lanes
+from durable_streams_server.http.serving.accept_errors import AcceptErrors
 from durable_streams_server.http.serving.listening import listen, url_of
 from durable_streams_server.http.serving.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command

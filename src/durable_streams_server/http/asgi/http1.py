@@ -95,7 +95,7 @@ class AsgiConnection(HttpToolsProtocol):
         self._stop_timer()
         self._unsent.stop()
         address, self._address = self._address, None
-        self._admission.left(address)
+        self._admission.release(address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -196,7 +196,7 @@ class AsgiConnection(HttpToolsProtocol):
         is_of_body = self._is_answering and self.cycle.more_body and not self.cycle.response_started
         if not self.pipeline and (is_of_body or not self._is_answering):
             response = self._handler.refuse(NO_REQUEST, refusal)
-            self.transport.write(wire.refusal(response, wire.date()))
+            self.transport.write(wire.refusal(response, wire.date_line()))
         self.transport.close()
 
 

@@ -123,7 +123,7 @@ class Http2Connection(ZttpH2Protocol):
         self._wake()
         if self._is_admitted:
             self._is_admitted = False
-            self._admission.left(self._address)
+            self._admission.release(self._address)
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come. What is no HTTP/2, or abuses it, ends the connection with a GOAWAY that says why."""
@@ -246,7 +246,7 @@ class Http2Connection(ZttpH2Protocol):
             await self._application(scope, receive, functools.partial(self._give, cycle, send))
         finally:
             if is_counted:
-                self._admission.left_stream(self._address)
+                self._admission.release_stream(self._address)
             else:
                 self._place_is_taken = False
         self._end(cycle)

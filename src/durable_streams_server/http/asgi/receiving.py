@@ -11,8 +11,8 @@ from ...errors import BadRequest, RequestTimeout
 from ...protocol.limits import LEAST_BODY_RATE
 from ...protocol.names import TRANSFER_ENCODING
 from ...protocol.paths import normalize_mount
+from ..limits.body_timer import BodyTimer
 from ..limits.budget import LARGE_BODY, Incoming, ReceiveBudget
-from ..limits.patience import Patience
 from ..request import Request, index_headers, too_large
 from .sending import Message
 
@@ -78,7 +78,7 @@ class BodyReceiver:
         self._body_timeout = body_timeout
         self._budget = budget
         self._check_head = check_head
-        self._patience = Patience(body_timeout)
+        self._body_timer = BodyTimer(body_timeout)
 
     async def receive(self, request: Request, body: Incoming, receive: Receive) -> None:
         """Receives a whole body and stores it in `request.body`.
@@ -100,12 +100,12 @@ class BodyReceiver:
         elif declared is not None and declared > LARGE_BODY:
             self._check_head(request)
             self._budget.check(declared)
-        patience = self._patience
+        body_timer = self._body_timer
         task: Any = asyncio.current_task()
         in_time = 0.0
         try:
             while True:
-                patience.wait(task)
+                body_timer.start(task)
                 message = await receive()
                 if message["type"] != "http.request":
                     raise ClientGone
@@ -123,11 +123,11 @@ class BodyReceiver:
                     declared = self._max_body  # any number will do: the head is checked once
             _check_complete(request, body.size)
         except asyncio.CancelledError:
-            if patience.ran_out(task):
+            if body_timer.timed_out(task):
                 raise _body_timeout() from None
             raise
         finally:
-            patience.forget(task)
+            body_timer.stop(task)
         request.body = body.whole()
 
 

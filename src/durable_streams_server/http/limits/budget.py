@@ -1,8 +1,8 @@
-"""How much of what clients have sent may be in memory at once, over all connections.
+"""Limits the memory for bytes that clients have sent, over all connections.
 
-What counts is what has come, not what a client announces: bodies until they are answered, requests that wait behind others on
-their connection, octets that nobody has parsed yet, heads that are not complete. Whoever takes gives back, once, however the use
-ended.
+The budget counts bytes that have come, not bytes that a client announces: request bodies until they are answered, requests that wait
+behind others on their connection, octets that have not been parsed, and incomplete heads. Whoever takes from the budget must give
+the same number of bytes back once.
 """
 
 import io
@@ -13,21 +13,21 @@ from ...protocol.limits import RETRY_SOON
 from ...protocol.units import KIB
 from .shares import Shares, network_of
 
-#: Bytes of a body from which on its request is refused by the head alone if that decides it, and the body counts as part of its
-#: address's share. Most bodies are smaller and have come by the time their heads are parsed.
+#: Bytes above which a body is large. A request with a large body is refused by its head alone if the head decides that, and the body
+#: counts against the share of its address. Smaller bodies usually come together with their heads.
 LARGE_BODY: Final = 64 * KIB
 
 
 class ReceiveBudget:
-    """Counts the bytes that are held.
+    """Counts the received bytes that are in memory.
 
     Args:
-        limit: the most bytes over all connections.
-        largest: bytes of the largest body. One address may hold as much as leaves room for one such body of another's; a budget
-            that is no larger has no shares.
+        limit: maximum number of bytes over all connections.
+        largest: size of the largest allowed body in bytes. The share of an address leaves room for one such body from another
+            address, but it is never smaller than one such body itself.
 
     Attributes:
-        held: the bytes that are held now.
+        held: number of bytes in memory now.
     """
 
     def __init__(self, limit: int, largest: int = 0) -> None:
@@ -36,10 +36,10 @@ class ReceiveBudget:
         self.held = 0
 
     def take(self, size: int) -> None:
-        """Takes `size` bytes that have come.
+        """Counts `size` bytes that have come.
 
         Raises:
-            Unavailable: BODIES_IN_FLIGHT when they would pass the limit; nothing is taken then.
+            Unavailable: BODIES_IN_FLIGHT if they would exceed the limit. Nothing is counted then.
         """
         if self.held + size > self._limit:
             raise Unavailable(
@@ -48,11 +48,11 @@ class ReceiveBudget:
         self.held += size
 
     def give_back(self, size: int) -> None:
-        """Gives back what was taken."""
+        """Uncounts `size` bytes."""
         self.held -= size
 
     def check(self, size: int) -> None:
-        """Refuses a body that there is no room for now, before any of it is read.
+        """Refuses a body before it is received if there is no room for `size` bytes now. Counts nothing.
 
         Raises:
             Unavailable: BODIES_IN_FLIGHT.
@@ -61,10 +61,10 @@ class ReceiveBudget:
         self.held -= size
 
     def take_share(self, address: str | None, size: int) -> None:
-        """Counts bytes that were taken as part of an address's share.
+        """Counts `size` bytes, which `take` has counted already, against the share of an address.
 
         Raises:
-            Unavailable: BODIES_FROM_ADDRESS when they would pass the share; nothing is counted then.
+            Unavailable: BODIES_FROM_ADDRESS if they would exceed the share. Nothing is counted then.
         """
         if not self._shares.take(address, size):
             raise Unavailable(
@@ -74,26 +74,26 @@ class ReceiveBudget:
             )
 
     def give_share_back(self, address: str | None, size: int) -> None:
-        """Gives back a part of an address's share."""
+        """Uncounts `size` bytes of the share of an address."""
         self._shares.give_back(address, size)
 
     @property
     def sharing(self) -> int:
-        """How many addresses hold a part of their share."""
+        """Number of addresses that hold a part of their share."""
         return len(self._shares)
 
 
 class Incoming:
-    """One body that comes in parts, and what it holds of the budget.
+    """Collects a body that comes in several parts, and counts it against the budget.
 
-    Parts are gathered without a second copy, and many small ones cost what they hold.
+    The parts are joined without a second copy, and many small parts take no more memory than one large part.
 
     Args:
-        budget: what is taken from.
-        address: the client's, of whose share a large body is part; None for nobody's.
+        budget: the receive budget.
+        address: the client's address, whose share a large body counts against. None if it counts against no share.
 
     Attributes:
-        size: how many octets have come.
+        size: number of bytes that have come.
     """
 
     __slots__ = ("_address", "_budget", "_first", "_parts", "_shared", "size")
@@ -102,15 +102,15 @@ class Incoming:
         self._budget = budget
         self._address = address
         self._first = b""
-        self._parts: io.BytesIO | None = None  # all of them, when there are several
+        self._parts: io.BytesIO | None = None  # all parts, once there are two
         self._shared = 0
         self.size = 0
 
     def add(self, part: bytes) -> None:
-        """Takes a part.
+        """Adds a part to the body.
 
         Raises:
-            Unavailable: BODIES_IN_FLIGHT or BODIES_FROM_ADDRESS; the part is not taken.
+            Unavailable: BODIES_IN_FLIGHT or BODIES_FROM_ADDRESS. The part is not added, and the body must be released.
         """
         if not part:
             return
@@ -128,13 +128,13 @@ class Incoming:
         self._parts.write(part)
 
     def whole(self) -> bytes:
-        """Returns the body. What it holds of the budget is still held, and must be released."""
+        """Returns the whole body. It still counts against the budget until `release`."""
         whole = self._first if self._parts is None else self._parts.getvalue()
         self._first, self._parts = b"", None
         return whole
 
     def release(self) -> None:
-        """Gives everything back. Safe to call more than once."""
+        """Drops the body and uncounts its bytes. A second call does nothing."""
         self._budget.give_back(self.size)
         if self._shared:
             self._budget.give_share_back(self._address, self._shared)
@@ -142,6 +142,7 @@ class Incoming:
         self.size = self._shared = 0
 
     def _take_share(self) -> None:
+        """Counts the bytes of a large body that are not yet counted against the share of its address."""
         if not self._shared and self._address is not None:
             self._address = network_of(self._address)
         self._budget.take_share(self._address, self.size - self._shared)

@@ -1,7 +1,7 @@
-"""Who is being sent large pages, so that the slowest can be cut while others wait for room.
+"""Holds the large pages that clients are reading, and cuts the slowest clients while other reads wait for memory.
 
-`streams/large.py` counts the pages. Here are the clients that have not taken theirs. While reads wait for the budget, the clients
-that have taken least in their time are cut, once a second, until there is room for all who wait. A client has some seconds first.
+`streams/large.py` counts the bytes of the pages. While reads wait for that budget, the clients that have read least in their time
+are cut, once a second, until there is room for all waiting reads. Every client has a few seconds before it can be cut.
 """
 
 import asyncio
@@ -15,37 +15,40 @@ import msgspec
 from ...streams.large import SendBudget
 from ...streams.turns import Turns
 
-GRACE: Final = 5.0  #: seconds that a client may take for a large page, however slow it is, while others wait for room
-_LOOK: Final = 1.0  # seconds between two looks at who is slow
-_CUT: Final = 0.001  # seconds that the loop takes to close a connection and to free its page
+#: Seconds before a client that reads a large page can be cut, however slowly it reads.
+GRACE: Final = 5.0
+_INTERVAL: Final = 1.0  # seconds between two rounds of cutting slow clients
+_CUT: Final = 0.001  # seconds that the event loop takes to close a connection and free its page
 
 
 class Sender(Protocol):
-    """A client that is being sent a large page."""
+    """A connection whose client is reading a large page."""
 
     @property
     def taken(self) -> int:
-        """Bytes that the client has taken, on a count of its own that only grows."""
+        """A count that grows with each byte that the client reads. Only differences mean something."""
         ...
 
     def cut(self) -> None:
-        """Ends the client's connection, and holds the page no more."""
+        """Aborts the connection and drops its reference to the page."""
         ...
 
 
 class _Held(msgspec.Struct):
+    """A page that is held, with the time and the client's count at its start."""
+
     page: object
     since: float
     taken: int
 
 
 class Outgoing:
-    """The clients that are being sent large pages. It holds each client's page.
+    """Holds one large page for each client that is reading one.
 
     Args:
-        budget: where reads wait.
-        turns: the line in which clients are cut.
-        clock: seconds that only grow.
+        budget: the send budget, for which reads wait.
+        turns: runs the steps in which clients are cut.
+        clock: returns seconds of a monotonic clock.
     """
 
     def __init__(
@@ -56,26 +59,26 @@ class Outgoing:
         self._clock = clock
         self._held: dict[Sender, _Held] = {}
         self._timer: asyncio.TimerHandle | None = None
-        budget.on_wait = self._someone_waits
+        budget.on_wait = self._start_timer
 
     def __len__(self) -> int:
-        """Returns how many clients have pages to take."""
+        """Returns how many clients are reading large pages."""
         return len(self._held)
 
     def hold(self, sender: Sender, page: object) -> None:
-        """Holds a page until its client has taken it. To hold the page that is held already changes nothing."""
+        """Holds a page for a client. A page that is held for the client already keeps its start time."""
         held = self._held.get(sender)
         if held is None or held.page is not page:
             self._held[sender] = _Held(page, self._clock(), sender.taken)
 
     def release(self, sender: Sender) -> None:
-        """Lets a client's page go. One that has none is no error."""
+        """Releases the page of a client, if one is held."""
         self._held.pop(sender, None)
 
     def cut_slowest(self) -> None:
-        """Cuts clients, the slowest first, until what they held is as large as all the reads that wait now.
+        """Cuts clients, the slowest first, until as many bytes are free as the reads waiting now need.
 
-        To free megabytes takes a millisecond, so each client is cut in a step of its own.
+        Each client is cut in a step of its own, because it takes a millisecond to free megabytes.
         """
         now = self._clock()
         slow = deque(
@@ -91,7 +94,7 @@ class Outgoing:
             if not slow or wanted <= 0:
                 return False
             sender, held = slow.popleft()
-            if self._held.get(sender) is held:  # it has not taken all of it meanwhile
+            if self._held.get(sender) is held:  # the client is still reading the same page
                 before = self._budget.held
                 del self._held[sender], held
                 wanted -= before - self._budget.held
@@ -101,12 +104,14 @@ class Outgoing:
 
         self._turns.add(cut_next)
 
-    def _someone_waits(self) -> None:
+    def _start_timer(self) -> None:
+        """Schedules the next round, unless one is scheduled. The budget calls this when a read begins to wait."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
+            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._on_timer)
 
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
+        """Cuts slow clients and schedules the next round, if reads still wait."""
         self._timer = None
         if self._budget.wanted:
             self.cut_slowest()
-            self._someone_waits()
+            self._start_timer()

@@ -1,24 +1,21 @@
-"""How much of something that all clients share each address holds: connections, or bytes of request bodies.
+"""Counts how much of a shared resource each client address holds, such as connections or bytes of request bodies.
 
-An address stands for one client. An IPv6 client has a whole /64 network to choose addresses from, so IPv6 addresses count by
-that network. A client on a Unix socket has no address and no share: whoever reaches the socket is on this machine.
-
-    shares.take(address, amount)        before something is held; False when the address would pass its share
-    shares.give_back(address, amount)   once it is let go
+An address stands for one client. An IPv6 client can choose among all addresses of its /64 network, so IPv6 addresses are counted by
+that network. A client on a Unix socket has no address and no share, because whoever can reach the socket is on this machine.
 """
 
 import asyncio
 import socket
 from typing import Final
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # how an IPv4 address begins in a socket of IPv6
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # the prefix of an IPv4 address on an IPv6 socket
 
 
 class Shares:
-    """Counts what each address holds. An address that holds nothing has no entry, so memory follows what is held.
+    """Counts what each address holds. An address that holds nothing takes no memory.
 
     Args:
-        share: the most that one address may hold.
+        share: maximum amount that one address may hold.
     """
 
     def __init__(self, share: int) -> None:
@@ -26,15 +23,15 @@ class Shares:
         self._held: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """Returns how many addresses hold something."""
+        """Returns how many addresses hold an amount."""
         return len(self._held)
 
     def held(self, address: str | None) -> int:
-        """Returns how much an address holds."""
+        """Returns the amount that an address holds."""
         return 0 if address is None else self._held.get(address, 0)
 
     def take(self, address: str | None, amount: int) -> bool:
-        """Counts what an address is about to hold; returns whether that is within its share. If not, nothing is counted."""
+        """Adds to the amount of an address and returns True, or returns False if that would exceed the share."""
         if address is None or amount == 0:
             return True
         held = self._held.get(address, 0) + amount
@@ -44,7 +41,7 @@ class Shares:
         return True
 
     def give_back(self, address: str | None, amount: int) -> None:
-        """Counts what an address no longer holds. Whoever took gives back once, however the use ended."""
+        """Subtracts from the amount of an address. Every successful `take` must be followed by one `give_back`."""
         if address is None or amount == 0:
             return
         held = self._held[address] - amount
@@ -55,17 +52,21 @@ class Shares:
 
 
 def address_of(transport: asyncio.BaseTransport) -> str | None:
-    """Returns the address that a connection's client counts under; None for a Unix socket, or where the transport names no peer."""
+    """Returns the address that a connection counts against, or None for a Unix socket or a transport without a peer name."""
     return address_of_peer(transport.get_extra_info("peername"))
 
 
 def address_of_peer(peer: object) -> str | None:
-    """Returns the address that a client counts under, by what a socket says of its peer."""
+    """Returns the address that a client counts against.
+
+    Args:
+        peer: the peer name of the client's socket.
+    """
     return network_of(peer[0]) if isinstance(peer, tuple) else None
 
 
 def network_of(host: str) -> str:
-    """Returns the address that a client's IP address counts under: itself, or its /64 network for IPv6."""
+    """Returns the /64 network of an IPv6 address. Returns any other address unchanged."""
     if ":" not in host:
         return host
     try:

@@ -1,18 +1,15 @@
-"""Cuts a client that takes nothing of what was written to its socket, on the connections that uvicorn's own classes carry.
-
-timer = UnsentTimer(seconds)
-timer.begin(transport)    when the socket takes no more for now
-timer.stop()              when it has taken what waited, or the connection is lost
-"""
+"""Cuts a client that does not read what was written to its socket, on the connections that uvicorn's own classes carry."""
 
 import asyncio
 
 
 class UnsentTimer:
-    """Looks at one socket's unsent bytes from time to time, while there are too many.
+    """Checks the write buffer of one socket from time to time, and aborts its connection if the client has read nothing.
+
+    The connection calls `begin` when its write buffer is full, and `stop` when the buffer is empty or the connection is lost.
 
     Args:
-        seconds: how long a client may take nothing.
+        seconds: how long a client may read nothing.
     """
 
     __slots__ = ("_seconds", "_timer", "_transport", "_unsent")
@@ -21,37 +18,41 @@ class UnsentTimer:
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self._unsent = 0  # bytes that the client had not taken at the last look
+        self._unsent = 0  # bytes in the write buffer at the last check
 
     @property
     def is_running(self) -> bool:
-        """Whether the client has bytes to take."""
+        """Whether the timer runs."""
         return self._timer is not None
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Gives the client of a socket its time from now on."""
+        """Starts or restarts the timer for the socket of `transport`."""
         self.stop()
         self._transport = transport
-        self._look_again(transport)
+        self._schedule_check(transport)
 
     def stop(self) -> None:
-        """Looks no more. It may be called at any time."""
+        """Stops the timer, if it runs."""
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def look(self) -> None:
-        """Cuts the client if it has taken nothing since the last look. Closing would wait for it, perhaps for ever."""
+    def check(self) -> None:
+        """Aborts the connection if the client has read nothing since the last check.
+
+        The connection is not closed normally, because that would wait until the client has read everything.
+        """
         transport = self._transport
         if transport is None:
             return
         if transport.get_write_buffer_size() < self._unsent:
-            self._look_again(transport)
+            self._schedule_check(transport)
         else:
             self.stop()
             transport.abort()
 
-    def _look_again(self, transport: asyncio.Transport) -> None:
+    def _schedule_check(self, transport: asyncio.Transport) -> None:
+        """Notes the size of the write buffer and schedules the next check."""
         self._unsent = transport.get_write_buffer_size()
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.look)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.check)

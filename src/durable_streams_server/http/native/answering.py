@@ -50,7 +50,7 @@ class Answering(Ending):
             transport.write(response.before + framing + response.after)
         else:
             to_head = pending.request.method == "HEAD"
-            head = wire.head(response, framing + wire.length(response, to_head))
+            head = wire.head(response, framing + wire.length_line(response, to_head))
             if to_head:
                 transport.write(head)
             elif (size := response.size) <= MAX_UNSENT:

@@ -64,7 +64,7 @@ class Ending(Holding):
     def _clean_up(self) -> None:
         """Returns what a lost connection holds, and uncounts it."""
         address, self._address = self._address, None
-        self._lane.admission.left(address)
+        self._lane.admission.release(address)
         self._release_everything()
         if self._parser is not None:
             self._parser.release()

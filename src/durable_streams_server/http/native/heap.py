@@ -1,11 +1,10 @@
-"""Memory that is ready for the next large bodies.
+"""Prepares memory for the next large bodies.
 
-The system stops a program for about 2 µs when it first uses a page of fresh memory. To keep a body of 1 MB, that is half of all the
-time that the server spends on it. The system gives many pages at once for less, and the server can ask for them after an answer
-instead of before it.
+When a program first uses a page of fresh memory, the system stops it for about 2 µs. For a body of 1 MB, these stops are half of the
+time that the server spends. The system prepares many pages at once for less, and the server can ask for them after a response instead
+of before it.
 
-    Heap.use(libc)      once in a process whose malloc keeps free memory; without it, the rest does nothing
-    heap.used(size)     a large body is in memory; before long, as much memory is ready for others
+Call `Heap.use(libc)` once in a process whose malloc keeps freed memory. Without that call, the other methods do nothing.
 """
 
 import ctypes
@@ -15,27 +14,27 @@ from typing import ClassVar, Final
 
 from ...protocol.units import KIB, MIB
 
-#: Bytes of free memory that are made ready, after bodies of half as many bytes. A larger body is not counted, because malloc may map it
-#: by itself.
+#: Bytes of memory prepared at once, after bodies of half as many bytes in total. Larger bodies are not counted, because malloc may map
+#: each of them separately.
 READY: Final = 4 * MIB
-#: Bytes that are made ready in one step, which takes some 0.3 ms.
+#: Bytes prepared in one step, which takes about 0.3 ms.
 _STEP: Final = MIB
 _PAGE: Final = 4 * KIB
-_POPULATE_WRITE: Final = 23  # madvise(2), from Linux 5.14 on
+_POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE of madvise(2), since Linux 5.14
 
 
 def _faults() -> int:
-    """Returns how many pages this thread has been given so far."""
+    """Returns how many page faults without I/O this thread has had."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
 
 
 class Heap:
-    """Makes memory ready when large bodies use it up.
+    """Prepares memory when large bodies have used it up.
 
     Args:
-        later: adds a step to the line of long work, as `Turns.add` does.
-        faults: counts the pages that this thread has been given. Where bodies are freed soon, they use the same pages again, and no
-            memory is made ready.
+        later: schedules a step of long work, which is called again while it returns True. `Turns.add` does this.
+        faults: returns how many page faults this thread has had. Bodies that are freed soon use the same pages again, and then no memory
+            is prepared.
     """
 
     _libc: ClassVar[ctypes.CDLL | None] = None  # a process has one heap
@@ -45,14 +44,14 @@ class Heap:
     ) -> None:
         self._later = later
         self._faults = faults
-        self._given = 0  # pages, when memory was last looked after
-        self._used = 0  # bytes of bodies since then
-        self._block: int | None = None  # address of the block whose pages are asked for
-        self._at = 0  # address of the next page to ask for
+        self._faults_before = 0  # page faults when `used` last decided
+        self._used = 0  # bytes of large bodies since then
+        self._block: int | None = None  # address of the block that is being prepared
+        self._at = 0  # address of the next page to prepare
 
     @classmethod
     def use(cls, libc: ctypes.CDLL) -> None:
-        """Has every heap of this process make memory ready. Malloc must keep a freed block of `READY` bytes."""
+        """Makes every `Heap` of this process prepare memory. The malloc of `libc` must keep a freed block of `READY` bytes."""
         libc.malloc.restype = ctypes.c_void_p
         libc.malloc.argtypes = [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
@@ -60,31 +59,31 @@ class Heap:
         cls._libc = libc
 
     def used(self, size: int) -> None:
-        """Counts a large body, which the store may keep."""
+        """Counts a large body of `size` bytes, and begins to prepare memory if bodies have used enough fresh memory."""
         if self._libc is None or size > READY:
             return
         self._used += size
         if self._used * 2 < READY or self._block is not None:
             return
-        given = self._faults()
-        is_fresh = (given - self._given) * _PAGE * 2 > self._used
-        self._given, self._used = given, 0
+        faults = self._faults()
+        is_fresh = (faults - self._faults_before) * _PAGE * 2 > self._used
+        self._faults_before, self._used = faults, 0
         if is_fresh:
             self._begin(self._libc)
 
     def _begin(self, libc: ctypes.CDLL) -> None:
-        """Takes a block to populate."""
+        """Allocates a block and schedules the steps that prepare its pages."""
         block = self._block = libc.malloc(READY)
         if block is not None:
             self._at = -(-block // _PAGE) * _PAGE
             self._later(self._step)
 
     def _step(self) -> bool:
-        """Asks for some pages of the block, and frees the block after the last. Returns whether there are more."""
+        """Prepares some pages of the block. Returns whether there are more, and frees the block if there are none."""
         libc, block = self._libc, self._block
         if libc is None or block is None:
             return False
-        end = (block + READY) // _PAGE * _PAGE  # a page that the block shares is not asked for
+        end = (block + READY) // _PAGE * _PAGE  # the last page may also hold other blocks
         size = min(_STEP, end - self._at)
         is_given = libc.madvise(self._at, size, _POPULATE_WRITE) == 0
         self._at += size
@@ -93,5 +92,5 @@ class Heap:
         libc.free(block)
         self._block = None
         if not is_given:
-            type(self)._libc = None  # an older system, or one without memory to spare
+            type(self)._libc = None  # the system is too old or has no memory to spare
         return False

@@ -1,8 +1,8 @@
-"""Requests that are known by the octets of their heads: a client that polls, or appends, sends the same head again and again.
+"""Recognises requests by the octets of their heads, because a client that polls or appends sends the same head again and again.
 
-The parser has found what the head means, and between two requests it has no memory: the same octets mean the same. So they are
-looked up and not parsed again. A head is kept if its request came in one piece, with nothing before or behind it: of GET and HEAD
-without a body, and of POST with a body as long as the head says.
+Between two requests llhttp has no memory, so the same octets always mean the same request, and the parser need not parse them again.
+A head is kept if its request came in one piece, with nothing before or behind it. It must be a GET or HEAD request without a body, or a
+POST request whose Content-Length gives the size of the body.
 """
 
 from collections import OrderedDict
@@ -21,43 +21,45 @@ from ...protocol.units import KIB
 from ..repeats import Repeats
 from ..request import KnownHead, Request
 
-LONGEST: Final = 4 * KIB  #: octets of a request that is looked up
-END: Final = b"\r\n\r\n"  #: how a head ends
-_LONGEST_HEAD: Final = KIB  # that is kept
-_KNOWN: Final = 4096  # heads; with at most so many headers, one takes 8 KiB or less
-_MOST_HEADERS: Final = 24
-#: Headers that say something of what follows the head, or of who may say so.
-_TELLING: Final = frozenset(
+#: Most octets of a request that is looked up. Larger requests are parsed.
+LONGEST: Final = 4 * KIB
+#: The end of a head.
+END: Final = b"\r\n\r\n"
+_LONGEST_HEAD: Final = KIB  # most octets of a head that is kept
+_KNOWN: Final = 4096  # most heads that are kept, of which each takes 8 KiB or less
+_MOST_HEADERS: Final = 24  # most headers of a head that is kept
+#: Headers whose requests are not kept, because their meaning depends on what follows the head or on the peer.
+_EXCLUDED: Final = frozenset(
     (TRANSFER_ENCODING, b"upgrade", b"expect", X_FORWARDED_PROTO, FORWARDED)
 )
 
 
 class KnownRequests:
-    """The requests of one server whose heads have come twice, the oldest of which make room for new ones."""
+    """Keeps the requests of one server whose heads have come twice. The oldest are evicted to make room."""
 
     def __init__(self) -> None:
-        # A dict finds its oldest slowly.
+        # not a dict, which is slow to find its oldest key
         self._requests: OrderedDict[bytes, Request] = OrderedDict()
         self._repeats = Repeats()
-        #: Returns the request that a head begins, or None. Nobody may change it.
+        #: Returns the request that has this head, or None. The caller must not change the request.
         self.find = self._requests.get
 
     def keep(self, octets: bytes, request: Request) -> None:
-        """Keeps a request, if such a head will always mean it, and has come before.
+        """Keeps a request if its head always means the same request and has come before.
 
         Args:
-            octets: what a parser was given between two requests: this one from its beginning to its end, and nothing else.
-            request: what the parser has found.
+            octets: the octets of the whole request, and nothing else.
+            request: the request that the parser made of the octets.
         """
         head = octets[: len(octets) - (request.declared or 0)]
-        if len(head) > _LONGEST_HEAD or not self._repeats.again(head):
+        if len(head) > _LONGEST_HEAD or not self._repeats.has_seen(head):
             return
         headers = request.headers
         is_bare = request.method in ("GET", "HEAD") and CONTENT_LENGTH not in headers
         is_append = request.method == "POST" and PRODUCER_SEQ not in headers
         if not (is_bare or is_append) or head.find(END) != len(head) - len(END):
             return
-        if len(headers) > _MOST_HEADERS or not _TELLING.isdisjoint(headers):
+        if len(headers) > _MOST_HEADERS or not _EXCLUDED.isdisjoint(headers):
             return
         if len(self._requests) >= _KNOWN:
             self._requests.popitem(last=False)
@@ -67,7 +69,7 @@ class KnownRequests:
 
 
 def with_body(known: Request, body: bytes) -> Request:
-    """Returns a known request with a body of its own."""
+    """Returns a copy of a known request with another body."""
     return Request(
         known.method,
         known.raw_path,

@@ -11,7 +11,7 @@ from ...protocol.units import KIB
 from ..asgi.application import DurableStreamsApp
 from ..limits.admission import Admission
 from ..limits.timeouts import Timeouts
-from ..wire import chunk, date
+from ..wire import chunk, date_line
 from .heap import Heap
 from .known import KnownRequests
 from .patrol import Patrol, Watched
@@ -56,7 +56,7 @@ class Lane:
         self.least_rate = timeouts.least_rate
         self.admission = admission or Admission()
         self.known = KnownRequests()
-        self.date = date()
+        self.date = date_line()
         self.now = 0.0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.connections: set[Any] = set()  # uvicorn's set, so it holds every kind of connection
@@ -93,7 +93,7 @@ class Lane:
     def _tick(self) -> None:
         """Renews the date and the time, and begins a check of all connections."""
         assert self.loop is not None
-        self.date = date()
+        self.date = date_line()
         now = self.now = self.loop.time()
         if self.connections:
             patrol = Patrol(self.app.engine.sending, self.connections, now)

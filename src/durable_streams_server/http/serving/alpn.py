@@ -1,7 +1,6 @@
-"""Chooses the protocol of a TLS connection by what the client and the server agreed on in the handshake (ALPN, RFC 7301).
+"""Chooses the HTTP version of a TLS connection by what client and server agreed on in the handshake (ALPN, RFC 7301).
 
-Clients that speak HTTP/2 get `http2.py`, all others the connection that plain HTTP gets too. The choice is made once for each
-connection, so a request costs nothing more.
+The choice is made once for each connection, so it costs nothing for a request.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ HTTP1: Final = "http/1.1"
 
 
 def speaks_http2() -> bool:
-    """Whether HTTP/2 can be offered: its parser, the package `zttp`, has wheels for CPython alone."""
+    """Returns whether the package `zttp`, which parses HTTP/2, is installed. It has wheels for CPython only."""
     return importlib.util.find_spec("zttp") is not None
 
 
-def choosing(
+def choosing_factory(
     http1: Callable[..., asyncio.BaseProtocol], http2: Callable[..., asyncio.BaseProtocol]
 ) -> Callable[..., asyncio.BaseProtocol]:
-    """Returns what uvicorn calls for each TLS connection.
+    """Returns the function that uvicorn calls to make each TLS connection.
 
     Args:
-        http1: makes a connection of a client that has not asked for HTTP/2.
-        http2: makes a connection of a client that has.
+        http1: makes the connection of a client that did not choose HTTP/2.
+        http2: makes the connection of a client that chose HTTP/2.
     """
 
     def connect(**given: Any) -> asyncio.BaseProtocol:
@@ -37,7 +36,7 @@ def choosing(
 
 
 class _Choice(asyncio.Protocol):
-    """Stands in until the handshake is done, and then hands the transport over."""
+    """A protocol that replaces itself with the chosen one when the handshake is done."""
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class _Choice(asyncio.Protocol):
         self._given = given
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The handshake is done."""
+        """Chooses the protocol and gives it the transport, because the handshake is done."""
         tls = transport.get_extra_info("ssl_object")
         chosen = None if tls is None else tls.selected_alpn_protocol()
         protocol = (self._http2 if chosen == HTTP2 else self._http1)(**self._given)

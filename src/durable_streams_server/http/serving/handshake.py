@@ -1,8 +1,8 @@
-"""Accepts connections that are to speak TLS.
+"""Accepts connections that will speak TLS.
 
-An event loop that is given a certificate shows a connection only after its handshake. Until then nobody would count it, and
-clients that never finish their handshakes could take every file handle. So connections are accepted here, counted at once, and
-given to the loop one by one.
+An event loop that is given a certificate announces a connection only after its TLS handshake. The server could not count handshakes
+then, and clients that never finish theirs could use up the file handles. So this module accepts the connections, counts them at once,
+and hands them to the loop one by one.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ...log import log as _log
-from ..limits.admission import AcceptErrors, Admission
+from ..limits.admission import Admission
 from ..limits.shares import address_of_peer
+from .accept_errors import AcceptErrors
 
 _HANDSHAKE: Final = (
-    10.0  # seconds; two round trips, even by satellite and with a lost packet in each
+    10.0  # seconds, enough for two round trips over a satellite with a lost packet in each
 )
-_AT_ONCE: Final = (
-    64  # connections accepted in one turn of the loop, so that a crowd does not hold up the rest
-)
-_RETRY: Final = 1.0  # seconds until accept is tried again after the system has refused it
+#: Connections accepted in one turn of the event loop, so that a crowd of new clients does not delay other work.
+_ACCEPTS_PER_TURN: Final = 64
+_RETRY: Final = 1.0  # seconds until the server accepts again after the system has refused
 
 
 class TlsListener:
-    """Makes an HTTP connection of each client that finishes its handshake in time.
+    """Accepts clients and makes an HTTP connection of each one that finishes its TLS handshake in time.
 
     Args:
-        listening: the socket that listens.
-        context: what encrypts connections.
-        connect: makes the protocol of one HTTP connection.
-        admission: decides on new connections.
-        connections: the HTTP connections that there are.
+        listening: the listening socket.
+        context: the certificate and the settings of TLS.
+        connect: returns a protocol for one HTTP connection.
+        admission: decides on new handshakes.
+        connections: the server's set of open HTTP connections.
     """
 
     def __init__(
@@ -52,20 +52,20 @@ class TlsListener:
         self._connections = connections
         self._handshakes: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
-        self._complain = AcceptErrors()
+        self._accept_errors = AcceptErrors()
 
     def __len__(self) -> int:
-        """How many clients are in their handshakes."""
+        """Returns how many handshakes are in progress."""
         return len(self._handshakes)
 
     def begin(self) -> None:
-        """Begins to accept, on the running loop."""
+        """Begins to accept connections on the running event loop."""
         self._retry = None
         self._listening.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
     def stop(self) -> None:
-        """Accepts no more, and cuts the clients that are in their handshakes: they have asked for nothing yet."""
+        """Stops accepting, and closes the connections that are in their handshakes, because those clients have sent no request."""
         asyncio.get_running_loop().remove_reader(self._listening)
         if self._retry is not None:
             self._retry.cancel()
@@ -73,18 +73,19 @@ class TlsListener:
             task.cancel()
 
     def _accept(self) -> None:
-        """Takes the connections that wait."""
-        for _ in range(_AT_ONCE):
+        """Accepts the connections that are waiting."""
+        for _ in range(_ACCEPTS_PER_TURN):
             try:
                 client, peer = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._wait_for_handles(error)
+                self._pause(error)
                 return
-            self._take(client, address_of_peer(peer))
+            self._begin_handshake(client, address_of_peer(peer))
 
-    def _take(self, client: socket.socket, address: str | None) -> None:
+    def _begin_handshake(self, client: socket.socket, address: str | None) -> None:
+        """Begins the handshake of a client, or closes its socket if admission refuses it."""
         client.setblocking(False)
         others = len(self._connections) + len(self._handshakes)
         if not self._admission.admit_handshake(others, client.fileno(), address):
@@ -95,11 +96,12 @@ class TlsListener:
 
         def done(task: asyncio.Task[None]) -> None:
             self._handshakes.discard(task)
-            self._admission.end_handshake(address)
+            self._admission.release_handshake(address)
 
         task.add_done_callback(done)
 
     async def _shake_hands(self, client: socket.socket) -> None:
+        """Completes one handshake. The HTTP connection begins in the last step of it."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._connect,
@@ -108,14 +110,17 @@ class TlsListener:
                 ssl_handshake_timeout=_HANDSHAKE,
             )
         except OSError:
-            client.close()  # it was no TLS, took too long, or the client has left
+            client.close()  # the client sent something else than TLS, took too long, or left
         except Exception as error:
             client.close()
             _log.error("a TLS handshake failed", exc_info=error)
 
-    def _wait_for_handles(self, error: OSError) -> None:
-        """Accepts again in a while: the loop would call at once, and again, for as long as a client waits."""
+    def _pause(self, error: OSError) -> None:
+        """Stops accepting for a second after the system refused a connection.
+
+        The socket stays readable while a client waits, so the event loop would call `_accept` again in each turn.
+        """
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listening)
         self._retry = loop.call_later(_RETRY, self.begin)
-        self._complain.say(error)
+        self._accept_errors.log(error)

@@ -1,4 +1,4 @@
-"""Where a server listens: TCP or a Unix socket, with or without TLS. Nothing is served here."""
+"""Makes the listening sockets of a server, over TCP or a Unix socket, and the settings of TLS."""
 
 import contextlib
 import errno
@@ -12,38 +12,39 @@ from typing import Final
 
 from .alpn import HTTP1, HTTP2, speaks_http2
 
+#: Connections that the system holds until the server accepts them.
 BACKLOG: Final = 2048
-#: Seconds without a word from a peer before it is asked whether it is there, between questions, and how many go unanswered.
-#: So one that is gone without a FIN is found after 75 + 4 * 15 seconds even where nothing is sent to it (TRAPS 49).
+#: TCP keepalive: seconds of silence before the first probe, seconds between probes, and the number of unanswered probes. A client that
+#: disappears without a FIN is found after 75 + 4 * 15 seconds, even if the server sends it nothing (TRAPS 49).
 _PROBES: Final = {"TCP_KEEPIDLE": 75, "TCP_KEEPALIVE": 75, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a listening TCP socket; port 0 picks a free one. Connections inherit that dead peers are found.
+    """Returns a listening TCP socket, whose connections use TCP keepalive. Port 0 picks a free port.
 
     Raises:
-        OSError: when the address cannot be had.
+        OSError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _PROBES.items():
-        if hasattr(socket, name):  # TCP_KEEPALIVE is what macOS calls TCP_KEEPIDLE
+        if hasattr(socket, name):  # macOS calls TCP_KEEPIDLE TCP_KEEPALIVE
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return listening
 
 
 class UnixSocket(socket.socket):
-    """A listening Unix socket, whose file is removed when it is closed.
+    """A listening Unix socket. Closing it removes its file.
 
-    The file's mode is 777 less the umask, and to connect takes the right to write: with the usual umask of 022 only the
-    server's own user may.
+    The mode of the file is 777 less the umask. A client needs the permission to write to connect, so with the usual umask of 022 only
+    the server's own user can.
 
     Args:
-        path: where the socket's file is made. One that a dead server left is replaced.
+        path: path of the socket's file. A file that a dead server left there is replaced.
 
     Raises:
-        OSError: when the file cannot be made, or a server listens there.
+        OSError: the file cannot be made, or another server listens there.
     """
 
     def __init__(self, path: str) -> None:
@@ -59,6 +60,7 @@ class UnixSocket(socket.socket):
             raise
 
     def _bind(self, path: str) -> None:
+        """Makes the socket's file. Replaces the file of a dead server."""
         try:
             self.bind(path)
         except OSError as error:
@@ -74,7 +76,7 @@ class UnixSocket(socket.socket):
         self._inode = os.stat(path).st_ino
 
     def close(self) -> None:
-        """Closes the socket and removes its file, unless another has taken its place."""
+        """Closes the socket and removes its file, unless another socket has replaced the file."""
         super().close()
         path, self._path = self._path, ""
         if path:
@@ -84,14 +86,14 @@ class UnixSocket(socket.socket):
 
 
 def _is_alive(path: str) -> bool:
-    """Whether a server listens at a Unix socket, even one too busy to answer."""
+    """Returns whether a server listens on a Unix socket, even if it is too busy to accept."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path) != errno.ECONNREFUSED
 
 
 def url_of(listening: socket.socket, tls: bool = False) -> str:
-    """Returns the address that a socket listens at, as a URL, or as `unix:` and the path of its file."""
+    """Returns the address of a listening socket as a URL, or as `unix:` and the path of its file."""
     address = listening.getsockname()
     if isinstance(address, str):
         return f"unix:{address}"
@@ -101,7 +103,10 @@ def url_of(listening: socket.socket, tls: bool = False) -> str:
 
 
 def public_url_of(listening: socket.socket, tls: bool = False) -> str | None:
-    """Returns the URL under which others may reach a listening socket, or None when its address does not tell."""
+    """Returns the URL at which other machines may reach a listening socket.
+
+    Returns None for a Unix socket, and for one that listens on every address.
+    """
     address = listening.getsockname()
     if isinstance(address, str) or ip_address(address[0]).is_unspecified:
         return None
@@ -109,7 +114,7 @@ def public_url_of(listening: socket.socket, tls: bool = False) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is reached from this machine alone."""
+    """Returns whether only this machine can reach a server that listens on `host`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -117,15 +122,15 @@ def is_loopback(host: str) -> bool:
 
 
 def tls_context(certificate: str, key: str, *, http2: bool = True) -> ssl.SSLContext:
-    """Returns what encrypts connections.
+    """Returns a TLS context with a server's certificate.
 
     Args:
-        certificate: a PEM file with the server's certificate and those that vouch for it.
-        key: a PEM file with its private key, without a password.
-        http2: whether clients are offered HTTP/2 beside HTTP/1.1, if this Python has a parser for it.
+        certificate: path of a PEM file with the server's certificate and its intermediate certificates.
+        key: path of a PEM file with the private key of the certificate, without a password.
+        http2: whether clients are offered HTTP/2 besides HTTP/1.1. Without the package `zttp`, they never are.
 
     Raises:
-        ValueError: for a file that cannot be read or does not hold that, or a key of another certificate.
+        ValueError: a file cannot be read or has other content, or the key belongs to another certificate.
     """
     for what, path in (("certificate", certificate), ("key", key)):
         try:
@@ -149,4 +154,5 @@ def tls_context(certificate: str, key: str, *, http2: bool = True) -> ssl.SSLCon
 
 
 def _no_password() -> str:
-    raise ValueError  # or OpenSSL would ask for it at the terminal
+    """Refuses to give OpenSSL a password, because OpenSSL would ask for one at the terminal otherwise."""
+    raise ValueError

@@ -1,4 +1,4 @@
-"""The process side of serving: uvicorn keeps the sockets, this starts the drain the moment a stop is asked for."""
+"""The server process: uvicorn's server, with a drain that begins the moment a stop is requested."""
 
 import asyncio
 import contextlib
@@ -19,35 +19,38 @@ from ...storage.files.store import FileStore
 from ...storage.ticket import Abandoned, Ticket
 from ..asgi import http1
 from ..asgi.application import DurableStreamsApp
-from ..limits.admission import AcceptErrors, Admission
+from ..limits.admission import Admission
 from ..limits.timeouts import Timeouts
 from ..native.connection import connection_factory
 from ..native.lane import Lane
 from . import alpn
+from .accept_errors import AcceptErrors
 from .handshake import TlsListener
 from .listening import BACKLOG
 
-_KEEP_ALIVE: Final = 75  # seconds; longer than load balancers keep idle connections (TRAPS 52)
-_DRAIN: Final = 0.4  # seconds; live reads end at once, so only stalled peers are left by then
-_GIVE_UP: Final = 1  # seconds; for what no connection stands for yet, such as a TLS handshake that is not complete
+_KEEP_ALIVE: Final = 75  # seconds, longer than load balancers keep idle connections (TRAPS 52)
+_DRAIN: Final = (
+    0.4  # seconds, after which only stalled clients are left, because live reads end at once
+)
+_GIVE_UP: Final = 1  # seconds that uvicorn waits for the rest, such as an incomplete TLS handshake
 
-#: Whether the loop accepts TLS connections itself: the one of Windows tells nobody that a socket is ready.
+#: Whether the event loop accepts TLS connections itself. Windows' loop has no `add_reader`, which `TlsListener` needs.
 _LOOP_ACCEPTS: Final = os.name == "nt"
 
 HttpLane = Literal["native", "asgi"]
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server whose application is told at once that it is to stop.
+    """A uvicorn server that tells its application about a stop at once.
 
     Args:
-        app: what it serves.
-        log_level: of the server's own log.
-        on_started: called once requests are answered and signals are handled.
-        http: `native` answers straight on the socket; `asgi` goes through uvicorn's ASGI, as in any other host, and so does an
-            application with a guard.
-        tls: what encrypts connections, from `tls_context`; None for plain HTTP.
-        admission: decides on new connections; by the handles that the process may hold if not given.
+        app: the application to serve.
+        log_level: level of uvicorn's log.
+        on_started: called once the server answers requests and handles signals.
+        http: `native` answers requests straight on the socket. `asgi` answers them through uvicorn's ASGI, as any other host would.
+            An application with a guard is always served through ASGI.
+        tls: the certificate and the settings of TLS, from `tls_context`. None serves plain HTTP.
+        admission: decides on new connections. The default limits them by the file handles of the process.
     """
 
     def __init__(
@@ -67,9 +70,11 @@ class Server(uvicorn.Server):
         else:
             protocol = http1.protocol_of(app, timeouts, admission)
         if tls is not None and alpn.speaks_http2():
-            from ..asgi import http2  # where its parser is not installed, nobody is offered HTTP/2
+            from ..asgi import http2  # here, because its parser may not be installed
 
-            protocol = alpn.choosing(protocol, http2.protocol_of(app, timeouts, admission, lane))
+            protocol = alpn.choosing_factory(
+                protocol, http2.protocol_of(app, timeouts, admission, lane)
+            )
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -84,7 +89,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_GIVE_UP,
         )
         super().__init__(config)
-        app.signals = None  # this server tells it
+        app.signals = None  # because this server calls `begin_shutdown` itself
         self._app = app
         self._tls = tls
         self._admission = admission
@@ -92,26 +97,26 @@ class Server(uvicorn.Server):
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_terminal = _has_terminal()
-        self.install_signals = True  # not so inside somebody else's program
+        self.install_signals = True  # set to False inside a host program
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handles signals while serving, unless the host program does."""
+        """Handles signals while the server runs, unless the host program handles them."""
         if not self.install_signals:
             yield
             return
         with super().capture_signals(), self._capture_hangup():
             yield
-            self._captured_signals.clear()  # or they would be raised again: a clean stop exits with 0
+            self._captured_signals.clear()  # or uvicorn would raise them again, and a clean stop would not exit with 0
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves until it is told to stop."""
+        """Serves until a stop is requested."""
         if any(_is_unix(each) for each in sockets or ()):
-            self.config.forwarded_allow_ips = "*"  # who reaches it is on this machine
+            self.config.forwarded_allow_ips = "*"  # because every client is on this machine
         await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to listen."""
+        """Begins to accept connections."""
         self._loop = asyncio.get_running_loop()
         self._app.engine.on_failure = self._store_failed
         if self.install_signals:
@@ -127,19 +132,21 @@ class Server(uvicorn.Server):
             self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts no more, and lets requests finish."""
+        """Stops accepting connections, and lets requests finish."""
         for listener in self._listeners:
             listener.stop()
         await super().shutdown(sockets)
 
     def _listen(self, listening: socket.socket, tls: ssl.SSLContext) -> TlsListener:
-        """Begins to accept connections with TLS."""
+        """Begins to accept TLS connections on a listening socket, and returns their listener."""
 
         def connect() -> asyncio.BaseProtocol:
-            made: asyncio.BaseProtocol = self.config.http_protocol_class(  # as uvicorn does
-                config=self.config,  # type: ignore[call-arg]
-                server_state=self.server_state,
-                app_state=self.lifespan.state,
+            made: asyncio.BaseProtocol = (
+                self.config.http_protocol_class(  # called as uvicorn calls it
+                    config=self.config,  # type: ignore[call-arg]  # mypy sees the constructor of asyncio.Protocol
+                    server_state=self.server_state,
+                    app_state=self.lifespan.state,
+                )
             )
             return made
 
@@ -149,62 +156,65 @@ class Server(uvicorn.Server):
         return listener
 
     def stop(self) -> None:
-        """Begins to stop; `serve` returns soon after. Called on the loop."""
+        """Begins to stop, so that `serve` returns soon. Must be called on the event loop."""
         self._app.begin_shutdown()
         self.should_exit = True
         asyncio.get_running_loop().call_later(_DRAIN, self._cut_stragglers)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Takes SIGINT and SIGTERM: the first drains, a second interrupt goes at once."""
+        """Handles SIGINT and SIGTERM. The first one begins a drain, and a second SIGINT ends the server at once."""
         if self._loop is not None and not self.should_exit:
-            self._loop.call_soon_threadsafe(self.stop)  # a signal comes in the middle of anything
+            self._loop.call_soon_threadsafe(
+                self.stop
+            )  # because a signal may interrupt any line of Python
         super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def _capture_hangup(self) -> Iterator[None]:
-        """Handles SIGHUP, where there is one."""
+        """Handles SIGHUP while the server runs, on platforms that have this signal."""
         if (
             not hasattr(signal, "SIGHUP")
             or threading.current_thread() is not threading.main_thread()
         ):
             yield
             return
-        before = signal.signal(signal.SIGHUP, self._take_hangup)
+        before = signal.signal(signal.SIGHUP, self._handle_hangup)
         try:
             yield
         finally:
             signal.signal(signal.SIGHUP, before)
 
-    def _take_hangup(self, *_: object) -> None:
+    def _handle_hangup(self, *_: object) -> None:
+        """Schedules the reaction to a SIGHUP on the event loop."""
         if self._loop is not None and not self.should_exit:
-            self._loop.call_soon_threadsafe(self._hung_up)
+            self._loop.call_soon_threadsafe(self._on_hangup)
 
-    def _hung_up(self) -> None:
-        """An operator wants other keys; or the terminal that the server was started in is gone, and it goes with it."""
+    def _on_hangup(self) -> None:
+        """Rotates the signing keys. If the server's terminal is gone, stops the server instead."""
         if self._has_terminal and not _has_terminal():
             self.stop()
         elif self._app.engine.failure is None:
-            self._app.service.credentials.rotate().add_callback(_tell_of_keys)
+            self._app.service.credentials.rotate().add_callback(_log_rotation)
 
     def _store_failed(self, _: BaseException) -> None:
-        """Cuts every connection and ends: nobody can know what became of the requests in flight."""
+        """Aborts every connection and stops the server, because nobody can know the outcome of the requests in flight."""
         self.should_exit = True
         self._cut_stragglers()
 
     def _cut_stragglers(self) -> None:
-        """Cuts who has not taken the end of their response: a drain never waits for a reader."""
+        """Aborts the connections that are left, because a drain never waits for a slow client."""
         for connection in tuple(self.server_state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
 
 
-def _tell_of_keys(rotated: Ticket[tuple[Key, ...]]) -> None:
-    """Says what became of a rotation, at a level that is shown by default: somebody has asked for it."""
+def _log_rotation(rotated: Ticket[tuple[Key, ...]]) -> None:
+    """Logs the outcome of a key rotation. The level is warning, so that the operator who asked for the rotation sees the message."""
     try:
         kid = rotated.result()[0].kid
     except Abandoned:
-        return  # the store has stopped, and says so itself
+        return  # the store has stopped and logs that itself
     except Exception as error:
         _log.error("the keys could not be rotated: %s", error)
     else:
@@ -212,6 +222,7 @@ def _tell_of_keys(rotated: Ticket[tuple[Key, ...]]) -> None:
 
 
 def _has_terminal() -> bool:
+    """Returns whether the process's standard input is a terminal."""
     try:
         return os.isatty(0)
     except OSError:
@@ -219,4 +230,5 @@ def _has_terminal() -> bool:
 
 
 def _is_unix(listening: socket.socket) -> bool:
+    """Returns whether a socket is a Unix socket."""
     return listening.family == getattr(socket, "AF_UNIX", None)

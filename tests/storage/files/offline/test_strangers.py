@@ -79,7 +79,9 @@ def test_check_names_what_is_no_file_and_repair_moves_it_away(
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
-def test_check_names_a_file_where_a_directory_belongs_and_repair_moves_it_away(directory: Path, name: str) -> None:
+def test_check_names_a_file_where_a_directory_belongs_and_repair_moves_it_away(
+    directory: Path, name: str
+) -> None:
     place_of(directory, name).write_bytes(b"somebody's")
     found = run(directory)
     assert found.exit_code == 1

@@ -1,0 +1,28 @@
+"""Failed accepts in the log."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from durable_streams_server.http.serving.accept_errors import AcceptErrors
+from tests.http.limits.test_log_rate import Clock
+from tests.http.socket_driver import complaints
+
+
+async def test_accept_errors_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    handler = AcceptErrors(clock)
+    context: dict[str, Any] = {
+        "message": "socket.accept() out of system resource",
+        "exception": OSError(24, "Too many open files"),
+    }
+    loop = asyncio.get_running_loop()
+    for _ in range(1000):
+        handler(loop, context)
+    assert complaints(caplog) == ["new connections wait: [Errno 24] Too many open files"]
+    clock.now += 60
+    handler(loop, context)
+    assert len(complaints(caplog)) == 2
+    handler(loop, {"message": "something else"})
+    assert complaints(caplog)[2] == "something else"
