@@ -285,7 +285,8 @@ class Parser:
         if self._trusted and (X_FORWARDED_PROTO in headers or FORWARDED in headers):
             request.scheme = client_scheme(headers) or self._scheme
         if self._head_taken:
-            self._return_head()
+            self._lane.budget.give_back(self._head_taken)
+            self._head_taken = 0
         self._url = b""
         self._headers = {}
         self._repeated = None
@@ -406,11 +407,6 @@ class Parser:
                 self.refuse(refusal)
             else:
                 self._head_taken += more
-
-    def _return_head(self) -> None:
-        """Returns what the head held of the budget, because the head is complete."""
-        self._lane.budget.give_back(self._head_taken)
-        self._head_taken = 0
 
     def _stop(self, refusal: Exception) -> _Stop:
         """Returns an exception for a callback to raise, so that parsing ends with `refusal`."""
