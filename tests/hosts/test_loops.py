@@ -55,12 +55,12 @@ async def use(app: Any, text: str, path: str = "/a") -> str:
         return (await http.get(path)).text
 
 
-def test_application_runs_on_one_loop_after_the_other(app: DurableStreamsApp) -> None:
+def test_application_runs_on_one_event_loop_after_another(app: DurableStreamsApp) -> None:
     assert asyncio.run(use(app, "1")) == "1"
     assert asyncio.run(use(app, "2")) == "12"
 
 
-def test_loop_that_was_closed_without_a_word_is_left(app: DurableStreamsApp) -> None:
+def test_application_leaves_loop_that_was_closed_without_shutdown(app: DurableStreamsApp) -> None:
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
     assert first.run_until_complete(use(app, "1")) == "1"
     assert second.run_until_complete(use(app, "2")) == "12"  # the first may run again
@@ -71,7 +71,7 @@ def test_loop_that_was_closed_without_a_word_is_left(app: DurableStreamsApp) -> 
     second.close()
 
 
-def test_test_client_twice_with_lifespan(app: DurableStreamsApp) -> None:
+def test_test_client_with_lifespan_can_be_used_twice(app: DurableStreamsApp) -> None:
     for number in range(2):
         with TestClient(app) as http:
             assert http.put("/a", headers=TEXT).status_code == (200 if number else 201)
@@ -80,14 +80,16 @@ def test_test_client_twice_with_lifespan(app: DurableStreamsApp) -> None:
         assert http.get("/a").text == "xx"
 
 
-def test_test_client_without_lifespan_has_a_loop_for_each_request(app: DurableStreamsApp) -> None:
+def test_test_client_without_lifespan_uses_new_loop_for_each_request(
+    app: DurableStreamsApp,
+) -> None:
     http = TestClient(app)
     assert http.put("/a", headers=TEXT).status_code == 201
     assert http.post("/a", headers=TEXT, content="x").status_code == 204
     assert http.get("/a").text == "x"
 
 
-def test_mounted_application_twice(app: DurableStreamsApp) -> None:
+def test_mounted_application_can_be_started_twice(app: DurableStreamsApp) -> None:
     host = FastAPI()
     host.mount("/streams", app)
     for expected in ("x", "xx"):
@@ -97,7 +99,7 @@ def test_mounted_application_twice(app: DurableStreamsApp) -> None:
             assert http.get("/streams/a").text == expected
 
 
-async def test_stopped_application_starts_again_with_its_lifespan(app: DurableStreamsApp) -> None:
+async def test_stopped_application_starts_again_with_lifespan(app: DurableStreamsApp) -> None:
     assert await use(app, "1") == "1"
     await app.stop()
     transport = httpx.ASGITransport(app)
@@ -120,7 +122,7 @@ async def test_stopped_application_starts_again_with_its_lifespan(app: DurableSt
 
 
 @pytest.mark.parametrize("lifespan", [False, True])
-def test_second_loop_beside_one_that_runs_is_an_error_at_once(lifespan: bool) -> None:
+def test_second_running_loop_raises_error_at_once(lifespan: bool) -> None:
     app = create_app()
     host = FastAPI()
     host.mount("/streams", app)
@@ -138,7 +140,7 @@ def test_second_loop_beside_one_that_runs_is_an_error_at_once(lifespan: bool) ->
         assert http.get(path).status_code == 200  # the first goes on
 
 
-def test_hooks_hear_once_of_each_stream_after_a_move() -> None:
+def test_hooks_are_called_once_per_stream_after_change_of_loop() -> None:
     heard: list[str] = []
 
     def hook(event: StreamLifecycleEvent) -> None:
@@ -150,7 +152,7 @@ def test_hooks_hear_once_of_each_stream_after_a_move() -> None:
     assert heard == ["/a", "/b"]
 
 
-def test_threads_that_come_at_the_same_time_start_it_once() -> None:
+def test_simultaneous_threads_start_application_once() -> None:
     app = create_app()
     barrier = threading.Barrier(2)
     outcomes: list[str] = []

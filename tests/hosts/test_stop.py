@@ -22,7 +22,7 @@ def create(url: str) -> None:
 
 @pytest.mark.parametrize("kind", ["top", "mounted"])
 @pytest.mark.parametrize("server", SERVERS)
-async def test_stop_ends_live_reads_within_two_seconds_without_a_traceback(
+async def test_stop_ends_live_reads_within_two_seconds_without_traceback(
     server: str, kind: str, tmp_path: Path
 ) -> None:
     with host(server, kind, tmp_path) as running:
@@ -54,7 +54,7 @@ async def test_stop_ends_live_reads_within_two_seconds_without_a_traceback(
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "hypercorn", "granian"])
-def test_interrupt_ends_event_streams_as_well(server: str, tmp_path: Path) -> None:
+def test_interrupt_ends_event_streams(server: str, tmp_path: Path) -> None:
     with host(server, "mounted", tmp_path) as running:
         create(running.url)
         with httpx.stream("GET", f"{running.url}/a?offset=-1&live=sse") as events:

@@ -15,7 +15,7 @@ from tests.process import STOP_TIMEOUT
 
 @pytest.mark.parametrize("kind", ["top", "mounted"])
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_two_workers_on_one_directory_end_with_one_line(
+def test_second_worker_on_directory_exits_with_one_line(
     server: str, kind: str, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -28,7 +28,7 @@ def test_two_workers_on_one_directory_end_with_one_line(
 
 
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_one_worker_has_its_directory(server: str, tmp_path: Path) -> None:
+def test_single_worker_opens_directory(server: str, tmp_path: Path) -> None:
     with host(server, "top", tmp_path, data=tmp_path / "data") as running:
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
@@ -39,7 +39,7 @@ def test_one_worker_has_its_directory(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_two_workers_in_memory_are_warned_of(server: str, tmp_path: Path) -> None:
+def test_two_workers_in_memory_log_warning(server: str, tmp_path: Path) -> None:
     with host(server, "mounted", tmp_path, workers=2) as running:
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
@@ -52,7 +52,7 @@ def test_two_workers_in_memory_are_warned_of(server: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_one_worker_in_memory_is_not_warned_of(server: str, tmp_path: Path) -> None:
+def test_single_worker_in_memory_logs_no_warning(server: str, tmp_path: Path) -> None:
     with host(server, "mounted", tmp_path) as running:
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
@@ -61,7 +61,7 @@ def test_one_worker_in_memory_is_not_warned_of(server: str, tmp_path: Path) -> N
         assert "its own streams" not in running.log()
 
 
-def test_worker_that_catches_the_refusal_goes_on(tmp_path: Path) -> None:
+def test_worker_that_catches_refusal_continues(tmp_path: Path) -> None:
     program = """
 import multiprocessing, sys
 from durable_streams_server import FileBackedStreamStore

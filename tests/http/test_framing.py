@@ -52,7 +52,7 @@ def assert_right(answer: Answer, taken: bool | None, store: StreamStore) -> None
 
 @pytest.mark.parametrize("each", [0, 1])
 @pytest.mark.parametrize("name", FRAMED)
-async def test_framing_is_right_or_refused_on_the_native_lane(
+async def test_native_lane_reads_framing_correctly_or_refuses_it(
     name: str, each: int, store: StreamStore
 ) -> None:
     framed = FRAMED[name]
@@ -73,7 +73,9 @@ async def test_framing_is_right_or_refused_on_the_native_lane(
 
 
 @pytest.mark.parametrize("name", FRAMED)
-async def test_framing_is_right_or_refused_on_the_asgi_lane(name: str, store: StreamStore) -> None:
+async def test_asgi_lane_reads_framing_correctly_or_refuses_it(
+    name: str, store: StreamStore
+) -> None:
     framed = FRAMED[name]
     app = create_app(store=store, max_body=MAX_BODY, body_timeout=0.05)
     client = AsgiClient(Timeouts(head=0.05), app=app)
@@ -98,19 +100,21 @@ async def hosted(store: StreamStore, *headers: tuple[bytes, bytes], version: str
 
 
 @pytest.mark.parametrize("name", [*LENGTHS_TAKEN, *LENGTHS_REFUSED])
-async def test_length_from_any_host_is_right_or_refused(name: str, store: StreamStore) -> None:
+async def test_application_reads_length_from_host_correctly_or_refuses_it(
+    name: str, store: StreamStore
+) -> None:
     taken = name in LENGTHS_TAKEN
     value = LENGTHS_TAKEN[name] if taken else LENGTHS_REFUSED[name]
     assert_right(await hosted(store, (b"content-length", value)), taken, store)
 
 
 @pytest.mark.parametrize("name", CODINGS_REFUSED)
-async def test_coding_from_any_host_is_refused(name: str, store: StreamStore) -> None:
+async def test_application_refuses_unknown_coding_from_host(name: str, store: StreamStore) -> None:
     answer = await hosted(store, (b"transfer-encoding", CODINGS_REFUSED[name]))
     assert_right(answer, False, store)
 
 
-async def test_two_framings_from_any_host_are_refused(store: StreamStore) -> None:
+async def test_application_refuses_two_framings_from_host(store: StreamStore) -> None:
     length, coding = (b"content-length", b"5"), (b"transfer-encoding", b"chunked")
     for headers in ([length, length], [length, coding], [coding, length], [coding, coding]):
         assert_right(await hosted(store, *headers), False, store)

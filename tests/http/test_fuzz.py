@@ -30,16 +30,14 @@ def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert complaints(caplog) == []
 
 
-async def test_answers_are_the_same_however_the_octets_come() -> None:
+async def test_responses_are_the_same_however_octets_are_split() -> None:
     for seed in range(SEEDS):
         await try_seed(seed)
 
 
 @pytest.mark.parametrize("each", [0, 1, 3])
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_request_that_two_parsers_may_read_differently_is_refused(
-    name: str, each: int
-) -> None:
+async def test_ambiguous_request_is_refused(name: str, each: int) -> None:
     world = World()
     client = Client(world.lane).send(PUT)
     before = world.contents
@@ -55,7 +53,7 @@ async def test_a_request_that_two_parsers_may_read_differently_is_refused(
 
 @pytest.mark.parametrize("each", [0, 1, 3])
 @pytest.mark.parametrize("name", TAKEN)
-async def test_a_request_hidden_in_a_body_stays_there(name: str, each: int) -> None:
+async def test_request_hidden_in_body_is_stored_as_body(name: str, each: int) -> None:
     world = World()
     octets, body = TAKEN[name]
     client = Client(world.lane).send(PUT + octets + request("GET", A), each)
@@ -87,7 +85,7 @@ CONVERSATIONS = {
 @pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("half", [True, False], ids=["fin", "rst"])
 @pytest.mark.parametrize("name", CONVERSATIONS)
-async def test_a_conversation_may_end_after_any_octet(name: str, half: bool, reads: bool) -> None:
+async def test_conversation_may_end_after_any_octet(name: str, half: bool, reads: bool) -> None:
     octets = CONVERSATIONS[name]
     for at in range(len(octets) + 1):
         world = World()
@@ -109,7 +107,7 @@ async def test_a_conversation_may_end_after_any_octet(name: str, half: bool, rea
         assert {path: found for path, found in world.contents.items() if path == A} == kept
 
 
-async def test_thousands_of_connections_that_end_anywhere_leave_nothing() -> None:
+async def test_thousands_of_interrupted_connections_release_everything() -> None:
     world = World()
     chance = Random(0)
     every = b"".join(CONVERSATIONS.values())
@@ -187,7 +185,7 @@ async def _serve_and_cut(http: HttpLane, count: int) -> None:
 
 @pytest.mark.parametrize("http", ["native", "asgi"])
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
-def test_real_connections_that_end_anywhere_leave_nothing(http: HttpLane, kind: str) -> None:
+def test_interrupted_real_connections_release_everything(http: HttpLane, kind: str) -> None:
     factory = asyncio.new_event_loop
     if kind == "uvloop":
         factory = pytest.importorskip("uvloop").new_event_loop

@@ -182,7 +182,7 @@ async def offsets(world: World, path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_kept_answers_are_the_octets_of_new_ones(
+async def test_kept_response_has_same_octets_as_new_response(
     world: World, clock: ManualClock, kind: str
 ) -> None:
     from_cache = 0
@@ -203,7 +203,7 @@ async def test_kept_answers_are_the_octets_of_new_ones(
 
 @pytest.mark.parametrize("cors", [False, [ORIGIN]], ids=["none", "one"])
 @pytest.mark.parametrize("native", [False, True], ids=["asgi", "native"])
-async def test_kept_answer_is_for_its_own_origin(cors: Any, native: bool) -> None:
+async def test_kept_response_is_used_for_one_origin_only(cors: Any, native: bool) -> None:
     app = create_app(cors=cors)
     world = World(app, native)
     await world.do("PUT", A, TEXT)
@@ -229,7 +229,7 @@ async def test_kept_answer_is_for_its_own_origin(cors: Any, native: bool) -> Non
     ],
 )
 @pytest.mark.parametrize("each", [0, 1, 7])
-async def test_kept_answer_is_framed_as_a_new_one(octets: bytes, each: int) -> None:
+async def test_kept_response_is_framed_like_new_response(octets: bytes, each: int) -> None:
     app = create_app()
     world = World(app, native=True)
     await world.do("PUT", A, {"content-type": "application/json"})
@@ -249,7 +249,9 @@ async def test_kept_answer_is_framed_as_a_new_one(octets: bytes, each: int) -> N
 # -- a change shows at once --------------------------------------------------
 
 
-async def test_every_change_of_a_stream_shows_at_once(world: World, clock: ManualClock) -> None:
+async def test_every_change_of_stream_replaces_kept_response(
+    world: World, clock: ManualClock
+) -> None:
     json = {"content-type": "application/json"}
     await world.do("PUT", A, json)
     tail = (await world.do("HEAD", A)).headers["stream-next-offset"]
@@ -279,7 +281,7 @@ async def test_every_change_of_a_stream_shows_at_once(world: World, clock: Manua
         before = after
 
 
-async def test_kept_answer_is_a_use_of_its_stream_and_head_is_none(
+async def test_kept_response_to_get_extends_ttl_but_head_does_not(
     world: World, clock: ManualClock
 ) -> None:
     await world.do("PUT", A, {**TEXT, "stream-ttl": "10"})
@@ -300,7 +302,7 @@ async def test_kept_answer_is_a_use_of_its_stream_and_head_is_none(
         assert not isinstance(world.handed[-1], KeptResponse)
 
 
-async def test_stopping_server_gives_no_kept_answer(world: World) -> None:
+async def test_stopping_server_sends_no_kept_response(world: World) -> None:
     await world.do("PUT", A, TEXT)
     assert [(await world.do("GET", A)).status for _ in range(3)] == [200] * 3
     assert world.handed[-1] is world.handed[-2]
@@ -308,7 +310,7 @@ async def test_stopping_server_gives_no_kept_answer(world: World) -> None:
     assert (await world.do("GET", A)).status == 503
 
 
-async def test_closed_page_of_a_stream_that_ends_says_how_long_is_left(
+async def test_closed_page_of_expiring_stream_has_remaining_max_age(
     world: World, clock: ManualClock
 ) -> None:
     deadline = "2025-06-15T15:07:40Z"
@@ -338,7 +340,7 @@ def _state() -> StreamState:
     return StreamState(A, 1, media, FOREVER, 0)
 
 
-def test_answer_is_kept_when_it_is_asked_for_again() -> None:
+def test_response_is_kept_after_second_request() -> None:
     answers, state, response = KeptAnswers(), _state(), Response(200, [])
     assert answers.keep(_asked(b""), state, response) is response
     assert answers.find(_asked(b"")) is None
@@ -348,7 +350,7 @@ def test_answer_is_kept_when_it_is_asked_for_again() -> None:
     assert kept.response is again
 
 
-def test_oldest_answer_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_kept_response_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_module, "_KEPT", 3)
     answers, state = KeptAnswers(), _state()
     for number in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4):
@@ -363,7 +365,7 @@ def test_oldest_answer_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_long_answer_and_the_answer_to_a_long_request_are_not_kept() -> None:
+def test_long_response_or_response_to_long_request_is_not_kept() -> None:
     answers, state = KeptAnswers(), _state()
     response = Response(200, [(b"content-type", b"text/plain; x=" + b"y" * 2000)])
     for _ in range(2):

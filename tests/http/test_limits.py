@@ -30,24 +30,24 @@ async def append(app: DurableStreamsApp, body: bytes) -> int:
     return (await request(app, "POST", A, OCTETS, body)).status
 
 
-async def test_a_declared_body_past_the_limit_is_refused_unread(app: DurableStreamsApp) -> None:
+async def test_too_large_declared_body_returns_413_unread(app: DurableStreamsApp) -> None:
     exchange = Exchange(app, "POST", A.encode(), [*OCTETS, (b"content-length", b"11")])
     answer = await exchange.answer()
     assert (answer.status, answer.error["code"]) == (413, "BODY_TOO_LARGE")
 
 
-async def test_a_body_of_exactly_the_limit_is_taken(app: DurableStreamsApp) -> None:
+async def test_body_of_exactly_the_limit_is_accepted(app: DurableStreamsApp) -> None:
     assert await append(app, b"x" * 10) == 204
 
 
-async def test_a_chunked_body_is_counted_as_it_comes(app: DurableStreamsApp) -> None:
+async def test_chunked_body_is_counted_as_it_comes(app: DurableStreamsApp) -> None:
     exchange = Exchange(app, "POST", A.encode(), CHUNKED)
     exchange.feed(b"x" * 6, more=True)
     exchange.feed(b"x" * 5, more=True)
     assert (await exchange.answer()).error["code"] == "BODY_TOO_LARGE"
 
 
-async def test_a_chunked_create_keeps_its_body(app: DurableStreamsApp) -> None:  # TRAPS 28
+async def test_chunked_create_keeps_its_body(app: DurableStreamsApp) -> None:  # TRAPS 28
     exchange = Exchange(app, "PUT", b"/v1/stream/b", CHUNKED)
     exchange.feed(b"abc", more=True)
     exchange.feed(b"def")
@@ -55,7 +55,7 @@ async def test_a_chunked_create_keeps_its_body(app: DurableStreamsApp) -> None: 
     assert (await request(app, "GET", "/v1/stream/b")).body == b"abcdef"
 
 
-async def test_bodies_in_flight_are_bounded_and_given_back(
+async def test_bodies_beyond_budget_return_503_until_memory_is_free(
     app: DurableStreamsApp,
 ) -> None:  # TRAPS 51
     declared = [*OCTETS, (b"content-length", b"10")]
@@ -81,7 +81,7 @@ async def test_bodies_in_flight_are_bounded_and_given_back(
 
 @pytest.mark.parametrize("framing", [(b"content-length", b"8"), (b"transfer-encoding", b"chunked")])
 @pytest.mark.parametrize("parts", [(), (b"half",), (b"ha", b"lf")])
-async def test_body_that_pauses_is_408_and_gives_its_budget_back(
+async def test_paused_body_returns_408_and_is_released(
     framing: tuple[bytes, bytes], parts: tuple[bytes, ...]
 ) -> None:
     app = create_app(body_timeout=0.05, max_in_flight=8, max_body=8)
@@ -99,7 +99,7 @@ async def test_body_that_pauses_is_408_and_gives_its_budget_back(
     assert (await request(app, "GET", "/v1/stream/new")).status == 404
 
 
-async def test_body_that_pauses_is_408_below_a_host_with_middleware() -> None:
+async def test_paused_body_returns_408_behind_host_middleware() -> None:
     class Passing(BaseHTTPMiddleware):
         """Hands everything on, through tasks and cancel scopes of its own."""
 
@@ -117,7 +117,7 @@ async def test_body_that_pauses_is_408_below_a_host_with_middleware() -> None:
     assert (await request(cast(Any, host), "PUT", "/x/a", declared, b"hello")).status == 201
 
 
-async def test_connection_is_no_header_of_http_2() -> None:
+async def test_http_2_response_has_no_connection_header() -> None:
     app = create_app(body_timeout=0.01)
     exchange = Exchange(app, "PUT", A.encode(), OCTETS, http_version="2")
     answer = await exchange.answer()
@@ -125,7 +125,7 @@ async def test_connection_is_no_header_of_http_2() -> None:
     assert "connection" not in answer.headers
 
 
-async def test_client_that_leaves_while_its_body_pauses_is_not_answered(
+async def test_client_that_leaves_during_paused_body_gets_no_response(
     app: DurableStreamsApp,
 ) -> None:
     exchange = Exchange(app, "POST", A.encode(), CHUNKED)
@@ -138,7 +138,7 @@ async def test_client_that_leaves_while_its_body_pauses_is_not_answered(
     assert app.budget.held == 0
 
 
-async def test_a_client_that_leaves_in_mid_body_writes_nothing(app: DurableStreamsApp) -> None:
+async def test_client_that_leaves_within_body_writes_nothing(app: DurableStreamsApp) -> None:
     exchange = Exchange(app, "POST", A.encode(), CHUNKED)
     exchange.feed(b"half", more=True)
     exchange.disconnect()
@@ -146,7 +146,7 @@ async def test_a_client_that_leaves_in_mid_body_writes_nothing(app: DurableStrea
     assert (await request(app, "GET", A)).body == b""
 
 
-async def test_a_long_url_is_414(app: DurableStreamsApp) -> None:
+async def test_too_long_url_returns_414(app: DurableStreamsApp) -> None:
     answer = await request(app, "GET", A + "?x=" + "y" * MAX_URL_BYTES)
     assert (answer.status, answer.error["code"]) == (414, "URI_TOO_LONG")
 
@@ -155,14 +155,14 @@ async def test_a_long_url_is_414(app: DurableStreamsApp) -> None:
     "headers",
     [[(b"x", b"y" * 40_000)], [(b"x-%d" % number, b"y") for number in range(MAX_HEADER_COUNT + 1)]],
 )
-async def test_many_or_large_headers_are_431(
+async def test_too_many_or_too_large_headers_return_431(
     app: DurableStreamsApp, headers: list[tuple[bytes, bytes]]
 ) -> None:
     answer = await request(app, "GET", A, headers)
     assert (answer.status, answer.error["code"]) == (431, "HEADERS_TOO_LARGE")
 
 
-async def test_too_many_producers_are_429(app: DurableStreamsApp) -> None:
+async def test_too_many_producers_return_429(app: DurableStreamsApp) -> None:
     statuses = []
     for producer in (b"p", b"q", b"r", b"p"):
         stamp = [(b"producer-id", producer), (b"producer-epoch", b"0"), (b"producer-seq", b"0")]
@@ -174,7 +174,7 @@ async def test_too_many_producers_are_429(app: DurableStreamsApp) -> None:
     assert statuses == [200, 200, 429, 204]
 
 
-async def test_a_full_store_is_507_and_is_read_on(app: DurableStreamsApp) -> None:
+async def test_full_store_returns_507_and_still_serves_reads(app: DurableStreamsApp) -> None:
     for _ in range(10):
         assert await append(app, b"x" * 10) == 204
     answer = await request(app, "POST", A, OCTETS, b"y")

@@ -20,5 +20,5 @@ from tests.http.socket_driver import Wire
         (("::2", 1, 0, 0), False),
     ],
 )
-async def test_peers_on_this_machine_are_trusted(peer: Any, trusted: bool) -> None:
+async def test_only_peers_on_this_machine_are_trusted(peer: Any, trusted: bool) -> None:
     assert is_trusted(Wire(peer, tls=False)) is trusted

@@ -6,7 +6,7 @@ from durable_streams_server.http import repeats as repeats_module
 from durable_streams_server.http.repeats import Repeats
 
 
-def test_thing_comes_again_from_its_second_time_on() -> None:
+def test_thing_is_seen_from_its_second_time_on() -> None:
     repeats = Repeats()
     assert [repeats.has_seen(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
         False,
@@ -17,7 +17,7 @@ def test_thing_comes_again_from_its_second_time_on() -> None:
     ]
 
 
-def test_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashes_are_forgotten_beyond_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats_module, "_SEEN", 2)
     repeats = Repeats()
     assert [repeats.has_seen(thing) for thing in range(5)] == [False] * 5

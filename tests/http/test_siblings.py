@@ -22,7 +22,7 @@ def let_go() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_worker_is_warned_if_another_answers_at_its_address(
+def test_second_worker_at_same_address_logs_warning(
     address: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     warn_of_siblings(address)

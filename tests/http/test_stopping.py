@@ -27,7 +27,7 @@ def heard() -> Iterator[list[int]]:
     signal.signal(signal.SIGTERM, before)
 
 
-async def test_signal_reaches_every_application_and_then_the_host(heard: list[int]) -> None:
+async def test_signal_notifies_every_application_and_then_host(heard: list[int]) -> None:
     stopped: list[str] = []
     one = StopSignals(lambda: stopped.append("one"))
     two = StopSignals(lambda: stopped.append("two"))
@@ -46,7 +46,9 @@ async def test_signal_reaches_every_application_and_then_the_host(heard: list[in
 
 @pytest.mark.skipif(not hasattr(signal, "SIGQUIT"), reason="there is no SIGQUIT")
 @pytest.mark.parametrize("host", ["gunicorn.arbiter", "another"])
-async def test_sigquit_stops_gunicorn_alone(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sigquit_notifies_applications_under_gunicorn_only(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(sys.modules, "gunicorn.arbiter", raising=False)
     monkeypatch.setitem(sys.modules, host, ModuleType(host))
     stopped: list[str] = []
@@ -64,7 +66,7 @@ async def test_sigquit_stops_gunicorn_alone(host: str, monkeypatch: pytest.Monke
         signal.signal(signal.SIGQUIT, before)
 
 
-async def test_application_that_is_gone_is_not_told(heard: list[int]) -> None:
+async def test_deleted_application_is_not_notified(heard: list[int]) -> None:
     watching = StopSignals(lambda: pytest.fail("told"))
     watching.watch()
     del watching
@@ -74,7 +76,7 @@ async def test_application_that_is_gone_is_not_told(heard: list[int]) -> None:
     last.forget()
 
 
-async def test_signal_that_nobody_handles_keeps_its_effect() -> None:
+async def test_signal_with_default_handler_is_left_alone() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         watching = StopSignals(lambda: None)
@@ -85,7 +87,7 @@ async def test_signal_that_nobody_handles_keeps_its_effect() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-async def test_interrupt_of_a_program_of_its_own_is_left_to_asyncio() -> None:
+async def test_interrupt_handler_of_asyncio_is_left_alone() -> None:
     handler = signal.getsignal(signal.SIGINT)
     watching = StopSignals(lambda: None)
     watching.watch()
@@ -93,7 +95,7 @@ async def test_interrupt_of_a_program_of_its_own_is_left_to_asyncio() -> None:
     watching.forget()
 
 
-def test_other_threads_are_left_alone(heard: list[int]) -> None:
+def test_watch_in_other_thread_installs_no_handler(heard: list[int]) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     async def watch() -> None:

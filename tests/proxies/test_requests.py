@@ -29,7 +29,7 @@ def whole(client: httpx.Client, url: str) -> bytes:
             return got
 
 
-def test_every_method_is_answered(client: httpx.Client, url: str) -> None:
+def test_proxy_passes_every_method(client: httpx.Client, url: str) -> None:
     assert client.get(url).status_code == 404
     assert client.put(url, headers=JSON).status_code == 201
     assert client.put(url, headers=JSON).status_code == 200
@@ -45,7 +45,7 @@ def test_every_method_is_answered(client: httpx.Client, url: str) -> None:
     assert client.get(url).status_code == 404
 
 
-def test_location_is_the_address_that_the_client_used(client: httpx.Client, url: str) -> None:
+def test_location_is_address_that_client_used(client: httpx.Client, url: str) -> None:
     assert client.put(url, headers=TEXT).headers["location"] == url
 
 

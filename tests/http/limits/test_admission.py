@@ -25,7 +25,7 @@ from tests.http.limits.test_log_rate import Clock
 from tests.http.socket_driver import Client, Wire, complaints, request, turn
 
 
-def test_handles_for_every_open_log_are_kept_back_but_never_more_than_half() -> None:
+def test_admission_keeps_back_handles_for_open_logs_up_to_half() -> None:
     assert RESERVE > 2 * MAX_OPEN
     assert most_connections(20_000, on_files=True) == 20_000 - RESERVE
     assert most_connections(20_000, on_files=False) == 20_000 - OTHERS
@@ -38,7 +38,7 @@ def test_handles_for_every_open_log_are_kept_back_but_never_more_than_half() -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
-def test_limit_is_the_soft_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handle_limit_is_the_soft_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
@@ -50,7 +50,7 @@ def test_limit_is_the_soft_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", [0, -1, 513])
-def test_setting_that_leaves_no_handles_is_refused(given: int) -> None:
+def test_max_connections_that_leaves_no_handles_is_refused(given: int) -> None:
     with pytest.raises(ValueError, match="from 1 to 512"):
         Admission(True, given, limit=1024)
     assert Admission(True, 512, limit=1024).max_connections == 512
@@ -61,25 +61,27 @@ def code(refusal: StreamError | None) -> str | None:
     return None if refusal is None else refusal.code
 
 
-def test_default_is_20_000_connections_or_fewer_where_handles_are_fewer() -> None:
+def test_default_is_20_000_connections_or_fewer_with_few_handles() -> None:
     assert Admission(True, limit=100_000).max_connections == DEFAULT_MAX_CONNECTIONS == 20_000
     assert Admission(True, limit=1024).max_connections == 512
     assert Admission(True, 50_000, limit=100_000).max_connections == 50_000
 
 
-def test_connections_past_the_most_are_refused() -> None:
+def test_connections_beyond_maximum_are_refused() -> None:
     admission = Admission(True, 3, limit=1024)
     assert admission.admit(2, 0, None) is None
     assert code(admission.admit(3, 0, None)) == "TOO_MANY_CONNECTIONS"
 
 
-def test_last_handles_are_kept_back_whoever_holds_the_others() -> None:
+def test_connection_with_one_of_last_handles_is_refused() -> None:
     admission = Admission(True, limit=1024)
     assert admission.admit(0, 1024 - OTHERS - 1, None) is None
     assert code(admission.admit(0, 1024 - OTHERS, None)) == "TOO_MANY_CONNECTIONS"
 
 
-def test_log_has_one_line_a_minute_with_numbers(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_connections_are_logged_once_a_minute_with_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = Clock()
     admission = Admission(True, 3, limit=1024, clock=clock)
     for _ in range(1000):
@@ -95,7 +97,7 @@ def test_log_has_one_line_a_minute_with_numbers(caplog: pytest.LogCaptureFixture
     assert complaints(caplog)[1].endswith("; 1001 refused since this was last said")
 
 
-def test_address_has_half_of_the_connections_unless_set() -> None:
+def test_default_share_of_address_is_half_of_connections() -> None:
     assert Admission(True, 10, limit=1024).per_address == 5
     assert Admission(True, 1, limit=1024).per_address == 1
     assert Admission(True, 10, limit=1024, per_address=10).per_address == 10
@@ -103,7 +105,7 @@ def test_address_has_half_of_the_connections_unless_set() -> None:
         Admission(True, 10, limit=1024, per_address=0)
 
 
-def test_connections_past_an_addresss_share_are_refused_and_others_taken() -> None:
+def test_connections_beyond_share_of_address_are_refused() -> None:
     admission = Admission(True, 4, limit=1024)
     assert admission.admit(0, 0, "a") is None
     assert admission.admit(1, 0, "a") is None
@@ -113,13 +115,13 @@ def test_connections_past_an_addresss_share_are_refused_and_others_taken() -> No
     assert admission.admit(2, 0, "a") is None
 
 
-def test_connection_past_the_most_takes_nothing_of_its_addresss_share() -> None:
+def test_connection_beyond_maximum_does_not_count_for_address() -> None:
     admission = Admission(True, 4, limit=1024, per_address=1)
     assert code(admission.admit(4, 0, "a")) == "TOO_MANY_CONNECTIONS"
     assert admission.admit(3, 0, "a") is None
 
 
-def test_handshakes_count_for_their_address_until_they_end() -> None:
+def test_handshakes_count_for_address_until_released() -> None:
     admission = Admission(True, 100, limit=1024, per_address=1)
     for _ in range(1 + TO_BE_REFUSED):
         assert admission.admit_handshake(0, 0, "a")
@@ -130,7 +132,7 @@ def test_handshakes_count_for_their_address_until_they_end() -> None:
     assert not admission.admit_handshake(0, 0, "a")
 
 
-def test_log_names_an_address_past_its_share_once_a_minute(
+def test_address_beyond_share_is_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -150,7 +152,7 @@ def test_log_names_an_address_past_its_share_once_a_minute(
 # -- on a connection ---------------------------------------------------------
 
 
-async def test_refused_connection_is_told_why_and_closed_at_once() -> None:
+async def test_refused_connection_gets_503_and_is_closed_at_once() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 2, limit=1024, per_address=2))
     first, second = Client(lane), Client(lane)
     for tls in (False, True):
@@ -170,7 +172,7 @@ async def test_refused_connection_is_told_why_and_closed_at_once() -> None:
     first.reset()
 
 
-async def test_refused_connection_that_takes_nothing_is_cut() -> None:
+async def test_refused_connection_that_reads_nothing_is_cut() -> None:
     lane = Lane(create_app(), Timeouts(send=30), Admission(True, 1, limit=1024))
     client = Client(lane)
     wire = Wire(None, True)
@@ -186,7 +188,7 @@ async def test_refused_connection_that_takes_nothing_is_cut() -> None:
     assert not lane.connections
 
 
-async def test_address_past_its_share_is_told_why_and_others_are_answered() -> None:
+async def test_address_beyond_share_gets_503_and_others_are_answered() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024))
     kept = [Client(lane, peer=("192.0.2.7", number)) for number in range(2)]
     third = Client(lane, peer=("192.0.2.7", 3))
@@ -205,7 +207,7 @@ async def test_address_past_its_share_is_told_why_and_others_are_answered() -> N
     assert len(lane.admission._shares) == 0
 
 
-async def test_share_of_a_lost_connection_is_given_back_once() -> None:
+async def test_lost_connection_is_uncounted_once() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 100, limit=1024, per_address=1))
     for end in ("reset", "finish", "abort", "nonsense"):
         client = Client(lane)
@@ -223,7 +225,7 @@ async def test_share_of_a_lost_connection_is_given_back_once() -> None:
     assert len(lane.admission._shares) == 0
 
 
-async def test_clients_of_a_unix_socket_have_no_share() -> None:
+async def test_unix_socket_clients_have_no_share() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024, per_address=1))
     clients = [Client(lane, peer="") for _ in range(4)]
     assert [client.take() for client in clients] == [b""] * 4
@@ -232,6 +234,6 @@ async def test_clients_of_a_unix_socket_have_no_share() -> None:
     await turn()
 
 
-def test_connection_without_a_socket_has_no_handle() -> None:
+def test_transport_without_socket_has_handle_0() -> None:
     transport = asyncio.Transport()
     assert handle_of(transport) == 0

@@ -28,14 +28,14 @@ async def waiting(body_timer: BodyTimer, event: asyncio.Event) -> str:
     return "in time"
 
 
-async def test_task_that_waits_too_long_is_told_and_goes_on() -> None:
+async def test_task_that_waits_too_long_is_cancelled_and_can_continue() -> None:
     body_timer = BodyTimer(0.01)
     task = asyncio.create_task(waiting(body_timer, asyncio.Event()))
     assert await asyncio.wait_for(task, 5) == "too late"
     assert len(body_timer) == 0
 
 
-async def test_task_that_gets_its_part_is_left_alone() -> None:
+async def test_task_that_gets_its_part_is_not_cancelled() -> None:
     body_timer = BodyTimer(0.01)
     slow, event = asyncio.Event(), asyncio.Event()
     event.set()
@@ -62,7 +62,7 @@ async def test_each_part_has_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert body_timer.timed_out(task)
 
 
-async def test_cancellation_by_somebody_else_is_not_taken_for_ours() -> None:
+async def test_cancellation_by_other_code_is_no_timeout() -> None:
     body_timer = BodyTimer(10)
     task = asyncio.create_task(waiting(body_timer, asyncio.Event()))
     await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_cancellation_by_somebody_else_is_not_taken_for_ours() -> None:
     assert len(body_timer) == 0
 
 
-async def test_cancellation_by_somebody_else_at_the_same_time_wins(
+async def test_simultaneous_cancellation_by_other_code_wins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     body_timer = BodyTimer(10)
@@ -87,7 +87,7 @@ async def test_cancellation_by_somebody_else_at_the_same_time_wins(
         await task
 
 
-async def test_task_that_was_cancelled_before_and_went_on_is_told_all_the_same() -> None:
+async def test_task_that_survived_a_cancellation_still_times_out() -> None:
     body_timer = BodyTimer(0.01)
     task = this_task()
     task.cancel()
@@ -97,7 +97,7 @@ async def test_task_that_was_cancelled_before_and_went_on_is_told_all_the_same()
     task.uncancel()
 
 
-async def test_timer_rests_while_nobody_waits() -> None:
+async def test_timer_stops_while_no_task_waits() -> None:
     body_timer = BodyTimer(0.01)
     await waiting(body_timer, asyncio.Event())
     assert body_timer._timer is None

@@ -64,7 +64,7 @@ def send(outgoing: Outgoing, budget: SendBudget, client: Client, size: int = 100
     outgoing.hold(client, Run(budget, b"x" * size))
 
 
-async def test_slowest_are_cut_until_there_is_room_for_who_waits(
+async def test_slowest_clients_are_cut_until_waiting_read_fits(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     clients = crowd(outgoing, budget, 3)
@@ -78,7 +78,7 @@ async def test_slowest_are_cut_until_there_is_room_for_who_waits(
     assert len(outgoing) == 1
 
 
-async def test_clients_are_cut_for_all_who_wait_and_not_for_the_first_alone(
+async def test_clients_are_cut_for_all_waiting_reads(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     clients = crowd(outgoing, budget, 3)
@@ -89,9 +89,7 @@ async def test_clients_are_cut_for_all_who_wait_and_not_for_the_first_alone(
     await until(lambda: all(ticket.done for ticket in waiting))
 
 
-async def test_clients_are_cut_a_few_in_each_turn_of_the_loop(
-    budget: SendBudget, clock: Clock
-) -> None:
+async def test_few_clients_are_cut_in_each_loop_turn(budget: SendBudget, clock: Clock) -> None:
     turns = Turns()
     outgoing = Outgoing(budget, turns, clock)
     clients = crowd(outgoing, budget, 100, 3)
@@ -104,7 +102,7 @@ async def test_clients_are_cut_a_few_in_each_turn_of_the_loop(
     assert all(client.was_cut for client in clients)
 
 
-async def test_client_that_has_taken_its_page_meanwhile_is_not_cut(
+async def test_client_that_finished_its_page_meanwhile_is_not_cut(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     clients = crowd(outgoing, budget, 3)
@@ -117,7 +115,7 @@ async def test_client_that_has_taken_its_page_meanwhile_is_not_cut(
     assert [client.was_cut for client in clients] == [False, True, True]
 
 
-async def test_client_has_its_grace_however_slow_it_is(
+async def test_slow_client_is_not_cut_within_grace_period(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     client = Client()
@@ -129,7 +127,7 @@ async def test_client_has_its_grace_however_slow_it_is(
     waiting.cancel()
 
 
-async def test_nobody_is_cut_while_nobody_waits(
+async def test_no_client_is_cut_while_no_read_waits(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     client = Client()
@@ -139,7 +137,7 @@ async def test_nobody_is_cut_while_nobody_waits(
     assert not client.was_cut
 
 
-async def test_page_that_all_share_is_free_only_when_all_of_its_readers_are_cut(
+async def test_shared_page_is_freed_when_all_its_readers_are_cut(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     budget.add(300)
@@ -156,7 +154,7 @@ async def test_page_that_all_share_is_free_only_when_all_of_its_readers_are_cut(
     assert budget.held == 100
 
 
-def test_further_piece_of_the_same_page_begins_no_new_grace(
+def test_holding_same_page_again_keeps_start_time(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     client = Client()
@@ -172,7 +170,7 @@ def test_further_piece_of_the_same_page_begins_no_new_grace(
     assert budget.held == 0
 
 
-async def test_look_at_who_is_slow_goes_on_while_somebody_waits(
+async def test_timer_cuts_slow_clients_while_reads_wait(
     outgoing: Outgoing, budget: SendBudget, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_INTERVAL", 0.01)

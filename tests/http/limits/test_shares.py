@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server.http.limits.shares import Shares, address_of, network_of
 
 
-def test_address_takes_no_more_than_its_share() -> None:
+def test_address_cannot_take_more_than_its_share() -> None:
     shares = Shares(10)
     assert shares.take("a", 6)
     assert not shares.take("a", 5)
@@ -17,7 +17,7 @@ def test_address_takes_no_more_than_its_share() -> None:
     assert shares.take("b", 10)
 
 
-def test_address_that_gives_back_may_take_again() -> None:
+def test_address_can_take_again_after_giving_back() -> None:
     shares = Shares(10)
     assert shares.take("a", 10)
     shares.give_back("a", 3)
@@ -37,7 +37,7 @@ def test_address_that_holds_nothing_has_no_entry() -> None:
     assert len(shares) == 0
 
 
-def test_refusal_and_nothing_taken_leave_no_entry() -> None:
+def test_refused_or_empty_take_leaves_no_entry() -> None:
     shares = Shares(10)
     assert not shares.take("a", 11)
     assert shares.take("a", 0)
@@ -45,7 +45,7 @@ def test_refusal_and_nothing_taken_leave_no_entry() -> None:
     assert len(shares) == 0
 
 
-def test_client_without_an_address_has_no_share() -> None:
+def test_client_without_address_has_no_share() -> None:
     shares = Shares(1)
     assert shares.take(None, 100)
     shares.give_back(None, 100)
@@ -66,7 +66,7 @@ def test_client_without_an_address_has_no_share() -> None:
         ("no:address", "no:address"),
     ],
 )
-def test_ipv6_address_counts_by_its_network(host: str, network: str) -> None:
+def test_ipv6_address_counts_by_its_64_bit_network(host: str, network: str) -> None:
     assert network_of(host) == network
 
 
@@ -88,5 +88,5 @@ class Transport(asyncio.Transport):
         (None, None),
     ],
 )
-def test_client_on_a_unix_socket_has_no_address(peer: Any, address: str | None) -> None:
+def test_unix_socket_client_has_no_address(peer: Any, address: str | None) -> None:
     assert address_of(Transport(peer)) == address

@@ -20,7 +20,7 @@ class Transport:
         self.cut.set()
 
 
-async def test_client_that_takes_nothing_is_cut() -> None:
+async def test_client_that_reads_nothing_is_cut() -> None:
     timer, transport = UnsentTimer(0.01), Transport(10)
     timer.begin(cast(Any, transport))
     async with asyncio.timeout(5):
@@ -28,7 +28,7 @@ async def test_client_that_takes_nothing_is_cut() -> None:
     assert not timer.is_running
 
 
-async def test_client_that_takes_some_gets_more_time() -> None:
+async def test_client_that_reads_something_gets_more_time() -> None:
     timer, transport = UnsentTimer(60), Transport(10)
     timer.begin(cast(Any, transport))
     transport.unsent = 9
@@ -38,7 +38,7 @@ async def test_client_that_takes_some_gets_more_time() -> None:
     assert (transport.cut.is_set(), timer.is_running) == (True, False)
 
 
-async def test_stopped_timer_cuts_nobody() -> None:
+async def test_stopped_timer_cuts_no_client() -> None:
     timer, transport = UnsentTimer(60), Transport(10)
     timer.begin(cast(Any, transport))
     timer.stop()

@@ -64,7 +64,7 @@ def use(monkeypatch: pytest.MonkeyPatch, libc: Libc) -> Libc:
     return libc
 
 
-def test_bodies_that_are_kept_need_no_fresh_pages() -> None:
+def test_kept_bodies_cause_no_page_faults() -> None:
     found = subprocess.run(
         [sys.executable, "-c", BEGIN + KEEP * 3], capture_output=True, text=True, check=True
     )
@@ -73,7 +73,7 @@ def test_bodies_that_are_kept_need_no_fresh_pages() -> None:
     assert max(counts) < 100  # of 732 pages
 
 
-def test_block_is_populated_in_steps_and_freed(
+def test_heap_prepares_block_in_steps_and_frees_it(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     libc = use(monkeypatch, Libc())
@@ -93,7 +93,7 @@ def test_block_is_populated_in_steps_and_freed(
     assert len(steps) == 2
 
 
-def test_no_memory_is_made_ready_while_bodies_use_the_same_pages_again(
+def test_heap_prepares_nothing_while_bodies_reuse_pages(
     monkeypatch: pytest.MonkeyPatch, steps: list[Callable[[], bool]]
 ) -> None:
     use(monkeypatch, Libc())
@@ -103,7 +103,7 @@ def test_no_memory_is_made_ready_while_bodies_use_the_same_pages_again(
     assert not steps
 
 
-def test_body_that_malloc_maps_by_itself_is_not_counted(
+def test_heap_does_not_count_body_that_malloc_maps_separately(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     use(monkeypatch, Libc())
@@ -112,7 +112,7 @@ def test_body_that_malloc_maps_by_itself_is_not_counted(
     assert not steps
 
 
-def test_system_that_gives_no_pages_is_not_asked_again(
+def test_heap_stops_preparing_after_madvise_fails(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     libc = use(monkeypatch, Libc(gives=False))
@@ -123,7 +123,7 @@ def test_system_that_gives_no_pages_is_not_asked_again(
     assert len(steps) == 1
 
 
-def test_heap_without_a_free_block_is_left_alone(
+def test_heap_prepares_nothing_when_malloc_fails(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     use(monkeypatch, Libc(block=None))
@@ -131,6 +131,8 @@ def test_heap_without_a_free_block_is_left_alone(
     assert not steps
 
 
-def test_without_a_c_library_nothing_is_done(heap: Heap, steps: list[Callable[[], bool]]) -> None:
+def test_heap_prepares_nothing_without_c_library(
+    heap: Heap, steps: list[Callable[[], bool]]
+) -> None:
     heap.used(READY)
     assert not steps

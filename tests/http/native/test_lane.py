@@ -32,7 +32,7 @@ async def lane(monkeypatch: pytest.MonkeyPatch) -> Lane:
     return lane
 
 
-async def test_one_timer_looks_at_every_connection_while_there_is_any(lane: Lane) -> None:
+async def test_one_timer_checks_all_connections_while_any_are_open(lane: Lane) -> None:
     watched = [Watched() for _ in range(3)]
     for each in watched:
         lane.watch(cast(Any, each))
@@ -46,14 +46,14 @@ async def test_one_timer_looks_at_every_connection_while_there_is_any(lane: Lane
     lane.connections.clear()
 
 
-async def test_the_date_is_right_even_after_a_time_without_connections(lane: Lane) -> None:
+async def test_date_is_renewed_after_time_without_connections(lane: Lane) -> None:
     lane.date = b"date: long ago\r\n"
     lane.watch(cast(Any, Watched()))
     assert b"GMT" in lane.date
     lane.connections.clear()
 
 
-async def test_an_event_is_framed_once_for_all_its_readers(lane: Lane) -> None:
+async def test_event_is_framed_once_for_all_readers(lane: Lane) -> None:
     event = b"data:" + b"x" * 100
     framed = lane.chunk(event)
     assert framed == chunk(event)
@@ -62,7 +62,7 @@ async def test_an_event_is_framed_once_for_all_its_readers(lane: Lane) -> None:
     assert lane.chunk(event) == framed
 
 
-async def test_readers_at_a_tail_are_handed_the_same_octets() -> None:
+async def test_readers_at_tail_receive_same_octets() -> None:
     store = StreamStore()
     store.create("/a", "text/plain")
     lane = Lane(create_app(store=store))
@@ -79,7 +79,7 @@ async def test_readers_at_a_tail_are_handed_the_same_octets() -> None:
     await turn()
 
 
-async def test_a_connection_that_has_its_time_is_closed_by_the_timer(
+async def test_timer_closes_idle_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lanes, "_TICK", 0.01)

@@ -29,7 +29,7 @@ def parser(lane: Lane, turns: list[PendingRequest]) -> Parser:
 
 
 @pytest.mark.parametrize("each", [1, 3, 1000])
-def test_requests_come_out_in_order_however_the_octets_come(
+def test_requests_are_found_in_order_however_octets_are_split(
     parser: Parser, turns: list[PendingRequest], lane: Lane, each: int
 ) -> None:
     octets = post(b"hello") + CHUNKED + b"3\r\nabc\r\n0\r\n\r\n" + request("GET", "/b?c=d")
@@ -46,7 +46,7 @@ def test_requests_come_out_in_order_however_the_octets_come(
     assert lane.budget.held == 0
 
 
-def test_lists_that_come_in_several_lines_are_one_list(
+def test_repeated_list_headers_are_joined(
     parser: Parser, turns: list[PendingRequest]
 ) -> None:  # RFC 9110, 5.3
     for name in sorted(LISTS):
@@ -55,7 +55,7 @@ def test_lists_that_come_in_several_lines_are_one_list(
         assert turns.pop().request.headers == {b"host": b"h", name: b"a, b, c", b"x": b"y"}
 
 
-def test_a_request_has_begun_from_its_first_octet_to_its_last(
+def test_parser_has_begun_from_first_to_last_octet_of_request(
     parser: Parser, turns: list[PendingRequest]
 ) -> None:
     parser.feed(b"\r\n\r\n")
@@ -73,7 +73,7 @@ def test_a_request_has_begun_from_its_first_octet_to_its_last(
     assert not parser.has_begun
 
 
-def test_a_refusal_is_the_last_turn_and_gives_the_body_back(
+def test_refusal_ends_parsing_and_releases_body(
     parser: Parser, turns: list[PendingRequest], lane: Lane
 ) -> None:
     parser.feed(post(b"x" * 100)[:-1])
@@ -88,7 +88,9 @@ def test_a_refusal_is_the_last_turn_and_gives_the_body_back(
     assert parser.is_over
 
 
-def test_a_client_asks_until_its_body_has_come(parser: Parser, turns: list[PendingRequest]) -> None:
+def test_client_awaits_continue_until_body_comes(
+    parser: Parser, turns: list[PendingRequest]
+) -> None:
     octets = post(b"hello", "Expect: 100-continue")
     parser.feed(octets[:-5])
     assert parser.awaits_continue
@@ -99,7 +101,7 @@ def test_a_client_asks_until_its_body_has_come(parser: Parser, turns: list[Pendi
     assert len(turns) == 2
 
 
-def test_an_error_of_any_kind_in_a_callback_refuses_the_input(
+def test_any_error_in_callback_refuses_request(
     parser: Parser, turns: list[PendingRequest], lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -112,7 +114,7 @@ def test_an_error_of_any_kind_in_a_callback_refuses_the_input(
     assert not isinstance(turn.refusal, StreamError)
 
 
-def test_a_released_parser_calls_nobody(parser: Parser, turns: list[PendingRequest]) -> None:
+def test_released_parser_calls_no_callback(parser: Parser, turns: list[PendingRequest]) -> None:
     parser.feed(post(b"abc")[:-1])
     parser.release()
     parser.refuse(BadRequest("late"))
@@ -120,7 +122,9 @@ def test_a_released_parser_calls_nobody(parser: Parser, turns: list[PendingReque
     assert turns == []
 
 
-def test_each_host_on_a_connection_is_checked(parser: Parser, turns: list[PendingRequest]) -> None:
+def test_each_host_header_on_connection_is_checked(
+    parser: Parser, turns: list[PendingRequest]
+) -> None:
     for _ in range(2):
         parser.feed(request("GET"))
         parser.feed(request("GET").replace(b"Host: h", b"Host: other"))

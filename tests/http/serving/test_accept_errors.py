@@ -10,7 +10,7 @@ from tests.http.limits.test_log_rate import Clock
 from tests.http.socket_driver import complaints
 
 
-async def test_accept_errors_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_accepts_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     handler = AcceptErrors(clock)
     context: dict[str, Any] = {

@@ -110,7 +110,7 @@ async def ended(client: socket.socket) -> bytes:
     return received
 
 
-async def test_requests_are_answered_after_the_handshake(bench: Bench) -> None:
+async def test_requests_are_answered_after_handshake(bench: Bench) -> None:
     reader, writer = await bench.client()
     writer.write(request("PUT", "/a", "Content-Type: text/plain", "Connection: close"))
     (answer,), rest = parse(await asyncio.wait_for(reader.read(), 5), ["PUT"])
@@ -119,7 +119,7 @@ async def test_requests_are_answered_after_the_handshake(bench: Bench) -> None:
     writer.close()
 
 
-async def test_connection_past_the_most_is_told_why_over_tls(bench: Bench) -> None:
+async def test_connection_beyond_maximum_gets_503_over_tls(bench: Bench) -> None:
     kept = [await bench.client() for _ in range(MOST)]
     await until(lambda: len(bench.connections) == MOST)
     reader, writer = await bench.client()
@@ -129,7 +129,7 @@ async def test_connection_past_the_most_is_told_why_over_tls(bench: Bench) -> No
         each.close()
 
 
-async def test_handshakes_take_no_more_handles_than_connections_may(bench: Bench) -> None:
+async def test_handshakes_take_at_most_as_many_handles_as_connections(bench: Bench) -> None:
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
     assert [await ended(client) for client in clients[most:]] == [b""] * 5
@@ -141,7 +141,7 @@ async def test_handshakes_take_no_more_handles_than_connections_may(bench: Bench
     writer.close()
 
 
-async def test_address_past_its_share_is_told_why_over_tls(bench: Bench) -> None:
+async def test_address_beyond_share_gets_503_over_tls(bench: Bench) -> None:
     bench.lane.admission._shares.share = 1
     kept = await bench.client()
     await until(lambda: len(bench.connections) == 1)
@@ -152,7 +152,7 @@ async def test_address_past_its_share_is_told_why_over_tls(bench: Bench) -> None
         each.close()
 
 
-async def test_handshakes_of_one_address_take_no_more_than_its_share(bench: Bench) -> None:
+async def test_handshakes_of_one_address_stay_within_its_share(bench: Bench) -> None:
     bench.lane.admission.max_connections = 1000
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
@@ -162,14 +162,14 @@ async def test_handshakes_of_one_address_take_no_more_than_its_share(bench: Benc
     await until(lambda: len(bench.listener) == most - 1)
 
 
-async def test_handshake_has_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_handshake_is_cut(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "_HANDSHAKE", 0.05)
     assert await ended(await bench.silent()) == b""
     await until(lambda: not len(bench.listener))
     assert not bench.connections
 
 
-async def test_what_is_not_tls_is_closed_and_not_logged(
+async def test_client_without_tls_is_closed_and_not_logged(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await bench.silent()
@@ -179,7 +179,7 @@ async def test_what_is_not_tls_is_closed_and_not_logged(
     assert complaints(caplog) == []
 
 
-async def test_stop_cuts_handshakes(bench: Bench) -> None:
+async def test_stop_cuts_unfinished_handshakes(bench: Bench) -> None:
     client = await bench.silent()
     await until(lambda: len(bench.listener) == 1)
     bench.listener.stop()
@@ -187,7 +187,7 @@ async def test_stop_cuts_handshakes(bench: Bench) -> None:
     await until(lambda: not len(bench.listener))
 
 
-async def test_accept_without_a_handle_is_tried_again_and_said_once(
+async def test_listener_retries_failed_accept_and_logs_once(
     bench: Bench,
     listening: Shaky,
     monkeypatch: pytest.MonkeyPatch,
@@ -201,7 +201,7 @@ async def test_accept_without_a_handle_is_tried_again_and_said_once(
     assert complaints(caplog) == ["new connections wait: [Errno 24] Too many open files"]
 
 
-async def test_fault_of_a_connection_leaves_the_listener_alive(
+async def test_fault_in_one_connection_does_not_stop_listener(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     connect = bench.listener._connect

@@ -12,7 +12,7 @@ from durable_streams_server.http.serving.listening import UnixSocket, listen, tl
 from tests.http import certificates
 
 
-def test_an_address_is_shown_as_a_url() -> None:
+def test_url_of_tcp_socket_has_host_and_port() -> None:
     with listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         assert url_of(listening) == f"http://127.0.0.1:{port}"
@@ -20,12 +20,12 @@ def test_an_address_is_shown_as_a_url() -> None:
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_an_ipv6_address_is_shown_in_brackets() -> None:
+def test_url_of_ipv6_socket_has_brackets() -> None:
     with listen("::1", 0) as listening:
         assert url_of(listening).startswith("http://[::1]:")
 
 
-def test_connections_ask_a_silent_peer_whether_it_is_there() -> None:  # TRAPS 49
+def test_accepted_connections_use_tcp_keepalive() -> None:  # TRAPS 49
     with listen("127.0.0.1", 0) as listening, socket.socket() as client:
         client.connect(listening.getsockname())
         accepted, _ = listening.accept()
@@ -46,7 +46,7 @@ def test_connections_ask_a_silent_peer_whether_it_is_there() -> None:  # TRAPS 4
 # -- Unix sockets ------------------------------------------------------------
 
 
-def test_a_unix_socket_is_there_until_it_is_closed(tmp_path: Path) -> None:
+def test_unix_socket_file_exists_until_socket_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "a"
     before = os.umask(0o027)
     try:
@@ -59,7 +59,7 @@ def test_a_unix_socket_is_there_until_it_is_closed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_unix_socket_that_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
+def test_unix_socket_file_of_dead_server_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
@@ -68,7 +68,7 @@ def test_a_unix_socket_that_a_dead_server_left_is_replaced(tmp_path: Path) -> No
         client.connect(path)
 
 
-def test_a_unix_socket_in_use_is_refused_and_left(tmp_path: Path) -> None:
+def test_unix_socket_in_use_is_refused_and_keeps_working(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     with UnixSocket(path) as listening:
         with pytest.raises(OSError, match="in use"):
@@ -78,7 +78,7 @@ def test_a_unix_socket_in_use_is_refused_and_left(tmp_path: Path) -> None:
             listening.accept()[0].close()
 
 
-def test_a_unix_socket_too_busy_to_answer_is_in_use(tmp_path: Path) -> None:
+def test_unix_socket_of_busy_server_is_in_use(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     waiting: list[socket.socket] = []
     with socket.socket(socket.AF_UNIX) as busy:
@@ -97,7 +97,7 @@ def test_a_unix_socket_too_busy_to_answer_is_in_use(tmp_path: Path) -> None:
                 client.close()
 
 
-def test_a_file_that_is_no_socket_is_never_replaced(tmp_path: Path) -> None:
+def test_other_file_is_never_replaced_by_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("precious")
     with pytest.raises(OSError, match="no socket"):
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_socket_is_never_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_a_unix_socket_of_another_is_not_removed(tmp_path: Path) -> None:
+def test_closing_unix_socket_keeps_file_of_its_replacement(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     first = UnixSocket(path)
     os.unlink(path)
@@ -118,7 +118,7 @@ def test_a_unix_socket_of_another_is_not_removed(tmp_path: Path) -> None:
     assert not os.path.exists(path)
 
 
-def test_a_path_where_no_unix_socket_can_be_is_an_error(tmp_path: Path) -> None:
+def test_impossible_unix_socket_path_raises_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as raised:
         UnixSocket(str(tmp_path / "none" / "a"))
     assert raised.value.errno == errno.ENOENT
@@ -129,12 +129,12 @@ def test_a_path_where_no_unix_socket_can_be_is_an_error(tmp_path: Path) -> None:
 # -- TLS ---------------------------------------------------------------------
 
 
-def test_a_certificate_and_its_key_are_taken(tmp_path: Path) -> None:
+def test_tls_context_loads_certificate_and_key(tmp_path: Path) -> None:
     made = certificates.make(tmp_path)
     assert tls_context(made.chain, made.key).cert_store_stats()["x509"] == 0
 
 
-def test_files_that_are_no_certificate_and_key_are_refused_in_words(tmp_path: Path) -> None:
+def test_tls_context_explains_wrong_certificate_or_key(tmp_path: Path) -> None:
     made, other = certificates.make(tmp_path), certificates.make(tmp_path, "other")
     empty = tmp_path / "empty"
     empty.touch()

@@ -23,7 +23,7 @@ from durable_streams_server.storage.ticket import Abandoned, Ticket
 from tests.http.socket_driver import parse, until
 
 
-def test_an_idle_connection_outlives_a_load_balancers() -> None:  # TRAPS 52
+def test_idle_timeout_is_longer_than_that_of_load_balancers() -> None:  # TRAPS 52
     assert Server(create_app()).config.timeout_keep_alive > 60
 
 
@@ -48,7 +48,7 @@ class Stopping(MemoryStore):
         ticket.fail(Abandoned(error))
 
 
-async def test_a_store_that_stops_cuts_connections_without_an_answer_and_ends_the_server() -> None:
+async def test_failed_store_cuts_connections_and_stops_server() -> None:
     server = Server(create_app(store=Stopping()))
     server.install_signals = False
     with listen("127.0.0.1", 0) as listening:
@@ -64,7 +64,7 @@ async def test_a_store_that_stops_cuts_connections_without_an_answer_and_ends_th
 
 @pytest.mark.parametrize("http", ["native", "asgi"])
 @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
-async def test_body_that_pauses_is_408_on_a_real_socket(
+async def test_paused_body_returns_408_on_real_socket(
     http: HttpLane, framing: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "_TICK", 0.01)
@@ -89,7 +89,7 @@ async def test_body_that_pauses_is_408_on_a_real_socket(
     assert store.read("/a").data == b""
 
 
-def test_own_loop_says_once_a_minute_that_accept_finds_no_handle() -> None:
+def test_server_limits_accept_errors_in_log_of_its_loop() -> None:
     found: list[object] = []
 
     def started() -> None:
@@ -102,7 +102,7 @@ def test_own_loop_says_once_a_minute_that_accept_finds_no_handle() -> None:
     assert isinstance(found[0], AcceptErrors)
 
 
-async def test_hosts_own_loop_is_left_as_it_is() -> None:
+async def test_server_keeps_exception_handler_of_host_loop() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
     async with DurableStreamTestServer():
@@ -110,7 +110,7 @@ async def test_hosts_own_loop_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-async def test_reader_that_vanishes_or_takes_nothing_leaves_no_traceback_under_uvicorn(
+async def test_lost_or_stalled_reader_logs_no_traceback_under_uvicorn(
     leaves: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(events, "_SEND_GRACE", 0.05)

@@ -1,0 +1,176 @@
+"""The time limits of each phase of a native connection."""
+
+from durable_streams_server import StreamStore
+from durable_streams_server.http.native.lane import Lane
+from tests.http.native.connections import GET, POLL, SSE, A, advance, assert_timed_out, data_of
+from tests.http.socket_driver import (
+    Client,
+    HeldStore,
+    post,
+    quiet,
+    request,
+    turn,
+)
+
+
+async def test_idle_connection_is_closed_after_idle_timeout(lane: Lane) -> None:  # TRAPS 52
+    client = Client(lane)
+    advance(lane, 74)
+    client.send(GET)
+    advance(lane, 74)
+    assert not client.wire.lost
+    advance(lane, 1)
+    assert client.wire.lost
+
+
+async def test_head_timeout_starts_at_first_octet(lane: Lane) -> None:
+    client = Client(lane).send(GET[:5])
+    advance(lane, 9)
+    client.send(GET[5:10])
+    assert client.take() == b""
+    advance(lane, 1)
+    assert_timed_out(lane, client)
+
+
+async def test_body_timeout_restarts_with_each_octet(lane: Lane, store: StreamStore) -> None:
+    lane.least_rate = 0
+    client = Client(lane).send(post(b"abc")[:-3])
+    advance(lane, 19)
+    client.send(b"a")
+    advance(lane, 19)
+    assert client.take() == b""
+    assert lane.budget.held == 1
+    advance(lane, 1)
+    assert_timed_out(lane, client)
+    assert data_of(store) == b""
+
+
+async def test_body_below_least_rate_is_refused(lane: Lane, store: StreamStore) -> None:
+    """It never pauses for as long as a client may, and comes at less than the least rate all the same."""
+    client = Client(lane).send(request("POST", A, "Content-Type: text/plain", "Content-Length: 99"))
+    for _ in range(2):
+        client.send(b"x")
+        advance(lane, 10)
+        assert client.take() == b""
+    client.send(b"x")
+    advance(lane, 1)
+    assert_timed_out(lane, client)
+    assert data_of(store) == b""
+
+
+async def test_body_at_least_rate_may_take_any_time(lane: Lane, store: StreamStore) -> None:
+    seconds = 60
+    size = lane.least_rate * seconds
+    client = Client(lane).send(
+        request("POST", A, "Content-Type: text/plain", f"Content-Length: {size}")
+    )
+    for _ in range(seconds):
+        client.send(b"x" * lane.least_rate)
+        await quiet(lane)
+        await turn()
+        advance(lane, 1)
+    assert client.answers("POST")[0].status == 204
+
+
+async def test_head_timeout_of_next_request_starts_after_response(
+    held_lane: Lane, held_store: HeldStore
+) -> None:
+    client = Client(held_lane).send(post(b"1")).send(GET[:5])
+    advance(held_lane, 60)
+    held_store.let_go()
+    advance(held_lane, 9)
+    assert len(client.answers("POST")) == 1
+    advance(held_lane, 1)
+    assert_timed_out(held_lane, client)
+
+
+async def test_request_behind_event_stream_does_not_end_it(lane: Lane, store: StreamStore) -> None:
+    for more in (GET, GET[:5], post()[:-1]):
+        client = Client(lane).send(SSE).send(more)
+        advance(lane, 60)
+        assert not client.wire.lost
+
+
+async def test_client_that_reads_nothing_is_cut(lane: Lane, store: StreamStore) -> None:
+    store.append(A, b"x" * 200_000)
+    client = Client(lane)
+    client.stall()
+    client.send(GET)
+    advance(lane, 29)
+    client.send(b"\r\n")
+    assert not client.wire.lost
+    advance(lane, 1)
+    assert client.wire.lost
+
+
+async def test_client_that_reads_slowly_is_not_cut(lane: Lane, store: StreamStore) -> None:
+    store.append(A, b"x" * 200_000)
+    client = Client(lane)
+    client.stall()
+    client.send(request("GET", A, "Connection: close"))
+    for _ in range(5):
+        advance(lane, 29)
+        del client.wire._unsent[:30_000]
+        advance(lane, 1)
+    assert not client.wire.lost
+
+
+async def test_client_has_linger_time_after_reading_last_response(
+    lane: Lane, store: StreamStore
+) -> None:
+    client = Client(lane)
+    client.stall()
+    client.send(request("GET", A, "Connection: close"))
+    advance(lane, 29)
+    assert not client.wire.lost
+    client.go_on()
+    assert client.gone
+    advance(lane, 1)
+    assert not client.wire.lost
+    advance(lane, 2)
+    assert client.wire.lost
+
+
+async def test_client_that_sends_after_refusal_has_linger_time(
+    lane: Lane,
+) -> None:
+    client = Client(lane).send(b"nonsense\r\n\r\n")
+    for _ in range(10):
+        client.send(b"x" * 1000)
+    assert client.gone
+    assert not client.wire.lost
+    advance(lane, 2)
+    assert client.wire.lost
+
+
+async def test_client_that_stops_reading_is_cut_after_send_timeout(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.append(A, b"x" * 200_000)
+    client = Client(lane)
+    client.stall()
+    client.send(GET)
+    advance(lane, 1)
+    del client.wire._unsent[:1]
+    advance(lane, 1)
+    advance(lane, 29)
+    assert not client.wire.lost
+    advance(lane, 1)
+    assert client.wire.lost
+
+
+async def test_half_closed_client_that_reads_nothing_is_cut(
+    held_lane: Lane, held_store: HeldStore, store: StreamStore
+) -> None:
+    held_store.holds = False
+    held_store.append(A, b"x" * 10_000)
+    held_store.holds = True
+    client = Client(held_lane)
+    client.stall()
+    client.send(GET + POLL)
+    client.finish()  # the poll is given up, and its client has not read the page before it
+    assert not client.wire.lost
+    advance(held_lane, 29)
+    assert not client.wire.lost
+    advance(held_lane, 1)
+    assert client.wire.lost

@@ -1,0 +1,185 @@
+"""How native connections end: by the client, by the server, and within requests."""
+
+import gc
+
+import pytest
+
+from durable_streams_server import StreamStore
+from durable_streams_server.http.native.connection import Connection
+from durable_streams_server.http.native.lane import Lane
+from tests.http.native.connections import GET, POLL, SSE, A, advance, data_of
+from tests.http.socket_driver import (
+    Client,
+    HeldStore,
+    post,
+    request,
+    turn,
+)
+
+
+async def test_connection_close_ends_connection_after_response(
+    lane: Lane, store: StreamStore
+) -> None:
+    client = Client(lane).send(post(b"x", "Connection: close"))
+    (answer,) = client.answers("POST")
+    assert answer.headers["connection"] == "close"
+    assert client.gone
+    assert not client.wire.lost  # it has time to read, and to end its own half
+    client.finish()
+    assert client.wire.lost
+
+
+async def test_requests_after_last_request_are_ignored(lane: Lane, store: StreamStore) -> None:
+    for first in (
+        post(b"1", "Connection: close"),
+        post(b"1").replace(b"HTTP/1.1", b"HTTP/1.0\r\nConnection: keep-alive"),
+    ):
+        for second in (post(b"2"), b"garbage\r\n\r\n", GET, b"\x00"):
+            client = Client(lane).send(first + second)
+            assert [answer.status for answer in client.answers("POST", "GET")] == [204]
+            assert client.gone
+    assert data_of(store) == b"1" * 8
+
+
+async def test_requests_after_slow_last_request_are_ignored(
+    held_lane: Lane, held_store: HeldStore
+) -> None:
+    client = Client(held_lane).send(post(b"1", "Connection: close")).send(post(b"2") + b"garbage")
+    held_store.let_go()
+    assert len(client.answers("POST", "POST")) == 1
+    assert held_store.held == []
+
+
+async def test_half_closed_client_gets_its_responses(
+    held_lane: Lane, held_store: HeldStore
+) -> None:
+    client = Client(held_lane).send(post(b"1") + GET)
+    client.finish()
+    assert not client.gone
+    held_store.let_go()
+    first, second = client.answers("POST", "GET")
+    assert (first.status, second.body) == (204, b"1")
+    await turn()
+    assert client.wire.lost
+
+
+async def test_connection_is_closed_when_client_ends_within_request(
+    lane: Lane, store: StreamStore
+) -> None:
+    for cut in (1, 20, len(post()) - 1):
+        client = Client(lane).send(post()[:cut])
+        client.finish()
+        assert client.wire.lost
+        assert client.take() == b""
+    assert data_of(store) == b""
+
+
+async def test_live_read_ends_when_client_half_closes(lane: Lane) -> None:
+    poll, sse = Client(lane).send(POLL), Client(lane).send(SSE)
+    assert len(lane.app.engine.tails) == 2
+    poll.finish()
+    sse.finish()
+    await turn()
+    assert len(lane.app.engine.tails) == 0
+    assert poll.wire.lost
+    assert poll.take() == b""
+    (answer,) = sse.answers("GET")
+    assert answer.body.count(b"event: control") == 2
+
+
+async def test_live_read_ends_when_client_half_closed_before_it_began(
+    held_lane: Lane, held_store: HeldStore
+) -> None:
+    for live in (POLL, SSE):
+        client = Client(held_lane).send(post(b"1") + live)
+        client.finish()
+        held_store.let_go()
+        await turn()
+        assert client.wire.lost
+        assert client.take().startswith(b"HTTP/1.1 204")
+        assert len(held_lane.app.engine.tails) == 0
+
+
+@pytest.mark.parametrize("live", [POLL, SSE])
+async def test_live_read_is_detached_when_client_leaves(lane: Lane, live: bytes) -> None:
+    client = Client(lane).send(live)
+    assert len(lane.app.engine.tails) == 1
+    client.reset()
+    await turn()
+    assert len(lane.app.engine.tails) == 0
+
+
+async def test_append_completes_after_client_leaves(held_lane: Lane, held_store: HeldStore) -> None:
+    client = Client(held_lane).send(post(b"1") + post(b"2"))
+    client.reset()
+    await turn()
+    assert held_lane.budget.held == 1  # of the one that is being written
+    held_store.let_go()
+    assert held_store.held == []
+    assert data_of(held_store) == b"1"
+
+
+async def test_lost_connection_is_freed_without_garbage_collector(lane: Lane) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for sent in (b"", GET, GET[:5], post()[:-1], SSE):
+            client = Client(lane).send(sent)
+            client.reset()
+            await turn()
+            client.wire.connection = None  # or the wire and the connection would hold each other
+        del client
+        assert not [found for found in gc.get_objects() if isinstance(found, Connection)]
+    finally:
+        gc.enable()
+
+
+async def test_stop_closes_idle_connections_and_completes_appends(
+    held_lane: Lane, held_store: HeldStore
+) -> None:  # TRAPS 48
+    idle, busy = Client(held_lane), Client(held_lane).send(post(b"1") + post(b"2"))
+    half = Client(held_lane).send(post()[:-1])
+    for client in (idle, busy, half):
+        client.connection.shutdown()
+    assert idle.wire.lost
+    assert half.wire.lost
+    assert not busy.gone
+    held_store.let_go()
+    (answer,) = busy.answers("POST", "POST")
+    assert answer.headers["connection"] == "close"
+    assert busy.gone
+    assert held_store.held == []
+
+
+async def test_stop_ends_live_reads_cleanly(lane: Lane) -> None:  # TRAPS 36, 48
+    poll, sse = Client(lane).send(POLL), Client(lane).send(SSE)
+    for client in (poll, sse):
+        client.connection.shutdown()
+    lane.app.begin_shutdown()
+    await turn()
+    assert poll.answers("GET")[0].status == 204
+    assert sse.answers("GET")[0].body.count(b"event: control") == 2
+    assert poll.gone
+    assert sse.gone
+
+
+async def test_tls_connection_cannot_be_half_closed(held_lane: Lane, held_store: HeldStore) -> None:
+    client = Client(held_lane, tls=True).send(post(b"1"))
+    client.finish()
+    assert client.wire.lost
+    await turn()
+    held_store.let_go()
+    assert data_of(held_store) == b"1"
+
+
+async def test_tls_connection_is_closed_after_last_response_is_read(
+    lane: Lane, store: StreamStore
+) -> None:
+    store.append(A, b"x" * 10_000)
+    client = Client(lane, tls=True)
+    client.stall()
+    client.send(request("GET", A, "Connection: close"))
+    advance(lane, 29)
+    assert not client.wire.lost
+    advance(lane, 1)
+    assert client.wire.aborted

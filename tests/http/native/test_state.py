@@ -1,0 +1,214 @@
+"""The phases of a native connection, which say what its deadline is."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from durable_streams_server.http.native.lane import Lane
+from tests.http.native.connections import BIG, GET, POLL, SSE, TIMES, A, advance, assert_timed_out
+from tests.http.socket_driver import (
+    KERNEL,
+    Client,
+    HeldStore,
+    post,
+    request,
+    turn,
+)
+
+
+def pieces(octets: bytes, pause: Callable[[], None]) -> Callable[[Client], None]:
+    """Returns what sends a request in two pieces, with a pause between them."""
+    cut = octets.index(b"\r\n") + 5
+
+    def send(client: Client) -> None:
+        client.send(octets[:cut])
+        pause()
+        client.send(octets[cut:])
+
+    return send
+
+
+Enter = Callable[[Client, HeldStore], None]
+
+
+def in_idle(client: Client, held_store: HeldStore) -> None:
+    client.send(post(b"1"))
+    held_store.let_go()
+
+
+def in_head(client: Client, held_store: HeldStore) -> None:
+    client.send(GET[:5])
+
+
+def in_body(client: Client, held_store: HeldStore) -> None:
+    client.send(post(b"abc")[:-3])
+
+
+def in_append(client: Client, held_store: HeldStore) -> None:
+    client.send(post(b"1"))
+
+
+def in_poll(client: Client, held_store: HeldStore) -> None:
+    client.send(POLL)
+
+
+def in_events(client: Client, held_store: HeldStore) -> None:
+    client.send(SSE)
+
+
+def in_sending(client: Client, held_store: HeldStore) -> None:
+    client.stall()
+    client.send(request("GET", BIG))
+
+
+def in_lingering(client: Client, held_store: HeldStore) -> None:
+    client.send(request("GET", A, "Connection: close"))
+
+
+#: How a connection gets into each phase, what its time there is, and how it may go on from there to be idle again.
+STAYS: dict[str, tuple[Enter, float, Enter]] = {
+    "idle": (in_idle, TIMES.idle, lambda client, held_store: None),
+    "head": (in_head, TIMES.head, lambda client, held_store: void(client.send(GET[5:]))),
+    "body": (in_body, TIMES.body, lambda client, held_store: finish_body(client, held_store)),
+    "append": (in_append, math.inf, lambda client, held_store: held_store.let_go()),
+    "long-poll": (in_poll, math.inf, lambda client, held_store: wake(held_store)),
+    "event stream": (
+        in_events,
+        math.inf,
+        lambda client, held_store: end_events(client, held_store),
+    ),
+    "sending": (in_sending, TIMES.send, lambda client, held_store: client.go_on()),
+    "lingering": (in_lingering, TIMES.linger, lambda client, held_store: None),
+}
+
+
+def void(_: object) -> None:
+    """Takes what nobody needs."""
+
+
+def finish_body(client: Client, held_store: HeldStore) -> None:
+    client.send(b"abc")
+    held_store.let_go()
+
+
+def wake(held_store: HeldStore) -> None:
+    held_store.holds = False
+    held_store.append(A, b"news")
+    held_store.holds = True
+
+
+def end_events(client: Client, held_store: HeldStore) -> None:
+    held_store.delete(A)
+    held_store.create(A, "text/plain")
+
+
+def made_big(held_store: HeldStore) -> None:
+    """Has a stream that no socket takes whole."""
+    held_store.holds = False
+    held_store.create(BIG, "text/plain")
+    held_store.append(BIG, b"x" * 4 * KERNEL)
+    held_store.holds = True
+
+
+async def test_long_poll_outlives_deadline_of_its_head(lane: Lane) -> None:
+    client = Client(lane)
+    pieces(POLL, lambda: advance(lane, 9))(client)
+    advance(lane, 3600)
+    assert not client.wire.lost
+    assert len(lane.app.engine.tails) == 1
+
+
+async def test_long_poll_outlives_deadline_of_earlier_idle_phase(lane: Lane) -> None:
+    client = Client(lane)
+    advance(lane, 50)
+    client.send(POLL)
+    advance(lane, 3600)
+    assert not client.wire.lost
+    assert len(lane.app.engine.tails) == 1
+
+
+async def test_append_that_waits_for_store_has_no_deadline(
+    held_lane: Lane, held_store: HeldStore
+) -> None:
+    client = Client(held_lane)
+    advance(held_lane, 74)
+    pieces(post(b"1"), lambda: advance(held_lane, 9))(client)
+    advance(held_lane, 3600)
+    assert client.take() == b""
+    held_store.let_go()
+    assert [answer.status for answer in client.answers("POST")] == [204]
+    advance(held_lane, 74)
+    assert not client.wire.lost
+    advance(held_lane, 1)
+    assert client.wire.lost
+
+
+async def test_queued_requests_have_no_deadline(held_lane: Lane, held_store: HeldStore) -> None:
+    client = Client(held_lane).send(post(b"1") + post(b"2") + post(b"3")[:-1])
+    for _ in range(2):
+        advance(held_lane, 3600)
+        held_store.let_go()
+    advance(held_lane, 19)
+    assert len(client.answers("POST", "POST")) == 2
+    client.send(b"3")
+    advance(held_lane, 3600)
+    held_store.let_go()
+    assert len(client.answers("POST")) == 1
+
+
+async def test_head_behind_another_request_has_its_whole_time(lane: Lane) -> None:
+    client = Client(lane).send(GET[:5])
+    advance(lane, 9)
+    client.send(GET[5:] + GET[:5])
+    advance(lane, 9)
+    assert len(client.answers("GET")) == 1
+    advance(lane, 1)
+    assert_timed_out(lane, client)
+
+
+async def test_empty_lines_between_requests_begin_no_request(lane: Lane) -> None:
+    client = Client(lane).send(post()).send(b"\r\n")
+    advance(lane, 74)
+    assert len(client.answers("POST")) == 1
+    client.send(b"\r\n")
+    advance(lane, 1)
+    assert client.wire.lost
+    assert client.take() == b""  # an idle connection is closed without a word
+
+
+@pytest.mark.parametrize(
+    ("after", "tls"),
+    [(name, False) for name in STAYS]
+    + [(name, True) for name in STAYS if name != "lingering"],  # TLS cannot be half closed
+)
+@pytest.mark.parametrize("before", STAYS)
+async def test_each_phase_lasts_its_own_time_after_any_other_phase(
+    held_lane: Lane, held_store: HeldStore, before: str, after: str, tls: bool
+) -> None:
+    """Stays almost as long as it may in one phase, then in the next: to the second the connection ends there, or never."""
+    made_big(held_store)
+    client = Client(held_lane, tls=tls)
+    if before != "lingering":  # from which nothing comes
+        enter, seconds, leave = STAYS[before]
+        enter(client, held_store)
+        advance(held_lane, min(seconds, 3600) - 1)
+        leave(client, held_store)
+        await turn()
+        client.take()
+    enter, seconds, _ = STAYS[after]
+    enter(client, held_store)
+    client.take()
+    for _ in range(int(min(seconds, 200)) - 1):
+        advance(held_lane, 1)
+    assert not client.wire.lost
+    assert client.take() == b""
+    advance(held_lane, 1)
+    ends = seconds < math.inf
+    refused = after in ("head", "body")
+    assert client.wire.lost is (ends and (tls or not refused))
+    assert client.take().startswith(b"HTTP/1.1 408 ") is refused
+    advance(held_lane, TIMES.linger)
+    assert client.wire.lost is ends
+    while held_store.held:
+        held_store.let_go()
