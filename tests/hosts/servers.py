@@ -1,4 +1,4 @@
-"""Host servers, each as a process of its own, started as their manuals say."""
+"""Runs host servers as processes, started as their manuals describe."""
 
 import contextlib
 import os
@@ -26,9 +26,9 @@ SERVERS: Final = (
     "gunicorn-uvicorn",
     "gunicorn-asgi",
 )
-#: Those that can have several workers; daphne cannot.
+#: Host servers that can run several workers. Daphne cannot.
 WITH_WORKERS: Final = ("uvicorn", "hypercorn", "granian", "gunicorn-uvicorn")
-#: What a process that a signal ends may exit with: uvicorn raises the signal again after it has stopped well.
+#: Exit codes of a clean stop. uvicorn raises the signal again after it has stopped.
 CLEAN: Final = (0, -signal.SIGTERM, -signal.SIGINT)
 
 
@@ -43,7 +43,7 @@ def command(server: str, application: str, port: int, workers: int) -> list[str]
         "daphne": ["daphne", "--port", str(port), application],
         "gunicorn-uvicorn": ["gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", at, "-w", many, application],
         "gunicorn-asgi": ["gunicorn", "-k", "asgi", "-b", at, "-w", many, application],
-    }[server]  # fmt: skip
+    }[server]  # fmt: skip  # one server per line
     if server == "uvicorn" and workers > 1:
         rest += ["--workers", many]
     return [str(Path(sys.executable).with_name(name)), *rest]
@@ -51,21 +51,21 @@ def command(server: str, application: str, port: int, workers: int) -> list[str]
 
 @dataclass
 class Host:
-    """A host server that runs, or has run."""
+    """A host server process."""
 
     process: subprocess.Popen[bytes]
     url: str
     _log: IO[bytes]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Has it stop, and returns the seconds that this took."""
+        """Sends a signal, asserts that the server stops cleanly, and returns the seconds until it has stopped."""
         began = time.monotonic()
         self.process.send_signal(number)
         assert self.process.wait(STOP_TIMEOUT) in CLEAN, self.log()
         return time.monotonic() - began
 
     def log(self) -> str:
-        """Returns what it has printed so far."""
+        """Returns the output of the server so far."""
         self._log.seek(0)
         return self._log.read().decode()
 
@@ -74,7 +74,10 @@ class Host:
 def host(
     server: str, kind: str, directory: Path, *, workers: int = 1, data: Path | None = None
 ) -> Iterator[Host]:
-    """Runs a server with the application of `top.py` or `mounted.py`, kills what is left of it, and yields it at once."""
+    """Runs a host server with the application of `top.py` or `mounted.py`, and kills the server after the block.
+
+    The server may not answer yet when the block begins.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with (directory / "log").open("w+b") as log:
@@ -90,12 +93,12 @@ def host(
             yield Host(process, f"http://127.0.0.1:{port}{PREFIX[kind]}", log)
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with its workers
+                os.killpg(process.pid, signal.SIGKILL)  # kills the workers too
             process.wait()
 
 
 def until_answered(http: httpx.Client) -> None:
-    """Waits until requests are answered."""
+    """Waits until the server answers requests."""
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
@@ -103,4 +106,4 @@ def until_answered(http: httpx.Client) -> None:
             return
         except httpx.TransportError:
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.05)  # another process, which does not say when it listens

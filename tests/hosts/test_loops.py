@@ -1,4 +1,4 @@
-"""One application on several event loops: tests start it again and again, and a module has only one."""
+"""One application on several event loops, because test suites start the application of a module again and again."""
 
 import asyncio
 import threading
@@ -18,9 +18,10 @@ from durable_streams_server import (
     StreamStore,
     create_app,
 )
+from tests.http.socket_driver import until
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that the client of Starlette should be another than httpx
+    warnings.simplefilter("ignore")  # Starlette warns that its test client should not use httpx
     from starlette.testclient import TestClient
 
 TEXT = {"content-type": "text/plain"}
@@ -43,12 +44,12 @@ def app(store: Any) -> DurableStreamsApp:
 
 
 async def use(app: Any, text: str, path: str = "/a") -> str:
-    """Appends while a long-poll waits, and returns what both of a long-poll and a read see."""
+    """Appends `text` while a long-poll waits for it, and returns the content of the stream."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://h") as http:
         assert (await http.put(path, headers=TEXT)).status_code in (200, 201)
         poll = asyncio.create_task(http.get(f"{path}?offset=now&live=long-poll"))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(app.engine.tails) == 1)
         assert (await http.post(path, headers=TEXT, content=text)).status_code == 204
         waited = await asyncio.wait_for(poll, 5)
         assert waited.text == text
@@ -63,7 +64,7 @@ def test_application_runs_on_one_event_loop_after_another(app: DurableStreamsApp
 def test_application_leaves_loop_that_was_closed_without_shutdown(app: DurableStreamsApp) -> None:
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
     assert first.run_until_complete(use(app, "1")) == "1"
-    assert second.run_until_complete(use(app, "2")) == "12"  # the first may run again
+    assert second.run_until_complete(use(app, "2")) == "12"  # the first loop may run again later
     assert first.run_until_complete(use(app, "3")) == "123"
     first.close()
     assert second.run_until_complete(use(app, "4")) == "1234"
@@ -137,7 +138,7 @@ def test_second_running_loop_raises_error_at_once(lifespan: bool) -> None:
 
         with pytest.raises(RuntimeError, match="one application serves one loop at a time"):
             second()
-        assert http.get(path).status_code == 200  # the first goes on
+        assert http.get(path).status_code == 200  # the first loop still works
 
 
 def test_hooks_are_called_once_per_stream_after_change_of_loop() -> None:

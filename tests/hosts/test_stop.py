@@ -1,4 +1,4 @@
-"""Other servers than ours stop at once, quietly, with readers that wait: as each is started without a flag for that."""
+"""Host servers stop at once while clients wait in live reads, although they are started without a flag for that."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ TEXT = {"content-type": "text/plain"}
 
 
 def create(url: str) -> None:
-    """Creates a stream once the server answers."""
+    """Creates a stream as soon as the server answers."""
     with httpx.Client(base_url=url) as http:
         until_answered(http)
         http.put("/a", headers=TEXT)
@@ -48,7 +48,7 @@ async def test_stop_ends_live_reads_within_two_seconds_without_traceback(
             for rest in await asyncio.gather(*readers):  # raises if a body has no proper end
                 assert b"event: control\ndata:{" in rest
             for poll in await asyncio.gather(*polls):
-                assert poll.status_code in (204, 503)  # daphne cancels what runs
+                assert poll.status_code in (204, 503)  # daphne cancels running requests
         assert took < 2
         assert "Traceback" not in running.log()
 

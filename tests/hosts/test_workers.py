@@ -1,4 +1,4 @@
-"""Two workers of one host server: on one directory the second ends the server, in memory the second warns."""
+"""Two workers of one host server. With a data directory the second worker stops the server, and in memory it logs a warning."""
 
 import subprocess
 import sys
@@ -34,7 +34,9 @@ def test_single_worker_opens_directory(server: str, tmp_path: Path) -> None:
             until_answered(http)
             assert http.put("/a").status_code == 201
         assert running.stop() < 2
-    with FileBackedStreamStore(tmp_path / "data") as store:  # the directory is free again
+    with FileBackedStreamStore(
+        tmp_path / "data"
+    ) as store:  # raises if the directory were still locked
         assert store.has("/a")
 
 
@@ -46,7 +48,7 @@ def test_two_workers_in_memory_log_warning(server: str, tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while (warned := running.log().count("each worker has its own streams")) == 0:
             assert time.monotonic() < deadline
-            httpx.get(running.url + "/a")  # of a new connection, which either worker may take
+            httpx.get(running.url + "/a")  # uses a new connection, which either worker may accept
         assert warned == 1
         assert "run one worker" in running.log()
 

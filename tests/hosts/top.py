@@ -1,4 +1,4 @@
-"""The application itself, as a host server is given it. DATA names its directory, if it is to have one."""
+"""The application that host servers run at the root. The environment variable DATA names its data directory, if any."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A certificate that its own key has signed, made with the `openssl` command."""
+"""Makes self-signed certificates with the `openssl` command."""
 
 import subprocess
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Certificate(NamedTuple):
-    """Two PEM files."""
+    """The paths of two PEM files."""
 
     chain: str
     key: str
 
 
 def make(directory: Path, name: str = "server") -> Certificate:
-    """Makes one for localhost and 127.0.0.1."""
+    """Makes a certificate for localhost and 127.0.0.1, and returns its files."""
     made = Certificate(str(directory / f"{name}.pem"), str(directory / f"{name}.key"))
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", made.key]
@@ -23,7 +23,7 @@ def make(directory: Path, name: str = "server") -> Certificate:
 
 
 def with_password(certificate: Certificate, directory: Path) -> str:
-    """Returns the path of the same key, encrypted."""
+    """Returns the path of a copy of the key that is encrypted with a password."""
     path = str(directory / "encrypted.key")
     command = ["openssl", "pkey", "-in", certificate.key, "-aes256", "-passout", "pass:secret"]
     subprocess.run([*command, "-out", path], check=True, capture_output=True)

@@ -1,7 +1,8 @@
-"""Conversations by chance: what a client may send, in any pieces, ended anywhere, and what must come of it.
+"""Random conversations between a client and the native lane, and a check of their results.
 
-The judge is the same requests sent alone, each whole and on a connection of its own, to a second server that is told the same
-time: answers and streams must be the same, however the octets came. `python -m tests.http.conversations SEED0 SEEDS` tries many.
+Each conversation is some requests, which are sent in random pieces and may be cut off anywhere. The same requests are then sent to a
+second server with the same clock, each whole and on a connection of its own. The responses and the streams of both servers must be the
+same. `python -m tests.http.conversations SEED SEEDS` tries as many seeds as `SEEDS` says, beginning with `SEED`.
 """
 
 import asyncio
@@ -19,12 +20,12 @@ from tests.streams.engines import ManualClock
 S = "/v1/stream/"
 STREAMS = ("a", "b", "c")
 MAX_BODY = 2000
-DONE = "done"  # a stream that is complete
+DONE = "done"  # the name of a closed stream
 Contents = dict[str, tuple[bytes, bool]]
 
 
 class Sent(NamedTuple):
-    """One request, and whether its answer is the connection's last."""
+    """One request, and whether the server closes the connection after its response."""
 
     method: str
     octets: bytes
@@ -32,7 +33,7 @@ class Sent(NamedTuple):
 
 
 class World:
-    """One server, on the running loop."""
+    """One server with a native lane on the running event loop."""
 
     def __init__(self, holds: bool = False) -> None:
         self.store = HeldStore()
@@ -46,7 +47,7 @@ class World:
 
     @property
     def contents(self) -> Contents:
-        """Every stream's octets, and whether it is closed."""
+        """The content of each stream by path, and whether the stream is closed."""
         found = {}
         for path in self.store.paths():
             stream = self.store.get(path)
@@ -54,8 +55,8 @@ class World:
             found[path] = (self.store.read(path).data, stream.closed)
         return found
 
-    async def quiet(self) -> None:
-        """Lets everything happen that is due."""
+    async def run_until_idle(self) -> None:
+        """Runs the event loop and releases held appends until the server has nothing to do."""
         await quiet(self.lane)
         await turn()
         while self.store.held:
@@ -63,19 +64,19 @@ class World:
             await quiet(self.lane)
             await turn()
 
-    async def assert_nothing_is_left(self) -> None:
-        """When every client has gone, no place and no room is held for any."""
-        await self.quiet()
+    async def assert_everything_is_released(self) -> None:
+        """Asserts that the server has no connections, no live reads, and no bytes in its receive budget."""
+        await self.run_until_idle()
         assert not self.lane.connections
         assert len(self.lane.app.engine.tails) == 0
         assert self.lane.budget.held == 0
 
 
-# -- what is sent ------------------------------------------------------------
+# -- requests ----------------------------------------------------------------
 
 
 def conversation(chance: Random, length: int) -> list[Sent]:
-    """Returns requests to be sent one after the other on one connection."""
+    """Returns random requests to send one after the other on one connection."""
     sent = [_sent(chance) for _ in range(length)]
     if chance.random() < 0.3:
         sent.insert(chance.randrange(length), _last(chance))
@@ -83,6 +84,7 @@ def conversation(chance: Random, length: int) -> list[Sent]:
 
 
 def _sent(chance: Random) -> Sent:
+    """Returns a random request of any method."""
     target = S + chance.choice(STREAMS)
     kind = chance.random()
     if kind < 0.4:
@@ -95,6 +97,7 @@ def _sent(chance: Random) -> Sent:
 
 
 def _reading(chance: Random, target: str) -> Sent:
+    """Returns a random request without a body."""
     method, where = chance.choice(
         [
             ("GET", target),
@@ -117,6 +120,7 @@ _UPGRADE = ("Connection: Upgrade", "Upgrade: h2c")
 
 
 def _with_body(chance: Random, method: str, target: str) -> Sent:
+    """Returns a POST or PUT request with a random body and random headers."""
     body = chance.randbytes(chance.choice([0, 1, 10, 300, MAX_BODY])).hex().encode()[:MAX_BODY]
     headers = [f"Content-Type: {chance.choice(['text/plain', 'application/json'])}"]
     if "json" in headers[0] and chance.random() < 0.9:
@@ -134,7 +138,7 @@ def _with_body(chance: Random, method: str, target: str) -> Sent:
 
 
 def in_chunks(chance: Random, body: bytes) -> bytes:
-    """Returns a body in chunks of any size, with whatever may stand around them."""
+    """Returns a body in chunks of random sizes, with random extensions and trailers."""
     parts = []
     while body:
         size = chance.randint(1, len(body))
@@ -146,7 +150,7 @@ def in_chunks(chance: Random, body: bytes) -> bytes:
 
 
 def _last(chance: Random) -> Sent:
-    """Returns a request after whose answer nothing else is answered."""
+    """Returns a request after whose response the server closes the connection."""
     return chance.choice(
         [
             Sent("POST", post(b"last", "Connection: close"), True),
@@ -161,35 +165,35 @@ def _last(chance: Random) -> Sent:
     )
 
 
-# -- what must come of it ----------------------------------------------------
+# -- checks ------------------------------------------------------------------
 
 
 class Alone(NamedTuple):
-    """What comes of requests that are sent alone: each answer, and the streams before and after each."""
+    """The responses to requests that were sent alone, and the streams before the first and after each."""
 
     answers: list[Answer]
     contents: list[Contents]
 
 
 async def alone(messages: Sequence[Sent]) -> Alone:
-    """Sends every request whole, on a connection of its own, up to the first that ends its connection."""
+    """Sends each request whole and on a connection of its own, and stops after the first that closes its connection."""
     world = World()
     answers, contents = [], [world.contents]
     for message in messages:
         client = Client(world.lane).send(message.octets)
-        await world.quiet()
+        await world.run_until_idle()
         answers += client.answers(message.method)
         contents.append(world.contents)
         client.reset()
         assert len(answers) == len(contents) - 1
         if message.closes:
             break
-    await world.assert_nothing_is_left()
+    await world.assert_everything_is_released()
     return Alone(answers, contents)
 
 
 async def pipelined(chance: Random, messages: Sequence[Sent]) -> None:
-    """Sends every request at once, in any pieces, by a client that reads when it likes, and compares."""
+    """Pipelines the requests in random pieces, with a client that pauses reading at random, and compares the results."""
     judge = await alone(messages)
     world = World(holds=chance.random() < 0.5)
     client = Client(world.lane)
@@ -201,11 +205,14 @@ async def pipelined(chance: Random, messages: Sequence[Sent]) -> None:
     assert client.gone is messages[len(answers) - 1].closes
     assert world.contents == judge.contents[-1]
     client.reset()
-    await world.assert_nothing_is_left()
+    await world.assert_everything_is_released()
 
 
 async def cut(chance: Random, messages: Sequence[Sent]) -> None:
-    """Ends a conversation anywhere, by FIN or RST: what was answered is right, and nothing was done by halves."""
+    """Cuts a conversation off at a random octet, by FIN or RST.
+
+    Every response must be right, and every request must have been executed whole or not at all.
+    """
     judge = await alone(messages)
     octets = b"".join(message.octets for message in messages)
     at = chance.randrange(len(octets) + 1)
@@ -220,17 +227,19 @@ async def cut(chance: Random, messages: Sequence[Sent]) -> None:
     answers, _ = parse(await _rest(world, client), [message.method for message in messages])
     whole = min(_whole(messages, at), len(judge.answers))
     assert_same(answers, judge.answers[: len(answers)])
-    early = whole < len(judge.answers) and messages[whole].closes  # refused before it was whole
+    early = (
+        whole < len(judge.answers) and messages[whole].closes
+    )  # the server refuses this request before it is whole
     assert len(answers) <= whole + early
     if half:
         assert len(answers) >= whole
         assert client.wire.lost
     assert world.contents in judge.contents[len(answers) : whole + early + 1]
-    await world.assert_nothing_is_left()
+    await world.assert_everything_is_released()
 
 
 def _whole(messages: Sequence[Sent], octets: int) -> int:
-    """Returns how many requests the first octets hold whole."""
+    """Returns how many of the requests are whole in the first `octets` octets."""
     count = 0
     for message in messages:
         octets -= len(message.octets)
@@ -241,7 +250,7 @@ def _whole(messages: Sequence[Sent], octets: int) -> int:
 
 
 async def _feed(chance: Random, world: World, client: Client, octets: bytes) -> None:
-    """Sends octets in pieces, while the store and the client take their time."""
+    """Sends octets in random pieces, while the client pauses reading and the store holds appends at random."""
     pieces = chance.choice([1, 2, 10, 50])
     cuts = sorted(chance.randrange(len(octets) + 1) for _ in range(pieces - 1))
     for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
@@ -259,40 +268,42 @@ async def _feed(chance: Random, world: World, client: Client, octets: bytes) -> 
 
 
 async def _rest(world: World, client: Client) -> bytes:
-    """Returns all that a client gets that reads to the end."""
+    """Returns the octets that a client receives if it reads to the end."""
     while True:
         before = len(client.wire.received)
         if not client.wire.lost:
             client.go_on()
-        await world.quiet()
+        await world.run_until_idle()
         if len(client.wire.received) == before:
             return client.take()
 
 
 def assert_same(answers: Sequence[Answer], expected: Sequence[Answer]) -> None:
-    """Answers are the same but for the time, and what becomes of the connection."""
+    """Asserts that responses are the same, except for their Date and Connection headers."""
     assert [_essence(answer) for answer in answers] == [_essence(answer) for answer in expected]
 
 
 def _essence(answer: Answer) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Returns the parts of a response that `assert_same` compares."""
     headers = [pair for pair in answer.pairs if pair[0] not in (b"date", b"connection")]
     return answer.status, headers, answer.body
 
 
 async def try_seed(seed: int) -> None:
-    """Tries what one seed makes."""
+    """Tries the conversation of one seed. A failure carries a note with the command that repeats it."""
     chance = Random(seed)
     messages = conversation(chance, chance.choice([1, 3, 8, 20]))
-    await (pipelined if chance.random() < 0.5 else cut)(chance, messages)
+    try:
+        await (pipelined if chance.random() < 0.5 else cut)(chance, messages)
+    except BaseException as error:
+        error.add_note(f"repeat with: python -m tests.http.conversations {seed} 1")
+        raise
 
 
 async def _hunt(first: int, count: int) -> None:
+    """Tries `count` seeds from `first` on, and prints its progress."""
     for seed in range(first, first + count):
-        try:
-            await try_seed(seed)
-        except BaseException:
-            print(f"seed {seed} fails", file=sys.stderr)
-            raise
+        await try_seed(seed)
         if seed % 1000 == 999:
             print(f"seeds up to {seed} hold", flush=True)
     print(f"{count} seeds from {first} on hold", flush=True)

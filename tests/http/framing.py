@@ -1,6 +1,6 @@
-"""Every number and name that frames a request, in every spelling: what a parser may take it for, and what is right.
+"""Requests with every spelling of the numbers and names that frame a request, valid and invalid.
 
-Each request is an append of `hello`. It either has the one right meaning, and `hello` is stored, or is refused with a 4xx.
+Each request appends `hello`. A valid one must be stored, and an invalid one must be refused with a 4xx.
 """
 
 from typing import Final, NamedTuple
@@ -10,12 +10,12 @@ BODY: Final = b"hello"
 
 
 class Framed(NamedTuple):
-    """One request.
+    """One request, and whether the server must accept it.
 
     Attributes:
-        octets: all of it.
-        taken: whether it has one right meaning, so that its body is stored; None if it has, but is so long that it is refused
-            when it comes in pieces.
+        octets: the whole request.
+        taken: whether the server must store the body. None allows both, because the request is valid, but so long that the server
+            refuses it if it comes in pieces.
     """
 
     octets: bytes
@@ -25,6 +25,7 @@ class Framed(NamedTuple):
 def _request(
     *lines: bytes, body: bytes = BODY, version: bytes = b"HTTP/1.1", taken: bool | None = False
 ) -> Framed:
+    """Returns an append with the given header lines, body and version."""
     head = b"".join(
         [b"POST /v1/stream/a ", version, b"\r\nHost: h\r\nContent-Type: text/plain\r\n"]
     )
@@ -39,7 +40,7 @@ LENGTHS_TAKEN: Final[dict[str, bytes]] = {
     "4300-zeros": b"0" * 4300 + b"5",
     "5000-zeros": b"0" * 5000 + b"5",
 }
-#: Values of Content-Length that are refused: as no number, or as too large.
+#: Values of Content-Length that are refused, because they are not numbers or are too large.
 LENGTHS_REFUSED: Final[dict[str, bytes]] = {
     "40000-zeros": b"0" * 40_000 + b"5",
     "limit-plus-1": b"%d" % (MAX_BODY + 1),
@@ -160,10 +161,12 @@ _VERSIONS_REFUSED: Final = (
 
 
 def _chunk(size: bytes, taken: bool | None = False) -> Framed:
+    """Returns a chunked append whose chunk has this spelling of its size."""
     return _request(_CHUNKED, body=size + b"\r\n" + BODY + b"\r\n0\r\n\r\n", taken=taken)
 
 
 def _length(value: bytes, taken: bool = False) -> Framed:
+    """Returns an append with this value of Content-Length."""
     return _request(b"Content-Length: " + value, taken=taken)
 
 

@@ -1,4 +1,4 @@
-"""One request at a time over either lane, for what must be the same on both."""
+"""Makes one request at a time over either lane, for tests of behaviour that both lanes share."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from tests.http.socket_driver import Client, parse, request, until
 
 
 class Caller:
-    """Makes requests of an application, through ASGI or over the native lane.
+    """Makes requests to an application, through ASGI or over the native lane.
 
     Args:
         app: the application.
-        native: whether to take the native lane.
+        native: whether to use the native lane.
     """
 
     def __init__(self, app: DurableStreamsApp, native: bool) -> None:
@@ -24,7 +24,7 @@ class Caller:
     async def __call__(
         self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> Answer:
-        """Returns the whole answer to one request."""
+        """Returns the whole response to one request."""
         headers = headers or {}
         if self._lane is None:
             return await asgi_driver.request(self.app, method, target, headers, body)

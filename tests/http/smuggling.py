@@ -1,4 +1,4 @@
-"""Requests that two parsers may read differently, each hiding another in itself (RFC 9112, 11.2)."""
+"""Requests that two HTTP parsers may read differently, so that one parser sees a hidden request (RFC 9112, 11.2)."""
 
 from typing import Final
 
@@ -9,22 +9,26 @@ _EMPTY: Final = b"0\r\n\r\n"
 
 
 def _post(*lines: bytes, body: bytes = _EMPTY) -> bytes:
+    """Returns an append with further header lines and a body."""
     return _POST + b"".join(lines) + b"\r\n" + body
 
 
 def _length(value: bytes) -> bytes:
+    """Returns an append of `hello` with this value of Content-Length."""
     return _post(b"Content-Length:" + value + b"\r\n", body=b"hello")
 
 
 def _coding(value: bytes) -> bytes:
+    """Returns an append with this value of Transfer-Encoding."""
     return _post(b"Transfer-Encoding:" + value + b"\r\n")
 
 
 def _chunk(size: bytes, end: bytes = b"\r\n", after: bytes = b"\r\n") -> bytes:
+    """Returns an append of one chunk `hello`, with a size and two line ends that may be wrong."""
     return _post(_CHUNKED, body=size + end + b"hello" + after + _EMPTY)
 
 
-#: Refused, whatever follows, and the connection closed.
+#: Requests that the server must refuse, and after which it must close the connection.
 REFUSED: Final[dict[str, bytes]] = {
     # two lengths
     "length-and-coding": _post(b"Content-Length: 5\r\n", _CHUNKED),
@@ -33,7 +37,7 @@ REFUSED: Final[dict[str, bytes]] = {
     "two-lengths": _post(b"Content-Length: 0\r\nContent-Length: 5\r\n", body=b""),
     "two-equal-lengths": _post(b"Content-Length: 5\r\nContent-Length: 5\r\n", body=b"hello"),
     "list-of-lengths": _length(b" 5, 5"),
-    # lengths that are no number
+    # lengths that are not numbers
     "length-plus": _length(b" +5"),
     "length-minus": _length(b" -5"),
     "length-hexadecimal": _length(b" 0x5"),
@@ -129,7 +133,7 @@ REFUSED: Final[dict[str, bytes]] = {
     "two-hosts": b"GET /v1/stream/a HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n",
 }
 
-#: Taken as one request with this body, the hidden one being part of it.
+#: Requests that the server must accept, and their bodies. The hidden request is a part of the body.
 TAKEN: Final[dict[str, tuple[bytes, bytes]]] = {
     "length": (_post(b"Content-Length: %d\r\n" % len(HIDDEN), body=HIDDEN), HIDDEN),
     "length-padded": (_post(b"Content-Length:  %d\t \r\n" % len(HIDDEN), body=HIDDEN), HIDDEN),

@@ -1,4 +1,4 @@
-"""Drives a connection of the native lane octet by octet, without a socket: what a client may do, and what it then sees."""
+"""A client for a connection of the native lane, which works without a socket and can send octet by octet."""
 
 import asyncio
 import logging
@@ -13,20 +13,20 @@ from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.stream_store import StreamStore
 from tests.http.asgi_driver import Answer
 
-KERNEL = 64 * 1024  # octets that a socket takes although nobody reads them
+KERNEL = 64 * 1024  # default size of the write buffer, like the socket buffers of the system
 
 
 class Wire(asyncio.Transport):
-    """A transport whose other end is a test."""
+    """A transport whose other end is the test's client."""
 
     def __init__(self, peer: Any, tls: bool) -> None:
         super().__init__({"peername": peer, "sslcontext": object() if tls else None})
         self.connection: Connection | None = None
-        self.received = bytearray()  # by the client
+        self.received = bytearray()  # octets that the client has read
         self.ended = self.lost = self.aborted = False
-        self.reads = True  # whether the client takes what it is sent
+        self.reads = True  # whether the client reads
         self.paused = False
-        self._waiting: list[bytes] = []  # sent by the client, not yet read by the server
+        self._waiting: list[bytes] = []  # sent by the client, not received by the server
         self._unsent = bytearray()
         self._high = KERNEL
         self._full = self._closing = self._shut = False
@@ -81,7 +81,7 @@ class Wire(asyncio.Transport):
 
     @property
     def unread(self) -> int:
-        """Octets that the client has sent and the server has not received."""
+        """Number of octets that the client has sent and the server has not received."""
         return sum(map(len, self._waiting))
 
     @property
@@ -90,7 +90,7 @@ class Wire(asyncio.Transport):
         return self.connection
 
     def flush(self) -> None:
-        """Takes what has been written, as far as the client reads."""
+        """Moves the octets in the write buffer to the client, if it reads, and calls the callbacks that follow."""
         if self.reads and self._unsent:
             self.received += self._unsent
             self._unsent.clear()
@@ -103,17 +103,18 @@ class Wire(asyncio.Transport):
                 self.lose()
 
     def lose(self) -> None:
-        """The connection is gone, on whichever side it was ended."""
+        """Loses the connection, and schedules `connection_lost`."""
         self.lost = self.ended = self._closing = True
         self._waiting.clear()
         asyncio.get_running_loop().call_soon(self._server.connection_lost, None)
 
     def give(self, data: bytes) -> None:
-        """Hands octets to the server; none at all is the client's end."""
+        """Sends octets to the server. Empty `data` sends the end of the client's octets."""
         self._waiting.append(data)
         self._deliver()
 
     def _deliver(self) -> None:
+        """Delivers what the client has sent, until the server pauses reading."""
         while self._waiting and not self.paused and not self._closing:
             data = self._waiting.pop(0)
             if data:
@@ -122,7 +123,7 @@ class Wire(asyncio.Transport):
                 self.close()
 
     def _hand_over(self, data: bytes) -> None:
-        """Puts octets where the server wants them, and keeps what has no room there."""
+        """Copies octets into the server's buffer, and keeps those that do not fit."""
         server: asyncio.BaseProtocol = self._server
         if isinstance(server, asyncio.Protocol):
             server.data_received(data)
@@ -136,7 +137,7 @@ class Wire(asyncio.Transport):
 
 
 class Client:
-    """One client of a lane, which must be made on the running loop."""
+    """One client of a native lane. It must be made on the running event loop."""
 
     def __init__(self, lane: Lane, peer: Any = ("127.0.0.1", 1), tls: bool = False) -> None:
         self.wire = Wire(peer, tls)
@@ -145,45 +146,45 @@ class Client:
         self.connection.connection_made(self.wire)
 
     def send(self, data: bytes, each: int = 0) -> "Client":
-        """Sends octets, in one piece or in pieces of `each`."""
+        """Sends octets in one piece, or in pieces of `each` octets, and returns the client."""
         each = each or len(data) or 1
         for start in range(0, len(data), each):
             self.wire.give(data[start : start + each])
         return self
 
     def finish(self) -> None:
-        """Sends no more, but may still read (FIN)."""
+        """Half-closes the connection (FIN). The client may still read."""
         self.wire.give(b"")
 
     def reset(self) -> None:
-        """Is gone at once (RST)."""
+        """Resets the connection (RST), if it still exists."""
         if not self.wire.lost:
             self.wire.lose()
 
     def stall(self) -> None:
-        """Takes nothing of what it is sent."""
+        """Stops reading."""
         self.wire.reads = False
 
     def go_on(self) -> None:
-        """Takes what it is sent again."""
+        """Reads again."""
         self.wire.reads = True
         self.wire.flush()
 
     def take(self) -> bytes:
-        """Returns what has come since it was last asked."""
+        """Returns the octets that the client has read since the last call."""
         data = bytes(self.wire.received)
         self.wire.received.clear()
         return data
 
     def answers(self, *methods: str) -> list[Answer]:
-        """Takes all that has come, as whole answers to requests of these methods."""
+        """Returns the whole responses to requests of these methods. Nothing else may have come."""
         found, rest = parse(self.take(), methods)
         assert rest == b""
         return found
 
     @property
     def gone(self) -> bool:
-        """Whether the server has ended the connection, or at least its half."""
+        """Whether the server has closed the connection or its half of it."""
         return self.wire.ended
 
 
@@ -193,7 +194,7 @@ class _State:
 
 
 class HeldStore(StreamStore):
-    """A store whose appends are decided only when they are let go."""
+    """A store that holds appends until the test releases them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,11 +214,12 @@ class HeldStore(StreamStore):
         return ticket
 
     def let_go(self) -> None:
-        """Decides the oldest."""
+        """Releases the oldest append."""
         self.held.pop(0)()
 
 
 def _settle(ticket: Ticket[Outcome], done: Ticket[Outcome]) -> None:
+    """Resolves or fails `ticket` as `done` was."""
     try:
         ticket.resolve(done.result())
     except Exception as error:
@@ -225,7 +227,7 @@ def _settle(ticket: Ticket[Outcome], done: Ticket[Outcome]) -> None:
 
 
 def parse(data: bytes, methods: Sequence[str]) -> tuple[list[Answer], bytes]:
-    """Returns the answers to requests of these methods, read strictly, and what is left."""
+    """Parses responses strictly. Returns the whole responses to requests of these methods, and the octets that are left."""
     found: list[Answer] = []
     for method in methods:
         while data.startswith(b"HTTP/1.1 100 "):
@@ -245,6 +247,7 @@ def parse(data: bytes, methods: Sequence[str]) -> tuple[list[Answer], bytes]:
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:
+    """Returns the name and the value of a header line."""
     name, colon, value = line.partition(b": ")
     assert colon
     assert name == name.lower()
@@ -255,7 +258,7 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
 def _body(
     method: str, status: int, headers: dict[bytes, bytes], rest: bytes
 ) -> tuple[bytes | None, bytes]:
-    """Returns a body and what follows it; None while it is not whole."""
+    """Returns the body of a response, or None if it is incomplete, and the octets behind it."""
     if method == "HEAD" or status in (204, 304):
         return b"", rest
     if headers.get(b"transfer-encoding") == b"chunked":
@@ -274,7 +277,7 @@ def _body(
 
 
 def chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields each whole chunk: the octets that it takes, and what is in it; the last is empty."""
+    """Yields the size of each whole chunk on the wire, and its data. The data of the last chunk is empty."""
     while True:
         line, end, rest = data.partition(b"\r\n")
         if not end:
@@ -290,7 +293,7 @@ def chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
 def request(
     method: str, target: str = "/v1/stream/a", *headers: str, body: bytes | None = None
 ) -> bytes:
-    """Returns a request's octets; a body is given its length."""
+    """Returns the octets of a request, with a Content-Length header if it has a body."""
     lines = [f"{method} {target} HTTP/1.1", "Host: h", *headers]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
@@ -298,18 +301,18 @@ def request(
 
 
 def post(body: bytes = b"x", *headers: str, target: str = "/v1/stream/a") -> bytes:
-    """Returns an append of text."""
+    """Returns the octets of a POST request that appends text."""
     return request("POST", target, "Content-Type: text/plain", *headers, body=body)
 
 
 async def turn(times: int = 3) -> None:
-    """Lets the loop do what is due."""
+    """Runs turns of the event loop."""
     for _ in range(times):
         await asyncio.sleep(0)
 
 
 async def quiet(lane: Lane) -> None:
-    """Waits until nothing stands in any line."""
+    """Runs turns of the event loop until no step of work waits in a lane's `Turns`."""
     await turn(1)
     await until(lambda: lane.turns.is_idle)
 
@@ -324,6 +327,6 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def complaints(caplog: Any) -> list[str]:
-    """Returns what was logged as wrong."""
+    """Returns the log messages of level warning and above."""
     records = cast("list[logging.LogRecord]", caplog.records)
     return [record.getMessage() for record in records if record.levelno >= logging.WARNING]

@@ -1,4 +1,4 @@
-"""No spelling of a number or name that frames a request is a 500, or is stored unless it has one right meaning."""
+"""Every spelling of the numbers and names that frame a request is either read correctly or refused with a 4xx."""
 
 import logging
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ async def store() -> StreamStore:
 
 
 def assert_right(answer: Answer, taken: bool | None, store: StreamStore) -> None:
-    """The request was stored whole, or was refused with a code and left no trace."""
+    """Asserts that a request was stored whole if `taken`, and otherwise was refused with a code and left no trace."""
     if taken is None:
         taken = answer.status == 204
     if taken:
@@ -61,7 +61,7 @@ async def test_native_lane_reads_framing_correctly_or_refuses_it(
     lane = Lane(create_app(store=store, max_body=MAX_BODY), Timeouts(head=1, body=1))
     client = Client(lane).send(framed.octets, each)
     await quiet(lane)
-    if not client.wire.received:  # more octets were announced than there are
+    if not client.wire.received:  # the request announces more octets than it has
         lane.now += 1
         client.connection.check(lane.now)
     found, _ = parse(client.take(), ["POST"])
@@ -90,7 +90,7 @@ async def test_asgi_lane_reads_framing_correctly_or_refuses_it(
 
 
 async def hosted(store: StreamStore, *headers: tuple[bytes, bytes], version: str = "1.1") -> Answer:
-    """Returns what a host is answered that has looked at nothing and hands over all that it got."""
+    """Returns the response of the application to a host server that passes every header on unchecked."""
     app = create_app(store=store, max_body=MAX_BODY)
     exchange = Exchange(app, "POST", A.encode(), [HOST, *TEXT, *headers], http_version=version)
     exchange.feed(BODY)

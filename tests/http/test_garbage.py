@@ -1,4 +1,4 @@
-"""Nothing outlives an answer: no exception, frame or body is left to Python's collector, which runs rarely."""
+"""After a refusal, no exception, frame or body is left to Python's garbage collector, which runs rarely."""
 
 import gc
 import types
@@ -24,7 +24,7 @@ TEXT = "Content-Type: text/plain"
 JSON = "Content-Type: application/json"
 STAMP = ("Producer-Id: p", "Producer-Epoch: 0")
 
-#: Requests with bodies that are refused, each in a place of its own, by what it is refused with.
+#: Requests with bodies, and the statuses with which they are refused. The code that refuses them differs for each.
 REFUSED = {
     "no stream": (404, ["POST", NONE, TEXT]),
     "no path": (400, ["POST", "/v1/stream/%ff", TEXT]),
@@ -58,7 +58,7 @@ async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[D
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """Holds that what is done leaves nothing to the collector that could hold a body."""
+    """Asserts that the block leaves no exception and no frame to the garbage collector, because those could hold a body."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)

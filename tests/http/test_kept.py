@@ -1,4 +1,4 @@
-"""Kept answers: octet for octet what is answered without them, and never what was true before."""
+"""Kept responses have the same octets as new ones, and are never out of date."""
 
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -38,17 +38,17 @@ Store = StreamStore | FileBackedStreamStore
 
 
 class Forgetful(KeptAnswers):
-    """Keeps nothing: every answer is made anew."""
+    """A collection without kept responses, so that each response is made anew."""
 
     def find(self, _: Request) -> Kept | None:
         return None
 
 
 class World:
-    """A server whose answers can be had with and without kept ones.
+    """A server that can answer with and without kept responses.
 
     Attributes:
-        handed: what the handler has returned to the lane.
+        handed: the replies that the handler has returned to the lane.
     """
 
     def __init__(self, app: DurableStreamsApp, native: bool) -> None:
@@ -65,16 +65,16 @@ class World:
             self.handed.append(handle(*given))
             return self.handed[-1]
 
-        self.handler.handle = watched  # type: ignore[method-assign,assignment]
+        self.handler.handle = watched  # type: ignore[method-assign,assignment]  # replaced to record its replies
 
     async def do(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> Answer:
-        """Makes a request of the application, whichever lane is under test."""
+        """Makes a request through ASGI, whichever lane is under test."""
         return await request(self.app, method, path, headers or {}, body)
 
     async def ask(self, method: str, target: str, headers: dict[str, str]) -> object:
-        """Returns all that is answered, but for the date."""
+        """Returns the response over the lane under test, without its date."""
         if not self.native:
             answer = await request(self.app, method, target, headers)
             return answer.status, list(answer.pairs), answer.body
@@ -84,14 +84,14 @@ class World:
         return await self.exchange(self._client, octets_of(method, target, *lines), [method])
 
     async def exchange(self, client: Client, octets: bytes, methods: Sequence[str]) -> bytes:
-        """Sends octets to the native lane, and returns the octets of so many answers, but for the date."""
+        """Sends octets to the native lane, and returns the octets of one response per method, without their dates."""
         client.send(octets)
         received = client.wire.received
         await until(lambda: len(parse(bytes(received), methods)[0]) == len(methods))
         return re.sub(rb"\r\ndate: [^\r]*", b"\r\ndate: -", client.take())
 
     async def compare(self, method: str, target: str, headers: dict[str, str]) -> bool:
-        """Asks without kept answers, and then with them. Returns whether the last answer was a kept one."""
+        """Asserts that responses are the same with and without kept ones. Returns whether the last response was kept."""
         self.handler._kept = Forgetful()
         fresh = await self.ask(method, target, headers)
         self.handler._kept = self.keeping
@@ -99,8 +99,8 @@ class World:
             assert await self.ask(method, target, headers) == fresh
         return self.handed[-1] is self.handed[-2]
 
-    async def asks_again(self, method: str, target: str) -> object:
-        """Compares, and returns the answer."""
+    async def compare_and_ask(self, method: str, target: str) -> object:
+        """Calls `compare`, and returns the response."""
         await self.compare(method, target, {})
         return await self.ask(method, target, {})
 
@@ -131,9 +131,9 @@ async def world(
 
 
 async def streams(world: World, clock: ManualClock, kind: str) -> list[str]:
-    """Makes a stream of each state, and returns their paths."""
+    """Creates streams in each state, and returns their paths."""
     types, data = {"content-type": KINDS[kind]}, DATA[kind]
-    deadline = "2025-06-15T15:10:00Z"  # some minutes from now
+    deadline = "2025-06-15T15:10:00Z"  # some minutes after the time of the clock
     states: dict[str, dict[str, str]] = {
         "open": {},
         "closed": {"stream-closed": "true"},
@@ -164,7 +164,7 @@ async def streams(world: World, clock: ManualClock, kind: str) -> list[str]:
 
 
 async def offsets(world: World, path: str) -> list[str]:
-    """Returns queries for every kind of offset of a stream."""
+    """Returns query strings with every kind of offset of a stream."""
     tail = (await world.do("HEAD", path)).headers.get("stream-next-offset", ZERO)
     incarnation, position = tail.split("_")
     middle, past = f"{min(3, int(position)):016d}", f"{int(position) + 1:016d}"
@@ -269,8 +269,8 @@ async def test_every_change_of_stream_replaces_kept_response(
     ]
 
     async def seen() -> list[object]:
-        gets = [await world.asks_again("GET", target) for target in targets]
-        return [*gets, await world.asks_again("HEAD", A)]
+        gets = [await world.compare_and_ask("GET", target) for target in targets]
+        return [*gets, await world.compare_and_ask("HEAD", A)]
 
     before = await seen()
     for method, body, headers in changes:
@@ -328,13 +328,15 @@ async def test_closed_page_of_expiring_stream_has_remaining_max_age(
 # -- what is kept ------------------------------------------------------------
 
 
-def _asked(query: bytes, headers: dict[bytes, bytes] | None = None) -> Request:
+def _request(query: bytes, headers: dict[bytes, bytes] | None = None) -> Request:
+    """Returns a GET request for the stream at `A`."""
     found = Request("GET", A.encode(), query, headers or {})
     found.header_bytes = sum(len(name) + len(value) for name, value in found.headers.items())
     return found
 
 
 def _state() -> StreamState:
+    """Returns the state of an empty stream at `A`."""
     media = parse_media_type("text/plain")
     assert media is not None
     return StreamState(A, 1, media, FOREVER, 0)
@@ -342,10 +344,10 @@ def _state() -> StreamState:
 
 def test_response_is_kept_after_second_request() -> None:
     answers, state, response = KeptAnswers(), _state(), Response(200, [])
-    assert answers.keep(_asked(b""), state, response) is response
-    assert answers.find(_asked(b"")) is None
-    again = answers.keep(_asked(b""), state, response)
-    kept = answers.find(_asked(b""))
+    assert answers.keep(_request(b""), state, response) is response
+    assert answers.find(_request(b"")) is None
+    again = answers.keep(_request(b""), state, response)
+    kept = answers.find(_request(b""))
     assert kept is not None
     assert kept.response is again
 
@@ -354,9 +356,9 @@ def test_oldest_kept_response_is_evicted(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(kept_module, "_KEPT", 3)
     answers, state = KeptAnswers(), _state()
     for number in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4):
-        answers.keep(_asked(b"%d" % number), state, Response(200, []))
+        answers.keep(_request(b"%d" % number), state, Response(200, []))
     assert len(answers) == 3
-    assert [answers.find(_asked(b"%d" % number)) is not None for number in range(5)] == [
+    assert [answers.find(_request(b"%d" % number)) is not None for number in range(5)] == [
         False,
         False,
         True,
@@ -369,8 +371,8 @@ def test_long_response_or_response_to_long_request_is_not_kept() -> None:
     answers, state = KeptAnswers(), _state()
     response = Response(200, [(b"content-type", b"text/plain; x=" + b"y" * 2000)])
     for _ in range(2):
-        assert answers.keep(_asked(b""), state, response) is response
+        assert answers.keep(_request(b""), state, response) is response
     response = Response(200, [])
-    for long in (_asked(b"x" * 2000), _asked(b"", {b"if-none-match": b"y" * 2000})):
+    for long in (_request(b"x" * 2000), _request(b"", {b"if-none-match": b"y" * 2000})):
         assert [answers.keep(long, state, response) is response for _ in range(2)] == [True, True]
     assert len(answers) == 0

@@ -1,4 +1,4 @@
-"""Every limit of a request: refused before the work, and what was taken is given back."""
+"""The limits of requests through ASGI. Refusals come before the work, and memory is released afterwards."""
 
 import asyncio
 from typing import Any, cast
@@ -63,7 +63,7 @@ async def test_bodies_beyond_budget_return_503_until_memory_is_free(
     for exchange in held:
         exchange.feed(b"y" * 9, more=True)
     await asyncio.sleep(0)
-    assert app.budget.held == 18  # what has come, not what was announced
+    assert app.budget.held == 18  # only the bytes that have come count
     refused = await request(app, "POST", A, declared, b"x" * 10)
     assert (refused.status, refused.error["code"]) == (503, "BODIES_IN_FLIGHT")
     assert refused.headers["retry-after"] == "1"
@@ -101,7 +101,7 @@ async def test_paused_body_returns_408_and_is_released(
 
 async def test_paused_body_returns_408_behind_host_middleware() -> None:
     class Passing(BaseHTTPMiddleware):
-        """Hands everything on, through tasks and cancel scopes of its own."""
+        """Passes every request on. Starlette runs it in further tasks and cancel scopes."""
 
         async def dispatch(self, request: Any, call_next: Any) -> Any:
             return await call_next(request)

@@ -1,4 +1,4 @@
-"""Only a proxy on this machine is believed."""
+"""The peers whose headers about the client are trusted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What comes again, and what comes once."""
+"""The memory for things that come more than once."""
 
 import pytest
 

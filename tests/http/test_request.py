@@ -1,4 +1,4 @@
-"""A request's head: what is refused by it alone."""
+"""The limits of a request's head, and the headers that are repeated in it."""
 
 import pytest
 
@@ -10,6 +10,7 @@ from durable_streams_server.protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_
 def make(
     pairs: list[tuple[bytes, bytes]] | None = None, path: bytes = b"/a", query: bytes = b""
 ) -> Request:
+    """Returns a POST request with these headers."""
     headers, repeated, size = index_headers(pairs or [])
     return Request("POST", path, query, headers, repeated, size)
 

@@ -1,4 +1,4 @@
-"""Warnings of workers that have streams of their own."""
+"""The warning about several workers that keep streams in memory."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ ADDRESSES = [("198.51.100.7", 8000), (f"/run/{'x' * 95}.sock", None)]
 
 
 @pytest.fixture(autouse=True)
-def let_go() -> Iterator[None]:
+def release_names() -> Iterator[None]:
+    """Releases the names of the addresses after each test."""
     yield
     for _, name in siblings._bound.values():
         name.close()
@@ -29,7 +30,7 @@ def test_second_worker_at_same_address_logs_warning(
     warn_of_siblings(address)
     assert not caplog.records
     others = dict(siblings._bound)
-    siblings._bound.clear()  # as in another process
+    siblings._bound.clear()  # as if this were another process
     warn_of_siblings(address)
     assert "another worker answers at" in caplog.text
     for _, name in others.values():

@@ -1,4 +1,4 @@
-"""What hears of the signal that a host server stops on."""
+"""The signal handlers that tell an application about the stop of its host server."""
 
 import asyncio
 import signal
@@ -10,12 +10,12 @@ from types import FrameType, ModuleType
 import pytest
 
 from durable_streams_server.http.stopping import StopSignals
-from tests.http.socket_driver import until
+from tests.http.socket_driver import turn, until
 
 
 @pytest.fixture
 def heard() -> Iterator[list[int]]:
-    """A host that handles SIGTERM, and what has come to its ears."""
+    """Installs the SIGTERM handler of a host, and yields the signal numbers that the handler receives."""
     heard: list[int] = []
 
     def take(number: int, _: FrameType | None) -> None:
@@ -23,7 +23,7 @@ def heard() -> Iterator[list[int]]:
 
     before = signal.signal(signal.SIGTERM, take)
     yield heard
-    assert signal.getsignal(signal.SIGTERM) is take  # given back as it was
+    assert signal.getsignal(signal.SIGTERM) is take  # the host's handler was restored
     signal.signal(signal.SIGTERM, before)
 
 
@@ -59,7 +59,7 @@ async def test_sigquit_notifies_applications_under_gunicorn_only(
         watching.watch()
         signal.raise_signal(signal.SIGQUIT)
         assert shown == [signal.SIGQUIT]
-        await asyncio.sleep(0.01)
+        await turn()
         assert stopped == (["told"] if host == "gunicorn.arbiter" else [])
         watching.forget()
     finally:

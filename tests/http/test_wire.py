@@ -1,4 +1,4 @@
-"""Responses as octets."""
+"""Responses as octets of an HTTP/1.1 connection."""
 
 import re
 

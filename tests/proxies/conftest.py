@@ -1,4 +1,4 @@
-"""A server behind each of the proxies, and a certificate for them."""
+"""A server behind each proxy, and a certificate for the proxies."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ from tests.http.certificates import Certificate
 from tests.process import ServerProcess, serve
 from tests.proxies.running import KINDS, Place, Proxy, running
 
-WITHIN = 1.0  # seconds in which anything must come through a proxy
+WITHIN = 1.0  # seconds within which a response must pass the proxy
 
 
 @pytest.fixture(scope="package")
@@ -43,13 +43,13 @@ def proxy(
 
 @pytest.fixture(params=["http", "https"])
 def base(request: pytest.FixtureRequest, proxy: Proxy) -> str:
-    """An address of the proxy."""
+    """The base URL of the proxy for HTTP or HTTPS."""
     return proxy.http if request.param == "http" else proxy.https
 
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    """A client that takes what browsers take, and trusts any certificate."""
+    """A client that accepts compressed responses, as browsers do, and trusts any certificate."""
     headers = {"accept-encoding": "gzip, deflate"}
     with httpx.Client(verify=False, timeout=WITHIN, headers=headers) as client:
         yield client

@@ -1,7 +1,7 @@
 """Runs real proxies on loopback, each with the configuration that docs/proxies.md shows.
 
-The fenced blocks of that page are the templates: only addresses, paths and the host name are replaced, and what a test needs to run
-beside a proxy of the system is added around them.
+The fenced blocks of that page are the templates. Only addresses, paths and the host name are replaced, and settings are added that let
+the test's proxy run beside one of the system.
 """
 
 import re
@@ -25,14 +25,14 @@ PATHS: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 @dataclass(frozen=True)
 class Place:
-    """What a proxy is given.
+    """The settings of a proxy.
 
     Attributes:
-        upstream: host and port of the server behind it, or the path of its Unix socket.
-        http: the port for plain HTTP.
-        https: the port for HTTPS.
-        certificate: for HTTPS.
-        directory: for its files.
+        upstream: host and port of the server behind the proxy, or the path of its Unix socket.
+        http: the proxy's port for plain HTTP.
+        https: the proxy's port for HTTPS.
+        certificate: the proxy's certificate for HTTPS.
+        directory: the directory for the proxy's files.
     """
 
     upstream: str
@@ -44,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A running proxy: its name and its two addresses."""
+    """The name and the two base URLs of a running proxy."""
 
     name: str
     http: str
@@ -52,14 +52,14 @@ class Proxy:
 
 
 def shown(language: str) -> list[str]:
-    """Returns the code blocks of docs/proxies.md that are in one language, such as `nginx`."""
+    """Returns the code blocks of docs/proxies.md in one language, such as `nginx`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.S)
     assert blocks, language
     return blocks
 
 
 def replaced(text: str, *pairs: tuple[str, str]) -> str:
-    """Returns a text with each of some strings, which it must contain, replaced."""
+    """Returns a text with each old string replaced by the new one. The text must contain every old string."""
     for old, new in pairs:
         assert old in text, old
         text = text.replace(old, new)
@@ -67,12 +67,12 @@ def replaced(text: str, *pairs: tuple[str, str]) -> str:
 
 
 def unix(prefix: str, place: Place) -> str:
-    """Returns what a proxy calls the server: its Unix socket takes a prefix."""
+    """Returns the upstream address for a proxy's configuration, with `prefix` if it is a Unix socket."""
     return prefix + place.upstream if place.upstream.startswith("/") else place.upstream
 
 
 def nginx(place: Place, caching: bool = False) -> list[str]:
-    """Writes nginx's files and returns its command. Everything that it can compress, it does."""
+    """Writes nginx's configuration and returns its command. It compresses every response that it can."""
     server = replaced(
         shown("nginx")[0],
         ("server 127.0.0.1:4437;", f"server {unix('unix:', place)};"),
@@ -105,12 +105,12 @@ def nginx(place: Place, caching: bool = False) -> list[str]:
 
 
 def nginx_that_caches(place: Place) -> list[str]:
-    """As `nginx`, with the cache."""
+    """Does the same as `nginx`, with the cache turned on."""
     return nginx(place, caching=True)
 
 
 def caddy(place: Place) -> list[str]:
-    """Writes Caddy's file and returns its command."""
+    """Writes Caddy's configuration and returns its command."""
     block = replaced(
         shown("caddyfile")[0],
         ("reverse_proxy 127.0.0.1:4437", f"reverse_proxy {unix('unix/', place)}"),
@@ -128,7 +128,7 @@ def caddy(place: Place) -> list[str]:
 
 
 def haproxy(place: Place) -> list[str]:
-    """Writes HAProxy's files and returns its command."""
+    """Writes HAProxy's configuration and returns its command."""
     pem = place.directory / "both.pem"
     pem.write_text(
         Path(place.certificate.chain).read_text() + Path(place.certificate.key).read_text()
@@ -155,7 +155,7 @@ KINDS: Final[dict[str, Callable[[Place], list[str]]]] = {
 def running(
     kind: Callable[[Place], list[str]], upstream: str, certificate: Certificate, directory: Path
 ) -> Iterator[Proxy]:
-    """Runs a proxy in front of a server until the block ends."""
+    """Runs a proxy in front of a server during the block."""
     first, second = free_ports(2)
     place = Place(upstream, first, second, certificate, directory)
     command = kind(place)
@@ -180,7 +180,7 @@ def running(
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on."""
+    """Returns ports on which no process listens."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -189,10 +189,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Waits until a port takes connections.
+    """Waits until a port accepts connections.
 
     Raises:
-        AssertionError: the process has ended, or the time is up; with what the process has said.
+        AssertionError: the process has ended or took too long. The message is the output of the process.
     """
     deadline = time.monotonic() + START_TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:

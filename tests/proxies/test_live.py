@@ -1,4 +1,4 @@
-"""Live reads through each proxy: events are not held back, and responses end properly."""
+"""Live reads through each proxy. No proxy may delay events, and every response must end properly."""
 
 import signal
 import time
@@ -16,15 +16,14 @@ from tests.process import ServerProcess, launch
 from tests.proxies.conftest import WITHIN
 from tests.proxies.running import Place, running
 
-AT_ONCE = (
-    0.1  # seconds: what the quickest of a few events takes at most, where nothing waits on purpose
-)
+AT_ONCE = 0.1  # seconds that the quickest of a few events may take, if no proxy delays events
 KINDS_OF_DATA = ("text/plain", "application/json", "application/octet-stream")
-#: Sizes of what a stream holds before it is read: proxies decide by the first bytes what they make of a response.
+#: Sizes of the stream before it is read, because proxies decide by the first bytes how to handle a response.
 SIZES = (0, 1, 600, 60_000)
 
 
 def create(client: httpx.Client, base: str, content_type: str, size: int = 0) -> str:
+    """Creates a stream with `size` bytes and returns its URL."""
     url = f"{base}/v1/stream/{uuid4()}"
     body = b"1" * size
     client.put(url, headers={"content-type": content_type}, content=body).raise_for_status()
@@ -32,12 +31,13 @@ def create(client: httpx.Client, base: str, content_type: str, size: int = 0) ->
 
 
 def append(client: httpx.Client, url: str, content_type: str) -> None:
+    """Appends one byte to a stream."""
     client.post(url, headers={"content-type": content_type}, content=b"2").raise_for_status()
 
 
 @contextmanager
 def following(client: httpx.Client, url: str) -> Iterator[Iterator[str]]:
-    """Follows a stream. Yields what comes, one text for each control event."""
+    """Follows a stream over SSE. Yields the events in texts that each end with a control event."""
     with client.stream("GET", f"{url}?offset=-1&live=sse") as response:
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/event-stream"
@@ -45,6 +45,7 @@ def following(client: httpx.Client, url: str) -> Iterator[Iterator[str]]:
 
 
 def events(texts: Iterator[str]) -> Iterator[str]:
+    """Yields the events of an event stream in texts that each end with a control event."""
     got = ""
     for text in texts:
         got += text
@@ -56,6 +57,7 @@ def events(texts: Iterator[str]) -> Iterator[str]:
 
 
 def until_up_to_date(coming: Iterator[str]) -> str:
+    """Returns the events up to the control event that says the reader is up to date."""
     got = next(coming)
     while '"upToDate":true' not in got:
         got += next(coming)
@@ -121,14 +123,14 @@ def test_disconnected_readers_free_their_connections(
     deadline = time.monotonic() + 5
     while connections(server) > held - 20:
         assert time.monotonic() < deadline, "the server still holds readers that have left"
-        time.sleep(0.01)
+        time.sleep(0.01)  # another process, which does not say when it closes a socket
 
 
 def connections(server: ServerProcess) -> int:
-    """Returns how many connections a server has, and a few sockets more."""
+    """Returns the number of sockets that a server process has open."""
     found = 0
     for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
+        with suppress(FileNotFoundError):  # the descriptor was closed meanwhile
             found += str(descriptor.readlink()).startswith("socket:")
     return found
 

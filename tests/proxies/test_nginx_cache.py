@@ -1,4 +1,4 @@
-"""nginx with a cache between the server and clients of several origins."""
+"""A caching nginx between the server and browsers of several origins."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +20,7 @@ BIG = "[" + ",".join(map(str, range(5000))) + "]"
 
 @contextmanager
 def caching(certificate: Certificate, directory: Path, *flags: str) -> Iterator[str]:
-    """Runs nginx with a cache before a server that lists two origins, and yields its address."""
+    """Runs a caching nginx in front of a server that allows two origins, and yields its base URL."""
     listed = [part for origin in ORIGINS for part in ("--cors-origin", origin)]
     with serve("--memory", *listed, *flags) as server:
         upstream = server.url.removeprefix("http://")
@@ -36,11 +36,12 @@ def cached(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def url(cached: str, client: httpx.Client) -> str:
-    """A fresh stream with the value 1."""
+    """The URL of a new stream with the value 1."""
     return new_stream(client, cached)
 
 
 def new_stream(client: httpx.Client, base: str) -> str:
+    """Creates a stream with the value 1 and returns its URL."""
     url = f"{base}/v1/stream/{uuid4()}"
     client.put(url, headers=JSON, content="[1]").raise_for_status()
     return url
@@ -58,7 +59,7 @@ def test_cache_never_serves_a_stale_page_of_an_open_stream(client: httpx.Client,
 
 
 def last_page(client: httpx.Client, url: str) -> str:
-    """Closes a stream with a large last page, and returns the address of that page."""
+    """Closes a stream with a large last page, and returns the URL of that page."""
     offset = client.head(url).headers["stream-next-offset"]
     client.post(url, headers=JSON | {"stream-closed": "true"}, content=BIG).raise_for_status()
     return f"{url}?offset={offset}"

@@ -1,4 +1,4 @@
-"""Requests other than live reads, through each proxy."""
+"""All requests but live reads through each proxy."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +15,12 @@ LARGE = 9 * 1024 * 1024
 
 @pytest.fixture
 def url(base: str) -> str:
-    """The address of a stream that there is not yet."""
+    """The URL of a stream that does not exist yet."""
     return f"{base}/v1/stream/{uuid4()}"
 
 
 def whole(client: httpx.Client, url: str) -> bytes:
-    """Reads a stream page by page."""
+    """Returns the content of a stream, read page by page."""
     got, offset = b"", "-1"
     while True:
         page = client.get(url, params={"offset": offset}).raise_for_status()

@@ -1,4 +1,4 @@
-"""How many connections are taken, and what the log says of the others."""
+"""Decisions on new connections, and the log messages about refused ones."""
 
 import asyncio
 import sys
@@ -57,7 +57,7 @@ def test_max_connections_that_leaves_no_handles_is_refused(given: int) -> None:
 
 
 def code(refusal: StreamError | None) -> str | None:
-    """Returns the code that a refused client is told."""
+    """Returns the error code of a refusal, or None."""
     return None if refusal is None else refusal.code
 
 
@@ -128,7 +128,7 @@ def test_handshakes_count_for_address_until_released() -> None:
     assert not admission.admit_handshake(0, 0, "a")
     assert admission.admit_handshake(0, 0, "b")
     admission.release_handshake("a")
-    assert admission.admit(0, 0, "a") is None  # it is a connection now
+    assert admission.admit(0, 0, "a") is None  # the handshake became a connection
     assert not admission.admit_handshake(0, 0, "a")
 
 
@@ -221,7 +221,7 @@ async def test_lost_connection_is_uncounted_once() -> None:
         else:
             getattr(client, end)()
         await turn()
-        client.connection.connection_lost(None)  # a second time
+        client.connection.connection_lost(None)  # called a second time
     assert len(lane.admission._shares) == 0
 
 

@@ -1,4 +1,4 @@
-"""The time that tasks may wait for the next part of a body."""
+"""The timer of tasks that wait for the next part of a body."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ def this_task() -> "asyncio.Task[object]":
 
 
 async def waiting(body_timer: BodyTimer, event: asyncio.Event) -> str:
-    """Waits for an event, and says how that ended."""
+    """Waits for an event under the timer. Returns "in time" or "too late"."""
     task = this_task()
     body_timer.start(task)
     try:
@@ -40,7 +40,9 @@ async def test_task_that_gets_its_part_is_not_cancelled() -> None:
     slow, event = asyncio.Event(), asyncio.Event()
     event.set()
     assert await waiting(body_timer, event) == "in time"
-    assert await waiting(body_timer, slow) == "too late"  # by then the first would have been, too
+    assert (
+        await waiting(body_timer, slow) == "too late"
+    )  # the first wait would have timed out by now
 
 
 async def test_each_part_has_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:

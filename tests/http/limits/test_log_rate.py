@@ -4,7 +4,7 @@ from durable_streams_server.http.limits.log_rate import LogRate
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0

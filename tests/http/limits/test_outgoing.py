@@ -1,4 +1,4 @@
-"""Who is being sent large pages, and who is cut while others wait."""
+"""Large pages that clients are reading, and the clients that are cut while other reads wait."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.http.socket_driver import turn, until
 
 
 class Client:
-    """A client that takes what it is told to take."""
+    """A client whose progress the test sets."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -21,7 +21,7 @@ class Client:
 
 
 class Clock:
-    """Seconds, set by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -46,7 +46,7 @@ def outgoing(budget: SendBudget, clock: Clock) -> Outgoing:
 
 
 def crowd(outgoing: Outgoing, budget: SendBudget, count: int, size: int = 100) -> list[Client]:
-    """Returns clients that are being sent a page each."""
+    """Returns clients that are reading one page each."""
     clients = [Client() for _ in range(count)]
     for client in clients:
         send(outgoing, budget, client, size)
@@ -54,12 +54,13 @@ def crowd(outgoing: Outgoing, budget: SendBudget, count: int, size: int = 100) -
 
 
 async def cut_slowest(outgoing: Outgoing) -> None:
-    """Cuts clients, and returns when that is over."""
+    """Calls `cut_slowest` and waits until its steps have run."""
     outgoing.cut_slowest()
     await until(lambda: not len(outgoing._turns))
 
 
 def send(outgoing: Outgoing, budget: SendBudget, client: Client, size: int = 100) -> None:
+    """Gives a client a new page of `size` bytes to read."""
     budget.add(size)
     outgoing.hold(client, Run(budget, b"x" * size))
 

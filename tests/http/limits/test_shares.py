@@ -71,7 +71,7 @@ def test_ipv6_address_counts_by_its_64_bit_network(host: str, network: str) -> N
 
 
 class Transport(asyncio.Transport):
-    """A transport with a peer."""
+    """A transport with a given peer name."""
 
     def __init__(self, peer: Any) -> None:
         super().__init__({"peername": peer})

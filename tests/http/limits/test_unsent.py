@@ -1,4 +1,4 @@
-"""A client that takes nothing of what it is sent is cut; one that takes some gets more time."""
+"""The timer that cuts clients which read nothing."""
 
 import asyncio
 from typing import Any, cast
@@ -7,7 +7,7 @@ from durable_streams_server.http.limits.unsent import UnsentTimer
 
 
 class Transport:
-    """A socket that has so many bytes that its client has not taken."""
+    """A transport with `unsent` bytes in its write buffer."""
 
     def __init__(self, unsent: int) -> None:
         self.unsent = unsent

@@ -33,14 +33,17 @@ def _failed() -> Any:
 
 
 class Fault(Exception):
-    """What nobody has foreseen."""
+    """An unexpected exception."""
 
 
 UNDOING = (EventStream.close, Ticket.cancel)
 
 
 def failing(times: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `real`, but for its call number `times`, which fails; what gives something up does that first."""
+    """Returns a function that calls `real`, but raises `Fault` in call number `times`.
+
+    The functions in `UNDOING` do their work before the fault, because nothing could do it later.
+    """
     left = times
 
     def call(*given: Any, **named: Any) -> Any:
@@ -55,7 +58,7 @@ def failing(times: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-#: Everything that the events of a connection call, and that might fail.
+#: Methods that a connection calls and that might raise. The keys name the test cases.
 FAULTS: dict[str, tuple[Any, str]] = {
     "handle": (Handler, "handle"),
     "refuse": (Handler, "refuse"),
@@ -135,7 +138,7 @@ async def test_fault_anywhere_ends_one_connection_and_releases_everything(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever fails in the middle of a conversation, its client is answered or cut, and the next client is served."""
+    """After a fault within a conversation, the client is answered or cut, and the server answers the next client."""
     held_store.holds = False
     where, method = FAULTS[name]
     conversations = [
@@ -158,7 +161,7 @@ async def test_fault_anywhere_ends_one_connection_and_releases_everything(
             client.go_on()
             await turn()
             if not client.wire.lost and not held_lane.app.engine.tails:
-                advance(held_lane, 75)  # it has nothing to wait for, and so ends
+                advance(held_lane, 75)  # with nothing to wait for, the connection ends
                 advance(held_lane, 2)
             assert client.wire.lost or len(held_lane.app.engine.tails) == 1
             client.reset()

@@ -94,7 +94,7 @@ async def test_invalid_http_returns_400_after_earlier_responses(
     assert second.error["code"] == "INVALID_HTTP"
     assert second.headers["connection"] == "close"
     assert client.gone
-    client.send(post(b"3"))  # which nobody reads
+    client.send(post(b"3"))  # the server does not read this
     assert held_store.held == []
 
 
@@ -166,7 +166,7 @@ async def test_bodies_beyond_budget_return_503_until_memory_is_free(
     lane = Lane(create_app(store=store, max_body=10, max_in_flight=25), TIMES)
     sent = post(b"x" * 10)
     clients = [Client(lane).send(sent[:-1]) for _ in range(2)]
-    assert lane.budget.held == 18  # what has come, not what was announced
+    assert lane.budget.held == 18  # only the bytes that have come count
     (refused,) = Client(lane).send(sent).answers("POST")
     assert (refused.status, refused.error["code"]) == (503, "BODIES_IN_FLIGHT")
     assert refused.headers["retry-after"] == "1"

@@ -46,7 +46,7 @@ async def test_body_timeout_restarts_with_each_octet(lane: Lane, store: StreamSt
 
 
 async def test_body_below_least_rate_is_refused(lane: Lane, store: StreamStore) -> None:
-    """It never pauses for as long as a client may, and comes at less than the least rate all the same."""
+    """The client never pauses too long, but the body comes below the least rate."""
     client = Client(lane).send(request("POST", A, "Content-Type: text/plain", "Content-Length: 99"))
     for _ in range(2):
         client.send(b"x")
@@ -168,7 +168,7 @@ async def test_half_closed_client_that_reads_nothing_is_cut(
     client = Client(held_lane)
     client.stall()
     client.send(GET + POLL)
-    client.finish()  # the poll is given up, and its client has not read the page before it
+    client.finish()  # ends the poll, while the page before it is unread
     assert not client.wire.lost
     advance(held_lane, 29)
     assert not client.wire.lost

@@ -1,4 +1,4 @@
-"""How native connections end: by the client, by the server, and within requests."""
+"""The end of native connections, caused by the client or by the server."""
 
 import gc
 
@@ -24,7 +24,7 @@ async def test_connection_close_ends_connection_after_response(
     (answer,) = client.answers("POST")
     assert answer.headers["connection"] == "close"
     assert client.gone
-    assert not client.wire.lost  # it has time to read, and to end its own half
+    assert not client.wire.lost  # the client may still read
     client.finish()
     assert client.wire.lost
 
@@ -113,7 +113,7 @@ async def test_append_completes_after_client_leaves(held_lane: Lane, held_store:
     client = Client(held_lane).send(post(b"1") + post(b"2"))
     client.reset()
     await turn()
-    assert held_lane.budget.held == 1  # of the one that is being written
+    assert held_lane.budget.held == 1  # the byte of the append that is being written
     held_store.let_go()
     assert held_store.held == []
     assert data_of(held_store) == b"1"
@@ -127,7 +127,7 @@ async def test_lost_connection_is_freed_without_garbage_collector(lane: Lane) ->
             client = Client(lane).send(sent)
             client.reset()
             await turn()
-            client.wire.connection = None  # or the wire and the connection would hold each other
+            client.wire.connection = None  # breaks a reference cycle of the test
         del client
         assert not [found for found in gc.get_objects() if isinstance(found, Connection)]
     finally:

@@ -31,7 +31,7 @@ async def test_other_client_is_answered_between_pipelined_requests(running_lane:
     await disconnect(running_lane, greedy, other)
 
 
-async def test_octets_are_parsed_in_steps(running_lane: Lane) -> None:
+async def test_octets_are_parsed_in_steps(running_lane: Lane, big_store: StreamStore) -> None:
     head = request("POST", A, "Content-Type: text/plain", "Transfer-Encoding: chunked")
     client = Client(running_lane).send(head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
     assert len(running_lane.turns) == 1
@@ -39,7 +39,7 @@ async def test_octets_are_parsed_in_steps(running_lane: Lane) -> None:
     assert client.wire.paused
     await until(lambda: bool(client.wire.received))
     assert client.answers("POST")[0].status == 204
-    assert running_lane.app.engine.store.read(A).data == b"x" * 100_000  # type: ignore[attr-defined]
+    assert big_store.read(A).data == b"x" * 100_000
     await disconnect(running_lane, client)
 
 
@@ -51,7 +51,7 @@ async def test_large_part_of_body_is_parsed_at_once(running_lane: Lane) -> None:
 
 
 async def test_single_body_of_1_mb_is_received_in_one_loop_turn(running_lane: Lane) -> None:
-    """No octet of it is put aside to be parsed later, although the first part brings the head too."""
+    """No octet of the body is set aside, although the first part contains the head too."""
     running_lane.turns._clock = lambda: 0.0
     client = Client(running_lane).send(post(b"x" * 1_000_000))
     assert client.answers("POST")[0].status == 204
@@ -59,11 +59,13 @@ async def test_single_body_of_1_mb_is_received_in_one_loop_turn(running_lane: La
 
 
 @pytest.mark.parametrize("size", [100 * KIB, 300 * KIB, 1_000_000])
-async def test_pipelined_large_bodies_are_stored_in_order(running_lane: Lane, size: int) -> None:
+async def test_pipelined_large_bodies_are_stored_in_order(
+    running_lane: Lane, big_store: StreamStore, size: int
+) -> None:
     bodies = [bytes([letter]) * size for letter in b"abcd"]
     client = Client(running_lane).send(b"".join(map(post, bodies)) + GET)
     await until(lambda: client.wire.received.count(b"HTTP/1.1 204") == 4)
-    assert running_lane.app.engine.store.read(A).data == b"".join(bodies)  # type: ignore[attr-defined]
+    assert big_store.read(A).data == b"".join(bodies)
     await disconnect(running_lane, client)
 
 
@@ -86,7 +88,9 @@ async def test_large_bodies_of_several_clients_are_received_part_by_part(
     body = post(b"x" * 3 * MIB)
     clients = [Client(running_lane).send(body) for _ in range(3)]
     received = [len(body) - client.wire.unread for client in clients]
-    assert received[1:] == [len(running_lane.buffer)] * 2  # the first was alone when it began
+    assert (
+        received[1:] == [len(running_lane.buffer)] * 2
+    )  # the first client was alone when its body began
     while max(received) < len(body):
         await turn(1)
         before, received = received, [len(body) - client.wire.unread for client in clients]
@@ -94,7 +98,7 @@ async def test_large_bodies_of_several_clients_are_received_part_by_part(
             (now - then) / len(running_lane.buffer)
             for now, then in zip(received, before, strict=True)
         )
-        assert parts[1] <= 1  # whoever comes last in line is alone then
+        assert parts[1] <= 1  # the last client in line is alone and may send more
         assert sum(parts) <= 8
     await until(lambda: all(client.wire.received for client in clients))
     await disconnect(running_lane, *clients)
@@ -119,10 +123,8 @@ async def test_cheap_read_waits_for_reads_but_not_for_writes(running_lane: Lane)
     readers = [Client(running_lane).send(GET) for _ in range(READS_AT_ONCE - WRITES_AT_ONCE)]
     late = Client(running_lane).send(GET)
     assert all(reader.wire.received for reader in readers)
-    assert not late.wire.received  # as many reads as may be have begun
-    running_lane.turns._clock = count(
-        step=0.001
-    ).__next__  # each look at the clock takes a millisecond
+    assert not late.wire.received  # this turn has begun as many reads as it may
+    running_lane.turns._clock = count(step=0.001).__next__  # each reading adds a millisecond
     await turn(1)
     assert late.wire.received
     assert 90 < sum(not writer.wire.received for writer in writers) < 100
@@ -134,7 +136,7 @@ async def test_server_receives_little_per_connection_while_turn_is_full(running_
     large = Client(running_lane).send(post(b"x" * 100 * KIB))
     assert large.wire.unread == len(post(b"x" * 100 * KIB)) - SMALL_BUFFER
     assert large.wire.paused
-    await until(lambda: not large.wire.unread)  # by now all the rest has room at once
+    await until(lambda: not large.wire.unread)  # the rest is received at once
     await until(lambda: bool(large.wire.received))
     assert large.answers("POST")[0].status == 204
     await disconnect(running_lane, large, *writers)
@@ -154,9 +156,7 @@ async def test_large_buffer_is_used_for_rest_of_one_request_only(running_lane: L
 async def test_clients_that_leave_together_are_closed_in_steps(running_lane: Lane) -> None:
     crowd = [Client(running_lane).send(SSE) for _ in range(WRITES_AT_ONCE + 400)]
     await quiet(running_lane)
-    running_lane.turns._clock = lambda: (
-        0.0
-    )  # the steps take no time, but closing each socket counts
+    running_lane.turns._clock = lambda: 0.0  # so that only the cost of closing sockets counts
     for client in crowd:
         client.finish()
     assert sum(client.gone for client in crowd) == WRITES_AT_ONCE

@@ -1,4 +1,4 @@
-"""Memory that is ready for large bodies, in a process of its own, because the setting holds for a whole process."""
+"""Memory prepared for large bodies. One test runs in another process, because `Heap.use` changes the whole process."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ print(faults() - before, end=" ")
 
 
 class Libc:
-    """A C library that hands out one address, and gives pages or none."""
+    """A C library whose malloc returns one address, and whose madvise succeeds or fails."""
 
     def __init__(self, *, gives: bool = True, block: int | None = 0x1010) -> None:
         self.malloc: Callable[[int], int | None] = lambda _: block
@@ -55,7 +55,7 @@ def steps() -> list[Callable[[], bool]]:
 
 @pytest.fixture
 def heap(steps: list[Callable[[], bool]]) -> Heap:
-    """Each look at the faults of this heap finds all its memory new."""
+    """A heap whose every body seems to have used fresh memory."""
     return Heap(steps.append, count(READY, READY).__next__)
 
 
@@ -70,7 +70,7 @@ def test_kept_bodies_cause_no_page_faults() -> None:
     )
     counts = list(map(int, found.stdout.split()))
     assert len(counts) == 3
-    assert max(counts) < 100  # of 732 pages
+    assert max(counts) < 100  # three bodies have 732 pages
 
 
 def test_heap_prepares_block_in_steps_and_frees_it(
@@ -80,7 +80,7 @@ def test_heap_prepares_block_in_steps_and_frees_it(
     heap.used(READY // 2 - 1)
     assert not steps
     heap.used(1)
-    heap.used(READY)  # while the block grows, no other is begun
+    heap.used(READY)  # no second block is begun meanwhile
     (step,) = steps
     while step():
         assert not libc.freed

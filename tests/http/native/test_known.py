@@ -1,4 +1,4 @@
-"""Known requests: a parser that looks them up finds what one that parses everything finds."""
+"""Requests recognised by the octets of their heads. A parser must find the same requests with and without them."""
 
 import asyncio
 from random import Random
@@ -22,7 +22,7 @@ CLOSE = "Connection: close"
 
 
 class Nothing(KnownRequests):
-    """Knows no request."""
+    """A collection that keeps no request."""
 
     def keep(self, octets: bytes, request: Request) -> None:
         pass
@@ -40,7 +40,7 @@ def parser_of(
 
 
 def looked_up(lane: Lane, octets: bytes, **how: Any) -> bool:
-    """Whether octets that came twice before are not parsed when they come again, on another connection."""
+    """Returns whether octets that came twice are not parsed the third time, on another connection."""
     turns: list[PendingRequest] = []
     for _ in range(3):
         parser_of(lane, turns, **how).feed(octets)
@@ -114,7 +114,7 @@ async def test_known_head_reuses_its_append_command() -> None:
     assert known is not None
     assert known.known is not None
     assert known.known.append is not None
-    assert known.known.append.body.wire == b""  # the body of one is not held for the others
+    assert known.known.append.body.wire == b""  # the shared command holds no body
     client.send(request("GET", A))
     assert client.take().endswith(b"[1,2,3,4,6]")
 
@@ -169,7 +169,7 @@ def test_append_with_known_head_is_refused_beyond_budget(lane: Lane) -> None:
 
 
 def test_request_in_two_parts_is_never_kept(lane: Lane) -> None:
-    """What comes in two parts must not be kept by the first alone, whose end may look like a body of the length that is declared."""
+    """The first part contains a complete head, and its end may look like a whole body."""
     whole = post(b"x" * 300)
     first, rest = whole[:-200], whole[-200:]
     turns: list[PendingRequest] = []
@@ -228,7 +228,7 @@ PIECES = [
     request("GET", "/a", body=b"abc"),
     request("GET", "/a", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\nX: y\r\n\r\n",
     request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
-    request("GET", "/a", "Content-Length: 3"),  # its body is what follows
+    request("GET", "/a", "Content-Length: 3"),  # the following octets are its body
     request("GET", "/a", "Host: again"),
     request("GET", "/a", "X-Forwarded-Proto: https"),
     post(b"hello"),

@@ -1,4 +1,4 @@
-"""What the connections of a native server share."""
+"""The state that the connections of a native server share, and the timer that checks them."""
 
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from tests.http.socket_driver import Client, request, turn, until
 
 
 class Watched:
-    """A connection that notes when it is looked at."""
+    """A connection that records the times at which it is checked."""
 
     unsent = 0
 

@@ -1,4 +1,4 @@
-"""The parser of a connection, fed without a connection."""
+"""The parser of a native connection, tested without a connection."""
 
 import pytest
 
@@ -77,7 +77,7 @@ def test_refusal_ends_parsing_and_releases_body(
     parser: Parser, turns: list[PendingRequest], lane: Lane
 ) -> None:
     parser.feed(post(b"x" * 100)[:-1])
-    assert lane.budget.held == 99  # what has come of it
+    assert lane.budget.held == 99  # the octets that have come
     parser.refuse(RequestTimeout("too late"))
     parser.refuse(BadRequest("again"))
     parser.feed(b"nonsense")

@@ -1,4 +1,4 @@
-"""The phases of a connection and their times."""
+"""The phases of a native connection and their durations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Reading from the socket of a native connection, and pausing to read."""
+"""Backpressure on the clients of a native connection."""
 
 import tracemalloc
 

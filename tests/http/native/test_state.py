@@ -17,8 +17,8 @@ from tests.http.socket_driver import (
 )
 
 
-def pieces(octets: bytes, pause: Callable[[], None]) -> Callable[[Client], None]:
-    """Returns what sends a request in two pieces, with a pause between them."""
+def in_two_pieces(octets: bytes, pause: Callable[[], None]) -> Callable[[Client], None]:
+    """Returns a function that sends `octets` in two pieces and calls `pause` between them."""
     cut = octets.index(b"\r\n") + 5
 
     def send(client: Client) -> None:
@@ -66,10 +66,10 @@ def in_lingering(client: Client, held_store: HeldStore) -> None:
     client.send(request("GET", A, "Connection: close"))
 
 
-#: How a connection gets into each phase, what its time there is, and how it may go on from there to be idle again.
-STAYS: dict[str, tuple[Enter, float, Enter]] = {
+#: For each phase: a function that brings a connection into it, the phase's duration, and a function that ends it in time.
+PHASES: dict[str, tuple[Enter, float, Enter]] = {
     "idle": (in_idle, TIMES.idle, lambda client, held_store: None),
-    "head": (in_head, TIMES.head, lambda client, held_store: void(client.send(GET[5:]))),
+    "head": (in_head, TIMES.head, lambda client, held_store: ignore(client.send(GET[5:]))),
     "body": (in_body, TIMES.body, lambda client, held_store: finish_body(client, held_store)),
     "append": (in_append, math.inf, lambda client, held_store: held_store.let_go()),
     "long-poll": (in_poll, math.inf, lambda client, held_store: wake(held_store)),
@@ -83,8 +83,8 @@ STAYS: dict[str, tuple[Enter, float, Enter]] = {
 }
 
 
-def void(_: object) -> None:
-    """Takes what nobody needs."""
+def ignore(_: object) -> None:
+    """Discards a value, so that a lambda returns None."""
 
 
 def finish_body(client: Client, held_store: HeldStore) -> None:
@@ -103,8 +103,8 @@ def end_events(client: Client, held_store: HeldStore) -> None:
     held_store.create(A, "text/plain")
 
 
-def made_big(held_store: HeldStore) -> None:
-    """Has a stream that no socket takes whole."""
+def create_big_stream(held_store: HeldStore) -> None:
+    """Creates a stream that is larger than the buffers of a socket."""
     held_store.holds = False
     held_store.create(BIG, "text/plain")
     held_store.append(BIG, b"x" * 4 * KERNEL)
@@ -113,7 +113,7 @@ def made_big(held_store: HeldStore) -> None:
 
 async def test_long_poll_outlives_deadline_of_its_head(lane: Lane) -> None:
     client = Client(lane)
-    pieces(POLL, lambda: advance(lane, 9))(client)
+    in_two_pieces(POLL, lambda: advance(lane, 9))(client)
     advance(lane, 3600)
     assert not client.wire.lost
     assert len(lane.app.engine.tails) == 1
@@ -133,7 +133,7 @@ async def test_append_that_waits_for_store_has_no_deadline(
 ) -> None:
     client = Client(held_lane)
     advance(held_lane, 74)
-    pieces(post(b"1"), lambda: advance(held_lane, 9))(client)
+    in_two_pieces(post(b"1"), lambda: advance(held_lane, 9))(client)
     advance(held_lane, 3600)
     assert client.take() == b""
     held_store.let_go()
@@ -174,29 +174,29 @@ async def test_empty_lines_between_requests_begin_no_request(lane: Lane) -> None
     client.send(b"\r\n")
     advance(lane, 1)
     assert client.wire.lost
-    assert client.take() == b""  # an idle connection is closed without a word
+    assert client.take() == b""  # an idle connection is closed without a response
 
 
 @pytest.mark.parametrize(
     ("after", "tls"),
-    [(name, False) for name in STAYS]
-    + [(name, True) for name in STAYS if name != "lingering"],  # TLS cannot be half closed
+    [(name, False) for name in PHASES]
+    + [(name, True) for name in PHASES if name != "lingering"],  # TLS cannot be half closed
 )
-@pytest.mark.parametrize("before", STAYS)
+@pytest.mark.parametrize("before", PHASES)
 async def test_each_phase_lasts_its_own_time_after_any_other_phase(
     held_lane: Lane, held_store: HeldStore, before: str, after: str, tls: bool
 ) -> None:
-    """Stays almost as long as it may in one phase, then in the next: to the second the connection ends there, or never."""
-    made_big(held_store)
+    """Stays in `before` for one second less than its duration, and then in `after` until the connection ends."""
+    create_big_stream(held_store)
     client = Client(held_lane, tls=tls)
-    if before != "lingering":  # from which nothing comes
-        enter, seconds, leave = STAYS[before]
+    if before != "lingering":  # no phase follows lingering
+        enter, seconds, leave = PHASES[before]
         enter(client, held_store)
         advance(held_lane, min(seconds, 3600) - 1)
         leave(client, held_store)
         await turn()
         client.take()
-    enter, seconds, _ = STAYS[after]
+    enter, seconds, _ = PHASES[after]
     enter(client, held_store)
     client.take()
     for _ in range(int(min(seconds, 200)) - 1):

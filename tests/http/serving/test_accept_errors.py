@@ -1,4 +1,4 @@
-"""Failed accepts in the log."""
+"""Log messages about failed accepts."""
 
 import asyncio
 from typing import Any

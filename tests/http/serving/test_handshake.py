@@ -1,4 +1,4 @@
-"""Connections that are to speak TLS: counted from the first moment on, and given their time."""
+"""TLS handshakes, which are counted from the start and have a time limit."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 class Shaky(socket.socket):
-    """A listening socket whose `accept` fails as often as it is told to."""
+    """A listening socket whose next `fails` calls of `accept` fail."""
 
     fails = 0
 
@@ -50,7 +50,7 @@ def listening() -> Iterator[Shaky]:
 
 
 class Bench:
-    """A native lane behind a listener with TLS."""
+    """A native lane behind a TLS listener."""
 
     def __init__(self, listening: Shaky, certificate: Certificate) -> None:
         self.address = listening.getsockname()
@@ -67,7 +67,7 @@ class Bench:
         self._plain: list[socket.socket] = []
 
     async def silent(self) -> socket.socket:
-        """Connects and says nothing."""
+        """Connects a client that sends nothing."""
         client = socket.socket()
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, self.address)
@@ -75,11 +75,11 @@ class Bench:
         return client
 
     async def client(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connects and finishes the handshake."""
+        """Connects a client and completes its handshake."""
         return await asyncio.open_connection(*self.address, ssl=self.trusting)
 
-    async def over(self) -> None:
-        """Ends everything."""
+    async def close(self) -> None:
+        """Stops the listener and asserts that no connection and no handshake is still counted."""
         self.listener.stop()
         for client in self._plain:
             client.close()
@@ -95,11 +95,11 @@ async def bench(listening: Shaky, certificate: Certificate) -> AsyncIterator[Ben
     bench = Bench(listening, certificate)
     bench.listener.begin()
     yield bench
-    await bench.over()
+    await bench.close()
 
 
-async def ended(client: socket.socket) -> bytes:
-    """Returns what comes until the server ends the connection."""
+async def read_to_end(client: socket.socket) -> bytes:
+    """Returns the bytes that a client receives until the server ends the connection."""
     received = b""
     async with asyncio.timeout(5):
         try:
@@ -132,7 +132,7 @@ async def test_connection_beyond_maximum_gets_503_over_tls(bench: Bench) -> None
 async def test_handshakes_take_at_most_as_many_handles_as_connections(bench: Bench) -> None:
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
-    assert [await ended(client) for client in clients[most:]] == [b""] * 5
+    assert [await read_to_end(client) for client in clients[most:]] == [b""] * 5
     assert len(bench.listener) == most
     clients[0].close()
     await until(lambda: len(bench.listener) == most - 1)
@@ -156,7 +156,7 @@ async def test_handshakes_of_one_address_stay_within_its_share(bench: Bench) -> 
     bench.lane.admission.max_connections = 1000
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
-    assert [await ended(client) for client in clients[most:]] == [b""] * 5
+    assert [await read_to_end(client) for client in clients[most:]] == [b""] * 5
     assert len(bench.listener) == most
     clients[0].close()
     await until(lambda: len(bench.listener) == most - 1)
@@ -164,7 +164,7 @@ async def test_handshakes_of_one_address_stay_within_its_share(bench: Bench) -> 
 
 async def test_slow_handshake_is_cut(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "_HANDSHAKE", 0.05)
-    assert await ended(await bench.silent()) == b""
+    assert await read_to_end(await bench.silent()) == b""
     await until(lambda: not len(bench.listener))
     assert not bench.connections
 
@@ -174,7 +174,7 @@ async def test_client_without_tls_is_closed_and_not_logged(
 ) -> None:
     client = await bench.silent()
     await asyncio.get_running_loop().sock_sendall(client, request("GET"))
-    assert b"HTTP" not in await ended(client)
+    assert b"HTTP" not in await read_to_end(client)
     await until(lambda: not len(bench.listener))
     assert complaints(caplog) == []
 
@@ -183,7 +183,7 @@ async def test_stop_cuts_unfinished_handshakes(bench: Bench) -> None:
     client = await bench.silent()
     await until(lambda: len(bench.listener) == 1)
     bench.listener.stop()
-    assert await ended(client) == b""
+    assert await read_to_end(client) == b""
     await until(lambda: not len(bench.listener))
 
 
@@ -211,7 +211,7 @@ async def test_fault_in_one_connection_does_not_stop_listener(
         raise RuntimeError("no connection")
 
     monkeypatch.setattr(bench.listener, "_connect", fail)
-    assert await ended(await bench.silent()) == b""
+    assert await read_to_end(await bench.silent()) == b""
     assert complaints(caplog) == ["a TLS handshake failed"]
     _, writer = await bench.client()
     writer.close()

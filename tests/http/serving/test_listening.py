@@ -1,4 +1,4 @@
-"""Where a server listens, and what it says when it cannot."""
+"""Listening sockets, the TLS context, and their errors."""
 
 import errno
 import os
@@ -109,7 +109,7 @@ def test_closing_unix_socket_keeps_file_of_its_replacement(tmp_path: Path) -> No
     path = str(tmp_path / "a")
     first = UnixSocket(path)
     os.unlink(path)
-    (tmp_path / "b").touch()  # or the file system might use the number again
+    (tmp_path / "b").touch()  # so that the inode number is not reused
     with UnixSocket(path) as second:
         first.close()
         first.close()

@@ -1,4 +1,4 @@
-"""The process side of serving."""
+"""The server process."""
 
 import asyncio
 import socket
@@ -116,9 +116,7 @@ async def test_lost_or_stalled_reader_logs_no_traceback_under_uvicorn(
     monkeypatch.setattr(events, "_SEND_GRACE", 0.05)
     store = StreamStore()
     store.create("/a", "text/plain")
-    store.append(
-        "/a", bytes(30 * MIB)
-    )  # more than the system takes for a client that reads nothing
+    store.append("/a", bytes(30 * MIB))  # more than the socket buffers of the system hold
     app = create_app(store=store, sse_max_age=0.05)
     server = Server(app, http="asgi")
     server.install_signals = False
