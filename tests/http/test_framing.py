@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native.lane import Lane
-from tests.http.asgi.test_http1 import AsgiClient
+from tests.http.asgi.http1_client import AsgiClient
 from tests.http.asgi_driver import Answer, Exchange
 from tests.http.framing import (
     BODY,

@@ -1,4 +1,4 @@
-"""The ASGI application: mountable under any prefix, runnable by any ASGI server."""
+"""`DurableStreamsApp`: the ASGI application, which any ASGI server can run and any ASGI application can mount."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from typing import Final
-
 from ...errors import RequestTimeout, StoreForked
 from ...protocol.hosts import check_host
 from ...protocol.names import HOST
@@ -33,27 +32,34 @@ from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, 
 from .sending import Send, send_response
 from .waiting import wait_for_reply
 
-_NOBODY_WAITS: Final = asyncio.Event()  # for requests that no event stream answers
+
+#: Passed to the handler with requests that cannot be answered with an event stream, so that they need no event of their own.
+_UNUSED_EVENT: Final = asyncio.Event()
 
 
 class DurableStreamsApp:
     """A Durable Streams server as an ASGI application.
 
-    Attributes:
-        engine: what runs the streams.
-        service: what runs the subscriptions.
-        streams: the streams, for the program that the application runs in.
-        handler: what answers requests; the native lane carries it too.
-        budget: how much of what clients have sent may be held at once.
-        outgoing: who is being sent large pages.
-        max_body: bytes of one request body.
-        body_timeout: seconds that a client may pause within a body.
-        guard: asked about each request, if the host has one. The native lane knows no guard.
-        signals: how it hears that its host is to stop; None if the host tells it.
-
-    A mounted application gets no lifespan events, so it starts with its first request, on the event loop of that request. Once
+    A mounted application gets no lifespan events, so the application starts with its first request, on that request's event loop. When
     that loop has ended, or the application has been stopped, the next request starts it again on its own loop, with the same streams.
-    If the host handles signals in the main thread, a signal to stop ends live reads. Any other host calls `begin_shutdown`.
+    If the host handles signals in the main thread, a signal to stop ends live reads. Any other host must call `begin_shutdown`.
+
+    Args:
+        make: Returns a new engine and a new subscription service on the application's store.
+        options: Bound the requests and shape the responses.
+        guard: Asked about each request, if the host has a guard.
+
+    Attributes:
+        engine: Runs the streams.
+        service: Runs the subscriptions.
+        streams: The streams, for the program that the application runs in.
+        handler: Answers requests, also those of the native lane.
+        budget: Limits the bytes of unanswered requests in memory.
+        outgoing: Tracks the clients that are sent large pages.
+        max_body: Maximum bytes of one request body.
+        body_timeout: Seconds that a client may pause within a body.
+        guard: Asked about each request, or None. Connections of the native lane never ask it.
+        signals: Calls `begin_shutdown` when the host gets a signal to stop. None if the host calls it itself.
     """
 
     def __init__(
@@ -69,14 +75,14 @@ class DurableStreamsApp:
         self.signals: StopSignals | None = StopSignals(self.begin_shutdown)
         self._make = make
         self._options = options
-        self._loop: asyncio.AbstractEventLoop | None = None  # that it has started on
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop it was last started on
         self._has_stopped = False
-        self._moving = threading.Lock()
+        self._moving = threading.Lock()  # held while the application starts on a loop
         self._assemble()
         self._may_have_siblings = is_worker() and not isinstance(self.engine.store, FileStore)
 
     def _assemble(self) -> None:
-        """Makes everything that belongs to one event loop; the store stays."""
+        """Creates the objects that belong to one event loop, around the same store."""
         options = self._options
         self.engine, self.service = self._make()
         handler = ReadOnlyHandler if options.read_only else Handler
@@ -89,7 +95,7 @@ class DurableStreamsApp:
         self._receive_body = receiver.receive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one ASGI connection scope."""
+        """Serves one ASGI scope: a lifespan, an HTTP request, or a WebSocket, which is closed."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
@@ -105,25 +111,28 @@ class DurableStreamsApp:
             raise ValueError(f"unknown ASGI scope {scope['type']!r}")
 
     def begin(self) -> None:
-        """Starts on the running loop if it has not, and again if it has been stopped.
+        """Starts the application on the running event loop, also after a stop.
 
-        A server calls this before it takes the engine, the handler or the budgets: they belong to one event loop, and a start on
-        another one makes new ones.
+        A server must call this before it uses the engine, the handler or the budgets, because a start on another event loop replaces
+        them.
+
+        Raises:
+            RuntimeError: The application runs on another event loop, in another thread.
         """
         if self._has_stopped:
             with self._moving:
-                self._take_loop(asyncio.get_running_loop())
+                self._start_on(asyncio.get_running_loop())
         else:
             self._start()
 
     def begin_shutdown(self) -> None:
-        """Ends live reads cleanly and refuses new requests with 503. Safe to call more than once."""
+        """Ends live reads properly and refuses new requests with 503. May be called more than once."""
         self.service.begin_shutdown()
         self.engine.begin_shutdown()
         self.handler.begin_shutdown()
 
     async def stop(self) -> None:
-        """Ends what runs, and gives the store back. A host application awaits it when it stops."""
+        """Stops the engine and the subscriptions, and detaches the store. The host application awaits this when it stops."""
         self.begin_shutdown()
         if self.signals is not None:
             self.signals.forget()
@@ -131,26 +140,31 @@ class DurableStreamsApp:
             await self.service.stop()
             await self.engine.stop()
         finally:
-            self._has_stopped = True  # and not sooner: until then the store belongs to this loop
+            self._has_stopped = True  # only now, because until now the store belongs to this loop
 
     def _running(self) -> Engine:
-        """Returns the engine, started if nobody has started it."""
+        """Starts the application if necessary and returns the engine, for the program's own use of the streams."""
         self._start()
-        self._watch_signals()  # a stop of the server ends the loops that follow a stream
+        self._watch_signals()  # so that a stop of the server ends loops that follow a stream
         return self.engine
 
     def _start(self) -> None:
-        """Starts on the running loop, or moves there from one that runs no more.
+        """Starts the application on the running event loop unless it runs there already.
 
         Raises:
-            RuntimeError: the loop that it has started on still runs, in another thread.
+            RuntimeError: The application runs on another event loop, in another thread.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             with self._moving:
-                self._take_loop(loop)
+                self._start_on(loop)
 
-    def _take_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _start_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts the application on an event loop. After a start on an earlier loop, this creates new parts for the new loop.
+
+        Raises:
+            RuntimeError: The earlier loop still runs, in another thread.
+        """
         before = self._loop
         if before is not None:
             if before.is_running() and not self._has_stopped:
@@ -162,7 +176,7 @@ class DurableStreamsApp:
             engine, service = self.engine, self.service
             try:
                 self._assemble()
-            except StoreForked:  # as everything here is answered already
+            except StoreForked:  # in a forked copy the old handler refuses every request already
                 self._loop = loop
                 return
             service.retire()
@@ -173,6 +187,7 @@ class DurableStreamsApp:
         self._loop, self._has_stopped = loop, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Starts and stops the application as a host server asks."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -188,6 +203,7 @@ class DurableStreamsApp:
                 return
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one HTTP request."""
         request = request_of(scope)
         client = scope.get("client")
         body = Incoming(self.budget, client[0] if client else None)
@@ -197,10 +213,10 @@ class DurableStreamsApp:
                 if scope.get("http_version", "1.1") != "1.1":
                     check_version(scope["http_version"], request)
                 request.check_limits(self.max_body)
-                # A host that names no version, which ASGI requires, gets the benefit of the doubt.
+                # ASGI requires a version. If a host gives none, a request without a Host is accepted.
                 check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
                 if self.guard is not None:
-                    await guards.check(self.guard, self.handler.acts(request), scope)
+                    await guards.check(self.guard, self.handler.actions(request), scope)
                 await self._receive_body(request, body, receive)
             except ClientGone:
                 return
@@ -210,8 +226,8 @@ class DurableStreamsApp:
                     refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
                 await send_response(request, refusal, send, self.outgoing, self.engine.turns)
                 return
-            # Only a GET is answered with an event stream, and an event is half a microsecond of each request.
-            ready = asyncio.Event() if request.method == "GET" else _NOBODY_WAITS
+            # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
+            ready = asyncio.Event() if request.method == "GET" else _UNUSED_EVENT
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
                 await turns.wait_turn(Line.READS if request.is_cheap else Line.URGENT)
@@ -225,10 +241,14 @@ class DurableStreamsApp:
                 else answer
             )
         except Abandoned:
-            return  # our own server has cut the connection; a host's ends it as its own failure
+            return  # our own server has cut the connection; another host treats this as a failure
         except asyncio.CancelledError:
-            is_begun = refusal is not None  # and no second answer may follow
-            if is_begun or request.method != "GET" or not await self._give_up(request, send):
+            is_begun = refusal is not None  # then a second response must not follow
+            if (
+                is_begun
+                or request.method != "GET"
+                or not await self._refuse_cancelled(request, send)
+            ):
                 raise
             return
         finally:
@@ -241,12 +261,12 @@ class DurableStreamsApp:
             await send_response(request, reply, send, self.outgoing, turns)
 
     def _watch_signals(self) -> None:
-        """A read waits that ends only when the server stops."""
+        """Listens for signals to stop, because a read waits that a stop must end."""
         if self.signals is not None:
             self.signals.watch()
 
-    async def _give_up(self, request: Request, send: Send) -> bool:
-        """Answers a read that the host has cancelled, as one that stops does; returns whether it could be answered."""
+    async def _refuse_cancelled(self, request: Request, send: Send) -> bool:
+        """Refuses a read that the host has cancelled, as hosts do when they stop. Returns whether the response could be sent."""
         refusal = self.handler.refuse(request, stopping_error())
         try:
             async with asyncio.timeout(FAREWELL_GRACE):

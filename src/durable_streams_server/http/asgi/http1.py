@@ -1,7 +1,7 @@
-"""uvicorn's own HTTP connection for `serve --http asgi`, with the limits that the native lane has.
+"""uvicorn's HTTP/1.1 connection with the limits of the native lane, for `serve --http asgi`.
 
-uvicorn reads heads for as long as a client takes, holds an answer for as long as its client does not take it, refuses what is no
-HTTP in words of its own, and takes connections until there are no file handles. Whoever runs the application under another server has what that server offers.
+By itself, uvicorn waits without limit for the rest of a head and for clients that read nothing, answers invalid HTTP with a text of
+its own, and accepts connections until no file handles are left. Under another host server, the limits of that server apply.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from ...errors import BadRequest, Header, RequestTimeout, StreamError
 from ...protocol.forwarding import client_scheme
 from ...protocol.hosts import is_host
 from ...protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
+from ...protocol.units import KIB
 from .. import wire
 from ..limits.admission import Admission, handle_of
 from ..limits.shares import address_of
@@ -25,38 +26,44 @@ from ..request import NO_REQUEST, index_headers
 from ..target import split_target
 from .application import DurableStreamsApp
 
-_UNSENT: Final = (
-    16 * 1024
-)  # bytes written to a socket that does not take them, before the writer waits
-
+#: Bytes that may wait in the write buffer of a socket before the writer must wait.
+_UNSENT: Final = 16 * KIB
+#: Headers in which a proxy names the scheme that the client used.
 _OF_PROXIES: Final = (X_FORWARDED_PROTO, FORWARDED)
 
 
 def protocol_of(
     app: DurableStreamsApp, timeouts: Timeouts, admission: Admission
-) -> Callable[..., "AsgiConnection"]:
-    """Returns what uvicorn calls for each connection."""
+) -> Callable[..., "Http1Connection"]:
+    """Returns the function that uvicorn calls to create a connection."""
 
-    def connect(**given: Any) -> AsgiConnection:
-        return AsgiConnection(app, timeouts, admission, **given)
+    def connect(**given: Any) -> Http1Connection:
+        return Http1Connection(app, timeouts, admission, **given)
 
     return connect
 
 
-class AsgiConnection(HttpToolsProtocol):
-    """One client's connection. Only the head of a request has its time here; its body has it in the application."""
+class Http1Connection(HttpToolsProtocol):
+    """One client's HTTP/1.1 connection. It limits the time for the head of a request; the application limits that for the body.
 
-    #: DeliverySlots, since an instance with more than 30 attributes in its dictionary is slower in all of them.
+    Args:
+        app: Answers the requests.
+        timeouts: How long a client may take for each phase.
+        admission: Decides on new connections.
+        given: The arguments that uvicorn passes to a connection.
+    """
+
+    #: Slots, because an instance with more than 30 attributes in its dictionary is slower to access.
     __slots__ = (
         "_address",
         "_admission",
         "_answering",
         "_handler",
+        "_is_half_closed",
+        "_is_trusted",
         "_late_scope",
-        "_sends_no_more",
         "_timeouts",
         "_timer",
-        "_trusted",
         "_unsent",
     )
 
@@ -67,31 +74,31 @@ class AsgiConnection(HttpToolsProtocol):
         self._handler = app.handler
         self._timeouts = timeouts
         self._admission = admission
-        self._address: str | None = None  # that the connection counts under, once it is admitted
-        self._late_scope: Any = None  # the head that the timer runs for
-        self._answering: RequestResponseCycle | None = None  # the request that is, or was last
-        self._sends_no_more = False
-        self._trusted = False  # whether it is a proxy's connection
+        self._address: str | None = None  # whose share the connection counts in, once admitted
+        self._late_scope: Any = None  # the scope of the incomplete head that the timer runs for
+        self._answering: RequestResponseCycle | None = None  # the latest request that was started
+        self._is_half_closed = False  # whether the client sends no more but still reads
+        self._is_trusted = False  # whether the peer is a proxy whose headers are believed
         self._unsent = UnsentTimer(timeouts.send)
-        self._timer: asyncio.TimerHandle | None = None  # until the first head has come, or the next
+        self._timer: asyncio.TimerHandle | None = None  # limits the time until a head is complete
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins, or refuses the connection."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio calls it with this type
+        """Starts the connection, or refuses it."""
         address = address_of(transport)
         handle = handle_of(transport)
         refusal = self._admission.admit(len(self.connections), handle, address)
         if refusal is None:
             self._address = address
         super().connection_made(transport)
-        self._trusted = is_trusted(transport)
+        self._is_trusted = is_trusted(transport)
         transport.set_write_buffer_limits(high=_UNSENT)
         if refusal is None:
-            self._timer = self.loop.call_later(self._timeouts.idle, self._time_is_up)
+            self._timer = self.loop.call_later(self._timeouts.idle, self._head_is_late)
         else:
             self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends."""
+        """Stops the timers and gives the connection's place back."""
         self._stop_timer()
         self._unsent.stop()
         address, self._address = self._address, None
@@ -99,64 +106,68 @@ class AsgiConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parses what has come. A head that is whole at once needs no timer."""
+        """Parses received bytes. Starts a timer if they end within a head."""
         HttpToolsProtocol.data_received(self, data)
         if self._timer is None and self.scope is not None and "method" in self.scope:
-            return  # as for most requests
+            return  # most requests arrive with a complete head
         if not self._in_head():
             self._stop_timer()
         elif self.scope is not self._late_scope:
             self._late_scope = self.scope
             self._stop_timer()
-            self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+            self._timer = self.loop.call_later(self._timeouts.head, self._head_is_late)
 
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more. Its whole requests are answered, and the connection ends after that.
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio uses the result
+        """Handles the end of the client's requests. Returns whether to keep the connection until the complete ones are answered.
 
-        A live read does not wait for such a client, which can hardly be told from one that has left. TLS cannot be half closed.
+        A connection with a live read is closed, because a client that sends no more can hardly be told from one that has left. TLS
+        connections cannot be half closed.
         """
         answering = self._answering
-        self._sends_no_more = (
+        self._is_half_closed = (
             answering is not None
             and not answering.response_complete
             and _is_finite(answering)
             and not is_ssl(self.transport)
         )
-        return self._sends_no_more
+        return self._is_half_closed
 
     def on_response_complete(self) -> None:
-        """Goes on to the next request, unless the client sends no more and there is no other that can be answered."""
-        if self._sends_no_more and not (self.pipeline and _is_finite(self.pipeline[-1][0])):
+        """Starts the next request, or closes a half-closed connection without another complete request."""
+        if self._is_half_closed and not (self.pipeline and _is_finite(self.pipeline[-1][0])):
             self.transport.close()
         else:
             super().on_response_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Runs the application for a request, and remembers the request for `eof_received`."""
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
-        """The client does not take what it is sent."""
+        """Starts the timer for unsent bytes, because the write buffer is full."""
         super().pause_writing()
         self._unsent.begin(self.transport)
 
     def resume_writing(self) -> None:
-        """The client has taken it."""
+        """Stops the timer for unsent bytes, because the write buffer has drained."""
         self._unsent.stop()
         super().resume_writing()
 
     def on_headers_complete(self) -> None:
-        """Hands a whole head over. If the target is a whole URL, that names the host; a proxy names the scheme."""
+        """Starts a request. The host comes from an absolute URL in the request line, and the scheme from the headers of a trusted proxy."""
         if self.url[:1] != b"/":
             *_, authority = split_target(self.url)
             if authority is not None:
-                self.headers[:] = [_named(name, value, authority) for name, value in self.headers]
-        if self._trusted and any(name in _OF_PROXIES for name, _ in self.headers):
-            self._believe_proxies()
+                self.headers[:] = [
+                    _with_authority(name, value, authority) for name, value in self.headers
+                ]
+        if self._is_trusted and any(name in _OF_PROXIES for name, _ in self.headers):
+            self._set_forwarded_scheme()
         super().on_headers_complete()
 
-    def _believe_proxies(self) -> None:
-        """Takes the client's scheme from what proxies say. uvicorn, which reads another entry of the list, is not shown it."""
+    def _set_forwarded_scheme(self) -> None:
+        """Sets the scheme that proxies name, and removes X-Forwarded-Proto, from which uvicorn would read a different scheme."""
         said, _, _ = index_headers(pair for pair in self.headers if pair[0] in _OF_PROXIES)
         scheme = client_scheme(said)
         if scheme is not None:
@@ -164,21 +175,22 @@ class AsgiConnection(HttpToolsProtocol):
         self.headers[:] = [pair for pair in self.headers if pair[0] != X_FORWARDED_PROTO]
 
     def _in_head(self) -> bool:
-        """Whether a head has begun and is not complete. uvicorn makes a scope with the first octet, and adds the method at the end."""
+        """Returns whether a head is incomplete. uvicorn creates its scope with the first byte and adds the method at the end."""
         return self.scope is not None and "method" not in self.scope
 
     def send_400_response(self, _: str) -> None:
-        """Refuses what is not HTTP."""
+        """Refuses bytes that are not valid HTTP."""
         self._refuse(BadRequest("the request is not valid HTTP", "INVALID_HTTP"))
 
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _time_is_up(self) -> None:
+    def _head_is_late(self) -> None:
+        """Refuses a head that took too long, or closes an idle connection."""
         self._timer = None
-        if self._is_answering:  # it is the server's turn, and the next head has its time after that
-            self._timer = self.loop.call_later(self._timeouts.head, self._time_is_up)
+        if self._is_answering:  # the next head may take its time after this response
+            self._timer = self.loop.call_later(self._timeouts.head, self._head_is_late)
         elif self._in_head():
             self._refuse(RequestTimeout("the rest of the request's head did not come"))
         else:
@@ -190,7 +202,7 @@ class AsgiConnection(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, refusal: StreamError) -> None:
-        """Ends the connection with a refusal, unless that would come before or into the answer to another request."""
+        """Closes the connection, after a refusal unless the refusal would precede or interrupt the response to another request."""
         if self.transport.is_closing():
             return
         is_of_body = self._is_answering and self.cycle.more_body and not self.cycle.response_started
@@ -201,11 +213,11 @@ class AsgiConnection(HttpToolsProtocol):
 
 
 def _is_finite(cycle: RequestResponseCycle) -> bool:
-    """Whether a request is whole, and no live read."""
+    """Returns whether a request is complete and is not a live read."""
     return not cycle.more_body and b"live=" not in cycle.scope["query_string"]
 
 
-def _named(name: bytes, value: bytes, authority: bytes) -> Header:
-    """Returns a header, with the authority of a whole URL as the value of a valid Host (RFC 9112, 3.2.2)."""
+def _with_authority(name: bytes, value: bytes, authority: bytes) -> Header:
+    """Returns a header unchanged, or a valid Host with the authority of an absolute URL as its value (RFC 9112, 3.2.2)."""
     is_replaced = name == HOST and (not value or is_host(value))
     return name, authority if is_replaced else value

@@ -1,16 +1,16 @@
-"""One client's HTTP/2 connection: uvicorn's own, with the limits that the other lanes have.
+"""uvicorn's HTTP/2 connection with the limits of the other lanes.
 
-`zttp` parses, and refuses what abuses the protocol: floods of resets, pings and continuations, header lists over 64 KiB, more than
-128 streams at once. uvicorn runs the ASGI application once for each stream. What neither of them does is here:
+`zttp` parses the frames. It refuses floods of resets, pings and continuations, header lists over 64 KiB, and more than 128 concurrent
+streams. uvicorn runs the ASGI application once for each stream. This file adds the rest:
 
-- A stream's answer waits until the client has opened its window, in slices. uvicorn alone hands all to zttp, which keeps whatever
-  the window does not take, so a client that opens none would hold whole pages.
-- While a client does not read from its socket, nothing more is read from it, or its pings would be answered into memory.
-- A stream, or a connection, that takes nothing for as long as `Timeouts.send` is cut. Only requests keep a connection from being
-  idle, not pings.
-- Streams count as connections do, against all that the server takes and against the client's share.
-- A connection that has had many requests is left for a new one, with no request lost: zttp ends a connection at its 4,096th
-  stream, and whatever runs on it.
+- A response is sent in slices, as fast as the client opens the window of its stream. uvicorn alone would pass whole pages to zttp,
+  which keeps everything beyond the window, so a client that opens no window would hold whole pages in memory.
+- While a client does not read from its socket, the server does not read from it either. Otherwise answers to pings would pile up.
+- A stream or a connection whose client reads nothing for `Timeouts.send` seconds is cut. Only requests keep a connection from being
+  idle; pings do not.
+- Each stream counts as a connection, against the server's maximum and the share of the client's address.
+- After many requests the server asks the client to open a new connection, and loses no request. Without this, zttp would end the
+  connection at its 4,096th stream, whatever runs on it.
 """
 
 from __future__ import annotations
@@ -36,29 +36,35 @@ from .application import DurableStreamsApp
 from .receiving import Receive, Scope
 from .sending import Message, Send, start_message
 
-_UNSENT: Final = 16 * KIB  # bytes written to a socket that does not take them, before reading stops
-_SLICE: Final = 64 * KIB  # bytes of one stream that wait for its window at once
-_NO_ERROR: Final = 0x0  # RFC 9113, 7
+#: Bytes that may wait in the write buffer of a socket before the server stops reading from it.
+_UNSENT: Final = 16 * KIB
+#: Bytes of one stream that may wait for its window.
+_SLICE: Final = 64 * KIB
+_NO_ERROR: Final = 0x0  # error codes of RFC 9113, 7
 _REFUSED_STREAM: Final = 0x7
-#: Streams of one connection after which its client is told to open another as soon as nothing runs on it, and at the latest.
+#: Streams after which a connection without running streams is left for a new one.
 _MANY: Final = 1000
+#: Streams after which a connection is left for a new one although streams run on it.
 _MOST: Final = 3500
-_QUIET: Final = 1.0  # seconds without a stream before that: some clients lose what is in flight
+#: Seconds without a stream before an idle connection is left, because some clients lose requests that they have just sent.
+_QUIET: Final = 1.0
+#: The highest stream id: a GOAWAY that names it refuses no stream.
 _ANY_STREAM: Final = 2**31 - 1
-_LINGER: Final = 2.0  # seconds until a connection is closed whose client has been refused, or told to open another
+#: Seconds between the first GOAWAY, or the refusal of a connection, and its end.
+_LINGER: Final = 2.0
 
 
 def protocol_of(
     app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, lane: Lane | None = None
 ) -> Callable[..., Http2Connection]:
-    """Returns what uvicorn calls for each connection.
+    """Returns the function that uvicorn calls to create a connection.
 
     Args:
-        app: answers the requests.
-        timeouts: how long a client may take.
-        admission: decides on new connections and streams.
-        lane: what the server's HTTP/1.1 connections share, if they are of the native lane. It cuts the slowest clients while all
-            together hold too much.
+        app: Answers the requests.
+        timeouts: How long a client may take for each phase.
+        admission: Decides on new connections and streams.
+        lane: The native lane, if the server's HTTP/1.1 connections use it. It cuts the slowest clients while all clients together
+            hold too much memory.
     """
 
     def connect(**given: Any) -> Http2Connection:
@@ -70,7 +76,7 @@ def protocol_of(
 
 
 class Http2Connection(ZttpH2Protocol):
-    """One client's connection, and the streams on it."""
+    """One client's HTTP/2 connection and its streams."""
 
     def __init__(
         self,
@@ -81,7 +87,7 @@ class Http2Connection(ZttpH2Protocol):
         **given: Any,
     ) -> None:
         super().__init__(**given)
-        self.timeout_keep_alive = timeouts.idle  # type: ignore[assignment]  # a float will do
+        self.timeout_keep_alive = timeouts.idle  # type: ignore[assignment]  # uvicorn declares an int, and a float works
         self._application: Any = self.app
         self._handler = app.handler
         self._timeouts = timeouts
@@ -89,19 +95,19 @@ class Http2Connection(ZttpH2Protocol):
         self._lane = lane
         self._address: str | None = None
         self._is_admitted = False
-        self._place_is_taken = False  # by one of the streams; each other one counts by itself
-        self._refusal: StreamError | None = None  # of the connection itself
-        self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}  # for their windows
+        self._place_is_taken = False  # one stream uses the connection's place; the others count
+        self._refusal: StreamError | None = None  # why the connection itself was refused
+        self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}  # for a window
         self._unsent = UnsentTimer(timeouts.send)
         self._heard_at = self.loop.time()
         self._opened = 0  # streams so far
-        self._is_leaving = False  # whether the client has been told to open another connection
-        self._is_left = False  # and long ago
+        self._is_leaving = False  # whether the first GOAWAY has been sent
+        self._is_left = False  # whether the second GOAWAY has been sent, so new streams are refused
 
-    # -- events of the socket -----------------------------------------------
+    # -- socket -------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins, or refuses the connection."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio calls it with this type
+        """Starts the connection, or refuses it."""
         address = address_of(transport)
         others = len(self.connections)
         self._refusal = self._admission.admit(others, handle_of(transport), address)
@@ -117,7 +123,7 @@ class Http2Connection(ZttpH2Protocol):
             self.loop.call_later(_LINGER, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends, and has every stream know."""
+        """Stops the timers, wakes every stream, and gives the connection's place back."""
         self._unsent.stop()
         super().connection_lost(exc)
         self._wake()
@@ -126,20 +132,20 @@ class Http2Connection(ZttpH2Protocol):
             self._admission.release(self._address)
 
     def data_received(self, data: bytes) -> None:
-        """Parses what has come. What is no HTTP/2, or abuses it, ends the connection with a GOAWAY that says why."""
+        """Parses received bytes. Invalid or abusive HTTP/2 ends the connection with a GOAWAY that names the error."""
         self._heard_at = self.loop.time()
         try:
             self.conn.receive_data(data)
             self.handle_events()
         except zttp.RemoteProtocolError:
-            self._give_up()
+            self._close_after_error()
             return
         self.flush()
         if self._waiting:
             self._wake()
 
-    def _give_up(self) -> None:
-        """Closes the connection. Nothing more can be sent on its streams, although their tasks still run."""
+    def _close_after_error(self) -> None:
+        """Closes the connection and tells the tasks of its streams, which can send nothing more."""
         self.flush()
         self.transport.close()
         for cycle in self.cycles.values():
@@ -148,34 +154,34 @@ class Http2Connection(ZttpH2Protocol):
         self._wake()
 
     def pause_writing(self) -> None:
-        """The client does not read what it was sent."""
+        """Starts the timer for unsent bytes, because the write buffer is full."""
         super().pause_writing()
         self._unsent.begin(self.transport)
 
     def resume_writing(self) -> None:
-        """The client has read it."""
+        """Stops the timer for unsent bytes, because the write buffer has drained."""
         self._unsent.stop()
         super().resume_writing()
 
     # -- requests -----------------------------------------------------------
 
     def handle_request(self, event: zttp.Request) -> None:
-        """Begins a stream. While the server stops, the application itself refuses it."""
-        if self._is_left:  # a client sends it again elsewhere
+        """Starts a stream. While the server stops, the application itself refuses the request."""
+        if self._is_left:  # the client repeats the request on another connection
             self.conn.stream(event.stream_id).reset(_REFUSED_STREAM)
             return
         if not event.path.isascii():
             refusal = BadRequest("the request is not valid HTTP", "INVALID_HTTP")
-            self._answer_at_once(event.stream_id, refusal)
+            self._refuse_now(event.stream_id, refusal)
             return
         self._unset_keepalive_if_required()
         is_stopping, self.shutdown_requested = self.shutdown_requested, False
         self.app = functools.partial(self._serve, event.stream_id)
         super().handle_request(event)
-        self.app = self._application  # or the connection would refer to itself
+        self.app = self._application  # or the connection would be in a reference cycle
         self.shutdown_requested = is_stopping
         cycle = self.cycles[event.stream_id]
-        if event.end_stream:  # and no other event says so
+        if event.end_stream:  # no other event reports the end of the body
             cycle.more_body = False
             cycle.message_event.set()
         self._opened += 1
@@ -183,7 +189,7 @@ class Http2Connection(ZttpH2Protocol):
             self._leave()
 
     def on_stream_closed(self) -> None:
-        """A stream has ended."""
+        """Handles the end of a stream. After many streams, leaves the connection once no stream runs on it."""
         if self._opened < _MANY or self.shutdown_requested:
             super().on_stream_closed()
             return
@@ -198,13 +204,13 @@ class Http2Connection(ZttpH2Protocol):
                 self.timeout_keep_alive_task = self.loop.call_later(_QUIET, self._leave_quietly)
 
     def _leave_quietly(self) -> None:
-        """Leaves the connection if nothing has run on it for a while, so that nothing is likely to be on its way."""
+        """Leaves the connection if no stream has started for a second, so that no request is likely to be on its way."""
         self.timeout_keep_alive_task = None
         if not self.cycles:
             self._leave_for_good()
 
     def _leave(self) -> None:
-        """Tells the client to open another connection. What it has asked for before it knew is answered (RFC 9113, 6.8)."""
+        """Asks the client to open another connection. Requests that it sends before it knows are still answered (RFC 9113, 6.8)."""
         if not self._is_leaving and not self.transport.is_closing():
             self._is_leaving = True
             self.conn.close(_NO_ERROR, _ANY_STREAM)
@@ -212,7 +218,7 @@ class Http2Connection(ZttpH2Protocol):
             self.loop.call_later(_LINGER, self._leave_for_good)
 
     def _leave_for_good(self) -> None:
-        """Takes no more requests; the client has known for a while. The streams that there are go on to their ends."""
+        """Refuses new requests with a second GOAWAY. Streams that run continue to their ends."""
         if not self.transport.is_closing():
             self._is_left = True
             self.conn.close(_NO_ERROR)
@@ -221,7 +227,7 @@ class Http2Connection(ZttpH2Protocol):
                 self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closes a connection on which no request came for too long."""
+        """Closes the connection if no stream runs on it, because no request came for too long."""
         if not self.cycles:
             super().timeout_keep_alive_handler()
 
@@ -229,12 +235,12 @@ class Http2Connection(ZttpH2Protocol):
         """Runs the application for one stream."""
         cycle = self.cycles.get(stream_id)
         if cycle is None:
-            return  # the client has given it up already
+            return  # the client has already reset the stream
         if self._refusal is not None:
             self.shutdown_requested = True
             await self._refuse(self._refusal, send)
             return
-        is_counted = self._place_is_taken  # the connection is counted, and so its first stream is
+        is_counted = self._place_is_taken  # the first stream uses the place of the connection
         if is_counted:
             refusal = self._admission.admit_stream(len(self.connections), self._address)
             if refusal is not None:
@@ -243,7 +249,7 @@ class Http2Connection(ZttpH2Protocol):
                 return
         self._place_is_taken = True
         try:
-            await self._application(scope, receive, functools.partial(self._give, cycle, send))
+            await self._application(scope, receive, functools.partial(self._send, cycle, send))
         finally:
             if is_counted:
                 self._admission.release_stream(self._address)
@@ -252,7 +258,7 @@ class Http2Connection(ZttpH2Protocol):
         self._end(cycle)
 
     def _end(self, cycle: RequestResponseCycle) -> None:
-        """Resets a stream whose answer is cut short, or whose client still sends a body that nobody will read (RFC 9113, 8.1)."""
+        """Resets a stream whose response is incomplete, or whose client still sends a body that nobody will read (RFC 9113, 8.1)."""
         if self.transport.is_closing() or cycle.disconnected:
             return
         if not cycle.response_complete:
@@ -263,11 +269,13 @@ class Http2Connection(ZttpH2Protocol):
             self.flush()
 
     async def _refuse(self, refusal: StreamError, send: Send) -> None:
+        """Sends a refusal as the response to a stream."""
         response = self._handler.refuse(NO_REQUEST, refusal)
         await send(start_message(response, response.all_headers))
         await send({"type": "http.response.body", "body": response.whole})
 
-    def _answer_at_once(self, stream_id: int, refusal: StreamError) -> None:
+    def _refuse_now(self, stream_id: int, refusal: StreamError) -> None:
+        """Refuses a stream without a task."""
         response = self._handler.refuse(NO_REQUEST, refusal)
         stream = self.conn.stream(stream_id)
         stream.send_response(response.status, list(response.all_headers))
@@ -275,12 +283,12 @@ class Http2Connection(ZttpH2Protocol):
         stream.end_message()
         self.flush()
 
-    # -- answers ------------------------------------------------------------
+    # -- responses ----------------------------------------------------------
 
-    async def _give(self, cycle: RequestResponseCycle, send: Send, message: Message) -> None:
-        """Sends a part of an answer, no faster than the stream's window opens.
+    async def _send(self, cycle: RequestResponseCycle, send: Send, message: Message) -> None:
+        """Sends a part of a response, no faster than the client opens the window of the stream.
 
-        A stream ends only when its window has taken everything, so that a slow client's streams count until then.
+        The stream ends only when all its bytes are sent, so that the streams of slow clients count until then.
         """
         body = message.get("body", b"")
         if not body or cycle.bodyless:
@@ -288,22 +296,22 @@ class Http2Connection(ZttpH2Protocol):
             return
         more, view, ends = message.get("more_body", False), memoryview(body), False
         for begin in range(0, len(view), _SLICE):
-            await self._room(cycle)
+            await self._await_window(cycle)
             part = view[begin : begin + _SLICE]
             is_last = begin + len(part) == len(view)
             ends = is_last and not more and self._has_window(cycle, len(part))
             await send({"type": "http.response.body", "body": part, "more_body": not ends})
         if not ends:
-            await self._room(cycle)
+            await self._await_window(cycle)
             if not more:
                 await send({"type": "http.response.body", "body": b""})
 
     def _has_window(self, cycle: RequestResponseCycle, size: int) -> bool:
-        """Whether the client's windows take so many bytes at once."""
+        """Returns whether the windows of the stream and the connection have room for `size` bytes."""
         return size <= min(cycle.stream.send_window or 0, self.conn.send_window)
 
-    async def _room(self, cycle: RequestResponseCycle) -> None:
-        """Waits until the client has opened the stream's window for all that was sent. Cuts a stream that takes nothing."""
+    async def _await_window(self, cycle: RequestResponseCycle) -> None:
+        """Waits until no byte of the stream waits for its window. Resets the stream if none is sent for `Timeouts.send` seconds."""
         while (unsent := cycle.stream.pending_bytes) and not cycle.disconnected:
             waiter = self._waiting[cycle] = self.loop.create_future()
             try:
@@ -316,45 +324,44 @@ class Http2Connection(ZttpH2Protocol):
                 del self._waiting[cycle]
 
     def _wake(self) -> None:
-        """Has the streams go on whose windows have opened, or that are no more."""
+        """Resumes streams whose windows have opened, or that have ended."""
         for cycle, waiter in self._waiting.items():
             is_over = cycle.disconnected or not cycle.stream.pending_bytes
             if is_over and not waiter.done():
                 waiter.set_result(None)
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """Resets one stream; the others go on."""
+        """Resets one stream. Other streams continue."""
         cycle.abort_stream()
-        cycle.message_event.set()  # or the application would not learn of it
+        cycle.message_event.set()  # wakes the application, which then sees the disconnect
 
-    # -- what the native lane asks of its connections once a second (`patrol.py`) --
+    # -- for `patrol.py`, which looks at every connection once a second --------
 
     def check(self, _: float) -> None:
-        """Does nothing: this connection has timers of its own."""
+        """Does nothing, because HTTP/2 connections have timers of their own."""
 
     @property
     def unsent(self) -> int:
-        """Bytes that the client has not taken."""
+        """Returns the bytes that wait for the client: in zttp and in the write buffer."""
         parked = sum(cycle.stream.pending_bytes or 0 for cycle in self._waiting)
         return parked + self.transport.get_write_buffer_size()
 
     @property
     def deadline(self) -> float:
-        """When a client that has not been heard of since must have taken them, in the loop's time."""
+        """Returns the time of the event loop at which a silent client may be cut for its unsent bytes."""
         return self._heard_at + self._timeouts.send
 
     def cut(self) -> None:
-        """Ends the connection of a client that is too slow while others wait."""
+        """Aborts the connection, because its client is too slow while others wait."""
         self.transport.abort()
 
-    # -- time ---------------------------------------------------------------
-
     def handle_rst_stream(self, event: zttp.RstStream) -> None:
-        """The client has given a stream up."""
+        """Ends a stream that the client has reset."""
         super().handle_rst_stream(event)
         self._wake()
 
     def _await_request(self) -> None:
+        """Starts the timer that closes the connection if no request comes."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -362,7 +369,7 @@ class Http2Connection(ZttpH2Protocol):
 
 
 class _Flow(FlowControl):
-    """Reads nothing from a client that does not read."""
+    """Stops reading from a client while the client does not read."""
 
     def pause_writing(self) -> None:
         super().pause_writing()

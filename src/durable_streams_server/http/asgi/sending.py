@@ -1,4 +1,4 @@
-"""Whole responses over ASGI, and who is being sent a large one."""
+"""Sends complete responses over ASGI. Large pages go out in slices, so that they neither fill the loop's turn nor a slow client's buffer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
@@ -15,20 +15,19 @@ from ..request import Request
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-#: Bytes of a page that the host's server is given at once. It is given the one object that all readers of the page share.
+#: Maximum bytes of a page that is sent in one message, as the one object that all readers of the page share.
 _WHOLE: Final = 4 * MIB
-#: Bytes of a larger page that it is given at once. Each slice is a copy for one client.
+#: Bytes of each message of a larger page. Each slice is a copy for one client.
 _SLICE: Final = 256 * KIB
-_STEP: Final = (
-    MIB  # bytes that it is given in one turn of the loop, if the client takes them that fast
-)
+#: Bytes of a page that are sent in one turn of the event loop, if the client reads that fast.
+_STEP: Final = MIB
 
 
 class Taker:
-    """The client of one ASGI request, made in the request's task.
+    """The client of one ASGI request, which `Outgoing` may cut. Must be created in the request's task.
 
     Attributes:
-        taken: bytes that the host's server has taken for the client.
+        taken: Bytes that the host server has accepted for the client.
     """
 
     def __init__(self) -> None:
@@ -37,26 +36,26 @@ class Taker:
         self._cancelled_before: int | None = None
 
     def cut(self) -> None:
-        """Ends the request; the host's server closes the connection, since the response is not complete."""
+        """Cancels the request. The host server then closes the connection, because the response is not complete."""
         if self._task is not None:
             self._cancelled_before = self._task.cancelling()
             self._task.cancel()
 
     def was_cut(self) -> bool:
-        """Whether a cancellation that has reached the task came from `cut`, and from nobody else. It is undone then."""
+        """Returns whether `cut` alone cancelled the task. The cancellation is then undone, and the task can go on."""
         before, self._cancelled_before = self._cancelled_before, None
         return before is not None and self._task is not None and self._task.uncancel() <= before
 
 
 def start_message(response: Response, headers: Sequence[Header]) -> Message:
-    """Returns what begins a response."""
+    """Returns the ASGI message that starts a response."""
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
 async def send_response(
     request: Request, response: Response, send: Send, outgoing: Outgoing, turns: Turns
 ) -> None:
-    """Sends a whole response. A client that has left, or is cut, is no error."""
+    """Sends a complete response. Returns silently if the client has left or is cut."""
     headers = response.all_headers
     is_sent = request.method != "HEAD"
     if is_sent and response.status not in (204, 304):
@@ -73,10 +72,10 @@ async def send_response(
 
 
 async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns: Turns) -> None:
-    """Sends a large page in slices, as the client takes them, some in each turn: a fast client would get them all in one."""
+    """Sends a large page in slices, at most `_STEP` bytes per turn of the event loop, and no faster than the client reads."""
     taker = Taker()
     outgoing.hold(taker, response.holder)
-    begun = 0  # bytes in this turn
+    begun = 0  # bytes sent in this turn
     try:
         for part in _slices(response):
             if begun >= _STEP:
@@ -94,6 +93,7 @@ async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns:
 
 
 def _slices(response: Response) -> Iterator[bytes]:
+    """Yields the body of a response in the parts to send: as one shared object up to `_WHOLE` bytes, or in copied slices."""
     whole = response.body if not response.array else None
     if whole is None and response.size <= _WHOLE and isinstance(response.holder, Run):
         whole = response.holder.encoded(response.size, lambda: response.whole)
