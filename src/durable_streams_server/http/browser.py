@@ -1,7 +1,7 @@
-"""What browsers and caches need around every response: CORS and security headers, and what the response varies with.
+"""Adds the headers for browsers and caches to every response: CORS, security headers, and `Vary`.
 
-All of these are decided here and nowhere else, so no response has one of them twice. They are put together when the server starts:
-one `Common` for each origin, without and with `Accept-Encoding` in its one `Vary` line.
+No other file sets these headers, so no response has one of them twice. They are joined once, when the server starts: for each allowed
+origin there is one `Common` without `Accept-Encoding` in its `Vary` header, and one with it.
 """
 
 import re
@@ -14,7 +14,8 @@ from ..protocol.render import Common, Response
 from ..protocol.units import KIB
 from .request import Request
 
-#: PROTOCOL 12.7. A stream may be HTML, SVG or XML that somebody wrote: opened in a tab, it runs no script and has no origin.
+#: Security headers (PROTOCOL 12.7). A stream may hold HTML, SVG or XML from anybody. When a browser opens it, `sandbox` keeps its
+#: scripts from running and gives it an origin of its own.
 _SECURITY: Final[list[Header]] = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"sandbox"),
@@ -32,22 +33,23 @@ _EXPOSED: Final = (
     b"Content-Type, Content-Encoding, Vary"
 )
 _KNOWN_HEADERS: Final = frozenset(_REQUEST_HEADERS.lower().split(b", "))
-_LONGEST_ASKED: Final = 4 * KIB  # octets of the header names that a preflight may ask for
+#: Maximum bytes of the header names that a preflight may ask for.
+_LONGEST_ASKED: Final = 4 * KIB
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-_PREFLIGHT_AGE: Final = b"86400"  # seconds; browsers cap it themselves
+_PREFLIGHT_AGE: Final = b"86400"  # seconds; browsers have lower limits of their own
 _CREDENTIALS: Final[Header] = (b"access-control-allow-credentials", b"true")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
 
 
 class Browser:
-    """Finishes responses for browsers.
+    """Adds the common headers to responses, and answers preflights.
 
     Args:
-        origins: the origins that scripts may call from; `*` means any. A listed origin may send credentials, which are for no
-            script of an origin that only `*` allows. Empty: no CORS headers at all.
+        origins: Origins whose scripts may call. `*` allows every origin, but only listed origins may send credentials. Without
+            origins, responses have no CORS headers.
 
     Raises:
-        ValueError: for what is neither `*` nor an origin such as `https://app.example:8443`.
+        ValueError: A value is neither `*` nor an origin such as `https://app.example:8443`.
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
@@ -65,7 +67,7 @@ class Browser:
         self._others = _commons(headers + (_allow(b"*") if self._allows_any else []), varies)
 
     def preflight(self, request: Request) -> Response:
-        """Answers OPTIONS: what may be asked for. It comes before any authorisation (TRAPS 44)."""
+        """Returns the response to OPTIONS, which precedes any authorisation (TRAPS 44). It lists the allowed methods and headers."""
         headers: list[Header] = [(b"allow", METHODS), (b"cache-control", b"no-store")]
         if self._allows_any or request.headers.get(ORIGIN) in self._named:
             headers += [
@@ -76,7 +78,7 @@ class Browser:
         return Response(204, headers)
 
     def finish(self, request: Request, response: Response) -> Response:
-        """Adds the headers that every response has."""
+        """Adds the common headers to a response and returns it."""
         commons = self._others
         if self._named:
             commons = self._named.get(request.headers.get(ORIGIN, b""), commons)
@@ -85,6 +87,7 @@ class Browser:
 
 
 def _allow(origin: bytes) -> list[Header]:
+    """Returns the CORS headers that let scripts of an origin read responses."""
     return [
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", _EXPOSED),
@@ -92,11 +95,11 @@ def _allow(origin: bytes) -> list[Header]:
 
 
 def _commons(headers: list[Header], varies: bool) -> tuple[Common, Common]:
-    """Returns the common headers of responses that do not vary with Accept-Encoding, and of those that do.
+    """Returns the common headers of responses that do not vary with Accept-Encoding, and of responses that do.
 
     Args:
-        headers: the other common headers.
-        varies: whether all responses vary with Origin.
+        headers: The common headers without `Vary`.
+        varies: Whether all responses vary with Origin.
     """
     names = [b"Origin"] if varies else []
     without = [(b"vary", b"Origin")] if varies else []
@@ -105,9 +108,10 @@ def _commons(headers: list[Header], varies: bool) -> tuple[Common, Common]:
 
 
 def _more_headers(request: Request) -> bytes:
-    """Returns the header names that a preflight asks for besides those of the protocol, as the rest of a list.
+    """Returns the header names that a preflight asks for and the protocol does not use, each after a comma.
 
-    A proxy adds tracing headers, an application its own: which headers are sent is no secret, and what they do is not decided here.
+    They are all allowed, because tracing tools and applications add headers of their own, and the server ignores unknown headers. An
+    invalid or very long list adds no name.
     """
     asked = request.headers.get(b"access-control-request-headers", b"")
     if len(asked) > _LONGEST_ASKED:

@@ -1,11 +1,11 @@
-"""Compresses pages with gzip on threads of its own, within bounds, and no page twice at a time.
+"""Compresses pages with gzip on two threads, within bounds.
 
-Compression is a favour. A page that would wait too long for a thread is sent as it is, and so is one whose compression fails or is
-overtaken by the server's stop. Clients that ask for the same page while it is compressed share the result. Once the last of them
-has left, the work ends, within one slice if it has begun.
+Compression is optional. A page is sent uncompressed if it would wait too long for a thread, if its compression fails, or if the server
+stops first. Clients that ask for the same page while it is compressed share the result. When the last of them leaves, the work
+stops within one slice.
 
     compressor.compress(page_of(request, response), response)   the response, or a ticket for it
-    compressor.close()                                          at the server's stop
+    compressor.close()                                          when the server stops
 """
 
 from __future__ import annotations
@@ -28,20 +28,24 @@ from ..streams.large import Run, SendBudget
 from ..streams.turns import Turns
 from .request import Request
 
-#: zlib lets other threads run meanwhile. Two use two cores; with more, the threads that commit and read would find no core free.
+#: Threads that compress. zlib releases the interpreter lock, so two threads use two cores. More threads would leave no core to the
+#: threads that commit and read.
 THREADS: Final = 2
-#: Bytes of the pages that wait for a thread. A thread compresses about 100 MB/s, so the last of them waits for some 0.2 s; a page
-#: that would wait longer is sooner there as it is.
+#: Maximum bytes of the pages that wait for a thread. A thread compresses about 100 MB/s, so the last page waits for about 0.2 s; a page
+#: that would wait longer arrives sooner uncompressed.
 MAX_WAITING_BYTES: Final = 32 * MIB
-#: Pages that wait. A small one takes a thread 0.1 ms, most of it for the way to the thread and back, so these wait for some 15 ms.
+#: Maximum pages that wait for a thread. A small page takes 0.1 ms, mostly for the way to the thread and back, so the last waits for
+#: about 15 ms.
 MAX_WAITING: Final = 256
-SLICE: Final = MIB  # bytes compressed between two looks at whether anybody still waits; about 10 ms
-_LEVEL: Final = 1  # most of the gain for the least time; pages are sent once and forgotten
+#: Bytes that are compressed between two checks whether a client still waits; they take about 10 ms.
+SLICE: Final = MIB
+#: The gzip level. Level 1 has most of the gain for the least time, and a compressed page is used only once.
+_LEVEL: Final = 1
 _COMPRESSIBLE: Final = (b"text/", b"application/json", b"application/ndjson", b"application/xml")
 
 
 def wants_gzip(request: Request, response: Response) -> bool:
-    """Whether the response is worth compressing and the client takes it so (RFC 9110, 12.5.3)."""
+    """Returns whether a response is worth compressing and its client accepts gzip (RFC 9110, 12.5.3)."""
     accepted = request.headers.get(ACCEPT_ENCODING)
     if accepted is None or not response.vary_encoding or response.size < GZIP_MINIMUM:
         return False
@@ -52,45 +56,45 @@ def wants_gzip(request: Request, response: Response) -> bool:
 
 
 def page_of(request: Request, response: Response) -> Hashable:
-    """Returns what names a response's body: equal for two requests only if their bodies are.
+    """Returns a key for the body of a response. Two responses have equal keys only if their bodies are equal.
 
-    The entity tag names the stream's incarnation and the bytes of the page.
+    The key contains the entity tag, which names the stream's incarnation and the bytes of the page.
     """
     tag = _header(response, b"etag")
     return object() if tag is None else (request.root_path, request.raw_path, tag)
 
 
 class Compressor:
-    """Compresses pages. Every method is called on the loop's thread.
+    """Compresses pages. Every method must be called on the thread of the event loop.
 
     Args:
-        turns: the line in which many clients of one page are answered.
-        sending: counts the compressed pages until their clients have taken them.
+        turns: Shares the event loop with other work while many clients of one page are answered.
+        sending: Counts the compressed pages until their clients have received them.
 
     Attributes:
-        waiting_bytes: bytes of the pages that wait for a thread.
-        passed: how many pages were sent as they are because too many waited.
+        waiting_bytes: Bytes of the pages that wait for a thread.
+        passed: Number of pages that were sent uncompressed because too many pages waited.
     """
 
     def __init__(self, turns: Turns, sending: SendBudget) -> None:
         self._turns = turns
         self._sending = sending
-        self._pool: ThreadPoolExecutor | None = None  # made with the first page
+        self._pool: ThreadPoolExecutor | None = None  # created for the first page
         self._closed = False
-        self._jobs: dict[Hashable, _Job] = {}  # that a client may still join
-        self._waiting: dict[_Job, None] = {}  # in order
+        self._jobs: dict[Hashable, _Job] = {}  # jobs that more clients may join
+        self._waiting: dict[_Job, None] = {}  # jobs without a thread, oldest first
         self._running: set[_Job] = set()
         self.waiting_bytes = 0
         self.passed = 0
 
     def compress(self, page: Hashable, response: Response) -> Response | Ticket[Response]:
-        """Returns the response as it is, or a ticket for it, compressed and with the tag of that representation.
+        """Returns the response uncompressed, or a ticket for the compressed response with the entity tag of that representation.
 
-        The ticket does not fail. The client that leaves cancels it. Until the ticket is done the response has no body.
+        The ticket never fails. If the client leaves, the caller must cancel it. Until the ticket is done, the response has no body.
 
         Args:
-            page: what names the response's body, from `page_of`.
-            response: a response that `wants_gzip`.
+            page: The key of the body, from `page_of`.
+            response: A response for which `wants_gzip` is true.
         """
         job = self._jobs.get(page)
         if job is None:
@@ -102,23 +106,24 @@ class Compressor:
             self.waiting_bytes += job.size
         ticket: Ticket[Response] = Ticket()
         ticket.on_cancel(lambda: self._leave(job, ticket))
-        response.body, response.holder = b"", None  # the job has them, once for all
+        response.body, response.holder = b"", None  # the job holds them for all its clients
         job.clients[ticket] = response
         self._begin()
         return ticket
 
     def close(self) -> None:
-        """Ends all work, and answers the clients that wait with their pages as they are. Closing twice is no error."""
+        """Stops all work. Clients that wait get their pages uncompressed. May be called more than once."""
         self._closed = True
         waiting, self._waiting, self.waiting_bytes = self._waiting, {}, 0
         for job in waiting:
             self._finish(job, None)
         for job in self._running:
-            job.is_left = True  # its thread stops, and it is answered then
+            job.is_left = True  # stops its thread, and then the clients get the page uncompressed
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
     def _has_room(self, size: int) -> bool:
+        """Returns whether a page of `size` bytes can be compressed now or may wait."""
         if self._closed:
             return False
         if len(self._running) < THREADS:
@@ -126,7 +131,7 @@ class Compressor:
         return len(self._waiting) < MAX_WAITING and self.waiting_bytes + size <= MAX_WAITING_BYTES
 
     def _begin(self) -> None:
-        """Hands the pages that wait longest to the threads that are free."""
+        """Gives the oldest waiting pages to the free threads."""
         while self._waiting and len(self._running) < THREADS:
             job = next(iter(self._waiting))
             del self._waiting[job]
@@ -134,12 +139,13 @@ class Compressor:
             self._run(job)
 
     def _run(self, job: _Job) -> None:
+        """Compresses a page on a thread, and then answers its clients."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, "durable-streams-gzip")
         loop = asyncio.get_running_loop()
         try:
             future = loop.run_in_executor(self._pool, gzip, job.parts, lambda: job.is_left)
-        except Exception as error:  # the system has no thread
+        except Exception as error:  # the system cannot start a thread
             _log.error("a page is sent uncompressed", exc_info=error)
             self._finish(job, None)
             return
@@ -160,7 +166,7 @@ class Compressor:
         future.add_done_callback(done)
 
     def _leave(self, job: _Job, ticket: Ticket[Response]) -> None:
-        """One client has left; with the last one the job ends."""
+        """Removes a client that has left from a job. Without clients, the job stops."""
         job.clients.pop(ticket, None)
         if job.clients:
             return
@@ -171,9 +177,14 @@ class Compressor:
             self.waiting_bytes -= job.size
 
     def _finish(self, job: _Job, packed: bytes | None) -> None:
-        """Answers the clients of a page: the only one at once, many in turn."""
+        """Answers the clients of a page: a single one immediately, several one by one in turns of the event loop.
+
+        Args:
+            job: The page.
+            packed: The compressed page, or None to send the page uncompressed.
+        """
         self._forget(job)
-        holder, job.holder = job.holder, None  # the thread may be the last to let go of the job
+        holder, job.holder = job.holder, None  # because the thread may keep the job longer
         run = None
         if packed is not None:
             self._sending.add(len(packed))
@@ -198,21 +209,22 @@ class Compressor:
             self._turns.add(answer)
 
     def _forget(self, job: _Job) -> None:
+        """Lets no more clients join a job."""
         if self._jobs.get(job.page) is job:
             del self._jobs[job.page]
 
 
 class _Job:
-    """One page that is compressed for all the clients that wait for it.
+    """One page that is compressed for all clients that wait for it.
 
     Attributes:
-        page: what names its body.
-        body: the response's body, as in `Response`.
-        parts: the bytes to compress.
-        size: how many they are.
-        clients: the responses that wait, by their tickets.
-        holder: what counts the body, until the job ends.
-        is_left: whether nobody waits any more. The thread looks at it.
+        page: The key of the body.
+        body: The body of the response, as in `Response`.
+        parts: The bytes to compress.
+        size: The number of these bytes.
+        clients: The responses that wait, by their tickets.
+        holder: The object that counts the body against the send budget. The job holds it until it ends.
+        is_left: Whether no client waits any more. The thread checks this after each slice.
     """
 
     __slots__ = ("body", "clients", "holder", "is_left", "page", "parts", "size")
@@ -228,7 +240,7 @@ class _Job:
 
 
 def gzip(parts: Sequence[bytes | memoryview], is_left: Callable[[], bool]) -> bytes | None:
-    """Returns the parts compressed, in one piece; None if `is_left` has become true meanwhile. Runs on any thread."""
+    """Returns the parts compressed into one bytes object, or None once `is_left` returns True. May run on any thread."""
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     packed = []
     for part in parts:
@@ -238,11 +250,11 @@ def gzip(parts: Sequence[bytes | memoryview], is_left: Callable[[], bool]) -> by
                 return None
             packed.append(packer.compress(view[start : start + SLICE]))
     packed.append(packer.flush())
-    return b"".join(packed)  # lets other threads run meanwhile if it is large
+    return b"".join(packed)  # releases the interpreter lock if the result is large
 
 
 def _pack(response: Response, packed: bytes) -> None:
-    """Gives a response its compressed body, and the tag of that representation."""
+    """Gives a response its compressed body and the entity tag of that representation."""
     response.body, response.array = packed, False
     response.headers = [
         (name, compressed_etag(value) if name == b"etag" else value)
@@ -252,4 +264,5 @@ def _pack(response: Response, packed: bytes) -> None:
 
 
 def _header(response: Response, name: bytes) -> bytes | None:
+    """Returns the value of a response header, or None if the response does not have it."""
     return next((value for each, value in response.headers if each == name), None)

@@ -1,4 +1,4 @@
-"""The control routes below `__ds`: subscriptions, their workers, and the public keys (PROTOCOL 6, 7).
+"""Answers the control routes below `__ds`: subscriptions, their workers, and the public keys (PROTOCOL 6, 7).
 
     GET                  jwks.json
     PUT, GET, DELETE     subscriptions/<id>
@@ -6,17 +6,15 @@
     DELETE               subscriptions/<id>/streams/<path>
     POST                 subscriptions/<id>/callback, ack, claim, release
 
-As everywhere, identity is decided on the decoded path, and a request becomes a command. A claim needs keys, since it is
-answered with a token.
+Routes match the decoded path, and each request becomes a command of `protocol/subscriptions/`. Requests of workers carry the token
+that their claim or delivery came with.
 """
 
 from __future__ import annotations
 
+import msgspec
 from collections.abc import Callable
 from typing import Any, Final
-
-import msgspec
-
 from ..errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, Unauthorized
 from ..protocol.codings import refuse_coded
 from ..protocol.media import Kind, parse_media_type
@@ -33,7 +31,10 @@ from ..subscriptions.loading import in_slices
 from ..subscriptions.service import Service
 from .request import Request
 
-MAX_CONTROL_BODY: Final = 4 * MIB  # ten thousand paths of average length, or as many acks
+
+
+#: Maximum bytes of a control request's body: enough for ten thousand paths of average length, or as many acks.
+MAX_CONTROL_BODY: Final = 4 * MIB
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _JSON: Final = (CONTENT_TYPE, b"application/json")
 _JWKS: Final = (
@@ -49,9 +50,9 @@ class Control:
     """Answers control requests.
 
     Args:
-        service: the subscriptions.
-        root: the stream root.
-        reserved: the path below which the routes are.
+        service: Runs the subscriptions.
+        root: The stream root.
+        reserved: The path below which the routes are.
     """
 
     def __init__(self, service: Service, root: str, reserved: str) -> None:
@@ -72,11 +73,12 @@ class Control:
         }
 
     def handle(self, request: Request, path: str) -> Answer:
-        """Answers one request.
+        """Returns a ticket for the response to a request.
 
         Raises:
-            NotFound: RESERVED_PATH, when nothing is there.
-            MethodNotAllowed: with `Allow`.
+            NotFound: RESERVED_PATH, because no route has this path.
+            MethodNotAllowed: The route does not have this method.
+            StreamError: The body or the token is refused.
         """
         if len(request.body) > MAX_CONTROL_BODY:
             raise _too_large()
@@ -93,11 +95,11 @@ class Control:
         raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
 
     def check_head(self, request: Request) -> None:
-        """Refuses a body that is too large, or coded, before any of it is read.
+        """Refuses a request by its head, before its body is received.
 
         Raises:
-            TooLarge: it is said to be larger than any document here.
-            UnsupportedMedia: it has a content coding.
+            TooLarge: The declared size of the body is above `MAX_CONTROL_BODY`.
+            UnsupportedMedia: The body has a content coding.
         """
         if request.declared is not None and request.declared > MAX_CONTROL_BODY:
             raise _too_large()
@@ -108,13 +110,15 @@ class Control:
     def _subscribe(self, request: Request, id_: str) -> Answer:
         command = commands.parse_subscribe(id_, _json(request), self._root)
         return self._service.subscribe(command).then(
-            lambda outcome: self._listed(id_, 201 if outcome.created else 200)
+            lambda outcome: self._show_subscription(id_, 201 if outcome.created else 200)
         )
 
     def _view(self, _: Request, id_: str) -> Answer:
-        return self._listed(id_, 200)
+        return self._show_subscription(id_, 200)
 
-    def _listed(self, id_: str, status: int) -> Answer:
+    def _show_subscription(self, id_: str, status: int) -> Answer:
+        """Returns a ticket for a response that shows a subscription and its streams."""
+
         def show(found: tuple[View, list[LinkedStream], bool]) -> Answer:
             view, streams, truncated = found
             signing = None
@@ -128,16 +132,18 @@ class Control:
         return self._service.view(id_).then(show)
 
     def _unsubscribe(self, _: Request, id_: str) -> Answer:
-        return self._service.run(commands.Unsubscribe(id_)).then(_nothing)
+        return self._service.run(commands.Unsubscribe(id_)).then(_no_content)
 
     def _link(self, request: Request, id_: str) -> Answer:
         command = commands.parse_link(id_, _json(request), self._root)
-        return self._service.run(command).then(_nothing)
+        return self._service.run(command).then(_no_content)
 
     def _unlink(self, relative: str) -> Action:
+        """Returns the action that unlinks the stream at a path below the stream root."""
+
         def unlink(_: Request, id_: str) -> Answer:
             path = commands.stream_path(relative, self._root)
-            return self._service.run(commands.Unlink(id_, path)).then(_nothing)
+            return self._service.run(commands.Unlink(id_, path)).then(_no_content)
 
         return unlink
 
@@ -189,14 +195,20 @@ class Control:
 
     def _release(self, request: Request, id_: str) -> Answer:
         grant, _ = self._service.credentials.read_token(id_, _token(request))
-        return self._service.run(commands.parse_release(grant, _json(request))).then(_nothing)
+        return self._service.run(commands.parse_release(grant, _json(request))).then(_no_content)
 
 
 def _too_large() -> TooLarge:
+    """Returns the refusal of a body that is too large."""
     return TooLarge(f"the body is larger than {MAX_CONTROL_BODY} bytes")
 
 
 def _by_method(request: Request, actions: dict[str, Action], id_: str) -> Answer:
+    """Runs the action for a request's method.
+
+    Raises:
+        MethodNotAllowed: None of the actions has this method. The error lists the allowed methods.
+    """
     method = "GET" if request.method == "HEAD" else request.method
     if method not in actions:
         allowed = [*actions, *(["HEAD"] if "GET" in actions else []), "OPTIONS"]
@@ -207,7 +219,12 @@ def _by_method(request: Request, actions: dict[str, Action], id_: str) -> Answer
 
 
 def _json(request: Request) -> bytes:
-    """Returns the body, if it is said to be JSON: no form of a browser's can send such a request by itself."""
+    """Returns the body of a request that declares it as JSON, which an HTML form on another site cannot do.
+
+    Raises:
+        BadRequest: MISSING_CONTENT_TYPE or INVALID_CONTENT_TYPE.
+        UnsupportedMedia: The body has a content coding.
+    """
     refuse_coded(request.headers)
     declared = request.headers.get(CONTENT_TYPE)
     if declared is None:
@@ -218,6 +235,11 @@ def _json(request: Request) -> bytes:
 
 
 def _token(request: Request) -> str:
+    """Returns the bearer token of a request.
+
+    Raises:
+        Unauthorized: The request has none.
+    """
     scheme, _, token = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("a bearer token is needed here")
@@ -225,8 +247,10 @@ def _token(request: Request) -> str:
 
 
 def _document(status: int, document: dict[str, Any]) -> Answer:
+    """Returns a done ticket for a response with a JSON document."""
     return Ticket.of(Response(status, [_JSON, _NO_STORE], msgspec.json.encode(document)))
 
 
-def _nothing(_: object) -> Answer:
+def _no_content(_: object) -> Answer:
+    """Returns a done ticket for a 204 response."""
     return Ticket.of(Response(204, [_NO_STORE]))

@@ -1,4 +1,4 @@
-"""`DurableStreamTestServer`: a whole server inside a program or a test, on a real socket."""
+"""`DurableStreamTestServer`: a complete server inside a program or a test, on a real socket."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ from .serving.server import Server
 
 
 class TestServerOptions(TypedDict, total=False):
-    """What `DurableStreamTestServer` takes besides port, host and store; `create_app` says what each means."""
+    """The options of `DurableStreamTestServer` besides port, host and store. `create_app` documents each of them."""
 
     hooks: Sequence[StreamLifecycleHook | RegistryHook]
     cors: bool | Sequence[str]
@@ -44,18 +44,18 @@ class TestServerOptions(TypedDict, total=False):
 
 
 class DurableStreamTestServer:
-    """A server on a socket of its own, for as long as its `with` block lasts.
+    """A server that listens on a socket while its `with` block runs.
 
-    With `async with` (or `start` and `stop`) it runs on the caller's event loop; with plain `with`, on a thread of its own.
+    With `async with`, or `start` and `stop`, the server runs on the caller's event loop. With plain `with` it runs on a thread.
 
     Args:
-        port: 0 picks a free one.
-        host: the address to listen on.
-        store: where streams are kept; a new `StreamStore` if not given.
-        options: as `create_app` takes them, but scripts of any origin may call unless `cors` says otherwise.
+        port: The port to listen on; 0 picks a free one.
+        host: The address to listen on.
+        store: Where streams are kept; a new `StreamStore` if not given.
+        options: Options of `create_app`. Unlike there, `cors` is True by default, so scripts of any origin may call.
     """
 
-    __test__ = False  # its name begins like a test's
+    __test__ = False  # pytest would collect the class because of its name
 
     def __init__(
         self,
@@ -80,33 +80,33 @@ class DurableStreamTestServer:
 
     @property
     def port(self) -> int:
-        """The port that it listens on.
+        """The port that the server listens on.
 
         Raises:
-            RuntimeError: when it has not been started.
+            RuntimeError: The server is not running.
         """
         return int(self._listening().getsockname()[1])
 
     @property
     def base_url(self) -> str:
-        """The address that it listens at, such as `http://127.0.0.1:4437`.
+        """The URL of the server, such as `http://127.0.0.1:4437`.
 
         Raises:
-            RuntimeError: when it has not been started.
+            RuntimeError: The server is not running.
         """
         return url_of(self._listening())
 
     @property
     def streams(self) -> Streams:
-        """The server's streams, for the program that runs it on its own event loop (`async with`)."""
+        """The server's streams, for a program that runs the server on its own event loop (`async with`)."""
         return self.app.streams
 
     async def start(self) -> None:
-        """Begins to listen; returns when requests are answered.
+        """Starts the server, and returns once it answers requests.
 
         Raises:
-            OSError: when the address cannot be had.
-            RuntimeError: when it is running, or another event loop that still runs has its streams.
+            OSError: The address cannot be listened on.
+            RuntimeError: The server is already running, or its streams are in use on another event loop.
         """
         if self._server is not None:
             raise RuntimeError("the server is already running")
@@ -133,7 +133,7 @@ class DurableStreamTestServer:
             raise RuntimeError("the server did not start")
 
     async def stop(self) -> None:
-        """Ends live reads, lets running requests finish, and closes the socket. Stopping twice is no error."""
+        """Ends live reads, waits for running requests, and closes the socket. Does nothing if the server is not running."""
         if self._server is None or self._task is None or self._socket is None:
             return
         self._server.stop()
@@ -178,6 +178,13 @@ class DurableStreamTestServer:
     _loop: asyncio.AbstractEventLoop | None = None
 
     def _run(self, started: threading.Event, failure: list[BaseException]) -> None:
+        """Runs the server on a new event loop until it is stopped.
+
+        Args:
+            started: Set once the server answers requests or could not start.
+            failure: Receives the exception if the server could not start.
+        """
+
         async def serve() -> None:
             try:
                 await self.start()
@@ -194,6 +201,11 @@ class DurableStreamTestServer:
         asyncio.run(serve())
 
     def _listening(self) -> socket.socket:
+        """Returns the listening socket.
+
+        Raises:
+            RuntimeError: The server is not running.
+        """
         if self._socket is None:
             raise RuntimeError("the server is not running")
         return self._socket

@@ -1,11 +1,11 @@
-"""Asks the host application whether a request may be carried out, before anything is done with it.
+"""Asks the host application's guard whether a request is allowed, before the server acts on the request.
 
     async def guard(verb: str, path: str, scope: Scope) -> bool:
         return verb == "read" and path.startswith("/public/")
 
     app = create_app(guard=guard)
 
-The path is the one that the request is carried out on: decoded, and below the application's mount (DESIGN, 11).
+The guard gets the same path that the request acts on: decoded, and below the application's mount (DESIGN, 11).
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,15 +15,16 @@ from ..errors import Forbidden
 
 Scope = MutableMapping[str, Any]
 
-#: What a request would do. `read` is GET and HEAD, live or not, and the source of a fork; `append` is every POST to a stream, so also a
-#: close; `create` is PUT; `control` is anything below `__ds`.
+#: What a request does. `read` is GET and HEAD, live or not, and also the use of a stream as the source of a fork. `append` is every POST to
+#: a stream, also one that closes it. `create` is PUT. `control` is every request below `__ds`.
 Verb = Literal["read", "create", "append", "delete", "control"]
 
-#: Called with the verb, the stream's path, and the ASGI scope, which tells who is asking. Returns True to let the request pass, or
-#: False for 403. It may raise a `StreamError`, such as `Unauthorized`, which is the answer then; any other exception is 500.
+#: An asynchronous function that decides on each request, before its body is received. It is called with the verb, the decoded path below the
+#: mount, and the ASGI scope. It returns True to allow the request, or False to refuse it with 403. It may also raise a `StreamError`, such
+#: as `Unauthorized`, to refuse it in its own words; any other exception is answered with 500. A live read is checked once, when it begins.
 Guard = Callable[[Verb, str, Scope], Awaitable[bool]]
 
-#: The verb of each method, for a stream.
+#: The verb of each method of a request for a stream.
 VERBS: Final[dict[str, Verb]] = {
     "GET": "read",
     "HEAD": "read",
@@ -33,15 +34,15 @@ VERBS: Final[dict[str, Verb]] = {
 }
 
 
-async def check(guard: Guard, acts: tuple[tuple[Verb, str], ...], scope: Scope) -> None:
-    """Returns if the guard allows every act of a request.
+async def check(guard: Guard, actions: tuple[tuple[Verb, str], ...], scope: Scope) -> None:
+    """Asks the guard about every action of a request, and returns if it allows all of them.
 
     Raises:
-        Forbidden: it does not.
-        TypeError: it returned neither True nor False, such as a coroutine that somebody forgot to await.
-        Exception: whatever the guard raises.
+        Forbidden: The guard returned False.
+        TypeError: The guard returned neither True nor False, for example a coroutine that it did not await.
+        Exception: Any exception of the guard.
     """
-    for verb, path in acts:
+    for verb, path in actions:
         allowed = await guard(verb, path, scope)
         if allowed is not True and allowed is not False:
             raise TypeError(f"the guard must return True or False, not {type(allowed).__name__}")

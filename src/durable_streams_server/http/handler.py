@@ -6,9 +6,11 @@ and an append needs no task. The rules are not here: `protocol/` decides.
 
 from __future__ import annotations
 
-import msgspec
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
+
+import msgspec
+
 from ..errors import MethodNotAllowed, StreamError, Unavailable
 from ..log import log as _log
 from ..protocol import commands, render
@@ -34,8 +36,6 @@ from .private import PrivateBrowser
 from .queries import parse_read
 from .request import Request
 from .targets import Targets, location_of
-
-
 
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that ignore a body
 #: Stands for a body that has not been received. It is valid JSON, so that only the headers can be refused.

@@ -1,4 +1,4 @@
-"""Responses that no shared cache may keep, since not everybody may read them (TRAPS 42)."""
+"""Marks responses as private, so that no shared cache keeps what only some clients may read (TRAPS 42)."""
 
 from ..protocol.render import Response
 from .browser import Browser
@@ -6,10 +6,10 @@ from .request import Request
 
 
 class PrivateBrowser(Browser):
-    """Finishes responses as `Browser` does, and marks them private. A browser's own cache asks again before it uses one."""
+    """Adds the common headers to responses like `Browser`, and marks them private. Caches of browsers must revalidate them."""
 
     def finish(self, request: Request, response: Response) -> Response:
-        """Adds the headers that every response has, and replaces what lets caches keep it."""
+        """Adds the common headers to a response, makes its Cache-Control private, and returns it."""
         super().finish(request, response)
         headers = response.headers
         for index, (name, value) in enumerate(headers):
@@ -19,7 +19,7 @@ class PrivateBrowser(Browser):
 
 
 def _private(value: bytes) -> bytes:
-    """Returns a Cache-Control for whoever asked, and for nobody else."""
+    """Returns a Cache-Control value that keeps the response out of shared caches."""
     if b"no-store" in value:
         return value
     return b"private, no-cache, no-transform" if b"no-transform" in value else b"private, no-cache"

@@ -1,4 +1,4 @@
-"""A handler that takes no writes: what is read over HTTP, the program itself writes."""
+"""A handler that refuses writes over HTTP, for programs that write their streams themselves."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,35 +9,39 @@ from ..storage.ticket import Ticket
 from .handler import Handler, Reply
 from .request import Request
 
-_READS: Final = b"GET, HEAD, OPTIONS"
-_NOTHING: Final = b"OPTIONS"
+_STREAM_METHODS: Final = b"GET, HEAD, OPTIONS"
+_CONTROL_METHODS: Final = b"OPTIONS"
 
 
 class ReadOnlyHandler(Handler):
-    """Answers reads as `Handler` does, and refuses everything else before any of a large body is read."""
+    """Answers reads like `Handler`, and refuses every other request before a large body is received."""
 
     def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
-        """Answers a request, as `Handler.handle` has it."""
+        """Returns the reply to a request, or a ticket for the reply, like `Handler.handle`."""
         try:
             self._refuse_writes(request)
         except Exception as error:
             return self.refuse(request, error)
         reply = super().handle(request, on_ready)
         if request.method == "OPTIONS" and isinstance(reply, Response):
-            _name_reads(reply)
+            _list_only_reads(reply)
         return reply
 
     def check_head(self, request: Request) -> None:
-        """Refuses a request that its head alone decides, as `Handler.check_head` has it."""
+        """Refuses a write, and any request whose head alone is enough to refuse it.
+
+        Raises:
+            StreamError: The refusal that the whole request would get.
+        """
         self._refuse_writes(request)
         super().check_head(request)
 
     def _refuse_writes(self, request: Request) -> None:
-        """Refuses what is no read of a stream.
+        """Refuses every request but reads of streams and OPTIONS.
 
         Raises:
             MethodNotAllowed: READ_ONLY.
-            BadRequest, NotFound, Unavailable: as `Handler.handle` would answer.
+            BadRequest, NotFound, Unavailable: The refusal that `Handler.handle` would return.
         """
         if request.method == "OPTIONS":
             return
@@ -46,13 +50,13 @@ class ReadOnlyHandler(Handler):
             raise MethodNotAllowed(
                 "the streams are read-only here",
                 "READ_ONLY",
-                [(b"allow", _NOTHING if is_control else _READS)],
+                [(b"allow", _CONTROL_METHODS if is_control else _STREAM_METHODS)],
             )
 
 
-def _name_reads(preflight: Response) -> None:
-    """Has a preflight name the methods that are left."""
+def _list_only_reads(preflight: Response) -> None:
+    """Removes the methods that write from the response to OPTIONS."""
     headers = preflight.headers
     for index, (name, _) in enumerate(headers):
         if name in (b"allow", b"access-control-allow-methods"):
-            headers[index] = (name, _READS)
+            headers[index] = (name, _STREAM_METHODS)

@@ -6,9 +6,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from durable_streams_server import DurableStreamsApp, StreamStore, create_app
-from durable_streams_server.http.admission import Admission
 from durable_streams_server.http.asgi.http1 import Http1Connection, protocol_of
-from durable_streams_server.http.phase import Timeouts
+from durable_streams_server.http.limits.admission import Admission
+from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http.asgi_driver import Answer
 from tests.http.socket_driver import Wire, parse, until
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from typing import Final
+
 from ...errors import RequestTimeout, StoreForked
 from ...protocol.hosts import check_host
 from ...protocol.names import HOST
@@ -31,7 +32,6 @@ from .events import FAREWELL_GRACE, send_events
 from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, request_of
 from .sending import Send, send_response
 from .waiting import wait_for_reply
-
 
 #: Passed to the handler with requests that cannot be answered with an event stream, so that they need no event of their own.
 _UNUSED_EVENT: Final = asyncio.Event()
