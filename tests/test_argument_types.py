@@ -1,34 +1,24 @@
-"""Every argument of the public Python API, given everything that it is not: a TypeError names it, and nothing is done."""
+"""Every argument of the public Python API, with values of every wrong type: a TypeError names the argument, and nothing happens."""
 
 import inspect
 import os
 import re
 import types
 import typing
+import pytest
+import durable_streams_server as package
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
-
-import pytest
-
-import durable_streams_server as package
-from durable_streams_server import (
-    CreateOptions,
-    CursorOptions,
-    DurableStreamTestServer,
-    FileBackedStreamStore,
-    Streams,
-    StreamStore,
-    WebhookPolicy,
-    create_app,
-    webhooks,
-)
+from durable_streams_server import CreateOptions, CursorOptions, DurableStreamTestServer, FileBackedStreamStore, Streams, StreamStore, WebhookPolicy, create_app, webhooks
 from durable_streams_server.subscriptions.keys import generate, jwks, sign
+
+
 
 NOW = 1_778_324_210
 KEY = generate(NOW)
 
-#: Nothing of all this is what most arguments want.
+#: Values of many types. Each argument gets those that do not fit its annotation.
 POOL: Sequence[Any] = (
     None,
     True,
@@ -46,7 +36,7 @@ POOL: Sequence[Any] = (
     lambda: None,
 )
 
-#: Arguments that must be there, by name.
+#: Valid values of required arguments, by name.
 GIVEN: Mapping[str, Any] = {
     "path": "/a",
     "encoded": "YQ",
@@ -81,7 +71,7 @@ METHODS = {
     "StreamStore": ["append", "create", "delete", "get", "has", "read"],
     "WebhookPolicy": ["check_url"],
 }
-#: Values that functions return. Nobody makes one.
+#: Classes of values that functions return. Users do not create them.
 RETURNED = {
     "AppendResult",
     "CreateResult",
@@ -97,7 +87,7 @@ RETURNED = {
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type. A bool is no number, and a text no sequence."""
+    """Returns whether a value fits an annotation. A bool does not count as a number, nor a str as a sequence."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return True
@@ -120,7 +110,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def arguments(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    """Yields the arguments of a function, with the types that they must have."""
+    """Yields the name and the annotation of each argument of a function."""
     target = function.__init__ if inspect.isclass(function) else function
     hints = typing.get_type_hints(target)
     if hasattr(function, "__struct_fields__"):
@@ -133,7 +123,7 @@ def arguments(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 
 def cases() -> Iterator[Any]:
-    """Yields every function with each of its arguments, and the values that do not fit."""
+    """Yields a test case for each argument of each function, with the values that do not fit."""
     found: list[tuple[str, Callable[..., Any]]] = [*FUNCTIONS.items()]
     for kind, methods in METHODS.items():
         found += [(f"{kind}.{name}", getattr(FUNCTIONS[kind], name)) for name in methods]
@@ -144,7 +134,7 @@ def cases() -> Iterator[Any]:
 
 
 def make(kind: str) -> Any:
-    """Returns an object to call a method of."""
+    """Returns an instance of a class, to call a method on."""
     if kind == "StreamStore":
         store = StreamStore()
         store.create("/a", "text/plain")
@@ -179,8 +169,8 @@ def test_public_function_refuses_argument_of_wrong_type_by_name(
     assert not [*tmp_path.iterdir()]
 
 
-def test_every_public_function_is_in_table() -> None:
-    """What has arguments and is public is in the table above, or has a test of its own."""
+def test_every_public_function_is_tested() -> None:
+    """Every public function with arguments must be in the table above, or have a test of its own."""
     public = {
         name
         for name in package.__all__
@@ -193,7 +183,7 @@ def test_every_public_function_is_in_table() -> None:
     assert set(webhooks.__all__) - set(FUNCTIONS) == {"Reason", "WebhookVerificationError"}
     documented = {"append", "create", "delete", "get", "has", "read"}
     assert documented == set(METHODS["StreamStore"])
-    assert Streams.__doc__  # tests/streams/test_embedded.py
+    assert Streams.__doc__  # its arguments are tested in tests/streams/test_embedded.py
 
 
 def test_nested_list_of_hooks_is_refused_by_index() -> None:
@@ -202,7 +192,7 @@ def test_nested_list_of_hooks_is_refused_by_index() -> None:
         create_app(hooks=hooks)
 
 
-def test_data_directory_may_be_string_or_path_object(tmp_path: Path) -> None:
+def test_directory_may_be_a_str_a_path_or_any_pathlike(tmp_path: Path) -> None:
     class Named(os.PathLike[str]):
         def __fspath__(self) -> str:
             return str(tmp_path / "c")

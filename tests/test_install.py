@@ -1,17 +1,18 @@
-"""The package as `pip install` leaves it: a wheel, built and installed without a network."""
+"""The package is built as a wheel, installed with pip without a network, and run."""
 
 import os
 import subprocess
 import sys
+import durable_streams_server
 from pathlib import Path
 
-import durable_streams_server
 
 ROOT = Path(__file__).parents[1]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
+    """Runs a command that must succeed, and returns its output."""
     shown = subprocess.run(
         command,
         cwd=cwd,
@@ -24,7 +25,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
     return shown.stdout
 
 
-def test_wheel_can_be_built_installed_and_run(tmp_path: Path) -> None:
+def test_installed_package_can_be_imported_and_run(tmp_path: Path) -> None:
     wheels, target = tmp_path / "wheels", tmp_path / "target"
     run(*PIP, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(wheels), cwd=ROOT)
     [wheel] = wheels.iterdir()

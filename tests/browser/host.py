@@ -1,4 +1,4 @@
-"""A small web server for pages that read streams of another origin: the test's page, and the packages of npm."""
+"""A small web server for the pages of the tests. It serves `page.html`, other documents, and `node_modules`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ PAGE = (Path(__file__).parent / "page.html").read_bytes()
 
 @dataclass
 class Host:
-    """A running host.
+    """A running web server.
 
     Attributes:
-        port: where it listens, on 127.0.0.1.
-        documents: more documents by their paths, each with its content type.
+        port: The port on 127.0.0.1 that the server listens on.
+        documents: Documents by their paths, each with its content type.
     """
 
     port: int
@@ -26,19 +26,19 @@ class Host:
 
     @property
     def origin(self) -> str:
-        """The origin of its pages."""
+        """Returns the origin of the pages."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def other_origin(self) -> str:
-        """The origin of the same pages, reached by another name."""
+        """Returns the origin of the same pages under another host name."""
         return f"http://localhost:{self.port}"
 
 
 class _Handler(SimpleHTTPRequestHandler):
     def __init__(self, host: Host, *args: object) -> None:
         self._host = host
-        super().__init__(*args, directory=str(ROOT / "node_modules"))  # type: ignore[arg-type]
+        super().__init__(*args, directory=str(ROOT / "node_modules"))  # type: ignore[arg-type]  # partial passes what the server gives
 
     def do_GET(self) -> None:
         """Answers with a document, or with a file of `node_modules`."""
@@ -58,7 +58,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def hosting() -> Iterator[Host]:
-    """Runs a host until the block ends."""
+    """Runs a web server until the block ends."""
     host = Host(0, {"/": ("text/html", PAGE)})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, host)) as server:
         host.port = server.server_port

@@ -1,4 +1,4 @@
-"""Streams of types that browsers run scripts from, opened in a tab and embedded in a page."""
+"""Streams with content types that can contain scripts, opened in a tab and embedded in a page."""
 
 from uuid import uuid4
 
@@ -9,7 +9,7 @@ from playwright.sync_api import Error, Frame, Page
 from tests.browser.host import Host
 from tests.process import ServerProcess
 
-#: Marks its own document and creates a stream in the name of the origin that it came from.
+#: Marks its document, and tries to create a stream at the origin that it was loaded from.
 SCRIPT = """<script>
     document.documentElement.setAttribute("data-ran", "yes")
     fetch("/v1/stream/%s", { method: "PUT" })
@@ -32,12 +32,12 @@ READS = ("", "?offset=-1", "?offset=-1&live=long-poll")
 
 
 def scripts(frame: Frame) -> tuple[int, int]:
-    """Returns how many scripts a document has, and whether they have run."""
+    """Returns the number of scripts in a document, and the number of them that have run."""
     return frame.locator("script").count(), frame.locator("[data-ran]").count()
 
 
-def opened(page: Page, url: str) -> bool:
-    """Opens an address in the tab. Returns whether the tab shows it; otherwise it is downloaded."""
+def show(page: Page, url: str) -> bool:
+    """Opens a URL in the tab. Returns whether the tab shows it; the browser may download it instead."""
     try:
         page.goto(url)
     except Error as error:
@@ -54,23 +54,23 @@ def test_script_in_a_stream_never_runs(
     made = str(uuid4())
     document = (DOCUMENTS[kind] % made).encode()
     host.documents["/document"] = (kind, document)
-    assert opened(page, f"{host.origin}/document")
-    assert scripts(page.main_frame) == (1, 1)  # so it runs where nothing forbids it
+    assert show(page, f"{host.origin}/document")
+    assert scripts(page.main_frame) == (1, 1)  # the script works, where nothing forbids it
 
     url = f"{server.url}/v1/stream/{uuid4()}"
     httpx.put(url, headers={"content-type": kind}, content=document).raise_for_status()
     for query in READS:
-        if opened(page, url + query):
+        if show(page, url + query):
             assert scripts(page.main_frame) == (1, 0)
             assert page.evaluate("() => self.origin") == "null"
         page.goto(host.origin)
-        frame = embedded(page, url + query)
+        frame = embed(page, url + query)
         assert frame is None or scripts(frame) == (1, 0)
     assert httpx.head(f"{server.url}/v1/stream/{made}").status_code == 404
 
 
-def embedded(page: Page, url: str) -> Frame | None:
-    """Returns a frame of the page that shows an address, or None if that is downloaded."""
+def embed(page: Page, url: str) -> Frame | None:
+    """Embeds a URL in the page. Returns the frame that shows it, or None if the browser downloads it instead."""
     page.set_content(f"<iframe src='{url}'></iframe>")
     frame = next(frame for frame in page.frames if frame != page.main_frame)
     return frame if frame.url == url else None

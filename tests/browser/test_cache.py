@@ -1,4 +1,4 @@
-"""The browser's HTTP cache with pages of a stream, in `fetch`'s default mode."""
+"""The HTTP cache of the browser, with pages of a stream that `fetch` reads in its default mode."""
 
 import httpx
 import pytest
@@ -11,20 +11,21 @@ JSON = {"content-type": "application/json"}
 
 
 def read(page: Page, url: str) -> str:
+    """Reads a stream in the page and returns the text."""
     shown = page.evaluate("url => read(url)", url)
     assert shown["status"] == 200
     return str(shown["text"])
 
 
 @pytest.mark.parametrize("query", ["", "?offset=-1"])
-def test_second_read_shows_what_was_appended(page: Page, url: str, query: str) -> None:
+def test_second_read_returns_appended_data(page: Page, url: str, query: str) -> None:
     assert read(page, url + query) == "[1]"
     httpx.post(url, headers=JSON, content="2").raise_for_status()
     assert read(page, url + query) == "[1,2]"
     assert read(page, url + query) == "[1,2]"  # this time the server answers 304
 
 
-def test_second_read_at_the_tail_shows_what_was_appended(page: Page, url: str) -> None:
+def test_second_read_at_the_tail_returns_appended_data(page: Page, url: str) -> None:
     tail = page.evaluate("url => read(url)", url)["next"]
     assert read(page, f"{url}?offset={tail}") == "[]"
     httpx.post(url, headers=JSON, content="2").raise_for_status()
@@ -47,7 +48,9 @@ def test_page_reads_its_own_appends(page: Page, url: str) -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_recreated_stream_shows_its_own_data(page: Page, url: str, closed: bool) -> None:
+def test_read_of_a_recreated_stream_returns_its_own_data(
+    page: Page, url: str, closed: bool
+) -> None:
     if closed:
         httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()
     assert read(page, url) == "[1]"
@@ -64,7 +67,7 @@ def test_page_sees_that_a_stream_was_closed(page: Page, url: str) -> None:
     assert page.evaluate(closed, url) == "true"
 
 
-def test_cache_answers_for_a_closed_stream_without_the_server(page: Page) -> None:
+def test_browser_reads_a_closed_stream_from_its_cache(page: Page) -> None:
     with launch("--memory") as server:
         url = new_stream(server.url)
         middle = page.evaluate("url => read(url)", url)["next"]

@@ -1,4 +1,4 @@
-"""The browser's own EventSource, which comes back by itself with `Last-Event-ID`."""
+"""The EventSource of the browser, which reconnects by itself with `Last-Event-ID`."""
 
 import signal
 from contextlib import ExitStack
@@ -18,17 +18,19 @@ CLOSE = {"stream-closed": "true"}
 
 
 def append(url: str, values: range) -> None:
+    """Appends values one by one."""
     with httpx.Client(verify=False, headers=JSON) as client:
         for value in values:
             client.post(url, content=str(value)).raise_for_status()
 
 
 def follow(page: Page, url: str) -> None:
+    """Follows a stream from its start in the page."""
     page.evaluate("url => { window.followed = follow(url) }", url + "?offset=-1&live=sse")
 
 
 def until(page: Page, condition: str) -> Any:
-    """Waits for a condition of what is followed, and returns the values that have come."""
+    """Waits until a condition on the follower `f` holds, and returns the values that it has received."""
     return page.evaluate(f"() => until(followed, f => {condition}).then(() => followed.values)")
 
 
@@ -72,7 +74,7 @@ def test_follower_gets_each_value_once_across_a_restart(
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_follower_of_a_closed_stream_comes_back_once_and_stops(
+def test_follower_of_a_closed_stream_reconnects_once_and_stops(
     page: Page, server: ServerProcess, when: str
 ) -> None:
     """An EventSource reconnects after every response. Status 204 tells it to stop."""
@@ -91,7 +93,7 @@ def test_follower_of_a_closed_stream_comes_back_once_and_stops(
     assert len(requests) == 2
 
 
-def test_follower_of_a_closed_stream_gets_the_rest_of_it_before_it_stops(
+def test_follower_gets_the_rest_of_a_closed_stream_before_it_stops(
     page: Page, tmp_path: Path
 ) -> None:
     """The stream receives its last data and is closed while the follower is disconnected."""

@@ -1,4 +1,4 @@
-"""CORS: credentials, and headers that the protocol does not know."""
+"""CORS in a browser: credentials, and request headers that the protocol does not define."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from tests.browser.host import Host
 from tests.process import serve
 
 JSON = {"content-type": "application/json"}
-OWN = {  # headers that tracing, older libraries and an application of its own add
+OWN = {  # headers that tracing tools, older libraries and applications add
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "baggage": "a=1",
     "x-requested-with": "XMLHttpRequest",
@@ -29,7 +29,7 @@ CALLS: list[tuple[str, dict[str, str], str | None]] = [
 
 @pytest.fixture(scope="module")
 def strict(host: Host) -> Iterator[str]:
-    """The address of a server that lists the origin of the host's pages."""
+    """Runs a server that allows the origin of the host's pages, and yields its URL."""
     listed = ("--cors-origin", "https://app.example", "--cors-origin", host.origin)
     with serve("--memory", *listed) as server:
         yield server.url
@@ -37,30 +37,32 @@ def strict(host: Host) -> Iterator[str]:
 
 @pytest.fixture
 def guarded(strict: str) -> str:
-    """A stream of that server, with the value 1."""
+    """Returns the URL of a new stream on that server, which holds the value 1."""
     return new_stream(strict)
 
 
 @pytest.fixture
 def stranger(page: Page, host: Host) -> Page:
-    """A page of an origin that is not listed."""
+    """Returns a page from an origin that the server does not list."""
     page.goto(host.other_origin)
     return page
 
 
 def attempt(page: Page, url: str, **options: Any) -> str:
+    """Fetches a URL in the page, and returns `allowed`, or `refused` if the browser hides the response."""
     return str(page.evaluate("([url, options]) => attempt(url, options)", [url, options]))
 
 
 def call(
     page: Page, url: str, method: str, headers: dict[str, str], body: str | None, **more: Any
 ) -> str:
+    """Sends a request from the page, and returns whether it was `allowed` or `refused`."""
     content = {} if body is None else {"body": body}
     return attempt(page, url, method=method, headers=headers, **content, **more)
 
 
 def follow(page: Page, url: str, with_credentials: bool) -> Any:
-    """Follows a stream until its first value has come or the browser has refused it, and returns the values."""
+    """Follows a stream until its first value arrives or the browser refuses it, and returns the values."""
     return page.evaluate(
         """async ([url, options]) => {
             const followed = follow(url, options)

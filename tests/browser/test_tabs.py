@@ -1,4 +1,4 @@
-"""Many event streams in one browser: over HTTP/2 from `serve` itself and through each proxy, and over HTTP/1.1."""
+"""Many event streams in one browser: over HTTP/2, from `serve` itself and through each proxy, and over HTTP/1.1."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,7 +28,7 @@ def front(
     server: ServerProcess,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """The HTTPS address of a server, or of a proxy before one."""
+    """Yields the HTTPS URL of a server, or of a proxy in front of one."""
     directory = tmp_path_factory.mktemp("front")
     certificate = certificates.make(directory)
     with ExitStack() as stack:
@@ -42,7 +42,7 @@ def front(
 
 
 def open_tabs(context: BrowserContext, host: Host) -> tuple[list[Page], list[Response]]:
-    """Returns tabs with the host's page, and a list of the answers that these tabs will get."""
+    """Opens tabs with a page of the host. Returns them, and a list that collects their responses."""
     answers: list[Response] = []
     tabs = [context.new_page() for _ in range(TABS)]
     for tab in tabs:
@@ -52,6 +52,7 @@ def open_tabs(context: BrowserContext, host: Host) -> tuple[list[Page], list[Res
 
 
 def follow(tab: Page, url: str) -> None:
+    """Follows a stream from its start in a tab."""
     tab.evaluate("url => { window.followed = follow(url) }", url + "?offset=-1&live=sse")
 
 

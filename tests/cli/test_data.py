@@ -1,4 +1,4 @@
-"""The command on a data directory: what survives a stop, what is refused, and how a failed disk ends it."""
+"""`serve` on a data directory: data survives restarts, unusable directories are refused, and a failed disk stops the server."""
 
 import os
 import subprocess
@@ -15,6 +15,7 @@ TEXT = {"content-type": "text/plain"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command until it exits."""
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
@@ -34,7 +35,7 @@ def test_streams_survive_a_stop_and_a_kill(tmp_path: Path) -> None:
         assert (rest.text, rest.headers["stream-closed"]) == (" world", "true")
 
 
-def test_a_directory_in_use_or_of_another_format_is_one_line_and_its_own_exit_code(
+def test_directory_in_use_or_of_another_format_prints_one_line_and_exits_4(
     tmp_path: Path,
 ) -> None:
     with serve("--data-dir", str(tmp_path)):
@@ -49,7 +50,7 @@ def test_a_directory_in_use_or_of_another_format_is_one_line_and_its_own_exit_co
         assert reason in shown.stderr
 
 
-#: The command on a disk whose syncs fail as soon as the file that BROKEN names is there.
+#: The command, on a disk whose syncs fail once the file named by the variable BROKEN exists.
 FAILING = """
 import errno, os
 sync = os.fdatasync
@@ -83,7 +84,7 @@ def test_a_failed_write_ends_the_process_and_says_which_file(tmp_path: Path) -> 
                 answer = http.post(STREAM, content=b"x" * (4 * 1024 * 1024))
                 acknowledged += answer.status_code == 204
         except httpx.HTTPError:
-            pass  # cut off: nobody can know what became of it
+            pass  # the server closed the connection, so the outcome of the append is unknown
     _, said = process.communicate(timeout=20)
     assert process.returncode == 5
     last = said.strip().splitlines()[-1]
@@ -95,7 +96,7 @@ def test_a_failed_write_ends_the_process_and_says_which_file(tmp_path: Path) -> 
         assert acknowledged <= tail // (4 * 1024 * 1024) <= acknowledged + 1
 
 
-def test_the_largest_file_is_507_for_one_stream_before_and_after_a_restart(tmp_path: Path) -> None:
+def test_stream_at_the_file_size_limit_is_507_before_and_after_a_restart(tmp_path: Path) -> None:
     limit = 12 * 1024 * 1024
     flags = ("--data-dir", str(tmp_path), "--wal-size", "36m", "--max-body", "3m")
     shown: list[tuple[int, int]] = []

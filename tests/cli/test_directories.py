@@ -1,4 +1,4 @@
-"""Every command on every kind of directory that cannot be used, or is strange: one line, the right exit code, no traceback."""
+"""Every command on every kind of unusable directory prints one line without a traceback, and exits with the right code."""
 
 import os
 import subprocess
@@ -20,10 +20,11 @@ COMMANDS = {
     "keys list": ["keys", "list"],
     "keys rotate": ["keys", "rotate"],
 }
-LOOKING = ("check", "inspect", "keys list")
+READING = ("check", "inspect", "keys list")
 
 
 def make_store(path: Path) -> Path:
+    """Creates a store with one stream and returns its directory."""
     with FileBackedStreamStore(path, segment_size=1 << 20) as store:
         store.create("/a", "text/plain")
         store.append("/a", b"x")
@@ -34,13 +35,13 @@ def missing(path: Path) -> Path:
     return path / "nowhere"
 
 
-def a_file(path: Path) -> Path:
+def regular_file(path: Path) -> Path:
     path.write_bytes(b"x")
     return path
 
 
 def below_a_file(path: Path) -> Path:
-    return a_file(path) / "data"
+    return regular_file(path) / "data"
 
 
 def unreadable(path: Path) -> Path:
@@ -48,7 +49,7 @@ def unreadable(path: Path) -> Path:
     return path
 
 
-def unreadable_within(path: Path) -> Path:
+def unreadable_files(path: Path) -> Path:
     for file in make_store(path).rglob("*"):
         if file.is_file():
             file.chmod(0)
@@ -60,38 +61,38 @@ def empty(path: Path) -> Path:
     return path
 
 
-def of_somebody_else(path: Path) -> Path:
+def foreign(path: Path) -> Path:
     empty(path).joinpath("thesis.txt").write_text("mine")
     return path
 
 
-def of_another_format(path: Path) -> Path:
+def other_format(path: Path) -> Path:
     make_store(path).joinpath("FORMAT").write_text("durable-streams-server data, format 99\n")
     return path
 
 
-def of_no_format(path: Path) -> Path:
+def broken_format(path: Path) -> Path:
     make_store(path).joinpath("FORMAT").write_bytes(b"\xff\0")
     return path
 
 
-def a_loop(path: Path) -> Path:
+def symlink_loop(path: Path) -> Path:
     path.symlink_to(path)
     return path
 
 
-def of_a_long_name(path: Path) -> Path:
+def too_long_name(path: Path) -> Path:
     return path / ("x" * 300)
 
 
-def linked_within(path: Path) -> Path:
+def linked_lock(path: Path) -> Path:
     make_store(path)
     (path / "LOCK").unlink()
     (path / "LOCK").symlink_to(path / "elsewhere")
     return path
 
 
-def fifo_within(path: Path) -> Path:
+def fifo_lock(path: Path) -> Path:
     make_store(path)
     (path / "LOCK").unlink()
     os.mkfifo(path / "LOCK")
@@ -106,20 +107,20 @@ def read_only(path: Path) -> Path:
 
 UNUSABLE = [
     missing,
-    a_file,
+    regular_file,
     below_a_file,
     unreadable,
-    unreadable_within,
+    unreadable_files,
     empty,
-    of_somebody_else,
-    of_another_format,
-    a_loop,
-    of_a_long_name,
+    foreign,
+    other_format,
+    symlink_loop,
+    too_long_name,
 ]
 REPAIRABLE: dict[Callable[[Path], Path], bytes] = {
-    of_no_format: b"FORMAT:",
-    linked_within: b"LOCK:",
-    fifo_within: b"LOCK:",
+    broken_format: b"FORMAT:",
+    linked_lock: b"LOCK:",
+    fifo_lock: b"LOCK:",
 }
 
 
@@ -130,18 +131,19 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 def run(path: Path, *commands: str) -> dict[str, Shown]:
-    """Returns what each command came to on a directory; all of them, if none is named."""
+    """Runs commands on a directory, all of them if none is named, and returns their results by name."""
     named = commands or tuple(COMMANDS)
     arguments = [[*COMMANDS[name], str(path)] for name in named]
     return dict(zip(named, run_all(arguments, obey_modes), strict=True))
 
 
 def names(path: Path) -> list[str]:
+    """Returns the paths of all files beside and below a directory."""
     return sorted(str(each) for each in path.parent.rglob("*"))
 
 
 @pytest.mark.parametrize("make", REPAIRABLE)
-def test_what_can_be_repaired_is_a_finding_of_check_and_one_line_of_the_other_commands(
+def test_repairable_directory_is_a_finding_of_check_and_one_line_elsewhere(
     path: Path, make: Callable[[Path], Path]
 ) -> None:
     make(path)
@@ -156,7 +158,7 @@ def test_what_can_be_repaired_is_a_finding_of_check_and_one_line_of_the_other_co
 
 
 @pytest.mark.parametrize("make", UNUSABLE)
-def test_directory_that_cannot_be_used_is_one_line_and_exit_code_4(
+def test_unusable_directory_prints_one_line_and_exits_4(
     path: Path, make: Callable[[Path], Path]
 ) -> None:
     directory = make(path)
@@ -168,7 +170,7 @@ def test_directory_that_cannot_be_used_is_one_line_and_exit_code_4(
     assert names(path) == before, "something was made there"
 
 
-def test_directory_in_use_is_one_line_and_exit_code_4(path: Path) -> None:
+def test_directory_in_use_prints_one_line_and_exits_4(path: Path) -> None:
     make_store(path)
     with FileBackedStreamStore(path, segment_size=1 << 20):
         for command, shown in run(path).items():
@@ -177,18 +179,18 @@ def test_directory_in_use_is_one_line_and_exit_code_4(path: Path) -> None:
             assert b"is in use by another process" in shown.stderr
 
 
-def test_read_only_directory_can_be_looked_at_and_nothing_else(path: Path) -> None:
+def test_read_only_directory_allows_only_commands_that_read(path: Path) -> None:
     read_only(path)
     for command, shown in run(path).items():
-        if command in LOOKING:
+        if command in READING:
             assert (shown.returncode, shown.stderr) == (0, b""), command
-        elif command != "repair":  # which finds nothing to repair, or says that it cannot
+        elif command != "repair":  # repair may succeed, because it finds nothing to repair
             assert shown.returncode == 4
             assert shown.stderr.endswith(b": Permission denied\n")
             assert shown.stderr.count(b"\n") == 1
 
 
-def test_name_that_is_not_utf8_is_a_name_as_any_other(tmp_path: Path) -> None:
+def test_directory_name_may_be_other_than_utf8(tmp_path: Path) -> None:
     path = make_store(tmp_path / os.fsdecode(b"caf\xe9"))
     others = [command for command in COMMANDS if command != "serve"]
     for command, shown in run(path, *others).items():
@@ -198,7 +200,7 @@ def test_name_that_is_not_utf8_is_a_name_as_any_other(tmp_path: Path) -> None:
         assert shown.stderr == b"durable-streams-server: %s holds no store\n" % absent
 
 
-def test_server_on_a_name_that_is_not_utf8_says_it_as_it_is(tmp_path: Path) -> None:
+def test_server_prints_a_directory_name_that_is_not_utf8_unchanged(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9"
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", path],
@@ -214,13 +216,13 @@ def test_server_on_a_name_that_is_not_utf8_says_it_as_it_is(tmp_path: Path) -> N
     assert os.path.exists(path + b"/FORMAT")
 
 
-def test_command_that_is_not_complete_is_exit_code_2_and_no_traceback() -> None:
+def test_incomplete_command_exits_2_without_a_traceback() -> None:
     for shown in run_all([["keys"], ["keys", "nonsense"], ["check"], ["keys", "list"]]):
         assert shown.returncode == 2
         assert b"Traceback" not in shown.stderr
 
 
-def test_empty_name_is_a_mistake_of_usage() -> None:
+def test_empty_directory_name_is_a_usage_error() -> None:
     for shown in run_all([[*COMMANDS[command], ""] for command in COMMANDS]):
         assert (shown.returncode, shown.stderr.count(b"\n")) == (2, 1)
         assert b"the name is empty" in shown.stderr

@@ -1,4 +1,4 @@
-"""The limit on open files, which a server raises as far as it may."""
+"""`raise_file_limit` raises the limit on open files as far as the system allows."""
 
 import resource
 import subprocess
@@ -14,7 +14,7 @@ INFINITE = resource.RLIM_INFINITY
 
 
 class Kernel:
-    """Limits as a system keeps them, which grants no more than `most`."""
+    """The limits of a system that grants at most `most` open files."""
 
     def __init__(self, limits: Limits, most: int) -> None:
         self.limits = limits
@@ -42,7 +42,7 @@ class Kernel:
         ((INFINITE, INFINITE), 1 << 30, INFINITE),
     ],
 )
-def test_soft_limit_is_raised_as_far_as_the_system_grants_and_never_lowered(
+def test_soft_limit_is_raised_as_far_as_possible_and_never_lowered(
     before: Limits, most: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = Kernel(before, most)
@@ -52,7 +52,7 @@ def test_soft_limit_is_raised_as_far_as_the_system_grants_and_never_lowered(
     assert kernel.limits == (after, before[1])
 
 
-def test_server_raises_its_limit_and_names_it_in_the_log(tmp_path: Path) -> None:
+def test_server_raises_its_limit_and_logs_it(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path), "--log-level", "info"],
         stdout=subprocess.PIPE,

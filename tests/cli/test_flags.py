@@ -59,7 +59,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=" ".join,
 )
-def test_a_bad_flag_or_value_is_one_clear_line(arguments: list[str]) -> None:
+def test_bad_flag_or_value_prints_one_line_and_exits_2(arguments: list[str]) -> None:
     shown = run(*arguments)
     assert shown.returncode == 2
     assert shown.stderr.startswith("Error: ")
@@ -76,7 +76,9 @@ def test_a_bad_flag_or_value_is_one_clear_line(arguments: list[str]) -> None:
     ],
     ids=" ".join,
 )
-def test_memory_excludes_what_is_about_a_directory(flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_memory_excludes_flags_about_a_data_directory(
+    flags: tuple[str, ...], tmp_path: Path
+) -> None:
     shown = subprocess.run(
         [*COMMAND, "serve", "--memory", *flags, "--port", "0"],
         cwd=tmp_path,
@@ -89,7 +91,7 @@ def test_memory_excludes_what_is_about_a_directory(flags: tuple[str, ...], tmp_p
     assert not [*tmp_path.iterdir()]
 
 
-def test_help_names_every_flag_and_exit_code() -> None:
+def test_help_lists_every_flag_and_the_exit_codes() -> None:
     shown = CliRunner().invoke(main, ["serve", "--help"])
     assert shown.exit_code == 0
     for flag in (
@@ -118,7 +120,7 @@ def test_help_names_every_flag_and_exit_code() -> None:
     assert "Exit codes" in shown.output
 
 
-def test_wal_size_too_small_for_the_largest_body_names_the_smallest_that_fits(
+def test_wal_size_too_small_for_max_body_prints_the_smallest_that_fits(
     tmp_path: Path,
 ) -> None:
     flags = ["--data-dir", str(tmp_path / "data"), "--max-body", "2m"]
@@ -133,7 +135,7 @@ def test_wal_size_too_small_for_the_largest_body_names_the_smallest_that_fits(
     ):
         http.put(STREAM)
         taken = 0
-        while taken < 20:  # 503 while a checkpoint makes room
+        while taken < 20:  # the server answers 503 while a checkpoint makes room
             answer = http.post(STREAM, content=b"x" * 2 * 1024 * 1024)
             assert answer.status_code in (204, 503)
             taken += answer.status_code == 204

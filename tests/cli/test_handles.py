@@ -1,4 +1,4 @@
-"""The command with fewer file handles than it has clients."""
+"""A server with fewer file handles than clients."""
 
 import re
 import socket
@@ -35,7 +35,7 @@ def crowd(server: ServerProcess) -> Iterator[list[socket.socket]]:
 
 
 def first_octets(client: socket.socket) -> bytes:
-    """Returns what a client gets first: the head of its answer; none if the connection was reset."""
+    """Returns the first bytes that a client receives, or none if the server reset the connection."""
     try:
         return client.recv(65536)
     except ConnectionError:
@@ -43,18 +43,18 @@ def first_octets(client: socket.socket) -> bytes:
 
 
 def checkpointed(directory: Path) -> bool:
-    """Whether a checkpoint has moved octets to a log."""
+    """Returns whether a checkpoint has moved data to a log."""
     return any(log.stat().st_size for log in directory.glob("logs/*/*[0-9]"))
 
 
 @pytest.mark.parametrize("lane", ["native", "asgi"])
-def test_more_event_streams_than_file_handles_leave_the_store_alive(
+def test_store_works_while_event_streams_use_up_the_file_handles(
     lane: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (
         serve(
             *("--data-dir", str(tmp_path), "--http", lane),
-            *("--max-connections-per-address", str(HANDLES)),  # all are of one address
+            *("--max-connections-per-address", str(HANDLES)),  # all clients have one address
             handles=HANDLES,
         ) as server,
         httpx.Client(base_url=server.url, headers=TEXT) as http,
@@ -65,7 +65,7 @@ def test_more_event_streams_than_file_handles_leave_the_store_alive(
             heads = [first_octets(client) for client in clients]
             live = [client for client, head in zip(clients, heads, strict=True) if b" 200 " in head]
             refused = [head for head in heads if b" 503 " in head]
-            assert len(live) == HANDLES // 2 - 1  # the other one appends
+            assert len(live) == HANDLES // 2 - 1  # the remaining connection appends
             assert len(live) + len(refused) == CLIENTS
             assert all(b"TOO_MANY_CONNECTIONS" in head for head in refused)
             assert http.post(STREAM, content=b"news").status_code == 204
@@ -78,7 +78,7 @@ def test_more_event_streams_than_file_handles_leave_the_store_alive(
                 assert http.post("/v1/stream/b", content=bytes(8 * MIB)).status_code == 204
             assert checkpointed(tmp_path)
         while http.post(STREAM, content=b"last", headers={**TEXT, "connection": "close"}).is_error:
-            pass  # until the server has seen the crowd leave
+            pass  # until the server has noticed that the crowd has left
     said = re.findall("connections are refused with 503: .*", capfd.readouterr().err)
     assert len(said) == 1
     assert f"{HANDLES // 2} at most" in said[0]

@@ -1,4 +1,4 @@
-"""The keys of a data directory: listed, rotated while no server has it, and rotated by a server that is asked to."""
+"""Signing keys: the commands that list and rotate them, and rotation by a running server on SIGHUP."""
 
 import asyncio
 import os
@@ -26,36 +26,40 @@ JSON = {"content-type": "application/json"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command until it exits."""
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
 def rows(shown: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    """Returns the table that a successful command has printed."""
     assert shown.returncode == 0, shown.stderr
     return [line.split("\t") for line in shown.stdout.splitlines()]
 
 
 @contextmanager
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    """Yields a client whose URLs are relative to the stream root."""
     with httpx.Client(base_url=server.url + BASE, headers=JSON, timeout=5) as http:
         yield http
 
 
 def published(http: httpx.Client) -> list[str]:
+    """Returns the ids of the published keys."""
     return [key["kid"] for key in http.get("__ds/jwks.json").json()["keys"]]
 
 
-def rotated(http: httpx.Client, server: ServerProcess, before: list[str]) -> list[str]:
-    """Sends SIGHUP and returns the keys once there is a new one."""
+def rotate(http: httpx.Client, server: ServerProcess, before: list[str]) -> list[str]:
+    """Sends SIGHUP, waits until the published keys differ from `before`, and returns their ids."""
     server.process.send_signal(signal.SIGHUP)
     until = time.monotonic() + 5
     while (now := published(http)) == before:
         assert time.monotonic() < until, "no new key"
-        time.sleep(0.01)
+        time.sleep(0.01)  # another process rotates them
     return now
 
 
 def claim(http: httpx.Client) -> dict[str, Any]:
-    """Makes a pull-wake subscription with news, and claims it."""
+    """Creates a pull-wake subscription with a pending event, and returns a claim of its wake."""
     http.put("wakes")
     http.put("a")
     body = {"type": "pull-wake", "streams": ["a"], "wake_stream": "wakes"}
@@ -68,12 +72,13 @@ def claim(http: httpx.Client) -> dict[str, Any]:
 
 
 def heartbeat(http: httpx.Client, wake: dict[str, Any]) -> int:
+    """Extends a claim, and returns the status of the response."""
     body = {"wake_id": wake["wake_id"], "generation": wake["generation"]}
     token = {"authorization": f"Bearer {wake['token']}"}
     return http.post("__ds/subscriptions/s/ack", json=body, headers=token).status_code
 
 
-def test_a_rotation_makes_a_new_active_key_and_keeps_the_old_one_published(tmp_path: Path) -> None:
+def test_rotate_creates_an_active_key_and_keeps_the_old_one_published(tmp_path: Path) -> None:
     flags = ("--data-dir", str(tmp_path))
     with serve(*flags) as server, client(server) as http:
         wake = claim(http)
@@ -85,17 +90,17 @@ def test_a_rotation_makes_a_new_active_key_and_keeps_the_old_one_published(tmp_p
     assert rows(run("keys", "list", str(tmp_path))) == [active, retired]
     with serve(*flags) as server, client(server) as http:
         assert published(http) == [active[0], first]
-        assert heartbeat(http, wake) == 200, "a token of before the rotation is good for its life"
+        assert heartbeat(http, wake) == 200, "a token from before the rotation stays valid"
 
 
-def test_a_directory_that_never_needed_keys_gets_its_first_one(tmp_path: Path) -> None:
+def test_rotate_creates_the_first_key_of_a_directory(tmp_path: Path) -> None:
     with serve("--data-dir", str(tmp_path)):
         pass
     assert rows(run("keys", "list", str(tmp_path))) == []
     assert [row[2] for row in rows(run("keys", "rotate", str(tmp_path)))] == ["active"]
 
 
-def test_rotation_leaves_the_log_as_large_as_it_was(tmp_path: Path) -> None:
+def test_rotate_keeps_the_size_of_the_write_ahead_log(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path, wal_size=MIN_SIZE).close()
     before = sizes(tmp_path)
     assert len(rows(run("keys", "rotate", str(tmp_path)))) == 1
@@ -103,12 +108,12 @@ def test_rotation_leaves_the_log_as_large_as_it_was(tmp_path: Path) -> None:
 
 
 def sizes(directory: Path) -> dict[str, int]:
-    """Returns the sizes of what is reserved in a directory: the segments of its log, and the ballast."""
+    """Returns the sizes of the files that a store preallocates: the segments of its log, and the ballast."""
     files = [*(directory / "wal").iterdir(), directory / "ballast"]
     return {file.name: file.stat().st_size for file in files}
 
 
-def test_no_secret_is_printed(tmp_path: Path) -> None:
+def test_keys_commands_print_no_secret(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path).close()
     said = run("keys", "rotate", str(tmp_path)).stdout + run("keys", "list", str(tmp_path)).stdout
     with FileBackedStreamStore(tmp_path) as store:
@@ -119,7 +124,7 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
     assert len(said) < 300
 
 
-def test_only_the_owner_can_read_what_holds_keys(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_files_with_keys(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     FileBackedStreamStore(folder).close()
     rows(run("keys", "rotate", str(folder)))
@@ -129,7 +134,7 @@ def test_only_the_owner_can_read_what_holds_keys(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_a_directory_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+def test_rotate_of_a_directory_in_use_prints_what_to_do_and_exits_4(tmp_path: Path) -> None:
     with serve("--data-dir", str(tmp_path)):
         shown = run("keys", "rotate", str(tmp_path))
         listed = run("keys", "list", str(tmp_path))
@@ -139,14 +144,14 @@ def test_a_directory_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> 
     assert run("keys", "rotate", str(tmp_path / "nowhere")).returncode == 4
 
 
-def test_a_directory_without_a_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_rotate_refuses_and_leaves_a_directory_without_a_store(tmp_path: Path) -> None:
     shown = run("keys", "rotate", str(tmp_path))
     assert (shown.returncode, shown.stdout) == (4, "")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kept", [("--memory",), ()], ids=["memory", "files"])
-async def test_a_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
+async def test_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
     kept: tuple[str, ...], tmp_path: Path
 ) -> None:
     flags = kept or ("--data-dir", str(tmp_path))
@@ -159,32 +164,32 @@ async def test_a_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
                 await http.put("a")
                 before = (await http.get("__ds/jwks.json")).json()
                 await http.post("a", content="1")
-                await arrived(hook, 1)
+                await await_requests(hook, 1)
                 with client(server) as plain:
                     old = [key["kid"] for key in before["keys"]]
-                    kids = rotated(plain, server, old)
+                    kids = rotate(plain, server, old)
                 after = (await http.get("__ds/jwks.json")).json()
                 assert kids[1:] == old
                 await http.post("a", content="2")
-                await arrived(hook, 2)
+                await await_requests(hook, 2)
     verify(*signed(hook, 0), after)
     verify(*signed(hook, 1), after)
     with pytest.raises(WebhookVerificationError, match="no such key"):
         verify(*signed(hook, 1), before)
 
 
-def test_tokens_of_before_a_rotation_by_sighup_are_good_and_the_new_key_survives(
+def test_old_tokens_and_the_new_key_stay_valid_after_sighup(
     tmp_path: Path,
 ) -> None:
     flags = ("--data-dir", str(tmp_path))
     with serve(*flags) as server, client(server) as http:
         wake = claim(http)
-        kids = rotated(http, server, published(http))
+        kids = rotate(http, server, published(http))
         assert heartbeat(http, wake) == 200
     assert [row[0] for row in rows(run("keys", "list", str(tmp_path)))] == kids
 
 
-def test_the_new_key_is_named_in_the_log(tmp_path: Path) -> None:
+def test_server_logs_the_id_of_the_new_key(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -195,19 +200,21 @@ def test_the_new_key_is_named_in_the_log(tmp_path: Path) -> None:
     url = process.stdout.readline().split()[-1]
     server = ServerProcess(process, url)
     with client(server) as http:
-        kids = rotated(http, server, published(http))
+        kids = rotate(http, server, published(http))
     process.terminate()
     _, said = process.communicate(timeout=10)
     assert process.returncode == 0
     assert f"the keys are rotated: {kids[0]} signs from now on" in said
 
 
-def test_a_server_whose_terminal_is_closed_stops(tmp_path: Path) -> None:
+def test_server_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:
         os.setsid()
-        os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first that a session opens is its own
+        os.close(
+            os.open(os.ttyname(0), os.O_RDWR)
+        )  # the first terminal that a session opens is its own
 
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
@@ -225,15 +232,15 @@ def test_a_server_whose_terminal_is_closed_stops(tmp_path: Path) -> None:
     assert (process.returncode, said) == (0, "")
 
 
-async def arrived(hook: Receiver, count: int) -> None:
-    """Waits for a receiver to have got so many requests."""
+async def await_requests(hook: Receiver, count: int) -> None:
+    """Waits until a receiver has `count` requests."""
     async with asyncio.timeout(5):
-        while len(hook.requests) < count:  # noqa: ASYNC110
+        while len(hook.requests) < count:  # noqa: ASYNC110  # another process sends them
             await asyncio.sleep(0.005)
 
 
 def signed(hook: Receiver, number: int) -> tuple[bytes, str]:
-    """Returns a delivery's body and signature."""
+    """Returns the body and the signature of a delivery."""
     head, body = hook.requests[number]
     lines = [line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line]
     headers = {name.lower(): value for name, value in lines}
@@ -241,7 +248,7 @@ def signed(hook: Receiver, number: int) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize("name", ["keys", "subscription/s"])
-def test_damaged_document_is_one_line_and_exit_code_4(tmp_path: Path, name: str) -> None:
+def test_damaged_document_prints_one_line_and_exits_4(tmp_path: Path, name: str) -> None:
     FileBackedStreamStore(tmp_path).close()
     catalog = LmdbCatalog(str(tmp_path / "catalog"))
     catalog.commit(catalog.meta(), [], [], {name: b"\xc1"})

@@ -1,4 +1,4 @@
-"""The command with TLS and on a Unix socket, on both lanes."""
+"""`serve` with TLS and on a Unix socket, on both lanes."""
 
 import os
 import signal
@@ -38,6 +38,7 @@ def trusting(certificate: Certificate) -> ssl.SSLContext:
 
 
 def refused(*flags: str) -> subprocess.CompletedProcess[str]:
+    """Runs a server that must refuse its flags, until it exits."""
     return subprocess.run(
         [*COMMAND, "serve", "--memory", *flags], capture_output=True, text=True, timeout=20
     )
@@ -66,7 +67,7 @@ def test_streams_are_served_over_https(lane: tuple[str, ...], certificate: Certi
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
-def test_a_client_in_the_middle_of_a_body_is_told_why_it_is_refused(
+def test_refusal_reaches_a_client_in_the_middle_of_a_body(
     lane: tuple[str, ...], certificate: Certificate, encrypted: bool
 ) -> None:
     flags = tls(certificate) if encrypted else ()
@@ -81,7 +82,7 @@ def test_a_client_in_the_middle_of_a_body_is_told_why_it_is_refused(
         assert http.get(STREAM).content == b""
 
 
-def test_a_stop_over_https_ends_live_reads_and_waits_for_no_handshake(
+def test_stop_over_https_ends_live_reads_and_waits_for_no_handshake(
     lane: tuple[str, ...], certificate: Certificate
 ) -> None:
     with (
@@ -100,7 +101,7 @@ def test_a_stop_over_https_ends_live_reads_and_waits_for_no_handshake(
         assert time.monotonic() - began < 1.5
 
 
-def test_what_is_not_tls_is_closed_without_a_word(
+def test_connection_without_tls_is_closed_silently(
     lane: tuple[str, ...], certificate: Certificate, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with serve(*lane, *tls(certificate)) as server:
@@ -113,7 +114,7 @@ def test_what_is_not_tls_is_closed_without_a_word(
     assert capfd.readouterr().err == ""
 
 
-def test_a_bad_certificate_or_key_is_a_bad_flag_and_makes_no_store(
+def test_bad_certificate_or_key_exits_2_and_creates_no_store(
     certificate: Certificate, tmp_path: Path
 ) -> None:
     none = str(tmp_path / "none")
@@ -153,7 +154,7 @@ def test_streams_are_served_on_a_unix_socket(lane: tuple[str, ...], tmp_path: Pa
     assert not os.path.exists(path)
 
 
-def test_a_unix_socket_is_replaced_when_its_server_is_dead_and_refused_when_not(
+def test_unix_socket_is_replaced_only_if_its_server_is_dead(
     tmp_path: Path,
 ) -> None:
     path = str(tmp_path / "streams.sock")
@@ -170,7 +171,7 @@ def test_a_unix_socket_is_replaced_when_its_server_is_dead_and_refused_when_not(
     assert not os.path.exists(path)
 
 
-def test_a_unix_socket_excludes_a_tcp_address(tmp_path: Path) -> None:
+def test_uds_excludes_host_and_port(tmp_path: Path) -> None:
     path = str(tmp_path / "streams.sock")
     for flag, value in (("--host", "127.0.0.1"), ("--port", "4437")):
         shown = refused("--uds", path, flag, value)
@@ -179,7 +180,7 @@ def test_a_unix_socket_excludes_a_tcp_address(tmp_path: Path) -> None:
     assert refused("--uds", "").returncode == 2
 
 
-def test_a_unix_socket_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_unix_socket_that_cannot_be_created_prints_one_line_and_exits_3(tmp_path: Path) -> None:
     for path in (tmp_path / "none" / "a", tmp_path / ("x" * 200)):
         shown = refused("--uds", str(path))
         assert shown.returncode == 3

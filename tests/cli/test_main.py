@@ -1,4 +1,4 @@
-"""The command as its user meets it: what it prints, how it stops, and its exit codes."""
+"""The command `durable-streams-server`: its default command, its help, and mistyped commands."""
 
 import subprocess
 
@@ -8,11 +8,9 @@ from click.testing import CliRunner
 from durable_streams_server.cli import main
 from tests.process import COMMAND
 
-STREAM = "/v1/stream/a"
-TEXT = {"content-type": "text/plain"}
-
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command until it exits."""
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
@@ -35,19 +33,19 @@ def test_serve_is_the_default_command() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_nearest_command_or_option_is_named(typed: list[str], meant: str) -> None:
+def test_mistyped_command_or_option_suggests_the_nearest(typed: list[str], meant: str) -> None:
     shown = run(*typed)
     assert (shown.returncode, shown.stderr, shown.stdout) == (2, f"Error: {meant}\n", "")
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_of_the_program_names_its_commands(flag: str) -> None:
+def test_help_lists_the_commands(flag: str) -> None:
     shown = run(flag)
     assert shown.returncode == 0
     assert {"serve", "check", "inspect", "keys"} <= set(shown.stdout.split())
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     shown = CliRunner().invoke(main, ["--version"])
     assert shown.exit_code == 0
     assert "0.1.0" in shown.output

@@ -1,4 +1,4 @@
-"""What a command prints: it can never fail, and names come out as the octets that they are."""
+"""Printing never fails, and names are printed as their original bytes."""
 
 import contextlib
 import os
@@ -22,18 +22,18 @@ TEXT = {"content-type": "text/plain"}
 
 
 def shell(outputs: str, *arguments: str) -> list[str]:
-    """Returns the command that runs ours with its outputs as a shell says it."""
+    """Returns a shell command that runs ours with its standard streams redirected by `outputs`."""
     words = " ".join(f"'{word}'" for word in [*COMMAND, *arguments])
     return ["/bin/sh", "-c", f"exec {words} {outputs}"]
 
 
 @contextlib.contextmanager
 def client(path: Path) -> Iterator[httpx.Client]:
-    """Yields a client once there is a server at a Unix socket."""
+    """Waits until a server has created its Unix socket, and yields a client of it."""
     until = time.monotonic() + START_TIMEOUT
     while not path.exists():
         assert time.monotonic() < until, "the server does not listen"
-        time.sleep(0.01)
+        time.sleep(0.01)  # another process creates it
     transport = httpx.HTTPTransport(uds=str(path))
     with httpx.Client(transport=transport, base_url="http://test", headers=TEXT) as http:
         yield http
@@ -42,7 +42,7 @@ def client(path: Path) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize(
     "outputs", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", ">/dev/full 2>/dev/full"]
 )
-def test_server_lives_without_outputs(outputs: str, tmp_path: Path) -> None:
+def test_server_works_without_standard_streams(outputs: str, tmp_path: Path) -> None:
     flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
     process = subprocess.Popen(shell(outputs, "serve", *flags))
     try:
@@ -58,7 +58,7 @@ def test_server_lives_without_outputs(outputs: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", [0, 1])
-def test_server_lives_when_who_reads_its_output_goes_away(lines: int, tmp_path: Path) -> None:
+def test_server_works_after_the_reader_of_its_output_leaves(lines: int, tmp_path: Path) -> None:
     flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
     reading, writing = os.pipe()
     process = subprocess.Popen([*COMMAND, "serve", *flags], stdout=writing, stderr=writing)
@@ -78,7 +78,7 @@ def test_server_lives_when_who_reads_its_output_goes_away(lines: int, tmp_path: 
 
 @pytest.mark.parametrize("command", [["check"], ["inspect"], ["keys", "list"]])
 @pytest.mark.parametrize(("outputs", "code"), [(">&-", 0), (">/dev/full", 1)])
-def test_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_not(
+def test_command_exits_1_if_its_output_is_lost_but_not_if_it_is_closed(
     outputs: str, code: int, command: list[str], tmp_path: Path
 ) -> None:
     with FileBackedStreamStore(tmp_path) as store:
@@ -92,7 +92,7 @@ def test_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_not(
     assert shown.stderr == (said if code else "")
 
 
-def test_reader_of_an_answer_that_has_enough_is_no_failure(tmp_path: Path) -> None:
+def test_command_succeeds_if_the_reader_of_its_output_leaves_early(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path) as store:
         for number in range(300):
             store.create(f"/{'x' * 400}{number}")
@@ -110,9 +110,9 @@ def test_reader_of_an_answer_that_has_enough_is_no_failure(tmp_path: Path) -> No
 
 PROGRAM = """if True:
     import sys
-    from durable_streams_server.cli.output import hold_outputs
-    hold_outputs()
-    hold_outputs()
+    from durable_streams_server.cli.output import protect_outputs
+    protect_outputs()
+    protect_outputs()
     print(sys.argv[1], "\\u00e9", "\\ud800")
     print(sys.argv[1], file=sys.stderr)
 """
@@ -132,10 +132,10 @@ def test_every_character_can_be_printed(encoding: str, shown: bytes) -> None:
     assert (ran.stdout, ran.stderr) == (shown, b"\xff\n")
 
 
-def test_next_file_never_becomes_an_output() -> None:
+def test_missing_standard_streams_are_never_reused_for_files() -> None:
     program = """if True:
-        from durable_streams_server.cli.output import hold_outputs
-        hold_outputs()
+        from durable_streams_server.cli.output import protect_outputs
+        protect_outputs()
         raise SystemExit(open("/dev/null").fileno())
     """
     words = f"exec '{sys.executable}' -c '{program}' >&- 2>&- <&-"
@@ -159,7 +159,7 @@ def test_reason_is_one_line(error: Exception, said: str) -> None:
 NASTY = "/v1/stream/a\x9b31m\u202eb"
 
 
-def test_path_that_would_drive_the_terminal_is_shown_with_escapes(tmp_path: Path) -> None:
+def test_stream_path_with_control_characters_is_escaped(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path) as store:
         store.create(NASTY, content_type="text/plain")
     listed = subprocess.run(
@@ -179,18 +179,18 @@ def test_path_that_would_drive_the_terminal_is_shown_with_escapes(tmp_path: Path
     assert absent.stderr.endswith("there is no stream /v1/stream/a\\x9b31m\\u202eb\\n\n")
 
 
-def test_finding_is_shown_with_escapes() -> None:
+def test_finding_with_control_characters_is_escaped() -> None:
     finding = Finding("logs/00/\x9b", "broken\nforged", path=NASTY)
     assert _line(finding) == (
         "logs/00/\\x9b (stream /v1/stream/a\\x9b31m\\u202eb): broken\\nforged"
     )
 
 
-def test_reason_keeps_octets_of_a_name_and_escapes_the_rest() -> None:
+def test_reason_escapes_all_but_the_bytes_of_file_names() -> None:
     assert reason(ValueError("caf\udce9 \x9b \u202e")) == "caf\udce9 \\x9b \\u202e"
 
 
-def test_log_of_the_server_is_printable_whoever_writes_it() -> None:
+def test_log_messages_of_every_logger_are_escaped() -> None:
     program = """if True:
         import logging
         from durable_streams_server.cli.output import begin_log

@@ -25,7 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
-def test_it_says_where_it_listens_and_what_it_keeps() -> None:
+def test_serve_prints_its_address_and_where_streams_are_kept() -> None:
     with serve("--memory") as server:
         assert server.process.stdout is not None
         assert server.url.startswith("http://127.0.0.1:")
@@ -33,7 +33,7 @@ def test_it_says_where_it_listens_and_what_it_keeps() -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_within_a_second_with_live_reads_open(stop: signal.Signals) -> None:
+def test_signal_stops_the_server_within_a_second_despite_live_reads(stop: signal.Signals) -> None:
     with (
         serve("--memory") as server,
         ThreadPoolExecutor() as pool,
@@ -44,7 +44,7 @@ def test_a_signal_ends_it_within_a_second_with_live_reads_open(stop: signal.Sign
             pieces = events.iter_bytes()
             assert next(pieces).startswith(b"retry:")
             poll = pool.submit(http.get, f"{STREAM}?offset=now&live=long-poll")
-            time.sleep(0.1)
+            time.sleep(0.1)  # the poll must reach the other process, which reports no live reads
             began = time.monotonic()
             server.process.send_signal(stop)
             assert server.process.wait(5) == 0
@@ -53,7 +53,7 @@ def test_a_signal_ends_it_within_a_second_with_live_reads_open(stop: signal.Sign
         assert poll.result().status_code == 204
 
 
-def test_a_port_in_use_is_one_line_and_its_own_exit_code() -> None:
+def test_port_in_use_prints_one_line_and_exits_3() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         shown = run("serve", "--port", str(taken.getsockname()[1]))
     assert shown.returncode == 3
@@ -63,19 +63,19 @@ def test_a_port_in_use_is_one_line_and_its_own_exit_code() -> None:
     assert shown.stderr.endswith(": Address already in use\n")
 
 
-def test_a_host_that_is_not_known_is_one_line() -> None:
+def test_unknown_host_prints_one_line_and_exits_3() -> None:
     shown = run("serve", "--memory", "--host", "300.1.1.1")
     assert shown.returncode == 3
     assert shown.stderr.endswith("port 4437: Name or service not known\n")
 
 
 @pytest.mark.parametrize("flags", [(), ("--data-dir", "sub/x")], ids=["default", "named"])
-def test_serve_says_that_it_made_a_directory_and_where(
+def test_serve_prints_the_path_of_a_directory_it_created(
     flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     where = tmp_path / (flags[1] if flags else "durable-streams-data")
     told = []
-    for _ in range(2):  # the second time it is there
+    for _ in range(2):  # the second time, the directory exists
         process = subprocess.Popen(
             [*COMMAND, *flags, "--port", "0"],
             cwd=tmp_path,
@@ -94,7 +94,7 @@ def test_serve_says_that_it_made_a_directory_and_where(
     assert told == [f"Made the directory {where}\n", ""]
 
 
-def test_the_write_ahead_log_follows_the_largest_body(tmp_path: Path) -> None:
+def test_default_wal_size_fits_the_largest_body(tmp_path: Path) -> None:
     flags = ["--data-dir", str(tmp_path), "--max-body", "100m"]
     with (
         serve(*flags) as server,
@@ -104,7 +104,7 @@ def test_the_write_ahead_log_follows_the_largest_body(tmp_path: Path) -> None:
         assert http.post(STREAM, content=b"x" * 100 * 1024 * 1024).status_code == 204
 
 
-def test_flags_reach_the_server() -> None:
+def test_flags_configure_the_server() -> None:
     flags = [
         "--memory",
         "--max-body",
@@ -130,7 +130,7 @@ def test_flags_reach_the_server() -> None:
         assert b"upToDate" in http.get(f"{STREAM}?offset=-1&live=sse").content
 
 
-def test_largest_body_that_is_allowed_can_be_taken(tmp_path: Path) -> None:
+def test_server_accepts_bodies_when_max_body_equals_max_in_flight(tmp_path: Path) -> None:
     flags = ("--max-body", "256m", "--data-dir", str(tmp_path))
     with serve(*flags) as server, httpx.Client(base_url=server.url, headers=TEXT) as http:
         http.put(STREAM)
@@ -138,7 +138,7 @@ def test_largest_body_that_is_allowed_can_be_taken(tmp_path: Path) -> None:
 
 
 def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str]:
-    """Removes the directory of a running server, then appends to a stream or asks the server to stop."""
+    """Removes the data directory of a running server, and then appends to a stream or stops the server. Returns how the server ended."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", str(path)],
         stdout=subprocess.PIPE,
@@ -151,7 +151,7 @@ def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str
         assert http.put(STREAM).status_code == 201
         shutil.rmtree(path)
         if appends:
-            with contextlib.suppress(httpx.HTTPError):  # noticed at once, or within 50 ms
+            with contextlib.suppress(httpx.HTTPError):  # the server may stop before it answers
                 http.post(STREAM, content=b"x")
         else:
             process.terminate()
@@ -160,7 +160,7 @@ def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("appends", [True, False])
-def test_server_whose_directory_is_removed_says_so_and_exits_5(
+def test_server_whose_directory_is_removed_prints_one_line_and_exits_5(
     tmp_path: Path, appends: bool
 ) -> None:
     shown = lose_directory(tmp_path / "data", appends)
@@ -171,7 +171,7 @@ def test_server_whose_directory_is_removed_says_so_and_exits_5(
     assert str(tmp_path / "data") in last
 
 
-def test_store_that_cannot_be_closed_is_one_line_and_exit_code_5(
+def test_store_that_cannot_be_closed_prints_one_line_and_exits_5(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_: StreamStore) -> None:

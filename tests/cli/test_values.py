@@ -1,4 +1,4 @@
-"""What the values of flags and arguments may be."""
+"""The types of flags and arguments."""
 
 import click
 import pytest
@@ -6,22 +6,22 @@ import pytest
 from durable_streams_server.cli.values import DIRECTORY, HOST
 
 
-def test_directory_is_taken_as_it_is_whether_or_not_it_can_be_used() -> None:
+def test_directory_may_be_any_path() -> None:
     for name in ("/nowhere/at/all", "/dev/null", "caf\udce9", "."):
         assert DIRECTORY.convert(name, None, None) == name
 
 
-def test_directory_without_a_name_is_refused() -> None:
+def test_empty_directory_is_refused() -> None:
     with pytest.raises(click.BadParameter, match="the name is empty"):
         DIRECTORY.convert("", None, None)
 
 
-def test_host_is_a_name_or_an_address() -> None:
+def test_host_may_be_a_name_or_an_address() -> None:
     for host in ("127.0.0.1", "::1", "localhost", "m\u00fcnchen.example"):
         assert HOST.convert(host, None, None) == host
 
 
 @pytest.mark.parametrize(("host", "said"), [("", "is every address"), ("\udcff", "not UTF-8")])
-def test_host_that_would_mean_something_else_is_refused(host: str, said: str) -> None:
+def test_empty_or_undecodable_host_is_refused(host: str, said: str) -> None:
     with pytest.raises(click.BadParameter, match=said):
         HOST.convert(host, None, None)

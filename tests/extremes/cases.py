@@ -1,4 +1,4 @@
-"""Cases: short conversations about one stream or subscription, each with one extreme value in one place."""
+"""The cases of the sweep: short conversations about one stream or subscription, each with one extreme value in one place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -49,12 +49,12 @@ class Step:
     """One request.
 
     Attributes:
-        method: in capitals.
-        path: the raw path.
-        headers: in lower case; `content-length` is added.
-        body: the body.
-        query: after the question mark.
-        needs_token: whether it acts on a wake, with the token that the claim before it gave.
+        method: The method in capitals.
+        path: The raw path.
+        headers: The headers with names in lower case, without `content-length`.
+        body: The body.
+        query: The query without its question mark.
+        needs_token: Whether the request needs the token of the claim before it.
     """
 
     method: str
@@ -66,17 +66,17 @@ class Step:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is about a subscription."""
+        """Returns whether the request is for a control route."""
         return self.path.startswith(CONTROL)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Requests, one after the other, and what they are about.
+    """A sequence of requests with one extreme value.
 
     Attributes:
-        label: where the extreme value is, and which it is.
-        steps: the requests.
+        label: The place of the extreme value, and the value.
+        steps: The requests.
         about: The raw path of the subscription that the case is about, if there is one.
         lifetime: Headers of the PUT that may set when the stream expires.
         number: The position among all cases, from 1, which names the case on the command line.
@@ -90,12 +90,12 @@ class Case:
 
 
 def shown(value: bytes) -> str:
-    """Returns a value as a label has it."""
+    """Returns a value in the short form for labels."""
     return repr(value if len(value) <= 60 else value[:50] + b"..(%d)" % len(value))
 
 
 def every_case() -> Iterator[Case]:
-    """Yields all cases, each about paths of its own."""
+    """Yields all cases, each with paths of its own."""
     number = 0
     for maker in (_headers, _forks, _reads, _queries, _paths, _bodies, _control):
         for case in maker():
@@ -104,7 +104,7 @@ def every_case() -> Iterator[Case]:
 
 
 def _numbered(case: Case, number: int) -> Case:
-    """Gives a case its own paths: `{n}` stands for its number."""
+    """Returns a case with its number in place of `{n}`, which gives the case paths of its own."""
     mark = b"%d" % number
 
     def own(step: Step) -> Step:
@@ -126,7 +126,7 @@ S: Final = ROOT + b"/{n}"
 
 
 def _headers() -> Iterator[Case]:
-    """Each header of a write, at its extremes, once and twice, in a PUT and in a POST."""
+    """Yields each header of a write with every extreme value, and given twice, in a PUT and in a POST."""
     for name in WRITE_HEADERS:
         around = {**PRODUCER, name: b""} if name in PRODUCER else {name: b""}
         for value in HEADER_VALUES:
@@ -146,11 +146,12 @@ def _headers() -> Iterator[Case]:
 
 
 def _type_of(headers: tuple[Header, ...]) -> Header:
-    """Returns the type that the rest of a case's requests have: the extreme one, where that is it."""
+    """Returns the Content-Type for the other requests of a case: the one in `headers`, or text."""
     return next((header for header in headers if header[0] == b"content-type"), TYPE)
 
 
 def _forks() -> Iterator[Case]:
+    """Yields each header of a fork with every extreme value, and given twice."""
     source = Step("PUT", S, (TYPE,), b"0123456789")
     usual = {
         b"stream-forked-from": S,
@@ -169,6 +170,7 @@ def _forks() -> Iterator[Case]:
 
 
 def _reads() -> Iterator[Case]:
+    """Yields each header of a read with every extreme value."""
     stream = Step("PUT", S, (TYPE,), b"0123456789")
     for name in READ_HEADERS:
         for value in HEADER_VALUES:
@@ -180,6 +182,7 @@ def _reads() -> Iterator[Case]:
 
 
 def _queries() -> Iterator[Case]:
+    """Yields each query parameter with every extreme value, and malformed queries."""
     stream = Step("PUT", S, (TYPE,), b"0123456789")
     usual = {b"offset": b"now", b"live": b"long-poll", b"cursor": b"1"}
     for name in (b"offset", b"live", b"cursor", b"unknown"):
@@ -200,12 +203,14 @@ def _queries() -> Iterator[Case]:
 
 
 def _quoted(value: bytes) -> bytes:
+    """Returns a value with the bytes percent-encoded that would end a query or its parameter."""
     return b"".join(
         b"%%%02X" % byte if byte <= 32 or byte in b"#&%+" else bytes([byte]) for byte in value
     )
 
 
 def _paths() -> Iterator[Case]:
+    """Yields every extreme path of a stream."""
     for form in PATHS:
         path = S + form
         put, post = Step("PUT", path, (TYPE,), b"1"), Step("POST", path, (TYPE,), b"2")
@@ -215,6 +220,7 @@ def _paths() -> Iterator[Case]:
 
 
 def _bodies() -> Iterator[Case]:
+    """Yields every extreme body."""
     for value in JSON_VALUES:
         put = Step("PUT", S, (JSON,))
         steps = (
@@ -253,11 +259,12 @@ ACK: Final = {b"wake_id": b'"{wake}"', b"generation": b"1", b"acks": b"[]", b"do
 
 
 def document(fields: dict[bytes, bytes]) -> bytes:
-    """Returns a JSON object of raw values."""
+    """Returns a JSON object with raw values."""
     return b"{" + b",".join(b'"%b":%b' % each for each in fields.items()) + b"}"
 
 
 def _control() -> Iterator[Case]:
+    """Yields every extreme value in each field and path of control requests."""
     stream = Step("PUT", ROOT + b"/p{n}/a", (JSON,))
     news = Step("POST", ROOT + b"/p{n}/a", (JSON,), b"1")
     subscribe = Step("PUT", SUBSCRIPTION, (JSON,), document(WAKES))

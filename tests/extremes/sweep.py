@@ -1,8 +1,8 @@
-"""The sweep: every case on every kind of server. `python -m tests.extremes.sweep [SHARE]` runs one in SHARE of them.
+"""The sweep: every case on every kind of server. `python -m tests.extremes.sweep [SHARE]` runs one case in SHARE.
 
-Held for every case: no answer of 5xx, no stopped store, no failed start; what was acknowledged is read back exactly, at once, after
-a kill, and after a checkpoint and a restart; what was refused has left nothing. A batch of cases shares a server. One that fails
-is halved until the case is found.
+For every case, no response may be 5xx, and the store must neither stop nor fail to open. Acknowledged data must be read back exactly:
+immediately, after a kill, and after a checkpoint and a restart. A refused request must leave nothing. A batch of cases shares a
+server. A batch that fails is halved until the failing case is found.
 """
 
 import argparse
@@ -32,12 +32,12 @@ SHOWN_BY_HEAD = ("content-type", "stream-next-offset", "stream-closed", "stream-
 
 @dataclass
 class Content:
-    """What must be read back of one stream.
+    """The acknowledged content of one stream, which must be read back.
 
     Attributes:
-        wire: its bytes, as they were acknowledged; of JSON, each value followed by a comma.
-        is_json: whether it is a stream of JSON.
-        closed: whether it was acknowledged as closed.
+        wire: The bytes of the stream. Each JSON value is followed by a comma.
+        is_json: Whether the stream holds JSON.
+        closed: Whether the stream is closed.
     """
 
     wire: bytes
@@ -46,49 +46,51 @@ class Content:
 
     @property
     def body(self) -> bytes:
-        """What a read answers."""
+        """Returns the body of a read of the whole stream."""
         return b"[" + self.wire[:-1] + b"]" if self.is_json else self.wire
 
 
 @dataclass
 class Judge:
-    """Follows one case's answers, and knows what must be there at the end."""
+    """Follows the responses of one case, and knows which content must exist at the end."""
 
     case: Case
     streams: dict[bytes, Content] = field(default_factory=dict)
     token: str = ""
     wake: bytes = b""
 
-    def take(self, step: Step, answer: Answer) -> None:
-        """Notes what an answer acknowledges."""
+    def record(self, step: Step, answer: Answer) -> None:
+        """Records the content that a response acknowledges. Fails if the response is 5xx."""
         assert answer.status < 500, f"{step}: {answer.status} {answer.body[:200]!r}"
         if answer.status >= 400:
             if step.method != "HEAD":
                 assert json.loads(answer.body)["error"]["code"]
         elif step.is_control:
-            self._take_claim(answer)
+            self._record_claim(answer)
         elif step.method == "PUT" and answer.status == 201:
-            self._created(step, answer)
+            self._record_create(step, answer)
         elif step.method == "POST":
-            self._appended(step, answer)
+            self._record_append(step, answer)
         elif step.method == "DELETE":
             del self.streams[step.path]
 
-    def finished(self, step: Step) -> Step:
-        """Returns a step with the token and the wake that an earlier one was given."""
+    def complete(self, step: Step) -> Step:
+        """Returns a step with the token and the wake id of an earlier claim, if it needs them."""
         if not step.needs_token:
             return step
         headers = (*step.headers, (b"authorization", b"Bearer " + self.token.encode()))
         body = step.body.replace(b"{wake}", self.wake)
         return Step(step.method, step.path, headers, body, step.query)
 
-    def _take_claim(self, answer: Answer) -> None:
+    def _record_claim(self, answer: Answer) -> None:
+        """Records the token and the wake id of a claim."""
         if answer.body.startswith(b"{"):
             found = json.loads(answer.body)
             self.token = found.get("token", self.token)
             self.wake = (found.get("wake_id") or "").encode()
 
-    def _created(self, step: Step, answer: Answer) -> None:
+    def _record_create(self, step: Step, answer: Answer) -> None:
+        """Records a new stream."""
         headers = dict(step.headers)
         is_json = answer.headers["content-type"].lower().startswith("application/json")
         begin = b""
@@ -99,7 +101,8 @@ class Judge:
         self.streams[step.path] = Content(wire, is_json, _closes(headers))
         assert _position(answer) == len(wire)
 
-    def _appended(self, step: Step, answer: Answer) -> None:
+    def _record_append(self, step: Step, answer: Answer) -> None:
+        """Records an append."""
         stream, headers = self.streams[step.path], dict(step.headers)
         is_duplicate = b"producer-id" in headers and answer.status == 204
         if not is_duplicate:
@@ -107,17 +110,17 @@ class Judge:
             stream.closed = stream.closed or _closes(headers)
         assert _position(answer) == len(stream.wire)
 
-    def is_over(self) -> bool:
-        """Whether the case's streams have a lifetime that is over at once."""
+    def has_expired(self) -> bool:
+        """Returns whether the streams of the case expire immediately."""
         deadline = self.case.lifetime.get(b"stream-expires-at", b"9999")
         passed = deadline <= WRITTEN and not deadline.startswith(WRITTEN[:-1] + b".")
         return passed or self.case.lifetime.get(b"stream-ttl") == b"0"
 
     async def compare(self, world: World) -> None:
-        """Reads everything back."""
+        """Reads the streams of the case, and fails if their content differs from what was acknowledged."""
         for path, content in self.streams.items():
             read = await world.ask(Step("GET", path))
-            if self.is_over():
+            if self.has_expired():
                 assert read.status == 404
                 continue
             assert (read.status, read.body) == (200, content.body)
@@ -128,7 +131,7 @@ class Judge:
                 assert 400 <= read.status < 500, f"refused, and {path!r} is there"
 
     async def shown(self, world: World) -> list[Any]:
-        """Returns what else the server says of the case, which must stay as it is."""
+        """Returns the properties of the streams and the subscription, which a restart must not change."""
         found: list[Any] = []
         for path in self.streams:
             head = await world.ask(Step("HEAD", path))
@@ -137,36 +140,40 @@ class Judge:
             answer = await world.ask(Step("GET", self.case.about))
             document = json.loads(answer.body)
             for name in ("status", "reason"):
-                document.pop(name, None)  # deliveries go on meanwhile
+                document.pop(name, None)  # which deliveries can change
             found.append([answer.status, document])
         return found
 
 
 def _wire(body: bytes) -> bytes:
-    """Returns the wire form of a JSON body without white space inside an array."""
+    """Returns the bytes that a stream stores for a JSON body. The body must not have white space inside an array."""
     body = body.strip(b" ")
     values = body[1:-1] if body.startswith(b"[") else body
     return values + b"," if values else b""
 
 
 def _closes(headers: dict[bytes, bytes]) -> bool:
+    """Returns whether a request closes its stream."""
     return headers.get(b"stream-closed", b"").lower() == b"true"
 
 
 def _position(answer: Answer) -> int:
+    """Returns the byte position of the offset in a response."""
     return int(answer.headers["stream-next-offset"].partition("_")[2])
 
 
 async def _converse(world: World, case: Case, places: asyncio.Semaphore) -> Judge:
+    """Sends the requests of a case, and returns the judge that has recorded the responses."""
     judge = Judge(case)
     async with places:
         for step in case.steps:
-            sent = judge.finished(step)
-            judge.take(sent, await world.ask(sent))
+            sent = judge.complete(step)
+            judge.record(sent, await world.ask(sent))
     return judge
 
 
 async def _compare_all(world: World, judges: Sequence[Judge], shown: list[list[Any]]) -> None:
+    """Fails if the server has other content or properties than the cases have left, or a stream of a refused request."""
     for judge, before in zip(judges, shown, strict=True):
         await judge.compare(world)
         assert await judge.shown(world) == before
@@ -176,6 +183,7 @@ async def _compare_all(world: World, judges: Sequence[Judge], shown: list[list[A
 
 
 async def _try(cases: Sequence[Case], lane: LaneName, directory: Path | None, now: int) -> None:
+    """Runs cases on one server, and on files also compares after a kill and after a restart."""
     world = await World(lane, directory, now).begin()
     places = asyncio.Semaphore(AT_ONCE)
     try:
@@ -183,7 +191,7 @@ async def _try(cases: Sequence[Case], lane: LaneName, directory: Path | None, no
         shown = [await judge.shown(world) for judge in judges]
         await _compare_all(world, judges, shown)
         if directory is not None:
-            killed = await world.as_a_kill_leaves_it()
+            killed = await world.start_copy()
             try:
                 await _compare_all(killed, judges, shown)
             finally:
@@ -232,6 +240,7 @@ def repeating_command(cases: Sequence[Case], lane: LaneName, store: StoreName, n
 def _failure_of(
     cases: Sequence[Case], lane: LaneName, store: StoreName, now: int
 ) -> Exception | None:
+    """Runs cases on a new server, and returns the exception of a failure, or None."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "data" if store == "files" else None
         try:
@@ -242,7 +251,7 @@ def _failure_of(
 
 
 def batches(share: int, seed: int = 0) -> Iterable[list[Case]]:
-    """Yields one in `share` of all cases, chosen by chance, in batches."""
+    """Yields batches of one in `share` cases, chosen at random with `seed`."""
     every = list(every_case())
     if share > 1:
         every = Random(seed).sample(every, len(every) // share)
@@ -252,6 +261,7 @@ def batches(share: int, seed: int = 0) -> Iterable[list[Case]]:
 
 
 def _say(line: str) -> None:
+    """Prints a line immediately."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

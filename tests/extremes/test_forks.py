@@ -1,4 +1,4 @@
-"""Forks of forks up to the limit and past it, over HTTP: read in full, live too, after a kill and after a restart."""
+"""Chains of forks up to the depth limit, over HTTP: they are read in full and live, also after a kill and a restart."""
 
 import asyncio
 from pathlib import Path
@@ -13,11 +13,12 @@ PAST = 10
 
 
 def path_of(depth: int) -> bytes:
+    """Returns the path of the fork at a depth."""
     return ROOT + b"/%d" % depth
 
 
 async def assert_chain(world: World) -> None:
-    """Reads the deepest fork: whole, from inside, and as events; and finds the forks past the limit not there."""
+    """Reads the deepest fork in full, from its middle, and live, and checks that no deeper fork exists."""
     whole = bytes(ord("a") + depth % 26 for depth in range(MAX_FORK_DEPTH + 1))
     deepest = path_of(MAX_FORK_DEPTH)
     read = await world.ask(Step("GET", deepest))
@@ -51,7 +52,7 @@ async def test_forks_at_the_limit_are_read_in_full(
             assert made.status in (404, 409)
     await assert_chain(world)
     if directory is not None:
-        killed = await world.as_a_kill_leaves_it()
+        killed = await world.start_copy()
         await assert_chain(killed)
         await killed.stop()
         await world.restart()

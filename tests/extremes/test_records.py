@@ -1,4 +1,4 @@
-"""Every change with every field at its extremes: encoded, applied, replayed after a kill, put in the catalog, and read back."""
+"""Changes with extreme fields are encoded, applied, replayed after a kill, written to the catalog, and read back."""
 
 import shutil
 from collections.abc import Iterator
@@ -76,23 +76,24 @@ Records = list[tuple[Change, ...]]
 
 
 def path_of(name: str, number: int) -> str:
-    """Returns one of the extreme paths: short, 500 bytes of ASCII, 500 bytes of other characters."""
+    """Returns an extreme path: a short one, one of 500 ASCII bytes, or one of about 500 bytes of other characters."""
     form = (f"/{name}", f"/{name}/".ljust(500, "x"), f"/{name}/" + "é" * 240)
     return form[number % len(form)]
 
 
 class Sweep:
-    """Records for one store, with incarnations of their own."""
+    """Collects records for one store. Each stream gets a new incarnation."""
 
     def __init__(self) -> None:
         self.records: Records = []
         self.number = 100
 
     def add(self, *changes: Change) -> None:
+        """Adds one record of these changes."""
         self.records.append(changes)
 
     def stream(self, **fields: Any) -> Created:
-        """Begins a stream, with some of its fields at an extreme."""
+        """Creates a stream with some extreme fields."""
         self.number += 1
         known = {
             "path": path_of(str(self.number), self.number),
@@ -106,15 +107,18 @@ class Sweep:
         return made
 
     def append(self, stream: Created, start: int = 0, data: bytes = b"x", **fields: Any) -> None:
+        """Appends to a stream, with some extreme fields."""
         known = {"closes": False, "at": 1}
         self.add(Appended(stream.path, stream.incarnation, start, data, **{**known, **fields}))
 
     def fork(self, source: Created, position: int, sub_offset: int, anchor: str) -> Created:
+        """Creates a fork of a stream at a position."""
         origin = Origin(source.path, source.incarnation, anchor, sub_offset, position)
         return self.stream(origin=origin, lineage=(Span(source.incarnation, position),))
 
 
-def of_streams(sweep: Sweep) -> None:
+def add_streams(sweep: Sweep) -> None:
+    """Adds streams and appends with extreme fields."""
     for incarnation in (1, MAX_CLOCK_INCARNATION, 10**16 - 1, 10**16, 10**18):
         sweep.append(sweep.stream(incarnation=incarnation))
     for media in (LONG, MediaType("A/B;" + "x" * 252, "a/b", TEXT.kind)):
@@ -138,13 +142,15 @@ def of_streams(sweep: Sweep) -> None:
 
 
 def lifetimes() -> Iterator[Lifetime]:
+    """Yields lifetimes with extreme deadlines and TTLs."""
     for deadline in (0, 1, MAX_TIME, -(2**63), MAX_TIME + 86_400 * 10**6, 2**64 - 1):
         yield Lifetime(expires_at=deadline, expires_text="x" * 45)
     for ttl in (0, 1, MAX_TTL_SECONDS, 2**63):
         yield Lifetime(ttl=ttl)
 
 
-def of_forks(sweep: Sweep) -> None:
+def add_forks(sweep: Sweep) -> None:
+    """Adds forks at extreme positions."""
     source = sweep.stream()
     for position in (0, 1, MAX_POSITION - 3, MAX_POSITION):
         for sub_offset in (0, MAX_POSITION):
@@ -159,7 +165,8 @@ def of_forks(sweep: Sweep) -> None:
     sweep.add(SoftDeleted(source.path, source.incarnation))
 
 
-def of_subscriptions(sweep: Sweep) -> None:
+def add_subscriptions(sweep: Sweep) -> None:
+    """Adds subscriptions and keys with extreme fields."""
     ids = ("s", "x" * 256, "é" * 128)
     links = tuple(f"/{number:05d}/".ljust(60, "x") for number in range(MAX_LINKS))
     for number, id_ in enumerate(ids):
@@ -192,7 +199,7 @@ def of_subscriptions(sweep: Sweep) -> None:
 
 
 class Model:
-    """What the records mean, by the rules alone."""
+    """The state that the records describe, computed by the rules alone."""
 
     def __init__(self, records: Records) -> None:
         self.states: dict[str, StreamState] = {}
@@ -209,7 +216,7 @@ class Model:
                 self.wire[change.incarnation] = change.data
 
     def compare(self, store: FileStore) -> None:
-        """Holds a store against it."""
+        """Fails if a store has another state."""
         assert store.failure is None
         for path, state in self.states.items():
             found = store.states.get(path)
@@ -225,8 +232,8 @@ class Model:
             assert store.subscriptions.document(name) == self.subscriptions.document(name)
 
 
-@pytest.mark.parametrize("fill", [of_streams, of_forks, of_subscriptions])
-def test_a_change_with_extreme_fields_survives_a_kill_a_checkpoint_and_a_restart(
+@pytest.mark.parametrize("fill", [add_streams, add_forks, add_subscriptions])
+def test_extreme_changes_survive_a_kill_a_checkpoint_and_a_restart(
     tmp_path: Path, fill: Any
 ) -> None:
     sweep = Sweep()
@@ -255,9 +262,9 @@ def test_a_change_with_extreme_fields_survives_a_kill_a_checkpoint_and_a_restart
         examine(at)
 
 
-def test_every_kind_of_change_is_swept() -> None:
+def test_sweep_contains_every_kind_of_change() -> None:
     sweep = Sweep()
-    for fill in (of_streams, of_forks, of_subscriptions):
+    for fill in (add_streams, add_forks, add_subscriptions):
         fill(sweep)
     kinds = {type(change) for changes in sweep.records for change in changes}
     assert kinds == set(Change.__args__)

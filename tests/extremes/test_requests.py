@@ -1,4 +1,4 @@
-"""A small size of the sweep over requests; `make extremes` runs the whole of it."""
+"""A small part of the sweep over requests. `make extremes` runs all of it."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from tests.extremes.sweep import batches, run_batch
 from tests.extremes.values import TIMES
 from tests.extremes.worlds import LaneName, StoreName
 
-SHARE = 100  # one in so many cases; more would take the suite too long
+SHARE = 100  # runs one case in 100, because more would take too long
 
 
-def chosen() -> list[Case]:
-    """Returns a few cases of every kind, and every deadline: one of those once stopped a store for good."""
+def selected_cases() -> list[Case]:
+    """Returns a random part of the cases, and every case with a deadline, because one of those once stopped a store."""
     few = [case for batch in batches(SHARE) for case in batch]
     known = {case.label for case in few}
     return few + [
@@ -23,10 +23,10 @@ def chosen() -> list[Case]:
 
 @pytest.mark.parametrize("lane", ["native", "asgi"])
 @pytest.mark.parametrize("store", ["memory", "files"])
-def test_no_extreme_value_stops_a_server_or_is_read_back_otherwise(
+def test_extreme_values_neither_stop_a_server_nor_change_data(
     lane: LaneName, store: StoreName
 ) -> None:
-    run_batch(chosen(), lane, store)
+    run_batch(selected_cases(), lane, store)
 
 
 def test_every_case_has_paths_of_its_own() -> None:
@@ -37,7 +37,7 @@ def test_every_case_has_paths_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("now", [-(10**15), 10**18])
-def test_a_server_works_under_any_clock(now: int) -> None:
-    """A machine without a clock of its own begins in 1970; one whose battery is flat may begin anywhere."""
+def test_server_works_at_any_time_of_its_clock(now: int) -> None:
+    """A machine without a clock of its own starts in 1970, and one with a flat battery may start at any time."""
     few = [case for batch in batches(5 * SHARE) for case in batch if not case.lifetime]
     run_batch(few, "asgi", "files", now)

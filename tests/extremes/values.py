@@ -1,8 +1,8 @@
-"""Extreme values: what no client should send in a header, a query, a path or a JSON field, and what somebody does."""
+"""Extreme values for headers, queries, paths and JSON fields, which no client should send and some client will."""
 
 from typing import Final
 
-DIGITS: Final = 5_000  # more than Python turns into a number
+DIGITS: Final = 5_000  # more digits than Python converts to a number
 
 LIMITS: Final = [
     0,
@@ -46,7 +46,7 @@ NUMBERS: Final = [
     b"1 1",
     "٣".encode(),
     "３".encode(),
-    b"\xb2",  # a superscript two, which is a digit to some
+    b"\xb2",  # a superscript two, which `str.isdigit` accepts
     b"9" * 300,
     b"9" * DIGITS,
     b"0" * DIGITS + b"1",
@@ -62,7 +62,7 @@ TIMES: Final = [
     b"1970-01-01T00:00:00Z",
     b"1970-01-01T00:00:00+00:01",
     b"1970-01-01T00:00:00.000001Z",
-    b"2025-06-15T15:06:40Z",  # when the sweep happens
+    b"2025-06-15T15:06:40Z",  # the time of the sweep
     b"2025-06-15T15:06:40.000001Z",
     b"2255-03-13T16:00:00Z",
     b"2286-11-20T17:46:40Z",
@@ -145,7 +145,7 @@ TEXTS: Final = [
 
 HEADER_VALUES: Final = [*NUMBERS, *TIMES, *OFFSETS, *TEXTS]
 
-PATHS: Final = [  # below a case's own path
+PATHS: Final = [  # appended to the path of a case
     b"",
     b"/",
     b"/x",

@@ -1,4 +1,4 @@
-"""Where the sweep runs: the native lane or ASGI, on a store in memory or on files that is stopped and opened again."""
+"""The servers of the sweep: on the native lane or ASGI, with a store in memory or on files, which can be restarted."""
 
 import asyncio
 import shutil
@@ -25,16 +25,16 @@ from tests.requests import NOW
 LaneName = Literal["native", "asgi"]
 StoreName = Literal["memory", "files"]
 SEGMENT = 1 << 20
-SHOWN = 4  # streams of a batch that `inspect` is asked about one by one
+SHOWN = 4  # streams of a batch that `inspect` shows one by one
 
 
 class World:
-    """One server on the running loop.
+    """One server on the running event loop.
 
     Args:
-        lane: which adapter carries the requests.
-        directory: where its data is; None for a store in memory.
-        now: what its clock says, in microseconds of Unix time.
+        lane: The adapter that carries the requests.
+        directory: The data directory, or None for a store in memory.
+        now: The time at which the server's clock stands, in microseconds since 1970.
     """
 
     def __init__(self, lane: LaneName, directory: Path | None, now: int = NOW) -> None:
@@ -57,16 +57,16 @@ class World:
         self._life: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         started = asyncio.Event()
 
-        async def told(_: Any) -> None:
+        async def send(_: Any) -> None:
             started.set()
 
-        self._alive = asyncio.create_task(self.app({"type": "lifespan"}, self._life.get, told))
+        self._alive = asyncio.create_task(self.app({"type": "lifespan"}, self._life.get, send))
         self._life.put_nowait({"type": "lifespan.startup"})
         await started.wait()
         return self
 
     async def ask(self, step: Step) -> Answer:
-        """Makes one request, and waits for its whole answer."""
+        """Sends one request and returns the response."""
         headers = [*step.headers]
         if step.method in ("PUT", "POST"):
             headers.append((b"content-length", b"%d" % len(step.body)))
@@ -77,17 +77,18 @@ class World:
         return await exchange.answer()
 
     async def _ask_natively(self, step: Step, headers: list[tuple[bytes, bytes]]) -> Answer:
+        """Sends one request on the native lane and returns the response."""
         target = step.path + b"?" + step.query if step.query else step.path
         lines = [b"%b %b HTTP/1.1" % (step.method.encode(), target), b"host: h"]
         lines += (b"%b: %b" % header for header in headers)
         client, arrived = Client(Lane(self.app)), asyncio.Event()
         flush = client.wire.flush
 
-        def flush_and_tell() -> None:
+        def flush_and_notify() -> None:
             flush()
             arrived.set()
 
-        client.wire.flush = flush_and_tell  # type: ignore[method-assign]
+        client.wire.flush = flush_and_notify  # type: ignore[method-assign]  # to see when octets arrive
         client.send(b"\r\n".join([*lines, b"", b""]) + step.body)
         while True:
             found, _ = parse(bytes(client.wire.received), [step.method])
@@ -98,7 +99,7 @@ class World:
             arrived.clear()
 
     async def stop(self) -> None:
-        """Ends the server, if it runs; what it holds is on disk then, by a last checkpoint."""
+        """Stops the server if it runs, and closes its store with a last checkpoint. Fails if the store had stopped by itself."""
         if self._alive.done():
             return
         self._life.put_nowait({"type": "lifespan.shutdown"})
@@ -108,15 +109,15 @@ class World:
         assert failure is None, f"the store has stopped: {failure!r}"
 
     async def restart(self) -> None:
-        """Stops the server, looks at its directory with the commands, and opens it again."""
+        """Stops the server, runs the commands `check` and `inspect` on its directory, and starts it again."""
         assert self.directory is not None
         await self.stop()
         examine(self.directory)
         self.store = open_store(self.directory)
         await self.begin()
 
-    async def as_a_kill_leaves_it(self) -> "World":
-        """Returns a server on a copy of the directory as it is now: what was acknowledged is in its log."""
+    async def start_copy(self) -> "World":
+        """Starts a server on a copy of the directory, which is in the state that a kill would leave."""
         assert self.directory is not None
         copy = Path(f"{self.directory}-killed")
         shutil.copytree(self.directory, copy)
@@ -124,12 +125,12 @@ class World:
 
 
 def open_store(directory: Path) -> FileBackedStreamStore:
-    """Opens a data directory with small segments, so that many fit a sweep."""
+    """Opens a data directory with small segments, so that one sweep fills many."""
     return FileBackedStreamStore(directory, segment_size=SEGMENT)
 
 
 def examine(directory: Path) -> None:
-    """Runs `check` and `inspect` on a directory: nothing may be wrong, and nothing may fail to be shown."""
+    """Runs `check` and `inspect` on a directory. Both must succeed, and `check` must find nothing."""
     checked = CliRunner().invoke(check, [str(directory)])
     assert (checked.exit_code, checked.exception) == (0, None), checked.output
     listed = CliRunner().invoke(inspect, [str(directory)])
@@ -138,6 +139,3 @@ def examine(directory: Path) -> None:
         path = line.split("\t")[0]
         shown = CliRunner().invoke(inspect, [str(directory), "--", path])
         assert (shown.exit_code, shown.exception) == (0, None), f"{path!r}: {shown.output}"
-
-
-__all__ = ["LaneName", "StoreName", "World"]

@@ -1,4 +1,4 @@
-"""`create_app`: each setting reaches what it sets."""
+"""`create_app`: settings out of range are refused, and valid ones take effect."""
 
 from pathlib import Path
 
@@ -35,15 +35,15 @@ TEXT = {"content-type": "text/plain"}
         {"hooks": [*create_registry_hooks(), *create_registry_hooks("b")]},
     ],
 )
-def test_a_setting_out_of_range_is_refused(settings: dict[str, object]) -> None:
+def test_setting_out_of_range_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
-        create_app(**settings)  # type: ignore[arg-type]
+        create_app(**settings)  # type: ignore[arg-type]  # each value has the type of its setting
 
 
-async def test_settings_reach_the_server() -> None:
-    told: list[StreamLifecycleEvent] = []
+async def test_settings_take_effect() -> None:
+    events: list[StreamLifecycleEvent] = []
     app = create_app(
-        hooks=[told.append, *create_registry_hooks("all", stream_root="/s")],
+        hooks=[events.append, *create_registry_hooks("all", stream_root="/s")],
         stream_root="/s",
         page_size=1024,
         long_poll_timeout=0.01,
@@ -52,7 +52,7 @@ async def test_settings_reach_the_server() -> None:
     assert isinstance(app, DurableStreamsApp)
     await request(app, "PUT", "/s/a", TEXT, b"x" * 1024)
     await request(app, "POST", "/s/a", TEXT, b"x" * 1024)
-    assert [event.path for event in told] == ["/s/a", "/s/all"]
+    assert [event.path for event in events] == ["/s/a", "/s/all"]
     assert len((await request(app, "GET", "/s/a")).body) == 1024
     assert (await request(app, "PUT", "/s/__ds/x", TEXT)).status == 404
     assert (await request(app, "PUT", "/v1/stream/__ds", TEXT)).status == 201
@@ -69,7 +69,7 @@ async def test_two_applications_share_nothing() -> None:
     assert (await request(second, "HEAD", A)).status == 404
 
 
-async def test_body_that_fits_no_segment_of_the_store_is_413(tmp_path: Path) -> None:
+async def test_body_larger_than_a_segment_of_the_store_is_413(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as store:
         app = create_app(store=store)
         await request(app, "PUT", A, TEXT)
@@ -80,7 +80,7 @@ async def test_body_that_fits_no_segment_of_the_store_is_413(tmp_path: Path) -> 
         await app.stop()
 
 
-async def test_largest_body_may_take_the_whole_budget() -> None:
+async def test_one_body_may_use_the_whole_budget() -> None:
     app = create_app(max_body=1000, max_in_flight=1000)
     await request(app, "PUT", A, TEXT)
     assert (await request(app, "POST", A, TEXT, b"x" * 1000)).status == 204

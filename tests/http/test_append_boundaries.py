@@ -1,4 +1,4 @@
-"""Whole appends on the wire, and offsets one past their ends, as the official Yjs layer asks for them."""
+"""Offsets one past the end of an append, which the official Yjs client asks for, and no other offset inside an append."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ FIRST, SECOND = b"a" * 10, b"b" * 10
 
 @pytest.fixture(params=["memory", "files"])
 async def http(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that has a binary stream of two appends."""
+    """Returns a client of a server whose binary stream holds two appends."""
     is_memory = request.param == "memory"
     store = StreamStore() if is_memory else FileBackedStreamStore(tmp_path)
     server = DurableStreamTestServer(store=store, long_poll_timeout=0.05)
@@ -29,14 +29,14 @@ async def http(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def offset(http: httpx.AsyncClient, past: int, url: str = URL) -> str:
-    """Returns an offset so many bytes past the tail, made from the one that HEAD gives, as a client would."""
+    """Returns the offset `past` bytes past the tail, computed from the offset that HEAD returns."""
     tail = (await http.head(url)).headers["stream-next-offset"]
     incarnation, _, position = tail.partition("_")
     return f"{incarnation}_{int(position) + past:016d}"
 
 
 async def live(http: httpx.AsyncClient, where: str, url: str = URL) -> list[tuple[str, str, str]]:
-    """Returns the events of an event stream up to the first that is up to date."""
+    """Returns the events of an event stream up to the first one that says up-to-date."""
     query = {"offset": where, "live": "sse"}
     received = b""
     async with http.stream("GET", url, params=query) as response:
@@ -47,7 +47,7 @@ async def live(http: httpx.AsyncClient, where: str, url: str = URL) -> list[tupl
     raise AssertionError(received)
 
 
-async def test_offset_one_past_an_append_reads_the_whole_next_append(
+async def test_offset_one_past_an_append_reads_the_next_append(
     http: httpx.AsyncClient,
 ) -> None:
     between = await offset(http, 1 - len(SECOND))
@@ -74,7 +74,7 @@ async def test_offset_one_past_the_tail_is_up_to_date(http: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("past", [2, -5, 2 - len(SECOND)])
-async def test_no_other_offset_inside_an_append_is_read(http: httpx.AsyncClient, past: int) -> None:
+async def test_other_offset_inside_an_append_is_400(http: httpx.AsyncClient, past: int) -> None:
     where = await offset(http, past)
     for mode in ({}, {"live": "long-poll"}, {"live": "sse"}):
         response = await http.get(URL, params={"offset": where, **mode})
@@ -82,7 +82,7 @@ async def test_no_other_offset_inside_an_append_is_read(http: httpx.AsyncClient,
         assert response.json()["error"]["code"] == "INVALID_OFFSET"
 
 
-async def test_forks_take_offsets_one_past_an_append(http: httpx.AsyncClient) -> None:
+async def test_fork_accepts_an_offset_one_past_an_append(http: httpx.AsyncClient) -> None:
     fork = URL + "-fork"
     headers = {"stream-forked-from": URL, "stream-fork-offset": await offset(http, 1 - len(SECOND))}
     assert (await http.put(fork, headers=headers)).status_code == 201
@@ -94,7 +94,9 @@ async def test_forks_take_offsets_one_past_an_append(http: httpx.AsyncClient) ->
     assert (await http.get(fork, params={"offset": await offset(http, 1, fork)})).content == b""
 
 
-async def test_text_that_is_not_utf8_arrives_octet_for_octet(http: httpx.AsyncClient) -> None:
+async def test_event_stream_delivers_text_other_than_utf8_in_base64(
+    http: httpx.AsyncClient,
+) -> None:
     url, sent = "/v1/stream/latin", "caf\xe9\r\n".encode("latin-1")
     media = {"content-type": "text/plain; charset=iso-8859-1"}
     await http.put(url, headers=media, content=sent)

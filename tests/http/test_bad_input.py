@@ -1,4 +1,4 @@
-"""Bad input: each kind has a clear 4xx, a short text and a stable code, writes nothing, and leaks nothing."""
+"""Bad input: each kind is refused with a 4xx, a short text and a stable code. It writes nothing and leaks nothing."""
 
 import re
 from typing import NamedTuple
@@ -19,7 +19,7 @@ STREAMS = ("json", "text", "closed", "old", "busy")
 
 
 class Case(NamedTuple):
-    """One bad request. `{json}` and the like in a URL or header stand for that stream's incarnation."""
+    """One bad request. In a URL or header, `{json}` stands for the incarnation of the stream `json`, and so on."""
 
     name: str
     method: str
@@ -31,12 +31,14 @@ class Case(NamedTuple):
 
 
 def get(name: str, query: str, code: str, status: int = 400, stream: str = "json") -> Case:
+    """Returns a bad read."""
     return Case(f"read-{name}", "GET", f"{S}{stream}?{query}", (), b"", status, code)
 
 
 def put(
     name: str, headers: tuple[tuple[str, str], ...], code: str, status: int = 400, body: bytes = b""
 ) -> Case:
+    """Returns a bad create."""
     return Case(f"create-{name}", "PUT", f"{S}new", headers, body, status, code)
 
 
@@ -48,26 +50,31 @@ def post(
     body: bytes = b"1",
     stream: str = "json",
 ) -> Case:
+    """Returns a bad append."""
     return Case(f"append-{name}", "POST", f"{S}{stream}", headers, body, status, code)
 
 
-def stamped(
+def stamp_case(
     name: str, stamp: dict[str, str], code: str = "INVALID_PRODUCER", status: int = 400
 ) -> Case:
+    """Returns an append with producer headers, of which `stamp` has the values."""
     headers = tuple((f"producer-{key}", value) for key, value in stamp.items())
     return post(f"producer-{name}", (JSON, *headers), code, status)
 
 
 def producer(name: str, code: str = "INVALID_PRODUCER", status: int = 400, **stamp: str) -> Case:
-    return stamped(name, stamp, code, status)
+    """Returns an append with producer headers."""
+    return stamp_case(name, stamp, code, status)
 
 
 def fork(name: str, code: str, status: int = 400, source: str = S + "text", **place: str) -> Case:
+    """Returns a bad fork, at the fork offset and sub-offset in `place`."""
     headers = tuple((f"stream-fork-{key.replace('_', '-')}", value) for key, value in place.items())
     return put(f"fork-{name}", (("stream-forked-from", source), *headers), code, status)
 
 
 def path(name: str, raw: bytes) -> Case:
+    """Returns a create at a bad path."""
     return Case(f"path-{name}", "PUT", raw, (TEXT,), b"", 400, "INVALID_PATH")
 
 
@@ -158,7 +165,7 @@ CASES = [
     producer("empty-id", id="", epoch="0", seq="0"),
     producer("long-id", id="p" * 257, epoch="0", seq="0"),
     *(
-        stamped(f"{key}-{value or 'empty'}", {"id": "p", "epoch": "0", "seq": "0", key: value})
+        stamp_case(f"{key}-{value or 'empty'}", {"id": "p", "epoch": "0", "seq": "0", key: value})
         for key in ("epoch", "seq")
         for value in ("", "-1", "+1", "1.5", "1e3", "x", BIG)
     ),
@@ -320,6 +327,7 @@ CASES = [
 
 
 async def prepare() -> tuple[DurableStreamsApp, StreamStore, dict[str, str]]:
+    """Returns an application, its store with all streams, and the incarnations by stream."""
     store = StreamStore()
     store.create(S + "old")
     old = store.append(S + "old", b"abc").next_offset[:16]
@@ -333,29 +341,31 @@ async def prepare() -> tuple[DurableStreamsApp, StreamStore, dict[str, str]]:
     store.append(S + "text", b"hello")
     store.append(S + "old", b"abcdef")
     store.append(S + "closed", b"1", close=True)
-    incarnations = {name: current(store, name)[:16] for name in STREAMS}
+    incarnations = {name: current_offset(store, name)[:16] for name in STREAMS}
     return create_app(store=store), store, {**incarnations, "old-before": old}
 
 
-def current(store: StreamStore, name: str) -> str:
+def current_offset(store: StreamStore, name: str) -> str:
+    """Returns the tail of a stream."""
     stream = store.get(S + name)
     assert stream is not None
     return stream.current_offset
 
 
-def filled(text: str, names: dict[str, str]) -> str:
+def fill(text: str, names: dict[str, str]) -> str:
+    """Returns a text with incarnations in place of the names in braces."""
     return re.sub(r"\{([a-z-]+)\}", lambda match: names[match[1]], text)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_bad_input_is_refused_clearly_and_changes_nothing(case: Case) -> None:
+async def test_bad_input_is_refused_and_changes_nothing(case: Case) -> None:
     app, store, names = await prepare()
     before = {name: store.get(S + name) for name in STREAMS}
     contents = {name: store.read(S + name) for name in STREAMS}
     headers: HeaderList = [
-        (name.encode(), filled(value, names).encode("latin-1")) for name, value in case.headers
+        (name.encode(), fill(value, names).encode("latin-1")) for name, value in case.headers
     ]
-    url = case.url if isinstance(case.url, bytes) else filled(case.url, names)
+    url = case.url if isinstance(case.url, bytes) else fill(case.url, names)
 
     answer = await request(app, case.method, url, headers, case.body)
 

@@ -1,4 +1,4 @@
-"""What browsers and caches need around every response."""
+"""CORS, security headers and `Vary`: every response has each of them once."""
 
 import json
 from pathlib import Path
@@ -31,10 +31,11 @@ async def app(store: StreamStore) -> DurableStreamsApp:
 
 
 def listed(value: str) -> set[str]:
+    """Returns the items of a header value that is a list, in lower case."""
     return {item.strip().lower() for item in value.split(",")}
 
 
-async def test_a_preflight_allows_all_that_the_protocol_sends(
+async def test_preflight_allows_the_methods_and_headers_of_the_protocol(
     app: DurableStreamsApp,
 ) -> None:  # TRAPS 34, 44
     answer = await request(app, "OPTIONS", A, {"origin": "https://app.example"})
@@ -76,7 +77,7 @@ async def test_a_preflight_allows_all_that_the_protocol_sends(
         ("FOO", A, 405),
     ],
 )
-async def test_every_response_can_be_read_by_a_script_and_is_not_sniffed(
+async def test_every_response_exposes_the_headers_of_the_protocol_and_forbids_sniffing(
     app: DurableStreamsApp, method: str, url: str, status: int
 ) -> None:  # TRAPS 34
     answer = await request(app, method, url)
@@ -106,7 +107,9 @@ def native(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "native")
 
 
-async def test_one_origin_is_allowed_and_caches_are_told(store: StreamStore, native: bool) -> None:
+async def test_only_a_listed_origin_is_allowed_and_responses_vary_by_origin(
+    store: StreamStore, native: bool
+) -> None:
     ask = Caller(create_app(store=store, cors=[ORIGIN]), native)
     for method in ("GET", "HEAD", "OPTIONS", "POST"):
         allowed = await ask(method, A, {"origin": ORIGIN})
@@ -117,7 +120,7 @@ async def test_one_origin_is_allowed_and_caches_are_told(store: StreamStore, nat
             assert "Origin" in other.headers["vary"]
 
 
-async def test_credentials_are_for_listed_origins_only(store: StreamStore, native: bool) -> None:
+async def test_only_listed_origins_may_send_credentials(store: StreamStore, native: bool) -> None:
     ask = Caller(create_app(store=store, cors=["*", ORIGIN]), native)
     for method in ("GET", "OPTIONS"):
         listed_origin = await ask(method, A, {"origin": ORIGIN})
@@ -141,6 +144,7 @@ ASKED = "traceparent,baggage,x-requested-with,X-My-App"
 
 
 def preflight(asked: str, origin: str = ORIGIN) -> dict[str, str]:
+    """Returns the headers of a preflight that asks for some request headers."""
     return {
         "origin": origin,
         "access-control-request-method": "POST",
@@ -149,7 +153,7 @@ def preflight(asked: str, origin: str = ORIGIN) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("cors", [True, [ORIGIN]], ids=["any", "listed"])
-async def test_preflight_allows_the_headers_that_are_asked_for(
+async def test_preflight_allows_the_requested_headers_once_each(
     store: StreamStore, native: bool, cors: Any
 ) -> None:
     ask = Caller(create_app(store=store, cors=cors), native)
@@ -174,7 +178,7 @@ async def test_preflight_allows_the_headers_that_are_asked_for(
         ",".join(f"x-{n}" for n in range(1000)),
     ],
 )
-async def test_preflight_repeats_nothing_but_a_few_header_names(
+async def test_preflight_ignores_an_invalid_or_long_list_of_headers(
     store: StreamStore, native: bool, asked: str
 ) -> None:
     ask = Caller(create_app(store=store, cors=[ORIGIN]), native)
@@ -183,7 +187,7 @@ async def test_preflight_repeats_nothing_but_a_few_header_names(
     assert (answer.status, _allowed(answer)) == (204, _allowed(plain))
 
 
-async def test_preflight_from_another_origin_is_allowed_nothing(
+async def test_preflight_from_an_unlisted_origin_has_no_cors_headers(
     store: StreamStore, native: bool
 ) -> None:
     ask = Caller(create_app(store=store, cors=[ORIGIN]), native)
@@ -193,10 +197,12 @@ async def test_preflight_from_another_origin_is_allowed_nothing(
 
 
 def _allowed(answer: Answer) -> str:
+    """Returns the headers that a preflight allows."""
     return answer.headers["access-control-allow-headers"]
 
 
 def _cors(answer: Answer) -> list[str]:
+    """Returns the names of the CORS headers of a response."""
     return [name for name in answer.headers if name.startswith("access-control")]
 
 
@@ -205,10 +211,10 @@ def _cors(answer: Answer) -> list[str]:
 
 @pytest.mark.parametrize("cors", [False, True, [ORIGIN], ["*", ORIGIN]], ids=str)
 @pytest.mark.parametrize("kind", ["memory", "files"])
-async def test_every_response_has_each_header_once_and_runs_nothing(
+async def test_every_response_has_each_common_header_once(
     kind: str, tmp_path: Path, native: bool, cors: Any
 ) -> None:
-    """`Answer` refuses a header that comes twice; browsers refuse a response that names its allowed origin twice."""
+    """`Answer` refuses a repeated header, as browsers refuse a response that names its allowed origin twice."""
     store = StreamStore() if kind == "memory" else FileBackedStreamStore(tmp_path / "data")
     app = create_app(store=store, cors=cors, sse_max_age=0.01, long_poll_timeout=0.01)
     app.engine.start()
@@ -220,7 +226,7 @@ async def test_every_response_has_each_header_once_and_runs_nothing(
         for method, target, body in (
             ("OPTIONS", A, b""),
             ("PUT", A, b""),
-            *[("GET", A, b"")] * 4,  # the last of them are kept answers
+            *[("GET", A, b"")] * 4,  # the last two are answered from the cache of responses
             *[("HEAD", A, b"")] * 4,
             ("POST", A, b"1"),
             ("POST", A, b"no value"),
@@ -262,7 +268,7 @@ async def test_every_response_has_each_header_once_and_runs_nothing(
         store.close()
 
 
-async def test_refusal_by_the_head_alone_can_be_read_by_a_listed_origin(native: bool) -> None:
+async def test_listed_origin_can_read_a_refusal_of_the_head(native: bool) -> None:
     ask = Caller(create_app(cors=[ORIGIN]), native)
     headers = {"origin": ORIGIN, **{f"x-{number}": "x" * 1000 for number in range(100)}}
     answer = await ask("GET", A, headers)
@@ -272,7 +278,7 @@ async def test_refusal_by_the_head_alone_can_be_read_by_a_listed_origin(native: 
 @pytest.mark.parametrize(
     "media", ["text/html", "text/xml", "image/svg+xml", "application/xhtml+xml", "text/javascript"]
 )
-async def test_stream_of_an_active_type_runs_in_no_origin(native: bool, media: str) -> None:
+async def test_stream_with_an_active_content_type_is_sandboxed(native: bool, media: str) -> None:
     ask = Caller(create_app(), native)
     await ask("PUT", A, {"content-type": media}, b"<script>alert(1)</script>")
     page = await ask("GET", A)
@@ -286,7 +292,7 @@ async def test_stream_of_an_active_type_runs_in_no_origin(native: bool, media: s
 
 
 @pytest.mark.parametrize("settings", [{}, {"cors": False}], ids=["default", "off"])
-async def test_application_sends_no_cors_headers_unless_told_to(
+async def test_application_sends_no_cors_headers_by_default(
     store: StreamStore, native: bool, settings: dict[str, Any]
 ) -> None:
     ask = Caller(create_app(store=store, **settings), native)
@@ -301,6 +307,6 @@ async def test_application_sends_no_cors_headers_unless_told_to(
 @pytest.mark.parametrize(
     "origin", ["", "app.example", "https://", "https://a/b", "https://a b", "none"]
 )
-def test_what_is_no_origin_is_refused(origin: str) -> None:
+def test_invalid_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="not an origin"):
         Browser([origin])

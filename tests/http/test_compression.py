@@ -1,4 +1,4 @@
-"""Compressed pages: who gets them, what they cost, and what becomes of them when nobody waits any more."""
+"""Compressed pages: which responses are compressed, how much work may wait, and what happens when clients leave."""
 
 import asyncio
 import gzip
@@ -35,10 +35,11 @@ GET = octets("GET", A, "Accept-Encoding: gzip")
 
 
 class Gate:
-    """Holds the threads back until a test lets them go, and counts what they are given.
+    """Stands for `gzip`, and holds the compression threads until a test opens it.
 
     Attributes:
-        begun: the bytes of each page that a thread has begun.
+        begun: The bytes of each page that a thread has started to compress.
+        fails: The exception to raise instead of compressing, or None.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class Gate:
         return self._gzip(parts, is_left)
 
     def open(self) -> None:
-        """Lets every thread go on, now and later."""
+        """Lets the threads compress, now and later."""
         self._go.set()
 
 
@@ -93,31 +94,34 @@ async def app(store: StreamStore) -> AsyncIterator[DurableStreamsApp]:
 
 
 def page(body: bytes) -> Response:
+    """Returns a response with an entity tag."""
     return Response(200, [(b"etag", b'"1"')], body, vary_encoding=True)
 
 
 def begin(compressor: Compressor, name: object, body: bytes = b"x") -> Ticket[Response]:
-    """Has a page compressed, which must not be sent as it is."""
+    """Starts to compress a page and returns the ticket for its response."""
     ticket = compressor.compress(name, page(body))
     assert isinstance(ticket, Ticket)
     return ticket
 
 
 async def occupy(compressor: Compressor, gate: Gate) -> list[Ticket[Response]]:
-    """Gives every thread a page."""
+    """Gives every thread a page and returns the tickets of these pages."""
     tickets = [begin(compressor, f"thread {number}") for number in range(THREADS)]
     await until(lambda: len(gate.begun) == THREADS)
     return tickets
 
 
 def unpacked(response: Response) -> bytes:
-    """Returns what a compressed response holds."""
+    """Returns the uncompressed body of a compressed response."""
     assert (b"content-encoding", b"gzip") in response.headers
     assert (b"etag", b'"1:gz"') in response.headers
     return gzip.decompress(response.body)
 
 
-async def test_a_large_page_is_compressed_for_who_takes_it(app: DurableStreamsApp) -> None:
+async def test_large_page_is_compressed_for_clients_that_accept_gzip(
+    app: DurableStreamsApp,
+) -> None:
     plain = await request(app, "GET", A)
     packed = await request(app, "GET", A, {"accept-encoding": "br, gzip;q=0.5"})
     assert packed.headers["content-encoding"] == "gzip"
@@ -134,12 +138,14 @@ async def test_a_large_page_is_compressed_for_who_takes_it(app: DurableStreamsAp
 @pytest.mark.parametrize(
     "accepted", ["", "br", "gzip;q=0", "gzip; q=0.0", "identity", "gzipped", "*;q=0", "gzip;q=0, *"]
 )
-async def test_nobody_gets_what_they_did_not_ask_for(app: DurableStreamsApp, accepted: str) -> None:
+async def test_page_is_not_compressed_for_other_clients(
+    app: DurableStreamsApp, accepted: str
+) -> None:
     answer = await request(app, "GET", A, {"accept-encoding": accepted})
     assert "content-encoding" not in answer.headers
 
 
-async def test_small_pages_and_octets_are_not_compressed(store: StreamStore) -> None:
+async def test_small_and_binary_pages_are_not_compressed(store: StreamStore) -> None:
     app = create_app(store=store)
     store.create("/small", "text/plain")
     store.append("/small", b"x" * 100)
@@ -153,9 +159,7 @@ async def test_small_pages_and_octets_are_not_compressed(store: StreamStore) -> 
     assert "content-encoding" not in answer.headers
 
 
-async def test_page_asked_for_by_many_at_once_is_compressed_once(
-    compressor: Compressor, gate: Gate
-) -> None:
+async def test_page_for_many_clients_is_compressed_once(compressor: Compressor, gate: Gate) -> None:
     tickets = [begin(compressor, "page", b"same") for _ in range(100)]
     gate.open()
     await until(lambda: all(ticket.done for ticket in tickets))
@@ -165,7 +169,7 @@ async def test_page_asked_for_by_many_at_once_is_compressed_once(
     assert all(response.body is responses[0].body for response in responses)
 
 
-async def test_clients_of_one_page_are_answered_one_in_each_step(
+async def test_clients_of_one_page_are_answered_one_per_step(
     compressor: Compressor, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[Callable[[], object]] = []
@@ -181,7 +185,7 @@ async def test_clients_of_one_page_are_answered_one_in_each_step(
     assert step() is False
 
 
-async def test_array_is_compressed_without_a_copy_of_it(
+async def test_json_array_is_compressed_without_a_copy(
     compressor: Compressor, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response = page(b"1,2,")
@@ -195,7 +199,7 @@ async def test_array_is_compressed_without_a_copy_of_it(
     assert not response.array
 
 
-async def test_page_past_the_most_that_may_wait_is_sent_as_it_is(
+async def test_page_past_the_waiting_pages_limit_is_sent_uncompressed(
     compressor: Compressor, gate: Gate
 ) -> None:
     running = await occupy(compressor, gate)
@@ -204,7 +208,7 @@ async def test_page_past_the_most_that_may_wait_is_sent_as_it_is(
     assert compressor.compress("late", late) is late
     assert late.body == b"late"
     assert compressor.passed == 1
-    joined = begin(compressor, 7)  # the page waits already
+    joined = begin(compressor, 7)  # joins a page that already waits
     gate.open()
     tickets = [*running, *waiting, joined]
     await until(lambda: all(ticket.done for ticket in tickets))
@@ -212,7 +216,7 @@ async def test_page_past_the_most_that_may_wait_is_sent_as_it_is(
     assert compressor.waiting_bytes == 0
 
 
-async def test_pages_of_more_bytes_than_may_wait_are_sent_as_they_are(
+async def test_page_past_the_waiting_bytes_limit_is_sent_uncompressed(
     compressor: Compressor, gate: Gate
 ) -> None:
     await occupy(compressor, gate)
@@ -226,7 +230,7 @@ async def test_pages_of_more_bytes_than_may_wait_are_sent_as_they_are(
     assert isinstance(compressor.compress("late", late), Ticket)
 
 
-async def test_page_larger_than_all_that_may_wait_is_compressed_by_a_free_thread(
+async def test_free_thread_compresses_a_page_larger_than_the_waiting_bytes_limit(
     compressor: Compressor, gate: Gate
 ) -> None:
     large = bytes(MAX_WAITING_BYTES + 1)
@@ -236,7 +240,7 @@ async def test_page_larger_than_all_that_may_wait_is_compressed_by_a_free_thread
     assert unpacked(ticket.result()) == large
 
 
-async def test_page_whose_clients_have_left_is_not_begun(
+async def test_waiting_page_without_clients_is_never_compressed(
     compressor: Compressor, gate: Gate
 ) -> None:
     running = await occupy(compressor, gate)
@@ -252,7 +256,7 @@ async def test_page_whose_clients_have_left_is_not_begun(
         kept[0].result()
 
 
-async def test_page_that_nobody_waits_for_any_more_is_begun_anew_for_the_next(
+async def test_new_client_of_an_abandoned_page_starts_a_new_compression(
     compressor: Compressor, gate: Gate
 ) -> None:
     first = begin(compressor, "page", b"body")
@@ -264,23 +268,23 @@ async def test_page_that_nobody_waits_for_any_more_is_begun_anew_for_the_next(
     assert unpacked(second.result()) == b"body"
 
 
-def test_compression_stops_within_one_slice_once_nobody_waits() -> None:
-    looks = 0
+def test_compression_stops_within_one_slice_when_no_client_waits() -> None:
+    checks = 0
 
     def is_left() -> bool:
-        nonlocal looks
-        looks += 1
-        return looks > 2
+        nonlocal checks
+        checks += 1
+        return checks > 2
 
     assert compression.gzip([b"[", bytes(100 * SLICE), b"]"], is_left) is None
-    assert looks == 3
+    assert checks == 3
     body = bytes(range(256)) * (SLICE // 100)
     packed = compression.gzip([b"[", body, b"]"], lambda: False)
     assert packed is not None
     assert gzip.decompress(packed) == b"[" + body + b"]"
 
 
-async def test_stop_ends_all_work_and_answers_with_pages_as_they_are(
+async def test_close_answers_waiting_clients_with_uncompressed_pages(
     compressor: Compressor, gate: Gate
 ) -> None:
     running = await occupy(compressor, gate)
@@ -299,7 +303,7 @@ async def test_stop_ends_all_work_and_answers_with_pages_as_they_are(
     assert compressor.compress("late", late) is late
 
 
-async def test_page_that_cannot_be_compressed_is_sent_as_it_is(
+async def test_page_is_sent_uncompressed_when_compression_fails(
     app: DurableStreamsApp, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate.fails = MemoryError()
@@ -310,7 +314,7 @@ async def test_page_that_cannot_be_compressed_is_sent_as_it_is(
     assert complaints(caplog) == ["a page is sent uncompressed"]
 
 
-async def test_page_is_sent_as_it_is_when_there_is_no_thread_to_compress_it(
+async def test_page_is_sent_uncompressed_when_no_thread_can_start(
     app: DurableStreamsApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
@@ -322,7 +326,7 @@ async def test_page_is_sent_as_it_is_when_there_is_no_thread_to_compress_it(
     assert complaints(caplog) == ["a page is sent uncompressed"]
 
 
-async def test_stop_of_the_application_answers_who_waits_for_a_page(
+async def test_shutdown_answers_clients_that_wait_for_compression(
     app: DurableStreamsApp, gate: Gate
 ) -> None:
     exchange = Exchange(app, "GET", A.encode(), [GZIP])
@@ -334,7 +338,7 @@ async def test_stop_of_the_application_answers_who_waits_for_a_page(
     assert (answer.status, json.loads(answer.body)) == (200, list(range(3000)))
 
 
-async def test_client_that_leaves_ends_the_compression_of_its_page(
+async def test_leaving_client_stops_the_compression_of_its_page(
     app: DurableStreamsApp, gate: Gate
 ) -> None:
     compressor: Any = app.handler._compressor
@@ -355,10 +359,10 @@ async def test_client_that_leaves_ends_the_compression_of_its_page(
     assert not compressor._jobs
 
 
-async def test_client_that_leaves_after_a_wait_for_the_disk_ends_the_compression_too(
+async def test_leaving_client_stops_the_compression_after_a_read_from_disk(
     app: DurableStreamsApp, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply has a ticket of its own there, and a cancelled reply cancels what it waits for now."""
+    """After a read from disk the reply has a ticket, and its cancellation must reach the compression."""
     reader = app.engine.reader
     read = reader.page
     held: list[Callable[[], None]] = []
@@ -378,9 +382,7 @@ async def test_client_that_leaves_after_a_wait_for_the_disk_ends_the_compression
     assert not app.handler._compressor._jobs
 
 
-async def test_same_page_is_compressed_once_for_both_lanes(
-    app: DurableStreamsApp, gate: Gate
-) -> None:
+async def test_page_for_both_lanes_is_compressed_once(app: DurableStreamsApp, gate: Gate) -> None:
     client = Client(Lane(app))
     client.send(GET)
     exchange = Exchange(app, "GET", A.encode(), [GZIP])
@@ -398,7 +400,7 @@ async def test_same_page_is_compressed_once_for_both_lanes(
 
 
 @pytest.mark.parametrize("path", [A, "/v1/stream/b"])
-async def test_pages_of_other_streams_or_other_places_are_not_shared(
+async def test_different_pages_are_compressed_separately(
     app: DurableStreamsApp, store: StreamStore, gate: Gate, path: str
 ) -> None:
     store.create("/v1/stream/b", "application/json")

@@ -1,4 +1,4 @@
-"""`DurableStreamTestServer`: a server in one line, on the caller's loop or on a thread of its own."""
+"""`DurableStreamTestServer`: a server on the caller's event loop or on a thread."""
 
 import asyncio
 import socket
@@ -20,14 +20,14 @@ A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
 
 
-async def test_it_runs_on_the_callers_loop() -> None:
+async def test_server_runs_on_the_event_loop_of_the_caller() -> None:
     async with DurableStreamTestServer() as server:
         assert server.base_url == f"http://127.0.0.1:{server.port}"
         async with httpx.AsyncClient(base_url=server.base_url) as http:
             assert (await http.put(A, headers=TEXT)).headers["location"] == server.base_url + A
 
 
-async def test_its_streams_are_those_of_the_program() -> None:
+async def test_program_and_clients_share_the_streams() -> None:
     async with DurableStreamTestServer() as server:
         await server.streams.create(A, "text/plain")
         await server.streams.append(A, b"hello")
@@ -37,12 +37,12 @@ async def test_its_streams_are_those_of_the_program() -> None:
         assert (await server.streams.read(A)).text() == "hello!"
 
 
-async def test_streams_of_a_server_on_its_own_thread_are_refused() -> None:
+async def test_streams_of_a_server_on_a_thread_raise_on_another_loop() -> None:
     with DurableStreamTestServer() as server, pytest.raises(RuntimeError, match="event loop"):
         await server.streams.create(A)
 
 
-def test_it_runs_on_a_thread_for_synchronous_code() -> None:
+def test_server_runs_on_a_thread_for_synchronous_code() -> None:
     store = StreamStore()
     with DurableStreamTestServer(store=store) as server:
         assert httpx.put(server.base_url + A, headers=TEXT).status_code == 201
@@ -53,7 +53,7 @@ def test_it_runs_on_a_thread_for_synchronous_code() -> None:
         httpx.get(url)
 
 
-def test_it_serves_a_file_store(tmp_path: Path) -> None:
+def test_server_serves_a_file_store(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as store:
         with DurableStreamTestServer(store=store) as server:
             httpx.put(server.base_url + A, headers=TEXT)
@@ -65,7 +65,7 @@ def test_it_serves_a_file_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cors", [None, True, False])
-def test_scripts_of_any_origin_may_call_a_test_server_unless_it_says_otherwise(
+def test_any_origin_may_call_a_test_server_unless_cors_is_false(
     cors: bool | None,
 ) -> None:
     made = DurableStreamTestServer() if cors is None else DurableStreamTestServer(cors=cors)
@@ -74,13 +74,13 @@ def test_scripts_of_any_origin_may_call_a_test_server_unless_it_says_otherwise(
     assert answer.headers.get("access-control-allow-origin") == (None if cors is False else "*")
 
 
-def test_a_server_that_does_not_run_has_no_address() -> None:
+def test_port_of_a_stopped_server_raises() -> None:
     server = DurableStreamTestServer()
     with pytest.raises(RuntimeError, match="not running"):
-        server.port  # noqa: B018
+        server.port  # noqa: B018  # the property raises
 
 
-async def test_it_starts_once_and_stops_as_often_as_it_is_told() -> None:
+async def test_second_start_raises_and_second_stop_does_nothing() -> None:
     server = DurableStreamTestServer()
     await server.start()
     with pytest.raises(RuntimeError, match="already running"):
@@ -89,14 +89,14 @@ async def test_it_starts_once_and_stops_as_often_as_it_is_told() -> None:
     await server.stop()
 
 
-async def test_it_serves_again_after_a_stop() -> None:
+async def test_server_can_start_again_after_a_stop() -> None:
     server = DurableStreamTestServer()
     for status in (201, 200):
         async with server, httpx.AsyncClient(base_url=server.base_url) as http:
             assert (await http.put(A, headers=TEXT)).status_code == status
 
 
-def test_it_serves_streams_that_were_made_on_another_loop() -> None:
+def test_server_serves_streams_created_on_another_loop() -> None:
     server = DurableStreamTestServer()
     asyncio.run(server.streams.create(A, "text/plain"))
     for text in ("x", "xx"):
@@ -105,16 +105,16 @@ def test_it_serves_streams_that_were_made_on_another_loop() -> None:
             assert httpx.get(server.base_url + A).text == text
 
 
-async def test_server_does_not_start_while_another_loop_has_its_streams() -> None:
+async def test_start_raises_while_another_loop_uses_the_streams() -> None:
     server = DurableStreamTestServer()
     await server.streams.create(A)
     with pytest.raises(RuntimeError, match="another event loop"):
         await asyncio.to_thread(server.__enter__)
-    async with server:  # on the loop that has them
+    async with server:  # on the loop that uses the streams
         assert await server.streams.head(A)
 
 
-async def test_an_address_in_use_is_an_error() -> None:
+async def test_port_in_use_raises_oserror() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
@@ -123,7 +123,7 @@ async def test_an_address_in_use_is_an_error() -> None:
             pass
 
 
-async def test_it_stops_within_a_second_and_ends_what_is_open() -> None:  # TRAPS 36, 48
+async def test_stop_ends_live_reads_within_a_second() -> None:  # TRAPS 36, 48
     server = DurableStreamTestServer()
     await server.start()
     async with httpx.AsyncClient(base_url=server.base_url) as http:
@@ -138,12 +138,12 @@ async def test_it_stops_within_a_second_and_ends_what_is_open() -> None:  # TRAP
             assert b"event: control" in rest
 
 
-async def test_options_reach_it() -> None:
-    told: list[StreamLifecycleEvent] = []
+async def test_options_take_effect() -> None:
+    events: list[StreamLifecycleEvent] = []
     options = CursorOptions(interval_seconds=10**12)
     async with (
         DurableStreamTestServer(
-            hooks=[told.append], cors=False, cursor_options=options, long_poll_timeout=0.01
+            hooks=[events.append], cors=False, cursor_options=options, long_poll_timeout=0.01
         ) as server,
         httpx.AsyncClient(base_url=server.base_url) as http,
     ):
@@ -151,7 +151,7 @@ async def test_options_reach_it() -> None:
         poll = await http.get(f"{A}?offset=now&live=long-poll")
     assert "access-control-allow-origin" not in made.headers
     assert poll.headers["stream-cursor"] == "0"
-    assert [event.path for event in told] == [A]
+    assert [event.path for event in events] == [A]
 
 
 async def test_two_servers_share_nothing() -> None:

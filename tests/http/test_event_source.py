@@ -1,4 +1,4 @@
-"""A browser's EventSource reconnects by itself, with the last id that it was sent, until it is answered 204."""
+"""A browser's EventSource reconnects by itself, with the last event id that it received, until a response is 204."""
 
 import re
 
@@ -21,15 +21,16 @@ def ask(request: pytest.FixtureRequest) -> Caller:
 
 
 def last_id(body: bytes) -> str:
+    """Returns the last event id in the body of an event stream."""
     *_, last = re.finditer(rb"^id:(\S+)$", body, re.M)
     return last[1].decode()
 
 
-async def test_event_source_is_told_to_stop_at_the_end_of_a_closed_stream(ask: Caller) -> None:
+async def test_event_source_gets_204_at_the_end_of_a_closed_stream(ask: Caller) -> None:
     await ask("PUT", A, TEXT, b"hello")
     opened = await ask("GET", EVENTS)
     reached = {"last-event-id": last_id(opened.body), "origin": "https://app.example"}
-    for _ in range(2):  # it comes back for as long as there may be more
+    for _ in range(2):  # until the stream is closed, every response is an event stream
         assert b"upToDate" in (await ask("GET", EVENTS, reached)).body
     await ask("POST", A, {"stream-closed": "true"})
     for _ in range(2):
@@ -44,7 +45,7 @@ async def test_event_source_is_told_to_stop_at_the_end_of_a_closed_stream(ask: C
 
 @pytest.mark.parametrize("body", [b"", b"hello"])
 @pytest.mark.parametrize("offset", ["-1", "now"])
-async def test_event_source_of_a_stream_that_is_closed_already_comes_back_once(
+async def test_event_source_of_a_closed_stream_reconnects_once(
     ask: Caller, body: bytes, offset: str
 ) -> None:
     await ask("PUT", A, {**TEXT, "stream-closed": "true"}, body)
@@ -54,7 +55,7 @@ async def test_event_source_of_a_stream_that_is_closed_already_comes_back_once(
     assert (await ask("GET", url, {"last-event-id": last_id(first.body)})).status == 204
 
 
-async def test_reader_whose_offset_is_the_end_still_gets_the_last_control_event(
+async def test_reader_without_last_event_id_gets_a_control_event_at_the_end(
     ask: Caller,
 ) -> None:  # PROTOCOL 5.8
     made = await ask("PUT", A, {**TEXT, "stream-closed": "true"}, b"hello")
@@ -64,7 +65,7 @@ async def test_reader_whose_offset_is_the_end_still_gets_the_last_control_event(
         assert (answer.status, b"streamClosed" in answer.body) == (200, True)
 
 
-async def test_event_source_that_has_not_read_to_the_end_gets_the_rest(ask: Caller) -> None:
+async def test_event_source_behind_the_end_gets_the_rest(ask: Caller) -> None:
     made = await ask("PUT", A, TEXT)
     before = {"last-event-id": made.headers["stream-next-offset"]}
     await ask("POST", A, {**TEXT, "stream-closed": "true"}, b"hello")
@@ -72,7 +73,7 @@ async def test_event_source_that_has_not_read_to_the_end_gets_the_rest(ask: Call
     assert (answer.status, b"hello" in answer.body) == (200, True)
 
 
-async def test_end_of_a_fork_without_bytes_of_its_own_is_its_source_s_offset(ask: Caller) -> None:
+async def test_event_source_of_a_closed_fork_without_own_data_gets_204(ask: Caller) -> None:
     source = await ask("PUT", ROOT + "source", TEXT, b"hello")
     end = {"last-event-id": source.headers["stream-next-offset"]}
     fork = {"stream-forked-from": ROOT + "source", "stream-closed": "true"}
@@ -81,7 +82,7 @@ async def test_end_of_a_fork_without_bytes_of_its_own_is_its_source_s_offset(ask
     assert (await ask("GET", EVENTS.replace("/a?", "/source?"), end)).status == 200
 
 
-async def test_event_source_of_a_stream_that_is_gone_is_refused(ask: Caller) -> None:
+async def test_event_source_of_a_deleted_stream_is_refused(ask: Caller) -> None:
     await ask("PUT", A, {**TEXT, "stream-closed": "true"}, b"hello")
     end = {"last-event-id": last_id((await ask("GET", EVENTS)).body)}
     await ask("DELETE", A)
@@ -90,8 +91,8 @@ async def test_event_source_of_a_stream_that_is_gone_is_refused(ask: Caller) -> 
     assert (await ask("GET", EVENTS, end)).status == 410
 
 
-async def test_answer_of_204_lets_go_of_the_stream(ask: Caller) -> None:
-    """A reader that is attached would keep a sliding lifetime from running out."""
+async def test_204_detaches_the_reader(ask: Caller) -> None:
+    """A reader that stayed attached would keep the stream's TTL from running out."""
     made = await ask("PUT", A, {**TEXT, "stream-closed": "true", "stream-ttl": "60"}, b"hello")
     end = {"last-event-id": made.headers["stream-next-offset"]}
     assert (await ask("GET", EVENTS, end)).status == 204
@@ -100,7 +101,7 @@ async def test_answer_of_204_lets_go_of_the_stream(ask: Caller) -> None:
     assert state.readers == 0
 
 
-async def test_event_stream_is_changed_by_no_proxy_and_begins_at_once(ask: Caller) -> None:
+async def test_event_stream_forbids_transformation_and_buffering_by_proxies(ask: Caller) -> None:
     await ask("PUT", A, TEXT)
     answer = await ask("GET", EVENTS)
     assert answer.headers["cache-control"] == "no-cache, no-transform"

@@ -1,4 +1,4 @@
-"""`create_app(guard=…)`: one function of the host decides who may do what, before anything is done."""
+"""`create_app(guard=…)`: a function of the host allows or refuses each request before the server acts on it."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ Asked = list[tuple[str, str]]
 def asking(
     asked: Asked, allows: Callable[[str, str], bool]
 ) -> Callable[[str, str, MutableMapping[str, Any]], Awaitable[bool]]:
-    """Returns a guard that notes what it is asked."""
+    """Returns a guard that records its questions in `asked` and answers them with `allows`."""
 
     async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
         asked.append((verb, path))
@@ -37,7 +37,10 @@ def asking(
     return guard
 
 
-def made(allows: Callable[[str, str], bool], **settings: Any) -> tuple[DurableStreamsApp, Asked]:
+def make_app(
+    allows: Callable[[str, str], bool], **settings: Any
+) -> tuple[DurableStreamsApp, Asked]:
+    """Returns an application with a stream and a guard, and the list of the guard's questions."""
     asked: Asked = []
     store = StreamStore()
     store.create(A, "text/plain")
@@ -67,9 +70,9 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-async def test_refused_request_is_403_and_does_nothing(attempt: str) -> None:
+async def test_refused_request_is_403_and_changes_nothing(attempt: str) -> None:
     method, url, headers, expected = ATTEMPTS[attempt]
-    app, asked = made(lambda *_: False)
+    app, asked = make_app(lambda *_: False)
     body = b"x" if method in ("POST", "PUT") and "stream-closed" not in headers else b""
     answer = await request(app, method, url, headers, body)
     assert asked == [expected]
@@ -87,7 +90,7 @@ async def test_refused_request_is_403_and_does_nothing(attempt: str) -> None:
 @pytest.mark.parametrize("attempt", set(ATTEMPTS) - {"sse"})
 async def test_allowed_request_is_answered_as_without_a_guard(attempt: str) -> None:
     method, url, headers, expected = ATTEMPTS[attempt]
-    app, asked = made(lambda *_: True)
+    app, asked = make_app(lambda *_: True)
     plain = create_app()
     await plain.streams.create(A, "text/plain", initial_data=b"secret")
     body = b"x" if method in ("POST", "PUT") and "stream-closed" not in headers else b""
@@ -96,8 +99,8 @@ async def test_allowed_request_is_answered_as_without_a_guard(attempt: str) -> N
     assert asked == [expected]
 
 
-async def test_event_stream_is_begun_if_the_guard_allows_it() -> None:
-    app, _ = made(lambda *_: True)
+async def test_event_stream_starts_if_the_guard_allows_it() -> None:
+    app, _ = make_app(lambda *_: True)
     exchange = Exchange(app, "GET", A.encode(), (), b"offset=-1&live=sse")
     exchange.feed()
     await exchange.until(b"secret")
@@ -107,39 +110,39 @@ async def test_event_stream_is_begun_if_the_guard_allows_it() -> None:
     await exchange.task
 
 
-async def test_fork_is_a_read_of_its_source() -> None:
+async def test_fork_needs_permission_to_read_its_source() -> None:
     headers = {"stream-forked-from": "/v1/%73tream/a"}
-    app, asked = made(lambda verb, _: verb == "create")
+    app, asked = make_app(lambda verb, _: verb == "create")
     answer = await request(app, "PUT", "/v1/stream/b", headers)
     assert (answer.status, answer.error["code"]) == (403, "FORBIDDEN")
     assert asked == [("create", "/v1/stream/b"), ("read", A)]
     with pytest.raises(NotFound):
         await app.streams.head("/v1/stream/b")
-    app, asked = made(lambda *_: True)
+    app, asked = make_app(lambda *_: True)
     assert (await request(app, "PUT", "/v1/stream/b", headers)).status == 201
     assert (await app.streams.read("/v1/stream/b")).data == b"secret"
 
 
-async def test_path_is_the_one_below_the_mount_also_of_a_source() -> None:
-    app, asked = made(lambda *_: False)
+async def test_guard_gets_paths_below_the_mount() -> None:
+    app, asked = make_app(lambda *_: False)
     for headers in ({}, {"stream-forked-from": "/streams/a"}):
         await request(app, "PUT", "/streams/b", headers, root_path="/streams")
     assert asked == [("create", "/b"), ("create", "/b")]
-    app, asked = made(lambda *_: True)
+    app, asked = make_app(lambda *_: True)
     headers = {"stream-forked-from": f"/streams{A}"}
     assert (await request(app, "PUT", "/streams/b", headers, root_path="/streams")).status == 201
     assert asked == [("create", "/b"), ("read", A)]
 
 
-async def test_guard_is_asked_before_the_body_is_read() -> None:
-    app, _ = made(lambda *_: False)
+async def test_guard_is_asked_before_the_body_is_received() -> None:
+    app, _ = make_app(lambda *_: False)
     exchange = Exchange(app, "POST", A.encode(), [(b"content-type", b"text/plain")])
     answer = await exchange.answer()  # no body was ever fed
     assert answer.status == 403
 
 
 async def test_preflight_is_never_guarded() -> None:  # TRAPS 44
-    app, asked = made(lambda *_: False)
+    app, asked = make_app(lambda *_: False)
     answer = await request(app, "OPTIONS", A, {"origin": "https://app.example"})
     assert (answer.status, asked) == (204, [])
 
@@ -148,15 +151,15 @@ async def test_preflight_is_never_guarded() -> None:  # TRAPS 44
     ("method", "url", "status"),
     [("GET", "/v1/%ff", 400), ("GET", "/healthz", 404), ("PATCH", A, 405)],
 )
-async def test_request_that_names_no_act_is_refused_without_the_guard(
+async def test_invalid_request_is_refused_without_asking_the_guard(
     method: str, url: str, status: int
 ) -> None:
-    app, asked = made(lambda *_: True)
+    app, asked = make_app(lambda *_: True)
     assert (await request(app, method, url)).status == status
     assert asked == []
 
 
-async def test_guard_is_given_the_scope_of_the_request() -> None:
+async def test_guard_gets_the_scope_of_the_request() -> None:
     seen: list[Any] = []
 
     async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
@@ -170,7 +173,7 @@ async def test_guard_is_given_the_scope_of_the_request() -> None:
     assert seen == [None, b"Bearer good"]
 
 
-async def test_guard_that_fails_is_500_and_logged_and_writes_nothing(
+async def test_failing_guard_is_500_and_logged_and_writes_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def guard(*_: object) -> bool:
@@ -186,7 +189,7 @@ async def test_guard_that_fails_is_500_and_logged_and_writes_nothing(
         await app.streams.head(A)
 
 
-async def test_guard_may_refuse_in_its_own_words() -> None:
+async def test_guard_may_refuse_with_an_error_of_its_own() -> None:
     async def guard(*_: object) -> bool:
         raise Unauthorized("log in first")
 
@@ -196,7 +199,7 @@ async def test_guard_may_refuse_in_its_own_words() -> None:
 
 
 @pytest.mark.parametrize("allowed", [None, 1, "yes", asyncio.sleep])
-async def test_only_true_lets_a_request_pass(
+async def test_result_other_than_true_or_false_is_500(
     allowed: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def guard(*_: object) -> Any:
@@ -208,7 +211,7 @@ async def test_only_true_lets_a_request_pass(
     assert "True or False" in caplog.text
 
 
-async def test_guard_that_is_no_coroutine_function_lets_nothing_pass(
+async def test_guard_that_is_not_asynchronous_is_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def guard(*_: object) -> Any:
@@ -230,10 +233,10 @@ async def test_guard_that_is_no_coroutine_function_lets_nothing_pass(
         (f"{A}?offset=-1&live=long-poll", {}),
     ],
 )
-async def test_no_shared_cache_keeps_what_is_guarded(url: str, headers: dict[str, str]) -> None:
-    app, _ = made(lambda *_: True)  # TRAPS 42
+async def test_guarded_responses_are_private(url: str, headers: dict[str, str]) -> None:
+    app, _ = make_app(lambda *_: True)  # TRAPS 42
     await app.streams.create("/v1/stream/closed", "text/plain", initial_data=b"x", closed=True)
-    for _ in range(3):  # the answer to a repeated request may be kept
+    for _ in range(3):  # the last two may be answered from the cache of responses
         answer = await request(app, "GET", url, headers)
         assert answer.status == 200
         control = answer.headers["cache-control"]
@@ -247,7 +250,7 @@ async def test_no_shared_cache_keeps_what_is_guarded(url: str, headers: dict[str
         assert answer.headers["cache-control"].startswith("private, no-cache")
 
 
-async def test_guard_is_asked_on_a_real_socket_too() -> None:
+async def test_guard_is_asked_about_requests_on_a_real_socket() -> None:
     asked: Asked = []
     guard = asking(asked, lambda verb, _: verb == "read")
     async with DurableStreamTestServer(guard=guard) as server:
@@ -259,7 +262,7 @@ async def test_guard_is_asked_on_a_real_socket_too() -> None:
     assert asked == [("read", A), ("append", A)] * 3
 
 
-async def test_guard_of_a_mount_in_fastapi_sees_the_users_session() -> None:
+async def test_guard_below_fastapi_gets_the_state_of_middleware() -> None:
     async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
         return verb == "read" and path == "/chat" and scope.get("state", {}).get("user") == "ada"
 

@@ -1,4 +1,4 @@
-"""Routes: a request becomes a command, an outcome a response."""
+"""`Handler`: requests become commands, and outcomes become responses."""
 
 import pytest
 
@@ -18,7 +18,7 @@ async def app() -> DurableStreamsApp:
     return create_app()
 
 
-async def test_the_life_of_a_stream(app: DurableStreamsApp) -> None:
+async def test_stream_is_created_appended_read_closed_and_deleted(app: DurableStreamsApp) -> None:
     made = await request(app, "PUT", A, {**TEXT, "host": "h.example:81"}, b"hello")
     assert (made.status, made.headers["location"]) == (201, f"http://h.example:81{A}")
     again = await request(app, "PUT", A, TEXT)
@@ -36,7 +36,9 @@ async def test_the_life_of_a_stream(app: DurableStreamsApp) -> None:
     assert (await request(app, "GET", A)).status == 404
 
 
-async def test_a_304_does_not_hide_the_end(app: DurableStreamsApp) -> None:  # TRAPS 23
+async def test_etag_of_an_open_stream_does_not_match_after_it_is_closed(
+    app: DurableStreamsApp,
+) -> None:  # TRAPS 23
     await request(app, "PUT", A, TEXT, b"x")
     tag = (await request(app, "GET", A)).headers["etag"]
     assert (await request(app, "GET", A, {"if-none-match": tag})).status == 304
@@ -46,13 +48,13 @@ async def test_a_304_does_not_hide_the_end(app: DurableStreamsApp) -> None:  # T
 
 
 class Broken(StreamStore):
-    """A store with a fault and a secret."""
+    """A store that fails with a secret in its error."""
 
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
         raise RuntimeError("the password is hunter2")
 
 
-async def test_a_fault_leaks_nothing(caplog: pytest.LogCaptureFixture) -> None:  # TRAPS 46
+async def test_internal_error_leaks_nothing(caplog: pytest.LogCaptureFixture) -> None:  # TRAPS 46
     answer = await request(create_app(store=Broken()), "PUT", A, TEXT)
     assert (answer.status, answer.error) == (
         500,
@@ -62,7 +64,9 @@ async def test_a_fault_leaks_nothing(caplog: pytest.LogCaptureFixture) -> None: 
     assert "hunter2" in caplog.text
 
 
-async def test_a_producer_is_told_where_it_stands(app: DurableStreamsApp) -> None:
+async def test_producer_gets_its_position_after_a_duplicate_and_a_gap(
+    app: DurableStreamsApp,
+) -> None:
     await request(app, "PUT", A, TEXT)
     stamp = {**TEXT, "producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
     first = await request(app, "POST", A, stamp, b"x")
@@ -76,7 +80,7 @@ async def test_a_producer_is_told_where_it_stands(app: DurableStreamsApp) -> Non
     )
 
 
-async def test_an_expected_offset_is_checked_after_deduplication(app: DurableStreamsApp) -> None:
+async def test_expected_offset_is_checked_after_deduplication(app: DurableStreamsApp) -> None:
     tail = (await request(app, "PUT", A, TEXT)).headers["stream-next-offset"]
     stamp = {"producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
     expecting = {**TEXT, "stream-expected-offset": tail}

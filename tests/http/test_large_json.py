@@ -1,4 +1,4 @@
-"""Large JSON bodies over both adapters: split in turns, with other requests answered in between."""
+"""Large JSON bodies over both adapters: they are split in steps, and other requests are answered in between."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,7 @@ A: Final = "/v1/stream/a"
 B: Final = "/v1/stream/b"
 JSON: Final = "application/json"
 LARGE: Final = b"[[" + b"12345," * (MIB // 3) + b'1], "x"]'
-WIRE: Final = LARGE[1:-1].replace(b'], "', b'],"')  # as a page shows it
+WIRE: Final = LARGE[1:-1].replace(b'], "', b'],"')  # the values as a page returns them
 
 Ask = Callable[..., Awaitable[Answer]]
 
@@ -33,7 +33,7 @@ async def app() -> AsyncIterator[DurableStreamsApp]:
 
 @pytest.fixture(params=["asgi", "native"])
 async def ask(app: DurableStreamsApp, request: pytest.FixtureRequest) -> Ask:
-    """Makes a request over one of the adapters, and returns the answer."""
+    """Returns a function that sends a request over one of the adapters and returns the response."""
     if request.param == "asgi":
 
         async def over_asgi(method: str, path: str, body: bytes = b"", /, **headers: str) -> Answer:
@@ -61,14 +61,14 @@ async def ask(app: DurableStreamsApp, request: pytest.FixtureRequest) -> Ask:
     return over_a_socket
 
 
-async def test_large_append_and_create_are_taken(ask: Ask) -> None:
+async def test_large_create_and_append_are_stored(ask: Ask) -> None:
     assert (await ask("PUT", A, LARGE, content_type=JSON)).status == 201
     assert (await ask("POST", A, LARGE, content_type=JSON)).status == 204
     page = await ask("GET", A)
     assert page.body == b"[" + WIRE + b"," + WIRE + b"]"
 
 
-async def test_fork_without_a_type_splits_a_large_body_as_its_source_says(ask: Ask) -> None:
+async def test_fork_without_a_content_type_parses_its_body_like_its_source(ask: Ask) -> None:
     await ask("PUT", A, b"[1]", content_type=JSON)
     assert (await ask("PUT", B, LARGE, stream_forked_from=A)).status == 201
     assert (await ask("GET", B)).body == b"[1," + WIRE + b"]"
@@ -92,7 +92,7 @@ async def test_fork_without_a_type_splits_a_large_body_as_its_source_says(ask: A
         (b"[" + b"1," * MAX_MESSAGES + b"1]", 413, "TOO_MANY_MESSAGES"),
     ],
 )
-async def test_large_bodies_are_refused_with_their_codes(
+async def test_invalid_large_body_is_refused_with_its_code(
     ask: Ask, body: bytes, status: int, code: str
 ) -> None:
     await ask("PUT", A, content_type=JSON)
@@ -101,7 +101,7 @@ async def test_large_bodies_are_refused_with_their_codes(
     assert (await ask("GET", A)).body == b"[]"
 
 
-async def test_refusals_keep_their_order_for_large_bodies(ask: Ask) -> None:
+async def test_large_invalid_body_is_refused_for_its_headers_or_stream_first(ask: Ask) -> None:
     missing = await ask("POST", A, LARGE[:-1], content_type=JSON)
     assert missing.status == 404
     await ask("PUT", A, b"x", content_type="text/plain")
@@ -111,7 +111,7 @@ async def test_refusals_keep_their_order_for_large_bodies(ask: Ask) -> None:
     closed = await ask("POST", B, LARGE[:-1], content_type=JSON)
     assert closed.error["code"] == "STREAM_CLOSED"
     again = await ask("PUT", B, LARGE[:-1], content_type=JSON, stream_closed="true")
-    assert again.status == 200  # it is there already, so the body does not matter
+    assert again.status == 200  # the same stream exists, so the body does not matter
 
 
 async def test_other_requests_are_answered_while_a_body_is_split(ask: Ask) -> None:
@@ -123,7 +123,7 @@ async def test_other_requests_are_answered_while_a_body_is_split(ask: Ask) -> No
 
 
 @pytest.mark.parametrize("adapter", ["asgi", "native"])
-async def test_append_is_seen_through_if_its_client_leaves_while_it_is_split(
+async def test_append_is_completed_if_its_client_leaves_while_it_is_split(
     app: DurableStreamsApp, adapter: str
 ) -> None:
     await asgi_driver.request(app, "PUT", A, {"content-type": JSON})

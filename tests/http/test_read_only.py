@@ -1,4 +1,4 @@
-"""`create_app(read_only=True)`: HTTP reads, the program writes."""
+"""`create_app(read_only=True)`: HTTP can only read, while the program itself writes."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ import pytest
 
 from durable_streams_server import DurableStreamTestServer, NotFound, create_app
 from tests.http.asgi_driver import request
+from tests.http.socket_driver import until
 
 A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -53,14 +54,14 @@ async def test_writes_are_405_and_change_nothing(
         ("POST", SUBSCRIPTION + "/callback"),
     ],
 )
-async def test_control_routes_are_refused(method: str, url: str) -> None:
+async def test_control_routes_are_405(method: str, url: str) -> None:
     app = create_app(read_only=True)
     answer = await request(app, method, url, {"content-type": "application/json"}, b"{}")
     assert (answer.status, answer.error["code"]) == (405, "READ_ONLY")
     assert answer.headers["allow"] == "OPTIONS"
 
 
-async def test_preflight_names_the_methods_that_are_left() -> None:
+async def test_preflight_lists_only_methods_that_read() -> None:
     app = create_app(read_only=True, cors=True)
     headers = {"origin": "https://a.example", "access-control-request-method": "POST"}
     answer = await request(app, "OPTIONS", A, headers)
@@ -69,13 +70,13 @@ async def test_preflight_names_the_methods_that_are_left() -> None:
     assert answer.headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
 
 
-async def test_refusals_before_the_method_stay_what_they_are() -> None:
+async def test_invalid_path_is_refused_before_the_method() -> None:
     app = create_app(read_only=True)
     assert (await request(app, "GET", "/healthz")).status == 404
     assert (await request(app, "POST", "/v1/%ff", TEXT, b"x")).status == 400
 
 
-async def test_reads_and_live_reads_see_what_the_program_writes() -> None:
+async def test_reads_and_live_reads_return_what_the_program_writes() -> None:
     async with DurableStreamTestServer(read_only=True) as server:
         streams = server.streams
         await streams.create(A, "text/plain", initial_data=b"one")
@@ -87,8 +88,7 @@ async def test_reads_and_live_reads_see_what_the_program_writes() -> None:
             assert "public" not in seen.headers["cache-control"]
             url = f"{A}?offset={seen.headers['stream-next-offset']}&live=long-poll"
             waits = asyncio.create_task(http.get(url))
-            while not len(server.app.engine.tails):  # noqa: ASYNC110  (nobody tells)
-                await asyncio.sleep(0.001)
+            await until(lambda: len(server.app.engine.tails) == 1)
             await streams.append(A, b"two")
             assert (await waits).text == "two"
             async with http.stream("GET", f"{A}?offset=-1&live=sse") as events:

@@ -1,4 +1,4 @@
-"""What HTTP itself asks of a server (RFC 9110, RFC 9112), on real sockets, for both ways that `serve` answers."""
+"""What HTTP itself requires of a server (RFC 9110, RFC 9112), on real sockets and both lanes."""
 
 import asyncio
 import socket
@@ -17,27 +17,27 @@ from tests.process import serve as launched
 
 A = "/v1/stream/a"
 TEXT = "Content-Type: text/plain"
-Kept = StreamStore | FileBackedStreamStore
+AnyStore = StreamStore | FileBackedStreamStore
 
 
 class Site:
-    """A server on a socket, and clients of it that write octets."""
+    """A server on a socket, and clients that send raw bytes to it."""
 
-    def __init__(self, store: Kept, server: Server, port: int) -> None:
+    def __init__(self, store: AnyStore, server: Server, port: int) -> None:
         self.store = store
         self.server = server
         self.port = port
 
     @property
     def connections(self) -> int:
-        """How many connections the server has."""
+        """Returns the number of the server's connections."""
         return len(self.server.server_state.connections)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    async def half_closed(self, octets: bytes) -> bytes:
-        """Sends octets and then no more, and returns all that comes until the server ends the connection."""
+    async def send_and_half_close(self, octets: bytes) -> bytes:
+        """Sends bytes, half-closes the connection, and returns all bytes until the server closes it."""
         reader, writer = await self.connect()
         writer.write(octets)
         writer.write_eof()
@@ -46,7 +46,7 @@ class Site:
         return received
 
     async def exchange(self, octets: bytes, *methods: str) -> list[Answer]:
-        """Sends requests, the last of which ends the connection, and returns their answers."""
+        """Sends requests, the last of which closes the connection, and returns the responses."""
         reader, writer = await self.connect()
         writer.write(octets)
         received = await asyncio.wait_for(reader.read(-1), 5)
@@ -56,7 +56,7 @@ class Site:
         return answers
 
     async def ask(self, octets: bytes, method: str = "GET") -> Answer:
-        """Sends one request, and returns its answer."""
+        """Sends one request and returns the response."""
         reader, writer = await self.connect()
         writer.write(octets)
         received = b""
@@ -81,7 +81,7 @@ def lane(request: pytest.FixtureRequest) -> HttpLane:
 async def site(
     request: pytest.FixtureRequest, lane: HttpLane, tmp_path: Path
 ) -> AsyncIterator[Site]:
-    store: Kept = StreamStore()
+    store: AnyStore = StreamStore()
     if request.param == "files":
         store = FileBackedStreamStore(tmp_path, segment_size=1 << 20)
     async for each in serve(store, lane):
@@ -89,7 +89,8 @@ async def site(
     store.close()
 
 
-async def serve(store: Kept, lane: HttpLane) -> AsyncIterator[Site]:
+async def serve(store: AnyStore, lane: HttpLane) -> AsyncIterator[Site]:
+    """Runs a server with one stream."""
     server = Server(create_app(store=store, long_poll_timeout=5), http=lane)
     server.install_signals = False
     with listen("127.0.0.1", 0) as listening:
@@ -105,14 +106,16 @@ async def serve(store: Kept, lane: HttpLane) -> AsyncIterator[Site]:
 # -- content codings ---------------------------------------------------------
 
 
-async def test_large_coded_body_is_refused_before_it_is_sent(site: Site) -> None:
+async def test_large_body_with_a_content_coding_is_refused_before_it_is_received(
+    site: Site,
+) -> None:
     head = request("POST", A, TEXT, "Content-Encoding: gzip", "Content-Length: 1000000")
     answer = await site.ask(head, "POST")
     assert (answer.status, answer.error["code"]) == (415, "UNSUPPORTED_CONTENT_ENCODING")
     assert answer.headers["accept-encoding"] == "identity"
 
 
-async def test_connection_goes_on_after_a_small_coded_body(site: Site) -> None:
+async def test_connection_stays_open_after_a_small_body_with_a_content_coding(site: Site) -> None:
     coded = post(b"\x1f\x8b", "Content-Encoding: gzip")
     plain = post(b"plain", "Content-Encoding: identity", "Connection: close")
     answers = await site.exchange(coded + plain, "POST", "POST")
@@ -120,7 +123,7 @@ async def test_connection_goes_on_after_a_small_coded_body(site: Site) -> None:
     assert (await site.ask(request("GET"))).body == b"plain"
 
 
-async def test_close_without_a_body_may_name_a_coding(site: Site) -> None:
+async def test_close_without_a_body_may_have_a_content_coding(site: Site) -> None:
     closing = request("POST", A, "Stream-Closed: true", "Content-Encoding: gzip")
     assert (await site.ask(closing, "POST")).status == 204
 
@@ -129,11 +132,11 @@ async def test_close_without_a_body_may_name_a_coding(site: Site) -> None:
 
 
 async def tag(site: Site) -> str:
-    """Returns the stream's tag, by HEAD."""
+    """Returns the entity tag of the stream."""
     return (await site.ask(request("HEAD"), "HEAD")).headers["etag"]
 
 
-async def test_tag_of_head_is_that_of_a_page_with_the_whole_stream(site: Site) -> None:
+async def test_etag_of_head_equals_that_of_a_page_with_the_whole_stream(site: Site) -> None:
     for octets in (post(b"one"), post(b"two"), post(b"three", "Stream-Closed: true")):
         assert (await site.ask(octets, "POST")).status == 204
         assert await tag(site) == (await site.ask(request("GET"))).headers["etag"]
@@ -142,7 +145,7 @@ async def test_tag_of_head_is_that_of_a_page_with_the_whole_stream(site: Site) -
     assert (await site.ask(request("HEAD", A, 'If-None-Match: "x"'), "HEAD")).status == 200
 
 
-async def test_tag_of_a_page_at_the_tail_names_the_state(site: Site) -> None:
+async def test_etag_of_a_page_up_to_the_tail_works_as_if_match(site: Site) -> None:
     first = await site.ask(post(b"one"), "POST")
     await site.ask(post(b"two"), "POST")
     page = await site.ask(request("GET", f"{A}?offset={first.headers['stream-next-offset']}"))
@@ -152,7 +155,7 @@ async def test_tag_of_a_page_at_the_tail_names_the_state(site: Site) -> None:
     assert (await site.ask(post(b"four", condition), "POST")).status == 412
 
 
-async def test_of_many_writers_with_one_tag_one_wins(site: Site) -> None:
+async def test_one_of_many_appends_with_the_same_if_match_succeeds(site: Site) -> None:
     octets = [post(b"x%d" % number, f"If-Match: {await tag(site)}") for number in range(20)]
     answers = await asyncio.gather(*(site.ask(each, "POST") for each in octets))
     assert sorted(answer.status for answer in answers) == [204] + [412] * 19
@@ -165,8 +168,8 @@ async def test_of_many_writers_with_one_tag_one_wins(site: Site) -> None:
     assert len((await site.ask(request("GET"))).body) in (2, 3)
 
 
-async def test_same_conditional_append_on_one_connection_is_made_once(site: Site) -> None:
-    """The server knows the second and third head by its octets, and must not forget its condition."""
+async def test_repeated_conditional_append_on_one_connection_is_made_once(site: Site) -> None:
+    """The server caches the parsed head of repeated requests, and must keep its condition."""
     octets = post(b"x", f"If-Match: {await tag(site)}")
     reader, writer = await site.connect()
     statuses = []
@@ -183,7 +186,7 @@ async def test_same_conditional_append_on_one_connection_is_made_once(site: Site
     assert (await site.ask(request("GET"))).body == b"xyyy"
 
 
-async def test_create_only_if_nothing_is_there(site: Site) -> None:
+async def test_create_with_if_none_match_fails_if_the_stream_exists(site: Site) -> None:
     once = request("PUT", A + "/new", TEXT, "If-None-Match: *", body=b"x")
     assert [(await site.ask(once, "PUT")).status for _ in range(2)] == [201, 412]
     other = request("PUT", A + "/new", "If-None-Match: *", body=b"")
@@ -193,7 +196,7 @@ async def test_create_only_if_nothing_is_there(site: Site) -> None:
     assert (await site.ask(request("HEAD", A + "/other"), "HEAD")).status == 404
 
 
-async def test_delete_spares_a_stream_that_has_changed(site: Site) -> None:
+async def test_delete_with_if_match_fails_if_the_stream_has_changed(site: Site) -> None:
     before = await tag(site)
     assert (await site.ask(post(b"x"), "POST")).status == 204
     assert (await site.ask(request("DELETE", A, f"If-Match: {before}"), "DELETE")).status == 412
@@ -203,19 +206,19 @@ async def test_delete_spares_a_stream_that_has_changed(site: Site) -> None:
     assert (await site.ask(request("DELETE", A, "If-Match: *"), "DELETE")).status == 404
 
 
-async def test_conditions_in_several_lines_are_one_list(site: Site) -> None:
+async def test_repeated_if_match_headers_are_one_list(site: Site) -> None:
     lines = ('If-Match: "x"', f"If-Match: {await tag(site)}")
     assert (await site.ask(post(b"x", *lines), "POST")).status == 204
     assert (await site.ask(post(b"x", *lines), "POST")).status == 412
 
 
-async def test_retry_of_a_producer_is_confirmed_although_its_tag_is_old(site: Site) -> None:
+async def test_retry_of_a_producer_succeeds_despite_an_old_if_match(site: Site) -> None:
     stamp = ("Producer-Id: p", "Producer-Epoch: 0", "Producer-Seq: 0")
     octets = post(b"x", *stamp, f"If-Match: {await tag(site)}")
     assert [(await site.ask(octets, "POST")).status for _ in range(2)] == [200, 204]
 
 
-async def test_compressed_page_has_a_tag_that_names_the_state(site: Site) -> None:
+async def test_etag_of_a_compressed_page_works_as_if_match(site: Site) -> None:
     await site.ask(post(b"x" * 10_000), "POST")
     page = await site.ask(request("GET", A, "Accept-Encoding: gzip"))
     assert page.headers["content-encoding"] == "gzip"
@@ -223,7 +226,7 @@ async def test_compressed_page_has_a_tag_that_names_the_state(site: Site) -> Non
     assert (await site.ask(post(b"y", f"If-Match: {page.headers['etag']}"), "POST")).status == 204
 
 
-async def test_large_json_body_is_appended_only_to_the_state_that_its_tag_names(
+async def test_if_match_is_checked_for_a_large_json_body(
     site: Site,
 ) -> None:
     path = A + "/json"
@@ -240,13 +243,14 @@ async def test_large_json_body_is_appended_only_to_the_state_that_its_tag_names(
 
 
 def put(*lines: bytes, target: bytes = b"/v1/stream/b", version: bytes = b"1.1") -> bytes:
-    """Returns a create with these header lines and no others."""
+    """Returns a create with these header lines and Content-Length alone."""
     return b"\r\n".join(
         [b"PUT %b HTTP/%b" % (target, version), *lines, b"Content-Length: 0", b"", b""]
     )
 
 
-async def none_is_made(site: Site) -> bool:
+async def was_not_created(site: Site) -> bool:
+    """Returns whether the stream of `put` does not exist."""
     return (await site.ask(request("HEAD", "/v1/stream/b"), "HEAD")).status == 404
 
 
@@ -269,19 +273,17 @@ async def none_is_made(site: Site) -> bool:
         (b"Host: %",),
     ],
 )
-async def test_request_without_a_valid_host_is_refused(
-    site: Site, lines: tuple[bytes, ...]
-) -> None:
+async def test_request_without_a_valid_host_is_400(site: Site, lines: tuple[bytes, ...]) -> None:
     answer = await site.ask(put(*lines), "PUT")
     assert (answer.status, answer.error["code"]) == (400, "INVALID_HOST")
     assert "location" not in answer.headers
-    assert await none_is_made(site)
+    assert await was_not_created(site)
 
 
-async def test_several_hosts_are_refused_even_if_they_are_the_same(site: Site) -> None:
+async def test_repeated_host_is_400_even_with_the_same_value(site: Site) -> None:
     answer = await site.ask(put(b"Host: h", b"Host: h"), "PUT")
     assert (answer.status, answer.error["code"]) == (400, "REPEATED_HEADER")
-    assert await none_is_made(site)
+    assert await was_not_created(site)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ async def test_several_hosts_are_refused_even_if_they_are_the_same(site: Site) -
         ((b"Host: h",), b"http://other/v1/stream/b?x=y", "http://other/v1/stream/b"),
     ],
 )
-async def test_location_names_the_host_that_the_request_names(
+async def test_location_has_the_host_of_the_request(
     site: Site, lines: tuple[bytes, ...], target: bytes, location: str
 ) -> None:
     answer = await site.ask(put(*lines, target=target), "PUT")
@@ -312,28 +314,28 @@ async def test_location_names_the_host_that_the_request_names(
         ((b"Host: h",), b"http://u:p@h:80/v1/stream/b"),
     ],
 )
-async def test_whole_url_as_target_needs_a_valid_host_too(
+async def test_absolute_url_as_target_needs_a_valid_host(
     site: Site, lines: tuple[bytes, ...], target: bytes
 ) -> None:
     answer = await site.ask(put(*lines, target=target), "PUT")
     assert (answer.status, answer.error["code"]) == (400, "INVALID_HOST")
-    assert await none_is_made(site)
+    assert await was_not_created(site)
 
 
-async def test_http_1_0_needs_no_host_but_names_a_valid_one(site: Site) -> None:
+async def test_http_1_0_may_omit_the_host_but_not_send_an_invalid_one(site: Site) -> None:
     made = await site.ask(put(version=b"1.0"), "PUT")
     assert (made.status, made.headers["location"]) == (201, "/v1/stream/b")
     refused = await site.ask(put(b"Host: a b", version=b"1.0"), "PUT")
     assert (refused.status, refused.error["code"]) == (400, "INVALID_HOST")
 
 
-# -- clients that send no more, and may still read ---------------------------
+# -- half-closed connections -------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "GET", "HEAD", "DELETE", "OPTIONS"])
 async def test_half_closed_request_is_answered(site: Site, method: str) -> None:
     octets = post(b"hello") if method == "POST" else request(method, A, TEXT)
-    answers, rest = parse(await site.half_closed(octets), [method])
+    answers, rest = parse(await site.send_and_half_close(octets), [method])
     assert [answer.status for answer in answers] == [
         200 if method in ("GET", "HEAD", "PUT") else 204
     ]
@@ -341,56 +343,54 @@ async def test_half_closed_request_is_answered(site: Site, method: str) -> None:
     await until(lambda: site.connections == 0)
 
 
-async def test_every_whole_request_of_a_half_closed_client_is_answered(site: Site) -> None:
+async def test_every_complete_request_of_a_half_closed_client_is_answered(site: Site) -> None:
     octets = b"".join(post(b"%02d" % number) for number in range(30)) + request("GET")
-    answers, rest = parse(await site.half_closed(octets), ["POST"] * 30 + ["GET"])
+    answers, rest = parse(await site.send_and_half_close(octets), ["POST"] * 30 + ["GET"])
     assert [answer.status for answer in answers] == [204] * 30 + [200]
     assert answers[-1].body == b"".join(b"%02d" % number for number in range(30))
     assert rest == b""
 
 
-async def test_requests_before_one_that_is_cut_are_answered(site: Site) -> None:
+async def test_complete_requests_before_an_incomplete_one_are_answered(site: Site) -> None:
     octets = post(b"one") + post(b"two") + post(b"three")[:-1]
-    answers, rest = parse(await site.half_closed(octets), ["POST"] * 2)
+    answers, rest = parse(await site.send_and_half_close(octets), ["POST"] * 2)
     assert [answer.status for answer in answers] == [204] * 2
     assert rest == b""
     assert (await site.ask(request("GET"))).body == b"onetwo"
 
 
-async def test_request_that_is_cut_is_not_made(site: Site) -> None:
+async def test_incomplete_request_is_not_executed(site: Site) -> None:
     for octets in (b"", b"\r\n", post(b"hello")[:-1], post(b"hello")[:20]):
-        assert await site.half_closed(octets) == b""
+        assert await site.send_and_half_close(octets) == b""
     assert (await site.ask(request("GET"))).body == b""
     await until(lambda: site.connections == 0)
 
 
-async def test_large_body_and_large_page_of_half_closed_clients(site: Site) -> None:
-    body = b"x" * 150_000  # such a record fits the small log of these tests
-    (made,) = parse(await site.half_closed(post(body)), ["POST"])[0]
+async def test_half_closed_clients_send_large_bodies_and_get_large_pages(site: Site) -> None:
+    body = b"x" * 150_000  # its record fits a segment of 1 MiB
+    (made,) = parse(await site.send_and_half_close(post(body)), ["POST"])[0]
     assert made.status == 204
-    (page,) = parse(await site.half_closed(request("GET")), ["GET"])[0]
+    (page,) = parse(await site.send_and_half_close(request("GET")), ["GET"])[0]
     assert page.body == body
 
 
-async def test_many_half_closed_clients_at_once(site: Site) -> None:
-    received = await asyncio.gather(*(site.half_closed(post(b"x")) for _ in range(200)))
+async def test_many_half_closed_clients_are_answered_at_once(site: Site) -> None:
+    received = await asyncio.gather(*(site.send_and_half_close(post(b"x")) for _ in range(200)))
     assert [parse(each, ["POST"])[0][0].status for each in received] == [204] * 200
     assert len((await site.ask(request("GET"))).body) == 200
     await until(lambda: site.connections == 0)
 
 
 @pytest.mark.parametrize("kind", ["sse", "long-poll"])
-async def test_live_read_does_not_wait_for_a_client_that_sends_no_more(
-    site: Site, kind: str
-) -> None:
-    """Such a client can hardly be told from one that has left."""
+async def test_live_read_of_a_half_closed_client_ends(site: Site, kind: str) -> None:
+    """The server can hardly distinguish a half-closed client from one that has left."""
     poll = request("GET", f"{A}?offset=now&live={kind}")
-    assert b"\r\ndata:x" not in await site.half_closed(post(b"x") + poll)
+    assert b"\r\ndata:x" not in await site.send_and_half_close(post(b"x") + poll)
     await until(lambda: site.connections == 0)
     assert len(site.server._app.engine.tails) == 0
 
 
-async def test_append_of_a_client_that_has_left_is_made(site: Site) -> None:
+async def test_append_is_executed_although_its_client_has_left(site: Site) -> None:
     _, writer = await site.connect()
     writer.write(post(b"x"))
     writer.close()
@@ -399,7 +399,7 @@ async def test_append_of_a_client_that_has_left_is_made(site: Site) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--memory",), ()], ids=["memory", "files"])
-def test_half_closed_append_is_answered_by_the_command(
+def test_serve_command_answers_half_closed_clients(
     lane: HttpLane, flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     with launched("--http", lane, *(flags or ("--data-dir", str(tmp_path / "d")))) as server:
@@ -424,7 +424,9 @@ def test_half_closed_append_is_answered_by_the_command(
 
 
 @pytest.mark.parametrize("cursor", [str(2**53 + 1), str(10**100), "99999999"])
-async def test_cursor_of_a_live_answer_exceeds_the_clients(site: Site, cursor: str) -> None:
+async def test_cursor_of_a_live_response_exceeds_that_of_the_request(
+    site: Site, cursor: str
+) -> None:
     assert (await site.ask(post(b"x"), "POST")).status == 204
     query = f"{A}?offset=-1&live=long-poll&cursor="
     for _ in range(3):
@@ -433,7 +435,7 @@ async def test_cursor_of_a_live_answer_exceeds_the_clients(site: Site, cursor: s
         cursor = answer.headers["stream-cursor"]
 
 
-async def test_cursors_go_forward_while_the_clock_stands_in_1970() -> None:
+async def test_cursors_advance_while_the_clock_stands_still() -> None:
     app = create_app(clock=lambda: 0)
     assert (await ask(app, "PUT", A, {"content-type": "text/plain"}, b"x")).status == 201
     cursor = ""

@@ -83,7 +83,7 @@ def test_decode_source_refuses_reserved_paths(targets: Targets) -> None:
         ({"root_path": "/x/"}, None, "/x/a%20b"),
     ],
 )
-async def test_location_is_the_url_that_the_client_used(
+async def test_location_has_the_scheme_host_and_mount_that_the_client_used(
     app: DurableStreamsApp, scope: dict[str, Any], host: str | None, location: str
 ) -> None:
     prefix = scope.get("root_path", "").rstrip("/")
@@ -94,10 +94,10 @@ async def test_location_is_the_url_that_the_client_used(
 
 @pytest.mark.parametrize("root_path", ["/x", "/x/", "x", "x/", "//x", "/x//"])
 @pytest.mark.parametrize("is_stripped", [True, False])
-async def test_mount_is_the_same_however_its_slashes_are_written(
+async def test_mount_works_with_any_number_of_slashes(
     app: DurableStreamsApp, root_path: str, is_stripped: bool
 ) -> None:
-    """Some hosts hand over the path with the root path before it, as ASGI says, and some the path that a proxy has left."""
+    """Some hosts pass the path with the root path, as ASGI requires, and some pass it without, as a proxy has left it."""
     path = A if is_stripped else "/x" + A
     made = await request(app, "PUT", path, {**TEXT, "host": "h"}, b"abc", root_path=root_path)
     assert (made.status, made.headers["location"]) == (201, f"http://h/x{A}")
@@ -114,7 +114,7 @@ async def test_identity_is_decided_on_the_decoded_path(app: DurableStreamsApp) -
 
 
 @pytest.mark.parametrize("source", ["/x/v1/stream/a", "/v1/stream/a"])
-async def test_a_mounted_fork_names_its_source_with_or_without_the_mount(
+async def test_source_of_a_mounted_fork_may_omit_the_mount(
     app: DurableStreamsApp, source: str
 ) -> None:
     await request(app, "PUT", "/x" + A, TEXT, b"abc", root_path="/x")
@@ -123,6 +123,6 @@ async def test_a_mounted_fork_names_its_source_with_or_without_the_mount(
     assert (await request(app, "GET", "/x/b", root_path="/x")).body == b"abc"
 
 
-async def test_the_bare_mount_is_no_stream(app: DurableStreamsApp) -> None:
+async def test_path_of_the_mount_itself_is_404(app: DurableStreamsApp) -> None:
     assert (await request(app, "GET", "/x", root_path="/x")).status == 404
     assert (await request(app, "GET", "/x/", root_path="/x")).status == 404

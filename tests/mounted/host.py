@@ -1,4 +1,4 @@
-"""An application that somebody else wrote, with streams at `/streams` and others at `/other`."""
+"""A host application that mounts one server at `/streams` and another at `/other`."""
 
 import os
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ other = create_app()
 
 @asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
-    """A host that knows nothing of what is mounted."""
+    """Does nothing, like the lifespan of a host that does not know what it mounts."""
     yield
 
 

@@ -1,4 +1,4 @@
-"""Mounted below a host's own CORS policy, which must hold for the streams too."""
+"""The CORS policy of a host application also applies to the streams that it mounts."""
 
 from collections.abc import AsyncIterator
 
@@ -35,7 +35,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize("query", ["", "?offset=now", "?offset=-1&live=sse", "?offset=x"])
-async def test_policy_of_the_host_decides_who_may_read(http: httpx.AsyncClient, query: str) -> None:
+async def test_only_origins_of_the_host_policy_may_read(
+    http: httpx.AsyncClient, query: str
+) -> None:
     friend = await http.get(A + query, headers={"origin": FRIEND})
     assert friend.headers.get_list("access-control-allow-origin") == [FRIEND]
     assert friend.headers.get_list("access-control-allow-credentials") == ["true"]
@@ -47,7 +49,7 @@ async def test_policy_of_the_host_decides_who_may_read(http: httpx.AsyncClient, 
     assert "access-control-allow-origin" not in stranger.headers
 
 
-async def test_host_answers_the_preflight(http: httpx.AsyncClient) -> None:
+async def test_host_answers_preflights(http: httpx.AsyncClient) -> None:
     asked = {
         "origin": FRIEND,
         "access-control-request-method": "POST",
@@ -63,7 +65,7 @@ async def test_host_answers_the_preflight(http: httpx.AsyncClient) -> None:
     assert refused.status_code == 400
 
 
-async def test_plain_options_names_the_methods(http: httpx.AsyncClient) -> None:
+async def test_options_without_an_origin_lists_the_methods(http: httpx.AsyncClient) -> None:
     answer = await http.options(A)
     assert answer.status_code == 204
     assert "DELETE" in answer.headers["allow"]

@@ -1,4 +1,4 @@
-"""Mounted in FastAPI or Starlette under plain uvicorn, without a lifespan of its own."""
+"""The application mounted in FastAPI or Starlette under uvicorn, where it gets no lifespan events."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ TEXT = {"content-type": "text/plain"}
 
 @contextlib.contextmanager
 def uvicorn(host: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Runs the host application as its author would; yields the process and its address."""
+    """Runs the host application with the `uvicorn` command, and yields the process and its URL."""
     command = [sys.executable, "-m", "uvicorn", "tests.mounted.host:app", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--no-access-log"],
@@ -50,7 +50,7 @@ def uvicorn(host: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.stderr.close()
 
 
-def test_the_whole_official_suite_passes_below_a_prefix(tmp_path: Path) -> None:
+def test_official_suite_passes_below_a_mount(tmp_path: Path) -> None:
     with uvicorn("fastapi") as (_, address):
         result = vitest.run("mounted/suite.test.ts", f"{address}/streams", tmp_path / "report.json")
     assert result.failed == []
@@ -58,7 +58,7 @@ def test_the_whole_official_suite_passes_below_a_prefix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["fastapi", "starlette"])
-def test_a_cancelled_event_stream_ends_properly(host: str) -> None:
+def test_stop_of_the_host_ends_event_streams_properly(host: str) -> None:
     with uvicorn(host) as (process, address), httpx.Client(base_url=f"{address}/streams") as http:
         made = http.put("/a", headers=TEXT)
         assert made.headers["location"] == f"{address}/streams/a"

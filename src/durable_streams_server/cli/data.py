@@ -1,13 +1,11 @@
-"""`durable-streams-server check` and `inspect`: what is in a data directory that no server has open."""
+"""`durable-streams-server check` and `inspect`: commands that read a data directory while no server uses it."""
 
 import contextlib
 import sys
+import click
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-
-import click
-
 from ..errors import StreamError
 from ..protocol import lifetime
 from ..protocol.state import StreamState
@@ -24,7 +22,9 @@ from .exits import EXIT_DATA, EXIT_FAILED, fail
 from .output import reason, shown
 from .values import DIRECTORY
 
-_SHOW_EVERY: Final = 10_000  # streams between two lines of progress
+
+
+_PROGRESS_STEP: Final = 10_000  # streams between two lines of progress
 
 
 @click.command(
@@ -39,7 +39,7 @@ _SHOW_EVERY: Final = 10_000  # streams between two lines of progress
 )
 def check(directory: str, repairs: bool) -> None:
     """Verify every checksum in DIR, and that its parts agree."""
-    with _one_line():
+    with _exit_if_unusable():
         findings = _report(DirectoryCheck(directory, _show_progress))
         if repairs and findings:
             for done in repair_directory(directory, system_clock()):
@@ -49,7 +49,7 @@ def check(directory: str, repairs: bool) -> None:
 
 
 def _report(checking: DirectoryCheck) -> list[Finding]:
-    """Runs a check and shows what it finds."""
+    """Runs a check, prints its findings and a summary, and returns the findings."""
     findings = []
     for finding in checking.run():
         findings.append(finding)
@@ -68,8 +68,8 @@ def _report(checking: DirectoryCheck) -> list[Finding]:
 
 
 @contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    """Ends the command with one line where a directory cannot be used."""
+def _exit_if_unusable() -> Iterator[None]:
+    """Turns the errors of an unusable directory into one line and the exit code 4."""
     try:
         yield
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
@@ -95,20 +95,20 @@ def inspect(directory: str, stream: str | None) -> None:
         state = states.visible(stream)
         if state is None:
             fail(f"there is no stream {shown(stream)}", EXIT_FAILED)
-        for name, value in _known(state):
+        for name, value in _properties(state):
             click.echo(f"{name}: {shown(str(value))}")
 
 
 @contextlib.contextmanager
 def open_directory(
-    directory: str, in_use: str | None = None, *, readonly: bool = False
+    directory: str, if_in_use: str | None = None, *, readonly: bool = False
 ) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
-    """Takes a data directory and opens its catalog; what is wrong with it ends the command with one line.
+    """Locks a data directory and opens its catalog. If the directory cannot be used, prints one line and exits.
 
     Args:
-        directory: where it is.
-        in_use: what to do instead when a server has it.
-        readonly: whether to look only, and to change nothing.
+        directory: The path of the directory.
+        if_in_use: Advice to print if a server uses the directory.
+        readonly: Whether to change nothing in the directory.
     """
     disk = SystemDisk(Path(directory), readonly=readonly)
     try:
@@ -119,23 +119,26 @@ def open_directory(
         finally:
             catalog.close()
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
-        instead = f"; {in_use}" if in_use and isinstance(error, DirectoryInUse) else ""
+        instead = f"; {if_in_use}" if if_in_use and isinstance(error, DirectoryInUse) else ""
         fail(f"{reason(error)}{instead}", EXIT_DATA)
     finally:
         disk.release()
 
 
 def _line(finding: Finding) -> str:
+    """Returns a finding as one printable line."""
     stream = f" (stream {finding.path})" if finding.path is not None else ""
     return shown(f"{finding.where}{stream}: {finding.what}")
 
 
 def _show_progress(done: int, total: int) -> None:
-    if done % _SHOW_EVERY == 0:
+    """Prints a line of progress after every 10,000 streams."""
+    if done % _PROGRESS_STEP == 0:
         click.echo(f"{done} of {total} streams", err=True)
 
 
-def _known(state: StreamState) -> Iterator[tuple[str, object]]:
+def _properties(state: StreamState) -> Iterator[tuple[str, object]]:
+    """Yields the name and the value of each property of a stream that `inspect` shows."""
     yield "path", state.path
     yield "incarnation", state.incarnation
     yield "content type", state.media.text
@@ -156,5 +159,5 @@ def _known(state: StreamState) -> Iterator[tuple[str, object]]:
 
 
 def moment(microseconds: int) -> str:
-    """Returns a time as people read it."""
+    """Returns a time, in microseconds since 1970, in ISO 8601 with seconds."""
     return lifetime.moment(microseconds).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""How many files and connections a server may have open: as many as the system lets it."""
+"""Raises the limit on open files, which also limits the number of connections."""
 
 import sys
 from typing import Final
@@ -8,13 +8,13 @@ from ..log import log as _log
 if sys.platform != "win32":
     import resource
 
-#: What a process should raise its limit to. The kernel's own ceiling is 1 Mi on Linux unless somebody has raised it, and there
-#: is memory for some hundred thousand connections at most. Systems that refuse that many may grant fewer.
+#: Limits to ask for, highest first. 1 Mi is the kernel's own maximum on Linux by default, and there is memory for some hundred thousand
+#: connections at most. Systems that refuse it may grant a lower one.
 _WISHES: Final = (1 << 20, 1 << 16, 10_240)
 
 
 def raise_file_limit() -> None:
-    """Raises the limit on open files as far as this process may: shells set it to 1024 for programs that use `select`."""
+    """Raises the limit on open files as far as the system allows. Shells set it to 1024, for programs that use `select`."""
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -25,7 +25,7 @@ def raise_file_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
         except (ValueError, OSError):
-            continue  # macOS grants fewer than it says
+            continue  # macOS grants fewer than its hard limit
         _log.info("at most %d files and connections may be open (the limit was %d)", target, soft)
         return
     _log.info("at most %d files and connections may be open", soft)

@@ -1,4 +1,4 @@
-"""`durable-streams-server keys`: the signing keys in a data directory that no server has open. Secrets are never shown."""
+"""`durable-streams-server keys`: lists and rotates the signing keys in a data directory that no server uses. It never shows secrets."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from ..streams.clock import clock_of, system_clock
 from .data import moment, open_directory
 from .values import DIRECTORY
 
-_HOW: Final = "send its process SIGHUP and it rotates its keys itself"
+_IF_IN_USE: Final = "send its process SIGHUP and it rotates its keys itself"
 
 
 @click.group()
@@ -39,7 +39,7 @@ def rotate_(directory: str) -> None:
     """
     from ..subscriptions.keys import rotate
 
-    with open_directory(directory, in_use=_HOW) as (disk, catalog):
+    with open_directory(directory, if_in_use=_IF_IN_USE) as (disk, catalog):
         store = FileStore(disk, catalog, segment_size=_segment_size(disk))
         now = clock_of(store.timeline, system_clock)()
         old = store.subscriptions.keys
@@ -51,12 +51,13 @@ def rotate_(directory: str) -> None:
 
 
 def _segment_size(disk: Disk) -> int:
-    """Returns the size of the largest segment, so that the log stays as large as the server has made it."""
+    """Returns the bytes of the largest segment, so that the write-ahead log keeps the size that the server chose."""
     largest = max((disk.size(f"{WAL}/{name}") or 0 for name in disk.names(WAL)), default=0)
     return largest if largest >= segment_size_of(MIN_SIZE) else DEFAULT_SEGMENT_SIZE
 
 
 def _show(store: FileStore) -> None:
+    """Prints a line for each key: its id, its age and its state."""
     from ..subscriptions.keys import kept_until
 
     offset = store.timeline.offset

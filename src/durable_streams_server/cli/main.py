@@ -8,7 +8,7 @@ from click.exceptions import NoArgsIsHelpError
 from .data import check, inspect
 from .exits import EXIT_FAILED, fail
 from .keys import keys
-from .output import hold_outputs, lost_output, reason
+from .output import lost_output, protect_outputs, reason
 from .serve import serve
 
 
@@ -22,7 +22,7 @@ class _DefaultGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Runs a command so that nothing it prints can fail."""
-        hold_outputs()
+        protect_outputs()
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,9 +1,9 @@
-"""What a command prints, to whoever still reads it.
+"""Makes standard output and standard error safe to print to, and texts safe to print.
 
-A reader that goes away (`serve | head -1`), a full disk under a redirected output, or a command started without outputs at all
-(`>&-`) is no reason to end a server, or to leave a repair half done. So standard output and error never fail: what cannot be
-written is dropped, and `lost_output` says so at the end. Names that are not UTF-8 come out as the octets that they are. Texts from
-clients, such as the paths of streams, pass through `shown`, so that they cannot drive the terminal.
+A reader that goes away (`serve | head -1`), a full disk behind a redirected output, or a missing output (`>&-`) must not end a server or
+leave a repair half done. So writes to the standard streams never fail: bytes that cannot be written are dropped, and `lost_output`
+reports it at the end. Names that are not UTF-8 are printed as their original bytes. `shown` escapes texts from clients, such as the
+paths of streams, so that they cannot control the terminal.
 """
 
 import codecs
@@ -17,15 +17,19 @@ from typing import Any, Final, TextIO
 
 from ..log import Escape, printable
 
-_STANDARD: Final = 3  # descriptors: input, output, error
+_STANDARD: Final = 3  # number of standard streams: input, output, error
+#: Name of the codec error handler that prints file names as their original bytes.
 _ERRORS: Final = "durable_streams_server.octets"
 
 
-class _Patient(io.RawIOBase):
-    """A descriptor to write to that takes everything.
+class _SafeFile(io.RawIOBase):
+    """A file whose writes never fail. Bytes that cannot be written are dropped.
+
+    Args:
+        descriptor: The file descriptor to write to.
 
     Attributes:
-        failure: why something was dropped.
+        failure: The error because of which bytes were dropped.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -42,6 +46,7 @@ class _Patient(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
+        """Writes bytes and returns how many were written or dropped. Waits while a pipe is full."""
         while True:
             try:
                 return os.write(self._descriptor, data)
@@ -52,26 +57,29 @@ class _Patient(io.RawIOBase):
                 return len(data)
 
 
-def hold_outputs() -> None:
-    """Makes standard output and error such that nothing printed there can fail. A program calls it once, first of all."""
+def protect_outputs() -> None:
+    """Makes sure that printing to standard output and standard error never fails. A program calls this first of all."""
     _open_missing()
-    codecs.register_error(_ERRORS, _as_octets)
-    sys.stdout = _held(sys.stdout, 1)
-    sys.stderr = _held(sys.stderr, 2)
+    codecs.register_error(_ERRORS, _encode_rest)
+    sys.stdout = _protected(sys.stdout, 1)
+    sys.stderr = _protected(sys.stderr, 2)
 
 
 def lost_output() -> OSError | None:
-    """Returns why something of standard output was dropped, if it was by other than its reader's leave; flushes it first."""
+    """Flushes standard output. Returns the error because of which a part of it was lost, or None.
+
+    A pipe whose reader has closed it (EPIPE) loses nothing that the reader wanted, so that is no error.
+    """
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if not isinstance(raw, _Patient):
+    if not isinstance(raw, _SafeFile):
         return None
     sys.stdout.flush()
-    gone = raw.failure is None or raw.failure.errno == errno.EPIPE
-    return None if gone else raw.failure
+    is_wanted = raw.failure is not None and raw.failure.errno != errno.EPIPE
+    return raw.failure if is_wanted else None
 
 
 def begin_log(level: str) -> None:
-    """Writes the log to standard error. The filter escapes what every logger says, also uvicorn's and asyncio's."""
+    """Writes log messages of `level` and above to standard error. Unprintable characters are escaped, whichever logger writes them."""
     handler = logging.StreamHandler()
     handler.addFilter(Escape())
     logging.basicConfig(
@@ -82,14 +90,14 @@ def begin_log(level: str) -> None:
 
 
 def shown(text: str) -> str:
-    """Returns `text` with characters that are not printable as escapes. Octets of a name that is not UTF-8 stay as they are."""
+    """Returns `text` with unprintable characters escaped, except for the bytes of names that are not UTF-8."""
     if text.isprintable():
         return text
-    return "".join(each if _is_octet(each) else printable(each) for each in text)
+    return "".join(each if _is_raw_byte(each) else printable(each) for each in text)
 
 
 def reason(error: BaseException) -> str:
-    """Returns what is wrong in one line, without the number that Python begins the text of an OSError with."""
+    """Returns the message of an error as one line, without the number that Python puts before the text of an OSError."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:
@@ -98,27 +106,29 @@ def reason(error: BaseException) -> str:
 
 
 def _open_missing() -> None:
-    """Opens what a program that was started without standard input, output or error lacks: else the next file that it opens
-    would get the number, and be written to by whoever complains on standard error."""
+    """Opens `/dev/null` in place of missing standard streams.
+
+    Otherwise the next file that the program opens would get the number of a standard stream, and error messages would go into it.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < _STANDARD:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 
-def _held(stream: TextIO | None, descriptor: int) -> TextIO:
-    """Returns what takes the place of a standard stream, unless somebody has put something else there."""
+def _protected(stream: TextIO | None, descriptor: int) -> TextIO:
+    """Returns a stream to replace a standard stream with, or the stream itself if it is already replaced, as in tests."""
     if isinstance(stream, io.TextIOWrapper):
         try:
             if stream.fileno() != descriptor:
                 return stream
         except OSError:
             return stream
-        if isinstance(getattr(stream.buffer, "raw", None), _Patient):
+        if isinstance(getattr(stream.buffer, "raw", None), _SafeFile):
             return stream
         stream.flush()
     elif stream is not None:
         return stream
-    raw = _Patient(descriptor)
+    raw = _SafeFile(descriptor)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding="utf-8" if stream is None else stream.encoding,
@@ -128,17 +138,22 @@ def _held(stream: TextIO | None, descriptor: int) -> TextIO:
     )
 
 
-def _as_octets(error: UnicodeError) -> tuple[bytes, int]:
-    """Encodes what a stream's encoding cannot: octets of a name as they are, and other characters by their numbers."""
+def _encode_rest(error: UnicodeError) -> tuple[bytes, int]:
+    """Encodes characters that the encoding of a stream lacks: bytes of file names as they are, and others as escapes.
+
+    This is a codec error handler. It returns the encoded bytes and the position to go on from.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     parts = [
-        bytes([ord(each) - 0xDC00]) if _is_octet(each) else each.encode("ascii", "backslashreplace")
+        bytes([ord(each) - 0xDC00])
+        if _is_raw_byte(each)
+        else each.encode("ascii", "backslashreplace")
         for each in error.object[error.start : error.end]
     ]
     return b"".join(parts), error.end
 
 
-def _is_octet(character: str) -> bool:
-    """Whether a character stands for an octet of a name that is not UTF-8 (PEP 383)."""
+def _is_raw_byte(character: str) -> bool:
+    """Returns whether a character stands for a byte of a name that is not UTF-8 (PEP 383)."""
     return "\udc80" <= character <= "\udcff"

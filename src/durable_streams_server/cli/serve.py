@@ -54,7 +54,7 @@ def serve(**given: Any) -> None:
     map_large_blocks()
     tls = flags.tls_context()
     flags.check()
-    is_made = not flags.memory and not os.path.lexists(flags.data_dir)
+    is_new = not flags.memory and not os.path.lexists(flags.data_dir)
     store = StreamStore() if flags.memory else _open(flags)
     try:
         app = _create_app(store, flags)
@@ -70,7 +70,7 @@ def serve(**given: Any) -> None:
         where = f"unix:{flags.uds}" if flags.uds else f"{flags.host} port {flags.port}"
         fail(f"cannot listen on {where}: {_address_reason(error)}", EXIT_ADDRESS)
     url = url_of(listening, tls is not None)
-    announce = functools.partial(_announce, url, flags, is_made)
+    announce = functools.partial(_announce, url, flags, is_new)
     server = Server(app, flags.log_level, announce, flags.http, tls, admission)
     with listening:
         _run(server, listening)
@@ -114,14 +114,14 @@ def _create_app(store: _Store, flags: Flags) -> DurableStreamsApp:
     )
 
 
-def _announce(url: str, flags: Flags, is_made: bool) -> None:
+def _announce(url: str, flags: Flags, is_new: bool) -> None:
     """Prints the server's address, where streams are kept, and the data directory if the server has created it."""
     click.echo(f"Listening on {url}")
     if flags.memory:
         click.echo("Streams are kept in memory and end with this process.")
     else:
         click.echo(f"Streams are kept in {flags.data_dir}")
-    if is_made:
+    if is_new:
         click.echo(f"Made the directory {shown(os.path.abspath(flags.data_dir))}", err=True)
 
 

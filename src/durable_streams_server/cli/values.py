@@ -1,4 +1,4 @@
-"""What the values of flags and arguments may be."""
+"""The types of flags and arguments: directories, hosts, sizes and times. Each refuses a bad value with one clear line."""
 
 import math
 import re
@@ -8,7 +8,7 @@ import click
 
 
 class _Directory(click.Path):
-    """A data directory. Whether it can be used is not asked here: that is no mistake of usage, and has an exit code of its own."""
+    """The path of a data directory. Any path but an empty one is accepted; the commands check whether it can be used."""
 
     name = "directory"
 
@@ -25,7 +25,7 @@ DIRECTORY: Final = _Directory()
 
 
 class _Host(click.ParamType[str]):
-    """An address or name to listen on. An empty one, such as a variable that is not set, would mean every address."""
+    """An address or host name to listen on. An empty one is refused, because it would mean every address."""
 
     name = "text"
 
@@ -44,7 +44,12 @@ HOST: Final = _Host()
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes, plain or with k, m or g for powers of 1024."""
+    """A number of bytes, optionally followed by k, m or g for a power of 1024.
+
+    Args:
+        minimum: The smallest allowed value.
+        maximum: The largest allowed value.
+    """
 
     name = "bytes"
 
@@ -67,7 +72,7 @@ class Size(click.ParamType[int]):
 
 
 class _Seconds(click.FloatRange):
-    """A time above zero, a day at most."""
+    """A time in seconds, above zero and at most one day."""
 
     def __init__(self) -> None:
         super().__init__(min=0, min_open=True, max=86_400)

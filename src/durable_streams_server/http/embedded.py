@@ -77,6 +77,7 @@ class DurableStreamTestServer:
         self._server: Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of that thread
 
     @property
     def port(self) -> int:
@@ -174,8 +175,6 @@ class DurableStreamTestServer:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-
-    _loop: asyncio.AbstractEventLoop | None = None
 
     def _run(self, started: threading.Event, failure: list[BaseException]) -> None:
         """Runs the server on a new event loop until it is stopped.
