@@ -5,15 +5,25 @@ import os
 import re
 import types
 import typing
-import pytest
-import durable_streams_server as package
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
-from durable_streams_server import CreateOptions, CursorOptions, DurableStreamTestServer, FileBackedStreamStore, Streams, StreamStore, WebhookPolicy, create_app, webhooks
+
+import pytest
+
+import durable_streams_server as package
+from durable_streams_server import (
+    CreateOptions,
+    CursorOptions,
+    DurableStreamTestServer,
+    FileBackedStreamStore,
+    Streams,
+    StreamStore,
+    WebhookPolicy,
+    create_app,
+    webhooks,
+)
 from durable_streams_server.subscriptions.keys import generate, jwks, sign
-
-
 
 NOW = 1_778_324_210
 KEY = generate(NOW)

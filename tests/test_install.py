@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-import durable_streams_server
 from pathlib import Path
 
+import durable_streams_server
 
 ROOT = Path(__file__).parents[1]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")

@@ -2,10 +2,12 @@
 
 import contextlib
 import sys
-import click
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import click
+
 from ..errors import StreamError
 from ..protocol import lifetime
 from ..protocol.state import StreamState
@@ -21,8 +23,6 @@ from ..streams.clock import system_clock
 from .exits import EXIT_DATA, EXIT_FAILED, fail
 from .output import reason, shown
 from .values import DIRECTORY
-
-
 
 _PROGRESS_STEP: Final = 10_000  # streams between two lines of progress
 

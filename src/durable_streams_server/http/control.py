@@ -12,9 +12,11 @@ that their claim or delivery came with.
 
 from __future__ import annotations
 
-import msgspec
 from collections.abc import Callable
 from typing import Any, Final
+
+import msgspec
+
 from ..errors import BadRequest, MethodNotAllowed, NotFound, TooLarge, Unauthorized
 from ..protocol.codings import refuse_coded
 from ..protocol.media import Kind, parse_media_type
@@ -30,8 +32,6 @@ from ..storage.ticket import Ticket
 from ..subscriptions.loading import in_slices
 from ..subscriptions.service import Service
 from .request import Request
-
-
 
 #: Maximum bytes of a control request's body: enough for ten thousand paths of average length, or as many acks.
 MAX_CONTROL_BODY: Final = 4 * MIB
