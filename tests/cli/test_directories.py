@@ -143,7 +143,7 @@ def names(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("make", REPAIRABLE)
-def test_repairable_directory_is_a_finding_of_check_and_one_line_elsewhere(
+def test_check_reports_a_repairable_directory_and_other_commands_exit_4(
     path: Path, make: Callable[[Path], Path]
 ) -> None:
     make(path)

@@ -22,7 +22,7 @@ TEXT = {"content-type": "text/plain"}
 
 
 def shell(outputs: str, *arguments: str) -> list[str]:
-    """Returns a shell command that runs ours with its standard streams redirected by `outputs`."""
+    """Returns a shell command that runs `durable-streams-server` with the redirections in `outputs`."""
     words = " ".join(f"'{word}'" for word in [*COMMAND, *arguments])
     return ["/bin/sh", "-c", f"exec {words} {outputs}"]
 

@@ -37,7 +37,7 @@ def test_every_case_has_paths_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("now", [-(10**15), 10**18])
-def test_server_works_at_any_time_of_its_clock(now: int) -> None:
+def test_server_works_with_any_clock_time(now: int) -> None:
     """A machine without a clock of its own starts in 1970, and one with a flat battery may start at any time."""
     few = [case for batch in batches(5 * SHARE) for case in batch if not case.lifetime]
     run_batch(few, "asgi", "files", now)

@@ -31,14 +31,14 @@ class Case(NamedTuple):
 
 
 def get(name: str, query: str, code: str, status: int = 400, stream: str = "json") -> Case:
-    """Returns a bad read."""
+    """Returns a read that must be refused."""
     return Case(f"read-{name}", "GET", f"{S}{stream}?{query}", (), b"", status, code)
 
 
 def put(
     name: str, headers: tuple[tuple[str, str], ...], code: str, status: int = 400, body: bytes = b""
 ) -> Case:
-    """Returns a bad create."""
+    """Returns a create that must be refused."""
     return Case(f"create-{name}", "PUT", f"{S}new", headers, body, status, code)
 
 
@@ -50,7 +50,7 @@ def post(
     body: bytes = b"1",
     stream: str = "json",
 ) -> Case:
-    """Returns a bad append."""
+    """Returns an append that must be refused."""
     return Case(f"append-{name}", "POST", f"{S}{stream}", headers, body, status, code)
 
 
@@ -68,13 +68,13 @@ def producer(name: str, code: str = "INVALID_PRODUCER", status: int = 400, **sta
 
 
 def fork(name: str, code: str, status: int = 400, source: str = S + "text", **place: str) -> Case:
-    """Returns a bad fork, at the fork offset and sub-offset in `place`."""
+    """Returns a fork that must be refused. `place` has its offset and sub-offset."""
     headers = tuple((f"stream-fork-{key.replace('_', '-')}", value) for key, value in place.items())
     return put(f"fork-{name}", (("stream-forked-from", source), *headers), code, status)
 
 
 def path(name: str, raw: bytes) -> Case:
-    """Returns a create at a bad path."""
+    """Returns a create whose path must be refused."""
     return Case(f"path-{name}", "PUT", raw, (TEXT,), b"", 400, "INVALID_PATH")
 
 

@@ -145,7 +145,7 @@ async def test_etag_of_head_equals_that_of_a_page_with_the_whole_stream(site: Si
     assert (await site.ask(request("HEAD", A, 'If-None-Match: "x"'), "HEAD")).status == 200
 
 
-async def test_etag_of_a_page_up_to_the_tail_works_as_if_match(site: Site) -> None:
+async def test_if_match_accepts_the_etag_of_a_page_up_to_the_tail(site: Site) -> None:
     first = await site.ask(post(b"one"), "POST")
     await site.ask(post(b"two"), "POST")
     page = await site.ask(request("GET", f"{A}?offset={first.headers['stream-next-offset']}"))
@@ -218,7 +218,7 @@ async def test_retry_of_a_producer_succeeds_despite_an_old_if_match(site: Site) 
     assert [(await site.ask(octets, "POST")).status for _ in range(2)] == [200, 204]
 
 
-async def test_etag_of_a_compressed_page_works_as_if_match(site: Site) -> None:
+async def test_if_match_accepts_the_etag_of_a_compressed_page(site: Site) -> None:
     await site.ask(post(b"x" * 10_000), "POST")
     page = await site.ask(request("GET", A, "Accept-Encoding: gzip"))
     assert page.headers["content-encoding"] == "gzip"

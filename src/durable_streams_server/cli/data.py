@@ -38,7 +38,7 @@ _PROGRESS_STEP: Final = 10_000  # streams between two lines of progress
     help="Move damaged parts to DIR/quarantine, and keep the rest.",
 )
 def check(directory: str, repairs: bool) -> None:
-    """Verify every checksum in DIR, and that its parts agree."""
+    """Verify every checksum in DIR, and that its files agree with each other."""
     with _exit_if_unusable():
         findings = _report(DirectoryCheck(directory, _show_progress))
         if repairs and findings:
@@ -80,7 +80,7 @@ def _exit_if_unusable() -> Iterator[None]:
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.argument("stream", required=False)
 def inspect(directory: str, stream: str | None) -> None:
-    """List the streams in DIR, or tell all that is known of STREAM. Nothing is changed."""
+    """List the streams in DIR, or show the properties of STREAM. Nothing is changed."""
     with open_directory(directory, readonly=True) as (disk, catalog):
         states = FileStore(disk, catalog, readonly=True).states
         if stream is None:

@@ -29,9 +29,9 @@ from ..storage.files.wal_sizes import DEFAULT_SIZE, MAX_SIZE, MIN_SIZE, size_for
 from .values import DIRECTORY, HOST, SECONDS, Size
 
 DEFAULT_DATA_DIR: Final = "./durable-streams-data"
-#: Bytes of the largest `--max-body`, because its record must fit a segment of the largest write-ahead log.
+#: Maximum value of `--max-body`, because a record of such a body must fit a segment of the largest write-ahead log.
 _LARGEST_BODY: Final = 1000 * MIB
-#: Bytes of the largest limit that can be set, which is more than any machine has.
+#: Maximum value of other limits, in bytes. No machine has more memory.
 _LARGEST_LIMIT: Final = 1 << 40
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -297,7 +297,7 @@ class Flags:
             )
 
     def wal_size_for_body(self) -> int:
-        """Returns the bytes of the write-ahead log. One of its segments must fit a record of the largest body.
+        """Returns the size of the write-ahead log in bytes. A record of the largest body must fit one of its segments.
 
         Raises:
             click.UsageError: `--wal-size` is too small for `--max-body`.
@@ -313,15 +313,15 @@ class Flags:
         return size
 
     def cors_origins(self) -> tuple[str, ...] | bool:
-        """Returns the origins whose scripts may call, as `create_app` accepts them: any origin unless the flag names some."""
+        """Returns the value of `--cors-origin` as the argument `cors` of `create_app`. Without the flag, every origin may call."""
         if self.cors_origin == ("none",):
             return ()
         return self.cors_origin or True
 
     def allows_loopback_webhooks(self) -> bool:
-        """Returns whether webhooks may go to this machine: by default, only if nothing but this machine can reach the server.
+        """Returns whether webhooks may go to this machine. By default, they may if only this machine can reach the server.
 
-        A proxy in front of a Unix socket may let in other machines.
+        A Unix socket does not count as such, because a proxy in front of the socket may let in other machines.
         """
         if self.webhook_allow_loopback is not None:
             return self.webhook_allow_loopback

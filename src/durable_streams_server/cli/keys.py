@@ -18,7 +18,7 @@ _IF_IN_USE: Final = "send its process SIGHUP and it rotates its keys itself"
 
 @click.group()
 def keys() -> None:
-    """List or rotate the keys that sign webhooks, and the tokens that workers get."""
+    """List or rotate the keys that sign webhooks and the tokens of workers."""
 
 
 @keys.command("list", epilog="Exit codes: 0, 4 when DIR cannot be used.")
@@ -32,10 +32,10 @@ def list_(directory: str) -> None:
 @keys.command("rotate", epilog="Exit codes: 0, 4 when DIR cannot be used.")
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 def rotate_(directory: str) -> None:
-    """Make a new key the active one in DIR.
+    """Create a new active key in DIR.
 
-    Retired keys stay published for an hour, and what they signed is taken for as long. A server that runs has DIR to itself:
-    send it SIGHUP instead, and it rotates its keys without a stop.
+    Retired keys stay published for an hour, and their signatures stay valid for as long. A running server locks DIR: send it SIGHUP
+    instead, and it rotates its keys itself.
     """
     from ..subscriptions.keys import rotate
 

@@ -21,12 +21,12 @@ class _DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs a command so that nothing it prints can fail."""
+        """Runs a command, after making sure that printing cannot fail."""
         protect_outputs()
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command. Exits with an error if what it printed was lost, unless the command is `serve`."""
+        """Runs a command. If its output was lost, exits with an error, except after `serve`."""
         try:
             return super().invoke(ctx)
         except NoArgsIsHelpError:

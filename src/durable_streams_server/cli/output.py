@@ -68,7 +68,7 @@ def protect_outputs() -> None:
 def lost_output() -> OSError | None:
     """Flushes standard output. Returns the error because of which a part of it was lost, or None.
 
-    A pipe whose reader has closed it (EPIPE) loses nothing that the reader wanted, so that is no error.
+    If the reader of a pipe has closed it (EPIPE), nothing counts as lost.
     """
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if not isinstance(raw, _SafeFile):
@@ -116,7 +116,7 @@ def _open_missing() -> None:
 
 
 def _protected(stream: TextIO | None, descriptor: int) -> TextIO:
-    """Returns a stream to replace a standard stream with, or the stream itself if it is already replaced, as in tests."""
+    """Returns a text stream whose writes never fail, to replace a standard stream. A stream that a test has replaced is returned as it is."""
     if isinstance(stream, io.TextIOWrapper):
         try:
             if stream.fileno() != descriptor:

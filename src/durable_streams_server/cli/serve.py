@@ -129,7 +129,8 @@ def _address_reason(error: OSError) -> str:
     """Returns why an address cannot be listened on, without the address that Python adds to the text."""
     if error.errno and error.errno > 0:
         return os.strerror(error.errno)
-    return (error.strerror or str(error)).partition(" (while")[0]  # of a name that is not known
+    # If a host name is unknown, Python adds " (while …".
+    return (error.strerror or str(error)).partition(" (while")[0]
 
 
 def _run(server: Server, listening: socket.socket) -> None:
@@ -140,7 +141,7 @@ def _run(server: Server, listening: socket.socket) -> None:
         factory = None
     else:
         factory = uvloop.new_event_loop
-    gc.freeze()  # no collection needs to look at the objects that exist now
+    gc.freeze()  # so that no collection traverses the objects that exist now
     gc.set_threshold(*_GC)
     with asyncio.Runner(loop_factory=factory) as runner:
         try:

@@ -72,7 +72,7 @@ def create_app(
         compression: Whether to compress large pages with gzip for clients that accept it.
         public_url: The URL of the application with its mount, for webhooks to call back. Without it there can be no webhooks.
         webhook_policy: Where webhooks may go; any public HTTPS address if not given.
-        guard: Asked before each request is acted on: True allows it, False is 403. See `Guard`.
+        guard: An asynchronous function that allows or refuses each request. See `Guard`.
         read_only: Whether HTTP may only read; any other request is 405. The program itself can still write with `streams`.
         clock: Returns the time in microseconds since 1970.
 
@@ -80,7 +80,7 @@ def create_app(
         TypeError: A setting has the wrong type.
         ValueError: A setting is out of range.
     """
-    return _assemble(AppSettings(**locals()))  # `locals()` is exactly the arguments here
+    return _assemble(AppSettings(**locals()))  # here `locals()` contains exactly the arguments
 
 
 def _assemble(settings: AppSettings) -> DurableStreamsApp:

@@ -118,7 +118,7 @@ class Compressor:
         for job in waiting:
             self._finish(job, None)
         for job in self._running:
-            job.is_left = True  # stops its thread, and then the clients get the page uncompressed
+            job.is_left = True  # stops its thread, and then its clients get the page uncompressed
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 

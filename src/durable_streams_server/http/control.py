@@ -6,8 +6,8 @@
     DELETE               subscriptions/<id>/streams/<path>
     POST                 subscriptions/<id>/callback, ack, claim, release
 
-Routes match the decoded path, and each request becomes a command of `protocol/subscriptions/`. Requests of workers carry the token
-that their claim or delivery came with.
+Routes match the decoded path, and each request becomes a command of `protocol/subscriptions/`. Workers send the token of their claim or
+delivery with each callback, ack and release.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _by_method(request: Request, actions: dict[str, Action], id_: str) -> Answer
 
 
 def _json(request: Request) -> bytes:
-    """Returns the body of a request that declares it as JSON, which an HTML form on another site cannot do.
+    """Returns the body of a request if its Content-Type is JSON. HTML forms on other sites cannot send such requests.
 
     Raises:
         BadRequest: MISSING_CONTENT_TYPE or INVALID_CONTENT_TYPE.

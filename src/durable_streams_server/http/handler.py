@@ -59,7 +59,7 @@ class Handler:
     Args:
         engine: Runs the streams.
         service: Runs the subscriptions.
-        options: Bound the requests and shape the responses.
+        options: Limits on requests, and settings of responses.
     """
 
     def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
@@ -260,7 +260,7 @@ class Handler:
     def _reply_to_append(self, request: Request, ticket: Ticket[AppendOutcome]) -> Ticket[Reply]:
         """Returns a ticket for the reply to an append that is not durable yet.
 
-        `_reply` would do as well, but takes 0.5 us longer, because it serves reads that can be cancelled and compressed.
+        `_reply` could do the same, but takes 0.5 us longer, because it also supports cancellation and compression.
         """
         reply: Ticket[Reply] = Ticket()
 

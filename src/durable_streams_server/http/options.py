@@ -1,4 +1,4 @@
-"""`HandlerOptions`: the settings that bound requests and shape responses, checked once when the application is created."""
+"""`HandlerOptions`: limits on requests and settings of responses, checked once when the application is created."""
 
 import math
 from typing import Final
@@ -8,11 +8,13 @@ import msgspec
 from ..protocol.limits import DEFAULT_BODY_TIMEOUT, DEFAULT_MAX_BODY, DEFAULT_MAX_IN_FLIGHT
 from ..protocol.names import DEFAULT_STREAM_ROOT
 
-LONGEST_CACHE_AGE: Final = 2**31 - 1  # seconds; caches know no longer time (RFC 9111, 1.2.2)
+LONGEST_CACHE_AGE: Final = (
+    2**31 - 1
+)  # seconds; caches need not accept a longer time (RFC 9111, 1.2.2)
 
 
 class HandlerOptions(msgspec.Struct, frozen=True):
-    """Settings that bound requests and shape responses.
+    """Limits on requests, and settings of responses.
 
     Attributes:
         stream_root: The path below which `__ds` is reserved.

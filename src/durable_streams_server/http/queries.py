@@ -20,7 +20,7 @@ def parse_read(path: str, request: Request) -> commands.Read:
     """Returns the `Read` command for a GET of `path`.
 
     Raises:
-        BadRequest: The query is malformed, or one of its parameters is.
+        BadRequest: The query or one of its parameters is malformed.
     """
     query = request.query
     if len(query) > _SHORT_QUERY or LAST_EVENT_ID in request.headers:

@@ -1,4 +1,4 @@
-"""A handler that refuses writes over HTTP, for programs that write their streams themselves."""
+"""`ReadOnlyHandler`: refuses writes over HTTP, for programs that write their streams themselves."""
 
 from collections.abc import Callable
 from typing import Final

@@ -22,7 +22,7 @@ class Targets:
     Attributes:
         root: The normalized stream root.
         reserved: The path below which the control routes are.
-        find: `_decode` with a cache, because many requests name the same path.
+        find: Calls `_decode` through a cache, because many requests name the same path.
     """
 
     def __init__(self, stream_root: str) -> None:
@@ -83,7 +83,7 @@ def _below_mount(path: str, root_path: str) -> str:
 
 
 def location_of(request: Request, path: str) -> bytes:
-    """Returns the URL of a stream with the scheme, host and mount that the client used; only the path, if it named no host."""
+    """Returns the URL of a stream, with the scheme, host and mount that the client used. Without a Host header, returns only the path."""
     url = paths.encode_url_path(request.root_path + path).encode("ascii")
     host = request.headers.get(HOST)
     return b"%s://%s%s" % (request.scheme.encode("ascii"), host, url) if host else url

@@ -121,7 +121,7 @@ async def test_event_stream_continues_after_goaway(
     client.server.transport.abort()
 
 
-async def test_lost_connection_returns_its_places() -> None:
+async def test_lost_connection_and_its_streams_no_longer_count() -> None:
     client = WireClient(Timeouts())
     for _ in range(5):
         client.ask(f"{A}?offset=-1&live=sse")

@@ -124,7 +124,9 @@ def test_server_stops_reading_from_a_client_that_reads_no_pongs(certificate: Cer
         before = memory_of(server.process)
         raw.socket.settimeout(1)
         many = pings * (100 * MIB // len(pings))
-        with pytest.raises(TimeoutError):  # the server reads no more, since nobody reads from it
+        with pytest.raises(
+            TimeoutError
+        ):  # the server stops reading, because the client reads nothing
             raw.socket.sendall(many)
         assert memory_of(server.process) - before < 10 * MIB
 

@@ -132,7 +132,7 @@ async def test_body_of_a_wrong_size_is_refused(
     assert upload.budget.held == 0
 
 
-async def test_client_that_leaves_within_a_body_raises_client_gone() -> None:
+async def test_body_whose_client_leaves_raises_client_gone() -> None:
     upload = Upload(b"one", None, length=6)
     with pytest.raises(ClientGone):
         await upload.receive()

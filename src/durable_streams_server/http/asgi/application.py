@@ -46,7 +46,7 @@ class DurableStreamsApp:
 
     Args:
         make: Returns a new engine and a new subscription service on the application's store.
-        options: Bound the requests and shape the responses.
+        options: Limits on requests, and settings of responses.
         guard: Asked about each request, if the host has a guard.
 
     Attributes:
@@ -59,7 +59,7 @@ class DurableStreamsApp:
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
         guard: Asked about each request, or None. Connections of the native lane never ask it.
-        signals: Calls `begin_shutdown` when the host gets a signal to stop. None if the host calls it itself.
+        signals: Calls `begin_shutdown` when the host receives a signal to stop. None if the host calls `begin_shutdown` itself.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DurableStreamsApp:
         guard: Guard | None = None,
     ) -> None:
         self.guard = guard
-        self.streams = Streams(self._running)
+        self.streams = Streams(self._started_engine)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
         self.signals: StopSignals | None = StopSignals(self.begin_shutdown)
@@ -142,7 +142,7 @@ class DurableStreamsApp:
         finally:
             self._has_stopped = True  # only now, because until now the store belongs to this loop
 
-    def _running(self) -> Engine:
+    def _started_engine(self) -> Engine:
         """Starts the application if necessary and returns the engine, for the program's own use of the streams."""
         self._start()
         self._watch_signals()  # so that a stop of the server ends loops that follow a stream
@@ -160,7 +160,7 @@ class DurableStreamsApp:
                 self._start_on(loop)
 
     def _start_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the application on an event loop. After a start on an earlier loop, this creates new parts for the new loop.
+        """Starts the application on an event loop. If it ran on another loop before, first replaces the objects that belong to that loop.
 
         Raises:
             RuntimeError: The earlier loop still runs, in another thread.
@@ -261,7 +261,7 @@ class DurableStreamsApp:
             await send_response(request, reply, send, self.outgoing, turns)
 
     def _watch_signals(self) -> None:
-        """Listens for signals to stop, because a read waits that a stop must end."""
+        """Listens for signals to stop, so that a stop of the host ends the read that waits."""
         if self.signals is not None:
             self.signals.watch()
 

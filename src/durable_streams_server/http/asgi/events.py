@@ -12,16 +12,16 @@ from ..limits.outgoing import Outgoing
 from .receiving import ClientGone, Receive
 from .sending import Message, Send, Taker, start_message
 
-_SEND_GRACE: Final = 30.0  # seconds past its age that an event stream may need for its last bytes
+_SEND_GRACE: Final = 30.0  # seconds past `max_age` that the last bytes may take
 #: Seconds that the host may take to send the last bytes of a cancelled read.
 FAREWELL_GRACE: Final = 0.2
 
 
 class _Client:
-    """The client that reads one event stream.
+    """The client of one event stream.
 
     Attributes:
-        gone: Whether the client has left, or the host can no longer tell whether it has.
+        gone: Whether the client has left, or the host has failed and would not report that it leaves.
     """
 
     __slots__ = ("_has_left", "_ready", "_send", "gone")

@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 connection with the limits of the native lane, for `serve --http asgi`.
 
-By itself, uvicorn waits without limit for the rest of a head and for clients that read nothing, answers invalid HTTP with a text of
-its own, and accepts connections until no file handles are left. Under another host server, the limits of that server apply.
+By itself, uvicorn waits without limit for the rest of a head and for clients that read nothing. It answers invalid HTTP with a text of
+its own, and accepts connections until no file handles are left. If another server runs the application, that server's limits apply.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ def protocol_of(
 
 
 class Http1Connection(HttpToolsProtocol):
-    """One client's HTTP/1.1 connection. It limits the time for the head of a request; the application limits that for the body.
+    """One client's HTTP/1.1 connection. It limits the time for the head of a request; the application limits the time for the body.
 
     Args:
         app: Answers the requests.
@@ -74,7 +74,7 @@ class Http1Connection(HttpToolsProtocol):
         self._handler = app.handler
         self._timeouts = timeouts
         self._admission = admission
-        self._address: str | None = None  # whose share the connection counts in, once admitted
+        self._address: str | None = None  # the peer, once the connection is counted
         self._late_scope: Any = None  # the scope of the incomplete head that the timer runs for
         self._answering: RequestResponseCycle | None = None  # the latest request that was started
         self._is_half_closed = False  # whether the client sends no more but still reads
@@ -98,7 +98,7 @@ class Http1Connection(HttpToolsProtocol):
             self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the timers and gives the connection's place back."""
+        """Stops the timers, and no longer counts the connection."""
         self._stop_timer()
         self._unsent.stop()
         address, self._address = self._address, None
@@ -118,7 +118,7 @@ class Http1Connection(HttpToolsProtocol):
             self._timer = self.loop.call_later(self._timeouts.head, self._head_is_late)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio uses the result
-        """Handles the end of the client's requests. Returns whether to keep the connection until the complete ones are answered.
+        """Handles a client that sends no more. Returns whether to keep the connection open until its complete requests are answered.
 
         A connection with a live read is closed, because a client that sends no more can hardly be told from one that has left. TLS
         connections cannot be half closed.
@@ -133,7 +133,7 @@ class Http1Connection(HttpToolsProtocol):
         return self._is_half_closed
 
     def on_response_complete(self) -> None:
-        """Starts the next request, or closes a half-closed connection without another complete request."""
+        """Starts the next request. Closes a half-closed connection if it has no other complete request."""
         if self._is_half_closed and not (self.pipeline and _is_finite(self.pipeline[-1][0])):
             self.transport.close()
         else:
@@ -167,7 +167,10 @@ class Http1Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _set_forwarded_scheme(self) -> None:
-        """Sets the scheme that proxies name, and removes X-Forwarded-Proto, from which uvicorn would read a different scheme."""
+        """Sets the scheme of the request from the headers of proxies.
+
+        X-Forwarded-Proto is then removed, because uvicorn would read a different scheme from it.
+        """
         said, _, _ = index_headers(pair for pair in self.headers if pair[0] in _OF_PROXIES)
         scheme = client_scheme(said)
         if scheme is not None:
@@ -189,7 +192,7 @@ class Http1Connection(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         """Refuses a head that took too long, or closes an idle connection."""
         self._timer = None
-        if self._is_answering:  # the next head may take its time after this response
+        if self._is_answering:  # the time for the next head starts after this response
             self._timer = self.loop.call_later(self._timeouts.head, self._head_is_late)
         elif self._in_head():
             self._refuse(RequestTimeout("the rest of the request's head did not come"))
@@ -202,7 +205,7 @@ class Http1Connection(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, refusal: StreamError) -> None:
-        """Closes the connection, after a refusal unless the refusal would precede or interrupt the response to another request."""
+        """Sends a refusal and closes the connection. Omits the refusal if it would precede or interrupt the response to a request."""
         if self.transport.is_closing():
             return
         is_of_body = self._is_answering and self.cycle.more_body and not self.cycle.response_started

@@ -42,15 +42,15 @@ _UNSENT: Final = 16 * KIB
 _SLICE: Final = 64 * KIB
 _NO_ERROR: Final = 0x0  # error codes of RFC 9113, 7
 _REFUSED_STREAM: Final = 0x7
-#: Streams after which a connection without running streams is left for a new one.
+#: Streams after which the server sends GOAWAY as soon as no stream runs on the connection.
 _MANY: Final = 1000
-#: Streams after which a connection is left for a new one although streams run on it.
+#: Streams after which the server sends GOAWAY even while streams run on the connection.
 _MOST: Final = 3500
-#: Seconds without a stream before an idle connection is left, because some clients lose requests that they have just sent.
+#: Seconds without a stream before the server sends GOAWAY to an idle client, because some clients lose requests that are on their way.
 _QUIET: Final = 1.0
-#: The highest stream id: a GOAWAY that names it refuses no stream.
+#: The highest stream id. A GOAWAY with this id refuses no stream.
 _ANY_STREAM: Final = 2**31 - 1
-#: Seconds between the first GOAWAY, or the refusal of a connection, and its end.
+#: Seconds between the first GOAWAY and the second, and between the refusal of a connection and its end.
 _LINGER: Final = 2.0
 
 
@@ -95,9 +95,10 @@ class Http2Connection(ZttpH2Protocol):
         self._lane = lane
         self._address: str | None = None
         self._is_admitted = False
-        self._place_is_taken = False  # one stream uses the connection's place; the others count
+        self._place_is_taken = False  # whether a stream runs that counts as the connection
         self._refusal: StreamError | None = None  # why the connection itself was refused
-        self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}  # for a window
+        #: The streams that wait for their windows.
+        self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}
         self._unsent = UnsentTimer(timeouts.send)
         self._heard_at = self.loop.time()
         self._opened = 0  # streams so far
@@ -123,7 +124,7 @@ class Http2Connection(ZttpH2Protocol):
             self.loop.call_later(_LINGER, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the timers, wakes every stream, and gives the connection's place back."""
+        """Stops the timers, wakes every stream, and no longer counts the connection."""
         self._unsent.stop()
         super().connection_lost(exc)
         self._wake()
@@ -189,7 +190,7 @@ class Http2Connection(ZttpH2Protocol):
             self._leave()
 
     def on_stream_closed(self) -> None:
-        """Handles the end of a stream. After many streams, leaves the connection once no stream runs on it."""
+        """Handles the end of a stream. After many streams, starts to close the connection once no stream runs on it."""
         if self._opened < _MANY or self.shutdown_requested:
             super().on_stream_closed()
             return
@@ -204,13 +205,13 @@ class Http2Connection(ZttpH2Protocol):
                 self.timeout_keep_alive_task = self.loop.call_later(_QUIET, self._leave_quietly)
 
     def _leave_quietly(self) -> None:
-        """Leaves the connection if no stream has started for a second, so that no request is likely to be on its way."""
+        """Sends GOAWAY after a second without a stream, when no request is likely to be on its way."""
         self.timeout_keep_alive_task = None
         if not self.cycles:
             self._leave_for_good()
 
     def _leave(self) -> None:
-        """Asks the client to open another connection. Requests that it sends before it knows are still answered (RFC 9113, 6.8)."""
+        """Sends a GOAWAY that refuses no stream. Requests that the client sends before it has received it are answered (RFC 9113, 6.8)."""
         if not self._is_leaving and not self.transport.is_closing():
             self._is_leaving = True
             self.conn.close(_NO_ERROR, _ANY_STREAM)
@@ -218,7 +219,7 @@ class Http2Connection(ZttpH2Protocol):
             self.loop.call_later(_LINGER, self._leave_for_good)
 
     def _leave_for_good(self) -> None:
-        """Refuses new requests with a second GOAWAY. Streams that run continue to their ends."""
+        """Sends a GOAWAY after which new streams are refused, and closes the connection once its running streams have ended."""
         if not self.transport.is_closing():
             self._is_left = True
             self.conn.close(_NO_ERROR)
@@ -240,7 +241,7 @@ class Http2Connection(ZttpH2Protocol):
             self.shutdown_requested = True
             await self._refuse(self._refusal, send)
             return
-        is_counted = self._place_is_taken  # the first stream uses the place of the connection
+        is_counted = self._place_is_taken  # one running stream counts as the connection
         if is_counted:
             refusal = self._admission.admit_stream(len(self.connections), self._address)
             if refusal is not None:
@@ -275,7 +276,7 @@ class Http2Connection(ZttpH2Protocol):
         await send({"type": "http.response.body", "body": response.whole})
 
     def _refuse_now(self, stream_id: int, refusal: StreamError) -> None:
-        """Refuses a stream without a task."""
+        """Refuses a stream immediately, without running the application."""
         response = self._handler.refuse(NO_REQUEST, refusal)
         stream = self.conn.stream(stream_id)
         stream.send_response(response.status, list(response.all_headers))
@@ -311,7 +312,7 @@ class Http2Connection(ZttpH2Protocol):
         return size <= min(cycle.stream.send_window or 0, self.conn.send_window)
 
     async def _await_window(self, cycle: RequestResponseCycle) -> None:
-        """Waits until no byte of the stream waits for its window. Resets the stream if none is sent for `Timeouts.send` seconds."""
+        """Waits until all bytes of the stream are sent. Resets the stream if none is sent for `Timeouts.send` seconds."""
         while (unsent := cycle.stream.pending_bytes) and not cycle.disconnected:
             waiter = self._waiting[cycle] = self.loop.create_future()
             try:
@@ -348,7 +349,7 @@ class Http2Connection(ZttpH2Protocol):
 
     @property
     def deadline(self) -> float:
-        """Returns the time of the event loop at which a silent client may be cut for its unsent bytes."""
+        """Returns the loop time after which a client that has sent nothing may be cut for its unsent bytes."""
         return self._heard_at + self._timeouts.send
 
     def cut(self) -> None:

@@ -28,7 +28,7 @@ def request_of(scope: Scope) -> Request:
     """Returns the request that a scope describes, without its body."""
     headers, repeated, size = index_headers(scope["headers"])
     raw_path = scope.get("raw_path")
-    if raw_path is None:  # ASGI makes it optional; then only the decoded path is known
+    if raw_path is None:  # optional in ASGI; without it only the decoded path is known
         raw_path = quote(scope["path"]).encode("ascii")
     root_path = scope.get("root_path", "")
     if root_path:
@@ -46,7 +46,7 @@ def request_of(scope: Scope) -> Request:
 
 
 def check_version(version: str, request: Request) -> None:
-    """Refuses request lines with a wrong HTTP version, which some host servers let through, and HTTP/1.0 with a transfer coding.
+    """Refuses unknown HTTP versions, which some host servers accept, and HTTP/1.0 requests with a transfer coding.
 
     Raises:
         BadRequest: INVALID_HTTP.
@@ -64,7 +64,7 @@ class BodyReceiver:
         max_body: Maximum bytes of one body.
         body_timeout: Seconds that a client may pause within a body.
         budget: Limits the bytes of all bodies.
-        check_head: Raises the refusal of a request whose head alone decides it. Called before a large body is received.
+        check_head: Called before a large body is received. Raises a StreamError if the head alone is enough to refuse the request.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Sends complete responses over ASGI. Large pages go out in slices, so that they neither fill the loop's turn nor a slow client's buffer."""
+"""Sends complete responses over ASGI. Large pages are sent in slices, so that one page neither delays other requests nor waits in memory for a slow client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: Maximum bytes of a page that is sent in one message, as the one object that all readers of the page share.
 _WHOLE: Final = 4 * MIB
-#: Bytes of each message of a larger page. Each slice is a copy for one client.
+#: Bytes of each message with a part of a larger page. Each part is a copy for one client.
 _SLICE: Final = 256 * KIB
 #: Bytes of a page that are sent in one turn of the event loop, if the client reads that fast.
 _STEP: Final = MIB
@@ -42,7 +42,7 @@ class Taker:
             self._task.cancel()
 
     def was_cut(self) -> bool:
-        """Returns whether `cut` alone cancelled the task. The cancellation is then undone, and the task can go on."""
+        """Returns whether `cut`, and nobody else, has cancelled the task. If so, undoes the cancellation, so that the task can continue."""
         before, self._cancelled_before = self._cancelled_before, None
         return before is not None and self._task is not None and self._task.uncancel() <= before
 

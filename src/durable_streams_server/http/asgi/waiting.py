@@ -1,4 +1,4 @@
-"""Waits for the reply to a request that is not answered at once, and gives a read up when its client leaves."""
+"""Waits for the reply to a request that is not answered at once, and cancels a read when its client leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .receiving import Receive
 
 
 async def wait_for_reply(request: Request, ticket: Ticket[Reply], receive: Receive) -> Reply | None:
-    """Returns the reply once its ticket is done, or None if the client left a read. A write is always completed.
+    """Waits for a ticket and returns its reply, or None if the client of a read leaves. A write is always completed.
 
     Raises:
         Abandoned: The store has stopped, so nobody knows the outcome of the request.
@@ -33,7 +33,7 @@ async def wait_for_reply(request: Request, ticket: Ticket[Reply], receive: Recei
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
-        finally:  # if the host fails too: nobody would notice that the client leaves
+        finally:  # also if the host fails, because then nobody would notice that the client leaves
             ticket.cancel()
 
     watcher = asyncio.create_task(watch())
