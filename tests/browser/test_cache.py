@@ -32,7 +32,7 @@ def test_second_read_at_the_tail_returns_appended_data(page: Page, url: str) -> 
     assert read(page, f"{url}?offset={tail}") == "[2]"
 
 
-def test_page_reads_its_own_appends(page: Page, url: str) -> None:
+def test_page_reads_what_it_has_appended(page: Page, url: str) -> None:
     shown = page.evaluate(
         """async url => {
             const texts = []
@@ -48,9 +48,7 @@ def test_page_reads_its_own_appends(page: Page, url: str) -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_read_of_a_recreated_stream_returns_its_own_data(
-    page: Page, url: str, closed: bool
-) -> None:
+def test_read_of_a_recreated_stream_returns_new_data(page: Page, url: str, closed: bool) -> None:
     if closed:
         httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()
     assert read(page, url) == "[1]"
@@ -78,7 +76,7 @@ def test_browser_reads_a_closed_stream_from_its_cache(page: Page) -> None:
 
 
 def test_official_client_reads_appended_and_recreated_data(page: Page, url: str) -> None:
-    """In its mode without live reads, it follows `Stream-Next-Offset` from page to page."""
+    """Without live reads, the client follows `Stream-Next-Offset` from page to page."""
     page.evaluate(
         "async () => { window.client = await import('/@durable-streams/client/dist/index.js') }"
     )

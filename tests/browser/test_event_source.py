@@ -47,7 +47,7 @@ def until(page: Page, condition: str) -> Any:
 def test_follower_gets_each_value_once_across_a_restart(
     page: Page, tmp_path: Path, scheme: str, stop: signal.Signals, down: bool
 ) -> None:
-    """The server is back before the browser reconnects, or, with `down`, only after one failed attempt."""
+    """By default the server is back before the browser reconnects. With `down`, the browser first fails to reconnect once."""
     flags = ["--data-dir", str(tmp_path / "data")]
     if scheme == "https":
         certificate = certificates.make(tmp_path)

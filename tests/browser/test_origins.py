@@ -115,7 +115,7 @@ def test_wildcard_origin_refuses_credentials(page: Page, url: str) -> None:
 
 
 @pytest.mark.parametrize("stream", ["url", "guarded"])
-def test_allowed_origin_sends_headers_of_its_own(
+def test_allowed_origin_may_send_custom_headers(
     page: Page, stream: str, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue(stream)

@@ -79,7 +79,7 @@ def test_eight_tabs_follow_and_append(context: BrowserContext, host: Host, front
     assert {answer.http_version() for answer in answers} == {"HTTP/2.0"}
 
 
-def test_twenty_event_streams_and_appends_in_one_tab(page: Page, front: str) -> None:
+def test_one_tab_follows_twenty_streams_and_appends_to_each(page: Page, front: str) -> None:
     urls = [new_stream(front) for _ in range(STREAMS)]
     followed = """async urls => {
         const all = urls.map((url) => follow(url + "?offset=-1&live=sse"))

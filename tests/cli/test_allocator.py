@@ -71,7 +71,7 @@ def test_serve_maps_large_blocks() -> None:
     assert found.stdout.splitlines()[-1:] == ["1"], found
 
 
-def test_malloc_keeps_as_much_free_memory_as_a_store_keeps_appends() -> None:
+def test_malloc_keeps_enough_free_memory_for_the_appends_of_a_store() -> None:
     most = (MAX_UNFLUSHED + RECENT_LIMIT) >> 20
     assert printed(MAPPED + KEPT.format(count=most - 4)) >= most - 4
     assert printed(MAPPED + KEPT.format(count=2 * most)) < most

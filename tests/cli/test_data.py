@@ -64,7 +64,7 @@ main()
 """
 
 
-def test_a_failed_write_ends_the_process_and_says_which_file(tmp_path: Path) -> None:
+def test_failed_write_exits_5_and_names_the_file(tmp_path: Path) -> None:
     broken, data = tmp_path / "broken", tmp_path / "data"
     process = subprocess.Popen(
         [sys.executable, "-c", FAILING, "serve", "--port", "0", "--data-dir", str(data)],

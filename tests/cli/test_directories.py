@@ -190,7 +190,7 @@ def test_read_only_directory_allows_only_commands_that_read(path: Path) -> None:
             assert shown.stderr.count(b"\n") == 1
 
 
-def test_directory_name_may_be_other_than_utf8(tmp_path: Path) -> None:
+def test_directory_name_may_be_invalid_utf8(tmp_path: Path) -> None:
     path = make_store(tmp_path / os.fsdecode(b"caf\xe9"))
     others = [command for command in COMMANDS if command != "serve"]
     for command, shown in run(path, *others).items():
@@ -200,7 +200,7 @@ def test_directory_name_may_be_other_than_utf8(tmp_path: Path) -> None:
         assert shown.stderr == b"durable-streams-server: %s holds no store\n" % absent
 
 
-def test_server_prints_a_directory_name_that_is_not_utf8_unchanged(tmp_path: Path) -> None:
+def test_server_prints_a_directory_name_that_is_invalid_utf8_unchanged(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9"
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", path],

@@ -78,7 +78,7 @@ def test_server_works_after_the_reader_of_its_output_leaves(lines: int, tmp_path
 
 @pytest.mark.parametrize("command", [["check"], ["inspect"], ["keys", "list"]])
 @pytest.mark.parametrize(("outputs", "code"), [(">&-", 0), (">/dev/full", 1)])
-def test_command_exits_1_if_its_output_is_lost_but_not_if_it_is_closed(
+def test_command_exits_1_if_output_is_lost_and_0_if_it_is_closed(
     outputs: str, code: int, command: list[str], tmp_path: Path
 ) -> None:
     with FileBackedStreamStore(tmp_path) as store:

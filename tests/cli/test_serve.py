@@ -94,7 +94,7 @@ def test_serve_prints_the_path_of_a_directory_it_created(
     assert told == [f"Made the directory {where}\n", ""]
 
 
-def test_default_wal_size_fits_the_largest_body(tmp_path: Path) -> None:
+def test_default_wal_size_fits_max_body(tmp_path: Path) -> None:
     flags = ["--data-dir", str(tmp_path), "--max-body", "100m"]
     with (
         serve(*flags) as server,

@@ -79,7 +79,7 @@ class Case:
         steps: The requests.
         about: The raw path of the subscription that the case is about, if there is one.
         lifetime: Headers of the PUT that may set when the stream expires.
-        number: The position among all cases, from 1, which names the case on the command line.
+        number: The number of the case on the command line, from 1.
     """
 
     label: str
@@ -203,7 +203,7 @@ def _queries() -> Iterator[Case]:
 
 
 def _quoted(value: bytes) -> bytes:
-    """Returns a value with the bytes percent-encoded that would end a query or its parameter."""
+    """Returns a value in which bytes that would end a query or a parameter are percent-encoded."""
     return b"".join(
         b"%%%02X" % byte if byte <= 32 or byte in b"#&%+" else bytes([byte]) for byte in value
     )

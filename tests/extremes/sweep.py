@@ -25,7 +25,7 @@ from tests.requests import NOW
 
 BATCH = 250
 AT_ONCE = 100  # cases in progress
-WRITTEN = b"2025-06-15T15:06:40Z"  # NOW, as a deadline is written
+WRITTEN = b"2025-06-15T15:06:40Z"  # NOW in the form of a deadline
 REGISTRY = "/v1/stream/__registry__"
 SHOWN_BY_HEAD = ("content-type", "stream-next-offset", "stream-closed", "stream-ttl")
 
@@ -140,7 +140,7 @@ class Judge:
             answer = await world.ask(Step("GET", self.case.about))
             document = json.loads(answer.body)
             for name in ("status", "reason"):
-                document.pop(name, None)  # which deliveries can change
+                document.pop(name, None)  # deliveries may change these fields
             found.append([answer.status, document])
         return found
 
@@ -173,7 +173,7 @@ async def _converse(world: World, case: Case, places: asyncio.Semaphore) -> Judg
 
 
 async def _compare_all(world: World, judges: Sequence[Judge], shown: list[list[Any]]) -> None:
-    """Fails if the server has other content or properties than the cases have left, or a stream of a refused request."""
+    """Fails if content or properties on the server differ from those that the cases left, or if a refused request left a stream."""
     for judge, before in zip(judges, shown, strict=True):
         await judge.compare(world)
         assert await judge.shown(world) == before
@@ -183,7 +183,7 @@ async def _compare_all(world: World, judges: Sequence[Judge], shown: list[list[A
 
 
 async def _try(cases: Sequence[Case], lane: LaneName, directory: Path | None, now: int) -> None:
-    """Runs cases on one server, and on files also compares after a kill and after a restart."""
+    """Runs cases on one server and compares its content. With a store on files, compares again after a kill and after a restart."""
     world = await World(lane, directory, now).begin()
     places = asyncio.Semaphore(AT_ONCE)
     try:

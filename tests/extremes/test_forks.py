@@ -37,7 +37,7 @@ async def assert_chain(world: World) -> None:
 
 @pytest.mark.parametrize("lane", ["native", "asgi"])
 @pytest.mark.parametrize("store", ["memory", "files"])
-async def test_forks_at_the_limit_are_read_in_full(
+async def test_chain_of_forks_at_the_depth_limit_is_read_in_full(
     tmp_path: Path, lane: LaneName, store: str
 ) -> None:
     directory = tmp_path / "data" if store == "files" else None

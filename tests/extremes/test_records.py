@@ -199,7 +199,7 @@ def add_subscriptions(sweep: Sweep) -> None:
 
 
 class Model:
-    """The state that the records describe, computed by the rules alone."""
+    """The state that the records describe, computed with the rules of `protocol/` alone."""
 
     def __init__(self, records: Records) -> None:
         self.states: dict[str, StreamState] = {}

@@ -29,7 +29,7 @@ def test_extreme_values_neither_stop_a_server_nor_change_data(
     run_batch(selected_cases(), lane, store)
 
 
-def test_every_case_has_paths_of_its_own() -> None:
+def test_cases_share_no_path() -> None:
     every = list(every_case())
     assert len(every) > 8_000
     paths = [{step.path for step in case.steps if not step.is_control} for case in every]

@@ -10,7 +10,7 @@ from tests.extremes.cases import Case, every_case
 from tests.extremes.sweep import numbered, repeating_command, run_batch
 
 
-def test_number_of_a_case_finds_that_case() -> None:
+def test_numbered_returns_the_cases_with_these_numbers() -> None:
     some = list(itertools.islice(every_case(), 20))
     assert [case.number for case in some] == list(range(1, 21))
     assert numbered("3,17") == [some[2], some[16]]

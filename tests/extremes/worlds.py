@@ -117,7 +117,7 @@ class World:
         await self.begin()
 
     async def start_copy(self) -> "World":
-        """Starts a server on a copy of the directory, which is in the state that a kill would leave."""
+        """Starts a server on a copy of the directory. The copy is in the state that a kill would leave."""
         assert self.directory is not None
         copy = Path(f"{self.directory}-killed")
         shutil.copytree(self.directory, copy)

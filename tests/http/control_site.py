@@ -22,7 +22,7 @@ HOOKED = {"type": "webhook", "pattern": "events/*", "webhook": {"url": HOOK}}
 
 
 class Receiver:
-    """Stands for the webhook client of a service. It accepts any URL, keeps the bodies of deliveries, and never answers."""
+    """Replaces the webhook client of a service. It accepts any URL, keeps the bodies of deliveries, and never answers."""
 
     def __init__(self) -> None:
         self._bodies: asyncio.Queue[bytes] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""Offsets one past the end of an append, which the official Yjs client asks for, and no other offset inside an append."""
+"""Reads accept an offset one past the end of an append, which the official Yjs client sends, and no other offset inside an append."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def live(http: httpx.AsyncClient, where: str, url: str = URL) -> list[tupl
     raise AssertionError(received)
 
 
-async def test_offset_one_past_an_append_reads_the_next_append(
+async def test_read_one_past_an_append_returns_the_next_append(
     http: httpx.AsyncClient,
 ) -> None:
     between = await offset(http, 1 - len(SECOND))
@@ -59,7 +59,7 @@ async def test_offset_one_past_an_append_reads_the_next_append(
     assert (base64.b64decode(data), identity) == (SECOND, await offset(http, 0))
 
 
-async def test_offset_one_past_the_tail_is_up_to_date(http: httpx.AsyncClient) -> None:
+async def test_read_one_past_the_tail_is_empty_and_up_to_date(http: httpx.AsyncClient) -> None:
     beyond, tail = await offset(http, 1), await offset(http, 0)
     response = await http.get(URL, params={"offset": beyond})
     assert (response.status_code, response.content) == (200, b"")
@@ -74,7 +74,9 @@ async def test_offset_one_past_the_tail_is_up_to_date(http: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("past", [2, -5, 2 - len(SECOND)])
-async def test_other_offset_inside_an_append_is_400(http: httpx.AsyncClient, past: int) -> None:
+async def test_read_from_another_offset_inside_an_append_is_400(
+    http: httpx.AsyncClient, past: int
+) -> None:
     where = await offset(http, past)
     for mode in ({}, {"live": "long-poll"}, {"live": "sse"}):
         response = await http.get(URL, params={"offset": where, **mode})
@@ -94,7 +96,7 @@ async def test_fork_accepts_an_offset_one_past_an_append(http: httpx.AsyncClient
     assert (await http.get(fork, params={"offset": await offset(http, 1, fork)})).content == b""
 
 
-async def test_event_stream_delivers_text_other_than_utf8_in_base64(
+async def test_event_stream_sends_text_that_is_not_utf8_in_base64(
     http: httpx.AsyncClient,
 ) -> None:
     url, sent = "/v1/stream/latin", "caf\xe9\r\n".encode("latin-1")

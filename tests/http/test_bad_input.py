@@ -57,7 +57,7 @@ def post(
 def stamp_case(
     name: str, stamp: dict[str, str], code: str = "INVALID_PRODUCER", status: int = 400
 ) -> Case:
-    """Returns an append with producer headers, of which `stamp` has the values."""
+    """Returns an append whose producer headers have the values in `stamp`."""
     headers = tuple((f"producer-{key}", value) for key, value in stamp.items())
     return post(f"producer-{name}", (JSON, *headers), code, status)
 
@@ -68,7 +68,7 @@ def producer(name: str, code: str = "INVALID_PRODUCER", status: int = 400, **sta
 
 
 def fork(name: str, code: str, status: int = 400, source: str = S + "text", **place: str) -> Case:
-    """Returns a fork that must be refused. `place` has its offset and sub-offset."""
+    """Returns a fork that must be refused, with the fork offset and sub-offset in `place`."""
     headers = tuple((f"stream-fork-{key.replace('_', '-')}", value) for key, value in place.items())
     return put(f"fork-{name}", (("stream-forked-from", source), *headers), code, status)
 

@@ -34,7 +34,7 @@ def cache_control(answer: Answer) -> str:
 
 
 def after(answer: Answer, live: str = "") -> str:
-    """Returns the URL of the page after a response."""
+    """Returns the URL of the page that follows a response."""
     return f"{A}?offset={answer.headers['stream-next-offset']}{live}"
 
 

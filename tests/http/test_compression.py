@@ -35,7 +35,7 @@ GET = octets("GET", A, "Accept-Encoding: gzip")
 
 
 class Gate:
-    """Stands for `gzip`, and holds the compression threads until a test opens it.
+    """Replaces `gzip`, and blocks the compression threads until a test opens the gate.
 
     Attributes:
         begun: The bytes of each page that a thread has started to compress.

@@ -28,7 +28,9 @@ async def site() -> Site:
     return Site(public_url=PUBLIC)
 
 
-async def test_pull_wake_is_created_claimed_acknowledged_and_deleted(site: Site) -> None:
+async def test_pull_wake_subscription_is_created_claimed_acknowledged_and_deleted(
+    site: Site,
+) -> None:
     made = await site.ask("PUT", S, PULL)
     assert (made.status, (await site.ask("PUT", S, PULL)).status) == (201, 200)
     assert made.headers["content-type"] == "application/json"
@@ -71,7 +73,7 @@ async def test_release_ends_a_claim_and_allows_another(site: Site) -> None:
     assert (stale.status, stale.error["code"]) == (409, "FENCED")
 
 
-async def test_webhook_is_created_delivered_and_acknowledged(site: Site) -> None:
+async def test_webhook_subscription_is_created_delivered_and_acknowledged(site: Site) -> None:
     made = await site.value("PUT", S, HOOKED)
     (key,) = (await site.value("GET", f"{CONTROL}/jwks.json"))["keys"]
     signing = {"alg": "ed25519", "kid": key["kid"], "jwks_url": f"{PUBLIC}{CONTROL}/jwks.json"}

@@ -73,7 +73,7 @@ async def test_heartbeat_renews_a_token_past_half_its_life(site: Site) -> None:
     await site.append_event()
     claim = await site.value("POST", f"{S}/claim", {"worker": "w"})
     token, renewed = claim["token"], []
-    for _ in range(20):  # three hours and more
+    for _ in range(20):  # more than three hours in all
         site.clock.forward(590)
         answer = await site.value("POST", f"{S}/ack", ack(claim), token=token)
         if "token" in answer:

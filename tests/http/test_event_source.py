@@ -73,7 +73,7 @@ async def test_event_source_behind_the_end_gets_the_rest(ask: Caller) -> None:
     assert (answer.status, b"hello" in answer.body) == (200, True)
 
 
-async def test_event_source_of_a_closed_fork_without_own_data_gets_204(ask: Caller) -> None:
+async def test_event_source_at_the_end_of_an_empty_closed_fork_gets_204(ask: Caller) -> None:
     source = await ask("PUT", ROOT + "source", TEXT, b"hello")
     end = {"last-event-id": source.headers["stream-next-offset"]}
     fork = {"stream-forked-from": ROOT + "source", "stream-closed": "true"}
@@ -91,7 +91,7 @@ async def test_event_source_of_a_deleted_stream_is_refused(ask: Caller) -> None:
     assert (await ask("GET", EVENTS, end)).status == 410
 
 
-async def test_204_detaches_the_reader(ask: Caller) -> None:
+async def test_response_204_detaches_the_reader(ask: Caller) -> None:
     """A reader that stayed attached would keep the stream's TTL from running out."""
     made = await ask("PUT", A, {**TEXT, "stream-closed": "true", "stream-ttl": "60"}, b"hello")
     end = {"last-event-id": made.headers["stream-next-offset"]}

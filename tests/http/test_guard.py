@@ -137,11 +137,11 @@ async def test_guard_gets_paths_below_the_mount() -> None:
 async def test_guard_is_asked_before_the_body_is_received() -> None:
     app, _ = make_app(lambda *_: False)
     exchange = Exchange(app, "POST", A.encode(), [(b"content-type", b"text/plain")])
-    answer = await exchange.answer()  # no body was ever fed
+    answer = await exchange.answer()  # although no body was fed
     assert answer.status == 403
 
 
-async def test_preflight_is_never_guarded() -> None:  # TRAPS 44
+async def test_preflight_is_answered_without_asking_the_guard() -> None:  # TRAPS 44
     app, asked = make_app(lambda *_: False)
     answer = await request(app, "OPTIONS", A, {"origin": "https://app.example"})
     assert (answer.status, asked) == (204, [])
@@ -189,7 +189,7 @@ async def test_failing_guard_is_500_and_logged_and_writes_nothing(
         await app.streams.head(A)
 
 
-async def test_guard_may_refuse_with_an_error_of_its_own() -> None:
+async def test_guard_may_refuse_by_raising_a_stream_error() -> None:
     async def guard(*_: object) -> bool:
         raise Unauthorized("log in first")
 
@@ -199,7 +199,7 @@ async def test_guard_may_refuse_with_an_error_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("allowed", [None, 1, "yes", asyncio.sleep])
-async def test_result_other_than_true_or_false_is_500(
+async def test_guard_that_returns_neither_true_nor_false_is_500(
     allowed: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def guard(*_: object) -> Any:
@@ -262,7 +262,7 @@ async def test_guard_is_asked_about_requests_on_a_real_socket() -> None:
     assert asked == [("read", A), ("append", A)] * 3
 
 
-async def test_guard_below_fastapi_gets_the_state_of_middleware() -> None:
+async def test_guard_below_fastapi_sees_state_set_by_middleware() -> None:
     async def guard(verb: str, path: str, scope: MutableMapping[str, Any]) -> bool:
         return verb == "read" and path == "/chat" and scope.get("state", {}).get("user") == "ada"
 

@@ -101,7 +101,7 @@ async def test_invalid_large_body_is_refused_with_its_code(
     assert (await ask("GET", A)).body == b"[]"
 
 
-async def test_large_invalid_body_is_refused_for_its_headers_or_stream_first(ask: Ask) -> None:
+async def test_errors_of_the_stream_precede_errors_in_a_large_body(ask: Ask) -> None:
     missing = await ask("POST", A, LARGE[:-1], content_type=JSON)
     assert missing.status == 404
     await ask("PUT", A, b"x", content_type="text/plain")

@@ -322,7 +322,7 @@ async def test_absolute_url_as_target_needs_a_valid_host(
     assert await was_not_created(site)
 
 
-async def test_http_1_0_may_omit_the_host_but_not_send_an_invalid_one(site: Site) -> None:
+async def test_http_1_0_request_may_omit_the_host_but_not_send_an_invalid_one(site: Site) -> None:
     made = await site.ask(put(version=b"1.0"), "PUT")
     assert (made.status, made.headers["location"]) == (201, "/v1/stream/b")
     refused = await site.ask(put(b"Host: a b", version=b"1.0"), "PUT")

@@ -23,7 +23,7 @@ def test_settings_are_the_arguments_of_create_app() -> None:
     assert settings().clock is system_clock
 
 
-def test_engine_options_are_those_that_bound_reads() -> None:
+def test_engine_options_contain_the_settings_of_reads() -> None:
     given = {
         "page_size": 2048,
         "long_poll_timeout": 1.5,
@@ -37,7 +37,7 @@ def test_engine_options_are_those_that_bound_reads() -> None:
     assert options.cursor is cursor
 
 
-def test_handler_options_are_those_that_bound_requests() -> None:
+def test_handler_options_contain_the_settings_of_requests() -> None:
     given = {
         "stream_root": "/s",
         "shared_cache_age": 7,

@@ -106,7 +106,7 @@ async def test_mount_works_with_any_number_of_slashes(
         assert (await request(app, "GET", bare, root_path=root_path)).status == 404
 
 
-async def test_identity_is_decided_on_the_decoded_path(app: DurableStreamsApp) -> None:
+async def test_streams_are_identified_by_the_decoded_path(app: DurableStreamsApp) -> None:
     await request(app, "PUT", "/v1/stream/%61%2fb", TEXT)
     assert (await request(app, "HEAD", "/v1/stream/a/b")).status == 200
     assert (await request(app, "HEAD", "/v1/%73tream/a%2Fb")).status == 200

@@ -21,11 +21,11 @@ class AsgiClient:
     Args:
         timeouts: How long the client may take for each phase.
         most: Maximum connections of the server.
-        state: The server's state, to share it with other clients.
+        state: The state of the server, which clients may share.
         app: The application. By default, one with an empty stream at `/v1/stream/a`.
-        admission: Decides on the connection, to share it with other clients.
+        admission: Decides on new connections. Clients may share it.
         peer: The client's address.
-        root_path: The mount, as uvicorn is told of it.
+        root_path: The root path that uvicorn is configured with.
 
     Attributes:
         connection: The server's connection.

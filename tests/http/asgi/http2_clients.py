@@ -138,7 +138,9 @@ class WireClient:
         self.seen: list[h2.events.Event] = []
         self.server.connection_made(self.wire)
         self.h2.initiate_connection()
-        self.h2.increment_flow_control_window(1 << 30)  # of the connection; each stream has its own
+        self.h2.increment_flow_control_window(
+            1 << 30
+        )  # the window of the connection; each stream has its own
         self.flush()
 
     def flush(self) -> None:

@@ -66,7 +66,7 @@ async def test_websocket_is_closed_and_unknown_scope_raises(app: DurableStreamsA
         ("3", b"h", 201),
     ],
 )
-async def test_host_header_is_checked_for_each_http_version(
+async def test_host_header_is_checked_as_the_http_version_requires(
     app: DurableStreamsApp, version: str, host: bytes | None, status: int
 ) -> None:
     headers = [] if host is None else [(b"host", host)]
@@ -76,7 +76,7 @@ async def test_host_header_is_checked_for_each_http_version(
         assert answer.error["code"] == "INVALID_HOST"
 
 
-async def test_another_loop_cannot_start_before_a_stop_is_complete() -> None:
+async def test_app_cannot_start_on_another_loop_before_its_stop_completes() -> None:
     may_end = asyncio.Event()
 
     async def hook(_: StreamLifecycleEvent) -> None:
@@ -99,7 +99,9 @@ async def test_another_loop_cannot_start_before_a_stop_is_complete() -> None:
 
 
 async def test_cancelled_refusal_is_not_sent_twice(app: DurableStreamsApp) -> None:
-    exchange = Exchange(app, "GET", A.encode(), http_version="1.1")  # without a Host
+    exchange = Exchange(
+        app, "GET", A.encode(), http_version="1.1"
+    )  # refused, because it has no Host
     sent: list[str] = []
     is_sending = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Event streams over ASGI: what the host is given to send, and how they end when a client, the host or the store fails."""
+"""Event streams over ASGI: their content, and how they end when a client, the host or the store fails."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""`Http1Connection` without a socket: slow clients, invalid HTTP, places, proxies and mounts."""
+"""`Http1Connection` without a socket: slow clients, invalid HTTP, limits, proxies and mounts."""
 
 import pytest
 

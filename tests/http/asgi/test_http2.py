@@ -110,7 +110,7 @@ async def test_stop_ends_event_streams_with_a_control_event(certificate: Certifi
         assert time.monotonic() - at < 2
 
 
-async def test_client_with_thousands_of_requests_moves_from_connection_to_connection(
+async def test_client_sends_thousands_of_requests_over_successive_connections(
     certificate: Certificate,
 ) -> None:
     with serve(*tls_flags(certificate)) as server:
@@ -124,5 +124,5 @@ async def test_client_with_thousands_of_requests_moves_from_connection_to_connec
                 if number == 1200:
                     await asyncio.sleep(
                         1.1
-                    )  # longer than `_QUIET`: the server leaves idle connections
+                    )  # longer than `_QUIET`, so that the server sends GOAWAY
             assert (await http.get(A)).text == "x" * 2500

@@ -1,4 +1,4 @@
-"""`Http2Connection`, frame by frame and without a socket: idle time, windows, places, and GOAWAY."""
+"""`Http2Connection`, frame by frame and without a socket: idle time, windows, limits, and GOAWAY."""
 
 import contextlib
 import gc
@@ -57,13 +57,13 @@ async def test_stream_whose_window_stays_shut_is_reset_and_others_continue() -> 
     client.server.transport.abort()
 
 
-async def test_unsent_response_counts_until_the_client_opens_its_window() -> None:
+async def test_stream_is_counted_until_its_response_is_sent() -> None:
     client = WireClient(Timeouts(send=0.3))
     client.store.append(A, b"x" * 60_000)
     client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
     slow, stuck = (client.ask(f"{A}?offset=-1") for _ in range(2))
     await until(lambda: client.server.unsent == 120_000)
-    assert client.admission._streams == 1  # besides the first stream, which the connection counts
+    assert client.admission._streams == 1  # the first stream counts as the connection
     client.h2.increment_flow_control_window(60_000, slow)
     client.flush()
     ended = await client.saw(h2.events.StreamEnded)
@@ -96,7 +96,7 @@ async def test_path_that_is_not_ascii_is_400() -> None:
     client.server.transport.abort()
 
 
-def test_connection_limits_are_below_those_of_the_parser() -> None:
+def test_server_sends_goaway_before_the_parser_ends_the_connection() -> None:
     """zttp ends a connection at its 4,096th stream. Up to 128 more can arrive before the client has received the GOAWAY."""
     assert http2._MANY < http2._MOST < 4096 - 128
 
@@ -108,7 +108,7 @@ async def test_event_stream_continues_after_goaway(
     monkeypatch.setattr(http2, "_MOST", 35)
     client = WireClient(Timeouts())
     client.ask(f"{A}?offset=-1&live=sse")
-    with contextlib.suppress(h2.exceptions.ProtocolError):  # of a client that was told to leave
+    with contextlib.suppress(h2.exceptions.ProtocolError):  # h2 refuses to send after a GOAWAY
         for _ in range(60):
             client.seen.clear()
             client.ask("/")
@@ -121,7 +121,7 @@ async def test_event_stream_continues_after_goaway(
     client.server.transport.abort()
 
 
-async def test_lost_connection_and_its_streams_no_longer_count() -> None:
+async def test_lost_connection_and_its_streams_are_no_longer_counted() -> None:
     client = WireClient(Timeouts())
     for _ in range(5):
         client.ask(f"{A}?offset=-1&live=sse")

@@ -68,7 +68,7 @@ def test_streams_count_as_connections_of_their_address(certificate: Certificate)
             refused = http.get(server.url + A)
         assert refused.json()["error"]["code"] == "TOO_MANY_CONNECTIONS_FROM_ADDRESS"
         for stream in streams:
-            with contextlib.suppress(h2.exceptions.StreamClosedError):  # it was refused
+            with contextlib.suppress(h2.exceptions.StreamClosedError):  # the server has refused it
                 raw.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
         status = "503"
         for _ in range(100):  # their tasks end within a few turns of the loop
@@ -138,7 +138,9 @@ def test_rapid_resets_end_the_connection(certificate: Certificate) -> None:
     ):
         http.put(A, headers=TEXT)
         with RawClient(server, certificate) as raw:
-            with contextlib.suppress(OSError):  # it may be closed while this still sends
+            with contextlib.suppress(
+                OSError
+            ):  # the server may close the connection while this sends
                 for _ in range(10_000):
                     stream = raw.ask("GET", f"{A}?offset=now&live=long-poll")
                     raw.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)

@@ -58,7 +58,7 @@ def test_request_of_quotes_a_decoded_path_and_splits_the_mount() -> None:
         ("2", {}, False),
     ],
 )
-def test_check_version_refuses_unknown_versions_and_codings_of_http_1_0(
+def test_check_version_refuses_unknown_versions_and_http_1_0_with_transfer_coding(
     version: str, headers: dict[bytes, bytes], is_refused: bool
 ) -> None:
     made = Request("GET", A.encode(), b"", headers)
@@ -78,7 +78,7 @@ class Upload:
         if length is not None:
             headers = {b"content-length": b"%d" % length}
         self.request = Request("POST", A.encode(), b"", headers)
-        self.request.check_limits(1 << 30)  # which sets `declared`
+        self.request.check_limits(1 << 30)  # sets `declared`
         self.budget = ReceiveBudget(2 * max_body)
         self._parts = list(parts)
         self._receiver = BodyReceiver(max_body, 5.0, self.budget, self._check_head)
@@ -132,7 +132,7 @@ async def test_body_of_a_wrong_size_is_refused(
     assert upload.budget.held == 0
 
 
-async def test_body_whose_client_leaves_raises_client_gone() -> None:
+async def test_receive_raises_client_gone_when_the_client_leaves() -> None:
     upload = Upload(b"one", None, length=6)
     with pytest.raises(ClientGone):
         await upload.receive()

@@ -130,7 +130,7 @@ async def test_cancellation_by_the_host_is_raised(host: Host) -> None:
     assert len(host.outgoing) == 0
 
 
-async def test_taker_does_not_claim_a_cancellation_by_another() -> None:
+async def test_was_cut_is_false_after_a_cancellation_by_the_host() -> None:
     outcomes = []
 
     async def run(cut: bool) -> None:

@@ -110,7 +110,7 @@ async def test_cancelled_wait_closes_an_event_stream_that_was_never_sent(
     waiting = asyncio.create_task(wait_for_reply(request, ticket, never))
     await turn(1)
     ticket.resolve(Live(Response(200, []), events))
-    waiting.cancel()  # after the reply is there, and before the task takes it
+    waiting.cancel()  # after the ticket is resolved, and before the task resumes
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert state.readers == 0
