@@ -53,7 +53,7 @@ def test_run_counts_until_last_holder_releases_it(disk: Disk) -> None:
     third = large.read(A, disk.read)
     assert third.result() is first.result()
     assert large.budget.held == 100
-    large._let_go(1000)
+    large._evict(1000)
     assert large.budget.held == 100
     del first, second, third
     assert large.budget.held == 0
@@ -198,7 +198,7 @@ def test_run_is_encoded_once_and_encoding_counts(disk: Disk) -> None:
     assert run.encoded(102, make) is first
     assert len(made) == 1
     assert large.budget.held == 202
-    large._let_go(250)
+    large._evict(250)
     del ticket, run
     assert large.budget.held == 0
 

@@ -91,7 +91,7 @@ def handle_cursor_collision(
     previous_cursor: str | None,
     options: CursorOptions = DEFAULT_CURSOR_OPTIONS,
 ) -> str:
-    """Returns `current_cursor`, or a cursor after `previous_cursor` by a random jitter if the client already has the current one or a later one."""
+    """Returns `current_cursor` if it is greater than `previous_cursor`. Otherwise returns a greater cursor, chosen with random jitter."""
     require(str, current_cursor=current_cursor)
     require(OPTIONAL_TEXT, previous_cursor=previous_cursor)
     require(CursorOptions, options=options)

@@ -1,11 +1,11 @@
-"""`Streams`: an application's streams, for the program that it runs in. Asynchronous, on the application's own event loop, without threads.
+"""`Streams`: the asynchronous interface for a program that runs the application itself. It needs neither HTTP nor threads.
 
     await app.streams.create("/answers/1", "application/json")
     await app.streams.append("/answers/1", b'"Hello"')
     async for page in app.streams.follow("/answers/1"):
         print(page.json())
 
-The rules are those of HTTP, and so are the errors (`errors.py`). Every call that writes returns when what it wrote is durable.
+The rules and the errors (`errors.py`) are the same as over HTTP. Every call that writes returns when its change is durable.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _START: Final = offsets.Sentinel.START.value
 
 
 class Streams:
-    """The streams of one application. A path is the decoded path below the application's mount, such as `/chat/1`.
+    """Reads and writes the streams of one application. A path is the decoded path below the mount of the application, such as `/chat/1`.
 
-    It may be used before the first request, and only on the event loop that the application runs on. It asks no `guard`, and
-    writes where HTTP may not, as with `read_only`.
+    The methods may be called before the first request, but only on the event loop that the application runs on. They do not call the
+    application's `guard`, and they may write even if `read_only` is set.
 
     Every method raises:
-        TypeError: an argument of the wrong type; nothing is done then.
-        RuntimeError: called on another event loop than the application's.
-        BadRequest: a malformed argument.
-        NotFound: no stream is at the path; RESERVED_PATH for one of the server's own.
+        TypeError: an argument has the wrong type. Nothing was changed.
+        RuntimeError: the method was called on another event loop than the application's.
+        BadRequest: an argument is malformed.
+        NotFound: no stream is at the path. The code is RESERVED_PATH if the path belongs to the server.
         Gone: the stream is deleted and kept for its forks.
-        StreamDamaged: what the disk holds of the stream is damaged.
-        Unavailable: SERVER_STOPPING, once the application has been stopped.
-        OSError: the disk has failed, and the store has stopped for good. Nobody knows then whether a write was durable.
+        StreamDamaged: the stream's data on disk is damaged.
+        Unavailable: SERVER_STOPPING, the application has been stopped.
+        OSError: the disk has failed, and the store has stopped for good. It is unknown whether a write was durable.
     """
 
     def __init__(self, running: Callable[[], Engine]) -> None:
-        self._running = running  # starts the engine if nobody has, and returns it
+        self._running = running  # returns the engine, which it starts if necessary
 
     async def create(
         self,
@@ -68,21 +68,21 @@ class Streams:
         fork_offset: str | None = None,
         fork_sub_offset: int = 0,
     ) -> CreateResult:
-        """Creates a stream or a fork, or confirms the one that is there with the same configuration.
+        """Creates a stream or a fork, or confirms that a stream with the same configuration exists.
 
         Args:
-            path: the stream's path.
-            content_type: its content type; `application/octet-stream`, or the source's of a fork, if None.
-            ttl_seconds: sliding lifetime; excludes `expires_at`.
+            path: the path of the stream.
+            content_type: the content type. If None, a fork has that of its source, and other streams `application/octet-stream`.
+            ttl_seconds: sliding lifetime in seconds. It cannot be combined with `expires_at`.
             expires_at: deadline, with a time zone.
-            initial_data: the first bytes, or JSON values.
-            closed: whether the stream is complete with that.
-            forked_from: the path of the stream to fork.
-            fork_offset: where to fork it; its tail if None.
-            fork_sub_offset: bytes, or JSON values, past `fork_offset`.
+            initial_data: the first bytes of the stream. For a JSON stream, one value or an array of values.
+            closed: whether to close the stream after the initial data.
+            forked_from: path of the stream to fork.
+            fork_offset: offset at which to fork the source; its tail if None.
+            fork_sub_offset: number of bytes, or of JSON values, after `fork_offset` at which to fork the source.
 
         Raises:
-            Conflict: another configuration is at the path.
+            Conflict: a stream with another configuration is at the path.
         """
         options = CreateOptions(
             ttl_seconds,
@@ -115,27 +115,29 @@ class Streams:
         expected_offset: str | None = None,
         close: bool = False,
     ) -> AppendResult:
-        """Appends, closes, or both, and returns when that is durable. A caller that is cancelled meanwhile does not take it back.
+        """Appends to a stream, closes the stream, or both. Returns when the change is durable.
+
+        The change is still made if the calling task is cancelled meanwhile.
 
         Args:
-            path: the stream's path.
-            data: bytes; for a JSON stream one value, or an array of values.
-            content_type: checked against the stream's, if given.
-            seq: `Stream-Seq`, which must be greater than the last.
-            producer_id: with epoch and seq, an idempotent producer: a repeated append is recognised and not written again.
-            producer_epoch: the producer's epoch.
-            producer_seq: the producer's sequence number.
-            expected_offset: the offset that the tail must be at, if given.
-            close: whether the stream takes no more after this.
+            path: the path of the stream.
+            data: the bytes to append. A JSON stream takes one value, or an array of values.
+            content_type: if given, it must equal the content type of the stream.
+            seq: a `Stream-Seq` value, which must be greater than the last one.
+            producer_id: the id of an idempotent producer. A repeated append with the same epoch and sequence number is not written again.
+            producer_epoch: the epoch of the producer.
+            producer_seq: the sequence number of this append.
+            expected_offset: if given, it must equal the tail.
+            close: whether to close the stream after the append.
 
         Raises:
-            StreamClosed: the stream takes no more.
-            OffsetMismatch: the tail is not at `expected_offset`.
+            StreamClosed: the stream is closed.
+            OffsetMismatch: the tail is not `expected_offset`.
             ProducerFenced: a newer epoch of the producer is active.
-            SequenceGap: the producer skipped a number.
-            Conflict: the content type is not the stream's, or `seq` is not greater than the last.
+            SequenceGap: the producer skipped a sequence number.
+            Conflict: the content type is not that of the stream, or `seq` is not greater than the last one.
             TooManyRequests: the stream has too many producers.
-            StorageFull: there is no room.
+            StorageFull: the store has no room for the data.
         """
         require(str, path=path)
         require(DATA, data=data)
@@ -167,7 +169,7 @@ class Streams:
         producer_seq: int | None = None,
         expected_offset: str | None = None,
     ) -> AppendResult:
-        """Closes a stream, with last data if there is any: `append` with `close=True`. To close twice is no error."""
+        """Closes a stream, optionally with last data. It is `append` with `close=True`. Closing a closed stream without data is no error."""
         return await self.append(
             path,
             data,
@@ -181,60 +183,60 @@ class Streams:
         )
 
     async def delete(self, path: str) -> None:
-        """Deletes a stream. If it has forks, it is gone for readers and kept for the forks."""
+        """Deletes a stream. If the stream has forks, readers can no longer see it, but its data is kept for the forks."""
         require(str, path=path)
         engine = await self._begin(path, Line.URGENT)
         await write_result(engine.delete(path))
 
     async def head(self, path: str) -> HeadResult:
-        """Returns what is known of a stream. A sliding lifetime does not begin anew."""
+        """Returns the properties of a stream. This does not extend a sliding lifetime."""
         require(str, path=path)
         engine = await self._begin(path, Line.READS)
         state = await read_result(engine.head(path))
         return head_result(state)
 
     async def read(self, path: str, offset: str = _START) -> StreamPage:
-        """Reads one page: at most the application's `page_size` bytes, or one append (of JSON, one value) that is larger.
+        """Reads one page of at most `page_size` bytes, as set for the application. A larger append, or JSON value, is a page of its own.
 
         Args:
-            path: the stream's path.
-            offset: an offset that the server has given out, `-1` for the beginning, or `now` for the tail.
+            path: the path of the stream.
+            offset: an offset that the server has returned, `-1` for the start, or `now` for the tail.
         """
-        where = self._parsed(path, offset)
+        where = self._parse_read(path, offset)
         engine = await self._begin(path, Line.READS)
         state, position = await read_result(engine.locate(where))
         if state.visible_tail - position >= LARGE:
             await engine.turns.wait_turn()
             engine.require_store()
             require_visible(state, engine.clock())
-        # What the program holds is its own: a reader without a budget counts it against no client.
+        # This reader has no send budget, because the page is held by the program and not by a client.
         return stream_page(
             await read_result(Reader(engine.store).page(state, position, engine.options.page_size))
         )
 
     def follow(self, path: str, offset: str = _START) -> AsyncIterator[StreamPage]:
-        """Returns what is in the stream from an offset on, and then what comes, page by page until the stream is closed.
+        """Returns an asynchronous iterator over the pages of a stream, which waits for new data until the stream is closed.
 
-        Each page has data. Between two pages nothing is held but the position, so a loop that is slow, or is left, costs nothing:
-        what came meanwhile is read in pages of at most 256 KiB, or one append (of JSON, one value) that is larger. A page ends where an
-        append does. To go on later, or after a restart, follow from the last page's `next_offset`.
+        Each page has data and ends where an append ends. A page has at most 256 KiB, but a larger append, or JSON value, is a page of its
+        own. Between two pages the iterator holds nothing but the position, so a loop may be slow, or may be left at any time. To continue
+        later, or after a restart, follow from `next_offset` of the last page.
 
         Args:
-            path: the stream's path.
-            offset: as `read` has it.
+            path: the path of the stream.
+            offset: an offset that the server has returned, `-1` for the start, or `now` for the tail.
 
         Raises:
-            NotFound, Gone: while it is followed: the stream is deleted, or its time has run out.
-            Unavailable: SERVER_STOPPING, as soon as the application stops.
+            NotFound, Gone: the stream was deleted or has expired. The iterator raises this.
+            Unavailable: SERVER_STOPPING, the application is stopping. The iterator raises this.
         """
-        return Follower(self._begin, self._parsed(path, offset))
+        return Follower(self._begin, self._parse_read(path, offset))
 
-    def _parsed(self, path: str, offset: str) -> commands.Read:
+    def _parse_read(self, path: str, offset: str) -> commands.Read:
         require(str, path=path, offset=offset)
         return commands.Read(path, offsets.parse_read(offset))
 
     async def _begin(self, path: str, line: Line) -> Engine:
-        """Returns the engine that runs, when a call's turn has come: at once, unless the loop is busy."""
+        """Returns the running engine when it is the turn of a call. That is immediately unless the event loop is busy."""
         check_path(path)
         engine = self._running()
         refuse_reserved(path, normalize_root(engine.options.stream_root))

@@ -19,7 +19,12 @@ from .turns import Line
 
 
 class Follower(AsyncIterator[StreamPage]):
-    """One loop over a stream. It is attached to the stream only while it waits, so there is nothing to give back."""
+    """An iterator over the pages of one stream. It subscribes to the stream only while it waits, so it may be dropped at any time.
+
+    Args:
+        begin: waits for the turn of a call on a path, and returns the running engine.
+        where: the path and the first offset.
+    """
 
     def __init__(
         self,
@@ -31,7 +36,7 @@ class Follower(AsyncIterator[StreamPage]):
         self._state: StreamState | None = None
         self._position = 0
         self._is_running = self._has_ended = self._is_behind = False
-        self._news: asyncio.Future[None] | None = None
+        self._changed: asyncio.Future[None] | None = None
 
     async def __anext__(self) -> StreamPage:
         if self._is_running:
@@ -46,12 +51,12 @@ class Follower(AsyncIterator[StreamPage]):
         return page
 
     def wake(self) -> None:
-        """The stream has changed, or the application stops."""
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        """Ends the wait for a change of the stream."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
 
     async def _next(self) -> StreamPage | None:
-        """Returns the next page that has data, or None at the end of the stream."""
+        """Returns the next page that has data, or None at the end of a closed stream."""
         engine = await self._begin(self._where.path, Line.READS)
         state = self._state
         if state is None:
@@ -59,7 +64,9 @@ class Follower(AsyncIterator[StreamPage]):
             self._state, self._position = found
             state = found[0]
         elif self._is_behind:
-            await engine.turns.wait_turn()  # or a loop that catches up would hold the event loop
+            await (
+                engine.turns.wait_turn()
+            )  # a follower that catches up must not block the event loop
             engine.require_store()
         while True:
             _require_running(engine)
@@ -78,13 +85,13 @@ class Follower(AsyncIterator[StreamPage]):
                 return None
 
     async def _wait(self, engine: Engine, state: StreamState) -> None:
-        """Returns when the stream has changed since the loop last looked, which must be in this turn of the event loop."""
-        self._news = asyncio.get_running_loop().create_future()
+        """Waits for a change of the stream. The caller must have checked the tail in the same turn of the event loop."""
+        self._changed = asyncio.get_running_loop().create_future()
         engine.subscribe(state, self)
         try:
-            await self._news
+            await self._changed
         finally:
-            self._news = None
+            self._changed = None
             engine.unsubscribe(state, self)
 
 

@@ -1,7 +1,7 @@
-"""Where a fork diverges: `Stream-Fork-Offset` and `Stream-Fork-Sub-Offset` resolved to a byte position of the source.
+"""Resolves `Stream-Fork-Offset` and `Stream-Fork-Sub-Offset` to the byte position at which a fork leaves its source.
 
-This needs the source's bytes, so it comes before the decision. Positions never move, so what is found stays true; that the
-source is still the same incarnation, the decision checks.
+This reads bytes of the source, so it happens before the decision. The position stays valid, because bytes never move. The decision checks
+that the source is still the same incarnation.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from .turns import Turns
 def resolve(
     store: Store, reader: Reader, command: Create, now: int, turns: Turns | None = None
 ) -> Ticket[Create]:
-    """Returns the command with its fork position filled in, where it names one, or with the problem that it has.
+    """Returns the command with the byte position of its fork, or with the error that the fork offsets cause.
 
-    Finding a position far inside a large append takes long: on a loop it is done in `turns`.
+    The error is left to the decision, because only the decision knows whether the path exists. A repeated PUT is confirmed from the stored
+    configuration of the fork, even if its source has changed.
 
-    A repeated PUT is answered from what is stored with the fork, so a problem is for the decision to raise: it alone knows
-    whether the path is taken.
+    Args:
+        store: the store that has the source.
+        reader: reads the source.
+        command: a create, of a fork or not.
+        now: steady time in microseconds.
+        turns: runs the search for a position inside a large append in steps. None searches without a break.
     """
     fork = command.fork
     if fork is None or (fork.offset is None and not fork.sub_offset):
@@ -36,14 +41,14 @@ def resolve(
 
     def with_source(source: StreamState | None) -> Ticket[Fork]:
         if source is None or source.soft_deleted or source.expired(now):
-            return Ticket.of(fork)  # the decision says what is wrong with it
+            return Ticket.of(fork)  # the decision raises the error
         return _position(reader, source, fork, turns).then(
             lambda position: Ticket.of(
                 msgspec.structs.replace(fork, position=position, incarnation=source.incarnation)
             )
         )
 
-    def hand_over(found: Ticket[Fork]) -> None:
+    def finish(found: Ticket[Fork]) -> None:
         try:
             place = found.result()
         except StreamError as problem:
@@ -53,11 +58,12 @@ def resolve(
             return
         resolved.resolve(msgspec.structs.replace(command, fork=place))
 
-    store.find(fork.source).then(with_source).add_callback(hand_over)
+    store.find(fork.source).then(with_source).add_callback(finish)
     return resolved
 
 
 def _position(reader: Reader, source: StreamState, fork: Fork, turns: Turns | None) -> Ticket[int]:
+    """Returns the byte position at which a fork leaves its source."""
     if fork.offset is None:
         anchor = source.visible_tail
     else:
@@ -73,7 +79,11 @@ def _position(reader: Reader, source: StreamState, fork: Fork, turns: Turns | No
 def _refine(
     reader: Reader, source: StreamState, anchor: int, sub_offset: int, turns: Turns | None
 ) -> Ticket[int]:
-    """Goes `sub_offset` bytes, or JSON values, past the anchor, never past the next append (PROTOCOL 4.2)."""
+    """Returns the position `sub_offset` bytes, or JSON values, after the anchor.
+
+    Raises:
+        BadRequest: the position is past the end of the next append (PROTOCOL 4.2).
+    """
     if sub_offset == 0:
         return Ticket.of(anchor)
     if sub_offset < 0 or anchor == source.visible_tail:
@@ -92,22 +102,22 @@ def _refine(
 def _nth_value_end(
     reader: Reader, source: StreamState, start: int, end: int, count: int, turns: Turns | None
 ) -> Ticket[int]:
-    """Returns where the value ends that is the `count`th of those between two value ends."""
+    """Returns the end of the JSON value number `count` in a range that starts and ends between values."""
     position = start
 
     def step() -> Ticket[int | None]:
         if position >= end:
             raise _overshoot()
         if turns is None or position == start:
-            return look(None)
-        return turns.ticket().then(look)
+            return search(None)
+        return turns.ticket().then(search)
 
-    def look(_: None) -> Ticket[int | None]:
+    def search(_: None) -> Ticket[int | None]:
         if source.removed:
-            raise _overshoot()  # the decision finds that it is gone
-        return reader.value_ends(source, position, end).then(found)
+            raise _overshoot()  # the decision finds that the source is deleted
+        return reader.value_ends(source, position, end).then(count_down)
 
-    def found(ends: list[int]) -> Ticket[int | None]:
+    def count_down(ends: list[int]) -> Ticket[int | None]:
         nonlocal position, count
         if count <= len(ends):
             return Ticket.of(ends[count - 1])

@@ -1,4 +1,4 @@
-"""Lifecycle hooks: who is told when a stream begins and ends, once each."""
+"""Lifecycle hooks: functions that are called once when a stream is created and once when it is deleted."""
 
 import asyncio
 import inspect
@@ -18,13 +18,13 @@ from ..storage.store import Published
 
 @dataclass(frozen=True, slots=True)
 class StreamLifecycleEvent:
-    """What happened to a stream.
+    """The creation or deletion of a stream.
 
     Attributes:
-        type: `created`, or `deleted` for an end by request, by expiry, or by soft delete.
-        path: the stream's decoded path.
-        content_type: the content type as given at creation; None when deleted.
-        timestamp: Unix time in seconds.
+        type: `created`, or `deleted` after a DELETE request, a soft delete or the end of the lifetime.
+        path: the decoded path of the stream.
+        content_type: the content type as given at creation; None for a deletion.
+        timestamp: the wall-clock time, in seconds of Unix time.
     """
 
     type: Literal["created", "deleted"]
@@ -33,13 +33,13 @@ class StreamLifecycleEvent:
     timestamp: float
 
 
-#: A function called with each event after it is durable; if it returns an awaitable, that is run to its end.
+#: A function that is called with each event once the change is durable. If it returns an awaitable, the server awaits it.
 StreamLifecycleHook = Callable[[StreamLifecycleEvent], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryHook:
-    """Asks for a registry stream; the store writes its events in the same record as the change that they list."""
+    """Configures a registry stream. The store writes each registry event in the same record as the change that the event lists."""
 
     registry: Registry
 
@@ -47,17 +47,17 @@ class RegistryHook:
 def create_registry_hooks(
     registry_path: str = "__registry__", stream_root: str = DEFAULT_STREAM_ROOT
 ) -> list[StreamLifecycleHook | RegistryHook]:
-    """Returns hooks that keep a registry: a stream of State Protocol events, one for each stream begun or ended.
+    """Returns hooks that keep a registry: a stream with a State Protocol event for each stream that is created or deleted.
 
-    The registry is made with its first event, does not list itself, and is written by the server alone: a client's PUT,
-    POST or DELETE on it is 405.
+    The server creates the registry with the first event. The registry does not list itself. Clients cannot write to it; their PUT, POST
+    and DELETE requests get 405.
 
     Args:
-        registry_path: the registry's path below the stream root, or a whole path if it begins with `/`.
-        stream_root: the path that streams are under; it is left off the paths in events.
+        registry_path: path of the registry below the stream root, or an absolute path if it begins with `/`.
+        stream_root: the path below which streams are. Events name paths relative to it.
 
     Raises:
-        BadRequest: when the path cannot name a stream.
+        BadRequest: the path cannot name a stream.
     """
     require(str, registry_path=registry_path, stream_root=stream_root)
     root = normalize_root(stream_root)
@@ -66,11 +66,18 @@ def create_registry_hooks(
 
 
 class Hooks:
-    """The hooks of one server.
+    """Calls the hooks of one server.
+
+    Args:
+        hooks: functions to call, and at most one registry.
+
+    Attributes:
+        registry: the registry to keep, or None.
+        present: whether there are functions to call.
 
     Raises:
-        TypeError: for what is no hook.
-        ValueError: for a second registry.
+        TypeError: a value is not a hook.
+        ValueError: there is more than one registry.
     """
 
     def __init__(self, hooks: Sequence[StreamLifecycleHook | RegistryHook]) -> None:
@@ -84,7 +91,12 @@ class Hooks:
         self._running: set[asyncio.Task[None]] = set()
 
     def notify(self, published: Iterable[Published], now: int) -> None:
-        """Calls the hooks for what has become durable."""
+        """Calls the hooks for changes that have become durable.
+
+        Args:
+            published: the changes and the states of their streams.
+            now: the wall-clock time in microseconds of Unix time.
+        """
         for item in published:
             change, state = item.change, item.state
             if state is None or not isinstance(change, Created | SoftDeleted | Removed):
@@ -94,14 +106,14 @@ class Hooks:
                     "created", change.path, change.media.text, now / SECOND
                 )
             elif isinstance(change, Removed) and state.visible_soft_deleted:
-                continue  # its end was told when it was soft-deleted
+                continue  # the soft delete has already been reported
             else:
                 event = StreamLifecycleEvent("deleted", change.path, None, now / SECOND)
             for hook in self._hooks:
                 self._call(hook, event)
 
     async def drain(self) -> None:
-        """Waits for hooks that are still running."""
+        """Waits until all asynchronous hooks have ended."""
         if self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 

@@ -1,11 +1,11 @@
-"""Large runs of bytes on their way to readers: shared by all who read the same, and together within one budget.
+"""Large reads: each run of bytes is read once, shared by all its readers, and counted against one budget while anyone holds it.
 
-A reader that stalls holds what it is being sent. So a large run is one `Run` object for everybody: the page, the response and the
-connection hold that object until the client has taken the last byte, and the object gives its bytes back to the budget when the
-last of them lets go. While the budget is spent, further large reads wait, and whoever sends may cut the slowest.
+A slow client keeps the page that it is being sent in memory. So a large run is one `Run` object for all readers. The page, the response and
+the connection hold this object until the client has received the last byte. The object returns its bytes to the budget when the last
+reference goes. While the budget is spent, further large reads wait, and the server may close the slowest connections.
 
-A large read stands in the line of long work: to join, frame and write megabytes takes milliseconds. Only one that somebody has read
-already goes ahead at once, if the loop's turn has time for it.
+A large read waits in line with other long work, because joining, framing and writing megabytes takes milliseconds. Only a run that is
+already in memory is returned immediately, if the turn of the event loop has time for it.
 """
 
 import asyncio
@@ -17,10 +17,9 @@ from weakref import WeakValueDictionary
 from ..protocol.units import KIB, MIB
 from ..storage.ticket import Cancelled, Ticket
 
-LARGE: Final = (
-    64 * KIB
-)  #: bytes from which on a run counts; smaller ones are bounded by the number of connections
-#: Bytes of runs that are kept for the next reader after the last has let go: what crowds of readers ask for is the same few pages.
+#: Minimum bytes of a run that counts against the budget. The number of connections bounds the memory of smaller runs.
+LARGE: Final = 64 * KIB
+#: Maximum bytes of runs that stay cached after their last reader, because many readers usually ask for the same few pages.
 KEPT: Final = 40 * MIB
 
 Key = tuple[int, int, int]
@@ -31,15 +30,15 @@ def _never(_: int) -> bool:
 
 
 class SendBudget:
-    """How many bytes of large runs may be held at once, over all readers.
+    """Limits the bytes of large runs that all readers together may hold.
 
     Args:
-        limit: the most bytes. A run that is larger by itself is let in when nothing else is held.
+        limit: maximum bytes. A single run that is larger is admitted while no other run is held.
 
     Attributes:
         held: bytes that are held now.
-        on_wait: called when a read must wait.
-        on_pressure: called before a read must wait: what is held for nobody may be let go.
+        on_wait: called when a read has to wait.
+        on_pressure: called with the wanted size before a read has to wait, so that cached runs can be evicted.
     """
 
     def __init__(self, limit: int) -> None:
@@ -48,22 +47,22 @@ class SendBudget:
         self.on_wait: Callable[[], None] = _nothing
         self.on_pressure: Callable[[int], None] = _ignore
         self._waiting: deque[tuple[int, Ticket[bool]]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None  # on which reads wait
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop on which reads wait
         self._is_planned = False
 
     @property
     def wanted(self) -> int:
-        """The bytes that the first read in line waits for; 0 if none waits."""
+        """The bytes that the first waiting read needs, or 0 if no read waits."""
         self._drop_cancelled()
         return self._waiting[0][0] if self._waiting else 0
 
     @property
     def wanted_in_all(self) -> int:
-        """The bytes that all reads in line wait for."""
+        """The bytes that all waiting reads need together."""
         return sum(size for size, ticket in self._waiting if not ticket.done)
 
     def take(self, size: int) -> Ticket[bool]:
-        """Takes bytes, now or when there is room. Whoever no longer wants them cancels the ticket."""
+        """Reserves bytes. The ticket resolves when the budget has room for them. Cancelling it gives up the place in the queue."""
         self._drop_cancelled()
         if not self._waiting and self._has_room(size):
             self.held += size
@@ -75,25 +74,25 @@ class SendBudget:
         return ticket
 
     def add(self, size: int) -> None:
-        """Takes bytes that are in memory already, whether or not there is room."""
+        """Counts bytes that are already in memory, even if the budget has no room for them."""
         self.held += size
 
     def take_now(self, size: int) -> bool:
-        """Takes bytes if there is room and no read waits for it; returns whether."""
+        """Reserves bytes if the budget has room and no read waits. Returns whether it did."""
         if self.wanted or not self._has_room(size):
             return False
         self.held += size
         return True
 
     def give_back(self, size: int) -> None:
-        """Gives bytes back; reads that wait for them go on in the loop's next turn."""
+        """Returns bytes to the budget. Waiting reads continue in the next turn of the event loop."""
         self.held -= size
         loop = self._loop
         if self._waiting and not self._is_planned and loop is not None and not loop.is_closed():
             self._is_planned = True
-            loop.call_soon(self._let_in)
+            loop.call_soon(self._admit_waiting)
 
-    def _let_in(self) -> None:
+    def _admit_waiting(self) -> None:
         self._is_planned = False
         while size := self.wanted:
             if not self._has_room(size):
@@ -113,7 +112,18 @@ class SendBudget:
 
 
 class Run:
-    """A run of bytes that counts against the budget for as long as anybody holds this object. Nothing may hold the bytes alone."""
+    """A run of bytes that counts against the send budget while anyone holds a reference to this object.
+
+    Callers must keep this object and not only its bytes.
+
+    Args:
+        budget: the send budget.
+        data: the bytes.
+        taken: the number of bytes that were reserved; the length of the data by default.
+
+    Attributes:
+        data: the bytes.
+    """
 
     __slots__ = ("__weakref__", "_budget", "_encoded", "_size", "data")
 
@@ -124,11 +134,11 @@ class Run:
         self.data = data
 
     def encoded(self, size: int, make: Callable[[], bytes]) -> bytes | None:
-        """Returns the bytes in the form that goes out, made once for all readers; None if the budget has no room for it.
+        """Returns the encoded bytes, which are encoded once for all readers. Returns None if the budget has no room for them.
 
         Args:
-            size: of that form.
-            make: makes it, the same each time.
+            size: number of encoded bytes.
+            make: encodes the data. Every caller must encode in the same way.
         """
         if self._encoded is None and self._budget.take_now(size):
             self._size += size
@@ -140,12 +150,15 @@ class Run:
 
 
 class LargeReads:
-    """Reads large runs, each once for all who ask for it.
+    """Reads large runs. Concurrent and repeated readers of the same run share one object.
 
     Args:
-        budget: bounds what is held.
-        line: has a function called when it is its turn.
-        has_time: returns whether so many bytes may be sent at once instead.
+        budget: the send budget.
+        line: queues a function until it is its turn.
+        has_time: returns whether this turn of the event loop has time to send a number of bytes.
+
+    Attributes:
+        kept_bytes: bytes of the runs in the cache.
     """
 
     def __init__(
@@ -161,14 +174,14 @@ class LargeReads:
         self._kept: OrderedDict[Key, Run] = OrderedDict()
         self._loading: dict[Key, list[Ticket[Run]]] = {}
         self.kept_bytes = 0
-        budget.on_pressure = self._let_go
+        budget.on_pressure = self._evict
 
     def read(self, key: Key, read: Callable[[], Ticket[bytes]]) -> Ticket[Run]:
-        """Returns a run, when it is its turn and there is room.
+        """Returns a ticket for a run. It resolves when it is the reader's turn and the budget has room.
 
         Args:
-            key: which bytes: incarnation, start, end.
-            read: reads them from the store.
+            key: incarnation, start and end of the run.
+            read: reads the bytes from the store.
         """
         ticket: Ticket[Run] = Ticket()
         readers = self._loading.get(key)
@@ -183,25 +196,25 @@ class LargeReads:
             return ticket
         readers = self._loading[key] = [ticket]
         taken = self.budget.take(key[2] - key[1])
-        ticket.on_cancel(lambda: self._left(key, taken))
-        taken.add_callback(lambda done: self._let_in(key, done, read))
+        ticket.on_cancel(lambda: self._drop_if_unwanted(key, taken))
+        taken.add_callback(lambda done: self._queue_load(key, done, read))
         return ticket
 
-    def _left(self, key: Key, taken: Ticket[bool]) -> None:
-        """Gives up a place in line if nobody waits for it any more."""
+    def _drop_if_unwanted(self, key: Key, taken: Ticket[bool]) -> None:
+        """Gives up the place in the budget's queue if all readers of a run have cancelled."""
         readers = self._loading.get(key, ())
         if not taken.done and all(reader.done for reader in readers):
             del self._loading[key]
             taken.cancel()
 
-    def _let_in(self, key: Key, taken: Ticket[bool], read: Callable[[], Ticket[bytes]]) -> None:
+    def _queue_load(self, key: Key, taken: Ticket[bool], read: Callable[[], Ticket[bytes]]) -> None:
         try:
             taken.result()
         except Cancelled:
             return
-        self._line(lambda: self._begin(key, read))
+        self._line(lambda: self._load(key, read))
 
-    def _begin(self, key: Key, read: Callable[[], Ticket[bytes]]) -> None:
+    def _load(self, key: Key, read: Callable[[], Ticket[bytes]]) -> None:
         size = key[2] - key[1]
         if all(reader.done for reader in self._loading[key]):
             del self._loading[key]
@@ -223,29 +236,29 @@ class LargeReads:
             for reader in readers:
                 reader.fail(error)
             return
-        self._keep(key, run)
+        self._cache(key, run)
         for reader in readers:
-            self._hand_over(reader, run)
+            self._resolve_in_turn(reader, run)
 
-    def _hand_over(self, reader: Ticket[Run], run: Run) -> None:
-        """Resolves the ticket of one reader, each in a turn of its own: what follows is to write the run to a socket."""
+    def _resolve_in_turn(self, reader: Ticket[Run], run: Run) -> None:
+        """Queues the ticket of one reader. Each is resolved in its own step, because its reader then writes the run to a socket."""
         self._line(lambda: reader.resolve(run))
 
-    def _keep(self, key: Key, run: Run) -> None:
+    def _cache(self, key: Key, run: Run) -> None:
         self._held[key] = run
         if self.budget.wanted:
-            return  # others wait for the room
+            return  # other reads wait for these bytes of the budget
         self._kept[key] = run
         self.kept_bytes += len(run.data)
         while self.kept_bytes > KEPT:
-            self._drop_oldest()
+            self._evict_oldest()
 
-    def _let_go(self, size: int) -> None:
-        """Lets go of runs that are kept, while there is no room for `size` bytes."""
+    def _evict(self, size: int) -> None:
+        """Evicts cached runs until the budget has room for `size` bytes."""
         while self._kept and self.budget.held + size > self.budget.limit:
-            self._drop_oldest()
+            self._evict_oldest()
 
-    def _drop_oldest(self) -> None:
+    def _evict_oldest(self) -> None:
         _, run = self._kept.popitem(last=False)
         self.kept_bytes -= len(run.data)
 

@@ -1,6 +1,7 @@
-"""Pages: bounded reads, stitched across forks, cut where an append ends or, in a JSON stream, where a value ends.
+"""Reads pages: bounded reads across forks and their sources, which end where an append ends or, in a JSON stream, where a value ends.
 
-Clients of binary streams often frame each append, so no page holds a part of one: an append that is larger than a page is a page.
+Clients of binary streams often frame each append. So no page holds a part of an append, and an append that is larger than the page size is
+a page of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..storage.store import Marks, Store
 from ..storage.ticket import Ticket, repeat
 from .large import LARGE, LargeReads
 
-#: The most bytes that an append of UTF-8 text may end with that are only the beginning of a character.
+#: Maximum bytes of an incomplete UTF-8 character at the end of an append.
 _INCOMPLETE: Final = 3
 
 
@@ -44,7 +45,7 @@ class Reader:
 
     Args:
         store: the store.
-        large: reads large pages in turn, shared and within a budget; without it they are read as small ones are.
+        large: reads large pages, which share a budget. None reads large pages like small ones.
     """
 
     def __init__(self, store: Store, large: LargeReads | None = None) -> None:
@@ -52,10 +53,14 @@ class Reader:
         self._large = large
 
     def page(self, state: StreamState, start: int, cap: int) -> Ticket[Page]:
-        """Reads whole appends, or whole values of a JSON stream: at most `cap` bytes, or the one at `start` if that is larger.
+        """Reads a page of whole appends, or of whole JSON values. An append or value that is larger than `cap` is a page of its own.
 
-        `start` must be a position that can be read from; see `check`. A page of UTF-8 text has at least one whole character, unless
-        the stream goes no further.
+        A page of UTF-8 text has at least one whole character, unless the stream has no more bytes.
+
+        Args:
+            state: the stream.
+            start: the position of the first byte. `check` must have accepted it.
+            cap: maximum bytes of the page.
         """
         tail, closed = state.visible_tail, state.visible_closed
         limit = start + cap
@@ -74,14 +79,14 @@ class Reader:
         )
 
     def check(self, state: StreamState, position: int) -> Ticket[int]:
-        """Returns where a read of `position` begins: there, at a place where a page may end.
+        """Returns the position at which a read of `position` starts, if a read may start there.
 
-        A position one past the beginning of an append means that beginning: the official Yjs server adds 1 to an offset to ask
-        for what follows it. A reader of UTF-8 text may also begin inside the last character of an append, if that is incomplete,
-        because an event ends before such a character.
+        Normally that is `position` itself. A position one byte after the start of an append means that start, because the official Yjs
+        server adds 1 to an offset to ask for the data after it. A read of UTF-8 text may also start inside the last character of an
+        append if that character is incomplete, because events end before such a character.
 
         Raises:
-            BadRequest: INVALID_OFFSET for any other position inside an append, and for one inside a JSON value.
+            BadRequest: INVALID_OFFSET, the position is inside an append or a JSON value.
         """
         if position in (0, state.visible_tail):
             return Ticket.of(position)
@@ -89,7 +94,9 @@ class Reader:
         marks = self._store.marks(owner, position)
         if state.media.kind is Kind.JSON:
             return marks.then(lambda found: self._check_value(state, position, found, end))
-        if marks.done and marks.result().lower == position:  # as nearly always: no further call
+        if (
+            marks.done and marks.result().lower == position
+        ):  # nearly always; this saves further calls
             return Ticket.of(position)
         return marks.then(
             lambda found: self._check_append(
@@ -98,14 +105,14 @@ class Reader:
         )
 
     def next_append_end(self, state: StreamState, position: int) -> Ticket[int]:
-        """Returns where the append that holds the byte at `position` ends, as far as the stream has it."""
+        """Returns the end of the append that holds the byte at `position`. In a fork, that is at most the fork point."""
         owner, _, end = state.owned(position)
         return self._store.marks(owner, position).then(
             lambda marks: Ticket.of(min(marks.append_end, end))
         )
 
     def value_ends(self, state: StreamState, start: int, end: int) -> Ticket[list[int]]:
-        """Returns where the first JSON values between two value ends end: all up to the next mark, at least one."""
+        """Returns the ends of the JSON values from `start` to the next mark, which are at least one. `start` and `end` must be value ends."""
         owner, _, _ = state.owned(start)
 
         def find(upper: int) -> Ticket[list[int]]:
@@ -122,7 +129,8 @@ class Reader:
     def _cut_page(
         self, state: StreamState, start: int, end: int, tail: int, closed: bool, cap: int
     ) -> Ticket[Page]:
-        """Reads a page. One that is larger than `cap` counts against the budget too, however small: the cap bounds what others hold."""
+        """Reads a page whose end is known. A page larger than `cap` counts against the send budget even if it is small, because the memory for
+        other pages is calculated from `cap`."""
         at_tail = end == tail
         closed = closed and at_tail
         if self._large is not None and (end - start >= LARGE or end - start > cap):
@@ -140,7 +148,7 @@ class Reader:
         at_tail: bool,
         closed: bool,
     ) -> Ticket[Page]:
-        """Reads a page that counts against the budget of what is being sent."""
+        """Reads a page that counts against the send budget."""
         key = (state.incarnation, start, end)
         if start < state.ancestry.end:
             parts = list(state.extents(start, end))
@@ -150,7 +158,7 @@ class Reader:
         )
 
     def _append_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
-        """Returns the last append's end in (start, limit], or the first past it when one append is larger than the page."""
+        """Returns the end of the last append in (start, limit], or the end of the append at `start` if that is larger."""
         owner, begin, end = state.owned(limit)
         least = start + _INCOMPLETE if is_utf8(state.media) else start
 
@@ -161,7 +169,7 @@ class Reader:
         return self._store.marks(owner, limit).then(cut)
 
     def _check_append(self, state: StreamState, position: int, begin: int, end: int) -> Ticket[int]:
-        """Does the work of `check` for a position in an append of a binary or text stream that has these bounds."""
+        """Does the work of `check` for a binary or text stream. The append at the position begins and ends at the given positions."""
         if position == begin:
             return Ticket.of(position)
 
@@ -177,7 +185,7 @@ class Reader:
         return check(b"")
 
     def _json_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
-        """Returns the last value end in (start, limit], or the first past it when one value is larger than the page."""
+        """Returns the end of the last JSON value in (start, limit], or the end of the value at `start` if that is larger."""
         owner, begin, end = state.owned(limit)
 
         def cut(marks: Marks) -> Ticket[int]:
@@ -210,7 +218,7 @@ class Reader:
         return self._beginning(state, marks.lower, min(marks.upper, end)).then(check)
 
     def _beginning(self, state: StreamState, start: int, upper: int) -> Ticket[bytes]:
-        """Reads the bytes between a value's end and the next mark, as far as a value but the last may end there."""
+        """Reads the bytes from a value end to the next mark, at most one mark spacing. Every value end before the last one is among them."""
         return self._bytes(state, start, min(upper, start + MARK_SPACING))
 
     def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:
@@ -222,7 +230,7 @@ class Reader:
         return self._stitch(parts)
 
     def _stitch(self, parts: Iterable[tuple[int, int, int]]) -> Ticket[bytes]:
-        """Reads runs of several incarnations, one after the other."""
+        """Reads runs of bytes of several incarnations one after the other, and joins them."""
         waiting = iter(parts)
         read: list[bytes] = []
 

@@ -1,9 +1,8 @@
-"""Who waits at which tail. A wake-up costs what its own stream's waiters cost, and nothing else's.
+"""Live reads that wait at the tails of streams. A change of a stream costs only the waiters of that stream.
 
-Waiters are woken at the end of the loop's turn, when the writers have their answers. Those of one stream are woken in rounds: a
-slice of them in each turn, and the next appends are taken in between. Whatever has been appended by the time that a waiter is
-woken is one event and one write to its socket. So a crowd costs a turn no more than its slice, and the readers of a busy stream
-get batches instead of a queue.
+Waiters are woken at the end of a turn of the event loop, after the writers have their responses. The waiters of one stream are woken in
+rounds: one slice in each turn, with further appends accepted in between. Everything that was appended before a waiter is woken becomes one
+event and one write to its socket. So many waiters cost a turn no more than one slice, and the readers of a busy stream receive batches.
 """
 
 from collections import deque
@@ -15,32 +14,31 @@ import msgspec
 from ..protocol.state import Appended, Change, StreamState
 from .turns import Line, Turns
 
-#: Waiters of one stream that are woken in one turn of the loop: some 0.2 ms.
+#: Number of waiters of one stream that are woken in one turn of the loop. They take about 0.2 ms.
 _SLICE: Final = 32
-#: The same while appends come faster than all can be woken. The next append waits for the turn, and what each waiter is sent is a batch
-#: in any case.
+#: Minimum slice of a stream whose appends come faster than all its waiters can be woken. A small slice lets the next append in early.
 _BUSY_SLICE: Final = 4
-_TURNS: Final = 64  # all waiters of a busy stream are woken in so many, unless a slice would take more than about 2 ms
-_LARGEST_SLICE: Final = 256
-_SHARED: Final = 8  # events that are kept for the others: as many as a reader is sent in one turn
+_TURNS: Final = 64  # number of turns in which all waiters of a busy stream are woken
+_LARGEST_SLICE: Final = 256  # maximum slice of a busy stream; it takes about 2 ms
+_SHARED: Final = 8  # encoded events that a group keeps: as many as one reader is sent in one turn
 
 
 class Waiter(Protocol):
     """A live read that waits for its stream to change."""
 
     def wake(self) -> None:
-        """The stream has more bytes, is closed, or is gone: look again. Must not raise."""
+        """Handles a change: the stream has more bytes, is closed or is gone. It must not raise."""
         ...
 
 
 class SharedEvent(msgspec.Struct, frozen=True, gc=False):
-    """What one reader was sent, for the others that stand where it stood.
+    """An encoded event that all readers at the same position are sent.
 
     Attributes:
-        end: where a reader stands after the event.
-        at_tail: whether that was the tail.
-        closed: whether the stream ends there.
-        data: the event's bytes; the same object is handed to every socket.
+        end: the position after the event.
+        at_tail: whether that position was the tail when the event was encoded.
+        closed: whether the stream is closed and ends there.
+        data: the encoded bytes. Every socket is given this same object.
     """
 
     end: int
@@ -50,11 +48,11 @@ class SharedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Group:
-    """The waiters of one stream, woken in rounds.
+    """The waiters of one stream. They are woken in rounds.
 
     Attributes:
-        waiters: in the order in which they came.
-        latest: the newest append, if it is all that has come since the last round ended.
+        waiters: the waiters, in the order in which they subscribed.
+        latest: the newest append if it is the only change since the last round, or None.
     """
 
     __slots__ = ("_events", "_is_busy", "_is_due", "_is_stale", "_round", "latest", "waiters")
@@ -62,14 +60,16 @@ class Group:
     def __init__(self) -> None:
         self.waiters: dict[Waiter, None] = {}
         self.latest: Appended | None = None
-        self._events: dict[int, SharedEvent] = {}  # by where they begin
-        self._is_due = False  # whether a round goes on, or will soon
-        self._round: Iterator[Waiter] | None = None  # who has yet to be woken in it
-        self._is_stale = False  # whether there is news since it began
-        self._is_busy = False  # or since the one before it began
+        self._events: dict[
+            int, SharedEvent
+        ] = {}  # encoded events by the position at which they start
+        self._is_due = False  # whether a round is running or planned
+        self._round: Iterator[Waiter] | None = None  # the waiters that the round has not woken yet
+        self._is_stale = False  # whether the stream has changed since the round started
+        self._is_busy = False  # whether it changed during the previous round
 
     def begin_round(self, change: Change) -> bool:
-        """Plans a round for a change, or another after the one that goes on; returns whether `step` must be called from now on."""
+        """Plans a round for a change, or another round if one is running. Returns True if the caller has to start calling `step`."""
         if self._is_due:
             self.latest = None
             if self._round is not None:
@@ -80,14 +80,14 @@ class Group:
         return True
 
     def step(self) -> bool:
-        """Wakes the next few waiters of the round; returns whether there are more."""
+        """Wakes the next slice of waiters. Returns whether `step` must be called again."""
         if self._round is None:
             self._round = iter(tuple(self.waiters))
         waiters, left = self.waiters, _SLICE
         if self._is_busy:
             left = min(max(_BUSY_SLICE, len(waiters) // _TURNS), _LARGEST_SLICE)
         for waiter in self._round:
-            if waiter in waiters:  # or it has left since the round began
+            if waiter in waiters:  # the waiter has not left since the round started
                 waiter.wake()
             left -= 1
             if not left:
@@ -101,26 +101,26 @@ class Group:
 
     @property
     def shares(self) -> bool:
-        """Whether others may be sent what one is sent: without a round, nobody waits for it."""
+        """Whether other waiters may use an encoded event. That is so during a round with more than one waiter."""
         return self._round is not None and len(self.waiters) > 1
 
     def share(self, start: int, event: SharedEvent) -> None:
-        """Keeps an event for the others that stand at `start`, until the round has ended."""
+        """Keeps an encoded event until the round ends, for other waiters at position `start`."""
         if len(self._events) == _SHARED:
             self._events.clear()
         self._events[start] = event
 
     def shared(self, start: int, tail: int) -> SharedEvent | None:
-        """Returns the event that begins at `start`, if one is kept that is still what a reader is sent there."""
+        """Returns the encoded event that starts at `start`, or None. An event that ended at an earlier tail is no longer valid."""
         event = self._events.get(start)
         return None if event is None or (event.at_tail and event.end != tail) else event
 
 
 class Tails:
-    """The waiters of every stream that has any, by incarnation.
+    """Keeps the waiters of all streams, and wakes them when their stream changes.
 
     Args:
-        turns: the loop's time, of which the wake-ups have a line.
+        turns: runs the wake-ups in slices.
     """
 
     def __init__(self, turns: Turns) -> None:
@@ -130,10 +130,11 @@ class Tails:
         self._is_planned = False
 
     def __len__(self) -> int:
+        """Returns the number of waiters."""
         return sum(len(group.waiters) for group in self._groups.values())
 
     def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
-        """Has `waiter` woken at every change of the stream. Subscribe first, then look, then wait."""
+        """Wakes `waiter` at every change of a stream. To miss no change, subscribe first, then check the tail, then wait."""
         group = self._groups.get(state.incarnation)
         if group is None:
             group = self._groups[state.incarnation] = Group()
@@ -142,7 +143,7 @@ class Tails:
         return group
 
     def unsubscribe(self, state: StreamState, waiter: Waiter) -> None:
-        """Forgets the waiter; one that is not there is no error."""
+        """Stops waking a waiter. Does nothing if the waiter is not subscribed."""
         group = self._groups.get(state.incarnation)
         if group is None or waiter not in group.waiters:
             return
@@ -152,7 +153,7 @@ class Tails:
             del self._groups[state.incarnation]
 
     def wake(self, state: StreamState, change: Change) -> None:
-        """Has those woken who wait at a stream that has changed."""
+        """Plans to wake the waiters of a stream that has changed."""
         group = self._groups.get(state.incarnation)
         if group is not None and group.begin_round(change):
             self._due.append(group)
@@ -161,13 +162,13 @@ class Tails:
                 self._turns.add(self._wake_some, Line.WAKES)
 
     def wake_all(self) -> None:
-        """Wakes everybody: the server is stopping."""
+        """Wakes all waiters of all streams immediately, because the server is stopping."""
         for group in tuple(self._groups.values()):
             for waiter in tuple(group.waiters):
                 waiter.wake()
 
     def _wake_some(self) -> bool:
-        """Wakes a slice of each stream's waiters, as far as the turn has time; returns whether there are more."""
+        """Wakes a slice of the waiters of each changed stream while the turn has time. Returns whether waiters are left."""
         due, turns = self._due, self._turns
         for _ in range(len(due)):
             group = due.popleft()

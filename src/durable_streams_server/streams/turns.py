@@ -1,12 +1,12 @@
-"""The loop's time, shared out fairly: long work runs in short steps, and what waits gets one step each, in turn.
+"""Shares the time of the event loop fairly. Long work runs in short steps, which take turns.
 
-One event loop serves all clients, so work that goes on for long would hold up every one of them. Such work is cut into steps of
-about a millisecond (DESIGN, 15). Steps stand in four lines, so that what is cheap does not wait for what is not: see `Line`. In
-each turn of the loop each line runs for a few milliseconds at most; then the loop looks at its sockets, and the lines go on.
+One event loop serves all clients, so long work would delay every one of them. It is therefore cut into steps of about a millisecond
+(DESIGN, 15). Steps wait in four lines, so that cheap work does not wait for expensive work; see `Line`. In each turn of the event loop, each
+line runs for a few milliseconds at most. Then the loop serves its sockets, and the lines continue in the next turn.
 
-    turns.add(step)         `step` is called when it is its turn; while it returns True it goes back to the end of its line
-    turns.admits(…)         whether a request may still be begun at once, in this turn of the loop
-    await turns.wait_turn()      the same lines for a coroutine
+    turns.add(step)           calls `step` when it is its turn; a step that returns True goes back to the end of its line
+    turns.admits(...)         returns whether a request may start immediately in this turn of the loop
+    await turns.wait_turn()   waits in a line, for coroutines
 """
 
 import asyncio
@@ -21,39 +21,40 @@ from typing import Final, TypeVar
 from ..log import log as _log
 from ..storage.ticket import Ticket
 
-#: Seconds that each line may run in one turn of the loop: short beside the 50 ms that a cheap request may wait, long beside the
-#: cost of a turn.
+#: Seconds that each line may run in one turn of the loop. That is short compared with the 50 ms that a cheap request may wait, and long
+#: compared with the overhead of a turn.
 SHARE: Final = 0.004
-_WRITE: Final = 0.00005  # seconds that a write takes, or less
-_SLOWEST: Final = 512  # octets whose parsing takes no longer than a write; if it took longer, another thread ran meanwhile
-_RECEIVED: Final = 8192  # octets whose receipt counts as a write: the loop receives from all ready sockets in one turn
-#: Writes that are begun at once in one turn of the loop; the rest stand in line. These take some 13 ms, and they are made durable
-#: together.
+_WRITE: Final = 0.00005  # maximum seconds that one write takes
+_SLOWEST: Final = 512  # bytes that are parsed within the time of one write; if that took longer, another thread was running
+_RECEIVED: Final = 8192  # received bytes that count as one write, because the loop receives from all ready sockets in one turn
+#: Maximum number of writes that start in one turn of the loop. Further writes wait in line. These writes take about 13 ms, and one sync
+#: makes all of them durable.
 WRITES_AT_ONCE: Final = 256
-#: Requests that are begun without a look at the loop's turn.
+#: Number of requests that start in one turn without a check of the turn's limits.
 FEW: Final = 32
-#: Reads that are begun at once. They pass the writes that stand in line: a cheap read is not to wait for a crowd of writers.
+#: Maximum number of requests after which a read may still start in one turn. Reads overtake the writes in line, so that a cheap read does not
+#: wait for many writers.
 READS_AT_ONCE: Final = 512
-#: Seconds of one turn of the loop after which reads stand in line too, once as many requests as `WRITES_AT_ONCE` have begun.
+#: Maximum seconds of a turn in which reads still start immediately once `WRITES_AT_ONCE` requests have started.
 LONGEST_READS: Final = 0.024
 
 
 class Line(enum.IntEnum):
-    """Where a step stands, in the order in which the lines run."""
+    """The line in which a step waits. The lines run in this order."""
 
-    READS = 0  # cheap reads that could not be begun at once
-    URGENT = 1  # the other requests, and octets to parse
-    WAKES = 2  # live readers to wake
+    READS = 0  # cheap reads that could not start immediately
+    URGENT = 1  # other requests, and received bytes to parse
+    WAKES = 2  # live reads to wake
     WORK = 3  # long work
 
 
-#: Lets a thread run that waits for this one's core, or for the interpreter (the GIL). Where the system has no such call, the scheduler
-#: and Python's switch interval must do.
+#: Lets another thread run that waits for this processor core or for the interpreter lock (GIL). On systems without `sched_yield`, the
+#: scheduler and Python's switch interval do that alone.
 _give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
-#: Seconds that a thread may be waited for before the loop sleeps for it. A loop that never sleeps lets go of the interpreter in each
-#: turn and takes it back before the thread is awake: we saw a thread wait 6 s for it.
+#: Seconds for which a thread may wait before the loop sleeps to let it run. A loop that never sleeps releases the interpreter lock in each
+#: turn but takes it again before the thread wakes. We saw a thread wait for 6 s.
 _PATIENCE: Final = 0.005
-_NAP: Final = 0.00002  # seconds; some 75 microseconds with the system's own delay, long enough for a thread to wake
+_NAP: Final = 0.00002  # seconds of sleep; with the delay of the system about 75 us, which is enough for a thread to wake
 
 _sleep: Final = time.sleep
 Step = Callable[[], object]
@@ -61,17 +62,17 @@ D = TypeVar("D", bytes, memoryview)
 
 
 class Turns:
-    """The lines. Every method is called on the loop's thread.
+    """Runs the lines of one event loop. All methods must be called in the loop's thread.
 
     Args:
         share: seconds that each line may run in one turn of the loop.
-        clock: seconds that only grow.
-        is_waited_for: whether another thread is about to do what clients wait for. A loop that always has something to do never sleeps,
-            so it lets that thread run between two turns.
+        clock: returns seconds that never decrease.
+        is_waited_for: returns whether clients wait for the work of another thread. A busy loop never sleeps, so it has to let that
+            thread run between two turns.
 
     Attributes:
-        begun: requests that were begun in this turn of the loop, and few before it.
-        unasked: how many may be begun without asking `admits`; each adds one to `begun`.
+        begun: number of requests that have started in this turn. A few requests of earlier turns may be included.
+        unasked: number of requests that may start without a call of `admits`. The caller adds 1 to `begun` for each of them.
     """
 
     def __init__(
@@ -87,27 +88,26 @@ class Turns:
         self._is_planned = False
         self._until = 0.0
         self._is_reset_planned = False
-        self._waited_since: float | None = (
-            None  # when the loop last slept for a thread, or began to wait
-        )
-        self._begun_at = 0.0  # when more than few had been begun in this turn of the loop
+        #: Time at which a thread began to wait, or at which the loop last slept for it.
+        self._waited_since: float | None = None
+        self._begun_at = 0.0  # time at which this turn had started more than `FEW` requests
         self.begun = 0
         self.unasked = FEW
 
     def __len__(self) -> int:
-        """Returns how many steps stand in line, besides the wake-ups, which no request waits for."""
+        """Returns the number of waiting steps, without wake-ups, because no request waits for those."""
         reads, urgent, _, work = self._lines
         return len(reads) + len(urgent) + len(work)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no step is left in any line."""
+        """Whether all lines are empty."""
         return not self._is_planned
 
     def add(self, step: Step, line: Line = Line.WORK) -> None:
-        """Has `step` called after all that stand in its line now, and again and again while it returns True.
+        """Puts a step at the end of a line. A step that returns True is put there again after it has run.
 
-        A step may run for a millisecond or so. An exception of one is logged and ends that step alone.
+        A step should run for about a millisecond at most. If a step raises an exception, the exception is logged and only that step ends.
         """
         self._lines[line].append(step)
         if not self._is_planned:
@@ -115,12 +115,12 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._run)
 
     def admits(self, is_read: bool) -> bool:
-        """Returns whether a request may be begun at once, and counts it then, or must stand in line.
+        """Returns whether a request may start immediately, and counts it if so. Otherwise the request must wait in line.
 
-        The count begins anew in the loop's next turn, or later if few have been begun: then it is no matter.
+        The count restarts in the next turn of the loop. After a turn with few requests it may restart later, which makes no difference.
 
         Args:
-            is_read: whether it passes the writes that stand in line.
+            is_read: whether the request is a cheap read, which overtakes the writes in line.
         """
         if self.begun >= WRITES_AT_ONCE:
             if not is_read or self.begun >= READS_AT_ONCE:
@@ -131,7 +131,7 @@ class Turns:
         return True
 
     def has_time(self, seconds: float) -> bool:
-        """Returns whether work of `seconds` may be done at once, and counts it if so. If not, it must stand in line."""
+        """Returns whether work of `seconds` may be done immediately, and counts it if so. Otherwise the work must wait in line."""
         if len(self) or self.begun >= WRITES_AT_ONCE or seconds > self._share:
             return False
         self._count(1 + int(seconds / _WRITE))
@@ -139,11 +139,11 @@ class Turns:
 
     @property
     def is_full(self) -> bool:
-        """Whether writes must stand in line until the loop's next turn."""
+        """Whether writes must wait in line until the next turn of the loop."""
         return self.begun >= WRITES_AT_ONCE
 
     def count(self, work: Callable[[D], object], data: D) -> None:
-        """Calls `work` with octets. It counts the time that this takes, and the receipt of the octets, as so many writes."""
+        """Calls `work` with received bytes. Counts the receipt of the bytes, and the time that `work` takes, as a number of writes."""
         clock = self._clock
         begun = clock()
         work(data)
@@ -155,7 +155,7 @@ class Turns:
         if begun > FEW and not self._is_reset_planned:
             self._is_reset_planned = True
             self._begun_at = self._clock()
-            self.unasked = WRITES_AT_ONCE  # until the loop's next turn restarts the count
+            self.unasked = WRITES_AT_ONCE  # until the next turn restarts the count
             asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:
@@ -164,26 +164,26 @@ class Turns:
         self.unasked = FEW
 
     def spend(self, seconds: float) -> None:
-        """Counts time that a step will cost the loop outside of the line, such as a socket that it has the loop read."""
+        """Subtracts time from the share of the running line. A step calls it for work that it causes outside of the line, such as a socket read."""
         self._until -= seconds
 
     @property
     def is_over(self) -> bool:
-        """Whether the line that runs has used up its share of this turn."""
+        """Whether the running line has used up its share of this turn."""
         return self._clock() >= self._until
 
     def ticket(self) -> Ticket[None]:
-        """Returns a ticket that resolves when the caller's turn has come."""
+        """Returns a ticket that resolves when it is the caller's turn."""
         turn: Ticket[None] = Ticket()
         self.add(lambda: turn.resolve(None))
         return turn
 
     async def wait_turn(self, line: Line = Line.WORK, cost: float = 0.0) -> None:
-        """Returns when the caller's turn has come.
+        """Waits in a line until it is the caller's turn.
 
         Args:
-            line: where to stand.
-            cost: seconds that the caller will work for, once it goes on outside of the line.
+            line: the line to wait in.
+            cost: seconds of work that the caller will do after its wait.
         """
         turn = asyncio.get_running_loop().create_future()
 
@@ -196,7 +196,7 @@ class Turns:
         await turn
 
     def _run(self) -> None:
-        """Runs each line for its share, at least one step. Of wake-ups it runs each step once: the next appends come in between."""
+        """Runs each line for its share, but at least one step. A wake-up step runs once per turn, so that appends are accepted in between."""
         reads, urgent, wakes, work = self._lines
         self._run_line(reads)
         self._run_line(urgent)
@@ -210,7 +210,7 @@ class Turns:
             self._waited_since = None
 
     def _let_threads_run(self) -> None:
-        """Lets a thread have the interpreter that clients wait for."""
+        """Releases the interpreter lock if clients wait for the work of another thread."""
         if not self._is_waited_for():
             self._waited_since = None
             return
@@ -224,7 +224,7 @@ class Turns:
             _sleep(_NAP)
 
     def _run_line(self, line: deque[Step], most: int = sys.maxsize) -> None:
-        """Runs at most so many steps of a line, until its share of the turn is over."""
+        """Runs the steps of a line, at most `most`, until the line's share of the turn is used up."""
         if not line:
             return
         clock = self._clock

@@ -19,7 +19,7 @@ async def test_large_page_is_held_once_until_every_client_has_read_it(
     sending = running_lane.app.engine.sending
     assert sending.held == MIB
     assert len(running_lane.outgoing) == 5
-    running_lane.app.engine.large._let_go(3 * MIB)
+    running_lane.app.engine.large._evict(3 * MIB)
     assert sending.held == MIB
     for reader in readers:
         reader.go_on()
@@ -61,12 +61,12 @@ async def test_value_in_event_stream_counts_until_client_has_read_it(
 ) -> None:
     big_store.create("/v1/stream/json", "application/json")
     big_store.append("/v1/stream/json", b'"%b"' % (b"x" * MIB))
-    running_lane.app.engine.large._let_go(3 * MIB)
+    running_lane.app.engine.large._evict(3 * MIB)
     reader = Client(running_lane)
     reader.stall()
     reader.send(request("GET", "/v1/stream/json?offset=-1&live=sse"))
     await quiet(running_lane)
-    running_lane.app.engine.large._let_go(3 * MIB)
+    running_lane.app.engine.large._evict(3 * MIB)
     assert running_lane.app.engine.sending.held > MIB
     assert len(running_lane.outgoing) == 1
     reader.go_on()
