@@ -9,7 +9,7 @@
 
     asyncio.run(main())
 
-Names are imported when they are first used, so that importing the package costs nothing.
+Each name is imported on its first use, so importing the package is fast.
 """
 
 from importlib import import_module
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .streams.stream_store import StreamStore
     from .subscriptions.addresses import WebhookPolicy
 
+#: The module of each public name.
 _HOMES: Final = {
     "BadRequest": "errors",
     "Conflict": "errors",
@@ -188,6 +189,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """Imports a public name on its first use."""
     if name == "__version__":
         return _version()
     home = _HOMES.get(name)

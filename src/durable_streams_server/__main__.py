@@ -1,4 +1,4 @@
-"""`python -m durable_streams_server`: the same as the command."""
+"""Runs the `durable-streams-server` command for `python -m durable_streams_server`."""
 
 from .cli import main
 

@@ -1,7 +1,7 @@
-"""Everything the server can refuse, in one tree.
+"""The errors that the server answers requests with. All of them derive from `StreamError`.
 
     StreamError
-    ├── BadRequest 400        INVALID_REQUEST and its narrower codes, given by the raiser
+    ├── BadRequest 400        INVALID_REQUEST, or a more specific code
     ├── Unauthorized 401      INVALID_TOKEN, TOKEN_EXPIRED
     ├── ProducerFenced 403    PRODUCER_FENCED
     ├── Forbidden 403         FORBIDDEN
@@ -26,8 +26,8 @@
     │   └── StoreForked 503       STORE_FORKED
     └── StorageFull 507       STORE_FULL
 
-Each error knows its HTTP status, its stable code and the protocol headers that belong to it. The message is for people; it
-never contains anything but the protocol's own words and numbers that the client sent or may know.
+Each error has an HTTP status, a stable code and the protocol headers that belong to it. The message is for people. It contains only words of
+the protocol, and numbers that the client has sent or may know.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,17 +39,17 @@ _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class StreamError(Exception):
-    """A refused request.
+    """The server refuses a request.
 
     Attributes:
         status: the HTTP status code.
-        code: a stable identifier in capitals, for programs.
+        code: a stable identifier in capital letters, for programs.
         message: one short sentence, for people.
-        headers: the response headers that go with the error.
-        details: values for programs, besides the code.
+        headers: the response headers that belong to the error.
+        details: further values for programs.
 
     Args:
-        retry_after: seconds after which the client may try again; the response says so with `Retry-After`.
+        retry_after: seconds after which the client may retry. The response has them in `Retry-After`.
     """
 
     status = 500
@@ -74,20 +74,20 @@ class StreamError(Exception):
 
 
 class StreamDamaged(StreamError):
-    """What the disk holds of the stream is damaged; no other stream is touched. `check` says what and where."""
+    """The data of a stream on disk is damaged. Other streams are not affected. The `check` command names the files and the damage."""
 
     code = "STREAM_DAMAGED"
 
 
 class BadRequest(StreamError):
-    """The request is malformed; repeating it unchanged cannot succeed."""
+    """The request is malformed. Repeating it unchanged cannot succeed."""
 
     status = 400
     code = "INVALID_REQUEST"
 
 
 class Unauthorized(StreamError):
-    """The bearer token is missing, not ours, or no longer good (PROTOCOL 12.9); says so with `WWW-Authenticate`."""
+    """The bearer token is missing, invalid or expired (PROTOCOL 12.9). The response has a `WWW-Authenticate` header."""
 
     status = 401
     code = "INVALID_TOKEN"
@@ -102,49 +102,49 @@ class Unauthorized(StreamError):
 
 
 class ProducerFenced(StreamError):
-    """A newer epoch of the same producer has been seen (PROTOCOL 5.2.1)."""
+    """A newer epoch of the same producer is active (PROTOCOL 5.2.1)."""
 
     status = 403
     code = "PRODUCER_FENCED"
 
 
 class Forbidden(StreamError):
-    """The application's guard does not allow the request."""
+    """The guard of the application does not allow the request."""
 
     status = 403
     code = "FORBIDDEN"
 
 
 class NotFound(StreamError):
-    """No such stream."""
+    """No stream is at the path."""
 
     status = 404
     code = "STREAM_NOT_FOUND"
 
 
 class MethodNotAllowed(StreamError):
-    """The method has no meaning at this URL; `Allow` names those that have."""
+    """The URL does not support the method. The `Allow` header lists the methods that it supports."""
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
 
 
 class RequestTimeout(StreamError):
-    """The rest of the request did not come in time; nothing of it was stored, and the connection is closed."""
+    """The client did not send the whole request in time. Nothing was stored, and the server closes the connection."""
 
     status = 408
     code = "REQUEST_TIMEOUT"
 
 
 class Conflict(StreamError):
-    """The stream's present state forbids the request."""
+    """The present state of the stream does not allow the request."""
 
     status = 409
     code = "CONFLICT"
 
 
 class StreamClosed(Conflict):
-    """An append to a closed stream (PROTOCOL 5.2); carries the final offset."""
+    """The stream is closed and accepts no appends (PROTOCOL 5.2). The response has the final offset."""
 
     code = "STREAM_CLOSED"
 
@@ -156,87 +156,87 @@ class SequenceGap(Conflict):
 
 
 class OffsetMismatch(Conflict):
-    """`Stream-Expected-Offset` is not the tail; carries the tail."""
+    """`Stream-Expected-Offset` is not the tail. The response has the tail."""
 
     code = "EXPECTED_OFFSET_MISMATCH"
 
 
 class Fenced(Conflict):
-    """The wake that a worker acts on is over, or another one (PROTOCOL 7.3)."""
+    """The worker no longer holds the wake that it acts on (PROTOCOL 7.3)."""
 
     code = "FENCED"
 
 
 class AlreadyClaimed(Conflict):
-    """Another worker holds the wake (PROTOCOL 7.2); `details` names it and the generation."""
+    """Another worker holds the wake (PROTOCOL 7.2). `details` has the name of that worker and the generation."""
 
     code = "ALREADY_CLAIMED"
 
 
 class Gone(StreamError):
-    """The stream is soft-deleted, or the offset belongs to an earlier life of the path."""
+    """The stream is soft-deleted, or the offset belongs to an earlier incarnation of the path."""
 
     status = 410
     code = "STREAM_GONE"
 
 
 class PreconditionFailed(StreamError):
-    """`If-Match` or `If-None-Match` does not hold; carries the stream's tag and tail, if there is a stream."""
+    """The condition of `If-Match` or `If-None-Match` is false. The response has the entity tag and the tail of the stream, if there is one."""
 
     status = 412
     code = "PRECONDITION_FAILED"
 
 
 class TooLarge(StreamError):
-    """The request body is larger than the server takes."""
+    """The request body is larger than the server accepts."""
 
     status = 413
     code = "BODY_TOO_LARGE"
 
 
 class UriTooLong(StreamError):
-    """The request target is longer than the server takes."""
+    """The request target is longer than the server accepts."""
 
     status = 414
     code = "URI_TOO_LONG"
 
 
 class UnsupportedMedia(StreamError):
-    """The request's body is compressed, or coded in another way; `Accept-Encoding` says what is taken."""
+    """The request body has a content coding that the server does not accept. The `Accept-Encoding` header lists those that it accepts."""
 
     status = 415
     code = "UNSUPPORTED_CONTENT_ENCODING"
 
 
 class TooManyRequests(StreamError):
-    """A limit of this stream is reached; `Retry-After` says when to come back."""
+    """A limit of the stream is reached. `Retry-After` says when to retry."""
 
     status = 429
     code = "TOO_MANY_REQUESTS"
 
 
 class HeadersTooLarge(StreamError):
-    """The request's header section is larger than the server takes."""
+    """The header section of the request is larger than the server accepts."""
 
     status = 431
     code = "HEADERS_TOO_LARGE"
 
 
 class Unavailable(StreamError):
-    """The server is at one of its limits or is stopping; `Retry-After` says when to come back."""
+    """The server has reached one of its limits, or is stopping. `Retry-After` says when to retry."""
 
     status = 503
     code = "UNAVAILABLE"
 
 
 class StoreForked(Unavailable):
-    """This process is a forked copy of the one that opened the store, and may not use the store."""
+    """This process is a forked copy of the process that opened the store, so it may not use the store."""
 
     code = "STORE_FORKED"
 
 
 class StorageFull(StreamError):
-    """The store has no room for the data; reads go on."""
+    """The store has no room for the data. Reads still work."""
 
     status = 507
     code = "STORE_FULL"

@@ -1,8 +1,8 @@
-"""The server's one logger. What it writes is printable, whatever clients send.
+"""The only logger of the server. It writes printable text only, whatever clients send.
 
-Paths, headers and the texts of exceptions come from clients. Written raw, they could forge lines of the log or drive the terminal
-that shows it. A filter on the logger escapes them, so that no call has to remember it. A logger's filter does not see the records
-of child loggers, so every module imports this one logger and makes none of its own.
+Paths, headers and the messages of exceptions come from clients. Without escapes, they could forge log lines or control the terminal that
+shows the log. A filter on this logger escapes them, so that callers need not. The filter of a logger does not see the records of child
+loggers, so every module imports this logger and creates none of its own.
 
     from ..log import log as _log
 """
@@ -13,21 +13,21 @@ from collections.abc import Iterator
 
 
 def printable(text: str) -> str:
-    """Returns `text` with every character that is not printable as a Python escape, such as `\\x9b`. Line breaks are among them."""
+    """Returns `text` with unprintable characters, such as line breaks, replaced by Python escapes such as `\\x9b`."""
     if text.isprintable():
         return text
     return "".join(
         character
         if character.isprintable()
-        else character.encode("unicode_escape").decode("ascii")  # also of lone surrogates
+        else character.encode("unicode_escape").decode("ascii")  # this also encodes lone surrogates
         for character in text
     )
 
 
 class Escape(logging.Filter):
-    """Lets every record through, with its text escaped.
+    """Escapes the text of each record and drops no record.
 
-    A record whose message is printable stays as it is, since some handlers group records by their unformatted message.
+    A record with a printable message is not changed, because some handlers group records by their unformatted message.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -35,23 +35,23 @@ class Escape(logging.Filter):
         try:
             message = record.getMessage()
         except Exception:
-            return True  # the handler reports it, as it does without this filter
+            return True  # the handler will report the same error
         if not message.isprintable():
             record.msg, record.args = printable(message.rstrip("\n")), None
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
             text = _traceback(record.exc_info[1])
-            if "\\" in text:  # perhaps an escape
-                record.exc_text = text  # formatters take it instead
+            if "\\" in text:  # the text may contain escapes
+                record.exc_text = text  # formatters use this text and do not format the exception
         if record.stack_info:
             record.stack_info = _lines(record.stack_info)
         return True
 
 
 def _traceback(error: BaseException) -> str:
-    """Returns the traceback of an exception, in which only the line breaks of the traceback itself are left."""
+    """Returns the traceback of an exception as text. Line breaks inside exception messages and notes are escaped."""
     text = "".join(traceback.format_exception(error)).removesuffix("\n")
-    for words in _words(error):
-        text = text.replace(words, words[0] + printable(words[1:]))
+    for shown in _multiline_texts(error):
+        text = text.replace(shown, shown[0] + printable(shown[1:]))
     return _lines(text)
 
 
@@ -63,11 +63,11 @@ def _text(shown: object) -> str:
     try:
         return str(shown)
     except Exception:
-        return ""  # the traceback says that it has no text
+        return ""  # the traceback reports that the text is not available
 
 
-def _words(error: BaseException) -> Iterator[str]:
-    """Yields the texts of more than one line that a traceback shows, each after the character that stands before it."""
+def _multiline_texts(error: BaseException) -> Iterator[str]:
+    """Yields each message and note of several lines that a traceback shows, with the character before it in the traceback."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -77,7 +77,7 @@ def _words(error: BaseException) -> Iterator[str]:
         seen.add(id(each))
         message = _text(each)
         if "\n" in message:
-            yield " " + message  # after the name of its class
+            yield " " + message  # the name of the class comes before it
         for note in map(_text, getattr(each, "__notes__", ())):
             if "\n" in note:
                 yield "\n" + note

@@ -1,12 +1,12 @@
-"""For those who receive webhooks: proves that one comes from the server, and is fresh (PROTOCOL 7.1, 12.10).
+"""Verifies webhooks for their receivers: that the server signed the body, and that the signature is recent (PROTOCOL 7.1, 12.10).
 
     from durable_streams_server.webhooks import JwksClient
 
     jwks = JwksClient("https://server.example/v1/stream/__ds/jwks.json")
     jwks.verify(request.body, request.headers["Webhook-Signature"])
 
-Give it the exact bytes that came in, before anything has parsed them. A signature proves who sent the body, not that it has not
-come before: within the replay window the same one may come twice, as every retry does.
+Pass the exact bytes of the request body, before they are parsed. A signature proves who sent the body, but not that it arrives for the first
+time: within the replay window the same webhook may arrive twice, as every retry does.
 """
 
 import json
@@ -34,30 +34,33 @@ from .protocol.signing import (
 
 __all__ = ["JwksClient", "Reason", "WebhookVerificationError", "verify"]
 
-DEFAULT_MAX_AGE: Final = 300  # seconds a key set is used when its answer does not say, PROTOCOL 6.5
-LONGEST_MAX_AGE: Final = 86_400  # seconds; a key that is withdrawn must not be believed for longer
-FETCH_INTERVAL: Final = (
-    10.0  # seconds between fetches at least, so that forged key ids cause no more
-)
-FETCH_TIMEOUT: Final = 5.0  # seconds for each step of one
-MAX_JWKS_BYTES: Final = 64 * 1024  # hundreds of keys
+#: Seconds for which a key set is used if the response has no `max-age` (PROTOCOL 6.5).
+DEFAULT_MAX_AGE: Final = 300
+#: Maximum seconds for which a key set is used, because a withdrawn key must not be accepted for longer.
+LONGEST_MAX_AGE: Final = 86_400
+#: Minimum seconds between two fetches, so that forged key ids cause no more fetches.
+FETCH_INTERVAL: Final = 10.0
+#: Timeout in seconds of each step of a fetch.
+FETCH_TIMEOUT: Final = 5.0
+#: Maximum bytes of a key set. Hundreds of keys fit.
+MAX_JWKS_BYTES: Final = 64 * 1024
 
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=\"?([0-9]{1,9})", re.IGNORECASE)
 
-#: What urllib, TLS and JSON may have against a key set.
+#: Errors that urllib, TLS and JSON raise when a key set cannot be fetched.
 _UNAVAILABLE: Final = (OSError, HTTPException, ValueError, RecursionError)
 
-#: Why a webhook is not to be believed. `keys_unavailable` alone is no fault of the sender: answer it with a 503.
+#: The reason why a webhook was not accepted. Only `keys_unavailable` is not the fault of the sender; answer it with 503.
 Reason: TypeAlias = Literal[
     "malformed_header", "outside_tolerance", "unknown_key", "bad_signature", "keys_unavailable"
 ]
 
 
 class WebhookVerificationError(Exception):
-    """A webhook must not be believed. Answer 401 and do no work.
+    """The webhook must not be accepted. Answer 401 and do no work.
 
     Attributes:
-        reason: a stable word, for programs.
+        reason: a stable identifier, for programs.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -73,35 +76,35 @@ def verify(
     now: float | None = None,
     tolerance: float = REPLAY_WINDOW,
 ) -> None:
-    """Returns when a webhook is to be believed.
+    """Verifies a webhook with a given key set. Returns nothing if the webhook may be accepted.
 
     Args:
-        raw_body: the exact bytes that came in.
-        signature_header: the value of `Webhook-Signature`. If the header came twice, join the values with a comma: it is refused.
-        keys: the server's JWK Set, as decoded from JSON.
-        now: seconds of Unix time; the machine's unless given.
-        tolerance: seconds that the signature's time may lie to either side of now.
+        raw_body: the exact bytes of the request body.
+        signature_header: the value of `Webhook-Signature`. If the header is repeated, join its values with a comma; they are refused.
+        keys: the JWK Set of the server, decoded from JSON.
+        now: the present time in seconds of Unix time. The default is the clock of the machine.
+        tolerance: maximum seconds between the time of the signature and now.
 
     Raises:
-        WebhookVerificationError: with the reason.
+        WebhookVerificationError: the webhook must not be accepted.
     """
     require(Mapping, keys=keys)
-    signature = _fresh(raw_body, signature_header, now, tolerance)
-    _check(signature, raw_body, _public_key(keys, signature.kid))
+    signature = _parse_recent(raw_body, signature_header, now, tolerance)
+    _check_signature(signature, raw_body, _public_key(keys, signature.kid))
 
 
 class JwksClient:
-    """Fetches the server's JWK Set when it is needed, and keeps it for as long as the answer says.
+    """Verifies webhooks with the JWK Set of the server, which it fetches when needed and caches for the `max-age` of the response.
 
-    It may be used from many threads. Calls that fetch wait for the server, `FETCH_TIMEOUT` seconds and more: in a coroutine use
+    Several threads may use one client. A call that fetches may wait for `FETCH_TIMEOUT` seconds or longer, so a coroutine should call it with
     `asyncio.to_thread`.
 
     Args:
-        url: the `jwks_url` of the subscription: HTTPS, or HTTP to this machine.
-        clock: seconds that never go back.
+        url: the `jwks_url` of the subscription. It must be an HTTPS URL, or an HTTP URL of this machine.
+        clock: returns seconds that never decrease.
 
     Raises:
-        ValueError: for another kind of URL.
+        ValueError: the URL is of another kind.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -125,27 +128,34 @@ class JwksClient:
         now: float | None = None,
         tolerance: float = REPLAY_WINDOW,
     ) -> None:
-        """Does what the function `verify` does, with the server's own keys.
+        """Verifies a webhook with the keys of the server. Returns nothing if the webhook may be accepted.
 
-        A key that is not known causes a fetch, but never within `FETCH_INTERVAL` seconds of the last.
+        An unknown key id causes a fetch, unless the last fetch was less than `FETCH_INTERVAL` seconds ago.
+
+        Args:
+            raw_body: the exact bytes of the request body.
+            signature_header: the value of `Webhook-Signature`. If the header is repeated, join its values with a comma; they are refused.
+            now: the present time in seconds of Unix time. The default is the clock of the machine.
+            tolerance: maximum seconds between the time of the signature and now.
 
         Raises:
-            WebhookVerificationError: with the reason.
+            WebhookVerificationError: the webhook must not be accepted.
         """
-        signature = _fresh(raw_body, signature_header, now, tolerance)
+        signature = _parse_recent(raw_body, signature_header, now, tolerance)
         try:
-            key = _public_key(self._current(), signature.kid)
+            key = _public_key(self._current_keys(), signature.kid)
         except WebhookVerificationError as error:
             if error.reason != "unknown_key":
                 raise
-            key = _public_key(self._current(anew=True), signature.kid)
-        _check(signature, raw_body, key)
+            key = _public_key(self._current_keys(refresh=True), signature.kid)
+        _check_signature(signature, raw_body, key)
 
-    def _current(self, anew: bool = False) -> Mapping[str, Any]:
+    def _current_keys(self, refresh: bool = False) -> Mapping[str, Any]:
+        """Returns the cached key set, which is fetched first if it is missing or expired, or if `refresh` is true."""
         with self._lock:
             now = self._clock()
             stale = self._keys is None or now >= self._stale_at
-            if (stale or anew) and now >= self._fetch_at:
+            if (stale or refresh) and now >= self._fetch_at:
                 self._fetch_at = now + FETCH_INTERVAL
                 try:
                     self._keys, max_age = _fetch(self._url)
@@ -158,12 +168,12 @@ class JwksClient:
             return self._keys
 
 
-def _fresh(body: bytes, header: str, now: float | None, tolerance: float) -> Signature:
-    """Returns what the header says, once it is known to be of this time.
+def _parse_recent(body: bytes, header: str, now: float | None, tolerance: float) -> Signature:
+    """Parses a signature header and checks the time of the signature.
 
     Raises:
-        TypeError: an argument of the wrong type.
-        WebhookVerificationError: with the reason.
+        TypeError: an argument has the wrong type.
+        WebhookVerificationError: the header is malformed, or the signature is too old or too new.
     """
     require(DATA, raw_body=body)
     require(str, signature_header=header)
@@ -179,7 +189,11 @@ def _fresh(body: bytes, header: str, now: float | None, tolerance: float) -> Sig
 
 
 def _public_key(keys: Mapping[str, Any], kid: str) -> bytes:
-    """Returns the one Ed25519 key with that id; two with the same id are none."""
+    """Returns the Ed25519 key with a key id. Two keys with the same id count as no key.
+
+    Raises:
+        WebhookVerificationError: there is no such key.
+    """
     entries = keys.get("keys")
     found = [
         entry
@@ -196,7 +210,8 @@ def _public_key(keys: Mapping[str, Any], kid: str) -> bytes:
     raise WebhookVerificationError("unknown_key", "the key set has no such key")
 
 
-def _check(signature: Signature, raw_body: bytes, key: bytes) -> None:
+def _check_signature(signature: Signature, raw_body: bytes, key: bytes) -> None:
+    """Raises WebhookVerificationError if the signature does not belong to the body and the key."""
     signed = signed_bytes(signature.timestamp, raw_body)
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature.signature, signed)
@@ -207,17 +222,17 @@ def _check(signature: Signature, raw_body: bytes, key: bytes) -> None:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Keys come from the URL that was given and from nowhere else."""
+    """Refuses redirects, so that keys come only from the given URL."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Follows none, so that a redirect is an error like any other status."""
+        """Returns nothing, so that urllib raises an error for a redirect."""
 
 
 def _fetch(url: str) -> tuple[Mapping[str, Any], float]:
-    """Returns a key set and the seconds for which it may be used.
+    """Fetches a key set. Returns the key set and the seconds for which it may be used.
 
     Raises:
-        OSError, HTTPException, ValueError, RecursionError: it cannot be had.
+        OSError, HTTPException, ValueError, RecursionError: the key set cannot be fetched or decoded.
     """
     request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})
     try:
