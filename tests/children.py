@@ -1,4 +1,4 @@
-"""Runs a function in a forked child of the test's process, and says what it returned."""
+"""Runs functions in forked child processes of the test."""
 
 import json
 import os
@@ -12,10 +12,12 @@ TIMEOUT = 20.0  # seconds
 
 
 def in_child(function: Callable[[], Any]) -> Any:
-    """Returns what a function returns in a child, which must be JSON; an exception is `{"raised": [its class's name, its text]}`."""
+    """Calls a function in a forked child process and returns the outcome, which must be JSON."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # this is about forks beside threads
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python warns of forks in processes with threads
         child = os.fork()
     if child == 0:
         try:
@@ -34,6 +36,7 @@ def in_child(function: Callable[[], Any]) -> Any:
 
 
 def outcome(function: Callable[[], Any]) -> Any:
+    """Calls a function and returns its result, or `{"raised": [class name, message]}` if it raises an exception."""
     try:
         return function()
     except BaseException as error:

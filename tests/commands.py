@@ -1,4 +1,4 @@
-"""Runs many commands as processes of their own, from one that has imported the package: a tenth of a second each."""
+"""Runs many commands, each in its own process. A command takes only 0.1 s, because it is forked from a process that has imported the package."""
 
 import json
 import os
@@ -23,8 +23,8 @@ _PROGRAM = """if True:
 """
 
 
-class Shown(NamedTuple):
-    """What a command came to."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: bytes
@@ -33,8 +33,13 @@ class Shown(NamedTuple):
 
 def run_all(
     commands: Sequence[Sequence[str]], preexec_fn: Callable[[], None] | None = None
-) -> list[Shown]:
-    """Returns what each command came to; outputs are as strict as they can be about what they can encode."""
+) -> list[CommandResult]:
+    """Runs commands and returns their results. Standard output and standard error refuse text that is not valid UTF-8.
+
+    Args:
+        commands: the arguments of each command.
+        preexec_fn: called in the child process before the program starts.
+    """
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run(
             [sys.executable, "-c", _PROGRAM, directory],
@@ -50,6 +55,6 @@ def run_all(
                 return file.read()
 
         return [
-            Shown(int(read(number, "code")), read(number, "out"), read(number, "err"))
+            CommandResult(int(read(number, "code")), read(number, "out"), read(number, "err"))
             for number in range(len(commands))
         ]

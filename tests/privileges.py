@@ -1,4 +1,4 @@
-"""Takes from a process that root starts what lets root pass by the modes of files."""
+"""Drops the capabilities with which root ignores the modes of files."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ _CAP_DAC_READ_SEARCH: Final = 2
 
 
 def obey_modes() -> None:
-    """For `preexec_fn`: the program that is run then may read and write what the modes of files allow, and no more."""
+    """Makes the present process obey the modes of files even if it runs as root. It is meant for `preexec_fn`."""
     if os.geteuid() != 0:
         return
     library = ctypes.CDLL(None, use_errno=True)

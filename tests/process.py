@@ -1,4 +1,4 @@
-"""Runs the real command as a process of its own, on a free port, and stops it."""
+"""Starts the real server as a process on a free port, and stops it."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ STOP_TIMEOUT = 10.0
 
 @dataclass
 class ServerProcess:
-    """A running server and where it listens."""
+    """A running server and the URL at which it listens."""
 
     process: subprocess.Popen[str]
     url: str
@@ -27,10 +27,12 @@ class ServerProcess:
 def launch(
     *flags: str, handles: int | None = None, largest_file: int | None = None
 ) -> Iterator[ServerProcess]:
-    """Runs `serve` with `flags` on a free port until the block ends, however it ends by then.
+    """Runs `serve` with `flags` on a free port, and kills it at the end of the block if it is still running.
 
-    With `handles` it may hold only so many file handles, with `largest_file` no file may have more bytes, and it cannot raise
-    these limits.
+    Args:
+        flags: command-line flags.
+        handles: maximum number of file descriptors. The server cannot raise this limit.
+        largest_file: maximum bytes of one file. The server cannot raise this limit.
     """
     limits = {resource.RLIMIT_NOFILE: handles, resource.RLIMIT_FSIZE: largest_file}
 
@@ -60,7 +62,7 @@ def launch(
 def serve(
     *flags: str, handles: int | None = None, largest_file: int | None = None
 ) -> Iterator[ServerProcess]:
-    """As `launch`; when the block ends the server must stop by itself, with no complaint."""
+    """Runs `serve` like `launch`. At the end of the block, the server must exit with code 0 after SIGTERM."""
     with launch(*flags, handles=handles, largest_file=largest_file) as server:
         yield server
         server.process.send_signal(signal.SIGTERM)
@@ -68,7 +70,7 @@ def serve(
 
 
 def address_of(process: subprocess.Popen[str]) -> str:
-    """Returns the URL that a server prints when it listens."""
+    """Waits until a server listens, and returns the URL that it prints then."""
     watchdog = threading.Timer(START_TIMEOUT, process.kill)
     watchdog.start()
     try:

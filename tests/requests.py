@@ -1,4 +1,4 @@
-"""Short ways to write the commands that tests give to a store."""
+"""Short functions that return commands for a store."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -13,7 +13,7 @@ from durable_streams_server.protocol.state import Change, StreamChange
 from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
 
 SECOND = 1_000_000  # microseconds
-NOW = 1_750_000_000 * SECOND  # when tests begin
+NOW = 1_750_000_000 * SECOND  # the present time at the start of a test
 
 
 def create(
@@ -26,7 +26,7 @@ def create(
     fork: Fork | None = None,
     conditions: Conditions | None = None,
 ) -> Create:
-    """Returns a PUT."""
+    """Returns the command of a PUT request."""
     parsed = parse_media_type(media) if media else None
     if parsed is None:
         return Create(path, None, lifetime, commands.Body(body), closes, fork, conditions)
@@ -37,7 +37,7 @@ def create(
 def fork_of(
     source: str, offset: str | None = None, sub_offset: int | None = None, at: int | None = None
 ) -> Fork:
-    """Returns what a fork request names; `at` is the position, resolved."""
+    """Returns the source and position of a fork. `at` is the resolved byte position."""
     anchor = None if offset is None else offsets.parse(offset)
     return Fork(source, anchor, sub_offset, at)
 
@@ -53,7 +53,7 @@ def append(
     expected: str | None = None,
     conditions: Conditions | None = None,
 ) -> Append:
-    """Returns a POST."""
+    """Returns the command of a POST request."""
     parsed = parse_media_type(media)
     wire = commands.encode_body(parsed.kind, body, allow_empty=False)
     at = None if expected is None else offsets.parse(expected)
@@ -63,7 +63,7 @@ def append(
 
 
 def of_streams(changes: Iterable[Change]) -> tuple[StreamChange, ...]:
-    """Returns changes that are all of streams."""
+    """Returns the changes with a narrower type. All of them must be changes of streams."""
     found = tuple(changes)
     assert not any(isinstance(change, SubscriptionChange) for change in found)
     return cast("tuple[StreamChange, ...]", found)

@@ -1,4 +1,4 @@
-"""Every argument of the public Python API, with values of every wrong type: a TypeError names the argument, and nothing happens."""
+"""Every public function refuses arguments of the wrong type with a TypeError that names the argument, and then changes nothing."""
 
 import inspect
 import os
@@ -28,7 +28,7 @@ from durable_streams_server.subscriptions.keys import generate, jwks, sign
 NOW = 1_778_324_210
 KEY = generate(NOW)
 
-#: Values of many types. Each argument gets those that do not fit its annotation.
+#: Values of many types. Most of them are wrong for most arguments.
 POOL: Sequence[Any] = (
     None,
     True,
@@ -46,7 +46,7 @@ POOL: Sequence[Any] = (
     lambda: None,
 )
 
-#: Valid values of required arguments, by name.
+#: Valid values of required arguments.
 GIVEN: Mapping[str, Any] = {
     "path": "/a",
     "encoded": "YQ",
@@ -81,7 +81,7 @@ METHODS = {
     "StreamStore": ["append", "create", "delete", "get", "has", "read"],
     "WebhookPolicy": ["check_url"],
 }
-#: Classes of values that functions return. Users do not create them.
+#: Classes whose objects only the package creates.
 RETURNED = {
     "AppendResult",
     "CreateResult",
@@ -97,7 +97,7 @@ RETURNED = {
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Returns whether a value fits an annotation. A bool does not count as a number, nor a str as a sequence."""
+    """Returns whether a value has an annotated type. A bool does not count as a number, nor a string as a sequence."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return True
@@ -120,7 +120,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def arguments(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    """Yields the name and the annotation of each argument of a function."""
+    """Yields the name and the annotated type of each argument of a function."""
     target = function.__init__ if inspect.isclass(function) else function
     hints = typing.get_type_hints(target)
     if hasattr(function, "__struct_fields__"):
@@ -133,7 +133,7 @@ def arguments(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 
 def cases() -> Iterator[Any]:
-    """Yields a test case for each argument of each function, with the values that do not fit."""
+    """Yields each argument of each public function, with the values that have the wrong type."""
     found: list[tuple[str, Callable[..., Any]]] = [*FUNCTIONS.items()]
     for kind, methods in METHODS.items():
         found += [(f"{kind}.{name}", getattr(FUNCTIONS[kind], name)) for name in methods]
@@ -144,7 +144,7 @@ def cases() -> Iterator[Any]:
 
 
 def make(kind: str) -> Any:
-    """Returns an instance of a class, to call a method on."""
+    """Returns an object of a class, whose methods the test can call."""
     if kind == "StreamStore":
         store = StreamStore()
         store.create("/a", "text/plain")
@@ -179,8 +179,8 @@ def test_public_function_refuses_argument_of_wrong_type_by_name(
     assert not [*tmp_path.iterdir()]
 
 
-def test_every_public_function_is_tested() -> None:
-    """Every public function with arguments must be in the table above, or have a test of its own."""
+def test_every_public_function_is_in_table() -> None:
+    """Public functions and classes are in `FUNCTIONS`, or another test covers them."""
     public = {
         name
         for name in package.__all__
@@ -193,7 +193,7 @@ def test_every_public_function_is_tested() -> None:
     assert set(webhooks.__all__) - set(FUNCTIONS) == {"Reason", "WebhookVerificationError"}
     documented = {"append", "create", "delete", "get", "has", "read"}
     assert documented == set(METHODS["StreamStore"])
-    assert Streams.__doc__  # its arguments are tested in tests/streams/test_embedded.py
+    assert Streams.__doc__  # tests/streams/test_embedded.py covers it
 
 
 def test_nested_list_of_hooks_is_refused_by_index() -> None:
@@ -202,7 +202,7 @@ def test_nested_list_of_hooks_is_refused_by_index() -> None:
         create_app(hooks=hooks)
 
 
-def test_directory_may_be_a_str_a_path_or_any_pathlike(tmp_path: Path) -> None:
+def test_data_directory_may_be_string_or_path_object(tmp_path: Path) -> None:
     class Named(os.PathLike[str]):
         def __fspath__(self) -> str:
             return str(tmp_path / "c")

@@ -1,4 +1,4 @@
-"""The tree of refusals: each knows its status and its code."""
+"""Each error class has its HTTP status and its code, and is drawn in the docstring of the module."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The package is built as a wheel, installed with pip without a network, and run."""
+"""The wheel can be built and installed without a network, and works after `pip install`."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
-    """Runs a command that must succeed, and returns its output."""
     shown = subprocess.run(
         command,
         cwd=cwd,
@@ -25,7 +24,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
     return shown.stdout
 
 
-def test_installed_package_can_be_imported_and_run(tmp_path: Path) -> None:
+def test_wheel_can_be_built_installed_and_run(tmp_path: Path) -> None:
     wheels, target = tmp_path / "wheels", tmp_path / "target"
     run(*PIP, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(wheels), cwd=ROOT)
     [wheel] = wheels.iterdir()

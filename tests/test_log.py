@@ -1,4 +1,4 @@
-"""What the log shows of what clients send."""
+"""The log escapes unprintable text, so that clients can neither forge lines nor control a terminal."""
 
 import ast
 import io
@@ -13,14 +13,14 @@ import durable_streams_server
 from durable_streams_server.log import Escape, log, printable
 
 SOURCE = Path(durable_streams_server.__file__).parent
-#: A line break, BEL, DEL, the CSI of C1, next line, a line separator, a bidi override, an octet that is not UTF-8.
+#: Line break, BEL, DEL, C1 control sequence introducer, next line, line separator, bidirectional override, and a byte that is not UTF-8.
 NASTY = "a\nb\x07\x7f\x9b31m\x85\u2028\u202e\udc80\r\tz"
 ESCAPED = r"a\nb\x07\x7f\x9b31m\x85\u2028\u202e\udc80\r\tz"
 
 
 @pytest.fixture
 def lines() -> Iterator[Callable[[], list[str]]]:
-    """Returns what a handler on the root logger has written."""
+    """Returns a function that returns the lines that a handler of the root logger has written."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
@@ -133,7 +133,7 @@ def test_stack_is_escaped(lines: Callable[[], list[str]]) -> None:
 
 
 def test_no_module_creates_another_logger() -> None:
-    """A logger's filter does not see the records of its children, so there are none."""
+    """The filter of the logger does not see the records of child loggers, so no module may create one."""
     for path in SOURCE.rglob("*.py"):
         if path == SOURCE / "log.py":
             continue

@@ -1,4 +1,4 @@
-"""The public names, pinned: a name that goes or comes is a decision, not an accident."""
+"""Pins the public names, so that no name is added or removed by accident, and checks their docstrings and types."""
 
 import builtins
 import inspect
@@ -90,14 +90,14 @@ def test_public_name_can_be_imported(name: str) -> None:
 def test_public_class_or_function_has_docstring(name: str) -> None:
     value = getattr(durable_streams_server, name)
     if not (inspect.isclass(value) or inspect.isfunction(value)):
-        return  # a constant or a type alias is documented where it stands
+        return  # constants and type aliases have no docstring
     assert inspect.getdoc(value)
     for method_name, method in inspect.getmembers(value, inspect.isfunction):
         if not method_name.startswith("_"):
             assert inspect.getdoc(method), f"{name}.{method_name}"
 
 
-#: Of these classes other methods are the server's own business.
+#: The public methods of these classes. Other methods are for the server only.
 METHODS = {
     "DurableStreamsApp": ["begin_shutdown", "stop"],
     "FileBackedStreamStore": ["append", "close", "create", "delete", "get", "has", "read"],
@@ -106,12 +106,12 @@ METHODS = {
     "StreamStore": ["append", "close", "create", "delete", "get", "has", "read"],
     "WebhookPolicy": ["check_url"],
 }
-#: Made by the server alone, so what their constructors take is its own business too.
+#: Classes that only the server creates. Their constructors are not public.
 NOT_MADE = {"DurableStreamsApp", "PendingLongPoll", "RegistryHook", "Store", "Streams"}
 
 
 def public_functions() -> Iterator[tuple[str, Any]]:
-    """Yields every function, method, property and class body whose annotations and docstring users see."""
+    """Yields the name of each public function, method, property and class, with the object that has its annotations and docstring."""
     for module in (durable_streams_server, webhooks):
         for name in module.__all__:
             value = getattr(module, name)
@@ -122,6 +122,7 @@ def public_functions() -> Iterator[tuple[str, Any]]:
 
 
 def members(name: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """Yields the public parts of a class like `public_functions`."""
     is_error = issubclass(kind, Exception)
     if name not in NOT_MADE | set(METHODS):
         yield name, kind

@@ -1,4 +1,4 @@
-"""Receivers: only what the server signed, byte for byte and lately, is believed."""
+"""Receivers accept a webhook only if the server has signed exactly these bytes, and recently."""
 
 import json
 import subprocess
@@ -21,9 +21,10 @@ BODY = b'{"subscription_id":"sub-1","generation":7}'
 HEADER = sign(KEY, NOW, BODY)
 
 
-def reason(
+def refusal(
     body: bytes = BODY, header: str = HEADER, keys: Any = KEYS, now: float = NOW, **more: Any
 ) -> str:
+    """Verifies a webhook that must be refused, and returns the reason."""
     with pytest.raises(WebhookVerificationError) as caught:
         verify(body, header, keys, now=now, **more)
     assert str(caught.value)
@@ -47,8 +48,8 @@ def test_bit_flipped_anywhere_in_header_is_refused() -> None:
         for bit in range(8):
             changed = bytearray(data)
             changed[place] ^= 1 << bit
-            reason(header=changed.decode("latin-1"))
-            reason(header=changed.decode("latin-1"), tolerance=float("inf"))
+            refusal(header=changed.decode("latin-1"))
+            refusal(header=changed.decode("latin-1"), tolerance=float("inf"))
 
 
 def test_bit_flipped_anywhere_in_body_is_refused() -> None:
@@ -56,14 +57,14 @@ def test_bit_flipped_anywhere_in_body_is_refused() -> None:
         for bit in range(8):
             changed = bytearray(BODY)
             changed[place] ^= 1 << bit
-            assert reason(bytes(changed)) == "bad_signature"
+            assert refusal(bytes(changed)) == "bad_signature"
 
 
 @pytest.mark.parametrize(
     "body", [b"", BODY + b"\n", b" " + BODY, BODY[:-1], json.dumps(json.loads(BODY)).encode()]
 )
 def test_body_with_same_meaning_but_other_bytes_is_refused(body: bytes) -> None:
-    assert reason(body) == "bad_signature"
+    assert refusal(body) == "bad_signature"
 
 
 @pytest.mark.parametrize("off", [-300, 300, -0.5, 299.9])
@@ -73,33 +74,33 @@ def test_signature_within_5_minutes_of_now_is_accepted(off: float) -> None:
 
 @pytest.mark.parametrize("off", [-300.1, 300.1, -1e9, 1e9, float("nan"), float("inf")])
 def test_signature_more_than_5_minutes_from_now_is_refused(off: float) -> None:
-    assert reason(now=NOW + off) == "outside_tolerance"
+    assert refusal(now=NOW + off) == "outside_tolerance"
 
 
 def test_tolerance_argument_replaces_5_minutes() -> None:
     verify(BODY, HEADER, KEYS, now=NOW + 10, tolerance=10)
-    assert reason(now=NOW + 11, tolerance=10) == "outside_tolerance"
-    assert reason(tolerance=float("nan")) == "outside_tolerance"
+    assert refusal(now=NOW + 11, tolerance=10) == "outside_tolerance"
+    assert refusal(tolerance=float("nan")) == "outside_tolerance"
 
 
 @pytest.mark.parametrize(
     "header", ["", "t=1", HEADER + "," + HEADER, HEADER + ",t=1", HEADER + "\r\n", "\x00", "é"]
 )
 def test_malformed_header_is_refused(header: str) -> None:
-    assert reason(header=header) == "malformed_header"
+    assert refusal(header=header) == "malformed_header"
 
 
 def test_verify_chooses_key_by_its_id() -> None:
     keys = rotate([KEY], NOW)
     verify(BODY, HEADER, jwks(keys, NOW), now=NOW)
     verify(BODY, sign(keys[0], NOW, BODY), jwks(keys, NOW), now=NOW)
-    assert reason(keys=jwks(keys[:1], NOW)) == "unknown_key"
+    assert refusal(keys=jwks(keys[:1], NOW)) == "unknown_key"
 
 
 def test_other_key_with_same_id_is_refused() -> None:
     other = jwks([generate(NOW)], NOW)["keys"][0] | {"kid": KEY.kid}
-    assert reason(keys={"keys": [other]}) == "bad_signature"
-    assert reason(keys={"keys": [other, *KEYS["keys"]]}) == "unknown_key"
+    assert refusal(keys={"keys": [other]}) == "bad_signature"
+    assert refusal(keys={"keys": [other, *KEYS["keys"]]}) == "unknown_key"
 
 
 @pytest.mark.parametrize(
@@ -127,24 +128,26 @@ def test_other_key_with_same_id_is_refused() -> None:
     ],
 )
 def test_key_set_without_valid_key_is_refused(keys: Any) -> None:
-    assert reason(keys=keys) == "unknown_key"
+    assert refusal(keys=keys) == "unknown_key"
 
 
-# The key set, fetched
+# Fetching the key set
 
 
 class Server:
-    """Publishes a key set on loopback.
+    """A server on loopback that publishes a key set.
 
     Attributes:
-        url: where.
-        status, headers, body: what is answered.
-        asked: how often.
+        url: URL of the key set.
+        status: status of the next responses.
+        headers: headers of the next responses.
+        body: body of the next responses.
+        requests: number of requests so far.
     """
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked = 0
+        self.requests = 0
         self.status = 200
         self.headers = {"Cache-Control": "public, max-age=300"}
         self.body = json.dumps(KEYS).encode()
@@ -152,16 +155,16 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    it = Server()
+    published = Server()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            it.asked += 1
-            self.send_response(it.status)
-            for name, value in it.headers.items():
+            published.requests += 1
+            self.send_response(published.status)
+            for name, value in published.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(it.body)
+            self.wfile.write(published.body)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -169,36 +172,36 @@ def server() -> Iterator[Server]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        it.url = f"http://127.0.0.1:{http.server_address[1]}/v1/stream/__ds/jwks.json"
-        yield it
+        published.url = f"http://127.0.0.1:{http.server_address[1]}/v1/stream/__ds/jwks.json"
+        yield published
         http.shutdown()
         thread.join()
 
 
 class Receiver:
-    """A client of the key set whose clock stands until it is moved."""
+    """A receiver of webhooks, with a clock that the test moves."""
 
     def __init__(self, url: str) -> None:
         self.time = 1000.0
         self.jwks = JwksClient(url, clock=lambda: self.time)
 
-    def hears(self, header: str = HEADER) -> str:
-        """Returns `believed`, or the reason why not."""
+    def verdict(self, header: str = HEADER) -> str:
+        """Verifies a webhook. Returns `accepted`, or the reason why it is refused."""
         try:
             self.jwks.verify(BODY, header, now=NOW)
         except WebhookVerificationError as error:
             return error.reason
-        return "believed"
+        return "accepted"
 
 
 def test_key_set_is_fetched_once_and_cached_for_its_max_age(server: Server) -> None:
     receiver = Receiver(server.url)
-    assert server.asked == 0
-    assert [receiver.hears() for _ in range(3)] == ["believed"] * 3
+    assert server.requests == 0
+    assert [receiver.verdict() for _ in range(3)] == ["accepted"] * 3
     receiver.time += 299
-    assert (receiver.hears(), server.asked) == ("believed", 1)
+    assert (receiver.verdict(), server.requests) == ("accepted", 1)
     receiver.time += 1
-    assert (receiver.hears(), server.asked) == ("believed", 2)
+    assert (receiver.verdict(), server.requests) == ("accepted", 2)
 
 
 @pytest.mark.parametrize(
@@ -216,41 +219,41 @@ def test_key_set_is_fetched_once_and_cached_for_its_max_age(server: Server) -> N
 def test_max_age_of_key_set_has_limits(server: Server, header: str | None, seconds: float) -> None:
     server.headers = {"Cache-Control": header} if header else {}
     receiver = Receiver(server.url)
-    receiver.hears()
+    receiver.verdict()
     receiver.time += seconds - 0.5
-    receiver.hears()
-    assert server.asked == 1
+    receiver.verdict()
+    assert server.requests == 1
     receiver.time += 0.5
-    receiver.hears()
-    assert server.asked == 2
+    receiver.verdict()
+    assert server.requests == 2
 
 
 def test_new_key_is_fetched_after_rotation(server: Server) -> None:
     receiver = Receiver(server.url)
-    assert receiver.hears() == "believed"
+    assert receiver.verdict() == "accepted"
     keys = rotate([KEY], NOW)
     server.body = json.dumps(jwks(keys, NOW)).encode()
     receiver.time += webhooks.FETCH_INTERVAL
-    assert receiver.hears(sign(keys[0], NOW, BODY)) == "believed"
-    assert (receiver.hears(), server.asked) == ("believed", 2)
+    assert receiver.verdict(sign(keys[0], NOW, BODY)) == "accepted"
+    assert (receiver.verdict(), server.requests) == ("accepted", 2)
 
 
 def test_unknown_key_ids_cause_one_fetch_per_interval(server: Server) -> None:
     receiver = Receiver(server.url)
     forged = [sign(generate(NOW), NOW, BODY) for _ in range(5)]
-    assert {receiver.hears(header) for header in forged} == {"unknown_key"}
-    assert server.asked == 1
+    assert {receiver.verdict(header) for header in forged} == {"unknown_key"}
+    assert server.requests == 1
     receiver.time += webhooks.FETCH_INTERVAL
-    assert {receiver.hears(header) for header in forged} == {"unknown_key"}
-    assert server.asked == 2
-    assert receiver.hears() == "believed"
+    assert {receiver.verdict(header) for header in forged} == {"unknown_key"}
+    assert server.requests == 2
+    assert receiver.verdict() == "accepted"
 
 
 def test_malformed_or_old_signature_causes_no_fetch(server: Server) -> None:
     receiver = Receiver(server.url)
-    assert receiver.hears("nonsense") == "malformed_header"
-    assert receiver.hears(sign(KEY, NOW - 301, BODY)) == "outside_tolerance"
-    assert server.asked == 0
+    assert receiver.verdict("nonsense") == "malformed_header"
+    assert receiver.verdict(sign(KEY, NOW - 301, BODY)) == "outside_tolerance"
+    assert server.requests == 0
 
 
 @pytest.mark.parametrize(
@@ -269,32 +272,32 @@ def test_malformed_or_old_signature_causes_no_fetch(server: Server) -> None:
 def test_failed_fetch_is_retried_after_interval(server: Server, status: int, body: bytes) -> None:
     good, server.status, server.body = server.body, status, body
     receiver = Receiver(server.url)
-    assert [receiver.hears(), receiver.hears()] == ["keys_unavailable"] * 2
-    assert server.asked == 1
+    assert [receiver.verdict(), receiver.verdict()] == ["keys_unavailable"] * 2
+    assert server.requests == 1
     server.status, server.body = 200, good
     receiver.time += webhooks.FETCH_INTERVAL
-    assert receiver.hears() == "believed"
+    assert receiver.verdict() == "accepted"
 
 
 def test_expired_key_set_is_not_used_when_fetch_fails(server: Server) -> None:
     receiver = Receiver(server.url)
-    assert receiver.hears() == "believed"
+    assert receiver.verdict() == "accepted"
     server.status = 503
     receiver.time += 299
-    assert receiver.hears(sign(generate(NOW), NOW, BODY)) == "unknown_key"
-    assert receiver.hears() == "believed"
+    assert receiver.verdict(sign(generate(NOW), NOW, BODY)) == "unknown_key"
+    assert receiver.verdict() == "accepted"
     receiver.time += webhooks.FETCH_INTERVAL
-    assert receiver.hears() == "keys_unavailable"
+    assert receiver.verdict() == "keys_unavailable"
 
 
 def test_redirect_of_key_set_is_not_followed(server: Server) -> None:
     server.status, server.headers = 302, {"Location": server.url}
-    assert Receiver(server.url).hears() == "keys_unavailable"
-    assert server.asked == 1
+    assert Receiver(server.url).verdict() == "keys_unavailable"
+    assert server.requests == 1
 
 
 def test_refused_connection_means_keys_unavailable() -> None:
-    assert Receiver("http://127.0.0.1:9/").hears() == "keys_unavailable"
+    assert Receiver("http://127.0.0.1:9/").verdict() == "keys_unavailable"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs one TypeScript test file against an address and says what passed."""
+"""Runs TypeScript test files with vitest against a running server."""
 
 import json
 import os
@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TIME_LIMIT = 300  # seconds for a run that takes about twenty
+TIME_LIMIT = 300  # seconds; a run takes about 20
 
 
 @dataclass(frozen=True)
 class Result:
-    """Names of tests by how they ended, with the reason of a failure, and vitest's exit status: not 0 after an error outside tests, too."""
+    """The tests of one run, by outcome.
+
+    Attributes:
+        passed: names of the tests that passed.
+        failed: names of the tests that failed, each with the reason.
+        skipped: names of the tests that did not run.
+    """
 
     passed: list[str]
     failed: list[str]
@@ -24,7 +30,15 @@ class Result:
 def run(
     file: str, url: str, report: Path, name: str = "", environment: Mapping[str, str] | None = None
 ) -> Result:
-    """Runs a file of this folder against `url`; `name` is a pattern of test names, to run only those."""
+    """Runs a test file against a server and returns the outcomes.
+
+    Args:
+        file: path of the file below `tests`.
+        url: URL of the server.
+        report: path for the report of vitest.
+        name: pattern of the test names to run; all tests by default.
+        environment: further environment variables.
+    """
     command = ["npx", "--no-install", "vitest", "run", "--root", str(ROOT)]
     command += [f"tests/{file}", "--reporter=json", f"--outputFile={report}"]
     if name:
@@ -35,7 +49,7 @@ def run(
         env={**os.environ, "DURABLE_STREAMS_URL": url, **(environment or {})},
         stdout=subprocess.DEVNULL,
         timeout=TIME_LIMIT,
-        check=False,  # the report says what failed
+        check=False,  # the report lists failed tests
     )
     by_status: dict[str, list[str]] = {}
     content: dict[str, Any] = json.loads(report.read_text())

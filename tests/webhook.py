@@ -1,4 +1,4 @@
-"""A receiver of webhooks on threads of its own, for tests that start and kill the server as a process."""
+"""A receiver of webhooks that runs in threads, for tests that start and kill the server as a process."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: A status and a document; None leaves the request without an answer until the test is over.
+#: The status and the JSON document of a response. None leaves the request without a response until the end of the test.
 Answer = tuple[int, dict[str, Any]] | None
 DONE: Answer = (200, {"done": True})
 TAKEN: Answer = (202, {})
@@ -19,14 +19,14 @@ BROKEN: Answer = (500, {})
 
 @dataclass
 class Delivery:
-    """One request that came in.
+    """A webhook request that the receiver has received.
 
     Attributes:
-        path: of its URL.
-        wake: its document.
-        body: the exact bytes.
-        signature: its `Webhook-Signature`.
-        at: when it came, by the monotonic clock.
+        path: the path of the URL.
+        wake: the decoded body.
+        body: the exact bytes of the body.
+        signature: the value of `Webhook-Signature`.
+        at: time of arrival in seconds of the monotonic clock.
     """
 
     path: str
@@ -37,12 +37,13 @@ class Delivery:
 
 
 class Hook:
-    """A receiver that keeps what it gets and answers as the test says.
+    """A receiver that queues its deliveries for the test.
 
     Attributes:
-        url: its address.
-        answer: decides what a delivery is answered with.
-        after: called on the same thread when a delivery has been answered.
+        url: the URL of the receiver.
+        answer: returns the response to a delivery.
+        after: called in the same thread after a delivery has been answered.
+        over: an event that is set at the end of the test.
     """
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
@@ -53,18 +54,18 @@ class Hook:
         self._got: queue.Queue[Delivery] = queue.Queue()
 
     def add(self, delivery: Delivery) -> None:
-        """Takes one in."""
+        """Queues a delivery."""
         self._got.put(delivery)
 
     def next(self, within: float = 5) -> Delivery:
-        """Returns the next delivery that nobody has asked for yet."""
+        """Removes the next delivery from the queue and returns it. Waits for it, at most `within` seconds."""
         try:
             return self._got.get(timeout=within)
         except queue.Empty:
             raise AssertionError(f"no delivery came within {within} s") from None
 
     def is_quiet(self, seconds: float) -> bool:
-        """Whether nothing comes for a while."""
+        """Returns whether no delivery arrives within `seconds`. The server is another process, so the test has to wait."""
         with contextlib.suppress(queue.Empty):
             self._got.get(timeout=seconds)
             return False
@@ -73,7 +74,7 @@ class Hook:
 
 @contextlib.contextmanager
 def receiving(host: str = "127.0.0.1") -> Iterator[Hook]:
-    """Runs a receiver on a free port."""
+    """Runs a receiver on a free port until the end of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -93,18 +94,18 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Hook]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            with contextlib.suppress(OSError):  # the server has been killed meanwhile
+            with contextlib.suppress(OSError):  # the server may have been killed meanwhile
                 self.wfile.write(text)
             hook.after(delivery, answer)
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            """A connection of a server that was killed."""
+            """Ignores errors of connections, because tests kill the server."""
 
     server = Quiet((host, 0), Handler)
     hook = Hook(server)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_server import FileBackedStreamStore
-from tests.commands import Shown, run_all
+from tests.commands import CommandResult, run_all
 from tests.privileges import obey_modes
 from tests.process import COMMAND
 
@@ -130,7 +130,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "data").chmod(0o700) if (tmp_path / "data").is_dir() else None
 
 
-def run(path: Path, *commands: str) -> dict[str, Shown]:
+def run(path: Path, *commands: str) -> dict[str, CommandResult]:
     """Runs commands on a directory, all of them if none is named, and returns their results by name."""
     named = commands or tuple(COMMANDS)
     arguments = [[*COMMANDS[name], str(path)] for name in named]

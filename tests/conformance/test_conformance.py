@@ -1,4 +1,4 @@
-"""The official suite is the judge: every test that it has, none skipped, the count asserted (TRAPS 54)."""
+"""Runs the official conformance suite. All its tests must pass, none may be skipped, and their number is checked (TRAPS 54)."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.http import certificates
 from tests.process import serve
 
 CORE_TESTS = 332
-TESTS = CORE_TESTS + 6  # of subscriptions, which the suite leaves out unless asked for
+TESTS = CORE_TESTS + 6  # plus tests of subscriptions, which the suite runs only on request
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The example llm_tokens with a model that does what its prompt says: `fail` or `hang`, after two tokens."""
+"""Runs the example `llm_tokens` with a model that yields two tokens and then fails or hangs, as the prompt says."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The examples, run as their readers would run them."""
+"""Runs the examples as their readers would run them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ JSON = {"content-type": "application/json"}
 
 
 class Lines(Iterator[str]):
-    """What a program prints, line by line."""
+    """Iterates over the lines that a program prints."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -38,7 +38,7 @@ class Lines(Iterator[str]):
 
 @contextmanager
 def running(*command: str, **environment: str) -> Iterator[Lines]:
-    """Runs a program, and yields what it prints; it is ended if a line is long in coming."""
+    """Runs a program until the end of the block, and yields the lines that it prints. Kills the program after 20 seconds."""
     process = subprocess.Popen(
         [sys.executable, "-u", *command],
         cwd=ROOT,
@@ -60,13 +60,14 @@ def running(*command: str, **environment: str) -> Iterator[Lines]:
 
 
 def acknowledged(http: httpx.Client, id_: str, path: str) -> bool:
-    """Whether a subscription has read a stream to its end."""
+    """Returns whether a subscription has acknowledged a stream up to its tail."""
     tail = http.head(path).headers["stream-next-offset"]
     streams = http.get(f"__ds/subscriptions/{id_}").json()["streams"]
     return [each["acked_offset"] for each in streams if each["path"] == path] == [tail]
 
 
 def wait_for_acknowledgement(http: httpx.Client, id_: str, path: str) -> None:
+    """Waits until a subscription has acknowledged a stream up to its tail. It polls, because the server does not announce this."""
     for _ in range(500):
         if acknowledged(http, id_, path):
             return
@@ -115,7 +116,7 @@ def test_two_pull_workers_do_each_job_once() -> None:
 def answers(
     directory: Path, application: str = "llm_tokens:app"
 ) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    """Runs the example llm_tokens on a directory of its own, and yields a client and the process."""
+    """Runs the example `llm_tokens` with a data directory, and yields an HTTP client and the process."""
     command = ("-m", "uvicorn", "--port", "0", application)
     folders = [ROOT / "examples", ROOT / "tests/examples", ROOT / "src"]
     environment = {"ANSWERS": str(directory), "PYTHONPATH": os.pathsep.join(map(str, folders))}
@@ -126,12 +127,13 @@ def answers(
 
 
 def ask(http: httpx.Client, prompt: str) -> str:
+    """Asks the model a question, and returns the URL of the stream with the answer."""
     stream: str = http.post("/ask", params={"prompt": prompt}).json()["stream"]
     return stream
 
 
 def wait_for(http: httpx.Client, stream: str, expected: list[dict[str, str]]) -> None:
-    """Returns when a stream has these messages."""
+    """Waits until a stream has exactly the expected messages."""
     found: list[dict[str, str]] = []
     offset = "-1"
     while found != expected:
@@ -141,7 +143,7 @@ def wait_for(http: httpx.Client, stream: str, expected: list[dict[str, str]]) ->
 
 
 def messages(events: str) -> list[dict[str, str]]:
-    """Returns the messages of an event stream."""
+    """Returns the JSON messages in the body of an event stream."""
     found = re.findall(r"event: data\ndata: ?(\[.*\])", events)
     return [message for data in found for message in json.loads(data)]
 
@@ -187,11 +189,13 @@ def test_answer_of_ended_process_ends_with_interrupted_status(
         assert "stream-closed" not in before.headers
         process.send_signal(stop)
         assert process.wait(10) == -stop
-    with FileBackedStreamStore(tmp_path) as store:  # only a kill leaves something to the next start
+    with FileBackedStreamStore(
+        tmp_path
+    ) as store:  # only a killed process leaves the answer open for the next start
         left = store.get(hung.removeprefix("/streams"))
         assert left is not None
         assert left.closed is (stop is signal.SIGTERM)
-    for _ in range(2):  # the second start finds nothing to do
+    for _ in range(2):  # the second start finds no open answer
         with answers(tmp_path) as (http, _):
             after = http.get(hung, params={"offset": "-1", "live": "sse"}).text
             assert messages(after) == [*HALF, {"status": "interrupted"}]
@@ -202,10 +206,10 @@ def test_answer_of_ended_process_ends_with_interrupted_status(
 
 
 def read(said: Iterator[str]) -> str:
-    """Returns the next line that is no line of a log."""
+    """Returns the next line that is not from an access log."""
     return next(line.strip() for line in said if "HTTP/1.1" not in line)
 
 
 def collect(said: Iterator[str], into: list[str]) -> None:
-    """Keeps what a worker says, until it ends."""
+    """Adds the lines about jobs that a worker prints to `into` until the worker ends."""
     into.extend(line for line in said if "jobs/" in line)

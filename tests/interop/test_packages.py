@@ -1,6 +1,6 @@
-"""Packages from npm that are built on streams, each used by a program of our own, on both stores.
+"""Runs our TypeScript tests of the official npm packages that are built on streams, on both stores.
 
-They are the official ones: the Yjs server and its provider, StreamDB, and the transports of the AI SDK and of TanStack AI.
+The packages are the Yjs server and its provider, StreamDB, and the transports of the AI SDK and of TanStack AI.
 """
 
 import json
@@ -11,7 +11,8 @@ import pytest
 from tests import vitest
 from tests.process import COMMAND, serve
 
-# Reads end often. The official client takes event streams that end within a second as broken, and the server may end them 20% sooner.
+# Short timeouts, so that live reads often end and begin again. The official client treats event streams that end within a second as broken, and
+# the server may end them 20% early.
 FLAGS = ("--long-poll-timeout", "0.5", "--sse-max-age", "1.4")
 
 TESTS = {"yjs": 32, "state": 29, "aisdk": 11, "tanstack": 9}
@@ -34,7 +35,7 @@ def test_npm_package_passes_its_tests(kept: str, program: str, tmp_path: Path) -
 
 
 def test_npm_packages_survive_restart_of_server(tmp_path: Path) -> None:
-    """The program itself starts, stops and kills servers."""
+    """The TypeScript tests start, stop and kill the servers themselves."""
     command = {"DURABLE_STREAMS_COMMAND": json.dumps([*COMMAND, "serve", *FLAGS])}
     report = tmp_path / "report.json"
     result = vitest.run("interop/restart.test.ts", "", report, environment=command)

@@ -1,7 +1,7 @@
-"""The official Python client, synchronous and asynchronous.
+"""The official Python client, synchronous and asynchronous, works with the server.
 
-Release 0.1.0 has no idempotent producer and no close of its own; both are used through the headers that it lets a caller add. A live
-read names its offset, since the client sends none of its own and the protocol asks for one (PROTOCOL 5.7).
+Release 0.1.0 has neither idempotent producers nor `close`. The tests use both through additional headers. Live reads name an offset,
+because the protocol requires one and the client sends none by default (PROTOCOL 5.7).
 """
 
 import threading
@@ -38,6 +38,7 @@ def url(server: DurableStreamTestServer) -> str:
 
 
 def close(url: str, last: object) -> None:
+    """Closes a stream with a last JSON value."""
     headers: dict[str, str | Callable[[], str]] = {"Stream-Closed": "true"}
     with DurableStream(url, content_type=JSON, headers=headers, batching=False) as handle:
         handle.append(last)

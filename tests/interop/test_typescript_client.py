@@ -1,4 +1,4 @@
-"""The official TypeScript client, on both stores."""
+"""Runs our tests of the official TypeScript client, on both stores."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The programs of docs/yjs.md, run as they stand there, on ports of their own."""
+"""Runs the programs of docs/yjs.md unchanged, except for their ports."""
 
 import re
 import socket
@@ -22,7 +22,13 @@ def free_port() -> int:
 
 
 def command(name: str, streams: str, port: int) -> list[str]:
-    """Returns what runs one of the page's programs against `streams`, with the Yjs server on `port`."""
+    """Returns the command that runs one program of the page.
+
+    Args:
+        name: name of the program on the page.
+        streams: URL of the server of streams.
+        port: port of the Yjs server.
+    """
     found = re.search(rf"<!-- {name} -->\n```js\n(.*?)```", PAGE.read_text(), re.S)
     assert found is not None
     code = found[1].replace("http://127.0.0.1:4437", streams).replace("4438", str(port))
@@ -31,7 +37,7 @@ def command(name: str, streams: str, port: int) -> list[str]:
 
 @contextmanager
 def yjs_server(streams: str, port: int) -> Iterator[None]:
-    """Runs the page's Yjs server until the block ends."""
+    """Runs the Yjs server of the page until the end of the block."""
     server = subprocess.Popen(
         command("yjs-server.mjs", streams, port), cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -50,7 +56,7 @@ def yjs_server(streams: str, port: int) -> Iterator[None]:
 
 
 def edit(streams: str, port: int) -> str:
-    """Returns what the page's peer prints."""
+    """Runs the peer program of the page, and returns its output."""
     peer = subprocess.run(
         command("peer.mjs", streams, port),
         cwd=ROOT,

@@ -1,7 +1,7 @@
-"""A state machine that drives any store next to a model of what streams are: plain bytes.
+"""A Hypothesis state machine that runs the same operations on a store and on a simple model of streams as bytes.
 
-It holds the store to byte-exact resumption from any minted offset through any page size, to offsets that grow with
-positions, and to forks that are exactly their source's bytes and then their own.
+It checks that a read resumes byte for byte from every offset that the store has returned, with any page size. It also checks that offsets
+grow with positions, and that a fork has the bytes of its source followed by its own.
 """
 
 import codecs
@@ -48,7 +48,7 @@ json_bodies = st.lists(json_values, min_size=1, max_size=8).map(
 
 @dataclass
 class Model:
-    """What a stream holds: its wire bytes, where appends end, and the offsets minted for it."""
+    """The expected content of one stream: its wire bytes, the ends of its appends and values, and the offsets returned for it."""
 
     path: str
     kind: Kind
@@ -69,7 +69,7 @@ class Model:
 
 
 class StreamMachine(RuleBasedStateMachine):
-    """Drives one store; subclasses say which."""
+    """Runs random operations on one store, which `make_store` of a subclass creates."""
 
     streams = Bundle("streams")
 
@@ -84,16 +84,16 @@ class StreamMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def wait(self, ticket: Ticket[T]) -> T:
-        """Waits for a ticket; the memory store's are always done."""
+        """Waits for a ticket and returns its result. Tickets of the memory store are always done."""
         return ticket.result()
 
     def teardown(self) -> None:
         self.store.close()
 
-    # -- what is done -------------------------------------------------------
+    # -- operations -------------------------------------------------------
 
     @rule(target=streams, kind=st.sampled_from(list(Kind)))
-    def make(self, kind: Kind) -> Model:
+    def create_stream(self, kind: Kind) -> Model:
         self.numbers += 1
         model = Model(f"/{self.numbers}", kind)
         self.wait(self.store.execute(create(model.path, TYPES[kind]), NOW))
@@ -172,7 +172,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.release(model)
 
     def release(self, model: Model) -> None:
-        """A deleted stream without forks is gone for good, and may take its source with it."""
+        """Checks that a deleted stream without forks is removed, and so is its deleted source if that has no other fork."""
         while model.deleted and model.children == 0:
             assert self.wait(self.store.find(model.path)) is None
             if model.parent is None:
@@ -180,7 +180,7 @@ class StreamMachine(RuleBasedStateMachine):
             model.parent.children -= 1
             model = model.parent
 
-    # -- what must hold -----------------------------------------------------
+    # -- checks -----------------------------------------------------
 
     @rule(model=streams, cap=st.sampled_from([1, 2, 3, 7, 40, 1000]), data=st.data())
     def resume(self, model: Model, cap: int, data: st.DataObject) -> None:
@@ -209,7 +209,7 @@ class StreamMachine(RuleBasedStateMachine):
         assert read == model.wire[start:]
 
     @rule(model=streams, data=st.data())
-    def reads_begin_where_pages_end(self, model: Model, data: st.DataObject) -> None:
+    def read_starts_only_where_page_may_end(self, model: Model, data: st.DataObject) -> None:
         if model.deleted or not model.wire:
             return
         state = self.state(model)
@@ -222,7 +222,7 @@ class StreamMachine(RuleBasedStateMachine):
                 self.wait(self.reader.check(state, position))
 
     @rule(model=streams, data=st.data())
-    def one_past_the_end_of_an_append_is_that_end(self, model: Model, data: st.DataObject) -> None:
+    def one_byte_past_append_means_its_end(self, model: Model, data: st.DataObject) -> None:
         if model.deleted or not model.minted or model.kind is Kind.JSON:
             return
         state = self.state(model)
@@ -234,7 +234,7 @@ class StreamMachine(RuleBasedStateMachine):
         assert self.wait(self.reader.check(state, visible_position(state, asked))) == begin
 
     @rule(model=streams, past=st.integers(1, 1000))
-    def nothing_past_the_tail(self, model: Model, past: int) -> None:
+    def offset_past_tail_is_refused(self, model: Model, past: int) -> None:
         if model.deleted:
             return
         state = self.state(model)
@@ -245,7 +245,9 @@ class StreamMachine(RuleBasedStateMachine):
             visible_position(state, Offset(state.incarnation + 1_000_000, 0))
 
     @rule(first=streams, second=streams)
-    def no_offset_of_another_stream(self, first: Model, second: Model) -> None:
+    def offset_of_other_stream_names_same_bytes_or_is_refused(
+        self, first: Model, second: Model
+    ) -> None:
         if first.deleted or second.deleted or first.kind is not second.kind:
             return
         ours = self.state(first)
@@ -256,12 +258,12 @@ class StreamMachine(RuleBasedStateMachine):
                 found = visible_position(ours, parse(name))
             except (Gone, BadRequest):
                 continue
-            # A name that both have stands for the same bytes in both. One past the end of a part that both begin with is that end.
+            # An offset that is valid in both streams names the same bytes in both. One byte past a shared beginning means its end.
             assert found == position or (first.kind is not Kind.JSON and found == position - 1)
             assert first.wire[:found] == second.wire[:found]
 
     @invariant()
-    def tails_are_true(self) -> None:
+    def tails_match_models(self) -> None:
         for model in self.models:
             state = self.state(model)
             assert state.visible_tail == len(model.wire)
@@ -288,10 +290,10 @@ class StreamMachine(RuleBasedStateMachine):
         if kind is Kind.BINARY:
             return raw, []
         sent = text.encode("utf-8", "replace")
-        return sent[: max(1, len(sent) - raw[0] % 4)], []  # it may end inside a character
+        return sent[: max(1, len(sent) - raw[0] % 4)], []  # the text may end inside a character
 
     def begin_of(self, model: Model, position: int) -> int | None:
-        """Returns where a read of a position begins, or None if it is refused."""
+        """Returns the position at which a read of `position` starts, or None if the read is refused."""
         ends = model.value_ends if model.kind is Kind.JSON else [0, *model.append_ends]
         if position in ends:
             return position

@@ -1,4 +1,4 @@
-"""Plain Python arguments become the same commands as HTTP requests."""
+"""Plain Python arguments are converted to the same commands as HTTP requests."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Large JSON bodies made ready in turns: given up by a cancelled ticket, and by an engine that has lost its store."""
+"""Large JSON bodies are split in steps, until the ticket is cancelled or the engine stops."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""A synchronous call ends in every interleaving with loops that attach, detach and fail."""
+"""Synchronous calls of a store end, with a result or an error, while event loops attach, detach and fail at any moment."""
 
 import asyncio
 import threading
@@ -100,7 +100,7 @@ def test_call_not_started_before_detach_runs_in_calling_thread(
     stopping = loop_thread.start_call(stop)
     pause.wait_until_reached()
     call = InThread(lambda: thread_of_call(calls))
-    wait_until(lambda: calls.waiting == 1)  # handed to the loop, which is busy
+    wait_until(lambda: calls.waiting == 1)  # the loop has the call but is busy
     pause.release()
     stopping.result()
     assert call.result() == call.ident
@@ -120,7 +120,7 @@ def test_call_made_while_loop_detaches_runs_on_loop_or_in_calling_thread(
 
     monkeypatch.setattr(loop_thread.loop, "call_soon_threadsafe", handing_over)
     call = InThread(lambda: thread_of_call(calls))
-    pause.wait_until_reached()  # the owner was looked up, and the loop was not called yet
+    pause.wait_until_reached()  # the call has found the owning loop but has not called it yet
     stopping = loop_thread.start_call(calls.detach)
     pause.release()
     assert call.result() in (call.ident, loop_thread.ident)

@@ -1,4 +1,4 @@
-"""Calls of whole stores from threads, while applications on event loops start, stop and fail."""
+"""Threads call public stores while applications on event loops start, stop and fail."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The machine's clock counts microseconds; a store's clock goes on steadily when the wall clock is set."""
+"""The system clock, and the steady clock of a store, which does not jump when the wall clock is set."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The cursor functions of the public API."""
+"""CDN cursors: the public functions, and the cursors of a running server."""
 
 import time
 
@@ -50,14 +50,14 @@ def test_jitter_is_between_1_second_and_1_hour() -> None:
 
 
 class Wall:
-    """A wall clock that is set by hand, in microseconds."""
+    """A wall clock that the test sets, in microseconds. Counts how often it is read."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000_000_000
-        self.looks = 0
+        self.reads = 0
 
     def __call__(self) -> int:
-        self.looks += 1
+        self.reads += 1
         return self.now
 
 

@@ -1,4 +1,4 @@
-"""`app.streams`: what a program sees of the streams of an application that it runs."""
+"""`Streams`: a program reads and writes the streams of an application that it runs itself."""
 
 import asyncio
 import contextlib

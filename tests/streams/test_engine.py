@@ -1,4 +1,4 @@
-"""The engine: one method for each command, and what a stop and a failure do."""
+"""The engine: its methods for commands, its shutdown, and the failure of its store."""
 
 import asyncio
 from collections.abc import Callable
@@ -101,8 +101,8 @@ async def test_stop_ends_every_live_read_and_may_be_called_twice() -> None:
     assert all(ticket.done for ticket in tickets)
 
 
-class Failing(MemoryStore):
-    """A store that can be told to stop for good."""
+class FailingStore(MemoryStore):
+    """A store that stops for good when the test calls `fail`."""
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[BaseException], None]
@@ -119,7 +119,7 @@ async def test_start_compiles_json_patterns() -> None:
 
 
 async def test_failed_store_ends_live_reads_and_is_reported() -> None:
-    store = Failing()
+    store = FailingStore()
     engine = Engine(store)
     told: list[BaseException] = []
     engine.on_failure = told.append

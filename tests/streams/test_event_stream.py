@@ -214,7 +214,7 @@ async def test_event_streams_opened_together_end_at_different_times() -> None:
     readers = [Reader(bench) for _ in range(300)]
     ages = sorted(reader.stream._ends_at - opened for reader in readers)
     assert 80 <= ages[0] < 85
-    assert 95 < ages[-1] <= 100 + 1  # a second, for all of them to be opened
+    assert 95 < ages[-1] <= 100 + 1  # 1 second for opening all of them
     assert max(sum(age <= other < age + 1 for other in ages) for age in ages) < 60
     for reader in readers:
         reader.stream.close()
@@ -327,7 +327,7 @@ async def test_readers_at_same_tail_share_bytes_of_event() -> None:
     assert first.sent[-1] is second.sent[-1]
     assert parse(first.sent[-1])[0][:2] == ("data", "[2,3]")
     assert first.sent[0] is not second.sent[0]
-    own = parse(ahead.sent[-1])  # its cursor must be past the one it came with
+    own = parse(ahead.sent[-1])  # its cursor must be greater than the one that the client sent
     assert own[0] == parse(first.sent[-1])[0]
     assert (
         control(own[1][1])["streamCursor"] != control(parse(first.sent[-1])[1][1])["streamCursor"]

@@ -1,4 +1,4 @@
-"""`FileBackedStreamStore`: durable when a call returns, from any thread; its functions are those of `test_stream_store.py`."""
+"""`FileBackedStreamStore`: every change is durable when its call returns, and a lost directory stops the store."""
 
 import asyncio
 import shutil
@@ -45,7 +45,7 @@ async def test_appends_from_threads_of_running_application_are_durable(tmp_path:
             store.append(path, b"%d," % piece)
 
     await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(8)))
-    store.append("/0", b"on the loop")  # and from the loop's own thread
+    store.append("/0", b"on the loop")  # a call from the loop's own thread
     await app.engine.stop()
     with open_store(copy_as_after_kill(tmp_path)) as again:
         whole = b"".join(b"%d," % piece for piece in range(20))
@@ -85,7 +85,9 @@ def test_store_that_cannot_be_opened_releases_its_directory(tmp_path: Path) -> N
 
 ODD_LIFETIMES = [
     Lifetime(expires_at=0, expires_text="1970-01-01T00:00:00Z"),
-    Lifetime(expires_at=-(10**15), expires_text="1938-04-24T22:13:20Z"),  # of an earlier version
+    Lifetime(
+        expires_at=-(10**15), expires_text="1938-04-24T22:13:20Z"
+    ),  # an earlier version accepted this
     Lifetime(expires_at=-(2**63)),
     Lifetime(expires_at=MAX_TIME),
     Lifetime(expires_at=MAX_TIME + 3600 * 10**6, expires_text="9999-12-31T23:59:59-01:00"),
@@ -217,11 +219,11 @@ async def test_running_server_stops_after_its_directory_is_removed(tmp_path: Pat
     await asyncio.to_thread(store.append, "/a", b"before")
     shutil.rmtree(path)
     command = commands.parse_append("/a", {b"content-type": b"text/plain"}, b"x")
-    app.engine.append(command)  # the only one: nobody else need write for the loss to be noticed
+    app.engine.append(command)  # a single append is enough to notice the loss
     error = await asyncio.wait_for(failure, 10)
     with pytest.raises(Abandoned):
         app.engine.append(command).result()
-    assert isinstance(error, OSError)  # whichever thread has noticed it first
+    assert isinstance(error, OSError)  # the class depends on which thread notices the loss first
     assert str(path) in str(error)
     await app.stop()
     store.close()

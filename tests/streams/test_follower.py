@@ -1,4 +1,4 @@
-"""Followers: loops over the pages of a stream that wait at the tail."""
+"""`Follower`: an iterator over the pages of a stream that waits for more at the tail."""
 
 import asyncio
 import gc
@@ -143,7 +143,9 @@ async def test_deletion_ends_follower(app: DurableStreamsApp, forked: bool) -> N
     await until_waiting(app, 1)
     await streams.delete("/a")
     if not forked:
-        await streams.create("/a", TEXT, initial_data=b"other")  # whose bytes nobody must see
+        await streams.create(
+            "/a", TEXT, initial_data=b"other"
+        )  # the follower must not see these bytes
     expected = Gone if forked else NotFound
     with pytest.raises(expected):
         await task
@@ -187,7 +189,7 @@ async def test_stop_ends_followers_and_refuses_later_calls(app: DurableStreamsAp
     assert caught.value.code == "SERVER_STOPPING"
     with pytest.raises(Unavailable):
         await anext(idles)
-    await streams.close("/a", b"last words")  # the program may still finish what it writes
+    await streams.close("/a", b"last words")  # the program may still finish its writes
     assert (await streams.read("/a")).data == b"xlast words"
     await app.stop()
     for call in (streams.read("/a"), streams.append("/a", b"x"), streams.create("/b")):

@@ -1,4 +1,4 @@
-"""The copy of an open store in a child process: it refuses everything and harms nothing."""
+"""The copy of an open store in a child process refuses every call, and does no harm to the store of its parent."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ REFUSED = {
 
 
 def try_everything(store: FileBackedStreamStore) -> list[Any]:
-    """Calls what a program may call on a store, and returns what each call said."""
+    """Calls each public function of a store, and returns the outcome of each call."""
     return [
         outcome(lambda: store.create("/child", "text/plain")),
         outcome(lambda: store.append("/a", b"child")),
@@ -38,7 +38,7 @@ def try_everything(store: FileBackedStreamStore) -> list[Any]:
 
 
 def try_everything_and_leave(store: FileBackedStreamStore) -> list[Any]:
-    """As above, and then ends the store in every way that there is."""
+    """Calls each public function of a store, then closes and drops the store in every way. Returns the outcomes of the calls."""
     said = try_everything(store)
     with store:
         pass
@@ -87,7 +87,7 @@ async def test_forked_copy_of_running_server_refuses_every_call(tmp_path: Path) 
 
 
 def test_child_process_that_exits_normally_harms_nothing(tmp_path: Path) -> None:
-    """The child runs the interpreter's whole end: exit handlers, collection of garbage, threads' ends."""
+    """The child runs the whole shutdown of the interpreter: exit handlers, garbage collection and the end of threads."""
     program = """if True:
         import os, sys
         from durable_streams_server import FileBackedStreamStore
@@ -139,7 +139,8 @@ def test_child_process_may_open_store_that_parent_has_closed(tmp_path: Path) -> 
     assert in_child(open_again) == "/a"
 
 
-async def ask(app: DurableStreamsApp, method: str) -> tuple[int, bytes]:
+async def request(app: DurableStreamsApp, method: str) -> tuple[int, bytes]:
+    """Sends a request for one stream to the application. Returns the status and the body of the response."""
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         headers = {"content-type": "text/plain"}
@@ -155,7 +156,7 @@ def test_application_in_forked_worker_answers_503_and_logs_reason(
     app = create_app(store=store)
 
     def worker() -> list[Any]:
-        answers = [asyncio.run(ask(app, method)) for method in ("GET", "POST", "PUT", "DELETE")]
+        answers = [asyncio.run(request(app, method)) for method in ("GET", "POST", "PUT", "DELETE")]
         codes = [(status, json.loads(body)["error"]["code"]) for status, body in answers]
         asyncio.run(app.stop())
         return [*codes, [record.getMessage() for record in caplog.records]]

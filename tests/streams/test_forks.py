@@ -1,4 +1,4 @@
-"""Fork positions: an anchor and a sub-offset become a byte position, or a refusal."""
+"""Fork offsets and sub-offsets are resolved to a byte position of the source, or refused."""
 
 import pytest
 
@@ -23,11 +23,13 @@ def bench() -> Bench:
 
 
 def resolve(bench: Bench, source: str, position: int, sub_offset: int | None) -> int | None:
+    """Returns the byte position of a fork at a position of its source, plus a sub-offset."""
     name = parse(bench.state(source).name(position))
-    return resolved(bench, Fork(source, name, sub_offset))
+    return resolve_fork(bench, Fork(source, name, sub_offset))
 
 
-def resolved(bench: Bench, fork: Fork) -> int | None:
+def resolve_fork(bench: Bench, fork: Fork) -> int | None:
+    """Returns the byte position of a fork, or None if the decision has to choose it."""
     command = create("/new", None, fork=fork)
     found = forks.resolve(bench.store, bench.engine.reader, command, bench.clock.now).result()
     assert found.fork is not None
@@ -84,16 +86,16 @@ def test_fork_offset_of_earlier_incarnation_is_bad_request(bench: Bench) -> None
     old = parse(bench.state("/o").name(2))
     bench.do(Delete("/o"), create("/o", body=b"abcd"))
     with pytest.raises(BadRequest) as caught:
-        resolved(bench, Fork("/o", old, None))
+        resolve_fork(bench, Fork("/o", old, None))
     assert caught.value.code == "INVALID_OFFSET"
 
 
 def test_fork_without_offset_is_resolved_by_decision(bench: Bench) -> None:
-    assert resolved(bench, Fork("/o", None, None)) is None
+    assert resolve_fork(bench, Fork("/o", None, None)) is None
 
 
 def test_missing_source_is_refused_by_decision(bench: Bench) -> None:
-    assert resolved(bench, Fork("/gone", Offset(1, 1), None)) is None
+    assert resolve_fork(bench, Fork("/gone", Offset(1, 1), None)) is None
 
 
 def test_repeated_fork_is_confirmed_even_if_source_is_deleted(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Large runs: one object for all who read it, counted until the last lets go, read in turn."""
+"""Large reads: one shared object per run, counted against a budget until its last reader releases it."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ B: Key = (2, 0, 100)
 
 
 class Disk:
-    """Reads that end when they are told to."""
+    """A disk whose reads end when the test calls `done`."""
 
     def __init__(self) -> None:
         self.reading: list[Ticket[bytes]] = []
@@ -31,7 +31,7 @@ class Disk:
 
 
 def at_once(step: Callable[[], None]) -> None:
-    """A line in which nobody waits."""
+    """Runs a step immediately, as if the line were empty."""
     step()
 
 
@@ -41,6 +41,7 @@ def disk() -> Disk:
 
 
 def reads(limit: int) -> LargeReads:
+    """Returns an object without a line, and with a budget of `limit` bytes."""
     return LargeReads(SendBudget(limit), at_once)
 
 
@@ -48,7 +49,7 @@ def test_run_counts_until_last_holder_releases_it(disk: Disk) -> None:
     large = reads(1000)
     first, second = large.read(A, disk.read), large.read(A, disk.read)
     disk.done()
-    assert disk.reading == []  # one read for both
+    assert disk.reading == []  # both readers share one disk read
     assert first.result() is second.result()
     third = large.read(A, disk.read)
     assert third.result() is first.result()
@@ -67,7 +68,7 @@ def test_run_is_cached_for_next_reader_while_budget_has_room(disk: Disk) -> None
     assert large.budget.held == 200
     large.read(A, disk.read)
     assert disk.reading == []
-    large.read((3, 0, 100), disk.read)  # the oldest goes
+    large.read((3, 0, 100), disk.read)  # the oldest run is evicted
     assert large.budget.held == 200
     assert large.kept_bytes == 100
 
@@ -225,7 +226,7 @@ def test_cached_run_skips_line_only_if_turn_has_time(disk: Disk) -> None:
     steps.pop()()
     disk.done()
     steps.pop()()
-    assert asked == []  # what is read from the store stands in line
+    assert asked == []  # a run that is read from the store waits in line
     assert large.read(A, disk.read).result() is first.result()
     second = large.read(A, disk.read)
     assert not second.done

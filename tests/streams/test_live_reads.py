@@ -1,4 +1,4 @@
-"""The engine offers everything that live reads use."""
+"""The engine has every member that live reads use."""
 
 from durable_streams_server.streams.live_reads import LiveReads
 from tests.streams.engines import Bench

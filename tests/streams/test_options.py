@@ -1,4 +1,4 @@
-"""The settings of an engine: their ranges and defaults."""
+"""The ranges of the engine's settings."""
 
 from typing import Any
 

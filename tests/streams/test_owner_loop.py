@@ -1,4 +1,4 @@
-"""An event loop that ends without giving its store back: a later caller takes the store back."""
+"""The next caller takes a store back from an event loop that ended without detaching the store."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ def test_call_waiting_for_closed_loop_takes_store_back(loop_thread: LoopThread) 
     loop_thread.loop.call_soon_threadsafe(stop)
     pause.wait_until_reached()
     call = InThread(lambda: thread_of_call(calls))
-    wait_until(lambda: calls.waiting == 1)  # it is handed over too late for the loop's last turn
+    wait_until(lambda: calls.waiting == 1)  # too late for the last turn of the loop
     pause.release()
     loop_thread.join()
     loop_thread.loop.close()
@@ -88,7 +88,7 @@ def test_loop_that_ends_with_error_gives_store_back() -> None:
     calls, pause, order = make_calls(), Pause(), list[str]()
 
     async def main() -> None:
-        for _ in range(2):  # applications that share the store
+        for _ in range(2):  # two applications share the store
             calls.attach(asyncio.get_running_loop(), do_nothing, lambda: order.append("back"))
         pause()
         raise ValueError("the program failed")

@@ -1,4 +1,4 @@
-"""The state machine on the memory store."""
+"""Runs the state machine of `machine.py` on the memory store."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""Pages: bounded, cut where a value or a character ends, stitched across forks."""
+"""Pages are bounded, end at the end of an append, a JSON value or a character, and join a fork with its source."""
 
 import asyncio
 from contextlib import ExitStack
@@ -27,6 +27,7 @@ JSON, TEXT = "application/json", "text/plain"
 
 
 def pages(bench: Bench, cap: int, path: str = "/a", start: int = 0) -> list[bytes]:
+    """Returns the data of all pages of a stream."""
     state, found = bench.state(path), []
     while True:
         page = bench.engine.reader.page(state, start, cap).result()
@@ -141,6 +142,7 @@ def test_page_at_tail_of_closed_stream_is_empty_and_closed() -> None:
 
 
 def fork(bench: Bench, path: str, source: str, position: int) -> None:
+    """Creates a fork at a byte position of its source."""
     name = parse(bench.state(source).name(position))
     bench.engine.create(create(path, None, fork=Fork(source, name, None))).result()
 
@@ -151,7 +153,7 @@ def test_repeated_large_read_returns_cached_object_and_cache_is_bounded() -> Non
     bench.do(create("/a", body=half), append("/a", half), create("/small", body=b"s" * KIB))
     first = bench.engine.reader.page(bench.state("/a"), 0, MIB).result().data
     assert bench.engine.reader.page(bench.state("/a"), 0, MIB).result().data is first
-    for start in range(0, MIB, 64 * KIB):  # of which 40 MiB are kept
+    for start in range(0, MIB, 64 * KIB):  # 40 MiB of these stay cached
         bench.engine.reader.page(bench.state("/a"), start, MIB).result()
     for number in range(45):
         bench.do(create(f"/{number}", body=b"b" * MIB))
@@ -164,20 +166,20 @@ def test_repeated_large_read_returns_cached_object_and_cache_is_bounded() -> Non
 
 
 class CountingStore(MemoryStore):
-    """A store that notes how many bytes each read takes."""
+    """A memory store that records the number of bytes of each read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.taken: list[int] = []
+        self.sizes: list[int] = []
 
     def read_bytes(self, incarnation: int, start: int, end: int) -> Ticket[bytes]:
-        self.taken.append(end - start)
+        self.sizes.append(end - start)
         return super().read_bytes(incarnation, start, end)
 
 
 @pytest.fixture
 def counted() -> tuple[Bench, CountingStore]:
-    """A stream whose second value is large, and whose third append has 300,000 values."""
+    """A JSON stream whose second value is large and whose third append has 300,000 values, and its store."""
     bench = Bench()
     bench.store = bench.engine.store = store = CountingStore()
     bench.engine.reader = reader.Reader(store)
@@ -193,7 +195,7 @@ def test_page_before_large_value_is_cut_after_reading_few_bytes(
     bench, store = counted
     page = bench.engine.reader.page(bench.state(), 0, 100_000).result()
     assert page.data == b"11,"
-    assert store.taken == [MARK_SPACING, 3]
+    assert store.sizes == [MARK_SPACING, 3]
 
 
 def test_end_of_large_value_is_found_after_reading_few_bytes(
@@ -202,7 +204,7 @@ def test_end_of_large_value_is_found_after_reading_few_bytes(
     bench, store = counted
     page = bench.engine.reader.page(bench.state(), 3, 100_000).result()
     assert len(page.data) == 3 * MIB + 3
-    assert store.taken == [MARK_SPACING, len(page.data)]
+    assert store.sizes == [MARK_SPACING, len(page.data)]
 
 
 def test_offset_inside_large_value_is_refused_after_reading_few_bytes(
@@ -214,7 +216,7 @@ def test_offset_inside_large_value_is_refused_after_reading_few_bytes(
         with pytest.raises(BadRequest) as caught:
             bench.engine.reader.check(state, position).result()
         assert caught.value.code == "INVALID_OFFSET"
-    assert max(store.taken) <= MARK_SPACING
+    assert max(store.sizes) <= MARK_SPACING
     assert bench.engine.reader.check(state, 3).result() == 3
     after = 3 * MIB + 6
     assert bench.engine.reader.check(state, after).result() == after
@@ -237,7 +239,7 @@ async def test_sub_offset_far_inside_large_append_is_found_in_turns(
         place = found.result().fork
         assert place is not None
         assert place.position == begin + 2 * sub_offset
-    assert max(store.taken) <= MARK_SPACING
+    assert max(store.sizes) <= MARK_SPACING
     command = create("/d", None, fork=Fork("/a", parse(state.name(begin)), 300_001))
     refused = forks.resolve(store, bench.engine.reader, command, bench.clock.now).result().fork
     assert refused is not None

@@ -1,4 +1,4 @@
-"""The results that programs receive, made from states, outcomes and pages."""
+"""The results that programs receive are made from states, outcomes and pages."""
 
 from durable_streams_server import CreateOptions, ReadResult, StreamMessage, StreamStore
 from durable_streams_server.streams.results import (

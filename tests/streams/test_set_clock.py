@@ -1,4 +1,4 @@
-"""The wall clock is set by hours and days: idle times go on as time passes, and dates follow the wall clock."""
+"""The wall clock is set by hours, days and years. TTLs ignore that, and deadlines follow the wall clock."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -31,7 +31,11 @@ KINDS = ["memory", "loaded", "unloaded", "restarted", "restarted-unloaded", "reb
 
 
 class World:
-    """A store of some kind, its engine, and a clock that can be set."""
+    """A store, its engine, and a wall clock that the test sets.
+
+    Args:
+        kind: where the streams are when the clock is set: in memory, in the catalog, or in a store that was opened again.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -44,6 +48,7 @@ class World:
         return open_store(self.disk, max_loaded=1 if "unloaded" in self.kind else 100)
 
     def do(self, ticket: Ticket[T]) -> T:
+        """Waits for a ticket and returns its result."""
         if isinstance(self.store, FileStore):
             self.store.shell.wait_for(ticket)
         return ticket.result()
@@ -52,7 +57,7 @@ class World:
         self.do(self.engine.create(create(path, body=b"x", lifetime=lifetime)))
 
     def settle(self) -> None:
-        """Brings the streams to where this kind has them: in memory, in the catalog, in a store that is opened again."""
+        """Moves the streams to the place that the kind names: unloads them, or opens the store again."""
         if not isinstance(self.store, FileStore):
             return
         self.store.commit_once()
@@ -66,6 +71,7 @@ class World:
                     self.store.find(path)
 
     def restart(self) -> None:
+        """Closes the store and opens it again, after a reboot if the kind says so."""
         self.engine.clock.detect_step()
         self.close()
         if self.kind == "rebooted":
@@ -80,10 +86,12 @@ class World:
         self.engine = Engine(self.store, clock=self.clock)
 
     def set_clock(self, seconds: float) -> None:
+        """Sets the wall clock forward or back, and lets the engine notice."""
         self.clock.set(seconds)
         self.engine.clock.detect_step()
 
     def lives(self, path: str = "/a") -> bool:
+        """Returns whether readers may see a stream."""
         try:
             self.do(self.engine.head(path))
         except NotFound:
@@ -97,6 +105,7 @@ class World:
                 self.store.commit_once()
 
     def is_listed(self, path: str = "/a") -> bool:
+        """Returns whether the store still has a stream, expired or not."""
         return path in set(self.store.paths())
 
 
@@ -119,7 +128,7 @@ def test_idle_stream_keeps_its_ttl_when_clock_is_set(world: World, step: int) ->
     world.clock.forward(HOUR - 1)
     world.sweep()
     assert world.lives()
-    world.clock.forward(HOUR / 10 + 1)  # a tenth, which a restart may add
+    world.clock.forward(HOUR / 10 + 1)  # a restart may add 10%
     assert not world.lives()
     world.sweep()
     assert not world.is_listed()
@@ -263,7 +272,9 @@ async def test_clock_step_causes_checkpoint(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(catalog, "commit", committing)
     world.clock.set(2 * HOUR)
     async with asyncio.timeout(10):
-        while catalog.meta().wall_offset != 2 * HOUR * SECOND:  # a start makes one too
+        while (
+            catalog.meta().wall_offset != 2 * HOUR * SECOND
+        ):  # the start of the engine causes a checkpoint too
             await checkpointed.wait()
             checkpointed.clear()
     await world.engine.stop()
@@ -300,8 +311,8 @@ def test_engine_checks_clock_at_least_every_second() -> None:
     assert expiry._CHECK_INTERVAL <= 1
 
 
-def shown(change: Callable[[SettableClock], None]) -> float:
-    """Returns when a hook was told that a stream was created, after the clock was set."""
+def time_of_hook(change: Callable[[SettableClock], None]) -> float:
+    """Returns the time in the hook event of a stream that is created after `change` has set the clock."""
     told: list[StreamLifecycleEvent] = []
     clock, store = SettableClock(), MemoryStore()
     engine = Engine(store, hooks=Hooks([told.append]), clock=clock)
@@ -312,7 +323,7 @@ def shown(change: Callable[[SettableClock], None]) -> float:
 
 
 def test_hook_event_has_wall_clock_time() -> None:
-    assert shown(lambda clock: clock.set(DAY)) == NOW / SECOND + DAY
+    assert time_of_hook(lambda clock: clock.set(DAY)) == NOW / SECOND + DAY
 
 
 def test_synchronous_store_follows_wall_clock() -> None:

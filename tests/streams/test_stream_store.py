@@ -1,4 +1,4 @@
-"""`StreamStore`: streams in memory, with a limit and a clock of the program's choice."""
+"""`StreamStore`: streams in memory, with a size limit and a clock."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The plain functions of the public stores, from synchronous code, from threads beside an event loop, and on that loop."""
+"""The plain functions of the public stores, called without an event loop, from threads beside one, and on one."""
 
 import asyncio
 from collections.abc import Callable
@@ -156,8 +156,8 @@ async def test_calls_from_other_threads_run_on_loop_that_owns_store(
     store.detach()
 
 
-class Stuck(StreamStore):
-    """A store that never answers."""
+class StuckStore(StreamStore):
+    """A store whose `find` waits until the test resolves the ticket."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Stuck(StreamStore):
 
 
 async def test_failure_of_store_reaches_waiting_thread() -> None:
-    stuck = Stuck()
+    stuck = StuckStore()
     loop = asyncio.get_running_loop()
     stuck.attach(loop, lambda _: None)
     call = asyncio.create_task(asyncio.to_thread(stuck.get, "/a"))

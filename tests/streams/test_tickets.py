@@ -1,4 +1,4 @@
-"""Results of tickets, in plain code and in coroutines."""
+"""Plain code and coroutines get the results of tickets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

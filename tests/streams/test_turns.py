@@ -130,7 +130,7 @@ async def test_turn_admits_limited_number_of_writes_and_reads() -> None:
         begun = [turns.admits(is_read=False) for _ in range(WRITES_AT_ONCE + 10)]
         assert begun == [True] * WRITES_AT_ONCE + [False] * 10
         begun = [turns.admits(is_read=True) for _ in range(READS_AT_ONCE)]
-        assert begun == sorted(begun, reverse=True)  # the first of them, and then none
+        assert begun == sorted(begun, reverse=True)  # only the first reads are admitted
         assert 0 < begun.count(True) < READS_AT_ONCE
         await asyncio.sleep(0)
 
@@ -149,7 +149,7 @@ async def test_long_parsing_counts_as_many_writes() -> None:
 
     def work(data: bytes) -> None:
         nonlocal now
-        now += 0.0000501 * (WRITES_AT_ONCE - 21)  # what so many writes take
+        now += 0.0000501 * (WRITES_AT_ONCE - 21)  # the time of so many writes
 
     turns.count(work, b"x" * 8192 * 20)
     assert not turns.is_full
@@ -256,7 +256,7 @@ async def test_has_time_is_true_until_turn_is_full_or_step_is_queued() -> None:
     turns = Turns(share=0.004)
     assert not turns.has_time(0.005)
     done = [turns.has_time(0.004) for _ in range(10)]
-    assert done == [True] * 4 + [False] * 6  # 4 of them are 16 ms, and 256 writes 13
+    assert done == [True] * 4 + [False] * 6  # 4 times 4 ms is more than the 13 ms of 256 writes
     await asyncio.sleep(0)
     assert turns.has_time(0.004)
     turns.add(lambda: None)
@@ -359,7 +359,7 @@ async def test_busy_lines_do_not_starve_thread() -> None:
     turns = Turns(is_waited_for=lambda: True)
     end = time.monotonic() + 5
     turns.add(step)
-    for _ in range(10):  # the loop is busy by then
+    for _ in range(10):  # enough turns to make the loop busy
         await asyncio.sleep(0)
     called = time.monotonic()
     begin.set()

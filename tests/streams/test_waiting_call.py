@@ -1,4 +1,4 @@
-"""One call that a thread waits for: it ends once, with a result or an error, and wakes its thread."""
+"""A waiting call ends once, with a result or an error, and wakes its thread."""
 
 import threading
 

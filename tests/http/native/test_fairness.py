@@ -1,14 +1,14 @@
 """One client of the native lane gets a bounded part of memory and of each loop turn."""
 
-import pytest
 from itertools import count
+
+import pytest
+
 from durable_streams_server import StreamStore
 from durable_streams_server.http.native.lane import SMALL_BUFFER, Lane
 from durable_streams_server.streams.turns import READS_AT_ONCE, WRITES_AT_ONCE
 from tests.http.native.budgets import BIG, GET, IN_FLIGHT, KIB, MIB, SSE, A, disconnect
 from tests.http.socket_driver import Client, post, quiet, request, turn, until
-
-
 
 
 async def test_pipelined_requests_are_answered_a_few_per_step(running_lane: Lane) -> None:
