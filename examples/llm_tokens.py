@@ -1,4 +1,6 @@
-"""A model's tokens over a durable stream: reload the page, lose the network, restart the server, and no token is lost or comes twice.
+"""Streams the tokens of a language model through a durable stream.
+
+You may reload the page, lose the network or restart the server: no token is lost, and none arrives twice.
 
     uvicorn --app-dir examples llm_tokens:app
 
@@ -7,10 +9,12 @@ Open http://127.0.0.1:8000/, or:
     curl -X POST 'http://127.0.0.1:8000/ask?prompt=hello'                    # {"stream": "/streams/answers/…"}
     curl -N 'http://127.0.0.1:8000/streams/answers/…?offset=-1&live=sse'     # as often as you like
 
-An answer is a stream of JSON messages: `{"token": "…"}` each, and at last `{"status": "complete"}`. If the model fails, the status is
-`failed`. If the process ends first, however it ends, the status is `interrupted`: the next start finds what was left open.
+An answer is a stream of JSON messages. Each has a token, `{"token": "…"}`, except for the last one, `{"status": "complete"}`. If the model
+fails, the status is `failed`. If the process stops or is killed before the end of an answer, the status is `interrupted`; the next start
+finds the answers that are still open.
 
-Answers are kept in ./answers, or wherever ANSWERS says. Whoever knows an answer's name may read it, and nobody may write: see `guard`.
+Answers are kept in ./answers, or in the directory that ANSWERS names. Everyone who knows the name of an answer may read it, and no client may
+write; see `guard`.
 """
 
 import asyncio
@@ -32,11 +36,11 @@ from durable_streams_server import (
     create_registry_hooks,
 )
 
-WEEK = 7 * 24 * 3600  # seconds that an answer is kept after its last use
+WEEK = 7 * 24 * 3600  # seconds after its last use for which an answer is kept
 
 
 async def guard(verb: str, path: str, _: Scope) -> bool:
-    """Lets HTTP read answers and do nothing else. The third argument is the ASGI scope, which tells who is asking."""
+    """Lets clients read answers and nothing else. The third argument is the ASGI scope, which identifies the client."""
     return verb == "read" and path.startswith("/answers/")
 
 
@@ -48,8 +52,8 @@ answering: set[asyncio.Task[None]] = set()
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Finishes what the last process has left open, and at the end leaves nothing open itself."""
-    await finish_what_is_open()
+    """Closes answers that an earlier process has left open. At the end, closes the open answers of this process."""
+    await finish_open_answers()
     yield
     for task in answering:
         task.cancel()
@@ -63,15 +67,15 @@ app.mount("/streams", durable)
 
 
 async def model(prompt: str) -> AsyncIterator[str]:
-    """Stands for a language model."""
+    """Yields tokens like a language model. Replace this function with a real model."""
     for word in f"You said {prompt}. I have nothing to add to that.".split():
         await asyncio.sleep(0.05)
         yield word + " "
 
 
 async def answer(prompt: str, path: str) -> None:
-    """Appends the tokens as they come, and at last how the answer has ended."""
-    status = "interrupted"  # unless one of the next lines says otherwise
+    """Appends each token when the model yields it, and closes the answer with its status."""
+    status = "interrupted"  # the status if this task is cancelled
     try:
         async for token in model(prompt):
             await streams.append(path, json.dumps({"token": token}).encode())
@@ -84,14 +88,14 @@ async def answer(prompt: str, path: str) -> None:
 
 
 async def finish(path: str, status: str) -> None:
-    """Closes an answer with its status: both are written, or neither."""
+    """Closes an answer with its status, in one atomic append."""
     await streams.close(path, json.dumps({"status": status}).encode())
 
 
-async def finish_what_is_open() -> None:
-    """Closes the answers that nobody will add to any more. The registry names every stream that was ever begun."""
+async def finish_open_answers() -> None:
+    """Closes the answers that an earlier process has left open. The registry lists every stream that was ever created."""
     offset, up_to_date = "-1", False
-    with suppress(NotFound):  # there was none yet
+    with suppress(NotFound):  # the registry is created with the first answer
         while not up_to_date:
             page = await streams.read("/registry", offset)
             for event in page.json():
@@ -101,7 +105,7 @@ async def finish_what_is_open() -> None:
 
 
 async def finish_if_open(path: str) -> None:
-    """Closes an answer as interrupted, unless it is closed, or its time has run out."""
+    """Closes an answer as interrupted, unless it is closed or has expired."""
     with suppress(NotFound):
         if not (await streams.head(path)).closed:
             await finish(path, "interrupted")
@@ -109,7 +113,7 @@ async def finish_if_open(path: str) -> None:
 
 @app.post("/ask")
 async def ask(prompt: str) -> dict[str, str]:
-    """Begins an answer. It goes on whether or not anybody reads it."""
+    """Starts an answer and returns its stream. The answer continues even if no client reads it."""
     path = f"/answers/{uuid.uuid4()}"
     await streams.create(path, "application/json", ttl_seconds=WEEK)
     task = asyncio.create_task(answer(prompt, path))
@@ -120,7 +124,7 @@ async def ask(prompt: str) -> dict[str, str]:
 
 @app.get("/", response_class=HTMLResponse)
 async def page() -> str:
-    """A page that shows an answer as it comes. EventSource reconnects by itself, at the offset that it has reached."""
+    """Returns a page that shows an answer token by token. EventSource reconnects by itself, at the offset that it has reached."""
     return """<!doctype html><meta charset="utf-8"><title>Tokens</title>
 <form><input name="prompt" value="hello"><button>Ask</button></form><p id="answer"></p><p id="status"></p>
 <script>

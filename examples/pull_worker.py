@@ -1,9 +1,9 @@
-"""A worker that asks for work: run as many as you like, and one of them has the streams below `jobs/` at any time.
+"""A pull-wake worker for the streams below `jobs/`. You may run several workers; one of them holds the lease at any time.
 
     python examples/pull_worker.py http://127.0.0.1:4437/v1/stream alice
 
-It follows the wake stream live, claims what it is told of, reads, and acknowledges page by page, which keeps its lease. A worker
-that dies holds nobody up for longer than the lease: the server wakes the others then.
+The worker follows the wake stream. When a wake comes, it claims the wake, reads the streams and acknowledges each page, which extends its
+lease. If a worker dies, the server wakes the others when the lease has expired.
 """
 
 import argparse
@@ -17,7 +17,7 @@ WAKES = "wake/jobs"
 
 
 def main() -> None:
-    """Subscribes, and works for ever."""
+    """Creates the subscription, and works until the process is killed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("streams", help="URL of the stream root")
     parser.add_argument("worker", help="a name of its own")
@@ -30,41 +30,39 @@ def main() -> None:
 
 
 def follow(http: httpx.Client, worker: str) -> None:
-    """Claims whenever the wake stream tells of news. What there was before is claimed first."""
+    """Follows the wake stream and claims each wake. A wake that is already waiting is claimed first."""
     offset = http.get(WAKES, params={"offset": "now"}).headers["Stream-Next-Offset"]
     print("waiting for wakes", flush=True)
     while True:
         while claim(http, worker):
             pass
         events = http.get(WAKES, params={"offset": offset, "live": "long-poll"})
-        events.raise_for_status()  # 200 with events, or 204 after a while without
+        events.raise_for_status()  # 200 with events, or 204 after the timeout
         offset = events.headers["Stream-Next-Offset"]
 
 
 def claim(http: httpx.Client, worker: str) -> bool:
-    """Claims the wake and works on it; returns whether to try again at once."""
+    """Claims the wake and does its work. Returns whether to claim again immediately."""
     answer = http.post(f"__ds/subscriptions/{ID}/claim", json={"worker": worker})
     if answer.status_code == 409:
-        return False  # another worker has it, or it is done: an event will tell of the next
+        return False  # another worker has the wake, or it is done; an event announces the next wake
     answer.raise_for_status()
     wake = answer.json()
     for stream in wake["streams"]:
         if stream["has_pending"] and not work(http, worker, wake, stream):
             print("fenced", flush=True)
-            return (
-                True  # too slow: the lease ran out, and the news belongs to whoever claims it next
-            )
+            return True  # the lease has expired, so the next worker that claims gets the work
     done = acknowledge(http, wake, [], done=True)
     return done is None or bool(done["next_wake"])
 
 
 def work(http: httpx.Client, worker: str, wake: dict[str, Any], stream: dict[str, Any]) -> bool:
-    """Works through one stream; returns whether the wake is still held."""
+    """Does the work of one stream. Returns whether this worker still holds the lease."""
     offset, up_to_date = stream["acked_offset"], False
     while not up_to_date:
         page = http.get(quote(stream["path"]), params={"offset": offset})
         if page.status_code in (404, 410):
-            break  # the stream has been deleted meanwhile
+            break  # the stream was deleted meanwhile
         page.raise_for_status()
         for job in page.json():
             print(worker, stream["path"], job, flush=True)
@@ -79,7 +77,7 @@ def work(http: httpx.Client, worker: str, wake: dict[str, Any], stream: dict[str
 def acknowledge(
     http: httpx.Client, wake: dict[str, Any], acks: list[dict[str, str]], done: bool
 ) -> dict[str, Any] | None:
-    """Says how far the work has come; as a heartbeat, also with no acks. Returns None when the wake is lost (FENCED)."""
+    """Acknowledges offsets and extends the lease. Without acks it is a heartbeat. Returns None if the lease is lost (FENCED)."""
     answer = http.post(
         f"__ds/subscriptions/{ID}/ack",
         headers={"Authorization": f"Bearer {wake['token']}"},
@@ -93,7 +91,9 @@ def acknowledge(
     if answer.status_code == 409:
         return None
     document: dict[str, Any] = answer.raise_for_status().json()
-    wake["token"] = document.get("token", wake["token"])  # renewed in time during long work
+    wake["token"] = document.get(
+        "token", wake["token"]
+    )  # the server renews the token during long work
     return document
 
 

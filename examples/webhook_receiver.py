@@ -1,10 +1,10 @@
-"""A worker that is woken by webhooks: it adds up what the streams below `orders/` say.
+"""A worker that receives webhooks and adds up the amounts in the streams below `orders/`.
 
     python examples/webhook_receiver.py http://127.0.0.1:4437/v1/stream 8000
 
-It takes a wake at once and works in the background: when it has read a stream, it acknowledges how far. With `--at-once` it works
-first and answers `{"done": true}`, which is simpler, and right for work that takes less than the lease. Either way the same
-values may come twice (after a crash between work and acknowledgement), never not at all.
+The worker answers a webhook immediately and works in the background. When it has read the streams, it calls the server back with the offsets
+that it has reached. With `--at-once` it works first and then answers `{"done": true}`. That is simpler, and right for work that takes less
+time than the lease. In both cases the same values may come twice, after a crash between work and acknowledgement, but no value is lost.
 """
 
 import argparse
@@ -22,9 +22,9 @@ ID = "totals"
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answers webhooks."""
+    """Answers webhook requests."""
 
-    streams: str  # the stream root's URL
+    streams: str  # URL of the stream root
     jwks: JwksClient
     at_once = False
 
@@ -32,7 +32,7 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         signature = ",".join(self.headers.get_all("Webhook-Signature", []))
         try:
-            self.jwks.verify(body, signature)  # before anything else looks at the body
+            self.jwks.verify(body, signature)  # verify the body before any other use of it
         except WebhookVerificationError as error:
             self.answer(503 if error.reason == "keys_unavailable" else 401, {})
             return
@@ -55,7 +55,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def work(streams: str, wake: dict[str, Any]) -> list[dict[str, str]]:
-    """Reads every stream with news from its acknowledged offset, and returns how far it came in each."""
+    """Reads every stream that has new data, from its acknowledged offset. Returns the offsets reached."""
     acks = []
     for stream in wake["streams"]:
         offset = stream["acked_offset"]
@@ -63,7 +63,7 @@ def work(streams: str, wake: dict[str, Any]) -> list[dict[str, str]]:
         while not up_to_date:
             page = httpx.get(f"{streams}/{quote(stream['path'])}", params={"offset": offset})
             if page.status_code in (404, 410):
-                break  # the stream has been deleted meanwhile
+                break  # the stream was deleted meanwhile
             page.raise_for_status()
             print(stream["path"], sum(order["amount"] for order in page.json()), flush=True)
             offset = page.headers["Stream-Next-Offset"]
@@ -73,7 +73,7 @@ def work(streams: str, wake: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def work_and_call_back(streams: str, wake: dict[str, Any]) -> None:
-    """Works, and then says how far it came and that it is done. Long work calls back without `done` meanwhile."""
+    """Does the work, and then calls the server back with the offsets and `done`. Long work should call back without `done` meanwhile."""
     answer = httpx.post(
         wake["callback_url"],
         headers={"Authorization": f"Bearer {wake['callback_token']}"},
@@ -89,7 +89,7 @@ def work_and_call_back(streams: str, wake: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Subscribes, and waits for wakes."""
+    """Creates the subscription and serves webhooks."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("streams", help="URL of the stream root")
     parser.add_argument("port", type=int)

@@ -4,7 +4,7 @@ import { runConformanceTests } from "@durable-streams/server-conformance-tests"
 import { Agent, fetch, setGlobalDispatcher } from "undici"
 import { afterAll, expect } from "vitest"
 
-// The official suite over HTTP/2: Node's own fetch speaks HTTP/1.1 only, and undici's speaks what ALPN has chosen.
+// Runs the official suite over HTTP/2. The built-in fetch of Node speaks HTTP/1.1 only. The fetch of undici speaks the version that ALPN has chosen.
 const baseUrl = process.env.DURABLE_STREAMS_URL
 const ca = process.env.DURABLE_STREAMS_CA
 if (!baseUrl || !ca) throw new Error("DURABLE_STREAMS_URL and DURABLE_STREAMS_CA must be set")
@@ -14,7 +14,7 @@ diagnostics.subscribe("undici:client:connected", (message) => {
   versions.add((message as { connectParams: { version: string } }).connectParams.version)
 })
 setGlobalDispatcher(new Agent({ allowH2: true, connect: { ca: readFileSync(ca) } }))
-// With HTTP/2 and an empty body undici never ends its request, to whatever server; without a body it does.
+// undici never ends an HTTP/2 request with an empty body, whatever the server. It does end a request without a body.
 const speak = (input: string, init?: RequestInit) =>
   fetch(input, (init?.body === "" ? { ...init, body: undefined } : init) as never)
 globalThis.fetch = speak as unknown as typeof globalThis.fetch

@@ -1,4 +1,4 @@
-// The AI SDK with the official transport: an answer is written to a stream, and pages read it from there.
+// The AI SDK with the official transport. The application writes each answer to a stream, and pages read it from there.
 
 import { DurableStream } from "@durable-streams/client"
 import { createDurableChatTransport, toDurableStreamResponse } from "@durable-streams/aisdk-transport"
@@ -25,7 +25,7 @@ function model(answer: Answer): MockLanguageModelV3 {
       for await (const delta of answer) yield { type: "text-delta" as const, id: "t", delta }
     } catch (error) {
       if (signal?.aborted) throw error
-      yield { type: "error" as const, error } // as providers do
+      yield { type: "error" as const, error } // providers do the same
       return
     }
     yield { type: "text-end" as const, id: "t" }
@@ -49,7 +49,7 @@ class PageState implements ChatState<UIMessage> {
   snapshot = <T>(thing: T): T => structuredClone(thing)
 }
 
-/** One page that shows a chat. */
+/** A page that shows a chat. */
 class Page extends AbstractChat<UIMessage> {
   readonly failures: Error[] = []
 
@@ -60,7 +60,7 @@ class Page extends AbstractChat<UIMessage> {
     this.failures = failures
   }
 
-  /** The text of the last message, if a model wrote it. */
+  /** The text of the last message if the model wrote it, or an empty string. */
   get answer(): string {
     if (this.lastMessage?.role !== "assistant") return ""
     return this.lastMessage.parts.map((part) => (part.type === "text" ? part.text : "")).join("")
@@ -81,7 +81,7 @@ let id: string
 let mode: "immediate" | "await"
 let liveReads: number
 
-/** Writes the model's answer to a new stream, and says where to read it. */
+/** Writes the answer of the model to a new stream, and returns the URL to read it from. */
 async function chat(request: Request): Promise<Response> {
   const { id, messages } = (await request.json()) as { id: string; messages: UIMessage[] }
   const record: Chat = { messages, streamPath: `chat/${id}/${randomUUID()}`, abort: new AbortController() }
@@ -91,7 +91,7 @@ async function chat(request: Request): Promise<Response> {
     messages: await convertToModelMessages(messages),
     abortSignal: record.abort.signal,
     maxRetries: 0,
-    onError: () => {}, // it is written to the stream
+    onError: () => {}, // the error is written to the stream
   })
   const source = result.toUIMessageStream({
     originalMessages: messages,
@@ -104,7 +104,7 @@ async function chat(request: Request): Promise<Response> {
   return toDurableStreamResponse({ source, stream, mode, waitUntil: (write) => void writes.push(write) })
 }
 
-/** Says where the answer in progress is. */
+/** Returns the URL of the answer in progress. */
 async function resume(request: Request): Promise<Response> {
   const { streamPath } = chats.get(new URL(request.url).pathname.split("/")[3])!
   if (streamPath === null) return new Response(null, { status: 204 })
@@ -133,7 +133,7 @@ afterEach(async () => {
   await app.close()
 })
 
-/** Opens a page and asks. Returns the page, and what ends with the answer. */
+/** Opens a page and asks a question. Returns the page, and a promise that resolves at the end of the answer. */
 function ask(text = "why?"): [Page, Promise<void>] {
   const page = new Page(app, id)
   return [page, page.sendMessage({ text })]
@@ -144,7 +144,7 @@ function handle(): DurableStream {
 }
 
 describe("an answer", () => {
-  test("is shown as it is made", async () => {
+  test("is shown token by token", async () => {
     const [page, done] = ask()
     let text = ""
     for (const token of ["Because", " of", "\n the", " wörld"]) {
@@ -164,7 +164,7 @@ describe("an answer", () => {
     expect((await stream.head()).streamClosed).toBe(true)
   })
 
-  test("of many tokens comes whole and in order", async () => {
+  test("of many tokens is complete and in order", async () => {
     const [page, done] = ask()
     const tokens = Array.from({ length: 3000 }, (_, index) => ` ${index}`)
     answer.say(...tokens)
@@ -173,7 +173,7 @@ describe("an answer", () => {
     expect(page.answer).toBe(tokens.join(""))
   })
 
-  test("with a very long token comes whole", async () => {
+  test("with a very long token is complete", async () => {
     const [page, done] = ask()
     const token = "long ".repeat(100_000)
     answer.say("a ", token, "z")
@@ -182,7 +182,7 @@ describe("an answer", () => {
     expect(page.answer).toBe("a " + token + "z")
   })
 
-  test("to a second question is another stream", async () => {
+  test("to a second question is in another stream", async () => {
     const [page, first] = ask("one?")
     answer.say("1")
     answer.end()
@@ -198,7 +198,7 @@ describe("an answer", () => {
 })
 
 describe("a long answer", () => {
-  test("goes on while reads end and begin again", async () => {
+  test("continues while live reads end and begin again", async () => {
     const [page, done] = ask()
     const count = await slowly((index) => answer.say(`${index} `), () => liveReads > 1)
     answer.end()
@@ -238,7 +238,7 @@ describe("a second page", () => {
 })
 
 describe("a page that is reloaded in the middle", () => {
-  test("gets the rest, also what was said meanwhile", async () => {
+  test("gets the rest of the answer", async () => {
     const [page, done] = ask()
     answer.say("one ")
     await until("one token", () => page.answer === "one ")
@@ -256,8 +256,8 @@ describe("a page that is reloaded in the middle", () => {
   })
 })
 
-describe("an answer that does not end well", () => {
-  test("is ended on all pages when it is aborted", async () => {
+describe("an incomplete answer", () => {
+  test("ends on all pages when it is aborted", async () => {
     const [page, done] = ask()
     answer.say("half")
     await until("half", () => page.answer === "half")
@@ -274,7 +274,7 @@ describe("an answer that does not end well", () => {
     expect(chunks.at(-1)?.type).toBe("abort")
   })
 
-  test("tells its pages that the model failed", async () => {
+  test("reports to its pages that the model failed", async () => {
     const [page, done] = ask()
     answer.say("half")
     await until("half", () => page.answer === "half")
@@ -289,7 +289,7 @@ describe("an answer that does not end well", () => {
 })
 
 describe("an answer that the request waits for", () => {
-  test("is complete at the offset that it names", async () => {
+  test("is complete at its final offset", async () => {
     mode = "await"
     answer.say("all", " of it")
     answer.end()

@@ -1,4 +1,4 @@
-// An application between browsers and the server under test: routes over HTTP, and a model whose answers the tests speak.
+// An application between browsers and the server under test. It has HTTP routes, and a model whose answers come from the test.
 
 import { createServer, IncomingMessage, ServerResponse } from "node:http"
 import { AddressInfo } from "node:net"
@@ -12,7 +12,7 @@ export interface App {
   close(): Promise<void>
 }
 
-/** Starts an application whose routes are named by method and path, such as `POST /api/chat`. The longest one that the request begins with answers. */
+/** Starts an application. The name of a route is a method and the start of a path, such as `POST /api/chat`. The longest matching route answers. */
 export async function serve(routes: Record<string, Route>): Promise<App> {
   const server = createServer(async (incoming, outgoing) => {
     const name = `${incoming.method} ${incoming.url}`
@@ -50,11 +50,11 @@ async function send(response: Response, outgoing: ServerResponse): Promise<void>
     if (response.body) for await (const part of response.body) outgoing.write(part)
     outgoing.end()
   } catch {
-    outgoing.destroy() // the client has left, or the server under test has cut its answer: the browser must see a cut answer, too
+    outgoing.destroy() // the client has left, or the server under test has cut its response; the browser must see that too
   }
 }
 
-/** Reads a stream for a browser that must not know its URL, as the packages' documentation says. Parameters but `id` and `path` are passed on. */
+/** Reads a stream for a browser, which must not know its URL, as the packages recommend. All parameters except `id` and `path` are passed on. */
 export async function proxyRead(request: Request, streamUrl: string): Promise<Response> {
   const upstream = new URL(streamUrl)
   for (const [name, value] of new URL(request.url).searchParams) {
@@ -68,7 +68,7 @@ export async function proxyRead(request: Request, streamUrl: string): Promise<Re
   return new Response(response.status === 204 ? null : response.body, { status: response.status, headers })
 }
 
-/** What a model says, token by token, when the test has it say it. */
+/** The answer of a model. The test says its tokens one by one. */
 export class Answer implements AsyncIterable<string> {
   private readonly tokens: string[] = []
   private hasEnded = false

@@ -1,4 +1,4 @@
-// The official TypeScript client does everything that it can do, against a server that it does not know.
+// Runs each function of the official TypeScript client against the server.
 
 import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
 import { describe, expect, test } from "vitest"
@@ -8,7 +8,7 @@ const TEXT = "text/plain"
 const OCTETS = "application/octet-stream"
 
 describe("create, append, read", () => {
-  test("JSON values come back as they went in", async () => {
+  test("JSON values are read as they were written", async () => {
     const handle = await fresh(JSON_TYPE)
     await handle.append(JSON.stringify({ n: 1 }))
     await handle.append(JSON.stringify([{ n: 2 }, { n: 3 }]))
@@ -18,20 +18,20 @@ describe("create, append, read", () => {
     expect(JSON.stringify(values)).toContain('{"n":3}')
   })
 
-  test("texts come back whole", async () => {
+  test("texts are read as they were written", async () => {
     const handle = await fresh(TEXT)
     for (const token of ["Hello", ",", " wörld", "\n"]) await handle.append(token)
     expect(await (await stream({ url: handle.url, live: false })).text()).toBe("Hello, wörld\n")
   })
 
-  test("octets come back whole", async () => {
+  test("bytes are read as they were written", async () => {
     const handle = await fresh(OCTETS)
     const octets = Uint8Array.from({ length: 256 }, (_, index) => index)
     await handle.append(octets)
     expect(await (await stream({ url: handle.url, live: false })).body()).toEqual(octets)
   })
 
-  test("a reader resumes where it was", async () => {
+  test("a reader resumes at its offset", async () => {
     const handle = await fresh(TEXT)
     await handle.append("before")
     const { offset } = await handle.head()
@@ -50,7 +50,7 @@ describe("create, append, read", () => {
 })
 
 describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
-  test("JSON, to the end", async () => {
+  test("JSON values up to the close", async () => {
     const handle = await fresh(JSON_TYPE)
     await handle.append("1")
     const response = await stream<number>({ url: handle.url, live })
@@ -67,7 +67,7 @@ describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
     expect(seen).toEqual([1, 2, 3, 4, 5])
   })
 
-  test("text, with the spaces that tokens begin with", async () => {
+  test("text with leading spaces", async () => {
     const handle = await fresh(TEXT)
     const response = await stream({ url: handle.url, live })
     let seen = ""
@@ -84,7 +84,7 @@ describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
     expect(seen).toBe(tokens.join(""))
   })
 
-  test("octets", async () => {
+  test("bytes", async () => {
     const handle = await fresh(OCTETS)
     const response = await stream({ url: handle.url, live })
     const seen: number[] = []
@@ -117,7 +117,7 @@ describe.each(["long-poll", "sse"] as const)("tail by %s", (live) => {
 })
 
 describe("the idempotent producer", () => {
-  test("a thousand values arrive once each and in order", async () => {
+  test("writes a thousand values once each and in order", async () => {
     const handle = await fresh(JSON_TYPE)
     const failures: Error[] = []
     const producer = new IdempotentProducer(handle, "p", { lingerMs: 0, onError: (error) => failures.push(error) })
@@ -133,7 +133,7 @@ describe("the idempotent producer", () => {
     expect((await handle.head()).streamClosed).toBe(true)
   })
 
-  test("a request that is repeated is not written again", async () => {
+  test("does not write a repeated request again", async () => {
     const handle = await fresh(TEXT)
     const repeating: typeof fetch = async (input, init) => {
       if (init?.method === "POST") await fetch(input, init)
@@ -148,7 +148,7 @@ describe("the idempotent producer", () => {
     expect(await (await stream({ url: handle.url, live: false })).text()).toBe("abc")
   })
 
-  test("a newer epoch fences an older one off", async () => {
+  test("with a newer epoch fences the older epoch", async () => {
     const handle = await fresh(TEXT)
     const failures: Error[] = []
     const old = new IdempotentProducer(handle, "p", { epoch: 0, onError: (error) => failures.push(error) })
@@ -165,7 +165,7 @@ describe("the idempotent producer", () => {
 })
 
 describe("closing", () => {
-  test("a closed stream says so, and takes no more", async () => {
+  test("a closed stream reports that and refuses appends", async () => {
     const handle = await fresh(TEXT)
     const { finalOffset } = await handle.close({ body: "end" })
     const head = await handle.head()

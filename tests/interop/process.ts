@@ -1,15 +1,15 @@
-// The server under test as a process that a test stops, kills and starts again.
+// The server under test as a process that a test can stop, kill and start again.
 
 import { ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 
-/** A server that keeps its streams in files, and its port when it is started again. */
+/** A server that keeps its streams in a directory. It has the same port after a restart. */
 export class Server {
   private port = "0"
   private process?: ChildProcess
 
-  /** Starts a server over this directory. DURABLE_STREAMS_COMMAND holds the command, as a JSON array. */
+  /** Starts a server with a data directory. DURABLE_STREAMS_COMMAND has the command as a JSON array. */
   static async start(directory: string): Promise<Server> {
     const server = new Server(directory)
     await server.start()
@@ -35,7 +35,7 @@ export class Server {
     throw new Error("the server ended before it listened")
   }
 
-  /** Ends the process, and returns when it has ended. */
+  /** Sends a signal to the process and waits until it has ended. */
   async end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     if (!this.process || this.process.exitCode !== null || this.process.signalCode !== null) return
     const ended = once(this.process, "exit")

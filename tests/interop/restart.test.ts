@@ -1,4 +1,4 @@
-// Official layers go on when the server under test is stopped or killed, and started again over its files.
+// The official packages continue after the server under test is stopped or killed and started again with its data directory.
 
 import { createStateSchema, createStreamDB } from "@durable-streams/state/db"
 import { toDurableStreamResponse } from "@durable-streams/aisdk-transport"
@@ -21,10 +21,10 @@ let directory: string
 let server: Server
 const open: { close(): void | Promise<void> }[] = []
 
-/** Somebody who has begun before the restart. */
+/** A user of a package who has started before the restart. */
 interface Witness {
-  /** Goes on after the restart, and checks that nothing was lost or doubled. */
-  goesOn(): Promise<void>
+  /** Continues after the restart, and checks that nothing was lost or repeated. */
+  continues(): Promise<void>
 }
 
 /** Two peers of one document. */
@@ -37,7 +37,7 @@ async function peers(url: string, live: LiveMode): Promise<Witness & { room: Roo
   await reader.sees("before ")
   return {
     room,
-    async goesOn() {
+    async continues() {
       await writer.write("after")
       await reader.sees("before after")
       const joiner = await room.join(live)
@@ -49,7 +49,7 @@ async function peers(url: string, live: LiveMode): Promise<Witness & { room: Roo
   }
 }
 
-/** A peer of a document that is compacted, and nothing was written since. */
+/** A peer of a document that nobody has written to since its compaction. */
 async function compacted(url: string, live: LiveMode): Promise<Witness & { room: Room }> {
   const room = await Room.open(url, 1000)
   open.push(room)
@@ -58,7 +58,7 @@ async function compacted(url: string, live: LiveMode): Promise<Witness & { room:
   const snapshot = await room.compacted(null)
   return {
     room,
-    async goesOn() {
+    async continues() {
       const joiner = await room.join(live)
       expect(joiner.content).toBe(writer.content)
       await joiner.write("y".repeat(1500))
@@ -69,7 +69,7 @@ async function compacted(url: string, live: LiveMode): Promise<Witness & { room:
   }
 }
 
-/** A database that follows its stream. */
+/** A database that follows a stream. */
 async function database(url: string, live: LiveMode): Promise<Witness> {
   const handle = await DurableStream.create({ url: `${url}/v1/stream/${randomUUID()}`, contentType: JSON_TYPE })
   const seen: string[] = []
@@ -78,7 +78,7 @@ async function database(url: string, live: LiveMode): Promise<Witness> {
   await handle.append(JSON.stringify(schema.users.insert({ value: { id: "before" } })))
   await db.preload()
   return {
-    async goesOn() {
+    async continues() {
       await handle.append(JSON.stringify(schema.users.insert({ value: { id: "after" } })))
       await until("a row that came after the restart", () => db.collections.users.has("after"))
       expect(seen).toEqual(["before", "after"])
@@ -86,7 +86,7 @@ async function database(url: string, live: LiveMode): Promise<Witness> {
   }
 }
 
-/** An answer of which half is written, and whose next token comes while the server is away. */
+/** An answer that is half written, and whose next token comes while the server is down. */
 async function answer(url: string): Promise<Witness & { speak(): void }> {
   const spoken = new Answer()
   const writeUrl = `${url}/v1/stream/${randomUUID()}`
@@ -99,7 +99,7 @@ async function answer(url: string): Promise<Witness & { speak(): void }> {
   await until("two tokens", () => seen.length === 2)
   return {
     speak: () => spoken.say("three"),
-    async goesOn() {
+    async continues() {
       spoken.say("four")
       spoken.end()
       await Promise.all(writes)
@@ -139,21 +139,21 @@ describe("after a stop", () => {
 
   afterAll(end)
 
-  test.each(["sse", "long-poll"])("peers that read by %s go on", (live) => witnesses[`peers ${live}`].goesOn())
+  test.each(["sse", "long-poll"])("peers that read by %s continue", (live) => witnesses[`peers ${live}`].continues())
 
-  test.each(["sse", "long-poll"])("a compacted document that is read by %s goes on", (live) =>
-    witnesses[`compacted ${live}`].goesOn(),
+  test.each(["sse", "long-poll"])("a compacted document that is read by %s continues", (live) =>
+    witnesses[`compacted ${live}`].continues(),
   )
 
-  test.each(["sse", "long-poll"])("a database that follows by %s goes on", (live) =>
-    witnesses[`database ${live}`].goesOn(),
+  test.each(["sse", "long-poll"])("a database that follows by %s continues", (live) =>
+    witnesses[`database ${live}`].continues(),
   )
 
-  test("an answer that was half written is written to its end", () => witnesses.answer.goesOn())
+  test("a half-written answer is completed", () => witnesses.answer.continues())
 })
 
-// Two things of the official packages bound what may be asked here. A client whose event stream is cut in the middle gives up with an error.
-// And a Yjs server whose event stream is cut neither ends its own nor goes on with it, so it must be replaced, too.
+// Two limits of the official packages restrict these tests. A client whose event stream is cut in the middle stops with an error. And a Yjs
+// server whose event stream is cut neither ends its own event streams nor continues them, so the test restarts it too.
 describe("after a kill", () => {
   const witnesses: Record<string, Witness> = {}
 
@@ -175,11 +175,11 @@ describe("after a kill", () => {
 
   afterAll(end)
 
-  test.each(["sse", "long-poll"])("peers that read by %s go on", (live) => witnesses[`peers ${live}`].goesOn())
+  test.each(["sse", "long-poll"])("peers that read by %s continue", (live) => witnesses[`peers ${live}`].continues())
 
-  test.each(["sse", "long-poll"])("a compacted document that is read by %s goes on", (live) =>
-    witnesses[`compacted ${live}`].goesOn(),
+  test.each(["sse", "long-poll"])("a compacted document that is read by %s continues", (live) =>
+    witnesses[`compacted ${live}`].continues(),
   )
 
-  test("a database that follows by long-poll goes on", () => witnesses.database.goesOn())
+  test("a database that follows by long-poll continues", () => witnesses.database.continues())
 })

@@ -1,4 +1,4 @@
-// StreamDB of the official state package: tables whose changes are the values of one stream.
+// StreamDB of the official state package. Its tables are made from the changes in one stream.
 
 import type { LiveMode } from "@durable-streams/client"
 import { DurableStream, stream as read } from "@durable-streams/client"
@@ -34,7 +34,7 @@ afterEach(() => {
   for (const db of open.splice(0)) db.close()
 })
 
-/** Returns a database that has every change of the stream so far and follows it. */
+/** Returns a database that has loaded all changes of a stream and follows it. */
 async function database(url: string, live: LiveMode, more: object = {}): Promise<Tables> {
   const db = createStreamDB({ streamOptions: { url, contentType: JSON_TYPE }, live, state: schema, ...more })
   open.push(db)
@@ -55,7 +55,7 @@ function names(db: Tables): string[] {
 }
 
 describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by %s", (live) => {
-  test("has what was inserted, updated and deleted before it came", async () => {
+  test("loads earlier inserts, updates and deletes", async () => {
     const handle = await fresh(JSON_TYPE)
     await write(handle, user("1", "Ada"), user("2", "Bob"), user("3", "Cyd"))
     await write(handle, schema.users.update({ value: { id: "2", name: "Bea" } }), schema.users.delete({ key: "3" }))
@@ -66,7 +66,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     expect(db.offset).toBe((await handle.head()).offset)
   })
 
-  test("is ready when the stream is empty, and then follows it", async () => {
+  test("is ready on an empty stream, and then follows it", async () => {
     const handle = await fresh(JSON_TYPE)
     const db = await database(handle.url, live)
     expect(names(db)).toEqual([])
@@ -96,7 +96,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     expect(db.collections.messages.get("last")?.text.length).toBe(100_000)
   })
 
-  test("gets each change once while its reads end and begin again", async () => {
+  test("gets each change once while live reads end and begin again", async () => {
     const handle = await fresh(JSON_TYPE)
     const seen: string[] = []
     let reads = 0
@@ -115,7 +115,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     expect(db.collections.users.size).toBe(count)
   })
 
-  test("tells when a transaction has come back", async () => {
+  test("reports when a transaction has come back", async () => {
     const handle = await fresh(JSON_TYPE)
     const db = await database(handle.url, live)
     const [first, second] = [randomUUID(), randomUUID()]
@@ -128,7 +128,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     await expect(db.utils.awaitTxId(randomUUID(), 10)).rejects.toThrow("Timeout")
   })
 
-  test("shows an action at once, and to others when it is written", async () => {
+  test("shows an action immediately, and to others once it is written", async () => {
     const handle = await fresh(JSON_TYPE)
     const other = await database(handle.url, live)
     let writtenAt = 0
@@ -161,7 +161,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     expect(names(db)).toEqual(["Ada"])
   })
 
-  test("renews a query whose rows change", async () => {
+  test("updates a query whose rows change", async () => {
     const handle = await fresh(JSON_TYPE)
     const db = await database(handle.url, live)
     const query = createLiveQueryCollection((q) =>
@@ -174,7 +174,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     await until("one of that name", () => query.size === 1)
   })
 
-  test("goes on from an offset", async () => {
+  test("continues from an offset", async () => {
     const handle = await fresh(JSON_TYPE)
     await write(handle, user("1", "Ada"), user("2", "Bob"))
     const before = await database(handle.url, live)
@@ -196,7 +196,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
     await until("Dan", () => names(after).includes("Dan"))
   })
 
-  test("has the last change of a stream that is closed", async () => {
+  test("has the last change of a closed stream", async () => {
     const handle = await fresh(JSON_TYPE)
     const db = await database(handle.url, live)
     await write(handle, user("1", "Ada"))
@@ -207,7 +207,7 @@ describe.each<LiveMode>(["long-poll", "sse", true])("a database that follows by 
 })
 
 describe("without a database", () => {
-  test("a state is made of the stream's changes", async () => {
+  test("the state can be computed from the changes of the stream", async () => {
     const handle = await fresh(JSON_TYPE)
     await write(handle, user("1", "Ada"), user("2", "Bob"), schema.users.delete({ key: "1" }))
     const state = new MaterializedState()
@@ -215,7 +215,7 @@ describe("without a database", () => {
     expect([...state.getType("user").values()]).toEqual([{ id: "2", name: "Bob" }])
   })
 
-  test("a stream that is not there cannot be loaded", async () => {
+  test("a missing stream cannot be loaded", async () => {
     const handle = await fresh(JSON_TYPE)
     await handle.delete()
     await expect(database(handle.url, "sse")).rejects.toThrow()

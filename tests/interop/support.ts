@@ -1,11 +1,11 @@
-// What the programs of this folder share: the server's address, and waiting for something to come true.
+// Functions that the tests of this folder share: the address of the server, new streams, and waiting for a condition.
 
 import { DurableStream } from "@durable-streams/client"
 import { randomUUID } from "node:crypto"
 
 export const JSON_TYPE = "application/json"
 
-const WAIT = 15_000 // milliseconds; a machine with other work to do needs some of them
+const WAIT = 15_000 // milliseconds; a busy machine may need several seconds
 
 /** Returns the address of the server that the tests run against. */
 export function address(): string {
@@ -14,17 +14,17 @@ export function address(): string {
   return url
 }
 
-/** Returns the URL of a stream that nobody has used. */
+/** Returns the URL of a stream that does not exist yet. */
 export function freshUrl(): string {
   return `${address()}/v1/stream/${randomUUID()}`
 }
 
-/** Creates a stream that nobody has used. */
+/** Creates a new stream. */
 export function fresh(contentType: string): Promise<DurableStream> {
   return DurableStream.create({ url: freshUrl(), contentType })
 }
 
-/** Waits until the condition holds; `what` names it in the error that is thrown after 15 seconds. */
+/** Waits until a condition is true. Throws an error that names `what` after 15 seconds. It polls, because the packages announce no such events. */
 export async function until(what: string, condition: () => boolean): Promise<void> {
   const deadline = Date.now() + WAIT
   while (!condition()) {
@@ -34,8 +34,8 @@ export async function until(what: string, condition: () => boolean): Promise<voi
 }
 
 /**
- * Says a thing every 50 ms until it is enough, and returns how often it did. The server is run with a short `--sse-max-age`, so reads
- * end and begin again meanwhile.
+ * Calls `say` every 50 ms until `isEnough` returns true. Returns the number of calls. The server runs with a short `--sse-max-age`, so live
+ * reads end and begin again meanwhile.
  */
 export async function slowly(say: (index: number) => unknown, isEnough: () => boolean): Promise<number> {
   const deadline = Date.now() + WAIT
@@ -48,12 +48,12 @@ export async function slowly(say: (index: number) => unknown, isEnough: () => bo
   return count
 }
 
-/** Returns what `say` said `count` times, if it said the index and a space. */
+/** Returns the text of `count` calls of `say` that each said their index and a space. */
 export function counted(count: number): string {
   return Array.from({ length: count }, (_, index) => `${index} `).join("")
 }
 
-/** Returns a schema of the Standard Schema kind that takes every value. */
+/** Returns a Standard Schema that accepts every value. */
 export function objects<T extends object>() {
   return { "~standard": { version: 1 as const, vendor: "interop", validate: (value: unknown) => ({ value: value as T }) } }
 }

@@ -1,4 +1,4 @@
-// TanStack AI with the official transport: a whole chat is one stream, which all its pages follow.
+// TanStack AI with the official transport. A whole chat is one stream, which all its pages follow.
 
 import { DurableStream } from "@durable-streams/client"
 import {
@@ -46,7 +46,7 @@ class Model extends BaseTextAdapter<"fake", object, ["text"], never> {
   }
 }
 
-/** One page that shows the chat and follows it. */
+/** A page that shows the chat and follows it. */
 class Page {
   readonly failures: Error[] = []
   private readonly client: ChatClient
@@ -62,12 +62,12 @@ class Page {
     pages.push(this)
   }
 
-  /** Asks, and waits until the whole answer is shown. */
+  /** Asks a question, and waits until the whole answer is shown. */
   ask(text: string): Promise<void> {
     return this.client.sendMessage(text)
   }
 
-  /** What is shown, one line for each message. */
+  /** The messages on the page, one line for each. */
   get lines(): string[] {
     return this.client.getMessages().map((message) => `${message.role}: ${textOf(message)}`)
   }
@@ -101,7 +101,7 @@ function streamUrl(): string {
   return `${address()}/v1/stream/chat-${id}`
 }
 
-/** Writes the question and the model's answer to the chat's stream. */
+/** Writes the question and the answer of the model to the stream of the chat. */
 async function post(request: Request): Promise<Response> {
   const { messages } = (await request.json()) as { messages: UIMessage[] }
   abort = new AbortController()
@@ -138,7 +138,7 @@ afterEach(async () => {
 })
 
 describe("an answer", () => {
-  test("is shown as it is made", async () => {
+  test("is shown token by token", async () => {
     const page = new Page()
     const done = page.ask("why?")
     let text = ""
@@ -153,7 +153,7 @@ describe("an answer", () => {
     expect(page.failures).toEqual([])
   })
 
-  test("of many tokens comes whole and in order", async () => {
+  test("of many tokens is complete and in order", async () => {
     const page = new Page()
     const done = page.ask("why?")
     const tokens = Array.from({ length: 1000 }, (_, index) => ` ${index}`)
@@ -163,7 +163,7 @@ describe("an answer", () => {
     await page.shows("user: why?", `assistant: ${tokens.join("")}`)
   })
 
-  test("with a very long token comes whole", async () => {
+  test("with a very long token is complete", async () => {
     const page = new Page()
     const done = page.ask("why?")
     const token = "long ".repeat(100_000)
@@ -191,7 +191,7 @@ describe("an answer", () => {
     expect([...first.failures, ...second.failures]).toEqual([])
   })
 
-  test("goes on while reads end and begin again", async () => {
+  test("continues while live reads end and begin again", async () => {
     const page = new Page()
     const done = page.ask("why?")
     const count = await slowly((index) => answer.say(`${index} `), () => liveReads > 1)
@@ -203,7 +203,7 @@ describe("an answer", () => {
 })
 
 describe("a page that is loaded in the middle of an answer", () => {
-  test("gets what was said, and the rest", async () => {
+  test("gets the earlier tokens and the rest", async () => {
     const page = new Page()
     const done = page.ask("why?")
     answer.say("one ", "two ")
@@ -219,7 +219,7 @@ describe("a page that is loaded in the middle of an answer", () => {
     expect(reloaded.failures).toEqual([])
   })
 
-  test("goes on from the snapshot that its server made", async () => {
+  test("continues from the snapshot of its server", async () => {
     const page = new Page()
     const done = page.ask("why?")
     answer.say("one ", "two ")
@@ -238,7 +238,7 @@ describe("a page that is loaded in the middle of an answer", () => {
 })
 
 describe("an answer that is aborted", () => {
-  test("stays as it is, and the chat goes on", async () => {
+  test("keeps its text, and the chat continues", async () => {
     const page = new Page()
     const other = new Page()
     void page.ask("one?")
@@ -258,7 +258,7 @@ describe("an answer that is aborted", () => {
 })
 
 describe("chunks of any source", () => {
-  test("become a stream that is closed at the offset that is named", async () => {
+  test("become a stream that is closed at the final offset", async () => {
     async function* chunks(): AsyncIterable<object> {
       for (let n = 0; n < 100; n++) yield { n }
     }

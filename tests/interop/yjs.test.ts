@@ -1,4 +1,4 @@
-// The official Yjs layer: its server keeps documents in the server under test, and its providers edit them.
+// The official Yjs package. Its server keeps documents in the server under test, and its providers edit them.
 
 import { Awareness } from "y-protocols/awareness"
 import { afterEach, describe, expect, test, vi } from "vitest"
@@ -20,7 +20,7 @@ afterEach(async () => {
   await Promise.all(rooms.splice(0).map((room) => room.close()))
 })
 
-/** Returns a text of so many letters, none of whose parts is like another. */
+/** Returns a text of pseudorandom letters, so that no two parts are alike. */
 function paste(length: number): string {
   let state = 42
   const letters = new Uint8Array(length)
@@ -45,7 +45,7 @@ describe.each<LiveMode>(["sse", "long-poll"])("peers that read by %s", (live) =>
     expect(peers.flatMap((peer) => peer.errors)).toEqual([])
   })
 
-  test("see everything while their reads end and begin again", async () => {
+  test("see all edits while live reads end and begin again", async () => {
     const room = await open()
     const writer = await room.join(live)
     const reader = await room.join(live)
@@ -57,7 +57,7 @@ describe.each<LiveMode>(["sse", "long-poll"])("peers that read by %s", (live) =>
     expect([...writer.errors, ...reader.errors]).toEqual([])
   })
 
-  test.each([20_000, 100_000, 3 * MB])("get a paste of %i letters whole", async (length) => {
+  test.each([20_000, 100_000, 3 * MB])("get a paste of %i letters completely", async (length) => {
     const room = await open()
     const writer = await room.join(live)
     const readers = await Promise.all([room.join(live), room.join(live)])
@@ -101,7 +101,7 @@ describe.each<LiveMode>(["sse", "long-poll"])("peers that read by %s", (live) =>
     expect(joiner.text.length).toBe(2000)
   })
 
-  test("join right after a compaction, and go on", async () => {
+  test("join right after a compaction, and continue", async () => {
     const room = await open(1000)
     const writer = await room.join(live)
     await writer.write(paste(1500))
@@ -117,7 +117,7 @@ describe.each<LiveMode>(["sse", "long-poll"])("peers that read by %s", (live) =>
     expect([...writer.errors, ...joiner.errors]).toEqual([])
   })
 
-  test("join when edits came after the compaction", async () => {
+  test("join after edits that followed a compaction", async () => {
     const room = await open(1000)
     const writer = await room.join(live)
     await writer.write(paste(1500))
@@ -160,7 +160,7 @@ describe.each<LiveMode>(["sse", "long-poll"])("peers that read by %s", (live) =>
     expect(joiner.errors).toEqual([])
   })
 
-  test("go on when the Yjs server is replaced", async () => {
+  test("continue when the Yjs server is replaced", async () => {
     const room = await open()
     const reader = await room.join(live)
     const writer = await room.join(live)
@@ -173,7 +173,7 @@ describe.each<LiveMode>(["sse", "long-poll"])("peers that read by %s", (live) =>
     await Promise.all([reader, writer].map((peer) => peer.sees("before after")))
   })
 
-  test("go on when the Yjs server is replaced after a compaction", async () => {
+  test("continue when the Yjs server is replaced after a compaction", async () => {
     const room = await open(1000)
     const reader = await room.join(live)
     const writer = await room.join(live)
@@ -198,7 +198,7 @@ describe("positions", () => {
     return `${first}_${String(Number(last) + 1).padStart(last.length, "0")}`
   }
 
-  test("one past the compacted updates is the next update, whole", async () => {
+  test("one byte past the compacted updates means the whole next update", async () => {
     const room = await open(1000)
     const writer = await room.join()
     await writer.write(paste(1500))
@@ -211,7 +211,7 @@ describe("positions", () => {
     expect(moved.headers.get("stream-next-offset")).toBe(whole.headers.get("stream-next-offset"))
   })
 
-  test("one past the tail is the tail", async () => {
+  test("one byte past the tail means the tail", async () => {
     const room = await open(1000)
     const writer = await room.join()
     await writer.write(paste(1500))
@@ -229,7 +229,7 @@ describe("awareness", () => {
     return (peer.awareness as Awareness).getStates() as Map<number, Record<string, unknown>>
   }
 
-  test("each sees where the others are, and that they have left", async () => {
+  test("peers see the cursors of others, and that they have left", async () => {
     const room = await open()
     const first = await room.join("sse", true)
     const second = await room.join("sse", true)
@@ -244,7 +244,7 @@ describe("awareness", () => {
 })
 
 describe("a document that is deleted", () => {
-  test("leaves no stream behind, and can be made again", async () => {
+  test("leaves no stream behind, and can be created again", async () => {
     const room = await open(1000)
     const writer = await room.join()
     await writer.write(paste(1500))

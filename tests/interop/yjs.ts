@@ -1,4 +1,4 @@
-// A Yjs server of the official package in front of the server under test, and the peers that edit through it.
+// A Yjs server of the official package in front of the server under test, and peers that edit documents through it.
 
 import { YjsProvider } from "@durable-streams/y-durable-streams"
 import { YjsServer, YjsStreamPaths } from "@durable-streams/y-durable-streams/server"
@@ -11,7 +11,7 @@ export type LiveMode = "sse" | "long-poll"
 
 const SERVICE = "interop"
 
-/** One person who edits one document. */
+/** A user who edits one document. */
 export class Peer {
   readonly doc = new Y.Doc()
   readonly text = this.doc.getText("text")
@@ -29,13 +29,13 @@ export class Peer {
     return this.text.toString()
   }
 
-  /** Adds to the end of the text, and waits until the Yjs server has acknowledged it. */
+  /** Adds text at the end, and waits until the Yjs server has acknowledged it. */
   async write(addition: string): Promise<void> {
     this.text.insert(this.text.length, addition)
     await this.provider.flush()
   }
 
-  /** Waits until the text is as expected. Large texts are not shown where it fails. */
+  /** Waits until the text equals `expected`. The error has only the lengths, because texts may be large. */
   async sees(expected: string): Promise<void> {
     const matches = (): boolean => this.text.length === expected.length && this.content === expected
     await until(`a text of ${expected.length} characters`, matches).catch((error: Error) => {
@@ -44,7 +44,7 @@ export class Peer {
     })
   }
 
-  /** Leaves for good, after what was written is sent. */
+  /** Sends the remaining edits and leaves the document for good. */
   async leave(): Promise<void> {
     await this.provider.disconnect()
     this.provider.destroy()
@@ -53,7 +53,7 @@ export class Peer {
   }
 }
 
-/** A Yjs server and one document of it. */
+/** A Yjs server with one document. */
 export class Room {
   readonly docId = `project/${randomUUID()}`
   private readonly peers: Peer[] = []
@@ -65,7 +65,7 @@ export class Room {
     private readonly compactionThreshold: number,
   ) {}
 
-  /** Starts a Yjs server over the streams of `streams`. It compacts after so many bytes of updates. */
+  /** Starts a Yjs server that uses the server at `streams`. It compacts a document after `compactionThreshold` bytes of updates. */
   static async open(streams: string, compactionThreshold = Infinity): Promise<Room> {
     const room = new Room(streams, compactionThreshold)
     await room.start()
@@ -78,11 +78,11 @@ export class Room {
     this.port = Number(new URL(await this.server.start()).port)
   }
 
-  /** Has a new Yjs server take the place of the old one; it knows nothing but the streams. */
+  /** Replaces the Yjs server by a new one, which knows only the streams. */
   async restart(): Promise<void> {
     await this.server.stop()
     await this.start()
-    // `fetch` may still hold connections to the old server, and has to find out that they are gone.
+    // `fetch` may still hold connections to the old server, and has to notice that they are closed.
     const isReachable = (): Promise<boolean> => fetch(this.documentUrl, { method: "HEAD" }).then(() => true, () => false)
     while (!(await isReachable()));
   }
@@ -97,12 +97,12 @@ export class Room {
     return `${this.streams}${YjsStreamPaths.dsStream(SERVICE, this.docId)}`
   }
 
-  /** The offset up to which the document is compacted. */
+  /** The offset up to which the document is compacted, or null. */
   get snapshotOffset(): string | null {
     return this.server.getDocumentState(SERVICE, this.docId)?.snapshotOffset ?? null
   }
 
-  /** Has one more person join, and waits until they have the document. */
+  /** Lets another user join, and waits until the user has the document. */
   async join(liveMode: LiveMode = "sse", isAware = false): Promise<Peer> {
     const peer = new Peer(this.baseUrl, this.docId, liveMode, isAware)
     this.peers.push(peer)

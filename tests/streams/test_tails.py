@@ -41,7 +41,7 @@ def added(state: StreamState, size: int = 1) -> Appended:
 
 
 def event(end: int, *, at_tail: bool = True) -> SharedEvent:
-    """Returns an encoded event that ends at a position."""
+    """Returns an encoded event that ends at position `end`."""
     return SharedEvent(end, at_tail, False, b"event")
 
 

@@ -74,7 +74,7 @@ class World:
         return self.engine.events(read(offset=self.inside, live="sse"), on_ready)
 
 
-async def test_long_poll_receives_append_to_stream_evicted_meanwhile() -> None:
+async def test_long_poll_receives_append_after_stream_is_evicted_during_disk_read() -> None:
     world = World()
     ticket = world.poll()
     world.evict()
@@ -83,7 +83,9 @@ async def test_long_poll_receives_append_to_stream_evicted_meanwhile() -> None:
     assert ticket.result().data == b"22,333,4444,"
 
 
-async def test_event_stream_receives_every_append_to_stream_evicted_meanwhile() -> None:
+async def test_event_stream_receives_every_append_after_stream_is_evicted_during_disk_read() -> (
+    None
+):
     world = World()
     woken: list[None] = []
     ticket = world.events(lambda: woken.append(None))
@@ -105,7 +107,7 @@ async def test_event_stream_receives_every_append_to_stream_evicted_meanwhile() 
     events.close()
 
 
-def test_read_of_stream_evicted_meanwhile_extends_its_lifetime() -> None:
+def test_read_of_stream_evicted_during_disk_read_extends_its_lifetime() -> None:
     world = World(Lifetime(ttl=10))
     ticket = world.engine.read(read(offset=world.inside))
     world.clock.forward(5)
@@ -116,7 +118,7 @@ def test_read_of_stream_evicted_meanwhile_extends_its_lifetime() -> None:
     assert world.engine.head("/a").result().visible_tail == 9
 
 
-def test_fork_of_source_evicted_meanwhile_has_requested_length() -> None:
+def test_fork_of_source_evicted_during_disk_read_has_requested_length() -> None:
     world = World()
     fork = fork_of("/a", world.inside, 1)
     ticket: Ticket[CreateOutcome] = world.engine.create(create("/fork", None, fork=fork))
@@ -130,7 +132,7 @@ def test_fork_of_source_evicted_meanwhile_has_requested_length() -> None:
 
 
 @pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
-async def test_read_of_stream_deleted_meanwhile_is_not_found(kind: str) -> None:
+async def test_read_of_stream_deleted_during_disk_read_is_not_found(kind: str) -> None:
     world = World()
     ticket = world.begin(kind)
     run(world.store, Delete("/a"))
@@ -141,7 +143,7 @@ async def test_read_of_stream_deleted_meanwhile_is_not_found(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["read", "long-poll", "sse"])
-async def test_read_of_stream_expired_meanwhile_does_not_revive_it(kind: str) -> None:
+async def test_read_of_stream_expired_during_disk_read_does_not_revive_it(kind: str) -> None:
     world = World(Lifetime(ttl=10))
     ticket = world.begin(kind)
     world.clock.forward(12)  # the restart extended the TTL of 10 seconds by 10%
@@ -152,7 +154,7 @@ async def test_read_of_stream_expired_meanwhile_does_not_revive_it(kind: str) ->
         world.engine.head("/a").result()
 
 
-def test_read_of_source_soft_deleted_meanwhile_is_gone() -> None:
+def test_read_of_source_soft_deleted_during_disk_read_is_gone() -> None:
     world = World()
     ticket = world.engine.read(read(offset=world.inside))
     run(world.store, create("/fork", None, fork=fork_of("/a")), Delete("/a"))
@@ -161,7 +163,7 @@ def test_read_of_source_soft_deleted_meanwhile_is_gone() -> None:
         ticket.result()
 
 
-def test_create_that_waited_for_disk_starts_lifetime_after_wait() -> None:
+def test_lifetime_of_fork_starts_after_create_has_waited_for_disk() -> None:
     world = World()
     fork = fork_of("/a", world.inside, 1)
     ticket = world.engine.create(create("/fork", None, lifetime=Lifetime(ttl=10), fork=fork))
@@ -173,7 +175,9 @@ def test_create_that_waited_for_disk_starts_lifetime_after_wait() -> None:
     assert world.engine.head("/fork").result().path == "/fork"
 
 
-async def test_create_that_waited_until_engine_stopped_is_refused_and_writes_nothing() -> None:
+async def test_create_that_waits_for_disk_until_engine_stops_is_refused_and_writes_nothing() -> (
+    None
+):
     world = World()
     fork = fork_of("/a", world.inside, 1)
     ticket = world.engine.create(create("/fork", None, fork=fork))

@@ -67,7 +67,7 @@ class AppendOptions(msgspec.Struct, frozen=True):
     """Parsed options of an append, besides its path and data.
 
     Attributes:
-        content_type: the content type of the data; None for that of the stream.
+        content_type: the content type of the data; None for the content type of the stream.
         seq: the `Stream-Seq` value, or None.
         stamp: id, epoch and sequence number of an idempotent producer, or None.
         expected: the offset that must equal the tail, or None.
@@ -158,7 +158,7 @@ def create_command(
 
     Args:
         path: the path of the stream.
-        content_type: the content type. If None, a fork has that of its source, and other streams `application/octet-stream`.
+        content_type: the content type. If it is None, a fork gets the content type of its source, and any other stream `application/octet-stream`.
         options: the other options.
         encode: converts the initial data to wire bytes. `encode_body` does all the work now; `begin_body` leaves large JSON bodies to
             be split in steps.
@@ -198,7 +198,7 @@ def _fork(options: CreateOptions) -> Fork | None:
 
 
 def _digits(number: int | None) -> str | None:
-    """Returns a number as the text of a header. Huge numbers are cut to one above every maximum, because Python refuses to convert them."""
+    """Returns a number as the text of a header. A huge number is replaced by one above every maximum, because Python refuses to convert huge numbers."""
     return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
 
 

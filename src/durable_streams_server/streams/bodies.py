@@ -55,7 +55,7 @@ def _depends_on_source(command: Append | Create) -> bool:
 
 
 def _kind(store: Store, path: str) -> Ticket[Kind | None]:
-    """Returns the kind of a stream, or None if the stream cannot be read. In that case the decision raises the reason."""
+    """Returns the kind of a stream, or None if the stream cannot be read. If it cannot, the decision raises the error."""
     ticket: Ticket[Kind | None] = Ticket()
 
     def hand_over(found: Ticket[StreamState | None]) -> None:

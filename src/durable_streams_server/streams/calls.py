@@ -6,10 +6,11 @@
     LOOP       runs on the loop, immediately if made in the loop's thread   detach, close, the end of the loop
     CLOSED     raises RuntimeError
 
-A waiting call is handed on whenever the state changes. The loop that takes the store runs it, or its own thread does once no loop has
-the store, or it is refused. `detach` first finishes the calls that the loop has started. `asyncio.run` ends with such a detach even if
-the program has not asked for one, and the next caller takes the store back from a loop that was closed without one. So every call ends,
-with a result or an error.
+Whenever the state changes, the waiting calls are passed on. If a loop has taken the store, that loop runs them. If no loop has the store,
+each call runs in its own thread. If the store is closed, they are refused.
+
+`detach` first finishes the calls that the loop has started. When `asyncio.run` ends, it detaches the store even if the program has not done
+so. If a loop was closed without a detach, the next caller takes the store back. So every call ends, with a result or an error.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _UNKNOWN: Final = f"{_STOPPED}, and nobody knows what became of this call"
 
 
 class State(enum.Enum):
-    """The owner of a store: nobody, a change of owner, an event loop, or nobody ever again."""
+    """The state of a store: free, changing its owner, owned by an event loop, or closed."""
 
     FREE = "free"
     CHANGING = "changing"
@@ -54,7 +55,7 @@ _FREE: Final = (
 
 
 class Calls:
-    """Runs the synchronous calls of one store, and keeps track of the store's owner.
+    """Runs the synchronous calls of one store, and keeps track of the event loop that owns the store.
 
     Args:
         settle: waits until a ticket is done or the store has failed. It is called in the thread that has the store.
@@ -80,7 +81,7 @@ class Calls:
 
     @property
     def state(self) -> State:
-        """The owner of the store."""
+        """The state of the store."""
         return self._state
 
     @property
@@ -272,7 +273,7 @@ class Calls:
     # -- calls --------------------------------------------------------------
 
     def _run_or_wait(self, function: Callable[[], Ticket[T]]) -> T:
-        """Makes a call that may not run in its own thread immediately."""
+        """Makes a call while another thread or an event loop has the store, or while other calls wait."""
         call = None
         with self._lock:
             if self._state is State.CLOSED:

@@ -10,7 +10,7 @@ from ..protocol.timeline import Timeline
 
 
 class Clock(Protocol):
-    """Returns the wall-clock time."""
+    """A callable that returns the wall-clock time."""
 
     def __call__(self) -> int:
         """Returns the wall-clock time in microseconds of Unix time."""
@@ -22,7 +22,7 @@ class TickingClock(Clock, Protocol):
     """A wall clock that may be set, with a steady counter that is not affected.
 
     Attributes:
-        boot: identifier of the machine's present boot, since which the counter runs; "" if unknown.
+        boot: identifier of the present boot of the machine, at which the counter started; "" if it is unknown.
     """
 
     @property
@@ -71,7 +71,7 @@ class StoreClock(Protocol):
 
 
 class SteadyClock:
-    """Steady time from the counter of a clock, continued from one start of the server to the next by the store's timeline."""
+    """Computes steady time from the counter of a clock. The store's timeline continues this time from one start of the server to the next."""
 
     def __init__(self, timeline: Timeline, clock: TickingClock) -> None:
         self._timeline = timeline
@@ -88,7 +88,7 @@ class SteadyClock:
 
 
 class PlainClock:
-    """Uses one clock both as steady time and as wall clock. It is for clocks without a counter, which nobody sets, such as those of tests."""
+    """Uses one clock as both steady time and wall clock. It suits clocks that have no counter and are never set, as in tests."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -38,7 +38,7 @@ from .turns import Turns
 
 C = TypeVar("C", Append, Create)
 
-_SPEED: Final = 1.5e9  # bytes per second at which pages are framed and written to sockets, measured
+_SPEED: Final = 1.5e9  # measured bytes per second at which pages are framed and written to sockets
 
 
 class Engine:
@@ -177,7 +177,9 @@ class Engine:
     def read(self, read: Read) -> Ticket[Page]:
         """Reads one page without waiting for new data. The offset `now` gives an empty page at the tail."""
         found = self.store.find(read.path)
-        if found.done:  # nearly always; this does the same as the code below with fewer calls
+        if (
+            found.done
+        ):  # this is nearly always so, and does the same as the code below with fewer calls
             try:
                 state = self._visible(found.result())
                 checked = self.reader.check(state, position_at(state, read.offset))

@@ -36,7 +36,7 @@ class EventStream:
     Args:
         engine: the engine that the stream belongs to.
         state: the stream.
-        position: the byte position of the first event.
+        position: the byte position at which the first event starts.
         cursor: the CDN cursor that the client sent, or None.
         on_ready: called when `pull` may have new bytes. It must not raise.
 
@@ -265,7 +265,7 @@ class EventStream:
         return sse.control_event(self._state.name(position), cursor, up_to_date, closed)
 
     def _idle_bytes(self) -> bytes:
-        """Returns a keep-alive comment, or a last control event if the event stream has reached its age or the server is stopping."""
+        """Returns a keep-alive comment, or a last control event if the event stream has reached its maximum age or the server is stopping."""
         self._keep_alive_due = False
         if self._engine.stopping or self._is_expired():
             self._stop = True

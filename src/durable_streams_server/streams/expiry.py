@@ -9,7 +9,7 @@ from ..protocol.units import SECOND
 from ..storage.store import Store
 from .clock import StoreClock
 
-#: Minimum seconds until the next sweep. Many streams that expire together are swept in batches, and other work runs in between.
+#: Minimum seconds until the next sweep. If many streams expire together, they are expired in batches, and other work runs in between.
 _MIN_DELAY: Final = 0.01
 #: Seconds between two checks of the wall clock and of the next deadline. Timers do not notice that the wall clock was set.
 _CHECK_INTERVAL: Final = 1.0

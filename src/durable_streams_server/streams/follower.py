@@ -22,7 +22,7 @@ class Follower(AsyncIterator[StreamPage]):
     """An iterator over the pages of one stream. It subscribes to the stream only while it waits, so it may be dropped at any time.
 
     Args:
-        begin: waits for the turn of a call on a path, and returns the running engine.
+        begin: an asynchronous function that waits until a call on a path may run, and returns the engine.
         where: the path and the first offset.
     """
 

@@ -62,7 +62,7 @@ class RefusedCalls(Calls):
     """
 
     def __init__(self) -> None:
-        """Does not create the lock and the state of `Calls`."""
+        """Creates neither the lock nor the state of `Calls`."""
 
     def run(self, _: object) -> NoReturn:
         raise refusal()

@@ -30,7 +30,7 @@ def resolve(
     Args:
         store: the store that has the source.
         reader: reads the source.
-        command: a create, of a fork or not.
+        command: the create command, whether or not it creates a fork.
         now: steady time in microseconds.
         turns: runs the search for a position inside a large append in steps. None searches without a break.
     """
@@ -102,7 +102,7 @@ def _refine(
 def _nth_value_end(
     reader: Reader, source: StreamState, start: int, end: int, count: int, turns: Turns | None
 ) -> Ticket[int]:
-    """Returns the end of the JSON value number `count` in a range that starts and ends between values."""
+    """Returns the end of the `count`th JSON value between two value ends."""
     position = start
 
     def step() -> Ticket[int | None]:

@@ -1,8 +1,8 @@
 """Large reads: each run of bytes is read once, shared by all its readers, and counted against one budget while anyone holds it.
 
-A slow client keeps the page that it is being sent in memory. So a large run is one `Run` object for all readers. The page, the response and
+A page stays in memory until a slow client has received it. So a large run is one `Run` object for all readers. The page, the response and
 the connection hold this object until the client has received the last byte. The object returns its bytes to the budget when the last
-reference goes. While the budget is spent, further large reads wait, and the server may close the slowest connections.
+reference is dropped. While the budget is spent, further large reads wait, and the server may close the slowest connections.
 
 A large read waits in line with other long work, because joining, framing and writing megabytes takes milliseconds. Only a run that is
 already in memory is returned immediately, if the turn of the event loop has time for it.
@@ -78,7 +78,7 @@ class SendBudget:
         self.held += size
 
     def take_now(self, size: int) -> bool:
-        """Reserves bytes if the budget has room and no read waits. Returns whether it did."""
+        """Reserves bytes if the budget has room and no read waits. Returns whether the bytes were reserved."""
         if self.wanted or not self._has_room(size):
             return False
         self.held += size

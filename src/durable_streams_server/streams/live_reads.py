@@ -1,4 +1,4 @@
-"""The part of the engine that live reads use.
+"""A protocol with the part of the engine that live reads use.
 
 Long-polls and event streams depend on this protocol, and the engine depends on them. Without it, their files would import each other.
 """
@@ -17,7 +17,7 @@ from .tails import Group, Waiter
 
 
 class LiveReads(Protocol):
-    """An engine, as a long-poll or an event stream sees it.
+    """The members of the engine that long-polls and event streams use.
 
     Attributes:
         options: the page size, the timeouts, and the maximum age of an event stream.

@@ -1,7 +1,7 @@
-"""The event loop that owns a store, as other threads see it.
+"""Keeps track of the event loop that owns a store.
 
-A loop can end without giving its store back: `asyncio.run` ends after an error, or a program closes the loop. This file finds out which
-of that has happened, so that `calls.py` can take the store back.
+A loop can end without giving its store back: `asyncio.run` ends after an error, or a program closes the loop. This file notices both,
+so that `calls.py` can take the store back.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OwnerLoop:
             _step(watcher.aclose())
 
     async def _until_end(self, on_end: Callable[[], None]) -> AsyncGenerator[None, None]:
-        """Waits at its only `yield` until `asyncio.run` closes all asynchronous generators, as it does before it closes the loop."""
+        """Calls `on_end` when this generator is closed. `asyncio.run` closes all asynchronous generators before it closes the loop."""
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Reads pages: bounded reads across forks and their sources, which end where an append ends or, in a JSON stream, where a value ends.
+"""Reads pages of streams, across forks and their sources. A page has a bounded size, and ends at the end of an append or of a JSON value.
 
 Clients of binary streams often frame each append. So no page holds a part of an append, and an append that is larger than the page size is
 a page of its own.
@@ -31,7 +31,7 @@ def position_at(state: StreamState, offset: Offset | Sentinel) -> int:
 
     Raises:
         Gone: the offset belongs to an earlier incarnation of the path.
-        BadRequest: the offset belongs to no incarnation that is known, or lies past the tail.
+        BadRequest: the offset belongs to no known incarnation, or is past the tail.
     """
     if offset is Sentinel.START:
         return 0
@@ -45,7 +45,7 @@ class Reader:
 
     Args:
         store: the store.
-        large: reads large pages, which share a budget. None reads large pages like small ones.
+        large: reads large pages within a shared budget. If it is None, large pages are read like small ones.
     """
 
     def __init__(self, store: Store, large: LargeReads | None = None) -> None:
@@ -96,7 +96,7 @@ class Reader:
             return marks.then(lambda found: self._check_value(state, position, found, end))
         if (
             marks.done and marks.result().lower == position
-        ):  # nearly always; this saves further calls
+        ):  # this is nearly always so, and saves further calls
             return Ticket.of(position)
         return marks.then(
             lambda found: self._check_append(
@@ -112,7 +112,7 @@ class Reader:
         )
 
     def value_ends(self, state: StreamState, start: int, end: int) -> Ticket[list[int]]:
-        """Returns the ends of the JSON values from `start` to the next mark, which are at least one. `start` and `end` must be value ends."""
+        """Returns the ends of the JSON values between `start` and the next mark, at least one end. `start` and `end` must be value ends."""
         owner, _, _ = state.owned(start)
 
         def find(upper: int) -> Ticket[list[int]]:
@@ -169,7 +169,7 @@ class Reader:
         return self._store.marks(owner, limit).then(cut)
 
     def _check_append(self, state: StreamState, position: int, begin: int, end: int) -> Ticket[int]:
-        """Does the work of `check` for a binary or text stream. The append at the position begins and ends at the given positions."""
+        """Does the work of `check` for a binary or text stream. `begin` and `end` are the limits of the append that holds the position."""
         if position == begin:
             return Ticket.of(position)
 
@@ -218,7 +218,7 @@ class Reader:
         return self._beginning(state, marks.lower, min(marks.upper, end)).then(check)
 
     def _beginning(self, state: StreamState, start: int, upper: int) -> Ticket[bytes]:
-        """Reads the bytes from a value end to the next mark, at most one mark spacing. Every value end before the last one is among them."""
+        """Reads the bytes from a value end to the next mark, at most `MARK_SPACING` bytes. All values but the last end within these bytes."""
         return self._bytes(state, start, min(upper, start + MARK_SPACING))
 
     def _bytes(self, state: StreamState, start: int, end: int) -> Ticket[bytes]:

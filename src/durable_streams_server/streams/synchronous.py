@@ -32,9 +32,8 @@ from .clock import Clock, StoreClock, clock_of
 from .reader import Reader, position_at
 from .results import ReadResult, Stream, StreamMessage, append_result, messages_of, stream_of
 
-_CHECK_INTERVAL: Final = (
-    SECOND  # between two checks whether the wall clock was set, because dates follow it
-)
+#: Time between two checks whether the wall clock was set. Deadlines follow the wall clock.
+_CHECK_INTERVAL: Final = SECOND
 
 
 class SynchronousStore(Store):

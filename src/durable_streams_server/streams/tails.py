@@ -66,7 +66,7 @@ class Group:
         self._is_due = False  # whether a round is running or planned
         self._round: Iterator[Waiter] | None = None  # the waiters that the round has not woken yet
         self._is_stale = False  # whether the stream has changed since the round started
-        self._is_busy = False  # whether it changed during the previous round
+        self._is_busy = False  # whether the stream changed during the previous round
 
     def begin_round(self, change: Change) -> bool:
         """Plans a round for a change, or another round if one is running. Returns True if the caller has to start calling `step`."""
@@ -101,7 +101,7 @@ class Group:
 
     @property
     def shares(self) -> bool:
-        """Whether other waiters may use an encoded event. That is so during a round with more than one waiter."""
+        """Whether an encoded event may be useful to other waiters. That is so during a round with more than one waiter."""
         return self._round is not None and len(self.waiters) > 1
 
     def share(self, start: int, event: SharedEvent) -> None:

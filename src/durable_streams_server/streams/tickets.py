@@ -1,6 +1,6 @@
 """Takes results out of tickets, in plain code and in coroutines.
 
-A ticket of a store that has stopped fails with `Abandoned`. Programs are not to see that error, so these functions raise the error
+A ticket of a store that has stopped fails with `Abandoned`. Programs should not see that error, so these functions raise the error
 that stopped the store instead.
 """
 
@@ -27,7 +27,7 @@ def result_of(ticket: Ticket[T]) -> T:
 
 
 async def write_result(ticket: Ticket[T]) -> T:
-    """Waits for the ticket of a write and returns its result. The write goes on if the calling task is cancelled."""
+    """Waits for the ticket of a write and returns its result. The write continues if the calling task is cancelled."""
     if not ticket.done:
         await _until_done(ticket)
     return result_of(ticket)

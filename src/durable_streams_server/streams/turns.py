@@ -95,7 +95,7 @@ class Turns:
         self.unasked = FEW
 
     def __len__(self) -> int:
-        """Returns the number of waiting steps, without wake-ups, because no request waits for those."""
+        """Returns the number of steps in all lines except the line of wake-ups, which no request waits for."""
         reads, urgent, _, work = self._lines
         return len(reads) + len(urgent) + len(work)
 
@@ -105,9 +105,9 @@ class Turns:
         return not self._is_planned
 
     def add(self, step: Step, line: Line = Line.WORK) -> None:
-        """Puts a step at the end of a line. A step that returns True is put there again after it has run.
+        """Queues a step, which is a short piece of work, at the end of a line. A step that returns True is queued again after it has run.
 
-        A step should run for about a millisecond at most. If a step raises an exception, the exception is logged and only that step ends.
+        A step should run for about a millisecond at most. If it raises an exception, the exception is logged and only that step ends.
         """
         self._lines[line].append(step)
         if not self._is_planned:

@@ -21,7 +21,7 @@ class WaitingCall(Generic[T]):
     Attributes:
         function: the function to call.
         thread: the identifier of the waiting thread.
-        awake: an event that is set when the thread has to look at this object.
+        awake: an event that is set when the thread has to check this object.
         is_done: whether `result` can be called.
         has_turn: whether the waiting thread must make the call itself, now.
         stopped_checks: number of checks in a row that found the store's event loop stopped.
