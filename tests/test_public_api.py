@@ -180,7 +180,7 @@ def test_public_functions_finds_nested_types_and_errors() -> None:
     assert "DirectoryRefused" in raised(durable_streams_server.FileBackedStreamStore)
 
 
-def test_version_is_that_of_installed_package() -> None:
+def test_version_equals_version_of_installed_package() -> None:
     assert durable_streams_server.__version__ == version("durable-streams-server")
     shown = subprocess.run(
         [sys.executable, "-m", "durable_streams_server", "--version"],

@@ -62,7 +62,7 @@ def test_client_reads_json_values_one_by_one(url: str) -> None:
         assert [item["n"] for item in response.iter_json()] == [0, 1, 2, 3, 4]
 
 
-def test_client_reports_head_conflict_and_missing_stream(url: str) -> None:
+def test_client_reads_head_and_reports_conflict_and_missing_stream(url: str) -> None:
     with DurableStream.create(url, content_type=JSON, ttl_seconds=60) as handle:
         assert handle.head().content_type == JSON
         with pytest.raises(StreamExistsError):

@@ -120,7 +120,7 @@ def test_stream_recreated_before_sweep_is_reported_deleted_once() -> None:
     assert [event.type for event in told] == ["created", "deleted", "created"]
 
 
-async def test_live_read_makes_sweep_check_stream_within_a_second() -> None:
+async def test_sweep_checks_stream_one_second_after_live_read_starts() -> None:
     clock, store = ManualClock(), open_store(new_disk())
     engine = Engine(store, clock=clock)
     engine.start()

@@ -155,7 +155,7 @@ LOSSES = [remove, move_away, replace, remove_log, move_log_away, replace_segment
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_store_acknowledges_nothing_after_it_finds_directory_lost(
+def test_store_acknowledges_nothing_after_its_directory_is_lost(
     tmp_path: Path, lose: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal, "CHECK_INTERVAL", 0.0)

@@ -45,7 +45,7 @@ def reads(limit: int) -> LargeReads:
     return LargeReads(SendBudget(limit), at_once)
 
 
-def test_run_counts_until_last_holder_releases_it(disk: Disk) -> None:
+def test_run_counts_against_budget_until_last_reference_is_dropped(disk: Disk) -> None:
     large = reads(1000)
     first, second = large.read(A, disk.read), large.read(A, disk.read)
     disk.done()
@@ -171,7 +171,7 @@ def test_failed_read_returns_its_bytes_to_budget(disk: Disk) -> None:
     assert large.budget.held == 0
 
 
-def test_each_reader_of_run_resolves_in_its_own_turn(disk: Disk) -> None:
+def test_each_reader_of_run_is_resolved_in_separate_turn(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     large = LargeReads(SendBudget(100), steps.append)
     tickets = [large.read(A, disk.read) for _ in range(3)]

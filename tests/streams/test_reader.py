@@ -270,7 +270,7 @@ VALUES = st.sampled_from([*SMALL, b'"' + b"x" * 30 + b'"', b"[" + b'"y",' * 12 +
     st.integers(8, 24),
     st.data(),
 )
-def test_pages_and_offsets_end_at_values_wherever_marks_are(
+def test_pages_and_offsets_end_at_values_for_any_mark_spacing(
     appends: list[list[bytes]], cap: int, spacing: int, data: st.DataObject
 ) -> None:
     bench = Bench()

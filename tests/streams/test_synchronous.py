@@ -180,7 +180,7 @@ async def test_failure_of_store_reaches_waiting_thread() -> None:
         await call
 
 
-def test_read_returns_any_number_of_pages_in_one_result(
+def test_read_returns_all_pages_in_one_result(
     store: PublicStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(synchronous, "DEFAULT_PAGE_SIZE", 1)
@@ -197,7 +197,7 @@ INTEGERS = [-(10**5000), -1, 2**53, 2**64, 10**5000]
 
 
 @pytest.mark.parametrize("number", INTEGERS, ids=["vast-", "-1", "2^53", "2^64", "vast"])
-def test_number_out_of_range_is_refused_whatever_its_size(store: PublicStore, number: int) -> None:
+def test_huge_or_negative_number_is_refused(store: PublicStore, number: int) -> None:
     store.create("/a")
     start = "0000000000000000_0000000000000000"
     for options in (

@@ -94,7 +94,7 @@ async def test_waiter_is_woken_once_for_all_appends_of_one_turn() -> None:
     assert {sleeper.woken for sleeper in sleepers} == {2}
 
 
-async def test_one_turn_wakes_a_slice_of_the_waiters_of_each_stream() -> None:
+async def test_one_turn_wakes_one_slice_of_waiters_per_stream() -> None:
     turns = Turns()
     tails, streams = Tails(turns), [state(number) for number in range(3)]
     crowds = {stream.incarnation: [Sleeper() for _ in range(80)] for stream in streams}
@@ -191,7 +191,7 @@ def test_append_by_woken_waiter_wakes_all_waiters_again() -> None:
     assert [waiter.woken for waiter in waiters] == [2, 2]
 
 
-def test_latest_append_is_kept_only_while_it_is_the_only_change() -> None:
+def test_group_keeps_latest_append_while_it_is_only_change() -> None:
     stream = state(1)
     group, _ = crowd(2)
     first = added(stream)
@@ -207,7 +207,7 @@ def test_latest_append_is_kept_only_while_it_is_the_only_change() -> None:
     assert group.latest is None
 
 
-def test_event_is_shared_with_waiters_at_its_start_while_it_ends_at_tail() -> None:
+def test_event_that_ends_at_tail_is_shared_with_waiters_at_its_start() -> None:
     group, sleepers = crowd(40)
     found: list[SharedEvent | None] = []
     sleepers[0].on_wake = lambda: group.share(5, event(9))
@@ -231,7 +231,7 @@ def test_only_waiter_of_stream_shares_no_event() -> None:
     assert shares == [False]
 
 
-def test_event_that_ends_before_tail_is_shared_whatever_the_tail() -> None:
+def test_event_that_ends_before_tail_is_shared_after_tail_moves() -> None:
     group, _ = crowd(40)
     group.begin_round(added(state(1)))
     assert group.step()

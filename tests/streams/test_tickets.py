@@ -17,7 +17,7 @@ def test_result_of_abandoned_ticket_raises_error_that_stopped_store() -> None:
 
 
 @pytest.mark.parametrize("wait", [read_result, write_result])
-async def test_coroutine_gets_result_that_comes_later(
+async def test_coroutine_waits_for_result_of_ticket(
     wait: Callable[[Ticket[int]], Awaitable[int]],
 ) -> None:
     ticket = Ticket[int]()

@@ -184,7 +184,7 @@ async def test_admitted_request_raises_unasked_limit_until_next_turn() -> None:
     assert turns.unasked == FEW
 
 
-async def test_reads_are_refused_once_turn_is_long_whatever_their_number() -> None:
+async def test_reads_wait_in_line_after_24_ms_of_one_turn() -> None:
     clock = Clock()
     turns = Turns(clock=clock)
     for _ in range(WRITES_AT_ONCE + 1):

@@ -18,7 +18,7 @@ class Ends:
         self.seen.append((call, call.awake.is_set()))
 
 
-def test_call_with_result_wakes_thread_after_on_end() -> None:
+def test_result_wakes_waiting_thread_after_on_end_is_called() -> None:
     ends = Ends()
     call = WaitingCall(lambda: Ticket.of("done"))
     assert (call.thread, call.is_done) == (threading.get_ident(), False)

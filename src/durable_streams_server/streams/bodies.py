@@ -45,7 +45,7 @@ def prepare(store: Store, turns: Turns, command: C) -> Ticket[C]:
 
 
 def _depends_on_source(command: Append | Create) -> bool:
-    """Returns whether the source of a fork decides if a large body is JSON."""
+    """Returns whether a command has a large body that may be JSON, depending on the content type of the fork's source."""
     return (
         isinstance(command, Create)
         and command.media is None

@@ -393,7 +393,7 @@ class Calls:
             raise RuntimeError(_STOPPED if call in self._waiting else _UNKNOWN)
 
     def _withdraw(self, call: WaitingCall[Any]) -> None:
-        """Removes a call whose thread no longer waits, and passes on the turn if the call had it."""
+        """Removes a call whose thread no longer waits, and lets the next call run if it was this call's turn."""
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)

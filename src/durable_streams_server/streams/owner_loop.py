@@ -56,7 +56,7 @@ class OwnerLoop:
             _step(self._watcher.asend(None))
 
     def stop_watching(self) -> None:
-        """Undoes `watch_end`."""
+        """Stops watching for the end of the loop."""
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             _step(watcher.aclose())
@@ -79,7 +79,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _step(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Runs a coroutine that never waits."""
+    """Runs a coroutine that never waits, to its end or to its first `yield`."""
     try:
         coroutine.send(None)
     except (StopIteration, StopAsyncIteration):
