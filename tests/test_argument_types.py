@@ -144,7 +144,7 @@ def cases() -> Iterator[Any]:
 
 
 def make(kind: str) -> Any:
-    """Returns an object of a class, whose methods the test can call."""
+    """Returns an object of a class, so that the test can call its methods."""
     if kind == "StreamStore":
         store = StreamStore()
         store.create("/a", "text/plain")

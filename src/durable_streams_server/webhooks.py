@@ -80,7 +80,7 @@ def verify(
 
     Args:
         raw_body: the exact bytes of the request body.
-        signature_header: the value of `Webhook-Signature`. If the header is repeated, join its values with a comma; they are refused.
+        signature_header: the value of `Webhook-Signature`. Join the values of a repeated header with a comma; they will be refused.
         keys: the JWK Set of the server, decoded from JSON.
         now: the present time in seconds of Unix time. The default is the clock of the machine.
         tolerance: maximum seconds between the time of the signature and now.
@@ -134,7 +134,7 @@ class JwksClient:
 
         Args:
             raw_body: the exact bytes of the request body.
-            signature_header: the value of `Webhook-Signature`. If the header is repeated, join its values with a comma; they are refused.
+            signature_header: the value of `Webhook-Signature`. Join the values of a repeated header with a comma; they will be refused.
             now: the present time in seconds of Unix time. The default is the clock of the machine.
             tolerance: maximum seconds between the time of the signature and now.
 

@@ -81,7 +81,7 @@ class Bench:
 
 
 async def next_turn() -> None:
-    """Waits for the next turn of the event loop, by which live readers of changed streams are woken."""
+    """Waits for the next turn of the event loop. Live readers of changed streams have been woken by then."""
     await asyncio.sleep(0)
 
 

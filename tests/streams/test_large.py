@@ -183,7 +183,7 @@ def test_each_reader_of_run_is_resolved_in_separate_turn(disk: Disk) -> None:
         assert sum(ticket.done for ticket in tickets) == number
 
 
-def test_run_is_encoded_once_and_encoding_counts(disk: Disk) -> None:
+def test_run_is_encoded_once_and_encoding_counts_against_budget(disk: Disk) -> None:
     large = reads(250)
     ticket = large.read(A, disk.read)
     disk.done()

@@ -47,7 +47,7 @@ class InThread:
 
 
 class Pause:
-    """A function that blocks its thread until the test calls `release`."""
+    """A function that blocks the calling thread until the test calls `release`."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()

@@ -158,7 +158,8 @@ def create_command(
 
     Args:
         path: the path of the stream.
-        content_type: the content type. If it is None, a fork gets the content type of its source, and any other stream `application/octet-stream`.
+        content_type: the content type. If it is None, a fork gets the content type of its source, and any other stream
+            `application/octet-stream`.
         options: the other options.
         encode: converts the initial data to wire bytes. `encode_body` does all the work now; `begin_body` leaves large JSON bodies to
             be split in steps.
@@ -198,7 +199,10 @@ def _fork(options: CreateOptions) -> Fork | None:
 
 
 def _digits(number: int | None) -> str | None:
-    """Returns a number as the text of a header. A huge number is replaced by one above every maximum, because Python refuses to convert huge numbers."""
+    """Returns a number as the text of a header.
+
+    A huge number is replaced by one above every maximum, because Python refuses to convert huge numbers.
+    """
     return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
 
 

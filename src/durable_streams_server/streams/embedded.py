@@ -72,7 +72,8 @@ class Streams:
 
         Args:
             path: the path of the stream.
-            content_type: the content type. If it is None, a fork gets the content type of its source, and any other stream `application/octet-stream`.
+            content_type: the content type. If it is None, a fork gets the content type of its source, and any other stream
+                `application/octet-stream`.
             ttl_seconds: sliding lifetime in seconds. It cannot be combined with `expires_at`.
             expires_at: deadline, with a time zone.
             initial_data: the first bytes of the stream. For a JSON stream, one value or an array of values.

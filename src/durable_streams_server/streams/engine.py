@@ -242,7 +242,10 @@ class Engine:
         return self.cursors.after(client_cursor)
 
     def is_ahead(self, client_cursor: str | None) -> bool:
-        """Returns whether a client's cursor belongs to the present interval or a later one. Its responses then need their own cursors."""
+        """Returns whether a client's cursor belongs to the present interval or a later one.
+
+        The responses to that client then need their own cursors.
+        """
         return self.next_cursor(client_cursor) != self.next_cursor(None)
 
     def _prepared(self, command: C) -> Ticket[C]:

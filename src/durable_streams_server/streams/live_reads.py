@@ -48,5 +48,8 @@ class LiveReads(Protocol):
         ...
 
     def is_ahead(self, client_cursor: str | None) -> bool:
-        """Returns whether a client's cursor belongs to the present interval or a later one. Its responses then need their own cursors."""
+        """Returns whether a client's cursor belongs to the present interval or a later one.
+
+        The responses to that client then need their own cursors.
+        """
         ...
