@@ -31,7 +31,7 @@ PLAIN: dict[str, Any] = {
 OFFSET = "0000000000000007_0000000000000003"
 
 
-def test_append_without_options_shares_one_object() -> None:
+def test_append_options_without_arguments_are_one_shared_object() -> None:
     assert append_options(**PLAIN) is append_options(**PLAIN)
 
 
@@ -74,7 +74,7 @@ def test_append_without_content_type_has_type_of_stream() -> None:
     assert other.body.wire == b"[1, 2]"
 
 
-def test_append_without_data_must_close() -> None:
+def test_append_without_data_is_refused_unless_it_closes_stream() -> None:
     bench = Bench()
     bench.do(create("/a"))
     assert not AppendOptions(closes=True).command(bench.state(), b"").has_body
@@ -83,7 +83,7 @@ def test_append_without_data_must_close() -> None:
     assert caught.value.code == "EMPTY_BODY"
 
 
-def test_create_without_content_type_is_binary() -> None:
+def test_stream_created_without_content_type_is_binary() -> None:
     command = create_command("/a", None, CreateOptions(initial_data=b"[1]"))
     assert command.media is not None
     assert (command.media.kind, command.body.wire) == (Kind.BINARY, b"[1]")

@@ -186,7 +186,7 @@ def test_next_deadline_moves_when_clock_is_set(world: World) -> None:
     assert world.store.next_deadline() == NOW + 60 * SECOND
 
 
-def test_cache_age_of_page_ends_at_deadline_of_stream_after_clock_is_set(world: World) -> None:
+def test_page_is_cached_no_longer_than_deadline_after_clock_is_set(world: World) -> None:
     world.create("/a", Lifetime(expires_at=NOW + DAY * SECOND))
     world.settle()
     world.set_clock(DAY - 20)

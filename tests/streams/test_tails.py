@@ -150,7 +150,7 @@ def test_append_during_round_causes_another_round() -> None:
 
 
 @pytest.mark.parametrize(("count", "slice_"), [(20, 20), (300, 4), (6400, 100), (100_000, 256)])
-def test_busy_stream_is_woken_in_small_slices_within_bounded_turns(count: int, slice_: int) -> None:
+def test_waiters_of_busy_stream_are_woken_in_small_slices(count: int, slice_: int) -> None:
     stream = state(1)
     group, sleepers = crowd(count)
 

@@ -143,7 +143,7 @@ async def test_refused_writes_do_not_count_against_reads() -> None:
     assert turns.admits(is_read=True)
 
 
-async def test_long_parsing_counts_as_many_writes() -> None:
+async def test_long_parsing_counts_as_several_writes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -173,7 +173,7 @@ async def test_interrupted_parsing_counts_at_most_one_write_per_512_bytes() -> N
     assert turns.begun == 10
 
 
-async def test_admitted_request_raises_unasked_limit_until_next_turn() -> None:
+async def test_admitted_request_raises_limit_of_unchecked_requests_until_next_turn() -> None:
     turns = Turns()
     assert turns.unasked == FEW
     turns.begun = FEW

@@ -42,7 +42,7 @@ class OwnerLoop:
     @property
     def runs_here(self) -> bool:
         """Whether this thread is running the loop."""
-        return running_loop() is self.loop
+        return _running_loop() is self.loop
 
     @property
     def is_closed(self) -> bool:
@@ -70,7 +70,7 @@ class OwnerLoop:
             on_end()
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     """Returns the event loop that this thread is running, or None."""
     try:
         return asyncio.get_running_loop()
