@@ -9,7 +9,7 @@ import pytest
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
-from durable_streams_server.subscriptions.patience import Patience
+from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.subscriptions.loop_clock import LoopClock
 from tests.subscriptions.receivers import Answer, receiver
 from tests.subscriptions.services import run_turns, wait_until
@@ -30,7 +30,7 @@ async def exchange(answer: Answer | bytes, seconds: float = 10) -> Reply:
         client = WebhookClient(LOCAL)
         try:
             return await client.post(
-                f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(seconds)
+                f"http://127.0.0.1:{it.port}/", BODY, HEADERS, TimeLimit(seconds)
             )
         finally:
             await client.aclose()
@@ -45,13 +45,13 @@ async def failure(answer: Answer | bytes, seconds: float = 10) -> DeliveryFailed
 
 @asynccontextmanager
 async def running_exchange(
-    answer: Answer | bytes, patience: Patience
+    answer: Answer | bytes, time_limit: TimeLimit
 ) -> AsyncIterator[asyncio.Task[Reply]]:
     """Posts one webhook in a task, and yields the task once the receiver has read the request."""
     async with receiver(answer) as it:
         client = WebhookClient(LOCAL)
         url = f"http://127.0.0.1:{it.port}/"
-        task = asyncio.create_task(client.post(url, BODY, HEADERS, patience))
+        task = asyncio.create_task(client.post(url, BODY, HEADERS, time_limit))
         await wait_until(lambda: bool(it.requests))
         await run_turns()
         try:

@@ -17,8 +17,8 @@ from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.clock import Clock
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
-from durable_streams_server.subscriptions.patience import Patience
 from durable_streams_server.subscriptions.service import Service
+from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.protocol.subscriptions.world import JSON, A, B, subscribe
 from tests.requests import append, create
 from tests.storage.contract_base import settled
@@ -54,12 +54,12 @@ class Post:
     """One delivery that the server has begun to send. It ends when the test calls `answer`."""
 
     def __init__(
-        self, url: str, body: bytes, headers: Sequence[Header], patience: Patience
+        self, url: str, body: bytes, headers: Sequence[Header], time_limit: TimeLimit
     ) -> None:
         self.url = url
         self.body = body
         self.headers = dict(headers)
-        self.patience = patience
+        self.time_limit = time_limit
         self.cancelled = False
         self._answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -111,9 +111,9 @@ class FakeClient:
         url: str,
         body: bytes,
         headers: Sequence[Header],
-        patience: Patience,
+        time_limit: TimeLimit,
     ) -> Reply:
-        self.posts.append(Post(url, body, headers, patience))
+        self.posts.append(Post(url, body, headers, time_limit))
         return await self.posts[-1].wait()
 
     async def resolve_and_check(self, url: str) -> None:

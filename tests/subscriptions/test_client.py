@@ -11,7 +11,7 @@ from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from durable_streams_server.subscriptions.answers import MAX_REPLY_BODY
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
-from durable_streams_server.subscriptions.patience import Patience
+from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.subscriptions.exchanges import (
     BODY,
     HEADERS,
@@ -31,7 +31,7 @@ async def test_request_has_the_exact_body_and_only_known_headers() -> None:
     async with receiver() as it:
         client = WebhookClient(LOCAL)
         reply = await client.post(
-            f"http://127.0.0.1:{it.port}/a%20b/../c?d=", BODY, HEADERS, Patience(10)
+            f"http://127.0.0.1:{it.port}/a%20b/../c?d=", BODY, HEADERS, TimeLimit(10)
         )
         assert reply == Reply(200, b'{"done":true}')
         ((head, body),) = it.requests
@@ -53,7 +53,7 @@ async def test_second_delivery_reuses_the_connection() -> None:
     async with receiver() as it:
         client = WebhookClient(LOCAL)
         for _ in range(3):
-            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(10))
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, TimeLimit(10))
         assert (it.connections, len(it.requests)) == (1, 3)
         await client.aclose()
 
@@ -63,7 +63,7 @@ async def test_size_limit_applies_to_each_answer_of_a_connection() -> None:
     async with receiver(answer + b"x" * MAX_REPLY_BODY) as it:
         client = WebhookClient(LOCAL)
         for _ in range(3):
-            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(10))
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, TimeLimit(10))
         assert it.connections == 1
         await client.aclose()
 
@@ -94,7 +94,7 @@ async def test_host_header_names_the_host_and_port_of_the_url(
             ssl_context=authority.client(),
             network=Detour(it.port),
         )
-        await client.post(url, BODY, HEADERS, Patience(10))
+        await client.post(url, BODY, HEADERS, TimeLimit(10))
         assert b"\r\nhost: " + host + b"\r\n" in it.requests[0][0]
         await client.aclose()
 
@@ -236,7 +236,7 @@ async def test_port_without_a_listener_fails() -> None:
         client = WebhookClient(LOCAL)
         with pytest.raises(DeliveryFailed, match="connection") as caught:
             await client.post(
-                f"http://127.0.0.1:{taken.getsockname()[1]}/", BODY, HEADERS, Patience(10)
+                f"http://127.0.0.1:{taken.getsockname()[1]}/", BODY, HEADERS, TimeLimit(10)
             )
         assert caught.value.code == "unreachable"
         await client.aclose()

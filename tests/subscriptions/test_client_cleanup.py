@@ -10,8 +10,8 @@ import pytest
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from durable_streams_server.subscriptions.client import WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
-from durable_streams_server.subscriptions.patience import Patience
 from durable_streams_server.subscriptions.slots import MAX_DELIVERIES
+from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.subscriptions.connections import CountingNetwork, idle_connections, wait_until_closed
 from tests.subscriptions.exchanges import NAME, never_answer, resolve_to_public_address
 from tests.subscriptions.receivers import OK, Answer, Authority, Detour, receiver
@@ -44,7 +44,7 @@ async def test_exchange_cancelled_at_any_step_leaves_nothing_behind(
         finished = 0
         for steps in range(150 if tls else 60):
             before = asyncio.all_tasks()
-            post = asyncio.create_task(client.post(url, b"{}", [], Patience(60)))
+            post = asyncio.create_task(client.post(url, b"{}", [], TimeLimit(60)))
             await run_turns(steps)
             for _ in range(cancels):
                 post.cancel()
@@ -76,7 +76,7 @@ async def test_exchange_that_times_out_at_any_step_leaves_nothing_behind(
         url = f"https://{NAME}/" if tls else f"http://127.0.0.1:{it.port}/"
         for step in range(60):
             with pytest.raises(DeliveryFailed) as caught:
-                await client.post(url, b"{}", [], Patience(step / 5000))
+                await client.post(url, b"{}", [], TimeLimit(step / 5000))
             assert caught.value.code == "no_answer"
             await run_turns(3)
             assert (network.open, idle_connections(client)) == (0, 0)
@@ -121,12 +121,12 @@ async def test_exchange_does_not_wait_for_connections_to_other_hosts(authority: 
             network=PartlySilentNetwork(it.port),
         )
         posts = [
-            asyncio.create_task(client.post(f"https://h{n}.example.com/", b"{}", [], Patience(60)))
+            asyncio.create_task(client.post(f"https://h{n}.example.com/", b"{}", [], TimeLimit(60)))
             for n in range(MAX_DELIVERIES - 1)
         ]
         await wait_until(lambda: SilentStream.handshakes == MAX_DELIVERIES - 1)
         async with asyncio.timeout(5):
-            assert (await client.post(f"https://{NAME}/", b"{}", [], Patience(60))).status == 200
+            assert (await client.post(f"https://{NAME}/", b"{}", [], TimeLimit(60))).status == 200
         for post in posts:
             post.cancel()
         await asyncio.gather(*posts, return_exceptions=True)

@@ -7,7 +7,7 @@ import pytest
 from durable_streams_server.subscriptions import pools as pools_module
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
-from durable_streams_server.subscriptions.patience import FIRST_BYTE_SECONDS, Patience
+from durable_streams_server.subscriptions.time_limit import FIRST_BYTE_SECONDS, TimeLimit
 from tests.subscriptions.exchanges import (
     BODY,
     HEADERS,
@@ -62,7 +62,7 @@ class HeadFirst:
 
 @pytest.mark.parametrize("answer", [never_answer, drip_head, drip_body])
 async def test_exchange_fails_when_its_time_is_over(answer: Answer, loop_clock: LoopClock) -> None:
-    async with running_exchange(answer, Patience(20)) as task:
+    async with running_exchange(answer, TimeLimit(20)) as task:
         await assert_times_out_after(20, task, loop_clock)
 
 
@@ -70,18 +70,18 @@ async def test_exchange_fails_when_its_time_is_over(answer: Answer, loop_clock: 
 async def test_exchange_without_a_head_fails_long_before_a_long_lease_ends(
     answer: Answer, loop_clock: LoopClock
 ) -> None:
-    async with running_exchange(answer, Patience(600)) as task:
+    async with running_exchange(answer, TimeLimit(600)) as task:
         await assert_times_out_after(FIRST_BYTE_SECONDS, task, loop_clock)
 
 
 async def test_body_may_take_the_whole_lease_after_the_head(loop_clock: LoopClock) -> None:
     answer = HeadFirst()
-    async with running_exchange(answer, Patience(600)) as task:
+    async with running_exchange(answer, TimeLimit(600)) as task:
         await loop_clock.forward(590)
         assert not task.done()
         answer.ready.set()
         assert await task == DONE
-    async with running_exchange(HeadFirst(), Patience(600)) as task:
+    async with running_exchange(HeadFirst(), TimeLimit(600)) as task:
         await assert_times_out_after(600, task, loop_clock)
 
 
@@ -92,11 +92,11 @@ async def test_heartbeats_extend_an_exchange(loop_clock: LoopClock) -> None:
         await ready.wait()
         writer.write(OK)
 
-    patience = Patience(20)
-    async with running_exchange(answer, patience) as task:
+    time_limit = TimeLimit(20)
+    async with running_exchange(answer, time_limit) as task:
         for _ in range(3):
             await loop_clock.forward(15)
-            patience.extend(20)
+            time_limit.extend(20)
         await loop_clock.forward(15)
         assert not task.done()
         ready.set()
@@ -104,9 +104,9 @@ async def test_heartbeats_extend_an_exchange(loop_clock: LoopClock) -> None:
 
 
 async def test_exchange_fails_after_the_last_heartbeat(loop_clock: LoopClock) -> None:
-    patience = Patience(10)
-    patience.extend(50)
-    async with running_exchange(never_answer, patience) as task:
+    time_limit = TimeLimit(10)
+    time_limit.extend(50)
+    async with running_exchange(never_answer, time_limit) as task:
         await assert_times_out_after(50, task, loop_clock)
 
 
@@ -139,8 +139,8 @@ async def test_client_works_after_failed_exchanges() -> None:
         client = WebhookClient(LOCAL)
         for _ in range(3):
             with pytest.raises(DeliveryFailed):
-                await client.post(f"http://127.0.0.1:{bad.port}/", BODY, HEADERS, Patience(0.05))
-        reply = await client.post(f"http://127.0.0.1:{good.port}/", BODY, HEADERS, Patience(10))
+                await client.post(f"http://127.0.0.1:{bad.port}/", BODY, HEADERS, TimeLimit(0.05))
+        reply = await client.post(f"http://127.0.0.1:{good.port}/", BODY, HEADERS, TimeLimit(10))
         assert reply.status == 200
         await client.aclose()
 
@@ -158,10 +158,10 @@ async def test_wait_for_a_connection_counts_as_time_of_the_exchange(
     async with receiver(answer) as it:
         client = WebhookClient(LOCAL)
         url = f"http://127.0.0.1:{it.port}/"
-        first = asyncio.create_task(client.post(url, BODY, HEADERS, Patience(600)))
+        first = asyncio.create_task(client.post(url, BODY, HEADERS, TimeLimit(600)))
         await asked.wait()
         posts = [
-            asyncio.create_task(client.post(url, BODY, HEADERS, Patience(20))) for _ in range(2)
+            asyncio.create_task(client.post(url, BODY, HEADERS, TimeLimit(20))) for _ in range(2)
         ]
         await run_turns()
         await loop_clock.forward(15)
@@ -186,7 +186,7 @@ async def test_cancelled_exchange_closes_its_connection() -> None:
     async with receiver(answer) as it:
         client = WebhookClient(LOCAL)
         url = f"http://127.0.0.1:{it.port}/"
-        post = asyncio.create_task(client.post(url, BODY, HEADERS, Patience(60)))
+        post = asyncio.create_task(client.post(url, BODY, HEADERS, TimeLimit(60)))
         await asked.wait()
         post.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -13,7 +13,7 @@ from durable_streams_server.subscriptions import client as client_module
 from durable_streams_server.subscriptions.addresses import WebhookPolicy
 from durable_streams_server.subscriptions.client import Reply, WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
-from durable_streams_server.subscriptions.patience import Patience
+from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.subscriptions.exchanges import (
     BODY,
     HEADERS,
@@ -36,7 +36,7 @@ async def test_name_with_a_forbidden_address_is_not_connected_to(address: str) -
     detour = Detour(0)
     client = WebhookClient(WebhookPolicy(), resolver=inside, network=detour)
     with pytest.raises(DeliveryFailed, match="may not go") as caught:
-        await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(10))
+        await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(10))
     assert caught.value.code == "forbidden"
     with pytest.raises(BadRequest, match="not allowed"):
         await client.resolve_and_check(f"https://{NAME}/")
@@ -54,7 +54,7 @@ async def test_name_is_resolved_and_checked_again_for_each_connection() -> None:
     client = WebhookClient(LOCAL, resolver=rebinding, network=detour)
     await client.resolve_and_check(f"https://{NAME}/")
     with pytest.raises(DeliveryFailed, match="may not go"):
-        await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(10))
+        await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(10))
     assert detour.asked == []
     await client.aclose()
 
@@ -63,7 +63,7 @@ async def test_url_that_the_policy_forbids_by_now_is_not_posted_to() -> None:
     async with receiver() as it:
         client = WebhookClient(WebhookPolicy())
         with pytest.raises(DeliveryFailed, match="may not go") as caught:
-            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, Patience(10))
+            await client.post(f"http://127.0.0.1:{it.port}/", BODY, HEADERS, TimeLimit(10))
         assert caught.value.code == "forbidden"
         assert it.connections == 0
         await client.aclose()
@@ -78,7 +78,7 @@ async def test_localhost_is_resolved_and_posted_to_if_loopback_is_allowed() -> N
         client = WebhookClient(LOCAL, resolver=resolve)
         url = f"http://localhost:{it.port}/"
         await client.resolve_and_check(url)
-        assert (await client.post(url, BODY, HEADERS, Patience(10))).status == 200
+        assert (await client.post(url, BODY, HEADERS, TimeLimit(10))).status == 200
         await client.aclose()
 
 
@@ -112,7 +112,7 @@ async def test_check_accepts_a_name_that_does_not_resolve(
         client = WebhookClient(WebhookPolicy(), resolver=resolver)
         await client.resolve_and_check(f"https://{NAME}/")
         with pytest.raises(DeliveryFailed, match=r"resolve|too long"):
-            await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(0.1))
+            await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(0.1))
         await client.aclose()
 
 
@@ -130,7 +130,7 @@ async def post_over_tls(
             network=Detour(it.port),
         )
         try:
-            return await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(seconds))
+            return await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(seconds))
         finally:
             await client.aclose()
 
@@ -170,7 +170,7 @@ async def test_receiver_without_tls_fails(authority: Authority) -> None:
             network=Detour(it.port),
         )
         with pytest.raises(DeliveryFailed, match="TLS"):
-            await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(10))
+            await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(10))
         await client.aclose()
 
 
@@ -190,5 +190,5 @@ async def test_size_limit_applies_over_tls(authority: Authority) -> None:
             network=Detour(it.port),
         )
         with pytest.raises(DeliveryFailed, match="too large"):
-            await client.post(f"https://{NAME}/", BODY, HEADERS, Patience(60))
+            await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(60))
         await client.aclose()

@@ -91,7 +91,7 @@ async def test_commands_are_retried_after_a_pause_while_the_store_is_full(runnin
     await running.settle()
     assert (running.store.asked, count_woken(running)) == (1, 0)
     running.store.full = False
-    running.service._crowd._end_pause()
+    running.service._distributor._end_pause()
     await running.until(lambda: count_woken(running) == MANY)
     await running.until(lambda: not len(running.store.subscriptions.feed))
 
@@ -120,7 +120,7 @@ async def test_start_wakes_the_subscriptions_that_a_crash_left_out() -> None:
 async def test_work_continues_after_an_exception(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "_AGAIN", 0)
+    monkeypatch.setattr(crowd, "_RETRY_SECONDS", 0)
     faults = [RuntimeError("a fault")]
     real = running.store.subscriptions.to_take
 

@@ -34,7 +34,7 @@ async def test_delivery_has_the_headers_and_body_of_the_protocol(running: Runnin
     document = post.document
     token = document.pop("callback_token")
     (stream,) = view.streams
-    assert (post.url, post.patience._seconds) == (HOOK, 30.0)
+    assert (post.url, post.time_limit._seconds) == (HOOK, 30.0)
     assert document == {
         "subscription_id": "s",
         "wake_id": view.wake.wake_id,

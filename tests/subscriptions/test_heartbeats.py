@@ -36,7 +36,7 @@ async def test_heartbeat_extends_the_wait_for_the_answer(
     await running.append_news(A)
     post = await running.wait_for_posts(1)
     extended: list[float] = []
-    monkeypatch.setattr(post.patience, "extend", extended.append)
+    monkeypatch.setattr(post.time_limit, "extend", extended.append)
     await running.pass_time(20)
     await heartbeat(running, post)
     assert extended == [30.0]

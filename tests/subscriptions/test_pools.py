@@ -11,7 +11,6 @@ from httpcore2._async.http11 import AsyncHTTP11Connection
 from durable_streams_server.subscriptions import pools as pools_module
 from durable_streams_server.subscriptions.client import WebhookClient
 from durable_streams_server.subscriptions.network import DeliveryFailed
-from durable_streams_server.subscriptions.patience import Patience
 from durable_streams_server.subscriptions.pools import (
     IDLE_SECONDS,
     MAX_CONNECTIONS,
@@ -19,6 +18,7 @@ from durable_streams_server.subscriptions.pools import (
     Pools,
     Receiver,
 )
+from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.subscriptions.connections import (
     CountingNetwork,
     idle_connections,
@@ -37,7 +37,7 @@ def url(number: int) -> str:
 
 
 async def post(client: WebhookClient, number: int, seconds: float = 10) -> int:
-    return (await client.post(url(number), b"{}", [], Patience(seconds))).status
+    return (await client.post(url(number), b"{}", [], TimeLimit(seconds))).status
 
 
 @asynccontextmanager

@@ -66,8 +66,8 @@ class WatchedStore(MemoryStore):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "_AGAIN", 0)
-    monkeypatch.setattr(recall, "_DAMAGED", 0)
+    monkeypatch.setattr(recall, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(recall, "_DAMAGED_RETRY_SECONDS", 0)
     monkeypatch.setattr(recall, "_SLICE", 7)
 
 
@@ -126,7 +126,7 @@ async def test_wakes_list_every_missed_stream(running: Running) -> None:
     assert await drain(running) == set(PATHS)
     assert isinstance(running.store, WatchedStore)
     assert running.store.listings == 1  # one pass, which has paused while there was no room
-    assert 0 < running.store.largest <= recall._AT_ONCE
+    assert 0 < running.store.largest <= recall._STREAMS_PER_RECORD
     assert running.store.subscriptions.kept == 0
 
 
@@ -206,8 +206,8 @@ async def test_pass_that_is_idle_for_long_makes_way_for_another(
     await work(made)
     await made.settle()
     assert made.store.subscriptions.by_id["s"].due == {}  # its pass has not begun
-    made.clock.forward(recall._PATIENCE / SECOND)
-    await loop_clock.forward(recall._PATIENCE / SECOND)
+    made.clock.forward(recall._MAX_IDLE / SECOND)
+    await loop_clock.forward(recall._MAX_IDLE / SECOND)
     assert await drain(made) >= set(PATHS[LIMIT:])
     assert await drain(made, "away") >= set(PATHS[LIMIT:])
     await made.stop()

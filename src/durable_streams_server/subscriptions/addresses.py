@@ -1,10 +1,10 @@
-"""Where a webhook may go (PROTOCOL 6.2, 12.8): what a URL may look like, and which addresses may be connected to.
+"""Decides which webhook URLs are allowed, and which addresses the server may connect to (PROTOCOL 6.2, 12.8).
 
-A URL is judged twice. `check_url` judges its text, when a subscription is made. `check_address` judges an address that its
-host has resolved to, each time a connection is made: only then is it known where the bytes go. Without both, whoever may
-create a subscription could send requests into the operator's network.
+A webhook is checked twice. `check_url` checks the text of the URL when a client creates a subscription. `check_address` checks the
+resolved address each time the server opens a connection. Without both checks, a client that may create subscriptions could send
+requests into the operator's network.
 
-Every refusal of a host or an address has the same words, so that nobody learns from them what the network looks like.
+All forbidden hosts and addresses get the same error message, so that clients learn nothing about the network from it.
 """
 
 import re
@@ -19,8 +19,10 @@ import msgspec
 from ..errors import BadRequest
 from ..protocol.arguments import require, require_each
 
-MAX_WEBHOOK_URL_BYTES: Final = 2048  # any server takes as much; each subscription keeps its own
-MAX_HOST_BYTES: Final = 253  # RFC 1035, 2.3.4, without the last dot
+#: Maximum bytes of a webhook URL, because each subscription stores one. All common servers accept URLs of this length.
+MAX_WEBHOOK_URL_BYTES: Final = 2048
+#: Maximum bytes of a host name without the final dot (RFC 1035, 2.3.4).
+MAX_HOST_BYTES: Final = 253
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -29,8 +31,8 @@ _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?")
 _FORBIDDEN: Final = re.compile(r"[^\x21-\x7e]|[\\#]")
-# A resolver takes for an IPv4 address whatever has one to four parts in decimal, octal or hex, such as `127.1`,
-# `0x7f000001` and `0177.0.0.1`. All of them end in a number, and no name does.
+# Resolvers read one to four decimal, octal or hexadecimal parts as an IPv4 address, such as `127.1`, `0x7f000001` and `0177.0.0.1`.
+# All of these end in a number, and no valid name does.
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 
@@ -38,12 +40,13 @@ def _networks(*entries: str) -> tuple[Network, ...]:
     return tuple(ip_network(entry) for entry in entries)
 
 
-#: Private networks (RFC 1918, RFC 6598, RFC 4193): refused, unless a network in the allow list covers them.
+#: Private networks (RFC 1918, RFC 6598, RFC 4193). They are forbidden unless a network in the allow list covers the address.
 _PRIVATE: Final = _networks(
     "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"
 )
 
-#: Where clouds answer with credentials. Those that are link-local are refused as such; nothing opens these.
+#: Addresses of metadata services, which return the credentials of a cloud machine. No allow list opens them. Link-local metadata
+#: addresses are forbidden as such.
 _METADATA: Final = _networks(
     "100.100.100.200",  # Alibaba; inside the shared range of RFC 6598
     "168.63.129.16",  # Azure; a public address
@@ -54,16 +57,16 @@ _METADATA: Final = _networks(
     "fd00:42::/32",  # Scaleway
 )
 
-#: Not for the public, whatever `ipaddress` of this Python version says of them (IANA's special-purpose registries).
+#: Networks that are not public (IANA's special-purpose registries). Some versions of the module `ipaddress` treat some of them as public.
 _SPECIAL: Final = _networks(
     "0.0.0.0/8",  # this network, and the unspecified address
     "127.0.0.0/8",  # loopback; `_is_loopback` decides before this
-    "169.254.0.0/16",  # link-local, with most clouds' metadata
+    "169.254.0.0/16",  # link-local, which includes the metadata service of most clouds
     "192.0.0.0/24",  # protocol assignments
     "192.0.2.0/24",  # documentation
-    "192.31.196.0/24",  # a sink for misdirected DNS, as are 192.175.48.0/24 and 2620:4f:8000::/48
-    "192.52.193.0/24",  # relays of multicast
-    "192.88.99.0/24",  # relays of 6to4
+    "192.31.196.0/24",  # AS112, as are 192.175.48.0/24 and 2620:4f:8000::/48
+    "192.52.193.0/24",  # multicast relays
+    "192.88.99.0/24",  # 6to4 relays
     "192.175.48.0/24",
     "198.18.0.0/15",  # benchmarks
     "198.51.100.0/24",  # documentation
@@ -77,13 +80,13 @@ _SPECIAL: Final = _networks(
     "3fff::/20",  # documentation
 )
 
-#: The only unicast addresses that IPv6 routes globally. Outside are the mapped and compatible IPv4 addresses, NAT64
-#: (64:ff9b::/96, 64:ff9b:1::/48), link-local, site-local, unique local, multicast, loopback and the unspecified address.
+#: The IPv6 network that contains all global unicast addresses. It excludes mapped and compatible IPv4 addresses, NAT64
+#: (64:ff9b::/96, 64:ff9b:1::/48), link-local, site-local, unique local and multicast addresses, loopback, and the unspecified address.
 _GLOBAL_V6: Final = IPv6Network("2000::/3")
 
 _LOOPBACK: Final = _networks("127.0.0.0/8", "::1")
 
-#: Names that never leave a site (RFC 6762, 9476, 8375); an entry of the allow list may name hosts under them.
+#: Suffixes of local names (RFC 6762, 9476, 8375). An entry of the allow list can open names with these suffixes.
 _LOCAL_SUFFIXES: Final = (".local", ".localdomain", ".internal", ".home.arpa")
 
 _METADATA_NAMES: Final = frozenset(
@@ -101,13 +104,13 @@ _METADATA_NAMES: Final = frozenset(
 
 
 class Target(NamedTuple):
-    """A webhook URL, taken apart once; what is connected to is what was checked.
+    """The parts of a webhook URL. The server checks these parts and connects to them, and never parses the URL again.
 
     Attributes:
         scheme: `https`, or `http` for loopback.
-        host: a name in lower case, or an address in its one spelling, without brackets.
-        port: the one given, or the scheme's.
-        path: path and query, as written.
+        host: a name in lower case, or an address in its canonical form without brackets.
+        port: the port of the URL, or the default port of the scheme.
+        path: the path and the query, unchanged.
     """
 
     scheme: str
@@ -117,13 +120,14 @@ class Target(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """A list of entries, sorted by kind. `suffixes` begin with the dot."""
+    """The entries of an allow or deny list, grouped by kind. Each suffix begins with a dot."""
 
     names: frozenset[str]
     suffixes: tuple[str, ...]
     networks: tuple[Network, ...]
 
     def names_host(self, host: str) -> bool:
+        """Returns whether an entry names `host` or a domain above it."""
         return host in self.names or host.endswith(self.suffixes)
 
     def __bool__(self) -> bool:
@@ -131,22 +135,23 @@ class _Rules(NamedTuple):
 
 
 class WebhookPolicy(msgspec.Struct, frozen=True):
-    """Which webhook URLs are taken, and which addresses are connected to.
+    """Decides which webhook URLs are allowed, and which addresses the server may connect to.
 
-    Entries of the lists are host names (`hooks.example.com`, or `*.example.com` for every name below), addresses, or networks
-    (`10.1.0.0/16`). The deny list wins over everything. When the allow list has entries, only what one of them matches is
-    allowed, by name or by address: localhost too. A network in the allow list opens the private addresses inside it, and a
-    name in it opens that name although it is of a local kind. Nothing opens metadata services, link-local addresses and the
-    rest of what is not for the public.
+    The entries of both lists are host names (`hooks.example.com`, or `*.example.com` for all names below it), addresses, or networks
+    (`10.1.0.0/16`). The deny list overrides everything else. If the allow list is not empty, only hosts and addresses that match one
+    of its entries are allowed, and this includes localhost. A network in the allow list opens the private addresses inside it. A
+    name in the allow list opens that name even if it is a local name. No entry opens metadata services, link-local addresses, and
+    other addresses that are neither public nor private.
 
     Attributes:
-        allow_loopback: for development: takes `http://` to `localhost`, 127.0.0.0/8 and `[::1]`, and connects to them.
-        allow: entries as above.
-        deny: entries as above.
+        allow_loopback: True allows `http://` URLs to `localhost`, 127.0.0.0/8 and `[::1]`, and connections to them. Use it for
+            development.
+        allow: the entries of the allow list.
+        deny: the entries of the deny list.
 
     Raises:
-        TypeError: for a value of the wrong type.
-        ValueError: for an entry that is neither a name, an address nor a network.
+        TypeError: a value has the wrong type.
+        ValueError: an entry is neither a host name, an address nor a network.
     """
 
     allow_loopback: bool = False
@@ -161,19 +166,19 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
         _rules(self.deny)
 
     def check_url(self, url: str) -> None:
-        """Judges the text of a webhook URL. No name is resolved.
+        """Checks the text of a webhook URL, without resolving its host name.
 
         Raises:
-            BadRequest: WEBHOOK_URL_REJECTED.
+            BadRequest: WEBHOOK_URL_REJECTED if the URL is malformed or the policy forbids its host.
         """
         require(str, url=url)
         self.target(url)
 
     def target(self, url: str) -> Target:
-        """Returns the parts of a webhook URL that has passed `check_url`.
+        """Checks the text of a webhook URL, and returns its parts.
 
         Raises:
-            BadRequest: WEBHOOK_URL_REJECTED.
+            BadRequest: WEBHOOK_URL_REJECTED if the URL is malformed or the policy forbids its host.
         """
         target = _parse(url)
         if target.scheme != "https":
@@ -183,25 +188,25 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
         address = _literal(target.host)
         if address is not None:
             self.check_address(target.host, target.host)
-        elif not self._takes_name(target.host):
+        elif not self._allows_name(target.host):
             raise _refused()
         return target
 
     def check_address(self, host: str, address: str) -> None:
-        """Judges an address that a connection would go to.
+        """Checks an address before the server connects to it.
 
         Args:
-            host: the URL's host, in lower case: a name, or the address itself.
-            address: what it resolved to, as `getaddrinfo` writes it.
+            host: the host of the URL in lower case, which is a name or the address itself.
+            address: the address of the host, in the format of `getaddrinfo`.
 
         Raises:
-            BadRequest: WEBHOOK_URL_REJECTED.
+            BadRequest: WEBHOOK_URL_REJECTED if the policy forbids the address.
         """
         parsed = _literal(address)
-        if parsed is None or not self._takes_address(host, parsed):
+        if parsed is None or not self._allows_address(host, parsed):
             raise _refused()
 
-    def _takes_name(self, host: str) -> bool:
+    def _allows_name(self, host: str) -> bool:
         allow, deny = _rules(self.allow), _rules(self.deny)
         if deny.names_host(host) or host in _METADATA_NAMES:
             return False
@@ -212,17 +217,17 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
             return self.allow_loopback
         return named or not _is_local_name(host)
 
-    def _takes_address(self, host: str, address: Address) -> bool:
+    def _allows_address(self, host: str, address: Address) -> bool:
         allow, deny = _rules(self.allow), _rules(self.deny)
         named = _literal(host) is None
-        if _is_in(address, deny.networks) or (named and not self._takes_name(host)):
+        if _is_in(address, deny.networks) or (named and not self._allows_name(host)):
             return False
         inside = _is_in(address, allow.networks)
         if allow and not inside and not allow.names_host(host):
             return False
         loopback = _is_in(address, _LOOPBACK)
         if loopback or _is_localhost(host):
-            # Nobody else's name may lead to loopback, and localhost nowhere else.
+            # Only localhost may resolve to loopback, and localhost may resolve to nothing else.
             return self.allow_loopback and loopback and (not named or _is_localhost(host))
         if _is_in(address, _METADATA):
             return False
@@ -230,12 +235,12 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
 
 
 def is_address(host: str) -> bool:
-    """Tells whether a target's host is an address, so that there is nothing to resolve."""
+    """Returns whether the host of a target is an address, which needs no resolving."""
     return _literal(host) is not None
 
 
 def _parse(url: str) -> Target:
-    """Takes a URL apart, and refuses every form that two parsers might read in two ways."""
+    """Returns the parts of a URL. Rejects every form that two parsers might read differently."""
     if len(url) > MAX_WEBHOOK_URL_BYTES:
         raise _rejected(f"a webhook URL may have {MAX_WEBHOOK_URL_BYTES} bytes")
     if _FORBIDDEN.search(url):
@@ -261,7 +266,7 @@ def _parse(url: str) -> Target:
 
 
 def _host(bracketed: str | None, bare: str) -> str:
-    """Returns the host in its one spelling: IPv6 as `ipaddress` writes it, anything else as it must have been written."""
+    """Returns the host of a URL in its canonical form. Only an IPv6 address can change, to the form that `ipaddress` writes."""
     address = _literal(bracketed or bare)
     if bracketed is not None:
         if isinstance(address, IPv6Address):
@@ -279,9 +284,9 @@ def _is_name(text: str) -> bool:
     )
 
 
-@lru_cache(maxsize=256)  # one delivery asks several times, and the next one asks again
+@lru_cache(maxsize=256)  # each delivery calls it several times with the same host
 def _literal(text: str) -> Address | None:
-    """Returns the address that `text` spells, if it spells one; an address with a zone is none."""
+    """Returns the address in `text`, or None if it contains no address or an address with a zone."""
     try:
         return None if "%" in text else ip_address(text)
     except ValueError:
@@ -294,7 +299,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_localhost(host: str) -> bool:
-    """RFC 6761, 6.3."""
+    """Returns whether a name is `localhost` or below it (RFC 6761, 6.3)."""
     return host == "localhost" or host.endswith(".localhost")
 
 
@@ -312,7 +317,7 @@ def _is_in(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
-@lru_cache(maxsize=16)  # a server has one policy, of two lists
+@lru_cache(maxsize=16)  # a server has one policy with two lists
 def _rules(entries: tuple[str, ...]) -> _Rules:
     names: set[str] = set()
     suffixes: list[str] = []

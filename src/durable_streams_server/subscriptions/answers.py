@@ -1,7 +1,8 @@
-"""Turns the body of a receiver's answer into the bytes that its sender meant.
+"""Decodes the body of a receiver's answer.
 
-Deliveries ask for no content encoding, but some frameworks and proxies compress every answer. If the server could not read a
-compressed `{"done": true}`, it would take it for an answer that says nothing. So a body that cannot be decoded is a failure.
+Deliveries ask for an answer without content encoding, but some frameworks and proxies compress every answer. If the server ignored a
+compressed `{"done": true}`, it would wait for a callback that never comes. So a delivery fails if the body of its answer does not
+decode.
 """
 
 import codecs
@@ -12,17 +13,18 @@ from typing import Final
 from ..protocol.units import KIB
 from .network import INVALID_ANSWER, TOO_LARGE, DeliveryFailed
 
-MAX_REPLY_BODY: Final = 64 * KIB  # a reply says `{"done": true}`; more is a mistake or an attack
+#: Maximum bytes of a decoded body. A receiver only needs to send `{"done": true}`, so a larger body is a mistake or an attack.
+MAX_REPLY_BODY: Final = 64 * KIB
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _RAW: Final = -zlib.MAX_WBITS
-# For each coding, the formats to try. `deflate` is the format of zlib (RFC 9110, 8.4.1.2), but some servers send it without its header.
+# The formats to try for each coding. `deflate` means the zlib format (RFC 9110, 8.4.1.2), but some servers omit the zlib header.
 _FORMATS: Final = {b"gzip": (_GZIP,), b"x-gzip": (_GZIP,), b"deflate": (_ZLIB, _RAW)}
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is the first half of it
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, because its mark begins with that of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -30,15 +32,15 @@ _MARKS: Final = (
 
 
 def decode(codings: Sequence[bytes], body: bytes) -> bytes:
-    """Returns a body without its content encoding, and as UTF-8 without a byte order mark if it began with one.
+    """Removes the content encoding from a body. A body with a byte order mark is converted to UTF-8 without the mark.
 
     Args:
         codings: the values of all Content-Encoding headers.
         body: the body as it was sent, at most `MAX_REPLY_BODY` bytes.
 
     Raises:
-        DeliveryFailed: the encoding is unknown or nested, the body does not decode, or it is more than `MAX_REPLY_BODY` bytes
-            when decoded.
+        DeliveryFailed: the encoding is unknown or nested, the body does not decode, or the decoded body has more than
+            `MAX_REPLY_BODY` bytes.
     """
     named = [name.strip().lower() for value in codings for name in value.split(b",")]
     applied = [name for name in named if name not in (b"", b"identity")]
@@ -49,6 +51,7 @@ def decode(codings: Sequence[bytes], body: bytes) -> bytes:
 
 
 def _decompress(formats: Sequence[int], body: bytes) -> bytes:
+    """Returns a body decompressed with the first of `formats` that fits it."""
     for wbits in formats:
         decompressor = zlib.decompressobj(wbits)
         try:
@@ -65,6 +68,7 @@ def _decompress(formats: Sequence[int], body: bytes) -> bytes:
 
 
 def _without_mark(body: bytes) -> bytes:
+    """Returns a body as UTF-8 without a byte order mark, or unchanged if it has no mark."""
     for mark, encoding in _MARKS:
         if not body.startswith(mark):
             continue

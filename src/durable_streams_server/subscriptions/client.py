@@ -1,7 +1,7 @@
-"""The outgoing HTTP client: posts a webhook to where it may go, and takes back no more than it must.
+"""Sends webhooks over HTTP, and limits the time and the size of the answers.
 
-The URL is judged each time, and the address at each connection (`network.py`). TLS is verified against the name in the URL.
-There are no redirects, no proxies, no cookies and no retries: whoever calls decides what a failure means.
+The client checks the URL of each webhook, and the address of each connection (`network.py`). It verifies TLS certificates against the
+name in the URL. It follows no redirects, uses no proxies and no cookies, and never retries. The caller decides what a failure means.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ from .network import (
     at_once,
     resolve,
 )
-from .patience import Patience
 from .pools import Pools, Receiver
+from .time_limit import TimeLimit
 
-RESOLVE_SECONDS: Final = 5.0  # while whoever makes a subscription waits
-_CHECKS: Final = (
-    64  # lookups for subscriptions that are being made; they take no thread from deliveries
-)
+#: Maximum seconds of a name lookup for a new subscription, because the client waits for the answer to its request.
+RESOLVE_SECONDS: Final = 5.0
+#: Maximum concurrent name lookups for new subscriptions. Deliveries have lookups of their own.
+_CHECKS: Final = 64
 
 
 class Reply(NamedTuple):
-    """A receiver's answer.
+    """The answer of a receiver.
 
     Attributes:
         status: 200 to 299, or 400 and above.
-        body: with a status of 200 to 299, the whole body without content encoding and byte order mark. With an error status,
-            the body as it was sent, or nothing if it is too large: the status says enough.
+        body: the decoded body without byte order mark, if the status is 200 to 299. With an error status, the body as it was sent,
+            or empty if it is too large.
     """
 
     status: int
@@ -51,14 +51,14 @@ class Reply(NamedTuple):
 
 
 class WebhookClient:
-    """Posts webhooks. It belongs to one event loop; close it with `aclose`.
+    """Sends webhooks. Belongs to one event loop. Call `aclose` at the end.
 
     Args:
-        policy: where webhooks may go.
-        resolver: finds a name's addresses; the machine's resolver unless given.
-        ssl_context: verifies receivers; the system's trust store unless given.
-        network: opens connections to addresses that have passed.
-        turn: waited for before each piece of an exchange.
+        policy: decides which URLs and addresses are allowed.
+        resolver: finds the addresses of host names. By default, the machine's resolver.
+        ssl_context: verifies the certificates of receivers. By default, with the system's trusted certificates.
+        network: opens connections to allowed addresses.
+        turn: is awaited before each part of an exchange, so that many exchanges do not block the event loop.
     """
 
     def __init__(
@@ -84,22 +84,23 @@ class WebhookClient:
         url: str,
         body: bytes,
         headers: Sequence[Header],
-        patience: Patience,
+        time_limit: TimeLimit,
     ) -> Reply:
-        """Posts a body and returns the answer.
+        """Posts a body to a webhook URL, and returns the answer.
 
         Args:
-            url: the webhook's URL. The policy is applied again, since it may have changed.
+            url: the webhook URL. The client checks it again, because the policy may have changed.
             body: the exact bytes to send.
-            headers: without Host, Content-Length, User-Agent and Accept-Encoding.
-            patience: the time for the whole exchange, from waiting for a connection to the end of the answer.
+            headers: all headers except Host, Content-Length, User-Agent and Accept-Encoding.
+            time_limit: limits the whole exchange, from waiting for a connection to the end of the answer.
 
         Raises:
-            DeliveryFailed: no answer, a redirect, an answer that is too large or not HTTP, or a body that does not decode.
+            DeliveryFailed: the receiver did not answer, or answered with a redirect, an oversized answer, invalid HTTP or a body
+                that does not decode.
         """
         try:
-            async with patience.limit():
-                return await self._exchange(self._policy.target(url), body, headers, patience)
+            async with time_limit.enforce():
+                return await self._exchange(self._policy.target(url), body, headers, time_limit)
         except (TimeoutError, httpcore2.TimeoutException):
             raise DeliveryFailed("the receiver took too long", timed_out=True) from None
         except BadRequest:
@@ -112,27 +113,27 @@ class WebhookClient:
             raise DeliveryFailed("the connection to the receiver failed", UNREACHABLE) from None
 
     async def resolve_and_check(self, url: str) -> None:
-        """Judges a URL and what its host resolves to now, for a subscription that is being made.
+        """Checks the URL of a new subscription, and the addresses of its host.
 
-        A name that does not resolve, or not within `RESOLVE_SECONDS`, passes: its receiver may not be up yet, and the address
-        is judged again when it is connected to.
+        Accepts a name that does not resolve within `RESOLVE_SECONDS`, because its receiver may not be running yet. Its addresses
+        are checked again for each connection.
 
         Raises:
-            BadRequest: WEBHOOK_URL_REJECTED.
+            BadRequest: WEBHOOK_URL_REJECTED if the policy forbids the URL or an address.
         """
         target = self._policy.target(url)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 await resolve(self._policy, self._check_resolver, target.host, target.port)
-        except OSError:  # TimeoutError is one
+        except OSError:  # this includes TimeoutError
             return
 
     async def aclose(self) -> None:
-        """Closes every connection. Requests in flight fail."""
+        """Closes all connections. Exchanges that are running fail."""
         await self._pools.aclose()
 
     async def _exchange(
-        self, target: Target, body: bytes, headers: Sequence[Header], patience: Patience
+        self, target: Target, body: bytes, headers: Sequence[Header], time_limit: TimeLimit
     ) -> Reply:
         host = target.host.encode("ascii")
         url = httpcore2.URL(scheme=target.scheme, host=host, port=target.port, target=target.path)
@@ -144,7 +145,7 @@ class WebhookClient:
         receiver = Receiver(target.scheme, target.host, target.port)
         with self._pools.use(receiver) as pool:
             async with pool.stream("POST", url, headers=[*own, *headers], content=body) as reply:
-                patience.head_came()
+                time_limit.head_received()
                 if reply.status < 200:
                     raise DeliveryFailed(
                         "the receiver wants to speak another protocol", INVALID_ANSWER
@@ -161,6 +162,7 @@ class WebhookClient:
 
 
 async def _read(reply: httpcore2.Response) -> bytes:
+    """Returns the body of an answer, or fails if the body is too large."""
     received = bytearray()
     async for part in reply.aiter_stream():
         received += part
@@ -170,7 +172,7 @@ async def _read(reply: httpcore2.Response) -> bytes:
 
 
 async def _read_or_drop(reply: httpcore2.Response) -> bytes:
-    """Returns the body, or nothing if it is too large. Reading it keeps the connection usable."""
+    """Returns the body of an answer, or nothing if the body is too large. Reading the body keeps the connection usable."""
     try:
         return await _read(reply)
     except DeliveryFailed:

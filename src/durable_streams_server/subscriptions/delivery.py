@@ -34,8 +34,8 @@ from . import keys
 from .client import Reply, WebhookClient
 from .credentials import Credentials
 from .network import INVALID_ANSWER, REDIRECT, DeliveryFailed
-from .patience import Patience
 from .slots import DeliverySlots
+from .time_limit import TimeLimit
 
 #: Maximum streams of a snapshot that is stored for a retry, because thousands of deliveries may wait for their retry at the same
 #: time. A stored snapshot takes some 10 KiB. After a failure with more streams, the server sends another wake instead.
@@ -92,7 +92,9 @@ class Deliveries:
         #: Queued deliveries by subscription id and host name: the grant and the URL.
         self._waiting: dict[tuple[str, str], tuple[Grant, str]] = {}
         self._tasks: dict[Grant, asyncio.Task[None]] = {}
-        self._patience: dict[str, Patience] = {}  # by wake id, while a receiver's answer is awaited
+        self._time_limits: dict[
+            str, TimeLimit
+        ] = {}  # by wake id, while a receiver's answer is awaited
 
     def __len__(self) -> int:
         """Returns the number of deliveries that are running."""
@@ -111,9 +113,9 @@ class Deliveries:
 
     def extend(self, wake_id: str, seconds: float) -> None:
         """Gives the receiver of a wake `seconds` from now for its answer, because it has sent a heartbeat."""
-        patience = self._patience.get(wake_id)
-        if patience is not None:
-            patience.extend(seconds)
+        time_limit = self._time_limits.get(wake_id)
+        if time_limit is not None:
+            time_limit.extend(seconds)
 
     async def stop(self) -> None:
         """Cancels all deliveries and waits for their tasks. The next start delivers the wakes again."""
@@ -138,7 +140,7 @@ class Deliveries:
     async def _run(self, grant: Grant, url: str, host: str) -> None:
         """Delivers a wake, and makes the result durable."""
         context = self._context
-        attempt = _Attempt(context, self._patience)
+        attempt = _Attempt(context, self._time_limits)
         try:
             view = await context.begin_delivery(grant)
             # One commit may begin hundreds of deliveries, so each waits for its turn.
@@ -186,9 +188,9 @@ class _Attempt:
         was_answered: True if the receiver has answered, False if it has not, and None if nothing was sent to it.
     """
 
-    def __init__(self, context: DeliveryContext, patience: dict[str, Patience]) -> None:
+    def __init__(self, context: DeliveryContext, time_limits: dict[str, TimeLimit]) -> None:
         self._context = context
-        self._patience = patience
+        self._time_limits = time_limits
         self.was_answered: bool | None = None
 
     async def run(self, view: View, url: str) -> SubscriptionCommand:
@@ -207,10 +209,10 @@ class _Attempt:
             return self._failed(view, "no_public_url")
         sent_at = context.clock()
         body, headers = self._request(view)
-        patience = self._patience[wake.wake_id] = Patience(view.config.lease_ttl / 1000)
+        time_limit = self._time_limits[wake.wake_id] = TimeLimit(view.config.lease_ttl / 1000)
         self.was_answered = False
         try:
-            reply = await context.client.post(url, body, headers, patience)
+            reply = await context.client.post(url, body, headers, time_limit)
         except DeliveryFailed as failure:
             self.was_answered = failure.code in _ANSWERED
             _log.info("a delivery of %s failed: %s", view.id, failure.reason)
@@ -219,7 +221,7 @@ class _Attempt:
                 return Delivered(view.grant, sent_at, failure.code)
             return self._failed(view, failure.code)
         finally:
-            del self._patience[wake.wake_id]
+            del self._time_limits[wake.wake_id]
         self.was_answered = True
         if not 200 <= reply.status < 300:
             _log.info("a delivery of %s was answered with %d", view.id, reply.status)

@@ -1,8 +1,8 @@
-"""The server's signing keys: made, used, published and replaced (PROTOCOL 6.5).
+"""Creates, rotates and publishes the server's signing keys, and signs webhooks (PROTOCOL 6.5).
 
-Keys are a tuple of `Key`, the active one first. A rotation puts a new one before it and retires it. A retired key signs
-nothing more, but is kept and published for `KEEP_RETIRED`, since what it has signed may still be on its way: a webhook for
-the replay window, a token for its life.
+The functions take and return the keys as a tuple with the active key first. A rotation puts a new key at the front and retires the old
+one. A retired key signs nothing more. It stays published for `KEEP_RETIRED` seconds, because receivers and workers may still hold
+webhooks and tokens that it has signed.
 """
 
 import hashlib
@@ -16,29 +16,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..protocol.signing import SEED_BYTES, Key, encode_base64url, format_signature, signed_bytes
 from ..protocol.units import SECOND
 
-JWKS_MAX_AGE: Final = 300  # seconds for which the set may be cached, PROTOCOL 6.5
-KEEP_RETIRED: Final = (
-    3600  # seconds; a token lives as long, and a webhook's replay window is a twelfth
-)
+#: Seconds for which caches may keep the key set (PROTOCOL 6.5).
+JWKS_MAX_AGE: Final = 300
+#: Seconds for which a retired key stays published: the lifetime of a token, and twelve times the replay window of a webhook.
+KEEP_RETIRED: Final = 3600
 
-_SECRET_BYTES: Final = 32  # the length of HS256's hash, RFC 7518, 3.2
+_SECRET_BYTES: Final = 32  # the length of an HS256 hash (RFC 7518, 3.2)
 
 
 def generate(now: int) -> Key:
-    """Makes a new key.
-
-    Args:
-        now: microseconds of steady time.
-    """
+    """Returns a new key that was created at `now`, in microseconds of steady time."""
     seed = secrets.token_bytes(SEED_BYTES)
     return Key(f"ds_{_thumbprint(seed)}", seed, secrets.token_bytes(_SECRET_BYTES), now)
 
 
 def active(keys: Sequence[Key]) -> Key:
-    """Returns the key to sign with: the first that is not retired.
+    """Returns the key that signs: the first one that is not retired.
 
     Raises:
-        LookupError: when there is none.
+        LookupError: all keys are retired, or there are none.
     """
     for key in keys:
         if key.retired_at is None:
@@ -47,12 +43,12 @@ def active(keys: Sequence[Key]) -> Key:
 
 
 def rotate(keys: Sequence[Key], now: int) -> tuple[Key, ...]:
-    """Returns the keys after a rotation: a new active one first, then the retired ones that are still kept.
+    """Returns the keys after a rotation: a new active key, and the retired keys that are still published.
 
-    The caller makes the result durable before it signs anything with the new key.
+    The caller must make the result durable before it signs anything with the new key.
 
     Args:
-        keys: the present ones; none to begin with.
+        keys: the present keys. They may be empty.
         now: microseconds of steady time.
     """
     retired = (
@@ -65,15 +61,15 @@ def rotate(keys: Sequence[Key], now: int) -> tuple[Key, ...]:
 
 
 def kept_until(key: Key) -> int | None:
-    """Returns the time until which a key is published, in microseconds of steady time; None while it is active."""
+    """Returns the time until which a retired key is published, in microseconds of steady time, or None for the active key."""
     return None if key.retired_at is None else key.retired_at + KEEP_RETIRED * SECOND
 
 
 def sign(key: Key, timestamp: int, body: bytes) -> str:
-    """Returns the `Webhook-Signature` of a body.
+    """Returns the value of the `Webhook-Signature` header for a body.
 
     Args:
-        key: the active one.
+        key: the active key.
         timestamp: seconds of Unix time.
         body: the exact bytes that are sent.
     """
@@ -82,7 +78,7 @@ def sign(key: Key, timestamp: int, body: bytes) -> str:
 
 
 def jwks(keys: Sequence[Key], now: int) -> dict[str, Any]:
-    """Returns the public JSON Web Key Set: every key that something acceptable can be signed with."""
+    """Returns the public JSON Web Key Set, with the active key and the retired keys that are still published."""
     return {
         "keys": [
             {
@@ -105,7 +101,7 @@ def _is_kept(key: Key, now: int) -> bool:
 
 
 def _thumbprint(seed: bytes) -> str:
-    """The JWK thumbprint (RFC 7638; members for OKP from RFC 8037, 2)."""
+    """Returns the JWK thumbprint of the public key (RFC 7638, with the members of RFC 8037, 2)."""
     jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{_public(seed)}"}}'
     return encode_base64url(hashlib.sha256(jwk.encode("ascii")).digest())
 
@@ -114,6 +110,6 @@ def _public(seed: bytes) -> str:
     return encode_base64url(_private(seed).public_key().public_bytes_raw())
 
 
-@lru_cache(maxsize=16)  # loading costs as much as signing; more keys than this are never in use
+@lru_cache(maxsize=16)  # loading a key takes as long as signing; few keys are in use at once
 def _private(seed: bytes) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(seed)

@@ -1,7 +1,7 @@
-"""The links of a subscription: those that the rules know, and the streams that its pattern matches.
+"""Lists the streams that a subscription is linked to: its explicit links, and the streams that match its pattern.
 
-A pattern's streams are found by going through all paths, in short steps that stand in line with other long work. As
-many are listed as a client can use.
+To find the streams that match a pattern, a listing goes through all paths in short steps, which share the event loop with other long
+work. A listing contains at most `MAX_LISTED` streams.
 """
 
 from collections.abc import Iterator
@@ -18,21 +18,21 @@ from ..storage.store import Store
 from ..storage.ticket import Ticket
 from ..streams.turns import Turns
 
-# A step takes a millisecond at most.
-_SLICE: Final = 100  # paths looked at in one step
-_LOOKED_UP: Final = 10  # or so many streams looked up, each of which may be loaded
+# A step ends when either of these limits is reached, so that it takes a millisecond at most.
+_SLICE: Final = 100  # maximum paths that one step compares with the pattern
+_LOOKED_UP: Final = 10  # maximum streams that one step looks up, because each may have to be loaded
 
 
 class Listing:
-    """One listing.
+    """Lists the streams of one subscription.
 
     Args:
-        store: where the streams are.
-        view: the subscription.
-        turns: the line in which the paths are gone through.
+        store: holds the streams.
+        view: the subscription, with its explicit links and the streams that have news.
+        turns: runs the steps.
 
     Attributes:
-        ticket: resolves with the links, and whether there are more.
+        ticket: resolves with the linked streams in the order of their paths, and with True if there are more.
     """
 
     def __init__(self, store: Store, view: View, turns: Turns) -> None:
@@ -40,21 +40,21 @@ class Listing:
         self._view = view
         self._pattern = view.config.pattern or ""
         self._found = {stream.path: stream for stream in view.streams}
-        self._loading = 1  # streams that are looked up, and the going through the paths
+        self._pending = 1  # streams that are being looked up, plus one until all paths are compared
         self._truncated = view.truncated
         self.ticket: Ticket[tuple[list[LinkedStream], bool]] = Ticket()
         if self._pattern:
             self._paths = store.paths()
-            turns.add(self._go)
+            turns.add(self._step)
         else:
             self._finish_one()
 
-    def _go(self) -> bool:
-        """Looks at some paths; returns whether there may be more to list."""
+    def _step(self) -> bool:
+        """Compares a slice of the paths with the pattern, and returns whether there are more paths."""
         if self.ticket.done:
             return False
         try:
-            more = self._take_slice(self._paths)
+            more = self._match_slice(self._paths)
         except Exception as error:
             self.ticket.fail(error)
             return False
@@ -62,48 +62,51 @@ class Listing:
             self._finish_one()
         return more
 
-    def _take_slice(self, paths: Iterator[str]) -> bool:
+    def _match_slice(self, paths: Iterator[str]) -> bool:
+        """Looks up the streams that match the pattern in the next slice, and returns whether there are more paths."""
         subscriptions = self._store.subscriptions
         root = subscriptions.root + "/"
-        looked_at = looked_up = 0
+        compared = looked_up = 0
         for path in islice(paths, _SLICE):
-            looked_at += 1
+            compared += 1
             if path in self._found or not path.startswith(root) or subscriptions.announcing(path):
                 continue
             if matches(self._pattern, subscriptions.relative(path)):
-                if len(self._found) + self._loading > MAX_LISTED:
+                if len(self._found) + self._pending > MAX_LISTED:
                     self._truncated = True
                     return False
-                self._loading += 1
+                self._pending += 1
                 self._store.find(path).add_callback(self._add)
                 looked_up += 1
                 if looked_up == _LOOKED_UP:
                     return True
-        return looked_at == _SLICE
+        return compared == _SLICE
 
     def _add(self, found: Ticket[StreamState | None]) -> None:
+        """Adds a stream that has been looked up to the listing."""
         try:
             state = found.result()
         except StreamError:
-            state = None  # a stream that cannot be looked at has requests of its own to say so
+            state = None  # the stream is damaged, which requests to the stream itself will report
         except Exception as error:
             self.ticket.fail(error)
             return
         if state is not None:
             tail = state.name(state.visible_tail)
-            acked = self._news().get(state.path)
+            acked = self._cursors().get(state.path)
             shown = tail if acked is None else str(acked)
             self._found[state.path] = LinkedStream(state.path, False, shown, tail)
         self._finish_one()
 
-    def _news(self) -> dict[str, Offset]:
-        """Returns the cursors as they are now: there may be news since the subscription was looked at."""
+    def _cursors(self) -> dict[str, Offset]:
+        """Returns the present cursors of the streams with news, because streams may have got news since the listing began."""
         subscription = self._store.subscriptions.get(self._view.id)
         return subscription.due if subscription is not None else {}
 
     def _finish_one(self) -> None:
-        self._loading -= 1
-        if not self._loading:
+        """Counts one part of the work as finished, and resolves the ticket after the last part."""
+        self._pending -= 1
+        if not self._pending:
             self.ticket.resolve((sorted(self._found.values(), key=_path), self._truncated))
 
 

@@ -1,8 +1,8 @@
-"""Brings streams into memory, a few at a time, before a decision that looks at all of them.
+"""Runs work on many items in short slices, and loads many streams into memory that way.
 
-A decision is made in one go. One about a thousand streams that are not in memory would load them all, one catalog entry after the
-other, while the loop stands still. So they are loaded in slices that stand in line with other long work. What is decided then
-finds them in memory, or loads the few that have been let go meanwhile.
+The store makes each decision in one step. A decision about a thousand streams that are not in memory would read them all from
+the catalog, and block the event loop meanwhile. So the streams are loaded first, in slices that share the loop with other long work.
+The decision then finds most of them in memory, and loads the few that were evicted in the meantime.
 """
 
 from __future__ import annotations
@@ -17,39 +17,38 @@ from ..streams.turns import Turns
 
 T = TypeVar("T")
 
-FEW: Final = (
-    16  # things that are done at once: less than a millisecond, also if each loads a stream
-)
+#: Items in one slice. A slice takes less than a millisecond, even if each item loads a stream.
+FEW: Final = 16
 
 
-def in_slices(turns: Turns, things: Iterable[T], do: Callable[[T], Ticket[Any]]) -> Ticket[None]:
-    """Does something with each of many things, one after the other, at most `FEW` in one turn of the line.
+def in_slices(turns: Turns, items: Iterable[T], do: Callable[[T], Ticket[Any]]) -> Ticket[None]:
+    """Calls `do` with each item in order, and waits for each ticket before the next call. One slice has at most `FEW` items.
 
     Returns:
-        A ticket that resolves when all are done, and fails with the first failure.
+        A ticket that resolves when all items are done. It fails with the first error, and then the rest of the items is skipped.
     """
     ticket: Ticket[None] = Ticket()
-    waiting: Iterator[T] = iter(things)
+    waiting: Iterator[T] = iter(items)
 
     def step() -> bool:
-        """Takes one slice; returns whether the next is to follow at once."""
+        """Runs one slice, and returns whether another slice can run immediately."""
         if ticket.done:
             return False
         count = 0
-        for thing in islice(waiting, FEW):
+        for item in islice(waiting, FEW):
             count += 1
-            done = do(thing)
+            done = do(item)
             if not done.done:
-                done.add_callback(go_on)
+                done.add_callback(resume)
                 return False
-            if not _passed(done, ticket):
+            if not _succeeded(done, ticket):
                 return False
         if count < FEW:
             ticket.resolve(None)
         return count == FEW
 
-    def go_on(done: Ticket[Any]) -> None:
-        if _passed(done, ticket):
+    def resume(done: Ticket[Any]) -> None:
+        if _succeeded(done, ticket):
             turns.add(step)
 
     if step():
@@ -57,7 +56,8 @@ def in_slices(turns: Turns, things: Iterable[T], do: Callable[[T], Ticket[Any]])
     return ticket
 
 
-def _passed(done: Ticket[Any], ticket: Ticket[None]) -> bool:
+def _succeeded(done: Ticket[Any], ticket: Ticket[None]) -> bool:
+    """Returns whether the ticket `done` has a value. If it has an error instead, fails `ticket` with that error."""
     try:
         done.result()
     except Exception as error:
@@ -67,12 +67,12 @@ def _passed(done: Ticket[Any], ticket: Ticket[None]) -> bool:
 
 
 def load(store: Store, turns: Turns, paths: Iterable[str]) -> Ticket[None]:
-    """Brings streams into memory. One that cannot be read is passed over: the decision sees for itself."""
-    return in_slices(turns, paths, lambda path: _settled(store.find(path)))
+    """Loads streams into memory. Skips a stream that cannot be read, because the decision will report the error."""
+    return in_slices(turns, paths, lambda path: _ignoring_errors(store.find(path)))
 
 
-def _settled(found: Ticket[T]) -> Ticket[object]:
-    """Returns a ticket that resolves when another is done, whatever became of it."""
+def _ignoring_errors(found: Ticket[T]) -> Ticket[object]:
+    """Returns a ticket that resolves when `found` is done, even if `found` fails."""
     if found.done:
         return Ticket.of(None)
     settled: Ticket[object] = Ticket()

@@ -1,8 +1,8 @@
-"""Looks up names with the machine's resolver, on threads of its own.
+"""Resolves host names with the machine's resolver, on threads of its own.
 
-The resolver blocks its thread for up to a minute if a name server does not answer. The event loop has a handful of threads for
-lookups, so a few such names would make all other names wait, and the threads would keep the process from ending. Here each name
-that is being looked up has a daemon thread, and lookups of the same name share it.
+If a name server does not answer, the resolver blocks its thread for up to a minute. The event loop has only a few threads for
+lookups, so a few such names would delay all other names, and their threads would keep the process from ending. So this module
+starts a daemon thread for each name, and concurrent lookups of the same name share a thread.
 """
 
 import asyncio
@@ -12,32 +12,31 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-_LOOKUPS: Final = (
-    512  # as many as deliveries; a thread that waits for a name server takes about 50 KiB
-)
+#: Maximum lookups that run at once: one for each delivery. A thread that waits for a name server takes about 50 KiB.
+_MAX_LOOKUPS: Final = 512
 
 _Found: TypeAlias = "list[str] | Exception"
 
 
 class SystemResolver:
-    """Finds the addresses of names. Belongs to one event loop.
+    """Finds the addresses of host names. Belongs to one event loop.
 
     Args:
-        most: how many names may be looked up at once. Further ones fail.
+        most: the maximum number of names that are looked up at once. Further lookups fail.
     """
 
-    def __init__(self, most: int = _LOOKUPS) -> None:
+    def __init__(self, most: int = _MAX_LOOKUPS) -> None:
         self._most = most
         self._running: dict[tuple[str, int], asyncio.Future[_Found]] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """Returns the addresses of a host, each of them once.
 
-        A lookup goes on when its caller is cancelled, because a resolver's call cannot be broken off.
+        If the caller is cancelled, the lookup continues, because a call of the system's resolver cannot be interrupted.
 
         Raises:
             OSError: the name has no addresses, or too many lookups are running.
-            UnicodeError: the name is not a valid one.
+            UnicodeError: the name is invalid.
         """
         future = self._running.get((host, port))
         if future is None:
@@ -59,7 +58,7 @@ class SystemResolver:
 
         def run() -> None:
             found = _look_up(host, port)
-            with suppress(RuntimeError):  # the loop has been closed meanwhile
+            with suppress(RuntimeError):  # the event loop may have been closed by now
                 loop.call_soon_threadsafe(finish, found)
 
         try:
@@ -71,7 +70,7 @@ class SystemResolver:
 
 
 def _look_up(host: str, port: int) -> _Found:
-    """Returns an exception instead of raising it: nobody may be waiting for it any more."""
+    """Returns the addresses of a host, or the exception of the lookup, because no caller may be waiting for it any more."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Connections to receivers: resolved, judged, and made to what was judged.
+"""Opens connections to receivers, only to addresses that the policy allows, and limits how much a receiver may send.
 
-A host's name is resolved when a connection is made; every address in the answer is judged (`addresses.py`), and one of those
-very addresses is connected to. So no second answer can lead elsewhere. What comes back over a connection is bounded.
+For each connection, the host name is resolved once, every address is checked (`addresses.py`), and the connection goes to one of the
+checked addresses. So a second DNS answer cannot redirect the connection to a forbidden address.
 """
 
 import ssl
@@ -13,33 +13,39 @@ import httpcore2
 from ..protocol.units import KIB
 from .addresses import WebhookPolicy, is_address
 
-#: Returns when the caller's turn has come to work on the loop.
+#: Waits until the caller may use the event loop for the next part of its work.
 Turn: TypeAlias = Callable[[], Awaitable[None]]
 
-#: Takes a host's name and a port, and returns its addresses; raises OSError when there are none.
+#: Returns the addresses of a host name and a port. Raises OSError if there are none.
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
-MAX_REPLY_BYTES: Final = 96 * KIB  # head, framing and a body of 64 KiB; held in memory at once
-CONNECT_SECONDS: Final = 5.0  # for each address tried
-MAX_ATTEMPTS: Final = 4  # addresses tried for one connection
+#: Maximum bytes of one answer, because the server holds the whole answer in memory. It has room for a body of 64 KiB, its framing
+#: and the head.
+MAX_REPLY_BYTES: Final = 96 * KIB
+#: Maximum seconds that a connection to one address may take.
+CONNECT_SECONDS: Final = 5.0
+#: Maximum addresses that are tried for one connection.
+MAX_ATTEMPTS: Final = 4
 
 TOO_LARGE: Final = "the receiver's answer is too large"
 
-# Codes of failed deliveries, which clients see in the status of a subscription.
-NO_ANSWER: Final = "no_answer"  # the time for the exchange ran out
-UNREACHABLE: Final = "unreachable"  # no such name, no connection, no TLS, or the connection broke
-FORBIDDEN: Final = "forbidden"  # the policy refuses the URL or an address
+# Codes of failed deliveries. Clients see them in the documents of subscriptions.
+NO_ANSWER: Final = "no_answer"  # the time of the exchange was over
+UNREACHABLE: Final = "unreachable"  # the name, the connection or TLS failed
+FORBIDDEN: Final = "forbidden"  # the policy forbids the URL or an address
 REDIRECT: Final = "redirect"
-INVALID_ANSWER: Final = "invalid_answer"  # not HTTP, too large, or in an unknown encoding
+INVALID_ANSWER: Final = (
+    "invalid_answer"  # the answer is no HTTP, too large, or in an unknown encoding
+)
 
 
 class DeliveryFailed(Exception):
-    """There is no answer, or none that the server accepts. The receiver may have got the request all the same.
+    """The receiver has not answered, or the server does not accept its answer. The receiver may still have got the request.
 
     Attributes:
-        reason: one short sentence for the operator, with nothing in it that the receiver sent.
+        reason: a short sentence for the operator. It contains nothing that the receiver sent.
         code: the kind of failure: NO_ANSWER, UNREACHABLE, FORBIDDEN, REDIRECT or INVALID_ANSWER.
-        timed_out: whether the time for the exchange ran out, so that the receiver may still be working.
+        timed_out: True if the time of the exchange was over, so that the receiver may still be working.
     """
 
     def __init__(self, reason: str, code: str = UNREACHABLE, *, timed_out: bool = False) -> None:
@@ -50,19 +56,19 @@ class DeliveryFailed(Exception):
 
 
 async def at_once() -> None:
-    """The turn of a client that has the loop for itself."""
+    """Returns immediately. A client without other work on its event loop uses this function as its `Turn`."""
 
 
 async def resolve(policy: WebhookPolicy, resolver: Resolver, host: str, port: int) -> Sequence[str]:
-    """Returns a host's addresses, each of which has passed.
+    """Returns the addresses of a host, if the policy allows all of them.
 
     Raises:
-        BadRequest: WEBHOOK_URL_REJECTED when even one of them has not.
+        BadRequest: WEBHOOK_URL_REJECTED if the policy forbids one of the addresses.
         OSError: the name does not resolve.
     """
     try:
         addresses = (host,) if is_address(host) else tuple(await resolver(host, port))
-    except UnicodeError:  # a name that IDNA forbids
+    except UnicodeError:  # IDNA forbids the name
         raise OSError("no such name") from None
     for address in addresses:
         policy.check_address(host, address)
@@ -70,14 +76,14 @@ async def resolve(policy: WebhookPolicy, resolver: Resolver, host: str, port: in
 
 
 class CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Opens connections for the pool.
+    """Opens connections for a pool of httpcore, only to addresses that the policy allows.
 
     Args:
-        policy: which addresses are connected to.
-        resolver: finds a name's addresses.
-        network: opens connections to addresses that have passed.
-        turn: waited for before each piece of an exchange. Answers of hundreds of receivers may come at once, and to work on each takes
-            half a millisecond.
+        policy: decides which addresses are allowed.
+        resolver: finds the addresses of host names.
+        network: opens connections to allowed addresses.
+        turn: is awaited before each part of an exchange, because hundreds of receivers may answer at once, and each answer takes half
+            a millisecond of the event loop.
     """
 
     def __init__(
@@ -110,7 +116,9 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
                 stream = await self._network.connect_tcp(address, port, CONNECT_SECONDS)
             except httpcore2.ConnectError as error:
                 failure = error
-            except httpcore2.ConnectTimeout:  # the receiver got nothing, so it is not working
+            except (
+                httpcore2.ConnectTimeout
+            ):  # the receiver has not got the request, so it is not working
                 failure = DeliveryFailed("the receiver took no connection", UNREACHABLE)
             else:
                 return _BoundedStream(stream, self._turn)
@@ -118,32 +126,32 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
 
 class _BoundedStream(httpcore2.AsyncNetworkStream):
-    """A connection on which no answer may have more than `MAX_REPLY_BYTES`, whatever they are.
+    """A connection on which no answer may have more than `MAX_REPLY_BYTES`, including its head and framing.
 
-    A request is written whole before its answer is read, so a write begins the count anew. The first piece of a request waits for its
-    turn, and so does the first of an answer.
+    httpcore writes a whole request before it reads the answer, so each write resets the count. The first write of a request and the
+    first read of its answer wait for their turn.
     """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, turn: Turn) -> None:
         self._stream = stream
         self._turn = turn
         self._received = 0
-        self._is_asking = False
+        self._is_writing = False  # True from the first write of a request to the first read
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
         self._received += len(data)
         if self._received > MAX_REPLY_BYTES:
             raise DeliveryFailed(TOO_LARGE, INVALID_ANSWER)
-        if self._is_asking:
-            self._is_asking = False
+        if self._is_writing:
+            self._is_writing = False
             await self._turn()
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._received = 0
-        if not self._is_asking:
-            self._is_asking = True
+        if not self._is_writing:
+            self._is_writing = True
             await self._turn()
         await self._stream.write(buffer, timeout)
 
@@ -160,7 +168,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
                 "the receiver's certificate or TLS is not good", UNREACHABLE
             ) from None
         except BaseException:
-            await self._stream.aclose()  # time ran out, or nobody waits any more
+            await self._stream.aclose()  # the exchange has timed out or was cancelled
             raise
         return _BoundedStream(stream, self._turn)
 
@@ -170,5 +178,6 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         try:
             return self._stream.get_extra_info(info)
-        except AttributeError:  # uvloop has no socket any more for a connection that it has closed
-            return True if info == "is_readable" else None  # which the pool takes for disconnected
+        except AttributeError:  # uvloop has closed the connection and no longer has its socket
+            # The pool takes a readable idle connection for a closed one.
+            return True if info == "is_readable" else None

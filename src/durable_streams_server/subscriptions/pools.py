@@ -1,8 +1,8 @@
-"""One small connection pool for each receiver, so that an exchange costs the same however many other receivers there are.
+"""Keeps a small connection pool for each receiver, so that an exchange costs the same however many other receivers there are.
 
-A pool of httpcore looks at each of its connections, and polls the sockets of the idle ones, whenever an exchange begins or ends. One
-pool for all receivers would look at hundreds. Two exchanges with one receiver share its pool. A pool nobody has used for a while
-is closed, but never while an exchange uses it.
+Whenever an exchange begins or ends, httpcore checks every connection of the pool and polls the sockets of the idle ones. With one
+pool for all receivers, each exchange would check hundreds of connections. Concurrent exchanges with one receiver share its pool. A
+pool is closed when no exchange has used it for a while.
 
     with pools.use(receiver) as pool:
         async with pool.stream("POST", url) as reply: ...
@@ -19,20 +19,20 @@ import httpcore2
 
 from .slots import MAX_PER_HOST
 
-#: Connections to one receiver. A host has this many deliveries at once, so none of them waits for a connection.
+#: Maximum connections to one receiver. It equals the maximum deliveries to one host, so no delivery waits for a connection.
 MAX_CONNECTIONS: Final = MAX_PER_HOST
-#: Idle connections that one pool keeps. A pool polls each of them when an exchange begins and when it ends. One delivery after
-#: another needs one; a burst of deliveries is answered by several at once, and opening connections again costs TLS handshakes.
+#: Maximum idle connections that one pool keeps, because httpcore polls all of them at each exchange. A series of deliveries needs
+#: one. A burst of deliveries needs several, and opening them again would cost TLS handshakes.
 MAX_IDLE_CONNECTIONS: Final = 8
-#: Seconds that a connection, and a pool, stays open after its last exchange. Most receivers keep idle connections longer, so a
-#: connection is rarely cut just as the next exchange begins.
+#: Seconds that a connection or a pool stays open after its last exchange. Most receivers keep idle connections open for longer, so
+#: they rarely close a connection just as the next exchange begins.
 IDLE_SECONDS: Final = 15.0
-#: Pools that are kept without an exchange. Together they hold 128 file handles at most.
+#: Maximum idle pools. Together they have at most 256 open sockets.
 MAX_IDLE_POOLS: Final = 32
 
 
 class Receiver(NamedTuple):
-    """Where a pool's connections lead."""
+    """The scheme, host and port of a receiver."""
 
     scheme: str
     host: str
@@ -40,21 +40,22 @@ class Receiver(NamedTuple):
 
 
 class _Pool:
+    """A connection pool and the number of exchanges that use it."""
+
     __slots__ = ("expires", "pool", "users")
 
     def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
         self.pool = pool
-        self.users = 0  # exchanges that use the pool now
-        self.expires = (
-            0.0  # while the pool is idle: the time of the loop's clock at which it is closed
-        )
+        self.users = 0
+        #: The time of the event loop's clock at which the pool is closed, valid while the pool is idle.
+        self.expires = 0.0
 
 
 class Pools:
-    """Lends connection pools to exchanges. Belongs to one event loop; close it with `aclose`.
+    """Lends connection pools to exchanges. Belongs to one event loop. Call `aclose` at the end.
 
     Args:
-        ssl_context: verifies receivers.
+        ssl_context: verifies the certificates of receivers.
         network: opens connections.
     """
 
@@ -62,16 +63,14 @@ class Pools:
         self._ssl_context = ssl_context
         self._network = network
         self._used: dict[Receiver, _Pool] = {}
-        self._idle: OrderedDict[Receiver, _Pool] = (
-            OrderedDict()
-        )  # the one that expires first is first
-        self._timer: asyncio.TimerHandle | None = None  # one for all idle pools
+        self._idle: OrderedDict[Receiver, _Pool] = OrderedDict()  # in order of expiry
+        self._timer: asyncio.TimerHandle | None = None  # one timer for all idle pools
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     @contextmanager
     def use(self, receiver: Receiver) -> Iterator[httpcore2.AsyncConnectionPool]:
-        """Lends a receiver's pool to one exchange, and opens a pool if the receiver has none."""
+        """Lends the pool of a receiver to one exchange. Opens a pool if the receiver has none."""
         one = self._used.get(receiver)
         if one is None:
             one = self._idle.pop(receiver, None) or _Pool(self._open())
@@ -86,7 +85,7 @@ class Pools:
                 self._keep(receiver, one)
 
     async def aclose(self) -> None:
-        """Closes every connection. Exchanges that still run fail, or close their pool when they end."""
+        """Closes all connections. Exchanges that are running fail, or close their pool when they end."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -94,7 +93,7 @@ class Pools:
         while self._idle:
             self._close_first()
         for one in tuple(self._used.values()):
-            # The pool must not forget connections that are still being opened, so the pool itself is closed by its last user.
+            # Closing the pool now would lose connections that are being opened. Its last exchange closes it.
             for connection in one.pool.connections:
                 await connection.aclose()
         while self._closing:
@@ -110,7 +109,7 @@ class Pools:
         )
 
     def _keep(self, receiver: Receiver, one: _Pool) -> None:
-        """Keeps a pool that no exchange uses any more, if it has a connection to keep."""
+        """Keeps a pool that no exchange uses any more, unless it has no connection."""
         if not one.pool.connections:
             return
         one.expires = asyncio.get_running_loop().time() + IDLE_SECONDS
@@ -120,7 +119,10 @@ class Pools:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        """Has the first idle pool closed in time. A pool that is used again leaves the timer as it is, which then closes nothing."""
+        """Sets the timer for the idle pool that expires first, unless the timer is set.
+
+        If that pool is used again, the timer stays set and then closes nothing.
+        """
         if self._timer is None and self._idle:
             first = next(iter(self._idle.values()))
             self._timer = asyncio.get_running_loop().call_at(first.expires, self._expire)
@@ -133,7 +135,7 @@ class Pools:
         self._set_timer()
 
     def _close_first(self) -> None:
-        """Begins to close the first idle pool. An exchange that comes meanwhile opens another one."""
+        """Begins to close the idle pool that expires first. An exchange that begins meanwhile opens a new pool."""
         _, one = self._idle.popitem(last=False)
         task = asyncio.get_running_loop().create_task(one.pool.aclose())
         self._closing.add(task)

@@ -1,8 +1,9 @@
-"""Finds the streams that full subscriptions have missed: by passes through all paths, in line with other long work.
+"""Finds the streams that full subscriptions have missed, in passes through all paths.
 
-A subscription that has no room for a cursor keeps only the time since when it has missed streams. Once half of its room is free, a
-pass goes through all paths and has the store give a cursor to each stream that may have been missed. The pass waits whenever half
-of the room is taken, and goes on from the same path once there is room again. After a restart it begins anew.
+A full subscription has no room for another cursor. It stores only the time since which it has missed streams. Once half of its
+room is free, a pass goes through all paths, and gives a cursor to each stream that the subscription may have missed. The pass pauses
+while half of the room is taken, and continues from the same path when there is room again. After a restart, passes begin again with
+the first path. The steps of all passes share the event loop with other long work.
 """
 
 import asyncio
@@ -20,22 +21,29 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams.clock import StoreClock
 from ..streams.turns import Turns
 
-_SLICE: Final = 100  # paths looked at in one step
-_AT_ONCE: Final = 24  # streams in one record, each of which may have to be loaded: a millisecond
-_PASSES: Final = 32  # passes that have begun; each remembers where it is
-_PATIENCE: Final = 60 * SECOND  # without room, until a pass gives its place to another
-_AGAIN: Final = 1.0  # seconds until a store that had no room is asked again, or another pass begins
-_SERVED: Final = 1_000  # subscriptions looked at in one go when there is a place
-_DAMAGED: Final = 60.0  # seconds until a pass begins anew that could not read the list of paths
+#: Paths that one step of a pass checks.
+_SLICE: Final = 100
+#: Maximum streams in one record. Each may have to be loaded, which takes a millisecond for all of them.
+_STREAMS_PER_RECORD: Final = 24
+#: Maximum passes that have begun, because each keeps an iterator over all paths.
+_PASSES: Final = 32
+#: Microseconds without progress after which a pass may be ended in favour of another one.
+_MAX_IDLE: Final = 60 * SECOND
+#: Seconds until a command is retried that the store had no room for, or until the next pass of a subscription begins.
+_RETRY_SECONDS: Final = 1.0
+#: Maximum subscriptions that are checked at once when a pass has ended.
+_SERVED: Final = 1_000
+#: Seconds until a pass begins again after the list of paths could not be read.
+_DAMAGED_RETRY_SECONDS: Final = 60.0
 
 
 class Recalls:
-    """All passes, one at most for each subscription.
+    """Runs the passes of all subscriptions, at most one for each subscription.
 
     Args:
-        store: whose subscriptions have missed streams.
-        clock: steady time.
-        turns: the line in which the passes stand.
+        store: holds the subscriptions and the streams.
+        clock: returns steady time.
+        turns: runs the steps of the passes.
     """
 
     def __init__(self, store: Store, clock: StoreClock, turns: Turns) -> None:
@@ -43,26 +51,26 @@ class Recalls:
         self.clock = clock
         self.turns = turns
         self.is_stopped = True
-        self._passes: dict[str, _Pass] = {}
-        self._waiting: dict[str, None] = {}  # subscriptions for whose passes there is no place
-        self._is_planned = False  # somebody waits, and a timer looks for a place
-        self._resting: set[str] = set()  # those that are looked at again after a while
+        self._passes: dict[str, _Pass] = {}  # by subscription id, as are the next two
+        self._waiting: dict[str, None] = {}  # subscriptions whose passes cannot begin yet
+        self._resting: set[str] = set()  # subscriptions that a timer will advance
+        self._has_timer = False  # True while a timer runs that begins waiting passes
 
     def start(self) -> None:
-        """Begins the passes that a stop or a crash broke off. From now on `look` has an effect."""
+        """Begins the passes of all subscriptions that have missed streams. Before `start`, the method `advance` has no effect."""
         self.is_stopped = False
         for subscription in self.store.subscriptions:
             self.advance(subscription.id)
 
     def stop(self) -> None:
-        """Goes no further. The next start begins the passes anew."""
+        """Ends all passes. The next start begins them again."""
         self.is_stopped = True
         self._passes.clear()
         self._waiting.clear()
         self._resting.clear()
 
     def advance(self, id_: str) -> None:
-        """Begins a subscription's pass, or continues it, if the subscription has missed streams and has room for some."""
+        """Begins or continues the pass of a subscription, if the subscription has missed streams and has room for cursors."""
         subscription = self.store.subscriptions.get(id_)
         if subscription is None:
             self._passes.pop(id_, None)
@@ -73,76 +81,79 @@ class Recalls:
             return
         known = self._passes.get(id_)
         if known is not None and known.incarnation == subscription.incarnation:
-            known.go_on()
-        elif known is not None or len(self._passes) < _PASSES or self._make_place():
+            known.resume()
+        elif known is not None or len(self._passes) < _PASSES or self._end_idle_pass():
             self._waiting.pop(id_, None)
             begun = self._passes[id_] = _Pass(self, subscription)
-            begun.go_on()
+            begun.resume()
         else:
             self._waiting[id_] = None
-            self._plan()
+            self._set_timer()
 
     def runs(self, one: "_Pass") -> bool:
-        """Whether a pass has its place still."""
+        """Returns whether a pass has not been ended or replaced."""
         return self._passes.get(one.id) is one
 
     def end(self, one: "_Pass", rest: float | None) -> None:
-        """Ends a pass. After `rest` seconds the subscription is looked at again; None for not by itself."""
+        """Ends a pass. Unless `rest` is None, advances its subscription again after `rest` seconds."""
         if not self.runs(one):
             return
         del self._passes[one.id]
         if rest is not None:
             self.rest(one.id, rest)
-        self._serve()
+        self._begin_waiting()
 
     def rest(self, id_: str, seconds: float) -> None:
-        """Leaves a subscription alone for a while, and then looks at it."""
+        """Ignores calls of `advance` for a subscription for some seconds, and then advances it."""
 
-        def look() -> None:
+        def wake() -> None:
             self._resting.discard(id_)
             self.advance(id_)
 
         if not self.is_stopped:
             self._resting.add(id_)
-            asyncio.get_running_loop().call_later(seconds, look)
+            asyncio.get_running_loop().call_later(seconds, wake)
 
-    def _plan(self) -> None:
-        if not self._is_planned:
-            self._is_planned = True
-            asyncio.get_running_loop().call_later(_PATIENCE / SECOND, self._look_for_places)
+    def _set_timer(self) -> None:
+        if not self._has_timer:
+            self._has_timer = True
+            asyncio.get_running_loop().call_later(_MAX_IDLE / SECOND, self._retry_waiting)
 
-    def _look_for_places(self) -> None:
-        self._is_planned = False
-        self._serve()
+    def _retry_waiting(self) -> None:
+        self._has_timer = False
+        self._begin_waiting()
         if self._waiting:
-            self._plan()
+            self._set_timer()
 
-    def _serve(self) -> None:
-        """Gives places to those that have waited longest, as far as there are any."""
+    def _begin_waiting(self) -> None:
+        """Begins waiting passes, the longest waiting first, up to the maximum number of passes."""
         for id_ in tuple(islice(self._waiting, _SERVED)):
-            if len(self._passes) >= _PASSES and not self._make_place():
+            if len(self._passes) >= _PASSES and not self._end_idle_pass():
                 return
             self._waiting.pop(id_, None)
             self.advance(id_)
 
-    def _make_place(self) -> bool:
-        """Ends a pass that has had no room for long: its worker may be away for days, and others wait."""
-        before = self.clock() - _PATIENCE
+    def _end_idle_pass(self) -> bool:
+        """Ends a pass that has been idle for long, and returns whether there was one.
+
+        The worker of its subscription may be away for days, while other subscriptions wait for their passes.
+        """
+        before = self.clock() - _MAX_IDLE
         for id_, one in self._passes.items():
-            if one.is_idle and one.seen_at <= before:
+            if one.is_idle and one.last_step_at <= before:
                 del self._passes[id_]
                 return True
         return False
 
 
 class _Pass:
-    """One pass.
+    """One pass through all paths, for one subscription.
 
     Attributes:
-        id: the subscription.
-        incarnation: of the subscription.
-        is_idle: whether it neither stands in line nor waits for the store.
-        seen_at: microseconds of steady time of its last step.
+        id: the id of the subscription.
+        incarnation: the incarnation of the subscription.
+        is_idle: True if the pass waits neither for its turn nor for the store.
+        last_step_at: the time of its last step, in microseconds of steady time.
     """
 
     def __init__(self, recalls: Recalls, subscription: Subscription) -> None:
@@ -151,43 +162,44 @@ class _Pass:
         self.id = subscription.id
         self.incarnation = subscription.incarnation
         self.is_idle = True
-        self.seen_at = recalls.clock()
-        self._paths: Iterator[str] | None = None  # None until the store knows that the pass begins
-        self._found: list[str] = []  # streams that may have been missed
-        self._is_last = False  # whether the pass has looked at all paths
+        self.last_step_at = recalls.clock()
+        # None until the store has recorded the begin of the pass: streams that are missed later belong to the next pass.
+        self._paths: Iterator[str] | None = None
+        self._found: list[str] = []  # streams that the subscription may have missed
+        self._is_last = False  # True once all paths are checked
 
-    def go_on(self) -> None:
-        """Takes the next step, if none is under way."""
+    def resume(self) -> None:
+        """Queues the next step, unless a step is already running."""
         if self.is_idle:
             self.is_idle = False
             self._recalls.turns.add(self._step)
 
     def _step(self) -> bool:
-        """Looks at some paths, and asks the store about the streams found; returns whether to look at more first."""
+        """Checks some paths, and returns whether to check more. Once enough streams are found, executes `Recall` for them."""
         recalls = self._recalls
         if recalls.is_stopped or not recalls.runs(self):
             return False
-        self.seen_at = recalls.clock()
+        self.last_step_at = recalls.clock()
         begins = self._paths is None
         if not begins:
             try:
-                if self._look_for_more():
+                if self._check_slice():
                     return True
             except Exception:
                 _log.exception("the streams that %s has missed cannot be listed", self.id)
-                recalls.end(self, _DAMAGED)
+                recalls.end(self, _DAMAGED_RETRY_SECONDS)
                 return False
-        paths = tuple(self._found[:_AT_ONCE])
+        paths = tuple(self._found[:_STREAMS_PER_RECORD])
         is_last = self._is_last and len(paths) == len(self._found)
         command = Recall(self.id, self.incarnation, paths, begins, is_last)
-        asked: Ticket[Any] = self._store.execute(command, self.seen_at)
+        asked: Ticket[Any] = self._store.execute(command, self.last_step_at)
         asked.add_callback(lambda done: self._settle(done, command))
         return False
 
-    def _look_for_more(self) -> bool:
-        """Looks at a slice of the paths, unless enough streams are found; returns whether to go on with that."""
+    def _check_slice(self) -> bool:
+        """Checks a slice of the paths, and returns whether to check the next slice. Does nothing if enough streams are found."""
         subscription = self._store.subscriptions.get(self.id)
-        if self._is_last or len(self._found) >= _AT_ONCE or subscription is None:
+        if self._is_last or len(self._found) >= _STREAMS_PER_RECORD or subscription is None:
             return False
         assert self._paths is not None
         watch, count = self._store.subscriptions.watch, 0
@@ -196,9 +208,10 @@ class _Pass:
             if path not in subscription.due and self.id in watch(path):
                 self._found.append(path)
         self._is_last = count < _SLICE
-        return not self._is_last and len(self._found) < _AT_ONCE
+        return not self._is_last and len(self._found) < _STREAMS_PER_RECORD
 
     def _settle(self, asked: Ticket[Any], command: Recall) -> None:
+        """Continues, pauses or ends the pass after a `Recall` command."""
         recalls = self._recalls
         self.is_idle = True
         try:
@@ -210,7 +223,7 @@ class _Pass:
             recalls.end(self, None)
             return
         except StreamError:  # the store has no room now
-            recalls.rest(self.id, _AGAIN)
+            recalls.rest(self.id, _RETRY_SECONDS)
             return
         del self._found[: outcome.count]
         if command.begins:
@@ -218,6 +231,6 @@ class _Pass:
         if not outcome.missed:
             recalls.end(self, None)
         elif command.ends and outcome.count == len(command.paths):
-            recalls.end(self, _AGAIN)  # streams were missed meanwhile
+            recalls.end(self, _RETRY_SECONDS)  # the subscription has missed streams during the pass
         elif recalls.runs(self):
             recalls.advance(self.id)

@@ -1,10 +1,11 @@
-"""When something is to be done about a subscription: a heap of times, and one timer for the first of them.
+"""Schedules the next step of each subscription, with a heap of times and one timer for the earliest of them.
 
-A heartbeat moves a lease's end further away many times before it is ever reached, so it only moves the time that is noted;
-an entry of the heap that comes up early is put back.
+A heartbeat postpones the end of a lease many times before the lease ends. So a later time only replaces the time in a dict. When the
+earlier heap entry comes up, it is pushed again with the new time.
 
-The timer looks at the clock once a second while anything is planned, so that a clock that is set, which no timer hears of,
-delays nothing by more than that. What is due is done in slices, each in its turn: ten thousand may be due at once.
+While anything is scheduled, the timer reads the clock at least once a second. So if the clock is set, which no timer of the event loop
+notices, steps are at most a second late. Due steps run in slices that share the loop with other long work, because ten thousand
+subscriptions may be due at once.
 """
 
 import asyncio
@@ -17,47 +18,51 @@ from ..protocol.units import SECOND
 from ..streams.clock import Clock
 from ..streams.turns import Turns
 
-_LOOK_EVERY: Final = 1.0  # seconds between two looks at the clock
-_AGAIN: Final = SECOND  # until something that went wrong is tried again
-_SPARE: Final = 64  # entries that may mean nothing before it is worth looking for them
-_SLICE: Final = 20  # subscriptions acted on in one step: less than a millisecond
+#: Maximum seconds between two readings of the clock.
+_MAX_TIMER: Final = 1.0
+#: Microseconds until a step is retried after an exception.
+_RETRY_AFTER: Final = SECOND
+#: Obsolete heap entries that are tolerated in addition to one for each scheduled subscription.
+_MAX_OBSOLETE: Final = 64
+#: Maximum subscriptions in one slice, which takes less than a millisecond.
+_SLICE: Final = 20
 
 
 class Schedule:
-    """Keeps one time for each subscription.
+    """Keeps at most one time for each subscription.
 
     Args:
-        clock: steady time.
-        act: called with each id whose time has come; on the loop.
-        turns: the line in which what is due is done.
+        clock: returns steady time.
+        act: is called on the event loop with the id of each subscription that is due.
+        turns: runs the slices of due subscriptions.
     """
 
     def __init__(self, clock: Clock, act: Callable[[str], None], turns: Turns) -> None:
         self._clock = clock
         self._act = act
         self._turns = turns
-        self._times: dict[str, int] = {}
+        self._times: dict[str, int] = {}  # by id, in microseconds
         self._heap: list[tuple[int, str]] = []
-        self._queued: dict[str, int] = {}  # the earliest entry of the heap
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queued: dict[str, int] = {}  # by id, the time of its valid heap entry
+        self._loop: asyncio.AbstractEventLoop | None = None  # None while stopped
         self._timer: asyncio.TimerHandle | None = None
-        self._set_for = 0
-        self._is_running = False  # a step stands in line
+        self._set_for = 0  # the time for which the timer is set
+        self._is_running = False  # True while a slice waits for its turn
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins to call `act`."""
+        """Calls `act` on `loop` from now on."""
         self._loop = loop
         self._set_timer()
 
     def stop(self) -> None:
-        """Calls `act` no more."""
+        """Stops calling `act`."""
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def set(self, id_: str, at: int | None) -> None:
-        """Has `act` called with an id at a time, in microseconds of steady time; None takes it back."""
+        """Sets the time of a subscription, in microseconds of steady time. None removes the subscription."""
         if at is None:
             self._times.pop(id_, None)
             return
@@ -66,29 +71,29 @@ class Schedule:
         if queued is None or at < queued:
             self._queued[id_] = at
             heapq.heappush(self._heap, (at, id_))
-            if len(self._heap) > 2 * len(self._times) + _SPARE:
-                self._clear()
+            if len(self._heap) > 2 * len(self._times) + _MAX_OBSOLETE:
+                self._rebuild_heap()
             self._set_timer()
 
     def run(self) -> None:
-        """Acts on all that is due now."""
+        """Calls `act` for every subscription that is due now."""
         while self._run_slice():
             pass
 
     @property
     def next(self) -> int | None:
-        """When `run` may next have something to do, in microseconds of steady time."""
+        """The earliest time at which `run` may have something to do, in microseconds of steady time."""
         return self._heap[0][0] if self._heap else None
 
     def _run_slice(self) -> bool:
-        """Acts on some of what is due; returns whether there may be more."""
+        """Calls `act` for some of the due subscriptions, and returns whether there may be more."""
         now = self._clock()
         for _ in range(_SLICE):
             if not self._heap or self._heap[0][0] > now:
                 return False
             at, id_ = heapq.heappop(self._heap)
             if self._queued.get(id_) != at:
-                continue  # an earlier entry has taken its place
+                continue  # an earlier entry has replaced this one
             del self._queued[id_]
             time = self._times.get(id_)
             if time is None:
@@ -101,20 +106,21 @@ class Schedule:
         return True
 
     def _act_on(self, id_: str, now: int) -> None:
-        """Acts on one id. A fault is logged, and the id comes up again: nothing that was planned is forgotten."""
+        """Calls `act` for one subscription. After an exception, logs it and schedules a retry, so that no step is lost."""
         try:
             self._act(id_)
         except Exception:
             _log.exception("what was planned for the subscription %s went wrong", id_)
-            self.set(id_, now + _AGAIN)
+            self.set(id_, now + _RETRY_AFTER)
 
-    def _clear(self) -> None:
-        """Throws away the entries that mean nothing any more: a wake that comes and goes within a lease leaves one."""
+    def _rebuild_heap(self) -> None:
+        """Removes obsolete heap entries. A wake that begins and ends within a lease leaves one behind."""
         self._queued = dict(self._times)
         self._heap = [(at, id_) for id_, at in self._times.items()]
         heapq.heapify(self._heap)
 
     def _set_timer(self) -> None:
+        """Sets the timer for the first heap entry, unless it is set for an earlier time already."""
         if self._loop is None or not self._heap or self._is_running:
             return
         at = self._heap[0][0]
@@ -123,10 +129,10 @@ class Schedule:
                 return
             self._timer.cancel()
         self._set_for = at
-        delay = min(_LOOK_EVERY, max(0.0, (at - self._clock()) / SECOND))
-        self._timer = self._loop.call_later(delay, self._look)
+        delay = min(_MAX_TIMER, max(0.0, (at - self._clock()) / SECOND))
+        self._timer = self._loop.call_later(delay, self._on_timer)
 
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         if self._heap and self._heap[0][0] <= self._clock():
             self._is_running = True
@@ -135,7 +141,7 @@ class Schedule:
             self._set_timer()
 
     def _step(self) -> bool:
-        """Takes one slice; returns whether another is to follow."""
+        """Runs one slice, and returns whether another one follows immediately."""
         more = False
         try:
             more = self._loop is not None and self._run_slice()

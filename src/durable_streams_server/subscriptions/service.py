@@ -47,7 +47,7 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from .acknowledging import Acknowledger
 from .credentials import Credentials
-from .crowd import Crowd
+from .crowd import NewsDistributor
 from .dependencies import load_dependencies
 from .listing import Listing
 from .loading import FEW, load
@@ -92,7 +92,7 @@ class Service:
         self.credentials = Credentials(engine.store, engine.clock)
         self.schedule = Schedule(engine.clock, self._run_next_step, engine.turns)
         self._acknowledger = Acknowledger(engine)
-        self._crowd = Crowd(engine.store, engine.clock, engine.turns)
+        self._distributor = NewsDistributor(engine.store, engine.clock, engine.turns)
         self._recalls = Recalls(engine.store, engine.clock, engine.turns)
         self._wake_streams = WakeStreamMonitor(engine.store.subscriptions)
         self._client: WebhookClient | None = None
@@ -117,13 +117,13 @@ class Service:
             else:
                 self.schedule_next_step(subscription.id)
         self.schedule.start(asyncio.get_running_loop())
-        self._crowd.start()
+        self._distributor.start()
         self._recalls.start()
 
     def begin_shutdown(self) -> None:
         """Starts no new work from now on. Deliveries that are running continue until `stop`."""
         self.schedule.stop()
-        self._crowd.stop()
+        self._distributor.stop()
         self._recalls.stop()
 
     async def stop(self) -> None:
@@ -301,7 +301,7 @@ class Service:
                 self.schedule_next_step(change.id)
                 self._recalls.advance(change.id)
             elif isinstance(change, News):
-                self._crowd.begin()
+                self._distributor.begin()
             elif isinstance(change, CursorsMoved | Missed):
                 self._recalls.advance(change.id)
             elif isinstance(change, KeysKept):

@@ -1,12 +1,13 @@
-"""Callback and claim tokens (PROTOCOL 7.1, 7.2, 12.9): JWTs, signed with HS256 and a secret that never leaves the server.
+"""Issues and verifies callback and claim tokens (PROTOCOL 7.1, 7.2, 12.9).
 
-A token names one subscription in one incarnation, one generation of it, and the wake of that. It is signed with the active key, and taken as
-long as that key is kept, retired or not. Whether the generation is still the present one is for the caller to decide.
+Tokens are JSON Web Tokens, signed with HS256 and a secret that never leaves the server. A token names a subscription, the incarnation
+of that subscription, a generation and a wake. The active key signs new tokens. Tokens of retired keys stay valid as long as the
+server keeps those keys. The caller of `read` must check that the generation is still the present one.
 
-A token's life is counted in steady time, like the lease that it belongs to, so setting the wall clock ends no token and keeps
-none alive. That time is in `until`; `exp` is the date that workers may go by.
+A token expires by steady time, as leases do, so setting the wall clock does not change how long a token is valid. The claim `until`
+holds that time. The claim `exp` holds the corresponding date for workers.
 
-A token is a secret: it goes into no log, no message and no exception.
+A token is a secret, so it must not appear in any log, message or exception.
 """
 
 import re
@@ -21,25 +22,25 @@ from ..errors import Unauthorized
 from ..protocol.signing import Key
 from ..protocol.units import SECOND
 
-TOKEN_LIFE: Final = (
-    3600  # seconds; six of the longest leases, so that every heartbeat can renew in time
-)
-MAX_JWT_BYTES: Final = 4096  # several times what the longest subscription id needs
+#: Seconds for which a token is valid: six times the longest lease, so that a heartbeat can renew the token in time.
+TOKEN_LIFE: Final = 3600
+#: Maximum bytes of a token. The token of the longest subscription id is several times shorter.
+MAX_JWT_BYTES: Final = 4096
 
 _ALGORITHM: Final = "HS256"
-# The last of 43 characters holds four bits of the hash, and two that must be zero: a token has one spelling.
+# The last of 43 characters holds four bits of the hash and two zero bits. Other spellings of the same hash are refused.
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a token says.
+    """The claims of a token.
 
     Attributes:
-        subscription_id: whose it is.
-        incarnation: which life of that id.
-        generation: of which wake.
-        wake_id: of that wake; "" in a token of an earlier version.
-        expires_at: microseconds of steady time from which it is no longer taken.
+        subscription_id: the id of the subscription.
+        incarnation: the incarnation of the subscription.
+        generation: the generation of the wake.
+        wake_id: the id of the wake, or "" in a token of an earlier version of the server.
+        expires_at: the time at which the token expires, in microseconds of steady time.
     """
 
     subscription_id: str
@@ -50,24 +51,27 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class _Payload(msgspec.Struct):
+    """The JSON document in a token. `until` is in seconds of steady time, and `exp` in seconds of Unix time."""
+
     sub: str
     inc: int
     gen: int
     exp: int
-    until: int | None = None  # a token of an older version has no other time than `exp`
+    until: int | None = None  # tokens of earlier versions of the server have only `exp`
     wake: str = ""
 
 
 class _Secrets(HMACAlgorithm):
-    """HS256 with secrets of our own. The library would look for each token whether its secret is a public key: 7 us each time."""
+    """HS256 without the check whether the secret is a public key. PyJWT makes that check for each token, and it takes 7 µs."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
-        """Returns a secret as it is."""
+        """Returns the secret unchanged."""
         assert isinstance(key, bytes)
         return key
 
 
 def _signatures() -> jwt.PyJWS:
+    """Returns a PyJWT object that signs and verifies with `_Secrets`."""
     signatures = jwt.PyJWS()
     signatures.unregister_algorithm(_ALGORITHM)
     signatures.register_algorithm(_ALGORITHM, _Secrets(_Secrets.SHA256))
@@ -86,12 +90,16 @@ def issue(
     now: int,
     offset: int = 0,
 ) -> str:
-    """Returns a token that is taken for `TOKEN_LIFE` seconds.
+    """Returns a token that is valid for `TOKEN_LIFE` seconds.
 
     Args:
-        key: the active one.
+        key: the active key.
+        subscription_id: the id of the subscription.
+        incarnation: the incarnation of the subscription.
+        generation: the generation of the wake.
+        wake_id: the id of the wake.
         now: microseconds of steady time.
-        offset: microseconds by which the wall clock is ahead, for `exp`.
+        offset: the wall clock minus steady time, in microseconds. It determines `exp`.
     """
     payload = _Payload(
         subscription_id,
@@ -105,15 +113,15 @@ def issue(
 
 
 def read(keys: Sequence[Key], token: str, now: int) -> Claims:
-    """Returns what a token says, once its signature and its life are proven.
+    """Verifies the signature and the expiry of a token, and returns its claims.
 
     Args:
-        keys: every key that is kept.
-        token: what followed `Bearer ` in the request.
+        keys: all keys of the server, the active one first.
+        token: the text after `Bearer ` in the Authorization header.
         now: microseconds of steady time.
 
     Raises:
-        Unauthorized: INVALID_TOKEN, or TOKEN_EXPIRED for one that was good before.
+        Unauthorized: INVALID_TOKEN if the token is malformed or badly signed; TOKEN_EXPIRED if it has expired.
     """
     if len(token) > MAX_JWT_BYTES or _SHAPE.fullmatch(token) is None:
         raise _invalid()
@@ -128,17 +136,20 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
 
 
 def needs_renewal(claims: Claims, now: int) -> bool:
-    """Tells whether less than half of a token's life is left, so that the answer should bring a new one.
+    """Returns whether less than half of a token's lifetime is left, so that the response should contain a new token.
 
-    Heartbeats come at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2): whoever works on is renewed
-    long before the token ends.
+    A worker sends a heartbeat at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2). So it gets a new token
+    long before the old one expires.
     """
     return claims.expires_at - now < TOKEN_LIFE * SECOND // 2
 
 
 def _decode(token: str, keys: Sequence[Key]) -> _Payload:
-    """Returns what a token holds. The active key is tried first, which nearly every token is signed with: to look for the key's name
-    in the header first would parse the token twice."""
+    """Returns the payload of a token that one of the keys has signed.
+
+    The keys are tried in order, because the active key has signed nearly every token. Reading the key id from the header first would
+    parse each token twice.
+    """
     for key in keys:
         try:
             found = _JWS.decode_complete(token, key.secret, [_ALGORITHM])
