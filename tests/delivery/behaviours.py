@@ -1,4 +1,7 @@
-"""What a receiver may do with a delivery. Each function is one way, and `WAYS` says how often each is drawn."""
+"""The ways in which a receiver of a trial handles a delivery.
+
+Each function is one way. `WAYS` holds the weight with which each way is drawn.
+"""
 
 import contextlib
 import gzip
@@ -9,21 +12,24 @@ import socket
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
-from tests.delivery.asking import Asker
 from tests.delivery.history import Answered, Answering
+from tests.delivery.requester import Requester
 from tests.delivery.world import Grant
 
 DONE = json.dumps({"done": True}).encode()
 BOM = b"\xef\xbb\xbf"
 
 
-class Talk:
-    """One delivery and everything that can be done about it.
+class Exchange:
+    """One delivery, and the actions that its receiver can take.
 
     Args:
-        handler: has the connection.
-        number: of the delivery in the history.
-        lease: in seconds.
+        handler: the HTTP handler of the request, which has the connection.
+        number: the number of the delivery in the history.
+        grant: the token of the wake.
+        lease: the seconds of the lease.
+        requester: sends callbacks.
+        chance: makes the choices of this delivery.
     """
 
     def __init__(
@@ -32,22 +38,22 @@ class Talk:
         number: int,
         grant: Grant,
         lease: float,
-        asker: Asker,
+        requester: Requester,
         chance: random.Random,
     ) -> None:
         self._handler = handler
         self._number = number
         self.grant = grant
         self.lease = lease
-        self.asker = asker
+        self.requester = requester
         self.chance = chance
 
     def answer(
         self, how: str, status: int = 200, body: bytes = b"{}", coding: str | None = None
     ) -> None:
-        """Answers the delivery; afterwards the connection ends, so the thread may go on with the work."""
+        """Answers the delivery and closes the connection. The thread may continue to work on the wake afterwards."""
         handler = self._handler
-        self._note(how)
+        self._record(how)
         handler.close_connection = True
         try:
             handler.send_response(status)
@@ -59,17 +65,17 @@ class Talk:
             handler.wfile.write(body)
         except OSError:
             return
-        self.asker.history.add(Answered, number=self._number)
+        self.requester.history.add(Answered, number=self._number)
 
     def cut(self) -> None:
-        """Ends the connection without an answer."""
-        self._note("cut")
+        """Closes the connection without an answer."""
+        self._record("cut")
         self._handler.close_connection = True
         with contextlib.suppress(OSError):
             self._handler.connection.shutdown(socket.SHUT_RDWR)
 
     def is_open(self) -> bool:
-        """Whether the server still has the connection."""
+        """Returns whether the server has not closed the connection."""
         connection = self._handler.connection
         try:
             if not select.select([connection], [], [], 0)[0]:
@@ -80,139 +86,154 @@ class Talk:
 
     def sleep(self, leases: float) -> None:
         """Sleeps for a number of leases."""
-        self.asker.sleep(leases * self.lease)
+        self.requester.sleep(leases * self.lease)
 
-    def beat(self) -> bool:
-        """Renews the lease; returns whether the server has taken it."""
-        return self.asker.acknowledge(self.grant, (), False).status == 200
+    def send_heartbeat(self) -> bool:
+        """Renews the lease, and returns whether the server has accepted the heartbeat."""
+        return self.requester.acknowledge(self.grant, (), False).status == 200
 
     def finish(self) -> None:
-        """Acknowledges all or a part, and ends the wake."""
-        asker = self.asker
-        acks = asker.whole(self.grant)
+        """Acknowledges all or some of the streams, and ends the wake."""
+        requester = self.requester
+        acks = requester.all_acks(self.grant)
         if self.chance.random() < 0.4:
-            acks = asker.part(self.grant, self.chance)
-        asker.acknowledge(self.grant, acks, True)
+            acks = requester.some_acks(self.grant, self.chance)
+        requester.acknowledge(self.grant, acks, True)
 
-    def _note(self, how: str) -> None:
-        self.asker.history.add(Answering, number=self._number, how=how, is_open=self.is_open())
-
-
-def done(talk: Talk) -> None:
-    """Is done at once."""
-    talk.answer("done", body=DONE)
+    def _record(self, how: str) -> None:
+        self.requester.history.add(Answering, number=self._number, how=how, is_open=self.is_open())
 
 
-def calls_back(talk: Talk) -> None:
-    """Acknowledges by callback, perhaps in two steps."""
-    talk.answer("taken")
-    if talk.chance.random() < 0.4:
-        talk.asker.acknowledge(talk.grant, talk.asker.part(talk.grant, talk.chance), False)
-    talk.finish()
+def answer_done(exchange: Exchange) -> None:
+    """Answers immediately that the work is done."""
+    exchange.answer("done", body=DONE)
 
 
-def works_on(talk: Talk) -> None:
-    """Answers 202, sends heartbeats, and acknowledges later than the first lease would have ended."""
-    talk.answer("taken", 202)
-    for _ in range(talk.chance.randint(1, 3)):
-        talk.sleep(0.5)
-        if not talk.beat():
+def acknowledge_by_callback(exchange: Exchange) -> None:
+    """Acknowledges by one or two callbacks after the answer."""
+    exchange.answer("taken")
+    if exchange.chance.random() < 0.4:
+        exchange.requester.acknowledge(
+            exchange.grant, exchange.requester.some_acks(exchange.grant, exchange.chance), False
+        )
+    exchange.finish()
+
+
+def answer_202_and_work(exchange: Exchange) -> None:
+    """Answers 202, renews the lease with heartbeats, and acknowledges at the end."""
+    exchange.answer("taken", 202)
+    for _ in range(exchange.chance.randint(1, 3)):
+        exchange.sleep(0.5)
+        if not exchange.send_heartbeat():
             return
-    talk.finish()
+    exchange.finish()
 
 
-def beats_before_done(talk: Talk) -> None:
-    """Keeps the delivery waiting for two and a half leases, with heartbeats, and is done then."""
+def answer_done_after_heartbeats(exchange: Exchange) -> None:
+    """Sends heartbeats for two and a half leases, and then answers that the work is done."""
     for _ in range(5):
-        talk.sleep(0.45)
-        if not talk.beat():
+        exchange.sleep(0.45)
+        if not exchange.send_heartbeat():
             break
-    talk.sleep(0.25)
-    talk.answer("done", body=DONE)
+    exchange.sleep(0.25)
+    exchange.answer("done", body=DONE)
 
 
-def fails(talk: Talk) -> None:
-    """Answers with an error."""
-    talk.answer("failed", talk.chance.choice((500, 503, 404)))
+def answer_with_error(exchange: Exchange) -> None:
+    """Answers with an error status."""
+    exchange.answer("failed", exchange.chance.choice((500, 503, 404)))
 
 
-def is_slow(talk: Talk) -> None:
-    """Answers that the work is done, but only after the lease has run out."""
-    talk.sleep(1.4)
-    talk.answer("done", body=DONE)
+def answer_done_too_late(exchange: Exchange) -> None:
+    """Answers that the work is done after the lease has expired."""
+    exchange.sleep(1.4)
+    exchange.answer("done", body=DONE)
 
 
-def is_silent(talk: Talk) -> None:
-    """Never answers, and hangs up once the server has."""
+def never_answer(exchange: Exchange) -> None:
+    """Never answers, and closes the connection after the server or after three leases."""
     for _ in range(30):
-        talk.sleep(0.1)
-        if not talk.is_open():
+        exchange.sleep(0.1)
+        if not exchange.is_open():
             break
-    talk.cut()
+    exchange.cut()
 
 
-def cuts(talk: Talk) -> None:
-    """Hangs up without an answer."""
-    talk.cut()
+def close_without_answer(exchange: Exchange) -> None:
+    """Closes the connection without an answer."""
+    exchange.cut()
 
 
-def zips(talk: Talk) -> None:
-    """Is done, in an answer compressed with gzip."""
-    talk.answer("gzip", body=gzip.compress(DONE, 1), coding="gzip")
+def answer_done_with_gzip(exchange: Exchange) -> None:
+    """Answers that the work is done, in a body compressed with gzip."""
+    exchange.answer("gzip", body=gzip.compress(DONE, 1), coding="gzip")
 
 
-def marks(talk: Talk) -> None:
-    """Is done, in an answer that begins with a byte order mark."""
-    talk.answer("bom", body=BOM + DONE)
+def answer_done_with_byte_order_mark(exchange: Exchange) -> None:
+    """Answers that the work is done, in a body that begins with a byte order mark."""
+    exchange.answer("bom", body=BOM + DONE)
 
 
-def does_nothing(talk: Talk) -> None:
-    """Ends the wake without an acknowledgement, and then answers with an error or with success."""
-    if talk.chance.random() < 0.5:
-        talk.asker.acknowledge(talk.grant, (), True)
-        talk.answer("failed", 500)
+def end_without_progress(exchange: Exchange) -> None:
+    """Ends the wake without acknowledging any offset, and answers before or after that."""
+    if exchange.chance.random() < 0.5:
+        exchange.requester.acknowledge(exchange.grant, (), True)
+        exchange.answer("failed", 500)
     else:
-        talk.answer("taken")
-        talk.asker.acknowledge(talk.grant, (), True)
+        exchange.answer("taken")
+        exchange.requester.acknowledge(exchange.grant, (), True)
 
 
-def vanishes(talk: Talk) -> None:
-    """Takes the wake and is not heard of again, or too late."""
-    talk.answer("taken", 202)
-    if talk.chance.random() < 0.6:
-        talk.sleep(1.7)
-        talk.finish()
+def disappear(exchange: Exchange) -> None:
+    """Answers 202, and acknowledges never or after the lease has expired."""
+    exchange.answer("taken", 202)
+    if exchange.chance.random() < 0.6:
+        exchange.sleep(1.7)
+        exchange.finish()
 
 
-def repeats(talk: Talk) -> None:
+def reuse_token(exchange: Exchange) -> None:
     """Ends the wake, and then uses its token again."""
-    talk.answer("taken")
-    talk.finish()
-    talk.asker.acknowledge(talk.grant, talk.asker.whole(talk.grant), talk.chance.random() < 0.5)
+    exchange.answer("taken")
+    exchange.finish()
+    exchange.requester.acknowledge(
+        exchange.grant, exchange.requester.all_acks(exchange.grant), exchange.chance.random() < 0.5
+    )
 
 
-WAYS: dict[Callable[[Talk], None], float] = {
-    done: 6,
-    calls_back: 4,
-    works_on: 2,
-    beats_before_done: 1,
-    fails: 2,
-    is_slow: 1,
-    is_silent: 0.7,
-    cuts: 1,
-    zips: 1,
-    marks: 1,
-    does_nothing: 2.5,
-    vanishes: 1,
-    repeats: 1.5,
+WAYS: dict[Callable[[Exchange], None], float] = {
+    answer_done: 6,
+    acknowledge_by_callback: 4,
+    answer_202_and_work: 2,
+    answer_done_after_heartbeats: 1,
+    answer_with_error: 2,
+    answer_done_too_late: 1,
+    never_answer: 0.7,
+    close_without_answer: 1,
+    answer_done_with_gzip: 1,
+    answer_done_with_byte_order_mark: 1,
+    end_without_progress: 2.5,
+    disappear: 1,
+    reuse_token: 1.5,
 }
-#: Ways after which the cursor has not moved; no more than three of them come in a row, or a trial would wait for minutes.
-FRUITLESS = {fails, is_slow, is_silent, cuts, does_nothing, vanishes}
+#: Ways that move no cursor.
+FRUITLESS = {
+    answer_with_error,
+    answer_done_too_late,
+    never_answer,
+    close_without_answer,
+    end_without_progress,
+    disappear,
+}
+#: Maximum fruitless ways in a row. After more of them, the backoff of the server would last for minutes.
 MOST_FRUITLESS = 3
 
 
 class Choice:
-    """Draws the ways of one subscription, from the seed and the number of the delivery alone."""
+    """Draws the way of each delivery of one subscription.
+
+    The result depends only on the seed and on the number of the delivery.
+    """
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
@@ -220,14 +241,14 @@ class Choice:
         self._count = 0
         self._fruitless = 0
 
-    def next(self) -> tuple[Callable[[Talk], None], random.Random]:
-        """Returns a way and what it draws from."""
+    def next(self) -> tuple[Callable[[Exchange], None], random.Random]:
+        """Returns the way of the next delivery, and the random generator for its choices."""
         self._count += 1
         ways = dict(WAYS)
         if self._fruitless >= MOST_FRUITLESS:
             ways = {way: weight for way, weight in ways.items() if way not in FRUITLESS}
-        elif self._fruitless:  # runs of them are what is interesting
-            ways[does_nothing] += 4
+        elif self._fruitless:  # several of them in a row find more bugs
+            ways[end_without_progress] += 4
         way = self._chance.choices(list(ways), list(ways.values()))[0]
         self._fruitless = self._fruitless + 1 if way in FRUITLESS else 0
         return way, random.Random(f"{self._seed} {self._count}")

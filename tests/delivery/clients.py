@@ -1,11 +1,19 @@
-"""The ordinary clients of a trial: create, append to, fork and delete streams, and make, look at and delete subscriptions."""
+"""The ordinary clients of a trial, which change streams and subscriptions."""
 
 import json
 import random
 import time
 
-from tests.delivery.asking import Asker
-from tests.delivery.history import Gone, Linked, Seen, Subscribed, Tail, Unsubscribed, Wrong
+from tests.delivery.history import (
+    Failure,
+    Inspected,
+    Linked,
+    StreamGone,
+    Subscribed,
+    Tail,
+    Unsubscribed,
+)
+from tests.delivery.requester import Requester
 from tests.delivery.wire import Reply, request
 from tests.delivery.world import Stream, Sub
 
@@ -13,23 +21,23 @@ GOOD = (200, 201, 204)
 
 
 class Clients:
-    """Sends one request after the other, and keeps the world level with the answers.
+    """Sends one request after another, and updates the world from the responses.
 
     Args:
-        asker: has the server, the world and the history.
-        hook: the receiver's address.
+        requester: holds the server, the world and the history.
+        hook: the URL of the webhook receiver.
     """
 
-    def __init__(self, asker: Asker, hook: str) -> None:
-        self._asker = asker
-        self._world = asker.world
-        self._history = asker.history
+    def __init__(self, requester: Requester, hook: str) -> None:
+        self._requester = requester
+        self._world = requester.world
+        self._history = requester.history
         self._hook = hook
 
     # -- streams ------------------------------------------------------------
 
     def create(self, path: str, body: bytes = b"", source: str = "") -> None:
-        """Creates a stream, perhaps with a first append or as a fork."""
+        """Creates a stream. `body` is its first append, and `source` is the stream to fork."""
         headers = {"stream-forked-from": f"/v1/stream/{source}"} if source else {}
         media = "text/plain"
         reply = self._send("PUT", path, body or None, media=media, headers=headers)
@@ -46,47 +54,47 @@ class Clients:
         self._history.add(Tail, path=path, offset=reply.offset)
 
     def append(self, path: str, chance: random.Random) -> bool:
-        """Appends a few bytes; returns whether the server has answered."""
+        """Appends a few bytes, and returns whether the server has answered."""
         body = bytes(chance.choices(b"abcdefgh", k=chance.randint(1, 40)))
         reply = self._send("POST", path, body, media="text/plain")
         if self._world.is_damaged(path) and reply.status >= 500:
             return True
         if self._is_good(reply, f"append to {path}"):
-            self._grew(path, reply.offset)
+            self._set_tail(path, reply.offset)
         return reply.status != 0
 
     def delete(self, path: str) -> None:
         """Deletes a stream."""
         if self._is_good(self._send("DELETE", path), f"delete of {path}"):
-            self._lost(path)
+            self._remove(path)
 
     def refresh(self) -> None:
-        """Reads the tails of all streams, after a start of the server."""
+        """Requests the tails of all streams from the server, after it has started."""
         for path in list(self._world.streams):
             reply = self._send("HEAD", path)
             if reply.status == 200:
-                self._grew(path, reply.offset)
+                self._set_tail(path, reply.offset)
             elif reply.status == 404:
-                self._lost(path)
+                self._remove(path)
             elif reply.status and not self._world.is_damaged(path):
-                self._wrong(f"HEAD of {path} is answered with {reply.status}")
+                self._record_failure(f"HEAD of {path} is answered with {reply.status}")
 
-    def _grew(self, path: str, offset: str) -> None:
+    def _set_tail(self, path: str, offset: str) -> None:
         with self._world.lock:
             tails = self._world.streams[path].tails
             if offset not in tails:
                 tails.append(offset)
         self._history.add(Tail, path=path, offset=offset)
 
-    def _lost(self, path: str) -> None:
+    def _remove(self, path: str) -> None:
         with self._world.lock:
             del self._world.streams[path]
-        self._history.add(Gone, path=path)
+        self._history.add(StreamGone, path=path)
 
     # -- subscriptions ------------------------------------------------------
 
     def subscribe(self, sub: Sub) -> None:
-        """Makes a subscription."""
+        """Creates a subscription."""
         wanted: dict[str, object] = {"type": sub.kind, "lease_ttl_ms": round(sub.lease * 1000)}
         if sub.pattern:
             wanted["pattern"] = sub.pattern
@@ -108,18 +116,18 @@ class Clients:
             self._world.subs[sub.id] = sub
 
     def resubscribe(self, sub: Sub) -> None:
-        """Deletes a subscription and makes it again under its old id."""
+        """Deletes a subscription, and creates it again under the same id."""
         reply = self._send("DELETE", self._path(sub.id))
         if not self._is_good(reply, f"delete of subscription {sub.id}"):
             return
         self._history.add(Unsubscribed, sub=sub.id)
         with self._world.lock:
             del self._world.subs[sub.id]
-        time.sleep(0.1)  # deliveries that are under way come in
+        time.sleep(0.1)  # until deliveries that the server has already sent have arrived
         self.subscribe(sub)
 
-    def look(self, sub: Sub) -> dict[str, str] | None:
-        """Returns the cursors that the server shows, or None if it does not answer."""
+    def inspect(self, sub: Sub) -> dict[str, str] | None:
+        """Returns the cursors of a subscription from the server, or None if the server does not answer."""
         since = time.monotonic()
         reply = self._send("GET", self._path(sub.id))
         if not self._is_good(reply, f"GET of subscription {sub.id}"):
@@ -127,7 +135,7 @@ class Clients:
         streams = reply.document["streams"]
         cursors = {each["path"]: each["acked_offset"] for each in streams}
         self._history.add(
-            Seen,
+            Inspected,
             sub=sub.id,
             since=since,
             status=reply.document["status"],
@@ -136,10 +144,10 @@ class Clients:
         return cursors
 
     def unsettled(self) -> list[str]:
-        """Returns what is not yet acknowledged up to its tail."""
+        """Returns a sentence for each stream that a subscription has not acknowledged up to the tail."""
         left = []
         for sub in list(self._world.subs.values()):
-            cursors = self.look(sub) or {}
+            cursors = self.inspect(sub) or {}
             for stream in list(self._world.streams.values()):
                 if not sub.matches(stream.path) or stream.is_damaged:
                     continue
@@ -149,14 +157,16 @@ class Clients:
         return left
 
     def check_events(self, sub: Sub) -> None:
-        """Reads a wake stream, whose generations only grow."""
-        reply = request(self._asker.server.url, "GET", f"w/{sub.id}?offset=-1")
+        """Reads a wake stream, and checks that the generations of its events never decrease."""
+        reply = request(self._requester.server.url, "GET", f"w/{sub.id}?offset=-1")
         if reply.status != 200:
-            self._wrong(f"a read of the wake stream of {sub.id} is answered with {reply.status}")
+            self._record_failure(
+                f"a read of the wake stream of {sub.id} is answered with {reply.status}"
+            )
             return
         generations = [event["generation"] for event in json.loads(reply.body)]
         if generations != sorted(generations):
-            self._wrong(f"the wake stream of {sub.id} has generations {generations}")
+            self._record_failure(f"the wake stream of {sub.id} has generations {generations}")
 
     # -- inside -------------------------------------------------------------
 
@@ -172,13 +182,13 @@ class Clients:
         media: str = "application/json",
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        url = self._asker.server.url
+        url = self._requester.server.url
         return request(url, method, path, body, media=media, headers=headers)
 
     def _is_good(self, reply: Reply, what: str) -> bool:
         if reply.status not in (0, *GOOD):
-            self._wrong(f"{what} is answered with {reply.status} {reply.code}")
+            self._record_failure(f"{what} is answered with {reply.status} {reply.code}")
         return reply.status in GOOD
 
-    def _wrong(self, what: str) -> None:
-        self._history.add(Wrong, what=what)
+    def _record_failure(self, what: str) -> None:
+        self._history.add(Failure, what=what)

@@ -1,7 +1,7 @@
-"""What a trial saw and did, as a list of records in order of time. The rules read nothing else.
+"""The history of a trial: a list of records in order of time. Rules read nothing else.
 
-Every record begins with `at`, seconds of the monotonic clock. A request to the server leaves two records: one before it is sent and
-one after its answer, because the server acts at some time between the two.
+The field `at` of a record is in seconds of the monotonic clock. Each request has two records: one before it is sent and one after its
+response, because the server acts at some time between the two.
 """
 
 import threading
@@ -9,76 +9,77 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-#: Of each stream that a wake names: its path, its acknowledged offset and its tail.
-Told = tuple[tuple[str, str, str], ...]
+#: The streams that a wake lists: the path, the acknowledged offset and the tail of each.
+Snapshot = tuple[tuple[str, str, str], ...]
+#: Paths with an offset each.
 Acks = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One thing that happened."""
+    """One event of a trial."""
 
     at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Down(Record):
-    """The server is about to stand still: `kill`, `stop` or `pause`."""
+    """The test is about to stop the server. `why` is `kill`, `stop` or `pause`."""
 
     why: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Up(Record):
-    """The server runs again, and the test has read the tails of all streams."""
+    """The server runs again, and the test has requested the tails of all streams."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stepped(Record):
-    """The wall clock was set."""
+class ClockSet(Record):
+    """The test has set the wall clock of the server forward by `seconds`, or back."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copied(Record):
-    """The data directory was copied, while no server ran."""
+    """The test has copied the data directory while no server ran."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restored(Record):
-    """The data directory was replaced by an earlier copy."""
+    """The test has replaced the data directory by an earlier copy."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tail(Record):
-    """A stream is there and ends at an offset."""
+    """A stream exists, and its tail is `offset`."""
 
     path: str
     offset: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gone(Record):
-    """A stream was deleted, or the server has no such stream after a repair."""
+class StreamGone(Record):
+    """A client has deleted a stream, or the server has lost the stream in a repair."""
 
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Damaged(Record):
-    """The log file of a stream was damaged."""
+    """The test has damaged the log file of a stream."""
 
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired(Record):
-    """`check --repair` ran, and the stream may have lost its end and have a new incarnation."""
+    """`check --repair` has run. The stream may have lost its last appends, and may have a new incarnation."""
 
     path: str
 
@@ -101,7 +102,7 @@ class Unsubscribed(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Linked(Record):
-    """A subscription has a stream, whose cursor begins at an offset."""
+    """A subscription is linked to a stream, and its cursor begins at an offset."""
 
     sub: str
     path: str
@@ -110,17 +111,18 @@ class Linked(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered(Record):
-    """A webhook has come in.
+    """The receiver has got a delivery.
 
     Attributes:
-        number: tells this delivery from all others.
+        number: a number that no other delivery or request has.
+        snapshot: the streams that the delivery lists.
     """
 
     number: int
     sub: str
     wake_id: str
     generation: int
-    told: Told
+    snapshot: Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +130,9 @@ class Answering(Record):
     """The receiver is about to answer a delivery.
 
     Attributes:
-        how: `done`, `taken` (another 2xx), `failed`, `cut`, `gzip` or `bom`.
-        is_open: whether the server still had the connection.
+        number: the number of the delivery.
+        how: `done`, `taken` (another 2xx status), `failed`, `cut` (no answer), `gzip` or `bom`.
+        is_open: True if the server had not closed the connection yet.
     """
 
     number: int
@@ -139,28 +142,28 @@ class Answering(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Answered(Record):
-    """The receiver has written its answer whole."""
+    """The receiver has written its whole answer to a delivery."""
 
     number: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadSignature(Record):
-    """A delivery had a signature that does not verify."""
+    """The signature of a delivery is wrong."""
 
     number: int
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked(Record):
-    """A worker is about to ask for something.
+class Requested(Record):
+    """A worker or receiver is about to send a request.
 
     Attributes:
-        number: tells this request from all others.
+        number: a number that no other delivery or request has.
         what: `claim`, `ack`, `callback` or `release`.
-        wake_id: the wake whose token the request carries; empty for a claim.
-        done: whether the request ends the wake.
+        wake_id: the id of the wake whose token the request carries. It is empty for a claim.
+        done: True if the request ends the wake.
     """
 
     number: int
@@ -173,13 +176,16 @@ class Asked(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replied(Record):
-    """The server has answered a worker.
+class Responded(Record):
+    """The server has answered a request of a worker or receiver.
 
     Attributes:
-        status: 0 when no answer came.
-        code: of an error.
-        wake_id: that a claim has got.
+        number: the number of the request.
+        status: the HTTP status, or 0 if no response came.
+        code: the error code, or empty.
+        wake_id: the id of the wake that a claim has got.
+        generation: the generation of that wake.
+        snapshot: the streams that the response to a claim lists.
     """
 
     number: int
@@ -187,17 +193,17 @@ class Replied(Record):
     code: str = ""
     wake_id: str = ""
     generation: int = 0
-    told: Told = ()
+    snapshot: Snapshot = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen(Record):
-    """The server has shown a subscription.
+class Inspected(Record):
+    """The server has returned the document of a subscription.
 
     Attributes:
-        since: when the test asked.
-        status: of the subscription, `active` or `failed`.
-        cursors: paths with their acknowledged offsets.
+        since: the time of the request.
+        status: the status of the subscription, `active` or `failed`.
+        cursors: the linked streams with their acknowledged offsets.
     """
 
     sub: str
@@ -208,14 +214,14 @@ class Seen(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Stalled(Record):
-    """A thread of the test that wanted to sleep for a moment slept longer: the machine was busy."""
+    """The machine was so busy that a thread of the test slept `seconds` longer than it wanted to."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wrong(Record):
-    """The test itself has seen something that must not be."""
+class Failure(Record):
+    """The test has seen a failure that no rule covers, such as a response with status 500."""
 
     what: str
 
@@ -224,7 +230,7 @@ R = TypeVar("R", bound=Record)
 
 
 class History:
-    """A list of records that many threads add to."""
+    """Collects the records of a trial. Any thread may add records."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -232,14 +238,14 @@ class History:
         self._numbers = 0
 
     def add(self, kind: type[R], /, **fields: Any) -> R:
-        """Adds a record of this moment, and returns it."""
+        """Adds a record with the present time, and returns the record."""
         with self._lock:
             record = kind(**fields)
             self.records.append(record)
         return record
 
-    def number(self) -> int:
-        """Returns a number that no other record has."""
+    def next_number(self) -> int:
+        """Returns a new number for a delivery or a request."""
         with self._lock:
             self._numbers += 1
             return self._numbers

@@ -1,9 +1,9 @@
-"""Has every rule read a history, and returns what they find."""
+"""Applies the rules to the history of a trial."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tests.delivery.history import BadSignature, Copied, Record, Restored, Wrong
+from tests.delivery.history import BadSignature, Copied, Failure, Record, Restored
 from tests.delivery.rules.answers import Answers
 from tests.delivery.rules.cursors import Cursors
 from tests.delivery.rules.fencing import Fencing
@@ -15,9 +15,9 @@ from tests.delivery.rules.snapshots import Snapshots
 
 
 class Reports(Rule):
-    """Rules 1 and 10: what the trial itself has found wrong, and signatures that do not verify."""
+    """Rules 1 and 10: the trial itself has found no failure, and all signatures are right."""
 
-    def on_wrong(self, record: Wrong) -> None:
+    def on_failure(self, record: Failure) -> None:
         self.found.append(record.what)
 
     def on_badsignature(self, record: BadSignature) -> None:
@@ -37,12 +37,12 @@ RULES: dict[str, type[Rule]] = {
 
 
 class Violation(NamedTuple):
-    """One violation.
+    """One violation of a rule.
 
     Attributes:
-        place: the number of the record that shows it.
-        rule: its name.
-        text: what is wrong.
+        place: the index of the record at which the rule found the violation.
+        rule: the name of the rule.
+        text: a sentence that describes the violation.
     """
 
     place: int
@@ -51,11 +51,11 @@ class Violation(NamedTuple):
 
 
 def judge(records: list[Record], only: Sequence[str] = ()) -> list[Violation]:
-    """Returns the violations in a history, those of one rule after those of another.
+    """Returns the violations in a history, grouped by rule.
 
     Args:
         records: the history.
-        only: parts of the names of the rules to apply; all if it is empty.
+        only: parts of the names of the rules to apply. An empty sequence applies all rules.
     """
     rules = RULES.items()
     chosen = [each for each in rules if not only or any(part in each[0] for part in only)]
@@ -63,7 +63,10 @@ def judge(records: list[Record], only: Sequence[str] = ()) -> list[Violation]:
 
 
 def apply(name: str, rule: Rule, records: list[Record]) -> Iterator[Violation]:
-    """Has one rule read a history. When a copy of the directory is restored, so is what the rule knew at that time."""
+    """Yields the violations of one rule.
+
+    When the trial restores a copy of the directory, the rule returns to its state at the time of the copy.
+    """
     copies: dict[str, dict[str, Any]] = {}
     for index, record in enumerate(records):
         if isinstance(record, Restored):

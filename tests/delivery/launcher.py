@@ -1,13 +1,13 @@
-"""Starts servers whose wall clock a test can set: `python -m tests.delivery.launcher`, which `server.py` runs.
+"""Starts servers whose wall clock a test can set. `server.py` runs this program as `python -m tests.delivery.launcher`.
 
-The launcher imports the whole package once and forks for each command, because a start from nothing costs half a second of work.
-It reads one JSON document a line from its standard input and answers each with one line:
+The launcher imports the whole package once and forks for each command, because the imports take half a second.
+It reads one JSON document per line from its standard input, and answers each with one line:
 
     {"run": ["serve", ...], "clock": "file", "output": "file"}  ->  the process id
     {"wait": 1234}                                              ->  the exit code of that process, once it has ended
 
-The file of a clock holds eight bytes, the microseconds to add to the machine's clock. The server maps the file, so a change counts at
-once.
+The file of a clock holds eight bytes: the microseconds to add to the machine's clock. The server maps the file into its memory, so a
+change takes effect immediately.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ import durable_streams_server
 from durable_streams_server.cli.main import main
 from durable_streams_server.streams.clock import SystemClock
 
-#: Modules of others that a server imports only when it needs them.
+#: Modules of other packages that a server imports when it first needs them.
 LATE = ("anyio._backends._asyncio", "uvicorn.lifespan.on", "uvloop")
 OFFSET = struct.Struct("<q")
 
 
 def import_everything() -> None:
-    """Imports what a server would import later."""
+    """Imports all modules that a server may need."""
     name = durable_streams_server.__name__
     for module in pkgutil.walk_packages(durable_streams_server.__path__, f"{name}."):
         if not module.name.startswith((f"{name}.testing", f"{name}.__main__")):
@@ -41,32 +41,34 @@ def import_everything() -> None:
     for late in LATE:
         with contextlib.suppress(ImportError):
             importlib.import_module(late)
-    trusted = ssl.create_default_context()  # takes long to load, and no webhook of a trial uses TLS
+    trusted = (
+        ssl.create_default_context()
+    )  # loading it takes long, and no webhook of a trial uses TLS
     ssl.create_default_context = lambda *_, **__: trusted
-    gc.freeze()  # so that collections in the children touch no memory that they share
+    gc.freeze()  # so that garbage collections in the children do not copy shared memory
 
 
 def shift_clock(path: str) -> None:
     """Adds the offset in a file to the wall clock of this process."""
     with open(path, "r+b") as file:
-        shown = mmap.mmap(file.fileno(), OFFSET.size)
+        offset = mmap.mmap(file.fileno(), OFFSET.size)
 
     def now(_: SystemClock) -> int:
-        return time.time_ns() // 1000 + int(OFFSET.unpack_from(shown)[0])
+        return time.time_ns() // 1000 + int(OFFSET.unpack_from(offset)[0])
 
-    SystemClock.__call__ = now  # type: ignore[assignment,method-assign]
+    SystemClock.__call__ = now  # type: ignore[assignment,method-assign]  # replaces the clock of the whole process
 
 
-def become(command: dict[str, Any]) -> NoReturn:
-    """Turns a forked child into the command."""
+def run_in_child(command: dict[str, Any]) -> NoReturn:
+    """Runs a command in a forked child, and ends the child."""
     shift_clock(command["clock"])
     output = os.open(command["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - stays open until the process ends
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - stays open until the process ends
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - stays open until the process ends
     try:
         main(command["run"])
     except SystemExit as end:
@@ -76,8 +78,8 @@ def become(command: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def loop() -> None:
-    """Serves commands until the standard input ends."""
+def run_commands() -> None:
+    """Reads and runs commands until the standard input ends."""
     import_everything()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -85,11 +87,11 @@ def loop() -> None:
         if "run" in command:
             answer = os.fork()
             if answer == 0:
-                become(command)
+                run_in_child(command)
         else:
             answer = os.waitstatus_to_exitcode(os.waitpid(command["wait"], 0)[1])
         print(answer, flush=True)
 
 
 if __name__ == "__main__":
-    loop()
+    run_commands()

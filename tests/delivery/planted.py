@@ -1,6 +1,6 @@
-"""Plants bugs of deliveries, one at a time, in a copy of the source, and shows which of them the hunt finds.
+"""Plants delivery bugs, one at a time, in a copy of the source, and checks that the hunt finds each of them.
 
-`python -m tests.delivery.planted [RULE…]` prints a table, as `tests.crash.planted` does. A bug that nothing finds fails the run.
+`python -m tests.delivery.planted [RULE…]` prints a table, as `tests.crash.planted` does. The run fails if the hunt misses a bug.
 """
 
 import sys
@@ -32,14 +32,14 @@ PLANTS = [
     ),
     Plant(
         5,
-        "a claim does not look at the lease",
+        "a claim ignores the lease",
         f"{RULES}/workers.py",
         "    if wake.holder is not None:\n        if not wake.is_over",
         "    if False:\n        if not wake.is_over",
     ),
     Plant(
         2,
-        "the end of a wake acknowledges the newest tails instead of those that it told of",
+        "the end of a wake acknowledges the newest tails instead of those in its snapshot",
         f"{RULES}/workers.py",
         "None if position == state.tail else offset)",
         "None)",
@@ -53,7 +53,7 @@ PLANTS = [
     ),
     Plant(
         1,
-        "a start forgets one of the cursors that the catalog has",
+        "a start loses one of the cursors in the catalog",
         f"{RULES}/documents.py",
         "    subscription.due = kept.due\n",
         "    subscription.due = dict(list(kept.due.items())[1:])\n",
@@ -67,7 +67,7 @@ PLANTS = [
     ),
     Plant(
         3,
-        "a retry tells what is so by then, under the same wake id",
+        "a retry lists the present tails under the same wake id",
         f"{RULES}/deliveries.py",
         "        told=told,\n        reason=command.problem,\n",
         "        told=None,\n        reason=command.problem,\n",
@@ -81,14 +81,14 @@ PLANTS = [
     ),
     Plant(
         7,
-        "wakes without progress follow each other at once",
+        "wakes without progress follow each other without a delay",
         f"{RULES}/steps.py",
         "    if fruitless <= _AT_ONCE:\n",
         "    if fruitless <= 1_000_000:\n",
     ),
     Plant(
         9,
-        "a heartbeat does not prolong the wait for the answer",
+        "a heartbeat does not extend the wait for the answer",
         f"{SERVICE}/service.py",
         "            self._deliveries.extend(wake.wake_id, left)\n",
         "            pass\n",

@@ -1,4 +1,4 @@
-"""The server of a trial: starts it, kills it, stops it for a while, sets its clock, and copies or damages its directory."""
+"""Controls the server of a trial: starts, kills and suspends it, sets its clock, and copies or damages its directory."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from durable_streams_server.storage.files.log_layout import path_of
-from tests.delivery.history import Copied, Down, History, Restored, Stepped
+from tests.delivery.history import ClockSet, Copied, Down, History, Restored
 from tests.delivery.launcher import OFFSET
 from tests.process import START_TIMEOUT, STOP_TIMEOUT
 
@@ -23,7 +23,7 @@ FLAGS = ("--port", "0", "--max-body", "64K", "--wal-size", "8M")
 
 
 class Launcher:
-    """The process that starts servers. One launcher serves many trials."""
+    """The process that starts servers. Many trials share one launcher."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -34,16 +34,16 @@ class Launcher:
             text=True,
         )
         self._lock = threading.Lock()
-        self._line()
+        self._read_line()
 
     def run(self, arguments: list[str], clock: Path, output: Path) -> int:
-        """Starts a command, and returns its process id."""
+        """Starts a command of the server, and returns its process id."""
         return self._ask({"run": arguments, "clock": str(clock), "output": str(output)})
 
     def wait(self, pid: int) -> int:
         """Returns the exit code of a command once it has ended."""
         while _is_alive(pid):
-            time.sleep(0.003)
+            time.sleep(0.003)  # a process that another one has started can only be polled
         return self._ask({"wait": pid})
 
     def close(self) -> None:
@@ -59,9 +59,9 @@ class Launcher:
         with self._lock:
             self._process.stdin.write(json.dumps(document) + "\n")
             self._process.stdin.flush()
-            return int(self._line())
+            return int(self._read_line())
 
-    def _line(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the launcher has ended"
@@ -69,7 +69,7 @@ class Launcher:
 
 
 class Server:
-    """One data directory and the server that runs on it, if one does.
+    """A data directory, and the server on it.
 
     Args:
         launcher: starts the processes.
@@ -77,7 +77,7 @@ class Server:
         history: gets a record of every fault.
 
     Attributes:
-        url: the address of the running server; empty while none runs.
+        url: the URL of the running server, or empty while none runs.
     """
 
     def __init__(self, launcher: Launcher, place: Path, history: History) -> None:
@@ -90,46 +90,49 @@ class Server:
         self._pid = 0
         self._offset = 0.0
         self.url = ""
-        self._set_clock()
+        self._write_clock()
 
     @property
     def is_up(self) -> bool:
+        """True while the server runs or is suspended."""
         return bool(self._pid)
 
     @property
     def wall(self) -> float:
-        """The seconds of Unix time that the server reads on its clock."""
+        """The Unix time in seconds that the server reads from its clock."""
         return time.time() + self._offset
 
     def start(self) -> None:
-        """Starts the server, and waits until it listens. The caller adds the record `Up`."""
-        told = self._told()
+        """Starts the server, and waits until it listens. The caller must add the record `Up`."""
+        logged = self._log()
         command = ["serve", "--data-dir", str(self._data), *FLAGS]
         self._pid = self._launcher.run(command, self._clock, self._output)
         until = time.monotonic() + START_TIMEOUT
-        while (found := re.search(r"Listening on (http://\S+)", self._told()[len(told) :])) is None:
+        while (
+            found := re.search(r"Listening on (http://\S+)", self._log()[len(logged) :])
+        ) is None:
             if time.monotonic() > until or not _is_alive(self._pid):
-                text = self._told()[len(told) :]
+                text = self._log()[len(logged) :]
                 self.kill()
                 raise AssertionError(f"the server does not start: {text}")
-            time.sleep(0.005)
+            time.sleep(0.005)  # the output is a file, which can only be polled
         self.url = found[1] + "/v1/stream"
 
     def kill(self) -> None:
-        """Ends the server as `kill -9` does."""
+        """Kills the server with SIGKILL."""
         self._end("kill", signal.SIGKILL)
 
     def stop(self) -> None:
-        """Has the server stop by itself.
+        """Stops the server with SIGTERM.
 
         Raises:
-            AssertionError: its exit code is not 0.
+            AssertionError: the exit code of the server is not 0.
         """
         code = self._end("stop", signal.SIGTERM)
         assert code == 0, f"the server stopped with exit code {code}"
 
     def pause(self, seconds: float) -> None:
-        """Stops the process for a while. The caller adds the record `Up`."""
+        """Suspends the process for some seconds. The caller must add the record `Up`."""
         self._history.add(Down, why="pause")
         os.kill(self._pid, signal.SIGSTOP)
         try:
@@ -137,27 +140,27 @@ class Server:
         finally:
             os.kill(self._pid, signal.SIGCONT)
 
-    def step(self, seconds: float) -> None:
-        """Sets the server's wall clock forward or back."""
+    def set_clock(self, seconds: float) -> None:
+        """Sets the wall clock of the server forward by `seconds`, or back."""
         self._offset += seconds
-        self._set_clock()
-        self._history.add(Stepped, seconds=seconds)
+        self._write_clock()
+        self._history.add(ClockSet, seconds=seconds)
 
     def copy(self, name: str) -> None:
-        """Copies the data directory, while no server runs."""
-        # The ballast is empty space, and the server makes it again.
+        """Copies the data directory while no server runs."""
+        # The server creates the file `ballast` again if it is missing.
         ignored = shutil.ignore_patterns("ballast")
         shutil.copytree(self._data, self._place / name, symlinks=True, ignore=ignored)
         self._history.add(Copied, name=name)
 
     def restore(self, name: str) -> None:
-        """Replaces the data directory by a copy, while no server runs."""
+        """Replaces the data directory by a copy while no server runs."""
         shutil.rmtree(self._data)
         shutil.copytree(self._place / name, self._data, symlinks=True)
         self._history.add(Restored, name=name)
 
     def damage(self, incarnation: int, chance: random.Random) -> bool:
-        """Damages the log file of a stream, while no server runs; returns False if there is nothing to damage."""
+        """Damages the log file of a stream while no server runs. Returns False if the log is empty."""
         file = self._data / path_of(incarnation)
         content = bytearray(file.read_bytes()) if file.exists() else bytearray()
         if not content:
@@ -171,23 +174,23 @@ class Server:
         return True
 
     def repair(self) -> None:
-        """Runs `check --repair`, while no server runs.
+        """Runs `check --repair` while no server runs.
 
         Raises:
             AssertionError: the command has failed.
         """
-        told = len(self._told())
+        logged = len(self._log())
         command = ["check", "--repair", str(self._data)]
         code = self._launcher.wait(self._launcher.run(command, self._clock, self._output))
-        assert code in (0, 1), f"the repair ended with exit code {code}: {self._told()[told:]}"
+        assert code in (0, 1), f"the repair ended with exit code {code}: {self._log()[logged:]}"
 
-    def trace(self) -> str:
-        """Returns the last traceback that a server has logged, or nothing."""
-        found = self._told().rpartition("Traceback (most recent call last)")
+    def last_traceback(self) -> str:
+        """Returns the last traceback in the log of the servers, or an empty string."""
+        found = self._log().rpartition("Traceback (most recent call last)")
         return found[2][-2000:] if found[1] else ""
 
     def close(self) -> None:
-        """Kills the server, if one runs."""
+        """Kills the server if it runs."""
         if self._pid:
             self.kill()
 
@@ -200,20 +203,20 @@ class Server:
         while _is_alive(pid):
             if time.monotonic() > until:
                 os.kill(pid, signal.SIGKILL)
-            time.sleep(0.003)
+            time.sleep(0.003)  # as in `Launcher.wait`
         self.url = ""
         return self._launcher.wait(pid)
 
-    def _set_clock(self) -> None:
+    def _write_clock(self) -> None:
         with open(self._clock, "r+b" if self._clock.exists() else "wb") as file:
             file.write(OFFSET.pack(round(self._offset * 1_000_000)))
 
-    def _told(self) -> str:
+    def _log(self) -> str:
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    """Returns whether a process runs. A zombie process does not count as running."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

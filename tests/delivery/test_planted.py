@@ -1,4 +1,4 @@
-"""The bugs that `tests.delivery.planted` plants still fit the source: a change of the source must take them along."""
+"""Tests that the bugs which `tests.delivery.planted` plants still fit the source. Change them together with the source."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.delivery.planted import PLANTS
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.what)
-def test_planted_bug_replaces_one_place_and_still_compiles(plant: Plant) -> None:
+def test_planted_bug_replaces_one_place_and_compiles(plant: Plant) -> None:
     text = (ROOT / plant.file).read_text()
     assert text.count(plant.old) == 1
     compile(text.replace(plant.old, plant.new), plant.file, "exec")

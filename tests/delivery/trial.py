@@ -1,4 +1,4 @@
-"""One trial: a server, its clients, workers, a receiver and faults, all drawn from a seed; it returns the history."""
+"""Runs one trial: a server with clients, workers, a receiver and faults. A seed determines all choices."""
 
 import contextlib
 import random
@@ -9,27 +9,30 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.delivery.asking import Asker, until
 from tests.delivery.clients import Clients
 from tests.delivery.faults import Faults
-from tests.delivery.history import History, Record, Stalled, Up, Wrong
+from tests.delivery.history import Failure, History, Record, Stalled, Up
 from tests.delivery.receiver import Receiver, receiving
+from tests.delivery.requester import Requester, until
 from tests.delivery.server import Launcher, Server
 from tests.delivery.workers import Workers
 from tests.delivery.world import Sub, World
 
 MEMORY = Path("/dev/shm")
 PATHS = ("s/a", "s/b", "s/c", "t/a", "t/b", "s/d")
-SETTLES = 20.0  # seconds until everything is acknowledged once the faults are over
-SETTLES_BESIDE_DAMAGE = 60.0  # as a damaged stream keeps its news, wakes come ever more slowly
-STALL = 0.1  # seconds; less is no excuse for being late
+#: Seconds within which everything must be acknowledged after the last fault.
+SETTLES = 20.0
+#: The same if a stream is damaged. Its news cannot be acknowledged, so the backoff between wakes grows.
+SETTLES_BESIDE_DAMAGE = 60.0
+#: Seconds of delay from which on the machine counts as busy.
+STALL = 0.1
 
 
 class Trial:
-    """See the module.
+    """Runs one trial and records its history.
 
     Args:
-        seed: decides every choice, but not the timing.
+        seed: determines every choice, but not the timing.
         launcher: starts the server.
         place: an empty directory.
     """
@@ -40,27 +43,28 @@ class Trial:
         self._history = History()
         self._world = World()
         self._server = Server(launcher, place, self._history)
-        self._renewed: set[str] = set()  # subscriptions that were made again
-        self._asker = Asker(self._server, self._world, self._history)
+        self._renewed: set[str] = set()  # subscriptions that were deleted and created again
+        self._requester = Requester(self._server, self._world, self._history)
 
     def run(self) -> list[Record]:
-        """Runs the trial."""
+        """Runs the trial, and returns its history."""
         with (
-            receiving(Receiver(self._asker, self._seed)) as hook,
-            watching(self._history, self._asker.over),
+            receiving(Receiver(self._requester, self._seed)) as hook,
+            recording_stalls(self._history, self._requester.over),
             contextlib.closing(self._server),
         ):
             try:
-                self._go(hook)
+                self._run_steps(hook)
             except AssertionError as error:
-                self._history.add(Wrong, what=str(error))
+                self._history.add(Failure, what=str(error))
             finally:
-                self._asker.over.set()
+                self._requester.over.set()
         return list(self._history.records)
 
-    def _go(self, hook: str) -> None:
-        self._clients = clients = Clients(self._asker, hook)
-        self._faults = Faults(self._asker, clients, self._chance)
+    def _run_steps(self, hook: str) -> None:
+        """Creates streams and subscriptions, runs random steps, and waits until everything is acknowledged."""
+        self._clients = clients = Clients(self._requester, hook)
+        self._faults = Faults(self._requester, clients, self._chance)
         self._server.start()
         self._history.add(Up)
         for path in PATHS[: self._chance.randint(2, 4)]:
@@ -68,17 +72,20 @@ class Trial:
         subs = list(self._draw_subs())
         for sub in subs:
             clients.subscribe(sub)
-        workers = [Workers(self._asker, s.id, self._seed) for s in subs if s.kind == "pull-wake"]
+        workers = [
+            Workers(self._requester, s.id, self._seed) for s in subs if s.kind == "pull-wake"
+        ]
         for worker in workers:
             worker.start()
         for number in range(self._chance.randint(12, 20)):
-            # What a step draws may depend on the time; the next step must not.
+            # The number of choices in a step may depend on the timing, so each step has a seed of its own.
             self._chance.seed(f"{self._seed} {number}")
             self._step()
-            time.sleep(self._chance.choice((0, 0.02, 0.1, 0.3, 0.6)))
+            time.sleep(self._chance.choice((0, 0.02, 0.1, 0.3, 0.6)))  # the server works meanwhile
         self._settle()
 
     def _draw_subs(self) -> Iterator[Sub]:
+        """Yields one to four random subscriptions."""
         for number in range(self._chance.randint(1, 4)):
             kind = self._chance.choice(("webhook", "webhook", "pull-wake"))
             pattern = self._chance.choice(("s/*", "s/*", "*/a", "**", ""))
@@ -90,21 +97,22 @@ class Trial:
     # -- steps --------------------------------------------------------------
 
     def _step(self) -> None:
+        """Runs one random step."""
         ways: dict[Callable[[], None], float] = {
             self._append: 10,
             self._create: 1.5,
             self._delete: 0.7,
             self._fork: 0.5,
             self._resubscribe: 0.7,
-            self._replay: 2.5,
-            self._look: 2,
-            self._faults.any: 6,
+            self._reuse_token: 2.5,
+            self._inspect: 2,
+            self._faults.cause_one: 6,
         }
         self._chance.choices(list(ways), list(ways.values()))[0]()
         if self._faults.is_restored:
             self._faults.is_restored = False
-            for _ in range(3):  # what was given out before must mean nothing else now
-                self._replay()
+            for _ in range(3):  # tokens from before the restore must not work for another wake
+                self._reuse_token()
                 self._append()
 
     def _append(self) -> None:
@@ -134,21 +142,21 @@ class Trial:
             self._renewed.add(sub)
             self._clients.resubscribe(self._world.subs[sub])
 
-    def _replay(self) -> None:
-        """Uses a token that was given out at any time."""
+    def _reuse_token(self) -> None:
+        """Sends a request with a random token from the whole trial."""
         with self._world.lock:
             grants = list(self._world.grants)
         if grants:
             grant = self._chance.choice(grants[-self._chance.choice((5, 1000)) :])
             if grant.kind == "pull-wake" and self._chance.random() < 0.3:
-                self._asker.release(grant)
+                self._requester.release(grant)
             else:
-                acks = self._asker.whole(grant)
-                self._asker.acknowledge(grant, acks, self._chance.random() < 0.5)
+                acks = self._requester.all_acks(grant)
+                self._requester.acknowledge(grant, acks, self._chance.random() < 0.5)
 
-    def _look(self) -> None:
+    def _inspect(self) -> None:
         for sub in list(self._world.subs.values()):
-            self._clients.look(sub)
+            self._clients.inspect(sub)
 
     def _is_damaged(self) -> bool:
         return any(each.is_damaged for each in self._world.streams.values())
@@ -156,26 +164,26 @@ class Trial:
     # -- the end ------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Ends the faults, and waits until everything is acknowledged."""
+        """Stops causing faults, and waits until everything is acknowledged."""
         if self._chance.random() < 0.5 and self._is_damaged():
             self._faults.repair()
         self._append()
-        self._asker.calm.set()
+        self._requester.calm.set()
         seconds = SETTLES_BESIDE_DAMAGE if self._is_damaged() else SETTLES
         if not until(lambda: not self._clients.unsettled(), seconds, 0.25):
-            self._history.add(Wrong, what=f"1 never acknowledged: {self._clients.unsettled()}")
+            self._history.add(Failure, what=f"1 never acknowledged: {self._clients.unsettled()}")
         elif self._chance.random() < 0.25:
-            time.sleep(1.3)  # longer than a lease: nothing more may come
+            time.sleep(1.3)  # longer than a lease, in which no further delivery may come
         for sub in self._world.subs.values():
             if sub.kind == "pull-wake" and sub.id not in self._renewed:
                 self._clients.check_events(sub)
-        if trace := self._server.trace():
-            self._history.add(Wrong, what=f"the server has logged a traceback: {trace}")
+        if trace := self._server.last_traceback():
+            self._history.add(Failure, what=f"the server has logged a traceback: {trace}")
 
 
 @contextlib.contextmanager
-def watching(history: History, over: threading.Event) -> Iterator[None]:
-    """Notes when the machine is too busy to keep to any time."""
+def recording_stalls(history: History, over: threading.Event) -> Iterator[None]:
+    """Records when the machine is so busy that threads run late."""
 
     def watch() -> None:
         while not over.is_set():
@@ -192,7 +200,7 @@ def watching(history: History, over: threading.Event) -> Iterator[None]:
 
 
 def run(seed: int, launcher: Launcher) -> list[Record]:
-    """Runs the trial of a seed in a directory of its own."""
+    """Runs the trial of a seed in a temporary directory, and returns its history."""
     place = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
     try:
         return Trial(seed, launcher, place).run()

@@ -1,19 +1,21 @@
-"""Sends requests to the server of a trial. Each request has a connection of its own, because servers come and go."""
+"""Sends requests to the server of a trial. Each request opens a new connection, because the server restarts often."""
 
 import http.client
 import json
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-PATIENCE = 6.0  # seconds; longer than the longest pause of a server
+#: Seconds after which a request fails, which is longer than the longest pause of a server.
+TIMEOUT = 6.0
 
 
 class Reply(NamedTuple):
-    """An answer of the server.
+    """The response to a request.
 
     Attributes:
-        status: 0 when no answer came.
-        offset: the header `Stream-Next-Offset`, or nothing.
+        status: the HTTP status, or 0 if no response came.
+        offset: the value of the header `Stream-Next-Offset`, or empty.
+        body: the body of the response.
     """
 
     status: int
@@ -22,7 +24,7 @@ class Reply(NamedTuple):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body, if it is a JSON object."""
+        """The body as a JSON object. It is empty if the body is something else."""
         try:
             found = json.loads(self.body or b"{}")
         except ValueError:
@@ -31,7 +33,7 @@ class Reply(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The code of an error."""
+        """The error code in the body, or empty."""
         error = self.document.get("error")
         return str(error.get("code", "")) if isinstance(error, dict) else ""
 
@@ -46,14 +48,14 @@ def request(
     token: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Reply:
-    """Sends one request below the stream root at `base`, and returns what came back."""
+    """Sends a request to a path below the stream root at `base`, and returns the response."""
     if not base:
         return Reply(0)
     parts = urlsplit(base)
     sent = {"content-type": media, "connection": "close", **(headers or {})}
     if token is not None:
         sent["authorization"] = f"Bearer {token}"
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
     try:
         connection.request(method, f"{parts.path}/{path}", body, sent)
         answer = connection.getresponse()

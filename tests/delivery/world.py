@@ -1,21 +1,21 @@
-"""What a trial knows of the server's state: which streams and subscriptions there are, and which tokens were given out."""
+"""The state of the server as the trial knows it: the streams, the subscriptions, and all tokens that the server has issued."""
 
 import copy
 import fnmatch
 import threading
 from dataclasses import dataclass, field
 
-from tests.delivery.history import Told
+from tests.delivery.history import Snapshot
 
 
 @dataclass
 class Stream:
-    """One stream.
+    """A stream on the server.
 
     Attributes:
-        tails: every offset that has been its tail, in order.
-        is_fork: whether it is a fork or the source of one; those are neither deleted nor damaged.
-        is_damaged: whether its log was damaged and not repaired since.
+        tails: every offset that was a tail of the stream, in order.
+        is_fork: True if the stream is a fork or the source of one. The trial neither deletes nor damages such streams.
+        is_damaged: True if the log of the stream was damaged and not repaired since.
     """
 
     path: str
@@ -26,13 +26,13 @@ class Stream:
 
 @dataclass
 class Sub:
-    """One subscription.
+    """A subscription on the server.
 
     Attributes:
         kind: `webhook` or `pull-wake`.
-        pattern: a glob, or nothing.
-        streams: paths linked by name.
-        lease: in seconds.
+        pattern: the glob pattern, or empty.
+        streams: the paths of the explicit links.
+        lease: the seconds of the lease.
     """
 
     id: str
@@ -42,28 +42,30 @@ class Sub:
     lease: float
 
     def matches(self, path: str) -> bool:
-        """Whether a stream is linked."""
+        """Returns whether the subscription is linked to a stream."""
         return path in self.streams or (bool(self.pattern) and fnmatch.fnmatch(path, self.pattern))
 
 
 @dataclass
 class Grant:
-    """A token that was given out, and the wake that it belongs to."""
+    """A token that the server has issued, with its wake."""
 
     sub: str
     kind: str
     wake_id: str
     generation: int
     token: str
-    told: Told
+    snapshot: Snapshot
 
 
 @dataclass
 class World:
-    """Everything. `copied` and `restore` go with copies of the data directory; grants are never forgotten.
+    """The streams, the subscriptions and the tokens of a trial.
+
+    `copied` and `restore` follow the copies of the data directory. Tokens stay known after a restore.
 
     Attributes:
-        was_restored: whether an earlier copy of the directory was ever restored.
+        was_restored: True if an earlier copy of the directory was ever restored.
     """
 
     streams: dict[str, Stream] = field(default_factory=dict)
@@ -73,32 +75,32 @@ class World:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def copied(self) -> tuple[dict[str, Stream], dict[str, Sub]]:
-        """Returns what a copy of the directory holds."""
+        """Returns the streams and the subscriptions as they are in a copy of the directory that is made now."""
         with self.lock:
             return copy.deepcopy((self.streams, self.subs))
 
-    def restore(self, held: tuple[dict[str, Stream], dict[str, Sub]]) -> None:
-        """Goes back to a copy."""
+    def restore(self, state: tuple[dict[str, Stream], dict[str, Sub]]) -> None:
+        """Sets the streams and the subscriptions back to those of an earlier copy."""
         with self.lock:
-            self.streams, self.subs = copy.deepcopy(held)
+            self.streams, self.subs = copy.deepcopy(state)
             self.was_restored = True
 
-    def between(self, path: str, acked: str, tail: str) -> list[str]:
-        """Returns the offsets of a stream that move a cursor, the tail last."""
+    def offsets_between(self, path: str, acked: str, tail: str) -> list[str]:
+        """Returns the offsets to which an acknowledgement can move a cursor, with the tail last."""
         with self.lock:
             stream = self.streams.get(path)
             inside = [each for each in stream.tails if acked < each < tail] if stream else []
         return [*inside, tail]
 
     def may_lack(self, path: str, *offsets: str) -> bool:
-        """Whether a restore may have taken one of these offsets from the stream."""
+        """Returns whether the stream may lack one of these offsets because of a restore."""
         with self.lock:
             stream = self.streams.get(path)
             known = set(stream.tails) if stream is not None else set()
             return self.was_restored and not known.issuperset(offsets)
 
     def is_damaged(self, path: str) -> bool:
-        """Whether a stream may refuse everything."""
+        """Returns whether the server may refuse all requests to a stream."""
         with self.lock:
             stream = self.streams.get(path)
             return stream is not None and stream.is_damaged

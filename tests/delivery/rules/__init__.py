@@ -1,1 +1,1 @@
-"""The rules that a history must follow, one file for each. `judge.py` in the package above lists and runs them."""
+"""The rules that a history must obey, one file for each. `judge.py` in the package above lists and applies them."""

@@ -1,22 +1,24 @@
-"""Rules 8 and 9: the server understands an answer or takes it for a failure, and waits as long as heartbeats renew the lease."""
+"""Rules 8 and 9: the server treats an unusual answer as done or as a failure, and waits for the answer while the lease is renewed."""
 
 from typing import ClassVar
 
-from tests.delivery.history import Answered, Answering, Delivered, Record, Replied, Stalled, Up
-from tests.delivery.rules.rule import Rule, Telling, is_accepted, life
+from tests.delivery.history import Answered, Answering, Delivered, Record, Responded, Stalled, Up
+from tests.delivery.rules.rule import Handover, Rule, is_accepted, life
 
-MARGIN = 0.35  # seconds before the end of a lease in which anything may happen
+MARGIN = 0.35  # seconds before the end of a lease in which the server may act as if it had ended
 
 
 class Answers(Rule):
-    """See the module."""
+    """Rules 8 and 9: unusual answers are done or failures, and the server does not close a delivery within its lease."""
 
     lasting: ClassVar[tuple[str, ...]] = ("_answering",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._whole: dict[int, bool] = {}  # whether the server ran since the delivery
-        self._renewed: dict[str, float] = {}  # wakes by when they were last renewed
+        self._unbroken: dict[
+            int, bool
+        ] = {}  # True if the server has run without a break since the delivery
+        self._renewed: dict[str, float] = {}  # when the lease of each wake was last renewed
         self._odd: dict[str, tuple[str, Delivered]] = {}  # gzip and BOM answers, by subscription
         self._answering: dict[int, Answering] = {}
         self._newest: dict[str, int] = {}
@@ -25,37 +27,37 @@ class Answers(Rule):
     def on_up(self, record: Up) -> None:
         self._up_at = record.at
 
-    def on_telling(self, telling: Telling) -> None:
-        self._newest[telling.sub] = telling.generation
-        if telling.since is None:
-            # One that is seen right after a pause may have been sent before it, and its time was running.
-            is_after_a_pause = telling.at < self._up_at + MARGIN
-            self._whole[telling.number] = not self.is_down and not is_after_a_pause
-        how, delivery = self._odd.pop(telling.sub, ("", None))
-        if delivery is None or telling.wake_id == delivery.wake_id:
-            return  # delivered again, as after any failure
-        told = {path: acked for path, acked, _ in telling.told}
-        for path, _, tail in delivery.told:
+    def on_handover(self, handover: Handover) -> None:
+        self._newest[handover.sub] = handover.generation
+        if handover.since is None:
+            # A delivery that arrives right after a pause may have been sent before it, and its lease has been running since.
+            is_after_a_pause = handover.at < self._up_at + MARGIN
+            self._unbroken[handover.number] = not self.is_down and not is_after_a_pause
+        how, delivery = self._odd.pop(handover.sub, ("", None))
+        if delivery is None or handover.wake_id == delivery.wake_id:
+            return  # the server has treated the answer as a failure
+        told = {path: acked for path, acked, _ in handover.snapshot}
+        for path, _, tail in delivery.snapshot:
             acked = told.get(path)
             if acked is not None and life(acked) == life(tail) and acked < tail:
                 self.found.append(
-                    f"{telling.sub}: the {how} answer to {delivery.wake_id} was neither done nor failed"
+                    f"{handover.sub}: the {how} answer to {delivery.wake_id} was neither done nor failed"
                 )
                 return
 
     def on_break(self, record: Record) -> None:
-        self._whole.clear()
+        self._unbroken.clear()
         self._odd.clear()
 
     def on_stalled(self, record: Stalled) -> None:
-        self._whole.clear()  # nobody knows when the lease began
+        self._unbroken.clear()  # the time at which the lease began is unknown
         self._odd.clear()
 
     def on_unsubscribed(self, record: object) -> None:
-        self._whole.clear()
+        self._unbroken.clear()
         self._odd.clear()
 
-    def on_replied(self, record: Replied) -> None:
+    def on_responded(self, record: Responded) -> None:
         asked = self.requests[record.number]
         if is_accepted(record.status) and asked.what == "callback":
             self._renewed[asked.wake_id] = asked.at
@@ -79,5 +81,5 @@ class Answers(Rule):
     def _is_in_time(self, delivery: Delivered, at: float) -> bool:
         since = self._renewed.get(delivery.wake_id, delivery.at)
         is_newest = self._newest.get(delivery.sub) == delivery.generation
-        is_undisturbed = self._whole.get(delivery.number, False) and is_newest
+        is_undisturbed = self._unbroken.get(delivery.number, False) and is_newest
         return is_undisturbed and at < since + self.lease(delivery.sub) - MARGIN

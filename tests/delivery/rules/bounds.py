@@ -1,14 +1,14 @@
-"""The highest offset that each cursor can have. Only an acknowledgement that may have reached the server moves a cursor."""
+"""Computes the highest offset that each cursor can have, from the acknowledgements that may have reached the server."""
 
 from collections.abc import Callable
 
 from tests.delivery.history import (
     Answering,
-    Asked,
-    Gone,
     Linked,
     Repaired,
-    Replied,
+    Requested,
+    Responded,
+    StreamGone,
     Subscribed,
     Tail,
     Unsubscribed,
@@ -19,7 +19,7 @@ Key = tuple[str, str]  # subscription and path
 
 
 class Bounds(Rule):
-    """A rule that finds nothing, and tells others the highest offset that each cursor can have.
+    """Reads a history as a rule does, but finds no violations. Other rules ask it for the upper bounds of cursors.
 
     Attributes:
         tails: the last known tail of each stream.
@@ -31,25 +31,25 @@ class Bounds(Rule):
         self._sure: dict[Key, str] = {}
         self._maybe: dict[Key, dict[int, str]] = {}
         self._unknown: set[str] = set()
-        self._early: dict[Key, str] = {}  # acknowledged before the test knew of the link
+        self._early: dict[Key, str] = {}  # acknowledged before the record `Linked`
 
     def of(self, sub: str, path: str) -> str | None:
-        """Returns the bound of one cursor; None if the subscription has no such stream."""
+        """Returns the upper bound of a cursor, or None if the subscription is not linked to the stream."""
         known = self._sure.get((sub, path))
         if known is None:
             return None
         return max([known, *self._maybe.get((sub, path), {}).values()])
 
     def paths(self, sub: str) -> list[str]:
-        """Returns the streams of a subscription."""
+        """Returns the streams to which a subscription is linked."""
         return [path for owner, path in self._sure if owner == sub]
 
     def on_linked(self, record: Linked) -> None:
         key = record.sub, record.path
         early = self._early.pop(key, "")
-        # What was acknowledged early may have been for an earlier subscription of that name.
-        is_of_this_stream = life(early) == life(record.cursor)
-        self._sure[key] = max(early, record.cursor) if is_of_this_stream else record.cursor
+        # The early acknowledgement may belong to an earlier subscription with the same id.
+        has_same_incarnation = life(early) == life(record.cursor)
+        self._sure[key] = max(early, record.cursor) if has_same_incarnation else record.cursor
 
     def on_tail(self, record: Tail) -> None:
         self.tails[record.path] = record.offset
@@ -59,12 +59,12 @@ class Bounds(Rule):
                 if key[1] == record.path:
                     self._sure[key] = max(self._sure[key], record.offset)
 
-    def on_gone(self, record: Gone) -> None:
+    def on_streamgone(self, record: StreamGone) -> None:
         self.tails.pop(record.path, None)
         self._forget(lambda key: key[1] == record.path)
 
     def on_repaired(self, record: Repaired) -> None:
-        self._unknown.add(record.path)  # until its tail is known
+        self._unknown.add(record.path)  # until the next record `Tail`
 
     def on_subscribed(self, record: Subscribed) -> None:
         self._forget(lambda key: key[0] == record.sub)
@@ -75,14 +75,14 @@ class Bounds(Rule):
     def on_answering(self, record: Answering) -> None:
         if record.how in ("done", "gzip", "bom"):
             delivery = self.deliveries[record.number]
-            for path, _, tail in delivery.told:
+            for path, _, tail in delivery.snapshot:
                 self._raise((delivery.sub, path), tail)
 
-    def on_asked(self, record: Asked) -> None:
+    def on_requested(self, record: Requested) -> None:
         for path, offset in record.acks:
             self._maybe.setdefault((record.sub, path), {})[record.number] = offset
 
-    def on_replied(self, record: Replied) -> None:
+    def on_responded(self, record: Responded) -> None:
         asked = self.requests[record.number]
         for path, offset in asked.acks:
             self._maybe.get((asked.sub, path), {}).pop(record.number, None)

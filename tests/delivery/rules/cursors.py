@@ -1,31 +1,37 @@
-"""Rule 2: the server tells of nothing below what it has acknowledged, and a cursor stands only where an acknowledgement put it."""
+"""Rule 2: no wake lists an offset below an acknowledged one, and only acknowledgements move cursors."""
 
 from typing import ClassVar, NamedTuple
 
 from tests.delivery.history import (
     Answered,
     Answering,
-    Asked,
     Damaged,
-    Gone,
+    Inspected,
     Linked,
     Record,
     Repaired,
-    Replied,
-    Seen,
+    Requested,
+    Responded,
     Stalled,
+    StreamGone,
     Subscribed,
     Unsubscribed,
     Up,
 )
 from tests.delivery.rules.bounds import Bounds, Key
-from tests.delivery.rules.rule import SLACK, Rule, Telling, is_accepted, life
+from tests.delivery.rules.rule import SLACK, Handover, Rule, is_accepted, life
 
-SETTLED = 1.5  # seconds in which a running server has surely taken an answer
+SETTLED = 1.5  # seconds after which a running server must have processed an answer
 
 
 class _Known(NamedTuple):
-    """A cursor has come at least so far, since a time, by the wake of a generation (-1 if nobody knows which)."""
+    """A lower bound of a cursor.
+
+    Attributes:
+        offset: the bound.
+        at: the time from which the bound holds.
+        generation: the generation of the wake that moved the cursor, or -1 if it is unknown.
+    """
 
     offset: str
     at: float
@@ -33,14 +39,14 @@ class _Known(NamedTuple):
 
 
 class _Settling(NamedTuple):
-    """A receiver has answered that it is done, and the server will surely have heard it at a time."""
+    """A `done` answer that the server must have processed at the time `at`."""
 
     at: float
     number: int
 
 
 class Cursors(Rule):
-    """See the module."""
+    """Rule 2: no wake lists an offset below an acknowledged one, and only acknowledgements move cursors."""
 
     lasting: ClassVar[tuple[str, ...]] = ("_how",)
 
@@ -50,14 +56,14 @@ class Cursors(Rule):
         self._known: dict[Key, _Known] = {}
         self._settling: list[_Settling] = []
         self._how: dict[int, Answering] = {}
-        self._touched: dict[str, float] = {}  # when the lease of each wake surely began anew
+        self._touched: dict[str, float] = {}  # the last sure renewal of the lease of each wake
         self._newest: dict[str, int] = {}
-        self._odd: set[str] = set()  # streams that were ever deleted or damaged
-        self._cut: set[str] = set()  # subscriptions of which a repair may have taken the news away
+        self._odd: set[str] = set()  # streams that were deleted or damaged at any time
+        self._cut: set[str] = set()  # subscriptions whose news a repair may have removed
 
     def see(self, record: Record) -> None:
         if isinstance(record, Up):
-            self._settling.clear()  # the answers came while the server stood still
+            self._settling.clear()  # the server may have missed these answers while it was down
         ripe = [each for each in self._settling if each.at <= record.at]
         for each in ripe:
             self._settling.remove(each)
@@ -68,7 +74,7 @@ class Cursors(Rule):
     def on_linked(self, record: Linked) -> None:
         self._known[record.sub, record.path] = _Known(record.cursor, record.at, -1)
 
-    def on_gone(self, record: Gone) -> None:
+    def on_streamgone(self, record: StreamGone) -> None:
         self._forget_path(record.path)
 
     def on_repaired(self, record: Repaired) -> None:
@@ -85,14 +91,14 @@ class Cursors(Rule):
         self._forget_sub(record.sub)
 
     def on_break(self, record: Record) -> None:
-        self._settling.clear()  # nobody knows whether the server heard it
+        self._settling.clear()  # the server may have missed these answers
 
     def on_stalled(self, record: Stalled) -> None:
         self._settling.clear()  # the server may be as late as the test
 
     # -- acknowledgements ---------------------------------------------------
 
-    def on_replied(self, record: Replied) -> None:
+    def on_responded(self, record: Responded) -> None:
         asked = self.requests[record.number]
         if not is_accepted(record.status) or asked.what == "claim":
             return
@@ -114,12 +120,14 @@ class Cursors(Rule):
         since = self._touched.get(delivery.wake_id, delivery.at)
         is_in_time = record.at < since + self.lease(delivery.sub) - 0.3
         is_newest = self._newest.get(delivery.sub) == delivery.generation
-        is_heard = how.is_open and not self.is_down
-        if how.how == "done" and is_heard and is_in_time and is_newest:
+        is_received = how.is_open and not self.is_down
+        if how.how == "done" and is_received and is_in_time and is_newest:
             self._settling.append(_Settling(record.at + SETTLED, record.number))
 
-    def on_asked(self, record: Asked) -> None:
-        if record.done or record.what == "release":  # may end the wake before the answer is heard
+    def on_requested(self, record: Requested) -> None:
+        if (
+            record.done or record.what == "release"
+        ):  # the wake may end before the server gets the answer
             self._settling = [
                 each
                 for each in self._settling
@@ -128,7 +136,7 @@ class Cursors(Rule):
 
     def _settle(self, settling: _Settling) -> None:
         delivery = self.deliveries[settling.number]
-        for path, _, tail in delivery.told:
+        for path, _, tail in delivery.snapshot:
             self._learn((delivery.sub, path), _Known(tail, settling.at, delivery.generation))
 
     def _learn(self, key: Key, known: _Known) -> None:
@@ -136,19 +144,19 @@ class Cursors(Rule):
         if before is not None and known.offset > before.offset:
             self._known[key] = known
 
-    # -- what the server tells ----------------------------------------------
+    # -- what the server reports --------------------------------------------
 
-    def on_telling(self, telling: Telling) -> None:
-        self._newest[telling.sub] = max(telling.generation, self._newest.get(telling.sub, 0))
+    def on_handover(self, handover: Handover) -> None:
+        self._newest[handover.sub] = max(handover.generation, self._newest.get(handover.sub, 0))
         is_news = False
-        for path, acked, tail in telling.told:
+        for path, acked, tail in handover.snapshot:
             is_news |= acked < tail or path in self._odd
-            self._not_too_low(telling, path, acked, tail)
-            self._not_too_high(telling.sub, path, acked, telling.wake_id)
-        if not is_news and telling.sub not in self._cut:
-            self.found.append(f"{telling.sub}: wake {telling.wake_id} has no news")
+            self._check_lower_bound(handover, path, acked, tail)
+            self._check_upper_bound(handover.sub, path, acked, handover.wake_id)
+        if not is_news and handover.sub not in self._cut:
+            self.found.append(f"{handover.sub}: wake {handover.wake_id} has no news")
 
-    def on_seen(self, record: Seen) -> None:
+    def on_inspected(self, record: Inspected) -> None:
         for path, acked in record.cursors:
             known = self._known.get((record.sub, path))
             if known is None or life(known.offset) != life(acked):
@@ -157,25 +165,25 @@ class Cursors(Rule):
                 self.found.append(
                     f"{record.sub}: the cursor of {path} is shown at {acked}, after {known.offset}"
                 )
-            self._not_too_high(record.sub, path, acked, "the subscription")
+            self._check_upper_bound(record.sub, path, acked, "the subscription")
             self._learn((record.sub, path), _Known(acked, record.at, -1))
 
-    def _not_too_low(self, telling: Telling, path: str, acked: str, tail: str) -> None:
-        known = self._known.get((telling.sub, path))
+    def _check_lower_bound(self, handover: Handover, path: str, acked: str, tail: str) -> None:
+        known = self._known.get((handover.sub, path))
         if known is None or life(tail) != life(known.offset) or acked >= known.offset:
             return
-        if telling.since is not None:
-            is_later = known.at < telling.since
+        if handover.since is not None:
+            is_later = known.at < handover.since
         else:
-            is_next = 0 <= known.generation < telling.generation
-            is_later = is_next or known.at + SLACK < telling.at
+            is_next = 0 <= known.generation < handover.generation
+            is_later = is_next or known.at + SLACK < handover.at
         if is_later:
             self.found.append(
-                f"{telling.sub}: wake {telling.wake_id} tells of {path} from {acked}, "
+                f"{handover.sub}: wake {handover.wake_id} tells of {path} from {acked}, "
                 f"which was acknowledged up to {known.offset}"
             )
 
-    def _not_too_high(self, sub: str, path: str, acked: str, where: str) -> None:
+    def _check_upper_bound(self, sub: str, path: str, acked: str, where: str) -> None:
         bound = self._bounds.of(sub, path)
         if bound is not None and acked > bound and path not in self._odd:
             self.found.append(

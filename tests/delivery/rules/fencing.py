@@ -5,31 +5,31 @@ from typing import ClassVar
 
 from tests.delivery.history import (
     Answering,
-    Asked,
     Record,
-    Replied,
+    Requested,
+    Responded,
     Restored,
+    Snapshot,
     Tail,
-    Told,
     Unsubscribed,
     Up,
 )
-from tests.delivery.rules.rule import Rule, Telling, is_accepted
+from tests.delivery.rules.rule import Handover, Rule, is_accepted
 
-MARGIN = 0.5  # seconds after which a lease has surely run out
+MARGIN = 0.5  # seconds after the end of a lease from which on it must have expired
 REFUSALS = (401, 404, 409)
 
 
 @dataclass
 class _Wake:
-    """What is known of one wake.
+    """The state of one wake, as far as the history shows it.
 
     Attributes:
-        over: why the wake is over; empty while it may not be.
-        touched: when the lease can have begun anew for the last time.
-        is_leased: whether a lease runs, or ran, from that time.
-        is_sure: whether the lease runs on when the server is killed.
-        in_flight: requests whose answer has not come.
+        over: the reason why the wake is over, or empty while it may not be over.
+        touched: the latest time at which its lease may have been renewed.
+        is_leased: True if a lease began at that time.
+        is_sure: True if the lease continues after a kill of the server.
+        in_flight: the number of requests without a response.
     """
 
     sub: str
@@ -42,31 +42,31 @@ class _Wake:
 
 
 class Fencing(Rule):
-    """See the module."""
+    """Rule 4: the server refuses the token of a wake that is over."""
 
-    lasting: ClassVar[tuple[str, ...]] = ("_told", "_never")
+    lasting: ClassVar[tuple[str, ...]] = ("_snapshots", "_never")
 
     def __init__(self) -> None:
         super().__init__()
         self._wakes: dict[str, _Wake] = {}
-        self._told: dict[str, Told] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._never: set[str] = set()  # wakes that a restored directory cannot know
         self._tails: dict[str, str] = {}
         self._stale: dict[int, str] = {}
         self._is_restored = False
 
-    # -- which wakes there are ----------------------------------------------
+    # -- wakes --------------------------------------------------------------
 
-    def on_telling(self, telling: Telling) -> None:
-        self._told.setdefault(telling.wake_id, telling.told)
+    def on_handover(self, handover: Handover) -> None:
+        self._snapshots.setdefault(handover.wake_id, handover.snapshot)
         for wake in self._wakes.values():
-            if wake.sub == telling.sub and wake.generation < telling.generation and not wake.over:
-                wake.over = f"generation {telling.generation} has been seen"
+            if wake.sub == handover.sub and wake.generation < handover.generation and not wake.over:
+                wake.over = f"generation {handover.generation} has been seen"
         wake = self._wakes.setdefault(
-            telling.wake_id, _Wake(telling.sub, telling.generation, telling.at)
+            handover.wake_id, _Wake(handover.sub, handover.generation, handover.at)
         )
-        wake.touched = max(wake.touched, telling.at)
-        wake.is_leased, wake.is_sure = True, telling.since is not None
+        wake.touched = max(wake.touched, handover.at)
+        wake.is_leased, wake.is_sure = True, handover.since is not None
 
     def on_answering(self, record: Answering) -> None:
         wake = self._wakes.get(self.deliveries[record.number].wake_id)
@@ -95,21 +95,20 @@ class Fencing(Rule):
         self._is_restored = True
 
     def on_up(self, record: Up) -> None:
-        """Finds the wakes that tell of offsets which the restored directory does not have."""
+        """Finds the wakes whose snapshots have offsets that the restored directory lacks."""
         if not self._is_restored:
             return
         self._is_restored = False
-        self._never -= (
-            self._wakes.keys()
-        )  # a copy of another time may know what the last one did not
-        for wake_id, told in self._told.items():
-            is_ahead = any(tail > self._tails.get(path, "") for path, _, tail in told)
+        # This copy may know wakes that the copy before it did not know.
+        self._never -= self._wakes.keys()
+        for wake_id, snapshot in self._snapshots.items():
+            is_ahead = any(tail > self._tails.get(path, "") for path, _, tail in snapshot)
             if wake_id not in self._wakes and is_ahead:
                 self._never.add(wake_id)
 
     # -- requests -----------------------------------------------------------
 
-    def on_asked(self, record: Asked) -> None:
+    def on_requested(self, record: Requested) -> None:
         if record.what == "claim":
             return
         wake = self._wakes.get(record.wake_id)
@@ -119,7 +118,7 @@ class Fencing(Rule):
         if wake is not None:
             wake.in_flight += 1
 
-    def on_replied(self, record: Replied) -> None:
+    def on_responded(self, record: Responded) -> None:
         asked = self.requests[record.number]
         reason = self._stale.pop(record.number, "")
         if reason and record.status not in (0, 503, *REFUSALS):
@@ -138,7 +137,7 @@ class Fencing(Rule):
             wake.is_leased = wake.is_leased or is_accepted(record.status)
             wake.is_sure |= is_accepted(record.status)
 
-    def _why_stale(self, asked: Asked, wake: _Wake | None) -> str:
+    def _why_stale(self, asked: Requested, wake: _Wake | None) -> str:
         if asked.wake_id in self._never:
             return "the restored directory cannot know this wake"
         if wake is None:

@@ -1,21 +1,21 @@
-"""Rule 5: while a lease surely runs, nobody else gets a wake of the same subscription."""
+"""Rule 5: while a lease runs, the server gives no other wake of the same subscription to anybody."""
 
 from dataclasses import dataclass
 
 from tests.delivery.history import (
     Answering,
-    Asked,
-    Gone,
     Record,
-    Replied,
+    Requested,
+    Responded,
     Stalled,
+    StreamGone,
     Subscribed,
     Unsubscribed,
 )
-from tests.delivery.rules.rule import SLACK, Rule, Telling, is_accepted
+from tests.delivery.rules.rule import SLACK, Handover, Rule, is_accepted
 
-MARGIN = 0.05
-#: Seconds that may pass from the start of a lease until the receiver notes the delivery, while the server runs.
+MARGIN = 0.05  # seconds by which clocks may differ
+#: Maximum seconds from the start of a lease until the receiver records the delivery, while the server runs.
 UNDER_WAY = 0.7
 
 
@@ -24,8 +24,8 @@ class _Lease:
     """The newest lease of a subscription.
 
     Attributes:
-        until: the lease surely runs until then, unless it has ended.
-        is_sure: whether the server has confirmed the lease, so a kill does not end it.
+        until: the time until which the lease must be running, or 0 if it may have ended.
+        is_sure: True if the server has confirmed the lease, so that a kill does not end it.
     """
 
     wake_id: str
@@ -35,37 +35,37 @@ class _Lease:
 
 
 class Leases(Rule):
-    """See the module."""
+    """Rule 5: while a lease runs, the server gives no other wake of the same subscription to anybody."""
 
     def __init__(self) -> None:
         super().__init__()
         self._leases: dict[str, _Lease] = {}
-        self._broke_at = 0.0  # when the server or the test last stood still
-        self._gone_at = -SLACK  # when a stream was deleted for the last time
+        self._broke_at = 0.0  # when the server or the machine last paused
+        self._gone_at = -SLACK  # when a stream was last deleted
 
-    def on_telling(self, telling: Telling) -> None:
-        lease = self._leases.get(telling.sub)
-        is_claim = telling.since is not None
-        if lease is not None and (is_claim or telling.generation > lease.generation):
-            early = lease.until - telling.at
+    def on_handover(self, handover: Handover) -> None:
+        lease = self._leases.get(handover.sub)
+        is_claim = handover.since is not None
+        if lease is not None and (is_claim or handover.generation > lease.generation):
+            early = lease.until - handover.at
             if early > MARGIN:
                 self.found.append(
-                    f"{telling.sub}: wake {telling.wake_id} comes {early:.2f} s before the lease "
+                    f"{handover.sub}: wake {handover.wake_id} comes {early:.2f} s before the lease "
                     f"of {lease.wake_id} ends"
                 )
-        if lease is not None and lease.wake_id == telling.wake_id and not is_claim:
-            lease.until = 0.0  # delivered again: nobody knows when its lease began
+        if lease is not None and lease.wake_id == handover.wake_id and not is_claim:
+            lease.until = 0.0  # delivered again, so the start of its lease is unknown
             return
-        seconds = self.lease(telling.sub)
-        if telling.since is not None:
-            until = telling.since + seconds
+        seconds = self.lease(handover.sub)
+        if handover.since is not None:
+            until = handover.since + seconds
         else:
-            # Nobody knows when the lease began if the server stood still a moment ago. If it is down, this may be the old server's last
-            # delivery, and the new server sends the wake again at once.
-            is_known = not self.is_down and telling.at > self._broke_at + UNDER_WAY
-            is_sound = is_known and telling.at > self._gone_at + SLACK
-            until = telling.at + seconds - UNDER_WAY if is_sound else 0.0
-        self._leases[telling.sub] = _Lease(telling.wake_id, telling.generation, until, is_claim)
+            # If the server paused a moment ago, the start of the lease is unknown. If the server is down, this may be its last delivery,
+            # and the next server sends the wake again immediately.
+            is_known = not self.is_down and handover.at > self._broke_at + UNDER_WAY
+            is_sound = is_known and handover.at > self._gone_at + SLACK
+            until = handover.at + seconds - UNDER_WAY if is_sound else 0.0
+        self._leases[handover.sub] = _Lease(handover.wake_id, handover.generation, until, is_claim)
 
     def on_answering(self, record: Answering) -> None:
         delivery = self.deliveries[record.number]
@@ -75,24 +75,24 @@ class Leases(Rule):
 
     def on_break(self, record: Record) -> None:
         self._broke_at = record.at
-        self._forget_guesses()
+        self._forget_unconfirmed()
 
-    def on_gone(self, record: Gone) -> None:
+    def on_streamgone(self, record: StreamGone) -> None:
         self._gone_at = record.at
-        self._forget_guesses()  # a wake that nobody has taken ends with its last news
+        self._forget_unconfirmed()  # a wake that no worker holds ends when its last stream is deleted
 
     def on_stalled(self, record: Stalled) -> None:
         self._broke_at = record.at
-        self._forget_guesses()
+        self._forget_unconfirmed()
 
-    def on_asked(self, record: Asked) -> None:
+    def on_requested(self, record: Requested) -> None:
         lease = self._leases.get(record.sub)
         if lease is None or lease.wake_id != record.wake_id:
             return
         if record.done or record.what == "release":
             lease.until = 0.0
 
-    def on_replied(self, record: Replied) -> None:
+    def on_responded(self, record: Responded) -> None:
         asked = self.requests[record.number]
         lease = self._leases.get(asked.sub)
         if lease is None or lease.wake_id != asked.wake_id or not is_accepted(record.status):
@@ -107,7 +107,7 @@ class Leases(Rule):
     def on_unsubscribed(self, record: Unsubscribed) -> None:
         self._leases.pop(record.sub, None)
 
-    def _forget_guesses(self) -> None:
+    def _forget_unconfirmed(self) -> None:
         for lease in self._leases.values():
             if not lease.is_sure:
                 lease.until = 0.0

@@ -1,4 +1,4 @@
-"""Rule 6: when there is surely news and no wake can be in flight, the next wake comes within a bounded time."""
+"""Rule 6: if a subscription has news and no wake is in flight, the next wake comes within a bounded time."""
 
 from dataclasses import dataclass
 from math import inf
@@ -6,42 +6,42 @@ from math import inf
 from tests.delivery.history import (
     Answered,
     Answering,
-    Asked,
     Damaged,
     Delivered,
     Down,
+    Inspected,
     Record,
     Repaired,
-    Replied,
-    Seen,
+    Requested,
+    Responded,
     Stalled,
     Subscribed,
     Unsubscribed,
     Up,
 )
 from tests.delivery.rules.bounds import Bounds
-from tests.delivery.rules.rule import Rule, Telling, is_accepted
+from tests.delivery.rules.rule import Handover, Rule, is_accepted
 
-BOUND = 3.0  # seconds, besides stops, leases and pauses
-JITTER = 1.2
-LONGEST = 60.0
+BOUND = 3.0  # seconds, not counting stops, leases and backoff
+JITTER = 1.2  # the largest factor by which jitter extends a backoff
+LONGEST = 60.0  # seconds of the longest backoff without jitter
 EARLY = 0.3  # seconds before the end of a lease in which the server may miss an answer
-REMEMBERED = 15.0  # seconds for which a busy machine is an excuse
-TELLS_NO_NEWS = (Answered, Delivered, Seen, Stalled)
+REMEMBERED = 15.0  # seconds for which a stall of the machine excuses a late wake
+WITHOUT_NEWS = (Answered, Delivered, Inspected, Stalled)
 
 
 @dataclass
 class _Sub:
-    """What is known of one subscription.
+    """The state of one subscription, as far as the history shows it.
 
     Attributes:
-        quiet: from then on no wake is in flight, unless a new one has begun.
-        touched: when a lease may have begun for the last time.
-        fruitless: how many tellings there were, at most, since a cursor moved.
-        wake_id: the last wake.
-        acked: the cursors that it told of.
-        claims: how many claims are under way.
-        since: from then on there has surely been news; infinite while that is not sure.
+        quiet: the time from which on no wake is in flight, unless a new one has begun.
+        touched: the latest time at which a lease may have begun.
+        fruitless: the maximum number of handovers since a cursor moved.
+        wake_id: the id of the last wake.
+        acked: the cursors in the snapshot of the last wake.
+        claims: the number of claims without a response.
+        since: the time from which on there must have been news, or infinity if there may be none.
     """
 
     quiet: float
@@ -54,7 +54,7 @@ class _Sub:
 
 
 class Promptness(Rule):
-    """See the module."""
+    """Rule 6: if a subscription has news and no wake is in flight, the next wake comes within a bounded time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class Promptness(Rule):
     def see(self, record: Record) -> None:
         for sub in self._known:
             if self.subs[sub].kind == "webhook":
-                self._late(sub, record.at, "no delivery came")
+                self._check_deadline(sub, record.at, "no delivery came")
         self._bounds.see(record)
         super().see(record)
-        if not isinstance(record, TELLS_NO_NEWS):
-            self._note_news(record.at)
+        if not isinstance(record, WITHOUT_NEWS):
+            self._update_news(record.at)
 
-    def _note_news(self, at: float) -> None:
+    def _update_news(self, at: float) -> None:
         for sub, known in self._known.items():
             if not self._has_news(sub):
                 known.since = inf
@@ -93,7 +93,7 @@ class Promptness(Rule):
         stalls = sum(each.seconds for each in self._stalls)
         return max(known.since, known.quiet + pause, self._up) + BOUND + stalls
 
-    def _late(self, sub: str, at: float, what: str) -> None:
+    def _check_deadline(self, sub: str, at: float, what: str) -> None:
         deadline = self._deadline(sub)
         if at > deadline:
             known = self._known[sub]
@@ -101,20 +101,20 @@ class Promptness(Rule):
                 f"{sub}: {what} {at - known.since:.1f} s after news, {at - known.quiet:.1f} s after "
                 f"the last wake and {at - self._up:.1f} s after a start"
             )
-            known.quiet = at + REMEMBERED  # said once
+            known.quiet = at + REMEMBERED  # reports each delay only once
 
-    # -- what makes a wake end ----------------------------------------------
+    # -- wakes --------------------------------------------------------------
 
-    def on_telling(self, telling: Telling) -> None:
-        known = self._known.get(telling.sub)
+    def on_handover(self, handover: Handover) -> None:
+        known = self._known.get(handover.sub)
         if known is None:
             return
-        acked = tuple((path, offset) for path, offset, _ in telling.told)
+        acked = tuple((path, offset) for path, offset, _ in handover.snapshot)
         before = dict(known.acked)
         has_moved = any(offset > before.get(path, offset) for path, offset in acked)
         known.fruitless = 1 if has_moved else known.fruitless + 1
-        known.wake_id, known.acked = telling.wake_id, acked
-        self._touch(known, telling.sub, telling.at)
+        known.wake_id, known.acked = handover.wake_id, acked
+        self._touch(known, handover.sub, handover.at)
 
     def on_answering(self, record: Answering) -> None:
         sub = self.deliveries[record.number].sub
@@ -127,7 +127,7 @@ class Promptness(Rule):
         else:
             self._touch(known, sub, record.at)
 
-    def on_asked(self, record: Asked) -> None:
+    def on_requested(self, record: Requested) -> None:
         known = self._known.get(record.sub)
         if known is None:
             return
@@ -136,7 +136,7 @@ class Promptness(Rule):
         elif record.wake_id == known.wake_id:
             known.quiet = max(known.quiet, record.at + self.lease(record.sub))
 
-    def on_replied(self, record: Replied) -> None:
+    def on_responded(self, record: Responded) -> None:
         asked = self.requests[record.number]
         known = self._known.get(asked.sub)
         if known is None:
@@ -144,13 +144,13 @@ class Promptness(Rule):
         if asked.what == "claim":
             known.claims = max(0, known.claims - 1)
             if record.status == 409 and not known.claims:
-                self._late(asked.sub, asked.at, f"a claim is still {record.code}")
+                self._check_deadline(asked.sub, asked.at, f"a claim is still {record.code}")
             if record.status == 0:
                 self._touch(known, asked.sub, record.at)
         elif is_accepted(record.status):
-            self._accepted(known, asked, record)
+            self._on_accepted(known, asked, record)
 
-    def _accepted(self, known: _Sub, asked: Asked, record: Replied) -> None:
+    def _on_accepted(self, known: _Sub, asked: Requested, record: Responded) -> None:
         acked = dict(known.acked)
         if any(offset > acked.get(path, offset) for path, offset in asked.acks):
             known.fruitless = 0
@@ -163,7 +163,7 @@ class Promptness(Rule):
         known.touched = at
         known.quiet = at + self.lease(sub)
 
-    # -- the world ----------------------------------------------------------
+    # -- subscriptions, streams and the server ------------------------------
 
     def on_subscribed(self, record: Subscribed) -> None:
         self._known[record.sub] = _Sub(record.at)

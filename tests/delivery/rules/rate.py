@@ -1,35 +1,35 @@
-"""Rule 7: wakes that move no cursor, and deliveries that fail, come ever more slowly."""
+"""Rule 7: wakes that move no cursor, and deliveries that fail, are repeated with exponential backoff."""
 
 from dataclasses import dataclass, field
 
 from tests.delivery.history import (
     Answering,
-    Asked,
-    Gone,
     Record,
     Repaired,
-    Replied,
+    Requested,
+    Responded,
     Stalled,
+    StreamGone,
     Subscribed,
 )
-from tests.delivery.rules.rule import Rule, Telling, is_accepted
+from tests.delivery.rules.rule import Handover, Rule, is_accepted
 
-MOST = 4  # tellings without progress in one second
-JITTER = 0.8
-LONGEST = 60.0
-UNDER_WAY = 0.5  # seconds by which one delivery may have been under way longer than the next
+MOST = 4  # maximum handovers without progress in one second
+JITTER = 0.8  # the smallest factor by which jitter shortens a backoff
+LONGEST = 60.0  # seconds of the longest backoff without jitter
+UNDER_WAY = 0.5  # seconds by which the first of two deliveries may take longer than the second
 
 
 @dataclass
 class _Streak:
-    """The tellings of one subscription since a cursor can have moved.
+    """The handovers of one subscription since the last time that a cursor may have moved.
 
     Attributes:
-        begins: when each came.
-        wakes: the wake of each.
-        failures: how many answers in a row were failures of one wake.
-        failed_at: when the last of them was given.
-        is_mixed: whether there were failures besides fruitless wakes.
+        begins: the times of the handovers.
+        wakes: the ids of their wakes.
+        failures: how many times in a row the same wake has failed.
+        failed_at: the time of the last failure.
+        is_mixed: True if the streak contains failures, so that the times between wakes are not only backoff of fruitless wakes.
     """
 
     begins: list[float] = field(default_factory=list)
@@ -40,26 +40,26 @@ class _Streak:
 
 
 class Rate(Rule):
-    """See the module."""
+    """Rule 7: wakes that move no cursor, and deliveries that fail, are repeated with exponential backoff."""
 
     def __init__(self) -> None:
         super().__init__()
         self._streaks: dict[str, _Streak] = {}
         self._acked: dict[str, dict[str, str]] = {}
 
-    def on_telling(self, telling: Telling) -> None:
-        self._acked[telling.wake_id] = {path: acked for path, acked, _ in telling.told}
-        streak = self._streaks.setdefault(telling.sub, _Streak())
-        is_retry = bool(streak.wakes) and streak.wakes[-1] == telling.wake_id
-        streak.begins.append(telling.at)
-        streak.wakes.append(telling.wake_id)
+    def on_handover(self, handover: Handover) -> None:
+        self._acked[handover.wake_id] = {path: acked for path, acked, _ in handover.snapshot}
+        streak = self._streaks.setdefault(handover.sub, _Streak())
+        is_retry = bool(streak.wakes) and streak.wakes[-1] == handover.wake_id
+        streak.begins.append(handover.at)
+        streak.wakes.append(handover.wake_id)
         times = streak.begins
         if len(times) > MOST and times[-1] - times[-1 - MOST] < 1.0:
-            self.found.append(f"{telling.sub}: {MOST + 1} wakes without progress in a second")
+            self.found.append(f"{handover.sub}: {MOST + 1} wakes without progress in a second")
         if is_retry and streak.failures:
-            self._after_failure(telling, streak)
-        elif telling.since is None and len(times) > 2 and not streak.is_mixed:
-            self._after_fruitless(telling, streak)
+            self._check_backoff_after_failure(handover, streak)
+        elif handover.since is None and len(times) > 2 and not streak.is_mixed:
+            self._check_backoff_without_progress(handover, streak)
         if not is_retry:
             streak.failures = 0
 
@@ -75,20 +75,20 @@ class Rate(Rule):
             streak.failed_at = record.at
             streak.is_mixed = True
 
-    def on_asked(self, record: Asked) -> None:
+    def on_requested(self, record: Requested) -> None:
         streak = self._streaks.get(record.sub)
         if streak is not None and record.what != "claim":
             streak.failures = 0
-        told = self._acked.get(record.wake_id, {})
-        if any(offset > told.get(path, "") for path, offset in record.acks):
+        acked = self._acked.get(record.wake_id, {})
+        if any(offset > acked.get(path, "") for path, offset in record.acks):
             self._streaks.pop(record.sub, None)
 
-    def on_replied(self, record: Replied) -> None:
-        """A wake may come again between an acknowledgement and its answer. What moved then is progress of that wake."""
+    def on_responded(self, record: Responded) -> None:
+        """Ends the streak after an accepted acknowledgement, because the wake may have been repeated before its response came."""
         asked = self.requests[record.number]
-        told = self._acked.get(asked.wake_id, {})
+        acked = self._acked.get(asked.wake_id, {})
         if is_accepted(record.status) and any(
-            offset > told.get(path, "") for path, offset in asked.acks
+            offset > acked.get(path, "") for path, offset in asked.acks
         ):
             self._streaks.pop(asked.sub, None)
 
@@ -98,8 +98,8 @@ class Rate(Rule):
     def on_subscribed(self, record: Subscribed) -> None:
         self._streaks.pop(record.sub, None)
 
-    def on_gone(self, record: Gone) -> None:
-        self._streaks.clear()  # news that is gone with its stream is no lack of progress
+    def on_streamgone(self, record: StreamGone) -> None:
+        self._streaks.clear()  # a wake may end without progress if its stream is deleted
 
     def on_repaired(self, record: Repaired) -> None:
         self._streaks.clear()
@@ -108,20 +108,20 @@ class Rate(Rule):
         for streak in self._streaks.values():
             streak.is_mixed = True
 
-    def _after_failure(self, telling: Telling, streak: _Streak) -> None:
+    def _check_backoff_after_failure(self, handover: Handover, streak: _Streak) -> None:
         least = JITTER * min(LONGEST, 2.0 ** (streak.failures - 1)) - 0.05
-        passed = telling.at - streak.failed_at
+        passed = handover.at - streak.failed_at
         if passed < least:
             self.found.append(
-                f"{telling.sub}: {telling.wake_id} came again {passed:.2f} s after failure "
+                f"{handover.sub}: {handover.wake_id} came again {passed:.2f} s after failure "
                 f"{streak.failures}, not {least:.2f} s"
             )
 
-    def _after_fruitless(self, telling: Telling, streak: _Streak) -> None:
+    def _check_backoff_without_progress(self, handover: Handover, streak: _Streak) -> None:
         least = JITTER * min(LONGEST, 2.0 ** (len(streak.begins) - 3)) - UNDER_WAY
         passed = streak.begins[-1] - streak.begins[-2]
         if passed < least:
             self.found.append(
-                f"{telling.sub}: {telling.wake_id}, number {len(streak.begins)} without progress, "
+                f"{handover.sub}: {handover.wake_id}, number {len(streak.begins)} without progress, "
                 f"came {passed:.2f} s after the one before, not {least:.2f} s"
             )

@@ -1,29 +1,31 @@
-"""What every rule is built on: it reads records one after the other, and goes back in time with the server's directory."""
+"""The base class of all rules. It dispatches records to methods, and restores the state of a rule together with a directory."""
 
 import copy
 from typing import Any, ClassVar, NamedTuple
 
 from tests.delivery.history import (
-    Asked,
     Delivered,
     Down,
     Record,
-    Replied,
+    Requested,
+    Responded,
+    Snapshot,
     Subscribed,
-    Told,
     Up,
 )
 
-#: Seconds that a message may be under way, from the server's decision until the test has noted it.
+#: Maximum seconds from a decision of the server until the test has recorded its message.
 SLACK = 1.0
 
 
-class Telling(NamedTuple):
-    """The server has told a worker of a wake, by a delivery or by the answer to a claim.
+class Handover(NamedTuple):
+    """The server has handed a wake over to a receiver or a worker, by a delivery or by the response to a claim.
 
     Attributes:
-        since: when the claim was asked for; None for a delivery, because nobody sees when the server made it.
-        number: of the delivery or the claim.
+        at: the time at which the delivery or the response arrived.
+        since: the time at which the claim was sent. None for a delivery, because the test cannot see when the server sent it.
+        number: the number of the delivery or the claim.
+        snapshot: the streams that the wake lists.
     """
 
     at: float
@@ -32,22 +34,23 @@ class Telling(NamedTuple):
     sub: str
     wake_id: str
     generation: int
-    told: Told
+    snapshot: Snapshot
 
 
 class Rule:
-    """One rule. A subclass has methods `on_...` for the kinds of records that it reads, and `on_telling` for every `Telling`.
+    """Reads the records of a history and collects violations.
 
-    It may have `on_break` too, which is called before the server stands still and after it runs again. Nobody knows whether the server
-    has heard what was sent between the two.
+    For each kind of record that it uses, a subclass has a method: `on_` and the class name of the record in lower case. `on_handover` is
+    called for every `Handover`. `on_break` is called before the server stops and after it runs again, because the server may have missed
+    messages in between.
 
     Attributes:
         found: a sentence for each violation.
-        is_down: whether the server stands still, or has begun to run a moment ago.
-        subs: the record of each subscription that is there now.
-        requests: by number.
-        deliveries: by number.
-        lasting: names of attributes that a restored directory does not set back.
+        is_down: True from the record `Down` to the record `Up`.
+        subs: the records of the subscriptions that exist now, by id.
+        requests: all requests so far, by number.
+        deliveries: all deliveries so far, by number.
+        lasting: the names of attributes that keep their values when a directory is restored.
     """
 
     lasting: ClassVar[tuple[str, ...]] = ()
@@ -56,15 +59,15 @@ class Rule:
         self.found: list[str] = []
         self.is_down = False
         self.subs: dict[str, Subscribed] = {}
-        self.requests: dict[int, Asked] = {}
+        self.requests: dict[int, Requested] = {}
         self.deliveries: dict[int, Delivered] = {}
 
     def see(self, record: Record) -> None:
-        """Takes the next record."""
+        """Reads the next record."""
         name = type(record).__name__.lower()
         if isinstance(record, Subscribed):
             self.subs[record.sub] = record
-        elif isinstance(record, Asked):
+        elif isinstance(record, Requested):
             self.requests[record.number] = record
         elif isinstance(record, Delivered):
             self.deliveries[record.number] = record
@@ -72,35 +75,35 @@ class Rule:
         if isinstance(record, Down | Up):
             self.is_down = isinstance(record, Down)
             self._call("on_break", record)
-        telling = self._telling(record)
-        if telling is not None:
-            self._call("on_telling", telling)
+        handover = self._handover(record)
+        if handover is not None:
+            self._call("on_handover", handover)
         if name == "unsubscribed":
             self.subs.pop(getattr(record, "sub", ""), None)
 
     def lease(self, sub: str) -> float:
-        """Returns the seconds of a subscription's lease; none is longer than an unknown one."""
+        """Returns the seconds of a subscription's lease. For an unknown subscription, this is the longest possible lease."""
         known = self.subs.get(sub)
         return known.lease if known is not None else 600.0
 
     def save(self) -> dict[str, Any]:
-        """Returns what the rule knows now, for `restore`."""
-        kept = self._kept()
+        """Returns a copy of the state of the rule, for `restore`."""
+        kept = self._shared_attributes()
         return copy.deepcopy({key: each for key, each in vars(self).items() if key not in kept})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Rule":
-        """Copies a rule that is part of another. Both share what lasts."""
+        """Copies a rule that is an attribute of another rule. Both copies share the lasting attributes."""
         twin = object.__new__(type(self))
-        kept = self._kept()
+        kept = self._shared_attributes()
         for key, each in vars(self).items():
             setattr(twin, key, each if key in kept else copy.deepcopy(each, memo))
         return twin
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Goes back to what the rule knew then."""
+        """Returns to a state that `save` has returned."""
         vars(self).update(copy.deepcopy(saved))
 
-    def _kept(self) -> tuple[str, ...]:
+    def _shared_attributes(self) -> tuple[str, ...]:
         return ("found", "requests", "deliveries", *self.lasting)
 
     def _call(self, name: str, what: object) -> None:
@@ -108,35 +111,36 @@ class Rule:
         if handler is not None:
             handler(what)
 
-    def _telling(self, record: Record) -> Telling | None:
+    def _handover(self, record: Record) -> Handover | None:
         if isinstance(record, Delivered):
-            return Telling(
+            return Handover(
                 record.at,
                 None,
                 record.number,
                 record.sub,
                 record.wake_id,
                 record.generation,
-                record.told,
+                record.snapshot,
             )
-        if isinstance(record, Replied) and record.status == 200 and record.wake_id:
+        if isinstance(record, Responded) and record.status == 200 and record.wake_id:
             asked = self.requests[record.number]
-            return Telling(
+            return Handover(
                 record.at,
                 asked.at,
                 record.number,
                 asked.sub,
                 record.wake_id,
                 record.generation,
-                record.told,
+                record.snapshot,
             )
         return None
 
 
 def life(offset: str) -> str:
-    """Returns the incarnation that an offset is named after."""
+    """Returns the incarnation part of an offset."""
     return offset.partition("_")[0]
 
 
 def is_accepted(status: int) -> bool:
+    """Returns whether a status means success."""
     return 200 <= status < 300
