@@ -193,7 +193,7 @@ def disappear(exchange: Exchange) -> None:
 
 
 def reuse_token(exchange: Exchange) -> None:
-    """Ends the wake, and then uses its token again."""
+    """Ends the wake by callback, and then sends another callback with the same token."""
     exchange.answer("taken")
     exchange.finish()
     exchange.requester.acknowledge(

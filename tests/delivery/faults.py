@@ -85,7 +85,7 @@ class Faults:
         self._requester.history.add(Up)
 
     def set_clock(self) -> None:
-        """Sets the wall clock."""
+        """Sets the wall clock of the server forward or back."""
         self._server.set_clock(self._chance.choice(STEPS) * self._chance.choice((1, -1)))
 
     def copy(self) -> None:

@@ -72,7 +72,7 @@ class Workers(threading.Thread):
         self._requester.acknowledge(grant, self._requester.some_acks(grant, self._chance), True)
 
     def _send_heartbeats(self, grant: Grant) -> None:
-        """Works for longer than the lease, with heartbeats."""
+        """Renews the lease up to three times, and then acknowledges everything."""
         requester = self._requester
         for _ in range(self._chance.randint(1, 3)):
             requester.sleep(0.5)

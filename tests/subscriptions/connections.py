@@ -6,10 +6,10 @@ from typing import Any
 import httpcore2
 
 from durable_streams_server.subscriptions.client import WebhookClient
-from tests.subscriptions.receivers import Detour, Receiver
+from tests.subscriptions.receivers import LoopbackNetwork, Receiver
 
 
-class CountingNetwork(Detour):
+class CountingNetwork(LoopbackNetwork):
     """A network that counts the connections which the client has open."""
 
     def __init__(self, port: int) -> None:

@@ -1,4 +1,4 @@
-"""Receivers on loopback that answer as a test says, and certificates for them."""
+"""Runs webhook receivers on loopback, and creates certificates for them."""
 
 import asyncio
 import ssl
@@ -20,12 +20,12 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Receiver:
-    """A server on loopback.
+    """A webhook receiver on loopback.
 
     Attributes:
-        port: where it listens.
-        requests: the heads and bodies that it got, in order.
-        connections: how many it has taken.
+        port: the port on which the receiver listens.
+        requests: the heads and bodies of all requests, in order.
+        connections: the number of connections that were opened.
     """
 
     def __init__(self, answer: Answer, greeting: bytes) -> None:
@@ -36,7 +36,8 @@ class Receiver:
         self._greeting = greeting
         self._tasks: list[asyncio.Task[Any]] = []
 
-    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Reads and answers the requests of one connection."""
         self.connections += 1
         task = asyncio.current_task()
         assert task is not None
@@ -55,6 +56,7 @@ class Receiver:
             writer.transport.abort()
 
     async def close(self) -> None:
+        """Closes all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks)
@@ -64,14 +66,20 @@ class Receiver:
 async def receiver(
     answer: Answer | bytes = OK, tls: ssl.SSLContext | None = None, greeting: bytes = b""
 ) -> AsyncIterator[Receiver]:
-    """Runs a receiver that writes some bytes, or does what `answer` does, after each request."""
+    """Runs a receiver.
+
+    Args:
+        answer: the bytes to send after each request, or a function that sends the answer.
+        tls: the context of the receiver. None runs it without TLS.
+        greeting: bytes to send when a connection opens.
+    """
 
     async def write(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert isinstance(answer, bytes)
         writer.write(answer)
 
     it = Receiver(write if isinstance(answer, bytes) else answer, greeting)
-    server = await asyncio.start_server(it.meet, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(it.serve, "127.0.0.1", 0, ssl=tls)
     it.port = server.sockets[0].getsockname()[1]
     try:
         yield it
@@ -81,12 +89,12 @@ async def receiver(
         await server.wait_closed()
 
 
-class Detour(httpcore2.AsyncNetworkBackend):
-    """A network in which every address is a port on loopback; it keeps what was asked for.
+class LoopbackNetwork(httpcore2.AsyncNetworkBackend):
+    """A network that redirects all connections to one port on loopback, and records where they should have gone.
 
     Attributes:
-        asked: the addresses and ports that connections were made to.
-        down: addresses that cannot be reached.
+        asked: the addresses and ports of the requested connections.
+        down: addresses that refuse connections.
     """
 
     def __init__(self, port: int, down: Sequence[str] = ()) -> None:
@@ -105,7 +113,7 @@ class Detour(httpcore2.AsyncNetworkBackend):
 
 
 class Authority:
-    """A certificate authority that lives in a directory."""
+    """A certificate authority. It writes its certificates into a directory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -113,25 +121,25 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         self._certificate = (
-            self._begin(self._name, self._key.public_key())
+            self._builder(self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(True, 0), critical=True)
             .add_extension(usage, critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
-    def client(self) -> ssl.SSLContext:
-        """Returns a context that trusts this authority and no other."""
+    def client_context(self) -> ssl.SSLContext:
+        """Returns a TLS context for clients that trusts only this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         pem = self._certificate.public_bytes(serialization.Encoding.PEM)
         context.load_verify_locations(cadata=pem.decode())
         return context
 
-    def server(self, *hosts: str, days: int = 1) -> ssl.SSLContext:
-        """Returns a context with a certificate for some names and addresses, good for so many days."""
+    def server_context(self, *hosts: str, days: int = 1) -> ssl.SSLContext:
+        """Returns a TLS context for servers, with a certificate for `hosts` that expires after `days` days."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
         certificate = (
-            self._begin(subject, key.public_key(), days)
+            self._builder(subject, key.public_key(), days)
             .add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), False)
             .sign(self._key, hashes.SHA256())
         )
@@ -148,7 +156,7 @@ class Authority:
         context.load_cert_chain(path)
         return context
 
-    def _begin(
+    def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int = 1
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)

@@ -22,7 +22,7 @@ from tests.subscriptions.exchanges import (
     failure,
     resolve_to_public_address,
 )
-from tests.subscriptions.receivers import OK, Authority, Detour, receiver
+from tests.subscriptions.receivers import OK, Authority, LoopbackNetwork, receiver
 
 # Requests
 
@@ -87,12 +87,12 @@ async def test_client_ignores_proxies_in_the_environment(monkeypatch: pytest.Mon
 async def test_host_header_names_the_host_and_port_of_the_url(
     url: str, host: bytes, authority: Authority
 ) -> None:
-    async with receiver(tls=authority.server(NAME, "2606:4700::1111")) as it:
+    async with receiver(tls=authority.server_context(NAME, "2606:4700::1111")) as it:
         client = WebhookClient(
             WebhookPolicy(),
             resolver=resolve_to_public_address,
-            ssl_context=authority.client(),
-            network=Detour(it.port),
+            ssl_context=authority.client_context(),
+            network=LoopbackNetwork(it.port),
         )
         await client.post(url, BODY, HEADERS, TimeLimit(10))
         assert b"\r\nhost: " + host + b"\r\n" in it.requests[0][0]

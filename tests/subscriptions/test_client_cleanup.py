@@ -14,7 +14,7 @@ from durable_streams_server.subscriptions.slots import MAX_DELIVERIES
 from durable_streams_server.subscriptions.time_limit import TimeLimit
 from tests.subscriptions.connections import CountingNetwork, idle_connections, wait_until_closed
 from tests.subscriptions.exchanges import NAME, never_answer, resolve_to_public_address
-from tests.subscriptions.receivers import OK, Answer, Authority, Detour, receiver
+from tests.subscriptions.receivers import OK, Answer, Authority, LoopbackNetwork, receiver
 from tests.subscriptions.services import run_turns, wait_until
 
 
@@ -31,13 +31,13 @@ async def answer_in_parts(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 async def test_exchange_cancelled_at_any_step_leaves_nothing_behind(
     answer: Answer, cancels: int, tls: bool, authority: Authority
 ) -> None:
-    async with receiver(answer, tls=authority.server(NAME) if tls else None) as it:
+    async with receiver(answer, tls=authority.server_context(NAME) if tls else None) as it:
         network = CountingNetwork(it.port)
         policy = WebhookPolicy() if tls else WebhookPolicy(allow_loopback=True)
         client = WebhookClient(
             policy,
             resolver=resolve_to_public_address,
-            ssl_context=authority.client(),
+            ssl_context=authority.client_context(),
             network=network,
         )
         url = f"https://{NAME}/" if tls else f"http://127.0.0.1:{it.port}/"
@@ -64,13 +64,13 @@ async def test_exchange_cancelled_at_any_step_leaves_nothing_behind(
 async def test_exchange_that_times_out_at_any_step_leaves_nothing_behind(
     tls: bool, authority: Authority
 ) -> None:
-    async with receiver(never_answer, tls=authority.server(NAME) if tls else None) as it:
+    async with receiver(never_answer, tls=authority.server_context(NAME) if tls else None) as it:
         network = CountingNetwork(it.port)
         policy = WebhookPolicy() if tls else WebhookPolicy(allow_loopback=True)
         client = WebhookClient(
             policy,
             resolver=resolve_to_public_address,
-            ssl_context=authority.client(),
+            ssl_context=authority.client_context(),
             network=network,
         )
         url = f"https://{NAME}/" if tls else f"http://127.0.0.1:{it.port}/"
@@ -98,7 +98,7 @@ class SilentStream(httpcore2.AsyncNetworkStream):
         pass
 
 
-class PartlySilentNetwork(Detour):
+class PartlySilentNetwork(LoopbackNetwork):
     """A network in which 8.8.8.8 leads to a receiver, and all other addresses accept connections and never answer."""
 
     async def connect_tcp(
@@ -113,11 +113,11 @@ async def test_exchange_does_not_wait_for_connections_to_other_hosts(authority: 
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["8.8.8.8" if host == NAME else "8.8.4.4"]
 
-    async with receiver(tls=authority.server(NAME)) as it:
+    async with receiver(tls=authority.server_context(NAME)) as it:
         client = WebhookClient(
             WebhookPolicy(),
             resolver=resolve,
-            ssl_context=authority.client(),
+            ssl_context=authority.client_context(),
             network=PartlySilentNetwork(it.port),
         )
         posts = [

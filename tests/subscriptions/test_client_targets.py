@@ -23,7 +23,7 @@ from tests.subscriptions.exchanges import (
     resolve_to_public_address,
 )
 from tests.subscriptions.places import PUBLIC
-from tests.subscriptions.receivers import Authority, Detour, receiver
+from tests.subscriptions.receivers import Authority, LoopbackNetwork, receiver
 
 # Addresses
 
@@ -33,14 +33,14 @@ async def test_name_with_a_forbidden_address_is_not_connected_to(address: str) -
     async def inside(host: str, port: int) -> Sequence[str]:
         return ["8.8.8.8", address]
 
-    detour = Detour(0)
-    client = WebhookClient(WebhookPolicy(), resolver=inside, network=detour)
+    network = LoopbackNetwork(0)
+    client = WebhookClient(WebhookPolicy(), resolver=inside, network=network)
     with pytest.raises(DeliveryFailed, match="may not go") as caught:
         await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(10))
     assert caught.value.code == "forbidden"
     with pytest.raises(BadRequest, match="not allowed"):
         await client.resolve_and_check(f"https://{NAME}/")
-    assert detour.asked == []
+    assert network.asked == []
     await client.aclose()
 
 
@@ -50,12 +50,12 @@ async def test_name_is_resolved_and_checked_again_for_each_connection() -> None:
     async def rebinding(host: str, port: int) -> Sequence[str]:
         return answers.pop(0)
 
-    detour = Detour(0)
-    client = WebhookClient(LOCAL, resolver=rebinding, network=detour)
+    network = LoopbackNetwork(0)
+    client = WebhookClient(LOCAL, resolver=rebinding, network=network)
     await client.resolve_and_check(f"https://{NAME}/")
     with pytest.raises(DeliveryFailed, match="may not go"):
         await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(10))
-    assert detour.asked == []
+    assert network.asked == []
     await client.aclose()
 
 
@@ -127,7 +127,7 @@ async def post_over_tls(
             WebhookPolicy(),
             resolver=resolve_to_public_address,
             ssl_context=trust,
-            network=Detour(it.port),
+            network=LoopbackNetwork(it.port),
         )
         try:
             return await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(seconds))
@@ -136,7 +136,9 @@ async def post_over_tls(
 
 
 async def test_certificate_for_the_name_is_accepted(authority: Authority) -> None:
-    assert (await post_over_tls(authority.server(NAME), authority.client())).status == 200
+    assert (
+        await post_over_tls(authority.server_context(NAME), authority.client_context())
+    ).status == 200
 
 
 async def test_certificate_for_another_name_or_the_address_is_refused(
@@ -144,21 +146,21 @@ async def test_certificate_for_another_name_or_the_address_is_refused(
 ) -> None:
     for other in ("8.8.8.8", "127.0.0.1", "other.example.com", "localhost"):
         with pytest.raises(DeliveryFailed, match="certificate") as caught:
-            await post_over_tls(authority.server(other), authority.client())
+            await post_over_tls(authority.server_context(other), authority.client_context())
         assert caught.value.code == "unreachable"
 
 
 async def test_expired_certificate_is_refused(authority: Authority) -> None:
     with pytest.raises(DeliveryFailed, match="certificate"):
-        await post_over_tls(authority.server(NAME, days=-1), authority.client())
+        await post_over_tls(authority.server_context(NAME, days=-1), authority.client_context())
 
 
 async def test_certificate_of_an_untrusted_authority_is_refused(
     authority: Authority, tmp_path: Path
 ) -> None:
-    for trust in (None, Authority(tmp_path).client()):
+    for trust in (None, Authority(tmp_path).client_context()):
         with pytest.raises(DeliveryFailed, match="certificate"):
-            await post_over_tls(authority.server(NAME), trust)
+            await post_over_tls(authority.server_context(NAME), trust)
 
 
 async def test_receiver_without_tls_fails(authority: Authority) -> None:
@@ -166,8 +168,8 @@ async def test_receiver_without_tls_fails(authority: Authority) -> None:
         client = WebhookClient(
             WebhookPolicy(),
             resolver=resolve_to_public_address,
-            ssl_context=authority.client(),
-            network=Detour(it.port),
+            ssl_context=authority.client_context(),
+            network=LoopbackNetwork(it.port),
         )
         with pytest.raises(DeliveryFailed, match="TLS"):
             await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(10))
@@ -176,18 +178,18 @@ async def test_receiver_without_tls_fails(authority: Authority) -> None:
 
 async def test_tls_handshake_counts_as_time_of_the_exchange(authority: Authority) -> None:
     with pytest.raises(DeliveryFailed) as caught:
-        await post_over_tls(None, authority.client(), 0.2)
+        await post_over_tls(None, authority.client_context(), 0.2)
     assert caught.value.timed_out
 
 
 async def test_size_limit_applies_over_tls(authority: Authority) -> None:
     answer = endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 100)
-    async with receiver(answer, tls=authority.server(NAME)) as it:
+    async with receiver(answer, tls=authority.server_context(NAME)) as it:
         client = WebhookClient(
             WebhookPolicy(),
             resolver=resolve_to_public_address,
-            ssl_context=authority.client(),
-            network=Detour(it.port),
+            ssl_context=authority.client_context(),
+            network=LoopbackNetwork(it.port),
         )
         with pytest.raises(DeliveryFailed, match="too large"):
             await client.post(f"https://{NAME}/", BODY, HEADERS, TimeLimit(60))

@@ -40,7 +40,9 @@ async def test_heartbeat_extends_the_wait_for_the_answer(
     await running.pass_time(20)
     await heartbeat(running, post)
     assert extended == [30.0]
-    await running.pass_time(20)  # 40 s after the delivery began: past the first lease
+    await running.pass_time(
+        20
+    )  # 40 s after the start of the delivery, so its first lease would be over
     await running.wait_for_posts(1)
     post.answer(DONE)
     await running.settle()

@@ -16,7 +16,7 @@ from durable_streams_server.subscriptions.network import (
     at_once,
 )
 from tests.subscriptions.places import LOOPBACK, NEVER, PRIVATE, PUBLIC
-from tests.subscriptions.receivers import Detour, receiver
+from tests.subscriptions.receivers import LoopbackNetwork, receiver
 from tests.subscriptions.services import run_turns
 
 HOST = "hooks.example.com"
@@ -35,10 +35,10 @@ def resolving(*answers: list[str]) -> Resolver:
 @pytest.mark.parametrize("address", PUBLIC)
 async def test_connection_goes_to_the_address_that_was_checked(address: str) -> None:
     async with receiver() as it:
-        detour = Detour(it.port)
-        network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour, at_once)
+        loopback = LoopbackNetwork(it.port)
+        network = CheckedNetwork(WebhookPolicy(), resolving([address]), loopback, at_once)
         await (await network.connect_tcp(HOST, 443)).aclose()
-        assert detour.asked == [(address, 443)]
+        assert loopback.asked == [(address, 443)]
 
 
 @pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
@@ -46,42 +46,44 @@ async def test_connection_goes_to_the_address_that_was_checked(address: str) -> 
 async def test_name_with_one_forbidden_address_is_refused(address: str, place: int) -> None:
     found = ["8.8.8.8", "2606:4700::1111"]
     found.insert(place, address)
-    detour = Detour(0)
-    network = CheckedNetwork(WebhookPolicy(allow_loopback=True), resolving(found), detour, at_once)
+    loopback = LoopbackNetwork(0)
+    network = CheckedNetwork(
+        WebhookPolicy(allow_loopback=True), resolving(found), loopback, at_once
+    )
     with pytest.raises(BadRequest):
         await network.connect_tcp(HOST, 443)
-    assert detour.asked == []
+    assert loopback.asked == []
 
 
 @pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
 async def test_forbidden_address_in_place_of_a_name_is_refused(address: str) -> None:
-    detour = Detour(0)
-    network = CheckedNetwork(WebhookPolicy(), resolving([address]), detour, at_once)
+    loopback = LoopbackNetwork(0)
+    network = CheckedNetwork(WebhookPolicy(), resolving([address]), loopback, at_once)
     with pytest.raises(BadRequest):
         await network.connect_tcp(address, 443)
-    assert detour.asked == []
+    assert loopback.asked == []
 
 
 async def test_each_connection_resolves_and_checks_the_name_again() -> None:
     async with receiver() as it:
-        detour = Detour(it.port)
+        loopback = LoopbackNetwork(it.port)
         network = CheckedNetwork(
-            WebhookPolicy(), resolving(["8.8.8.8"], ["127.0.0.1"]), detour, at_once
+            WebhookPolicy(), resolving(["8.8.8.8"], ["127.0.0.1"]), loopback, at_once
         )
         await (await network.connect_tcp(HOST, 443)).aclose()
         with pytest.raises(BadRequest):
             await network.connect_tcp(HOST, 443)
-        assert detour.asked == [("8.8.8.8", 443)]
+        assert loopback.asked == [("8.8.8.8", 443)]
 
 
 async def test_next_address_is_tried_if_one_is_unreachable() -> None:
     async with receiver() as it:
-        detour = Detour(it.port, down=["2606:4700::1111"])
+        loopback = LoopbackNetwork(it.port, down=["2606:4700::1111"])
         network = CheckedNetwork(
-            WebhookPolicy(), resolving(["2606:4700::1111", "8.8.8.8", "8.8.4.4"]), detour, at_once
+            WebhookPolicy(), resolving(["2606:4700::1111", "8.8.8.8", "8.8.4.4"]), loopback, at_once
         )
         await (await network.connect_tcp(HOST, 443)).aclose()
-        assert [address for address, _ in detour.asked] == ["2606:4700::1111", "8.8.8.8"]
+        assert [address for address, _ in loopback.asked] == ["2606:4700::1111", "8.8.8.8"]
 
 
 def test_connection_closed_by_uvloop_counts_as_disconnected() -> None:
@@ -90,7 +92,7 @@ def test_connection_closed_by_uvloop_counts_as_disconnected() -> None:
     async def ask() -> None:
         async with receiver() as it:
             network = CheckedNetwork(
-                WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port), at_once
+                WebhookPolicy(), resolving(["8.8.8.8"]), LoopbackNetwork(it.port), at_once
             )
             stream = await network.connect_tcp(HOST, 443)
             await stream.aclose()
@@ -107,21 +109,21 @@ def test_connection_closed_by_uvloop_counts_as_disconnected() -> None:
 
 async def test_connection_tries_a_limited_number_of_addresses() -> None:
     many = [f"8.8.8.{last}" for last in range(50)]
-    detour = Detour(0, down=many)
-    network = CheckedNetwork(WebhookPolicy(), resolving(many), detour, at_once)
+    loopback = LoopbackNetwork(0, down=many)
+    network = CheckedNetwork(WebhookPolicy(), resolving(many), loopback, at_once)
     with pytest.raises(Exception, match="down"):
         await network.connect_tcp(HOST, 443)
-    assert len(detour.asked) == MAX_ATTEMPTS
+    assert len(loopback.asked) == MAX_ATTEMPTS
 
 
 async def test_name_without_addresses_fails() -> None:
-    network = CheckedNetwork(WebhookPolicy(), resolving(), Detour(0), at_once)
+    network = CheckedNetwork(WebhookPolicy(), resolving(), LoopbackNetwork(0), at_once)
     with pytest.raises(DeliveryFailed, match="does not resolve"):
         await network.connect_tcp(HOST, 443)
 
 
 async def test_connect_timeout_counts_as_unreachable() -> None:
-    class Full(Detour):
+    class Full(LoopbackNetwork):
         async def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
             raise httpcore2.ConnectTimeout
 
@@ -133,7 +135,7 @@ async def test_connect_timeout_counts_as_unreachable() -> None:
 
 
 async def test_name_that_idna_forbids_fails() -> None:
-    network = CheckedNetwork(WebhookPolicy(), SystemResolver(), Detour(0), at_once)
+    network = CheckedNetwork(WebhookPolicy(), SystemResolver(), LoopbackNetwork(0), at_once)
     with pytest.raises(DeliveryFailed, match="does not resolve") as caught:
         await network.connect_tcp("xn--999999999.example", 443)
     assert caught.value.code == "unreachable"
@@ -146,7 +148,9 @@ async def test_request_and_answer_each_wait_for_a_turn_of_the_loop() -> None:
         turns.append("turn")
 
     async with receiver(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as it:
-        network = CheckedNetwork(WebhookPolicy(), resolving(["8.8.8.8"]), Detour(it.port), turn)
+        network = CheckedNetwork(
+            WebhookPolicy(), resolving(["8.8.8.8"]), LoopbackNetwork(it.port), turn
+        )
         stream = await network.connect_tcp(HOST, 443)
         for exchanges in (1, 2):
             await stream.write(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n")

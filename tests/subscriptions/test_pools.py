@@ -26,7 +26,7 @@ from tests.subscriptions.connections import (
 )
 from tests.subscriptions.exchanges import LOCAL, never_answer
 from tests.subscriptions.loop_clock import LoopClock
-from tests.subscriptions.receivers import OK, Detour, receiver
+from tests.subscriptions.receivers import OK, LoopbackNetwork, receiver
 from tests.subscriptions.services import run_turns, wait_until
 
 OTHER = Receiver("http", "127.0.1.2", 80)
@@ -41,7 +41,7 @@ async def post(client: WebhookClient, number: int, seconds: float = 10) -> int:
 
 
 @asynccontextmanager
-async def client_of(network: Detour) -> AsyncIterator[WebhookClient]:
+async def client_of(network: LoopbackNetwork) -> AsyncIterator[WebhookClient]:
     client = WebhookClient(LOCAL, network=network)
     try:
         yield client
@@ -67,7 +67,7 @@ async def test_exchange_checks_no_connection_of_other_receivers(
 
     monkeypatch.setattr(AsyncHTTP11Connection, "is_closed", counted_is_closed)
     monkeypatch.setattr(AsyncHTTP11Connection, "has_expired", counted_has_expired)
-    async with receiver() as quick, client_of(Detour(quick.port)) as client:
+    async with receiver() as quick, client_of(LoopbackNetwork(quick.port)) as client:
         counts = []
         for others in (0, 10, 20):
             await asyncio.gather(*(post(client, 2 + n) for n in range(others)))
@@ -80,7 +80,7 @@ async def test_exchange_checks_no_connection_of_other_receivers(
 
 
 async def test_concurrent_exchanges_with_one_receiver_share_a_pool() -> None:
-    pools = Pools(ssl.create_default_context(), Detour(0))
+    pools = Pools(ssl.create_default_context(), LoopbackNetwork(0))
     here = Receiver("http", "127.0.0.1", 80)
     with pools.use(here) as first:
         with pools.use(here) as second:
@@ -155,7 +155,7 @@ async def test_pool_in_use_is_not_closed(loop_clock: LoopClock) -> None:
             await post(client, 1)
             await post(client, 2)
             ask.clear()
-            long = asyncio.create_task(post(client, 1, 600))  # takes the idle pool
+            long = asyncio.create_task(post(client, 1, 600))  # uses the idle pool again
             await wait_until(lambda: client._pools._idle.keys() == {OTHER})
             await loop_clock.forward(IDLE_SECONDS + 5)
             await wait_until(lambda: network.open == 1)  # the other pool has been closed

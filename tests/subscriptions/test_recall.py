@@ -86,7 +86,7 @@ def watched_store(running: Running) -> WatchedStore:
 
 
 async def fill(made: Running, *ids: str) -> None:
-    """Gives subscriptions news of more streams than they have room for."""
+    """Creates subscriptions, and appends to more streams than the subscriptions have room for."""
     made.store.subscriptions.max_due = LIMIT
     await made.create_streams(*PATHS, POOL)
     for id_ in ids or ("s",):

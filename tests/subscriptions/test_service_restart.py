@@ -75,7 +75,7 @@ async def test_restart_does_not_deliver_a_leased_wake_again(running: Running) ->
     await again.pass_time(29)
     await again.expect_no_posts()
     grant, _ = again.service.credentials.read_token("s", post.document["callback_token"])
-    await again.run(Acknowledge(grant, 1, post.document["wake_id"]))  # a heartbeat
+    await again.run(Acknowledge(grant, 1, post.document["wake_id"]))  # a heartbeat renews the lease
     await again.pass_time(29)
     await again.expect_no_posts()
     await again.pass_time(1)

@@ -1,4 +1,4 @@
-"""Places for deliveries: how many there are, who gets the next one, and what waiting costs."""
+"""Tests the limits of `DeliverySlots`, and which delivery gets the next slot."""
 
 from collections.abc import Callable
 
@@ -161,7 +161,7 @@ def test_answering_host_passes_a_silent_host_that_must_wait() -> None:
     assert recorder.begun[3:] == ["m1"]
 
 
-# What `begin` may do
+# Callbacks
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -250,7 +250,7 @@ def test_release_without_a_slot_raises_value_error() -> None:
 
 def test_answering_hosts_without_deliveries_are_remembered_up_to_a_limit() -> None:
     recorder = Recorder(8, 4, remembered=2)
-    recorder.answer_once("abc")  # a is forgotten
+    recorder.answer_once("abc")  # the limit is two, so host a is forgotten
     recorder.request("a1", "a2", "b1", "b2", "c1", "c2")
     assert recorder.begun == ["a1", "b1", "b2", "c1", "c2"]
     for host in "abbcc":

@@ -90,7 +90,7 @@ async def test_extension_after_the_timeout_has_no_effect() -> None:
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
-                time_limit.extend(60)  # the limit has just cancelled this task
+                time_limit.extend(60)  # the time limit has just cancelled this task
                 time_limit.head_received()
 
     with pytest.raises(TimeoutError):
