@@ -16,7 +16,7 @@ class Requester:
     """Sends the requests of workers and receivers.
 
     Attributes:
-        calm: an event that is set when the faults are over. From then on, every worker does its work.
+        calm: an event that is set when the faults are over. From then on, all workers and receivers do their work.
         over: an event that is set when the trial ends.
     """
 

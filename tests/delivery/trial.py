@@ -22,9 +22,10 @@ MEMORY = Path("/dev/shm")
 PATHS = ("s/a", "s/b", "s/c", "t/a", "t/b", "s/d")
 #: Seconds within which everything must be acknowledged after the last fault.
 SETTLES = 20.0
-#: The same if a stream is damaged. Its news cannot be acknowledged, so the backoff between wakes grows.
+#: Seconds within which everything else must be acknowledged if a stream is damaged. The news of a damaged stream cannot be
+#: acknowledged, so the backoff between wakes grows.
 SETTLES_BESIDE_DAMAGE = 60.0
-#: Seconds of delay from which on the machine counts as busy.
+#: Seconds by which a thread must run late before the machine counts as busy.
 STALL = 0.1
 
 

@@ -93,7 +93,7 @@ class Workers(threading.Thread):
             )
 
     def _compete(self, grant: Grant) -> None:
-        """Lets another worker claim the wake while this worker holds the lease."""
+        """Acknowledges everything, after another worker has tried to claim the wake."""
         self._requester.claim(self._sub, "rival")
         self._requester.sleep(0.3)
         self._acknowledge_all(grant)
@@ -105,7 +105,7 @@ class Workers(threading.Thread):
         self._requester.acknowledge(grant, (), True)
 
     def _disappear(self, grant: Grant) -> None:
-        """Lets another worker claim the wake, and acknowledges after the lease has expired, or never."""
+        """Waits while another worker tries to claim the wake. Acknowledges after the lease has expired, or never."""
         requester = self._requester
         requester.sleep(self._chance.uniform(0.2, 0.8))
         rival = requester.claim(self._sub, "rival")

@@ -75,7 +75,7 @@ class World:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def copied(self) -> tuple[dict[str, Stream], dict[str, Sub]]:
-        """Returns the streams and the subscriptions as they are in a copy of the directory that is made now."""
+        """Returns a copy of the present streams and subscriptions, for `restore`."""
         with self.lock:
             return copy.deepcopy((self.streams, self.subs))
 

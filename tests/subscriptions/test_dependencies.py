@@ -1,4 +1,4 @@
-"""Tests that a server without subscriptions does not import what only subscriptions need."""
+"""Tests that a server without subscriptions does not import the packages that only subscriptions need."""
 
 import ssl
 import subprocess

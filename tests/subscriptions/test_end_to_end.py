@@ -48,7 +48,7 @@ def append(http: httpx.Client, stream: str = "a") -> str:
 def acknowledge(
     http: httpx.Client, wake: dict[str, Any], offset: str | None = None, done: bool = True
 ) -> httpx.Response:
-    """Acknowledges a wake that lists one stream, with the request that the type of its subscription requires."""
+    """Acknowledges a wake that lists one stream, by callback for a webhook and by ack for a claim."""
     action, token = (
         ("callback", wake["callback_token"]) if "callback_token" in wake else ("ack", wake["token"])
     )

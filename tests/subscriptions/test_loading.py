@@ -1,4 +1,4 @@
-"""Tests that work on many items runs in slices, and waits for items that are not done at once."""
+"""Tests that `in_slices` and `load` work in slices, and wait for items that take time."""
 
 import asyncio
 from collections.abc import Callable

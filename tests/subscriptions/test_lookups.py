@@ -1,4 +1,4 @@
-"""Tests that a name server which does not answer delays the lookup of no other name."""
+"""Tests that a name server that does not answer does not delay the lookups of other names."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Tests that full subscriptions get the streams that they have missed: a few at a time, and none forgotten."""
+"""Tests that full subscriptions later get every stream that they have missed."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -98,7 +98,7 @@ async def fill(made: Running, *ids: str) -> None:
 
 
 async def work(running: Running, id_: str = "s") -> set[str]:
-    """Claims and acknowledges the wake in flight, if there is one. Returns the streams that it lists."""
+    """Claims and acknowledges the wake in flight, if there is one. Returns the streams of the wake."""
     subscription = running.store.subscriptions.get(id_)
     assert subscription is not None
     if subscription.wake is None:

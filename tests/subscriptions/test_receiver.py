@@ -30,7 +30,7 @@ WRITERS = 4
 
 
 class Refused(Exception):
-    """The receiver refuses a request, because the server has not signed it or has signed it long ago."""
+    """Raised for a request that the server has not signed, or has not signed recently."""
 
 
 def decode(text: str) -> bytes:

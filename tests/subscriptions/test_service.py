@@ -1,4 +1,4 @@
-"""Tests what `Service` does for clients, and the steps that its schedule runs."""
+"""Tests the commands of `Service`, and the steps that its schedule runs."""
 
 import asyncio
 from collections.abc import AsyncIterator

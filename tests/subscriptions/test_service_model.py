@@ -51,7 +51,7 @@ class Model:
     lease_until: float = 0
     events: list[int] = field(default_factory=list)  # the generations that were announced
     begun_at: float = 0
-    fruitless: int = 0  # how many wakes before the present one moved no cursor
+    fruitless: int = 0  # how many wakes in a row before the present one moved no cursor
     has_moved: bool = False
     announce_at: float | None = None  # when a delayed wake is announced
 
@@ -94,7 +94,7 @@ class Model:
 
 @dataclass
 class ClaimedWake:
-    """A wake as a worker remembers it, with the lives of the streams at that time."""
+    """A wake that a worker has claimed. `lives` counts how often each stream had been created at that time."""
 
     view: View
     lives: dict[str, int]

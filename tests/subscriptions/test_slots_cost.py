@@ -1,4 +1,4 @@
-"""Measures what one call of `DeliverySlots` costs while many hosts and deliveries wait."""
+"""Measures the cost of one call of `DeliverySlots` while many hosts and deliveries wait."""
 
 import sys
 import time

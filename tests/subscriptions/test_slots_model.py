@@ -11,7 +11,7 @@ from durable_streams_server.subscriptions.slots import DeliverySlots
 
 
 class Model:
-    """A slow and simple implementation of what `DeliverySlots` must do."""
+    """A slow and simple implementation of `DeliverySlots`."""
 
     def __init__(self, most: int, per_host: int, per_silent_host: int) -> None:
         self.most, self.per_host, self.per_silent_host = most, per_host, per_silent_host

@@ -1,7 +1,7 @@
 """Checks and applies the acknowledgements of workers and receivers (PROTOCOL 7.2).
 
-The rules of the protocol know nothing of a stream's content. So this module checks first that each acknowledged offset is one at
-which a read can begin, and splits a large request into several records.
+The protocol rules do not read the content of streams. So this module first checks that a read can begin at each acknowledged offset.
+It also splits a large request into several records.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..storage.ticket import Ticket
 from ..streams.engine import Engine
 from .loading import in_slices
 
-#: Maximum acknowledgements in one record, because the loop applies a record without a break.
+#: Maximum acknowledgements in one record, because applying a record blocks the event loop.
 _ACKS_PER_RECORD: Final = 250
 
 
@@ -67,7 +67,7 @@ class Acknowledger:
         return self._engine.store.execute(command, self._engine.clock())
 
     def _check_offset(self, path: str, offset: Offset) -> Ticket[int]:
-        """Checks one acknowledged offset. The offset of a stream that is gone is not checked, because the rules ignore it."""
+        """Checks one acknowledged offset. Accepts any offset of a deleted stream, because the rules ignore it."""
 
         def check(state: StreamState | None) -> Ticket[int]:
             try:
@@ -82,7 +82,7 @@ class Acknowledger:
             )
 
         def require_boundary(position: int, begin: int) -> Ticket[int]:
-            # A client acknowledges what it has read, and no client has read a part of an append.
+            # A client acknowledges what it has read, and a read never ends inside an append.
             if begin != position:
                 raise BadRequest("the offset is inside an append", "INVALID_OFFSET")
             return Ticket.of(position)

@@ -227,7 +227,7 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
             return False
         loopback = _is_in(address, _LOOPBACK)
         if loopback or _is_localhost(host):
-            # Only localhost may resolve to loopback, and localhost may resolve to nothing else.
+            # Only localhost may resolve to a loopback address, and localhost may resolve to no other address.
             return self.allow_loopback and loopback and (not named or _is_localhost(host))
         if _is_in(address, _METADATA):
             return False
@@ -286,7 +286,7 @@ def _is_name(text: str) -> bool:
 
 @lru_cache(maxsize=256)  # each delivery calls it several times with the same host
 def _literal(text: str) -> Address | None:
-    """Returns the address in `text`, or None if it contains no address or an address with a zone."""
+    """Returns the address in `text`, or None if the text is not an address or has an IPv6 zone."""
     try:
         return None if "%" in text else ip_address(text)
     except ValueError:

@@ -31,7 +31,7 @@ from .network import (
 from .pools import Pools, Receiver
 from .time_limit import TimeLimit
 
-#: Maximum seconds of a name lookup for a new subscription, because the client waits for the answer to its request.
+#: Maximum seconds of a name lookup for a new subscription, because a client waits for the response meanwhile.
 RESOLVE_SECONDS: Final = 5.0
 #: Maximum concurrent name lookups for new subscriptions. Deliveries have lookups of their own.
 _CHECKS: Final = 64

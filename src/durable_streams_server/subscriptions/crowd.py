@@ -57,7 +57,7 @@ class NewsDistributor:
             self._turns.add(self._step)
 
     def stop(self) -> None:
-        """Stops distributing. The next start continues with the remaining subscriptions."""
+        """Stops distributing news. The next start continues with the remaining subscriptions."""
         self._is_stopped = True
         if self._pause is not None:
             self._pause.cancel()

@@ -40,11 +40,11 @@ from .time_limit import TimeLimit
 #: Maximum streams of a snapshot that is stored for a retry, because thousands of deliveries may wait for their retry at the same
 #: time. A stored snapshot takes some 10 KiB. After a failure with more streams, the server sends another wake instead.
 MAX_TOLD: Final = 64
-#: Failures after which the receiver still counts as one that answers.
+#: Failures in which the receiver has answered, so that its host does not count as silent.
 _ANSWERED: Final = (REDIRECT, INVALID_ANSWER)
-#: Seconds of the event loop that it takes to prepare and sign one delivery.
+#: Seconds that the event loop needs to prepare and sign one delivery.
 _PREPARATION_COST: Final = 0.0005
-#: Seconds after which a delivery retries a command that the store had no room for.
+#: Seconds until a delivery retries a command after the store had no room for it.
 _RETRY_SECONDS: Final = 1.0
 
 
@@ -61,7 +61,7 @@ class DeliveryContext(Protocol):
         """The client that sends deliveries."""
 
     async def begin_delivery(self, grant: Grant) -> View | None:
-        """Returns the subscription with the streams that the delivery of a wake lists, or None if the wake is not deliverable now."""
+        """Returns the subscription and the streams to list in a delivery, or None if the wake must not be delivered now."""
 
     async def run_and_wait(self, command: SubscriptionCommand) -> Any:
         """Executes a command in the store, and returns its outcome once it is durable."""
@@ -112,7 +112,7 @@ class Deliveries:
             self._slots.request(host, lambda: self._start(key))
 
     def extend(self, wake_id: str, seconds: float) -> None:
-        """Gives the receiver of a wake `seconds` from now for its answer, because it has sent a heartbeat."""
+        """Extends the time for the answer to a delivery to `seconds` from now. Call it after a heartbeat of the receiver."""
         time_limit = self._time_limits.get(wake_id)
         if time_limit is not None:
             time_limit.extend(seconds)

@@ -30,12 +30,12 @@ MAX_ATTEMPTS: Final = 4
 TOO_LARGE: Final = "the receiver's answer is too large"
 
 # Codes of failed deliveries. Clients see them in the documents of subscriptions.
-NO_ANSWER: Final = "no_answer"  # the time of the exchange was over
+NO_ANSWER: Final = "no_answer"  # the exchange timed out
 UNREACHABLE: Final = "unreachable"  # the name, the connection or TLS failed
 FORBIDDEN: Final = "forbidden"  # the policy forbids the URL or an address
 REDIRECT: Final = "redirect"
 INVALID_ANSWER: Final = (
-    "invalid_answer"  # the answer is no HTTP, too large, or in an unknown encoding
+    "invalid_answer"  # the answer is not HTTP, too large, or in an unknown encoding
 )
 
 
@@ -45,7 +45,7 @@ class DeliveryFailed(Exception):
     Attributes:
         reason: a short sentence for the operator. It contains nothing that the receiver sent.
         code: the kind of failure: NO_ANSWER, UNREACHABLE, FORBIDDEN, REDIRECT or INVALID_ANSWER.
-        timed_out: True if the time of the exchange was over, so that the receiver may still be working.
+        timed_out: True if the exchange timed out, so that the receiver may still be working.
     """
 
     def __init__(self, reason: str, code: str = UNREACHABLE, *, timed_out: bool = False) -> None:
@@ -179,5 +179,5 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         try:
             return self._stream.get_extra_info(info)
         except AttributeError:  # uvloop has closed the connection and no longer has its socket
-            # The pool takes a readable idle connection for a closed one.
+            # The pool treats a readable idle connection as closed.
             return True if info == "is_readable" else None

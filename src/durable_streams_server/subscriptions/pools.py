@@ -93,7 +93,7 @@ class Pools:
         while self._idle:
             self._close_first()
         for one in tuple(self._used.values()):
-            # Closing the pool now would lose connections that are being opened. Its last exchange closes it.
+            # Closing the pool now would lose connections that are being opened. The last exchange closes the pool.
             for connection in one.pool.connections:
                 await connection.aclose()
         while self._closing:

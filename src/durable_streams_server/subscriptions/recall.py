@@ -23,13 +23,13 @@ from ..streams.turns import Turns
 
 #: Paths that one step of a pass checks.
 _SLICE: Final = 100
-#: Maximum streams in one record. Each may have to be loaded, which takes a millisecond for all of them.
+#: Maximum streams in one record. Loading all of them takes about a millisecond.
 _STREAMS_PER_RECORD: Final = 24
 #: Maximum passes that have begun, because each keeps an iterator over all paths.
 _PASSES: Final = 32
 #: Microseconds without progress after which a pass may be ended in favour of another one.
 _MAX_IDLE: Final = 60 * SECOND
-#: Seconds until a command is retried that the store had no room for, or until the next pass of a subscription begins.
+#: Seconds until a command is retried after the store had no room for it, and seconds between two passes of one subscription.
 _RETRY_SECONDS: Final = 1.0
 #: Maximum subscriptions that are checked at once when a pass has ended.
 _SERVED: Final = 1_000
@@ -91,7 +91,7 @@ class Recalls:
             self._set_timer()
 
     def runs(self, one: "_Pass") -> bool:
-        """Returns whether a pass has not been ended or replaced."""
+        """Returns whether a pass is still the current pass of its subscription."""
         return self._passes.get(one.id) is one
 
     def end(self, one: "_Pass", rest: float | None) -> None:
@@ -126,7 +126,7 @@ class Recalls:
             self._set_timer()
 
     def _begin_waiting(self) -> None:
-        """Begins waiting passes, the longest waiting first, up to the maximum number of passes."""
+        """Begins the passes that have waited longest, up to the maximum number of passes."""
         for id_ in tuple(islice(self._waiting, _SERVED)):
             if len(self._passes) >= _PASSES and not self._end_idle_pass():
                 return
@@ -163,7 +163,7 @@ class _Pass:
         self.incarnation = subscription.incarnation
         self.is_idle = True
         self.last_step_at = recalls.clock()
-        # None until the store has recorded the begin of the pass: streams that are missed later belong to the next pass.
+        # None until the store has recorded that the pass begins. Streams that are missed after that belong to the next pass.
         self._paths: Iterator[str] | None = None
         self._found: list[str] = []  # streams that the subscription may have missed
         self._is_last = False  # True once all paths are checked

@@ -1,10 +1,10 @@
 """Schedules the next step of each subscription, with a heap of times and one timer for the earliest of them.
 
-A heartbeat postpones the end of a lease many times before the lease ends. So a later time only replaces the time in a dict. When the
-earlier heap entry comes up, it is pushed again with the new time.
+Heartbeats postpone the end of a lease many times before the lease ends. So a later time only replaces the time in a dict. When the old
+heap entry is popped, it is pushed again with the new time.
 
-While anything is scheduled, the timer reads the clock at least once a second. So if the clock is set, which no timer of the event loop
-notices, steps are at most a second late. Due steps run in slices that share the loop with other long work, because ten thousand
+Timers of the event loop do not notice when the clock is set. So the schedule reads its clock at least once a second while anything is
+scheduled, and steps are at most a second late. Due steps run in slices that share the loop with other long work, because ten thousand
 subscriptions may be due at once.
 """
 
@@ -22,7 +22,7 @@ from ..streams.turns import Turns
 _MAX_TIMER: Final = 1.0
 #: Microseconds until a step is retried after an exception.
 _RETRY_AFTER: Final = SECOND
-#: Obsolete heap entries that are tolerated in addition to one for each scheduled subscription.
+#: The heap is rebuilt when it has more obsolete entries than this number plus the number of scheduled subscriptions.
 _MAX_OBSOLETE: Final = 64
 #: Maximum subscriptions in one slice, which takes less than a millisecond.
 _SLICE: Final = 20
@@ -43,7 +43,7 @@ class Schedule:
         self._turns = turns
         self._times: dict[str, int] = {}  # by id, in microseconds
         self._heap: list[tuple[int, str]] = []
-        self._queued: dict[str, int] = {}  # by id, the time of its valid heap entry
+        self._queued: dict[str, int] = {}  # the time of the valid heap entry of each id
         self._loop: asyncio.AbstractEventLoop | None = None  # None while stopped
         self._timer: asyncio.TimerHandle | None = None
         self._set_for = 0  # the time for which the timer is set
@@ -114,7 +114,7 @@ class Schedule:
             self.set(id_, now + _RETRY_AFTER)
 
     def _rebuild_heap(self) -> None:
-        """Removes obsolete heap entries. A wake that begins and ends within a lease leaves one behind."""
+        """Removes obsolete heap entries. A wake that begins and ends within a lease leaves an obsolete entry."""
         self._queued = dict(self._times)
         self._heap = [(at, id_) for id_, at in self._times.items()]
         heapq.heapify(self._heap)

@@ -1,7 +1,7 @@
-"""The running part of subscriptions: executes the commands of clients, and does what is due when its time comes.
+"""Runs subscriptions: executes the commands of clients, delivers wakes, and ends leases that have expired.
 
-Every change of a subscription is a command to the store, so it is durable before the server tells anybody about it. The schedule
-follows from the states in the store, so a restart rebuilds it from them.
+Every change of a subscription is a command to the store, so the change is durable before the server reports it. After a restart, the
+service rebuilds its schedule from the subscriptions in the store.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ if TYPE_CHECKING:
     from .client import WebhookClient
     from .delivery import Deliveries
 
-#: Microseconds after which the service retries a step that the store had no room for.
+#: Microseconds until the service retries a step after the store had no room for it.
 _RETRY_AFTER: Final = SECOND
-#: Seconds of the event loop that one part of an exchange with a receiver takes.
+#: Seconds that the event loop needs for one part of an exchange with a receiver.
 _EXCHANGE_COST: Final = 0.0004
 
 
@@ -242,7 +242,7 @@ class Service:
         return await wait_for(self.run(command))
 
     async def begin_delivery(self, grant: Grant) -> View | None:
-        """Returns the subscription with the streams that the delivery of a wake lists, or None if the wake is not deliverable now."""
+        """Returns the subscription and the streams to list in a delivery, or None if the wake must not be delivered now."""
         await wait_for(self._load_streams(grant.id))
         outcome = await self.run_and_wait(Deliver(grant))
         return outcome if isinstance(outcome, View) else None
@@ -283,7 +283,7 @@ class Service:
         root = paths.encode_url_path(self._store.subscriptions.root)
         return f"{self.public_url}{root}/{RESERVED_SEGMENT}/{below}"
 
-    # -- inside -------------------------------------------------------------
+    # -- internal -----------------------------------------------------------
 
     def _published(self, published: Sequence[Published]) -> None:
         """Reacts to durable changes of subscriptions. The store calls this function with every batch of records."""
@@ -320,7 +320,7 @@ class Service:
         return next_step(kind, wake, self._store.subscriptions.opening)
 
     def _run_next_step(self, id_: str) -> None:
-        """Runs the step of a subscription that is due: a delivery, or a `Tend` command. The schedule calls this function."""
+        """Runs the due step of a subscription, which is a delivery or a `Tend` command. The schedule calls this function."""
         subscription = self._store.subscriptions.get(id_)
         if subscription is None:
             return
@@ -362,7 +362,7 @@ class Service:
         self._deliveries.begin(grant, url)
 
     def _load_streams(self, id_: str) -> Ticket[None]:
-        """Returns a ticket that resolves once the streams that a decision about a subscription needs are in memory."""
+        """Loads the streams of a subscription before a decision. Returns a ticket that resolves when the streams are in memory."""
         subscription = self._store.subscriptions.get(id_)
         if subscription is None or len(subscription.due) + len(subscription.streams) <= FEW:
             return Ticket.of(None)

@@ -22,7 +22,7 @@ MAX_PER_HOST: Final = 8
 #: Maximum deliveries that run at once to one silent host. It is more than one, so that a dead receiver does not block the other
 #: receivers of its host.
 MAX_PER_SILENT_HOST: Final = 4
-#: Maximum hosts without deliveries of which the server remembers that they answer. Each takes about 150 bytes.
+#: Maximum answering hosts that are remembered while they have no deliveries. Each takes about 150 bytes of memory.
 _REMEMBERED: Final = 10_000
 
 
@@ -147,7 +147,7 @@ class DeliverySlots:
             self._is_starting = False
 
     def _next_host(self) -> _Host | None:
-        """Returns the ready host that gets the next slot, or None if no slot is free for any of them."""
+        """Returns the ready host that gets the next slot, or None if no slot is free for any host."""
         if self._taken >= self._most:
             return None
         first = next(iter(self._ready.values()), None)
@@ -182,7 +182,7 @@ class DeliverySlots:
         self._taken_silent -= not one.answers
 
     def _requeue_or_drop(self, one: _Host) -> None:
-        """Queues a host if it is ready, and drops a host without deliveries, remembering it if it answers."""
+        """Queues a host if it is ready, or drops a host without deliveries. A dropped host is remembered if it answers."""
         if one.waiting:
             self._enqueue(one)
         elif not one.taken:

@@ -29,7 +29,8 @@ class TimeLimit:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._end = -math.inf  # this and the next are times of the event loop's clock
+        # Both are times of the event loop's clock.
+        self._end = -math.inf
         self._first_byte_by = math.inf
         self._is_working = False  # True once the head of the answer or a heartbeat has arrived
         self._timer: asyncio.Timeout | None = None  # None unless the exchange is running

@@ -1,4 +1,7 @@
-"""Warns the operator of wake streams that accept no events. Workers can still claim such wakes, but nothing announces the wakes to them."""
+"""Warns the operator of wake streams that accept no events.
+
+Workers can claim a wake without an event, but the server does not notify them of it.
+"""
 
 from collections.abc import Sequence
 

@@ -16,7 +16,7 @@ from tests.delivery.history import (
 )
 from tests.delivery.rules.rule import Handover, Rule, is_accepted
 
-MARGIN = 0.5  # seconds after the end of a lease from which on it must have expired
+MARGIN = 0.5  # seconds within which a lease must expire after its end
 REFUSALS = (401, 404, 409)
 
 

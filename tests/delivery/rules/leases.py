@@ -1,4 +1,4 @@
-"""Rule 5: while a lease runs, the server gives no other wake of the same subscription to anybody."""
+"""Rule 5: while a lease runs, the server hands out no other wake of the same subscription."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class _Lease:
 
 
 class Leases(Rule):
-    """Rule 5: while a lease runs, the server gives no other wake of the same subscription to anybody."""
+    """Rule 5: while a lease runs, the server hands out no other wake of the same subscription."""
 
     def __init__(self) -> None:
         super().__init__()
