@@ -55,6 +55,7 @@ async def test_restart_keeps_the_backoff_of_a_failed_delivery(running: Running) 
         if attempt < 4:
             await running.pass_time(wait / SECOND)
     again = await restart(running)
+    assert (await again.view()).status == "failed"
     await again.pass_time(wait / SECOND - 0.5)
     await again.expect_no_posts()
     await again.pass_time(0.5)
