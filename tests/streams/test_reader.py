@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from durable_streams_server.errors import BadRequest, NotFound
 from durable_streams_server.protocol.commands import Delete, Fork
 from durable_streams_server.protocol.json import mode as json_mode
-from durable_streams_server.protocol.json import split as json_split
+from durable_streams_server.protocol.json import wire as json_wire
 from durable_streams_server.protocol.limits import MARK_SPACING
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.units import KIB, MIB
@@ -276,7 +276,7 @@ def test_pages_and_offsets_end_at_values_for_any_mark_spacing(
     bench = Bench()
     ends = [0]
     with ExitStack() as patches:
-        for module in (json_mode, json_split, blocks, reader):
+        for module in (json_mode, json_wire, blocks, reader):
             patches.enter_context(patch.object(module, "MARK_SPACING", spacing))
         bench.do(create("/a", JSON))
         for texts in appends:

@@ -1,4 +1,4 @@
-"""JSON mode: validated, cut one level deep, never written again."""
+"""JSON mode: bodies are validated and cut into values, whose bytes do not change."""
 
 import json
 
@@ -25,6 +25,7 @@ spaces = st.text(alphabet=" \t\n\r", max_size=3)
 
 
 def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
+    """Returns a number inside `depth` containers."""
     return opening * depth + b"1" + closing * depth
 
 
@@ -51,7 +52,7 @@ def test_values_keep_their_exact_bytes(body: bytes, wire: bytes) -> None:
 
 
 @given(st.lists(st.tuples(values, spaces, st.booleans()), min_size=1, max_size=6))
-def test_a_batch_is_cut_into_its_values_own_texts(
+def test_array_is_cut_into_the_exact_bytes_of_its_elements(
     items: list[tuple[object, str, bool]],
 ) -> None:
     texts = [json.dumps(value, ensure_ascii=ascii_only) for value, _, ascii_only in items]
@@ -94,13 +95,13 @@ def test_a_batch_is_cut_into_its_values_own_texts(
         b'["\\ud83d",',
     ],
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
+def test_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         json_mode.to_wire(body)
     assert caught.value.code == "INVALID_JSON"
 
 
-def test_an_empty_array_creates_an_empty_stream_and_appends_nothing() -> None:  # TRAPS 25
+def test_empty_array_is_valid_for_put_and_refused_for_post() -> None:  # TRAPS 25
     assert json_mode.to_wire(b" [ ] ", allow_empty=True) == b""
     with pytest.raises(BadRequest) as caught:
         json_mode.to_wire(b"[]")
@@ -117,7 +118,7 @@ def test_an_empty_array_creates_an_empty_stream_and_appends_nothing() -> None:  
         b"[" + b",".join([b"[]"] * 1000) + b"]",
     ],
 )
-def test_depth_counts_nesting_alone(body: bytes) -> None:
+def test_body_with_many_brackets_and_allowed_depth_is_accepted(body: bytes) -> None:
     wire = json_mode.to_wire(body)
     assert list(json_mode.value_ends(wire))[-1] == len(wire)
 
@@ -132,6 +133,6 @@ def test_depth_counts_nesting_alone(body: bytes) -> None:
         b'["\\ud83d",' + nested(100_000) + b"]",
     ],
 )
-def test_deeper_nesting_is_refused(body: bytes) -> None:
+def test_body_beyond_maximum_depth_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         json_mode.to_wire(body)

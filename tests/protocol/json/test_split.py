@@ -1,4 +1,4 @@
-"""A large body in short steps: what is accepted, the wire form, the marks, and what a step costs."""
+"""Large bodies split in short steps: which bodies are valid, their wire form and marks, and the cost of a step."""
 
 import json
 import tracemalloc
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from durable_streams_server.errors import BadRequest, StreamError, TooLarge
 from durable_streams_server.protocol.json import mode as json_mode
 from durable_streams_server.protocol.json import scan as json_scan
-from durable_streams_server.protocol.json import split as json_split
+from durable_streams_server.protocol.json import wire as json_wire
 from durable_streams_server.protocol.json.split import WINDOW, Splitter
 from durable_streams_server.protocol.limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
 from durable_streams_server.protocol.units import KIB, MIB
@@ -31,7 +31,7 @@ atoms = strings | st.sampled_from(["true", "null", *_NUMBERS, *_LONG_NUMBERS])
 
 @st.composite
 def documents(draw: st.DrawFn) -> str:
-    """Draws valid JSON with white space everywhere."""
+    """Draws valid JSON with white space between all tokens."""
     if draw(st.integers(0, 5)) == 0:
         return draw(atoms)
     parts = [draw(values) for _ in range(draw(st.integers(0, 5)))]
@@ -55,8 +55,8 @@ values = st.recursive(
 
 
 @st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """Draws JSON in which a few bytes are lost, doubled or replaced."""
+def damaged_documents(draw: st.DrawFn) -> bytes:
+    """Draws JSON with a few bytes removed, inserted or replaced."""
     body = bytearray(draw(documents()).encode())
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(body)))
@@ -67,8 +67,8 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
-def outcome(body: bytes, *, window: int = WINDOW, max_messages: int = MAX_MESSAGES) -> bytes | str:
-    """Returns what a splitter makes of a body: its wire form, or the code of the refusal."""
+def split(body: bytes, *, window: int = WINDOW, max_messages: int = MAX_MESSAGES) -> bytes | str:
+    """Returns the wire form that a splitter makes of a body, or the code of its error."""
     splitter = Splitter(body, window=window, max_messages=max_messages)
     try:
         while splitter.step():
@@ -78,8 +78,8 @@ def outcome(body: bytes, *, window: int = WINDOW, max_messages: int = MAX_MESSAG
     return splitter.wire
 
 
-def reference(body: bytes) -> bytes | str:
-    """Returns the same as the standard library says it."""
+def split_by_standard_library(body: bytes) -> bytes | str:
+    """Returns the wire form of a body as the standard library parses it, or the code of the expected error."""
     try:
         text = body.decode()
         if _depth(text) > MAX_JSON_DEPTH:
@@ -133,15 +133,16 @@ def _depth(text: str) -> int:
 @given(documents().map(str.encode), st.integers(8, 80))
 @example(b'["' + b"a" * 70 + b'" ,' + b" " * 90 + b"2]", 16)
 @example(b'{"a" : [ {"b":[1,2,{}]}, "\\\\" , [[]] ]  ,"c":0}', 8)
-def test_windows_of_any_size_give_the_same_wire_form(body: bytes, window: int) -> None:
-    expected = reference(body)
-    assert outcome(body, window=window) == expected
+def test_wire_form_does_not_depend_on_the_window(body: bytes, window: int) -> None:
+    expected = split_by_standard_library(body)
+    assert split(body, window=window) == expected
     if isinstance(expected, bytes):
         assert json_mode.to_wire(body) == expected
 
 
 @given(
-    damaged() | st.text(alphabet='[]{},:" 01\\u', max_size=20).map(str.encode), st.integers(8, 40)
+    damaged_documents() | st.text(alphabet='[]{},:" 01\\u', max_size=20).map(str.encode),
+    st.integers(8, 40),
 )
 @example(b"[1],[2]", 8)
 @example(b'["abcdefghijklmnop" 1]', 8)
@@ -152,9 +153,9 @@ def test_windows_of_any_size_give_the_same_wire_form(body: bytes, window: int) -
 @example(b"[1,2,3,4,5,6,7,8,9,]", 8)
 @example(b"[\\\\,1,2,3,4,5,6,7,8,9]", 8)
 @example(b'["\\ud83d",\\ud83d,2,3,4,5,6]', 8)
-def test_windows_of_any_size_refuse_the_same_bodies(body: bytes, window: int) -> None:
-    expected = reference(body)
-    assert outcome(body, window=window) == expected
+def test_refusals_do_not_depend_on_the_window(body: bytes, window: int) -> None:
+    expected = split_by_standard_library(body)
+    assert split(body, window=window) == expected
     try:
         wire: bytes | str = json_mode.to_wire(body)
     except BadRequest as error:
@@ -163,11 +164,11 @@ def test_windows_of_any_size_refuse_the_same_bodies(body: bytes, window: int) ->
 
 
 @given(st.lists(values, min_size=1, max_size=20), st.integers(8, 40), st.integers(4, 30))
-def test_marks_are_those_that_are_found_in_the_wire_form(
+def test_marks_of_the_splitter_equal_those_found_in_the_wire_form(
     texts: list[str], window: int, spacing: int
 ) -> None:
     with (
-        patch.object(json_split, "MARK_SPACING", spacing),
+        patch.object(json_wire, "MARK_SPACING", spacing),
         patch.object(json_mode, "MARK_SPACING", spacing),
     ):
         splitter = Splitter(("[" + ",".join(texts) + "]").encode(), window=window)
@@ -175,31 +176,33 @@ def test_marks_are_those_that_are_found_in_the_wire_form(
             pass
         walked = list(json_mode.walked_marks(splitter.wire))
         assert list(splitter.marks) == list(json_mode.marks(splitter.wire)) == walked
-    assert splitter.messages == len(texts)
+    assert len(list(json_mode.value_ends(splitter.wire))) == len(texts)
 
 
 @pytest.mark.parametrize("depth", [MAX_JSON_DEPTH, MAX_JSON_DEPTH + 1])
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[1,"[",{"b":['])
 @pytest.mark.parametrize("filling", [b"1", b'"%b"' % (b"x" * 300)])
-def test_depth_is_bounded_in_large_values(depth: int, opening: bytes, filling: bytes) -> None:
+def test_large_value_beyond_maximum_depth_is_refused(
+    depth: int, opening: bytes, filling: bytes
+) -> None:
     closing = {b"[": b"]", b'{"a":': b"}"}.get(opening, b"]}]")
     times, rest = divmod(depth, len(closing))
     body = opening * times + b"[" * rest + filling + b"]" * rest + closing * times
     for window in (8, 100, WINDOW):
-        assert outcome(body, window=window) == reference(body)
-    assert isinstance(reference(body), bytes) == (depth == MAX_JSON_DEPTH)
+        assert split(body, window=window) == split_by_standard_library(body)
+    assert isinstance(split_by_standard_library(body), bytes) == (depth == MAX_JSON_DEPTH)
 
 
-def test_too_many_messages_are_refused() -> None:
+def test_body_with_too_many_values_is_refused() -> None:
     for body in (b"[1,2,3,4]", b'[[[[[1,2,3]]]],"long string",3,4]'):
-        assert outcome(body, window=8, max_messages=4) == reference(body)
-        assert outcome(body, window=8, max_messages=3) == "TOO_MANY_MESSAGES"
+        assert split(body, window=8, max_messages=4) == split_by_standard_library(body)
+        assert split(body, window=8, max_messages=3) == "TOO_MANY_MESSAGES"
     with pytest.raises(TooLarge) as caught:
         json_mode.to_wire(b"[" + b"1," * MAX_MESSAGES + b"1]")
     assert caught.value.status == 413
 
 
-def test_an_empty_array_is_allowed_where_it_may_be() -> None:
+def test_empty_array_is_accepted_if_allowed() -> None:
     splitter = Splitter(b" " * 100 + b"[ ]", allow_empty=True, window=8)
     while splitter.step():
         pass
@@ -207,7 +210,7 @@ def test_an_empty_array_is_allowed_where_it_may_be() -> None:
 
 
 def hostile() -> dict[str, bytes]:
-    """Returns bodies of 2 MiB that cost a parser much for each byte."""
+    """Returns bodies of 2 MiB that take a parser much time per byte, by name."""
     size = 2 * MIB
     staircase = b"[1," * 100 + b'"' + b"y" * 40_000 + b'"' + b"]" * 100
     wide = b"[" * 100 + b"1," * 400 + b"1" + b"]" * 100
@@ -233,9 +236,11 @@ def hostile() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_memory_is_bounded_by_a_small_multiple_of_the_body(name: str) -> None:
+def test_splitting_needs_at_most_twice_the_memory_of_the_body(name: str) -> None:
     body = hostile()[name]
-    json_mode.to_wire(b"[" + b"1," * 40_000 + b"1]")  # the expressions are compiled
+    json_mode.to_wire(
+        b"[" + b"1," * 40_000 + b"1]"
+    )  # compiles the regular expressions before the measurement
     tracemalloc.start()
     try:
         splitter = Splitter(body)
@@ -244,13 +249,12 @@ def test_memory_is_bounded_by_a_small_multiple_of_the_body(name: str) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (
-        peak <= 2 * len(body) + MIB
-    )  # the wire form, what a buffer that grows has spare, and a window's objects
+    # The sum allows for the wire form, the spare room of its growing buffer, and the objects of one window.
+    assert peak <= 2 * len(body) + MIB
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_a_step_goes_on_by_a_window_at_most_and_all_steps_scan_few_bytes(name: str) -> None:
+def test_each_step_looks_at_a_bounded_number_of_bytes(name: str) -> None:
     body = hostile()[name]
     scanned = 0
     real = json_scan.last_separator
@@ -266,20 +270,23 @@ def test_a_step_goes_on_by_a_window_at_most_and_all_steps_scan_few_bytes(name: s
         while more:
             before, scanned_before = splitter.position, scanned
             more = splitter.step()
-            assert splitter.position - before <= 4 * WINDOW  # white space goes faster
+            assert (
+                splitter.position - before <= 4 * WINDOW
+            )  # a step may skip up to four windows of white space
             assert scanned - scanned_before <= 2 * WINDOW
     assert scanned <= 4 * len(body)
 
 
-def test_a_body_is_let_go_at_the_end_and_after_a_refusal() -> None:
+def test_splitter_drops_the_body_at_the_end_and_after_a_refusal() -> None:
     for body in (b"[1,2]" + b" " * 100, b"[1,2" + b" " * 100):
         splitter = Splitter(body, window=8)
         run(splitter)
         assert splitter._body == b""
-        assert splitter._out is None
+        assert splitter._form.finish() == b""
 
 
 def run(splitter: Splitter) -> None:
+    """Runs a splitter to its end or its error."""
     try:
         while splitter.step():
             pass
@@ -287,13 +294,13 @@ def run(splitter: Splitter) -> None:
         return
 
 
-def test_marks_are_found_beside_the_deepest_value_that_a_body_may_have() -> None:
+def test_marks_are_found_among_values_of_maximum_depth() -> None:
     deep = b'{"a":' * MAX_JSON_DEPTH + b'"%b"' % (b"x" * MARK_SPACING) + b"}" * MAX_JSON_DEPTH
     wire = json_mode.to_wire(deep) * 3
     assert list(json_mode.marks(wire)) == [len(wire) // 3, len(wire) // 3 * 2]
 
 
-def test_marks_are_spaced_in_a_large_array() -> None:
+def test_marks_in_a_large_array_are_mark_spacing_apart() -> None:
     splitter = Splitter(b"[" + b",".join([b"1" * 999] * 200) + b"]")
     while splitter.step():
         pass

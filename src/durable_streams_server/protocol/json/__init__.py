@@ -1,1 +1,1 @@
-"""JSON mode (PROTOCOL 9.1): how JSON bodies are validated and become wire bytes, without a parsed copy of them."""
+"""JSON mode (PROTOCOL 9.1): validates JSON bodies and cuts them into wire bytes without parsing them into objects."""

@@ -1,13 +1,16 @@
-"""Whether bytes are JSON: msgspec decides. What it does not check, or refuses though it is legal, is put right here."""
+"""Validates JSON with msgspec, and makes up for two differences between msgspec and the standard.
+
+msgspec does not check UTF-8 inside strings, and it refuses escapes of unpaired surrogates, which are legal.
+"""
 
 import re
 from typing import Final
 
 import msgspec
 
-from ...errors import BadRequest, TooLarge
-from ..limits import MAX_JSON_DEPTH
-from . import scan as json_scan
+from ...errors import BadRequest
+from . import scan
+from .refusals import invalid, too_deep
 
 ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -18,11 +21,11 @@ Values = list[msgspec.Raw] | list[bytes]
 
 
 def elements(array: bytes, at: int = 0) -> Values:
-    """Returns the elements' own bytes of a JSON array that has no white space before it.
+    """Parses a JSON array, and returns the exact bytes of each element.
 
     Args:
-        array: the array.
-        at: where it begins in the body, for the message.
+        array: the array, without leading white space.
+        at: the position of the array in the body, for the error message.
 
     Raises:
         BadRequest: INVALID_JSON.
@@ -45,7 +48,11 @@ def elements(array: bytes, at: int = 0) -> Values:
 
 
 def check_value(text: bytes, at: int = 0) -> None:
-    """Checks one JSON value, with white space around it.
+    """Checks that bytes are one JSON value, which may have white space around it.
+
+    Args:
+        text: the bytes.
+        at: the position of the bytes in the body, for the error message.
 
     Raises:
         BadRequest: INVALID_JSON.
@@ -66,7 +73,7 @@ def check_value(text: bytes, at: int = 0) -> None:
 
 
 def check_text(text: bytes) -> None:
-    """Checks the UTF-8 inside strings, which the decoder does not.
+    """Checks that bytes are UTF-8, because msgspec does not check the contents of strings.
 
     Raises:
         BadRequest: INVALID_JSON.
@@ -79,61 +86,50 @@ def check_text(text: bytes) -> None:
 
 
 def refuse_mark(body: bytes) -> None:
-    """Refuses a byte order mark."""
+    """Refuses a body that begins with a byte order mark.
+
+    Raises:
+        BadRequest: INVALID_JSON.
+    """
     if body.startswith(b"\xef\xbb\xbf"):
         raise invalid("the JSON begins with a byte order mark")
 
 
 def check_depth(values: Values, limit: int) -> None:
-    """Refuses values that are nested deeper than `limit`. One that is short, or has few brackets, cannot be."""
+    """Refuses values that are nested deeper than `limit`. Skips short values and values with few brackets.
+
+    Raises:
+        BadRequest: INVALID_JSON.
+    """
     for value in values:
         if len(value) < 2 * limit:
             continue
         text = bytes(value)
-        if text.count(b"[") + text.count(b"{") > limit and json_scan.depth(text) > limit:
+        if text.count(b"[") + text.count(b"{") > limit and scan.depth(text) > limit:
             raise too_deep()
 
 
-def invalid(message: str) -> BadRequest:
-    """Returns the refusal of a body that is not JSON."""
-    return BadRequest(message, "INVALID_JSON")
-
-
-def too_deep() -> BadRequest:
-    """Returns the refusal of values that are nested too deep."""
-    return invalid(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
-
-
-def empty_array() -> BadRequest:
-    """Returns the refusal of an append without values."""
-    return BadRequest("an empty array appends nothing", "EMPTY_ARRAY")
-
-
-def too_many(limit: int) -> TooLarge:
-    """Returns the refusal of a body with more values than one append may have."""
-    return TooLarge(f"one append may have {limit} messages", "TOO_MANY_MESSAGES")
-
-
 def _malformed(reason: str, at: int) -> BadRequest:
+    """Returns the error for malformed JSON, with msgspec's reason and the position counted from the beginning of the body."""
     reason = reason.removeprefix("JSON is malformed: ")
     reason = _PLACE.sub(lambda found: f"(byte {max(0, int(found[1]) + at)})", reason)
     return invalid(f"the body is not valid JSON: {reason}")
 
 
 def _without_surrogates(text: bytes) -> bytes | None:
-    """Returns JSON in which every surrogate escape is another escape of the same length; None if it has no such escape.
+    """Returns JSON with each surrogate escape replaced by another escape of the same length, or None if there is no such escape.
 
-    The decoder refuses an unpaired surrogate such as "\\ud83d", which is legal JSON. What is replaced is invalid outside
-    strings both before and after, so the result is valid exactly if the text is.
+    msgspec refuses an unpaired surrogate such as "\\ud83d", which is legal JSON. An escape is invalid outside strings before and
+    after the replacement, so the result is valid exactly if the text is valid.
     """
     if not _SURROGATE.search(text):
         return None
-    # A pair of backslashes is one character, so the second does not begin an escape.
+    # In a pair of backslashes the second one does not begin an escape.
     return _SURROGATE.sub(rb"\\u00", text.replace(b"\\\\", b"__"))
 
 
 def _same_places(array: bytes, values: list[msgspec.Raw]) -> list[bytes]:
-    """Returns the bytes of `array` at the places that `values` have in a copy of the same length."""
+    """Returns the parts of `array` at the positions that `values` have in a copy of the same length."""
     found = []
     at = 1
     for value in values:

@@ -1,8 +1,8 @@
-"""What stands around a piece of JSON that is cut out of nested containers, so that it can be checked by itself.
+"""Completes a piece of JSON that was cut out of nested containers, so that it can be checked by itself.
 
-A piece begins after a separator, a key or a value, and ends after a separator: a comma, a colon or an opening bracket. It is
-valid in its place exactly if it is valid between `opening` and `closing`. A stack is the brackets that are open, outermost
-first.
+A piece begins after a separator, a key or a value, and ends after a separator, which is a comma, a colon or an opening bracket.
+The piece is valid in its place exactly if it is valid between the results of `opening` and `closing`. A stack holds the brackets
+that are open, outermost first.
 """
 
 from enum import Enum
@@ -12,7 +12,7 @@ _CLOSING: Final = bytes.maketrans(b"[{", b"]}")
 
 
 class After(Enum):
-    """What stands before the place that is reached."""
+    """The token before the present position."""
 
     OPENING = "an opening bracket"
     COMMA = "a comma"
@@ -27,7 +27,7 @@ SEPARATORS: Final = {
     b",": After.COMMA,
     b":": After.COLON,
 }
-#: What opens the innermost container anew, so that JSON may go on from a place in it.
+#: JSON that reopens the innermost container up to the position after a token.
 _REOPEN: Final = {
     (b"[", After.OPENING): b"[",
     (b"[", After.COMMA): b"[0,",
@@ -38,11 +38,11 @@ _REOPEN: Final = {
     (b"{", After.COLON): b'{"":',
     (b"{", After.VALUE): b'{"":0',
 }
-#: What closes the innermost container after a separator.
+#: JSON that closes the innermost container after a separator.
 _CLOSE: Final = {
     (b"[", After.OPENING): b"]",
     (b"[", After.COMMA): b"0]",
-    (b"[", After.COLON): b"0]",  # which is not valid, as it should be
+    (b"[", After.COLON): b"0]",  # deliberately invalid, because an array has no colons
     (b"{", After.OPENING): b"}",
     (b"{", After.COMMA): b'"":0}',
     (b"{", After.COLON): b"0}",
@@ -50,15 +50,15 @@ _CLOSE: Final = {
 
 
 def opening(stack: bytes, after: After) -> bytes:
-    """Returns what opens the containers anew, up to a place in the innermost."""
+    """Returns JSON that reopens all containers of a stack, up to the position after a token in the innermost one."""
     return stack[:-1].replace(b"{", b'{"":') + _REOPEN[stack[-1:], after]
 
 
 def closing(stack: bytes, after: After) -> bytes:
-    """Returns what closes the containers after a separator in the innermost."""
+    """Returns JSON that closes all containers of a stack, after a separator in the innermost one."""
     return _CLOSE[stack[-1:], after] + stack[-2::-1].translate(_CLOSING)
 
 
 def closes(token: bytes, stack: bytes) -> bool:
-    """Whether a closing bracket is of the innermost container's kind."""
+    """Returns whether a closing bracket matches the innermost open bracket of a stack."""
     return stack[-1:].translate(_CLOSING) == token

@@ -1,7 +1,7 @@
-"""JSON mode (PROTOCOL 9.1): bodies are validated and cut one level deep into raw slices; nothing is ever re-serialised.
+"""Turns JSON bodies into wire bytes, and finds the ends of values in wire bytes (PROTOCOL 9.1).
 
-The wire form of a JSON stream is each value's own bytes followed by one comma. A read drops the last comma and adds the
-brackets, so any run of whole values is served as a byte range.
+In the wire form of a JSON stream, the exact bytes of each value are followed by one comma. Nothing is serialised again. A read
+drops the last comma and adds the brackets of an array, so any sequence of whole values can be served as a byte range.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ import msgspec
 from ...errors import BadRequest
 from ..limits import MARK_SPACING, MAX_JSON_DEPTH
 from ..units import KIB
-from . import scan as json_scan
+from . import scan
 from .check import (
     ARRAY,
     VALUE,
@@ -21,38 +21,42 @@ from .check import (
     check_text,
     check_value,
     elements,
-    empty_array,
     refuse_mark,
 )
+from .refusals import empty_array
 from .split import Splitter, split_all
 
 _SPACE: Final = b" \t\n\r"
-#: Bytes of a body that is parsed in one go, in a millisecond or so at most. Its wire form has no marks inside.
+#: Maximum bytes of a body that is parsed in one step, which takes about a millisecond. Its wire form needs no marks.
 _AT_ONCE: Final = MARK_SPACING - 1
-_AT_A_STRETCH: Final = (
-    64 * KIB
-)  # bytes of a body that is split without a pause, in a few milliseconds at most
-_FEW_COMMAS: Final = 4096  # in such a body
+#: Maximum bytes of a body that is split without a pause, which takes a few milliseconds.
+_AT_A_STRETCH: Final = 64 * KIB
+_FEW_COMMAS: Final = 4096  #: maximum number of commas in a body that is split without a pause
 
 
 def is_large(body: bytes) -> bool:
-    """Whether a body takes longer than a millisecond or so, and is for a Splitter."""
+    """Returns whether a body must be cut by a `Splitter`, because it takes more than about a millisecond."""
     return len(body) > _AT_ONCE
 
 
 def needs_turns(body: bytes) -> bool:
-    """Whether a body takes longer than a few milliseconds, so that a Splitter should pause between its steps."""
+    """Returns whether the event loop must take turns between the steps of a `Splitter`.
+
+    That is so for bodies that take longer than a few milliseconds.
+    """
     if len(body) <= _AT_ONCE:
         return False
     return len(body) > _AT_A_STRETCH or body.count(b",") > _FEW_COMMAS
 
 
 def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
-    """Validates a body and returns its wire form: one level of array flattened, each value followed by a comma.
+    """Validates a body and returns its wire form.
+
+    If the body is an array, each element becomes a value of the stream. Any other body becomes one value.
 
     Args:
         body: the request body.
-        allow_empty: whether an empty array is a body without values (PUT) or an error (POST), PROTOCOL 9.1.3.
+        allow_empty: whether an empty array is allowed, as in a PUT, or an error, as in a POST (PROTOCOL 9.1.3).
 
     Raises:
         BadRequest: INVALID_JSON, or EMPTY_ARRAY.
@@ -71,11 +75,12 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         try:
             values = ARRAY.decode(stripped)
         except (msgspec.DecodeError, RecursionError):
-            values = elements(stripped)  # says what is wrong, or takes what is legal all the same
+            values = elements(
+                stripped
+            )  # raises the exact error, or accepts JSON that msgspec refuses
         if values:
-            # The empty last value gives the joined bytes their final comma without a second copy. The list is typed for `Raw`,
-            # but `join` takes bytes as well.
-            values.append(b"")  # type: ignore[arg-type]
+            # The empty last value gives the joined bytes their final comma without a second copy.
+            values.append(b"")  # type: ignore[arg-type]  # the list is typed for `Raw`, but `join` takes bytes as well
         elif not allow_empty:
             raise empty_array()
         wire = b",".join(values)
@@ -88,44 +93,45 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         stripped = stripped.rstrip(_SPACE)
         values = [stripped]
         wire = stripped + b","
-    # Fewer brackets than the limit cannot nest past it, so most bodies need no more than two counts.
+    # A body with fewer brackets than the limit cannot exceed it, so most bodies need two counts only.
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
         check_depth(values, limit)
     return wire
 
 
 def value_ends(wire: bytes) -> Iterator[int]:
-    """Yields where each whole value of a wire run ends, its comma included, counted from the run's beginning.
+    """Yields the end of each whole value in a range of wire bytes, including its comma.
 
-    The run begins where a value does, and may end inside one.
+    The range must begin at a value, and may end inside one. The ends are counted from the beginning of the range.
     """
-    return json_scan.ends(wire)
+    return scan.ends(wire)
 
 
 def last_end(wire: bytes, limit: int) -> int:
-    """Returns the last end of a whole value at or before `limit` in a wire run, or 0 if no value ends there."""
-    return json_scan.last_end(wire, 0, limit)
+    """Returns the end of the last whole value that ends at or before `limit` in a range of wire bytes, or 0 if there is none."""
+    return scan.last_end(wire, 0, limit)
 
 
 def marks(wire: bytes) -> Iterable[int]:
-    """Returns the ends of values at which a large wire run may be cut: at least MARK_SPACING apart, without the last.
+    """Returns the positions at which a large range of wire bytes may be cut into pages.
 
-    So the values between two marks are smaller than MARK_SPACING together, but for the last of them, which has any size. A
-    splitter has found them already for a body that has just come.
+    Marks are ends of values, at least `MARK_SPACING` apart, without the end of the range. So the values between two marks are
+    smaller than `MARK_SPACING` together, except for the last of them, which may have any size. For the body of a request a
+    `Splitter` finds the marks while it validates.
     """
     splitter = Splitter(b"[" + wire[:-1] + b"]", max_messages=len(wire))
     try:
         while splitter.step():
             pass
-    except BadRequest:  # the brackets make one value of 128 levels too deep
+    except BadRequest:  # the added brackets make a value of 128 levels too deep
         return walked_marks(wire)
     return splitter.marks
 
 
 def walked_marks(wire: bytes) -> Iterator[int]:
-    """Yields the same as `marks`. It takes values of any depth that a body may have, and four times as long."""
+    """Yields the same positions as `marks`, for values of any depth that a body may have. It takes four times as long."""
     last = 0
-    for end in json_scan.ends(wire):
+    for end in scan.ends(wire):
         if end - last >= MARK_SPACING and end < len(wire):
             yield end
             last = end

@@ -1,9 +1,9 @@
 """Turns a large JSON body into its wire form in short steps, with little memory besides the body and the wire form.
 
-Whole elements of the top-level array are checked and cut by msgspec, a window of the body at a time. An element larger than a
-window is cut after any comma, colon or opening bracket outside strings. Such a piece is valid in its place exactly if it is
-valid with its containers opened anew before it and closed after it. A string or a number larger than a window is checked
-in slices. So msgspec judges every byte, and this only keeps the stack of open brackets between the pieces.
+msgspec checks and cuts whole elements of the top-level array, one window of the body at a time. An element larger than a window
+is cut into pieces after any comma, colon or opening bracket outside strings. A piece is valid in its place exactly if it is
+valid with its containers reopened before it and closed after it. A string or a number larger than a window is checked in
+slices. So msgspec checks every byte, and the splitter only keeps the stack of open brackets between the pieces.
 
     splitter = Splitter(body)
     while splitter.step():
@@ -14,52 +14,52 @@ in slices. So msgspec judges every byte, and this only keeps the stack of open b
 import re
 from array import array
 from collections.abc import Callable
-from io import BytesIO
 from typing import Final
 
 from ...errors import BadRequest
-from ..limits import MARK_SPACING, MAX_JSON_DEPTH, MAX_MESSAGES
+from ..limits import MAX_JSON_DEPTH, MAX_MESSAGES
 from ..units import KIB
-from . import scan as json_scan
+from . import scan
 from .check import (
     Values,
     check_depth,
     check_text,
     check_value,
     elements,
-    empty_array,
-    invalid,
     refuse_mark,
-    too_deep,
-    too_many,
 )
 from .context import SEPARATORS, After, closes, closing, opening
+from .refusals import empty_array, invalid, too_deep
+from .wire import WireForm
 
-WINDOW: Final = 32 * KIB  # bytes of one step; the slowest kinds of JSON take 2 ms for it
-_COMMAS: Final = 4096  # in one step, about; each may be an object of its own for a moment
-_SMALL: Final = 64  # bytes of the end of a large element that are read token by token
-_MISSES: Final = 16  # guesses of a comma's place that may fail before there are no more
+WINDOW: Final = (
+    32 * KIB
+)  #: maximum bytes of one step, because the slowest kinds of JSON take 2 ms for this many
+_COMMAS: Final = 4096  #: maximum number of commas in one step, roughly, because each may become an object for a moment
+_SMALL: Final = 64  #: number of bytes at the end of a large element that are read token by token
+_MISSES: Final = 16  #: maximum number of failed guesses of an element's end, after which the splitter stops guessing
 _SPACE: Final = b" \t\n\r"
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*+")
 _NUMBER_PART: Final = re.compile(rb"[-+.0-9eE]*+")
 _LITERAL: Final = re.compile(rb"true|false|null")
-#: Digits after two others. A number is valid exactly if it is valid without them.
+#: Matches the digits after two other digits. A number is valid exactly if it is valid without them.
 _DIGITS: Final = re.compile(rb"(?<=[0-9]{2})[0-9]++")
+
+_NO_FORM: Final = WireForm(0)  #: replaces the wire form of a splitter that has ended
 
 
 class Splitter:
-    """Splits one body.
+    """Validates one JSON body and builds its wire form, step by step.
 
     Args:
         body: the body.
-        allow_empty: whether an empty array is a body without values (PUT) or an error (POST), PROTOCOL 9.1.3.
-        window: bytes that one step looks at, 8 or more.
-        max_messages: the most values that the body may have.
+        allow_empty: whether an empty array is allowed, as in a PUT, or an error, as in a POST (PROTOCOL 9.1.3).
+        window: the maximum number of bytes that one step looks at, 8 or more.
+        max_messages: the maximum number of values in the body.
 
     Attributes:
         wire: the wire form, once `step` has returned False.
-        marks: the ends of values in `wire` that are at least MARK_SPACING apart, without the last.
-        messages: how many values there are so far.
+        marks: the ends of values in `wire` that are at least `MARK_SPACING` apart, without the end of the last value.
     """
 
     __slots__ = (
@@ -70,17 +70,14 @@ class Splitter:
         "_body",
         "_end",
         "_ends_before",
-        "_last_mark",
-        "_max_messages",
+        "_form",
         "_misses",
         "_mode",
         "_number",
-        "_out",
         "_stack",
         "_string_after",
         "_window",
         "marks",
-        "messages",
         "wire",
     )
 
@@ -94,32 +91,31 @@ class Splitter:
     ) -> None:
         self.wire = b""
         self.marks = array("Q")
-        self.messages = 0
         self._body = body
         self._at = 0
         self._end = len(body)
         self._allow_empty = allow_empty
         self._window = window
-        self._max_messages = max_messages
-        self._out: BytesIO | None = BytesIO()
-        self._last_mark = 0
+        self._form = WireForm(max_messages)
         self._misses = 0
-        self._base = 0  # brackets that are open between two messages
-        self._stack = b""  # brackets that are open
+        self._base = 0  # the number of brackets that are open between two messages
+        self._stack = b""  # the open brackets, outermost first
         self._after = After.COLON
-        self._string_after = After.VALUE  # what a long string leaves behind
-        self._ends_before = 0  # a place that is past the end of the large value, once one is known
-        self._number = b""  # a long number, without most of its digits
-        # A function and not a bound method, which would make a cycle that keeps the body until a collection.
+        self._string_after = After.VALUE  # the token that a long string counts as
+        self._ends_before = (
+            0  # a position past the end of the large value, or 0 while none is known
+        )
+        self._number = b""  # a long number without most of its digits
+        # A plain function, because a bound method would make a reference cycle that keeps the body until a garbage collection.
         self._mode: Callable[[Splitter], None] | None = Splitter._begin
 
     @property
     def position(self) -> int:
-        """How many bytes from the body's beginning are done with."""
+        """The number of bytes at the beginning of the body that are finished."""
         return self._at
 
     def step(self) -> bool:
-        """Does a millisecond or so of the work, and returns whether there is more.
+        """Does about a millisecond of work, and returns whether work is left.
 
         Raises:
             BadRequest: INVALID_JSON, EMPTY_ARRAY.
@@ -135,15 +131,15 @@ class Splitter:
         return self._mode is not None
 
     def release(self) -> None:
-        """Ends the work and lets the body go."""
+        """Ends the work, and drops the references to the body and to the wire form."""
         self._mode = None
         self._body = b""
-        self._out = None
+        self._form = _NO_FORM
 
     # -- the whole body -----------------------------------------------------
 
     def _begin(self) -> None:
-        """Finds where the text ends, then where it begins."""
+        """Skips white space at the end of the body, one window in each step."""
         if self._at == 0 and self._end == len(self._body):
             refuse_mark(self._body)
         tail = self._body[max(0, self._end - self._window) : self._end]
@@ -155,6 +151,7 @@ class Splitter:
         self._mode = Splitter._first
 
     def _first(self) -> None:
+        """Skips white space at the beginning of the body, and finds out whether the body is an array."""
         if self._skip():
             return
         if self._body.startswith(b"[", self._at):
@@ -169,17 +166,15 @@ class Splitter:
             self._mode = Splitter._inside
 
     def _finish(self) -> None:
-        out = self._out
-        assert out is not None
-        self.wire = out.getvalue()  # no copy
-        if self.marks and self.marks[-1] == len(self.wire):
-            self.marks.pop()
+        """Stores the wire form, and ends the work."""
+        form = self._form
+        self.wire, self.marks = form.finish(), form.marks
         self.release()
-        if not self.messages and not self._allow_empty:
+        if not form.messages and not self._allow_empty:
             raise empty_array()
 
     def _skip(self) -> bool:
-        """Skips white space, some of it; returns whether that took the whole step."""
+        """Skips a bounded amount of white space, and returns whether that was enough work for one step."""
         blank = _BLANKS.match(self._body, self._at, min(self._at + 4 * self._window, self._end))
         assert blank is not None
         length = blank.end() - self._at
@@ -189,12 +184,12 @@ class Splitter:
     # -- elements of the array ----------------------------------------------
 
     def _elements(self) -> None:
-        """Takes as many whole elements as a window holds."""
+        """Copies as many whole elements to the wire form as a window holds."""
         if self._skip():
             return
         body, at, end = self._body, self._at, self._end
         if at == end:
-            if self.messages:
+            if self._form.messages:
                 raise invalid("the body is not valid JSON: its array ends with a comma")
             self._finish()
             return
@@ -211,7 +206,7 @@ class Splitter:
                 return
             self._misses += 1
         while True:
-            stop = json_scan.last_end(body, at, limit)
+            stop = scan.last_end(body, at, limit)
             if stop > at:
                 values = elements(b"[" + body[at : stop - 1] + b"]", at - 1)
                 if not values:
@@ -225,23 +220,13 @@ class Splitter:
             limit = min(at + 2 * (limit - at), furthest)
 
     def _take_guess(self, limit: int) -> bool:
-        """Takes the elements up to the last place that looks like an element's beginning, if these are valid.
+        """Copies the elements before the last comma that probably ends an element, and returns whether they are valid.
 
-        A window of valid elements can only end where an element ends, so nothing else needs to be known.
+        The guess needs no other proof, because a window of valid elements always ends at the end of an element.
         """
         body, at = self._body, self._at
-        look = body[at : at + 24]
-        if look[:1] == b"{":
-            look = look[: look.find(b":") + 1] or b"{"
-            begin = body.rfind(look, at + 1, limit)
-        elif look[:1] in (b"[", b'"'):
-            begin = body.rfind(b"," + look[:1], at + 1, limit) + 1
-        else:
-            begin = body.rfind(b",", at + 1, limit) + 1
-        comma = begin - 1
-        while comma > at and body[comma] in _SPACE:
-            comma -= 1
-        if comma <= at or body[comma] != 0x2C:
+        comma = scan.likely_boundary(body, at, limit)
+        if not comma:
             return False
         try:
             values = elements(b"[" + body[at:comma] + b"]")
@@ -251,41 +236,22 @@ class Splitter:
         return True
 
     def _take_elements(self, values: Values, stop: int) -> None:
+        """Copies checked elements, which end at `stop` in the body, and adds the marks among them."""
         text = self._body[self._at : stop]
         check_text(text)
-        self._count(len(values))
+        self._form.add_values(values)
         if text.count(b"[") + text.count(b"{") >= MAX_JSON_DEPTH:
             check_depth(values, MAX_JSON_DEPTH - 1)
-        out = self._out
-        assert out is not None
-        begin = out.tell()
-        end = begin + out.write(b",".join(values)) + out.write(b",")
-        if end - self._last_mark >= MARK_SPACING:
-            position = begin
-            for value in values:
-                position += len(value) + 1
-                if position - self._last_mark >= MARK_SPACING:
-                    self._mark(position)
         self._at = stop
-
-    def _count(self, more: int) -> None:
-        self.messages += more
-        if self.messages > self._max_messages:
-            raise too_many(self._max_messages)
-
-    def _mark(self, position: int) -> None:
-        self.marks.append(position)
-        self._last_mark = position
 
     # -- inside a large value -----------------------------------------------
 
     def _inside(self) -> None:
-        """Takes the next piece of a large value, or a token of it."""
+        """Copies the next piece of a large value, or one token of it."""
         at = self._at
         more = self._skip()
         if len(self._stack) > self._base:
-            assert self._out is not None
-            self._out.write(self._body[at : self._at])
+            self._form.write(self._body[at : self._at])
         if more:
             return
         if self._after is After.VALUE and len(self._stack) == self._base:
@@ -299,43 +265,45 @@ class Splitter:
         return self._after is After.VALUE and self._body[self._at] in b"]}"
 
     def _take_piece(self) -> bool:
-        """Takes the value's text up to the last separator in the window; returns False if there is none, or if the value ends
-        before it and few bytes are left."""
+        """Copies a large value up to the last separator in the window, and returns whether that was possible.
+
+        It is impossible if the window has no separator, or if the value ends within the next few bytes.
+        """
         at = self._at
         limit = min(at + self._window, self._end)
         if self._ends_before:
             limit = at + (self._ends_before - at) // 2
         while limit - at > min(_SMALL, self._window - 1):
             text = self._body[at:limit]
-            cut, plain = json_scan.last_separator(text)
+            cut, plain = scan.last_separator(text)
             if not cut:
                 return False
-            run = json_scan.brackets(plain)
-            rest, height = json_scan.reduce(run)
+            run = scan.brackets(plain)
+            rest, height = scan.unmatched(run)
             opened = rest.lstrip(b"]}")
             closed = len(rest) - len(opened)
             if len(self._stack) - closed > self._base:
                 self._take_text(text[:cut], run, rest, len(opened) + height)
                 return True
-            # Halves, and halves of what is left then, cost no more than the window again.
+            # All the halves together cost no more than the window again.
             self._ends_before = limit
             limit = at + (limit - at) // 2
         return False
 
     def _take_text(self, text: bytes, run: bytes, rest: bytes, height: int) -> None:
-        """Checks a piece in its context and takes it.
+        """Checks a piece of a large value in its context, and copies it.
 
         Args:
             text: the piece.
-            run: its brackets.
-            rest: those of them that have no partner in it.
-            height: how far it goes down at most.
+            run: the brackets of the piece.
+            rest: the brackets that have no partner in the piece.
+            height: an upper bound of the depth that the piece reaches.
         """
         before = self._stack
         may_be_deep = len(before) + height > MAX_JSON_DEPTH
-        if may_be_deep and len(before) + json_scan.deepest(run) > MAX_JSON_DEPTH:
+        if may_be_deep and len(before) + scan.deepest(run) > MAX_JSON_DEPTH:
             raise too_deep()
-        stack, _ = json_scan.reduce(before + rest)
+        stack, _ = scan.unmatched(before + rest)
         if b"]" in stack or b"}" in stack:
             raise invalid("the body is not valid JSON: a bracket is closed by another kind")
         prefix = opening(before, self._after)
@@ -345,6 +313,7 @@ class Splitter:
         self._write(self._at + len(text))
 
     def _take_token(self) -> None:
+        """Copies one bracket, comma or colon of a large value, or begins a string, a literal or a number."""
         token = self._body[self._at : self._at + 1]
         stack, after = self._stack, self._after
         in_object = stack[-1:] == b"{"
@@ -377,6 +346,7 @@ class Splitter:
         self._write(self._at + 1)
 
     def _begin_atom(self) -> None:
+        """Copies a literal, or begins a number."""
         literal = _LITERAL.match(self._body, self._at, self._end)
         if literal is not None:
             self._write(literal.end())
@@ -386,13 +356,13 @@ class Splitter:
             self._mode = Splitter._digits
 
     def _string(self) -> None:
-        """Takes a slice of a long string."""
+        """Checks and copies a slice of a long string."""
         body, at = self._body, self._at
         limit = min(at + self._window, self._end)
-        stop = at + json_scan.string_end(body[at:limit])
+        stop = at + scan.string_end(body[at:limit])
         is_whole = stop < limit and body[stop] == 0x22
         if not is_whole:
-            while at < stop < self._end and 0x80 <= body[stop] < 0xC0:  # within a character
+            while at < stop < self._end and 0x80 <= body[stop] < 0xC0:  # inside a character
                 stop -= 1
             if stop == at:
                 raise invalid("the body is not valid JSON: a string has no end")
@@ -403,7 +373,7 @@ class Splitter:
             self._mode = Splitter._inside
 
     def _digits(self) -> None:
-        """Takes a slice of a long number."""
+        """Copies a slice of a long number, and checks the number at its end."""
         body, at = self._body, self._at
         limit = min(at + self._window, self._end)
         match = _NUMBER_PART.match(body, at, limit)
@@ -420,17 +390,12 @@ class Splitter:
     def _write(self, stop: int) -> None:
         text = self._body[self._at : stop]
         check_text(text)
-        assert self._out is not None
-        self._out.write(text)
+        self._form.write(text)
         self._at = stop
 
     def _end_message(self) -> None:
-        assert self._out is not None
-        self._out.write(b",")
+        self._form.end_value()
         self._ends_before = 0
-        self._count(1)
-        if self._out.tell() - self._last_mark >= MARK_SPACING:
-            self._mark(self._out.tell())
         if self._at == self._end:
             self._finish()
         elif self._base and self._body.startswith(b",", self._at):
@@ -444,10 +409,11 @@ class Splitter:
 
 
 def split_all(body: bytes, *, allow_empty: bool = False) -> Splitter:
-    """Splits a body in one go.
+    """Runs a `Splitter` over a body without pauses, and returns the finished splitter.
 
     Raises:
-        BadRequest, TooLarge: as `Splitter.step` says.
+        BadRequest: INVALID_JSON, EMPTY_ARRAY.
+        TooLarge: TOO_MANY_MESSAGES.
     """
     splitter = Splitter(body, allow_empty=allow_empty)
     while splitter.step():
