@@ -1,13 +1,13 @@
-"""Whose bytes a fork begins with: its ancestors' parts of it, as a linked list that forks share.
+"""Records which ancestor each byte of a fork came from, in a linked list that forks share.
 
-A fork adds one link to what its source has, so the forks of a stream cost one link each, however deep they are. Links are
-interned: the same ancestors are the same object, from wherever they were loaded. They are never changed.
+A fork adds one link to the list of its source, so each fork costs one link, however deep it is. Links are immutable and interned:
+forks with the same ancestors share one object, wherever they were loaded from.
 
     positions   0 ........ 5 ........ 9 ........ tail
     bytes of    | oldest   | source   | the fork itself
     links                  Ancestry(end 5) <- Ancestry(end 9)
 
-A position's name is the ancestor's up to and including its part's end; the byte at that position is the next one's already.
+An ancestor names the positions of its part up to and including the end. The byte at the end already belongs to the next part.
 """
 
 from collections.abc import Iterable
@@ -19,14 +19,16 @@ from .offsets import ZERO, Lineage, Offset, Span
 
 
 class Ancestry:
-    """The newest ancestor's part, linked to those before it. Made by `fork` and `of`, never directly.
+    """The part of a fork that its newest ancestor wrote, linked to the parts before it.
+
+    Call `fork` or `of` to make one, because only these intern it.
 
     Attributes:
-        parent: the part before it; `NONE` has itself.
-        incarnation: the ancestor that the part belongs to.
-        end: the position that the part ends at; greater than the parent's, and -1 in `NONE`.
-        depth: how many streams a fork with this ancestry was forked through. That may be more than there are links, because
-            a fork inside an ancestor's part drops the links past it.
+        parent: the part before this one. The parent of `NONE` is `NONE` itself.
+        incarnation: the incarnation of the ancestor that wrote the part.
+        end: the position at which the part ends. Greater than the end of the parent; -1 in `NONE`.
+        depth: the number of streams between the first ancestor and the fork. It can exceed the number of links, because a fork
+            inside an ancestor's part drops the links after that part.
     """
 
     __slots__ = ("__weakref__", "_jump", "_length", "depth", "end", "incarnation", "parent")
@@ -41,8 +43,8 @@ class Ancestry:
             return
         self.parent = parent
         self._length = parent._length + 1
-        # A second link, further back: with these, any ancestor is found in a number of hops that grows with the logarithm of
-        # the length (Myers, An applicative random-access stack, 1983).
+        # A second link that skips many ancestors makes the search for one take a logarithmic number of steps (Myers, An
+        # applicative random-access stack, 1983).
         far = parent._jump
         if parent._length - far._length == far._length - far._jump._length:
             self._jump = far._jump
@@ -51,22 +53,29 @@ class Ancestry:
 
     @classmethod
     def of(cls, spans: Iterable[Span]) -> "Ancestry":
-        """Returns the ancestry that consists of these parts, the oldest first."""
+        """Returns the ancestry with the given parts, oldest first."""
         found = NONE
         for span in spans:
             found = _link(found, span.incarnation, span.end, found.depth + 1)
         return found
 
     def fork(self, incarnation: int, position: int) -> "Ancestry":
-        """Returns the ancestry of a fork at a position of the stream of `incarnation`, whose own ancestry this is."""
+        """Returns the ancestry of a fork.
+
+        Args:
+            incarnation: the incarnation of the source, whose own ancestry this object is.
+            position: the fork point, as a position in the source.
+        """
         owner = self.owner(position)
         if owner is NONE:
             return _link(self, incarnation, position, self.depth + 1)
         return _link(owner.parent, owner.incarnation, position, self.depth + 1)
 
     def owner(self, position: int) -> "Ancestry":
-        """Returns the part whose ancestor names a position; `NONE` past the last part. The byte at a position belongs to the
-        owner of the next position."""
+        """Returns the part whose ancestor names a position, or `NONE` past the last part.
+
+        The byte at a position belongs to the owner of the next position.
+        """
         if self.end < position:
             return NONE
         part = self
@@ -75,7 +84,7 @@ class Ancestry:
         return part
 
     def runs(self, start: int, end: int) -> list[tuple[int, int, int]]:
-        """Returns whose bytes lie between two positions, as far as they are ancestors': incarnation, start, end, in order."""
+        """Returns the incarnation, start and end of each ancestor's bytes between two positions, in order."""
         end = min(end, self.end)
         if end <= start:
             return []
@@ -89,7 +98,7 @@ class Ancestry:
         return found
 
     def includes(self, incarnation: int) -> bool:
-        """Whether an incarnation is one of the ancestors'."""
+        """Returns whether an ancestor has this incarnation."""
         part = self
         while part is not NONE:
             if part.incarnation == incarnation:
@@ -99,12 +108,12 @@ class Ancestry:
 
     @property
     def span(self) -> Span:
-        """The newest part: what a fork adds to its source's ancestry, and all that is kept with a fork."""
+        """The newest part. A store keeps only this part with a fork, because the source has the others."""
         return Span(self.incarnation, self.end)
 
     @property
     def spans(self) -> Lineage:
-        """All parts, the oldest first."""
+        """All parts, oldest first."""
         found = []
         part = self
         while part is not NONE:
@@ -113,12 +122,13 @@ class Ancestry:
         return tuple(reversed(found))
 
 
-NONE: Final = Ancestry(None, 0, -1, 0)  #: the ancestry of a stream that is no fork
+NONE: Final = Ancestry(None, 0, -1, 0)  #: the ancestry of a stream that is not a fork
 
 _links: WeakValueDictionary[tuple[Ancestry, int, int, int], Ancestry] = WeakValueDictionary()
 
 
 def _link(parent: Ancestry, incarnation: int, end: int, depth: int) -> Ancestry:
+    """Returns the interned link with these values."""
     key = (parent, incarnation, end, depth)
     link = _links.get(key)
     if link is None:
@@ -127,18 +137,30 @@ def _link(parent: Ancestry, incarnation: int, end: int, depth: int) -> Ancestry:
 
 
 def mint(incarnation: int, ancestry: Ancestry, position: int) -> str:
-    """Returns the one name of a position in the stream of `incarnation`."""
+    """Returns the offset that names a position in a stream. Each position has exactly one offset.
+
+    Args:
+        incarnation: the incarnation of the stream.
+        ancestry: the ancestry of the stream.
+        position: the position.
+    """
     owner = ancestry.owner(position)
     named = incarnation if owner is NONE else owner.incarnation
     return f"{named:016d}_{position:016d}"
 
 
 def locate(offset: Offset, incarnation: int, ancestry: Ancestry, tail: int) -> int:
-    """Returns the position that `offset` names in the stream of `incarnation`.
+    """Returns the position that an offset names in a stream.
+
+    Args:
+        offset: the offset.
+        incarnation: the incarnation of the stream.
+        ancestry: the ancestry of the stream.
+        tail: the position after the last byte that the offset may name.
 
     Raises:
-        Gone: OFFSET_GONE when the offset belongs to an earlier life of the path.
-        BadRequest: INVALID_OFFSET when it was never minted for this stream, or lies past the tail.
+        Gone: OFFSET_GONE, if the offset belongs to an earlier stream at this path.
+        BadRequest: INVALID_OFFSET, if the offset was never minted for this stream, or is past the tail.
     """
     if offset == ZERO:
         return 0

@@ -1,7 +1,7 @@
-"""How the Python API refuses an argument of the wrong type: with a TypeError that names the argument, before anything is done.
+"""Checks the types of arguments that programs pass to the Python API.
 
-Annotations bind nobody at run time, and Python converts much by itself: `bytes(5)` is five NULs. So every public function
-checks what it is given here, in its first lines.
+Python does not enforce annotations, and converts some values silently: `bytes(5)` returns five NULs. So every public function
+checks its arguments in its first lines, and raises a TypeError that names the argument before it does anything.
 
     require(str, path=path)
     require(OPTIONAL_INT, producer_epoch=producer_epoch)
@@ -19,14 +19,14 @@ OPTIONAL_INT: Final = (int, NoneType)
 OPTIONAL_NUMBER: Final = (int, float, NoneType)
 OPTIONAL_TEXT: Final = (str, NoneType)
 
-_TEXTS: Final = (str, bytes, bytearray, memoryview)  # sequences, but of characters
+_TEXTS: Final = (str, bytes, bytearray, memoryview)  # sequences that are never accepted as lists
 
 
 def require(kinds: Kinds, /, **arguments: object) -> None:
-    """Returns if every argument is of one of the kinds. A bool is no number here.
+    """Checks that every argument is of one of the given types. A bool does not count as a number.
 
     Raises:
-        TypeError: an argument is of another type; the message names the argument.
+        TypeError: an argument has another type. The message names the argument.
     """
     for name, value in arguments.items():
         if not isinstance(value, kinds) or (isinstance(value, bool) and not _takes_bool(kinds)):
@@ -34,14 +34,14 @@ def require(kinds: Kinds, /, **arguments: object) -> None:
 
 
 def require_callable(*, optional: bool = False, **arguments: object) -> None:
-    """Returns if every argument can be called.
+    """Checks that every argument is callable.
 
     Args:
-        optional: whether None will do as well.
-        arguments: by name.
+        optional: whether None is accepted as well.
+        arguments: the arguments by name.
 
     Raises:
-        TypeError: one cannot; the message names the argument.
+        TypeError: an argument is not callable. The message names the argument.
     """
     for name, value in arguments.items():
         if not callable(value) and not (optional and value is None):
@@ -49,15 +49,15 @@ def require_callable(*, optional: bool = False, **arguments: object) -> None:
 
 
 def require_each(kinds: Kinds, what: str, /, **arguments: object) -> None:
-    """Returns if every argument is a sequence whose items are of one of the kinds. A text is no sequence here.
+    """Checks that every argument is a sequence of items of the given types. Strings and bytes do not count as sequences.
 
     Args:
-        kinds: of the items.
-        what: names the items in the message, such as `host names`.
-        arguments: by name.
+        kinds: the accepted types of items.
+        what: the items as the message calls them, such as `host names`.
+        arguments: the arguments by name.
 
     Raises:
-        TypeError: an argument is no such sequence; the message names the argument, and the item if one is wrong.
+        TypeError: an argument is not such a sequence. The message names the argument, and the item if an item is wrong.
     """
     for name, value in arguments.items():
         if not isinstance(value, Sequence) or isinstance(value, _TEXTS):
@@ -67,7 +67,13 @@ def require_each(kinds: Kinds, what: str, /, **arguments: object) -> None:
 
 
 def wrong_type(name: str, value: object, wanted: str) -> TypeError:
-    """Returns the refusal of an argument of the wrong type."""
+    """Returns the TypeError for an argument of the wrong type.
+
+    Args:
+        name: the name of the argument.
+        value: the argument.
+        wanted: the accepted types, as the message lists them.
+    """
     return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
 
 
@@ -76,7 +82,7 @@ def _takes_bool(kinds: Kinds) -> bool:
 
 
 def _names(kinds: Kinds) -> str:
-    """Returns the kinds as a message lists them, such as `str or None`."""
+    """Returns types as a message lists them, such as `str or None`."""
     listed: Iterable[type] = kinds if isinstance(kinds, tuple) else (kinds,)
     names = ["None" if kind is NoneType else kind.__name__ for kind in listed]
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

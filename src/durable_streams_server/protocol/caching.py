@@ -1,4 +1,4 @@
-"""ETag and Cache-Control (PROTOCOL 10)."""
+"""Computes the values of ETag and Cache-Control (PROTOCOL 10)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,9 +10,9 @@ from .units import SECOND
 
 NO_STORE: Final = b"no-store"
 REVALIDATE: Final = b"no-cache"
-EVENTS: Final = b"no-cache, no-transform"  # a proxy that compresses would hold events back
-#: Seconds that caches keep a page that can never change. A deleted stream's pages, and those that a restored backup has not, stay
-#: in caches for so long; a day later an unchanged page costs its readers a 304.
+EVENTS: Final = b"no-cache, no-transform"  # a proxy that compresses would delay events
+#: Maximum seconds for which caches keep a page that can never change. It bounds how long caches serve pages of a deleted stream,
+#: or pages that a restored backup lacks. After a day, an unchanged page costs its readers a 304.
 SETTLED_MAX_AGE: Final = 86_400
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 
@@ -20,15 +20,15 @@ _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 def etag(state: StreamState, start: int, end: int, at_tail: bool, closed: bool) -> bytes:
     """Returns the entity tag of one page.
 
-    It varies with closure, so that no 304 hides the end (PROTOCOL 10.1), and with having reached the tail, since those
-    responses differ in `Stream-Up-To-Date`.
+    The tag changes when the stream is closed, so that no 304 hides the end of the stream (PROTOCOL 10.1). The tag also says whether
+    the page ends at the tail, because the response then has `Stream-Up-To-Date`.
     """
     mark = b":c" if closed else b":t" if at_tail else b""
     return b'"%016d:%d:%d%s"' % (state.incarnation, start, end, mark)
 
 
 def etag_matches(if_none_match: bytes, tag: bytes) -> bool:
-    """Whether an If-None-Match value covers `tag`, compared weakly (RFC 9110, 13.1.2)."""
+    """Returns whether an If-None-Match value includes a tag, by weak comparison (RFC 9110, 13.1.2)."""
     if if_none_match.strip() == b"*":
         return True
     candidates = (part.strip().removeprefix(b"W/") for part in if_none_match.split(b","))
@@ -36,16 +36,22 @@ def etag_matches(if_none_match: bytes, tag: bytes) -> bool:
 
 
 def compressed_etag(tag: bytes) -> bytes:
-    """Returns the tag of a page's gzip representation: other bytes need another strong tag (RFC 9110, 8.8.3)."""
+    """Returns the tag of a page compressed with gzip. Its bytes differ, so it needs another strong tag (RFC 9110, 8.8.3)."""
     return tag[:-1] + b':gz"'
 
 
 def is_settled(state: StreamState, offset: Offset | Sentinel, at_tail: bool, closed: bool) -> bool:
-    """Whether every later read of `offset` at this path gets the same page, or none.
+    """Returns whether every later read of this URL gets the same page or an error.
 
-    A page at the tail of an open stream can grow. Any other cannot, but a later stream at the path can get the same URL, unless
-    the URL names this incarnation. A fork's inherited offsets name its source's: another fork at the path may share them, and
-    not the bytes behind.
+    A page at the tail of an open stream can grow. Any other page cannot change, but a later stream at the path can be read with the
+    same URL, unless the offset names this stream's incarnation. An offset that a fork inherits names the source's incarnation, and
+    a later fork at the path may share that offset but not the bytes after it.
+
+    Args:
+        state: the stream.
+        offset: the offset in the URL.
+        at_tail: whether the page ends at the tail.
+        closed: whether the stream is closed and the page reaches its end.
     """
     if at_tail and not closed:
         return False
@@ -60,14 +66,15 @@ def page_cache_control(
     headers: Mapping[bytes, bytes] = _NO_HEADERS,
     shared_age: int = 0,
 ) -> bytes:
-    """Returns how long caches may keep a page, which is no longer than its stream lives.
+    """Returns the Cache-Control value of a page. Caches keep a page no longer than its stream can live.
 
     Args:
         state: the stream.
         now: microseconds of steady time.
-        settled: whether the page can never change, from `is_settled`. Any other is revalidated with its entity tag.
-        headers: the request's. What was asked for with credentials is for no shared cache (PROTOCOL 10.1, 12.2).
-        shared_age: seconds that shared caches may keep a page that can change.
+        settled: whether the page can never change, from `is_settled`. Caches revalidate any other page.
+        headers: the headers of the request. A shared cache must not keep a page that was requested with credentials
+            (PROTOCOL 10.1, 12.2).
+        shared_age: the seconds for which shared caches may keep a page that can change.
     """
     if not (settled or shared_age):
         return REVALIDATE
@@ -82,6 +89,6 @@ def page_cache_control(
 
 
 def _within_life(state: StreamState, now: int, age: int) -> int:
-    """Returns so many seconds, or as many as the stream has left if nobody but this reader uses it."""
+    """Returns `age` in seconds, or the remaining life of the stream after this use if that is shorter."""
     deadline = state.deadline_if_used(now) if state.mortal else None
     return age if deadline is None else max(0, min(age, (deadline - now) // SECOND))

@@ -1,4 +1,4 @@
-"""Content codings (RFC 9110, 8.4 and 12.5.3): whether a response may be sent with gzip, and what a request's body must not have."""
+"""Decides about content codings (RFC 9110, 8.4 and 12.5.3): gzip for responses, and none for request bodies."""
 
 import re
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from ..errors import UnsupportedMedia
 from .names import CONTENT_ENCODING
 
 _IDENTITY: Final = b"identity"
-#: One element of an Accept-Encoding list, in lower case: a coding and its weight.
+#: Matches one element of an Accept-Encoding list in lower case, which is a coding and its weight.
 _ELEMENT: Final = re.compile(
     rb"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?"
 )
 
 
 def prefers_gzip(accept_encoding: bytes) -> bool:
-    """Returns whether a client takes gzip, and would not rather have the body as it is.
+    """Returns whether a client accepts gzip and does not prefer the uncompressed body.
 
-    An element that is malformed counts for nothing. `*` stands for gzip if the list does not name gzip itself. A client that
-    does not weigh `identity` wants gzip if it takes gzip at all.
+    Malformed elements are ignored. `*` stands for gzip if the list does not name gzip. A client that gives no weight to `identity`
+    prefers gzip if it accepts gzip at all.
     """
     weights: dict[bytes, float] = {}
     for part in accept_encoding.lower().split(b","):
@@ -35,10 +35,10 @@ def prefers_gzip(accept_encoding: bytes) -> bool:
 
 
 def refuse_coded(headers: Mapping[bytes, bytes]) -> None:
-    """Refuses the headers of a request whose body has a content coding: a stream holds the bytes that come, as they come.
+    """Refuses a request whose body has a content coding, because a stream stores the bytes exactly as they arrive.
 
     Raises:
-        UnsupportedMedia: UNSUPPORTED_CONTENT_ENCODING, with the codings that would be taken (RFC 9110, 15.5.16).
+        UnsupportedMedia: UNSUPPORTED_CONTENT_ENCODING, with the accepted codings in a header (RFC 9110, 15.5.16).
     """
     codings = headers.get(CONTENT_ENCODING)
     if codings is not None and any(

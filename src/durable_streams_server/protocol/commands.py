@@ -1,8 +1,8 @@
-"""Requests as frozen values, parsed from what HTTP carried. Whatever can be refused by its form alone is refused here.
+"""Parses HTTP requests into commands, which are frozen values. Everything that is malformed is refused here.
 
-A body is turned into wire bytes before the decision, because that needs no state: the request's own content type says how,
-and must match the stream's. A body that is not valid JSON becomes a `Body` with a problem, raised by the decision in its
-place of precedence: closed, content type, body, producer, sequence (PROTOCOL 5.2).
+A body becomes wire bytes before the decision, because that needs no state: the content type of the request says how, and must
+match that of the stream. A body that is not valid JSON becomes a `Body` with a problem. The decision raises the problem in the
+order of PROTOCOL 5.2: closed, content type, body, producer, sequence.
 """
 
 import re
@@ -29,7 +29,6 @@ from .names import (
     LAST_EVENT_ID,
     LIVE_LONG_POLL,
     LIVE_SSE,
-    OCTET_STREAM,
     PRODUCER_EPOCH,
     PRODUCER_ID,
     PRODUCER_SEQ,
@@ -56,9 +55,10 @@ _CURSOR: Final = re.compile(r"[\x21-\x7e]*")
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
-    """Why a body cannot be one.
+    """The reason why a body cannot be turned into wire bytes.
 
-    No exception: that would hold the frames it was raised in, which hold the body, and nothing collects what is not tracked.
+    It is not an exception, because an exception would keep the frames that raised it, and so the body. The garbage collector does
+    not track a `Body`, so it would never free that cycle.
     """
 
     kind: type[StreamError]
@@ -71,14 +71,14 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
-    """A request body as wire bytes, or why it cannot be one.
+    """A request body as wire bytes, or the reason why it has none.
 
     Attributes:
         wire: the wire bytes.
-        problem: why there are none.
-        marks: where large JSON may be cut, counted from the wire's beginning; None if that is not known yet.
-        splitting: what must first be done, if the body is large JSON. The decision wants a body without it.
-        is_json: whether these are JSON's wire bytes although the request named no type.
+        problem: the reason why there are no wire bytes, or None.
+        marks: the positions in `wire` at which a page of large JSON may end, or None if they are not known yet.
+        splitting: the unfinished work that produces the wire bytes of large JSON, or None. A decision needs a finished body.
+        is_json: whether `wire` is in JSON's wire form although the request named no content type.
     """
 
     wire: bytes
@@ -103,7 +103,7 @@ class Splitting:
         self.body = NO_BODY
 
     def step(self) -> bool:
-        """Does some of the work, and returns whether there is more."""
+        """Does about a millisecond of work, and returns whether work is left."""
         splitter = self._splitter
         try:
             if splitter.step():
@@ -115,7 +115,7 @@ class Splitting:
         return False
 
     def release(self) -> None:
-        """Ends the work and lets the body go."""
+        """Ends the work, and drops the reference to the request body."""
         self._splitter.release()
 
 
@@ -123,15 +123,15 @@ NO_BODY: Final = Body(b"")
 
 
 class Fork(msgspec.Struct, frozen=True):
-    """What a fork request names (PROTOCOL 4.2).
+    """The source and the fork point that a fork request names (PROTOCOL 4.2).
 
     Attributes:
-        source: the source's path, decoded.
+        source: the decoded path of the source.
         offset: the fork offset, or None for the source's tail.
-        sub_offset: the sub-offset, or None when the request had none.
-        position: where that is in bytes, once resolved against the source of `incarnation`.
-        incarnation: the source's incarnation that was resolved against.
-        problem: why it could not be resolved, raised by the decision unless the fork is there already.
+        sub_offset: the sub-offset, or None if the request had none.
+        position: the fork point as a byte position, or None before it is resolved against the source.
+        incarnation: the incarnation of the source that the fork point was resolved against.
+        problem: the error of resolving the fork point, or None. The decision raises the error unless the fork already exists.
     """
 
     source: str
@@ -143,7 +143,7 @@ class Fork(msgspec.Struct, frozen=True):
 
 
 class Create(msgspec.Struct, frozen=True):
-    """PUT (PROTOCOL 5.1). `media` is None when the request named no type."""
+    """A PUT, which creates a stream or a fork (PROTOCOL 5.1). `media` is None if the request named no content type."""
 
     path: str
     media: MediaType | None
@@ -155,7 +155,7 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """POST (PROTOCOL 5.2, 5.3). Without a body it only closes."""
+    """A POST, which appends, closes, or does both (PROTOCOL 5.2, 5.3). Without a body it only closes."""
 
     path: str
     media: MediaType | None
@@ -169,14 +169,14 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """DELETE (PROTOCOL 5.4)."""
+    """A DELETE of a stream (PROTOCOL 5.4)."""
 
     path: str
     conditions: Conditions | None = None
 
 
 class Expire(msgspec.Struct, frozen=True):
-    """The sweep's own command: end this incarnation if its time has run out."""
+    """The server's own command to end an incarnation whose lifetime has run out."""
 
     path: str
     incarnation: int
@@ -187,14 +187,14 @@ Command = StreamCommand | SubscriptionCommand
 
 
 class Read(msgspec.Struct, frozen=True):
-    """GET (PROTOCOL 5.6 to 5.8).
+    """A GET of a stream (PROTOCOL 5.6 to 5.8).
 
     Attributes:
-        path: the stream's, decoded.
-        offset: where to begin.
-        live: None for catch-up.
-        cursor: the client's cursor, if it sent one.
-        resumes: whether a browser's EventSource names in its `Last-Event-ID` the offset that it has reached.
+        path: the decoded path of the stream.
+        offset: the offset from which to read.
+        live: `long-poll` or `sse` for a live read, or None for a catch-up read.
+        cursor: the client's cursor, or None if it sent none.
+        resumes: whether `offset` comes from the `Last-Event-ID` of a browser's EventSource that has reconnected.
     """
 
     path: str
@@ -205,7 +205,13 @@ class Read(msgspec.Struct, frozen=True):
 
 
 def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
-    """Turns request bytes into wire bytes for a stream of `kind`."""
+    """Returns a finished body: the wire bytes of a request body, for a stream of `kind`.
+
+    Args:
+        kind: the kind of the stream.
+        body: the request body.
+        allow_empty: whether an empty JSON array is allowed.
+    """
     if kind is not Kind.JSON or not body:
         return Body(body)
     try:
@@ -218,7 +224,13 @@ def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
 
 
 def begin_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
-    """As `encode_body`, but of a JSON body that takes more than a few milliseconds, the work is still to be done."""
+    """Returns the body of a request for a stream of `kind`. The body is unfinished if it is large JSON.
+
+    Args:
+        kind: the kind of the stream.
+        body: the request body.
+        allow_empty: whether an empty JSON array is allowed.
+    """
     if kind is Kind.JSON and json_mode.needs_turns(body):
         return Body(b"", splitting=Splitting(body, allow_empty=allow_empty))
     return encode_body(kind, body, allow_empty=allow_empty)
@@ -229,21 +241,36 @@ def _problem(error: StreamError) -> Problem:
 
 
 def known_marks(command: Command | None, data: bytes) -> "array[int] | None":
-    """Returns the marks of a command's body, if they are known and its wire bytes are `data`."""
+    """Returns the marks of a command's body, or None if they are not known or `data` is not its wire bytes."""
     if not isinstance(command, Append | Create) or command.body.wire is not data:
         return None
     return command.body.marks
 
 
 def check_seq(seq: bytes | None) -> bytes | None:
-    """Returns a Stream-Seq unchanged, if it can be one, else raises BadRequest with INVALID_SEQ."""
+    """Returns a Stream-Seq unchanged, after checking its length.
+
+    Raises:
+        BadRequest: INVALID_SEQ.
+    """
     if seq is not None and not 0 < len(seq) <= MAX_TOKEN_BYTES:
         raise BadRequest(f"Stream-Seq must have 1 to {MAX_TOKEN_BYTES} bytes", "INVALID_SEQ")
     return seq
 
 
 def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
-    """Parses a PUT. Its body may have to be split first. `source` is the decoded path of Stream-Forked-From, or None without that header."""
+    """Parses a PUT. The body of the command may be unfinished.
+
+    Args:
+        path: the decoded path of the stream.
+        headers: the headers of the request.
+        body: the request body.
+        source: the decoded path in Stream-Forked-From, or None if the request has no such header.
+
+    Raises:
+        BadRequest: a header is malformed.
+        UnsupportedMedia: the body has a content coding.
+    """
     if body:
         refuse_coded(headers)
     media = _media(headers)
@@ -259,10 +286,10 @@ def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -
 
 
 def parse_append(path: str, headers: Headers, body: bytes) -> Append:
-    """Parses a POST. Its body may have to be split first.
+    """Parses a POST. The body of the command may be unfinished.
 
     Raises:
-        BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or what its headers' own rules say.
+        BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or the code of a malformed header.
         UnsupportedMedia: the body has a content coding.
     """
     closes = STREAM_CLOSED in headers and _closes(headers)
@@ -293,7 +320,7 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
 
 
 def append_again(earlier: Append, body: bytes) -> Append:
-    """Returns what `parse_append` makes of the headers of an earlier append and another body, which is not empty."""
+    """Returns the append of another body with the headers of an earlier append. Neither body may be empty."""
     media = earlier.media
     assert media is not None
     return Append(
@@ -312,13 +339,13 @@ def append_again(earlier: Append, body: bytes) -> Append:
 def _wire(media: MediaType, body: bytes) -> Body:
     if media.kind is not Kind.JSON:
         return Body(body)
-    # One call less for a small one.
+    # A small body skips a call.
     begin = encode_body if len(body) < MARK_SPACING else begin_body
     return begin(media.kind, body, allow_empty=False)
 
 
 def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> Read:
-    """Parses a GET's query. Parameters that the protocol does not name are ignored.
+    """Parses a GET. Query parameters that the protocol does not name are ignored.
 
     Raises:
         BadRequest: INVALID_OFFSET, MISSING_OFFSET, INVALID_LIVE, INVALID_CURSOR.
@@ -329,7 +356,9 @@ def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> R
     text = _single(query, QUERY_OFFSET, "INVALID_OFFSET")
     resumed = _text(headers, LAST_EVENT_ID) if live == LIVE_SSE else None
     if resumed:
-        text = resumed  # a browser's EventSource repeats its first URL when it reconnects
+        text = (
+            resumed  # an EventSource reconnects with its first URL, so the offset in the URL is old
+        )
     if text is None:
         if live is not None:
             raise BadRequest("a live read needs an offset", "MISSING_OFFSET")
@@ -371,7 +400,7 @@ def _media(headers: Headers) -> MediaType | None:
 
 
 def _closes(headers: Headers) -> bool:
-    # PROTOCOL 4.1: any value but true, in any case, is as if the header were absent.
+    # PROTOCOL 4.1: any value other than true, in upper or lower case, counts as an absent header.
     value = headers.get(STREAM_CLOSED)
     return value is not None and value.lower() == b"true"
 
@@ -388,24 +417,3 @@ def _single(query: Mapping[str, list[str]], name: str, code: str) -> str | None:
     if len(values) > 1:
         raise BadRequest(f"{name} is given more than once", code)
     return values[0]
-
-
-__all__ = [
-    "NO_BODY",
-    "OCTET_STREAM",
-    "Append",
-    "Body",
-    "Command",
-    "Create",
-    "Delete",
-    "Expire",
-    "Fork",
-    "Headers",
-    "Read",
-    "StreamCommand",
-    "check_seq",
-    "encode_body",
-    "parse_append",
-    "parse_create",
-    "parse_read",
-]

@@ -1,4 +1,8 @@
-"""The CDN cursor (PROTOCOL 10.1): time cut into intervals, so that a live response is cached for one interval at most."""
+"""Computes the CDN cursor (PROTOCOL 10.1).
+
+Time is divided into intervals, and a cursor is the number of an interval, so a cache keeps a live response for one interval at
+most.
+"""
 
 import math
 import re
@@ -13,18 +17,18 @@ from .limits import MAX_TOKEN_BYTES
 DEFAULT_CURSOR_EPOCH: Final = datetime(2024, 10, 9, tzinfo=UTC)
 DEFAULT_CURSOR_INTERVAL_SECONDS: Final = 20
 MAX_JITTER_SECONDS: Final = 3600  # PROTOCOL 10.1, step 3
-_NUMBER: Final = re.compile(r"-?[0-9]+")  # below zero while the clock is before the epoch
-#: The last number that can be exceeded by any jitter without growing longer than a client may send.
+_NUMBER: Final = re.compile(r"-?[0-9]+")  # negative while the clock is before the epoch
+#: The greatest cursor from which every jitter still leads to a cursor of at most `MAX_TOKEN_BYTES` digits.
 _LAST: Final = str(10**MAX_TOKEN_BYTES - 1 - MAX_JITTER_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class CursorOptions:
-    """How time is cut into intervals.
+    """The length and the beginning of cursor intervals.
 
     Attributes:
-        interval_seconds: the length of one interval, above zero.
-        epoch: where counting begins; a time zone must be given.
+        interval_seconds: the length of one interval, greater than zero.
+        epoch: the beginning of interval 0, with a time zone.
     """
 
     interval_seconds: float = DEFAULT_CURSOR_INTERVAL_SECONDS
@@ -43,19 +47,23 @@ DEFAULT_CURSOR_OPTIONS: Final = CursorOptions()
 
 
 def interval_at(seconds: float, options: CursorOptions = DEFAULT_CURSOR_OPTIONS) -> int:
-    """Returns the number of the interval that holds `seconds` (Unix time)."""
+    """Returns the number of the interval that contains a Unix time in seconds."""
     return math.floor((seconds - options.epoch.timestamp()) / options.interval_seconds)
 
 
 def advance(
     client_cursor: str | None, current: int, jitter: Callable[[], int], options: CursorOptions
 ) -> str:
-    """Returns the cursor to send: the current interval, or one strictly past the client's if that is not behind.
+    """Returns the cursor for a response: the current interval, or a number greater than the client's cursor.
+
+    The second case applies if the client's cursor is not less than the current interval.
 
     Args:
-        client_cursor: what the client sent; anything but a plain whole number of up to 256 digits counts as nothing.
-        current: the present interval.
-        jitter: returns the seconds to go forward, 1 to 3600; called on a collision alone.
+        client_cursor: the cursor that the client sent, or None. A value that is not a whole number of up to 256 digits counts
+            as None.
+        current: the number of the current interval.
+        jitter: a function that returns a random number of seconds, 1 to 3600. It is called in the second case only.
+        options: the length of intervals.
     """
     if client_cursor is None or len(client_cursor) > MAX_TOKEN_BYTES:
         return str(current)
@@ -65,5 +73,5 @@ def advance(
 
 
 def has_next(cursor: str) -> bool:
-    """Whether a cursor of at most 256 bytes can be exceeded by one that is no longer. Only the highest numbers cannot."""
+    """Returns whether a greater cursor of at most 256 bytes exists. Only the greatest numbers have none."""
     return len(cursor) < MAX_TOKEN_BYTES or not cursor.isdigit() or cursor <= _LAST

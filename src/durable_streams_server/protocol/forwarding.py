@@ -1,7 +1,7 @@
-"""What proxies say of the client in `X-Forwarded-Proto` and `Forwarded` (RFC 7239): the scheme that the client used.
+"""Finds the scheme that the client used in the headers of proxies: `X-Forwarded-Proto` and `Forwarded` (RFC 7239).
 
-Each proxy adds to the end of these lists, so the first entry is of the proxy that the client spoke to. Whoever asks here trusts
-the peer that has sent the headers; what is taken from them is shown to the client again, in `Location`, and decides nothing.
+Each proxy adds to the end of these lists, so the first entry comes from the proxy that the client connected to. The caller must
+trust the peer that sent the headers. The scheme is only sent back to the client in `Location`, and decides nothing.
 """
 
 import re
@@ -12,7 +12,7 @@ from .names import FORWARDED, X_FORWARDED_PROTO
 
 _SCHEMES: Final = {b"http": "http", b"https": "https"}
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-#: One parameter, or none, and the mark that follows it: `;` within an element, `,` between two, or the end.
+#: Matches an optional parameter and the delimiter after it: `;` inside an element, `,` between two elements, or the end.
 _PARAMETER: Final = re.compile(
     rb'[ \t]*+(?:(%b)=(?:(%b)|"((?:[^"\\]|\\.)*+)"))?[ \t]*+([;,]|\Z)' % (_TOKEN, _TOKEN), re.DOTALL
 )
@@ -20,9 +20,9 @@ _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def client_scheme(headers: Mapping[bytes, bytes]) -> str | None:
-    """Returns the scheme that the client used, or None if no proxy says so.
+    """Returns the scheme that the client used, or None if no proxy names one.
 
-    `X-Forwarded-Proto` counts before `Forwarded`: proxies that set it tend to pass on the other as their client sent it.
+    `X-Forwarded-Proto` takes precedence, because proxies that set it tend to forward the client's own `Forwarded` unchanged.
     """
     said = headers.get(X_FORWARDED_PROTO)
     if said is not None:
@@ -34,10 +34,10 @@ def client_scheme(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _forwarded_scheme(forwarded: bytes) -> str | None:
-    """Returns the scheme of the first element that names one, or None if the list is malformed or the scheme unknown."""
+    """Returns the scheme in the first element that names one, or None if the list is malformed or the scheme is unknown."""
     found: bytes | None = None
     element = 0
-    named: set[tuple[int, bytes]] = set()  # which parameter of which element
+    named: set[tuple[int, bytes]] = set()  # the parameters seen so far, as element number and name
     position = 0
     while position < len(forwarded):
         match = _PARAMETER.match(forwarded, position)

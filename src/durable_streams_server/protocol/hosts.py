@@ -1,7 +1,7 @@
-"""The host that a request names (RFC 9110, 7.2; RFC 9112, 3.2), which `Location` repeats.
+"""Validates the Host header (RFC 9110, 7.2; RFC 9112, 3.2), whose value the server repeats in `Location`.
 
-A name consists of letters, digits, `-`, `.`, `_`, `~` and percent escapes. RFC 3986 allows more in a name, such as quotes and
-commas. No client has such names, and they read as something else in a log or a list.
+A host name consists of letters, digits, `-`, `.`, `_`, `~` and percent escapes. RFC 3986 also allows characters such as quotes and
+commas. These are refused, because no real host has them and they have another meaning in logs and lists.
 """
 
 import re
@@ -11,19 +11,19 @@ from typing import Final
 
 from ..errors import BadRequest
 
-_LONGEST: Final = 270  # bytes: 255 of a name, and a port
+_LONGEST: Final = 270  # bytes, enough for a name of 255 bytes and a port
 _HOST: Final = re.compile(
     rb"(?:(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?"
 )
 _LAST_PORT: Final = 65_535
-_KEPT: Final = 256  # hosts whose validity is kept: nearly all requests name the same few
+_KEPT: Final = 256  # number of cached hosts; nearly all requests name the same few
 
 
 def check_host(host: bytes | None, *, is_needed: bool) -> None:
-    """Refuses a host that no URL can have. An empty one means that the URL has none.
+    """Refuses a Host header that cannot come from a URL. An empty value is valid for a URL without a host.
 
     Args:
-        host: the value of the `Host` header, or None without one.
+        host: the value of the `Host` header, or None if the request has none.
         is_needed: whether the request must have the header, as in HTTP/1.1.
 
     Raises:
@@ -37,7 +37,7 @@ def check_host(host: bytes | None, *, is_needed: bool) -> None:
 
 
 def is_host(host: bytes) -> bool:
-    """Returns whether octets are a name or an address, with or without a port, as a URL has them."""
+    """Returns whether bytes are a host name or an IP address, with or without a port, in the syntax of a URL."""
     return len(host) <= _LONGEST and _is_host(host)
 
 

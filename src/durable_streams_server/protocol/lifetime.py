@@ -1,6 +1,6 @@
-"""How long a stream lives: a sliding window (`Stream-TTL`), a deadline (`Stream-Expires-At`), or for ever.
+"""The lifetime of a stream: a sliding window (`Stream-TTL`), a deadline (`Stream-Expires-At`), or unlimited.
 
-All times are whole microseconds, so that every comparison is exact: of steady time, but for a deadline, which is a date.
+All times are whole microseconds, so that comparisons are exact. They are steady time, except deadlines, which are Unix time.
 """
 
 import re
@@ -23,12 +23,12 @@ _RFC3339: Final = re.compile(
 
 
 class Lifetime(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """When a stream ends by itself.
+    """The lifetime of one stream. At most one of `ttl` and `expires_at` is set.
 
     Attributes:
-        ttl: seconds without a read or write after which it expires, or None.
-        expires_at: microseconds of Unix time at which it expires, or None. At most one of the two is set.
-        expires_text: the deadline as the client wrote it, given back on HEAD.
+        ttl: the seconds without a read or write after which the stream expires, or None.
+        expires_at: the deadline in microseconds of Unix time, or None.
+        expires_text: the deadline as the client wrote it, which HEAD returns.
     """
 
     ttl: int | None = None
@@ -36,13 +36,13 @@ class Lifetime(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expires_text: str | None = None
 
     def matches(self, other: "Lifetime") -> bool:
-        """Whether both mean the same; two spellings of one instant do."""
+        """Returns whether two lifetimes are equal. Two spellings of the same deadline are."""
         return self.ttl == other.ttl and self.expires_at == other.expires_at
 
     def deadline(self, touched_at: int) -> int | None:
-        """Returns when a stream last used at `touched_at` expires, or None for never.
+        """Returns the time at which a stream expires that was last used at `touched_at`, or None if it never expires.
 
-        The result is from 0 to `MAX_DEADLINE`, whatever the values were that an earlier version has written down.
+        The result is between 0 and `MAX_DEADLINE`, even for values out of range that an earlier version stored.
         """
         if self.ttl is not None:
             deadline = touched_at + self.ttl * SECOND
@@ -57,29 +57,29 @@ FOREVER: Final = Lifetime()
 
 
 def bounded(now: int) -> int:
-    """Returns a clock's reading, brought into the range that is kept: from 1970 to 9999, in microseconds of Unix time."""
+    """Returns a time in microseconds, clamped to the range that a store can keep: from 1970 to 9999."""
     if MIN_TIME <= now <= MAX_TIME:
         return now
     return MIN_TIME if now < MIN_TIME else MAX_TIME
 
 
 def moment(microseconds: int) -> datetime:
-    """Returns a kept time as a date; one outside the years 1 to 9999 as the nearest date inside."""
+    """Returns a time in microseconds of Unix time as a date, clamped to the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=min(max(microseconds, _YEAR_1), MAX_TIME))
 
 
 def timestamp(microseconds: int) -> str:
-    """Returns a kept time as documents show it, such as `2026-01-31T12:00:00.000Z`."""
+    """Returns a time in microseconds of Unix time as text, such as `2026-01-31T12:00:00.000Z`."""
     return moment(microseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
-    """Parses the two headers of PROTOCOL 5.1.
+    """Parses Stream-TTL and Stream-Expires-At (PROTOCOL 5.1).
 
-    A deadline in the past is legal: the stream is born expired. One before 1970 is kept as 1970.
+    A deadline in the past is allowed, and makes a stream that is expired from the start. A deadline before 1970 becomes 1970.
 
     Raises:
-        BadRequest: INVALID_TTL, INVALID_EXPIRES_AT, or CONFLICTING_LIFETIME when both are given.
+        BadRequest: INVALID_TTL, INVALID_EXPIRES_AT, or CONFLICTING_LIFETIME if both headers are given.
     """
     if ttl is None and expires_at is None:
         return FOREVER
@@ -99,7 +99,7 @@ def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
 
 
 def inherit(requested: Lifetime, source: Lifetime) -> Lifetime:
-    """Returns what a fork gets: its own lifetime if it asks for one, else its source's (PROTOCOL 4.2)."""
+    """Returns the lifetime of a fork: the requested lifetime, or that of its source if none is requested (PROTOCOL 4.2)."""
     return source if requested == FOREVER else requested
 
 
@@ -122,9 +122,9 @@ def _parse_rfc3339(text: str) -> int:
         deadline = (date - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         raise _invalid_deadline() from None
-    if deadline > MAX_TIME:  # of a zone behind UTC; a later year has no spelling in RFC 3339
+    if deadline > MAX_TIME:  # possible in a zone behind UTC; RFC 3339 cannot spell a later year
         raise _invalid_deadline()
-    return max(deadline, MIN_TIME)  # any time before 1970 has passed as well
+    return max(deadline, MIN_TIME)  # 1970 has passed just as well as any earlier time
 
 
 def _invalid_deadline() -> BadRequest:

@@ -1,6 +1,6 @@
-"""Content types: which of the three ways a stream's bytes are treated.
+"""Parses content types, and derives the kind of a stream from its content type.
 
-Two content types are the same when their type and subtype are, whatever their case and parameters (PROTOCOL 5.2).
+Two content types match if their type and subtype are equal. Case and parameters do not matter (PROTOCOL 5.2).
 """
 
 import enum
@@ -20,7 +20,7 @@ _UTF8_NAMES: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 class Kind(enum.Enum):
-    """How bytes are cut into pages and encoded in events (PROTOCOL 9)."""
+    """The kind of a stream, which decides how bytes are cut into pages and encoded in events (PROTOCOL 9)."""
 
     JSON = "json"
     TEXT = "text"
@@ -28,7 +28,13 @@ class Kind(enum.Enum):
 
 
 class MediaType(NamedTuple):
-    """A content type: the text as the client wrote it, its essence for comparison, and its kind."""
+    """A parsed content type.
+
+    Attributes:
+        text: the content type as the client wrote it.
+        essence: the type and subtype in lower case, for comparisons.
+        kind: the kind of the stream.
+    """
 
     text: str
     essence: str
@@ -42,7 +48,7 @@ def parse_media_type(text: str) -> MediaType:
     """Parses a Content-Type value.
 
     Raises:
-        BadRequest: INVALID_CONTENT_TYPE when it is not `type/subtype` with optional parameters.
+        BadRequest: INVALID_CONTENT_TYPE, if it is not `type/subtype` with optional parameters.
     """
     known = _KNOWN.get(text)
     if known is not None:
@@ -56,19 +62,22 @@ def parse_media_type(text: str) -> MediaType:
     else:
         kind = Kind.TEXT if essence.startswith("text/") else Kind.BINARY
     media = MediaType(text.strip(), essence, kind)
-    if len(_KNOWN) < 256:  # a memo of what clients really send; a flood of odd types cannot grow it
+    if len(_KNOWN) < 256:  # a bounded cache of the content types that clients send
         _KNOWN[text] = media
     return media
 
 
 @lru_cache(256)
 def is_utf8(media: MediaType) -> bool:
-    """Returns whether a stream holds UTF-8 text: it is text, and its charset is UTF-8, ASCII, or not given."""
+    """Returns whether a content type is text whose charset is UTF-8, ASCII, or not given."""
     if media.kind is not Kind.TEXT:
         return False
     header = Message()
     header["content-type"] = media.text
     try:
         return header.get_content_charset("utf-8") in _UTF8_NAMES
-    except (TypeError, ValueError):  # of a charset in parts (RFC 2231) that make no whole
+    except (
+        TypeError,
+        ValueError,
+    ):  # raised for a charset in parts (RFC 2231) that do not fit together
         return False

@@ -1,7 +1,7 @@
-"""The names of headers and query parameters, and the fixed values of the protocol.
+"""The names of headers and query parameters, and other fixed texts of the protocol.
 
-Request header names are lower-case bytes, as HTTP servers in Python hand them over. A response uses the same spelling:
-header names are case-insensitive (RFC 9110, 5.1).
+Header names are lower-case bytes, as Python's HTTP servers pass them. Responses use the same spelling, because header names are
+case-insensitive (RFC 9110, 5.1).
 """
 
 from typing import Final
@@ -32,7 +32,7 @@ PRODUCER_SEQ: Final = b"producer-seq"
 PRODUCER_EXPECTED_SEQ: Final = b"producer-expected-seq"
 PRODUCER_RECEIVED_SEQ: Final = b"producer-received-seq"
 
-# Headers of HTTP itself that decide something here
+# Headers of HTTP that the rules look at
 CONTENT_TYPE: Final = b"content-type"
 CONTENT_LENGTH: Final = b"content-length"
 CONTENT_ENCODING: Final = b"content-encoding"
@@ -48,7 +48,7 @@ ORIGIN: Final = b"origin"
 FORWARDED: Final = b"forwarded"  # RFC 7239
 X_FORWARDED_PROTO: Final = b"x-forwarded-proto"
 
-#: Headers that mean something only once. Sent twice, the request has no one meaning and is refused.
+#: Headers that a request may have only once. A request with two of them would be ambiguous, so the server refuses it.
 SINGLETONS: Final = frozenset(
     {
         STREAM_TTL,
@@ -77,4 +77,4 @@ QUERY_CURSOR: Final = "cursor"
 LIVE_LONG_POLL: Final = "long-poll"
 LIVE_SSE: Final = "sse"
 
-OCTET_STREAM: Final = "application/octet-stream"  # the default of PROTOCOL 5.1
+OCTET_STREAM: Final = "application/octet-stream"  # the default content type (PROTOCOL 5.1)

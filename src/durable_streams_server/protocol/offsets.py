@@ -1,9 +1,9 @@
-"""Offsets: their shape and order, and the numbers in them.
+"""Parses and orders offsets, and chooses the numbers of new incarnations.
 
-An offset names one position in one incarnation: 16 digits of incarnation, `_`, 16 digits of byte position, so that the
-lexicographic order of offsets is the order of positions (PROTOCOL 8). A fork keeps its source's names up to and including
-the fork point, and uses its own incarnation past it; because a fork is always younger than its source, the order holds
-across the fork point too.
+An offset names one position in one incarnation. It consists of 16 digits of incarnation, `_`, and 16 digits of byte position, so
+the lexicographic order of offsets is the order of positions (PROTOCOL 8). A fork keeps the offsets of its source up to and
+including the fork point, and uses its own incarnation after it. A fork is always younger than its source, so the order also holds
+across the fork point.
 """
 
 import enum
@@ -13,19 +13,19 @@ from typing import Final, NamedTuple
 from ..errors import BadRequest
 from .limits import MAX_CLOCK_INCARNATION
 
-# An incarnation of more digits was given out by an earlier version under a clock past the year 2286. None is any more.
+# Incarnations of more than 16 digits come from an earlier version whose clock was past the year 2286.
 _SHAPE: Final = re.compile(r"([0-9]{16}|[1-9][0-9]{16,18})_([0-9]{16})")
 
 
 class Sentinel(enum.Enum):
-    """Offsets that name a place and not a position (PROTOCOL 8)."""
+    """Offsets that stand for the start or the tail of any stream (PROTOCOL 8)."""
 
     START = "-1"
     NOW = "now"
 
 
 class Offset(NamedTuple):
-    """One position in one incarnation, as a client named it."""
+    """An offset: one position in one incarnation."""
 
     incarnation: int
     position: int
@@ -35,25 +35,29 @@ class Offset(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A part of a fork that belongs to an ancestor: positions up to `end` carry the ancestor's incarnation.
+    """A part of a fork that an ancestor wrote. Offsets up to the position `end` carry the ancestor's incarnation.
 
-    With a fork its newest span is kept; its source has those before it. Earlier versions kept all of them with each fork.
+    A store keeps the newest span with a fork, and its source has the others. Earlier versions kept all spans with each fork.
     """
 
     incarnation: int
     end: int
 
 
-Lineage = tuple[Span, ...]  #: what is kept of a fork's ancestors, oldest first
+Lineage = tuple[Span, ...]  #: the spans that a store keeps with a fork, oldest first
 
-ZERO: Final = Offset(0, 0)  #: accepted as the start of any stream
+ZERO: Final = Offset(0, 0)  #: the start of any stream
 
 
 def parse(text: str, what: str = "offset") -> Offset:
-    """Parses a minted offset.
+    """Parses an offset that names a position.
+
+    Args:
+        text: the offset.
+        what: the offset as the error message calls it.
 
     Raises:
-        BadRequest: INVALID_OFFSET for anything but the exact shape.
+        BadRequest: INVALID_OFFSET, if the text does not have the exact format.
     """
     match = _SHAPE.fullmatch(text)
     if match is None:
@@ -62,7 +66,11 @@ def parse(text: str, what: str = "offset") -> Offset:
 
 
 def parse_read(text: str) -> Offset | Sentinel:
-    """Parses the `offset` of a read: a minted offset, `-1` or `now`."""
+    """Parses the `offset` of a read, which names a position, or is `-1` or `now`.
+
+    Raises:
+        BadRequest: INVALID_OFFSET.
+    """
     if text == "-1":
         return Sentinel.START
     if text == "now":
@@ -71,8 +79,12 @@ def parse_read(text: str) -> Offset | Sentinel:
 
 
 def next_incarnation(last: int, now: int) -> int:
-    """Returns the number of a new incarnation: microseconds of Unix time, or the one after `last` if that is greater.
+    """Returns the number of a new incarnation: microseconds of Unix time, or `last` + 1 if that is greater.
 
-    A clock cannot use up the 16 digits: past `MAX_CLOCK_INCARNATION` it counts for nothing, and neither does one before 1970.
+    The clock counts only up to `MAX_CLOCK_INCARNATION`, so a wrong clock cannot use up the 16 digits.
+
+    Args:
+        last: the greatest incarnation so far.
+        now: microseconds of Unix time.
     """
     return max(last + 1, min(now, MAX_CLOCK_INCARNATION))

@@ -1,4 +1,4 @@
-"""A page: one bounded read of a stream."""
+"""The result of one bounded read of a stream."""
 
 import msgspec
 
@@ -6,16 +6,16 @@ from .state import StreamState
 
 
 class Page(msgspec.Struct, gc=False):
-    """One bounded read.
+    """A page: the bytes of one bounded read of a stream.
 
     Attributes:
-        state: the stream.
-        start: the position that the page begins at.
-        end: the position after its last byte.
-        data: wire bytes from start to end.
-        at_tail: whether `end` is the tail that readers may see.
-        closed: whether the stream is closed and this page reaches its end.
-        holder: what must be held for as long as the data is, or None: it counts large pages.
+        state: the state of the stream.
+        start: the position of the page's first byte.
+        end: the position after the page's last byte.
+        data: the wire bytes from `start` to `end`.
+        at_tail: whether `end` is the visible tail.
+        closed: whether the stream is closed and the page reaches its end.
+        holder: an object that counts the memory of large pages, or None. Keep a reference to it as long as to `data`.
     """
 
     state: StreamState

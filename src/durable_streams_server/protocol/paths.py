@@ -1,9 +1,9 @@
-"""Which stream a URL means: decided once, on the decoded path, for routing, storage and authorisation alike.
+"""Decides which stream a URL names: once, on the decoded path, for routing, storage and authorisation alike.
 
-Whatever has no one meaning is refused rather than interpreted: undecodable octets, control characters, dot segments, which
-proxies resolve, and empty segments, which proxies merge. An encoded slash is a slash.
+Ambiguous paths are refused rather than interpreted: undecodable bytes, control characters, dot segments (which proxies resolve)
+and empty segments (which proxies merge). An encoded slash is a slash.
 
-The file-name encoding at the end gives the same results as the Node server's.
+The encoding of paths as file names, at the end of this file, gives the same results as that of the Node server.
 """
 
 import base64
@@ -26,14 +26,14 @@ _HASH_DIGITS: Final = 16
 
 
 def decode_path(raw: bytes, max_bytes: int = MAX_PATH_BYTES) -> str:
-    """Returns the stream path that the octets of a request path name.
+    """Returns the stream path that the bytes of a request path name.
 
     Args:
-        raw: the path as it stood on the wire, percent-encoded, without the query.
-        max_bytes: how long it may be decoded.
+        raw: the percent-encoded path of the request, without the query.
+        max_bytes: the maximum number of bytes of the decoded path.
 
     Raises:
-        BadRequest: INVALID_PATH when the path has no one meaning or is too long.
+        BadRequest: INVALID_PATH, if the path is ambiguous or too long.
     """
     if _PLAIN.fullmatch(raw) and len(raw) <= max_bytes:
         return raw.decode("ascii")
@@ -47,7 +47,11 @@ def decode_path(raw: bytes, max_bytes: int = MAX_PATH_BYTES) -> str:
 
 
 def check_path(path: str, max_bytes: int = MAX_PATH_BYTES) -> str:
-    """Returns `path` unchanged if it can name a stream, else raises BadRequest with INVALID_PATH."""
+    """Returns a path unchanged, after checking that it can name a stream.
+
+    Raises:
+        BadRequest: INVALID_PATH.
+    """
     check_is_whole(path)
     if path == "/":
         raise _invalid("the path names no stream")
@@ -68,32 +72,40 @@ def check_path(path: str, max_bytes: int = MAX_PATH_BYTES) -> str:
 
 
 def check_is_whole(path: str) -> None:
-    """Raises BadRequest with INVALID_PATH for a relative path, such as `chat`."""
+    """Refuses a relative path, such as `chat`.
+
+    Raises:
+        BadRequest: INVALID_PATH.
+    """
     if not path.startswith("/"):
         raise _invalid("the path must begin with a slash, as in /chat")
 
 
 def refuse_reserved(path: str, stream_root: str) -> None:
-    """Raises NotFound with RESERVED_PATH for a path that is the server's own and not a stream's (PROTOCOL 6)."""
+    """Refuses a path that is reserved for the server itself (PROTOCOL 6).
+
+    Raises:
+        NotFound: RESERVED_PATH.
+    """
     control = f"{stream_root}/{RESERVED_SEGMENT}"
     if path in OPERATIONS_PATHS or path == control or path.startswith(control + "/"):
         raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
 
 
 def normalize_root(stream_root: str) -> str:
-    """Returns a stream root without trailing slashes; `/` becomes the empty string."""
+    """Returns a stream root without trailing slashes. The root `/` becomes the empty string."""
     root = "/" + stream_root.strip("/")
     return "" if root == "/" else check_path(root)
 
 
 def normalize_mount(root_path: str, raw_path: bytes) -> tuple[str, bytes]:
-    """Returns an ASGI root path with one slash before each of its segments and none behind, and the request path to match.
+    """Returns the ASGI root path with single slashes and without a trailing slash, and the request path that matches it.
 
-    Some servers put the root path before each request's path as it was given to them, so that `/api/` makes `/api//v1/stream/a`.
+    Some servers prepend the root path to request paths exactly as it was configured, so `/api/` makes `/api//v1/stream/a`.
 
     Args:
-        root_path: the decoded prefix that the application is mounted under, however its slashes are written.
-        raw_path: the path as on the wire, percent-encoded, with that prefix or without.
+        root_path: the decoded root path, with slashes in any place.
+        raw_path: the percent-encoded request path, with or without the root path.
     """
     segments = [segment for segment in root_path.split("/") if segment]
     mount = "".join(f"/{segment}" for segment in segments)
@@ -107,14 +119,14 @@ def normalize_mount(root_path: str, raw_path: bytes) -> tuple[str, bytes]:
 
 
 def encode_url_path(path: str) -> str:
-    """Percent-encodes a decoded path for use in a URL."""
+    """Returns a decoded path percent-encoded for a URL."""
     return quote(path, safe="/:@!$&'()*+,;=~-._")
 
 
 def encode_stream_path(path: str) -> str:
-    """Encodes a stream path as one file name: URL-safe base64 without padding.
+    """Returns a stream path encoded as one file name, in URL-safe base64 without padding.
 
-    A result over 200 characters is cut to its first 180, `~`, and 16 hexadecimal digits of the path's SHA-256.
+    A result of more than 200 characters is replaced by its first 180, `~`, and 16 hexadecimal digits of the path's SHA-256.
     """
     require(str, path=path)
     encoded = base64.urlsafe_b64encode(path.encode("utf-8")).decode("ascii").rstrip("=")
@@ -125,12 +137,12 @@ def encode_stream_path(path: str) -> str:
 
 
 def decode_stream_path(encoded: str) -> str:
-    """Decodes a file name made by `encode_stream_path`.
+    """Returns the stream path that `encode_stream_path` encoded.
 
-    Of a path that was too long, only its beginning can be given back: the first 135 bytes.
+    Of a path that was too long, only the first 135 bytes are returned.
 
     Raises:
-        ValueError: when the name is not such an encoding.
+        ValueError: the name is not such an encoding.
     """
     require(str, encoded=encoded)
     head, tilde, digest = encoded.rpartition("~")

@@ -1,10 +1,12 @@
-"""`If-Match` and `If-None-Match` on POST, PUT and DELETE (RFC 9110, 13): what a write must find, or must not find.
+"""Parses and checks `If-Match` and `If-None-Match` on POST, PUT and DELETE (RFC 9110, 13).
 
-A stream's tag is that of a page with all of it, which HEAD tells. The tag of any page that ends at the tail names the same state,
-so a reader at the tail needs no HEAD. Every append and the closure change it, and no two streams at one path share it.
+The tag of a stream is the tag of a page that contains the whole stream; HEAD returns it. The tag of any page that ends at the tail
+names the same state, so a reader at the tail needs no HEAD. Every append and a close change the tag, and no two streams at one path
+share a tag.
 
-The decision checks conditions, on the newest state and in the same step as the write: of two writers with one tag, one fails.
-They come after every other refusal (RFC 9110, 13.2.1), and a change that was made already is confirmed without them (13.1.1).
+A decision checks the conditions on the newest state, in the same step as the write, so of two writers with one tag, one fails. The
+conditions are checked after every other reason to refuse the write (RFC 9110, 13.2.1). A repeated write that has already succeeded
+is confirmed without checking them (RFC 9110, 13.1.1).
 """
 
 import re
@@ -26,11 +28,13 @@ Tags = tuple[bytes, ...]
 
 
 class Conditions(msgspec.Struct, frozen=True, gc=False):
-    """What a write must find.
+    """The conditions of one write.
 
     Attributes:
-        match: tags of which one must be the stream's, `*` for any; None without `If-Match`. Weak ones are left out.
-        none_match: tags of which none may be the stream's, `*` for any; None without `If-None-Match`.
+        match: the strong tags of `If-Match`, one of which the stream must have, or None without that header. `*` stands for any
+            existing stream.
+        none_match: the tags of `If-None-Match`, none of which the stream may have, or None without that header. `*` stands for
+            any existing stream.
     """
 
     match: Tags | None
@@ -38,7 +42,7 @@ class Conditions(msgspec.Struct, frozen=True, gc=False):
 
 
 def parse_conditions(headers: Mapping[bytes, bytes]) -> Conditions | None:
-    """Returns the conditions in a request's headers, or None if there are none. What is no tag matches nothing."""
+    """Returns the conditions in the headers of a request, or None if there are none. Malformed tags match nothing."""
     match, none_match = headers.get(IF_MATCH), headers.get(IF_NONE_MATCH)
     if match is None and none_match is None:
         return None
@@ -46,24 +50,28 @@ def parse_conditions(headers: Mapping[bytes, bytes]) -> Conditions | None:
 
 
 def tag_of(state: StreamState) -> bytes:
-    """Returns the tag of a stream's newest state."""
+    """Returns the entity tag of a stream's newest state."""
     return caching.etag(state, 0, state.tail, True, state.closed)
 
 
 def check_conditions(conditions: Conditions, state: StreamState | None) -> None:
-    """Checks conditions against the newest state of a stream, or against None where there is no stream.
+    """Checks conditions against the newest state of a stream, or against None if there is no stream.
 
     Raises:
-        PreconditionFailed: one does not hold; it carries the stream's tag and tail.
+        PreconditionFailed: a condition is false. The error has headers with the stream's tag and tail.
     """
     if conditions.match is not None and not _includes(conditions.match, state):
-        raise PreconditionFailed("the stream is not as If-Match says", headers=_standing(state))
+        raise PreconditionFailed(
+            "the stream is not as If-Match says", headers=_state_headers(state)
+        )
     if conditions.none_match is not None and _includes(conditions.none_match, state):
-        raise PreconditionFailed("the stream is as If-None-Match says", headers=_standing(state))
+        raise PreconditionFailed(
+            "the stream is as If-None-Match says", headers=_state_headers(state)
+        )
 
 
 def _tags(value: bytes | None, *, weak: bool) -> Tags | None:
-    """Returns the tags of a list, of which weak ones count if `weak`."""
+    """Returns the tags of a header, without the weak ones unless `weak` is True."""
     if value is None:
         return None
     if value.strip(b" \t") == b"*":
@@ -72,7 +80,7 @@ def _tags(value: bytes | None, *, weak: bool) -> Tags | None:
 
 
 def _includes(tags: Tags, state: StreamState | None) -> bool:
-    """Whether tags include the state's. Compressed pages have tags of their own, which name the same state."""
+    """Returns whether tags include the tag of a state. The tag of a compressed page names the same state."""
     if state is None:
         return False
     if tags == _ANY:
@@ -85,7 +93,8 @@ def _includes(tags: Tags, state: StreamState | None) -> bool:
     )
 
 
-def _standing(state: StreamState | None) -> list[Header]:
+def _state_headers(state: StreamState | None) -> list[Header]:
+    """Returns the headers that tell a client the present tag, tail and closure of a stream."""
     if state is None:
         return []
     headers = [(b"etag", tag_of(state)), (STREAM_NEXT_OFFSET, state.name(state.tail).encode())]

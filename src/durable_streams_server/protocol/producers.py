@@ -1,4 +1,4 @@
-"""Idempotent producers: epoch and sequence, one decision table (PROTOCOL 5.2.1).
+"""Decides whether to accept the stamp of an idempotent producer (PROTOCOL 5.2.1), by this table:
 
 known state      request            verdict
 none             seq = 0            accept
@@ -22,7 +22,7 @@ _INTEGER: Final = re.compile(rb"[0-9]{1,16}")
 
 
 class Stamp(NamedTuple):
-    """What a producer says of one append."""
+    """The producer id, epoch and sequence number of one append."""
 
     producer: bytes
     epoch: int
@@ -30,37 +30,37 @@ class Stamp(NamedTuple):
 
 
 class ProducerState(NamedTuple):
-    """The newest epoch and the highest sequence number accepted in it."""
+    """The newest epoch of one producer, and the highest sequence number accepted in that epoch."""
 
     epoch: int
     seq: int
 
 
 class Producers(Protocol):
-    """The producers of one stream, by id. A dict is one; a store may look them up where it keeps them."""
+    """A mapping of the producers of one stream, by id. A dict is one, and a store may load states on demand instead."""
 
     def get(self, name: bytes, /) -> ProducerState | None:
-        """Returns what is known of a producer."""
+        """Returns the state of a producer, or None if it has appended nothing yet."""
         ...
 
     def __getitem__(self, name: bytes, /) -> ProducerState:
-        """Returns the state of a producer that is known."""
+        """Returns the state of a producer that has appended before."""
         ...
 
     def __setitem__(self, name: bytes, state: ProducerState, /) -> None:
-        """Notes how far a producer has come."""
+        """Sets the state of a producer."""
         ...
 
     def __len__(self) -> int:
-        """Returns how many there are."""
+        """Returns the number of producers."""
         ...
 
 
 def parse_stamp(producer: bytes | None, epoch: bytes | None, seq: bytes | None) -> Stamp | None:
-    """Parses the three producer headers: all of them or none.
+    """Parses the three producer headers, and returns None if the request has none of them.
 
     Raises:
-        BadRequest: INVALID_PRODUCER.
+        BadRequest: INVALID_PRODUCER, if a header is malformed or only some are given.
     """
     if producer is None and epoch is None and seq is None:
         return None
@@ -72,10 +72,16 @@ def parse_stamp(producer: bytes | None, epoch: bytes | None, seq: bytes | None) 
 
 
 def is_duplicate(known: ProducerState | None, stamp: Stamp) -> bool:
-    """Judges a stamp against what is known: True for a duplicate, False for one to accept.
+    """Returns whether an append is a duplicate. False means that the append is to be accepted.
+
+    Args:
+        known: the state of the producer, or None.
+        stamp: the stamp of the append.
 
     Raises:
-        ProducerFenced, SequenceGap, BadRequest: as the table above says.
+        ProducerFenced: the producer has a newer epoch.
+        SequenceGap: the stamp is not the next one of its epoch.
+        BadRequest: INVALID_PRODUCER, if a new epoch does not begin with sequence number 0.
     """
     if known is None:
         if stamp.seq != 0:

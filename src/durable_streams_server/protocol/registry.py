@@ -1,6 +1,6 @@
-"""The registry: a stream of State Protocol events that lists every other stream.
+"""Writes the registry, which is a stream of State Protocol events that lists all other streams.
 
-Its events are part of the record that creates or deletes a stream, so that neither can be without the other.
+An event is in the same record as the create or delete that it lists, so a crash cannot separate the two.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ _JSON = "application/json"
 
 
 class Registry(msgspec.Struct, frozen=True):
-    """Where the registry stands, and what is left off the front of each path that it lists.
+    """The configuration of the registry.
 
     Attributes:
-        path: the registry's own path, decoded.
-        prefix: taken off the paths in events, as the Node server does with its stream root.
+        path: the decoded path of the registry itself.
+        prefix: the prefix that is removed from the paths in events, as the Node server does with its stream root.
     """
 
     path: str
@@ -35,14 +35,14 @@ class Registry(msgspec.Struct, frozen=True):
         incarnation: int,
         offset: int = 0,
     ) -> tuple[Change, ...]:
-        """Returns the further changes that list `changes`: one event for each stream begun or ended.
+        """Returns the changes that append events to the registry, one event for each stream that begins or ends.
 
         Args:
-            states: the newest states, before `changes`.
-            changes: what was decided.
+            states: the newest states of streams, before the record.
+            changes: the record's changes to streams.
             now: microseconds of steady time.
-            incarnation: the number for the registry itself, if this is its first event.
-            offset: microseconds by which the wall clock is ahead, for dates.
+            incarnation: the incarnation of the registry, if this is its first event.
+            offset: microseconds by which the wall clock is ahead of steady time, for dates.
         """
         events = []
         for change in changes:
@@ -64,12 +64,12 @@ class Registry(msgspec.Struct, frozen=True):
         )
 
     def accepts(self, states: Lookup) -> bool:
-        """Whether the stream at the registry's path, if there is one, can serve as the registry."""
+        """Returns whether the registry's path is free, or has a stream that can serve as the registry."""
         state = states.get(self.path)
         return state is None or not (
             state.closed
             or state.soft_deleted
-            or state.mortal  # the events of its own end would have nowhere to go
+            or state.mortal  # a stream that expires could not take the event of its own end
             or state.media.kind is not Kind.JSON
         )
 
@@ -100,7 +100,7 @@ class Registry(msgspec.Struct, frozen=True):
         else:
             state = states.get(change.path)
             if state is None or state.soft_deleted:
-                return None  # its end was listed when it was soft-deleted
+                return None  # the soft delete has already listed the end
         event["headers"] = headers
         return msgspec.json.encode(event) + b","
 

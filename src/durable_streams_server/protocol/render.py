@@ -1,4 +1,4 @@
-"""Outcomes and errors as responses: status, headers, body. Headers common to all responses are added by `http/`."""
+"""Renders outcomes and errors as responses: status, headers, body. `http/` adds the headers common to all responses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -35,10 +35,14 @@ _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Common:
-    """Headers that a server adds to its responses: as pairs, and as the lines that they are in HTTP/1.1.
+    """Headers that a server adds to all its responses.
+
+    Attributes:
+        pairs: the headers as pairs of name and value.
+        lines: the headers as lines of HTTP/1.1.
 
     Raises:
-        ValueError: one of them comes twice.
+        ValueError: a header comes twice.
     """
 
     __slots__ = ("lines", "pairs")
@@ -54,16 +58,16 @@ _NOTHING_COMMON: Final = Common(())
 
 
 class Response(msgspec.Struct):
-    """One whole response.
+    """A complete response.
 
     Attributes:
         status: the HTTP status code.
-        headers: names in lower case.
-        body: the body, or, of an array, wire values each followed by a comma.
-        array: whether the body goes out as the JSON array of the values in `body` (PROTOCOL 9.1.5).
-        vary_encoding: whether the body may be sent compressed, and so varies with Accept-Encoding.
-        common: more headers, the same for all responses.
-        holder: what must be held until the client has taken the body, or None: it counts large pages.
+        headers: the headers of this response, with names in lower case.
+        body: the body, or the JSON wire bytes of the body if `array` is True.
+        array: whether to send the values in `body` as a JSON array (PROTOCOL 9.1.5).
+        vary_encoding: whether the body may be sent compressed, so that the response varies with Accept-Encoding.
+        common: the headers that all responses of the server have.
+        holder: an object that counts the memory of large pages, or None. Keep a reference to it until the body is sent.
     """
 
     status: int
@@ -76,27 +80,27 @@ class Response(msgspec.Struct):
 
     @property
     def size(self) -> int:
-        """The bytes of the body as it goes out."""
+        """The number of bytes of the body as it is sent."""
         return len(self.body) + 1 if self.array else len(self.body)
 
     @property
     def parts(self) -> tuple[bytes | memoryview, ...]:
-        """The body as it goes out, in parts, without a copy of it."""
+        """The body as it is sent, in parts, without copying it."""
         return (b"[", memoryview(self.body)[:-1], b"]") if self.array else (self.body,)
 
     @property
     def whole(self) -> bytes:
-        """The body as it goes out."""
+        """The body as it is sent, as one bytes object."""
         return b"".join(self.parts) if self.array else self.body
 
     @property
     def all_headers(self) -> list[Header]:
-        """Every header, its own and the common ones."""
+        """All headers, including the common ones."""
         return [*self.headers, *self.common.pairs]
 
 
 def created(outcome: CreateOutcome, location: bytes) -> Response:
-    """PUT: 201 with the stream's URL, or 200 (PROTOCOL 5.1)."""
+    """Returns the response to a PUT: 201 with the URL of the new stream, or 200 if it already existed (PROTOCOL 5.1)."""
     headers = [
         (CONTENT_TYPE, outcome.media.text.encode("latin-1")),
         (STREAM_NEXT_OFFSET, outcome.next_offset.encode()),
@@ -110,7 +114,7 @@ def created(outcome: CreateOutcome, location: bytes) -> Response:
 
 
 def appended(outcome: AppendOutcome) -> Response:
-    """POST: 204, or 200 for new data from a producer (PROTOCOL 5.2, 5.2.1)."""
+    """Returns the response to a POST: 204, or 200 for new data from a producer (PROTOCOL 5.2, 5.2.1)."""
     headers = [(STREAM_NEXT_OFFSET, outcome.next_offset.encode()), _NO_STORE]
     producer = outcome.producer
     if producer is not None:
@@ -122,18 +126,18 @@ def appended(outcome: AppendOutcome) -> Response:
 
 
 def deleted() -> Response:
-    """DELETE: 204 (PROTOCOL 5.4)."""
+    """Returns the response to a DELETE, 204 (PROTOCOL 5.4)."""
     return Response(204, [_NO_STORE])
 
 
 def head(state: StreamState, if_none_match: bytes | None = None) -> Response:
-    """HEAD: the stream's metadata, or 304 when the client has it (PROTOCOL 5.5).
+    """Returns the response to a HEAD: the metadata of a stream, or 304 if the client has it (PROTOCOL 5.5).
 
-    The entity tag is that of a page with all of the stream, as GET sends where the stream fits one page.
+    The entity tag is that of a page with the whole stream.
 
     Args:
-        state: the stream.
-        if_none_match: the request's header of that name.
+        state: the state of the stream.
+        if_none_match: the If-None-Match header of the request, or None.
     """
     tag = caching.etag(state, 0, state.visible_tail, True, state.visible_closed)
     headers = [
@@ -162,16 +166,16 @@ def page(
     headers: Mapping[bytes, bytes] = _NO_HEADERS,
     shared_age: int = 0,
 ) -> Response:
-    """GET: one page, or 304 when the client has it (PROTOCOL 5.6, 5.7, 10.1).
+    """Returns the response to a GET: one page, or 304 if the client has it (PROTOCOL 5.6, 5.7, 10.1).
 
     Args:
         read: the page.
         now: microseconds of steady time.
-        if_none_match: the request's header of that name.
-        cursor: the cursor to send, for a live read.
-        offset: what the client asked for.
-        headers: the request's, which say for whom a cache may keep the page.
-        shared_age: seconds that shared caches may keep a page that can change.
+        if_none_match: the If-None-Match header of the request, or None.
+        cursor: the cursor to send with a live read, or None.
+        offset: the offset that the client asked for.
+        headers: the headers of the request, which decide whether a shared cache may keep the page.
+        shared_age: the seconds for which shared caches may keep a page that can change.
     """
     tag = caching.etag(read.state, read.start, read.end, read.at_tail, read.closed)
     if offset is Sentinel.NOW:
@@ -208,7 +212,7 @@ def page(
 
 
 def tail(read: Page) -> Response:
-    """GET with `offset=now`: where the tail is, and nothing of the stream (PROTOCOL 8)."""
+    """Returns the response to a GET with `offset=now`: the tail, and no data (PROTOCOL 8)."""
     headers = [
         *_position(read, None),
         _NO_STORE,
@@ -218,17 +222,17 @@ def tail(read: Page) -> Response:
 
 
 def nothing_new(read: Page, cursor: str | None) -> Response:
-    """A live read without data: 204, because a long-poll's time is up or the stream has ended (PROTOCOL 5.7)."""
+    """Returns the response to a long-poll without data, 204, after a timeout or the end of the stream (PROTOCOL 5.7)."""
     return Response(204, [*_position(read, cursor), _NO_STORE])
 
 
 def event_stream(state: StreamState) -> Response:
-    """The head of an SSE response (PROTOCOL 5.8)."""
+    """Returns the response that begins an event stream, without a body (PROTOCOL 5.8)."""
     headers = [
         (CONTENT_TYPE, EVENT_STREAM),
         (b"cache-control", caching.EVENTS),
-        (b"x-accel-buffering", b"no"),  # or nginx would hold events back
-        # Caddy 2.6.2 compresses despite no-transform, and then holds events back. It leaves a response with a coding alone.
+        (b"x-accel-buffering", b"no"),  # otherwise nginx would buffer events
+        # Caddy 2.6.2 compresses despite no-transform, and then buffers events. It does not compress a response that has a coding.
         (b"content-encoding", b"identity"),
     ]
     if needs_base64(state.media):
@@ -237,13 +241,14 @@ def event_stream(state: StreamState) -> Response:
 
 
 def error(refusal: StreamError) -> Response:
-    """A refusal as a small JSON document: a stable code and a sentence."""
+    """Returns the response for an error: a small JSON document with a stable code and a sentence."""
     document = {"error": {"code": refusal.code, "message": refusal.message, **refusal.details}}
     headers = [*refusal.headers, (CONTENT_TYPE, b"application/json"), _NO_STORE]
     return Response(refusal.status, headers, msgspec.json.encode(document))
 
 
 def _position(read: Page, cursor: str | None) -> list[Header]:
+    """Returns the headers that tell where a page ends, and how the client reads on."""
     headers: list[Header] = [(STREAM_NEXT_OFFSET, read.state.name(read.end).encode())]
     if read.at_tail:
         headers.append(_UP_TO_DATE)

@@ -1,6 +1,6 @@
-"""What the Python API returns: frozen values that say the same of a stream in this process and of one elsewhere.
+"""The results that the Python API returns, as frozen values. They are the same for a stream in this process and for a remote one.
 
-Offsets are opaque text, as clients see them: keep one, and read on from it later.
+Offsets are opaque strings, as HTTP clients see them. A program can store an offset and read on from it later.
 """
 
 import json
@@ -12,13 +12,13 @@ from .media import Kind, parse_media_type
 
 
 class CreateResult(msgspec.Struct, frozen=True):
-    """What a create found or made.
+    """The result of a create.
 
     Attributes:
-        created: whether the stream is new; False if it was there already with the same configuration.
-        next_offset: the tail.
+        created: whether the stream is new. False if it already existed with the same configuration.
+        next_offset: the offset of the tail.
         content_type: the stream's content type.
-        closed: whether the stream is complete.
+        closed: whether the stream is closed.
     """
 
     created: bool
@@ -28,14 +28,15 @@ class CreateResult(msgspec.Struct, frozen=True):
 
 
 class AppendResult(msgspec.Struct, frozen=True):
-    """What an append, or a close, has done. What it says is durable.
+    """The result of an append or a close, which is durable.
 
     Attributes:
-        next_offset: the tail.
+        next_offset: the offset of the tail.
         closed: whether the stream is closed now.
-        duplicate: whether the producer's data was there already, so that nothing was written. Always False of a close without data.
-        producer_epoch: the producer's epoch, if the append named a producer.
-        producer_seq: the highest sequence number accepted in that epoch.
+        duplicate: whether the producer had already appended the data, so that nothing was written. Always False for a close without
+            data.
+        producer_epoch: the producer's epoch, or None if the append named no producer.
+        producer_seq: the highest sequence number accepted in that epoch, or None if the append named no producer.
     """
 
     next_offset: str
@@ -46,14 +47,14 @@ class AppendResult(msgspec.Struct, frozen=True):
 
 
 class HeadResult(msgspec.Struct, frozen=True):
-    """What is known of a stream without reading it.
+    """The metadata of a stream.
 
     Attributes:
-        content_type: as given at creation.
-        next_offset: the tail.
-        closed: whether the stream is complete.
-        ttl_seconds: the sliding lifetime, if it has one.
-        expires_at: the deadline as it was given (RFC 3339), if it has one.
+        content_type: the content type given at creation.
+        next_offset: the offset of the tail.
+        closed: whether the stream is closed.
+        ttl_seconds: the sliding lifetime in seconds, or None.
+        expires_at: the deadline as given at creation (RFC 3339), or None.
     """
 
     content_type: str
@@ -64,13 +65,13 @@ class HeadResult(msgspec.Struct, frozen=True):
 
 
 class StreamPage(msgspec.Struct, frozen=True):
-    """One bounded read.
+    """The result of one bounded read.
 
     Attributes:
-        data: the bytes, as HTTP sends them: of a JSON stream, an array of the values.
-        next_offset: where to read on.
-        up_to_date: whether that is the tail.
-        closed: whether the stream ends there.
+        data: the bytes as HTTP sends them. For a JSON stream, this is a JSON array of the values.
+        next_offset: the offset from which to read on.
+        up_to_date: whether `next_offset` is the tail.
+        closed: whether the stream is closed and ends at `next_offset`.
         content_type: the stream's content type.
     """
 
@@ -81,10 +82,12 @@ class StreamPage(msgspec.Struct, frozen=True):
     content_type: str
 
     def json(self) -> list[Any]:
-        """Returns the values of a JSON stream's page, decoded anew with each call. Whole numbers are exact, whatever their size.
+        """Returns the decoded values of a page of a JSON stream. Integers of any size are exact.
+
+        Each call decodes the page again.
 
         Raises:
-            ValueError: the stream is not one of JSON, or a number has more digits than Python converts.
+            ValueError: the stream is not a JSON stream, or a number has more digits than Python converts.
         """
         if parse_media_type(self.content_type).kind is not Kind.JSON:
             raise ValueError(f"the stream is not one of JSON but of {self.content_type}")
@@ -92,10 +95,10 @@ class StreamPage(msgspec.Struct, frozen=True):
         return values
 
     def text(self) -> str:
-        """Returns the bytes as UTF-8 text.
+        """Returns the data decoded as UTF-8.
 
         Raises:
-            UnicodeDecodeError: they are not. A page ends where an append does, so this is also what an append causes that ends
+            UnicodeDecodeError: the data is not UTF-8. A page ends at the end of an append, so this also happens if an append ended
                 inside a character.
         """
         return self.data.decode("utf-8")

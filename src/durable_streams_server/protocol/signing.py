@@ -1,9 +1,9 @@
-"""Webhook signatures: what is signed, and the header that carries it (PROTOCOL 7.1, 12.10).
+"""Formats and parses webhook signatures (PROTOCOL 7.1, 12.10).
 
     Webhook-Signature: t=<unix seconds>,kid=<key id>,ed25519=<base64url, unpadded>
 
-The signature is over `<unix seconds>.<raw body>`: the exact bytes that are sent. One signature has one spelling: the
-parameters stand in this order, once each, without white space, and everything else is malformed.
+The server signs `<unix seconds>.<raw body>`, with the body exactly as sent. Each signature has exactly one spelling: the parameters
+come in this order, once each, without white space. Any other header is malformed.
 """
 
 import base64
@@ -13,29 +13,27 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 SIGNATURE_HEADER: Final = b"webhook-signature"
-REPLAY_WINDOW: Final = (
-    300  # seconds to either side of now in which a receiver takes a signature, PROTOCOL 7.1
-)
-SEED_BYTES: Final = 32  # an Ed25519 private key, RFC 8032, 5.1.5
-SIGNATURE_BYTES: Final = 64  # RFC 8032, 5.1.6
-MAX_KID_BYTES: Final = 128  # ours have 46; a receiver keeps and compares it
+#: Maximum seconds between a receiver's clock and the timestamp of a signature that it accepts (PROTOCOL 7.1).
+REPLAY_WINDOW: Final = 300
+SEED_BYTES: Final = 32  #: bytes of an Ed25519 private key (RFC 8032, 5.1.5)
+MAX_KID_BYTES: Final = 128  #: bytes of a key id; the server's own key ids have 46
 
 _HEADER: Final = re.compile(
-    r"t=(0|[1-9][0-9]{0,11}),"  # twelve digits of seconds reach past the year 30000
+    r"t=(0|[1-9][0-9]{0,11}),"  # 12 digits of seconds reach beyond the year 30000
     rf"kid=([A-Za-z0-9_-]{{1,{MAX_KID_BYTES}}}),"
     r"ed25519=([A-Za-z0-9_-]{86})"
 )
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):
-    """One signing key of the server. It is kept for good, so its fields stay in this order.
+    """One signing key of the server. Stores keep keys in this form, so the order of the fields must not change.
 
     Attributes:
-        kid: its public name, unique among all keys of the server.
-        seed: the Ed25519 private key, 32 bytes; signs webhooks.
-        secret: 32 bytes; signs callback and claim tokens.
-        created_at: microseconds of steady time.
-        retired_at: microseconds of steady time from which nothing is signed with it, or None.
+        kid: the public key id, unique among all keys of the server.
+        seed: the Ed25519 private key that signs webhooks, 32 bytes.
+        secret: the secret that signs callback and claim tokens, 32 bytes.
+        created_at: the time of its creation, in microseconds of steady time.
+        retired_at: the time from which the server signs nothing with the key, in microseconds of steady time, or None.
     """
 
     kid: str
@@ -45,21 +43,21 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
     retired_at: int | None = None
 
     def __repr__(self) -> str:
-        """Names the key and leaves out what is secret."""
+        """Returns the key id without the secrets."""
         return f"Key({self.kid!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The same, for consoles that ask for parts."""
+        """Returns the key id without the secrets, for consoles that print objects by their parts."""
         return [("kid", self.kid)]
 
 
 class Signature(NamedTuple):
-    """What a `Webhook-Signature` header says.
+    """A parsed `Webhook-Signature` header.
 
     Attributes:
-        timestamp: seconds of Unix time at which the body was signed.
-        kid: which key signed it.
-        signature: 64 bytes.
+        timestamp: the time of signing, in seconds of Unix time.
+        kid: the id of the key that signed the body.
+        signature: the signature, 64 bytes.
     """
 
     timestamp: int
@@ -68,15 +66,15 @@ class Signature(NamedTuple):
 
 
 def signed_bytes(timestamp: int, raw_body: bytes) -> bytes:
-    """Returns what is signed: the seconds as in the header, a dot, the body as sent."""
+    """Returns the bytes that the server signs: the timestamp of the header, a dot, and the body as sent."""
     return b"%d.%b" % (timestamp, raw_body)
 
 
 def format_signature(timestamp: int, kid: str, signature: bytes) -> str:
-    """Returns the header's value.
+    """Returns the value of a `Webhook-Signature` header.
 
     Raises:
-        ValueError: when `parse_signature` would not take it.
+        ValueError: `parse_signature` would not accept the value.
     """
     text = f"t={timestamp},kid={kid},ed25519={encode_base64url(signature)}"
     if _HEADER.fullmatch(text) is None:
@@ -85,10 +83,10 @@ def format_signature(timestamp: int, kid: str, signature: bytes) -> str:
 
 
 def parse_signature(text: str) -> Signature:
-    """Parses the header's value.
+    """Parses the value of a `Webhook-Signature` header.
 
     Raises:
-        ValueError: for anything but the one spelling; the text says nothing of what was sent.
+        ValueError: the value is malformed. The message does not quote the value.
     """
     match = _HEADER.fullmatch(text)
     if match is None:
@@ -97,15 +95,15 @@ def parse_signature(text: str) -> Signature:
 
 
 def encode_base64url(data: bytes) -> str:
-    """Encodes as base64url without padding (RFC 4648, 5)."""
+    """Returns bytes encoded in base64url without padding (RFC 4648, 5)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decodes unpadded base64url.
+    """Returns the bytes that unpadded base64url encodes. Each value has exactly one spelling.
 
     Raises:
-        ValueError: for padding, another alphabet, or spare bits that are not zero: one value has one spelling.
+        ValueError: the text has padding, characters of another alphabet, or unused bits that are not zero.
     """
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if encode_base64url(data) != text:

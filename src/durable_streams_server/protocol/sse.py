@@ -1,8 +1,7 @@
-"""Server-sent events (PROTOCOL 5.8): data events and the control event that follows each.
+"""Encodes server-sent events (PROTOCOL 5.8): data events, and the control event after each of them.
 
-Clients strip one space after `data:`, so none is written, except before a line that itself begins with one: the token
-" world" must not lose its space. A payload's line ends, CR, LF or both, become new `data:` lines, so that no payload can
-write an event of its own.
+Clients strip one space after `data:`. So the encoder writes a space only before a line that begins with one, because the token
+" world" must keep its space. Line ends in a payload (CR, LF or both) become new `data:` lines, so a payload cannot forge an event.
 """
 
 import base64
@@ -17,48 +16,55 @@ from .units import KIB
 
 CONTENT_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: a field of the first event, before its id
-_PIECE: Final = 24 * KIB  # octets that are handed to a socket at once, or little more
+RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: the field that begins the first event
+_PIECE: Final = (
+    24 * KIB
+)  #: approximate maximum bytes of an event that are given to a socket at once
 _BINARY_STEP: Final = (
     _PIECE // 4 * 3
-)  # bytes of which base64 makes a piece, without padding between two
-_TEXT_STEP: Final = 16 * KIB
-_DENSE_STEP: Final = (
-    4 * KIB
-)  # the same of text that grows: each line end becomes six octets, each octet that is no UTF-8 three
-#: Bytes of a page that `whole_event` makes into one piece: also if they are all line ends.
+)  #: bytes that base64 encodes as one piece, without padding inside the event
+_TEXT_STEP: Final = 16 * KIB  #: bytes of text that are encoded as one piece
+#: Bytes of text that are encoded as one piece if they grow. A line end becomes six bytes, and an invalid byte becomes three.
+_DENSE_STEP: Final = 4 * KIB
+#: Maximum bytes of a page that `whole_event` encodes as one piece, which stays small even if all bytes are line ends.
 WHOLE: Final = 4 * KIB
 
 
 @lru_cache(256)
 def encoding_of(media: MediaType) -> Kind:
-    """Returns how a stream's events are encoded: as its kind says, but text that is not UTF-8 as binary, since an event is UTF-8."""
+    """Returns the encoding of a stream's events: the kind of the stream, but `BINARY` for text in another charset than UTF-8.
+
+    Events are UTF-8 by definition.
+    """
     is_other_text = media.kind is Kind.TEXT and not is_utf8(media)
     return Kind.BINARY if is_other_text else media.kind
 
 
 def needs_base64(media: MediaType) -> bool:
-    """Returns whether data events of a stream carry base64 (PROTOCOL 5.8)."""
+    """Returns whether the data events of a stream are encoded in base64 (PROTOCOL 5.8)."""
     return encoding_of(media) is Kind.BINARY
 
 
 def complete_text(data: bytes, at_end: bool) -> int:
-    """Returns how many bytes of a text can be sent: an incomplete last character waits, unless no more can come."""
+    """Returns how many bytes of a text can be sent now.
+
+    An incomplete last character must wait for its other bytes, unless the text is at its end.
+    """
     if at_end or not data or data[-1] < 0x80:
         return len(data)
     for begin in range(len(data) - 1, max(-1, len(data) - 4), -1):
-        if data[begin] >= 0xC0:  # the first octet of the last character
+        if data[begin] >= 0xC0:  # the first byte of the last character
             return begin + codecs.utf_8_decode(data[begin:], "replace", False)[1]
     return len(data)
 
 
 def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
-    """Yields one data event, in one piece, or in several when it is large. Each is made when it is asked for.
+    """Yields one data event, in one piece or, if it is large, in several. Each piece is encoded when the caller asks for it.
 
     Args:
-        kind: how the stream's events are encoded.
-        offset: the name of the position after `data`, written as the event's id.
-        data: wire bytes. Of text, whole characters; octets that are no UTF-8 are sent as U+FFFD.
+        kind: the encoding of the stream's events, from `encoding_of`.
+        offset: the offset after `data`, which becomes the id of the event.
+        data: wire bytes. Text must end at the end of a character. Bytes that are not UTF-8 are sent as U+FFFD.
     """
     head = b"id:%s\nevent: data\n" % offset.encode()
     if kind is Kind.BINARY:
@@ -76,9 +82,9 @@ def whole_event(kind: Kind, offset: str, data: bytes, ending: bytes) -> bytes:
     """Returns one data event and the control event after it, as one piece.
 
     Args:
-        kind: as `data_event` has it.
-        offset: as `data_event` has it.
-        data: wire bytes as `data_event` has them, `WHOLE` at most.
+        kind: the encoding of the stream's events, from `encoding_of`.
+        offset: the offset after `data`, which becomes the id of both events.
+        data: at most `WHOLE` wire bytes. Text must end at the end of a character.
         ending: the rest of the control event, from `control_ending`.
     """
     name = offset.encode()
@@ -91,7 +97,7 @@ def whole_event(kind: Kind, offset: str, data: bytes, ending: bytes) -> bytes:
 
 
 def _parts(kind: Kind, data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Returns what stands before an event's payload, the payload, and what stands after it."""
+    """Returns the bytes before the payload of an event, the payload, and the bytes after it."""
     if kind is Kind.JSON:
         return b"data:[", data[:-1], b"]"
     if kind is Kind.BINARY:
@@ -100,7 +106,7 @@ def _parts(kind: Kind, data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _base64(data: bytes) -> Iterator[bytes]:
-    """Yields the data line of a binary event, and the blank line after it, in pieces."""
+    """Yields the data line of a binary event and the blank line after it, in pieces."""
     view, prefix, size = memoryview(data), b"data:", len(data)
     for begin in range(0, size, _BINARY_STEP):
         stop = begin + _BINARY_STEP
@@ -110,7 +116,7 @@ def _base64(data: bytes) -> Iterator[bytes]:
 
 
 def _text(kind: Kind, data: bytes) -> Iterator[bytes]:
-    """Yields the data lines of a text or JSON event, and the blank line after them, in pieces."""
+    """Yields the data lines of a text or JSON event and the blank line after them, in pieces."""
     is_json = kind is Kind.JSON
     prefix, ending, end = b"data:", b"\n\n", len(data)
     if is_json:
@@ -130,7 +136,10 @@ def _text(kind: Kind, data: bytes) -> Iterator[bytes]:
 
 
 def _text_cut(data: bytes, begin: int, end: int) -> int:
-    """Returns where the next piece of a text ends. It never splits a character or a CR LF, and is short where encoding makes the text longer."""
+    """Returns the end of the next piece of a text.
+
+    A piece never splits a character or a CR LF. It is shorter where the encoding makes the text longer.
+    """
     stop = begin + _TEXT_STEP
     part = data[begin : min(stop, end)]
     grows = _line_ends(part) > len(part) // 16 or not _is_valid(part)
@@ -145,11 +154,12 @@ def _text_cut(data: bytes, begin: int, end: int) -> int:
 
 
 def _line_ends(part: bytes) -> int:
+    """Returns the number of CR and LF characters."""
     return part.count(b"\n") + part.count(b"\r")
 
 
 def _is_valid(part: bytes) -> bool:
-    """Whether octets are UTF-8, but for a character that may be cut at their end."""
+    """Returns whether bytes are UTF-8, ignoring an incomplete character at their end."""
     if part.isascii():
         return True
     try:
@@ -160,19 +170,19 @@ def _is_valid(part: bytes) -> bool:
 
 
 def _valid(data: bytes) -> bytes:
-    """Returns text as UTF-8."""
+    """Returns a text with invalid UTF-8 replaced by U+FFFD."""
     return data if data.isascii() else data.decode("utf-8", "replace").encode("utf-8")
 
 
 def control_event(offset: str, cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
-    """Returns one control event. A closed one has no cursor: nobody reconnects (PROTOCOL 5.8)."""
+    """Returns one control event. The last event of a closed stream has no cursor, because no client reconnects (PROTOCOL 5.8)."""
     name = offset.encode()
     ending = control_ending(cursor, up_to_date, closed)
     return b'id:%s\nevent: control\ndata:{"streamNextOffset":"%s"%s' % (name, name, ending)
 
 
 def control_ending(cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
-    """Returns what follows the offset in a control event: the same for every stream at one moment."""
+    """Returns the part of a control event after the offset. It is the same for all streams at a given time."""
     if closed:
         return b',"upToDate":true,"streamClosed":true}\n\n'
     text = b',"streamCursor":"%s"' % (cursor or "").encode()
@@ -180,6 +190,7 @@ def control_ending(cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
 
 
 def _lines(data: bytes) -> bytes:
+    """Returns a payload with each line end replaced by the beginning of a new data line."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\n" not in data:
@@ -188,4 +199,5 @@ def _lines(data: bytes) -> bytes:
 
 
 def _space(first: bytes) -> bytes:
+    """Returns the space that a data line needs if its first character is a space."""
     return b" " if first == b" " else b""

@@ -1,7 +1,7 @@
-"""What is known of one stream, and how each change alters it.
+"""The state of one stream, the changes that a record can make to it, and how each change alters the state.
 
-A `StreamState` is the newest state: what has been decided, durable or not. Decisions are made on it. What readers may see is
-kept beside it (`visible_…`) and follows when the store has made the change durable.
+A `StreamState` holds the newest state, which includes changes that are not durable yet. Decisions use the newest state. The fields
+`visible_…` hold the state that readers see, which follows once the store has made a change durable.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from .units import SECOND
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where a fork came from, in the words of the request that made it.
+    """The source and the fork point of a fork, as in the request that created it.
 
     Attributes:
-        source: the source's path.
-        incarnation: the source's incarnation at that time.
-        anchor: the name of the fork offset; the source's tail then, if the request had none.
-        sub_offset: bytes, or JSON values, past the anchor.
-        position: where the fork diverges, in bytes.
+        source: the path of the source.
+        incarnation: the incarnation of the source.
+        anchor: the fork offset, or the source's tail at that time if the request had no offset.
+        sub_offset: the number of bytes, or of JSON values, after the anchor.
+        position: the fork point as a byte position.
     """
 
     source: str
@@ -42,13 +42,13 @@ class StreamState:
 
     Args:
         path: the stream's path.
-        incarnation: its number.
-        media: its content type.
-        lifetime: when it ends by itself.
-        created_at: microseconds of Unix time.
-        origin: where it was forked, if it is a fork.
-        lineage: what is kept with a fork of its ancestors.
-        ancestry: all its ancestors; those of `lineage` if not given.
+        incarnation: the number of this incarnation.
+        media: the content type.
+        lifetime: the lifetime.
+        created_at: the time of creation, in microseconds of steady time.
+        origin: the source and the fork point, or None if the stream is not a fork.
+        lineage: the spans that the store keeps with a fork.
+        ancestry: all ancestors, or None if `lineage` has them all.
     """
 
     __slots__ = (
@@ -98,12 +98,12 @@ class StreamState:
         self.incarnation = incarnation
         self.media = media
         self.lifetime = lifetime
-        self.timeline: Timeline = UNSET  # its store's, for a deadline that is a date
-        self.mortal = lifetime != FOREVER  # whether it can end by itself
+        self.timeline: Timeline = UNSET  # the store's timeline, for deadlines that are dates
+        self.mortal = lifetime != FOREVER  # whether the stream can expire
         self.created_at = created_at
         self.touched_at = created_at
-        self.noted_at = created_at  # the last use that the store has written down
-        self.grace = 0  # microseconds for reads before a restart that the store may not have noted
+        self.noted_at = created_at  # the last use that the store has recorded
+        self.grace = 0  # microseconds added to the deadline for reads before a restart that the store may not have recorded
         self.origin = origin
         self.lineage = lineage
         self.ancestry = Ancestry.of(lineage) if ancestry is None else ancestry
@@ -115,8 +115,10 @@ class StreamState:
         self.children = 0  # forks that name this stream as their source
         self.soft_deleted = False
         self.removed = False
-        self.damage: str | None = None  # what is wrong with its bytes in the store, if anything is
-        self.readers = 0  # live readers attached; they keep a sliding lifetime from running out
+        self.damage: str | None = (
+            None  # a description of the damage to its bytes in the store, or None
+        )
+        self.readers = 0  # attached live readers, which keep a sliding lifetime from ending
         self.visible_tail = self.tail
         self.visible_closed = False
         self.visible_soft_deleted = False
@@ -125,52 +127,52 @@ class StreamState:
 
     @property
     def base(self) -> int:
-        """The position from which the stream's own bytes begin."""
+        """The position of the first byte that is not inherited from a source."""
         return self.origin.position if self.origin else 0
 
     def name(self, position: int) -> str:
-        """Returns the offset that names `position`."""
+        """Returns the offset that names a position in this stream."""
         if position > self.ancestry.end:
             return self._prefix + str(position).zfill(16)
         return mint(self.incarnation, self.ancestry, position)
 
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Yields whose bytes lie between two positions: incarnation, start, end, in order."""
+        """Yields the incarnation, start and end of each part between two positions, in order."""
         yield from self.ancestry.runs(start, end)
         start = max(start, self.ancestry.end)
         if start < end:
             yield self.incarnation, start, end
 
     def owned(self, position: int) -> tuple[int, int, int]:
-        """Returns whose byte lies at a position, and the bounds of that owner's part of what readers see."""
+        """Returns the incarnation that wrote the byte at a position, and the start and end of its visible part."""
         part = self.ancestry.owner(position + 1)
         if part is NONE:
             return self.incarnation, max(0, self.ancestry.end), self.visible_tail
         return part.incarnation, max(0, part.parent.end), part.end
 
     def deadline(self) -> int | None:
-        """Returns when the stream expires if nobody uses it any more, in steady time, or None for never."""
+        """Returns the steady time at which the stream expires if it is not used again, or None if it never expires."""
         if self.readers and self.lifetime.ttl is not None:
             return None
         deadline = self.deadline_if_used(self.touched_at)
         return deadline if deadline is None else deadline + self.grace
 
     def deadline_if_used(self, at: int) -> int | None:
-        """Returns when the stream expires if its last use is at `at`, in steady time, or None for never."""
+        """Returns the steady time at which the stream would expire after a last use at `at`, or None if it never expires."""
         deadline = self.lifetime.deadline(at)
         if deadline is None or self.lifetime.expires_at is None:
             return deadline
         return deadline - self.timeline.offset
 
     def touch(self, now: int) -> None:
-        """Begins a sliding lifetime anew."""
+        """Restarts a sliding lifetime at `now`."""
         now = bounded(now)
         if now >= self.touched_at:
             self.touched_at = now
             self.grace = 0
 
     def note(self, at: int) -> None:
-        """As `touch`, for a use that is part of a change."""
+        """Restarts a sliding lifetime at the time of a use that the store has recorded."""
         if at >= self.touched_at:
             self.touched_at = at
             self.grace = 0
@@ -178,7 +180,7 @@ class StreamState:
             self.noted_at = at
 
     def append(self, change: "Appended") -> None:
-        """Alters the newest state as an append of this stream says."""
+        """Applies an append to the newest state."""
         self.tail = change.start + len(change.data)
         self.note(change.at)
         if change.stamp is not None:
@@ -191,19 +193,22 @@ class StreamState:
             self.closed_by = change.stamp
 
     def expect_uses_before_a_restart(self) -> None:
-        """Allows for reads that the store had not noted when it stopped: they are noted every tenth of the lifetime."""
+        """Extends a sliding lifetime by a tenth, for reads before a restart that the store had not recorded.
+
+        The store records a use at most once in a tenth of the lifetime.
+        """
         if self.lifetime.ttl is not None:
             self.grace = self.lifetime.ttl * SECOND // 10
 
     def expired(self, now: int) -> bool:
-        """Whether the stream's time had run out at `now` (microseconds of steady time)."""
+        """Returns whether the stream has expired at `now`, in microseconds of steady time."""
         if not self.mortal:
             return False
         deadline = self.deadline()
         return deadline is not None and now >= deadline
 
     def publish(self, change: "StreamChange") -> None:
-        """Lets readers see a change of this stream: called by the store when it is durable."""
+        """Makes a change of this stream visible to readers. The store calls this once the change is durable."""
         if isinstance(change, Appended):
             self.visible_tail = change.start + len(change.data)
             if change.closes:
@@ -215,17 +220,17 @@ class StreamState:
 
 
 class Unreadable(Exception):
-    """What a store has kept of a stream cannot be read back."""
+    """Raised when the data that a store keeps of a stream cannot be read."""
 
 
 class Lookup(Protocol):
-    """The newest states by path, as a decision sees them."""
+    """A mapping of the newest states by path, which decisions use."""
 
     def get(self, path: str, /) -> StreamState | None:
-        """Returns the newest state at a path; soft-deleted ones too.
+        """Returns the newest state at a path, which may be soft-deleted, or None.
 
         Raises:
-            Unreadable: what is kept of the stream is damaged.
+            Unreadable: the data that the store keeps of the stream is damaged.
         """
         ...
 
@@ -255,9 +260,9 @@ def readable_state(states: Lookup, path: str) -> StreamState | None:
 
 
 class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A new incarnation begins. If it has an origin, its source gains a child.
+    """A change that begins a new incarnation. If it has an origin, the source gains a child.
 
-    Its lineage is its own span; the source has the others. An earlier version wrote them all.
+    The lineage of a fork holds its newest span, because the source has the others. An earlier version recorded all spans.
     """
 
     path: str
@@ -269,12 +274,12 @@ class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     lineage: Lineage = ()
 
     def name(self, position: int) -> str:
-        """Returns the offset that names a position from the fork point on."""
+        """Returns the offset that names a position at or after the fork point."""
         return mint(self.incarnation, Ancestry.of(self.lineage), position)
 
 
 class Appended(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """Bytes, a producer's progress, a Stream-Seq and closure, all at once; any of them may be absent."""
+    """A change that appends bytes, advances a producer, sets Stream-Seq, and closes the stream, or some of these."""
 
     path: str
     incarnation: int
@@ -287,21 +292,21 @@ class Appended(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class SoftDeleted(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The stream is gone for clients and kept for its forks (PROTOCOL 4.2)."""
+    """A change that deletes a stream for clients, and keeps its bytes for its forks (PROTOCOL 4.2)."""
 
     path: str
     incarnation: int
 
 
 class Removed(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """The stream and its bytes are gone. If it had an origin, its source loses a child."""
+    """A change that removes a stream and its bytes. If it had an origin, the source loses a child."""
 
     path: str
     incarnation: int
 
 
 class Touched(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The stream was read: its sliding lifetime began anew."""
+    """A change that records a read, which restarts a sliding lifetime."""
 
     path: str
     incarnation: int
@@ -313,7 +318,7 @@ Change = StreamChange | SubscriptionChange
 
 
 def apply(states: NewestStates, change: StreamChange) -> StreamState:
-    """Alters the newest states as a decided change says, and returns the state of the stream it names."""
+    """Applies a change to the newest states, and returns the state of the stream that it names."""
     if isinstance(change, Appended):
         state = states[change.path]
         state.append(change)
@@ -357,7 +362,7 @@ def _begin(states: NewestStates, change: Created) -> StreamState:
 
 
 def source_of(states: Lookup, origin: Origin | None) -> StreamState | None:
-    """Returns the stream that a fork was made of; None for one that is no fork, or whose source a repair has put aside."""
+    """Returns the state of a fork's source, or None if there is no origin or a repair has removed the source."""
     source = states.get(origin.source) if origin is not None else None
     if source is None or origin is None or source.incarnation != origin.incarnation:
         return None
@@ -365,7 +370,7 @@ def source_of(states: Lookup, origin: Origin | None) -> StreamState | None:
 
 
 def affected(states: Lookup, change: StreamChange) -> Iterator[StreamState]:
-    """Yields the states that `apply` would alter: the stream's own, and its source's when a fork begins or ends."""
+    """Yields the states that `apply` would alter: that of the stream, and that of its source if a fork begins or ends."""
     state = states.get(change.path)
     if isinstance(change, Created):
         origin = change.origin

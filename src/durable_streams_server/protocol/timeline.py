@@ -1,14 +1,13 @@
-"""Steady time: what idle times are counted in, whatever happens to the wall clock.
+"""Computes steady time, which measures durations correctly even if the wall clock is set.
 
-A wall clock can be set forward or back by hours. So whatever lasts from one event to the next (sliding lifetimes, leases,
-retries, the life of keys and tokens) is decided on steady time: the wall clock when the store was first opened, and from then
-on the time that has really passed. What is a date (`Stream-Expires-At`, everything shown to people) follows the wall clock,
-which is `offset` ahead of steady time. Every `now`, and every time that is stored, is steady time in microseconds, so a store
-whose clock was never set has one time only.
+Steady time starts at the wall clock when the store is first opened, and then advances with the time that really passes. Durations
+(sliding lifetimes, leases, retries, the life of keys and tokens) are measured in steady time. Dates (`Stream-Expires-At`, and
+every time shown to people) follow the wall clock, which is `offset` ahead of steady time. Every `now` and every stored time is
+steady time in microseconds. The two times are equal in a store whose clock was never set.
 
-A restart carries steady time on. If the machine has not been booted since, its ticks have gone on too, and show how long the
-process was away. Otherwise the wall clock shows it, by the offset that the store has kept. Steady time never begins before a
-time that was stored, also if the wall clock went back meanwhile.
+Steady time continues after a restart. If the machine was not rebooted, its tick counter shows how long the process was away.
+Otherwise the wall clock and the stored offset show it. Steady time never starts before a time that was stored, even if the wall
+clock was set back meanwhile.
 """
 
 from typing import Final
@@ -16,23 +15,23 @@ from typing import Final
 from .lifetime import bounded
 from .limits import MAX_CLOCK_INCARNATION, MAX_TIME
 
-TOLERANCE: Final = 10_000  # microseconds; two clocks are never read at quite the same moment
+TOLERANCE: Final = 10_000  #: microseconds of difference that do not count, because two clocks are never read at the same instant
 
 
 class Timeline:
-    """The steady time of one store. It reads no clock: callers pass in what clocks show.
+    """The steady time of one store. Callers read the clocks and pass in the times.
 
     Args:
-        offset: microseconds by which the wall clock was ahead of steady time when last looked at; negative if behind.
-        floor: a steady time that has been reached already.
-        boot: names the machine's boot, since which `base` holds; "" if it has no name.
-        base: what to add to the ticks of that boot for steady time.
+        offset: the last known offset, as stored.
+        floor: the latest steady time known to have passed, as stored.
+        boot: the boot id for which `base` is valid, as stored, or "" if the boot has no id.
+        base: the base for that boot, as stored.
 
     Attributes:
-        offset: as given, and then as `see` has found it.
-        floor: the latest steady time that is known to have been reached.
-        boot: as given, and then as `begin` was told.
-        base: as given, and then as `begin` has answered.
+        offset: microseconds by which the wall clock is ahead of steady time, negative if it is behind.
+        floor: the latest steady time known to have passed.
+        boot: the id of the machine's boot for which `base` is valid.
+        base: the number to add to the ticks of that boot to get steady time.
     """
 
     __slots__ = ("_source", "base", "boot", "floor", "offset")
@@ -45,13 +44,13 @@ class Timeline:
         self._source: object = None
 
     def begin(self, source: object, wall: int, ticks: int, boot: str = "") -> int:
-        """Returns what to add to a clock's ticks for steady time. The same source is always given the same answer.
+        """Returns the number to add to a clock's ticks to get steady time. It stays the same for the same source.
 
         Args:
-            source: where the ticks come from.
-            wall: microseconds of Unix time, now.
-            ticks: microseconds of a clock that never goes back, now.
-            boot: names the boot since which the ticks are counted; "" if they begin with the process.
+            source: the clock that the ticks come from, as an object.
+            wall: the present time of the wall clock, in microseconds of Unix time.
+            ticks: the present time of a clock that never goes back, in microseconds.
+            boot: the id of the boot since which the ticks are counted, or "" if they are counted from the start of the process.
         """
         wall = bounded(wall)
         if self._source is not source:
@@ -63,7 +62,10 @@ class Timeline:
         return self.base
 
     def see(self, steady: int, wall: int) -> int:
-        """Notes what both clocks show at one moment. Returns by how much the wall clock was set, in microseconds; 0 if it was not."""
+        """Compares the two clocks, and returns by how many microseconds the wall clock was set since the last call.
+
+        The result is 0 if the wall clock was not set, and negative if it was set back.
+        """
         self.floor = max(self.floor, steady)
         step = bounded(wall) - steady - self.offset
         if -TOLERANCE < step < TOLERANCE:
@@ -72,9 +74,9 @@ class Timeline:
         return step
 
     def reach(self, steady: int) -> None:
-        """Notes that a steady time has been reached."""
+        """Raises `floor` to a steady time that is known to have passed."""
         if steady > self.floor:
             self.floor = steady if steady <= MAX_TIME else MAX_TIME
 
 
-UNSET: Final = Timeline()  # of what belongs to no store; nobody notes anything in it
+UNSET: Final = Timeline()  #: the timeline of states that belong to no store, which nothing changes

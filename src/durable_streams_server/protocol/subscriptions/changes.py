@@ -1,4 +1,7 @@
-"""What a subscription is, and what may change of one. A change is part of the same record as the append that causes it."""
+"""The configuration of a subscription, its wakes, and the changes that a record can make to it.
+
+A change is in the same record as the append that causes it.
+"""
 
 import hashlib
 from typing import Literal
@@ -12,19 +15,19 @@ SubscriptionType = Literal["webhook", "pull-wake"]
 
 
 class Config(msgspec.Struct, frozen=True, array_like=True):
-    """What a client asked for, normalised (PROTOCOL 6.2).
+    """The configuration of a subscription, as a client requested it, in normal form (PROTOCOL 6.2).
 
-    Its paths are relative to the stream root, which may be another one after a restart. An earlier version kept them whole,
-    with a slash at the front.
+    Paths are relative to the stream root, which may change with a restart. An earlier version kept whole paths, which begin with
+    a slash.
 
     Attributes:
-        kind: how workers are woken.
-        pattern: a glob below the stream root, or None.
-        streams: paths of explicitly linked streams, sorted, each once.
-        webhook_url: where a webhook's deliveries go.
-        wake_stream: the path of the stream that a pull-wake's events go to.
-        lease_ttl: milliseconds that a worker may be silent.
-        description: for people.
+        kind: the type of the subscription, which says how workers are woken.
+        pattern: a glob pattern below the stream root, or None.
+        streams: the paths of explicitly linked streams, sorted and without duplicates.
+        webhook_url: the URL that receives a webhook's deliveries, or None.
+        wake_stream: the path of the stream that receives a pull-wake's events, or None.
+        lease_ttl: the duration of a lease in milliseconds.
+        description: a text for people, or None.
     """
 
     kind: SubscriptionType
@@ -37,18 +40,18 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def digest(self) -> bytes:
-        """The hash that a repeated PUT is compared by."""
+        """The hash by which a repeated PUT is compared with the existing subscription."""
         return hashlib.sha256(msgspec.msgpack.encode(self)).digest()
 
 
 class LinkedStream(msgspec.Struct, frozen=True, array_like=True):
-    """One stream as a worker is told of it.
+    """One stream of a subscription, as the server describes it to workers.
 
     Attributes:
         path: the stream's path.
-        explicit: whether it is linked by name, which takes precedence over a pattern (PROTOCOL 6.1).
+        explicit: whether the stream is linked explicitly, which takes precedence over a pattern (PROTOCOL 6.1).
         acked: the acknowledged offset.
-        tail: the offset after its last byte; the same as `acked` when there is no news.
+        tail: the offset of the tail, equal to `acked` if no bytes are unread.
     """
 
     path: str
@@ -61,20 +64,23 @@ Snapshot = tuple[LinkedStream, ...]
 
 
 class Wake(msgspec.Struct, frozen=True, array_like=True):
-    """A wake in flight: from the append that caused it until a worker is done, or its lease runs out (PROTOCOL 7).
+    """A wake in flight, from the append that caused it until a worker is done or its lease ends (PROTOCOL 7).
+
+    All times are microseconds of steady time.
 
     Attributes:
-        wake_id: its name, unique among all wakes.
-        holder: the worker that has claimed it.
-        lease_until: microseconds of steady time until which a worker holds it; None while no lease runs.
-        next_attempt: microseconds of steady time of a webhook's next delivery, or of a pull-wake's event; None once that is done.
-        attempts: deliveries of it that have failed.
-        begun_at: microseconds of steady time at which it began, or begins if it is put off.
-        fruitless: how many wakes in a row before it have moved no cursor.
-        cleared: how many streams its acks have brought to their tails.
-        has_moved: whether its acks have moved any cursor.
-        told: what a failed delivery has told, which the next attempt tells again (PROTOCOL 7.1: one `wake_id`, one snapshot).
-        reason: why `status` is `failed`, in one word; None while all is well.
+        wake_id: the id of the wake, unique among all wakes.
+        holder: the worker that has claimed the wake, or None.
+        lease_until: the end of the lease, or None while there is no lease.
+        next_attempt: the time of a webhook's next delivery or of a pull-wake's event, or None once that has succeeded.
+        attempts: the number of failed deliveries.
+        begun_at: the time at which the wake began, or will begin if it is put off.
+        fruitless: the number of consecutive wakes before this one that moved no cursor.
+        cleared: the number of streams whose cursors the worker's acks have moved to the tail.
+        has_moved: whether the worker's acks have moved a cursor.
+        told: the snapshot that a failed delivery contained, or None. The retry sends the same snapshot, because one wake id stands
+            for one snapshot (PROTOCOL 7.1).
+        reason: the reason why the subscription's `status` is `failed`, in one word, or None while it is `active`.
     """
 
     wake_id: str
@@ -99,12 +105,12 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def problem(self) -> str | None:
-        """Why `status` is `failed`, also for a wake of an earlier version, which had no reason."""
+        """The reason why the subscription's `status` is `failed`, or None. Wakes of an earlier version have no stored reason."""
         return self.reason or ("refused" if self.attempts else None)
 
 
 class Subscribed(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """A subscription begins. Its incarnation tells it from an earlier one of the same id."""
+    """A change that creates a subscription. The incarnation tells it from earlier subscriptions with the same id."""
 
     id: str
     incarnation: int
@@ -113,14 +119,14 @@ class Subscribed(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Unsubscribed(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """A subscription is deleted."""
+    """A change that deletes a subscription."""
 
     id: str
     incarnation: int
 
 
 class Relinked(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    """Explicit links are added or removed (PROTOCOL 6.4). Paths are relative to the stream root, as in `Config`."""
+    """A change that adds or removes explicit links (PROTOCOL 6.4). Paths are relative to the stream root."""
 
     id: str
     added: tuple[str, ...]
@@ -128,13 +134,13 @@ class Relinked(msgspec.Struct, frozen=True, array_like=True, tag=8):
 
 
 class CursorsMoved(msgspec.Struct, frozen=True, array_like=True, tag=9):
-    """Streams have news for a subscription, or it has read further.
+    """A change that moves the cursors of a subscription.
 
     Attributes:
-        id: the subscription.
-        cursors: paths, each with the offset that is acknowledged; None when that is the tail.
-        taken: the stream root, and the number of the newest `News` below it that the subscription has taken; None if that has
-            not changed.
+        id: the id of the subscription.
+        cursors: pairs of a path and its acknowledged offset, or None instead of the offset if it is the tail.
+        taken: the stream root and the number of the newest `News` below it that the subscription has taken, or None if the number
+            has not changed.
     """
 
     id: str
@@ -143,13 +149,13 @@ class CursorsMoved(msgspec.Struct, frozen=True, array_like=True, tag=9):
 
 
 class WakeChanged(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """A wake begins, is claimed, delivered, put off, or ends (None).
+    """A change that begins, alters or ends the wake in flight.
 
     Attributes:
-        id: the subscription.
-        generation: the number of its newest wake.
-        wake: the wake in flight.
-        passed: how many of the first streams with news go to the end of the line, because the last wake has told of them.
+        id: the id of the subscription.
+        generation: the number of the subscription's newest wake.
+        wake: the wake in flight, or None if it has ended.
+        passed: the number of streams at the front of the queue that move to its end, because the last wake listed them.
     """
 
     id: str
@@ -159,19 +165,21 @@ class WakeChanged(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class KeysKept(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """The server's keys are now these, the active one first."""
+    """A change that replaces the server's signing keys. The active key comes first."""
 
     keys: tuple[Key, ...]
 
 
 class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """A stream that a crowd of subscriptions watches has news, which each of them takes later, in a record of its own.
+    """A change that adds an append to the feed, because too many subscriptions watch the stream.
+
+    Each of the subscriptions takes the news later, in a record of its own.
 
     Attributes:
-        path: the stream.
-        number: one more than that of the news before it.
-        cursor: the offset at which the news begins; None when the stream has ended.
-        at: microseconds of steady time of the append; 0 in a record of an earlier version.
+        path: the path of the stream.
+        number: the number of the news, one more than that of the news before it.
+        cursor: the offset at which the append begins, or None if the stream has ended.
+        at: the time of the append, in microseconds of steady time, or 0 in a record of an earlier version.
     """
 
     path: str
@@ -181,18 +189,20 @@ class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """Every subscription that watches the stream has taken its news, so that it may be forgotten."""
+    """A change that drops news from the feed, because every watcher of the stream has taken it."""
 
     number: int
 
 
 class Missed(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """A subscription has no room for the cursor of a stream with news. A pass through all streams finds the stream later.
+    """A change that records which appends a full subscription has missed. A recall pass finds their streams later.
+
+    A subscription is full if it has no room for another cursor. Both times are microseconds of steady time.
 
     Attributes:
-        id: the subscription.
-        since: microseconds of steady time of the earliest append that was missed; 0 when none is missed any more.
-        again: the same of those that a pass may not find, because they were missed after it began; 0 if there are none.
+        id: the id of the subscription.
+        since: the time of the earliest missed append, or 0 if none is missed any more.
+        again: the time of the earliest append that was missed after the present recall pass began, or 0 if there is none.
         root: the stream root below which the streams are.
     """
 

@@ -1,4 +1,4 @@
-"""What clients, workers and the server itself can ask of subscriptions, as frozen values, parsed from JSON bodies."""
+"""The commands that clients, workers and the server itself give to subscriptions, and the parsing of JSON bodies into them."""
 
 import re
 from typing import Annotated, Final, TypeVar
@@ -15,26 +15,34 @@ from .globs import check_pattern
 
 T = TypeVar("T")
 
-MAX_ID_BYTES: Final = 256  # a key of the catalog must hold it (LMDB, 511 bytes)
-MAX_LINKS: Final = 10_000  # explicit links of one subscription; a pattern has no such bound
-MAX_ACKS: Final = 10_000  # in one request; a wake lists no more streams
-MAX_DESCRIPTION: Final = 1_000  # characters
-MAX_WORKER: Final = 256  # characters of a worker's name
-DEFAULT_LEASE_TTL: Final = 30_000  # milliseconds, PROTOCOL 6.2
-MIN_LEASE_TTL: Final = 1_000
-MAX_LEASE_TTL: Final = 600_000
+MAX_ID_BYTES: Final = (
+    256  #: bytes of a subscription id, because an LMDB key of 511 bytes must hold it
+)
+MAX_LINKS: Final = (
+    10_000  #: explicit links per subscription; a pattern can link any number of streams
+)
+MAX_ACKS: Final = (
+    10_000  #: acks per request, which is more than the number of streams that a wake lists
+)
+MAX_DESCRIPTION: Final = 1_000  #: characters of a description
+MAX_WORKER: Final = 256  #: characters of a worker's name
+DEFAULT_LEASE_TTL: Final = 30_000  #: milliseconds (PROTOCOL 6.2)
+MIN_LEASE_TTL: Final = 1_000  #: milliseconds
+MAX_LEASE_TTL: Final = 600_000  #: milliseconds
 
-_SENT: Final = re.compile(r"(?<=enum value) .*(?= - at )", re.DOTALL)  # of a body, in a message
+_SENT: Final = re.compile(
+    r"(?<=enum value) .*(?= - at )", re.DOTALL
+)  # the part of an error message that quotes the body
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What a token allows: to act on one wake of one incarnation of a subscription.
+    """The permission that a token carries: to act on one wake of one incarnation of a subscription.
 
     Attributes:
-        id: the subscription.
-        incarnation: of the subscription.
-        generation: of the wake.
-        wake_id: of the wake; "" in a token of an earlier version.
+        id: the id of the subscription.
+        incarnation: the incarnation of the subscription.
+        generation: the generation of the wake.
+        wake_id: the id of the wake, or "" in a token of an earlier version.
     """
 
     id: str
@@ -44,51 +52,54 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """PUT of a subscription (PROTOCOL 6.2)."""
+    """Creates a subscription, or confirms that it exists (PROTOCOL 6.2)."""
 
     id: str
     config: Config
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """DELETE of a subscription (PROTOCOL 6.3)."""
+    """Deletes a subscription (PROTOCOL 6.3)."""
 
     id: str
 
 
 class Link(msgspec.Struct, frozen=True):
-    """More explicit links (PROTOCOL 6.4)."""
+    """Adds explicit links to a subscription (PROTOCOL 6.4)."""
 
     id: str
     paths: tuple[str, ...]
 
 
 class Unlink(msgspec.Struct, frozen=True):
-    """One explicit link less (PROTOCOL 6.4)."""
+    """Removes an explicit link from a subscription (PROTOCOL 6.4)."""
 
     id: str
     path: str
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What a subscription is, and which of its streams have news."""
+    """Shows a subscription and its streams, without changing anything (PROTOCOL 6.3)."""
 
     id: str
 
 
 class Tend(msgspec.Struct, frozen=True):
-    """Does what time has brought: begins a wake that news waits for, ends one whose lease has run out, announces one that was
-    put off, renames one that may have been delivered before the store was opened. Nothing changes if nothing is due."""
+    """Does what has become due for a subscription's wake, and changes nothing if nothing is due.
+
+    It begins a wake if bytes are unread and none is in flight, ends a wake whose lease is over, announces a wake that was put off,
+    and renames a wake that may have been delivered before the store was opened.
+    """
 
     id: str
 
 
 class TakeNews(msgspec.Struct, frozen=True):
-    """Has some of a crowd take the news of the feed.
+    """Lets some subscriptions of a crowd take the news of the feed.
 
     Attributes:
-        ids: subscriptions that have not taken it.
-        number: the news that all have taken with this; None if more are to come.
+        ids: the ids of subscriptions that have not taken the oldest news.
+        number: the number of that news if these are the last subscriptions to take it, or None.
     """
 
     ids: tuple[str, ...]
@@ -96,13 +107,13 @@ class TakeNews(msgspec.Struct, frozen=True):
 
 
 class Recall(msgspec.Struct, frozen=True):
-    """One step of a pass through all streams, which finds those that a full subscription has missed.
+    """Makes one step of a recall pass, which goes through all streams to find those that a full subscription has missed.
 
     Attributes:
-        id: the subscription.
-        incarnation: of the subscription. If another one has its place, the pass is over.
-        paths: streams that get a cursor at their beginning if they may have been missed.
-        begins: whether the pass begins. It must look for paths once this command's outcome is there, not before.
+        id: the id of the subscription.
+        incarnation: the incarnation of the subscription. The pass ends if another incarnation has replaced it.
+        paths: the paths of streams that get a cursor at their beginning if they may have been missed.
+        begins: whether the step begins the pass. The caller must not look for paths before this command has its outcome.
         ends: whether the pass has gone through all paths with this step.
     """
 
@@ -114,21 +125,21 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A worker wants the wake in flight (PROTOCOL 7.2)."""
+    """Gives the wake in flight to a worker (PROTOCOL 7.2)."""
 
     id: str
     worker: str
 
 
 class Acknowledge(msgspec.Struct, frozen=True):
-    """Cursors moved by who holds a wake; a heartbeat, or its end (PROTOCOL 7.1, 7.2).
+    """Moves cursors for the holder of a wake, and renews the lease or ends the wake (PROTOCOL 7.1, 7.2).
 
     Attributes:
-        grant: what the worker's token allows.
-        generation: of the wake, as the request says.
-        wake_id: of the wake, as the request says.
-        acks: path and last processed offset of each stream.
-        done: whether the worker is done with this wake.
+        grant: the permission in the worker's token.
+        generation: the generation of the wake that the request names.
+        wake_id: the id of the wake that the request names.
+        acks: pairs of a path and the last processed offset. A request without acks is a heartbeat.
+        done: whether the worker is done with the wake.
     """
 
     grant: Grant
@@ -139,7 +150,7 @@ class Acknowledge(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """A worker gives a wake back (PROTOCOL 7.2)."""
+    """Releases a wake that a worker holds (PROTOCOL 7.2)."""
 
     grant: Grant
     generation: int
@@ -147,18 +158,18 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Deliver(msgspec.Struct, frozen=True):
-    """A webhook's wake is about to be delivered: what is to be told with it (PROTOCOL 7.1)."""
+    """Begins the delivery of a webhook's wake, and returns the snapshot to deliver (PROTOCOL 7.1)."""
 
     grant: Grant
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """A webhook took a delivery and goes on by itself, or may do so: its lease runs from when it was sent.
+    """Begins the lease of a wake that a webhook has taken, or may have taken.
 
     Attributes:
-        grant: which wake it was of.
-        sent_at: microseconds of steady time.
-        problem: why it counts as failed all the same, in one word; None if it does not.
+        grant: the permission for the wake that was delivered.
+        sent_at: the time at which the delivery was sent, in microseconds of steady time. The lease begins at this time.
+        problem: the reason why the delivery still counts as failed, in one word, or None.
     """
 
     grant: Grant
@@ -167,13 +178,13 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class Undelivered(msgspec.Struct, frozen=True):
-    """A delivery failed, and is tried again.
+    """Puts off a wake whose delivery failed.
 
     Attributes:
-        grant: which wake it was of.
-        retry_at: microseconds of steady time of the next attempt.
-        problem: why, in one word.
-        told: what it told, to be told again; None if the next attempt is another wake, which tells what is so by then.
+        grant: the permission for the wake that was delivered.
+        retry_at: the time of the next attempt, in microseconds of steady time.
+        problem: the reason of the failure, in one word.
+        told: the snapshot that the retry must repeat, or None if the retry is another wake with a new snapshot.
     """
 
     grant: Grant
@@ -183,7 +194,7 @@ class Undelivered(msgspec.Struct, frozen=True):
 
 
 class KeepKeys(msgspec.Struct, frozen=True):
-    """Puts keys in the place of those that have the names `instead_of`."""
+    """Replaces the signing keys, if the present keys have the ids in `instead_of`."""
 
     keys: tuple[Key, ...]
     instead_of: tuple[str, ...]
@@ -207,7 +218,7 @@ SubscriptionCommand = (
     | KeepKeys
 )
 
-#: What only moves on what is there. It works when a store has no room: the event of the next wake is put off then.
+#: Commands that a full store still accepts, because they only advance existing subscriptions. Their wake events are put off.
 Upkeep = (
     Tend
     | TakeNews
@@ -247,14 +258,14 @@ class _ClaimBody(msgspec.Struct):
 
 
 class AckText(msgspec.Struct):
-    """One ack of a request, as it was sent."""
+    """One ack in the body of a request, not parsed yet."""
 
     stream: str
     offset: str
 
 
 class AckBody(msgspec.Struct):
-    """The body of a callback, an ack or a release."""
+    """The decoded body of a callback, an ack or a release."""
 
     wake_id: str
     generation: int
@@ -263,14 +274,18 @@ class AckBody(msgspec.Struct):
 
 
 def check_id(id_: str) -> str:
-    """Returns a subscription's id unchanged, if it can be one, else raises BadRequest with INVALID_SUBSCRIPTION."""
+    """Returns a subscription id unchanged, after checking it.
+
+    Raises:
+        BadRequest: INVALID_SUBSCRIPTION.
+    """
     if not 0 < len(id_.encode()) <= MAX_ID_BYTES or "/" in id_ or id_ in (".", ".."):
         raise _invalid(f"its id must be one path segment of up to {MAX_ID_BYTES} bytes")
     return id_
 
 
 def stream_path(relative: str, root: str) -> str:
-    """Returns the path of a stream that a body names below the stream root.
+    """Returns the whole path of a stream that a body names relative to the stream root.
 
     Raises:
         BadRequest: INVALID_PATH.
@@ -282,7 +297,7 @@ def stream_path(relative: str, root: str) -> str:
 
 
 def parse_subscribe(id_: str, body: bytes, root: str) -> Subscribe:
-    """Parses and normalises the body of a PUT (PROTOCOL 6.2).
+    """Parses the body of a PUT into a command with the configuration in normal form (PROTOCOL 6.2).
 
     Raises:
         BadRequest: INVALID_SUBSCRIPTION, INVALID_PATTERN or INVALID_PATH.
@@ -314,17 +329,25 @@ def parse_subscribe(id_: str, body: bytes, root: str) -> Subscribe:
 
 
 def parse_link(id_: str, body: bytes, root: str) -> Link:
-    """Parses the body of a POST of links (PROTOCOL 6.4)."""
+    """Parses the body of a POST that adds links (PROTOCOL 6.4).
+
+    Raises:
+        BadRequest: INVALID_SUBSCRIPTION or INVALID_PATH.
+    """
     return Link(id_, _paths(_decode(body, _LinkBody).streams, root))
 
 
 def parse_claim(id_: str, body: bytes) -> Claim:
-    """Parses the body of a claim (PROTOCOL 7.2)."""
+    """Parses the body of a claim (PROTOCOL 7.2).
+
+    Raises:
+        BadRequest: INVALID_SUBSCRIPTION.
+    """
     return Claim(id_, _decode(body, _ClaimBody).worker)
 
 
 def parse_acknowledge(body: bytes) -> AckBody:
-    """Parses the body of a callback or an ack (PROTOCOL 7.1, 7.2), but for its acks: `parse_ack` is for each of them.
+    """Parses the body of a callback or an ack (PROTOCOL 7.1, 7.2). The caller parses each of its acks with `parse_ack`.
 
     Raises:
         BadRequest: INVALID_SUBSCRIPTION.
@@ -333,7 +356,7 @@ def parse_acknowledge(body: bytes) -> AckBody:
 
 
 def parse_ack(ack: AckText, root: str) -> tuple[str, Offset]:
-    """Parses one ack: the path of a stream, and the last processed offset.
+    """Parses one ack into the path of a stream and the last processed offset.
 
     Raises:
         BadRequest: INVALID_PATH or INVALID_OFFSET.
@@ -342,7 +365,11 @@ def parse_ack(ack: AckText, root: str) -> tuple[str, Offset]:
 
 
 def parse_release(grant: Grant, body: bytes) -> Release:
-    """Parses the body of a release (PROTOCOL 7.2)."""
+    """Parses the body of a release (PROTOCOL 7.2).
+
+    Raises:
+        BadRequest: INVALID_SUBSCRIPTION.
+    """
     asked = _decode(body, AckBody)
     return Release(grant, asked.generation, asked.wake_id)
 

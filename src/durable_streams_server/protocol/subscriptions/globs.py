@@ -1,9 +1,10 @@
-"""Patterns over stream paths, and an index that finds all that match one path (PROTOCOL 6.2).
+"""Glob patterns for stream paths, and an index that finds all patterns that match a path (PROTOCOL 6.2).
 
-`*` is one segment, `**` any number of them, none included. A `*` inside a segment stands for any characters of that segment.
+`*` matches one segment, and `**` matches any number of segments, including none. A `*` inside a segment matches any characters of
+that segment.
 
-The index is a trie of segments. A path is matched by walking it with every node that can be reached at once, so the cost
-follows the path's length and the patterns that still match, not the number of patterns.
+The index is a trie of segments. A lookup follows all matching branches at once, so its cost grows with the length of the path and
+the number of patterns that still match, and not with the number of all patterns.
 """
 
 import re
@@ -22,7 +23,11 @@ ANY: Final = "**"
 
 
 def check_pattern(pattern: str) -> str:
-    """Returns a pattern unchanged, if it can match a path, else raises BadRequest with INVALID_PATTERN."""
+    """Returns a pattern unchanged, after checking that it can match a path.
+
+    Raises:
+        BadRequest: INVALID_PATTERN.
+    """
     try:
         check_path("/" + pattern)
     except BadRequest:
@@ -38,13 +43,13 @@ def check_pattern(pattern: str) -> str:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether one pattern matches a path, both without a leading slash."""
+    """Returns whether a pattern matches a path. Neither has a leading slash."""
     index: Globs[None] = _alone(pattern)
     return next(index.matching(path), index) is None
 
 
 class _Node(Generic[T]):
-    """What may follow one part of a pattern."""
+    """A node of the trie: the segments that can follow one prefix of patterns."""
 
     __slots__ = ("any", "is_any", "items", "literal", "partial")
 
@@ -57,24 +62,25 @@ class _Node(Generic[T]):
 
     @property
     def is_empty(self) -> bool:
+        """Whether the node has neither items nor following segments."""
         return not (self.literal or self.partial or self.any or self.items)
 
 
 class Globs(Generic[T]):
-    """Items by pattern."""
+    """An index of items by pattern."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def add(self, pattern: str, item: T) -> None:
-        """Adds an item under a pattern."""
+        """Adds an item with its pattern."""
         node = self._root
         for segment in pattern.split("/"):
             node = _child(node, segment)
         node.items[item] = None
 
     def remove(self, pattern: str, item: T) -> None:
-        """Takes out what `add` put in."""
+        """Removes an item that was added with this pattern."""
         node, way = self._root, []
         for segment in pattern.split("/"):
             way.append((node, segment))
@@ -86,12 +92,15 @@ class Globs(Generic[T]):
             _drop(parent, segment)
 
     def matching(self, path: str) -> Iterator[T]:
-        """Yields the items whose patterns match a path, each once for each of its patterns."""
+        """Yields the items whose patterns match a path. An item with several matching patterns comes several times."""
         for group in self.groups(path):
             yield from group
 
     def groups(self, path: str) -> list[dict[T, None]]:
-        """Returns the items of each pattern that matches a path. The groups are live until a pattern is added or removed."""
+        """Returns one dict of items for each pattern that matches a path.
+
+        The dicts change with their patterns' items, and are valid until a pattern is added or removed.
+        """
         active = _reach([self._root])
         for segment in path.split("/"):
             following: dict[_Node[T], None] = {}
@@ -111,7 +120,7 @@ class Globs(Generic[T]):
 
 
 def _reach(nodes: "list[_Node[T]] | dict[_Node[T], None]") -> "dict[_Node[T], None]":
-    """Adds the nodes that are reached without a segment: past `**`."""
+    """Returns the nodes and the nodes that can be reached from them without a segment, through `**`."""
     reached = dict.fromkeys(nodes)
     for node in nodes:
         while node.any is not None and node.any not in reached:
@@ -121,6 +130,7 @@ def _reach(nodes: "list[_Node[T]] | dict[_Node[T], None]") -> "dict[_Node[T], No
 
 
 def _child(node: _Node[T], segment: str) -> _Node[T]:
+    """Returns the node after a segment of a pattern, and creates it if necessary."""
     if segment == ANY:
         if node.any is None:
             node.any = _Node(is_any=True)
@@ -133,6 +143,7 @@ def _child(node: _Node[T], segment: str) -> _Node[T]:
 
 
 def _drop(node: _Node[T], segment: str) -> None:
+    """Removes the node after a segment of a pattern."""
     if segment == ANY:
         node.any = None
     elif ONE in segment:
@@ -142,8 +153,11 @@ def _drop(node: _Node[T], segment: str) -> None:
 
 
 def _expression(segment: str) -> re.Pattern[str]:
-    """Each part is sought once, where it first stands (an atomic group): nothing later could fit better, and going back to try
-    would cost more with each star."""
+    """Returns the regular expression for a segment with stars.
+
+    Each literal part matches at its first occurrence, in an atomic group. A later occurrence could never match more paths, and
+    backtracking would multiply the cost with each star.
+    """
     if segment == ONE:
         return re.compile(".+", re.DOTALL)
     first, *middle, last = (re.escape(part) for part in segment.split(ONE))
@@ -153,6 +167,7 @@ def _expression(segment: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=256)
 def _alone(pattern: str) -> Globs[None]:
+    """Returns an index with one pattern."""
     index: Globs[None] = Globs()
     index.add(pattern, None)
     return index

@@ -1,4 +1,4 @@
-"""Subscriptions and wakes as the JSON documents that clients, workers and webhooks are sent (PROTOCOL 6, 7)."""
+"""Renders subscriptions and wakes as JSON documents for clients, workers and webhooks (PROTOCOL 6, 7)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,10 +21,10 @@ def subscription(
 
     Args:
         view: the subscription.
-        streams: its links.
-        relative: turns a path into one below the stream root.
-        signing: how its deliveries are signed, for a webhook; None if it is not known.
-        truncated: whether it has more links than are listed.
+        streams: the streams to list.
+        relative: a function that makes a path relative to the stream root.
+        signing: a description of the signatures of a webhook's deliveries, or None.
+        truncated: whether the subscription has more streams than are listed.
     """
     config = view.config
     webhook: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ def subscription(
 
 
 def wake(view: View, relative: Relative) -> dict[str, Any]:
-    """Returns what every worker is told of a wake (PROTOCOL 7.1, 7.2)."""
+    """Returns the part of a wake's document that is the same for webhooks and claims (PROTOCOL 7.1, 7.2)."""
     return {
         "wake_id": view.wake.wake_id if view.wake is not None else None,
         "generation": view.generation,

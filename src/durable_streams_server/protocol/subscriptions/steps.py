@@ -1,8 +1,7 @@
-"""What is next to be done about a subscription, and when: one pure function, so that no look at a subscription can end without
-a plan.
+"""Computes the next step for a subscription and its time, and the backoff between deliveries and between wakes.
 
-The server looks at a subscription when it has changed, and when the time of its last plan has come. Every look ends with a
-`Step`: to be taken now, or at a time, or never as things are.
+The server examines a subscription whenever it changes, and when its next step is due. Each time it computes the next step with one
+pure function, so no subscription is left without a plan.
 """
 
 import enum
@@ -12,26 +11,25 @@ from ..limits import MAX_RETRY_DELAY
 from ..units import SECOND
 from .changes import SubscriptionType, Wake
 
-_FIRST_DELAY: Final = 1.0  # seconds, PROTOCOL 7.1
-_AT_ONCE: Final = (
-    1  # a wake after one that moved no cursor begins at once; only the next are put off
-)
+_FIRST_DELAY: Final = 1.0  #: seconds before the first retry (PROTOCOL 7.1)
+#: Number of consecutive wakes without progress after which the next wake still begins at once.
+_AT_ONCE: Final = 1
 
 
 class What(enum.Enum):
-    """What is to be done."""
+    """The kind of a step."""
 
     NOTHING = "nothing"
-    DELIVER = "deliver"  # the wake, to its webhook
-    TEND = "tend"  # a lease has run out, or a wake that was put off is to be announced
+    DELIVER = "deliver"  # deliver the wake to its webhook
+    TEND = "tend"  # end a wake whose lease is over, or announce a wake that was put off
 
 
 class Step(NamedTuple):
-    """The next thing to do.
+    """The next step for a subscription.
 
     Attributes:
-        what: is to be done.
-        at: microseconds of steady time; None for nothing.
+        what: the kind of the step.
+        at: the time of the step, in microseconds of steady time, or None if there is nothing to do.
     """
 
     what: What
@@ -42,12 +40,12 @@ NOTHING: Final = Step(What.NOTHING, None)
 
 
 def next_step(kind: SubscriptionType, wake: Wake | None, opening: str) -> Step:
-    """Returns what is next to be done about a subscription's wake.
+    """Returns the next step for a subscription.
 
     Args:
-        kind: of the subscription.
-        wake: the wake in flight.
-        opening: names this opening of the store.
+        kind: the type of the subscription.
+        wake: the wake in flight, or None.
+        opening: the name of this opening of the store.
     """
     if wake is None:
         return NOTHING
@@ -56,36 +54,39 @@ def next_step(kind: SubscriptionType, wake: Wake | None, opening: str) -> Step:
         return Step(What.DELIVER if is_delivered else What.TEND, wake.next_attempt)
     if wake.lease_until is not None:
         return Step(What.TEND, wake.lease_until)
-    return NOTHING  # a pull-wake that was announced waits for a worker
+    return NOTHING  # an announced pull-wake waits until a worker claims it
 
 
 def must_be_renamed(wake: Wake, opening: str) -> bool:
-    """Whether a wake needs another name before it is delivered or claimed: a worker may have been told of it before the store was
-    opened, and nobody knows with which tails. The store may have gone back to an earlier state since, as a restored copy does."""
+    """Returns whether a wake needs another wake id before it is delivered or claimed.
+
+    That is so if the wake began before this opening of the store and no snapshot of it is kept. A worker may then have seen the wake
+    with other tails, because the store may since have gone back to an earlier state, as a restored copy does.
+    """
     return wake.told is None and not wake.wake_id.endswith(f"_{opening}")
 
 
 def back_off(attempts: int, jitter: float = 0.0) -> float:
-    """Returns the seconds until something is tried again (PROTOCOL 7.1): 1, 2, 4 and so on, at most a minute.
+    """Returns the seconds until the next retry, by exponential backoff from 1 to 60 seconds (PROTOCOL 7.1).
 
     Args:
-        attempts: how many have failed before the last one.
-        jitter: from -0.2 to 0.2.
+        attempts: the number of earlier failures, without the last one.
+        jitter: the fraction of the delay to add, from -0.2 to 0.2.
     """
     delay = min(MAX_RETRY_DELAY, _FIRST_DELAY * 2.0 ** min(max(0, attempts), 16))
     return delay * (1 + jitter)
 
 
 def begin_at(now: int, last: Wake, fruitless: int) -> int:
-    """Returns when the wake after `last` may begin, in microseconds of steady time.
+    """Returns the time at which the wake after `last` may begin, in microseconds of steady time.
 
-    Two wakes in a row that move no cursor may follow each other at once. After that each begins a back-off later than the one
-    before it began, until a cursor moves.
+    The first wake after one that moved no cursor may begin at once. Each further wake begins one backoff after the beginning of the
+    wake before it, until a cursor moves.
 
     Args:
         now: microseconds of steady time.
-        last: the wake that ends.
-        fruitless: how many wakes in a row have moved no cursor, `last` included.
+        last: the wake that has just ended.
+        fruitless: the number of consecutive wakes that moved no cursor, including `last`.
     """
     if fruitless <= _AT_ONCE:
         return now

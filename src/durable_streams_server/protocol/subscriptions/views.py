@@ -1,11 +1,11 @@
-"""A subscription as it is shown: to its owner, to a worker that has claimed it, to a webhook."""
+"""Builds the view of a subscription that the server shows to its owner, to workers and to webhooks."""
 
 from typing import Final
 
 import msgspec
 
 from ..offsets import ZERO
-from ..state import Lookup, StreamState, Unreadable
+from ..state import Lookup, Unreadable, readable_state
 from .changes import Config, LinkedStream, Snapshot, Wake
 from .commands import Grant
 from .cursors import unread_from
@@ -13,24 +13,24 @@ from .draft import Draft
 from .subscription import Subscription
 from .wake_events import wake_stream_problem
 
-MAX_LISTED: Final = 1_000  # streams told of with one wake; the next wake tells of others
-_MAX_DAMAGED: Final = 100  # damaged streams that are named
+MAX_LISTED: Final = 1_000  #: streams listed with one wake; the next wake lists others
+_MAX_DAMAGED: Final = 100  #: damaged streams listed in one view
 
 
 class View(msgspec.Struct, frozen=True):
-    """A subscription at one moment.
+    """A subscription as it is at one time.
 
     Attributes:
-        id: the client's name for it.
-        incarnation: tells it from earlier ones of that id.
-        config: as it was created.
-        created_at: microseconds of Unix time.
-        reason: why its status is `failed`, in one word; None while it is `active`.
-        generation: of its newest wake.
-        wake: the wake in flight.
-        streams: those with news first, then those linked by name; a bounded number.
-        truncated: whether there are more of these.
-        damaged: streams with news that cannot be read, so that no wake tells of them; a bounded number.
+        id: the id that the client chose.
+        incarnation: the number that tells the subscription from earlier ones with the same id.
+        config: the configuration that it was created with.
+        created_at: the time of its creation, in microseconds of Unix time.
+        reason: the reason why its status is `failed`, in one word, or None while it is `active`.
+        generation: the number of its newest wake.
+        wake: the wake in flight, or None.
+        streams: at most `MAX_LISTED` streams, those with unread bytes first, then the other explicitly linked ones.
+        truncated: whether there are more streams than `streams` lists.
+        damaged: the paths of some streams with unread bytes that the store cannot read. No wake lists these streams.
     """
 
     id: str
@@ -46,18 +46,18 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> str:
-        """`active` or `failed` (PROTOCOL 6.3)."""
+        """The status of the subscription: `active` or `failed` (PROTOCOL 6.3)."""
         return "active" if self.reason is None else "failed"
 
     @property
     def grant(self) -> Grant:
-        """What a token for its newest wake allows."""
+        """The permission that a token for the newest wake carries."""
         wake_id = "" if self.wake is None else self.wake.wake_id
         return Grant(self.id, self.incarnation, self.generation, wake_id)
 
 
 def brief_view(draft: Draft, subscription: Subscription) -> View:
-    """Returns a subscription as a draft leaves it, without its streams."""
+    """Returns the view of a subscription after a draft, without its streams."""
     wake = draft.wake_of(subscription)
     return View(
         subscription.id,
@@ -71,7 +71,7 @@ def brief_view(draft: Draft, subscription: Subscription) -> View:
 
 
 def view_of(draft: Draft, subscription: Subscription, states: Lookup, now: int) -> View:
-    """Returns a subscription as a draft leaves it."""
+    """Returns the view of a subscription after a draft, with its streams."""
     brief = brief_view(draft, subscription)
     streams, damaged, truncated = _listed(draft, subscription, states)
     reason = brief.reason or _wake_stream_problem(subscription, brief.wake, states, now)
@@ -87,7 +87,7 @@ def view_of(draft: Draft, subscription: Subscription, states: Lookup, now: int) 
 def _listed(
     draft: Draft, subscription: Subscription, states: Lookup
 ) -> tuple[Snapshot, tuple[str, ...], bool]:
-    """Returns the streams that are told of, those that are damaged, and whether there are more of the first."""
+    """Returns the streams to list, the paths of damaged streams, and whether there are more streams to list."""
     found: dict[str, LinkedStream] = {}
     damaged: list[str] = []
     for path, cursor in draft.cursors(subscription):
@@ -118,11 +118,8 @@ def _listed(
 
 
 def _at_tail(path: str, states: Lookup) -> LinkedStream:
-    """Returns an explicitly linked stream without news; of one that is not there, both offsets are the start."""
-    try:
-        state: StreamState | None = states.get(path)
-    except Unreadable:
-        state = None
+    """Returns an explicitly linked stream without unread bytes. Both offsets of a missing stream are zero."""
+    state = readable_state(states, path)
     if state is None or state.soft_deleted:
         return LinkedStream(path, True, str(ZERO), str(ZERO))
     tail = state.name(state.tail)
@@ -132,7 +129,7 @@ def _at_tail(path: str, states: Lookup) -> LinkedStream:
 def _wake_stream_problem(
     subscription: Subscription, wake: Wake | None, states: Lookup, now: int
 ) -> str | None:
-    """Returns why the wake in flight could not be announced, if it is a pull-wake's and nobody has claimed it."""
+    """Returns the reason why an unclaimed pull-wake could not be announced, in one word, or None."""
     path = subscription.wake_stream
     if path is None or wake is None or wake.holder is not None:
         return None

@@ -1,7 +1,7 @@
-"""Which subscriptions watch a stream: an index of patterns, of explicit links, and of wake streams.
+"""Finds the subscriptions that watch a stream, with an index of patterns, explicit links and wake streams.
 
-What is remembered of a path is which patterns match it, not which subscriptions: ten thousand subscriptions with one pattern
-cost each path as much as one.
+A cache keeps, for each path, the patterns that match it and not the subscriptions. So ten thousand subscriptions with the same
+pattern take no more memory per path than one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,11 +9,11 @@ from typing import Final
 
 from .globs import Globs, matches
 
-_REMEMBERED: Final = 200_000  # groups of watchers that are remembered, of all paths
+_REMEMBERED: Final = 200_000  #: maximum number of cached groups of watchers, over all paths
 
 
 class Watch:
-    """The subscriptions that one stream is linked to: groups of ids, which may overlap."""
+    """The watchers of one stream, as groups of subscription ids that may overlap."""
 
     __slots__ = ("_groups",)
 
@@ -21,14 +21,14 @@ class Watch:
         self._groups = groups
 
     def __len__(self) -> int:
-        """Returns how many there are; one that is linked both ways counts twice."""
+        """Returns the number of watchers. A subscription in two groups counts twice."""
         return sum(map(len, self._groups))
 
     def __contains__(self, id_: object) -> bool:
         return any(id_ in group for group in self._groups)
 
     def ids(self) -> Iterable[str]:
-        """Returns the ids, each once, as they are now."""
+        """Returns a copy of the ids, each once."""
         if len(self._groups) == 1:
             return tuple(self._groups[0])
         found: dict[str, None] = {}
@@ -37,11 +37,11 @@ class Watch:
         return found
 
 
-NOBODY: Final = Watch(())  #: of a stream that nobody watches
+NOBODY: Final = Watch(())  #: the watchers of a stream that nobody watches
 
 
 class Watching:
-    """The index.
+    """An index of the watchers of all streams, with a cache by path.
 
     Args:
         root: the stream root, below which patterns match.
@@ -56,7 +56,7 @@ class Watching:
         self._groups = 0
 
     def of(self, path: str) -> Watch:
-        """Returns who watches a stream."""
+        """Returns the watchers of the stream at a path."""
         found = self._remembered.get(path)
         return self._find(path) if found is None else found
 
@@ -74,7 +74,7 @@ class Watching:
         return watch
 
     def matches(self, pattern: str | None, path: str) -> bool:
-        """Whether a pattern links a stream."""
+        """Returns whether a pattern links the stream at a path."""
         return (
             pattern is not None
             and path not in self._announcing
@@ -83,13 +83,20 @@ class Watching:
         )
 
     def announcing(self, path: str) -> Iterator[str]:
-        """Yields the ids of those whose wake stream is at a path."""
+        """Yields the ids of the subscriptions whose wake stream has this path."""
         return iter(tuple(self._announcing.get(path, ())))
 
     def add(
         self, id_: str, pattern: str | None, streams: Iterable[str], wake_stream: str | None
     ) -> None:
-        """Takes a subscription in."""
+        """Adds a subscription.
+
+        Args:
+            id_: the id of the subscription.
+            pattern: its pattern, or None.
+            streams: the whole paths of its explicitly linked streams.
+            wake_stream: the whole path of its wake stream, or None.
+        """
         if pattern is not None:
             self._globs.add(pattern, id_)
         if wake_stream is not None:
@@ -100,7 +107,7 @@ class Watching:
     def remove(
         self, id_: str, pattern: str | None, streams: Iterable[str], wake_stream: str | None
     ) -> None:
-        """Takes out what `add` put in."""
+        """Removes a subscription that was added with the same arguments."""
         if pattern is not None:
             self._globs.remove(pattern, id_)
         if wake_stream is not None:
@@ -109,13 +116,13 @@ class Watching:
         self._forget()
 
     def link(self, id_: str, streams: Iterable[str]) -> None:
-        """Adds explicit links."""
+        """Adds explicit links to a subscription, by whole paths."""
         for path in streams:
             self._explicit.setdefault(path, {})[id_] = None
             self._remembered.pop(path, None)
 
     def unlink(self, id_: str, streams: Iterable[str]) -> None:
-        """Takes explicit links out."""
+        """Removes explicit links from a subscription, by whole paths."""
         for path in streams:
             _discard(self._explicit, path, id_)
             self._remembered.pop(path, None)
