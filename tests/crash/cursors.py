@@ -127,7 +127,7 @@ class CursorOracle:
     def _compare(self, subscription: Subscription, durable: Subscriptions, states: States) -> None:
         """Checks that a subscription has exactly the news that its cursors imply, and a wake if it has any."""
         draft = Draft(durable, states, (), self._world.now, 0)
-        draft.settle(subscription)
+        draft.take_news(subscription)
         found = {path: offset.position for path, offset in draft.cursors(subscription)}
         since, _ = draft.missed(subscription)
         expected = self._news(subscription, durable, states, found, since)

@@ -27,7 +27,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
 )
 from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome, Done, RecallOutcome
 from durable_streams_server.protocol.subscriptions.state import Subscriptions
-from durable_streams_server.protocol.subscriptions.steps import What, next_step
+from durable_streams_server.protocol.subscriptions.steps import StepKind, next_step
 from durable_streams_server.protocol.subscriptions.subscription import Subscription
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.ticket import Abandoned, Ticket
@@ -89,7 +89,7 @@ class Workers:
         now, opening = self._world.now, self._subscriptions.opening
         for subscription in tuple(self._subscriptions):
             what, at = next_step(subscription.config.kind, subscription.wake, opening)
-            if what is What.TEND and at is not None and at <= now:
+            if what is StepKind.TEND and at is not None and at <= now:
                 self._execute(Tend(subscription.id))
 
     def begin_life(self) -> None:

@@ -69,8 +69,8 @@ PLANTS = [
         3,
         "a retry lists the present tails under the same wake id",
         f"{RULES}/deliveries.py",
-        "        told=told,\n        reason=command.problem,\n",
-        "        told=None,\n        reason=command.problem,\n",
+        "        snapshot=snapshot,\n        reason=command.problem,\n",
+        "        snapshot=None,\n        reason=command.problem,\n",
     ),
     Plant(
         3,

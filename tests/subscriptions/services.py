@@ -9,7 +9,7 @@ import msgspec
 from durable_streams_server.errors import Header, Unavailable
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decisions.outcomes import Outcome
-from durable_streams_server.protocol.subscriptions.commands import Look
+from durable_streams_server.protocol.subscriptions.commands import Inspect
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
@@ -220,7 +220,7 @@ class Running:
 
     async def view(self, id_: str = "s") -> View:
         """Returns a subscription."""
-        return cast(View, await self.run(Look(id_)))
+        return cast(View, await self.run(Inspect(id_)))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Lets the event loop run until `condition` returns True."""

@@ -11,7 +11,7 @@ from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import StreamState
 from durable_streams_server.protocol.subscriptions import views
 from durable_streams_server.protocol.subscriptions.changes import LinkedStream
-from durable_streams_server.protocol.subscriptions.commands import Look
+from durable_streams_server.protocol.subscriptions.commands import Inspect
 from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.memory import MemoryStore
 from durable_streams_server.storage.store import Store
@@ -28,7 +28,7 @@ Listed = tuple[list[LinkedStream], bool]
 
 
 def view(store: Store, id_: str = "s") -> View:
-    return cast(View, store.execute(Look(id_), NOW).result())
+    return cast(View, store.execute(Inspect(id_), NOW).result())
 
 
 async def list_streams(store: Store, id_: str = "s") -> Listed:

@@ -33,13 +33,13 @@ from ..protocol.subscriptions.commands import (
     Claim,
     Deliver,
     Grant,
-    Look,
+    Inspect,
     Subscribe,
     SubscriptionCommand,
     Tend,
 )
 from ..protocol.subscriptions.outcomes import AckOutcome, SubscribeOutcome
-from ..protocol.subscriptions.steps import Step, What, next_step
+from ..protocol.subscriptions.steps import Step, StepKind, next_step
 from ..protocol.subscriptions.views import MAX_LISTED, View
 from ..protocol.units import SECOND
 from ..storage.store import Published, new_opening
@@ -186,7 +186,7 @@ class Service:
                 lambda found: Ticket.of((view, found[0], found[1]))
             )
 
-        looked: Ticket[View] = self._load_streams(id_).then(lambda _: self.run(Look(id_)))
+        looked: Ticket[View] = self._load_streams(id_).then(lambda _: self.run(Inspect(id_)))
         return looked.then(with_links)
 
     def claim(self, command: Claim) -> Ticket[View]:
@@ -325,7 +325,7 @@ class Service:
         if subscription is None:
             return
         what, at = self._next_step(subscription.config.kind, subscription.wake)
-        if what is What.DELIVER and at is not None and at <= self.clock():
+        if what is StepKind.DELIVER and at is not None and at <= self.clock():
             self._deliver(id_)
         else:
             self._tend(id_)

@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.state import Appended, StreamState, Unreadable
-from durable_streams_server.protocol.subscriptions.commands import Deliver, Look, Tend
+from durable_streams_server.protocol.subscriptions.commands import Deliver, Inspect, Tend
 from durable_streams_server.protocol.subscriptions.outcomes import AckOutcome
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, World
@@ -53,7 +53,7 @@ def made(**fields: Any) -> World:
 
 
 def looked(world: World) -> View:
-    return cast(View, world.decide(Look("s")).outcome)
+    return cast(View, world.decide(Inspect("s")).outcome)
 
 
 def test_append_beside_a_damaged_wake_stream_is_taken(how: str) -> None:

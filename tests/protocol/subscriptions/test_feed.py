@@ -17,8 +17,8 @@ from durable_streams_server.protocol.subscriptions.changes import (
 )
 from durable_streams_server.protocol.subscriptions.commands import (
     Claim,
+    Inspect,
     Link,
-    Look,
     TakeNews,
     Unlink,
     Unsubscribe,
@@ -56,7 +56,7 @@ def kinds(world: World, path: str) -> list[type]:
 
 
 def looked(world: World, id_: str) -> View:
-    return cast(View, world.decide(Look(id_)).outcome)
+    return cast(View, world.decide(Inspect(id_)).outcome)
 
 
 def test_append_to_a_crowd_is_one_change_and_no_wake(crowd: World) -> None:

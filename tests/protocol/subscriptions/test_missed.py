@@ -11,7 +11,7 @@ from durable_streams_server.protocol.offsets import ZERO
 from durable_streams_server.protocol.state import Appended
 from durable_streams_server.protocol.subscriptions.changes import Missed, WakeChanged
 from durable_streams_server.protocol.subscriptions.commands import (
-    Look,
+    Inspect,
     Recall,
     TakeNews,
     Unlink,
@@ -264,11 +264,11 @@ def test_missed_streams_are_those_of_one_stream_root(full: World) -> None:
 
 def test_owner_is_told_that_streams_are_missed(full: World) -> None:
     told(full, C)
-    view = cast(View, full.decide(Look("s")).outcome)
+    view = cast(View, full.decide(Inspect("s")).outcome)
     assert (view.status, view.reason) == ("failed", "too_many_streams")
     wake = msgspec.structs.replace(full.wake(), reason="no_progress")
     full.subscriptions.apply(WakeChanged("s", full.subscription().generation, wake))
-    assert cast(View, full.decide(Look("s")).outcome).reason == "no_progress"
+    assert cast(View, full.decide(Inspect("s")).outcome).reason == "no_progress"
     full.do(append(C, b"1", JSON))
 
 

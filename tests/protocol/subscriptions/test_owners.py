@@ -10,7 +10,12 @@ from durable_streams_server.protocol.decisions.rules import Rules
 from durable_streams_server.protocol.registry import Registry
 from durable_streams_server.protocol.subscriptions import commands, owners
 from durable_streams_server.protocol.subscriptions.changes import Relinked, Subscribed
-from durable_streams_server.protocol.subscriptions.commands import Link, Look, Unlink, Unsubscribe
+from durable_streams_server.protocol.subscriptions.commands import (
+    Inspect,
+    Link,
+    Unlink,
+    Unsubscribe,
+)
 from durable_streams_server.protocol.subscriptions.outcomes import SubscribeOutcome
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import POOL, ROOT, A, B, C, World, subscribe
@@ -131,7 +136,7 @@ def test_link_beyond_the_maximum_number_is_refused(
 
 def test_explicit_link_takes_precedence_over_the_pattern(woken: World) -> None:
     def types() -> dict[str, bool]:
-        view = cast(View, woken.decide(Look("s")).outcome)
+        view = cast(View, woken.decide(Inspect("s")).outcome)
         return {stream.path: stream.explicit for stream in view.streams}
 
     woken.news(B)

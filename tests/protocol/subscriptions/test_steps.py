@@ -1,4 +1,4 @@
-"""What is next to be done about a wake, and when."""
+"""StepKind is next to be done about a wake, and when."""
 
 import pytest
 
@@ -7,10 +7,9 @@ from durable_streams_server.protocol.subscriptions.changes import (
     SubscriptionType,
     Wake,
 )
-from durable_streams_server.protocol.subscriptions.steps import (
+from durable_streams_server.protocol.subscriptions.steps import StepKind, (
     NOTHING,
     Step,
-    What,
     back_off,
     begin_at,
     next_step,
@@ -24,14 +23,18 @@ STREAM = LinkedStream("/a", False, "0", "1")
     ("kind", "wake", "step"),
     [
         ("webhook", None, NOTHING),
-        ("webhook", Wake("w_o", next_attempt=5), Step(What.DELIVER, 5)),
-        ("webhook", Wake("w_o", lease_until=7, next_attempt=5), Step(What.DELIVER, 5)),
-        ("webhook", Wake("w_o", lease_until=7), Step(What.TEND, 7)),
-        ("webhook", Wake("w_earlier", next_attempt=5), Step(What.TEND, 5)),
-        ("webhook", Wake("w_earlier", next_attempt=5, told=(STREAM,)), Step(What.DELIVER, 5)),
+        ("webhook", Wake("w_o", next_attempt=5), Step(StepKind.DELIVER, 5)),
+        ("webhook", Wake("w_o", lease_until=7, next_attempt=5), Step(StepKind.DELIVER, 5)),
+        ("webhook", Wake("w_o", lease_until=7), Step(StepKind.TEND, 7)),
+        ("webhook", Wake("w_earlier", next_attempt=5), Step(StepKind.TEND, 5)),
+        (
+            "webhook",
+            Wake("w_earlier", next_attempt=5, snapshot=(STREAM,)),
+            Step(StepKind.DELIVER, 5),
+        ),
         ("pull-wake", Wake("w_o"), NOTHING),
-        ("pull-wake", Wake("w_o", next_attempt=5), Step(What.TEND, 5)),
-        ("pull-wake", Wake("w_earlier", "holder", lease_until=7), Step(What.TEND, 7)),
+        ("pull-wake", Wake("w_o", next_attempt=5), Step(StepKind.TEND, 5)),
+        ("pull-wake", Wake("w_earlier", "holder", lease_until=7), Step(StepKind.TEND, 7)),
     ],
 )
 def test_each_state_of_a_wake_has_its_next_step(

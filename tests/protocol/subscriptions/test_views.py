@@ -8,7 +8,7 @@ from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.offsets import ZERO
 from durable_streams_server.protocol.subscriptions import views
 from durable_streams_server.protocol.subscriptions.changes import LinkedStream
-from durable_streams_server.protocol.subscriptions.commands import Look
+from durable_streams_server.protocol.subscriptions.commands import Inspect
 from durable_streams_server.protocol.subscriptions.views import View
 from tests.protocol.subscriptions.world import JSON, ROOT, A, B, World
 from tests.requests import append, create, fork_of
@@ -23,7 +23,7 @@ def test_view_lists_unread_streams_first_and_missing_ones_at_zero(
     world.subscribe(streams=["else/absent", "events/a", "events/b"])
     acked = world.tail(B)
     world.news(B)
-    view = cast(View, world.decide(Look("s")).outcome)
+    view = cast(View, world.decide(Inspect("s")).outcome)
     absent = f"{ROOT}/else/absent"
     assert view.streams == (
         LinkedStream(B, True, acked, world.tail(B)),
@@ -38,12 +38,12 @@ def test_view_lists_at_most_the_maximum_number_of_streams(
     monkeypatch.setattr(views, "MAX_LISTED", 2)
     world.subscribe(streams=["x", "y", "z"], pattern="events/*")
     world.news(A)
-    view = cast(View, world.decide(Look("s")).outcome)
+    view = cast(View, world.decide(Inspect("s")).outcome)
     assert [stream.path for stream in view.streams] == [A, f"{ROOT}/x"]
 
 
 def test_view_lists_a_soft_deleted_stream_as_missing(world: World) -> None:
     world.subscribe(streams=["events/a"])
     world.do(append(A, b"1", JSON), create(f"{ROOT}/f", None, fork=fork_of(A)), Delete(A))
-    view = cast(View, world.decide(Look("s")).outcome)
+    view = cast(View, world.decide(Inspect("s")).outcome)
     assert view.streams == (LinkedStream(A, True, START, START),)

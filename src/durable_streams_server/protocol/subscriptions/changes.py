@@ -78,7 +78,7 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
         fruitless: the number of consecutive wakes before this one that moved no cursor.
         cleared: the number of streams whose cursors the worker's acks have moved to the tail.
         has_moved: whether the worker's acks have moved a cursor.
-        told: the snapshot that a failed delivery contained, or None. The retry sends the same snapshot, because one wake id stands
+        snapshot: the snapshot that a failed delivery contained, or None. The retry sends the same snapshot, because one wake id stands
             for one snapshot (PROTOCOL 7.1).
         reason: the reason why the subscription's `status` is `failed`, in one word, or None while it is `active`.
     """
@@ -92,7 +92,7 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
     fruitless: int = 0
     cleared: int = 0
     has_moved: bool = False
-    told: Snapshot | None = None
+    snapshot: Snapshot | None = None
     reason: str | None = None
 
     def is_over(self, now: int) -> bool:

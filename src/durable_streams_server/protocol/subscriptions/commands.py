@@ -78,7 +78,7 @@ class Unlink(msgspec.Struct, frozen=True):
     path: str
 
 
-class Look(msgspec.Struct, frozen=True):
+class Inspect(msgspec.Struct, frozen=True):
     """Shows a subscription and its streams, without changing anything (PROTOCOL 6.3)."""
 
     id: str
@@ -184,13 +184,13 @@ class Undelivered(msgspec.Struct, frozen=True):
         grant: the permission for the wake that was delivered.
         retry_at: the time of the next attempt, in microseconds of steady time.
         problem: the reason of the failure, in one word.
-        told: the snapshot that the retry must repeat, or None if the retry is another wake with a new snapshot.
+        snapshot: the snapshot that the retry must repeat, or None if the retry is another wake with a new snapshot.
     """
 
     grant: Grant
     retry_at: int
     problem: str
-    told: Snapshot | None
+    snapshot: Snapshot | None
 
 
 class KeepKeys(msgspec.Struct, frozen=True):
@@ -205,7 +205,7 @@ SubscriptionCommand = (
     | Unsubscribe
     | Link
     | Unlink
-    | Look
+    | Inspect
     | Tend
     | TakeNews
     | Recall

@@ -39,7 +39,7 @@ class Context:
         subscription = self.subscriptions.get(id_)
         if subscription is None:
             raise NotFound("there is no such subscription", "SUBSCRIPTION_NOT_FOUND")
-        self.draft.settle(subscription)
+        self.draft.take_news(subscription)
         return subscription
 
     def end_wake(self, subscription: Subscription, wake: Wake) -> bool:
@@ -49,9 +49,9 @@ class Context:
         """
         path = self.draft.first_due(subscription)
         if path is None:
-            self.draft.put(subscription, self.draft.generation_of(subscription), None)
+            self.draft.set_wake(subscription, self.draft.generation_of(subscription), None)
             return False
-        self.draft.wake(subscription, path, wake, passed_over(subscription, wake))
+        self.draft.begin_wake(subscription, path, wake, passed_over(subscription, wake))
         return True
 
     def renamed_wake(self, subscription: Subscription, wake: Wake) -> tuple[int, Wake]:

@@ -15,9 +15,9 @@ from .commands import (
     Claim,
     Deliver,
     Delivered,
+    Inspect,
     KeepKeys,
     Link,
-    Look,
     Recall,
     Release,
     Subscribe,
@@ -80,7 +80,7 @@ def decide_subscription(
         return link(context, subscription, command)
     if isinstance(command, Unlink):
         return unlink(context, subscription, command)
-    if isinstance(command, Look):
+    if isinstance(command, Inspect):
         return (), view_of(draft, subscription, states, now)
     if isinstance(command, Tend):
         return tend(context, subscription)

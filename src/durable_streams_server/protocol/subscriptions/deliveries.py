@@ -21,7 +21,7 @@ def decide_delivery(context: Context, command: Deliver | Delivered | Undelivered
     subscription = context.subscriptions.get(grant.id)
     if subscription is None:
         return (), Done()
-    context.draft.settle(subscription)
+    context.draft.take_news(subscription)
     wake = context.draft.wake_of(subscription)
     if (
         wake is None
@@ -33,7 +33,7 @@ def decide_delivery(context: Context, command: Deliver | Delivered | Undelivered
     if isinstance(command, Deliver):
         return _begin_delivery(context, subscription, wake)
     if isinstance(command, Delivered):
-        _end_taken(context, subscription, wake, command)
+        _begin_lease(context, subscription, wake, command)
     else:
         _put_off(context, subscription, wake, command)
     return context.draft.finish(), Done()
@@ -43,36 +43,35 @@ def _begin_delivery(context: Context, subscription: Subscription, wake: Wake) ->
     draft, generation = context.draft, context.draft.generation_of(subscription)
     if not wake.is_due(context.now):
         return (), Done()
-    if wake.told is not None and all(_isreadable_state(context, each) for each in wake.told):
+    if wake.snapshot is not None and all(_can_be_read(context, each) for each in wake.snapshot):
         view = brief_view(draft, subscription)
-        return draft.finish(), msgspec.structs.replace(view, streams=wake.told)
+        return draft.finish(), msgspec.structs.replace(view, streams=wake.snapshot)
     if draft.first_due(subscription) is None:
-        draft.put(subscription, generation, None)
+        draft.set_wake(subscription, generation, None)
         return draft.finish(), Done()
-    if (
-        wake.told is not None
-    ):  # a stream of the snapshot has ended, so the next snapshot needs another wake id
+    if wake.snapshot is not None:
+        # A stream of the snapshot has ended. The next snapshot differs, so it needs another wake id.
         generation, wake = context.renamed_wake(subscription, wake)
-        draft.put(subscription, generation, msgspec.structs.replace(wake, told=None))
+        draft.set_wake(subscription, generation, msgspec.structs.replace(wake, snapshot=None))
         return draft.finish(), Done()
     return draft.finish(), view_of(draft, subscription, context.states, context.now)
 
 
-def _isreadable_state(context: Context, told: LinkedStream) -> bool:
-    """Returns whether a stream of a snapshot can still be read up to the tail in that snapshot."""
-    state = readable_state(context.states, told.path)
-    if told.acked == told.tail:
+def _can_be_read(context: Context, stream: LinkedStream) -> bool:
+    """Returns whether a stream of a snapshot can still be read up to the tail in that stream."""
+    state = readable_state(context.states, stream.path)
+    if stream.acked == stream.tail:
         return True
     if state is None or state.soft_deleted or state.damage is not None:
         return False
     try:
-        locate(parse(told.tail), state.incarnation, state.ancestry, state.tail)
+        locate(parse(stream.tail), state.incarnation, state.ancestry, state.tail)
     except StreamError:
         return False
     return True
 
 
-def _end_taken(
+def _begin_lease(
     context: Context, subscription: Subscription, wake: Wake, command: Delivered
 ) -> None:
     """Begins the lease of a wake that its webhook has taken."""
@@ -85,23 +84,23 @@ def _end_taken(
         next_attempt=None,
         lease_until=lease,
         attempts=0 if problem is None else wake.attempts + 1,
-        told=None,
+        snapshot=None,
         reason=problem or ("no_progress" if wake.fruitless > 1 else None),
     )
-    context.draft.put(subscription, context.draft.generation_of(subscription), taken)
+    context.draft.set_wake(subscription, context.draft.generation_of(subscription), taken)
 
 
 def _put_off(
     context: Context, subscription: Subscription, wake: Wake, command: Undelivered
 ) -> None:
     """Puts a wake off after a failed delivery. It keeps its wake id only if the retry can send the same snapshot."""
-    generation, told = context.draft.generation_of(subscription), command.told
+    generation, snapshot = context.draft.generation_of(subscription), command.snapshot
     attempts = wake.attempts + 1
     if context.draft.first_due(subscription) is None:
-        context.draft.put(subscription, generation, None)
+        context.draft.set_wake(subscription, generation, None)
         return
-    if told is None or wake.has_moved:
-        told = None
+    if snapshot is None or wake.has_moved:
+        snapshot = None
         generation, wake = context.renamed_wake(subscription, wake)
     put_off = msgspec.structs.replace(
         wake,
@@ -109,7 +108,7 @@ def _put_off(
         lease_until=None,
         next_attempt=bounded(command.retry_at),
         attempts=attempts,
-        told=told,
+        snapshot=snapshot,
         reason=command.problem,
     )
-    context.draft.put(subscription, generation, put_off)
+    context.draft.set_wake(subscription, generation, put_off)

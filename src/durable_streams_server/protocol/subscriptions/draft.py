@@ -161,14 +161,14 @@ class Draft:
             if state is not None and state.damage is not None:
                 continue
             if state is None or unread_from(cursor, state) is None:
-                self.move(subscription, path, None)
+                self.set_cursor(subscription, path, None)
             else:
                 return path
         return None
 
     # -- news from the feed ----------------------------------------------------
 
-    def settle(self, subscription: Subscription) -> None:
+    def take_news(self, subscription: Subscription) -> None:
         """Lets a subscription take its outstanding news from the feed, at most `MAX_TAKEN` of them."""
         feed, root = self._subscriptions.feed, self._subscriptions.root
         if not len(feed):
@@ -180,7 +180,7 @@ class Draft:
         for news in feed.after(taken, root):
             if subscription.id not in self._subscriptions.watch(news.path):
                 continue
-            self._take(subscription, news)
+            self._apply_news(subscription, news)
             count += 1
             if count == MAX_TAKEN:
                 self._taken[subscription.id] = root, news.number
@@ -192,13 +192,13 @@ class Draft:
         begun = self._taken.get(subscription.id)
         return subscription.has_taken(self._subscriptions.root) if begun is None else begun[1]
 
-    def _take(self, subscription: Subscription, news: News) -> None:
+    def _apply_news(self, subscription: Subscription, news: News) -> None:
         if news.cursor is None:
             self.drop_cursor(subscription, news.path)
         elif self.cursor(subscription, news.path) is None:
             self._add_unread(subscription, news.path, news.cursor, max(1, news.at))
 
-    def _settle_for(self, subscription: Subscription, path: str) -> None:
+    def _take_news_of(self, subscription: Subscription, path: str) -> None:
         """Lets a subscription take outstanding news, and in any case all news of one stream.
 
         The caller then adds newer news of that stream, which must not be followed by older news.
@@ -206,16 +206,16 @@ class Draft:
         feed = self._subscriptions.feed
         if not len(feed):
             return
-        self.settle(subscription)
+        self.take_news(subscription)
         taken = self._newest_taken(subscription)
         if taken < feed.newest:
             for news in feed.of(path):
                 if news.number > taken:
-                    self._take(subscription, news)
+                    self._apply_news(subscription, news)
 
     # -- changes to wakes ------------------------------------------------------
 
-    def wake(
+    def begin_wake(
         self, subscription: Subscription, path: str, last: Wake | None = None, passed: int = 0
     ) -> None:
         """Begins a new wake, because the stream at `path` has unread bytes.
@@ -233,7 +233,7 @@ class Draft:
             wake = msgspec.structs.replace(wake, next_attempt=self._now + _ANNOUNCE_LATER)
         else:
             self._queue_event(subscription, path, generation)
-        self.put(subscription, generation, wake, passed)
+        self.set_wake(subscription, generation, wake, passed)
 
     def next_wake(self, subscription: Subscription, last: Wake | None) -> tuple[int, Wake]:
         """Returns the generation of the wake after `last`, and that wake. It is neither in flight nor announced yet."""
@@ -248,16 +248,16 @@ class Draft:
         """Announces a pull-wake that was put off, or ends the wake if no stream has unread bytes any more."""
         generation, path = self.generation_of(subscription), self.first_due(subscription)
         if path is None:
-            self.put(subscription, generation, None)
+            self.set_wake(subscription, generation, None)
             return
         later = None
         if self._announces:
             self._queue_event(subscription, path, generation)
         else:
             later = self._now + _ANNOUNCE_LATER
-        self.put(subscription, generation, msgspec.structs.replace(wake, next_attempt=later))
+        self.set_wake(subscription, generation, msgspec.structs.replace(wake, next_attempt=later))
 
-    def put(
+    def set_wake(
         self, subscription: Subscription, generation: int, wake: Wake | None, passed: int = 0
     ) -> None:
         """Makes `wake` the wake in flight, or ends the wake in flight if `wake` is None."""
@@ -283,7 +283,7 @@ class Draft:
 
     # -- changes to cursors ----------------------------------------------------
 
-    def move(self, subscription: Subscription, path: str, cursor: Offset | None) -> None:
+    def set_cursor(self, subscription: Subscription, path: str, cursor: Offset | None) -> None:
         """Moves the cursor of one stream. None stands for the stream's tail."""
         grown = (cursor is not None) - (self.cursor(subscription, path) is not None)
         self._grown[subscription.id] = self._grown.get(subscription.id, 0) + grown
@@ -297,11 +297,11 @@ class Draft:
         """
         if self.cursor(subscription, path) is None:
             return
-        self.move(subscription, path, None)
+        self.set_cursor(subscription, path, None)
         wake = self.wake_of(subscription)
         untaken = wake is not None and wake.holder is None and wake.lease_until is None
         if untaken and self.first_due(subscription) is None:
-            self.put(subscription, self.generation_of(subscription), None)
+            self.set_wake(subscription, self.generation_of(subscription), None)
 
     def set_missed(self, subscription: Subscription, since: int, again: int) -> None:
         """Sets the times `since` and `again` of a subscription's `Missed`."""
@@ -320,9 +320,9 @@ class Draft:
         grown = self._grown.get(subscription.id, 0)
         if not self._subscriptions.may_recall(subscription, grown, self._all_grown):
             return False
-        self.move(subscription, path, beginning)
+        self.set_cursor(subscription, path, beginning)
         if self.wake_of(subscription) is None:
-            self.wake(subscription, path)
+            self.begin_wake(subscription, path)
         return True
 
     # -- changes of streams ----------------------------------------------------
@@ -335,14 +335,14 @@ class Draft:
             return
         for id_ in watch.ids():
             subscription = self._subscriptions.by_id[id_]
-            self._settle_for(subscription, path)
+            self._take_news_of(subscription, path)
             if change is None:
                 self.drop_cursor(subscription, path)
             elif not self._is_unread(subscription, change):
                 begun = self._offset_at(path, change.start)
                 self._add_unread(subscription, path, begun, max(1, self._now))
             elif self.wake_of(subscription) is None:  # as after its unread bytes were damaged
-                self.wake(subscription, path)
+                self.begin_wake(subscription, path)
 
     def _add_news(self, path: str, change: Appended | None) -> None:
         """Adds news to the feed, from which a crowd takes it later."""
@@ -372,9 +372,9 @@ class Draft:
                 return
             if self.missed(subscription)[0] and path not in self._created:
                 cursor = self._missed_beginning(subscription, path) or cursor
-        self.move(subscription, path, cursor)
+        self.set_cursor(subscription, path, cursor)
         if self.wake_of(subscription) is None:
-            self.wake(subscription, path)
+            self.begin_wake(subscription, path)
 
     def _is_full(self, subscription: Subscription) -> bool:
         """Returns whether a subscription has no room for another cursor.

@@ -25,7 +25,7 @@ def subscribe(context: Context, command: Subscribe, incarnation: int, offset: in
             raise Conflict(
                 "a subscription with another configuration has this id", "SUBSCRIPTION_EXISTS"
             )
-        draft.settle(existing)
+        draft.take_news(existing)
         view = view_of(draft, existing, context.states, context.now)
         return (), SubscribeOutcome(view, False)
     if len(subscriptions) >= MAX_SUBSCRIPTIONS:
@@ -56,7 +56,7 @@ def _begin_wake_stream(context: Context, path: str) -> tuple[Change, ...]:
         if path not in other.streams:
             draft.drop_cursor(other, path)
         elif pending:
-            draft.settle(other)  # an explicit link keeps the stream's news
+            draft.take_news(other)  # an explicit link keeps the stream's news
     return tuple(NewsTaken(news.number) for news in pending)
 
 

@@ -16,7 +16,7 @@ _FIRST_DELAY: Final = 1.0  #: seconds before the first retry (PROTOCOL 7.1)
 _AT_ONCE: Final = 1
 
 
-class What(enum.Enum):
+class StepKind(enum.Enum):
     """The kind of a step."""
 
     NOTHING = "nothing"
@@ -32,11 +32,11 @@ class Step(NamedTuple):
         at: the time of the step, in microseconds of steady time, or None if there is nothing to do.
     """
 
-    what: What
+    what: StepKind
     at: int | None
 
 
-NOTHING: Final = Step(What.NOTHING, None)
+NOTHING: Final = Step(StepKind.NOTHING, None)
 
 
 def next_step(kind: SubscriptionType, wake: Wake | None, opening: str) -> Step:
@@ -51,9 +51,9 @@ def next_step(kind: SubscriptionType, wake: Wake | None, opening: str) -> Step:
         return NOTHING
     if wake.next_attempt is not None:
         is_delivered = kind == "webhook" and not must_be_renamed(wake, opening)
-        return Step(What.DELIVER if is_delivered else What.TEND, wake.next_attempt)
+        return Step(StepKind.DELIVER if is_delivered else StepKind.TEND, wake.next_attempt)
     if wake.lease_until is not None:
-        return Step(What.TEND, wake.lease_until)
+        return Step(StepKind.TEND, wake.lease_until)
     return NOTHING  # an announced pull-wake waits until a worker claims it
 
 
@@ -63,7 +63,7 @@ def must_be_renamed(wake: Wake, opening: str) -> bool:
     That is so if the wake began before this opening of the store and no snapshot of it is kept. A worker may then have seen the wake
     with other tails, because the store may since have gone back to an earlier state, as a restored copy does.
     """
-    return wake.told is None and not wake.wake_id.endswith(f"_{opening}")
+    return wake.snapshot is None and not wake.wake_id.endswith(f"_{opening}")
 
 
 def back_off(attempts: int, jitter: float = 0.0) -> float:

@@ -17,14 +17,14 @@ def tend(context: Context, subscription: Subscription) -> Decided:
     if wake is None:
         path = draft.first_due(subscription)
         if path is not None:
-            draft.wake(subscription, path)
+            draft.begin_wake(subscription, path)
     elif wake.is_over(context.now):
         context.end_wake(subscription, wake)
     elif wake.is_due(context.now):
         if subscription.config.kind == "pull-wake":
             draft.announce(subscription, wake)
         elif must_be_renamed(wake, context.subscriptions.opening):
-            draft.put(subscription, *context.renamed_wake(subscription, wake))
+            draft.set_wake(subscription, *context.renamed_wake(subscription, wake))
     return draft.finish(), brief_view(draft, subscription)
 
 
@@ -50,7 +50,7 @@ def take_news(draft: Draft, subscriptions: Subscriptions, command: TakeNews) -> 
     for id_ in command.ids:
         subscription = subscriptions.get(id_)
         if subscription is not None:
-            draft.settle(subscription)
+            draft.take_news(subscription)
     changes = draft.finish()
     news = None if command.number is None else subscriptions.feed.get(command.number)
     if news is None or not draft.all_have_taken(news):

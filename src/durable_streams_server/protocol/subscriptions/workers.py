@@ -46,7 +46,7 @@ def claim(context: Context, subscription: Subscription, command: Claim) -> Decid
     held = msgspec.structs.replace(
         wake, holder=command.worker, lease_until=lease, next_attempt=None
     )
-    draft.put(subscription, generation, held, passed)
+    draft.set_wake(subscription, generation, held, passed)
     view = view_of(draft, subscription, context.states, context.now)
     return draft.finish(), view
 
@@ -69,10 +69,10 @@ def acknowledge(context: Context, command: Acknowledge | Release) -> Decided:
         lease_until=lease_end(subscription, context.now),
         next_attempt=None,
         attempts=0,
-        told=None,
+        snapshot=None,
         reason="no_progress" if wake.fruitless > 1 and not wake.has_moved else None,
     )
-    draft.put(subscription, generation, held)
+    draft.set_wake(subscription, generation, held)
     return draft.finish(), AckOutcome(False)
 
 
@@ -99,7 +99,7 @@ def _move_cursors(
         if here is not None and position > here.position:
             has_moved = True
             cleared += position == state.tail
-            context.draft.move(subscription, path, None if position == state.tail else offset)
+            context.draft.set_cursor(subscription, path, None if position == state.tail else offset)
     return msgspec.structs.replace(wake, cleared=cleared, has_moved=has_moved)
 
 
