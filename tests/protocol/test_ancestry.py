@@ -1,4 +1,4 @@
-"""Ancestry: one name and one owner for each position of a fork, found fast, and each link stored once."""
+"""Ancestries of forks: each position has one offset and one owner, found fast, and each link is stored once."""
 
 import gc
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ TAIL = 12
 
 
 @given(st.integers(0, TAIL), st.integers(0, TAIL))
-def test_names_order_as_positions_do_across_fork_points(first: int, second: int) -> None:
+def test_offsets_sort_like_positions_across_fork_points(first: int, second: int) -> None:
     names = mint(30, LINEAGE, first), mint(30, LINEAGE, second)
     assert (names[0] < names[1]) == (first < second)
     assert (names[0] == names[1]) == (first == second)
 
 
 @given(st.integers(0, TAIL))
-def test_a_minted_name_is_located_where_it_was_minted(position: int) -> None:
+def test_minted_offset_is_located_at_its_position(position: int) -> None:
     assert locate(parse(mint(30, LINEAGE, position)), 30, LINEAGE, TAIL) == position
 
 
@@ -32,7 +32,7 @@ def test_zero_is_the_start_of_any_stream() -> None:
     assert locate(ZERO, 30, LINEAGE, TAIL) == 0
 
 
-def test_an_offset_of_an_earlier_life_is_gone() -> None:
+def test_offset_of_an_earlier_incarnation_is_gone() -> None:
     with pytest.raises(Gone) as caught:
         locate(Offset(29, 3), 30, NONE, TAIL)
     assert caught.value.code == "OFFSET_GONE"
@@ -41,27 +41,27 @@ def test_an_offset_of_an_earlier_life_is_gone() -> None:
 @pytest.mark.parametrize(
     "offset",
     [
-        Offset(31, 0),  # a life that has not been
+        Offset(31, 0),  # an incarnation that never existed
         Offset(30, TAIL + 1),  # past the tail
-        Offset(30, 9),  # the fork point's name is the source's
-        Offset(10, 6),  # past where the source was forked
-        Offset(20, 5),  # before the middle ancestor's own part
+        Offset(30, 9),  # the source names the fork point
+        Offset(10, 6),  # past the fork point of the source
+        Offset(20, 5),  # before the part of the middle ancestor
         Offset(20, 10),
     ],
 )
-def test_what_was_never_minted_for_this_stream_is_refused(offset: Offset) -> None:
+def test_offset_never_minted_for_the_stream_is_refused(offset: Offset) -> None:
     with pytest.raises(BadRequest):
         locate(offset, 30, LINEAGE, TAIL)
 
 
 def spans_of_fork(source: Sequence[Span], incarnation: int, position: int) -> list[Span]:
-    """The rule in its plainest form: parts that end before the fork point, and the part that names it."""
+    """Returns the spans of a fork by a simple rule: those that end before the fork point, and the one that names it."""
     owner = next((span.incarnation for span in source if position <= span.end), incarnation)
     return [*(span for span in source if span.end < position), Span(owner, position)]
 
 
 @given(st.lists(st.integers(0, 40), max_size=60))
-def test_ancestry_of_forks_follows_the_plain_rule(positions: list[int]) -> None:
+def test_ancestry_matches_a_simple_model(positions: list[int]) -> None:
     spans: list[Span] = []
     ancestry = NONE
     for incarnation, position in enumerate(positions, 1):
@@ -78,7 +78,7 @@ def test_ancestry_of_forks_follows_the_plain_rule(positions: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 40), max_size=40), st.integers(0, 45), st.integers(0, 45))
-def test_runs_name_the_owner_of_every_byte_in_order(
+def test_runs_cover_every_byte_with_its_owner_in_order(
     positions: list[int], start: int, end: int
 ) -> None:
     ancestry = NONE
@@ -93,7 +93,7 @@ def test_runs_name_the_owner_of_every_byte_in_order(
     assert len({owner for owner, _, _ in runs}) == len(runs)
 
 
-def test_same_ancestors_are_one_object_wherever_they_come_from() -> None:
+def test_equal_ancestries_are_one_object() -> None:
     spans = tuple(Span(number, number) for number in range(1, 100))
     forked = NONE
     for span in spans:
@@ -102,7 +102,7 @@ def test_same_ancestors_are_one_object_wherever_they_come_from() -> None:
     assert forked.fork(200, 50).parent is Ancestry.of(spans[:49])
 
 
-def test_links_that_nobody_needs_are_forgotten_however_long_the_chain() -> None:
+def test_unused_links_of_a_long_chain_are_freed() -> None:
     gc.collect()
     before = len(module._links)
     ancestry = NONE
@@ -114,7 +114,7 @@ def test_links_that_nobody_needs_are_forgotten_however_long_the_chain() -> None:
     assert len(module._links) == before
 
 
-def test_owner_is_found_in_few_hops_of_a_long_chain() -> None:
+def test_owner_in_a_long_chain_is_found_in_logarithmic_time() -> None:
     ancestry = NONE
     for number in range(1, 2**16):
         ancestry = ancestry.fork(number, number)

@@ -1,4 +1,4 @@
-"""ETags and Cache-Control: nothing hides the end, nothing outlives its stream."""
+"""ETags and Cache-Control: no 304 hides the end, and no cached page outlives its stream."""
 
 import pytest
 
@@ -11,10 +11,11 @@ from tests.requests import NOW, SECOND
 
 
 def state(lifetime: Lifetime = FOREVER) -> StreamState:
+    """Returns an open text stream."""
     return StreamState("/a", 1, parse_media_type("text/plain"), lifetime, NOW)
 
 
-def test_the_tag_varies_with_what_the_headers_say() -> None:  # TRAPS 23
+def test_etag_depends_on_closure_and_on_reaching_the_tail() -> None:  # TRAPS 23
     tags = {
         caching.etag(state(), 0, 5, at_tail, closed)
         for at_tail, closed in ((False, False), (True, False), (True, True))
@@ -48,19 +49,15 @@ OWN, OTHER = Offset(1, 5), Offset(0, 5)
         (OWN, False, False, True),
         (OWN, True, True, True),
         (OWN, True, False, False),
-        (
-            OTHER,
-            False,
-            False,
-            False,
-        ),  # an ancestor's: another fork at this path may share the offset
+        # The offset belongs to an ancestor, so another fork at this path may share it.
+        (OTHER, False, False, False),
         (OTHER, True, True, False),
         (ZERO, False, False, False),
         (Sentinel.START, False, False, False),
         (Sentinel.START, True, True, False),
     ],
 )
-def test_page_is_settled_if_neither_the_stream_nor_a_later_one_can_change_it(
+def test_page_is_settled_if_no_present_or_later_stream_can_change_it(
     offset: Offset | Sentinel, at_tail: bool, closed: bool, settled: bool
 ) -> None:
     assert caching.is_settled(state(), offset, at_tail, closed) is settled
@@ -77,32 +74,32 @@ def test_page_is_settled_if_neither_the_stream_nor_a_later_one_can_change_it(
         (Lifetime(expires_at=NOW - SECOND), b"public, max-age=0"),
     ],
 )
-def test_settled_page_is_kept_no_longer_than_its_stream(
+def test_settled_page_is_cached_no_longer_than_its_stream_lives(
     lifetime: Lifetime, expected: bytes
 ) -> None:
     assert caching.page_cache_control(state(lifetime), NOW, settled=True) == expected
 
 
 @pytest.mark.parametrize("name", [b"authorization", b"cookie"])
-def test_page_for_a_client_with_credentials_is_for_no_shared_cache(name: bytes) -> None:  # TRAPS 42
+def test_page_requested_with_credentials_is_private(name: bytes) -> None:  # TRAPS 42
     headers = {name: b"x"}
 
-    def told(settled: bool, shared_age: int) -> bytes:
+    def cache_control(settled: bool, shared_age: int) -> bytes:
         return caching.page_cache_control(
             state(), NOW, settled=settled, headers=headers, shared_age=shared_age
         )
 
-    assert told(True, 0) == told(True, 5) == b"private, max-age=86400"
-    assert told(False, 0) == told(False, 5) == b"no-cache"
+    assert cache_control(True, 0) == cache_control(True, 5) == b"private, max-age=86400"
+    assert cache_control(False, 0) == cache_control(False, 5) == b"no-cache"
 
 
-def test_page_that_can_change_is_revalidated_unless_shared_caches_are_allowed_to_keep_it() -> None:
-    def told(lifetime: Lifetime, shared_age: int) -> bytes:
+def test_unsettled_page_is_revalidated_unless_shared_age_is_set() -> None:
+    def cache_control(lifetime: Lifetime, shared_age: int) -> bytes:
         return caching.page_cache_control(
             state(lifetime), NOW, settled=False, shared_age=shared_age
         )
 
-    assert told(FOREVER, 0) == told(Lifetime(ttl=7), 0) == b"no-cache"
+    assert cache_control(FOREVER, 0) == cache_control(Lifetime(ttl=7), 0) == b"no-cache"
     shared = b"public, max-age=0, s-maxage=%d, must-revalidate"
-    assert told(FOREVER, 10) == shared % 10
-    assert told(Lifetime(ttl=7), 10) == shared % 7
+    assert cache_control(FOREVER, 10) == shared % 10
+    assert cache_control(Lifetime(ttl=7), 10) == shared % 7

@@ -1,4 +1,4 @@
-"""Content codings: which one a response may have, and which one a request must not have."""
+"""Content codings: whether a client prefers gzip, and which request bodies are refused."""
 
 import pytest
 from hypothesis import given
@@ -53,10 +53,10 @@ def test_gzip_is_preferred(accepted: bytes) -> None:
         b"gzip;q=0.0",
         b"gzip;q=0.000",
         b"gzip; q=0.",
-        b"gzip;q=0, *",  # the name counts before the asterisk
+        b"gzip;q=0, *",  # the name takes precedence over the asterisk
         b"*;q=0",
         b"br, *;q=0",
-        b"identity, gzip;q=0.5",  # the client would rather have it plain
+        b"identity, gzip;q=0.5",  # the client prefers the uncompressed body
         b"identity;q=1, *;q=0.5",
         b"identity;q=0",
         b"gzip;q=",
@@ -81,19 +81,19 @@ def test_gzip_is_not_preferred(accepted: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_octets_have_an_answer(accepted: bytes) -> None:
+def test_any_bytes_are_parsed_without_an_error(accepted: bytes) -> None:
     assert prefers_gzip(accepted) in (True, False)
 
 
 @pytest.mark.parametrize("coding", [None, b"identity", b"Identity", b"", b" , identity ,"])
-def test_body_without_a_coding_is_taken(coding: bytes | None) -> None:
+def test_body_without_a_coding_is_accepted(coding: bytes | None) -> None:
     refuse_coded({} if coding is None else {b"content-encoding": coding})
 
 
 @pytest.mark.parametrize(
     "coding", [b"gzip", b"x-gzip", b"br", b"aws-chunked", b"identity, gzip", b"\xff", b"*"]
 )
-def test_body_with_a_coding_is_refused_with_what_would_be_taken(coding: bytes) -> None:
+def test_body_with_a_coding_is_refused_with_the_accepted_codings(coding: bytes) -> None:
     with pytest.raises(UnsupportedMedia) as refused:
         refuse_coded({b"content-encoding": coding})
     assert (refused.value.status, refused.value.code) == (415, "UNSUPPORTED_CONTENT_ENCODING")

@@ -28,30 +28,30 @@ def refused(code: str, parse: object, *arguments: object) -> None:
     assert caught.value.code == code
 
 
-def test_a_create_with_everything() -> None:
+def test_create_with_all_headers_is_parsed() -> None:
     headers = {**JSON, b"stream-ttl": b"60", b"stream-closed": b"TRUE"}
     command = parse_create("/a", headers, b"[1, 2]", None)
     assert command.media is not None
     assert command.media.essence == "application/json"
     assert command.lifetime == Lifetime(ttl=60)
     assert command.body.wire == b"1,2,"
-    assert command.closes  # TRAPS 22: matched without regard to case
+    assert command.closes  # TRAPS 22: the comparison ignores case
     assert command.fork is None
 
 
 @pytest.mark.parametrize("value", [b"false", b"1", b"yes", b"", b" true"])
-def test_any_other_value_of_stream_closed_is_as_if_absent(value: bytes) -> None:
+def test_stream_closed_other_than_true_is_ignored(value: bytes) -> None:
     assert not parse_create("/a", {b"stream-closed": value}, b"", None).closes
 
 
-def test_a_fork_names_its_place() -> None:
+def test_fork_headers_are_parsed() -> None:
     headers = {b"stream-fork-offset": OFFSET, b"stream-fork-sub-offset": b"3"}
     fork = parse_create("/b", headers, b"", "/a").fork
     assert fork is not None
     assert (fork.source, fork.offset, fork.sub_offset) == ("/a", Offset(7, 42), 3)
 
 
-def test_now_is_the_sources_tail_and_minus_one_its_start() -> None:  # TRAPS 27
+def test_fork_offset_accepts_now_and_minus_one() -> None:  # TRAPS 27
     now = parse_create("/b", {b"stream-fork-offset": b"now"}, b"", "/a").fork
     start = parse_create("/b", {b"stream-fork-offset": b"-1"}, b"", "/a").fork
     assert now is not None
@@ -77,13 +77,13 @@ def test_now_is_the_sources_tail_and_minus_one_its_start() -> None:  # TRAPS 27
         ),
     ],
 )
-def test_a_malformed_fork_is_refused(
+def test_malformed_fork_header_is_refused(
     headers: dict[bytes, bytes], source: str | None, code: str
 ) -> None:
     refused(code, parse_create, "/b", headers, b"", source)
 
 
-def test_an_append_with_everything() -> None:
+def test_append_with_all_headers_is_parsed() -> None:
     headers = {
         **JSON,
         b"producer-id": b"p",
@@ -100,7 +100,7 @@ def test_an_append_with_everything() -> None:
     assert command.expected == Offset(7, 42)
 
 
-def test_a_close_needs_neither_body_nor_type() -> None:
+def test_close_needs_neither_body_nor_content_type() -> None:
     command = parse_append("/a", {b"stream-closed": b"true"}, b"")
     assert command.closes
     assert not command.has_body
@@ -119,21 +119,21 @@ def test_a_close_needs_neither_body_nor_type() -> None:
         ({**JSON, b"producer-id": b"p"}, b"1", "INVALID_PRODUCER"),
     ],
 )
-def test_a_malformed_append_is_refused(headers: dict[bytes, bytes], body: bytes, code: str) -> None:
+def test_malformed_append_is_refused(headers: dict[bytes, bytes], body: bytes, code: str) -> None:
     refused(code, parse_append, "/a", headers, body)
 
 
-def test_a_body_that_is_no_json_waits_for_its_place_among_the_refusals() -> None:
+def test_invalid_json_body_is_kept_as_a_problem_for_the_decision() -> None:
     command = parse_append("/a", JSON, b"{")
     assert command.body.problem is not None
     assert command.body.wire == b""
 
 
 class Watched(dict[bytes, bytes]):
-    """Headers that can be referred to weakly."""
+    """A dict of headers that supports weak references."""
 
 
-def test_a_body_that_is_no_json_is_forgotten_with_its_request() -> None:
+def test_invalid_json_body_does_not_keep_the_request_alive() -> None:
     headers = Watched(JSON)
     watched = weakref.ref(headers)
     parse_append("/a", headers, b"{")
@@ -142,21 +142,21 @@ def test_a_body_that_is_no_json_is_forgotten_with_its_request() -> None:
     assert watched() is None
 
 
-def test_a_read_without_an_offset_begins_at_the_start() -> None:
+def test_read_without_offset_begins_at_the_start() -> None:
     assert parse_read("/a", {}, {}).offset is Sentinel.START
 
 
-def test_unknown_parameters_are_ignored() -> None:
+def test_unknown_query_parameters_are_ignored() -> None:
     assert parse_read("/a", {"utm": ["x", "y"]}, {}).live is None
 
 
-def test_a_reconnecting_browser_names_its_place_in_a_header() -> None:
+def test_last_event_id_replaces_the_offset_of_an_sse_read() -> None:
     query = {"offset": ["-1"], "live": ["sse"]}
     assert parse_read("/a", query, {b"last-event-id": OFFSET}).offset == Offset(7, 42)
     assert parse_read("/a", {"offset": ["-1"]}, {b"last-event-id": OFFSET}).offset is Sentinel.START
 
 
-def test_read_resumes_if_the_header_names_an_offset() -> None:
+def test_sse_read_resumes_if_last_event_id_is_an_offset() -> None:
     query = {"offset": [OFFSET.decode()], "live": ["sse"]}
     assert parse_read("/a", query, {b"last-event-id": OFFSET}).resumes
     for identifier in (b"", b"-1", b"now"):
@@ -184,11 +184,11 @@ def test_read_resumes_if_the_header_names_an_offset() -> None:
         ({"cursor": ["a b"]}, "INVALID_CURSOR"),
     ],
 )
-def test_a_malformed_read_is_refused(query: dict[str, list[str]], code: str) -> None:
+def test_malformed_read_is_refused(query: dict[str, list[str]], code: str) -> None:
     refused(code, parse_read, "/a", query, {})
 
 
-def test_a_malformed_last_event_id_is_refused() -> None:
+def test_malformed_last_event_id_is_refused() -> None:
     query = {"offset": ["-1"], "live": ["sse"]}
     refused("INVALID_OFFSET", parse_read, "/a", query, {b"last-event-id": b"x"})
 
@@ -209,7 +209,7 @@ def test_a_malformed_last_event_id_is_refused() -> None:
 @pytest.mark.parametrize(
     "body", [b"[1]", b"[1,", b"[]", b'{"a": 1}', b"x" * 40_000, b"[1" + b" " * 40_000]
 )
-def test_append_again_is_what_the_same_headers_would_be_parsed_to(
+def test_append_again_equals_parsing_the_same_headers(
     more: dict[bytes, bytes], media: bytes, body: bytes
 ) -> None:
     headers = {b"content-type": media, **more}

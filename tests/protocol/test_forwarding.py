@@ -1,4 +1,4 @@
-"""What proxies say of the client: the scheme that the client used."""
+"""The scheme that the client used, from the headers of proxies."""
 
 import time
 
@@ -10,6 +10,7 @@ from durable_streams_server.protocol.forwarding import client_scheme
 
 
 def scheme(proto: bytes | None = None, forwarded: bytes | None = None) -> str | None:
+    """Returns the scheme found in the two headers."""
     headers = {b"x-forwarded-proto": proto, b"forwarded": forwarded}
     return client_scheme({name: value for name, value in headers.items() if value is not None})
 
@@ -20,7 +21,7 @@ def scheme(proto: bytes | None = None, forwarded: bytes | None = None) -> str | 
         (b"https", "https"),
         (b"http", "http"),
         (b"HTTPS", "https"),
-        (b"https, http", "https"),  # the first proxy is the one that the client spoke to
+        (b"https, http", "https"),  # the client connected to the first proxy
         (b"http, https", "http"),
         (b"https,http,http", "https"),
         (b" https ,http", "https"),
@@ -31,7 +32,7 @@ def scheme(proto: bytes | None = None, forwarded: bytes | None = None) -> str | 
         (b"\xff", None),
     ],
 )
-def test_first_scheme_of_the_list_counts(proto: bytes, expected: str | None) -> None:
+def test_first_scheme_in_x_forwarded_proto_is_used(proto: bytes, expected: str | None) -> None:
     assert scheme(proto) == expected
 
 
@@ -47,7 +48,7 @@ def test_first_scheme_of_the_list_counts(proto: bytes, expected: str | None) -> 
         (b'for="a,b;proto=http";proto=https', "https"),
         (b'for="a\\"b";proto=https', "https"),
         (b"for=a;proto=https, for=b;proto=http", "https"),
-        (b"for=a, for=b;proto=https", "https"),  # the first that says so
+        (b"for=a, for=b;proto=https", "https"),  # the first element with a proto
         (b",, for=a;proto=https,,", "https"),
         (b"for=a;;proto=https", "https"),
         (b"for=_hidden;by=unknown", None),
@@ -61,7 +62,7 @@ def test_first_scheme_of_the_list_counts(proto: bytes, expected: str | None) -> 
         (b'proto="https', None),
         (b'proto="https"x', None),
         (b"proto=https for=a", None),
-        (b"proto=https, for=[::1]", None),  # what is malformed anywhere is not believed
+        (b"proto=https, for=[::1]", None),  # a list that is malformed anywhere is ignored
         (b"", None),
         (b"\xff", None),
         (b"\n", None),
@@ -69,27 +70,25 @@ def test_first_scheme_of_the_list_counts(proto: bytes, expected: str | None) -> 
         (b"proto=https,\n", None),
     ],
 )
-def test_proto_of_the_first_element_that_has_one_counts(
-    forwarded: bytes, expected: str | None
-) -> None:
+def test_first_proto_in_forwarded_is_used(forwarded: bytes, expected: str | None) -> None:
     assert scheme(forwarded=forwarded) == expected
 
 
-def test_x_forwarded_proto_counts_before_forwarded() -> None:
+def test_x_forwarded_proto_takes_precedence_over_forwarded() -> None:
     assert scheme(b"https", b"proto=http") == "https"
     assert scheme(b"gopher", b"proto=https") == "https"
     assert scheme() is None
 
 
 @given(st.binary(max_size=80))
-def test_any_octets_have_an_answer(value: bytes) -> None:
+def test_any_bytes_are_parsed_without_an_error(value: bytes) -> None:
     for said in (scheme(value), scheme(None, value), scheme(None, b"proto=https," + value)):
         assert said in (None, "http", "https")
 
 
 @pytest.mark.parametrize("end", [b"", b"x", b'"', b"\n"])
 @pytest.mark.parametrize("part", [b" ", b"a", b'"', b"\\", b"a=", b'a="', b";", b",", b'a="\\'])
-def test_long_value_takes_no_long_time(part: bytes, end: bytes) -> None:
+def test_long_header_is_parsed_in_linear_time(part: bytes, end: bytes) -> None:
     begin = time.thread_time()
     scheme(None, part * (32_000 // len(part)) + end)
     assert time.thread_time() - begin < 0.25

@@ -1,4 +1,4 @@
-"""Lifetimes: what a TTL and a deadline may look like, and when they end a stream."""
+"""Lifetimes: the syntax of TTLs and deadlines, and the time at which a stream expires."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from durable_streams_server.protocol.units import SECOND
 
 
 @pytest.mark.parametrize("text", ["0", "1", "3600", "3153600000"])
-def test_a_ttl_is_a_plain_whole_number(text: str) -> None:
+def test_ttl_is_a_whole_number(text: str) -> None:
     assert parse_lifetime(text, None) == Lifetime(ttl=int(text))
 
 
@@ -39,7 +39,7 @@ def test_a_ttl_is_a_plain_whole_number(text: str) -> None:
         "3153600001",
     ],
 )
-def test_any_other_ttl_is_refused(text: str) -> None:  # TRAPS 26
+def test_malformed_ttl_is_refused(text: str) -> None:  # TRAPS 26
     with pytest.raises(BadRequest) as caught:
         parse_lifetime(text, None)
     assert caught.value.code == "INVALID_TTL"
@@ -57,7 +57,7 @@ def test_any_other_ttl_is_refused(text: str) -> None:  # TRAPS 26
         ("2024-02-29T00:00:00Z", 1709164800),
     ],
 )
-def test_a_deadline_is_rfc_3339(text: str, seconds: float) -> None:
+def test_deadline_is_parsed_as_rfc_3339(text: str, seconds: float) -> None:
     lifetime = parse_lifetime(None, text)
     assert lifetime.expires_at == round(seconds * SECOND)
     assert lifetime.expires_text == text
@@ -86,37 +86,37 @@ def test_a_deadline_is_rfc_3339(text: str, seconds: float) -> None:
         "２０２６-01-01T00:00:00Z",
     ],
 )
-def test_a_malformed_deadline_fails_closed(text: str) -> None:  # TRAPS 26
+def test_malformed_deadline_is_refused(text: str) -> None:  # TRAPS 26
     with pytest.raises(BadRequest) as caught:
         parse_lifetime(None, text)
     assert caught.value.code == "INVALID_EXPIRES_AT"
 
 
-def test_the_two_exclude_each_other() -> None:
+def test_ttl_and_deadline_together_are_refused() -> None:
     with pytest.raises(BadRequest) as caught:
         parse_lifetime("5", "2030-01-01T00:00:00Z")
     assert caught.value.code == "CONFLICTING_LIFETIME"
 
 
-def test_two_spellings_of_one_instant_match() -> None:
+def test_two_spellings_of_one_deadline_match() -> None:
     first = parse_lifetime(None, "2030-01-01T00:00:00Z")
     assert first.matches(parse_lifetime(None, "2030-01-01T01:00:00+01:00"))
     assert not first.matches(FOREVER)
 
 
-def test_a_ttl_slides_and_a_deadline_does_not() -> None:
+def test_ttl_moves_with_the_last_use_and_a_deadline_does_not() -> None:
     assert Lifetime(ttl=5).deadline(100) == 100 + 5 * SECOND
     assert Lifetime(expires_at=7).deadline(100) == 7
     assert FOREVER.deadline(100) is None
 
 
-def test_a_fork_inherits_what_it_does_not_ask_for() -> None:
+def test_fork_inherits_the_lifetime_unless_it_requests_one() -> None:
     source = Lifetime(ttl=60)
     assert inherit(FOREVER, source) == source
     assert inherit(Lifetime(ttl=5), source) == Lifetime(ttl=5)
 
 
-def test_deadline_range_ends_with_the_last_microsecond_of_year_9999() -> None:
+def test_greatest_deadline_is_the_last_microsecond_of_year_9999() -> None:
     assert parse_lifetime(None, "9999-12-31T23:59:59.999999Z").expires_at == MAX_TIME
     assert moment(MAX_TIME).isoformat() == "9999-12-31T23:59:59.999999+00:00"
 
@@ -124,7 +124,7 @@ def test_deadline_range_ends_with_the_last_microsecond_of_year_9999() -> None:
 @pytest.mark.parametrize(
     "text", ["1960-06-01T00:00:00Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01"]
 )
-def test_deadline_before_1970_is_kept_as_1970_with_the_clients_text(text: str) -> None:
+def test_deadline_before_1970_becomes_1970_and_keeps_its_text(text: str) -> None:
     lifetime = parse_lifetime(None, text)
     assert (lifetime.expires_at, lifetime.expires_text) == (0, text)
     assert lifetime.deadline(0) == 0
@@ -141,13 +141,13 @@ def test_deadline_before_1970_is_kept_as_1970_with_the_clients_text(text: str) -
         (Lifetime(ttl=2**64 - 1), MAX_TIME, MAX_DEADLINE),
     ],
 )
-def test_deadline_of_what_an_earlier_version_kept_fits_the_catalogs_order(
+def test_out_of_range_lifetime_of_an_earlier_version_is_clamped(
     lifetime: Lifetime, touched_at: int, deadline: int
 ) -> None:
     assert lifetime.deadline(touched_at) == deadline
 
 
-def test_longest_lifetime_at_the_end_of_time_fits_without_a_cut() -> None:
+def test_longest_ttl_at_the_greatest_time_is_not_clamped() -> None:
     deadline = Lifetime(ttl=MAX_TTL_SECONDS).deadline(MAX_TIME)
     assert deadline == MAX_TIME + MAX_TTL_SECONDS * SECOND < MAX_DEADLINE
 
@@ -156,7 +156,7 @@ def test_longest_lifetime_at_the_end_of_time_fits_without_a_cut() -> None:
     ("now", "kept"),
     [(-1, 0), (-(10**30), 0), (0, 0), (5, 5), (MAX_TIME, MAX_TIME), (10**30, MAX_TIME)],
 )
-def test_clock_reading_is_brought_into_range(now: int, kept: int) -> None:
+def test_time_out_of_range_is_clamped(now: int, kept: int) -> None:
     assert bounded(now) == kept
 
 
@@ -170,5 +170,5 @@ def test_clock_reading_is_brought_into_range(now: int, kept: int) -> None:
         (-(10**30), "0001-01-01T00:00:00.000Z"),
     ],
 )
-def test_every_kept_time_can_be_shown(microseconds: int, shown: str) -> None:
+def test_any_time_is_formatted(microseconds: int, shown: str) -> None:
     assert timestamp(microseconds) == shown

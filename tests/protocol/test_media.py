@@ -1,4 +1,4 @@
-"""Content types: compared by essence, sorted into three kinds."""
+"""Content types: their essence for comparisons, and their kind."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from durable_streams_server.protocol.media import Kind, is_utf8, parse_media_typ
         ("image/png", "image/png", Kind.BINARY),
     ],
 )
-def test_case_and_parameters_do_not_matter(text: str, essence: str, kind: Kind) -> None:
+def test_kind_does_not_depend_on_case_or_parameters(text: str, essence: str, kind: Kind) -> None:
     media = parse_media_type(text)
     assert (media.text, media.essence, media.kind) == (text, essence, kind)
 
@@ -27,7 +27,7 @@ def test_case_and_parameters_do_not_matter(text: str, essence: str, kind: Kind) 
 @pytest.mark.parametrize(
     "text", ["", "json", "/", "text/", "/plain", "text plain", "a/b/c", "x" * 300]
 )
-def test_what_is_no_type_is_refused(text: str) -> None:
+def test_malformed_content_type_is_refused(text: str) -> None:
     with pytest.raises(BadRequest) as caught:
         parse_media_type(text)
     assert caught.value.code == "INVALID_CONTENT_TYPE"
@@ -49,11 +49,11 @@ def test_what_is_no_type_is_refused(text: str) -> None:
         ("text/plain; charset*0=utf-8; charset*=utf-8", False),
     ],
 )
-def test_text_is_utf8_unless_its_charset_is_another(text: str, expected: bool) -> None:
+def test_text_is_utf8_unless_it_has_another_charset(text: str, expected: bool) -> None:
     assert is_utf8(parse_media_type(text)) is expected
 
 
-def test_a_flood_of_odd_types_is_not_remembered() -> None:
+def test_cache_survives_a_flood_of_different_types() -> None:
     first = parse_media_type("x/0")
     for number in range(1000):
         assert parse_media_type(f"x/{number}").essence == f"x/{number}"

@@ -1,4 +1,4 @@
-"""Offsets: the one shape that they have, and the numbers that go into them."""
+"""Offsets: their exact format, and the numbers of incarnations."""
 
 import pytest
 
@@ -30,13 +30,13 @@ from durable_streams_server.protocol.offsets import (
         "0000000000000001_0000000000000000\n",
     ],
 )
-def test_anything_but_the_exact_shape_is_refused(text: str) -> None:
+def test_malformed_offset_is_refused(text: str) -> None:
     with pytest.raises(BadRequest) as caught:
         parse_read(text)
     assert caught.value.code == "INVALID_OFFSET"
 
 
-def test_sentinels_and_minted_offsets_are_read() -> None:
+def test_sentinels_and_offsets_are_parsed() -> None:
     assert parse_read("-1") is Sentinel.START
     assert parse_read("now") is Sentinel.NOW
     assert parse_read("0000000000000007_0000000000000042") == Offset(7, 42)
@@ -53,14 +53,12 @@ def test_sentinels_and_minted_offsets_are_read() -> None:
         (MAX_CLOCK_INCARNATION, 10**30, MAX_CLOCK_INCARNATION + 1),
     ],
 )
-def test_no_clock_makes_an_incarnation_that_an_offset_cannot_name(
-    last: int, now: int, number: int
-) -> None:
+def test_new_incarnation_fits_an_offset_with_any_clock(last: int, now: int, number: int) -> None:
     assert next_incarnation(last, now) == number
     assert parse(str(Offset(number, 0))) == Offset(number, 0)
 
 
-def test_offset_of_a_longer_incarnation_that_an_earlier_version_gave_out_is_read() -> None:
+def test_offset_with_a_longer_incarnation_of_an_earlier_version_is_parsed() -> None:
     name = str(Offset(12_000_000_000_000_000, 7))
     assert parse(name) == Offset(12_000_000_000_000_000, 7)
     for text in ("0" + name, "0" * 17 + "_" + "0" * 16, "1" * 20 + "_" + "0" * 16):

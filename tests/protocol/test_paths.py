@@ -1,4 +1,4 @@
-"""Paths: decoded once, refused when they have no one meaning, encoded as file names the way the Node server does."""
+"""Paths: decoded once, refused if ambiguous, and encoded as file names like those of the Node server."""
 
 import base64
 import hashlib
@@ -43,7 +43,7 @@ stream_paths = st.lists(segments, min_size=1, max_size=4).map(lambda parts: "/" 
         (b"/" + b"%78" * (MAX_PATH_BYTES - 1), "/" + "x" * (MAX_PATH_BYTES - 1)),
     ],
 )
-def test_each_path_has_one_decoding(raw: bytes, path: str) -> None:
+def test_path_is_decoded(raw: bytes, path: str) -> None:
     assert decode_path(raw) == path
 
 
@@ -70,18 +70,18 @@ def test_each_path_has_one_decoding(raw: bytes, path: str) -> None:
         b"/" + b"%C3%A9" * (MAX_PATH_BYTES // 2),
     ],
 )
-def test_what_has_no_one_meaning_is_refused(raw: bytes) -> None:
+def test_ambiguous_path_is_refused(raw: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         decode_path(raw)
     assert caught.value.code == "INVALID_PATH"
 
 
 @given(stream_paths)
-def test_an_encoded_path_decodes_to_itself(path: str) -> None:
+def test_encoded_path_decodes_to_itself(path: str) -> None:
     assert decode_path(encode_url_path(path).encode("ascii")) == check_path(path)
 
 
-def test_a_lone_surrogate_is_no_path() -> None:
+def test_path_with_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(BadRequest):
         check_path("/\ud800")
 
@@ -90,14 +90,14 @@ def test_a_lone_surrogate_is_no_path() -> None:
     "path",
     ["/v1/stream/__ds", "/v1/stream/__ds/subscriptions", "/healthz", "/readyz", "/metrics"],
 )
-def test_the_servers_own_paths_are_reserved(path: str) -> None:
+def test_reserved_path_is_refused(path: str) -> None:
     with pytest.raises(NotFound) as caught:
         refuse_reserved(path, "/v1/stream")
     assert caught.value.code == "RESERVED_PATH"
 
 
 @pytest.mark.parametrize("path", ["/v1/stream/__dsx", "/__ds", "/healthz/a", "/v1/stream/a/__ds"])
-def test_their_neighbours_are_streams(path: str) -> None:
+def test_path_similar_to_a_reserved_one_is_accepted(path: str) -> None:
     refuse_reserved(path, "/v1/stream")
 
 
@@ -111,19 +111,19 @@ def test_their_neighbours_are_streams(path: str) -> None:
         ("", ""),
     ],
 )
-def test_slashes_around_the_root_do_not_matter(given_root: str, root: str) -> None:
+def test_slashes_around_the_stream_root_are_normalized(given_root: str, root: str) -> None:
     assert normalize_root(given_root) == root
 
 
 @pytest.mark.parametrize("path", ["/a", "/v1/stream/chat", "/caf\u00e9", "/" + "x" * 149])
-def test_a_short_path_is_encoded_as_base64_without_padding(path: str) -> None:
+def test_short_path_is_encoded_as_unpadded_base64(path: str) -> None:
     encoded = encode_stream_path(path)
     assert encoded == base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
     assert len(encoded) <= 200
     assert decode_stream_path(encoded) == path
 
 
-def test_a_long_path_is_cut_and_ends_in_its_hash() -> None:
+def test_long_path_is_truncated_and_ends_in_its_hash() -> None:
     path = "/" + "y" * 400
     encoded = encode_stream_path(path)
     whole = base64.urlsafe_b64encode(path.encode()).decode()
@@ -132,7 +132,7 @@ def test_a_long_path_is_cut_and_ends_in_its_hash() -> None:
 
 
 @given(stream_paths)
-def test_file_names_hold_no_slash_and_give_short_paths_back(path: str) -> None:
+def test_file_name_has_no_slash_and_decodes_to_a_short_path(path: str) -> None:
     encoded = encode_stream_path(path)
     assert "/" not in encoded
     if "~" not in encoded:
@@ -140,13 +140,13 @@ def test_file_names_hold_no_slash_and_give_short_paths_back(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "YQ==", "~", "YQ~0123", "é"])
-def test_what_is_no_encoding_is_refused(name: str) -> None:
+def test_malformed_file_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not an encoded"):
         decode_stream_path(name)
 
 
 @pytest.mark.parametrize("path", ["", "chat", "a/b", " /a", "\\a"])
-def test_relative_path_is_refused_with_its_own_message(path: str) -> None:
+def test_relative_path_is_refused_with_a_helpful_message(path: str) -> None:
     for check in (check_is_whole, check_path):
         with pytest.raises(BadRequest, match="must begin with a slash") as refused:
             check(path)
@@ -161,7 +161,12 @@ def test_relative_path_is_refused_with_its_own_message(path: str) -> None:
         ("/", b"//a", "", b"/a"),
         ("/x", b"/x/a", "/x", b"/x/a"),
         ("/x", b"/a", "/x", b"/a"),
-        ("/x", b"/x//a", "/x", b"/x//a"),  # the client's own empty segment, which is refused
+        (
+            "/x",
+            b"/x//a",
+            "/x",
+            b"/x//a",
+        ),  # the client's own empty segment stays, and is refused later
         ("/x/", b"/x//a", "/x", b"/x/a"),
         ("/x/", b"/x///a", "/x", b"/x//a"),
         ("/x/", b"/x/a", "/x", b"/x/a"),
@@ -175,7 +180,7 @@ def test_relative_path_is_refused_with_its_own_message(path: str) -> None:
         ("/x/", b"", "/x", b""),
     ],
 )
-def test_mount_has_one_slash_before_each_segment(
+def test_slashes_in_the_root_path_are_normalized(
     root_path: str, raw: bytes, mount: str, path: bytes
 ) -> None:
     assert normalize_mount(root_path, raw) == (mount, path)

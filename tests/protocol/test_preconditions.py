@@ -1,4 +1,4 @@
-"""Preconditions of writes: which tags name a stream's state, and what a write must find."""
+"""Preconditions of writes: which tags name the state of a stream, and when a condition is true."""
 
 import pytest
 
@@ -19,6 +19,7 @@ TAG = b'"0000000000000007:0:5:t"'
 
 
 def state(tail: int = 5, closed: bool = False, incarnation: int = 7) -> StreamState:
+    """Returns the state of a text stream."""
     made = StreamState("/a", incarnation, parse_media_type("text/plain"), FOREVER, NOW)
     made.tail = tail
     made.closed = closed
@@ -26,6 +27,7 @@ def state(tail: int = 5, closed: bool = False, incarnation: int = 7) -> StreamSt
 
 
 def holds(headers: dict[bytes, bytes], found: StreamState | None) -> bool:
+    """Returns whether the conditions in the headers are true for a state."""
     conditions = parse_conditions(headers)
     assert conditions is not None
     try:
@@ -35,11 +37,11 @@ def holds(headers: dict[bytes, bytes], found: StreamState | None) -> bool:
     return True
 
 
-def test_request_without_either_header_has_no_conditions() -> None:
+def test_request_without_if_match_and_if_none_match_has_no_conditions() -> None:
     assert parse_conditions({b"if-modified-since": b"x", b"if-unmodified-since": b"x"}) is None
 
 
-def test_tag_of_a_state_is_that_of_a_page_with_all_of_the_stream() -> None:
+def test_tag_of_a_state_equals_that_of_a_page_with_the_whole_stream() -> None:
     assert tag_of(state()) == TAG == caching.etag(state(), 0, 5, True, False)
     assert tag_of(state(closed=True)) == caching.etag(state(), 0, 5, True, True)
 
@@ -50,14 +52,14 @@ def test_tag_of_a_state_is_that_of_a_page_with_all_of_the_stream() -> None:
         b"*",
         b" * ",
         TAG,
-        b'"0000000000000007:3:5:t"',  # of a page that ends at the tail
+        b'"0000000000000007:3:5:t"',  # the tag of a page that ends at the tail
         b'"0000000000000007:5:5:t"',
         caching.compressed_etag(TAG),
         b'"x", ' + TAG,
         b'"a,b",,' + TAG + b",",
     ],
 )
-def test_if_match_holds_for_the_present_state(tags: bytes) -> None:
+def test_if_match_is_true_for_tags_of_the_present_state(tags: bytes) -> None:
     assert holds({b"if-match": tags}, state())
     assert not holds({b"if-none-match": tags}, state())
 
@@ -69,12 +71,12 @@ def test_if_match_holds_for_the_present_state(tags: bytes) -> None:
         b",",
         b'""',
         b'"x"',
-        b"0000000000000007:0:5:t",  # without quotes it is no tag
+        b"0000000000000007:0:5:t",  # a tag needs quotes
         b'"*"',
         b'"0000000000000007:0:4:t"',  # an earlier tail
         b'"0000000000000007:0:6:t"',
         b'"0000000000000007:0:5:c"',  # the stream is open
-        b'"0000000000000007:0:5"',  # of a page that did not end at the tail
+        b'"0000000000000007:0:5"',  # the tag of a page that did not end at the tail
         b'"0000000000000006:0:5:t"',  # an earlier stream at the path
         b'"7:0:5:t"',
         b'"0000000000000007:0:05:t"',
@@ -83,7 +85,7 @@ def test_if_match_holds_for_the_present_state(tags: bytes) -> None:
         b"\xff",
     ],
 )
-def test_if_match_fails_for_any_other_tag(tags: bytes) -> None:
+def test_if_match_is_false_for_other_tags(tags: bytes) -> None:
     assert not holds({b"if-match": tags}, state())
     assert holds({b"if-none-match": tags}, state())
 
@@ -93,24 +95,24 @@ def test_if_match_compares_strongly_and_if_none_match_weakly() -> None:  # RFC 9
     assert not holds({b"if-none-match": b"W/" + TAG}, state())
 
 
-def test_closure_changes_the_tag() -> None:
+def test_close_changes_the_tag() -> None:
     assert not holds({b"if-match": TAG}, state(closed=True))
     assert holds({b"if-match": tag_of(state(closed=True))}, state(closed=True))
 
 
-def test_without_a_stream_only_if_none_match_holds() -> None:
+def test_only_if_none_match_is_true_without_a_stream() -> None:
     for tags in (b"*", TAG):
         assert not holds({b"if-match": tags}, None)
         assert holds({b"if-none-match": tags}, None)
 
 
-def test_both_headers_must_hold() -> None:
+def test_both_conditions_must_be_true() -> None:
     assert holds({b"if-match": TAG, b"if-none-match": b'"x"'}, state())
     assert not holds({b"if-match": b'"x"', b"if-none-match": b'"x"'}, state())
     assert not holds({b"if-match": TAG, b"if-none-match": TAG}, state())
 
 
-def test_refusal_says_what_the_state_is() -> None:
+def test_error_has_headers_with_the_present_state() -> None:
     with pytest.raises(PreconditionFailed) as refused:
         check_conditions(Conditions((b'"x"',), None), state(closed=True))
     assert refused.value.code == "PRECONDITION_FAILED"

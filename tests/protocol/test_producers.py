@@ -1,4 +1,4 @@
-"""Idempotent producers: the decision table, and a model of PROTOCOL 5.2.1 written apart from it."""
+"""Idempotent producers: the decision table, compared with an independent model of PROTOCOL 5.2.1."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from durable_streams_server.protocol.producers import (
 )
 
 
-def test_all_three_headers_or_none() -> None:
+def test_three_headers_make_a_stamp_and_none_make_none() -> None:
     assert parse_stamp(None, None, None) is None
     assert parse_stamp(b"p", b"0", b"7") == Stamp(b"p", 0, 7)
 
@@ -36,7 +36,7 @@ def test_all_three_headers_or_none() -> None:
         (b"p", b"%d" % (MAX_SAFE_INTEGER + 1), b"0"),
     ],
 )
-def test_malformed_headers_are_refused(
+def test_malformed_or_missing_header_is_refused(
     producer: bytes | None, epoch: bytes | None, seq: bytes | None
 ) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -44,7 +44,7 @@ def test_malformed_headers_are_refused(
     assert caught.value.code == "INVALID_PRODUCER"
 
 
-def test_a_gap_says_what_is_due() -> None:
+def test_gap_error_has_the_expected_and_received_numbers() -> None:
     with pytest.raises(SequenceGap) as caught:
         is_duplicate(ProducerState(1, 4), Stamp(b"p", 1, 7))
     assert dict(caught.value.headers) == {
@@ -53,19 +53,20 @@ def test_a_gap_says_what_is_due() -> None:
     }
 
 
-def test_a_zombie_is_told_the_epoch() -> None:
+def test_fenced_error_has_the_newest_epoch() -> None:
     with pytest.raises(ProducerFenced) as caught:
         is_duplicate(ProducerState(3, 0), Stamp(b"p", 2, 9))
     assert dict(caught.value.headers) == {b"producer-epoch": b"3"}
 
 
-class Server:
-    """PROTOCOL 5.2.1 in the words of a reader of it: accepted numbers, epoch by epoch."""
+class Model:
+    """An independent model of PROTOCOL 5.2.1, which keeps all accepted numbers by epoch."""
 
     def __init__(self) -> None:
         self.accepted: dict[int, list[int]] = {}
 
     def answer(self, epoch: int, seq: int) -> str:
+        """Accepts or refuses a request, and returns the verdict."""
         newest = max(self.accepted, default=None)
         if newest is not None and epoch < newest:
             return "fenced"
@@ -84,10 +85,10 @@ class Server:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=40))
-def test_every_sequence_of_requests_is_judged_as_the_protocol_says(
+def test_any_sequence_of_requests_matches_the_model(
     requests: list[tuple[int, int]],
 ) -> None:
-    model, known = Server(), None
+    model, known = Model(), None
     for epoch, seq in requests:
         stamp = Stamp(b"p", epoch, seq)
         try:

@@ -1,4 +1,4 @@
-"""The registry: one State Protocol event for each stream begun or ended, and none for itself."""
+"""The registry: one State Protocol event for each stream that begins or ends, and none for itself."""
 
 import json
 
@@ -18,12 +18,15 @@ RULES = Rules(registry=Registry("/v1/stream/__registry__", "/v1/stream"))
 
 
 class World:
+    """Stream states, and the wire bytes of the registry."""
+
     def __init__(self) -> None:
         self.states: dict[str, StreamState] = {}
         self.wire = b""
         self.number = 0
 
     def run(self, command: Command) -> None:
+        """Decides a command and applies the decision."""
         self.number += 2
         decision = decide(self.states, command, NOW, self.number, RULES, Subscriptions())
         for change in of_streams(decision.changes):
@@ -32,11 +35,12 @@ class World:
                 self.wire += change.data
 
     def events(self) -> list[tuple[str, str]]:
+        """Returns the operation and key of each event."""
         listed = json.loads(b"[" + self.wire[:-1] + b"]")
         return [(event["headers"]["operation"], event["key"]) for event in listed]
 
 
-def test_creates_and_deletes_are_listed_once_each() -> None:
+def test_each_create_and_delete_is_listed_once() -> None:
     world = World()
     world.run(create("/v1/stream/a", "text/plain"))
     world.run(create("/v1/stream/a", "text/plain"))
@@ -46,7 +50,7 @@ def test_creates_and_deletes_are_listed_once_each() -> None:
     assert world.events() == [("insert", "a"), ("insert", "/elsewhere"), ("delete", "a")]
 
 
-def test_an_insert_says_what_the_stream_is() -> None:
+def test_insert_event_describes_the_stream() -> None:
     world = World()
     world.run(create("/v1/stream/a", "text/plain"))
     (event,) = json.loads(b"[" + world.wire[:-1] + b"]")
@@ -58,7 +62,7 @@ def test_an_insert_says_what_the_stream_is() -> None:
     }
 
 
-def test_a_soft_delete_is_an_end_and_its_later_removal_is_not_another() -> None:
+def test_soft_delete_is_listed_and_the_later_removal_is_not() -> None:
     world = World()
     world.run(create("/v1/stream/a"))
     world.run(create("/v1/stream/b", None, fork=fork_of("/v1/stream/a")))
@@ -75,7 +79,7 @@ def test_a_soft_delete_is_an_end_and_its_later_removal_is_not_another() -> None:
         (create("/r", "application/json", closes=True), False),
     ],
 )
-def test_only_an_open_json_stream_can_serve_as_one(command: Command, accepted: bool) -> None:
+def test_only_an_open_json_stream_is_accepted_as_registry(command: Command, accepted: bool) -> None:
     states: dict[str, StreamState] = {}
     assert Registry("/r").accepts(states)
     decision = decide(states, command, NOW, 1, Rules(), Subscriptions())
@@ -84,7 +88,7 @@ def test_only_an_open_json_stream_can_serve_as_one(command: Command, accepted: b
     assert Registry("/r").accepts(states) is accepted
 
 
-def test_a_full_registry_refuses_what_it_could_not_list() -> None:
+def test_create_is_refused_if_the_registry_is_full() -> None:
     world = World()
     world.run(create("/v1/stream/a"))
     world.states["/v1/stream/__registry__"].tail = MAX_POSITION
@@ -95,5 +99,5 @@ def test_a_full_registry_refuses_what_it_could_not_list() -> None:
 
 
 @pytest.mark.parametrize("now", [-(10**18), 10**18])
-def test_events_can_be_dated_whatever_the_clock_says(now: int) -> None:
+def test_event_is_dated_with_any_clock(now: int) -> None:
     decide({}, create("/v1/stream/a"), now, 1, RULES, Subscriptions())

@@ -1,4 +1,4 @@
-"""Outcomes and refusals as responses."""
+"""Responses rendered from outcomes and errors."""
 
 import json
 
@@ -19,17 +19,19 @@ OFFSET = "0000000000000001_0000000000000003"
 
 
 def state(media: str = "application/json", lifetime: Lifetime = FOREVER) -> StreamState:
+    """Returns a stream with three visible bytes."""
     made = StreamState("/a", 1, parse_media_type(media), lifetime, NOW)
     made.visible_tail = 3
     return made
 
 
 def page(data: bytes = b"42,", closed: bool = False, media: str = "application/json") -> Page:
+    """Returns a page that ends at the tail."""
     return Page(state(media), 3 - len(data), 3, data, True, closed)
 
 
 @pytest.mark.parametrize(("created", "status"), [(True, 201), (False, 200)])
-def test_a_create(created: bool, status: int) -> None:
+def test_create_response_has_the_location_of_a_new_stream(created: bool, status: int) -> None:
     outcome = CreateOutcome("/a", OFFSET, parse_media_type("text/plain"), True, created)
     response = render.created(outcome, b"http://h/a")
     headers = dict(response.headers)
@@ -49,7 +51,9 @@ def test_a_create(created: bool, status: int) -> None:
         (False, ProducerState(1, 2), 204),
     ],
 )
-def test_an_append(wrote: bool, producer: ProducerState | None, status: int) -> None:
+def test_append_response_has_status_200_for_new_data_of_a_producer(
+    wrote: bool, producer: ProducerState | None, status: int
+) -> None:
     response = render.appended(AppendOutcome(OFFSET, False, wrote, producer))
     headers = dict(response.headers)
     assert response.status == status
@@ -57,7 +61,7 @@ def test_an_append(wrote: bool, producer: ProducerState | None, status: int) -> 
         assert (headers[b"producer-epoch"], headers[b"producer-seq"]) == (b"1", b"2")
 
 
-def test_head_says_all_that_is_known() -> None:
+def test_head_response_has_all_metadata() -> None:
     closed = state("text/plain", Lifetime(ttl=9))
     closed.visible_closed = True
     headers = dict(render.head(closed).headers)
@@ -68,19 +72,19 @@ def test_head_says_all_that_is_known() -> None:
     assert dict(dated.headers)[b"stream-expires-at"] == b"2030-01-01T00:00:00Z"
 
 
-def test_a_json_page_is_an_array_of_the_exact_bytes() -> None:
+def test_json_page_is_an_array_of_the_exact_bytes() -> None:
     response = render.page(page(), NOW)
     assert (response.status, response.whole, response.size) == (200, b"[42]", 4)
     assert b"".join(response.parts) == b"[42]"
     assert render.page(page(b""), NOW).whole == b"[]"
 
 
-def test_a_page_of_octets_is_not_shown_by_a_browser() -> None:
+def test_binary_page_is_an_attachment() -> None:
     headers = dict(render.page(page(media="image/png"), NOW).headers)
     assert headers[b"content-disposition"] == b"attachment"
 
 
-def test_a_304_keeps_the_end_in_sight() -> None:  # TRAPS 23
+def test_304_has_the_offset_and_closure_changes_the_tag() -> None:  # TRAPS 23
     tag = dict(render.page(page(), NOW).headers)[b"etag"]
     same = render.page(page(), NOW, if_none_match=tag)
     assert (same.status, same.body) == (304, b"")
@@ -89,12 +93,12 @@ def test_a_304_keeps_the_end_in_sight() -> None:  # TRAPS 23
     assert render.page(page(), NOW, if_none_match=caching.compressed_etag(tag)).status == 304
 
 
-def test_a_cursor_is_sent_until_the_stream_is_closed() -> None:
+def test_cursor_is_sent_until_the_stream_is_closed() -> None:
     assert dict(render.page(page(), NOW, cursor="7").headers)[b"stream-cursor"] == b"7"
     assert b"stream-cursor" not in dict(render.page(page(closed=True), NOW, cursor="7").headers)
 
 
-def test_the_tail_and_an_empty_long_poll_are_not_kept() -> None:  # TRAPS 35
+def test_tail_and_empty_long_poll_are_not_cached() -> None:  # TRAPS 35
     for response in (render.tail(page(b"")), render.nothing_new(page(b""), "7")):
         headers = dict(response.headers)
         assert headers[b"cache-control"] == b"no-store"
@@ -102,12 +106,12 @@ def test_the_tail_and_an_empty_long_poll_are_not_kept() -> None:  # TRAPS 35
         assert headers[b"stream-up-to-date"] == b"true"
 
 
-def test_live_page_from_the_tail_on_is_kept_by_no_cache() -> None:  # PROTOCOL 8
+def test_live_page_from_now_is_not_cached() -> None:  # PROTOCOL 8
     answer = render.page(page(), NOW, cursor="7", offset=Sentinel.NOW, shared_age=5)
     assert dict(answer.headers)[b"cache-control"] == b"no-store"
 
 
-def test_header_that_is_common_twice_is_refused() -> None:
+def test_duplicate_common_header_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         render.Common([(b"vary", b"Origin"), (b"vary", b"Accept-Encoding")])
 
@@ -116,14 +120,14 @@ def test_header_that_is_common_twice_is_refused() -> None:
     ("media", "encoded"),
     [("image/png", True), ("text/plain", False), ("text/plain;charset=iso-8859-1", True)],
 )
-def test_an_event_stream_says_how_its_data_is_encoded(media: str, encoded: bool) -> None:
+def test_event_stream_response_names_the_encoding_of_its_data(media: str, encoded: bool) -> None:
     headers = dict(render.event_stream(state(media)).headers)
     assert headers[b"content-type"] == b"text/event-stream"
     assert headers[b"x-accel-buffering"] == b"no"
     assert (headers.get(b"stream-sse-data-encoding") == b"base64") is encoded
 
 
-def test_a_refusal_is_a_small_document_that_is_not_kept() -> None:
+def test_error_response_is_json_and_is_not_cached() -> None:
     response = render.error(StreamClosed("it is closed", headers=[(b"stream-closed", b"true")]))
     headers = dict(response.headers)
     assert response.status == 409
@@ -135,7 +139,7 @@ def test_a_refusal_is_a_small_document_that_is_not_kept() -> None:
     assert render.error(StreamError("the server failed")).status == 500
 
 
-def test_tag_of_head_follows_what_readers_see() -> None:
+def test_etag_of_head_ignores_an_append_that_is_not_durable() -> None:
     made = page().state
     made.tail = made.visible_tail = 5
     for closed in (False, True):

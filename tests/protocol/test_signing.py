@@ -1,4 +1,4 @@
-"""The signature header: one spelling, read back as it was written."""
+"""The signature header, which has exactly one spelling."""
 
 import msgspec
 import pytest
@@ -20,15 +20,15 @@ KID = "ds_abc-123"
 GOOD = format_signature(1_778_324_210, KID, bytes(64))
 
 
-def test_the_replay_window_is_five_minutes() -> None:
+def test_replay_window_is_five_minutes() -> None:
     assert REPLAY_WINDOW == 5 * 60
 
 
-def test_the_header_is_the_protocols() -> None:
+def test_header_has_the_format_of_the_protocol() -> None:
     assert f"t=1778324210,kid={KID},ed25519={'A' * 86}" == GOOD
 
 
-def test_what_is_signed_is_the_time_a_dot_and_the_exact_body() -> None:
+def test_signed_bytes_are_time_dot_and_exact_body() -> None:
     assert signed_bytes(7, b'{ "a":1}\n\x00\xff') == b'7.{ "a":1}\n\x00\xff'
 
 
@@ -37,7 +37,7 @@ def test_what_is_signed_is_the_time_a_dot_and_the_exact_body() -> None:
     st.text("abcXYZ019_-", min_size=1, max_size=128),
     st.binary(min_size=64, max_size=64),
 )
-def test_what_is_written_is_read_back(timestamp: int, kid: str, signature: bytes) -> None:
+def test_formatted_signature_is_parsed_back(timestamp: int, kid: str, signature: bytes) -> None:
     header = format_signature(timestamp, kid, signature)
     assert parse_signature(header) == Signature(timestamp, kid, signature)
 
@@ -70,13 +70,13 @@ def test_what_is_written_is_read_back(timestamp: int, kid: str, signature: bytes
         GOOD + "," + GOOD.split(",")[2],
         GOOD + ",v1=00",
         GOOD[:-1],
-        GOOD[:-1] + "B",  # a spare bit that is not zero
+        GOOD[:-1] + "B",  # an unused bit that is not zero
         GOOD[:-1] + "+",
         f"kid={KID},t=1,ed25519={'A' * 86}",
         f"t=1,kid={KID}",
     ],
 )
-def test_anything_but_the_one_spelling_is_refused(text: str) -> None:
+def test_any_other_spelling_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"malformed|spelling"):
         parse_signature(text)
 
@@ -85,13 +85,15 @@ def test_anything_but_the_one_spelling_is_refused(text: str) -> None:
     ("timestamp", "kid", "signature"),
     [(-1, KID, bytes(64)), (10**12, KID, bytes(64)), (1, "a,b", bytes(64)), (1, KID, bytes(63))],
 )
-def test_what_could_not_be_read_is_not_written(timestamp: int, kid: str, signature: bytes) -> None:
+def test_signature_that_cannot_be_parsed_is_not_formatted(
+    timestamp: int, kid: str, signature: bytes
+) -> None:
     with pytest.raises(ValueError, match="no webhook signature"):
         format_signature(timestamp, kid, signature)
 
 
 @given(st.binary(max_size=100))
-def test_base64url_is_read_back(data: bytes) -> None:
+def test_base64url_is_decoded_back(data: bytes) -> None:
     assert decode_base64url(encode_base64url(data)) == data
 
 
@@ -101,7 +103,7 @@ def test_base64url_in_another_spelling_is_refused(text: str) -> None:
         decode_base64url(text)
 
 
-def test_a_key_shows_nothing_secret() -> None:
+def test_repr_of_a_key_has_no_secret() -> None:
     key = Key(KID, b"seed" * 8, b"hush" * 8, 1)
     shown = f"{key} {key!r} {key.__rich_repr__()}"
     assert KID in shown
@@ -109,7 +111,7 @@ def test_a_key_shows_nothing_secret() -> None:
     assert "hush" not in shown
 
 
-def test_a_key_is_kept_as_an_array() -> None:
+def test_key_is_encoded_as_an_array() -> None:
     key = Key(KID, b"s" * 32, b"h" * 32, 1, 2)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(key), type=Key) == key
     assert len(msgspec.msgpack.decode(msgspec.msgpack.encode(key))) == 5

@@ -1,4 +1,4 @@
-"""Event encoding, read back by a parser written from the HTML standard (9.2.6)."""
+"""Encoded events, parsed by a parser that follows the HTML standard (9.2.6)."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ OFFSET = "0000000000000001_0000000000000042"
 
 
 def parse(stream: bytes) -> list[tuple[str, str, str]]:
-    """Returns (type, data, last event id) of each event dispatched."""
+    """Returns the type, data and last event id of each event."""
     text = stream.decode("utf-8")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     events: list[tuple[str, str, str]] = []
@@ -40,6 +40,7 @@ def parse(stream: bytes) -> list[tuple[str, str, str]]:
 
 
 def encode(kind: Kind, data: bytes) -> bytes:
+    """Returns a whole data event."""
     return b"".join(sse.data_event(kind, OFFSET, data))
 
 
@@ -47,7 +48,7 @@ texts = st.text(alphabet=st.sampled_from("ab :\r\n\u2028é😀"), min_size=1, ma
 
 
 @given(texts)
-def test_no_payload_can_write_an_event_of_its_own(text: str) -> None:  # TRAPS 33, 56
+def test_payload_cannot_forge_an_event(text: str) -> None:  # TRAPS 33, 56
     control = sse.control_event(OFFSET, "7", up_to_date=True, closed=False)
     events = parse(encode(Kind.TEXT, text.encode()) + control)
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -56,26 +57,26 @@ def test_no_payload_can_write_an_event_of_its_own(text: str) -> None:  # TRAPS 3
 
 
 @pytest.mark.parametrize("token", [" world", "  two", "\n indented", "\r x", " "])
-def test_a_leading_space_is_kept(token: str) -> None:  # TRAPS 56
+def test_leading_space_is_kept(token: str) -> None:  # TRAPS 56
     ((_, data, _),) = parse(encode(Kind.TEXT, token.encode()))
     assert data == token.replace("\r", "\n")
 
 
 @given(st.binary(min_size=1, max_size=200))
-def test_octets_travel_as_base64(data: bytes) -> None:
+def test_binary_data_is_sent_as_base64(data: bytes) -> None:
     ((kind, text, identity),) = parse(encode(Kind.BINARY, data))
     assert (kind, base64.b64decode(text), identity) == ("data", data, OFFSET)
 
 
 @given(st.binary(min_size=1, max_size=60))
-def test_octets_that_are_no_text_become_replacement_characters(data: bytes) -> None:
+def test_invalid_utf_8_is_sent_as_replacement_characters(data: bytes) -> None:
     ((_, text, _),) = parse(encode(Kind.TEXT, data))
     expected = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     assert text == expected
 
 
 @pytest.mark.parametrize("separator", [b"", b"\r\n", b"\r", b"\n"])
-def test_a_value_larger_than_a_slice_arrives_whole(separator: bytes) -> None:
+def test_value_larger_than_a_piece_is_one_event(separator: bytes) -> None:
     value = b'{"a":[' + b",".join([b"1" + separator] * 60_000) + b"]}"
     pieces = list(sse.data_event(Kind.JSON, OFFSET, value + b","))
     assert len(pieces) > 2
@@ -99,7 +100,7 @@ def test_a_value_larger_than_a_slice_arrives_whole(separator: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", list(Kind))
-def test_a_large_append_is_one_event_in_bounded_pieces(kind: Kind, part: bytes) -> None:
+def test_large_append_is_one_event_in_bounded_pieces(kind: Kind, part: bytes) -> None:
     data = (b'"' if kind is Kind.JSON else b"") + part * (200_000 // len(part))
     if kind is Kind.JSON:
         data += b'",'
@@ -114,7 +115,7 @@ def test_a_large_append_is_one_event_in_bounded_pieces(kind: Kind, part: bytes) 
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n", "\n \n"])
-def test_a_text_of_many_lines_comes_in_bounded_pieces(line_end: str) -> None:  # TRAPS 38
+def test_text_with_many_lines_is_encoded_in_bounded_pieces(line_end: str) -> None:  # TRAPS 38
     text = f"x{line_end}" * 5000
     pieces = list(sse.data_event(Kind.TEXT, OFFSET, text.encode()))
     assert max(len(piece) for piece in pieces) < 32 * 1024
@@ -122,14 +123,14 @@ def test_a_text_of_many_lines_comes_in_bounded_pieces(line_end: str) -> None:  #
     assert data == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def test_a_control_event_is_written_the_way_clients_look_for_it() -> None:
+def test_control_event_has_the_fields_that_clients_expect() -> None:
     control = sse.control_event(OFFSET, "7", up_to_date=False, closed=False)
     assert control.startswith(b"id:%s\nevent: control\ndata:{" % OFFSET.encode())
     ((_, data, _),) = parse(control)
     assert json.loads(data) == {"streamNextOffset": OFFSET, "streamCursor": "7"}
 
 
-def test_closed_implies_up_to_date_and_needs_no_cursor() -> None:  # TRAPS 31
+def test_control_event_of_a_closed_stream_is_up_to_date_without_cursor() -> None:  # TRAPS 31
     ((_, data, _),) = parse(sse.control_event(OFFSET, None, up_to_date=True, closed=True))
     assert json.loads(data) == {"streamNextOffset": OFFSET, "upToDate": True, "streamClosed": True}
 
@@ -138,7 +139,7 @@ def test_closed_implies_up_to_date_and_needs_no_cursor() -> None:  # TRAPS 31
     ("data", "complete"),
     [(b"abc", 3), ("é".encode(), 2), (b"a\xc3", 1), (b"a\xf0\x9f\x98", 1), (b"\xff\xfe", 2)],
 )
-def test_an_incomplete_last_character_waits(data: bytes, complete: int) -> None:
+def test_incomplete_last_character_waits_unless_at_the_end(data: bytes, complete: int) -> None:
     assert sse.complete_text(data, at_end=False) == complete
     assert sse.complete_text(data, at_end=True) == len(data)
 
@@ -149,7 +150,7 @@ def test_an_incomplete_last_character_waits(data: bytes, complete: int) -> None:
     st.sampled_from([None, "7"]),
     st.booleans(),
 )
-def test_whole_event_is_the_data_event_and_the_control_event_after_it(
+def test_whole_event_equals_the_data_event_and_the_control_event(
     kind: Kind, data: bytes, cursor: str | None, up_to_date: bool
 ) -> None:
     closed = cursor is None

@@ -1,4 +1,4 @@
-"""States: how each change alters them, and what readers see of it when."""
+"""Stream states: how each change alters the newest state, and when readers see it."""
 
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.limits import MAX_TIME
@@ -22,16 +22,18 @@ MEDIA = parse_media_type("text/plain")
 
 
 def created(path: str, incarnation: int, lifetime: Lifetime = FOREVER) -> Created:
+    """Returns a change that creates a text stream."""
     return Created(path, incarnation, MEDIA, lifetime, NOW)
 
 
 def fork(path: str, incarnation: int, source: StreamState, position: int) -> Created:
+    """Returns a change that creates a fork."""
     origin = Origin(source.path, source.incarnation, source.name(position), 0, position)
     lineage = (Span(source.incarnation, position),)
     return Created(path, incarnation, MEDIA, FOREVER, NOW, origin, lineage)
 
 
-def test_an_append_changes_everything_at_once_and_readers_see_it_when_published() -> None:
+def test_append_changes_the_newest_state_and_publish_the_visible_one() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1))
     change = Appended("/a", 1, 0, b"abc", True, NOW + 5, Stamp(b"p", 1, 0), b"7")
@@ -45,7 +47,7 @@ def test_an_append_changes_everything_at_once_and_readers_see_it_when_published(
     assert (state.visible_tail, state.visible_closed) == (3, True)
 
 
-def test_a_source_counts_its_forks() -> None:
+def test_source_counts_its_forks() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     apply(states, Appended("/a", 1, 0, b"abc", False, NOW))
@@ -59,7 +61,7 @@ def test_a_source_counts_its_forks() -> None:
     assert set(states) == {"/a"}
 
 
-def test_affected_names_the_states_that_a_change_alters() -> None:
+def test_affected_yields_the_states_that_a_change_alters() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     beginning = fork("/b", 2, source, 0)
@@ -69,7 +71,7 @@ def test_affected_names_the_states_that_a_change_alters() -> None:
     assert list(affected(states, Removed("/b", 2))) == [child, source]
 
 
-def test_extents_say_whose_bytes_lie_where() -> None:
+def test_extents_yield_the_owner_of_each_part() -> None:
     state = StreamState("/c", 3, MEDIA, FOREVER, NOW, None, (Span(1, 4), Span(2, 7)))
     assert list(state.extents(0, 10)) == [(1, 0, 4), (2, 4, 7), (3, 7, 10)]
     assert list(state.extents(5, 7)) == [(2, 5, 7)]
@@ -77,7 +79,7 @@ def test_extents_say_whose_bytes_lie_where() -> None:
     assert list(state.extents(3, 3)) == []
 
 
-def test_a_use_slides_the_deadline_but_never_back() -> None:
+def test_use_moves_the_deadline_forward_only() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1, Lifetime(ttl=10)))
     state.touch(NOW + SECOND)
@@ -88,7 +90,7 @@ def test_a_use_slides_the_deadline_but_never_back() -> None:
     assert state.noted_at == NOW + 2 * SECOND
 
 
-def test_after_a_restart_a_tenth_is_added_until_the_next_use() -> None:
+def test_restart_extends_ttl_by_a_tenth_until_the_next_use() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1, Lifetime(ttl=10)))
     state.expect_uses_before_a_restart()
@@ -97,7 +99,7 @@ def test_after_a_restart_a_tenth_is_added_until_the_next_use() -> None:
     assert state.deadline() == NOW + 10 * SECOND
 
 
-def test_a_live_reader_keeps_a_sliding_lifetime_from_running_out() -> None:
+def test_live_reader_keeps_a_sliding_lifetime_from_ending() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
     state.readers = 1
     assert not state.expired(NOW + 100 * SECOND)
@@ -105,24 +107,24 @@ def test_a_live_reader_keeps_a_sliding_lifetime_from_running_out() -> None:
     assert state.expired(NOW + SECOND)
 
 
-def test_a_live_reader_does_not_move_a_deadline() -> None:
+def test_live_reader_does_not_move_a_deadline() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(expires_at=NOW + 5), NOW)
     state.readers = 1
     assert state.expired(NOW + 5)
 
 
-def test_end_of_a_fork_leaves_a_stream_that_is_not_its_source_alone() -> None:
+def test_removed_fork_does_not_alter_a_later_stream_at_its_sources_path() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     child = apply(states, fork("/b", 2, source, 0))
-    del states["/a"]  # as a repair does that puts it aside
+    del states["/a"]  # a repair removes a stream in this way
     other = apply(states, created("/a", 3))
     assert list(affected(states, Removed("/b", 2))) == [child]
     apply(states, Removed("/b", 2))
     assert (source.children, other.children) == (1, 0)
 
 
-def test_end_of_a_fork_whose_source_is_gone_is_applied() -> None:
+def test_fork_is_removed_after_its_source_is_gone() -> None:
     states: dict[str, StreamState] = {}
     child = apply(states, fork("/b", 2, apply(states, created("/a", 1)), 0))
     del states["/a"]
@@ -131,7 +133,7 @@ def test_end_of_a_fork_whose_source_is_gone_is_applied() -> None:
     assert states == {}
 
 
-def test_fork_shares_its_sources_ancestry_and_keeps_its_own_part() -> None:
+def test_fork_shares_the_ancestry_of_its_source() -> None:
     states: dict[str, StreamState] = {}
     apply(states, created("/1", 1))
     for number in range(2, 50):
@@ -145,7 +147,7 @@ def test_fork_shares_its_sources_ancestry_and_keeps_its_own_part() -> None:
     assert list(last.extents(46, 60)) == [(47, 46, 47), (48, 47, 48), (49, 48, 60)]
 
 
-def test_begun_fork_names_positions_as_its_state_does() -> None:
+def test_created_change_and_state_of_a_fork_name_the_same_offsets() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     change = fork("/b", 2, source, 0)
@@ -153,13 +155,13 @@ def test_begun_fork_names_positions_as_its_state_does() -> None:
     assert [change.name(at) for at in (0, 5)] == [state.name(at) for at in (0, 5)]
 
 
-def test_use_is_noted_within_the_range_of_times() -> None:
+def test_use_at_a_time_out_of_range_is_clamped() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
     state.touch(10**30)
     assert state.touched_at == MAX_TIME
 
 
-def test_owner_of_a_byte_is_the_one_whose_bytes_are_read_there() -> None:
+def test_owned_agrees_with_extents() -> None:
     state = StreamState("/c", 3, MEDIA, FOREVER, NOW, None, (Span(1, 4), Span(2, 7)))
     state.visible_tail = 9
     for position in range(9):

@@ -1,4 +1,4 @@
-"""Steady time goes on as time passes, whatever the wall clock is set to."""
+"""Steady time, which advances as time passes even if the wall clock is set."""
 
 import pytest
 
@@ -8,14 +8,14 @@ from tests.requests import NOW, SECOND
 HOUR = 3600 * SECOND
 
 
-def test_first_start_begins_at_the_wall_clock() -> None:
+def test_steady_time_starts_at_the_wall_clock() -> None:
     timeline = Timeline()
     assert timeline.begin("clock", NOW, 7) == NOW - 7
     assert (timeline.offset, timeline.floor) == (0, NOW)
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 24 * HOUR, -24 * HOUR, -50_000 * HOUR])
-def test_setting_the_wall_clock_moves_the_offset_and_nothing_else(step: int) -> None:
+def test_setting_the_wall_clock_changes_only_the_offset(step: int) -> None:
     timeline = Timeline()
     base = timeline.begin("clock", NOW, 0)
     assert timeline.see(base + SECOND, NOW + SECOND) == 0
@@ -24,25 +24,25 @@ def test_setting_the_wall_clock_moves_the_offset_and_nothing_else(step: int) -> 
     assert (timeline.offset, timeline.floor) == (step, NOW + 3 * SECOND)
 
 
-def test_two_clocks_that_are_not_read_at_one_moment_are_no_step() -> None:
+def test_small_difference_between_clocks_is_ignored() -> None:
     timeline = Timeline()
     timeline.begin("clock", NOW, 0)
     assert timeline.see(NOW + SECOND, NOW + SECOND + 9_999) == 0
     assert timeline.offset == 0
 
 
-def test_restart_carries_steady_time_on_by_the_offset() -> None:
+def test_restart_continues_steady_time_with_the_stored_offset() -> None:
     assert Timeline(HOUR, NOW).begin("clock", NOW + 2 * HOUR, 0) == NOW + HOUR
 
 
-def test_restart_never_goes_before_a_time_that_was_reached() -> None:
+def test_restart_never_starts_before_the_floor() -> None:
     timeline = Timeline(0, NOW)
     assert timeline.begin("clock", NOW - 24 * HOUR, 0) == NOW
     assert timeline.offset == -24 * HOUR
 
 
 @pytest.mark.parametrize("step", [HOUR, -24 * HOUR])
-def test_restart_on_the_same_boot_goes_by_the_ticks(step: int) -> None:
+def test_restart_on_the_same_boot_uses_the_ticks(step: int) -> None:
     first = Timeline()
     first.begin("clock", NOW, 7, "boot")
     second = Timeline(first.offset, first.floor, first.boot, first.base)
@@ -52,24 +52,24 @@ def test_restart_on_the_same_boot_goes_by_the_ticks(step: int) -> None:
 
 
 @pytest.mark.parametrize("boot", ["other", ""])
-def test_restart_on_another_boot_goes_by_the_wall_clock(boot: str) -> None:
+def test_restart_on_another_boot_uses_the_wall_clock(boot: str) -> None:
     timeline = Timeline(0, NOW, boot and "boot", 123)
     assert timeline.begin("clock", NOW + HOUR, 7, boot) == NOW + HOUR - 7
 
 
-def test_same_clock_keeps_its_steady_time_when_it_begins_again() -> None:
+def test_begin_with_the_same_source_returns_the_same_base() -> None:
     timeline = Timeline()
     base = timeline.begin("clock", NOW, 0)
     assert timeline.begin("clock", NOW + HOUR, SECOND) == base
 
 
-def test_steady_time_leaves_room_for_incarnations_whatever_the_wall_clock_says() -> None:
+def test_steady_time_has_at_most_16_digits_with_any_wall_clock() -> None:
     base = Timeline().begin("clock", 300_000 * 365 * 24 * HOUR, 0)
     assert len(str(base)) == 16
 
 
 @pytest.mark.parametrize("wall", [-(10**30), -1, 10**17, 10**30])
-def test_any_wall_clock_leaves_times_that_can_be_kept(wall: int) -> None:
+def test_any_wall_clock_results_in_times_within_range(wall: int) -> None:
     timeline = Timeline()
     base = timeline.begin("clock", NOW, 0)
     timeline.see(base, wall)
@@ -79,7 +79,7 @@ def test_any_wall_clock_leaves_times_that_can_be_kept(wall: int) -> None:
     assert 0 <= Timeline().begin("clock", wall, 0) < 10**16
 
 
-def test_a_reached_time_never_goes_back() -> None:
+def test_floor_never_goes_back() -> None:
     timeline = Timeline()
     timeline.reach(NOW)
     timeline.reach(NOW - 1)

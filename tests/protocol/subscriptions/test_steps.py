@@ -1,4 +1,4 @@
-"""StepKind is next to be done about a wake, and when."""
+"""What is next to be done about a wake, and when."""
 
 import pytest
 
@@ -10,6 +10,7 @@ from durable_streams_server.protocol.subscriptions.changes import (
 from durable_streams_server.protocol.subscriptions.steps import StepKind, (
     NOTHING,
     Step,
+    StepKind,
     back_off,
     begin_at,
     next_step,
