@@ -10,10 +10,12 @@ KEY = Key("kid", b"s" * 32, b"t" * 32, NOW, NOW + 1)
 
 
 def subscribed(id_: str = "s", incarnation: int = 7, **fields: object) -> Subscribed:
+    """Returns a change that creates a subscription."""
     return Subscribed(id_, incarnation, subscribe(id_, **fields).config, NOW)
 
 
 def subscriptions_with(*changes: SubscriptionChange) -> Subscriptions:
+    """Returns subscriptions to which changes have been applied."""
     subscriptions = Subscriptions()
     for change in changes:
         subscriptions.apply(change)
@@ -21,4 +23,5 @@ def subscriptions_with(*changes: SubscriptionChange) -> Subscriptions:
 
 
 def watcher_ids(subscriptions: Subscriptions, path: str) -> list[str]:
+    """Returns the sorted ids of a stream's watchers."""
     return sorted(subscription.id for subscription in subscriptions.watchers(path))

@@ -23,7 +23,7 @@ from tests.requests import NOW
     ("wake", "problem"),
     [
         (Wake("w", next_attempt=1), None),
-        (Wake("w", next_attempt=1, attempts=1), "refused"),  # of an earlier version
+        (Wake("w", next_attempt=1, attempts=1), "refused"),  # a wake of an earlier version
         (Wake("w", next_attempt=1, attempts=1, reason="unreachable"), "unreachable"),
     ],
 )
@@ -32,7 +32,7 @@ def test_problem_of_a_wake_is_its_reason(wake: Wake, problem: str | None) -> Non
 
 
 def test_encoding_of_changes_and_documents_does_not_change() -> None:
-    """Records and documents of earlier versions are read back: fields may be added at the end and nowhere else."""
+    """Records and documents of earlier versions must stay readable, so fields may be added at the end only."""
     subscriptions = subscriptions_with(subscribed("s", 7, pattern="p", lease_ttl_ms=1000))
     raw = subscriptions.document("subscription/s")
     assert raw is not None

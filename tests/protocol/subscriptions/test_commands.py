@@ -1,4 +1,4 @@
-"""Bodies become commands, or a clear refusal; what means the same has the same digest."""
+"""Parsing of bodies into commands, and digests, which are equal for equivalent configurations."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ HOOKED = {"type": "webhook", "pattern": "events/*", "webhook": {"url": HOOK}}
 
 
 def acknowledge(raw: bytes) -> Acknowledge:
-    """Returns what a request's body asks for, as the route makes it."""
+    """Returns the command that the route makes from a request body."""
     asked = parse_acknowledge(raw)
     acks = tuple(parse_ack(ack, ROOT) for ack in asked.acks)
     return Acknowledge(GRANT, asked.generation, asked.wake_id, acks, asked.done)
@@ -49,23 +49,26 @@ ACK = {"wake_id": "w", "generation": 2}
 
 
 def body(fields: dict[str, Any]) -> bytes:
+    """Returns fields as a JSON body."""
     return json.dumps(fields).encode()
 
 
 def refusal(parse: Callable[[], object]) -> str:
+    """Asserts that a parser refuses a body, and returns the code of the error."""
     with pytest.raises(BadRequest) as caught:
         parse()
     return caught.value.code
 
 
 def digest(**fields: Any) -> bytes:
+    """Returns the digest of a pull-wake with some fields replaced."""
     return parse_subscribe("s", body({**PULL, **fields}), ROOT).config.digest
 
 
 # -- subscribe --------------------------------------------------------------
 
 
-def test_a_whole_body_is_taken_as_it_stands() -> None:
+def test_subscribe_body_with_all_fields_is_parsed() -> None:
     fields = {**PULL, "streams": ["events/b", "events/a"], "lease_ttl_ms": 1000, "description": "d"}
     command = parse_subscribe("s", body(fields), ROOT)
     config = command.config
@@ -79,17 +82,17 @@ def test_a_whole_body_is_taken_as_it_stands() -> None:
     assert (config.lease_ttl, config.description) == (1000, "d")
 
 
-def test_a_webhook_has_its_defaults() -> None:
+def test_omitted_fields_of_a_webhook_have_defaults() -> None:
     config = parse_subscribe("s", body(HOOKED), ROOT).config
     assert (config.webhook_url, config.wake_stream) == (HOOK, None)
     assert (config.streams, config.lease_ttl, config.description) == ((), 30_000, None)
 
 
-def test_what_is_unknown_is_passed_over() -> None:
+def test_unknown_field_is_ignored() -> None:
     assert digest(colour="red") == digest()
 
 
-def test_order_and_repetition_of_streams_do_not_matter() -> None:
+def test_digest_ignores_order_and_repetition_of_streams() -> None:
     names = ["a", "b", "c/d"]
     expected = digest(streams=names)
     for order in itertools.permutations(names):
@@ -97,7 +100,7 @@ def test_order_and_repetition_of_streams_do_not_matter() -> None:
     assert digest(streams=[]) == digest(streams=None) == digest() != expected
 
 
-def test_every_field_matters() -> None:
+def test_digest_depends_on_every_field() -> None:
     others: list[dict[str, Any]] = [
         {},
         {"pattern": "events/**"},
@@ -128,7 +131,7 @@ def test_every_field_matters() -> None:
         b'{"type":' * 100_000,
     ],
 )
-def test_what_is_not_such_json_is_refused(raw: bytes) -> None:
+def test_body_that_is_not_a_json_object_is_refused(raw: bytes) -> None:
     parsers: list[Callable[[], object]] = [
         lambda: parse_subscribe("s", raw, ROOT),
         lambda: parse_link("s", raw, ROOT),
@@ -177,7 +180,7 @@ def test_what_is_not_such_json_is_refused(raw: bytes) -> None:
         {"streams": [f"{n}" for n in range(MAX_LINKS + 1)]},
     ],
 )
-def test_a_malformed_subscription_is_refused(fields: dict[str, Any]) -> None:
+def test_malformed_subscription_is_refused(fields: dict[str, Any]) -> None:
     raw = body({**PULL, **fields})
     assert refusal(lambda: parse_subscribe("s", raw, ROOT)) == "INVALID_SUBSCRIPTION"
 
@@ -194,12 +197,12 @@ def test_a_malformed_subscription_is_refused(fields: dict[str, Any]) -> None:
         {"streams": ["a"]},
     ],
 )
-def test_the_limits_are_inside(fields: dict[str, Any]) -> None:
+def test_subscription_at_the_limits_is_accepted(fields: dict[str, Any]) -> None:
     parse_subscribe("s", body({**PULL, **fields}), ROOT)
 
 
 @pytest.mark.parametrize("pattern", ["", "/a", "a//b", "a**", "a/../b", "a\0", "p" * 500])
-def test_a_malformed_pattern_is_refused(pattern: str) -> None:
+def test_malformed_pattern_is_refused(pattern: str) -> None:
     raw = body({**PULL, "pattern": pattern})
     assert refusal(lambda: parse_subscribe("s", raw, ROOT)) == "INVALID_PATTERN"
 
@@ -220,7 +223,7 @@ BAD_PATHS = [
 
 
 @pytest.mark.parametrize("path", BAD_PATHS)
-def test_what_names_no_stream_is_refused_wherever_it_stands(path: str) -> None:
+def test_invalid_path_is_refused_in_every_field(path: str) -> None:
     parsers: list[Callable[[], object]] = [
         lambda: parse_subscribe("s", body({**PULL, "streams": ["a", path]}), ROOT),
         lambda: parse_subscribe("s", body({**PULL, "wake_stream": path}), ROOT),
@@ -232,31 +235,30 @@ def test_what_names_no_stream_is_refused_wherever_it_stands(path: str) -> None:
 
 
 @pytest.mark.parametrize("root", ["", "/x", ROOT])
-def test_the_reserved_name_is_reserved_as_the_first_segment_alone(root: str) -> None:
+def test_reserved_segment_is_refused_only_as_first_segment(root: str) -> None:
     assert stream_path("a/__ds", root) == f"{root}/a/__ds"
     assert stream_path("__dsx/a", root) == f"{root}/__dsx/a"
     assert refusal(lambda: stream_path("__ds/a", root)) == "INVALID_PATH"
 
 
-def test_paths_are_taken_literally() -> None:
+def test_paths_in_bodies_are_not_percent_decoded() -> None:
     assert stream_path("a%2fb c", ROOT) == f"{ROOT}/a%2fb c"
     assert stream_path("%5f%5fds/x", ROOT) == f"{ROOT}/%5f%5fds/x"
 
 
-def test_the_root_with_a_slash_is_a_stream_like_any_other() -> None:
-    assert (
-        stream_path("", ROOT) == f"{ROOT}/"
-    )  # which `**` links, so that it must be possible to ack it
+def test_empty_relative_path_names_the_stream_at_the_root() -> None:
+    # The pattern `**` links this stream, so a worker must be able to acknowledge it.
+    assert stream_path("", ROOT) == f"{ROOT}/"
     assert refusal(lambda: stream_path("", "")) == "INVALID_PATH"
 
 
 @pytest.mark.parametrize("id_", ["s", "sub-1", "a b", "é", "__ds", "...", "x" * MAX_ID_BYTES])
-def test_an_id_is_one_segment(id_: str) -> None:
+def test_one_segment_is_accepted_as_id(id_: str) -> None:
     assert check_id(id_) == id_
 
 
 @pytest.mark.parametrize("id_", ["", ".", "..", "a/b", "/", "x" * (MAX_ID_BYTES + 1), "é" * 129])
-def test_what_is_not_one_segment_is_no_id(id_: str) -> None:
+def test_id_that_is_not_one_segment_is_refused(id_: str) -> None:
     assert refusal(lambda: check_id(id_)) == "INVALID_SUBSCRIPTION"
     assert refusal(lambda: parse_subscribe(id_, body(PULL), ROOT)) == "INVALID_SUBSCRIPTION"
 
@@ -264,7 +266,7 @@ def test_what_is_not_one_segment_is_no_id(id_: str) -> None:
 # -- links, claims, acks, releases ------------------------------------------
 
 
-def test_links_are_sorted_and_each_once() -> None:
+def test_links_are_sorted_without_duplicates() -> None:
     raw = body({"streams": ["events/b", "events/a", "events/b"]})
     assert parse_link("s", raw, ROOT) == Link("s", (A, B))
     assert parse_link("s", body({"streams": []}), ROOT) == Link("s", ())
@@ -277,17 +279,17 @@ def test_malformed_links_are_refused(fields: dict[str, Any]) -> None:
     assert refusal(lambda: parse_link("s", body(fields), ROOT)) == "INVALID_SUBSCRIPTION"
 
 
-def test_a_claim_names_its_worker() -> None:
+def test_claim_is_parsed_with_its_worker() -> None:
     name = "w" * MAX_WORKER
     assert parse_claim("s", body({"worker": name})) == Claim("s", name)
 
 
 @pytest.mark.parametrize("worker", ["", None, 1, "w" * (MAX_WORKER + 1)])
-def test_a_claim_without_a_workers_name_is_refused(worker: object) -> None:
+def test_claim_without_a_valid_worker_is_refused(worker: object) -> None:
     assert refusal(lambda: parse_claim("s", body({"worker": worker}))) == "INVALID_SUBSCRIPTION"
 
 
-def test_an_ack_is_taken_with_its_grant() -> None:
+def test_ack_is_parsed() -> None:
     acks = [{"stream": "events/a", "offset": OFFSET}]
     command = acknowledge(body({**ACK, "acks": acks, "done": True}))
     assert command == Acknowledge(GRANT, 2, "w", ((A, Offset(1, 84)),), True)
@@ -314,18 +316,18 @@ def test_an_ack_is_taken_with_its_grant() -> None:
         {"acks": [{"stream": "a", "offset": OFFSET}] * (MAX_ACKS + 1)},
     ],
 )
-def test_a_malformed_ack_is_refused(fields: dict[str, Any]) -> None:
+def test_malformed_ack_is_refused(fields: dict[str, Any]) -> None:
     raw = body({**ACK, **fields})
     assert refusal(lambda: acknowledge(raw)) == "INVALID_SUBSCRIPTION"
 
 
 @pytest.mark.parametrize("offset", ["", "-1", "now", "1_2", OFFSET + "0", OFFSET.replace("_", "-")])
-def test_an_ack_takes_minted_offsets_alone(offset: str) -> None:
+def test_ack_with_a_sentinel_or_malformed_offset_is_refused(offset: str) -> None:
     raw = body({**ACK, "acks": [{"stream": "a", "offset": offset}]})
     assert refusal(lambda: acknowledge(raw)) == "INVALID_OFFSET"
 
 
-def test_a_refusal_does_not_repeat_what_was_sent() -> None:
+def test_error_message_does_not_quote_the_body() -> None:
     secret = "hunter2"
     raws = [
         body({**PULL, "type": secret}),
@@ -342,9 +344,9 @@ def test_a_refusal_does_not_repeat_what_was_sent() -> None:
         assert secret not in caught.value.message
 
 
-def test_commands_are_values() -> None:
+def test_commands_are_immutable_values() -> None:
     command = parse_subscribe("s", body(PULL), ROOT)
     assert command == parse_subscribe("s", body(PULL), ROOT)
     with pytest.raises(AttributeError):
-        command.id = "t"  # type: ignore[misc]
+        command.id = "t"  # type: ignore[misc]  # assigns to a frozen struct on purpose
     assert isinstance(command, msgspec.Struct)

@@ -1,4 +1,4 @@
-"""One stream that cannot be read holds up nobody else: not the streams that it is told of, nor those beside it."""
+"""Damaged streams, which must not block other streams or subscriptions, and cursors that no longer fit their streams."""
 
 from typing import Any, cast
 
@@ -14,17 +14,17 @@ from tests.requests import append, create
 
 
 class Damaged(dict[str, StreamState]):
-    """States of which some cannot be read.
+    """A dict of stream states, some of which cannot be read.
 
     Attributes:
-        unreadable: their paths.
+        unreadable: the paths of these states.
     """
 
     def __init__(self, states: dict[str, StreamState]) -> None:
         super().__init__(states)
         self.unreadable: set[str] = set()
 
-    def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]
+    def get(self, path: str, _: None = None, /) -> StreamState | None:  # type: ignore[override]  # a dict offers a default, which no caller passes
         if path in self.unreadable:
             raise Unreadable(path)
         return super().get(path)
@@ -32,11 +32,12 @@ class Damaged(dict[str, StreamState]):
 
 @pytest.fixture(params=["entry", "log"])
 def how(request: pytest.FixtureRequest) -> str:
-    """What is damaged of a stream: its entry in the catalog, or its log."""
+    """Returns the damaged part of a stream: its entry in the catalog, or its log."""
     return cast(str, request.param)
 
 
 def damage(world: World, path: str, how: str) -> None:
+    """Damages the catalog entry or the log of a stream."""
     if how == "log":
         world.states[path].damage = "bit-rot"
         return
@@ -46,40 +47,42 @@ def damage(world: World, path: str, how: str) -> None:
 
 
 def made(**fields: Any) -> World:
+    """Returns a world with three streams and one subscription."""
     world = World()
     world.streams(A, B, POOL)
     world.subscribe(**fields)
     return world
 
 
-def looked(world: World) -> View:
+def inspect(world: World) -> View:
+    """Returns the view that the owner of the subscription gets."""
     return cast(View, world.decide(Inspect("s")).outcome)
 
 
-def test_append_beside_a_damaged_wake_stream_is_taken(how: str) -> None:
+def test_append_succeeds_with_a_damaged_wake_stream(how: str) -> None:
     world = made()
     damage(world, POOL, how)
     changes = world.news(A).changes
     assert [change.path for change in changes if isinstance(change, Appended)] == [A]
-    assert looked(world).reason == "wake_stream_damaged"
+    assert inspect(world).reason == "wake_stream_damaged"
     view = world.claim()
     assert [stream.path for stream in view.streams] == [A]
     assert view.reason is None
 
 
-def test_damaged_stream_with_news_is_set_aside_and_shown(how: str) -> None:
+def test_damaged_unread_stream_is_skipped_and_shown(how: str) -> None:
     world = made()
     world.news(A, B)
     damage(world, A, how)
-    view = looked(world)
+    view = inspect(world)
     assert (view.damaged, view.reason) == ((A,), "stream_damaged")
     assert [stream.path for stream in world.claim().streams] == [B]
     ack = world.acknowledging((B, world.tail(B)), done=True)
     assert world.decide(ack).outcome == AckOutcome(next_wake=False)
-    assert world.due() == {A: 0}  # what is left of it may be repaired
+    assert world.due() == {A: 0}  # a repair may bring some of its bytes back
 
 
-def test_webhook_with_nothing_but_damaged_streams_is_at_rest(how: str) -> None:
+def test_webhook_with_only_damaged_streams_becomes_idle(how: str) -> None:
     world = made(type="webhook")
     world.news(A)
     damage(world, A, how)
@@ -92,7 +95,7 @@ def test_webhook_with_nothing_but_damaged_streams_is_at_rest(how: str) -> None:
     assert [stream.path for stream in view.streams] == [B]
 
 
-def test_stream_beside_a_damaged_one_can_be_deleted(how: str) -> None:
+def test_delete_ends_a_wake_whose_other_stream_is_damaged(how: str) -> None:
     world = made()
     world.news(A, B)
     damage(world, A, how)
@@ -101,28 +104,28 @@ def test_stream_beside_a_damaged_one_can_be_deleted(how: str) -> None:
     assert world.subscription().wake is None
 
 
-def test_append_to_a_stream_that_was_damaged_wakes_an_idle_subscription() -> None:
+def test_append_to_a_repaired_stream_wakes_an_idle_subscription() -> None:
     world = made(type="webhook")
     world.news(A)
     damage(world, A, "log")
     world.decide(Deliver(world.grant()))
     assert world.subscription().wake is None
-    world.states[A].damage = None  # as after a repair
+    world.states[A].damage = None  # a repair resets this field
     world.news(A)
     view = world.decide(Deliver(world.grant())).outcome
     assert isinstance(view, View)
     assert world.due() == {A: 0}
 
 
-def test_damaged_stream_that_is_linked_by_name_is_listed_at_the_start() -> None:
+def test_damaged_explicitly_linked_stream_is_listed_at_offset_zero() -> None:
     world = made(streams=["events/a"])
     damage(world, A, "entry")
-    assert [(stream.path, stream.acked == stream.tail) for stream in looked(world).streams] == [
+    assert [(stream.path, stream.acked == stream.tail) for stream in inspect(world).streams] == [
         (A, True)
     ]
 
 
-def test_new_subscription_may_name_a_damaged_wake_stream() -> None:
+def test_subscribe_accepts_a_damaged_wake_stream() -> None:
     world = made()
     damage(world, POOL, "entry")
     world.subscribe("t")
@@ -137,7 +140,7 @@ def test_new_subscription_may_name_a_damaged_wake_stream() -> None:
         ("not json", "wake_stream_not_json"),
     ],
 )
-def test_wake_stream_that_takes_no_events_is_shown(happens: str, reason: str | None) -> None:
+def test_view_shows_why_a_wake_stream_takes_no_events(happens: str, reason: str | None) -> None:
     world = made()
     if happens == "closed":
         world.do(append(POOL, b"", JSON, closes=True))
@@ -145,30 +148,30 @@ def test_wake_stream_that_takes_no_events_is_shown(happens: str, reason: str | N
         world.do(Delete(POOL))
     if happens == "not json":
         world.do(create(POOL, "text/plain"))
-    assert looked(world).reason is None  # nothing waits to be told
+    assert inspect(world).reason is None  # no wake is in flight
     world.news(A)
-    assert looked(world).reason == reason
+    assert inspect(world).reason == reason
     world.claim()
-    assert looked(world).reason is None
+    assert inspect(world).reason is None
 
 
-# -- cursors of what is no more -------------------------------------------------
+# -- cursors that no longer fit -------------------------------------------------
 
 
 def lose(world: World, path: str) -> None:
-    """Puts a stream aside, as a repair does: no change tells of it."""
+    """Removes a stream without a change, as a repair does."""
     del world.states[path]
 
 
-def test_cursor_of_a_stream_that_a_repair_put_aside_counts_for_nothing() -> None:
+def test_cursor_of_a_stream_that_a_repair_removed_is_ignored() -> None:
     world = made()
     world.news(A, A)
     lose(world, A)
     world.now += 1
     world.do(create(A, JSON))
-    assert looked(world).streams == ()
+    assert inspect(world).streams == ()
     world.news(A)
-    stream = looked(world).streams[0]
+    stream = inspect(world).streams[0]
     assert stream.acked == world.states[A].name(0)
     view = world.claim()
     assert view.streams == (stream,)
@@ -177,25 +180,25 @@ def test_cursor_of_a_stream_that_a_repair_put_aside_counts_for_nothing() -> None
     assert world.due() == {}
 
 
-def test_news_of_a_stream_that_was_made_while_nobody_looked_is_all_of_it() -> None:
+def test_cursor_of_an_earlier_incarnation_makes_the_whole_stream_unread() -> None:
     world = made()
     world.news(A, A)
     earlier = world.subscription().due[A]
     lose(world, A)
     world.now += 1
     world.do(create(A, JSON, b"[1,2,3]"))
-    world.subscription().due[A] = earlier  # a cursor that came back with a restored catalog
-    assert looked(world).streams[0].acked == world.states[A].name(0)
+    world.subscription().due[A] = earlier  # a restored catalog brings an old cursor back
+    assert inspect(world).streams[0].acked == world.states[A].name(0)
     world.claim()
     world.do(world.acknowledging((A, world.tail(A)), done=True))
     assert (world.due(), world.subscription().wake) == ({}, None)
 
 
-def test_cursor_past_the_tail_is_at_the_tail() -> None:
+def test_cursor_past_the_tail_counts_as_the_tail() -> None:
     world = made()
     world.news(A, A)
-    world.states[A].tail = 0  # a repair has taken the bytes away
-    assert looked(world).streams == ()
+    world.states[A].tail = 0  # a repair has truncated the stream
+    assert inspect(world).streams == ()
     world.claim()
     assert world.decide(world.acknowledging(done=True)).outcome == AckOutcome(next_wake=False)
     assert world.due() == {}

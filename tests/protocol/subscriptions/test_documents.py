@@ -49,7 +49,7 @@ def test_documents_restore_subscriptions_and_keys() -> None:
     for path in (A, B, f"{ROOT}/x", POOL, f"{ROOT}/y"):
         assert watcher_ids(second, path) == watcher_ids(first, path)
     assert [each.id for each in second.announcing(POOL)] == ["s"]
-    second.apply(Unsubscribed("s", 7))  # its links are indexed as they were
+    second.apply(Unsubscribed("s", 7))  # this removes the restored links from the index
     second.apply(Unsubscribed("t", 8))
     assert watcher_ids(second, B) == []
     assert len(second) == 0

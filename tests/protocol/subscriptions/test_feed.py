@@ -1,5 +1,4 @@
-"""A crowd watches a stream: an append says that there is news, and each subscription takes it later, at the latest when a command
-is about it."""
+"""Streams with a crowd of watchers: an append adds news to the feed, and each subscription takes the news later."""
 
 from typing import cast
 
@@ -33,7 +32,7 @@ IDS = ("s", "t", "u")
 
 @pytest.fixture
 def crowd() -> World:
-    """Three pull-wakes that watch `events/*`, where two make a crowd."""
+    """Returns a world with three pull-wakes that watch `events/*`. More than two watchers are a crowd."""
     world = World()
     world.subscriptions.crowd = 2
     world.streams(A, B, POOL)
@@ -43,7 +42,7 @@ def crowd() -> World:
 
 
 def take_all(world: World, limit: int = 2) -> None:
-    """Has everybody take their news."""
+    """Lets every subscription take its news."""
     while len(world.subscriptions.feed):
         ids, last = world.subscriptions.to_take(limit)
         world.do(TakeNews(ids, last))
@@ -52,27 +51,29 @@ def take_all(world: World, limit: int = 2) -> None:
 
 
 def kinds(world: World, path: str) -> list[type]:
+    """Appends to a stream, and returns the types of the record's changes."""
     return [type(change) for change in world.news(path).changes]
 
 
-def looked(world: World, id_: str) -> View:
+def inspect(world: World, id_: str) -> View:
+    """Returns the view that the owner of a subscription gets."""
     return cast(View, world.decide(Inspect(id_)).outcome)
 
 
-def test_append_to_a_crowd_is_one_change_and_no_wake(crowd: World) -> None:
+def test_append_with_a_crowd_adds_news_and_no_wake(crowd: World) -> None:
     assert kinds(crowd, A) == [Appended, News]
     assert all(crowd.subscription(id_).wake is None for id_ in IDS)
     assert crowd.events() == []
 
 
-def test_further_appends_mean_nothing_new(crowd: World) -> None:
+def test_append_to_a_covered_stream_adds_no_change(crowd: World) -> None:
     crowd.news(A)
     assert kinds(crowd, A) == [Appended]
     take_all(crowd)
     assert kinds(crowd, A) == [Appended]
 
 
-def test_crowd_takes_its_news_in_slices(crowd: World) -> None:
+def test_crowd_takes_news_in_slices(crowd: World) -> None:
     crowd.news(A, A)
     ids, last = crowd.subscriptions.to_take(2)
     assert (len(ids), last) == (2, None)
@@ -91,26 +92,26 @@ def test_crowd_takes_its_news_in_slices(crowd: World) -> None:
     assert [id_ for id_, *_ in crowd.announced()] == list(IDS)
 
 
-def test_slice_that_was_refused_is_asked_again(crowd: World) -> None:
+def test_refused_slice_is_returned_again(crowd: World) -> None:
     crowd.news(A)
     first = crowd.subscriptions.to_take(2)
     crowd.subscriptions.feed.begin_again()
     assert crowd.subscriptions.to_take(2) == first
 
 
-def test_command_about_a_subscription_takes_its_news_first(crowd: World) -> None:
+def test_command_for_a_subscription_takes_its_news_first(crowd: World) -> None:
     crowd.news(A)
-    assert looked(crowd, "t").streams[0].path == A
+    assert inspect(crowd, "t").streams[0].path == A
     view = crowd.claim("s")
     assert [stream.path for stream in view.streams] == [A]
     crowd.do(crowd.acknowledging((A, crowd.tail(A)), done=True))
     assert crowd.due() == {}
     take_all(crowd)
-    assert crowd.due() == {}  # it is not taken twice
+    assert crowd.due() == {}  # the news is not taken twice
     assert crowd.due("t") == {A: 0}
 
 
-def test_who_has_acknowledged_is_woken_by_the_next_append(crowd: World) -> None:
+def test_append_after_an_ack_of_the_tail_adds_news_again(crowd: World) -> None:
     crowd.news(A)
     take_all(crowd)
     crowd.claim("s")
@@ -121,7 +122,7 @@ def test_who_has_acknowledged_is_woken_by_the_next_append(crowd: World) -> None:
     assert crowd.subscription("t").generation == 1
 
 
-def test_what_a_subscription_has_read_before_it_takes_the_news_stays_read(crowd: World) -> None:
+def test_taking_news_does_not_undo_an_earlier_ack(crowd: World) -> None:
     crowd.news(A)
     crowd.claim("s")
     crowd.news(A)
@@ -131,7 +132,7 @@ def test_what_a_subscription_has_read_before_it_takes_the_news_stays_read(crowd:
     assert crowd.due() == {}
 
 
-def test_new_subscription_and_new_link_begin_at_the_tail(crowd: World) -> None:
+def test_new_subscription_and_new_link_take_no_earlier_news(crowd: World) -> None:
     crowd.news(A)
     crowd.subscribe("new")
     crowd.subscribe("named", streams=["else/x"])
@@ -143,7 +144,7 @@ def test_new_subscription_and_new_link_begin_at_the_tail(crowd: World) -> None:
     assert (crowd.due("new"), crowd.due("named")) == ({A: 2}, {A: 2})
 
 
-def test_unlinked_stream_is_no_news(crowd: World) -> None:
+def test_news_of_an_unlinked_stream_is_ignored(crowd: World) -> None:
     crowd.subscribe("named", streams=["events/a"])
     crowd.news(A)
     crowd.do(Unlink("named", A))
@@ -153,7 +154,7 @@ def test_unlinked_stream_is_no_news(crowd: World) -> None:
         crowd.claim("named")
 
 
-def test_unsubscribed_are_passed_over(crowd: World) -> None:
+def test_take_news_skips_a_deleted_subscription(crowd: World) -> None:
     crowd.news(A)
     ids, last = crowd.subscriptions.to_take(2)
     crowd.do(Unsubscribe("s"), TakeNews(ids, last))
@@ -161,7 +162,7 @@ def test_unsubscribed_are_passed_over(crowd: World) -> None:
     assert crowd.due("t") == {A: 0}
 
 
-def test_end_of_a_stream_is_news_too(crowd: World) -> None:
+def test_delete_with_a_crowd_adds_news(crowd: World) -> None:
     crowd.news(A)
     take_all(crowd)
     changes = crowd.decide(Delete(A)).changes
@@ -171,7 +172,7 @@ def test_end_of_a_stream_is_news_too(crowd: World) -> None:
     assert all(crowd.subscription(id_).wake is None for id_ in IDS)
 
 
-def test_stream_that_ends_and_comes_again_is_told_of_from_its_beginning(crowd: World) -> None:
+def test_recreated_stream_is_unread_from_its_beginning(crowd: World) -> None:
     crowd.news(A, A)
     crowd.do(Delete(A))
     changes = crowd.decide(create(A, JSON, b"[1]")).changes
@@ -179,19 +180,21 @@ def test_stream_that_ends_and_comes_again_is_told_of_from_its_beginning(crowd: W
     take_all(crowd)
     for id_ in IDS:
         assert crowd.due(id_) == {A: 0}
-        assert looked(crowd, id_).streams[0].acked == crowd.states[A].name(0)
+        assert inspect(crowd, id_).streams[0].acked == crowd.states[A].name(0)
 
 
-def test_crowd_that_has_become_small_loses_nothing(crowd: World) -> None:
+def test_news_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
     crowd.news(A)
     crowd.do(Unsubscribe("u"))
-    crowd.news(A, B)  # two are no crowd: the append to B wakes them in its own record
+    crowd.news(
+        A, B
+    )  # two watchers are not a crowd, so the append to B wakes them in its own record
     assert crowd.due("s") == {A: 0, B: 0}
     take_all(crowd)
     assert (crowd.due("s"), crowd.due("t")) == ({A: 0, B: 0}, {A: 0, B: 0})
 
 
-def test_news_survives_in_its_document(crowd: World) -> None:
+def test_document_restores_the_feed(crowd: World) -> None:
     crowd.news(A, B)
     document = crowd.subscriptions.document("news")
     assert document is not None
@@ -201,7 +204,7 @@ def test_news_survives_in_its_document(crowd: World) -> None:
     assert list(again.feed.after(0, ROOT)) == list(crowd.subscriptions.feed.after(0, ROOT))
 
 
-def test_news_outside_the_stream_root_waits_for_the_root_to_come_back(crowd: World) -> None:
+def test_news_outside_the_stream_root_waits_until_the_root_returns(crowd: World) -> None:
     crowd.news(A)
     crowd.subscriptions.move("/other")
     assert crowd.subscriptions.to_take(9) == ((), None)
@@ -210,7 +213,7 @@ def test_news_outside_the_stream_root_waits_for_the_root_to_come_back(crowd: Wor
     assert crowd.due("s") == {A: 0}
 
 
-def test_events_of_one_slice_are_one_append(crowd: World) -> None:
+def test_events_of_one_slice_share_one_append(crowd: World) -> None:
     crowd.news(A)
     changes = crowd.decide(TakeNews(IDS, 1)).changes
     appended = [change for change in changes if isinstance(change, Appended)]
@@ -218,7 +221,7 @@ def test_events_of_one_slice_are_one_append(crowd: World) -> None:
     assert len(crowd.announced()) == 3
 
 
-def test_claim_of_one_of_the_crowd_needs_no_event(crowd: World) -> None:
+def test_claim_takes_news_without_an_earlier_wake(crowd: World) -> None:
     crowd.news(A)
     view = crowd.decide(Claim("u", "w")).outcome
     assert isinstance(view, View)
@@ -228,11 +231,11 @@ def test_claim_of_one_of_the_crowd_needs_no_event(crowd: World) -> None:
     assert crowd.subscription("u").generation == 1
 
 
-# -- what a stranger found ------------------------------------------------------
+# -- races and changes of links ---------------------------------------------------
 
 
-def test_news_is_kept_until_everybody_has_taken_it(crowd: World) -> None:
-    """Those who were asked first may have been refused, and nobody knows it yet."""
+def test_news_is_kept_until_every_watcher_has_taken_it(crowd: World) -> None:
+    """The commands for the first slice may have been refused, and the caller of the second does not know."""
     crowd.news(A)
     crowd.subscriptions.to_take(2)
     _, last = crowd.subscriptions.to_take(2)
@@ -242,7 +245,7 @@ def test_news_is_kept_until_everybody_has_taken_it(crowd: World) -> None:
     assert all(crowd.due(id_) == {A: 0} for id_ in IDS)
 
 
-def test_news_of_one_root_is_taken_beside_that_of_another(crowd: World) -> None:
+def test_news_of_two_stream_roots_is_taken_separately(crowd: World) -> None:
     crowd.news(A)
     crowd.subscriptions.move("/other")
     crowd.streams("/other/events/x")
@@ -258,7 +261,7 @@ def test_news_of_one_root_is_taken_beside_that_of_another(crowd: World) -> None:
     assert [crowd.due(id_) for id_ in IDS] == [{A: 0}] * 3
 
 
-def test_stream_that_is_no_wake_stream_any_more_is_told_of(crowd: World) -> None:
+def test_pattern_links_a_former_wake_stream_again(crowd: World) -> None:
     for id_ in ("x", "y", "z"):
         crowd.subscribe(id_, streams=["events/w"])
     crowd.subscribe("owner", wake_stream="events/w", pattern="nothing/*")
@@ -273,7 +276,7 @@ def test_stream_that_is_no_wake_stream_any_more_is_told_of(crowd: World) -> None
     assert crowd.due("s") == {w: 2}
 
 
-def test_stream_that_becomes_a_wake_stream_is_told_of_no_more(crowd: World) -> None:
+def test_news_is_dropped_when_its_stream_becomes_a_wake_stream(crowd: World) -> None:
     crowd.news(A)
     crowd.claim("s")
     crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
@@ -281,7 +284,7 @@ def test_stream_that_becomes_a_wake_stream_is_told_of_no_more(crowd: World) -> N
     assert [crowd.due(id_) for id_ in IDS] == [{}, {}, {}]
 
 
-def test_who_names_a_stream_keeps_its_news_when_it_becomes_a_wake_stream(crowd: World) -> None:
+def test_explicit_link_keeps_news_of_a_stream_that_becomes_a_wake_stream(crowd: World) -> None:
     crowd.subscribe("named", streams=["events/a"])
     crowd.news(A)
     crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
@@ -295,7 +298,7 @@ def test_one_record_takes_a_bounded_number_of_news(
     paths = [f"{ROOT}/events/{number}" for number in range(10)]
     crowd.streams(*paths)
     crowd.news(*paths)
-    looked_at = [len(looked(crowd, "s").streams)]
+    looked_at = [len(inspect(crowd, "s").streams)]
     for _ in range(4):
         crowd.do(TakeNews(("s",), None))
         looked_at.append(len(crowd.due("s")))
@@ -304,20 +307,21 @@ def test_one_record_takes_a_bounded_number_of_news(
     assert len(crowd.due("u")) == 10
 
 
-def test_older_news_is_taken_before_newer_however_much_there_is(
+def test_older_news_of_a_stream_is_taken_before_a_newer_append(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draft, "MAX_TAKEN", 1)
     crowd.news(B, A)
     crowd.do(Unsubscribe("u"))
     crowd.subscriptions.feed.covered.clear()
-    crowd.news(
-        A
-    )  # two are no crowd: it notes the append at once, and A's older news is the second in line
+    # Two watchers are not a crowd, so this append adds a cursor at once. A's older news is the second in the feed.
+    crowd.news(A)
     assert crowd.due("s") == {B: 0, A: 0}
 
 
-def test_one_call_looks_at_a_bounded_number(crowd: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_take_looks_at_a_bounded_number_of_subscriptions(
+    crowd: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(state, "_LOOKED_AT", 2)
     crowd.news(A)
     crowd.do(TakeNews(IDS, None))

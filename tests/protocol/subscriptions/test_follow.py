@@ -1,4 +1,4 @@
-"""What the changes of streams add to their record: cursors and wakes of the watchers."""
+"""Cursors and wakes that a record adds for the watchers of its streams."""
 
 from durable_streams_server.protocol.commands import Delete, Expire
 from durable_streams_server.protocol.decisions.rules import Rules
@@ -130,7 +130,7 @@ def test_fork_is_linked_at_its_fork_point(world: World) -> None:
     world.news(fork)
     assert world.due() == {fork: 4}
     cursor = world.subscription().due[fork]
-    assert cursor.incarnation == world.states[A].incarnation  # whose name the fork point keeps
+    assert cursor.incarnation == world.states[A].incarnation  # the source names the fork point
 
 
 def test_fork_with_a_body_adds_a_cursor(world: World) -> None:
@@ -171,7 +171,7 @@ def test_soft_delete_drops_the_cursor(world: World) -> None:
     world.do(create(f"{ROOT}/f", None, fork=fork_of(A)))
     changes = world.decide(Delete(A)).changes
     assert [type(change) for change in changes] == [SoftDeleted, CursorsMoved, WakeChanged]
-    world.do(Delete(f"{ROOT}/f"))  # takes its source with it
+    world.do(Delete(f"{ROOT}/f"))  # this removes the source as well
     assert world.subscription().wake is None
 
 

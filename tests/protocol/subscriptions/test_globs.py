@@ -1,4 +1,4 @@
-"""Patterns match as they say, the index agrees with one regular expression for each, and neither can be made slow."""
+"""Glob patterns: which paths they match, an index that agrees with a naive matcher, and the cost of a lookup."""
 
 import gc
 import re
@@ -53,7 +53,7 @@ from durable_streams_server.protocol.subscriptions.globs import Globs, check_pat
         ("\N{SNOWMAN}*", "\N{SNOWMAN}\N{COMET}"),
     ],
 )
-def test_it_matches(pattern: str, path: str) -> None:
+def test_pattern_matches_path(pattern: str, path: str) -> None:
     assert matches(check_pattern(pattern), path)
 
 
@@ -82,7 +82,7 @@ def test_it_matches(pattern: str, path: str) -> None:
         ("[ab]", "a"),
     ],
 )
-def test_it_does_not_match(pattern: str, path: str) -> None:
+def test_pattern_does_not_match_path(pattern: str, path: str) -> None:
     assert not matches(check_pattern(pattern), path)
 
 
@@ -106,13 +106,13 @@ def test_it_does_not_match(pattern: str, path: str) -> None:
         "é" * 250,
     ],
 )
-def test_what_can_match_no_path_is_no_pattern(pattern: str) -> None:
+def test_pattern_that_can_match_no_path_is_refused(pattern: str) -> None:
     with pytest.raises(BadRequest) as caught:
         check_pattern(pattern)
     assert caught.value.code == "INVALID_PATTERN"
 
 
-def test_every_pattern_that_matches_gives_its_items() -> None:
+def test_matching_yields_the_items_of_every_matching_pattern() -> None:
     globs: Globs[int] = Globs()
     for number, pattern in enumerate(["a/b", "a/*", "a/**", "**", "*/b", "**/b", "a/b*", "x/**"]):
         globs.add(pattern, number)
@@ -122,13 +122,13 @@ def test_every_pattern_that_matches_gives_its_items() -> None:
     assert list(globs.matching("x")) == [3, 7] or list(globs.matching("x")) == [7, 3]
 
 
-def test_a_path_that_many_ways_lead_to_is_given_once() -> None:
+def test_pattern_that_matches_in_many_ways_yields_its_item_once() -> None:
     globs: Globs[str] = Globs()
     globs.add("**/a/**/a/**", "once")
     assert list(globs.matching("/".join("a" * 30))) == ["once"]
 
 
-def test_taking_out_what_was_put_in_leaves_an_empty_trie() -> None:
+def test_removing_all_items_leaves_an_empty_trie() -> None:
     globs: Globs[int] = Globs()
     patterns = ["a/b/c", "a/b", "a/*", "a/**", "**/a/**", "a/x*/**", "**", "*"]
     for number, pattern in enumerate(patterns):
@@ -142,7 +142,7 @@ def test_taking_out_what_was_put_in_leaves_an_empty_trie() -> None:
     assert globs._root.is_empty
 
 
-def test_taking_out_what_is_not_there_changes_nothing() -> None:
+def test_removing_a_missing_item_changes_nothing() -> None:
     globs: Globs[int] = Globs()
     globs.add("a/b", 1)
     globs.remove("a/b", 2)
@@ -159,7 +159,7 @@ paths = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=5).
 
 
 def naive(pattern: str) -> re.Pattern[str]:
-    """One regular expression for a whole pattern, over a path with a slash after each segment."""
+    """Returns one regular expression for a whole pattern. It matches paths with a slash after each segment."""
     parts = []
     for segment in pattern.split("/"):
         if segment == "**":
@@ -172,7 +172,7 @@ def naive(pattern: str) -> re.Pattern[str]:
 
 
 @given(st.lists(patterns, max_size=8), st.lists(paths, min_size=1, max_size=4), st.data())
-def test_the_index_agrees_with_a_naive_matcher(
+def test_index_agrees_with_a_naive_matcher(
     some: list[str], paths: list[str], data: st.DataObject
 ) -> None:
     globs: Globs[int] = Globs()
@@ -192,17 +192,17 @@ def test_the_index_agrees_with_a_naive_matcher(
 
 
 def calls_of(function: Callable[[], object]) -> int:
-    """Returns how many calls a function makes."""
+    """Returns the number of calls that a function makes."""
     count = 0
 
-    def note(_: FrameType, event: str, __: object) -> None:
+    def count_call(_: FrameType, event: str, __: object) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
     before = sys.getprofile()
     gc.collect()
-    gc.disable()  # a collection in between would call the destructors of other tests' objects
-    sys.setprofile(note)
+    gc.disable()  # a garbage collection would call destructors of other tests' objects
+    sys.setprofile(count_call)
     try:
         function()
     finally:
@@ -212,10 +212,11 @@ def calls_of(function: Callable[[], object]) -> int:
 
 
 def found(globs: Globs[int]) -> list[int]:
+    """Returns the items that match `events/x`."""
     return list(globs.matching("events/x"))
 
 
-def test_patterns_that_do_not_match_cost_nothing() -> None:
+def test_lookup_cost_does_not_depend_on_patterns_that_do_not_match() -> None:
     few: Globs[int] = Globs()
     many: Globs[int] = Globs()
     for globs, count in ((few, 3), (many, 10_000)):
@@ -228,8 +229,8 @@ def test_patterns_that_do_not_match_cost_nothing() -> None:
     assert costs[1] == costs[0]
 
 
-def test_no_pattern_can_be_made_slow() -> None:
-    """A matcher that goes back and tries again would not end here before the stars do."""
+def test_pattern_with_many_stars_is_matched_without_backtracking() -> None:
+    """A matcher with backtracking would take exponential time here."""
     for pattern in ("*a" * 120 + "*b", "*a*" + "a*" * 120 + "b", "x" + "*a" * 120 + "*b*c"):
         assert not matches(check_pattern(pattern), "a" * 480)
     assert matches(check_pattern("*a" * 120 + "*b"), "a" * 479 + "b")

@@ -1,4 +1,4 @@
-"""A subscription that is full misses streams: it remembers since when, and a pass gives them cursors at their beginning."""
+"""Full subscriptions, which miss streams, and the recall pass that later gives these streams cursors."""
 
 from typing import cast
 
@@ -31,63 +31,65 @@ OTHER_ROOT = "/other"
 
 @pytest.fixture
 def full() -> World:
-    """A pull-wake with room for two streams, which A and B have taken. Every append comes a second after the one before it."""
+    """Returns a world with a pull-wake that has room for two cursors, which A and B take."""
     world = World()
     world.subscriptions.max_due = 2
     world.streams(A, B, C, D, POOL)
     world.subscribe()
     for path in (A, B):
-        told(world, path)
+        append_later(world, path)
     return world
 
 
-def told(world: World, path: str) -> int:
-    """Appends to a stream; returns when."""
+def append_later(world: World, path: str) -> int:
+    """Appends to a stream one second later, and returns the time."""
     world.forward(1_000_000)
     world.news(path)
     return world.now
 
 
 def work(world: World, id_: str = "s") -> None:
-    """A worker works through all that it is told of."""
+    """Claims the wake and acknowledges all its streams."""
     view = world.claim(id_)
     acks = [(stream.path, stream.tail) for stream in view.streams]
     world.do(world.acknowledging(*acks, id_=id_, done=True))
 
 
 def recall(world: World, *paths: str, id_: str = "s", **fields: bool) -> RecallOutcome:
+    """Makes one step of a recall pass."""
     incarnation = world.subscription(id_).incarnation
     outcome = world.decide(Recall(id_, incarnation, paths, **fields)).outcome
     return cast(RecallOutcome, outcome)
 
 
 def missed(world: World, id_: str = "s") -> tuple[int, int]:
+    """Returns the times `since` and `again` of a subscription."""
     subscription = world.subscription(id_)
     return subscription.missed, subscription.missed_again
 
 
-def test_full_subscription_notes_that_it_misses_a_stream_in_the_append_s_record(
+def test_append_records_that_a_full_subscription_misses_the_stream(
     full: World,
 ) -> None:
     full.forward(1)
     changes = full.news(C).changes
     assert changes[1:] == (Missed("s", full.now, 0, ROOT),)
     assert full.due() == {A: 0, B: 0}
-    told(full, D)
-    assert full.news(C).changes[1:] == ()  # nothing new: the record stays one append
+    append_later(full, D)
+    assert full.news(C).changes[1:] == ()  # the stream is missed already
 
 
-def test_stream_that_has_a_cursor_needs_no_room(full: World) -> None:
+def test_append_to_an_unread_stream_needs_no_room(full: World) -> None:
     assert [type(change) for change in full.news(A).changes] == [Appended]
     full.do(Delete(A))
     assert full.due() == {B: 0}
     full.streams(A)
-    told(full, A)
+    append_later(full, A)
     assert (full.due(), missed(full)) == ({B: 0, A: 0}, (0, 0))
 
 
-def test_recall_tells_of_what_was_used_since_from_its_beginning_and_wakes(full: World) -> None:
-    since = told(full, C)
+def test_recall_adds_cursors_at_the_beginning_of_missed_streams_and_wakes(full: World) -> None:
+    since = append_later(full, C)
     work(full)
     full.forward(1)
     assert recall(full, begins=True) == RecallOutcome(0, True)
@@ -102,61 +104,61 @@ def test_recall_tells_of_what_was_used_since_from_its_beginning_and_wakes(full: 
     assert missed(full) == (0, 0)
 
 
-def test_recall_stops_when_half_of_the_room_is_taken(full: World) -> None:
-    told(full, C)
-    told(full, D)
+def test_recall_stops_when_half_of_the_room_is_used(full: World) -> None:
+    append_later(full, C)
+    append_later(full, D)
     work(full)
     recall(full, begins=True)
     assert recall(full, C, D, ends=True) == RecallOutcome(1, True)
     assert full.due() == {C: 0}
-    assert missed(full)[0] > 0  # it has not come to its end
+    assert missed(full)[0] > 0  # the pass is not finished
     work(full)
     assert recall(full, D, ends=True) == RecallOutcome(1, False)
     assert full.due() == {D: 0}
 
 
-def test_streams_that_are_missed_during_a_pass_are_left_to_the_next(full: World) -> None:
-    told(full, C)
+def test_stream_missed_during_a_pass_is_left_to_the_next_pass(full: World) -> None:
+    append_later(full, C)
     work(full)
     recall(full, begins=True)
     for path in (A, B):
-        told(full, path)
-    again = told(full, D)
-    told(full, D)
+        append_later(full, path)
+    again = append_later(full, D)
+    append_later(full, D)
     assert missed(full)[1] == again
     assert recall(full, ends=True) == RecallOutcome(0, True)
     assert missed(full) == (again, 0)
 
 
-def test_pass_that_begins_covers_all_that_was_missed_before(full: World) -> None:
-    since = told(full, C)
-    told(full, D)
+def test_new_pass_covers_all_streams_missed_before(full: World) -> None:
+    since = append_later(full, C)
+    append_later(full, D)
     assert missed(full)[1] > 0
     recall(full, begins=True)
     assert missed(full) == (since, 0)
     assert recall(full, ends=True) == RecallOutcome(0, False)
 
 
-def test_missed_stream_with_more_news_is_told_of_from_its_beginning(full: World) -> None:
-    told(full, C)
+def test_append_to_a_missed_stream_adds_a_cursor_at_its_beginning(full: World) -> None:
+    append_later(full, C)
     work(full)
-    told(full, C)  # there is room now, but the first value was missed
+    append_later(full, C)  # now there is room, but the first value was missed
     assert full.due() == {C: 0}
-    told(full, A)  # it was not used since streams are missed: nothing of it can have been
+    append_later(full, A)  # no append to A was missed, because A was last used before
     assert full.due() == {C: 0, A: 2}
 
 
-def test_fork_is_told_of_from_its_fork_point(full: World) -> None:
+def test_recall_adds_the_cursor_of_a_fork_at_its_fork_point(full: World) -> None:
     fork = f"{ROOT}/events/fork"
     full.do(create(fork, None, fork=fork_of(A)))
-    told(full, fork)
+    append_later(full, fork)
     work(full)
     recall(full, fork, ends=True)
     assert full.due() == {fork: 2}
 
 
-def test_pass_for_an_earlier_subscription_changes_nothing(full: World) -> None:
-    told(full, C)
+def test_recall_for_an_earlier_incarnation_changes_nothing(full: World) -> None:
+    append_later(full, C)
     old = full.subscription().incarnation
     full.do(Unsubscribe("s"))
     assert full.subscriptions.kept == 0
@@ -164,16 +166,16 @@ def test_pass_for_an_earlier_subscription_changes_nothing(full: World) -> None:
         full.decide(Recall("s", old, (C,), ends=True))
     full.subscribe()
     for path in (A, B, C):
-        told(full, path)
+        append_later(full, path)
     assert full.decide(Recall("s", old, (C,), ends=True)).changes == ()
     assert missed(full)[0] > 0
 
 
-def test_unlinked_and_deleted_streams_are_not_recalled(full: World) -> None:
+def test_recall_skips_unlinked_and_deleted_streams(full: World) -> None:
     full.subscribe("named", streams=["events/c", "events/d"])
     full.subscriptions.max_due = 0
-    told(full, C)
-    told(full, D)
+    append_later(full, C)
+    append_later(full, D)
     full.subscriptions.max_due = 2
     full.do(Unlink("named", C), Delete(D))
     recall(full, begins=True, id_="named")
@@ -181,8 +183,8 @@ def test_unlinked_and_deleted_streams_are_not_recalled(full: World) -> None:
     assert full.due("named") == {}
 
 
-def test_stream_that_cannot_be_read_is_recalled_from_the_start(full: World) -> None:
-    told(full, C)
+def test_recall_adds_an_unreadable_stream_at_offset_zero(full: World) -> None:
+    append_later(full, C)
     work(full)
     full.states = Damaged(full.states)
     full.states.unreadable.add(C)
@@ -193,15 +195,15 @@ def test_stream_that_cannot_be_read_is_recalled_from_the_start(full: World) -> N
     assert (stream.path, stream.acked) == (C, str(ZERO))
 
 
-def test_news_of_the_feed_is_missed_since_its_append(full: World) -> None:
+def test_news_is_missed_since_the_time_of_its_append(full: World) -> None:
     full.subscriptions.crowd = 0
-    since = told(full, C)
+    since = append_later(full, C)
     full.forward(5_000_000)
     ids, last = full.subscriptions.to_take(10)
     full.do(TakeNews(ids, last))
     assert missed(full) == (since, 0)
     full.subscriptions.crowd = 32
-    told(full, D)
+    append_later(full, D)
     full.subscriptions.crowd = 0
     work(full)
     recall(full, begins=True)
@@ -209,7 +211,7 @@ def test_news_of_the_feed_is_missed_since_its_append(full: World) -> None:
     assert full.due() == {C: 0}
 
 
-def test_older_news_that_is_missed_later_moves_both_times_back(full: World) -> None:
+def test_missing_older_news_moves_both_times_back(full: World) -> None:
     early = full.now
     full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
     full.forward(5)
@@ -220,22 +222,22 @@ def test_older_news_that_is_missed_later_moves_both_times_back(full: World) -> N
     assert missed(full) == (early + 5, early + 5)
 
 
-def test_all_subscriptions_together_have_a_bound(full: World) -> None:
+def test_number_of_cursors_of_all_subscriptions_is_bounded(full: World) -> None:
     full.subscriptions.max_cursors, full.subscriptions.few_due = 3, 1
     full.subscribe("t")
     assert full.subscriptions.kept == 2
-    told(full, C)
+    append_later(full, C)
     assert (full.due("t"), full.subscriptions.kept) == ({C: 0}, 3)
-    told(full, D)
+    append_later(full, D)
     assert full.due("t") == {C: 0}
     assert missed(full, "t")[0] == full.now
     full.do(Unsubscribe("s"))
     assert full.subscriptions.kept == 1
-    told(full, D)
+    append_later(full, D)
     assert full.due("t") == {C: 0, D: 0}
 
 
-def test_count_of_cursors_follows_acks_and_restores(full: World) -> None:
+def test_number_of_cursors_follows_acks_and_restored_documents(full: World) -> None:
     document = full.subscriptions.document("subscription/s")
     assert document is not None
     again = Subscriptions()
@@ -248,8 +250,8 @@ def test_count_of_cursors_follows_acks_and_restores(full: World) -> None:
     assert full.subscriptions.kept == 0
 
 
-def test_missed_streams_are_those_of_one_stream_root(full: World) -> None:
-    since = told(full, C)
+def test_missed_times_are_kept_by_stream_root(full: World) -> None:
+    since = append_later(full, C)
     document = full.subscriptions.document("subscription/s")
     assert document is not None
     again = Subscriptions(OTHER_ROOT)
@@ -262,8 +264,8 @@ def test_missed_streams_are_those_of_one_stream_root(full: World) -> None:
     assert subscription.missed == since
 
 
-def test_owner_is_told_that_streams_are_missed(full: World) -> None:
-    told(full, C)
+def test_view_shows_that_streams_are_missed(full: World) -> None:
+    append_later(full, C)
     view = cast(View, full.decide(Inspect("s")).outcome)
     assert (view.status, view.reason) == ("failed", "too_many_streams")
     wake = msgspec.structs.replace(full.wake(), reason="no_progress")
@@ -272,5 +274,5 @@ def test_owner_is_told_that_streams_are_missed(full: World) -> None:
     full.do(append(C, b"1", JSON))
 
 
-def test_missed_tells_a_time_that_had_been_reached(full: World) -> None:
+def test_reached_time_of_missed_is_its_later_time(full: World) -> None:
     assert full.subscriptions.reached(Missed("s", 5, 9, ROOT)) == 9

@@ -1,4 +1,4 @@
-"""Wakes that follow each other: with progress at once, without further and further apart; and each stream gets its turn."""
+"""Consecutive wakes: their backoff without progress, their wake ids and snapshots, and the order of streams."""
 
 import pytest
 
@@ -21,7 +21,7 @@ from tests.requests import NOW, SECOND
 
 @pytest.fixture
 def hooked() -> World:
-    """A webhook with news in one stream."""
+    """Returns a world with a webhook subscription and one unread stream."""
     world = World()
     world.streams(A, B)
     world.subscribe(type="webhook")
@@ -31,7 +31,7 @@ def hooked() -> World:
 
 @pytest.fixture
 def pulled() -> World:
-    """A pull-wake with news in one stream."""
+    """Returns a world with a pull-wake subscription and one unread stream."""
     world = World()
     world.streams(A, B, POOL)
     world.subscribe()
@@ -39,17 +39,19 @@ def pulled() -> World:
     return world
 
 
-def delivered(world: World) -> View:
+def begin_delivery(world: World) -> View:
+    """Begins the delivery of the wake in flight, and returns its view."""
     view = world.decide(Deliver(world.grant())).outcome
     assert isinstance(view, View)
     return view
 
 
 def done(world: World, *acks: tuple[str, str]) -> None:
+    """Acknowledges offsets, and ends the wake in flight."""
     world.do(world.acknowledging(*acks, done=True))
 
 
-def test_webhook_that_is_done_without_acks_is_woken_further_and_further_apart(
+def test_webhook_wakes_without_progress_back_off(
     hooked: World,
 ) -> None:
     begins = []
@@ -63,7 +65,7 @@ def test_webhook_that_is_done_without_acks_is_woken_further_and_further_apart(
     assert hooked.wake().problem == "no_progress"
 
 
-def test_progress_ends_the_waiting(hooked: World) -> None:
+def test_progress_resets_the_backoff_between_wakes(hooked: World) -> None:
     for _ in range(4):
         hooked.now = hooked.wake().next_attempt or 0
         done(hooked)
@@ -74,7 +76,7 @@ def test_progress_ends_the_waiting(hooked: World) -> None:
     assert (wake.next_attempt, wake.fruitless, wake.problem) == (hooked.now, 0, None)
 
 
-def test_progress_before_a_release_counts(pulled: World) -> None:
+def test_progress_before_a_release_resets_the_backoff(pulled: World) -> None:
     pulled.news(A)
     for _ in range(3):
         pulled.claim()
@@ -85,12 +87,12 @@ def test_progress_before_a_release_counts(pulled: World) -> None:
     assert (pulled.wake().fruitless, pulled.wake().next_attempt) == (0, None)
 
 
-def test_events_of_wakes_without_progress_are_written_further_and_further_apart(
+def test_pull_wake_events_without_progress_back_off(
     pulled: World,
 ) -> None:
     for events in (1, 2, 2):
         assert len(pulled.events()) == events
-        pulled.claim()  # a wake that is put off can be claimed all the same
+        pulled.claim()  # a put-off wake can be claimed as well
         done(pulled)
     assert pulled.wake().next_attempt == NOW + SECOND * 2
     assert pulled.decide(Tend("s")).changes == ()
@@ -99,28 +101,28 @@ def test_events_of_wakes_without_progress_are_written_further_and_further_apart(
     assert (len(pulled.events()), pulled.wake().next_attempt) == (3, None)
 
 
-def test_wake_that_was_put_off_ends_if_its_news_is_gone(pulled: World) -> None:
+def test_tend_ends_a_put_off_wake_without_unread_bytes(pulled: World) -> None:
     for _ in range(2):
         pulled.claim()
         done(pulled)
-    del pulled.states[A]  # as a repair does, without a change
+    del pulled.states[A]  # a repair removes a stream without a change
     pulled.forward(60 * SECOND)
     pulled.do(Tend("s"))
     assert (pulled.subscription().wake, pulled.due()) == (None, {})
 
 
-def test_lapse_is_no_hurry_either(hooked: World) -> None:
+def test_wake_after_an_ended_lease_counts_as_without_progress(hooked: World) -> None:
     for _ in range(3):
         hooked.now = hooked.wake().next_attempt or 0
         hooked.do(Delivered(hooked.grant(), hooked.now))
         hooked.forward(LEASE)
         hooked.do(Tend("s"))
-        assert hooked.wake().next_attempt == hooked.now  # the lease took longer than the back-off
+        assert hooked.wake().next_attempt == hooked.now  # the lease lasted longer than the backoff
     assert hooked.wake().problem == "no_progress"
 
 
-def test_idle_subscription_with_news_is_woken_when_it_is_tended(hooked: World) -> None:
-    hooked.subscription().wake = None  # as a repair that has lost records may leave it
+def test_tend_wakes_an_idle_subscription_with_unread_bytes(hooked: World) -> None:
+    hooked.subscription().wake = None  # a repair that lost records can leave this state
     hooked.do(Tend("s"))
     assert hooked.wake().next_attempt == NOW
 
@@ -128,59 +130,59 @@ def test_idle_subscription_with_news_is_woken_when_it_is_tended(hooked: World) -
 # -- one wake id, one snapshot ------------------------------------------------
 
 
-def test_retry_tells_what_the_first_attempt_told(hooked: World) -> None:
-    first = delivered(hooked)
+def test_retry_delivers_the_snapshot_of_the_first_attempt(hooked: World) -> None:
+    first = begin_delivery(hooked)
     hooked.news(A, B)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "unreachable", first.streams))
     assert hooked.wake().problem == "unreachable"
     hooked.forward(SECOND)
-    second = delivered(hooked)
+    second = begin_delivery(hooked)
     assert (second.grant, second.streams) == (first.grant, first.streams)
     acks = tuple((stream.path, parse(stream.tail)) for stream in second.streams)
     hooked.do(Acknowledge(second.grant, second.generation, first.grant.wake_id, acks, done=True))
     assert hooked.due() == {A: 2, B: 0}
 
 
-def test_retry_of_a_large_snapshot_is_another_wake(hooked: World) -> None:
-    first = delivered(hooked)
+def test_retry_without_a_stored_snapshot_is_another_wake(hooked: World) -> None:
+    first = begin_delivery(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "unreachable", None))
     hooked.forward(SECOND)
-    second = delivered(hooked)
+    second = begin_delivery(hooked)
     assert second.generation == first.generation + 1
     assert second.grant.wake_id != first.grant.wake_id
     assert hooked.wake().attempts == 1
 
 
-def test_retry_after_a_callback_that_moved_a_cursor_is_another_wake(hooked: World) -> None:
+def test_retry_after_a_callback_with_progress_is_another_wake(hooked: World) -> None:
     hooked.news(A)
-    first = delivered(hooked)
+    first = begin_delivery(hooked)
     hooked.do(hooked.acknowledging((A, hooked.states[A].name(2))))
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))
     hooked.forward(SECOND)
-    second = delivered(hooked)
+    second = begin_delivery(hooked)
     assert second.generation == first.generation + 1
     assert second.streams[0].acked == hooked.states[A].name(2)
 
 
-def test_snapshot_whose_stream_has_ended_is_told_no_more(hooked: World) -> None:
+def test_snapshot_with_a_deleted_stream_is_not_delivered_again(hooked: World) -> None:
     hooked.news(B)
-    first = delivered(hooked)
+    first = begin_delivery(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams), Delete(A))
     hooked.forward(SECOND)
     assert hooked.decide(Deliver(hooked.grant())).outcome == Done()
-    second = delivered(hooked)
+    second = begin_delivery(hooked)
     assert second.generation == first.generation + 1
     assert [stream.path for stream in second.streams] == [B]
 
 
-def test_wake_without_news_ends_when_its_delivery_fails(hooked: World) -> None:
-    first = delivered(hooked)
+def test_failed_delivery_ends_a_wake_whose_stream_is_deleted(hooked: World) -> None:
+    first = begin_delivery(hooked)
     hooked.do(hooked.acknowledging(), Delete(A))
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))
     assert hooked.subscription().wake is None
 
 
-def test_wake_that_is_put_off_is_not_announced_by_a_new_wake_stream(pulled: World) -> None:
+def test_new_wake_stream_gets_no_event_of_a_put_off_wake(pulled: World) -> None:
     for _ in range(2):
         pulled.claim()
         done(pulled)
@@ -192,26 +194,26 @@ def test_wake_that_is_put_off_is_not_announced_by_a_new_wake_stream(pulled: Worl
     assert len(pulled.events()) == 1
 
 
-def test_failure_after_all_was_acknowledged_ends_the_wake(hooked: World) -> None:
-    first = delivered(hooked)
+def test_failed_delivery_ends_a_wake_without_unread_bytes(hooked: World) -> None:
+    first = begin_delivery(hooked)
     hooked.do(hooked.acknowledging((A, hooked.tail(A))))
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))
     assert hooked.subscription().wake is None
 
 
-def test_wake_of_an_earlier_opening_is_renamed_before_it_is_delivered(hooked: World) -> None:
-    first = delivered(hooked)  # and the process dies before it hears the answer
+def test_wake_of_an_earlier_opening_is_renamed_before_delivery(hooked: World) -> None:
+    first = begin_delivery(hooked)  # the process then dies before the response
     hooked.subscriptions.opening = "later"
     hooked.news(A)
     hooked.do(Tend("s"))
-    second = delivered(hooked)
+    second = begin_delivery(hooked)
     assert second.generation == first.generation + 1
     assert second.grant.wake_id.endswith("_later")
     assert hooked.decide(Deliver(first.grant)).outcome == Done()
 
 
-def test_claim_of_a_wake_of_an_earlier_opening_renames_it(pulled: World) -> None:
-    """Another worker may have claimed that wake before an older copy of the store was restored."""
+def test_claim_renames_a_wake_of_an_earlier_opening(pulled: World) -> None:
+    """Another worker may have claimed the same wake before an older copy of the store was restored."""
     earlier = pulled.wake().wake_id
     pulled.subscriptions.opening = "later"
     view = pulled.claim()
@@ -220,17 +222,17 @@ def test_claim_of_a_wake_of_an_earlier_opening_renames_it(pulled: World) -> None
     assert view.grant.wake_id != earlier
 
 
-def test_wake_whose_snapshot_is_known_keeps_its_name_over_a_restart(hooked: World) -> None:
-    first = delivered(hooked)
+def test_wake_with_a_stored_snapshot_keeps_its_wake_id_after_a_restart(hooked: World) -> None:
+    first = begin_delivery(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))
     hooked.subscriptions.opening = "later"
     hooked.forward(SECOND)
     assert hooked.decide(Tend("s")).changes == ()
-    assert delivered(hooked).grant == first.grant
+    assert begin_delivery(hooked).grant == first.grant
 
 
-def test_receiver_that_may_be_at_work_is_left_alone_until_its_lease_ends(hooked: World) -> None:
-    first = delivered(hooked)
+def test_delivery_without_response_begins_a_lease(hooked: World) -> None:
+    first = begin_delivery(hooked)
     hooked.forward(5 * SECOND)
     hooked.do(Delivered(first.grant, NOW, "no_answer"))
     wake = hooked.wake()
@@ -239,11 +241,11 @@ def test_receiver_that_may_be_at_work_is_left_alone_until_its_lease_ends(hooked:
     assert hooked.subscription().wake is None
 
 
-# -- rounds -------------------------------------------------------------------
+# -- the queue of streams -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["done", "release", "lapse", "takeover"])
-def test_each_stream_gets_its_turn(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+@pytest.mark.parametrize("end", ["done", "release", "lease over", "takeover"])
+def test_wakes_list_all_streams_in_turn(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 3)
     monkeypatch.setattr(context, "MAX_LISTED", 3)
     world = World()
@@ -251,22 +253,24 @@ def test_each_stream_gets_its_turn(monkeypatch: pytest.MonkeyPatch, end: str) ->
     world.streams(*paths, POOL)
     world.subscribe()
     world.news(*paths)
-    told: list[str] = []
+    listed: list[str] = []
     for _ in range(4):
-        told += [stream.path for stream in world.claim().streams]
+        listed += [stream.path for stream in world.claim().streams]
         if end == "done":
             done(world)
         elif end == "release":
             world.do(Release(world.grant(), world.grant().generation, world.wake().wake_id))
         else:
             world.forward(LEASE)
-            if end == "lapse":
+            if end == "lease over":
                 world.do(Tend("s"))
-    assert told[:8] == paths
-    assert told[8:] == paths[:4]
+    assert listed[:8] == paths
+    assert listed[8:] == paths[:4]
 
 
-def test_what_is_acknowledged_is_not_passed_over_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acknowledged_streams_are_not_counted_when_the_queue_moves_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 2)
     monkeypatch.setattr(context, "MAX_LISTED", 2)
     world = World()
@@ -274,10 +278,10 @@ def test_what_is_acknowledged_is_not_passed_over_twice(monkeypatch: pytest.Monke
     world.streams(*paths, POOL)
     world.subscribe()
     world.news(*paths)
-    told = []
+    listed = []
     for _ in range(5):
         view = world.claim()
-        told.append([stream.path[-1] for stream in view.streams])
+        listed.append([stream.path[-1] for stream in view.streams])
         first = view.streams[0]
         done(world, (first.path, first.tail))
-    assert told == [["0", "1"], ["2", "3"], ["4", "5"], ["1", "3"], ["5", "3"]]
+    assert listed == [["0", "1"], ["2", "3"], ["4", "5"], ["1", "3"], ["5", "3"]]

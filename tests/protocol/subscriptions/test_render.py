@@ -1,4 +1,4 @@
-"""The documents that clients, workers and webhooks are sent."""
+"""JSON documents for clients, workers and webhooks."""
 
 import pytest
 
@@ -15,14 +15,16 @@ HOOKED = Config("webhook", None, ("events/b",), HOOK, None, 5_000, None)
 
 
 def view(config: Config, wake: Wake | None = None, created_at: int = AT) -> View:
+    """Returns the view of a subscription with two streams."""
     return View("sub-1", 5, config, created_at, None, 7, wake, STREAMS)
 
 
 def relative(path: str) -> str:
+    """Returns a path relative to the stream root."""
     return path.removeprefix(f"{ROOT}/")
 
 
-def test_a_pull_wake_is_shown_as_it_was_asked_for() -> None:
+def test_document_of_a_pull_wake_has_its_configuration() -> None:
     shown = render.subscription(view(PULL), STREAMS, relative, None)
     assert shown == {  # PROTOCOL 6.3
         "id": "sub-1",
@@ -42,23 +44,23 @@ def test_a_pull_wake_is_shown_as_it_was_asked_for() -> None:
     }
 
 
-def test_a_webhook_is_shown_with_how_it_is_signed() -> None:
+def test_document_of_a_webhook_describes_its_signatures() -> None:
     signing = {"alg": "ed25519", "kid": "k", "jwks_url": "https://s.example/jwks.json"}
     shown = render.subscription(view(HOOKED), (), relative, signing)
     assert shown["webhook"] == {"url": HOOK, "signing": signing}
     assert (shown["wake_stream"], shown["pattern"], shown["streams"]) == (None, None, [])
 
 
-def test_what_is_not_known_of_signing_is_left_out() -> None:
+def test_document_of_a_webhook_omits_unknown_signing() -> None:
     assert render.subscription(view(HOOKED), (), relative, None)["webhook"] == {"url": HOOK}
 
 
-def test_a_list_that_is_cut_says_so() -> None:
+def test_document_with_a_truncated_list_says_so() -> None:
     assert "streams_truncated" not in render.subscription(view(PULL), (), relative, None)
     assert render.subscription(view(PULL), (), relative, None, True)["streams_truncated"] is True
 
 
-def test_a_wake_tells_where_each_stream_stands() -> None:
+def test_wake_document_has_acked_offset_and_tail_of_each_stream() -> None:
     assert render.wake(view(PULL, Wake("w_1")), relative) == {  # PROTOCOL 7.1, 7.2
         "wake_id": "w_1",
         "generation": 7,
@@ -91,6 +93,6 @@ def test_a_wake_tells_where_each_stream_stands() -> None:
         (AT - 1, "2026-05-08T23:59:59.999Z"),
     ],
 )
-def test_times_are_cut_to_milliseconds(microseconds: int, text: str) -> None:
+def test_times_are_truncated_to_milliseconds(microseconds: int, text: str) -> None:
     shown = render.subscription(view(PULL, created_at=microseconds), (), relative, None)
     assert shown["created_at"] == text

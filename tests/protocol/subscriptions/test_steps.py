@@ -1,4 +1,4 @@
-"""What is next to be done about a wake, and when."""
+"""The next step for a wake, and the backoff between retries and wakes."""
 
 import pytest
 
@@ -38,7 +38,7 @@ STREAM = LinkedStream("/a", False, "0", "1")
         ("pull-wake", Wake("w_earlier", "holder", lease_until=7), Step(StepKind.TEND, 7)),
     ],
 )
-def test_each_state_of_a_wake_has_its_next_step(
+def test_next_step_follows_from_the_state_of_the_wake(
     kind: SubscriptionType, wake: Wake | None, step: Step
 ) -> None:
     assert next_step(kind, wake, "o") == step
@@ -52,14 +52,12 @@ def test_back_off_doubles_up_to_a_minute() -> None:
 @pytest.mark.parametrize(
     ("fruitless", "seconds"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (7, 32), (8, 60), (99, 60)]
 )
-def test_wakes_in_a_row_that_move_no_cursor_begin_further_and_further_apart(
-    fruitless: int, seconds: int
-) -> None:
+def test_wakes_without_progress_begin_with_growing_delays(fruitless: int, seconds: int) -> None:
     last = Wake("w", begun_at=NOW, fruitless=max(0, fruitless - 1))
     assert begin_at(NOW, last, fruitless) == NOW + seconds * SECOND
     assert begin_at(NOW + 100 * SECOND, last, fruitless) == NOW + 100 * SECOND
 
 
-def test_clock_that_went_back_puts_no_wake_off_for_longer_than_a_back_off() -> None:
+def test_clock_set_back_delays_a_wake_by_at_most_one_backoff() -> None:
     last = Wake("w", begun_at=NOW + 3600 * SECOND, fruitless=1)
     assert begin_at(NOW, last, 2) == NOW + SECOND

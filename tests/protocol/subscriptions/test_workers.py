@@ -33,6 +33,7 @@ START = str(ZERO)
 
 
 def release(world: World) -> Release:
+    """Returns the release of the wake in flight."""
     grant = world.grant()
     return Release(grant, grant.generation, world.wake().wake_id)
 
@@ -217,7 +218,7 @@ def test_release_begins_the_next_wake_while_bytes_are_unread(woken: World) -> No
 
 def test_done_drops_the_cursor_of_a_stream_that_a_repair_removed(woken: World) -> None:
     woken.claim()
-    del woken.states[A]  # as a repair does, without a change
+    del woken.states[A]  # a repair removes a stream without a change
     assert woken.decide(woken.acknowledging(done=True)).outcome == AckOutcome(next_wake=False)
     assert (woken.due(), woken.subscription().wake) == ({}, None)
 

@@ -1,4 +1,4 @@
-"""Streams and subscriptions made by hand, with each decision applied at once."""
+"""Streams and subscriptions in memory, to which each decision is applied at once."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -41,7 +41,7 @@ OPENING = "f00d"
 
 
 def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
-    """Returns a PUT: of a pull-wake on `wake/pool`, to `events/*`, unless told otherwise."""
+    """Returns the creation of a pull-wake with the pattern `events/*` and the wake stream `wake/pool`, unless fields say otherwise."""
     if "type" not in fields:
         fields["type"] = "pull-wake"
     if fields["type"] == "pull-wake":
@@ -54,7 +54,16 @@ def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
 
 
 class World:
-    """Newest states."""
+    """The newest states of streams and subscriptions, and the time.
+
+    Attributes:
+        states: the states of streams by path.
+        subscriptions: the states of subscriptions.
+        rules: the configuration that decisions use.
+        now: microseconds of steady time.
+        last: the greatest incarnation so far.
+        wire: the wire bytes by incarnation.
+    """
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.states: dict[str, StreamState] = {}
@@ -65,6 +74,7 @@ class World:
         self.wire: dict[int, bytes] = {}
 
     def decide(self, command: Command) -> Decision:
+        """Decides a command, applies the decision, and returns it."""
         decision = decide(
             self.states,
             command,
@@ -89,73 +99,82 @@ class World:
         return decision
 
     def do(self, *commands: Command) -> None:
+        """Decides several commands in order."""
         for command in commands:
             self.decide(command)
 
     def refused(self, command: Command, kind: type[StreamError], code: str) -> StreamError:
+        """Asserts that a command is refused with an error class and code, and returns the error."""
         with pytest.raises(kind) as caught:
             self.decide(command)
         assert caught.value.code == code
         return caught.value
 
     def forward(self, microseconds: int) -> None:
+        """Moves the clock forward."""
         self.now += microseconds
 
-    # -- short ways ---------------------------------------------------------
+    # -- shortcuts ---------------------------------------------------------
 
     def streams(self, *paths: str) -> None:
-        """Makes streams of JSON."""
+        """Creates JSON streams."""
         self.do(*(create(path, JSON) for path in paths))
 
     def news(self, *paths: str) -> Decision:
-        """Appends one value of JSON to each; returns the last decision."""
+        """Appends one JSON value to each stream, and returns the last decision."""
         decisions = [self.decide(append(path, b"1", JSON)) for path in paths]
         return decisions[-1]
 
     def subscribe(self, id_: str = "s", **fields: Any) -> Subscription:
+        """Creates a subscription, and returns its state."""
         outcome = self.decide(subscribe(id_, **fields)).outcome
         assert isinstance(outcome, SubscribeOutcome)
         return self.subscription(id_)
 
     def subscription(self, id_: str = "s") -> Subscription:
+        """Returns the state of a subscription."""
         found = self.subscriptions.get(id_)
         assert found is not None
         return found
 
     def wake(self, id_: str = "s") -> Wake:
+        """Returns the wake in flight."""
         wake = self.subscription(id_).wake
         assert wake is not None
         return wake
 
     def claim(self, id_: str = "s", worker: str = "w") -> View:
+        """Claims the wake in flight for a worker."""
         return cast(View, self.decide(Claim(id_, worker)).outcome)
 
     def grant(self, id_: str = "s") -> Grant:
+        """Returns the permission to act on the newest wake."""
         subscription = self.subscription(id_)
         wake_id = "" if subscription.wake is None else subscription.wake.wake_id
         return Grant(id_, subscription.incarnation, subscription.generation, wake_id)
 
     def acknowledging(self, *acks: tuple[str, str], id_: str = "s", done: bool = False) -> Any:
-        """Returns an ack of the wake in flight, of offsets by path."""
+        """Returns a request that acknowledges offsets for the wake in flight."""
         found = tuple((path, parse(offset)) for path, offset in acks)
         grant = self.grant(id_)
         return Acknowledge(grant, grant.generation, self.wake(id_).wake_id, found, done)
 
     def tail(self, path: str) -> str:
+        """Returns the offset of a stream's tail."""
         state = self.states[path]
         return state.name(state.tail)
 
     def due(self, id_: str = "s") -> dict[str, int]:
-        """Returns the cursors of streams with news, as positions."""
+        """Returns the positions of kept cursors by path."""
         return {path: offset.position for path, offset in self.subscription(id_).due.items()}
 
     def events(self, path: str = POOL) -> Sequence[Any]:
-        """Returns the values of a stream of JSON."""
+        """Returns the values of a JSON stream."""
         wire = self.wire.get(self.states[path].incarnation, b"")
         return cast("Sequence[Any]", msgspec.json.decode(b"[" + wire[:-1] + b"]"))
 
     def announced(self, path: str = POOL) -> list[tuple[str, str, int]]:
-        """Returns the events of a wake stream: subscription, stream, generation."""
+        """Returns the subscription, stream and generation of each event on a wake stream."""
         return [
             (each["subscription_id"], each["stream"], each["generation"])
             for each in self.events(path)
