@@ -1,7 +1,7 @@
-"""`python -m benchmarks [PART …]`: measures this server beside others, and renews `results.json` and `docs/performance.md`.
+"""`python -m benchmarks [PART …]`: measures this server and others, and updates `results.json` and `docs/performance.md`.
 
-Each server is pinned to one core and the load to another. In every round the servers take turns, each with an empty store.
-ROUNDS and SECONDS are read from the environment.
+Servers run on one core and the load on another. In each round, every server is measured once, with an empty store. The environment
+variables ROUNDS and SECONDS set the number of rounds and the length of a measurement.
 """
 
 import os
@@ -17,7 +17,7 @@ from .servers import HERE, KINDS, LOAD_CORE, left_out, running
 
 
 def main() -> None:
-    """Runs the parts that are named, or all."""
+    """Measures the named parts, or all parts."""
     parts = sys.argv[1:] or list(PARTS)
     if unknown := set(parts) - set(PARTS):
         sys.exit(f"unknown parts: {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _measure(row: Row, server: str, seconds: int, rows: list[Row]) -> Iterator[tuple[Row, Sample]]:
-    """Measures a row, and yields its sample and those of the rows beside it."""
+    """Measures a row on a server, and yields the row and its sample, then the rows whose figures come with it."""
     try:
         with running(server) as process:
             sample = row.measure(process, seconds)

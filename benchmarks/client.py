@@ -1,7 +1,7 @@
-"""A client that costs next to nothing: bare sockets, one buffer for all, and octets that are only counted.
+"""A client with very little overhead: plain sockets, one shared buffer, and responses of which it only counts bytes.
 
-A message that is followed holds one `~`, which nothing else in a response does: to count messages is to count that octet,
-however the response is cut.
+Each message that a reader follows contains one `~`, which occurs nowhere else in a response. So counting that byte counts
+messages, however a response is split.
 """
 
 import re
@@ -15,28 +15,28 @@ from types import TracebackType
 from typing import Final
 
 MARK: Final = b"~"
-MESSAGE: Final = "x" * 99 + "~"  # 100 octets
+MESSAGE: Final = "x" * 99 + "~"  # 100 bytes
 _BUFFER: Final = 1024 * 1024
 _CREATORS: Final = 16
-_PIPELINED: Final = 20  # requests on one connection at once
+_PIPELINED: Final = 20  # requests in flight on one connection
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 def raise_file_limit() -> None:
-    """Lets this process, and those that it starts, hold as many connections as the system allows."""
+    """Raises the limit of open files of this process and its children to the system's maximum."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def connect(port: int, address: str = "") -> socket.socket:
-    """Opens a connection, from an address of the loopback network if one is given."""
+    """Opens a connection to a local port, from the given loopback address if there is one."""
     opened = socket.create_connection(("127.0.0.1", port), 60, (address, 0) if address else None)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
 
 
 def octets(method: str, path: str, media: str = "", body: bytes = b"") -> bytes:
-    """Returns a request as it goes out."""
+    """Returns the bytes of a request."""
     lines = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     if media:
         lines += f"Content-Type: {media}\r\n"
@@ -45,10 +45,10 @@ def octets(method: str, path: str, media: str = "", body: bytes = b"") -> bytes:
     return lines.encode() + b"\r\n" + body
 
 
-def take(buffer: bytearray) -> tuple[bytes, bytes] | None:
-    """Removes one whole message from the front of a buffer and returns its head and body; returns None if more must come first.
+def pop_message(buffer: bytearray) -> tuple[bytes, bytes] | None:
+    """Removes a complete message from the front of a buffer, and returns its head and body.
 
-    The message must not be chunked.
+    Returns None if the message is incomplete. The message must not be chunked.
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
@@ -63,7 +63,7 @@ def take(buffer: bytearray) -> tuple[bytes, bytes] | None:
 
 
 class Answer:
-    """A response, whole: its status, its head, and how large its body is."""
+    """A complete response: its status, its head, and the size of its body."""
 
     def __init__(self, status: int, head: bytes, size: int) -> None:
         self.status = status
@@ -71,13 +71,13 @@ class Answer:
         self.size = size
 
     def header(self, name: bytes) -> str:
-        """Returns a header's value, the empty string without one."""
+        """Returns the value of a header, or the empty string if the response has no such header."""
         found = re.search(rb"\r\n%b: *([^\r]*)" % re.escape(name), self.head, re.IGNORECASE)
         return found[1].decode() if found else ""
 
 
 class Connection:
-    """A connection on which one request is answered after the other."""
+    """A connection that sends one request at a time."""
 
     def __init__(self, port: int, address: str = "") -> None:
         self._socket = connect(port, address)
@@ -93,7 +93,7 @@ class Connection:
         self._socket.sendall(request)
 
     def receive(self) -> Answer:
-        """Waits for a response and reads it to its end, keeping the head alone."""
+        """Waits for a response and reads all of it. Only the head and the size of the body are kept."""
         buffer, received = self._buffer, self._socket.recv_into
         filled = 0
         while (end := buffer.find(b"\r\n\r\n", 0, filled)) < 0:
@@ -123,7 +123,7 @@ class Connection:
 
 
 def create(port: int, paths: Iterable[str], media: str) -> None:
-    """Creates streams, with many requests on their way at once."""
+    """Creates streams, with many requests in flight."""
     waiting = deque(octets("PUT", path, media) for path in paths)
     sockets = [connect(port) for _ in range(min(_CREATORS, len(waiting)))]
     while waiting:
@@ -149,16 +149,16 @@ def fill(port: int, path: str, media: str, bodies: Iterable[bytes]) -> None:
 
 
 class Followers:
-    """Event-stream readers, all in one thread."""
+    """Event-stream readers in one thread, which count messages and bytes."""
 
     def __init__(self, port: int, path: str, count: int) -> None:
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._buffer = bytearray(_BUFFER)
         self.received = 0  # messages
-        self.size = 0  # octets, heads and frames included
-        self.last = 0.0  # when the latest came, in seconds of the monotonic clock
-        self.lost = 0  # readers whose connection the server has closed
+        self.size = 0  # bytes, including heads and framing
+        self.last = 0.0  # the time of the latest message, in seconds of the monotonic clock
+        self.lost = 0  # the number of connections that the server has closed
         request = octets("GET", f"{path}?offset=now&live=sse")
         for _ in range(count):
             opened = connect(port)
@@ -171,13 +171,13 @@ class Followers:
         self.follow(0.5)
 
     def follow(self, seconds: float) -> None:
-        """Counts what comes for a while."""
+        """Counts messages for some seconds."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._take(left)
 
     def follow_until(self, messages: int, patience: float) -> None:
-        """Counts what comes until so many messages have, or for so many seconds none."""
+        """Counts messages until `messages` have arrived, or until none has arrived for `patience` seconds."""
         self.last = time.monotonic()
         while self.received < messages and (left := self.last + patience - time.monotonic()) > 0:
             self._take(left)

@@ -1,11 +1,13 @@
-"""`python -m benchmarks.compare CHECKOUT [PART …]`: measures this source beside another checkout's, in one run, and prints ratios.
+"""`python -m benchmarks.compare CHECKOUT [PART …]`: measures this source and another checkout in one run, and prints their ratios.
 
-Two servers with empty stores are prepared side by side and measured in turn, in short windows, a few times each; then two
-fresh ones take their place. Every two windows that follow one another give one ratio: what slows the machine for a while slows both,
-and a server that happens to be slow for as long as it runs is not in every pair. A row is measured until its
-pairs show whether their true median is above 0.95, or until there are ROUNDS of them. A ratio below 1 is worse for this source,
-whichever way the row counts. Where a row measures the server's CPU for each request, its ratio follows: a noisy machine alters it less. ROUNDS and
-SECONDS, the length of a window, are read from the environment. The command ends with 1 if a row is more than 5% worse.
+Two servers with empty stores run side by side and are measured alternately, in a few short windows each. Then two fresh servers
+replace them. Each pair of consecutive windows gives one ratio. So a slow phase of the machine slows both sides, and a server that
+happens to be slow for its whole life affects only some pairs. A row is measured until its pairs show whether their true median is
+above 0.95, or until there are ROUNDS pairs.
+
+A ratio below 1 means that this source is worse, for every kind of row. If a row measures the server's CPU time per request, the
+ratio of CPU times is printed too, because a noisy machine affects it less. The environment variables ROUNDS and SECONDS set the
+number of pairs and the length of a window. The exit code is 1 if a row is more than 5% worse.
 """
 
 import math
@@ -24,18 +26,20 @@ from .servers import HERE, KINDS, LOAD_CORE, Kind, running
 _BASE: Final = "base-"
 _OURS: Final = ("memory", "files", "asgi", "asgi-files")
 _WORST: Final = 0.95
-_DOUBT: Final = 1 / 32  # how often a range may miss the true median
-_WINDOWS: Final = 4  # that a server is measured in before a fresh one takes its place
-_FEWEST: Final = 3 * _WINDOWS  # pairs, so that no result comes from one server or two
+_DOUBT: Final = 1 / 32  # probability that a range misses the true median
+_WINDOWS: Final = 4  # windows per server, before a fresh server replaces it
+_FEWEST: Final = (
+    3 * _WINDOWS
+)  # minimum number of pairs, so that a result comes from at least three servers
 
 
 class Found(NamedTuple):
     """The ratios of a row's pairs.
 
     Attributes:
-        median: of them.
-        low: the lower end of the range that holds the true median, but for `_DOUBT`.
-        high: its upper end.
+        median: the median of the ratios.
+        low: the lower end of the range that contains the true median with probability 1 - `_DOUBT`.
+        high: the upper end of that range.
     """
 
     median: float
@@ -44,14 +48,14 @@ class Found(NamedTuple):
 
     @property
     def is_decided(self) -> bool:
-        """Whether the range is wholly above 0.95, or wholly below."""
+        """Whether the whole range is above 0.95 or below it."""
         return self.low > _WORST or self.high < _WORST
 
 
 def main() -> int:
-    """Runs the parts that are named, or all that are measured more than once; returns how many rows are more than 5% worse."""
+    """Compares the named parts, or all rows that can be repeated, and returns the number of rows that are more than 5% worse."""
     base, *parts = sys.argv[1:]
-    # Without this, a wrong path means that this source is measured beside itself.
+    # Without this check, a wrong path would compare this source with itself.
     if not (Path(base) / "src" / "durable_streams_server").is_dir():
         sys.exit(f"{base} is not a checkout of this project")
     rounds = int(os.environ.get("ROUNDS") or 40)
@@ -70,9 +74,9 @@ def main() -> int:
 
 
 def found(ratios: list[float]) -> Found:
-    """Returns what ratios say: their median, and the range that an order statistic gives for the true one."""
+    """Returns the median of ratios, and the range of the true median by order statistics."""
     ordered = sorted(ratios)
-    tail = 1.0  # of 2 ** len outcomes, in which so few ratios fall on one side
+    tail = 1.0  # the number of the 2 ** len outcomes with at most `cut` ratios on one side
     count, cut = len(ordered), 0
     while 2 * (tail + math.comb(count, cut + 1)) <= _DOUBT * 2**count:
         cut += 1
@@ -81,7 +85,7 @@ def found(ratios: list[float]) -> Found:
 
 
 def _on_source(kind: Kind, source: Path) -> Kind:
-    """Returns a kind of server that runs another source."""
+    """Returns a kind of server that runs the given source."""
 
     def command(port: int, directory: str) -> list[str]:
         return ["env", f"PYTHONPATH={source}", *kind.command(port, directory)]
@@ -90,7 +94,7 @@ def _on_source(kind: Kind, source: Path) -> Kind:
 
 
 def _compare(row: Row, kind: str, rounds: int, seconds: int) -> Found:
-    """Measures a row on both sources in turn, prints the medians, and returns how this one does beside the other."""
+    """Measures a row on both sources alternately, prints the medians, and returns the ratios."""
     pairs: list[tuple[Sample, Sample]] = []
     result = Found(math.nan, -math.inf, math.inf)
     while len(pairs) < rounds and not (len(pairs) >= _FEWEST and result.is_decided):
@@ -107,7 +111,7 @@ def _compare(row: Row, kind: str, rounds: int, seconds: int) -> Found:
 
 
 def cpu_ratio(pairs: list[tuple[Sample, Sample]]) -> str:
-    """Returns what pairs say of the CPU for each request, the empty string if it was not measured."""
+    """Returns the ratio of CPU times per request as text, or the empty string if they were not measured."""
     known = [(ours.cpu, base.cpu) for ours, base in pairs if ours.cpu and base.cpu]
     if not known:
         return ""
@@ -122,7 +126,7 @@ def _faults(pairs: list[tuple[Sample, Sample]]) -> str:
 
 
 def _windows(row: Row, kind: str, seconds: int) -> Iterator[tuple[Sample, Sample]]:
-    """Measures two fresh servers in turn, and yields the samples of this source and of the other, window by window."""
+    """Measures two fresh servers alternately, and yields a pair of samples for each window."""
     with running(kind) as our_server, running(_BASE + kind) as base_server:
         ours, base = row.prepare(our_server), row.prepare(base_server)
         for turn in range(1 if row.once else _WINDOWS):

@@ -1,4 +1,4 @@
-"""The figures of docs/durability.md: `python -m benchmarks.durability PART`, with PART one of restart, memory, disk.
+"""`python -m benchmarks.durability PART`: measures the figures of docs/durability.md. PART is restart, memory or disk.
 
 The rates of durable appends are in docs/performance.md.
 """
@@ -30,11 +30,12 @@ MIB = 1024 * 1024
 
 
 def request(method: str, url: str) -> None:
+    """Sends a request and waits for its response."""
     urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30).close()
 
 
 def fill(directory: str, streams: int, size: int = 100) -> FileBackedStreamStore:
-    """Makes streams with one append each, of `size` bytes, all of them in logs and catalog."""
+    """Creates streams with one append of `size` bytes each, and brings all of them to the logs and the catalog."""
     store = FileBackedStreamStore(directory)
     body = Body(b"x" * size)
     for number in range(streams):
@@ -50,10 +51,10 @@ def fill(directory: str, streams: int, size: int = 100) -> FileBackedStreamStore
 
 
 def fill_log(directory: str, streams: int) -> int:
-    """Appends until the write-ahead log holds as many bytes as make a checkpoint due, and returns how often.
+    """Appends until the write-ahead log is large enough for a checkpoint, and returns the number of appends.
 
-    A server would begin a checkpoint sooner, because of the memory or the streams that wait for one. So the store is opened with
-    other limits: a start reads what a log can hold at most, whatever fills it.
+    A server would begin a checkpoint sooner, because of its limits of memory and dirty streams. So the store is opened with higher
+    limits, in order to measure a start with the largest possible log.
     """
     disk = SystemDisk(directory)
     prepare(disk, directory, create=False)
@@ -72,14 +73,14 @@ def fill_log(directory: str, streams: int) -> int:
 
 
 def fill_and_end(directory: str, streams: int) -> None:
-    """Makes streams and fills the write-ahead log, prints how many appends it holds, and ends the process as a kill does."""
+    """Creates streams, fills the write-ahead log, prints the number of appends in it, and ends the process as a kill does."""
     fill(directory, streams).close()
     print(fill_log(directory, streams), flush=True)
     os._exit(0)
 
 
 def restart() -> None:
-    """Restart after a kill with 100,000 streams and a full write-ahead log."""
+    """Measures a restart after a kill, with 100,000 streams and a full write-ahead log."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         child = os.fork()
         if child == 0:
@@ -98,7 +99,7 @@ def restart() -> None:
 
 
 def memory() -> None:
-    """Resident memory with idle streams: 100,000 with an append each, and 1,000,000 that are empty."""
+    """Measures resident memory with 100,000 idle streams of one append each, and with 1,000,000 empty streams."""
     for streams in (100_000, 1_000_000):
         with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
             fill(directory, streams, 100 if streams == 100_000 else 0).close()
@@ -114,7 +115,7 @@ def memory() -> None:
 
 
 def disk() -> None:
-    """Bytes on disk for each byte stored, besides the write-ahead log, whose size is fixed."""
+    """Measures the bytes on disk per stored byte, without the write-ahead log, whose size is fixed."""
     for size, count in ((100, 200_000), (4096, 20_000)):
         with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
             with FileBackedStreamStore(directory) as store:
@@ -136,6 +137,6 @@ def disk() -> None:
 
 if __name__ == "__main__":
     SCRATCH.mkdir(exist_ok=True)
-    if sys.argv[1] == "fill":  # for `durable.py`, which says which source runs
+    if sys.argv[1] == "fill":  # called by `durable.py`, which sets PYTHONPATH to the source to run
         fill_and_end(sys.argv[2], int(sys.argv[3]))
     {"restart": restart, "memory": memory, "disk": disk}[sys.argv[1]]()

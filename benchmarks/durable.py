@@ -1,6 +1,6 @@
-"""Rows about stores on the disk: how late an append is answered, and how long a start after a kill takes.
+"""Rows that measure stores on disk: the latency of durable appends, and the duration of a start after a kill.
 
-The figures of docs/durability.md are measured by `durability.py`.
+`durability.py` measures the figures of docs/durability.md.
 """
 
 import os
@@ -15,14 +15,16 @@ from .row import Goal, Measure, Row, Sample
 from .servers import HERE, KINDS, SCRATCH, Running, running_on
 from .writers import JSON, Order, Writers
 
-_LONGER: Final = 5  # times as long as other rows: a store does some of its work now and then
+_LONGER: Final = (
+    5  # factor of the duration of other rows, because a store does some work only now and then
+)
 _PATH: Final = "/v1/stream/durable-#"
-SIZE: Final = 100  # bytes of an append to the store that is left by a kill
+SIZE: Final = 100  # bytes of each append to the store that a kill leaves behind
 _STREAMS: Final = 10_000
 
 
 def _append_delays(server: Running) -> Measure:
-    """Appends to 64 streams on 32 connections: milliseconds until the answer."""
+    """Measures the latency of appends to 64 streams on 32 connections, in milliseconds."""
     order = Order(_PATH, 64, 32)
     create(server.port, (_PATH.replace("#", str(number)) for number in range(64)), JSON)
 
@@ -42,7 +44,7 @@ def _append_delays(server: Running) -> Measure:
 
 
 def _start(server: Running) -> Measure:
-    """Starts a server on a store that was left with 64 MiB of records in its log: seconds until it answers a read."""
+    """Measures the seconds until a server answers a read, on a store with 64 MiB of records in its write-ahead log."""
 
     def measure(_: int) -> Sample:
         with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
@@ -59,7 +61,7 @@ def _start(server: Running) -> Measure:
 
 
 def _left_by_a_kill(kind: str, directory: str) -> int:
-    """Has this kind's source write to a store until a process is ended; returns how many appends its log holds."""
+    """Fills a store in a process that then ends as by a kill, and returns the number of appends in its write-ahead log."""
     source = KINDS[kind].source
     command = [sys.executable, "-m", f"{__package__}.durability", "fill", directory, str(_STREAMS)]
     environment = {**os.environ, "PYTHONPATH": f"{source}:{HERE.parent}"}
@@ -68,7 +70,10 @@ def _left_by_a_kill(kind: str, directory: str) -> int:
 
 
 def _lacks(port: int, appends: int, numbers: range) -> int:
-    """Returns how many of some streams do not end where they should: after an append of their creation and their share of the others."""
+    """Returns the number of streams whose tail is wrong.
+
+    Each stream was created with one append, and received its share of the others.
+    """
     connection, bad = Connection(port), 0
     for number in numbers:
         answer = connection.ask(octets("HEAD", f"/v1/stream/{number}"))

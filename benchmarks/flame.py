@@ -1,7 +1,7 @@
-"""`python -m benchmarks.flame SCENARIO [FILE]`: samples the server under one load and draws where its time goes.
+"""`python -m benchmarks.flame SCENARIO [FILE]`: samples the server under a load, and draws a flame graph.
 
-All threads are sampled. One that sleeps is left out; one that waits for the disk in a write, or for the interpreter, is not. The
-drawing is a flame graph: width is time, callers stand under what they call.
+All threads are sampled. Sleeping threads are ignored, but threads that wait for a disk write or for the interpreter lock are not.
+In the graph, the width of a frame is its time, and callers are below the functions that they call.
 """
 
 import os
@@ -30,12 +30,12 @@ SCENARIOS: Final = {
 }
 _WIDTH: Final = 1200
 _ROW: Final = 16
-_LEAST: Final = 0.003  # of the whole; narrower frames are left out
-_SHARES: Final = 14  # functions that are listed
+_LEAST: Final = 0.003  # share of the total time below which frames are omitted
+_SHARES: Final = 14  # number of functions in the printed list
 
 
 def main() -> None:
-    """Profiles one scenario and says where the drawing is."""
+    """Profiles one scenario, and prints the path of the graph and the functions that take most time."""
     if len(sys.argv) < 2 or sys.argv[1] not in SCENARIOS:
         sys.exit("SCENARIO is one of " + ", ".join(SCENARIOS))
     name = sys.argv[1]
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _sample(row_name: str, kind: str, seconds: int) -> Counter[tuple[str, ...]]:
-    """Runs a row's load while its server is sampled, and returns how often each stack was seen."""
+    """Samples a server under the load of a row, and returns the number of samples of each stack."""
     row = next(row for row in ROWS if row.name == row_name)
     SCRATCH.mkdir(exist_ok=True)
     raw = SCRATCH / "stacks.txt"
@@ -80,7 +80,7 @@ def _read(raw: str) -> Counter[tuple[str, ...]]:
 
 
 def _short(frame: str) -> str:
-    """Returns `module.function`; nothing for what is around every stack."""
+    """Returns a frame as `module.function`, or the empty string for frames that every stack has."""
     found = re.match(r"(.+) \((.+?)(?::\d+)?\)$", frame)
     if found is None:
         return ""
@@ -92,6 +92,7 @@ def _short(frame: str) -> str:
 
 
 def _own(stacks: Counter[tuple[str, ...]]) -> Counter[str]:
+    """Returns the number of samples in which each function was running itself."""
     own: Counter[str] = Counter()
     for stack, count in stacks.items():
         own[stack[-1]] += count

@@ -1,4 +1,4 @@
-"""Rows about how long a message is on its way to a live reader: on a quiet stream, and where there are ten thousand readers."""
+"""Rows that measure the latency from an append to a live reader, on a quiet stream and with ten thousand readers."""
 
 import statistics
 import time
@@ -13,8 +13,8 @@ from .servers import ALL_PEERS, OURS, Running
 from .stall.probe import QUIET, Probe
 from .writers import JSON, Order, Writers, at
 
-_QUIET: Final = 0.002  # seconds between a message's arrival and the next append
-_PATIENCE: Final = 5.0  # seconds in which nothing comes until a message counts as lost
+_QUIET: Final = 0.002  # seconds between the arrival of a message and the next append
+_PATIENCE: Final = 5.0  # seconds without a message, after which missing messages count as lost
 _MANY: Final = 10_000
 _RATE: Final = 1_000  # appends a second
 _WIDE: Final = "/v1/stream/wide-#"
@@ -23,7 +23,7 @@ _FEW: Final = 5  # appends to the stream with ten thousand readers
 
 
 def _quiet(count: int) -> Callable[[Running], Measure]:
-    """Appends to a stream at rest: milliseconds until the first and until the last of so many readers has the message, medians."""
+    """Measures the median milliseconds until the first and the last of `count` readers receive an append to a quiet stream."""
     path = "/v1/stream/quiet-one"
 
     def prepare(server: Running) -> Measure:
@@ -43,9 +43,9 @@ def _quiet(count: int) -> Callable[[Running], Measure]:
 def _one_after_the_other(
     server: Running, path: str, readers: Readers, count: int, seconds: float, most: int = 100_000
 ) -> tuple[list[float], list[float], int]:
-    """Appends again and again, each time once all readers have the message before.
+    """Appends repeatedly, each time after all readers have received the previous message.
 
-    Returns the seconds until the first reader had each message, those until the last had it, and what went wrong.
+    Returns the seconds until the first reader received each message, the seconds until the last reader did, and the number of faults.
     """
     writer, source = Connection(server.port), Source(0)
     firsts: list[float] = []
@@ -73,8 +73,10 @@ def _one_after_the_other(
 
 
 def _wide(server: Running) -> Measure:
-    """Appends 1,000 times a second to 10,000 streams, which have a reader each. The value is the 99th percentile of the milliseconds from an
-    append's sending until its reader has the message."""
+    """Measures the 99th percentile of milliseconds from an append to its reader, at 1,000 appends per second.
+
+    There are 10,000 streams with one reader each.
+    """
     paths = [_WIDE.replace("#", str(number)) for number in range(_MANY)]
     create(server.port, paths, JSON)
 
@@ -103,7 +105,7 @@ def _wide(server: Running) -> Measure:
 
 
 def _wide_one(server: Running) -> Measure:
-    """Appends to a stream with 10,000 readers: seconds until the last has the message, and how long a cheap read waits beside it."""
+    """Measures the seconds until the last of 10,000 readers receives an append, and the longest wait of a cheap read meanwhile."""
     create(server.port, [_ONE], JSON)
     connection = Connection(server.port)
     if connection.ask(octets("PUT", QUIET, "text/plain", b"quiet")).status != 201:

@@ -1,4 +1,4 @@
-"""Rows about messages that live readers wait for, each checked to come once and in order."""
+"""Rows that measure the delivery of messages to live readers. Each message must arrive once and in order."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from .row import Goal, Measure, Row, Sample
 from .servers import ALL_PEERS, Running
 from .writers import JSON, Order, Writers
 
-_PATIENCE: Final = 3.0  # seconds in which nothing comes until the missing messages count as lost
+_PATIENCE: Final = 3.0  # seconds without a message, after which missing messages count as lost
 _CROWD: Final = 300
 
 
 def _tokens(writers: int) -> Callable[[Running], Measure]:
-    """Appends to 200 streams with a reader each: messages a second from append to reader."""
+    """Measures messages per second from writers to readers, over 200 streams with one reader each."""
     streams, path = 200, "/v1/stream/tokens-#"
     paths = [path.replace("#", str(number)) for number in range(streams)]
 
@@ -29,7 +29,7 @@ def _tokens(writers: int) -> Callable[[Running], Measure]:
 
 
 def _crowd(writers: int) -> Callable[[Running], Measure]:
-    """Appends to one stream with 300 readers: messages a second, each counted once for each reader."""
+    """Measures messages per second from writers to 300 readers of one stream, counted once per reader."""
     path = "/v1/stream/crowd"
 
     def prepare(server: Running) -> Measure:
@@ -41,7 +41,7 @@ def _crowd(writers: int) -> Callable[[Running], Measure]:
 
 
 def _delivered(server: Running, order: Order, paths: list[str], seconds: float) -> Sample:
-    """Counts what readers receive while writers write, and until they have all of it."""
+    """Returns a sample of the messages that readers receive, from the first append until they have received all messages."""
     with Readers(server.port, paths) as readers, Writers(server.port, order) as writers:
         used, cpu = time.process_time(), server.cpu()
         writers.begin(seconds)
@@ -64,7 +64,15 @@ def _delivered(server: Running, order: Order, paths: list[str], seconds: float) 
 
 
 def check(found: list[bytes], sent: list[int], order: Order) -> Faults:
-    """Compares what each reader has had with what was sent: readers of one stream with one another, others with their own source."""
+    """Returns the faults in what readers have received.
+
+    Readers of one stream must all have the same order. Readers of several streams each follow their own source.
+
+    Args:
+        found: the numbers that each reader has received.
+        sent: the number of messages of each source.
+        order: the order that the writers had.
+    """
     if order.streams == 1:
         return faults_of_all(found, sent)
     wrong = [faults(each, sent[n : n + 1], n) for n, each in enumerate(found)]
@@ -72,7 +80,7 @@ def check(found: list[bytes], sent: list[int], order: Order) -> Faults:
 
 
 def _share(order: Order, paths: list[str]) -> int:
-    """Returns how many readers each message has."""
+    """Returns the number of readers of each message."""
     return len(paths) if order.streams == 1 else 1
 
 

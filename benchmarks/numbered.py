@@ -1,18 +1,18 @@
-"""Numbered messages, and the check that each of them came once and in order.
+"""Numbered messages, and a check that each message arrives once and in order.
 
-A message carries the number of its source, which is a writer or a stream, and its own number within that source. Both are spelt
-in ten characters that no server's framing uses. So the numbers are found by deleting every other octet, whichever way a server
-packs messages into events and cuts events into chunks.
+A message contains the number of its source, which is a writer or a stream, and its own number within the source. Both numbers are
+written with ten characters that no server uses for framing. So deleting all other bytes leaves the numbers, however a server packs
+messages into events and splits events into chunks.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-MARK: Final = b"~"  # ends a number, and occurs nowhere else: to count messages is to count it
-MOST: Final = 1_000_000  # messages of one source
+MARK: Final = b"~"  # ends each number and occurs nowhere else, so counting it counts messages
+MOST: Final = 1_000_000  # maximum number of messages of one source
 _DIGITS: Final = b"!#$%()*+;="
-_WIDTH: Final = 12  # of a number: 5 digits for the source, 6 for the message, and the mark
+_WIDTH: Final = 12  # bytes of a number: 5 digits for the source, 6 for the message, and the mark
 _PLAIN: Final = bytes.maketrans(_DIGITS, b"0123456789")
 _SPELT: Final = bytes.maketrans(b"0123456789", _DIGITS)
 _FRAMING: Final = bytes(set(range(256)) - set(_DIGITS + MARK))
@@ -21,13 +21,13 @@ _TRIPLES: Final = [(b"%03d" % number).translate(_SPELT) for number in range(1000
 
 
 class Faults(NamedTuple):
-    """What is wrong with the messages that one reader has had.
+    """The faults in the messages that readers have received.
 
     Attributes:
-        lost: messages that did not come.
-        doubled: messages that came again.
-        swapped: messages that came after a later one of their source.
-        garbled: numbers that no writer wrote.
+        lost: the number of messages that did not arrive.
+        doubled: the number of messages that arrived again.
+        swapped: the number of messages that arrived after a later message of their source.
+        garbled: the number of messages that no writer wrote.
     """
 
     lost: int = 0
@@ -37,19 +37,23 @@ class Faults(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How much is wrong in all."""
+        """The total number of faults."""
         return sum(self)
 
 
 class Source:
-    """Makes the messages of one source, the first of which has the number 0."""
+    """Makes the messages of one source, numbered from 0."""
 
     def __init__(self, number: int) -> None:
         self._begin = b'{"token":"' + (b"%05d" % number).translate(_SPELT)
         self.count = 0  # messages made
 
     def next(self) -> bytes:
-        """Returns the next message, a JSON object; all messages have the same length. Raises ValueError after `MOST`."""
+        """Returns the next message, which is a JSON object. All messages have the same length.
+
+        Raises:
+            ValueError: the source has made `MOST` messages.
+        """
         count = self.count
         if count == MOST:
             raise ValueError("a source has no numbers left")
@@ -58,17 +62,17 @@ class Source:
 
 
 def numbers(received: bytes | bytearray) -> bytes:
-    """Returns the numbers among the octets that a reader has received after the response's head, each in plain digits with its mark."""
+    """Returns the numbers in the bytes of a response body, in decimal digits with a mark after each."""
     return bytes(received.translate(_PLAIN, _FRAMING))
 
 
 def faults(found: bytes, sent: Sequence[int], first: int = 0) -> Faults:
-    """Compares what a reader has had with what was sent.
+    """Returns the faults in what one reader has received.
 
     Args:
-        found: the reader's `numbers`.
-        sent: how many messages each source has sent, for the sources that the reader follows.
-        first: the number of the first of these sources; the others follow it.
+        found: the numbers that the reader has received.
+        sent: the number of messages of each source that the reader follows.
+        first: the number of the first of these sources. The others have the next numbers.
     """
     seen: list[set[int]] = [set() for _ in sent]
     latest = [-1] * len(sent)
@@ -91,9 +95,14 @@ def faults(found: bytes, sent: Sequence[int], first: int = 0) -> Faults:
 
 
 def faults_of_all(found: Sequence[bytes], sent: Sequence[int]) -> Faults:
-    """Compares what readers of one stream have had with what was sent, and with one another: all must have the same order."""
+    """Returns the faults in what the readers of one stream have received. All readers must have the same order.
+
+    Args:
+        found: the numbers that each reader has received.
+        sent: the number of messages of each source.
+    """
     total = Faults()
-    order = b""  # of the first reader who lacks nothing
+    order = b""  # the order of the first reader without faults
     for each in found:
         wrong = Faults() if each == order else faults(each, sent)
         if not wrong.total and each != order:

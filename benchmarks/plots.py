@@ -1,4 +1,4 @@
-"""Plots of the results as SVG, written by hand: bars on a logarithmic scale, one group for each row."""
+"""Draws the results as SVG: bars on a logarithmic scale, one group for each row."""
 
 import math
 from html import escape
@@ -34,7 +34,7 @@ _STYLE: Final = "text{font:11px sans-serif;fill:#374151}.t{font-weight:bold}rect
 
 
 def draw(results: Results) -> dict[str, str]:
-    """Returns each plot that there are figures for, by name."""
+    """Returns the plots that have figures, by name."""
     drawn = {}
     for name, rows in _PLOTS.items():
         known = [row for row in ROWS if row.name in rows and _bars(results, row)]
@@ -44,11 +44,13 @@ def draw(results: Results) -> dict[str, str]:
 
 
 def _bars(results: Results, row: Row) -> list[tuple[str, float]]:
+    """Returns the servers that have a figure for a row, with their figures."""
     found = ((server, results.median(row.name, server)) for server in row.servers)
     return [(server, value) for server, value in found if value]
 
 
 def _plot(results: Results, rows: list[Row]) -> str:
+    """Returns one plot as SVG."""
     parts = []
     y = 8
     for row in rows:

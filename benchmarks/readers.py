@@ -1,7 +1,7 @@
-"""Event-stream readers that keep what they receive: while something is measured they only receive, and all is checked afterwards.
+"""Event-stream readers that store what they receive. During a measurement they only receive; the checks come afterwards.
 
-What comes is put into large blocks, one piece after the other, whoever it is for. A list says whose each piece is and when it came.
-The blocks are kept for the next readers, so that the memory is fresh only once.
+The readers append received pieces to large shared blocks. A list holds the reader and the time of each piece. The blocks are reused
+by later readers, so that their memory is allocated only once.
 """
 
 import select
@@ -17,24 +17,24 @@ from .numbered import MARK, numbers
 from .stall.crowd import connect_from
 
 _BLOCK: Final = 32 * 1024 * 1024
-_BLOCKS: Final = 96  # of which so many are kept: 3 GiB
-_PIECE: Final = 1024 * 1024  # received at once at most
-_TOGETHER: Final = 500  # connections opened before their answers are awaited
-_SETTLE: Final = 0.5  # seconds in which a first control event comes
+_BLOCKS: Final = 96  # maximum number of blocks, 3 GiB in all
+_PIECE: Final = 1024 * 1024  # maximum bytes received at once
+_TOGETHER: Final = 500  # connections opened before waiting for their responses
+_SETTLE: Final = 0.5  # seconds in which the first control event arrives
 _spare: list[bytearray] = []
 
 
 class Readers:
-    """Opens event streams that begin at the present tail, and reads all of them in one thread until the block ends.
+    """Event-stream readers in one thread, which begin at the present tail and read until the `with` block ends.
 
     Args:
-        port: of the server.
-        paths: what each of them reads.
+        port: the port of the server.
+        paths: the path that each reader reads.
 
     Attributes:
-        lost: readers whose connection the server has closed.
-        last: when the latest octets came, in seconds of the monotonic clock.
-        overflowed: whether more came than is kept, so that part of the work was done while something was measured.
+        lost: the number of connections that the server has closed.
+        last: the time at which the latest bytes arrived, in seconds of the monotonic clock.
+        overflowed: whether the blocks were full, so that some checks were made during the measurement.
     """
 
     def __init__(self, port: int, paths: Sequence[str]) -> None:
@@ -44,13 +44,11 @@ class Readers:
         self._found: list[list[bytes]] = [[] for _ in paths]
         self._blocks = [_block()]
         self._view = memoryview(self._blocks[0])
-        self._filled = 0  # octets in the last block
-        self._fills: list[int] = []  # octets in the blocks before it
-        self._count = 0  # messages that `follow_until` has seen
-        self._counted = (0, 0)  # the block, and the octet in it, from which it goes on
-        self._taken = array(
-            "q"
-        )  # pieces: 32 bits whose, 32 bits how large; -1 for the end of a block
+        self._filled = 0  # bytes in the last block
+        self._fills: list[int] = []  # bytes in the blocks before the last one
+        self._count = 0  # the number of messages counted by `follow_until`
+        self._counted = (0, 0)  # the block and the position in it at which counting continues
+        self._taken = array("q")  # pieces: 32 bits of reader, 32 bits of size; -1 ends a block
         self.times = array("d")
         self.lost, self.last, self.overflowed = 0, 0.0, False
         try:
@@ -63,20 +61,23 @@ class Readers:
         self.forget()
 
     def follow(self, seconds: float) -> None:
-        """Receives for a while."""
+        """Receives for some seconds."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._take(left)
 
     def follow_until(self, messages: int, patience: float) -> int:
-        """Receives until so many messages have come since all was forgotten, or nothing for so many seconds; returns how many came."""
+        """Receives until `messages` messages have arrived, or until nothing arrives for `patience` seconds.
+
+        Returns the number of messages since the last call of `forget` or `found`.
+        """
         self.last = max(self.last, time.monotonic())
         while self._recount() < messages and (left := self.last + patience - time.monotonic()) > 0:
             self._take(left)
         return self._count
 
     def pieces(self) -> list[tuple[int, float, bytes]]:
-        """Returns all that has come and is kept: whose it is, when it came, and the numbers in it."""
+        """Returns the reader, the time and the numbers of each stored piece."""
         found, block, place, piece = [], iter(self._blocks), 0, 0
         kept = next(block)
         for taken in self._taken:
@@ -89,7 +90,7 @@ class Readers:
         return found
 
     def found(self) -> list[bytes]:
-        """Returns the numbers that each reader has had since all was forgotten, and forgets them."""
+        """Returns the numbers that each reader has received, and drops everything stored."""
         for number, _, part in self.pieces():
             self._found[number].append(part)
         found = [b"".join(parts) for parts in self._found]
@@ -97,7 +98,7 @@ class Readers:
         return found
 
     def forget(self) -> None:
-        """Forgets what has come."""
+        """Drops everything stored."""
         self._empty()
         self._count = 0
         self._found = [[] for _ in self._found]
@@ -122,7 +123,7 @@ class Readers:
             head = b""
             while (
                 b"\r\n\r\n" not in head
-            ):  # what follows it is no message, since none has been sent
+            ):  # no message can follow the head, because none has been sent
                 head += each.recv(4096) or _closed()
             if not head.startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(f"a reader was refused: {head[:100]!r}")
@@ -152,9 +153,9 @@ class Readers:
             self.last = times[-1]
 
     def _recount(self) -> int:
-        """Counts what has come since it was last called; returns how many messages have come in all."""
+        """Counts the messages since the last call, and returns the total number of messages."""
         number, place = self._counted
-        filled = [*self._fills, self._filled]  # what follows in a block is of earlier use
+        filled = [*self._fills, self._filled]  # the rest of a block holds old bytes
         for block, end in zip(self._blocks[number:], filled[number:], strict=True):
             self._count += block.count(MARK, place, end)
             place = 0

@@ -1,10 +1,11 @@
-"""A webhook receiver that costs next to nothing: it answers every delivery with `{"done":true}`, in a process of its own.
+"""A webhook receiver with very little overhead, in a separate process. It answers every delivery with `{"done":true}`.
 
     python -m benchmarks.receiver [PORT STREAMS]
 
-The process prints the port that it listens on, then obeys its input line by line, and ends with it. `count` prints how many deliveries
-have come. `cycle SECONDS`, for which the server's port and a number of streams must be given, appends to each of them, and again as
-soon as its news has been delivered, so that as many deliveries as there are streams are due at any time; it prints what came of that. `Receiver` runs the process for whoever measures.
+The process prints the port that it listens on, then executes commands from its input, line by line, until the input ends. `count`
+prints the number of deliveries so far. `cycle SECONDS` needs the port of a server and a number of streams. It appends to each
+stream, and again after each delivery, so that every stream always has a delivery due. It then prints a `Cycled` as JSON. `Receiver`
+runs the process.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ import time
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from .client import connect, create, octets, take
+from .client import connect, create, octets, pop_message
 from .servers import HERE, LOAD_CORE
 from .subscribing import ROOT, webhooks
 
-HOSTS: Final = 64  # addresses that it listens on; to the server each of them is a host of its own
+HOSTS: Final = 64  # addresses that it listens on, each of which counts as a separate host
 _OCTETS: Final = "application/octet-stream"
 _WRITERS: Final = 4  # connections for appends
-_PATIENCE: Final = 4.0  # seconds without a delivery until the missing ones count as lost: more than a first retry takes
+_PATIENCE: Final = 4.0  # seconds without a delivery, after which missing ones count as lost; longer than the first retry delay
 _DONE: Final = (
     b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"done":true}'
 )
@@ -35,13 +36,13 @@ _BODY: Final = b"x" * 100
 
 
 class Cycled(NamedTuple):
-    """What `cycle` found.
+    """The result of `cycle`.
 
     Attributes:
-        delivered: deliveries.
-        seconds: from the first append to the last delivery.
-        bad: appends that were refused, deliveries that came twice, and those that never came.
-        cpu: seconds of the receiver's core that were used.
+        delivered: the number of deliveries.
+        seconds: the seconds from the first append to the last delivery.
+        bad: the number of refused appends, duplicate deliveries and missing deliveries.
+        cpu: the CPU seconds that the receiver used.
     """
 
     delivered: int
@@ -51,11 +52,11 @@ class Cycled(NamedTuple):
 
 
 class Receiver:
-    """The process. End it with `close`, or with the block of a `with` statement; it ends by itself with the server it appends to.
+    """Runs the process of the receiver, until `close`, the end of a `with` block, or the end of the server.
 
     Args:
-        port: of the server to append to, if `cycle` is to be called.
-        streams: how many it appends to.
+        port: the port of the server to append to, or 0 if `cycle` is never called.
+        streams: the number of streams to append to.
     """
 
     def __init__(self, port: int = 0, streams: int = 0) -> None:
@@ -64,34 +65,34 @@ class Receiver:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parent
         )
-        self.port = int(self._answer())
+        self.port = int(self._read_line())
 
     def urls(self, hosts: int) -> list[str]:
-        """Returns its URLs on so many of its addresses."""
+        """Returns the receiver's URLs on the first `hosts` addresses."""
         return [f"http://127.0.0.{host + 1}:{self.port}/" for host in range(hosts)]
 
     def count(self) -> int:
-        """Returns how many deliveries have come."""
-        self._tell("count")
-        return int(self._answer())
+        """Returns the number of deliveries so far."""
+        self._send_line("count")
+        return int(self._read_line())
 
     def prepare(self, hosts: int) -> None:
-        """Creates what `cycle` needs: the streams, and a webhook for each, which take turns with so many of its addresses."""
+        """Creates the streams that `cycle` appends to, and a webhook for each, on the first `hosts` addresses in turn."""
         webhooks(self._server, self._streams, self.urls(hosts), stream="cycled/#")
         create(self._server, map(_cycled, range(self._streams)), _OCTETS)
 
     def cycle(self, seconds: float) -> Cycled:
-        """Has the server deliver for a while, and then what is still due."""
-        self._tell(f"cycle {seconds}")
-        return Cycled(*json.loads(self._answer()))
+        """Keeps deliveries due for some seconds, waits for the remaining ones, and returns the result."""
+        self._send_line(f"cycle {seconds}")
+        return Cycled(*json.loads(self._read_line()))
 
     def close(self) -> None:
-        """Ends the process, unless it has ended by itself."""
+        """Ends the process, if it has not ended already."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
 
     def wait(self, seconds: float) -> bool:
-        """Returns whether the process ends by itself within so many seconds."""
+        """Waits for the process to end, and returns whether it ended within some seconds."""
         try:
             return self._process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
@@ -108,12 +109,12 @@ class Receiver:
     ) -> None:
         self.close()
 
-    def _tell(self, line: str) -> None:
+    def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -122,7 +123,7 @@ class Receiver:
 
 
 class _Process:
-    """The loop of the process."""
+    """The event loop of the receiver's process."""
 
     def __init__(self, port: int, streams: int) -> None:
         self._poll = select.epoll()
@@ -133,34 +134,35 @@ class _Process:
         self._appends = [octets("POST", _cycled(n), _OCTETS, _BODY) for n in range(streams)]
         self._due: set[int] = set()
         self._count = self._bad = 0
-        self._until = 0.0  # when the cycle appends no more
-        self._latest = 0.0  # when the latest delivery of the cycle came
+        self._until = 0.0  # the time at which the cycle stops appending
+        self._latest = 0.0  # the time of the latest delivery of the cycle
         for handle in (sys.stdin.fileno(), *self._listening, *self._answers):
             self._poll.register(handle, select.EPOLLIN)
 
     def run(self) -> None:
-        """Obeys the input until it ends."""
-        with contextlib.suppress(ConnectionError):  # the server has ended: so does this process
+        """Executes commands until the input ends."""
+        with contextlib.suppress(ConnectionError):  # this process ends with the server
             print(next(iter(self._listening.values())).getsockname()[1], flush=True)
             while self._turn(None):
                 pass
 
     def _turn(self, seconds: float | None) -> bool:
-        """Waits for something to come, for so long at most, and does it; returns False once the input has ended."""
+        """Waits for events for at most some seconds, and handles them. Returns False once the input has ended."""
         wanted: list[int] = []
         for handle, _ in self._poll.poll(seconds):
             if handle in self._connections:
                 self._receive(handle, wanted)
             elif handle in self._answers:
-                self._hear(handle)
+                self._read_responses(handle)
             elif handle in self._listening:
                 self._accept(handle)
-            elif not self._obey(sys.stdin.readline()):
+            elif not self._execute(sys.stdin.readline()):
                 return False
         self._append(wanted)
         return True
 
-    def _obey(self, line: str) -> bool:
+    def _execute(self, line: str) -> bool:
+        """Executes a command, and returns False for the end of the input."""
         if line.startswith("cycle"):
             print(json.dumps(self._cycle(float(line.split()[1]))), flush=True)
         elif line:
@@ -187,12 +189,12 @@ class _Process:
         self._poll.register(opened.fileno(), select.EPOLLIN)
 
     def _receive(self, handle: int, wanted: list[int]) -> None:
-        """Answers the deliveries that have come on a connection, and adds the streams that are to be appended to again to `wanted`."""
+        """Answers the deliveries on a connection, and adds to `wanted` the streams that need another append."""
         opened, buffer = self._connections[handle]
         try:
             come = opened.recv(65536)
             buffer += come
-            while (message := take(buffer)) is not None:
+            while (message := pop_message(buffer)) is not None:
                 self._count += 1
                 if self._appends:
                     self._delivered(message[1], wanted)
@@ -215,19 +217,20 @@ class _Process:
             wanted.append(number)
 
     def _append(self, numbers: "list[int] | range") -> None:
-        """Appends to streams, with all requests for one connection in one piece."""
+        """Appends to streams, with one write for all requests on a connection."""
         self._due.update(numbers)
         for place, writer in enumerate(self._writers):
             if mine := [self._appends[number] for number in numbers[place::_WRITERS]]:
                 writer.sendall(b"".join(mine))
 
-    def _hear(self, handle: int) -> None:
+    def _read_responses(self, handle: int) -> None:
+        """Counts refused appends among the responses on a connection."""
         opened, buffer = self._answers[handle]
         come = opened.recv(65536)
         if not come:
             raise ConnectionError("the server has closed the connection")
         buffer += come
-        while (message := take(buffer)) is not None:
+        while (message := pop_message(buffer)) is not None:
             self._bad += not message[0].startswith(b"HTTP/1.1 2")
 
 
@@ -236,7 +239,7 @@ def _cycled(number: int) -> str:
 
 
 def _listen() -> list[socket.socket]:
-    """Listens on one port of many addresses of the loopback network."""
+    """Returns sockets that listen on one port of many loopback addresses."""
     first = socket.create_server(("127.0.0.1", 0), backlog=1024)
     port = int(first.getsockname()[1])
     others = (f"127.0.0.{host + 1}" for host in range(1, HOSTS))

@@ -1,4 +1,4 @@
-"""Results as text: a table for the terminal, and the generated part of `docs/performance.md`."""
+"""Formats results: a table for the terminal, and the generated part of `docs/performance.md`."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _END: Final = "<!-- end of figures -->"
 
 
 def text(results: Results) -> str:
-    """Returns everything that is known as a table of plain text."""
+    """Returns all results as a plain-text table."""
     lines = []
     for row in ROWS:
         known = [server for server in row.servers if _is_known(results, row, server)]
@@ -41,7 +41,7 @@ def renew_docs(results: Results) -> None:
 
 
 def markdown(results: Results) -> str:
-    """Returns the tables of the documentation."""
+    """Returns the tables of `docs/performance.md` as Markdown."""
     machine = results.machine
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
@@ -71,10 +71,12 @@ def markdown(results: Results) -> str:
 
 
 def _is_known(results: Results, row: Row, server: str) -> bool:
+    """Returns whether a row has a figure or a note for a server."""
     return results.median(row.name, server) is not None or results.note(row.name, server) != ""
 
 
 def _cells(results: Results, row: Row, server: str) -> tuple[str, str, str, str]:
+    """Returns the server's title, its figure, the ratio to Node, and remarks."""
     value = results.median(row.name, server)
     ratio = results.ratio(row.name, server)
     bad = results.bad(row.name, server)
@@ -90,7 +92,7 @@ def _cells(results: Results, row: Row, server: str) -> tuple[str, str, str, str]
 
 
 def _compared(found: Beside) -> list[str]:
-    """Returns the cells of a line: a speed for each peer, and how this server stands beside the best of them."""
+    """Returns the cells of a comparison: this server's speed relative to each peer, and relative to the best peer."""
     speeds = [found.speeds.get(peer) for peer in PEERS]
     least = found.speeds[found.best]
     best = KINDS[found.best].title.partition(",")[0]
@@ -104,7 +106,7 @@ def _compared(found: Beside) -> list[str]:
 
 
 def _whole_title(row: Row) -> str:
-    """Returns a title that can stand alone: after the title of the row that a `…` stands for."""
+    """Returns the complete title of a row. A title that begins with `…` continues that of an earlier row."""
     if not row.title.startswith("…"):
         return row.title
     place = ROWS.index(row)
@@ -117,6 +119,7 @@ def _times(ratio: float) -> str:
 
 
 def _judged(verdict: Verdict) -> tuple[str, str, str, str]:
+    """Returns the goal, the figure, the required limit and the desired limit."""
     row, goal = verdict.row, verdict.goal
     unit = "×" if goal.to_server else f" {row.unit}"
     sign = "≤" if row.less_is_better else "≥"
@@ -141,5 +144,5 @@ def _mark(holds: bool) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a figure with as many digits as mean something."""
+    """Returns a number with three significant digits, or without decimals from 100 upwards."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

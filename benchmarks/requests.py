@@ -1,4 +1,4 @@
-"""Rows about single requests: reads at the tail, and large appends."""
+"""Rows that measure single requests: reads at the tail, and large appends."""
 
 import statistics
 import tempfile
@@ -12,17 +12,15 @@ from .servers import ALL_PEERS, SCRATCH, Running
 
 _JSON: Final = "application/json"
 _OCTETS: Final = "application/octet-stream"
-_EMPTY: Final = len(
-    "2\r\n[]\r\n0\r\n\r\n"
-)  # octets of an empty JSON page, which some servers send as a chunk
+#: Maximum bytes of an empty JSON page, which some servers send chunked.
+_EMPTY: Final = len("2\r\n[]\r\n0\r\n\r\n")
 _MB: Final = 1_000_000
-_KEPT: Final = (
-    64  # large appends to one stream before another takes its place, so that memory has an end
-)
+#: Large appends to one stream, before the stream is deleted to bound the memory.
+_KEPT: Final = 64
 
 
 def _tail(server: Running) -> Measure:
-    """Reads at the tails of 64 streams, where there is nothing new, on 32 connections."""
+    """Measures reads at the tails of 64 idle streams on 32 connections."""
     paths = [f"/v1/stream/tail-{number}" for number in range(64)]
     create(server.port, paths, _JSON)
     connection = Connection(server.port)
@@ -49,7 +47,7 @@ def _tail(server: Running) -> Measure:
 
 
 def _large(server: Running) -> Measure:
-    """Appends of 1 MB, one after the other on one connection: milliseconds until the answer."""
+    """Measures the latency of consecutive appends of 1 MB on one connection, in milliseconds."""
     path = "/v1/stream/large"
     connection = Connection(server.port)
     append = octets("POST", path, _OCTETS, b"x" * _MB)

@@ -1,4 +1,4 @@
-"""What a run has found: medians, ratios, and how they compare with the goals; kept in `results.json`."""
+"""The results of runs, kept in `results.json`: medians, ratios, and their comparison with the goals."""
 
 import json
 import os
@@ -27,7 +27,15 @@ _COUNTERPARTS: Final = {
 
 
 class Verdict(NamedTuple):
-    """How one goal stands."""
+    """The comparison of a figure with its goal.
+
+    Attributes:
+        row: the row.
+        goal: the goal.
+        found: the figure, or the ratio that the goal is about.
+        must: whether the required limit is met.
+        aim: whether the desired limit is met.
+    """
 
     row: Row
     goal: Goal
@@ -37,12 +45,12 @@ class Verdict(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """This server's figure of one row in one mode, beside those of the peers.
+    """The comparison of this server with its peers, in one row and one mode.
 
     Attributes:
-        row: which.
-        server: which of ours.
-        speeds: how many times as fast this server is as each peer that has a figure.
+        row: the row.
+        server: the kind of this server.
+        speeds: the speed of this server relative to each peer that has a figure.
     """
 
     row: Row
@@ -51,12 +59,12 @@ class Beside(NamedTuple):
 
     @property
     def best(self) -> str:
-        """The fastest of the peers."""
+        """The name of the fastest peer."""
         return min(self.speeds, key=self.speeds.__getitem__)
 
 
 class Results:
-    """Every sample of every row, from the file and from this run."""
+    """The samples of all rows, from the file and from this run."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, Any]] = {}
@@ -66,36 +74,36 @@ class Results:
             self._rows, self.machine = kept["rows"], kept["machine"]
 
     def begin(self, row: Row, seconds: int) -> None:
-        """Forgets what was known of a row: it is measured anew."""
+        """Drops the earlier samples of a row, because it is measured again."""
         self._rows[row.name] = {"title": row.title, "unit": row.unit, "seconds": seconds}
 
     def add(self, row: Row, server: str, sample: Sample) -> None:
-        """Notes a sample."""
+        """Adds a sample."""
         found = self._rows[row.name].setdefault("servers", {}).setdefault(server, _nothing())
         found["samples"].append(None if sample.value is None else round(sample.value, 4))
         found["bad"] += sample.bad
         found["note"] = sample.note
 
     def median(self, row: str, server: str) -> float | None:
-        """Returns a row's figure for a server, if there is one."""
+        """Returns the median of a server's samples in a row, or None if there are none."""
         samples = self._of(row, server)["samples"]
         known = [sample for sample in samples if sample is not None]
         return statistics.median(known) if known else None
 
     def bad(self, row: str, server: str) -> int:
-        """Returns how much failed or did not come, over all rounds."""
+        """Returns the number of failed requests and missing messages over all rounds."""
         return int(self._of(row, server)["bad"])
 
     def note(self, row: str, server: str) -> str:
-        """Returns what else was noticed."""
+        """Returns the remark of the latest sample."""
         return str(self._of(row, server)["note"])
 
     def ratio(self, row: str, server: str) -> float | None:
-        """Returns a figure's ratio to Node's in the same mode."""
+        """Returns the ratio of a figure to that of Node in the same mode, or None."""
         return self._divide(row, server, row, _COUNTERPARTS.get(server, ""))
 
     def verdicts(self) -> list[Verdict]:
-        """Compares with every goal whose figures are there."""
+        """Returns the comparison with each goal that has figures."""
         found = []
         for row in ROWS:
             for goal in row.goals:
@@ -105,7 +113,7 @@ class Results:
         return found
 
     def beside(self) -> list[Beside]:
-        """Compares with every peer in the same mode, row by row."""
+        """Returns the comparisons of this server with its peers in the same mode, row by row."""
         found = []
         for row in ROWS:
             for server in (each for each in OURS if each in row.servers):
@@ -123,7 +131,7 @@ class Results:
         return found
 
     def write(self) -> None:
-        """Writes the file."""
+        """Writes all samples and a description of the machine to the file."""
         self.machine = _machine()
         known = {row.name: self._rows[row.name] for row in ROWS if row.name in self._rows}
         whole = {"machine": self.machine, "rows": known}
@@ -170,6 +178,3 @@ def _machine() -> dict[str, Any]:
         "node": node.stdout.strip().removeprefix("v"),
         "load": round(os.getloadavg()[0], 1),
     }
-
-
-__all__ = ["FILE", "KINDS", "Beside", "Results", "Verdict"]

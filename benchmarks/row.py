@@ -1,4 +1,4 @@
-"""What one row of the table is: how it is measured, on which servers, and the goals that it is held to."""
+"""Defines a row of the table: how to measure it, on which servers, and its goals."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -11,12 +11,12 @@ class Sample(NamedTuple):
     """One measurement.
 
     Attributes:
-        value: in the row's unit; None says that there is nothing to measure.
-        bad: counts what failed or did not come.
-        note: what else was noticed.
-        cpu: microseconds of the server's core for each request or message, if they were measured. A noisy machine alters them less
-            than a rate.
-        beside: figures of other rows that the same measurement gives, by the row's name.
+        value: the figure in the row's unit, or None if the server cannot be measured.
+        bad: the number of failed requests and missing messages.
+        note: a remark.
+        cpu: the server's CPU time per request or message in microseconds, or 0 if it was not measured. A noisy machine affects it
+            less than a rate.
+        beside: figures of other rows that the same measurement gives, by the name of the row.
     """
 
     value: float | None
@@ -27,27 +27,40 @@ class Sample(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What a row's server is held to: a ratio to another figure of the same run, or a limit in the row's own unit.
+    """A goal for one server: a ratio to another figure of the same run, or a limit in the row's unit.
 
-    Without a `must` it is an aim only.
+    Attributes:
+        server: the server that has the goal.
+        must: the required limit, or None.
+        aim: the desired limit, or None.
+        to_server: the server to compare with, or "" if the goal is a limit in the row's unit.
+        to_row: the name of the row to compare with, or "" for the same row.
     """
 
     server: str
     must: float | None
     aim: float | None = None
     to_server: str = ""
-    to_row: str = ""  # this row, if not given
+    to_row: str = ""
 
 
-Measure = Callable[[int], Sample]  # takes the seconds that the load lasts
+Measure = Callable[[int], Sample]  # a function that takes the seconds that the load lasts
 
 
 class Row(NamedTuple):
-    """One thing that is measured.
+    """A row of the table.
 
-    `prepare` readies a server with an empty store, and returns what measures it, as often as it is called. What is measured
-    `once` is the worst case of a run that is long: in the first round alone, and one time on a server. What is measured `beside`
-    another row comes with that row's samples; it is only measured by itself where the other row is not.
+    Attributes:
+        name: the name of the row.
+        part: the part of the table that the row belongs to.
+        title: the title of the row, which continues that of an earlier row if it begins with `…`.
+        unit: the unit of the figures.
+        servers: the kinds of server that are measured.
+        prepare: a function that prepares a server with an empty store, and returns a function that measures it repeatedly.
+        goals: the goals of the row.
+        less_is_better: whether a smaller figure is better.
+        once: whether the row is measured in the first round only, because it takes long.
+        beside: the name of the row whose measurement also gives this row's figure, or "".
     """
 
     name: str
@@ -62,5 +75,5 @@ class Row(NamedTuple):
     beside: str = ""
 
     def measure(self, server: Running, seconds: int) -> Sample:
-        """Readies a server and measures it one time."""
+        """Prepares a server and measures it once."""
         return self.prepare(server)(seconds)

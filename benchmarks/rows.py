@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, on which servers, and what it is held to."""
+"""The rows of the table: what is measured, on which servers, and the goals."""
 
 import statistics
 import tempfile
@@ -16,7 +16,7 @@ OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 _MIB: Final = 1024 * 1024
-_PATIENCE: Final = 2.0  # seconds without a message until the missing ones count as lost
+_PATIENCE: Final = 2.0  # seconds without a message, after which missing messages count as lost
 
 
 ALL: Final = ("memory", "files", "asgi", "asgi-files", *ALL_PEERS[2:], "rakaia")
@@ -25,7 +25,7 @@ ALL: Final = ("memory", "files", "asgi", "asgi-files", *ALL_PEERS[2:], "rakaia")
 def _appends(
     connections: int, streams: int, body: str = "@100", media: str = OCTETS
 ) -> Callable[[Running], Measure]:
-    """Appends in turn to each of a number of streams."""
+    """Measures appends per second, to each of `streams` streams in turn."""
 
     def prepare(server: Running) -> Measure:
         create(server.port, (f"/v1/stream/bench-{n}" for n in range(streams)), media)
@@ -43,6 +43,7 @@ def _appends(
 
 
 def _append_latency(server: Running) -> Measure:
+    """Measures the median latency of appends on one connection, in milliseconds."""
     create(server.port, (f"/v1/stream/bench-{n}" for n in range(64)), OCTETS)
 
     def measure(seconds: int) -> Sample:
@@ -53,7 +54,7 @@ def _append_latency(server: Running) -> Measure:
 
 
 def _subscribed(server: Running) -> Measure:
-    """Appends while 10,000 subscriptions stand whose patterns match none of the streams."""
+    """Measures appends per second with 10,000 subscriptions whose patterns match none of the streams."""
     connection = Connection(server.port)
     for number in range(10_000):
         body = b'{"type":"pull-wake","pattern":"nothing-%d/**","wake_stream":"wake/pool"}' % number
@@ -68,7 +69,7 @@ def _subscribed(server: Running) -> Measure:
 
 
 def _json_bodies() -> Iterator[bytes]:
-    """10,000 JSON messages of about 100 octets, in appends of 100."""
+    """Yields the bodies of 100 appends, with 100 JSON messages of about 100 bytes each."""
     for begin in range(0, 10_000, 100):
         values = (
             b'{"id":%d,"text":"%b"}' % (1_000_000 + n, b"x" * 76) for n in range(begin, begin + 100)
@@ -79,7 +80,7 @@ def _json_bodies() -> Iterator[bytes]:
 def _catch_up(
     media: str, bodies: Callable[[], Iterator[bytes]], least: int
 ) -> Callable[[Running], Measure]:
-    """Reads a stream from its beginning to its tail, again and again, on two connections; MB/s of what has come."""
+    """Measures the MB/s of reading a stream repeatedly from its beginning to its tail, on two connections."""
     path = "/v1/stream/long"
 
     def prepare(server: Running) -> Measure:
@@ -125,7 +126,7 @@ def _read_again_and_again(
 
 
 def _first_catch_up(server: Running) -> Measure:
-    """Reads a stream of small appends once after a restart, when each byte is compared with its checksum; MB/s."""
+    """Measures the MB/s of the first read of small appends after a restart, when the server verifies each checksum."""
     path = "/v1/stream/long"
     appends, size = 20_000, 500
 
@@ -151,7 +152,7 @@ def _first_catch_up(server: Running) -> Measure:
 
 
 def _follow(readers: int, writers: int, per_cpu: bool) -> Callable[[Running], Measure]:
-    """Appends to one stream that event-stream readers follow: messages delivered in a second, or CPU for each of them."""
+    """Measures messages per second to the event-stream readers of one stream, or the CPU time per message."""
     path = "/v1/stream/live"
 
     def prepare(server: Running) -> Measure:
@@ -180,7 +181,7 @@ def _follow(readers: int, writers: int, per_cpu: bool) -> Callable[[Running], Me
 
 
 def _long_poll(server: Running) -> Measure:
-    """Milliseconds from an append's sending to the arrival of the message at a reader that waits for it."""
+    """Measures the median milliseconds from an append to the arrival of its message at a waiting long-poll reader."""
     path = "/v1/stream/polled"
     create(server.port, [path], TEXT)
     reader, writer = Connection(server.port), Connection(server.port)
@@ -192,7 +193,7 @@ def _long_poll(server: Running) -> Measure:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             reader.send(octets("GET", f"{path}?offset={offset}&live=long-poll"))
-            time.sleep(0.002)  # so that the reader waits by then
+            time.sleep(0.002)  # time for the reader's request to arrive and wait
             begun = time.perf_counter()
             writer.send(append)
             answer = reader.receive()
@@ -206,7 +207,7 @@ def _long_poll(server: Running) -> Measure:
 
 
 def _idle_memory(server: Running) -> Measure:
-    """Resident kilobytes for each of 5,000 event-stream readers to whom nothing happens."""
+    """Measures the resident kilobytes per reader of 5,000 idle event-stream readers."""
     path, readers = "/v1/stream/idle", 5_000
     create(server.port, [path], TEXT)
 
@@ -221,7 +222,7 @@ def _idle_memory(server: Running) -> Measure:
 
 
 def _last_message(messages: int) -> Callable[[Running], Measure]:
-    """The CPU that a read of the last message of a stream of so many costs."""
+    """Measures the CPU microseconds of reading the last message of a stream with `messages` messages."""
 
     def prepare(server: Running) -> Measure:
         path, batch = "/v1/stream/long", 1000

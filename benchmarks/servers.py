@@ -1,4 +1,4 @@
-"""The servers that are compared, each on a core of its own, and what the system says of them."""
+"""The servers that are compared: how to start each on its own core, and how to read its CPU time and memory."""
 
 import contextlib
 import os
@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 HERE: Final = Path(__file__).parent
-SCRATCH: Final = HERE / "scratch"  # on the disk that is measured, which /tmp may not be
+SCRATCH: Final = HERE / "scratch"  # on the disk to measure, because /tmp may be in memory
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
 _RUST: Final = HERE / ".rust/bin/durable-streams-server"
 _CADDY: Final = HERE / ".caddy/caddy"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
-_PATIENCE: Final = 60.0  # seconds until a server must answer
-_GRACE: Final = 5.0  # seconds until a server that does not stop is ended
+_PATIENCE: Final = 60.0  # seconds within which a server must answer
+_GRACE: Final = 5.0  # seconds after which a server that does not stop is killed
 
 
 class Kind(NamedTuple):
     """One server in one mode.
 
     Attributes:
-        title: what tables call it.
-        command: returns the command that runs it, given its port and its directory.
-        is_durable: whether it answers an append once it is on the disk.
-        needs: the program without which it is left out.
-        source: where Python finds this server, if it is one of this project.
+        title: the title in tables.
+        command: a function that returns the command to run the server on a port and a directory.
+        is_durable: whether the server answers an append only once it is on disk.
+        needs: the program that must be installed, or None.
+        source: the directory of this project's source, for servers of this project.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A server that runs."""
+    """A running server."""
 
     kind: str
     port: int
@@ -50,21 +50,21 @@ class Running(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def cpu(self) -> float:
-        """Returns the CPU seconds that all its threads have used."""
+        """Returns the CPU seconds that all threads of the server have used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def loop_cpu(self) -> float:
-        """Returns the CPU seconds that the main thread has used, which runs the event loop of every server here."""
+        """Returns the CPU seconds that the server's main thread has used. In every server here, it runs the event loop."""
         of_thread = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat")
         return int(of_thread.read_text().split()[0]) / 1e9
 
     def resident(self) -> int:
-        """Returns its resident memory in bytes."""
+        """Returns the server's resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+)", status)
         assert found is not None
@@ -99,7 +99,7 @@ def _rust(*flags: str) -> Callable[[int, str], list[str]]:
 
 
 def _caddy(stored: str) -> Callable[[int, str], list[str]]:
-    """`stored` is the option that says where streams are stored; `#` stands for the directory."""
+    """Returns the command of Caddy. `stored` is the option for the storage of streams, in which `#` stands for the directory."""
 
     def command(port: int, directory: str) -> list[str]:
         options = stored.replace("#", directory)
@@ -127,12 +127,12 @@ KINDS: Final = {
     "rakaia": Kind("rakaia, memory", _rakaia),
 }
 OURS: Final = ("memory", "files")
-PEERS: Final = ("node", "caddy", "rust")  # in memory; with `-files`, durable
+PEERS: Final = ("node", "caddy", "rust")  # kinds in memory; the durable kinds end in `-files`
 ALL_PEERS: Final = (*OURS, *(f"{peer}{mode}" for peer in PEERS for mode in ("", "-files")))
 
 
 def left_out() -> dict[str, Path]:
-    """Returns the kinds that cannot be run here, each with the program that it lacks."""
+    """Returns the kinds that cannot run here, each with its missing program."""
     return {
         name: kind.needs for name, kind in KINDS.items() if kind.needs and not kind.needs.exists()
     }
@@ -140,7 +140,7 @@ def left_out() -> dict[str, Path]:
 
 @contextlib.contextmanager
 def running(kind: str, *wrapper: str) -> Iterator[Running]:
-    """Runs a server with an empty store on its core until the block ends."""
+    """Runs a server with an empty store until the block ends."""
     SCRATCH.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(kind, directory, *wrapper) as server:
@@ -149,7 +149,7 @@ def running(kind: str, *wrapper: str) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def running_on(kind: str, directory: str, *wrapper: str) -> Iterator[Running]:
-    """Runs a server on a data directory, under `wrapper` if that is given, until the block ends."""
+    """Runs a server on a data directory until the block ends. `wrapper` is a command to run the server under, such as a profiler."""
     port = free_port()
     command = [*wrapper, *KINDS[kind].command(port, directory)]
     process = subprocess.Popen(
@@ -167,12 +167,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_GRACE)
     except subprocess.TimeoutExpired:
-        process.kill()  # there are servers that wait for their readers
+        process.kill()  # some servers wait for their readers
         process.wait()
 
 
 def free_port() -> int:
-    """Returns a port that nobody listens at."""
+    """Returns a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
 
@@ -184,7 +184,7 @@ def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:
             raise RuntimeError(f"the server has ended with {process.returncode}")
         try:
             with socket.create_connection(("127.0.0.1", port), 1) as asking:
-                asking.settimeout(_PATIENCE)  # a server may listen before it has read its data
+                asking.settimeout(_PATIENCE)  # a server may listen before it has loaded its data
                 asking.sendall(b"HEAD /v1/stream/none HTTP/1.1\r\nHost: a\r\n\r\n")
                 if asking.recv(1):
                     return

@@ -1,4 +1,4 @@
-"""Requests about subscriptions, for the rows and trials that need many of them. A subscription's id is its number, from 0."""
+"""Creates many subscriptions for rows and trials. The id of a subscription is its number, counted from 0."""
 
 import json
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from .stall.crowd import pipelined
 JSON: Final = "application/json"
 ROOT: Final = "/v1/stream"
 _WAKES: Final = "wake/pool"
-_LEASE: Final = 600_000  # milliseconds, the longest: no lease ends while something is measured
+_LEASE: Final = 600_000  # milliseconds, the maximum, so that no lease ends during a measurement
 
 
 def control(number: int, action: str) -> str:
-    """Returns the path at which a worker does something to a subscription."""
+    """Returns the path of a worker's action, such as `claim`, on a subscription."""
     return f"{ROOT}/__ds/subscriptions/{number}/{action}"
 
 
@@ -22,10 +22,10 @@ def pull_wakes(port: int, count: int, *, pattern: str = "", stream: str = "") ->
     """Creates pull-wake subscriptions and the wake stream that they share.
 
     Args:
-        port: of the server.
-        count: how many.
-        pattern: links every one of them to the streams that it matches, if given.
-        stream: links each to one stream, if given; `#` stands for the subscription's number.
+        port: the port of the server.
+        count: the number of subscriptions.
+        pattern: the pattern of every subscription, or "".
+        stream: the path of each subscription's explicitly linked stream, or "". `#` stands for the subscription's number.
     """
     create(port, [f"{ROOT}/{_WAKES}"], JSON)
 
@@ -39,7 +39,15 @@ def pull_wakes(port: int, count: int, *, pattern: str = "", stream: str = "") ->
 def webhooks(
     port: int, count: int, urls: list[str], *, pattern: str = "", stream: str = ""
 ) -> None:
-    """Creates webhook subscriptions, which take turns with the URLs; otherwise as `pull_wakes`."""
+    """Creates webhook subscriptions.
+
+    Args:
+        port: the port of the server.
+        count: the number of subscriptions.
+        urls: the URLs of the receiver, which the subscriptions use in turn.
+        pattern: the pattern of every subscription, or "".
+        stream: the path of each subscription's explicitly linked stream, or "". `#` stands for the subscription's number.
+    """
 
     def body(number: int) -> dict[str, object]:
         links = _links(number, pattern, stream)
@@ -49,7 +57,13 @@ def webhooks(
 
 
 def acknowledgement(number: int, claimed: dict[str, Any], acks: list[dict[str, str]]) -> bytes:
-    """Returns the request that ends a claimed wake, with the offsets in `acks`."""
+    """Returns the request that acknowledges offsets and ends a claimed wake.
+
+    Args:
+        number: the number of the subscription.
+        claimed: the response to the claim.
+        acks: the offsets to acknowledge.
+    """
     named = {"wake_id": claimed["wake_id"], "generation": claimed["generation"]}
     body = json.dumps({**named, "acks": acks, "done": True}).encode()
     head, _, _ = octets("POST", control(number, "ack"), JSON, body).partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The rows about subscriptions: what an append costs that many of them match, and how fast wakes reach workers and webhooks."""
+"""Rows that measure subscriptions: appends that many of them match, and the rates of claims and webhook deliveries."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,13 +12,20 @@ from .subscribing import ROOT, pull_wakes
 
 OURS: Final = ("memory", "files")
 _OCTETS: Final = "application/octet-stream"
-_APPENDERS: Final = 8  # connections; few, so that a short window has answers although an append takes tens of milliseconds
+_APPENDERS: Final = (
+    8  # connections; few, because an append may take tens of milliseconds and a window is short
+)
 _WORKERS: Final = 32
-_DUE: Final = 640  # webhook subscriptions; more than the 512 that the server delivers to at once
+_DUE: Final = (
+    640  # webhook subscriptions, more than the 512 deliveries that the server makes at once
+)
 
 
 def _matched(count: int) -> Callable[[Running], Measure]:
-    """Appends to one stream that a number of subscriptions match. Nobody claims their wakes, so the first append makes them due for good."""
+    """Measures appends to one stream that `count` subscriptions match.
+
+    No worker claims their wakes, so after the first append all of them stay due.
+    """
 
     def prepare(server: Running) -> Measure:
         path = f"{ROOT}/a/stream"
@@ -40,7 +47,7 @@ def _matched(count: int) -> Callable[[Running], Measure]:
 
 
 def _claims(server: Running) -> Measure:
-    """Workers that each append to their own stream, claim the wake and acknowledge it; wakes ended in a second."""
+    """Measures wakes per second, with workers that each append to their own stream, claim the wake and acknowledge it."""
     workers.prepare(server.port, _WORKERS)
 
     def measure(seconds: int) -> Sample:
@@ -53,10 +60,13 @@ def _claims(server: Running) -> Measure:
 
 
 def _webhooks(hosts: int) -> Callable[[Running], Measure]:
-    """Deliveries to one receiver, at so many of its addresses. Each is answered with done and followed by an append to the same stream."""
+    """Measures deliveries to one receiver with `hosts` addresses.
+
+    The receiver answers each delivery with `{"done":true}`, and then appends to the same stream.
+    """
 
     def prepare(server: Running) -> Measure:
-        receiver = Receiver(server.port, _DUE)  # which ends when the server does
+        receiver = Receiver(server.port, _DUE)  # its process ends with the server
         receiver.prepare(hosts)
 
         def measure(seconds: int) -> Sample:

@@ -1,19 +1,25 @@
-"""Workers of pull-wake subscriptions, all in one thread: each appends to its own stream, claims the wake, ends it, and begins again."""
+"""Workers of pull-wake subscriptions in one thread. Each worker repeatedly appends to its own stream, claims the wake, and ends it."""
 
 import json
 import select
 import time
 from typing import Final, NamedTuple
 
-from .client import connect, create, octets, take
+from .client import connect, create, octets, pop_message
 from .subscribing import JSON, ROOT, acknowledgement, control, pull_wakes
 
 _OCTETS: Final = "application/octet-stream"
-_PATIENCE: Final = 10.0  # seconds without an answer until the server counts as dead
+_PATIENCE: Final = 10.0  # seconds without a response, after which the run fails
 
 
 class Worked(NamedTuple):
-    """What workers have done: wakes ended within the time, requests refused, and seconds of their core that they used."""
+    """The result of workers.
+
+    Attributes:
+        ended: the number of wakes that ended within the time.
+        bad: the number of refused requests.
+        cpu: the CPU seconds that the workers used.
+    """
 
     ended: int
     bad: int
@@ -21,7 +27,7 @@ class Worked(NamedTuple):
 
 
 class _Worker:
-    """One worker, on a connection of its own."""
+    """A worker with its own connection."""
 
     def __init__(self, port: int, number: int) -> None:
         self.number = number
@@ -33,18 +39,19 @@ class _Worker:
         self.asked = b""  # the latest request
 
     def ask(self, request: bytes) -> None:
+        """Sends a request."""
         self.asked = request
         self.socket.sendall(request)
 
 
 def prepare(port: int, count: int) -> None:
-    """Creates the subscriptions and streams of so many workers."""
+    """Creates a subscription and a stream for each of `count` workers."""
     pull_wakes(port, count, stream="own/#")
     create(port, map(_own, range(count)), _OCTETS)
 
 
 def work(port: int, count: int, seconds: float) -> Worked:
-    """Lets workers work for a while; each then ends the wake that it has, so that they can be called again."""
+    """Lets workers work for some seconds, and then lets each end its wake, so that this function can be called again."""
     workers = [_Worker(port, number) for number in range(count)]
     by_handle = {worker.socket.fileno(): worker for worker in workers}
     poll = select.epoll()
@@ -95,9 +102,9 @@ def _own(number: int) -> str:
 
 
 def _receive(worker: _Worker) -> tuple[bytes, bytes] | None:
-    """Returns an answer's head and body once it is whole."""
+    """Returns the head and body of a response, or None if it is incomplete."""
     come = worker.socket.recv(65536)
     if not come:
         raise ConnectionError("the server has closed the connection")
     worker.buffer += come
-    return take(worker.buffer)
+    return pop_message(worker.buffer)

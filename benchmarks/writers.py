@@ -1,9 +1,9 @@
-"""Writers of numbered messages, in a process of their own, which the kernel lets in between two looks of a reader.
+"""Writers of numbered messages, which run in a separate process, so that they do not wait for the readers.
 
     python -m benchmarks.writers PORT ORDER
 
-ORDER is an `Order` as JSON. The process connects and prints a line. It then reads the number of seconds to write for, and prints what
-came of it, as JSON. `Writers` runs the process for whoever measures.
+ORDER is an `Order` as JSON. The process connects and prints `ready`. It then reads a number of seconds from its input, writes for
+that time, and prints a `Written` as JSON. `Writers` runs the process.
 """
 
 import contextlib
@@ -17,23 +17,23 @@ import time
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from .client import connect, octets, take
+from .client import connect, octets, pop_message
 from .numbered import Source
 from .servers import HERE, LOAD_CORE
 
 JSON: Final = "application/json"
-_PATIENCE: Final = 10.0  # seconds without an answer until those that are missing count as lost
+_PATIENCE: Final = 10.0  # seconds without a response, after which missing responses count as lost
 
 
 class Order(NamedTuple):
-    """What is to be written.
+    """An order for writers.
 
     Attributes:
-        path: of the streams; `#` stands for a stream's number.
-        streams: how many there are. The writers share them out: every stream has one writer, and is a source.
-        writers: connections, each of which waits for an answer before it sends its next message. If there is one stream, all of them
-            write to it, and each of them is a source.
-        rate: appends in a second over all streams, whose answers nobody waits for; as many as go if 0.
+        path: the path of the streams, in which `#` stands for the number of a stream.
+        streams: the number of streams. If there are several, each stream has one writer and is a source.
+        writers: the number of connections. Each waits for a response before it sends its next message. If there is one stream, all
+            writers append to it, and each writer is a source.
+        rate: the number of appends per second over all streams, sent without waiting for responses, or 0 for as many as possible.
     """
 
     path: str
@@ -43,16 +43,17 @@ class Order(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What came of it.
+    """The result of an order. Times are seconds of the monotonic clock.
 
     Attributes:
-        sent: messages of each source.
-        bad: messages whose append was refused or not answered.
-        begun: when the first was sent, in seconds of the monotonic clock.
-        ended: when the last was answered.
-        cpu: seconds of the load's core that the writers used.
-        delays: milliseconds from an append to its answer: median, 99th percentile, longest.
-        times: of each message when it was sent, in order, if there is a rate; message number n is of source n modulo sources.
+        sent: the number of messages of each source.
+        bad: the number of appends that were refused or not answered.
+        begun: the time at which the first message was sent.
+        ended: the time of the last response.
+        cpu: the CPU seconds that the writers used.
+        delays: the latencies of appends in milliseconds: median, 99th percentile, longest.
+        times: the times at which messages were sent, in order, if the order had a rate. Message n belongs to source n modulo the
+            number of sources.
     """
 
     sent: list[int]
@@ -65,7 +66,7 @@ class Written(NamedTuple):
 
 
 class Writers:
-    """The process; it ends with `finish`, or with the block of a `with` statement."""
+    """Runs the process of the writers, until `finish` or the end of a `with` block."""
 
     def __init__(self, port: int, order: Order) -> None:
         command = [sys.executable, "-m", __name__, str(port), json.dumps(order)]
@@ -77,21 +78,21 @@ class Writers:
             raise RuntimeError("the writers could not connect")
 
     def begin(self, seconds: float) -> None:
-        """Has the writers write for a while."""
+        """Tells the writers to write for some seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
 
     @property
     def is_done(self) -> bool:
-        """Whether they have ended, all their appends answered."""
+        """Whether the writers have ended, with all appends answered."""
         assert self._process.stdout is not None
-        poll = select.poll()  # not `select.select`, which takes no handle above 1023
+        poll = select.poll()  # `select.select` accepts no descriptor above 1023
         poll.register(self._process.stdout, select.POLLIN | select.POLLHUP)
         return bool(poll.poll(0))
 
     def finish(self) -> Written:
-        """Waits for the end and returns what came of it."""
+        """Waits for the writers to end, and returns their result."""
         shown, _ = self._process.communicate()
         if self._process.returncode:
             raise RuntimeError("the writers have failed")
@@ -111,12 +112,12 @@ class Writers:
 
 
 class _Writer:
-    """One connection, and the sources whose messages it sends in turn."""
+    """A connection, and the sources whose messages it sends in turn."""
 
     def __init__(self, port: int, places: list[tuple[int, str]], sources: list[Source]) -> None:
         self.socket = connect(port)
         self.buffer = bytearray()
-        self.sent = 0.0  # when the latest message was
+        self.sent = 0.0  # the time at which the latest message was sent
         length = len(Source(0).next())
         self._turn = 0
         self._sources = [
@@ -130,10 +131,10 @@ class _Writer:
         self._turn = (self._turn + 1) % len(self._sources)
         request = head + source.next()
         self.sent = time.monotonic()
-        self.socket.send(request)  # small: it goes as a whole or fails
+        self.socket.send(request)  # a small request is sent as a whole or fails
 
     def answered(self) -> int:
-        """Receives, and returns how many appends have been answered, those refused as negative."""
+        """Receives responses, and returns their number, negated if some of them are refusals."""
         come = self.socket.recv(65536)
         if not come:
             raise ConnectionError("the server has closed the connection")
@@ -141,7 +142,7 @@ class _Writer:
             return 1
         self.buffer += come
         count = refused = 0
-        while (message := take(self.buffer)) is not None:
+        while (message := pop_message(self.buffer)) is not None:
             if message[0].startswith(b"HTTP/1.1 2"):
                 count += 1
             else:
@@ -150,7 +151,7 @@ class _Writer:
 
 
 def _connect(port: int, order: Order) -> tuple[list[_Writer], list[Source]]:
-    """Returns the writers and the sources that they share out."""
+    """Connects the writers, and returns them and their sources."""
     paths = [order.path.replace("#", str(number)) for number in range(order.streams)]
     count = order.streams if order.streams > 1 else order.writers
     sources = [Source(number) for number in range(count)]
@@ -160,7 +161,7 @@ def _connect(port: int, order: Order) -> tuple[list[_Writer], list[Source]]:
 
 
 def write(port: int, order: Order, seconds: float) -> Written:
-    """Writes in this process, and returns once every append is answered."""
+    """Carries out an order in this process, and returns once every append is answered."""
     return _write(*_connect(port, order), order, seconds)
 
 
@@ -188,7 +189,7 @@ def _write(writers: list[_Writer], sources: list[Source], order: Order, seconds:
 def _one_by_one(
     poll: select.epoll, by_handle: dict[int, _Writer], until: float
 ) -> tuple[int, list[float]]:
-    """Lets each writer append again as soon as it is answered. Returns how many appends failed, and how long each took, in milliseconds."""
+    """Lets each writer append again after each response. Returns the number of failed appends, and all latencies in milliseconds."""
     now, bad = time.monotonic, 0
     delays: list[float] = []
     for writer in by_handle.values():
@@ -212,7 +213,7 @@ def _one_by_one(
                     continue
             except (
                 ConnectionError
-            ):  # the server has closed the connection: this writer writes no more
+            ):  # this writer ends, because the server has closed its connection
                 bad += 1
                 poll.unregister(handle)
             waiting -= 1
@@ -222,7 +223,7 @@ def _one_by_one(
 def _at_a_rate(
     poll: select.epoll, by_handle: dict[int, _Writer], rate: int, seconds: float
 ) -> tuple[int, list[float]]:
-    """Has the writers send in turn at even distances; returns how many appends went wrong, and when each was sent."""
+    """Lets the writers send in turn at regular intervals. Returns the number of failed appends, and the time of each message."""
     writers = list(by_handle.values())
     times: list[float] = []
     begun = latest = time.monotonic()
@@ -244,12 +245,12 @@ def _at_a_rate(
 
 
 def at(ordered: list[float], share: float) -> float:
-    """Returns the figure below which that share of sorted figures lies, the largest for 1, and 0 if there are none."""
+    """Returns the percentile of sorted figures at a share between 0 and 1, or 0 if there are no figures."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def main() -> None:
-    """Connects, waits for the order to begin, and writes."""
+    """Connects, waits for the number of seconds, and writes."""
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, {LOAD_CORE})
     order = Order(*json.loads(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""Load from `wrk`: what it says, as numbers."""
+"""Runs the load generator `wrk`, and parses its output."""
 
 import re
 import subprocess
@@ -10,13 +10,13 @@ _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
 class Load(NamedTuple):
-    """What one run of `wrk` has found.
+    """The result of one run of `wrk`.
 
     Attributes:
-        rate: good answers in a second.
-        median: of their latencies, in milliseconds.
-        good: answers with a status below 400.
-        bad: the others, and socket errors.
+        rate: the number of good responses per second.
+        median: the median latency in milliseconds.
+        good: the number of responses with a status below 400.
+        bad: the number of other responses and socket errors.
     """
 
     rate: float
@@ -26,7 +26,14 @@ class Load(NamedTuple):
 
 
 def start(url: str, connections: int, seconds: int, *request: str | int) -> subprocess.Popen[str]:
-    """Starts `wrk` on the load's core; `request` is what `load.lua` takes."""
+    """Starts `wrk` on the core of the load.
+
+    Args:
+        url: the base URL of the server.
+        connections: the number of connections.
+        seconds: the duration of the load.
+        request: the arguments of `load.lua`, which describe the requests.
+    """
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
     script = ["-s", str(HERE / "load.lua"), url, "--", *map(str, request)]
     command = ["taskset", "-c", str(LOAD_CORE), "wrk", *options, *script]
@@ -34,7 +41,7 @@ def start(url: str, connections: int, seconds: int, *request: str | int) -> subp
 
 
 def finish(process: subprocess.Popen[str]) -> Load:
-    """Waits for `wrk` to end and reads what it has printed."""
+    """Waits for `wrk` to end, and returns its result."""
     shown, _ = process.communicate()
     counted = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)", shown)
     latency = re.search(r"50%\s+([\d.]+)(us|ms|s|m)", shown)
@@ -50,5 +57,5 @@ def finish(process: subprocess.Popen[str]) -> Load:
 
 
 def run(url: str, connections: int, seconds: int, *request: str | int) -> Load:
-    """Runs `wrk`: see `start`."""
+    """Runs `wrk` with the arguments of `start`, and returns its result."""
     return finish(start(url, connections, seconds, *request))

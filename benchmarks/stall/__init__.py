@@ -1,1 +1,1 @@
-"""How long a cheap request waits beside each thing that a client can make the server do, and what that costs in memory."""
+"""Measures how long a cheap request waits during expensive operations of clients, and how much memory these take."""

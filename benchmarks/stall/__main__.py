@@ -1,4 +1,4 @@
-"""`python -m benchmarks.stall [TRIAL …]`: runs trials and prints their table, without renewing what `make bench` keeps."""
+"""`python -m benchmarks.stall [TRIAL …]`: runs trials and prints a table. It does not update the results of `make bench`."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from .trials import TRIALS
 
 
 def main() -> None:
-    """Runs the trials that are named, or all."""
+    """Runs the named trials, or all trials."""
     names = sys.argv[1:]
     if unknown := set(names) - {trial.name for trial in TRIALS}:
         known = " ".join(trial.name for trial in TRIALS)

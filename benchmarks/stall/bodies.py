@@ -1,4 +1,4 @@
-"""Rows about one request: large bodies, JSON that is costly to take apart, large answers, many chunks."""
+"""Trials about single requests: large bodies, JSON that is expensive to parse, large responses, many chunks."""
 
 import contextlib
 import socket
@@ -19,7 +19,7 @@ _VALUE: Final = b'{"id":1000000,"text":"%b"}' % (b"x" * 76)
 
 
 def pour(port: int, path: str, media: str, bodies: Iterable[bytes]) -> int:
-    """Creates a stream and appends to it, again where the server asks to wait; returns how many bytes it has taken."""
+    """Creates a stream and appends bodies to it, with retries after a 503. Returns the number of bytes appended."""
     create(port, [path], media)
     connection = Connection(port)
     size = 0
@@ -35,20 +35,23 @@ def pour(port: int, path: str, media: str, bodies: Iterable[bytes]) -> int:
 
 
 def json_bodies(size: int) -> Iterator[bytes]:
-    """Returns appends of 4 MiB of JSON values of 100 bytes, so many bytes in all."""
+    """Returns the bodies of appends of 4 MiB of JSON values of 100 bytes, `size` bytes in all."""
     values = 4 * MIB // (len(_VALUE) + 1)
     body = b"[" + b",".join([_VALUE] * values) + b"]"
     return (body for _ in range(size // len(body)))
 
 
 def said(answers: Iterable[int]) -> str:
-    """Returns statuses in a few words."""
+    """Returns a short remark with the number of responses of each status."""
     seen = list(answers)
     return "answered with " + ", ".join(f"{seen.count(one)} × {one}" for one in sorted(set(seen)))
 
 
 def ask_in_peace(connection: Connection, request: bytes) -> int:
-    """Returns the status of a request that the server may refuse before it is sent whole; 0 if the connection was cut."""
+    """Sends a request, and returns its status, or 0 if the server closed the connection.
+
+    The server may refuse the request before all of it is sent.
+    """
     try:
         return connection.ask(request).status
     except ConnectionError:
@@ -59,7 +62,7 @@ def ask_in_peace(connection: Connection, request: bytes) -> int:
 
 
 def at_once(work: Callable[[int], None], count: int) -> None:
-    """Calls `work` with 0, 1 and so on, `count` times in all, each time on another thread, and waits for all of them."""
+    """Calls `work` with the numbers from 0 to `count` - 1, each in its own thread, and waits for all threads."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
@@ -84,8 +87,10 @@ def _post(make: Callable[[], bytes], media: str = JSON) -> Operation:
 
 
 def _aged(server: Running) -> Steps:
-    """Appends strings of 40 MiB of five clients at once, after one of 30 MiB: from then on malloc takes blocks of that size from its
-    heap, if nobody has told it otherwise, and growing one there is a copy."""
+    """Appends strings of 40 MiB from five clients at once, after one of 30 MiB.
+
+    After that first one, malloc by default takes blocks of this size from its heap, where growing a block copies it.
+    """
     create(server.port, [f"{PATH}-{n}" for n in range(5)], JSON)
     connection = Connection(server.port)
     connection.ask(octets("POST", f"{PATH}-0", JSON, b'"' + b"x" * (30 * MIB) + b'"'))
@@ -127,11 +132,12 @@ def _get_value(server: Running) -> Steps:
 
 
 def _short(answers: Iterable[Answer], size: int) -> int:
+    """Returns the number of responses that failed or have a body of less than `size` bytes."""
     return sum(answer.status != 200 or answer.size < size for answer in answers)
 
 
 def _pipelined_pages(size: int, count: int, media: str = OCTETS) -> Operation:
-    """Returns an operation that pipelines reads of pages on one connection, for four seconds at most."""
+    """Returns an operation that pipelines reads of pages on one connection, for at most four seconds."""
 
     def operation(server: Running) -> Steps:
         if media == JSON:
@@ -149,7 +155,7 @@ def _pipelined_pages(size: int, count: int, media: str = OCTETS) -> Operation:
 
 
 def drain(reading: socket.socket, seconds: float, size: int) -> int:
-    """Reads what comes for a while, or until so many bytes have; returns how many."""
+    """Reads for some seconds, or until `size` bytes have arrived. Returns the number of bytes."""
     buffer = bytearray(MIB)
     reading.settimeout(seconds)
     deadline, read = time.monotonic() + seconds, 0
@@ -162,7 +168,7 @@ def drain(reading: socket.socket, seconds: float, size: int) -> int:
 
 
 def _pipelined_small(request: bytes, count: int) -> Operation:
-    """Returns an operation that pipelines small requests on one connection, as fast as the server takes them."""
+    """Returns an operation that pipelines small requests on one connection, as fast as the server accepts them."""
 
     def operation(server: Running) -> Steps:
         create(server.port, [PATH], OCTETS)
@@ -179,7 +185,7 @@ def _pipelined_small(request: bytes, count: int) -> Operation:
                 with contextlib.suppress(BlockingIOError):
                     read += asking.recv_into(buffer)
                 time.sleep(0.0002)
-            read += drain(asking, 10.0, 1 << 40)  # until the server closes
+            read += drain(asking, 10.0, 1 << 40)  # until the server closes the connection
         yield Outcome(note=f"{read / MIB:,.1f} MiB of answers")
 
     return operation

@@ -1,6 +1,6 @@
-"""Many connections in one thread, which send prepared octets and count what comes without looking at it.
+"""Many connections in one thread, which send prepared bytes and count the bytes that arrive.
 
-A crowd comes from many addresses of the loopback network, as a real one does, so that no share of one address is in its way.
+The connections come from many loopback addresses, as those of real clients do, so that the server's limits per address do not apply.
 """
 
 import contextlib
@@ -14,14 +14,20 @@ from typing import Final
 
 from ..client import octets
 
-EACH: Final = 32  # connections from one address
-_TOGETHER: Final = 500  # connections opened before the server is known to have taken them
+EACH: Final = 32  # connections per address
+_TOGETHER: Final = 500  # connections opened before checking that the server has accepted them
 _BUFFER: Final = 1024 * 1024
 _HELLO: Final = octets("OPTIONS", "/v1/stream/quiet")
 
 
 def connect_from(port: int, number: int, receive_buffer: int = 0) -> socket.socket:
-    """Opens the connection of a crowd's client of this number."""
+    """Opens a connection from the address of the client with a number.
+
+    Args:
+        port: the port of the server.
+        number: the number of the client.
+        receive_buffer: the size of the socket's receive buffer, or 0 for the default.
+    """
     opened = socket.socket()
     opened.settimeout(60)
     if receive_buffer:
@@ -34,17 +40,17 @@ def connect_from(port: int, number: int, receive_buffer: int = 0) -> socket.sock
 
 
 class Crowd:
-    """Connections that a thread looks after together, until the block ends.
+    """A set of connections, open until the `with` block ends.
 
     Args:
-        port: of the server.
-        count: how many connections.
-        receive_buffer: bytes that each socket holds for a client that does not read; the system's default if 0.
+        port: the port of the server.
+        count: the number of connections.
+        receive_buffer: the size of each socket's receive buffer, or 0 for the default.
 
     Attributes:
-        received: bytes that have come.
-        starts: responses that have begun, among what came in pieces of their own.
-        lost: connections that the server has closed.
+        received: the number of received bytes.
+        starts: the number of received pieces that begin a response.
+        lost: the number of connections that the server has closed.
     """
 
     def __init__(self, port: int, count: int, receive_buffer: int = 0) -> None:
@@ -65,7 +71,7 @@ class Crowd:
             self._poll.register(opened.fileno(), select.EPOLLIN)
 
     def send(self, requests: Iterable[bytes]) -> None:
-        """Sends one request on each connection, as fast as it goes. Each must fit the socket's buffer."""
+        """Sends one request on each connection, as fast as possible. Each request must fit in the socket's buffer."""
         for opened, request in zip(self.sockets, requests, strict=False):
             with contextlib.suppress(ConnectionError):
                 opened.send(request)
@@ -73,19 +79,19 @@ class Crowd:
     def drain(
         self, seconds: float, *, starts: int | None = None, received: int | None = None
     ) -> None:
-        """Takes what comes for some seconds. Stops sooner once `starts` and `received` are as large as asked, if they are given."""
+        """Receives for some seconds, or until the counters `starts` and `received` have reached the given values."""
         deadline = time.monotonic() + seconds
         while self._lacks(starts, received) and (left := deadline - time.monotonic()) > 0:
             for handle, _ in self._poll.poll(min(left, 0.1)):
                 self._take(handle)
 
     def stall(self, seconds: float) -> int:
-        """Reads nothing until every answer has begun, or for so many seconds; returns how many have."""
+        """Waits without reading until every response has begun, or for some seconds. Returns how many responses have begun."""
         deadline = time.monotonic() + seconds
         begun = 0
         while begun < len(self.sockets) and time.monotonic() < deadline:
             time.sleep(0.2)
-            begun = len(self._poll.poll(0, len(self.sockets)))  # what has come stays, unread
+            begun = len(self._poll.poll(0, len(self.sockets)))  # the bytes stay in the sockets
         return begun
 
     def _lacks(self, starts: int | None, received: int | None) -> bool:
@@ -108,7 +114,7 @@ class Crowd:
         self.starts += self._buffer.startswith(b"HTTP/1.1 ")
 
     def close(self) -> None:
-        """Closes all connections, as fast as it goes."""
+        """Closes all connections, as fast as possible."""
         for opened in self.sockets:
             opened.close()
 
@@ -126,7 +132,7 @@ class Crowd:
 
 
 def pipelined(port: int, requests: Iterable[bytes], connections: int = 16, depth: int = 50) -> int:
-    """Sends many requests whose answers have no body, and returns how many answers were refusals (preparation)."""
+    """Pipelines many requests whose responses have no body, and returns the number of refusals. Used for preparation."""
     source = iter(requests)
     sockets = [connect_from(port, number) for number in range(connections)]
     bad = 0
@@ -145,7 +151,7 @@ def pipelined(port: int, requests: Iterable[bytes], connections: int = 16, depth
 
 
 def _await_answers(opened: socket.socket, count: int) -> int:
-    """Returns how many of so many answers are refusals."""
+    """Waits for `count` responses, and returns the number of refusals."""
     answers = b""
     while count and (
         answers.count(b"HTTP/1.1 ") < count or not answers.endswith((b"\r\n\r\n", b"}"))

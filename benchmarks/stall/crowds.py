@@ -1,4 +1,4 @@
-"""Rows about many clients at once: live readers, connections, gzip, readers that leave."""
+"""Trials about many clients at once: live readers, connections, gzip, and clients that disconnect together."""
 
 import random
 import time
@@ -15,11 +15,11 @@ from .trial import MIB, Operation, Outcome, Steps, Trial
 
 PATH: Final = "/v1/stream/crowded"
 TEXT: Final = "text/plain"
-_PATIENCE: Final = 20.0  # seconds until answers that have not come are missing
+_PATIENCE: Final = 20.0  # seconds after which missing responses count as lost
 
 
 def _catch_up(readers: int, media: str, bodies: Callable[[], Iterator[bytes]]) -> Operation:
-    """Returns an operation in which event-stream readers catch up on a long stream, for four seconds at most."""
+    """Returns an operation in which event-stream readers catch up on a long stream, for at most four seconds."""
 
     def operation(server: Running) -> Steps:
         size = pour(server.port, PATH, media, bodies())
@@ -33,7 +33,7 @@ def _catch_up(readers: int, media: str, bodies: Callable[[], Iterator[bytes]]) -
 
 
 def _long_polls(readers: int, body: bytes) -> Operation:
-    """Returns an operation in which one append wakes many long-polls."""
+    """Returns an operation in which one append ends many long-polls."""
 
     def operation(server: Running) -> Steps:
         create(server.port, [PATH], OCTETS)
@@ -52,7 +52,7 @@ def _long_polls(readers: int, body: bytes) -> Operation:
 
 
 def _many_writers(server: Running) -> Steps:
-    """2,000 connections append at the same moment, five times."""
+    """Sends an append on each of 2,000 connections at the same time, five times."""
     create(server.port, (f"{PATH}-{n}" for n in range(64)), OCTETS)
     requests = [octets("POST", f"{PATH}-{n % 64}", OCTETS, b"x" * 100) for n in range(2000)]
     with Crowd(server.port, 2000) as crowd:
@@ -64,7 +64,7 @@ def _many_writers(server: Running) -> Steps:
 
 
 def _large_heads(server: Running) -> Steps:
-    """1,000 connections send a head of 30 KB each at the same moment, five times."""
+    """Sends a head of 30 KB on each of 1,000 connections at the same time, five times."""
     create(server.port, [PATH], OCTETS)
     lines = "".join(f"x-{n}: {'y' * 240}\r\n" for n in range(120))
     request = f"GET {PATH}?offset=-1 HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
@@ -77,7 +77,7 @@ def _large_heads(server: Running) -> Steps:
 
 
 def _followed(readers: int, ending: bool) -> Operation:
-    """Returns an operation in which a stream that many event-stream readers follow is appended to ten times, or closed."""
+    """Returns an operation that appends ten times to a stream with many event-stream readers, or closes the stream."""
 
     def operation(server: Running) -> Steps:
         create(server.port, [PATH], TEXT)
@@ -102,7 +102,7 @@ def _followed(readers: int, ending: bool) -> Operation:
 
 
 def _leaving(readers: int, request: bytes) -> Operation:
-    """Returns an operation in which many connections, each with a request that goes on, are closed at the same moment."""
+    """Returns an operation that closes many connections at the same time, each with a request in progress."""
 
     def operation(server: Running) -> Steps:
         create(server.port, [PATH], TEXT)
@@ -119,7 +119,7 @@ def _leaving(readers: int, request: bytes) -> Operation:
 
 
 def _arriving(server: Running) -> Steps:
-    """10,000 connections are opened as fast as it goes, and stay for three seconds."""
+    """Opens 10,000 connections as fast as possible, and keeps them for three seconds."""
     yield server
     with Crowd(server.port, 10_000):
         time.sleep(3.0)
@@ -127,7 +127,7 @@ def _arriving(server: Running) -> Steps:
 
 
 def _gzip(server: Running) -> Steps:
-    """300 clients ask for a page of 4 MiB with gzip, and 290 of them leave at once."""
+    """Requests a page of 4 MiB with gzip on 300 connections, and closes 290 of them at once."""
     words = [bytes(random.Random(n).choices(b"abcdefgh", k=7)) for n in range(4000)]
     body = b" ".join(random.Random(1).choices(words, k=MIB // 8))
     pour(server.port, PATH, TEXT, repeat(body, 4))
@@ -149,7 +149,7 @@ def _gzip(server: Running) -> Steps:
 
 
 def _listings(server: Running) -> Steps:
-    """60 clients at once list the streams of a subscription by a glob, over 50,000 streams."""
+    """Lists the streams of a subscription from 60 clients at once, with a pattern over 50,000 streams."""
     create(server.port, (f"/v1/stream/listed-{n}" for n in range(50_000)), OCTETS)
     connection = Connection(server.port)
     body = b'{"type":"pull-wake","pattern":"other-*/**","wake_stream":"wake/pool"}'
@@ -164,7 +164,7 @@ def _listings(server: Running) -> Steps:
 
 
 def _pages_of_small_appends(server: Running) -> Steps:
-    """20 readers at once read pages of a stream of 300,000 appends of 10 bytes, ten times."""
+    """Reads pages of a stream of 300,000 appends of 10 bytes from 20 readers at once, ten times."""
     create(server.port, [PATH], OCTETS)
     pipelined(server.port, repeat(octets("POST", PATH, OCTETS, b"x" * 10), 300_000))
     request = octets("GET", f"{PATH}?offset=-1")
@@ -177,7 +177,7 @@ def _pages_of_small_appends(server: Running) -> Steps:
 
 
 def _opening(server: Running) -> Steps:
-    """1,000 event-stream readers begin at the same moment to catch up on 100 MB."""
+    """Starts 1,000 event-stream readers at the same time, which catch up on 100 MB."""
     pour(server.port, PATH, JSON, json_bodies(100_000_000))
     with ExitStack() as stack:
         crowd = stack.enter_context(Crowd(server.port, 1000))

@@ -1,4 +1,4 @@
-"""Rows about memory: what a server holds for clients that send too much, or that do not take what they are sent."""
+"""Trials about memory: clients that send too much, and clients that do not read their responses."""
 
 import time
 from itertools import repeat
@@ -11,12 +11,12 @@ from .crowd import Crowd, connect_from
 from .trial import MIB, Operation, Outcome, Steps, Trial
 
 PATH: Final = "/v1/stream/held"
-_SMALL: Final = 4096  # bytes of a receive buffer
-_PATIENCE: Final = 12.0  # seconds in which answers may begin
+_SMALL: Final = 4096  # bytes of a small receive buffer
+_PATIENCE: Final = 12.0  # seconds within which responses must begin
 
 
 def _refused(server: Running) -> Steps:
-    """45 POSTs of 60 MiB to a path that does not exist, each on a connection of its own."""
+    """Sends 45 POSTs of 60 MiB to a path without a stream, each on its own connection."""
     request = octets("POST", f"{PATH}-not", OCTETS, b"x" * (60 * MIB))
     yield server
     statuses = []
@@ -28,7 +28,7 @@ def _refused(server: Running) -> Steps:
 
 
 def _overload(server: Running) -> Steps:
-    """1,000 connections send a body of 64 KB to a path that does not exist, again and again for three seconds."""
+    """Sends bodies of 64 KB to a path without a stream from 1,000 connections, repeatedly for three seconds."""
     request = octets("POST", f"{PATH}-not", OCTETS, b"x" * 65_000)
     with Crowd(server.port, 1000) as crowd:
         yield server
@@ -40,7 +40,7 @@ def _overload(server: Running) -> Steps:
 
 
 def _trickle(server: Running) -> Steps:
-    """Four clients announce 64 MiB and send a byte now and then; another client's append must be taken."""
+    """Trickles the bytes of four announced bodies of 64 MiB. The server must accept another client's append meanwhile."""
     create(server.port, [PATH], OCTETS)
     head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {OCTETS}\r\nContent-Length: {64 * MIB}\r\n\r\n"
     yield server
@@ -62,14 +62,14 @@ def _trickle(server: Running) -> Steps:
 
 
 def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> Operation:
-    """Returns an operation in which readers ask and then read nothing, until all answers have begun and a second longer.
+    """Returns an operation in which readers send a request and do not read the response.
 
-    Without a query, each reads a page of its own: from a position that no other begins at.
+    They wait until all responses have begun, and one second longer. Without a query, each reader requests another page.
     """
 
     def operation(server: Running) -> Steps:
         pour(server.port, PATH, media, bodies)
-        if server.kind == "files":  # or the recent appends, which all readers share, would be read
+        if server.kind == "files":  # otherwise the readers would share the recent appends in memory
             pour(server.port, f"{PATH}-other", OCTETS, repeat(b"x" * MIB, 72))
         tail = Connection(server.port).ask(octets("HEAD", PATH)).header(b"stream-next-offset")
         offsets = (f"{tail[:17]}{1000 * number:016}" for number in range(readers))
@@ -85,7 +85,7 @@ def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> 
 
 
 def _pipelines(server: Running) -> Steps:
-    """500 connections pipeline 3,000 small reads each and read no answer for three seconds."""
+    """Pipelines 3,000 small reads on each of 500 connections, and reads no response for three seconds."""
     pour(server.port, PATH, OCTETS, [b"x" * 60_000])
     requests = octets("GET", f"{PATH}?offset=-1") * 3000
     yield server
@@ -96,7 +96,7 @@ def _pipelines(server: Running) -> Steps:
 
 
 def _half_heads(server: Running) -> Steps:
-    """2,000 connections send 60 KB of a head each, in many headers, and then nothing for three seconds."""
+    """Sends 60 KB of an unfinished head on each of 2,000 connections, and then nothing for three seconds."""
     lines = "".join(f"x-{number}: {'y' * 20}\r\n" for number in range(2000))
     head = f"GET {PATH} HTTP/1.1\r\nHost: a\r\n{lines}".encode()
     yield server
@@ -107,7 +107,7 @@ def _half_heads(server: Running) -> Steps:
 
 
 def _puts(server: Running) -> Steps:
-    """Four PUTs of 64 MB at once."""
+    """Sends four PUTs of 64 MB at once."""
     statuses: list[int] = []
 
     def put(number: int) -> None:

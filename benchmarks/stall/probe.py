@@ -1,9 +1,9 @@
-"""A client that reads a small, quiet stream every millisecond, in a process of its own, and says how long its reads took.
+"""A client in a separate process, which reads a small, quiet stream every millisecond and measures how long its reads take.
 
-    python -m benchmarks.stall.probe PORT [ADDRESS]    prints `ready`, then measures until its input ends, then prints JSON
+    python -m benchmarks.stall.probe PORT [ADDRESS]    prints `ready`, measures until its input ends, then prints JSON
 
-`Probe` runs that process for the block of a `with` statement. The process goes before all others on its core where the system
-lets it: it measures the server and not its own place in a queue.
+`Probe` runs the process during a `with` block. If the system allows it, the process has real-time priority on its core, so that it
+measures the delays of the server and not its own.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ from ..servers import HERE, LOAD_CORE
 
 QUIET: Final = "/v1/stream/quiet"
 PACE: Final = 0.001  # seconds between two requests
-_PATIENCE: Final = 120.0  # seconds without an answer until the server counts as dead
+_PATIENCE: Final = 120.0  # seconds without a response, after which the probe fails
 _REQUEST: Final = f"GET {QUIET}?offset=-1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
 class Delays(NamedTuple):
-    """What a probe has found.
+    """The result of a probe.
 
     Attributes:
-        longest: seconds that the slowest answer took.
-        p99: the 99th percentile of what requests at an even pace would have waited, those that were held up included.
-        answers: how many came.
-        bad: answers that were not 200, and connections that the server has closed.
+        longest: the seconds until the slowest response.
+        p99: the 99th percentile of the seconds that requests at a constant pace would have waited.
+        answers: the number of responses.
+        bad: the number of responses other than 200 and of closed connections.
     """
 
     longest: float
@@ -43,7 +43,7 @@ class Delays(NamedTuple):
 
 
 class Probe:
-    """The process, while the block lasts; `delays` is known afterwards."""
+    """Runs the process of a probe during a `with` block. The attribute `delays` has the result afterwards."""
 
     def __init__(self, port: int, address: str = "127.0.0.9") -> None:
         command = [sys.executable, "-m", __name__, str(port), address]
@@ -64,7 +64,7 @@ class Probe:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shown, _ = self._process.communicate()  # which ends its input
+        shown, _ = self._process.communicate()  # this closes the input of the process
         if kind is None:
             if self._process.returncode:
                 raise RuntimeError("the probe has failed")
@@ -72,10 +72,10 @@ class Probe:
 
 
 def percentile(delays: list[float], share: float, pace: float) -> float:
-    """Returns a percentile of what requests sent every `pace` seconds would have waited.
+    """Returns a percentile of the seconds that requests sent every `pace` seconds would have waited.
 
-    A client that waits for each answer sends nothing while the server is stalled; the requests that it would have sent then
-    are added, each with what was left of the delay.
+    A client that waits for each response sends nothing while the server stalls. So the requests that it would have sent meanwhile
+    are added, each with the rest of the delay.
     """
     waited = list(delays)
     for delay in delays:
@@ -85,7 +85,7 @@ def percentile(delays: list[float], share: float, pace: float) -> float:
 
 
 def main() -> None:
-    """Asks and waits, again and again."""
+    """Sends requests until the input ends, and prints the result."""
     port, address = int(sys.argv[1]), sys.argv[2]
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, {LOAD_CORE})
@@ -116,7 +116,7 @@ def _connect(port: int, address: str) -> socket.socket:
 
 
 def _ask(asking: socket.socket) -> bool:
-    """Asks once; returns whether the answer was a refusal."""
+    """Sends one request, and returns whether it was refused."""
     asking.sendall(_REQUEST)
     answer = b""
     while not answer.endswith(b"quiet"):

@@ -1,4 +1,4 @@
-"""Rows about the store: checkpoints, loads after a restart, producers, forks, streams that end together."""
+"""Trials about the store: checkpoints, loading after a restart, producers, forks, and streams that expire together."""
 
 import tempfile
 import time
@@ -19,7 +19,7 @@ _LINES: Final = "Host: a\r\nContent-Type: application/octet-stream\r\n"
 
 
 def _loaded(streams: int, seconds: int, size: int) -> Operation:
-    """Returns an operation in which 32 clients append to a number of streams; a checkpoint is due soon after it begins."""
+    """Returns an operation in which 32 clients append to many streams. A checkpoint becomes due soon after its beginning."""
 
     def operation(server: Running) -> Steps:
         create(server.port, (f"/v1/stream/bench-{n}" for n in range(streams)), OCTETS)
@@ -36,13 +36,13 @@ def _loaded(streams: int, seconds: int, size: int) -> Operation:
 
 
 def checkpoint(port: int) -> None:
-    """Makes a checkpoint due and gives it time to end, so that a restart finds its streams in the catalog alone."""
+    """Makes a checkpoint due and waits for its end, so that a restart finds the streams in the catalog only."""
     pour(port, "/v1/stream/filler", OCTETS, repeat(b"x" * MIB, 24))
     time.sleep(5.0)
 
 
 def _first_appends(server: Running) -> Steps:
-    """Appends once to each of 100,000 streams after a restart, by 256 clients."""
+    """Appends once to each of 100,000 streams after a restart, from 256 clients."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             create(writer.port, (f"/v1/stream/bench-{n}" for n in range(100_000)), OCTETS)
@@ -56,7 +56,7 @@ def _first_appends(server: Running) -> Steps:
 
 
 def _cold_heads(server: Running) -> Steps:
-    """One connection pipelines HEADs of 20,000 streams after a restart."""
+    """Pipelines HEADs of 20,000 streams on one connection after a restart."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             create(writer.port, (f"{PATH}-{n}" for n in range(20_000)), OCTETS)
@@ -72,14 +72,14 @@ def _cold_heads(server: Running) -> Steps:
 
 
 def _produced(count: int) -> Iterator[bytes]:
-    """Appends, each of a producer of its own."""
+    """Yields appends of one byte, each from another producer."""
     for number in range(count):
         producer = f"Producer-Id: p{number}\r\nProducer-Epoch: 0\r\nProducer-Seq: 0\r\n"
         yield f"POST {PATH} HTTP/1.1\r\n{_LINES}{producer}Content-Length: 1\r\n\r\nx".encode()
 
 
 def _producers(count: int) -> Operation:
-    """Returns an operation that loads a stream with so many producers after a restart, and appends to it."""
+    """Returns an operation that loads a stream with `count` producers after a restart, and appends to it."""
 
     def operation(server: Running) -> Steps:
         with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
@@ -99,7 +99,7 @@ def _producers(count: int) -> Operation:
 
 
 def _producers_checkpoint(server: Running) -> Steps:
-    """Appends of 100,000 producers, and then as many bytes as make a checkpoint due."""
+    """Makes a checkpoint due, after appends from 99,000 producers."""
     create(server.port, [PATH, f"{PATH}-2"], OCTETS)
     bad = pipelined(server.port, _produced(99_000))
     yield server
@@ -119,7 +119,7 @@ def _fork(path: str, source: str) -> bytes:
 
 
 def _deep_forks(server: Running) -> Steps:
-    """Deletes chains of 250 forks from their first stream to their last, whose end ends all; eight of them at once."""
+    """Deletes the last stream of each of eight chains of 250 forks, which ends the whole chain."""
     connection = Connection(server.port)
     last = []
     for chain in range(8):
@@ -138,7 +138,7 @@ def _deep_forks(server: Running) -> Steps:
 
 
 def _many_forks(server: Running) -> Steps:
-    """Makes 20,000 forks of one stream, deletes the stream and then its forks."""
+    """Creates 20,000 forks of one stream, deletes the stream, and then deletes the forks."""
     create(server.port, [PATH], OCTETS)
     yield server
     bad = pipelined(server.port, (_fork(f"{PATH}-{n}", PATH) for n in range(20_000)))
@@ -148,7 +148,7 @@ def _many_forks(server: Running) -> Steps:
 
 
 def _fork_in_value(server: Running) -> Steps:
-    """Makes 20 forks in the middle of an append of 60 MiB of JSON values."""
+    """Creates 20 forks in the middle of an append of 60 MiB of JSON values."""
     value = b'"%b"' % (b"x" * 1000)
     body = b"[" + b",".join([value] * (60 * MIB // 1003)) + b"]"
     pour(server.port, PATH, "application/json", [body])
@@ -165,7 +165,7 @@ def _fork_in_value(server: Running) -> Steps:
 
 
 def _ending_together(server: Running) -> Steps:
-    """30,000 streams end in the same second."""
+    """Lets 30,000 streams expire in the same second."""
     head = f"HTTP/1.1\r\n{_LINES}Stream-TTL: 4\r\nContent-Length: 0\r\n\r\n"
     pipelined(server.port, (f"PUT {PATH}-{n} {head}".encode() for n in range(30_000)))
     yield server

@@ -1,8 +1,8 @@
-"""Trials about subscriptions: appends that make many of them due, and requests about many streams that are not in memory.
+"""Trials about subscriptions: appends that make many of them due, and requests that name many streams that are not in memory.
 
-The probe sends a read every millisecond, so whatever holds the loop for longer delays a read by all but one millisecond of that time.
-`matching` also says how much CPU the loop's thread used for one append, with the probe's reads meanwhile. No turn of the loop can have
-used more, and what else runs on the machine does not change that figure.
+The probe sends a read every millisecond, so an operation that blocks the event loop delays a read by nearly the whole time. The
+trial `matching` also reports the CPU time of the event loop for one append, including the probe's reads. That figure is an upper
+bound for one turn of the loop, and other processes do not affect it.
 """
 
 import json
@@ -21,15 +21,15 @@ from .stores import checkpoint
 from .trial import Outcome, Steps, Trial
 
 _MANY: Final = 10_000
-_LISTED: Final = 1000  # streams that a claim tells of at most
-_FIRST: Final = 20  # streams that get their first append
+_LISTED: Final = 1000  # maximum number of streams that a claim lists
+_FIRST: Final = 20  # number of streams that get a first append
 _BODY: Final = b"x" * 100
-_REST: Final = 0.01  # seconds in which the server does what it does after an answer
-_PATIENCE: Final = 60.0  # seconds until deliveries that have not come are missing
+_REST: Final = 0.01  # seconds for the work that the server does after a response
+_PATIENCE: Final = 60.0  # seconds after which missing deliveries count as lost
 
 
 def _matching(server: Running) -> Steps:
-    """Appends to new streams, one after the other; each append makes all subscriptions due, and the first one also begins their wakes."""
+    """Appends to new streams one by one. Each append gives every subscription an unread stream, and the first also begins their wakes."""
     pull_wakes(server.port, _MANY, pattern="a/**")
     paths = [f"{ROOT}/a/{number}" for number in range(_FIRST)]
     create(server.port, paths, OCTETS)
@@ -49,7 +49,7 @@ def _matching(server: Running) -> Steps:
 
 
 def _due_webhooks(server: Running) -> Steps:
-    """One append makes 10,000 webhook subscriptions due. Their receiver is on 64 hosts, so as many deliveries run at once as ever may."""
+    """Makes 10,000 webhook subscriptions due by one append. The receiver has 64 hosts, to allow the maximum number of parallel deliveries."""
     with Receiver() as receiver:
         webhooks(server.port, _MANY, receiver.urls(HOSTS), pattern="a/**")
         create(server.port, [f"{ROOT}/a/stream"], OCTETS)
@@ -64,7 +64,7 @@ def _due_webhooks(server: Running) -> Steps:
 
 
 def _cold_acks(server: Running) -> Steps:
-    """After a restart, one acknowledgement names 10,000 streams, all of which are claimed."""
+    """Sends one acknowledgement for 10,000 claimed streams after a restart."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             offsets = _due_streams(writer.port, _MANY)
@@ -80,7 +80,7 @@ def _cold_acks(server: Running) -> Steps:
 
 
 def _cold_claim(server: Running) -> Steps:
-    """After a restart, one claim is told of 1,000 streams, the most that it can be."""
+    """Sends one claim that lists 1,000 streams, the maximum, after a restart."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         with running_on(server.kind, directory) as writer:
             _due_streams(writer.port, _LISTED)
@@ -92,7 +92,7 @@ def _cold_claim(server: Running) -> Steps:
 
 
 def _due_streams(port: int, count: int) -> list[str]:
-    """Creates a subscription and streams that are due for it, `a/0`, `a/1` and so on; returns their tails."""
+    """Creates a subscription and its unread streams `a/0`, `a/1` and so on, and returns the tails of the streams."""
     pull_wakes(port, 1, pattern="a/**")
     connection = Connection(port)
     requests = (octets("PUT", f"{ROOT}/a/{number}", OCTETS, _BODY) for number in range(count))
@@ -102,7 +102,7 @@ def _due_streams(port: int, count: int) -> list[str]:
 
 
 def _claim(port: int) -> dict[str, Any]:
-    """Claims the wake of the first subscription."""
+    """Claims the wake of the first subscription, and returns the response."""
     connection = HTTPConnection("127.0.0.1", port)
     headers = {"Content-Type": JSON}
     connection.request("POST", control(0, "claim"), b'{"worker":"w"}', headers)

@@ -1,7 +1,7 @@
-"""One trial: an operation, how long a cheap read waited beside it, and what the operation cost in memory.
+"""Runs a trial: an operation, during which a probe measures delays and the peak of the server's memory is recorded.
 
-An operation is a generator. What it does first is preparation, and ends with a `yield` of the server that is measured. Then it
-does what is measured, and yields what became of it. What follows is clean-up.
+An operation is a generator. First it prepares, and yields the server to measure. Then it does the work to measure, and yields an
+`Outcome`. Finally it cleans up.
 """
 
 import contextlib
@@ -18,15 +18,20 @@ from .probe import QUIET, Delays, Probe
 
 MIB: Final = 1024 * 1024
 LONGEST: Final = 50.0  # milliseconds that a cheap request may wait (DESIGN, 15)
-_AFTER: Final = (
-    0.3  # seconds for which the probe goes on, since some work begins when a client has left
-)
-_SETTLE: Final = 1.0  # seconds after which memory must have been given back
-_PRIORITY: Final = -15  # so that what else the machine does is not measured
+#: Seconds for which the probe continues, because some work begins when a client has disconnected.
+_AFTER: Final = 0.3
+_SETTLE: Final = 1.0  # seconds after which the server must have released memory
+_PRIORITY: Final = -15  # nice value, so that other processes disturb the measurement less
 
 
 class Outcome(NamedTuple):
-    """What became of an operation: bytes that a store in memory holds since, what failed, and a remark."""
+    """The outcome of an operation.
+
+    Attributes:
+        stored: the bytes by which a store in memory has grown.
+        bad: the number of failures.
+        note: a remark.
+    """
 
     stored: int = 0
     bad: int = 0
@@ -38,14 +43,14 @@ Operation = Callable[[Running], Steps]
 
 
 class Trial(NamedTuple):
-    """A row of the part.
+    """A trial, which becomes a row of the benchmarks' table.
 
     Attributes:
-        name: the row's.
-        title: what is done.
-        operation: does it.
-        servers: kinds of server; a store on files unless memory is what it is about.
-        memory: MiB that the server may take beyond what is stored, if the row is about memory; otherwise it is about delay.
+        name: the name of the trial.
+        title: a description of the operation.
+        operation: the function that does the operation.
+        servers: the kinds of server.
+        memory: the maximum MiB that the server may take beyond the stored bytes, or None if the row is about delay.
     """
 
     name: str
@@ -78,7 +83,15 @@ class Trial(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a trial has found; memory in MiB, `grown` at its peak and `kept` a second later, both over what is stored."""
+    """The result of a trial.
+
+    Attributes:
+        delays: the delays of the probe.
+        grown: the growth of memory at its peak, in MiB beyond the stored bytes.
+        kept: the growth of memory one second later, in MiB beyond the stored bytes.
+        seconds: the duration of the operation.
+        outcome: the outcome of the operation.
+    """
 
     delays: Delays
     grown: float
@@ -87,7 +100,7 @@ class Found(NamedTuple):
     outcome: Outcome
 
     def remark(self, by_memory: bool) -> str:
-        """Returns everything but the row's own figure in a few words."""
+        """Returns a short remark with the figures that are not in the row."""
         longest = f"longest delay {self.delays.longest * 1000:.0f} ms, " if by_memory else ""
         grown = f"kept {self.kept:+.0f} MiB" if by_memory else f"memory {self.grown:+.0f} MiB"
         note = f"; {self.outcome.note}" if self.outcome.note else ""
@@ -95,14 +108,14 @@ class Found(NamedTuple):
 
 
 def run(trial: Trial, server: Running) -> Found:
-    """Runs a trial on a server that is fresh."""
+    """Runs a trial on a fresh server."""
     doing = trial.operation(server)
     measured = next(doing)
     assert isinstance(measured, Running)
     _quiet_stream(measured.port)
     _prefer(measured)
     before = measured.resident()
-    Path(f"/proc/{measured.process.pid}/clear_refs").write_text("5")  # the peak counts from here
+    Path(f"/proc/{measured.process.pid}/clear_refs").write_text("5")  # this resets the peak
     with Probe(measured.port) as probe:
         begun = time.monotonic()
         outcome = next(doing)
@@ -118,7 +131,7 @@ def run(trial: Trial, server: Running) -> Found:
 
 
 def peak(server: Running) -> int:
-    """Returns the most bytes that a server's memory has held since the peak was forgotten."""
+    """Returns the peak of a server's resident memory in bytes since it was reset."""
     for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
@@ -134,8 +147,8 @@ def _quiet_stream(port: int) -> None:
 
 
 def _prefer(server: Running) -> None:
-    """Puts the server and its load before what else runs on their cores, where the system allows that."""
+    """Raises the priority of the server and of the load, if the system allows it."""
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{server.process.pid}/task"):
             os.setpriority(os.PRIO_PROCESS, int(task), _PRIORITY)
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)  # and of the load
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)  # this process is the load

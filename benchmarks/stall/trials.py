@@ -1,4 +1,4 @@
-"""All trials, in the order of the table."""
+"""The list of all trials, in the order of the table."""
 
 from typing import Final
 

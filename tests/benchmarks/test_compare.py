@@ -1,4 +1,4 @@
-"""How the servers of two checkouts are compared."""
+"""The comparison of two checkouts."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from benchmarks import compare
 from benchmarks.row import Sample
 
 
-def test_directory_that_is_no_checkout_is_refused(
+def test_directory_that_is_not_a_checkout_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path), "append"])
@@ -17,7 +17,7 @@ def test_directory_that_is_no_checkout_is_refused(
         compare.main()
 
 
-def test_ratio_by_cpu_is_above_one_if_this_source_needs_less() -> None:
+def test_cpu_ratio_is_above_one_if_this_source_needs_less_cpu() -> None:
     pairs = [(Sample(1.0, cpu=10.0), Sample(1.0, cpu=20.0))] * 3
     assert compare.cpu_ratio(pairs) == "; by CPU 2.00: 10 µs, base 20"
     assert compare.cpu_ratio([(Sample(1.0), Sample(1.0))]) == ""

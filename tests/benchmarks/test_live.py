@@ -1,4 +1,4 @@
-"""Writers and readers of numbered messages against a real server: all that is written is read, and what a reader lacks is found."""
+"""Writers and readers of numbered messages with a real server: readers receive every message, and missing ones are found."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ def port() -> Iterator[int]:
         yield found
 
 
-def test_readers_of_one_stream_have_every_message_of_every_writer(port: int) -> None:
+def test_readers_of_one_stream_receive_every_message_of_every_writer(port: int) -> None:
     order = Order(ONE, 1, 3)
     with Readers(port, [ONE] * 4) as readers:
         written = write(port, order, 0.2)
@@ -41,7 +41,7 @@ def test_readers_of_one_stream_have_every_message_of_every_writer(port: int) -> 
     assert check([found[0], found[1][12:]], written.sent, order).lost == 1
 
 
-def test_each_reader_has_the_messages_of_its_stream(port: int) -> None:
+def test_each_reader_receives_the_messages_of_its_stream(port: int) -> None:
     order = Order(EACH, 6, 2)
     with Readers(port, PATHS) as readers:
         written = write(port, order, 0.2)
@@ -51,14 +51,14 @@ def test_each_reader_has_the_messages_of_its_stream(port: int) -> None:
     assert check(found[::-1], written.sent, order).garbled > 0
 
 
-def test_delays_are_ordered_and_of_every_append(port: int) -> None:
+def test_delays_are_sorted_percentiles_of_all_appends(port: int) -> None:
     written = write(port, Order(ONE, 1, 2), 0.1)
     median, late, longest = written.delays
     assert 0 < median <= late <= longest
     assert longest / 1000 <= written.ended - written.begun
 
 
-def test_writers_at_a_rate_say_when_each_message_was_sent(port: int) -> None:
+def test_writers_with_a_rate_record_the_time_of_each_message(port: int) -> None:
     with Readers(port, PATHS) as readers:
         written = write(port, Order(EACH, 6, 3, rate=400), 0.25)
         readers.follow_until(100, 5.0)
@@ -73,7 +73,7 @@ def test_writers_at_a_rate_say_when_each_message_was_sent(port: int) -> None:
             assert 0 < came - sent < 5.0
 
 
-def test_writers_in_a_process_write_as_told(port: int) -> None:
+def test_writers_process_carries_out_its_order(port: int) -> None:
     with Readers(port, [ONE]) as readers, Writers(port, Order(ONE, 1, 1)) as writers:
         assert not writers.is_done
         writers.begin(0.1)
@@ -82,12 +82,12 @@ def test_writers_in_a_process_write_as_told(port: int) -> None:
         assert check(readers.found(), written.sent, Order(ONE, 1, 1)) == Faults()
 
 
-def test_writer_whose_stream_is_missing_counts_refusals(port: int) -> None:
+def test_writer_counts_refused_appends_to_a_missing_stream(port: int) -> None:
     written = write(port, Order("/v1/stream/missing", 1, 1), 0.05)
     assert written.bad == written.sent[0] > 0
 
 
-def test_readers_that_keep_too_little_check_all_the_same(
+def test_readers_with_full_blocks_still_check_every_message(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", 4096)
@@ -104,6 +104,6 @@ def test_readers_that_keep_too_little_check_all_the_same(
     assert check(found, written.sent, order) == Faults()
 
 
-def test_reader_of_a_missing_stream_is_refused(port: int) -> None:
+def test_reader_of_a_missing_stream_raises_an_error(port: int) -> None:
     with pytest.raises(RuntimeError, match="refused"):
         Readers(port, ["/v1/stream/missing"])

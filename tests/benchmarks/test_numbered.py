@@ -1,4 +1,4 @@
-"""The check of numbered messages finds every kind of fault, however a server frames what it sends."""
+"""The check of numbered messages finds every kind of fault, with any framing."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def _messages(source: int, count: int) -> list[bytes]:
 
 
 def _events(messages: list[bytes]) -> bytes:
-    """Frames messages as an event stream: each event with its control event, in chunks that cut through everything."""
+    """Returns messages as an event stream with control events, split into small chunks."""
     control = b'event: control\ndata:{"streamNextOffset":"0000000000000001_0000000000000050","streamCursor":"1234","upToDate":true}\n\n'
     stream = b"".join(b"event: data\ndata:[" + each + b"]\n\n" + control for each in messages)
     pieces = [stream[begin : begin + 17] for begin in range(0, len(stream), 17)]
@@ -22,16 +22,16 @@ def _faults(messages: list[bytes], *sent: int) -> Faults:
     return faults(numbers(_events(messages)), sent)
 
 
-def test_messages_are_json_of_one_length() -> None:
+def test_messages_are_json_of_equal_length() -> None:
     assert {len(each) for each in _messages(99_999, 3000)} == {24}
     assert _messages(7, 1) == [b'{"token":"!!!!+!!!!!!~"}']
 
 
-def test_numbers_are_found_in_a_bytearray_and_across_chunks() -> None:
+def test_numbers_are_found_across_chunks_of_a_bytearray() -> None:
     assert numbers(bytearray(_events(_messages(3, 2)))) == b"00003000000~00003000001~"
 
 
-def test_whole_and_ordered_messages_have_no_fault() -> None:
+def test_complete_messages_in_order_have_no_fault() -> None:
     assert _faults(_messages(0, 1500), 1500) == Faults()
 
 
@@ -40,40 +40,40 @@ def test_interleaved_sources_have_no_fault() -> None:
     assert _faults([other[0], one[0], one[1], other[1], one[2]], 3, 2) == Faults()
 
 
-def test_lost_message_is_found() -> None:
+def test_lost_message_is_counted() -> None:
     made = _messages(0, 5)
     assert _faults(made[:2] + made[3:], 5) == Faults(lost=1)
     assert _faults(made[:4], 5) == Faults(lost=1)
     assert _faults([], 5) == Faults(lost=5)
 
 
-def test_doubled_message_is_found() -> None:
+def test_duplicate_message_is_counted() -> None:
     made = _messages(0, 5)
     assert _faults([*made, made[4]], 5) == Faults(doubled=1)
     assert _faults([made[0], *made], 5) == Faults(doubled=1)
 
 
-def test_swapped_messages_are_found() -> None:
+def test_message_out_of_order_is_counted() -> None:
     made = _messages(0, 5)
     assert _faults([made[0], made[2], made[1], *made[3:]], 5) == Faults(swapped=1)
 
 
-def test_messages_of_another_stream_are_found() -> None:
+def test_message_of_another_stream_is_counted_as_garbled() -> None:
     assert _faults([*_messages(0, 2), *_messages(1, 1)], 2) == Faults(garbled=1)
     assert faults(numbers(_events(_messages(4, 2))), [2], first=4) == Faults()
     assert faults(numbers(_events(_messages(3, 2))), [2], first=4) == Faults(lost=2, garbled=2)
 
 
-def test_message_that_nobody_sent_is_found() -> None:
+def test_message_that_was_never_sent_is_counted_as_garbled() -> None:
     assert _faults(_messages(0, 3), 2) == Faults(garbled=1)
 
 
-def test_cut_message_is_found() -> None:
+def test_truncated_message_is_counted_as_lost_and_garbled() -> None:
     cut = numbers(_events(_messages(0, 2)))[:-4]
     assert faults(cut, [2]) == Faults(lost=1, garbled=1)
 
 
-def test_source_has_an_end() -> None:
+def test_source_raises_an_error_after_its_last_number() -> None:
     source = Source(0)
     source.count = MOST
     with pytest.raises(ValueError, match="no numbers left"):
@@ -85,14 +85,14 @@ def test_readers_with_the_same_messages_have_no_fault() -> None:
     assert faults_of_all([found] * 3, [4]) == Faults()
 
 
-def test_reader_that_lacks_a_message_is_found_among_others() -> None:
+def test_lost_message_of_one_reader_is_counted_among_others() -> None:
     made = _messages(0, 4)
     whole, short = numbers(_events(made)), numbers(_events(made[1:]))
     assert faults_of_all([whole, short, whole], [4]) == Faults(lost=1)
     assert faults_of_all([short, whole, short], [4]) == Faults(lost=2)
 
 
-def test_readers_that_see_writers_in_different_orders_are_found() -> None:
+def test_readers_with_different_orders_are_counted_as_swapped() -> None:
     one, other = _messages(0, 1), _messages(1, 1)
     found = [numbers(_events(one + other)), numbers(_events(other + one))]
     assert faults_of_all(found, [1, 1]) == Faults(swapped=1)

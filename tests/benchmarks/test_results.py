@@ -1,4 +1,4 @@
-"""How results compare this server with its peers, and how the report shows it."""
+"""The comparison of this server with its peers, and the report about it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def _never(_: int) -> Sample:
 
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    """Figures of two rows; Caddy has been left out."""
+    """Returns results of two rows, without figures of Caddy."""
     monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
     for module in (results, report):
         monkeypatch.setattr(module, "ROWS", (_RATE, _DELAY))
@@ -30,20 +30,20 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
     return found
 
 
-def test_speeds_say_how_many_times_as_fast_this_server_is(known: Results) -> None:
+def test_speeds_are_relative_to_each_peer(known: Results) -> None:
     rate, delay = known.beside()
     assert (rate.server, rate.speeds, rate.best) == ("memory", {"node": 2.0, "rust": 0.25}, "rust")
     assert (delay.server, delay.speeds, delay.best) == ("files", {"node": 3.0}, "node")
 
 
-def test_report_shows_where_this_server_is_behind_and_where_ahead(known: Results) -> None:
+def test_report_shows_whether_this_server_is_ahead_or_behind(known: Results) -> None:
     known.machine = {"cpu": "", "cores": 2, "system": "", "python": "", "node": "", "load": 0}
     shown = report.markdown(known)
     assert "| things a second | memory | 2× |  | 0.25× | **behind Rust** |" in shown
     assert "| things a second … how late | durable | 3× |  |  | ahead of Node |" in shown
 
 
-def test_goal_without_a_must_is_an_aim(known: Results) -> None:
+def test_goal_without_required_limit_is_judged_by_its_aim(known: Results) -> None:
     (verdict,) = known.verdicts()
     assert (verdict.found, verdict.aim) == (0.25, False)
     known.machine = {"cpu": "", "cores": 2, "system": "", "python": "", "node": "", "load": 0}

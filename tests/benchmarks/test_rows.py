@@ -1,4 +1,4 @@
-"""The table of rows holds together."""
+"""The consistency of the table of rows."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from benchmarks.rows import ROWS
 from benchmarks.servers import KINDS
 
 
-def test_names_are_unique_and_every_server_is_known() -> None:
+def test_row_names_are_unique_and_servers_exist() -> None:
     names = [row.name for row in ROWS]
     assert len(names) == len(set(names))
     assert {server for row in ROWS for server in row.servers} <= set(KINDS)
 
 
-def test_goals_and_rows_beside_name_rows_and_servers_that_have_the_figure() -> None:
+def test_goals_and_rows_refer_to_existing_figures() -> None:
     by_name = {row.name: row for row in ROWS}
     for row in ROWS:
         if row.beside:
@@ -27,7 +27,7 @@ def test_goals_and_rows_beside_name_rows_and_servers_that_have_the_figure() -> N
                 assert goal.to_server in by_name[goal.to_row or row.name].servers
 
 
-def test_server_whose_program_is_not_installed_is_left_out(
+def test_server_without_its_program_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "program"

@@ -1,4 +1,4 @@
-"""The loads about subscriptions, against a real server: a short run of each counts what it should, and nothing fails."""
+"""Short runs of the loads about subscriptions with a real server."""
 
 import time
 from urllib.parse import urlsplit
@@ -14,17 +14,19 @@ from ..process import serve
 
 
 def _port(url: str) -> int:
+    """Returns the port in a URL."""
     port = urlsplit(url).port
     assert port is not None
     return port
 
 
 def _events(port: int) -> int:
+    """Returns the number of events on the wake stream."""
     wakes = httpx.get(f"http://127.0.0.1:{port}{ROOT}/wake/pool?offset=-1")
     return len(wakes.json())
 
 
-def test_workers_end_every_wake_that_they_began() -> None:
+def test_workers_end_every_wake_that_they_claim() -> None:
     with serve("--memory") as server:
         port = _port(server.url)
         prepare(port, 3)
@@ -35,7 +37,7 @@ def test_workers_end_every_wake_that_they_began() -> None:
             assert done.ended <= _events(port) - before <= done.ended + 3
 
 
-def test_receiver_cycles_until_its_time_is_over() -> None:
+def test_receiver_cycles_for_the_given_time() -> None:
     with serve("--memory") as server:
         port = _port(server.url)
         with Receiver(port, 20) as receiver:
@@ -47,7 +49,7 @@ def test_receiver_cycles_until_its_time_is_over() -> None:
                 assert receiver.count() >= 20 * window
 
 
-def test_one_append_reaches_every_webhook_of_a_pattern() -> None:
+def test_one_append_is_delivered_to_every_matching_webhook() -> None:
     with serve("--memory") as server, Receiver() as receiver:
         port = _port(server.url)
         webhooks(port, 30, receiver.urls(4), pattern="a/**")
@@ -58,11 +60,13 @@ def test_one_append_reaches_every_webhook_of_a_pattern() -> None:
         connection.close()
         deadline = time.monotonic() + 10.0
         while receiver.count() < 30 and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(
+                0.02
+            )  # the receiver runs in another process, and is polled by its command `count`
         assert receiver.count() == 30
 
 
-def test_receiver_ends_with_the_server_that_it_appends_to() -> None:
+def test_receiver_process_ends_with_its_server() -> None:
     with serve("--memory") as server:
         receiver = Receiver(_port(server.url), 1)
     assert receiver.wait(5.0)

@@ -1,4 +1,4 @@
-"""What the documents say, held against the code."""
+"""Checks the documents against the code."""
 
 import re
 import subprocess
@@ -12,12 +12,12 @@ from durable_streams_server.errors import StreamError
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "durable_streams_server"
-#: codes of classes that are always raised with a narrower one
+#: codes of error classes that are always raised with a more specific code
 GENERAL = {"INVALID_REQUEST", "CONFLICT", "TOO_MANY_REQUESTS", "UNAVAILABLE"}
 
 
 def coded() -> set[str]:
-    """Returns every code that the source raises: the classes' own, and those given by a raiser."""
+    """Returns every error code that the source raises: the defaults of the classes, and those passed when raising."""
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     own = {kind.code for kind in classes if issubclass(kind, StreamError)}
     given: set[str] = set()
@@ -34,14 +34,14 @@ def coded() -> set[str]:
     return (own | given) - GENERAL - {"NO_BODY", "OCTET_STREAM", "AF_UNIX", "GLIBC_TUNABLES"}
 
 
-def test_every_error_code_is_documented_and_no_other() -> None:
+def test_error_codes_in_the_source_equal_the_documented_ones() -> None:
     documented = re.findall(
         r"^\| \d{3} \| `([A-Z_]+)` \|", (ROOT / "docs/errors.md").read_text(), re.M
     )
     assert set(documented) == coded()
 
 
-def test_documents_name_every_public_name() -> None:
+def test_guides_mention_every_public_name() -> None:
     guides = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("node", "python"))
     refusals = {
         name
@@ -52,7 +52,7 @@ def test_documents_name_every_public_name() -> None:
         assert name in guides or getattr(errors, name, None), name
 
 
-#: Does what a user of the README's application does.
+#: Uses the application of the README like a client.
 USE = """
 from starlette.testclient import TestClient
 with TestClient(app) as client:
@@ -72,11 +72,11 @@ def test_readme_examples_run(tmp_path: Path) -> None:
         assert (ran.returncode, ran.stdout) == (0, "hello\n"), ran.stderr
 
 
-def test_readme_is_short() -> None:
+def test_readme_has_fewer_than_150_lines() -> None:
     assert (ROOT / "README.md").read_text().count("\n") < 150
 
 
-def test_examples_of_the_python_guide_run() -> None:
+def test_python_guide_examples_run() -> None:
     guide = (ROOT / "docs/python.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", guide, re.S)
     assert examples
@@ -88,14 +88,14 @@ def test_examples_of_the_python_guide_run() -> None:
     assert shown[0].stdout == "Hello, world"
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_have_a_target() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_every_trap_is_guarded_by_tests_that_exist() -> None:
+def test_tests_that_guard_traps_exist() -> None:
     table = (ROOT / "docs/traps.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", table)
     assert named
@@ -105,9 +105,13 @@ def test_every_trap_is_guarded_by_tests_that_exist() -> None:
     assert numbers >= {*range(1, 41), 45, 46, 47, 48, 49, 51, 52, 56}
 
 
-def test_every_flag_that_the_documents_name_is_there() -> None:
+def test_flags_in_the_documents_exist() -> None:
     flags = {flag for each in serve.params for flag in (*each.opts, *each.secondary_opts)}
-    flags |= {"--help", "--repair", "--preload"}  # of every command, of `check`, and of gunicorn
+    flags |= {
+        "--help",
+        "--repair",
+        "--preload",
+    }  # flags of every command, of `check`, and of gunicorn
     for name in ("README.md", "docs/browsers.md", "docs/operations.md", "docs/subscriptions.md"):
         document = ROOT / name
         named = set(re.findall(r"`(?:serve )?(--[\w-]*\w)", document.read_text()))

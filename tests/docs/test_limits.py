@@ -1,4 +1,4 @@
-"""What docs/limits.md says, held against the constants."""
+"""Checks docs/limits.md against the constants of the source."""
 
 import importlib
 import math
@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 SOURCE = Path(__file__).parents[2] / "src" / "durable_streams_server"
 PACKAGE = "durable_streams_server"
 UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-#: Names that begin like a limit and are none that a client can reach: what bounds settings, numbers, disk files, and answers that
-#: the server itself fetches.
+#: Constants that are named like limits, but bound no request of a client: they bound settings, numbers, disk files, or responses
+#: that the server itself fetches.
 NOT_FOR_CLIENTS = {
     "DEFAULT_CURSOR_EPOCH",
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
@@ -52,7 +52,11 @@ NOT_FOR_CLIENTS = {
 
 
 def rows(kind: str) -> list[list[str]]:
-    """Returns the cells of each row of the tables of limits, or of the table of memory."""
+    """Returns the cells of each row of the tables of limits, or of the table of memory.
+
+    Args:
+        kind: `limits` or `memory`.
+    """
     limits, _, memory = PAGE.read_text().partition("## The most memory")
     lines = (limits if kind == "limits" else memory).splitlines()
     found = [
@@ -62,7 +66,7 @@ def rows(kind: str) -> list[list[str]]:
 
 
 def value(cell: str) -> float:
-    """Returns what a cell says: a number with or without its unit, or a constant."""
+    """Returns the value of a cell, which is a number with or without a unit, or the name of a constant."""
     if cell.startswith("`"):
         found: float = constant(cell.strip("`"))
         return found
@@ -71,7 +75,7 @@ def value(cell: str) -> float:
 
 
 def constant(name: str) -> Any:
-    """Returns a constant of the source, or the default of a struct's field."""
+    """Returns the value of a constant of the source, or the default of a struct's field."""
     module, _, attribute = name.rpartition(".")
     if module.rpartition(".")[2][0].isupper():
         module, _, struct = module.rpartition(".")
@@ -80,7 +84,7 @@ def constant(name: str) -> Any:
 
 
 @pytest.mark.parametrize("cells", rows("limits"), ids=lambda cells: cells[0].strip("`"))
-def test_limit_has_the_documented_default(cells: list[str]) -> None:
+def test_limit_has_the_documented_value(cells: list[str]) -> None:
     name, default, _, reason, _ = cells
     assert constant(name.strip("`")) == value(default)
     assert reason
@@ -97,7 +101,7 @@ def test_every_limit_in_the_source_is_documented() -> None:
     assert defined - documented == NOT_FOR_CLIENTS
 
 
-def test_settings_are_flags_of_serve() -> None:
+def test_documented_settings_are_flags_of_serve() -> None:
     from durable_streams_server.cli.serve import serve
 
     flags = {flag for each in serve.params for flag in each.opts}
@@ -106,18 +110,18 @@ def test_settings_are_flags_of_serve() -> None:
 
 
 @pytest.mark.parametrize("cells", rows("memory")[:-1], ids=lambda cells: cells[0])
-def test_memory_is_the_product_of_its_parts(cells: list[str]) -> None:
+def test_documented_memory_is_the_product_of_count_and_size(cells: list[str]) -> None:
     _, count, each, shown = cells
     assert math.ceil(value(count) * value(each) / 1024**2) == value(shown)
 
 
-def test_page_names_the_kinds_and_the_margin_of_a_siege() -> None:
+def test_page_has_the_number_of_hostile_clients_and_the_margin() -> None:
     said = PAGE.read_text()
     assert f"runs {len(KINDS)} kinds of hostile clients" in said
     assert f"this sum plus {MARGIN // 1024**2:,} MiB" in said
 
 
-def test_the_most_memory_is_the_sum_of_its_rows() -> None:
+def test_documented_total_memory_is_the_sum_of_its_rows() -> None:
     *parts, whole = rows("memory")
     assert whole[0] == "**all**"
     assert sum(value(cells[3]) for cells in parts) == value(whole[3])

@@ -1,4 +1,4 @@
-"""The worker and the receiver of docs/subscriptions.md, run as they stand there: each value is worked on once, whatever dies."""
+"""Runs the worker and the receiver of docs/subscriptions.md, which must process each value once even if they are killed."""
 
 import json
 import re
@@ -21,7 +21,7 @@ JSON = {"content-type": "application/json"}
 
 
 def program(name: str) -> str:
-    """Returns one of the page's programs."""
+    """Returns the source of one of the page's programs."""
     found = re.search(rf"<!-- {name} -->\n```python\n(.*?)```", PAGE.read_text(), re.S)
     assert found is not None
     return found[1]
@@ -29,7 +29,7 @@ def program(name: str) -> str:
 
 @contextmanager
 def running(name: str, *given: str) -> Iterator[subprocess.Popen[str]]:
-    """Runs a program until the end of the block, which kills it."""
+    """Runs a program, and kills it at the end of the `with` block."""
     process = subprocess.Popen(
         [sys.executable, "-c", program(name), *given], stdout=subprocess.PIPE, text=True
     )
@@ -48,23 +48,25 @@ def running(name: str, *given: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def append(http: httpx.Client, folder: str, numbers: range) -> None:
+    """Appends numbered values to three streams."""
     for number in numbers:
         http.put(f"{folder}/{number % 3}", headers=JSON)
         http.post(f"{folder}/{number % 3}", json={"n": number}).raise_for_status()
 
 
 def wait_until_read(http: httpx.Client, id_: str) -> None:
-    """Waits until a subscription has nothing left to read."""
+    """Waits until a subscription has read all its streams."""
     for _ in range(1500):
         streams = http.get(f"__ds/subscriptions/{id_}").json()["streams"]
         tails = [http.head(each["path"]).headers["stream-next-offset"] for each in streams]
         if [each["acked_offset"] for each in streams] == tails:
             return
-        threading.Event().wait(0.01)
+        threading.Event().wait(0.01)  # the program runs in another process and gives no signal
     raise AssertionError("there is news left")
 
 
 def numbers_in(database: Path, table: str) -> list[int]:
+    """Returns the sorted numbers of the values in a table."""
     with closing(sqlite3.connect(database)) as db:
         return sorted(json.loads(row[0])["n"] for row in db.execute(f"SELECT * FROM {table}"))
 
@@ -72,7 +74,7 @@ def numbers_in(database: Path, table: str) -> list[int]:
 @pytest.mark.parametrize(
     ("name", "folder", "table"), [("worker", "jobs", "done"), ("receiver", "orders", "orders")]
 )
-def test_program_works_on_each_value_once(
+def test_program_processes_each_value_once_despite_kills(
     tmp_path: Path, name: str, folder: str, table: str
 ) -> None:
     database, data = tmp_path / "work.db", tmp_path / "data"
@@ -83,8 +85,10 @@ def test_program_works_on_each_value_once(
             with running(name, url, str(database), *port):
                 append(http, folder, range(10))
                 wait_until_read(http, folder)
-            append(http, folder, range(10, 20))  # while nobody is there
-            if name == "receiver":  # its next run has another port, so it is another subscription
+            append(http, folder, range(10, 20))  # while no program is running
+            if (
+                name == "receiver"
+            ):  # its next run has another port, so it needs another subscription
                 http.delete(f"__ds/subscriptions/{folder}")
             with running(name, url, str(database), *port):
                 append(http, folder, range(20, 30))

@@ -7,7 +7,7 @@ from durable_streams_server.protocol.subscriptions.changes import (
     SubscriptionType,
     Wake,
 )
-from durable_streams_server.protocol.subscriptions.steps import StepKind, (
+from durable_streams_server.protocol.subscriptions.steps import (
     NOTHING,
     Step,
     StepKind,
