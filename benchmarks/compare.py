@@ -28,9 +28,8 @@ _OURS: Final = ("memory", "files", "asgi", "asgi-files")
 _WORST: Final = 0.95
 _DOUBT: Final = 1 / 32  # probability that a range misses the true median
 _WINDOWS: Final = 4  # windows per server, before a fresh server replaces it
-_FEWEST: Final = (
-    3 * _WINDOWS
-)  # minimum number of pairs, so that a result comes from at least three servers
+#: Minimum number of pairs, so that a result comes from at least three servers.
+_FEWEST: Final = 3 * _WINDOWS
 
 
 class Found(NamedTuple):

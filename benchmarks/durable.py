@@ -15,9 +15,8 @@ from .row import Goal, Measure, Row, Sample
 from .servers import HERE, KINDS, SCRATCH, Running, running_on
 from .writers import JSON, Order, Writers
 
-_LONGER: Final = (
-    5  # factor of the duration of other rows, because a store does some work only now and then
-)
+#: Factor by which this row runs longer than others, because a store does some work only now and then.
+_LONGER: Final = 5
 _PATH: Final = "/v1/stream/durable-#"
 SIZE: Final = 100  # bytes of each append to the store that a kill leaves behind
 _STREAMS: Final = 10_000

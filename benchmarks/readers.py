@@ -121,9 +121,8 @@ class Readers:
             opened.append(each)
         for each in opened:
             head = b""
-            while (
-                b"\r\n\r\n" not in head
-            ):  # no message can follow the head, because none has been sent
+            # No message can follow the head, because no writer has started.
+            while b"\r\n\r\n" not in head:
                 head += each.recv(4096) or _closed()
             if not head.startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(f"a reader was refused: {head[:100]!r}")

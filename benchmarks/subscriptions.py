@@ -12,13 +12,11 @@ from .subscribing import ROOT, pull_wakes
 
 OURS: Final = ("memory", "files")
 _OCTETS: Final = "application/octet-stream"
-_APPENDERS: Final = (
-    8  # connections; few, because an append may take tens of milliseconds and a window is short
-)
+#: Number of connections. It is small, because an append may take tens of milliseconds and a window is short.
+_APPENDERS: Final = 8
 _WORKERS: Final = 32
-_DUE: Final = (
-    640  # webhook subscriptions, more than the 512 deliveries that the server makes at once
-)
+#: Number of webhook subscriptions, more than the 512 deliveries that the server makes at once.
+_DUE: Final = 640
 
 
 def _matched(count: int) -> Callable[[Running], Measure]:

@@ -211,9 +211,8 @@ def _one_by_one(
                 if moment < until:
                     writer.send()
                     continue
-            except (
-                ConnectionError
-            ):  # this writer ends, because the server has closed its connection
+            except ConnectionError:
+                # This writer ends, because the server has closed its connection.
                 bad += 1
                 poll.unregister(handle)
             waiting -= 1

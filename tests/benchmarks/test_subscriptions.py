@@ -60,9 +60,8 @@ def test_one_append_is_delivered_to_every_matching_webhook() -> None:
         connection.close()
         deadline = time.monotonic() + 10.0
         while receiver.count() < 30 and time.monotonic() < deadline:
-            time.sleep(
-                0.02
-            )  # the receiver runs in another process, and is polled by its command `count`
+            # The receiver runs in another process, which reports its count only when asked.
+            time.sleep(0.02)
         assert receiver.count() == 30
 
 

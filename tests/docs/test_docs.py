@@ -107,11 +107,8 @@ def test_tests_that_guard_traps_exist() -> None:
 
 def test_flags_in_the_documents_exist() -> None:
     flags = {flag for each in serve.params for flag in (*each.opts, *each.secondary_opts)}
-    flags |= {
-        "--help",
-        "--repair",
-        "--preload",
-    }  # flags of every command, of `check`, and of gunicorn
+    # These are flags of every command, of `check`, and of gunicorn.
+    flags |= {"--help", "--repair", "--preload"}
     for name in ("README.md", "docs/browsers.md", "docs/operations.md", "docs/subscriptions.md"):
         document = ROOT / name
         named = set(re.findall(r"`(?:serve )?(--[\w-]*\w)", document.read_text()))

@@ -86,9 +86,8 @@ def test_program_processes_each_value_once_despite_kills(
                 append(http, folder, range(10))
                 wait_until_read(http, folder)
             append(http, folder, range(10, 20))  # while no program is running
-            if (
-                name == "receiver"
-            ):  # its next run has another port, so it needs another subscription
+            # The next run of the receiver has another port, so it needs another subscription.
+            if name == "receiver":
                 http.delete(f"__ds/subscriptions/{folder}")
             with running(name, url, str(database), *port):
                 append(http, folder, range(20, 30))

@@ -66,7 +66,7 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     code: str
 
     def refusal(self) -> StreamError:
-        """Returns the error to raise."""
+        """Returns this problem as an error to raise."""
         return self.kind(self.message, self.code)
 
 
@@ -356,9 +356,8 @@ def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> R
     text = _single(query, QUERY_OFFSET, "INVALID_OFFSET")
     resumed = _text(headers, LAST_EVENT_ID) if live == LIVE_SSE else None
     if resumed:
-        text = (
-            resumed  # an EventSource reconnects with its first URL, so the offset in the URL is old
-        )
+        # An EventSource reconnects with its first URL, so the offset in the URL is old.
+        text = resumed
     if text is None:
         if live is not None:
             raise BadRequest("a live read needs an offset", "MISSING_OFFSET")

@@ -76,8 +76,5 @@ def is_utf8(media: MediaType) -> bool:
     header["content-type"] = media.text
     try:
         return header.get_content_charset("utf-8") in _UTF8_NAMES
-    except (
-        TypeError,
-        ValueError,
-    ):  # raised for a charset in parts (RFC 2231) that do not fit together
-        return False
+    except (TypeError, ValueError):
+        return False  # a charset in parts (RFC 2231) that do not fit together

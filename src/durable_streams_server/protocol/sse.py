@@ -17,12 +17,10 @@ from .units import KIB
 CONTENT_TYPE: Final = b"text/event-stream"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 RETRY: Final = b"retry:%d\n" % SSE_RETRY_MS  #: the field that begins the first event
-_PIECE: Final = (
-    24 * KIB
-)  #: approximate maximum bytes of an event that are given to a socket at once
-_BINARY_STEP: Final = (
-    _PIECE // 4 * 3
-)  #: bytes that base64 encodes as one piece, without padding inside the event
+#: Approximate maximum bytes of an event that are given to a socket at once.
+_PIECE: Final = 24 * KIB
+#: Bytes that base64 encodes as one piece, without padding inside the event.
+_BINARY_STEP: Final = _PIECE // 4 * 3
 _TEXT_STEP: Final = 16 * KIB  #: bytes of text that are encoded as one piece
 #: Bytes of text that are encoded as one piece if they grow. A line end becomes six bytes, and an invalid byte becomes three.
 _DENSE_STEP: Final = 4 * KIB

@@ -115,9 +115,8 @@ class StreamState:
         self.children = 0  # forks that name this stream as their source
         self.soft_deleted = False
         self.removed = False
-        self.damage: str | None = (
-            None  # a description of the damage to its bytes in the store, or None
-        )
+        # A description of the damage to its bytes in the store, or None.
+        self.damage: str | None = None
         self.readers = 0  # attached live readers, which keep a sliding lifetime from ending
         self.visible_tail = self.tail
         self.visible_closed = False
@@ -279,7 +278,7 @@ class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Appended(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """A change that appends bytes, advances a producer, sets Stream-Seq, and closes the stream, or some of these."""
+    """A change that can append bytes, advance a producer, set Stream-Seq and close the stream, all at once."""
 
     path: str
     incarnation: int

@@ -140,9 +140,8 @@ def test_create_with_if_none_match_fails_on_an_existing_stream(world: World) -> 
     assert world.decide(create("/a", body=b"x", conditions=ABSENT)).changes
     refusal = assert_precondition_fails(world, create("/a", body=b"x", conditions=ABSENT))
     assert dict(refusal.headers)[b"etag"] == tag_of(world.states["/a"])
-    assert_precondition_fails(
-        world, create("/a", JSON, conditions=ABSENT)
-    )  # also where the PUT itself would conflict
+    # The precondition is also checked before the configuration is compared.
+    assert_precondition_fails(world, create("/a", JSON, conditions=ABSENT))
     world.decide(Delete("/a"))
     assert world.decide(create("/a", JSON, conditions=ABSENT)).changes
 

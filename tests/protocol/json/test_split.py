@@ -238,9 +238,7 @@ def hostile() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", hostile())
 def test_splitting_needs_at_most_twice_the_memory_of_the_body(name: str) -> None:
     body = hostile()[name]
-    json_mode.to_wire(
-        b"[" + b"1," * 40_000 + b"1]"
-    )  # compiles the regular expressions before the measurement
+    json_mode.to_wire(b"[" + b"1," * 40_000 + b"1]")  # compiles the regular expressions
     tracemalloc.start()
     try:
         splitter = Splitter(body)
@@ -270,9 +268,8 @@ def test_each_step_looks_at_a_bounded_number_of_bytes(name: str) -> None:
         while more:
             before, scanned_before = splitter.position, scanned
             more = splitter.step()
-            assert (
-                splitter.position - before <= 4 * WINDOW
-            )  # a step may skip up to four windows of white space
+            # A step may skip up to four windows of white space.
+            assert splitter.position - before <= 4 * WINDOW
             assert scanned - scanned_before <= 2 * WINDOW
     assert scanned <= 4 * len(body)
 

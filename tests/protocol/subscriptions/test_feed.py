@@ -186,9 +186,8 @@ def test_recreated_stream_is_unread_from_its_beginning(crowd: World) -> None:
 def test_news_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
     crowd.news(A)
     crowd.do(Unsubscribe("u"))
-    crowd.news(
-        A, B
-    )  # two watchers are not a crowd, so the append to B wakes them in its own record
+    # Two watchers are not a crowd, so the append to B wakes them in its own record.
+    crowd.news(A, B)
     assert crowd.due("s") == {A: 0, B: 0}
     take_all(crowd)
     assert (crowd.due("s"), crowd.due("t")) == ({A: 0, B: 0}, {A: 0, B: 0})

@@ -64,9 +64,8 @@ def test_whole_paths_of_an_earlier_version_become_relative(root: str) -> None:
     subscriptions = subscriptions_with(
         Subscribed("s", 7, whole, NOW), Relinked("s", (f"{root}/z",), ())
     )
-    subscriptions.apply(
-        Relinked("s", (), ("x",))
-    )  # a record of this version, while the root is not known yet
+    # A record of this version, which is replayed while the root is not known yet.
+    subscriptions.apply(Relinked("s", (), ("x",)))
     subscription = moved(subscriptions, root)
     assert list(subscription.links) == ["y", "z"]
     assert list(subscription.streams) == [f"{root}/y", f"{root}/z"]

@@ -79,9 +79,8 @@ def test_closed_deleted_or_expired_wake_stream_gets_no_event(world: World) -> No
 def test_record_that_closes_a_wake_stream_appends_no_event_to_it(world: World) -> None:
     world.subscribe("s", wake_stream="wake/other", streams=["events/a"])
     world.do(create(OTHER, JSON))
-    world.subscribe(
-        "t", pattern="wake/*", wake_stream="wake/pool"
-    )  # its pattern does not link `wake/other`, a wake stream
+    # The pattern does not link `wake/other`, because that is a wake stream.
+    world.subscribe("t", pattern="wake/*", wake_stream="wake/pool")
     world.subscribe("u", streams=["wake/other"])
     world.do(append(OTHER, b"1", JSON, closes=True))
     assert world.due("u") == {OTHER: 0}
@@ -142,9 +141,8 @@ def test_wake_after_done_is_announced_once_to_watchers_of_the_wake_stream(world:
     world.claim("t")
     world.do(world.acknowledging((POOL, world.tail(POOL)), id_="t", done=True))
     world.claim("s")
-    world.do(
-        world.acknowledging(id_="s", done=True)
-    )  # another wake begins, because nothing was acknowledged
+    # Another wake begins, because nothing was acknowledged.
+    world.do(world.acknowledging(id_="s", done=True))
     assert world.announced(POOL) == [("s", "events/a", 1), ("s", "events/a", 2)]
     assert world.announced(OTHER) == [("t", "wake/pool", 1), ("t", "wake/pool", 2)]
     assert world.subscription("t").generation == 2

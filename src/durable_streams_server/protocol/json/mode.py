@@ -75,9 +75,8 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         try:
             values = ARRAY.decode(stripped)
         except (msgspec.DecodeError, RecursionError):
-            values = elements(
-                stripped
-            )  # raises the exact error, or accepts JSON that msgspec refuses
+            # Raises an error with the position, or accepts JSON that msgspec refuses.
+            values = elements(stripped)
         if values:
             # The empty last value gives the joined bytes their final comma without a second copy.
             values.append(b"")  # type: ignore[arg-type]  # the list is typed for `Raw`, but `join` takes bytes as well

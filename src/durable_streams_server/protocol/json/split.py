@@ -32,9 +32,8 @@ from .context import SEPARATORS, After, closes, closing, opening
 from .refusals import empty_array, invalid, too_deep
 from .wire import WireForm
 
-WINDOW: Final = (
-    32 * KIB
-)  #: maximum bytes of one step, because the slowest kinds of JSON take 2 ms for this many
+#: Maximum bytes of one step, because the slowest kinds of JSON take 2 ms for this many.
+WINDOW: Final = 32 * KIB
 _COMMAS: Final = 4096  #: maximum number of commas in one step, roughly, because each may become an object for a moment
 _SMALL: Final = 64  #: number of bytes at the end of a large element that are read token by token
 _MISSES: Final = 16  #: maximum number of failed guesses of an element's end, after which the splitter stops guessing
@@ -102,9 +101,8 @@ class Splitter:
         self._stack = b""  # the open brackets, outermost first
         self._after = After.COLON
         self._string_after = After.VALUE  # the token that a long string counts as
-        self._ends_before = (
-            0  # a position past the end of the large value, or 0 while none is known
-        )
+        # A position past the end of the large value, or 0 while none is known.
+        self._ends_before = 0
         self._number = b""  # a long number without most of its digits
         # A plain function, because a bound method would make a reference cycle that keeps the body until a garbage collection.
         self._mode: Callable[[Splitter], None] | None = Splitter._begin

@@ -15,24 +15,20 @@ from .globs import check_pattern
 
 T = TypeVar("T")
 
-MAX_ID_BYTES: Final = (
-    256  #: bytes of a subscription id, because an LMDB key of 511 bytes must hold it
-)
-MAX_LINKS: Final = (
-    10_000  #: explicit links per subscription; a pattern can link any number of streams
-)
-MAX_ACKS: Final = (
-    10_000  #: acks per request, which is more than the number of streams that a wake lists
-)
-MAX_DESCRIPTION: Final = 1_000  #: characters of a description
-MAX_WORKER: Final = 256  #: characters of a worker's name
+#: Maximum bytes of a subscription id, because an LMDB key of 511 bytes must hold it.
+MAX_ID_BYTES: Final = 256
+#: Maximum number of explicit links per subscription. A pattern can link any number of streams.
+MAX_LINKS: Final = 10_000
+#: Maximum number of acks per request, more than a wake lists streams.
+MAX_ACKS: Final = 10_000
+MAX_DESCRIPTION: Final = 1_000  #: maximum characters of a description
+MAX_WORKER: Final = 256  #: maximum characters of a worker's name
 DEFAULT_LEASE_TTL: Final = 30_000  #: milliseconds (PROTOCOL 6.2)
 MIN_LEASE_TTL: Final = 1_000  #: milliseconds
 MAX_LEASE_TTL: Final = 600_000  #: milliseconds
 
-_SENT: Final = re.compile(
-    r"(?<=enum value) .*(?= - at )", re.DOTALL
-)  # the part of an error message that quotes the body
+#: Matches the part of an error message that quotes the body.
+_SENT: Final = re.compile(r"(?<=enum value) .*(?= - at )", re.DOTALL)
 
 
 class Grant(msgspec.Struct, frozen=True):

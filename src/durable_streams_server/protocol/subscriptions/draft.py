@@ -16,9 +16,8 @@ from .steps import begin_at
 from .subscription import Subscription
 from .wake_events import WakeEventAppender, encode_wake_event
 
-MAX_TAKEN: Final = (
-    500  # news that one subscription takes in one record, which lasts a few milliseconds
-)
+#: Maximum number of news that one subscription takes in one record, in a few milliseconds.
+MAX_TAKEN: Final = 500
 _ANNOUNCE_LATER: Final = SECOND  # delay before an event is retried for which the store had no room
 
 

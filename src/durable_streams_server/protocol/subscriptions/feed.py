@@ -31,9 +31,8 @@ class Feed:
         self.newest = 0
         self.covered: set[str] = set()
         self._news: dict[int, News] = {}
-        self._asked: int | None = (
-            None  # the number of the news whose watchers `waiting_for` returns
-        )
+        # The number of the news whose watchers `waiting_for` returns.
+        self._asked: int | None = None
         self._waiting: Iterator[str] = iter(())
 
     def __len__(self) -> int:

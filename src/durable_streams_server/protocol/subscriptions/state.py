@@ -184,9 +184,8 @@ class Subscriptions:
         elif isinstance(change, Unsubscribed):
             del self.by_id[subscription.id]
             if subscription.wake_stream is not None:
-                self.feed.covered.discard(
-                    subscription.wake_stream
-                )  # patterns may link the stream again
+                # Patterns may link the stream again, so its next append may be news.
+                self.feed.covered.discard(subscription.wake_stream)
             self.kept -= len(subscription.cursors)
             self._watching.remove(
                 subscription.id, subscription.config.pattern, *_paths(subscription)
@@ -257,7 +256,7 @@ class Subscriptions:
         return None if subscription is None else encode_subscription(subscription)
 
     def restore(self, name: str, document: bytes) -> None:
-        """Restores what a document holds."""
+        """Restores a subscription, the keys or the feed from its document."""
         if name == KEYS:
             self.keys = msgspec.msgpack.decode(document, type=tuple[Key, ...])
             return
