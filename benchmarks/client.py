@@ -155,7 +155,7 @@ class Followers:
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._buffer = bytearray(_BUFFER)
-        self.received = 0  # messages
+        self.received = 0  # the number of messages
         self.size = 0  # bytes, including heads and framing
         self.last = 0.0  # the time of the latest message, in seconds of the monotonic clock
         self.lost = 0  # the number of connections that the server has closed

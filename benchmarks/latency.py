@@ -16,10 +16,10 @@ from .writers import JSON, Order, Writers, at
 _QUIET: Final = 0.002  # seconds between the arrival of a message and the next append
 _PATIENCE: Final = 5.0  # seconds without a message, after which missing messages count as lost
 _MANY: Final = 10_000
-_RATE: Final = 1_000  # appends a second
+_RATE: Final = 1_000  # appends per second
 _WIDE: Final = "/v1/stream/wide-#"
 _ONE: Final = "/v1/stream/one"
-_FEW: Final = 5  # appends to the stream with ten thousand readers
+_FEW: Final = 5  # number of appends to the stream with ten thousand readers
 
 
 def _quiet(count: int) -> Callable[[Running], Measure]:

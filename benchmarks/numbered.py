@@ -46,7 +46,7 @@ class Source:
 
     def __init__(self, number: int) -> None:
         self._begin = b'{"token":"' + (b"%05d" % number).translate(_SPELT)
-        self.count = 0  # messages made
+        self.count = 0  # the number of messages made so far
 
     def next(self) -> bytes:
         """Returns the next message, which is a JSON object. All messages have the same length.

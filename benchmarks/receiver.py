@@ -26,7 +26,7 @@ from .subscribing import ROOT, webhooks
 
 HOSTS: Final = 64  # addresses that it listens on, each of which counts as a separate host
 _OCTETS: Final = "application/octet-stream"
-_WRITERS: Final = 4  # connections for appends
+_WRITERS: Final = 4  # number of connections for appends
 _PATIENCE: Final = 4.0  # seconds without a delivery, after which missing ones count as lost; longer than the first retry delay
 _DONE: Final = (
     b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"done":true}'

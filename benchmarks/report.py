@@ -31,7 +31,7 @@ def text(results: Results) -> str:
 
 
 def renew_docs(results: Results) -> None:
-    """Writes the tables of `docs/performance.md` and the plots beside it."""
+    """Updates the tables in `docs/performance.md`, and the plots in the same folder."""
     page = DOCS / "performance.md"
     before, _, rest = page.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)

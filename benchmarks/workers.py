@@ -36,7 +36,7 @@ class _Worker:
         self.append = octets("POST", _own(number), _OCTETS, b"x" * 100)
         worker = b'{"worker":"w%d"}' % number
         self.claim = octets("POST", control(number, "claim"), JSON, worker)
-        self.asked = b""  # the latest request
+        self.asked = b""  # the request that was sent last
 
     def ask(self, request: bytes) -> None:
         """Sends a request."""

@@ -30,7 +30,7 @@ def test_workers_end_every_wake_that_they_claim() -> None:
     with serve("--memory") as server:
         port = _port(server.url)
         prepare(port, 3)
-        for _ in range(2):  # a second window finds no wake of the first one
+        for _ in range(2):  # the first run must leave no wake for the second one
             before = _events(port)
             done = work(port, 3, 0.2)
             assert done.bad == 0

@@ -95,7 +95,7 @@ def test_links_between_documents_have_a_target() -> None:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_tests_that_guard_traps_exist() -> None:
+def test_every_test_named_in_the_traps_exists() -> None:
     table = (ROOT / "docs/traps.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", table)
     assert named

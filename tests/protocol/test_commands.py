@@ -1,4 +1,4 @@
-"""Requests as frozen values: whatever form alone can refuse is refused here."""
+"""Parsing of requests into commands, and the refusal of malformed requests."""
 
 import gc
 import weakref

@@ -32,7 +32,7 @@ def test_missing_stream_is_not_found() -> None:
             require(None, NOW)
 
 
-def test_expired_stream_is_not_found_and_gone_with_forks() -> None:
+def test_expired_stream_is_not_found_or_gone_if_it_has_forks() -> None:
     expired = state(lifetime=Lifetime(ttl=1))
     assert require_existing(expired, NOW) is expired
     with pytest.raises(NotFound):

@@ -14,7 +14,7 @@ from durable_streams_server.protocol.producers import (
 )
 
 
-def test_three_headers_make_a_stamp_and_none_make_none() -> None:
+def test_stamp_is_parsed_from_three_headers_or_is_none() -> None:
     assert parse_stamp(None, None, None) is None
     assert parse_stamp(b"p", b"0", b"7") == Stamp(b"p", 0, 7)
 

@@ -84,7 +84,7 @@ def test_binary_page_is_an_attachment() -> None:
     assert headers[b"content-disposition"] == b"attachment"
 
 
-def test_304_has_the_offset_and_closure_changes_the_tag() -> None:  # TRAPS 23
+def test_304_has_the_next_offset_and_is_not_sent_after_a_close() -> None:  # TRAPS 23
     tag = dict(render.page(page(), NOW).headers)[b"etag"]
     same = render.page(page(), NOW, if_none_match=tag)
     assert (same.status, same.body) == (304, b"")

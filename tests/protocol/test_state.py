@@ -33,7 +33,7 @@ def fork(path: str, incarnation: int, source: StreamState, position: int) -> Cre
     return Created(path, incarnation, MEDIA, FOREVER, NOW, origin, lineage)
 
 
-def test_append_changes_the_newest_state_and_publish_the_visible_one() -> None:
+def test_append_changes_the_visible_state_only_once_published() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1))
     change = Appended("/a", 1, 0, b"abc", True, NOW + 5, Stamp(b"p", 1, 0), b"7")

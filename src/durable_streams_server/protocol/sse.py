@@ -68,7 +68,7 @@ def data_event(kind: Kind, offset: str, data: bytes) -> Iterator[bytes]:
     if kind is Kind.BINARY:
         pieces = _base64(data)
     elif len(data) <= _TEXT_STEP and len(data) + 5 * _line_ends(data) <= _PIECE:
-        before, payload, after = _parts(kind, data)  # the usual case, in fewer calls
+        before, payload, after = _parts(kind, data)  # the usual case takes fewer calls
         pieces = iter((b"%b%b%b\n\n" % (before, _lines(payload), after),))
     else:
         pieces = _text(kind, data)

@@ -29,7 +29,7 @@ JSON = "application/json"
 
 
 def test_append_refusals_follow_the_order_of_the_protocol(world: World) -> None:  # TRAPS 24
-    """Closed, content type, body, producer, expected offset, Stream-Seq: each hides those after it."""
+    """The order is closed, content type, body, producer, expected offset, Stream-Seq. The first error hides the others."""
     world.decide(create("/a", JSON))
     world.decide(append("/a", b"1", JSON, seq=b"5", stamp=Stamp(b"p", 0, 0)))
     gap, stale, elsewhere = Stamp(b"p", 0, 9), b"1", "0000000000000001_0000000000000000"
@@ -121,7 +121,7 @@ def test_append_with_if_none_match_fails_on_the_excluded_tag(world: World) -> No
 
 
 def test_append_conditions_are_checked_after_all_other_refusals(world: World) -> None:
-    """RFC 9110, 13.2.1: a request that fails anyhow fails for its own reason."""
+    """RFC 9110, 13.2.1: a request that fails without its conditions must fail with that other error."""
     world.refused(append("/a", b"x", conditions=PRESENT), NotFound, "STREAM_NOT_FOUND")
     world.decide(create("/a", JSON))
     world.decide(append("/a", b"1", JSON, seq=b"5", stamp=Stamp(b"p", 1, 0)))
@@ -148,7 +148,7 @@ def test_append_conditions_are_checked_after_all_other_refusals(world: World) ->
 
 
 def test_repeated_append_is_confirmed_despite_a_stale_condition(world: World) -> None:
-    """RFC 9110, 13.1.1: the client did not hear of its own success, which has changed the tag."""
+    """RFC 9110, 13.1.1: the client may have missed the response to its own append, which changed the tag."""
     world.decide(create("/a"))
     first = tag_condition(world)
     stamped = append("/a", b"x", stamp=Stamp(b"p", 0, 0), conditions=first)

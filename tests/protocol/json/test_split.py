@@ -297,7 +297,7 @@ def test_marks_are_found_among_values_of_maximum_depth() -> None:
     assert list(json_mode.marks(wire)) == [len(wire) // 3, len(wire) // 3 * 2]
 
 
-def test_marks_in_a_large_array_are_mark_spacing_apart() -> None:
+def test_marks_in_a_large_array_are_at_least_the_spacing_apart() -> None:
     splitter = Splitter(b"[" + b",".join([b"1" * 999] * 200) + b"]")
     while splitter.step():
         pass

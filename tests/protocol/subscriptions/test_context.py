@@ -43,7 +43,7 @@ def test_lease_lasts_for_the_configured_time(woken: World) -> None:
     assert lease_end(woken.subscription(), NOW) == NOW + LEASE
 
 
-def test_queue_moves_on_only_if_the_wake_did_not_list_all_streams(
+def test_queue_moves_only_if_the_wake_could_not_list_all_streams(
     woken: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken.news(B)

@@ -92,7 +92,7 @@ def test_crowd_takes_news_in_slices(crowd: World) -> None:
     assert [id_ for id_, *_ in crowd.announced()] == list(IDS)
 
 
-def test_refused_slice_is_returned_again(crowd: World) -> None:
+def test_to_take_returns_a_refused_slice_again(crowd: World) -> None:
     crowd.news(A)
     first = crowd.subscriptions.to_take(2)
     crowd.subscriptions.feed.begin_again()
@@ -220,7 +220,7 @@ def test_events_of_one_slice_share_one_append(crowd: World) -> None:
     assert len(crowd.announced()) == 3
 
 
-def test_claim_takes_news_without_an_earlier_wake(crowd: World) -> None:
+def test_claim_takes_outstanding_news_and_begins_a_wake(crowd: World) -> None:
     crowd.news(A)
     view = crowd.decide(Claim("u", "w")).outcome
     assert isinstance(view, View)

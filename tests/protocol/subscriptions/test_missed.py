@@ -117,7 +117,7 @@ def test_recall_stops_when_half_of_the_room_is_used(full: World) -> None:
     assert full.due() == {D: 0}
 
 
-def test_stream_missed_during_a_pass_is_left_to_the_next_pass(full: World) -> None:
+def test_stream_missed_during_a_recall_pass_is_left_to_the_next_pass(full: World) -> None:
     append_later(full, C)
     work(full)
     recall(full, begins=True)
@@ -130,7 +130,7 @@ def test_stream_missed_during_a_pass_is_left_to_the_next_pass(full: World) -> No
     assert missed(full) == (again, 0)
 
 
-def test_new_pass_covers_all_streams_missed_before(full: World) -> None:
+def test_new_recall_pass_covers_all_streams_missed_before(full: World) -> None:
     since = append_later(full, C)
     append_later(full, D)
     assert missed(full)[1] > 0
@@ -211,7 +211,7 @@ def test_news_is_missed_since_the_time_of_its_append(full: World) -> None:
     assert full.due() == {C: 0}
 
 
-def test_missing_older_news_moves_both_times_back(full: World) -> None:
+def test_missed_older_news_moves_since_and_again_back(full: World) -> None:
     early = full.now
     full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
     full.forward(5)
@@ -274,5 +274,5 @@ def test_view_shows_that_streams_are_missed(full: World) -> None:
     full.do(append(C, b"1", JSON))
 
 
-def test_reached_time_of_missed_is_its_later_time(full: World) -> None:
+def test_reached_time_of_a_missed_change_is_the_later_of_its_times(full: World) -> None:
     assert full.subscriptions.reached(Missed("s", 5, 9, ROOT)) == 9

@@ -22,7 +22,7 @@ from tests.protocol.subscriptions.world import POOL, ROOT, A, B, C, World, subsc
 from tests.requests import NOW, SECOND, create
 
 
-def test_subscribe_creates_and_its_repetition_confirms(world: World) -> None:
+def test_subscribe_creates_a_subscription_and_a_repetition_confirms_it(world: World) -> None:
     first = world.decide(subscribe(description="d"))
     outcome = cast(SubscribeOutcome, first.outcome)
     assert [type(change) for change in first.changes] == [Subscribed]

@@ -51,7 +51,7 @@ def done(world: World, *acks: tuple[str, str]) -> None:
     world.do(world.acknowledging(*acks, done=True))
 
 
-def test_webhook_wakes_without_progress_back_off(
+def test_webhook_wakes_without_progress_begin_with_growing_delays(
     hooked: World,
 ) -> None:
     begins = []
@@ -87,7 +87,7 @@ def test_progress_before_a_release_resets_the_backoff(pulled: World) -> None:
     assert (pulled.wake().fruitless, pulled.wake().next_attempt) == (0, None)
 
 
-def test_pull_wake_events_without_progress_back_off(
+def test_pull_wake_events_without_progress_are_appended_with_growing_delays(
     pulled: World,
 ) -> None:
     for events in (1, 2, 2):
@@ -268,7 +268,7 @@ def test_wakes_list_all_streams_in_turn(monkeypatch: pytest.MonkeyPatch, end: st
     assert listed[8:] == paths[:4]
 
 
-def test_acknowledged_streams_are_not_counted_when_the_queue_moves_on(
+def test_queue_moves_by_the_number_of_unacknowledged_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 2)

@@ -246,7 +246,7 @@ def test_request_that_names_another_wake_is_fenced(
     assert woken.wake().holder == "w"
 
 
-def test_request_to_a_deleted_subscription_is_fenced_by_its_successor(woken: World) -> None:
+def test_request_for_a_deleted_subscription_is_fenced_by_its_successor(woken: World) -> None:
     woken.claim()
     ack, back = woken.acknowledging((A, woken.tail(A)), done=True), release(woken)
     woken.do(Unsubscribe("s"))
