@@ -185,15 +185,15 @@ PLANTS = [
         "DESIGN 17",
         "a state that was let go is loaded as another object while a read holds it",
         f"{FILES}/states.py",
-        "        state = self._let_go.pop(entry.incarnation, None)\n",
+        "        state = self._evicted.pop(entry.incarnation, None)\n",
         "        state = None\n",
     ),
     Plant(
         "DESIGN 16",
         "streams with a date are ended by the time that has passed, not by the wall clock",
         f"{FILES}/lifetimes.py",
-        "        self._take(self._dates, today, now, found)\n",
-        "        self._take(self._dates, now, now, found)\n",
+        "        self._collect_expired(self._dates, today, now, found)\n",
+        "        self._collect_expired(self._dates, now, now, found)\n",
     ),
     Plant(
         "DESIGN 16",

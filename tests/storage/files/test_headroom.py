@@ -272,7 +272,7 @@ def test_many_deletes_fit_the_reserve_of_the_log() -> None:
     for number in range(streams):
         run(store, create(f"/{number}", TEXT))
     disk.capacity = 0
-    store.headroom.give_up()
+    store.headroom.give_up_ballast()
     for number in range(streams):
         run(store, Delete(f"/{number}"))
     assert list(store.paths()) == []
@@ -325,14 +325,14 @@ def test_a_ballast_of_another_size_is_brought_to_the_present_one() -> None:
     disk = new_disk()
     for size in (3000, 5000, 2000):
         headroom = Headroom(disk, size)
-        headroom.make()
+        headroom.make_ballast()
         assert disk.size(BALLAST) == size
         assert not headroom.is_low
 
 
 def test_opening_a_directory_on_a_full_disk_gives_the_ballast_up_first() -> None:
     disk = new_disk()
-    Headroom(disk, 1000).make()
+    Headroom(disk, 1000).make_ballast()
     give_way(disk)
     assert disk.exists(BALLAST)
     disk.capacity = 1 << 30

@@ -162,7 +162,7 @@ def test_bytes_that_are_held_are_not_let_go() -> None:
     for number in range(20):
         run(store, create(f"/{number}", TEXT, b"z"))
         store.run_checkpoint()
-        store.states.let_go()
+        store.states.evict_idle()
     assert content(store, "/a") == b"x" * size
 
 

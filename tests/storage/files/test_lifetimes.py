@@ -167,7 +167,7 @@ def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
 def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lifetimes, "_LOOKED", 5)
+    monkeypatch.setattr(lifetimes, "_EXAMINED", 5)
     store = open_store(new_disk())
     paths = [f"/{number}" for number in range(12)]
     run(store, *(create(path, lifetime=TEN) for path in paths))

@@ -59,7 +59,7 @@ def test_number_of_producers_grows_with_new_ones_alone(count: int | None) -> Non
     producers[b"q"] = ProducerState(0, 1)
     assert producers.get(b"r") is None
     producers[b"r"] = ProducerState(0, 0)
-    producers.take()
+    producers.take_fresh()
     producers[b"r"] = ProducerState(0, 1)
     assert len(producers) == 5
 
@@ -70,12 +70,12 @@ def test_failed_checkpoint_leaves_the_newest_progress_fresh() -> None:
     producers[b"p"] = ProducerState(0, 0)
     producers[b"q"] = ProducerState(0, 0)
     tally.take()
-    taken = dict(producers.take())
+    taken = dict(producers.take_fresh())
     producers[b"q"] = ProducerState(0, 1)
     assert (taken[b"q"], producers[b"q"], producers[b"p"]) == ((0, 0), (0, 1), (0, 0))
-    producers.keep()
+    producers.give_back()
     tally.end(is_written=False)
-    assert producers.take() == {b"p": (0, 0), b"q": (0, 1)}
+    assert producers.take_fresh() == {b"p": (0, 0), b"q": (0, 1)}
     assert tally.all == 3
 
 

@@ -31,7 +31,7 @@ def test_error_while_a_commit_is_published_stops_the_store_and_ends_every_ticket
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(bench.store.states, "published", fail)
+    monkeypatch.setattr(bench.store.states, "publish", fail)
     bench.run_all_jobs()
     assert isinstance(bench.store.failure, ZeroDivisionError)
     assert bench.failures == [bench.store.failure]

@@ -75,7 +75,7 @@ def test_state_that_nobody_holds_is_forgotten_when_it_is_let_go() -> None:
     for number in range(50):
         again.find(f"/{number}")
     gc.collect()
-    assert len(again.states._let_go) == 0
+    assert len(again.states._evicted) == 0
 
 
 def test_producers_come_back_with_their_stream() -> None:
@@ -314,7 +314,7 @@ def test_nothing_is_remembered_of_streams_and_forks_that_came_and_went() -> None
     gc.collect()
     states = store.states
     assert len(states.newest) <= 11
-    for kept in (states._sources, states._links, states._ancestries, states._let_go):
+    for kept in (states._sources, states._links, states._ancestries, states._evicted):
         assert len(kept) <= 22, kept
-    assert [len(states._gone), len(states._shown), len(states._unwritten)] == [0, 0, 0]
+    assert [len(states._gone), len(states._overlays), len(states._unwritten)] == [0, 0, 0]
     assert len(states.recent) == len(states.newest)

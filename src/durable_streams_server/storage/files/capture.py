@@ -132,7 +132,7 @@ class Capture:
     def give_back(self) -> None:
         """Makes the producers' states fresh again, because the catalog was not committed."""
         for producers in self.advanced:
-            producers.keep()
+            producers.give_back()
 
     def _take(self, state: StreamState) -> None:
         incarnation = state.incarnation
@@ -153,7 +153,7 @@ class Capture:
         """Takes the states of a stream's producers that changed since the last checkpoint."""
         producers = state.producers
         assert isinstance(producers, StoredProducers)
-        fresh = producers.take()
+        fresh = producers.take_fresh()
         if fresh:
             self.advanced.append(producers)
         return fresh

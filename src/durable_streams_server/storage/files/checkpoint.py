@@ -148,9 +148,9 @@ class Checkpoints:
             ledger.unlinked.update(dead)
             self._logs.remove(dead)
             return True
-        if ledger.headroom.give_up():
+        if ledger.headroom.give_up_ballast():
             return True
-        ledger.headroom.lacks_room()
+        ledger.headroom.set_low()
         return False
 
     def _tidy(self, is_committed: bool) -> None:

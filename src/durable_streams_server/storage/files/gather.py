@@ -1,10 +1,10 @@
-"""What a checkpoint takes of streams' newest bytes: a run of appends at a time, for a stream may have 300,000 that no log has.
+"""The bytes that a checkpoint writes to the logs, gathered in steps, because a stream may have 300,000 appends that are not in its log.
 
-When a state is captured, only the position of its end is noted. Appends go on behind it, and what is before it stays in memory
-until a log has it. So the bytes can be taken later, in steps, unless the stream is removed: then the rest is taken at once.
+The capture of a state only notes the stream's tail. Later appends follow after that position, and the bytes before it stay in memory until
+the log has them. So the bytes can be gathered later, in steps. If the stream is removed, the rest is gathered at once.
 
-The index entries are encoded in the same steps. A thread that encodes them holds the interpreter against the loop, which asks for
-it anew with each socket that it serves: each request then waited half a millisecond for each of the others.
+The index entries are encoded in the same steps on the event loop. A thread that encoded them would compete with the loop for the interpreter,
+which the loop requests again for each socket, so each request would wait 0.5 ms for each other request.
 """
 
 from array import array
@@ -16,20 +16,21 @@ from .flush import FlushWork
 from .index import encode, label_of
 from .log_layout import Extent
 
-_RUN: Final = 500  # appends taken at once: 0.25 ms
-#: Bytes of a run from which on the thread encodes its entries: checksums of so many take 0.1 ms, and there the interpreter is free.
+_RUN: Final = 500  # appends gathered at once, which takes 0.25 ms
+#: Bytes of a run from which on the checkpoint's thread encodes its entries. Their checksums take 0.1 ms, and the thread computes them without
+#: holding the interpreter.
 _LARGE: Final = 512 * 1024
 
 
 class _Rest:
-    """The pieces of one stream that are yet to be taken.
+    """Keeps the part of one stream that is not gathered yet.
 
     Args:
-        recent: the stream's newest bytes.
-        start: from where they are taken.
-        end: up to where.
-        pieces: gains them.
-        entries: gains their index entries.
+        recent: the stream's recent bytes.
+        start: the position of the first byte to gather.
+        end: the position after the last byte to gather.
+        pieces: receives the pieces.
+        entries: receives their index entries, one item for each run.
     """
 
     __slots__ = ("_at", "_end", "_entries", "_pieces", "_recent")
@@ -50,11 +51,11 @@ class _Rest:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all is taken."""
+        """Whether everything is gathered."""
         return self._at == self._end
 
     def take(self, *, encodes: bool = True) -> int:
-        """Takes the next run, with its entries if that is wanted; returns how many pieces it has."""
+        """Gathers the next run, and returns the number of its pieces. Encodes the run's index entries unless `encodes` is false."""
         run = self._recent.pieces(self._at, self._end, _RUN)
         self._pieces.extend(run)
         encodes = encodes and run.end - self._at < _LARGE
@@ -64,10 +65,10 @@ class _Rest:
 
 
 class Gathering:
-    """What one checkpoint brings to the logs.
+    """Gathers the bytes that one checkpoint writes to the logs.
 
     Attributes:
-        flushes: for each log, what is added; complete when nothing is left.
+        flushes: the bytes to add to each log, complete once `is_complete` is true.
     """
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ class Gathering:
         self._rests: dict[int, _Rest] = {}
 
     def add(self, state: StreamState, recent: Recent, extent: Extent) -> int:
-        """Adds what a stream has after its log's extent, up to its tail now; returns how many pieces that is."""
+        """Adds a stream's bytes between its log's end and its present tail, and returns the number of their pieces."""
         count = recent.count(extent.tail, state.tail)
         if count:
             words = None if extent.entries else label_of(state)
@@ -88,11 +89,11 @@ class Gathering:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything is taken."""
+        """Whether the bytes of every stream are gathered."""
         return not self._rests
 
     def take_some(self, most: int) -> None:
-        """Takes runs until they have so many pieces together, or nothing is left."""
+        """Gathers runs until they have `most` pieces together or nothing is left."""
         taken = 0
         while self._rests and taken < most:
             incarnation, rest = self._rests.popitem()
@@ -101,7 +102,7 @@ class Gathering:
                 self._rests[incarnation] = rest
 
     def take_rest(self, incarnation: int) -> None:
-        """Takes all that is left of a stream, whose bytes are about to be forgotten."""
+        """Gathers all that is left of a stream, because the store is about to forget the stream's bytes."""
         rest = self._rests.pop(incarnation, None)
         while rest is not None and not rest.is_empty:
             rest.take(encodes=False)

@@ -1,20 +1,20 @@
-"""Head-room: what is kept back so that a full disk can be emptied, and the rules of who may use it.
+"""Head-room: space that is reserved so that streams can be deleted on a full disk, and the rules for its use.
 
-A delete on a full disk needs room three times: for its record in the write-ahead log, for the checkpoint that notes it, and
-for the bytes of other streams that the same checkpoint brings to their logs. So two things are kept back:
+A delete on a full disk needs room three times: for its record in the write-ahead log, for the checkpoint that applies it to the catalog, and
+for the bytes of other streams that the same checkpoint writes to their logs. So two reserves exist:
 
-- The end of each segment of the log takes only records that give space back (`Claim`).
-- The ballast, a file without content, is given up when a checkpoint finds the disk full, and made again when there is room.
-  While it is not there, ordinary records are refused with 507, so what it left is used for nothing but emptying the disk.
+- The end of each segment of the write-ahead log takes only records that free space (`Claim`).
+- The ballast is a file without content. A checkpoint that finds the disk full deletes it, and a later one makes it again when there is
+  room. While the ballast is missing, the store refuses ordinary records with 507, so its space serves only to empty the disk.
 
-    a checkpoint has no room -> the logs of deleted streams go -> the ballast goes -> writes are refused
-    -> deletes: record in the log's reserve -> checkpoint -> logs unlinked -> ballast again -> writes are accepted
+    a checkpoint has no room -> it deletes the logs of removed streams -> it deletes the ballast -> the store refuses writes
+    -> a delete is recorded in the log's reserve -> a checkpoint deletes logs -> it makes the ballast -> the store accepts writes
 
-A deleted stream's log may go before the catalog has heard of the delete: the record that says so is durable, and a start
-replays it before it looks at the log.
+A removed stream's log may be deleted before the catalog has the removal. The record of the removal is durable, and a restart replays it before
+it checks the log.
 
-Space comes back by checkpoints, so deletes make one due: at once when the disk is full, or when as many bytes are dead as make
-a checkpoint due while they are new; within `SOON_SECONDS` when `SOON` bytes are dead.
+Checkpoints free space, so deletes make a checkpoint due: at once if the disk is full or `Limits.flush_bytes` are dead, and within
+`SOON_SECONDS` if `SOON` bytes are dead.
 """
 
 import enum
@@ -36,22 +36,22 @@ from .disk import NO_SPACE, Disk
 from .wal import Wal
 
 BALLAST: Final = "ballast"
-SOON: Final = 1024 * 1024  # dead bytes that are worth a checkpoint of their own
-SOON_SECONDS: Final = 2.0
-PER_LOG: Final = 8 * 1024  # bytes of disk that a log and its index take at least: a block each
-#: Room that opening a directory needs at most: pages of the catalog, a file of its own, a new FORMAT.
+SOON: Final = 1024 * 1024  # dead bytes that justify a checkpoint of their own
+SOON_SECONDS: Final = 2.0  # seconds until that checkpoint
+PER_LOG: Final = 8 * 1024  # minimum bytes of disk of a log and its index, one block each
+#: Maximum bytes that opening a directory needs: pages of the catalog, the catalog's second copy and a new FORMAT file.
 _TO_OPEN: Final = 32 * 1024 * 1024
 
 
 class Claim(enum.Enum):
-    """How much of the log's reserve a record may use; the value is the part that it must leave, in halves."""
+    """A record's claim on the log's reserve. The value is the part of the reserve that the record must leave free, in halves."""
 
     ORDINARY = 2
-    UPKEEP = 1  # it costs next to nothing, but may come without end: a stream's use, a wake's fate
-    ENDING = 0  # it gives space back, or ends a stream or a subscription
+    UPKEEP = 1  # a small record, of which there may be any number: the use of a stream, a change of a wake
+    ENDING = 0  # a record that frees space, or ends a stream or a subscription
 
     def leaves(self, reserve: int) -> int:
-        """Returns how many bytes of a reserve are kept from a record with this claim."""
+        """Returns the bytes of a reserve that a record with this claim must leave free."""
         return reserve * self.value // 2
 
 
@@ -60,11 +60,11 @@ _UPKEEP: Final = (Touched, CursorsMoved, WakeChanged, NewsTaken, Missed)
 
 
 def claim_of(changes: Sequence[Change]) -> Claim:
-    """Returns the claim of a record: what it begins makes it ordinary, whatever else it ends."""
+    """Returns the claim of a record. A record that creates a stream or a subscription is ordinary, even if it also ends others."""
     if any(isinstance(change, Created | Subscribed) for change in changes):
         return Claim.ORDINARY
     if any(isinstance(change, _ENDING) for change in changes):
-        return Claim.ENDING  # the registry's event and the wakes of a delete are part of it
+        return Claim.ENDING  # with its wakes and its event in the registry
     appends = [change for change in changes if isinstance(change, Appended)]
     if appends:
         closes_only = all(change.closes and not change.data for change in appends)
@@ -79,30 +79,29 @@ def _only_unlinks(change: Change) -> bool:
 
 
 def ballast_size(max_unflushed: int, log_size: int) -> int:
-    """Returns how large the ballast must be for a checkpoint to be finished on a full disk.
+    """Returns the bytes of ballast that let a checkpoint finish on a full disk.
 
-    That is half as much again as the bytes that may wait for their logs: those bytes, and their indexes and the pages of the
-    catalog that a commit copies.
+    That is 1.5 times the bytes that may be unflushed: those bytes, their index entries, and the pages of the catalog that a commit copies.
     """
     return min(max_unflushed, log_size) * 3 // 2
 
 
 def give_way(disk: Disk) -> None:
-    """Gives up the ballast if there is little room to open the directory with. `Headroom.make` makes it again."""
+    """Deletes the ballast if there is too little room to open the directory. `Headroom.make_ballast` makes it again."""
     room = disk.room()
     if room is not None and room < _TO_OPEN:
         disk.unlink(BALLAST)
 
 
 class Headroom:
-    """The ballast, and whether the disk counts as full. Belongs to the thread that makes checkpoints.
+    """Keeps the ballast, and whether the disk counts as full. Only the thread of checkpoints may call it.
 
     Args:
-        disk: where the ballast is.
-        size: its bytes.
+        disk: the data directory.
+        size: the bytes of the ballast.
 
     Attributes:
-        is_low: whether ordinary records are refused because the ballast is not there. The loop reads it.
+        is_low: whether the store refuses ordinary records, because the ballast is missing. The event loop reads this attribute.
     """
 
     def __init__(self, disk: Disk, size: int) -> None:
@@ -124,7 +123,7 @@ class Headroom:
         if wal.is_starved:
             self.allocate_ahead(wal)
         if with_ballast and not wal.is_starved:
-            self.make()
+            self.make_ballast()
         self.allocate_ahead(wal)
 
     def allocate_ahead(self, wal: Wal) -> None:
@@ -135,14 +134,14 @@ class Headroom:
         """
         while wal.wants_file():
             wal.add_file()
-            if wal.is_starved and not self.give_up():
-                self.lacks_room()
+            if wal.is_starved and not self.give_up_ballast():
+                self.set_low()
                 return
             if wal.full and not wal.is_starved:
                 return
 
-    def make(self) -> None:
-        """Makes the ballast if it is not there and the disk has room; then ordinary records are accepted.
+    def make_ballast(self) -> None:
+        """Makes the ballast if it is missing and the disk has room. The store then accepts ordinary records again.
 
         Raises:
             OSError: for any other failure than a lack of room.
@@ -161,24 +160,24 @@ class Headroom:
             if error.errno not in NO_SPACE:
                 raise
             self._disk.unlink(BALLAST)
-            self.lacks_room()
+            self.set_low()
             return
         self._is_whole = True
         if self.is_low:
             self.is_low = False
             _log.warning("the disk has room again: writes are accepted")
 
-    def give_up(self) -> bool:
-        """Gives the ballast's space to whoever needs it; False if there was none to give."""
+    def give_up_ballast(self) -> bool:
+        """Deletes the ballast to free its space. Returns False if there was no ballast."""
         if not self._disk.exists(BALLAST):
             return False
         self._is_whole = False
         self._disk.unlink(BALLAST)
-        self.lacks_room()
+        self.set_low()
         return True
 
-    def lacks_room(self) -> None:
-        """Notes that the disk is full: the ballast is not there, or has not sufficed."""
+    def set_low(self) -> None:
+        """Sets `is_low`, because the disk is full and the ballast is missing or was too small."""
         if not self.is_low:
             self.is_low = True
             _log.warning(

@@ -1,11 +1,11 @@
-"""Bytes that a log could not take because its file would be larger than the system allows.
+"""Held bytes: acknowledged bytes that a log cannot take, because its file would be larger than the system allows.
 
-They are acknowledged, so they stay: in memory, where readers get them, and in the catalog, as a document of the stream's own
-that is written in one commit with its entry. The entry then says where the log ends, and the document goes on from there. The
-stream takes no more bytes, so it does not grow; all others go on. Each start tries once more to bring the bytes to the log, for
+Held bytes stay in memory, where readers get them, and in the catalog, in a document of their stream. The catalog commits the document together
+with the stream's entry. The entry then has the end of the log as its tail, and the document has the bytes after it. The stream takes no more
+bytes, so the document does not grow, and all other streams keep working. Each start tries once to write held bytes to the log, because
 the limit may have been raised.
 
-Where the limit is known before (`Disk.largest_file`), appends past it are refused, and nothing is ever held.
+If the limit is known in advance (`Disk.largest_file`), the store refuses appends past it and never holds bytes.
 """
 
 from typing import Final
@@ -19,39 +19,44 @@ _PREFIX: Final = "held/"
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What is held of one stream: its path, and the ends and bytes of pieces that follow its log's end."""
+    """The held bytes of one stream.
+
+    Attributes:
+        path: the stream's path.
+        pieces: the pieces after the log's end, each with its end position and its bytes.
+    """
 
     path: str
     pieces: tuple[tuple[int, bytes], ...]
 
 
 def name_of(incarnation: int) -> str:
-    """Returns the name of a stream's document."""
+    """Returns the name of the document with a stream's held bytes."""
     return f"{_PREFIX}{incarnation:016d}"
 
 
 def is_held(name: str) -> bool:
-    """Whether a document of the catalog holds a stream's bytes; the others are of subscriptions."""
+    """Whether a document of the catalog has held bytes. All other documents belong to subscriptions."""
     return name.startswith(_PREFIX)
 
 
 def incarnation_of(name: str) -> int:
-    """Returns the stream that a document belongs to."""
+    """Returns the incarnation of the stream that a document belongs to."""
     return int(name.removeprefix(_PREFIX))
 
 
 def encode(path: str, pieces: Pieces) -> bytes:
-    """Returns the document that holds some pieces."""
+    """Returns a document that holds the pieces of a stream."""
     return _ENCODE(Held(path, tuple((end, bytes(data)) for end, data in pieces)))
 
 
 def decode(document: bytes) -> Held:
-    """Returns what a document holds."""
+    """Returns the held bytes in a document."""
     return _DECODE(document)
 
 
 def log_full() -> StorageFull:
-    """Returns the refusal of an append that no log file can take."""
+    """Returns the refusal of an append that would make a log too large."""
     return StorageFull(
         "the stream's log would be larger than the largest file that the system allows",
         "LARGEST_FILE",

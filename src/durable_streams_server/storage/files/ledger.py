@@ -153,12 +153,12 @@ class Ledger:
             if self.capture is not None:
                 self.capture.take(state)
             self.dirty[state.incarnation] = state
-        self.states.will_change(change)
+        self.states.keep_visible(change)
         state = apply(self.states, change)
         self.dirty[state.incarnation] = state
         if isinstance(change, Created):
             self.last_incarnation = max(self.last_incarnation, change.incarnation)
-            self.states.created(state)
+            self.states.add(state)
             self._begin_lifetime(state)
         elif isinstance(change, Removed):
             self._count_dead(state)
@@ -173,7 +173,7 @@ class Ledger:
                 if not isinstance(change, Appended):
                     if isinstance(change, Removed) and self.capture is not None:
                         self.capture.take_rest(change.incarnation)
-                    self.states.published(cast(StreamChange, change), state)
+                    self.states.publish(cast(StreamChange, change), state)
 
     def _keep_bytes(self, state: StreamState, change: Appended, command: Command | None) -> None:
         """Keeps an append's bytes in memory until a checkpoint has written them."""
@@ -226,7 +226,9 @@ class Ledger:
         """Whether a state can be evicted, because the catalog alone can restore it."""
         captured = self.capture is not None and state.incarnation in self.capture.states
         captured = captured or state.incarnation in self.held
-        return not (captured or state.incarnation in self.dirty or self.lifetimes.keeps(state))
+        return not (
+            captured or state.incarnation in self.dirty or self.lifetimes.needs_in_memory(state)
+        )
 
     @property
     def dirty_count(self) -> int:
@@ -355,17 +357,17 @@ class Ledger:
             if count % _SLICE == 0:
                 yield
         for producers in capture.advanced:
-            producers.written()
+            producers.forget_taken()
             count += 1
             if count % _SLICE == 0:
                 yield
 
     def _note_catalog_has(self, change: Put | Drop) -> None:
         if isinstance(change, Drop):
-            self.states.dropped(change.path, change.incarnation)
+            self.states.note_dropped(change.path, change.incarnation)
             self.held.pop(change.incarnation, None)
         else:
-            self.states.written(change.path, change.entry.incarnation)
+            self.states.note_written(change.path, change.entry.incarnation)
 
     def _note_log_has(self, work: FlushWork, *, is_held: bool) -> None:
         """Notes that a stream's log has its pieces, or that the catalog holds them because the log may not grow."""

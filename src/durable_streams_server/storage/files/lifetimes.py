@@ -1,11 +1,10 @@
-"""When to look at which stream: loaded ones by heaps, the others by the catalog's order of deadlines.
+"""The deadlines of the file store's streams: loaded streams in heaps, all others in the catalog's order of deadlines.
 
-Idle streams are ordered by steady time, deadlines that are dates by date: setting the wall clock moves all dates at once, and
-their order stays.
+Sliding lifetimes are ordered by steady time and fixed dates by date. If the wall clock is set, all dates move alike and keep their order.
 
-A read begins a sliding lifetime anew. It is written down if the last use written down is a tenth of the lifetime ago, and what
-was not is once the tenth has passed. A restart adds the tenth again, so a stream never lives shorter than its reads allow, and
-at most a tenth longer.
+A read restarts a sliding lifetime. A read is made durable if the last durable use is at least a tenth of the lifetime ago. An earlier read is
+made durable when that tenth has passed. A restart adds a tenth to every sliding lifetime, so no stream ends earlier than its reads allow, and
+none lives more than a tenth longer.
 """
 
 import heapq
@@ -20,19 +19,24 @@ from ..damage import Damaged
 from .catalog import DATES, DATES_BEGIN, Catalog, place_of
 from .states import States
 
-_BATCH: Final = 1000  # a sweep gives the loop back after so many ends
-_LOOKED: Final = (
-    5 * _BATCH
-)  # or after so many entries, most of them of streams that were used again
-_NOTE_EVERY: Final = 10  # reads are made durable once in this part of a lifetime
-_FEW: Final = 1000  # entries that are not worth tidying up
-_RETRY: Final = SECOND  # how soon an end that had no room in the log is tried again
+_BATCH: Final = 1000  # maximum expired streams of one sweep, so that the loop is not held
+_EXAMINED: Final = 5 * _BATCH  # maximum entries examined in one sweep, because most may be extended
+_NOTE_EVERY: Final = 10  # a read is made durable at most once in this part of a lifetime
+_FEW: Final = 1000  # entries below which removing stale ones is not worth the work
+_RETRY: Final = SECOND  # microseconds until an expiry that had no room in the log is tried again
 _DEADLINE, _NOTE = 0, 1
-_Place = tuple[int, int]  # in the catalog's order of deadlines
+_Place = tuple[int, int]  # a place in the catalog's order of deadlines
 
 
 class _Entry(NamedTuple):
-    """When to look at a stream, and what for; `order` keeps entries of one time apart, so that states are never compared."""
+    """An entry of a heap.
+
+    Attributes:
+        at: the time at which to examine the stream.
+        order: a number that no other entry has, so that the heap never compares states.
+        kind: whether the entry is for the stream's deadline or for making its last use durable.
+        state: the stream's state.
+    """
 
     at: int
     order: int
@@ -41,13 +45,13 @@ class _Entry(NamedTuple):
 
 
 class Lifetimes:
-    """The deadlines of one store.
+    """Keeps the deadlines of one store's streams.
 
     Args:
-        catalog: the deadlines of streams that are not loaded.
-        states: the streams that are.
+        catalog: the catalog, with the deadlines of streams that are not loaded.
+        states: the states of loaded streams.
         note_use: makes a stream's last use durable.
-        timeline: the store's.
+        timeline: the store's steady time.
     """
 
     def __init__(
@@ -65,7 +69,9 @@ class Lifetimes:
         self._dates: list[_Entry] = []  # by Unix time
         self._order = 0
         self._tidy_at = _FEW
-        self._listed: set[int] = set()  # a state that was let go and came back has its entry still
+        self._listed: set[int] = (
+            set()
+        )  # streams with a deadline entry, which stays while a stream is evicted
         self._noting: set[int] = set()
         self._scanned: _Place = (0, 0)
         self._scanned_dates: _Place = (DATES_BEGIN, 0)
@@ -74,13 +80,13 @@ class Lifetimes:
         self.refresh()
 
     def add(self, state: StreamState) -> None:
-        """Adds a stream that came into memory."""
+        """Adds a stream that was created or loaded, unless it never expires."""
         deadline = state.lifetime.deadline(state.touched_at)
         if deadline is not None and state.incarnation not in self._listed:
-            self._list(deadline, state)
+            self._add_deadline(deadline, state)
 
-    def used(self, state: StreamState, now: int) -> None:
-        """Notes that a stream was read at `now`."""
+    def note_read(self, state: StreamState, now: int) -> None:
+        """Notes that a stream was read at `now`, which restarts its sliding lifetime."""
         if state.lifetime.ttl is None:
             return
         tenth = state.lifetime.ttl * SECOND // _NOTE_EVERY
@@ -89,21 +95,21 @@ class Lifetimes:
         if state.incarnation not in self._noting:
             self._noting.add(state.incarnation)
             at = state.noted_at + tenth
-            if at <= now:  # there was no room to note it
+            if at <= now:  # there was no room for the record
                 at = now + tenth
             self._push(self._idle, at, _NOTE, state)
 
-    def retry(self, path: str, now: int) -> None:
-        """Has a stream come up again whose end was refused."""
+    def retry_later(self, path: str, now: int) -> None:
+        """Lets a stream's deadline come up again soon, because its expiry was refused."""
         state = self._states.loaded(path)
         if state is not None:
             self._push(self._idle, now + _RETRY, _DEADLINE, state)
 
-    def keeps(self, state: StreamState) -> bool:
-        """Whether a stream must stay in memory for its lifetime's sake."""
+    def needs_in_memory(self, state: StreamState) -> bool:
+        """Whether a stream must stay in memory because only the heaps have its next deadline."""
         if state.incarnation in self._noting:
             return True
-        # Places of the catalog that were passed are not looked at again.
+        # Places that the scan of the catalog has passed are not read again.
         place = place_of(state.lifetime, state.touched_at)
         if place is None:
             return False
@@ -111,18 +117,18 @@ class Lifetimes:
         return (place, state.incarnation) <= scanned
 
     def due(self, now: int) -> Sequence[tuple[str, int]]:
-        """Takes the streams whose time has run out, at most a batch of them."""
+        """Returns the paths and incarnations of streams that have expired at `now`, at most `_BATCH` of them."""
         today = now + self._timeline.offset
-        self._scanned = self._load(self._scanned, min(now, DATES_BEGIN - 1))
-        self._scanned_dates = self._load(self._scanned_dates, DATES + today)
+        self._scanned = self._load_batch(self._scanned, min(now, DATES_BEGIN - 1))
+        self._scanned_dates = self._load_batch(self._scanned_dates, DATES + today)
         self.refresh()
         found: list[tuple[str, int]] = []
-        self._take(self._dates, today, now, found)
-        self._take(self._idle, now, now, found)
+        self._collect_expired(self._dates, today, now, found)
+        self._collect_expired(self._idle, now, now, found)
         return found
 
     def next(self) -> int | None:
-        """Returns when `due` may next have something."""
+        """Returns the steady time at which `due` may next return a stream; None while no stream expires."""
         times = [self._idle[0].at] if self._idle else []
         if self._next_stored is not None:
             times.append(self._next_stored)
@@ -134,14 +140,22 @@ class Lifetimes:
         return min(times, default=None)
 
     def refresh(self) -> None:
-        """Looks at the catalog again, after a checkpoint."""
+        """Reads the next deadlines from the catalog again, because a checkpoint may have changed them."""
         stored = self._catalog.next_deadline(self._scanned)
         self._next_stored = None if stored is None or stored >= DATES_BEGIN else stored
         date = self._catalog.next_deadline(self._scanned_dates)
         self._next_stored_date = None if date is None else date - DATES
 
-    def _load(self, scanned: _Place, until: int) -> _Place:
-        """Loads a batch of the streams whose places follow, up to one; so they come into the heaps. Returns the last place."""
+    def _load_batch(self, scanned: _Place, until: int) -> _Place:
+        """Loads the next batch of streams from the catalog's order of deadlines, which adds them to the heaps.
+
+        Args:
+            scanned: the place after which to begin.
+            until: the last time to load.
+
+        Returns:
+            the place of the last stream loaded.
+        """
         for at, incarnation, path in self._catalog.deadlines(scanned, until, _BATCH):
             scanned = (at, incarnation)
             try:
@@ -150,39 +164,43 @@ class Lifetimes:
                 _log.error("a stream whose time has run out is damaged: %s", damage)
         return scanned
 
-    def _take(self, heap: list[_Entry], until: int, now: int, found: list[tuple[str, int]]) -> None:
-        """Takes the entries of a heap up to a time, and adds the streams that are over."""
-        for _ in range(_LOOKED):
+    def _collect_expired(
+        self, heap: list[_Entry], until: int, now: int, found: list[tuple[str, int]]
+    ) -> None:
+        """Removes the entries of a heap up to a time, and adds the expired streams to `found`."""
+        for _ in range(_EXAMINED):
             if not heap or heap[0].at > until or len(found) == _BATCH:
                 return
             _, _, kind, state = heapq.heappop(heap)
             incarnation = state.incarnation
             (self._noting if kind == _NOTE else self._listed).discard(incarnation)
-            if self._has_left(state):
+            if self._is_stale(state):
                 continue
             if kind == _NOTE:
-                self._note(state, now)
-            elif self._is_over(state, now):
+                self._note_last_use(state, now)
+            elif self._check_deadline(state, now):
                 found.append((state.path, incarnation))
 
-    def _note(self, state: StreamState, now: int) -> None:
+    def _note_last_use(self, state: StreamState, now: int) -> None:
+        """Makes the last use of a stream durable. A stream with live readers counts as used at `now`."""
         if state.readers:
             state.touch(now)
-            self.used(state, now)
+            self.note_read(state, now)
         elif state.touched_at > state.noted_at:
             self._note_use(state)
 
-    def _is_over(self, state: StreamState, now: int) -> bool:
+    def _check_deadline(self, state: StreamState, now: int) -> bool:
+        """Returns whether a stream has expired at `now`. If not, adds an entry for its new deadline."""
         deadline = state.deadline()
         if deadline is not None and deadline <= now:
             return True
-        if deadline is None:  # live readers keep it; their use is noted, and moves the deadline
+        if deadline is None:  # live readers keep the stream; their use extends the deadline
             deadline = now + (state.lifetime.ttl or 1) * SECOND
-        self._list(deadline, state)
+        self._add_deadline(deadline, state)
         return False
 
-    def _list(self, deadline: int, state: StreamState) -> None:
-        """Has a stream looked at again at its date, or at a steady time."""
+    def _add_deadline(self, deadline: int, state: StreamState) -> None:
+        """Adds an entry for a stream at its fixed date or, for a sliding lifetime, at a steady time."""
         date = state.lifetime.deadline(0) if state.lifetime.expires_at is not None else None
         if date is not None:
             self._push(self._dates, date, _DEADLINE, state)
@@ -198,11 +216,11 @@ class Lifetimes:
             self._tidy()
 
     def _tidy(self) -> None:
-        """Forgets the streams that ended before their time or were let go: there may be many, and their time far off."""
+        """Removes the entries of streams that ended early or were evicted. There may be many, with deadlines far in the future."""
         for heap in (self._idle, self._dates):
             kept = []
             for entry in heap:
-                if not self._has_left(entry.state):
+                if not self._is_stale(entry.state):
                     kept.append(entry)
                 else:
                     listed = self._noting if entry.kind == _NOTE else self._listed
@@ -211,6 +229,6 @@ class Lifetimes:
             heap[:] = kept
         self._tidy_at = max(_FEW, 2 * (len(self._idle) + len(self._dates)))
 
-    def _has_left(self, state: StreamState) -> bool:
+    def _is_stale(self, state: StreamState) -> bool:
         ended = state.removed or state.soft_deleted
         return ended or self._states.loaded(state.path) is not state

@@ -1,4 +1,4 @@
-"""Opening a file of the data directory, and nothing that somebody has put in its place."""
+"""Opens regular files of the data directory, and refuses anything else that stands in a file's place."""
 
 import errno
 import os
@@ -6,15 +6,15 @@ import stat
 from pathlib import Path
 from typing import Final
 
-#: No link is followed out of the directory, and what is no file, such as a FIFO, is not waited for.
+#: Flags that refuse symbolic links, which could lead out of the directory, and that do not block on a FIFO.
 _PLAIN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def open_plain(path: Path, flags: int) -> tuple[int, os.stat_result]:
-    """Opens a regular file, and returns its descriptor and what that says of it. A new file is its owner's alone.
+    """Opens a regular file, and returns its descriptor and its status. Only the owner may read or write a new file.
 
     Raises:
-        OSError: also for a link, a FIFO, or whatever else is there and is not a file.
+        OSError: the file cannot be opened, or it is a link, a FIFO or anything else that is not a regular file.
     """
     try:
         descriptor = os.open(path, flags | _PLAIN, 0o600)

@@ -1,14 +1,14 @@
-"""A stream's producers: those of the last moments in memory, all others in the catalog, where they are looked up one at a time.
+"""The producers of a stream: those that changed recently in memory, all others in the catalog.
 
-A stream may have 100,000 producers. To load them all would hold the loop for a quarter of a second, and to keep them for all
-streams would take memory without bound. So a look-up that memory cannot answer asks the catalog, which takes microseconds.
+A stream may have 100,000 producers. Loading all of them would block the event loop for 250 ms, and keeping them for all streams would take
+unbounded memory. So a producer that is not in memory is looked up in the catalog, which takes microseconds.
 
-What a producer has done since the last checkpoint is `fresh`. A checkpoint takes it, and keeps it readable until the catalog
-has it:
+A producer's state that changed since the last checkpoint is fresh. A checkpoint takes the fresh states, which stay readable until the catalog
+has them:
 
-    take()      fresh -> taken     a checkpoint takes the stream's state
-    written()   taken -> nothing   the catalog has it
-    keep()      taken -> fresh     the checkpoint has failed
+    take_fresh()     fresh -> taken      a checkpoint captures the stream
+    forget_taken()   taken -> removed    the catalog has the states
+    give_back()      taken -> fresh      the checkpoint has failed
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from typing import Final, Protocol
 
 from ...protocol.producers import ProducerState
 
-#: RecentCache that one fresh producer takes: its id, its state, and its place in a dict.
+#: Bytes of memory that one fresh producer takes: its id, its state, and its place in a dict.
 COST: Final = 250
 
 
 class Shelf(Protocol):
-    """The catalog, as far as producers are concerned."""
+    """The part of the catalog that has the producers."""
 
     def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
-        """Looks up one producer of a stream."""
+        """Returns the state of one producer of a stream; None if the catalog does not have it."""
         ...
 
     def producers(self, incarnation: int, /) -> dict[bytes, ProducerState]:
-        """Returns all producers of a stream."""
+        """Returns the states of all producers of a stream, by producer id."""
         ...
 
     def count_producers(self, incarnation: int, /) -> int:
@@ -37,7 +37,12 @@ class Shelf(Protocol):
 
 
 class Tally:
-    """How many producers' states are in memory because no checkpoint has written them, over all streams of a store."""
+    """Counts the producers' states in memory that no checkpoint has written, over all streams of a store.
+
+    Attributes:
+        fresh: states that no checkpoint has taken.
+        taken: states that the running checkpoint has taken.
+    """
 
     __slots__ = ("fresh", "taken")
 
@@ -46,29 +51,29 @@ class Tally:
         self.taken = 0
 
     def take(self) -> None:
-        """Notes that a checkpoint begins, which takes all that is fresh."""
+        """Notes that a checkpoint begins, which takes all fresh states."""
         self.taken, self.fresh = self.fresh, 0
 
     def end(self, *, is_written: bool) -> None:
-        """Notes that a checkpoint has ended."""
+        """Notes that a checkpoint has ended, and whether the catalog has its states."""
         if not is_written:
             self.fresh += self.taken
         self.taken = 0
 
     @property
     def all(self) -> int:
-        """How many there are."""
+        """The number of fresh and taken states."""
         return self.fresh + self.taken
 
 
 class StoredProducers:
-    """The producers of one stream.
+    """Keeps the producers of one stream.
 
     Args:
         shelf: the catalog.
-        incarnation: the stream's.
-        count: how many producers it has; None if nobody knows yet. They are counted when a new one comes.
-        tally: counts the fresh ones of all streams.
+        incarnation: the stream's incarnation.
+        count: the number of producers; None if it is unknown. An unknown number is counted when a new producer comes.
+        tally: counts the fresh states of all streams.
     """
 
     __slots__ = ("_absent", "_fresh", "_incarnation", "_shelf", "_taken", "_tally", "count")
@@ -79,14 +84,14 @@ class StoredProducers:
         self._tally = tally
         self._fresh: dict[bytes, ProducerState] = {}
         self._taken: dict[bytes, ProducerState] | None = None
-        self._absent: bytes | None = None  # the last one that was looked up and is not known
+        self._absent: bytes | None = None  # the producer that was last looked up in vain
         self.count = count
 
     def get(self, name: bytes, /) -> ProducerState | None:
-        """Returns what is known of a producer.
+        """Returns a producer's state; None if the stream does not have the producer.
 
         Raises:
-            Damaged: its entry in the catalog is.
+            Damaged: the producer's entry in the catalog is damaged.
         """
         found = self._fresh.get(name)
         if found is None and self._taken:
@@ -113,7 +118,7 @@ class StoredProducers:
         self._fresh[name] = state
 
     def __len__(self) -> int:
-        """Returns how many there are. While nobody knows, all are in the catalog: each new one is counted."""
+        """Returns the number of producers. Counts those in the catalog if the number is unknown, when no other producer exists yet."""
         if self.count is None:
             self.count = self._shelf.count_producers(self._incarnation)
         return self.count
@@ -126,27 +131,29 @@ class StoredProducers:
             return self.all() == other.all()
         return self.all() == other
 
-    __hash__ = None  # type: ignore[assignment]  # as of a dict
+    __hash__ = None  # type: ignore[assignment]  # not hashable, like a dict
 
     def all(self) -> dict[bytes, ProducerState]:
-        """Returns all of them, for those who look at a store from outside."""
+        """Returns the states of all producers. For tools and tests, because a stream may have many."""
         return {**self._shelf.producers(self._incarnation), **(self._taken or {}), **self._fresh}
 
     # -- checkpoints --------------------------------------------------------
 
-    def take(self) -> dict[bytes, ProducerState]:
-        """Returns what is fresh, for a checkpoint to write."""
+    def take_fresh(self) -> dict[bytes, ProducerState]:
+        """Takes the fresh states for a checkpoint, and returns them."""
         taken, self._fresh = self._fresh, {}
         self._taken = taken or None
         return taken
 
-    def written(self) -> None:
-        """Forgets what was taken: the catalog has it."""
+    def forget_taken(self) -> None:
+        """Removes the taken states from memory, because the catalog has them."""
         self._taken = None
 
-    def keep(self) -> None:
-        """Takes back what was taken: the catalog does not have it."""
+    def give_back(self) -> None:
+        """Makes the taken states fresh again, because the checkpoint has failed."""
         if self._taken:
-            self._taken.update(self._fresh)  # which are few: it has not been fresh for long
+            self._taken.update(
+                self._fresh
+            )  # few, because they became fresh after the checkpoint began
             self._fresh = self._taken
         self._taken = None

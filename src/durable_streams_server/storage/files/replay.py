@@ -1,7 +1,7 @@
-"""The replay of the write-ahead log at a start: its records, applied to the states that the catalog has.
+"""The replay of the write-ahead log when a store is opened: applies the log's records to the states of the catalog.
 
-Most records are one append each, and a log may hold half a million of them. So a plain append has a way of its own here, which
-does what `FileStore` does with any other change, in one loop and with one look-up. Everything else goes through the store.
+Most records are one append each, and a log may hold half a million of them. So plain appends have a fast path here, which does the same as
+`Ledger.apply` in one loop and with one look-up. All other changes go through the `apply` function that the caller passes.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,12 +24,12 @@ _ANY_SIZE: Final = 1 << 62
 
 
 class _Target(NamedTuple):
-    """Where a stream's appends go.
+    """The objects that change when a record appends to a stream.
 
     Attributes:
-        state: the stream's.
-        recent: its newest bytes.
-        largest: bytes of an append that is one piece.
+        state: the stream's state.
+        recent: the stream's recent bytes.
+        largest: maximum bytes of an append that is kept as one piece.
     """
 
     state: StreamState
@@ -38,14 +38,14 @@ class _Target(NamedTuple):
 
 
 class Replay:
-    """Applies the records of a log, in their order.
+    """Applies the records of a log in their order.
 
     Args:
-        states: the streams that they change.
-        memory: of their newest bytes.
-        timeline: the store's.
-        apply: applies any change to the store; raises a KeyError if it was not decided on the states that there are.
-        aside: streams that a repair has put aside. Their records are passed over, and those of streams that fork from them.
+        states: the newest states of streams.
+        memory: the budget of recent bytes.
+        timeline: the store's steady time.
+        apply: applies any change. It raises KeyError if the change does not follow from the current states.
+        aside: the incarnations of streams that a repair has put aside. Their records are skipped, and so are those of their forks.
     """
 
     def __init__(
@@ -62,24 +62,25 @@ class Replay:
         self._apply = apply
         self._aside = set(aside)
         self._dirty: dict[int, StreamState] = {}
-        self._targets: dict[int, _Target] = {}  # whose state is dirty
-        # Of plain appends that only their streams know of yet.
+        self._targets: dict[int, _Target] = {}  # of dirty streams
+        # The plain appends that `memory` and `timeline` do not count yet: the stream of each, and the sum of their bytes.
         self._order: list[Recent] = []
         self._size = 0
         self._latest = 0
 
     def run(self, run: RecordRun, dirty: dict[int, StreamState]) -> int:
-        """Applies some records.
+        """Applies a run of records.
 
         Args:
             run: the records.
-            dirty: gains the streams that they change; empty if a checkpoint was made since the run before.
+            dirty: the dirty streams by incarnation, to which changed streams are added. Another dict than before means that a checkpoint was
+                made since the last run.
 
         Returns:
-            the memory that plain appends take, until a checkpoint has brought their bytes to the logs. `apply` counts the others.
+            the memory that plain appends take until a checkpoint has written their bytes. `apply` counts the memory of other changes itself.
 
         Raises:
-            Damaged: a record cannot be read, or was not decided on the states that there are.
+            Damaged: a record cannot be read, or does not follow from the current states.
         """
         if dirty is not self._dirty:
             self._dirty = dirty
@@ -91,15 +92,15 @@ class Replay:
                 lsn += 1
                 changes = _DECODE(payload)
                 if len(changes) != 1 or not self._append(changes[0]):
-                    cost += self._settle()
+                    cost += self._count_appends()
                     for change in changes:
-                        self._apply_any(change)
+                        self._apply_other(change)
         except (msgspec.DecodeError, KeyError) as error:
             raise Damaged(f"record {lsn} does not follow from the catalog: {error!r}") from None
-        return cost + self._settle()
+        return cost + self._count_appends()
 
     def _append(self, change: Change) -> bool:
-        """Applies a change if it is a plain append: bytes that are one piece, and no close. Returns whether it is."""
+        """Applies a change if it is a plain append, and returns whether it is. A plain append has one piece and does not close the stream."""
         if type(change) is not Appended or change.closes:
             return False
         target = self._targets.get(change.incarnation) or self._find_target(change)
@@ -119,7 +120,7 @@ class Replay:
         return True
 
     def _find_target(self, change: Appended) -> _Target | None:
-        """Finds where a stream's appends go; None if `_apply_any` must say what is to be done with this one."""
+        """Returns the target of a stream's appends; None if the append does not follow or its stream was put aside."""
         state = self._states.get(change.path)
         incarnation = change.incarnation
         if state is None or state.incarnation != incarnation or incarnation in self._aside:
@@ -130,25 +131,25 @@ class Replay:
         self._dirty[incarnation] = state
         return target
 
-    def _settle(self) -> int:
-        """Tells everybody else of the plain appends, and returns the memory that they take."""
+    def _count_appends(self) -> int:
+        """Counts the plain appends in `memory` and `timeline`, and returns the memory that they take."""
         self._timeline.reach(self._latest)
         cost = self._memory.added(self._order, self._size)
         self._order.clear()
         self._size = 0
         return cost
 
-    def _apply_any(self, change: Change) -> None:
+    def _apply_other(self, change: Change) -> None:
         if isinstance(change, SubscriptionChange):
             self._apply(change)
-        elif _concerns(change, self._aside):
+        elif _is_set_aside(change, self._aside):
             self._aside.add(change.incarnation)
         else:
-            self._targets.pop(change.incarnation, None)  # it may end here
+            self._targets.pop(change.incarnation, None)  # the change may remove the stream
             self._apply(change)
 
 
-def _concerns(change: StreamChange, aside: set[int]) -> bool:
-    """Whether a change is about a stream that a repair has put aside, or begins a fork of one."""
+def _is_set_aside(change: StreamChange, aside: set[int]) -> bool:
+    """Whether a change is about a stream that was put aside, or creates a fork of such a stream."""
     origin = change.origin if isinstance(change, Created) else None
     return change.incarnation in aside or (origin is not None and origin.incarnation in aside)

@@ -1,10 +1,10 @@
-"""The streams in memory: the newest states by path, loaded from the catalog when asked for, let go when idle.
+"""The states of streams in memory: loaded from the catalog on demand, and evicted when idle.
 
-A change is seen by decisions at once and by readers when it is durable. While a create or a removal is in flight, a path has
-two streams, the newest and the one that readers see; an overlay keeps the second.
+Decisions see a change at once, but readers see it only when it is durable. While a create or removal is in flight, a path has two streams:
+the newest one, and the one that readers see. An overlay keeps the second.
 
-A stream has one state object for as long as anybody holds it. A state that was let go comes back as the same object if a
-request that waits for the disk still has it, so no reader can be attached to a state that appends no longer change.
+A stream has one state object for as long as any object refers to it. If a request that waits for the disk still refers to an evicted state, the
+stream is loaded as that same object. So no reader can be attached to a state that appends no longer change.
 """
 
 from collections import OrderedDict
@@ -24,11 +24,15 @@ from .log_layout import Extent
 from .logs import Logs
 from .producers import StoredProducers, Tally
 
-_TRIES: Final = 2  # states looked at for one to let go
+_TRIES: Final = 2  # states examined in one call of `evict_idle`
 
 
-class _Shown:
-    """What readers see at a path while creates or removals of it are in flight."""
+class _Overlay:
+    """Keeps the state that readers see at a path while creates or removals of the path are in flight.
+
+    Args:
+        state: the state; None if readers see no stream.
+    """
 
     __slots__ = ("flying", "state")
 
@@ -38,7 +42,7 @@ class _Shown:
 
 
 class _Source:
-    """The path of a stream that forks are read from."""
+    """Keeps the path of a stream whose bytes forks begin with."""
 
     __slots__ = ("__weakref__", "path")
 
@@ -50,17 +54,20 @@ class States:
     """Keeps the newest states of streams by path. `get` and indexing load a state from the catalog if it is not in memory.
 
     Args:
-        catalog: where states are loaded from.
-        logs: their bytes.
+        catalog: the catalog to load states from.
+        logs: the logs of the streams.
+        memory: the budget of recent bytes.
         session: the number of this opening of the directory.
-        max_loaded: how many to keep.
-        is_clean: whether the catalog alone can give a state back.
-        on_load: told of every state that comes into memory.
+        max_loaded: maximum states in memory before idle ones are evicted.
+        is_clean: returns whether the catalog alone can restore a state.
+        on_load: called with every state that is loaded.
 
     Attributes:
+        newest: the loaded states by path, in the order in which `evict_idle` examines them.
+        max_loaded: as given.
         recent: the newest bytes of every loaded stream, by incarnation.
-        tally: how many producers' states no checkpoint has written.
-        is_replaying: whether later records may remove what is loaded now, and its log be gone already.
+        tally: counts the producers' states that no checkpoint has written.
+        is_replaying: whether records are being replayed. Later records may then remove a loaded stream whose log is already gone.
     """
 
     def __init__(
@@ -83,23 +90,25 @@ class States:
         self._session = session
         self._is_clean = is_clean
         self._on_load = on_load
-        self._gone: dict[str, int] = {}  # removed, but the catalog does not know yet
-        self._unwritten: dict[str, int] = {}  # created, but the catalog does not know yet
-        self._shown: dict[str, _Shown] = {}
-        # The paths of streams whose bytes a fork in memory begins with. They live as long as the forks' links.
+        self._gone: dict[str, int] = {}  # removed streams that the catalog still has
+        self._unwritten: dict[str, int] = {}  # created streams that the catalog does not have yet
+        self._overlays: dict[str, _Overlay] = {}
+        # The streams whose bytes a loaded fork begins with. They are kept as long as the forks' links.
         self._sources: WeakValueDictionary[int, _Source] = WeakValueDictionary()
         self._links: WeakKeyDictionary[Ancestry, _Source] = WeakKeyDictionary()
-        self._let_go: WeakValueDictionary[int, StreamState] = WeakValueDictionary()  # still held
+        self._evicted: WeakValueDictionary[int, StreamState] = (
+            WeakValueDictionary()
+        )  # evicted, but still in use
         self._ancestries: WeakValueDictionary[int, Ancestry] = WeakValueDictionary()  # of forks
         self.is_replaying = False
 
     def get(self, path: str, /) -> StreamState | None:
         """Returns the newest state at a path.
 
-        A stream whose log is damaged has its state, with `damage`: it can be listed and deleted.
+        If the stream's log is damaged, the state has `damage`. Such a stream can still be listed and deleted.
 
         Raises:
-            Damaged: its catalog entry is.
+            Damaged: the stream's entry in the catalog is damaged.
         """
         state = self.newest.get(path)
         if state is None and path not in self._gone:
@@ -107,7 +116,7 @@ class States:
         return state
 
     def __getitem__(self, path: str, /) -> StreamState:
-        state = self.newest.get(path)  # not `get`: each append comes here
+        state = self.newest.get(path)  # without calling `get`, because every append runs this
         if state is None:
             state = self.get(path)
         if state is None:
@@ -133,15 +142,15 @@ class States:
         return found if found is not None and found.incarnation == state.incarnation else None
 
     def visible(self, path: str) -> StreamState | None:
-        """Returns the state that readers may see at a path."""
-        shown = self._shown.get(path)
-        return shown.state if shown is not None else self.get(path)
+        """Returns the state that readers may see at a path; None if they see no stream."""
+        overlay = self._overlays.get(path)
+        return overlay.state if overlay is not None else self.get(path)
 
     def paths(self) -> Iterator[str]:
-        """Iterates over the visible streams that are not soft-deleted: first those that the catalog does not have, then its own.
+        """Iterates over the visible streams that are not soft-deleted: first those that the catalog does not have, then those of the catalog.
 
-        One that the catalog gets meanwhile would be met twice, so the first are remembered. Nothing here takes long at once,
-        however many streams there are.
+        The first ones are remembered, because a checkpoint may add them to the catalog during the iteration. No step of the iteration takes
+        long, however many streams exist.
         """
         seen: set[str] = set()
         for path in list(self._unwritten):
@@ -152,63 +161,65 @@ class States:
         for path, entry in self._catalog.paths():
             if path in seen:
                 continue
-            shown, state = self._shown.get(path), self.loaded(path)
-            if shown is not None:
-                state = shown.state
+            overlay, state = self._overlays.get(path), self.loaded(path)
+            if overlay is not None:
+                state = overlay.state
             is_there = (
-                path not in self._gone if state is None and shown is None else state is not None
+                path not in self._gone if state is None and overlay is None else state is not None
             )
             is_deleted = entry.soft_deleted if state is None else state.visible_soft_deleted
             if is_there and not is_deleted:
                 yield path
 
-    # -- as changes go by ---------------------------------------------------
+    # -- changes ------------------------------------------------------------
 
-    def will_change(self, change: StreamChange) -> None:
-        """Keeps what readers see, before a create or removal is applied."""
+    def keep_visible(self, change: StreamChange) -> None:
+        """Keeps the state that readers see at a path, before a create or removal is applied."""
         if isinstance(change, Created | Removed):
-            shown = self._shown.get(change.path)
-            if shown is None:
-                shown = self._shown[change.path] = _Shown(self.get(change.path))
-            shown.flying += 1
+            overlay = self._overlays.get(change.path)
+            if overlay is None:
+                overlay = self._overlays[change.path] = _Overlay(self.get(change.path))
+            overlay.flying += 1
             if isinstance(change, Removed):
                 self._gone[change.path] = change.incarnation
                 self._unwritten.pop(change.path, None)
 
-    def created(self, state: StreamState) -> None:
-        """Makes room for the bytes of a new stream."""
+    def add(self, state: StreamState) -> None:
+        """Adds the recent bytes and the producers of a created stream."""
         self.recent[state.incarnation] = Recent(state.base, state.tail, 0)
         self._unwritten[state.path] = state.incarnation
         state.producers = StoredProducers(self._catalog, state.incarnation, 0, self.tally)
         if state.origin is not None:
-            self._remember(state.ancestry, state.origin)
+            self._remember_source(state.ancestry, state.origin)
             self._ancestries[state.incarnation] = state.ancestry
 
-    def published(self, change: StreamChange, state: StreamState) -> None:
-        """Lets readers see a create or removal that has become durable."""
+    def publish(self, change: StreamChange, state: StreamState) -> None:
+        """Shows readers a create or removal that has become durable. Ignores other changes."""
         if not isinstance(change, Created | Removed):
             return
-        shown = self._shown[change.path]
-        shown.flying -= 1
-        shown.state = state if isinstance(change, Created) else None
-        if shown.flying == 0:
-            del self._shown[change.path]
+        overlay = self._overlays[change.path]
+        overlay.flying -= 1
+        overlay.state = state if isinstance(change, Created) else None
+        if overlay.flying == 0:
+            del self._overlays[change.path]
         if isinstance(change, Removed):
             recent = self.recent.pop(change.incarnation)
             self._memory.forget(recent)
 
-    def written(self, path: str, incarnation: int) -> None:
-        """Notes that the catalog has a stream."""
+    def note_written(self, path: str, incarnation: int) -> None:
+        """Notes that the catalog has a created stream."""
         if self._unwritten.get(path) == incarnation:
             del self._unwritten[path]
 
-    def dropped(self, path: str, incarnation: int) -> None:
-        """Notes that the catalog has forgotten a removed stream."""
+    def note_dropped(self, path: str, incarnation: int) -> None:
+        """Notes that the catalog no longer has a removed stream."""
         if self._gone.get(path) == incarnation:
             del self._gone[path]
 
     def recent_of(self, incarnation: int) -> Recent:
-        """Returns the newest bytes of a stream whose state, or that of a fork of it, the caller holds.
+        """Returns the recent bytes of a stream, and loads the stream if it was evicted.
+
+        The caller must hold the stream's state or the state of a fork of the stream.
 
         Raises:
             NotFound: the stream was deleted meanwhile.
@@ -222,33 +233,35 @@ class States:
         return recent
 
     def _path_of(self, incarnation: int) -> str | None:
-        """Returns the path of a stream that was let go while its state is held, or of a loaded fork's ancestor."""
-        held = self._let_go.get(incarnation)
+        """Returns the path of an evicted stream whose state is still in use, or of a loaded fork's ancestor."""
+        held = self._evicted.get(incarnation)
         if held is not None:
             return held.path
         source = self._sources.get(incarnation)
         return None if source is None else source.path
 
-    def _remember(self, link: Ancestry, origin: Origin) -> None:
-        """Remembers where the stream is whose bytes are the newest part that a fork begins with: its source, or, if it was
-        forked inside an ancestor's part, that ancestor, which the source has led to."""
+    def _remember_source(self, link: Ancestry, origin: Origin) -> None:
+        """Remembers the path of the stream that owns the last inherited bytes of a fork.
+
+        That is the fork's source, or an ancestor of the source if the fork point lies within the ancestor's part.
+        """
         source = self._sources.get(link.incarnation)
         if source is None and link.incarnation == origin.incarnation:
             source = self._sources[link.incarnation] = _Source(origin.source)
         if source is not None:
             self._links[link] = source
 
-    # -- loading and letting go ---------------------------------------------
+    # -- loading and evicting -----------------------------------------------
 
     def _load(self, path: str) -> StreamState | None:
         try:
             check_path(path)
         except BadRequest:
-            return None  # no stream can be there, and no key of the catalog can hold it
+            return None  # no stream can have this path, and it may be too long for a key of the catalog
         entry = self._catalog.find(path)
         if entry is None:
             return None
-        state = self._let_go.pop(entry.incarnation, None)
+        state = self._evicted.pop(entry.incarnation, None)
         if state is None:
             state = state_of(path, entry, self._session)
             state.producers = producers_of(entry, self._catalog, self.tally)
@@ -262,7 +275,7 @@ class States:
         return state
 
     def end_replay(self) -> None:
-        """Looks at the logs of the streams that the replay has loaded and not removed."""
+        """Ends the replay, and checks the logs of the streams that the replay has loaded and not removed."""
         self.is_replaying = False
         for state in self.newest.values():
             recent = self.recent[state.incarnation]
@@ -270,16 +283,16 @@ class States:
             self.note_damage(state, self._logs.find_damage(state.incarnation, extent))
 
     def note_damage(self, state: StreamState, damage: str | None) -> None:
-        """Notes what is wrong with a stream's log, if anything is: from now on the stream is refused, and only it."""
+        """Marks a stream as damaged if its log is. From then on, the store refuses requests for this stream only."""
         if damage is not None and state.damage is None:
             _log.error("the stream %s is damaged: %s", state.path, damage)
             state.damage = damage
 
     def _trace(self, fork: StreamState) -> None:
-        """Finds out a loaded fork's ancestry, and remembers where its ancestors are, whose bytes it is read from.
+        """Finds the ancestry of a loaded fork, and remembers the paths of its ancestors, because reads of the fork need their bytes.
 
-        A fork is kept with its own span; its sources have those before it. They are looked up one after the other, up to the
-        first whose ancestry is known. One that is not there was put aside by a repair: what the fork says itself must do then.
+        The catalog has only a fork's own span. The earlier spans are in the entries of its sources, which are looked up one after the other,
+        up to the first one whose ancestry is known. If a source is missing, a repair has put it aside, and the fork's own entry must do.
         """
         untraced: list[tuple[int, Origin]] = []  # the fork and its sources, each with its origin
         ancestry = NONE
@@ -292,27 +305,30 @@ class States:
             source = self._catalog.find(origin.source)
             if source is None or source.incarnation != origin.incarnation:
                 ancestry = self._ancestries[incarnation] = Ancestry.of(lineage)
-                self._remember(ancestry, origin)
+                self._remember_source(ancestry, origin)
                 break
             untraced.append((incarnation, origin))
             incarnation, origin, lineage = source.incarnation, source.origin, source.lineage
         for incarnation, origin in reversed(untraced):
             ancestry = ancestry.fork(origin.incarnation, origin.position)
             self._ancestries[incarnation] = ancestry
-            self._remember(ancestry, origin)
+            self._remember_source(ancestry, origin)
         fork.ancestry = ancestry
         if untraced:
             fork.lineage = (ancestry.span,)
 
-    def let_go(self) -> None:
-        """Lets idle streams go if there are too many, between commands: what one has loaded it finds loaded."""
+    def evict_idle(self) -> None:
+        """Evicts idle streams if too many are loaded.
+
+        Call it between commands only, because a command must still find the states that it has loaded.
+        """
         for _ in range(_TRIES):
             if len(self.newest) <= self.max_loaded:
                 return
             path, state = next(iter(self.newest.items()))
-            if state.readers or path in self._shown or not self._is_clean(state):
-                self.newest.move_to_end(path)  # it is looked at again when its turn comes
+            if state.readers or path in self._overlays or not self._is_clean(state):
+                self.newest.move_to_end(path)  # examined again after all others
                 continue
             del self.newest[path]
-            self._let_go[state.incarnation] = state
+            self._evicted[state.incarnation] = state
             self._memory.forget(self.recent.pop(state.incarnation))

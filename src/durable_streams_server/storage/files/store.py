@@ -180,7 +180,7 @@ class FileStore(DecidingStore):
         if now > self.timeline.floor:
             self.timeline.reach(now)
         if len(states.newest) > states.max_loaded:
-            states.let_go()
+            states.evict_idle()
         try:
             last = ledger.last_incarnation
             in_order = last < now <= MAX_CLOCK_INCARNATION  # False only if the clock was set
@@ -193,13 +193,13 @@ class FileStore(DecidingStore):
             if refusal.status >= 500 and isinstance(command, Upkeep) and self._rules.announces:
                 return self._execute_without_event(command, now)
             if isinstance(command, Expire):
-                ledger.lifetimes.retry(command.path, now)
+                ledger.lifetimes.retry_later(command.path, now)
             return commits.answer(None, refusal)
         except Damaged as damage:
             return commits.answer(None, refusal_of(damage))
 
     def find(self, path: str) -> Ticket[StreamState | None]:
-        self.states.let_go()
+        self.states.evict_idle()
         try:
             return Ticket.of(self.states.visible(path))
         except Damaged as damage:
@@ -220,7 +220,7 @@ class FileStore(DecidingStore):
                 return
             state = found
         state.touch(now)
-        self.ledger.lifetimes.used(state, now)
+        self.ledger.lifetimes.note_read(state, now)
 
     def due(self, now: int) -> Sequence[tuple[str, int]]:
         return self.ledger.lifetimes.due(now)
