@@ -29,7 +29,7 @@ from tests.storage.contract_base import ContractBase, settled
 class EndContract(ContractBase):
     """Deletes, forks, lifetimes, listeners and the registry."""
 
-    async def test_delete_and_create_again_is_another_incarnation(self, store: Store) -> None:
+    async def test_stream_created_after_delete_is_another_incarnation(self, store: Store) -> None:
         await self.run(store, create("/a", body=b"old"))
         first = await self.state(store, "/a")
         await self.run(store, Delete("/a"))
@@ -41,14 +41,14 @@ class EndContract(ContractBase):
         assert second.incarnation > first.incarnation
         assert await self.content(store, "/a") == b"new"
 
-    async def test_incarnations_only_grow(self, store: Store) -> None:
+    async def test_incarnations_always_increase(self, store: Store) -> None:
         seen = []
         for number in range(20):
             await self.run(store, create(f"/{number}"), NOW)
             seen.append((await self.state(store, f"/{number}")).incarnation)
         assert seen == sorted(set(seen))
 
-    async def test_a_source_outlives_its_deletion_for_its_forks(self, store: Store) -> None:
+    async def test_deleted_source_is_kept_until_its_forks_are_deleted(self, store: Store) -> None:
         await self.run(store, create("/a", body=b"abc"))
         await self.run(store, create("/b", None, fork=fork_of("/a")))
         await self.run(store, append("/b", b"def"))
@@ -63,7 +63,7 @@ class EndContract(ContractBase):
         assert await settled(store.find("/a")) is None
         await self.run(store, create("/a"))
 
-    async def test_the_cascade_goes_up_the_chain(self, store: Store) -> None:
+    async def test_delete_of_last_fork_removes_all_deleted_sources(self, store: Store) -> None:
         await self.run(store, create("/a", body=b"a"))
         await self.run(store, create("/b", None, b"b", fork=fork_of("/a")))
         await self.run(store, create("/c", None, b"c", fork=fork_of("/b")))
@@ -74,13 +74,13 @@ class EndContract(ContractBase):
         for path in ("/a", "/b", "/c"):
             assert await settled(store.find(path)) is None
 
-    async def test_a_refused_fork_takes_no_reference(self, store: Store) -> None:
+    async def test_refused_fork_does_not_keep_its_source(self, store: Store) -> None:
         await self.run(store, create("/a", "text/plain", b"abc"))
         await self.refused(store, create("/b", "application/json", fork=fork_of("/a")), Conflict)
         await self.run(store, Delete("/a"))
         assert await settled(store.find("/a")) is None
 
-    async def test_a_fork_has_its_own_writers(self, store: Store) -> None:
+    async def test_fork_has_its_own_producers_and_stream_seq(self, store: Store) -> None:
         await self.run(store, create("/a"))
         await self.run(store, append("/a", b"x", stamp=Stamp(b"p", 0, 0), seq=b"9"))
         await self.run(store, create("/b", None, fork=fork_of("/a")))
@@ -88,7 +88,7 @@ class EndContract(ContractBase):
         assert await self.content(store, "/b") == b"xy"
         assert await self.content(store, "/a") == b"x"
 
-    async def test_a_sliding_lifetime_runs_from_the_last_use(self, store: Store) -> None:
+    async def test_sliding_lifetime_runs_from_the_last_use(self, store: Store) -> None:
         await self.run(store, create("/a", lifetime=Lifetime(ttl=10)))
         assert store.next_deadline() == NOW + 10 * SECOND
         await self.run(store, append("/a", b"x"), NOW + 8 * SECOND)
@@ -99,7 +99,7 @@ class EndContract(ContractBase):
         await self.run(store, Expire(path, incarnation), NOW + 25 * SECOND)
         assert await settled(store.find("/a")) is None
 
-    async def test_an_expired_path_can_be_created_again_at_once(self, store: Store) -> None:
+    async def test_path_of_expired_stream_can_be_created_again_at_once(self, store: Store) -> None:
         await self.run(store, create("/a", body=b"old", lifetime=Lifetime(ttl=1)))
         later = NOW + 2 * SECOND
         await self.refused(store, append("/a", b"x"), NotFound, later)
@@ -107,14 +107,14 @@ class EndContract(ContractBase):
         assert cast(CreateOutcome, outcome).created
         assert await self.content(store, "/a") == b"new"
 
-    async def test_expire_spares_what_lives(self, store: Store) -> None:
+    async def test_expire_keeps_a_stream_that_has_not_expired(self, store: Store) -> None:
         await self.run(store, create("/a", lifetime=Lifetime(ttl=10)))
         state = await self.state(store, "/a")
         await self.run(store, Expire("/a", state.incarnation), NOW + 9 * SECOND)
         await self.run(store, Expire("/a", state.incarnation - 1), NOW + 11 * SECOND)
         assert await self.state(store, "/a") is state
 
-    async def test_a_live_reader_keeps_a_stream_alive(self, store: Store) -> None:
+    async def test_live_reader_keeps_a_stream_alive(self, store: Store) -> None:
         await self.run(store, create("/a", lifetime=Lifetime(ttl=1)))
         state = await self.state(store, "/a")
         state.readers += 1
@@ -122,7 +122,9 @@ class EndContract(ContractBase):
         state.readers -= 1
         assert list(store.due(NOW + 10 * SECOND)) == [("/a", state.incarnation)]
 
-    async def test_every_durable_change_is_told_before_its_ticket(self, store: Store) -> None:
+    async def test_listener_hears_every_durable_change_before_its_ticket_resolves(
+        self, store: Store
+    ) -> None:
         told: list[str] = []
         store.listen(
             lambda published: told.extend(type(each.change).__name__ for each in published)
@@ -142,7 +144,7 @@ class EndContract(ContractBase):
         await run(Delete("/a"), SoftDeleted)
         await run(Delete("/b"), Removed, Removed)
 
-    async def test_the_registry_lists_each_begin_and_end_once(self, store: Store) -> None:
+    async def test_registry_lists_each_create_and_delete_once(self, store: Store) -> None:
         store.configure(Registry("/v1/stream/reg", "/v1/stream"))
         await self.run(store, create("/v1/stream/a", "text/plain"))
         await self.run(store, create("/v1/stream/a", "text/plain"))
@@ -174,7 +176,7 @@ class EndContract(ContractBase):
         for command in (create("/reg"), append("/reg", b"1"), Delete("/reg")):
             await self.refused(store, command, MethodNotAllowed)
 
-    async def test_a_stream_of_another_kind_cannot_become_the_registry(self, store: Store) -> None:
+    async def test_unsuitable_stream_cannot_become_the_registry(self, store: Store) -> None:
         await self.run(store, create("/reg", "text/plain"))
         await self.run(store, create("/mortal", "application/json", lifetime=Lifetime(ttl=5)))
         for path in ("/reg", "/mortal"):

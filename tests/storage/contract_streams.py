@@ -25,12 +25,12 @@ from tests.storage.contract_base import ContractBase, settled
 class StreamContract(ContractBase):
     """Creates, appends, producers and reads."""
 
-    async def test_a_new_store_is_empty(self, store: Store) -> None:
+    async def test_new_store_is_empty(self, store: Store) -> None:
         assert await settled(store.find("/a")) is None
         assert list(store.paths()) == []
         assert store.next_deadline() is None
 
-    async def test_create_then_find(self, store: Store) -> None:
+    async def test_created_stream_can_be_found(self, store: Store) -> None:
         outcome = cast(CreateOutcome, await self.run(store, create("/a", "text/plain", b"hello")))
         state = await self.state(store, "/a")
         assert outcome.created
@@ -39,7 +39,9 @@ class StreamContract(ContractBase):
         assert await self.content(store, "/a") == b"hello"
         assert list(store.paths()) == ["/a"]
 
-    async def test_streams_may_come_and_go_while_paths_are_listed(self, store: Store) -> None:
+    async def test_streams_may_be_created_and_deleted_while_paths_are_listed(
+        self, store: Store
+    ) -> None:
         for name in "abcdef":
             await self.run(store, create(f"/{name}"))
         paths = store.paths()
@@ -51,7 +53,7 @@ class StreamContract(ContractBase):
         assert len(listed) == len(set(listed))
         assert {"/a", "/b", "/c", "/d", "/e", "/f"} - {going} <= set(listed)
 
-    async def test_create_again_confirms_and_changes_nothing(self, store: Store) -> None:
+    async def test_second_create_confirms_and_changes_nothing(self, store: Store) -> None:
         await self.run(store, create("/a", "text/plain", b"hello"))
         outcome = cast(CreateOutcome, await self.run(store, create("/a", "text/plain", b"other")))
         assert not outcome.created
@@ -72,7 +74,7 @@ class StreamContract(ContractBase):
         assert await self.content(store, "/a") == b"onetwothree"
         assert names == sorted(set(names))
 
-    async def test_appends_issued_at_once_keep_their_order(self, store: Store) -> None:
+    async def test_concurrent_appends_keep_their_order(self, store: Store) -> None:
         tickets = [store.execute(create("/a"), NOW)]
         parts = [b"%03d" % number for number in range(100)]
         tickets += [store.execute(append("/a", part), NOW) for part in parts]
@@ -80,10 +82,10 @@ class StreamContract(ContractBase):
             await settled(ticket)
         assert await self.content(store, "/a") == b"".join(parts)
 
-    async def test_append_to_nothing_is_refused(self, store: Store) -> None:
+    async def test_append_to_missing_stream_is_refused(self, store: Store) -> None:
         await self.refused(store, append("/a", b"x"), NotFound)
 
-    async def test_a_refused_append_leaves_no_trace(self, store: Store) -> None:
+    async def test_refused_append_changes_nothing(self, store: Store) -> None:
         await self.run(store, create("/a", "application/json"))
         stamp = Stamp(b"p", 0, 0)
         await self.refused(store, append("/a", b"{", "application/json", stamp=stamp), StreamError)
@@ -95,7 +97,7 @@ class StreamContract(ContractBase):
         await self.run(store, append("/a", b"1", "application/json", stamp=stamp))
         assert await self.content(store, "/a") == b"1,"
 
-    async def test_close_with_and_without_data(self, store: Store) -> None:
+    async def test_append_closes_stream_with_and_without_data(self, store: Store) -> None:
         await self.run(store, create("/a"))
         await self.run(store, append("/a", b"end", closes=True))
         state = await self.state(store, "/a")
@@ -106,7 +108,7 @@ class StreamContract(ContractBase):
         assert repeated.closed
         assert not repeated.wrote
 
-    async def test_stream_seq_must_grow(self, store: Store) -> None:
+    async def test_stream_seq_must_increase(self, store: Store) -> None:
         await self.run(store, create("/a"))
         await self.run(store, append("/a", b"x", seq=b"09"))
         await self.refused(store, append("/a", b"y", seq=b"09"), Conflict)
@@ -124,7 +126,9 @@ class StreamContract(ContractBase):
         tail = (await self.state(store, "/a")).name(1).encode()
         assert (b"stream-next-offset", tail) in error.headers
 
-    async def test_a_duplicate_writes_nothing_and_tells_nobody(self, store: Store) -> None:
+    async def test_duplicate_append_writes_nothing_and_calls_no_listener(
+        self, store: Store
+    ) -> None:
         await self.run(store, create("/a"))
         for seq in range(3):
             await self.run(store, append("/a", b"%d" % seq, stamp=Stamp(b"p", 0, seq)))
@@ -135,14 +139,14 @@ class StreamContract(ContractBase):
         assert told == []
         assert await self.content(store, "/a") == b"012"
 
-    async def test_gaps_and_zombies_are_refused(self, store: Store) -> None:
+    async def test_sequence_gap_and_older_epoch_are_refused(self, store: Store) -> None:
         await self.run(store, create("/a"))
         await self.run(store, append("/a", b"x", stamp=Stamp(b"p", 1, 0)))
         await self.refused(store, append("/a", b"y", stamp=Stamp(b"p", 1, 2)), SequenceGap)
         await self.refused(store, append("/a", b"y", stamp=Stamp(b"p", 0, 0)), ProducerFenced)
         assert await self.content(store, "/a") == b"x"
 
-    async def test_the_closing_append_can_be_repeated(self, store: Store) -> None:
+    async def test_closing_append_can_be_repeated(self, store: Store) -> None:
         await self.run(store, create("/a"))
         last = append("/a", b"end", closes=True, stamp=Stamp(b"p", 0, 0))
         await self.run(store, last)
@@ -152,7 +156,7 @@ class StreamContract(ContractBase):
         other = append("/a", b"end", closes=True, stamp=Stamp(b"p", 0, 1))
         await self.refused(store, other, StreamClosed)
 
-    async def test_producers_are_limited(self) -> None:
+    async def test_number_of_producers_is_limited(self) -> None:
         store = self.make_store(max_producers=2)
         await self.run(store, create("/a"))
         for name in (b"p", b"q"):
@@ -164,7 +168,7 @@ class StreamContract(ContractBase):
         await self.run(store, append("/a", b"x", stamp=Stamp(b"p", 0, 1)))
         store.close()
 
-    async def test_reads_give_the_bytes_between_positions(self, store: Store) -> None:
+    async def test_read_returns_the_bytes_between_two_positions(self, store: Store) -> None:
         await self.run(store, create("/a"))
         for part in (b"abc", b"def", b"ghi"):
             await self.run(store, append("/a", part))
@@ -174,7 +178,7 @@ class StreamContract(ContractBase):
                 read = await settled(store.read_bytes(incarnation, start, end))
                 assert read == b"abcdefghi"[start:end]
 
-    async def test_marks_stand_at_append_ends(self, store: Store) -> None:
+    async def test_marks_are_at_the_ends_of_appends(self, store: Store) -> None:
         await self.run(store, create("/a"))
         for part in (b"abc", b"def"):
             await self.run(store, append("/a", part))
@@ -182,7 +186,7 @@ class StreamContract(ContractBase):
         marks = [await settled(store.marks(incarnation, position)) for position in (0, 1, 3, 5, 6)]
         assert marks == [(0, 3, 3), (0, 3, 3), (3, 6, 6), (3, 6, 6), (6, 6, 6)]
 
-    async def test_a_large_json_append_has_marks_within(self, store: Store) -> None:
+    async def test_large_json_append_has_marks_inside(self, store: Store) -> None:
         body = b"[" + b",".join(b'{"n":%d}' % number for number in range(20_000)) + b"]"
         await self.run(store, create("/a", "application/json"))
         await self.run(store, append("/a", body, "application/json"))
@@ -198,7 +202,7 @@ class StreamContract(ContractBase):
             position = marks.upper
         assert widest < 40_000
 
-    async def test_a_value_as_deep_as_is_allowed_is_kept_and_cut(self, store: Store) -> None:
+    async def test_json_value_of_maximum_depth_is_stored_and_has_marks(self, store: Store) -> None:
         deep = b'{"a":' * MAX_JSON_DEPTH + b'"%b"' % (b"x" * 40_000) + b"}" * MAX_JSON_DEPTH
         await self.run(store, create("/a", "application/json", deep))
         await self.run(store, append("/a", deep, "application/json"))

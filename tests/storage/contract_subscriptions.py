@@ -44,7 +44,7 @@ class SubscriptionContract(ContractBase):
         assert found is not None
         return found
 
-    async def test_an_append_and_what_it_means_are_published_together(self, store: Store) -> None:
+    async def test_append_and_its_wake_are_published_together(self, store: Store) -> None:
         await self.subscribed(store)
         heard: list[list[Published]] = []
         store.listen(lambda published: heard.append(list(published)))
@@ -60,7 +60,7 @@ class SubscriptionContract(ContractBase):
         event = (await self.content(store, POOL)).decode()
         assert '"subscription_id":"s","stream":"events/a","generation":1' in event
 
-    async def test_a_wake_is_claimed_acknowledged_and_over(self, store: Store) -> None:
+    async def test_wake_ends_when_its_claim_is_acknowledged(self, store: Store) -> None:
         await self.subscribed(store)
         await self.run(store, append(A, b"1", JSON))
         view = cast(View, await self.run(store, Claim("s", "w")))
@@ -76,7 +76,7 @@ class SubscriptionContract(ContractBase):
         subscription = self.subscription(store)
         assert (subscription.wake, subscription.due, subscription.generation) == (None, {}, 1)
 
-    async def test_a_refused_command_of_a_subscription_changes_nothing(self, store: Store) -> None:
+    async def test_refused_command_of_a_subscription_changes_nothing(self, store: Store) -> None:
         await self.subscribed(store)
         await self.run(store, append(A, b"1", JSON))
         heard: list[Published] = []
@@ -87,7 +87,9 @@ class SubscriptionContract(ContractBase):
         assert heard == []
         assert self.subscription(store).config.description is None
 
-    async def test_a_subscription_made_again_is_another_incarnation(self, store: Store) -> None:
+    async def test_subscription_created_after_delete_is_another_incarnation(
+        self, store: Store
+    ) -> None:
         await self.run(store, subscribe())
         first = self.subscription(store).incarnation
         await self.run(store, Unsubscribe("s"))
@@ -97,14 +99,14 @@ class SubscriptionContract(ContractBase):
         await self.run(store, create("/a"))
         assert first < second < (await self.state(store, "/a")).incarnation
 
-    async def test_keys_are_replaced_only_by_who_knows_them(self, store: Store) -> None:
+    async def test_keys_are_replaced_only_by_a_command_that_names_them(self, store: Store) -> None:
         one, two = (Key(name, b"s" * 32, b"t" * 32, NOW) for name in ("one", "two"))
         assert await self.run(store, KeepKeys((one,), ())) == KeysOutcome((one,))
         assert await self.run(store, KeepKeys((two,), ())) == KeysOutcome((one,))
         assert await self.run(store, KeepKeys((two, one), ("one",))) == KeysOutcome((two, one))
         assert store.subscriptions.keys == (two, one)
 
-    async def test_patterns_are_below_the_stream_root(self, store: Store) -> None:
+    async def test_patterns_match_paths_below_the_stream_root(self, store: Store) -> None:
         store.configure(None, "/x")
         await self.run(store, create("/x/events/a", JSON, b"1"))
         await self.run(store, create(A, JSON))

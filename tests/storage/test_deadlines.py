@@ -14,13 +14,13 @@ def state(number: int, lifetime: Lifetime = TEN) -> StreamState:
     return StreamState(f"/{number}", number, parse_media_type("a/b"), lifetime, NOW)
 
 
-def test_what_lives_for_ever_is_not_kept() -> None:
+def test_stream_that_never_expires_has_no_entry() -> None:
     deadlines = Deadlines(Timeline())
     deadlines.add(state(1, FOREVER))
     assert deadlines.next() is None
 
 
-def test_a_use_puts_an_entry_back() -> None:
+def test_due_pushes_back_the_entry_of_a_used_stream() -> None:
     deadlines, stream = Deadlines(Timeline()), state(1)
     deadlines.add(stream)
     stream.touch(NOW + 5 * SECOND)
@@ -29,7 +29,7 @@ def test_a_use_puts_an_entry_back() -> None:
     assert deadlines.due(NOW + 15 * SECOND) == [("/1", 1)]
 
 
-def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time() -> None:
+def test_due_examines_at_most_a_few_thousand_entries_per_call() -> None:
     deadlines = Deadlines(Timeline())
     streams = [state(number) for number in range(12_000)]
     for stream in streams:
@@ -42,7 +42,7 @@ def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time() -
     assert turns == 3
 
 
-def test_what_is_gone_is_forgotten() -> None:
+def test_due_drops_entries_of_deleted_streams() -> None:
     deadlines, removed, deleted = Deadlines(Timeline()), state(1), state(2)
     deadlines.add(removed)
     deadlines.add(deleted)
@@ -51,7 +51,7 @@ def test_what_is_gone_is_forgotten() -> None:
     assert deadlines.next() is None
 
 
-def test_what_live_readers_keep_is_looked_at_again() -> None:
+def test_due_examines_a_stream_with_live_readers_again_later() -> None:
     deadlines, stream = Deadlines(Timeline()), state(1)
     deadlines.add(stream)
     stream.readers = 1
@@ -60,7 +60,7 @@ def test_what_live_readers_keep_is_looked_at_again() -> None:
     assert deadlines.due(NOW + 20 * SECOND) == [("/1", 1)]
 
 
-def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
+def test_entries_of_streams_deleted_before_their_deadline_are_removed() -> None:
     deadlines, stays = Deadlines(Timeline()), state(1)
     deadlines.add(stays)
     for number in range(2, 10_000):

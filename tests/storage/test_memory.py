@@ -24,7 +24,7 @@ class TestMemoryStore(StoreContract):
     def make_store(self, max_producers: int = 100_000) -> Store:
         return MemoryStore(max_producers=max_producers)
 
-    async def test_the_limit_refuses_what_would_pass_it_and_deletion_makes_room(self) -> None:
+    async def test_store_refuses_data_past_max_bytes_until_a_delete_frees_room(self) -> None:
         store = MemoryStore(max_bytes=10)
         await self.run(store, create("/a", body=b"12345"))
         await self.run(store, append("/a", b"67890"))
@@ -35,7 +35,7 @@ class TestMemoryStore(StoreContract):
         await self.run(store, Delete("/a"))
         await self.run(store, append("/b", b"x"))
 
-    async def test_an_end_is_never_refused_for_want_of_room(self) -> None:
+    async def test_expiry_is_not_refused_when_store_has_no_room(self) -> None:
         store = MemoryStore(max_bytes=300)
         store.configure(Registry("/reg"))
         await self.run(store, create("/a", lifetime=Lifetime(ttl=1)))
@@ -47,7 +47,7 @@ class TestMemoryStore(StoreContract):
         await self.run(store, Expire("/a", (await self.state(store, "/a")).incarnation), later)
         assert list(store.paths()) == ["/reg"]
 
-    async def test_workers_go_on_when_nothing_else_has_room(self) -> None:
+    async def test_workers_keep_working_when_store_has_no_room(self) -> None:
         store = MemoryStore(max_bytes=400)
         for path in (POOL, A, B):
             await self.run(store, create(path, JSON))

@@ -5,7 +5,7 @@ import pytest
 from durable_streams_server.storage.ticket import Cancelled, Ticket, repeat
 
 
-def test_callbacks_run_in_order_and_at_once_when_done() -> None:
+def test_callbacks_run_in_order_and_immediately_if_ticket_is_done() -> None:
     ticket: Ticket[int] = Ticket()
     seen: list[str] = []
     ticket.add_callback(lambda _: seen.append("first"))
@@ -17,7 +17,7 @@ def test_callbacks_run_in_order_and_at_once_when_done() -> None:
     assert ticket.result() == 1
 
 
-def test_only_the_first_resolution_counts() -> None:
+def test_ticket_keeps_its_first_resolution() -> None:
     ticket: Ticket[int] = Ticket()
     ticket.resolve(1)
     ticket.resolve(2)
@@ -26,7 +26,7 @@ def test_only_the_first_resolution_counts() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_then_passes_values_on(late: bool) -> None:
+def test_then_passes_value_to_next_function(late: bool) -> None:
     first: Ticket[int] = Ticket()
     if not late:
         first.resolve(20)
@@ -40,7 +40,7 @@ def test_then_passes_values_on(late: bool) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_then_passes_errors_on(late: bool) -> None:
+def test_then_passes_error_to_last_ticket(late: bool) -> None:
     def broken(value: int) -> Ticket[int]:
         raise ValueError(value)
 
@@ -54,7 +54,7 @@ def test_then_passes_errors_on(late: bool) -> None:
         chained.result()
 
 
-def test_cancelling_a_chain_reaches_what_is_waited_for() -> None:
+def test_cancelling_a_chain_cancels_its_first_ticket() -> None:
     undone: list[str] = []
     first: Ticket[int] = Ticket()
     first.on_cancel(lambda: undone.append("first"))
@@ -66,7 +66,7 @@ def test_cancelling_a_chain_reaches_what_is_waited_for() -> None:
     first.resolve(1)  # too late, and no error
 
 
-def test_cancelling_in_the_second_step_reaches_that_step() -> None:
+def test_cancelling_a_chain_cancels_the_ticket_of_its_second_step() -> None:
     undone: list[str] = []
     second: Ticket[int] = Ticket()
     second.on_cancel(lambda: undone.append("second"))
@@ -77,7 +77,7 @@ def test_cancelling_in_the_second_step_reaches_that_step() -> None:
     assert undone == ["second"]
 
 
-def test_a_done_ticket_cannot_be_cancelled() -> None:
+def test_cancel_does_nothing_to_a_done_ticket() -> None:
     ticket = Ticket.of(1)
     ticket.cancel()
     assert ticket.result() == 1
@@ -86,7 +86,7 @@ def test_a_done_ticket_cannot_be_cancelled() -> None:
 MANY = 100_000  # far past any recursion limit
 
 
-def test_repeat_takes_any_number_of_steps_that_are_done_at_once() -> None:
+def test_repeat_runs_100000_steps_that_are_done_at_once() -> None:
     taken = 0
 
     def step() -> Ticket[str | None]:
@@ -98,7 +98,7 @@ def test_repeat_takes_any_number_of_steps_that_are_done_at_once() -> None:
     assert taken == MANY
 
 
-def test_repeat_takes_any_number_of_steps_that_come_later() -> None:
+def test_repeat_runs_100000_steps_that_are_done_later() -> None:
     steps: list[Ticket[str | None]] = []
 
     def step() -> Ticket[str | None]:
@@ -114,7 +114,7 @@ def test_repeat_takes_any_number_of_steps_that_come_later() -> None:
     assert len(steps) == MANY + 1
 
 
-def test_repeat_goes_on_at_once_after_a_wait() -> None:
+def test_repeat_runs_100000_steps_after_a_wait() -> None:
     first: Ticket[str | None] = Ticket()
     left = iter([None] * MANY)
     taken: list[None] = []
@@ -133,7 +133,7 @@ def test_repeat_goes_on_at_once_after_a_wait() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("raised", [False, True])
-def test_repeat_ends_with_a_steps_error(late: bool, raised: bool) -> None:
+def test_repeat_fails_with_the_error_of_a_step(late: bool, raised: bool) -> None:
     first: Ticket[int | None] = Ticket()
     left = iter([first])
 
@@ -153,7 +153,7 @@ def test_repeat_ends_with_a_steps_error(late: bool, raised: bool) -> None:
         ticket.result()
 
 
-def test_cancelling_a_repeat_reaches_the_step_and_takes_no_other() -> None:
+def test_cancelling_repeat_cancels_its_step_and_starts_no_other() -> None:
     undone: list[int] = []
     steps: list[Ticket[int | None]] = []
 

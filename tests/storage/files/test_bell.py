@@ -15,7 +15,7 @@ def bell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bel
     return Bell()
 
 
-def test_rings_that_nobody_waited_for_are_heard_one_by_one(bell: Bell) -> None:
+def test_each_ring_before_a_wait_ends_one_wait(bell: Bell) -> None:
     for _ in range(3):
         bell.ring()
     for _ in range(3):
@@ -23,7 +23,7 @@ def test_rings_that_nobody_waited_for_are_heard_one_by_one(bell: Bell) -> None:
     bell.close()
 
 
-def test_a_ring_wakes_the_thread_that_waits(bell: Bell) -> None:
+def test_ring_wakes_the_waiting_thread(bell: Bell) -> None:
     heard: list[int] = []
 
     def listen() -> None:
@@ -43,7 +43,7 @@ def test_a_ring_wakes_the_thread_that_waits(bell: Bell) -> None:
     bell.close()
 
 
-def test_its_descriptors_are_given_back_and_pass_to_no_other_program(bell: Bell) -> None:
+def test_descriptors_are_closed_and_not_inherited_by_other_programs(bell: Bell) -> None:
     descriptors = bell._descriptors
     assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
     bell.close()

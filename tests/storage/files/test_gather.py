@@ -28,7 +28,7 @@ def gathered(*streams: tuple[StreamState, Recent]) -> Gathering:
     return gathering
 
 
-def test_run_after_run_is_taken_with_its_entries() -> None:
+def test_runs_are_gathered_in_steps_with_their_index_entries() -> None:
     count = 2 * gather._RUN + 7
     state, recent = stream(1, [3] * count)
     gathering = gathered((state, recent))
@@ -44,7 +44,7 @@ def test_run_after_run_is_taken_with_its_entries() -> None:
     assert b"".join(entries or b"" for _, entries in work.entries) == encode(whole)
 
 
-def test_what_comes_after_the_end_that_was_noted_is_not_taken() -> None:
+def test_appends_after_the_noted_tail_are_not_gathered() -> None:
     state, recent = stream(1, [1, 2])
     gathering = gathered((state, recent))
     recent.add(10, b"x" * 7)
@@ -53,7 +53,7 @@ def test_what_comes_after_the_end_that_was_noted_is_not_taken() -> None:
     assert gathering.flushes[0].pieces.end == 3
 
 
-def test_a_step_takes_from_several_streams() -> None:
+def test_one_step_gathers_from_several_streams() -> None:
     gathering = gathered(*(stream(number, [1] * 10) for number in range(1, 6)))
     gathering.take_some(35)
     assert sum(len(work.pieces) for work in gathering.flushes) == 40
@@ -61,7 +61,7 @@ def test_a_step_takes_from_several_streams() -> None:
     assert gathering.is_complete
 
 
-def test_a_stream_without_new_appends_adds_nothing_to_its_log() -> None:
+def test_stream_without_new_appends_adds_nothing_to_its_log() -> None:
     state, recent = stream(1, [])
     gathering = Gathering()
     assert gathering.add(state, recent, Extent(0, 0, 0)) == 0
@@ -69,7 +69,7 @@ def test_a_stream_without_new_appends_adds_nothing_to_its_log() -> None:
     assert gathering.flushes == []
 
 
-def test_the_rest_is_taken_at_once_and_its_entries_are_left_to_the_thread() -> None:
+def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_the_thread() -> None:
     count = 3 * gather._RUN
     state, recent = stream(1, [1] * count)
     gathering = gathered((state, recent))
@@ -84,7 +84,7 @@ def test_the_rest_is_taken_at_once_and_its_entries_are_left_to_the_thread() -> N
     gathering.take_rest(2)  # nobody knows it
 
 
-def test_the_checksums_of_large_runs_are_left_to_the_thread() -> None:
+def test_index_entries_of_large_runs_are_left_to_the_thread() -> None:
     state, recent = stream(1, [1, gather._LARGE, 1])
     gathering = gathered((state, recent))
     gathering.take_some(10)

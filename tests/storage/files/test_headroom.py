@@ -84,9 +84,7 @@ CLAIMS: list[tuple[tuple[Change, ...], Claim]] = [
 
 
 @pytest.mark.parametrize(("changes", "claim"), CLAIMS)
-def test_a_record_claims_what_its_changes_are_worth(
-    changes: tuple[Change, ...], claim: Claim
-) -> None:
+def test_changes_of_a_record_determine_its_claim(changes: tuple[Change, ...], claim: Claim) -> None:
     assert claim_of(changes) is claim
     assert [each.leaves(100) for each in (Claim.ORDINARY, Claim.UPKEEP, Claim.ENDING)] == [
         100,
@@ -129,7 +127,7 @@ def check(store: FileStore, sizes: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_delete_on_a_full_disk_gives_its_space_back(restarted: bool) -> None:
+def test_delete_on_a_full_disk_frees_space_and_writes_resume(restarted: bool) -> None:
     disk, store = small_store()
     sizes = fill(store)
     if restarted:
@@ -154,7 +152,7 @@ def test_a_delete_on_a_full_disk_gives_its_space_back(restarted: bool) -> None:
     check(open_store(disk, **SMALL), sizes)
 
 
-def test_ordinary_writes_are_refused_before_anything_is_decided() -> None:
+def test_ordinary_writes_on_a_full_disk_are_refused_and_change_nothing() -> None:
     _, store = small_store()
     sizes = fill(store)
     last = store.wal.last_lsn
@@ -168,7 +166,7 @@ def test_ordinary_writes_are_refused_before_anything_is_decided() -> None:
     check(store, sizes)
 
 
-def test_closing_and_expiry_work_on_a_full_disk() -> None:
+def test_close_and_expiry_succeed_on_a_full_disk() -> None:
     disk, store = small_store()
     run(store, create("/mortal", TEXT, lifetime=Lifetime(ttl=10)))
     fill(store)
@@ -184,7 +182,7 @@ def test_closing_and_expiry_work_on_a_full_disk() -> None:
     assert "/mortal" not in set(again.paths())
 
 
-def test_writes_resume_by_themselves_when_others_give_space_back() -> None:
+def test_writes_resume_when_other_programs_free_disk_space() -> None:
     disk, store = small_store()
     fill(store)
     disk.capacity = 2 * CAPACITY
@@ -193,7 +191,7 @@ def test_writes_resume_by_themselves_when_others_give_space_back() -> None:
     run(store, append("/0", b"x", TEXT))
 
 
-def test_a_synchronous_caller_notices_that_there_is_room_again() -> None:
+def test_refused_synchronous_call_makes_the_store_check_for_room() -> None:
     disk, store = small_store()
     fill(store)
     disk.capacity = 2 * CAPACITY
@@ -201,7 +199,9 @@ def test_a_synchronous_caller_notices_that_there_is_room_again() -> None:
     assert not refused(store, append("/0", b"x", TEXT))
 
 
-def test_a_full_disk_is_one_line_and_its_end_another(caplog: pytest.LogCaptureFixture) -> None:
+def test_full_disk_logs_one_line_when_it_begins_and_one_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING)
     disk, store = small_store()
     fill(store)
@@ -232,7 +232,7 @@ def test_every_stream_can_be_deleted_however_full_the_disk_is() -> None:
         assert disk.exists(BALLAST)
 
 
-def test_deletes_free_logs_without_a_ballast_and_before_others_are_flushed() -> None:
+def test_delete_without_ballast_frees_its_log_before_other_bytes_are_flushed() -> None:
     disk, store = small_store()
     sizes = fill(store)
     disk.capacity = disk.used  # somebody else has taken what the ballast left
@@ -245,7 +245,7 @@ def test_deletes_free_logs_without_a_ballast_and_before_others_are_flushed() -> 
     check(again, sizes)
 
 
-def test_a_crash_after_a_log_is_gone_and_before_the_catalog_knows_is_no_damage(
+def test_crash_between_deleting_a_log_and_committing_the_catalog_is_no_damage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     disk, store = small_store()
@@ -266,7 +266,7 @@ def test_a_crash_after_a_log_is_gone_and_before_the_catalog_knows_is_no_damage(
     assert not [record for record in caplog.records if "damaged" in record.getMessage()]
 
 
-def test_many_deletes_fit_the_reserve_of_the_log() -> None:
+def test_reserve_of_the_log_has_room_for_many_deletes() -> None:
     disk, store = small_store()
     streams = 60
     for number in range(streams):
@@ -278,7 +278,7 @@ def test_many_deletes_fit_the_reserve_of_the_log() -> None:
     assert list(store.paths()) == []
 
 
-def test_the_uses_of_streams_leave_half_of_the_reserve_to_deletes() -> None:
+def test_durable_reads_leave_half_of_the_reserve_to_deletes() -> None:
     disk = new_disk()
     store = open_store(disk, segment_size=64 * KIB)
     run(store, create("/a", TEXT), create("/b", TEXT, lifetime=Lifetime(ttl=10)))
@@ -316,12 +316,12 @@ def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
     assert not store.ledger.checkpoint_is_due
 
 
-def test_the_ballast_has_room_for_a_checkpoint() -> None:
+def test_ballast_is_one_and_a_half_times_the_unflushed_bytes() -> None:
     assert ballast_size(64 << 20, 480 << 20) == 96 << 20
     assert ballast_size(64 << 20, 6 << 20) == 9 << 20
 
 
-def test_a_ballast_of_another_size_is_brought_to_the_present_one() -> None:
+def test_ballast_of_another_size_is_resized() -> None:
     disk = new_disk()
     for size in (3000, 5000, 2000):
         headroom = Headroom(disk, size)
@@ -330,7 +330,7 @@ def test_a_ballast_of_another_size_is_brought_to_the_present_one() -> None:
         assert not headroom.is_low
 
 
-def test_opening_a_directory_on_a_full_disk_gives_the_ballast_up_first() -> None:
+def test_ballast_is_deleted_before_a_directory_is_opened_on_a_full_disk() -> None:
     disk = new_disk()
     Headroom(disk, 1000).make_ballast()
     give_way(disk)
@@ -343,7 +343,7 @@ def test_opening_a_directory_on_a_full_disk_gives_the_ballast_up_first() -> None
     assert not disk.exists(BALLAST)
 
 
-def test_a_store_with_one_segment_gives_the_ballast_for_the_second() -> None:
+def test_ballast_is_deleted_to_allocate_the_second_segment() -> None:
     disk, store = small_store()
     run(store, create("/a", TEXT, b"x"))
     store.close()
@@ -360,7 +360,7 @@ def test_a_store_with_one_segment_gives_the_ballast_for_the_second() -> None:
     assert disk.exists(BALLAST)
 
 
-def test_a_store_without_room_for_two_segments_takes_nothing_until_there_is() -> None:
+def test_store_refuses_writes_until_disk_has_room_for_two_segments() -> None:
     disk = SimulatedDisk(random.Random(0), 30 * KIB)
     prepare(disk, "data")
     store = open_store(disk, **SMALL)
@@ -370,7 +370,7 @@ def test_a_store_without_room_for_two_segments_takes_nothing_until_there_is() ->
     run(store, create("/a", TEXT))
 
 
-def test_a_disk_with_room_for_nothing_but_the_ballast_does_not_count_as_full() -> None:
+def test_disk_with_room_for_the_ballast_only_does_not_count_as_full() -> None:
     disk, store = small_store(32 * KIB + 72 * KIB + 60 * KIB)  # two segments of six
     for number in range(40):
         run(store, create(f"/{number}", TEXT, b"x" * 3000))

@@ -43,7 +43,7 @@ def limited(*, known: bool) -> tuple[SimulatedDisk, FileStore]:
     return disk, open_store(disk, **SMALL)
 
 
-def test_bytes_of_a_log_that_may_not_grow_have_a_document() -> None:
+def test_document_of_held_bytes_can_be_encoded_and_decoded() -> None:
     pieces = Pieces.of([Piece(5, b"one12"), Piece(8, b"two")])
     name = held.name_of(17)
     assert held.is_held(name)
@@ -53,7 +53,7 @@ def test_bytes_of_a_log_that_may_not_grow_have_a_document() -> None:
     assert found == held.Held("/a", ((5, b"one12"), (8, b"two")))
 
 
-def test_an_append_past_a_known_limit_is_refused_before_it_is_decided() -> None:
+def test_append_past_a_known_file_limit_is_refused_and_changes_nothing() -> None:
     disk, store = limited(known=True)
     run(store, create("/a", TEXT), create("/b", TEXT))
     size = 0
@@ -75,7 +75,7 @@ def test_an_append_past_a_known_limit_is_refused_before_it_is_decided() -> None:
     assert code_of(store, create("/a", TEXT, b"x")) is None
 
 
-def test_an_index_has_the_limit_too() -> None:
+def test_file_limit_applies_to_the_index_too() -> None:
     _, store = limited(known=True)
     run(store, create("/a", TEXT))
     count = 0
@@ -100,7 +100,7 @@ def fill_past_an_unknown_limit(store: FileStore) -> int:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_limit_that_is_met_at_a_checkpoint_stops_one_stream(restarted: bool) -> None:
+def test_file_limit_found_by_a_checkpoint_stops_one_stream_only(restarted: bool) -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     assert size > LIMIT
@@ -124,7 +124,7 @@ def test_a_limit_that_is_met_at_a_checkpoint_stops_one_stream(restarted: bool) -
     assert content(open_store(disk, **SMALL), "/a") == b"x" * size
 
 
-def test_a_limit_that_is_raised_lets_the_log_have_its_bytes() -> None:
+def test_raised_file_limit_lets_held_bytes_move_to_the_log() -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     assert any(map(held.is_held, dict(SimulatedCatalog(disk).documents())))
@@ -141,7 +141,7 @@ def test_a_limit_that_is_raised_lets_the_log_have_its_bytes() -> None:
     assert store.ledger.unflushed == 0
 
 
-def test_delete_removes_a_stream_with_bytes_held_in_the_catalog() -> None:
+def test_delete_removes_a_stream_with_held_bytes() -> None:
     disk, store = limited(known=False)
     fill_past_an_unknown_limit(store)
     run(store, Delete("/a"))
@@ -154,7 +154,7 @@ def test_delete_removes_a_stream_with_bytes_held_in_the_catalog() -> None:
     assert content(store, "/a") == b"again"
 
 
-def test_bytes_that_are_held_are_not_let_go() -> None:
+def test_stream_with_held_bytes_is_not_evicted() -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     store.close()
@@ -166,7 +166,7 @@ def test_bytes_that_are_held_are_not_let_go() -> None:
     assert content(store, "/a") == b"x" * size
 
 
-def test_power_may_go_at_any_call_while_a_limit_is_met() -> None:
+def test_power_loss_at_any_call_loses_no_held_bytes() -> None:
     for seed in range(60):
         disk, store = limited(known=False)
         disk.chance = random.Random(seed)
@@ -196,7 +196,7 @@ def test_power_may_go_at_any_call_while_a_limit_is_met() -> None:
         assert content(open_store(disk, **SMALL), "/a") == b"x" * 101_500
 
 
-def test_a_catalog_copy_that_reaches_the_limit_is_made_shorter() -> None:
+def test_catalog_copy_is_shortened_at_the_file_limit() -> None:
     disk, store = limited(known=True)
     for number in range(4 * LIMIT // 300):
         run(store, create(f"/{number % 7}", TEXT))
@@ -228,7 +228,7 @@ def run_limited(path: Path, limit: int, wal_size: int, script: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_real_limit_is_known_and_stops_one_stream(tmp_path: Path) -> None:
+def test_real_file_limit_is_known_and_stops_one_stream_only(tmp_path: Path) -> None:
     script = """
 store.create("/a", "text/plain")
 store.create("/b", "text/plain")
@@ -254,7 +254,7 @@ print("closed")
     assert said == "10200000 LARGEST_FILE\nLARGEST_FILE\nclosed\n"
 
 
-def test_segments_larger_than_a_file_may_be_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_segment_larger_than_the_file_limit_is_refused_in_one_line(tmp_path: Path) -> None:
     said = run_limited(tmp_path, 1 << 20, 12 << 20, "")
     assert said.splitlines()[-1].endswith(
         "a segment of the write-ahead log has 2097152 bytes, but the system allows no file over 1048576 (see ulimit -f): "
@@ -263,7 +263,7 @@ def test_segments_larger_than_a_file_may_be_are_refused_in_one_line(tmp_path: Pa
     assert not (tmp_path / "wal" / "000").exists()
 
 
-def test_the_disk_knows_the_largest_file() -> None:
+def test_disk_returns_the_file_limit_of_the_system() -> None:
     largest = SystemDisk(Path(__file__).parent).largest_file()
     assert largest is None or largest >= 1 << 31
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -274,7 +274,7 @@ def test_the_disk_knows_the_largest_file() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_refusal_is_507() -> None:
+def test_full_log_is_refused_with_507() -> None:
     refusal = held.log_full()
     assert isinstance(refusal, StorageFull)
     assert (refusal.status, refusal.code) == (507, "LARGEST_FILE")

@@ -28,7 +28,7 @@ def sweep(store: FileStore, now: int) -> None:
     run(store, *commands, now=now)
 
 
-def test_reads_are_noted_at_most_every_tenth_of_the_lifetime() -> None:  # TRAPS 21
+def test_reads_are_made_durable_at_most_once_per_tenth_of_the_lifetime() -> None:  # TRAPS 21
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     before = store.wal.last_lsn
@@ -37,7 +37,7 @@ def test_reads_are_noted_at_most_every_tenth_of_the_lifetime() -> None:  # TRAPS
     assert store.wal.last_lsn - before <= 10
 
 
-def test_a_read_keeps_the_stream_alive_across_a_restart() -> None:
+def test_restart_extends_lifetime_by_at_most_a_tenth_after_a_read() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN))
@@ -50,7 +50,7 @@ def test_a_read_keeps_the_stream_alive_across_a_restart() -> None:
     assert NOW + 15_900_000 <= deadline <= NOW + 15_900_000 + SECOND
 
 
-def test_a_checkpoint_in_the_middle_of_a_restart_does_not_shorten_a_life() -> None:
+def test_checkpoint_during_recovery_does_not_shorten_a_lifetime() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN), create("/b"), append("/a", b"in the log"))
@@ -63,7 +63,7 @@ def test_a_checkpoint_in_the_middle_of_a_restart_does_not_shorten_a_life() -> No
     assert deadline >= NOW + SECOND // 2 + 10 * SECOND
 
 
-def test_what_was_not_noted_is_when_the_tenth_has_passed() -> None:
+def test_early_read_is_made_durable_after_a_tenth_of_the_lifetime() -> None:
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     store.touch(state(store), NOW + SECOND // 2)
@@ -72,7 +72,7 @@ def test_what_was_not_noted_is_when_the_tenth_has_passed() -> None:
     assert state(store).noted_at == NOW + SECOND // 2
 
 
-def test_a_live_reader_is_noted_as_long_as_it_stays() -> None:
+def test_live_reader_extends_the_durable_lifetime() -> None:
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     store.touch(state(store), NOW)
@@ -82,7 +82,7 @@ def test_a_live_reader_is_noted_as_long_as_it_stays() -> None:
     assert state(store).noted_at >= NOW + 38 * SECOND
 
 
-def test_streams_that_are_not_in_memory_end_in_time() -> None:  # TRAPS 53
+def test_streams_not_in_memory_expire_in_time() -> None:  # TRAPS 53
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{n}", lifetime=Lifetime(ttl=10 + n % 3)) for n in range(30)))
@@ -95,7 +95,7 @@ def test_streams_that_are_not_in_memory_end_in_time() -> None:  # TRAPS 53
     assert again.next_deadline() is None
 
 
-def test_a_read_of_a_stream_that_was_let_go_meanwhile_counts() -> None:
+def test_touch_of_an_evicted_state_extends_the_lifetime() -> None:
     disk = new_disk()
     store = open_store(disk, max_loaded=1)
     run(store, create("/a", lifetime=TEN), create("/b"), create("/c"))
@@ -113,7 +113,7 @@ def test_a_read_of_a_stream_that_was_let_go_meanwhile_counts() -> None:
     assert store.wal.last_lsn == last
 
 
-def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
+def test_entries_of_streams_deleted_before_their_deadline_are_removed() -> None:
     store = open_store(new_disk(), max_loaded=10)
     kept = store.ledger.lifetimes
     for number in range(1500):
@@ -124,7 +124,7 @@ def test_streams_that_end_before_their_time_are_not_kept_until_then() -> None:
     assert len(kept._noting) < 1100
 
 
-def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
+def test_repeatedly_evicted_stream_has_one_deadline_entry() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN), create("/b"), create("/c"))
@@ -140,7 +140,7 @@ def test_stream_that_comes_and_goes_while_it_is_held_is_listed_once() -> None:
     assert again.find("/a").result() is None
 
 
-def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
+def test_stream_expires_at_a_date_that_an_older_version_stored_as_idle_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = new_disk()
@@ -164,7 +164,7 @@ def test_date_that_an_older_version_put_among_idle_times_ends_its_stream(
     assert again._catalog.deadlines((0, 0), (1 << 63) - 1, 10) == []
 
 
-def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time(
+def test_due_examines_a_bounded_number_of_entries_per_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lifetimes, "_EXAMINED", 5)
@@ -179,7 +179,7 @@ def test_streams_that_were_used_again_are_looked_at_a_few_thousand_at_a_time(
     assert turns == 3
 
 
-def test_many_idle_streams_are_not_loaded_because_the_wall_clock_is_far_ahead() -> None:
+def test_wall_clock_far_ahead_does_not_load_streams_with_sliding_lifetimes() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{n}", lifetime=Lifetime(ttl=3600)) for n in range(50)))
@@ -190,7 +190,7 @@ def test_many_idle_streams_are_not_loaded_because_the_wall_clock_is_far_ahead() 
     assert len(again.states.newest) <= 1
 
 
-def test_an_end_that_had_no_room_comes_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expiry_refused_for_lack_of_room_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN), create("/b"))
@@ -211,7 +211,7 @@ def test_an_end_that_had_no_room_comes_up_again(monkeypatch: pytest.MonkeyPatch)
     assert list(store.paths()) == ["/b"]
 
 
-def test_a_damaged_stream_ends_like_any_other(
+def test_damaged_stream_expires_like_any_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     disk = new_disk()

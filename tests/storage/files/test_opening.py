@@ -10,7 +10,7 @@ import pytest
 from durable_streams_server.storage.files.opening import open_plain
 
 
-def test_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_new_file_is_accessible_to_its_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         descriptor, found = open_plain(tmp_path / "a", os.O_RDWR | os.O_CREAT)
@@ -32,7 +32,7 @@ PUT_IN_PLACE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT])
 @pytest.mark.parametrize("kind", PUT_IN_PLACE)
-def test_what_is_no_file_is_refused_by_name_and_left_alone(
+def test_link_fifo_and_directory_are_refused_by_name_and_left_unchanged(
     tmp_path: Path, kind: str, flags: int
 ) -> None:
     (tmp_path / "elsewhere").write_bytes(b"mine")
@@ -46,7 +46,7 @@ def test_what_is_no_file_is_refused_by_name_and_left_alone(
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_new_file_takes_nobodys_place(tmp_path: Path) -> None:
+def test_exclusive_open_of_an_existing_file_fails(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
         open_plain(tmp_path / "a", os.O_RDWR | os.O_CREAT | os.O_EXCL)

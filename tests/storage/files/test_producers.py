@@ -52,7 +52,7 @@ def test_stream_without_producers_never_asks_the_catalog() -> None:
 
 
 @pytest.mark.parametrize("count", [3, None])
-def test_number_of_producers_grows_with_new_ones_alone(count: int | None) -> None:
+def test_number_of_producers_grows_only_with_new_producers(count: int | None) -> None:
     producers = StoredProducers(Shelf(3), 1, count, Tally())
     producers[b"p1"] = ProducerState(0, 5)
     producers[b"q"] = ProducerState(0, 0)
@@ -64,7 +64,7 @@ def test_number_of_producers_grows_with_new_ones_alone(count: int | None) -> Non
     assert len(producers) == 5
 
 
-def test_failed_checkpoint_leaves_the_newest_progress_fresh() -> None:
+def test_failed_checkpoint_leaves_the_newest_states_fresh() -> None:
     tally = Tally()
     producers = StoredProducers(Shelf(), 1, 0, tally)
     producers[b"p"] = ProducerState(0, 0)
@@ -79,7 +79,7 @@ def test_failed_checkpoint_leaves_the_newest_progress_fresh() -> None:
     assert tally.all == 3
 
 
-def test_written_progress_is_not_kept_in_memory() -> None:
+def test_written_producer_states_are_not_kept_in_memory() -> None:
     store = open_store(new_disk())
     run(store, create("/a"), *(append("/a", b"x", stamp=stamped(b"p%d" % n)) for n in range(50)))
     assert store.states.tally.all == 50
@@ -95,7 +95,7 @@ def test_written_progress_is_not_kept_in_memory() -> None:
         is_duplicate(store, stamped(b"p8", 2))
 
 
-def test_limit_is_exact_after_a_restart_and_after_an_older_version() -> None:
+def test_producer_limit_is_exact_after_a_restart_and_an_upgrade() -> None:
     disk = new_disk()
     store = open_store(disk, max_producers=3)
     run(store, create("/a"), *(append("/a", b"x", stamp=stamped(b"p%d" % n)) for n in range(3)))

@@ -77,14 +77,14 @@ def known(store: FileStore) -> dict[str, Any]:
     return {**found, "": (memory, store.timeline.floor, store.states.tally.fresh)}
 
 
-def test_a_replay_gives_the_state_that_was() -> None:
+def test_replay_restores_the_state_before_a_crash() -> None:
     disk = new_disk()
     before = known(begin(disk))
     disk.lose_power()
     assert known(open_store(disk, segment_size=4 << 20)) == before
 
 
-def test_the_fast_way_gives_what_the_general_one_gives() -> None:
+def test_fast_path_gives_the_same_state_as_the_general_path() -> None:
     disk = new_disk()
     begin(disk)
     disk.lose_power()
@@ -94,7 +94,7 @@ def test_the_fast_way_gives_what_the_general_one_gives() -> None:
         assert known(open_store(disk, segment_size=4 << 20)) == fast
 
 
-def test_a_checkpoint_in_the_middle_of_a_replay_keeps_all() -> None:
+def test_checkpoint_during_replay_loses_nothing() -> None:
     disk = new_disk()
     store = begin(disk)
     contents = {path: content(store, path) for path in store.paths()}
@@ -120,7 +120,7 @@ def test_a_checkpoint_in_the_middle_of_a_replay_keeps_all() -> None:
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
-def test_an_append_that_does_not_follow_is_damage(wrong: dict[str, Any], is_first: bool) -> None:
+def test_append_that_does_not_follow_raises_damaged(wrong: dict[str, Any], is_first: bool) -> None:
     store = open_store(new_disk())
     run(store, create("/a", TEXT, b"xx"), create("/b", TEXT, b"xx"))
     incarnation = store.states["/a"].incarnation
@@ -131,7 +131,7 @@ def test_an_append_that_does_not_follow_is_damage(wrong: dict[str, Any], is_firs
         replay_of(store).run(RecordRun(payloads, 100, 0, 0), {})
 
 
-def test_records_of_streams_that_were_put_aside_are_passed_over() -> None:
+def test_records_of_streams_put_aside_are_skipped() -> None:
     store = open_store(new_disk())
     run(store, create("/a", TEXT, b"xx"))
     state = store.states["/a"]
@@ -141,7 +141,7 @@ def test_records_of_streams_that_were_put_aside_are_passed_over() -> None:
     assert state.tail == 2
 
 
-def test_a_record_that_cannot_be_read_is_damage() -> None:
+def test_unreadable_record_raises_damaged() -> None:
     store = open_store(new_disk())
     with pytest.raises(Damaged, match="record 5 "):
         replay_of(store).run(RecordRun([b"\xc1"], 5, 0, 0), {})

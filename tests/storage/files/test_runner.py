@@ -22,7 +22,7 @@ def note(ended: list[int], number: int, _: object) -> None:
     ended.append(number)
 
 
-def test_error_while_a_commit_is_published_stops_the_store_and_ends_every_ticket(
+def test_error_while_publishing_stops_the_store_and_abandons_every_ticket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = RunnerBench()
@@ -42,7 +42,7 @@ def test_error_while_a_commit_is_published_stops_the_store_and_ends_every_ticket
 
 
 @pytest.mark.parametrize("call", ["write", "sync", "catalog begin"])
-def test_a_checkpoint_that_fails_while_the_store_is_given_back_stops_it_and_loses_nothing(
+def test_checkpoint_failing_during_detach_stops_the_store_and_loses_nothing(
     call: str,
 ) -> None:
     bench = RunnerBench()
@@ -58,7 +58,7 @@ def test_a_checkpoint_that_fails_while_the_store_is_given_back_stops_it_and_lose
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_a_stop_in_any_phase_of_a_checkpoint_loses_nothing(steps: int) -> None:
+def test_detach_in_any_phase_of_a_checkpoint_loses_nothing(steps: int) -> None:
     bench = RunnerBench()
     bench.append(b"acknowledged")
     bench.store.shell.checkpoint_due()
@@ -73,7 +73,7 @@ def test_a_stop_in_any_phase_of_a_checkpoint_loses_nothing(steps: int) -> None:
     assert content(reopened(bench.disk), "/a") == b"before acknowledged late"
 
 
-def test_a_checkpoint_cannot_begin_before_the_one_before_it_has_ended() -> None:
+def test_checkpoint_cannot_begin_while_another_is_running() -> None:
     bench = RunnerBench()
     bench.append(b"acknowledged")
     bench.begin_checkpoint()
@@ -84,7 +84,7 @@ def test_a_checkpoint_cannot_begin_before_the_one_before_it_has_ended() -> None:
 
 
 @pytest.mark.parametrize("where", ["_tidy", "_commit"])
-def test_an_exception_of_any_kind_in_a_step_stops_the_store_and_is_told(
+def test_any_exception_in_a_disk_step_stops_the_store_and_is_reported(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = RunnerBench()
@@ -108,7 +108,7 @@ def test_an_exception_of_any_kind_in_a_step_stops_the_store_and_is_told(
     bench.store.close()
 
 
-def test_an_exception_in_a_step_on_the_loop_stops_the_store(
+def test_exception_in_a_loop_step_stops_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = RunnerBench()
@@ -119,7 +119,7 @@ def test_an_exception_in_a_step_on_the_loop_stops_the_store(
     assert isinstance(bench.store.failure, ZeroDivisionError)
 
 
-def test_a_listener_and_a_callback_that_fail_cost_nobody_else_an_answer(
+def test_failing_listener_and_callback_do_not_affect_other_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bench = RunnerBench()
@@ -138,7 +138,7 @@ def test_a_listener_and_a_callback_that_fail_cost_nobody_else_an_answer(
     ]
 
 
-def test_a_failure_ends_every_ticket_in_the_order_in_which_they_were_decided() -> None:
+def test_failure_abandons_tickets_in_the_order_of_their_decisions() -> None:
     bench = RunnerBench()
     bench.disk.before = failing("write_durably")
     ended: list[int] = []
@@ -155,7 +155,7 @@ def test_a_failure_ends_every_ticket_in_the_order_in_which_they_were_decided() -
     ("count", "size", "shared"),
     [(1, 1, True), (63, 1, True), (64, 1, False), (1, 64 * 1024, False)],
 )
-def test_little_that_came_during_a_commit_waits_for_those_who_are_answered_now(
+def test_few_queued_records_wait_one_turn_for_writers_just_answered(
     count: int, size: int, shared: bool
 ) -> None:
     bench = RunnerBench()
@@ -176,7 +176,7 @@ def test_little_that_came_during_a_commit_waits_for_those_who_are_answered_now(
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
-def test_a_checkpoint_without_a_file_handle_is_tried_again(code: int) -> None:
+def test_checkpoint_without_a_free_file_handle_is_retried(code: int) -> None:
     bench = RunnerBench()
     run_other = bench.store.execute(create("/b", body=b"new"), NOW)
     bench.run_all_jobs()
@@ -194,7 +194,7 @@ def test_a_checkpoint_without_a_file_handle_is_tried_again(code: int) -> None:
     assert content(reopened(bench.disk), "/b") == b"new"
 
 
-def test_a_damaged_log_stops_neither_checkpoints_nor_other_streams() -> None:
+def test_damaged_log_stops_neither_checkpoints_nor_other_streams() -> None:
     bench = RunnerBench()
     run_other = bench.store.execute(create("/b", body=b"whole"), NOW)
     bench.run_all_jobs()
@@ -220,7 +220,7 @@ def test_a_damaged_log_stops_neither_checkpoints_nor_other_streams() -> None:
     assert bench.disk.content(path_of(state.incarnation) + KEPT) == b"acknowledged"
 
 
-def test_a_damaged_log_does_not_keep_the_store_from_starting() -> None:
+def test_store_with_a_damaged_log_can_be_opened() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", body=b"one"), create("/b", body=b"two"))
@@ -238,7 +238,7 @@ def test_a_damaged_log_does_not_keep_the_store_from_starting() -> None:
     assert disk.content(path_of(again.states["/a"].incarnation) + KEPT) == b" more"
 
 
-def test_waiting_for_a_ticket_ends_when_the_store_fails() -> None:
+def test_wait_for_returns_when_the_store_fails() -> None:
     bench = RunnerBench()
     bench.begin_checkpoint()
     ticket = bench.store.execute(append("/a", b"x"), NOW)

@@ -25,7 +25,7 @@ from tests.requests import NOW, append, create, fork_of
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 
-def test_memory_follows_the_streams_in_use() -> None:
+def test_only_recently_used_streams_stay_in_memory() -> None:
     disk = new_disk()
     store = open_store(disk, max_loaded=10)
     for number in range(200):
@@ -39,7 +39,7 @@ def test_memory_follows_the_streams_in_use() -> None:
     assert sum(1 for _ in store.paths()) == 200
 
 
-def test_what_is_dirty_or_read_live_is_not_let_go() -> None:
+def test_dirty_and_live_read_streams_are_not_evicted() -> None:
     store = open_store(new_disk(), max_loaded=1)
     run(store, create("/a", body=b"x"), create("/b", body=b"y"))
     assert len(store.states.newest) == 2
@@ -51,7 +51,7 @@ def test_what_is_dirty_or_read_live_is_not_let_go() -> None:
     assert store.states.loaded("/a") is state
 
 
-def test_state_that_was_let_go_comes_back_as_the_same_object_while_it_is_held() -> None:
+def test_evicted_state_in_use_is_loaded_as_the_same_object() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", body=b"x"), create("/b"), create("/c"))
@@ -66,7 +66,7 @@ def test_state_that_was_let_go_comes_back_as_the_same_object_while_it_is_held() 
     assert (held.visible_tail, content(again, "/a")) == (2, b"xy")
 
 
-def test_state_that_nobody_holds_is_forgotten_when_it_is_let_go() -> None:
+def test_evicted_state_not_in_use_is_freed() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{number}", body=b"x") for number in range(50)))
@@ -78,7 +78,7 @@ def test_state_that_nobody_holds_is_forgotten_when_it_is_let_go() -> None:
     assert len(again.states._evicted) == 0
 
 
-def test_producers_come_back_with_their_stream() -> None:
+def test_reloaded_stream_has_its_producers() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a"), append("/a", b"x", stamp=Stamp(b"p", 1, 0)))
@@ -91,7 +91,7 @@ def test_producers_come_back_with_their_stream() -> None:
     assert content(again, "/a") == b"xy"
 
 
-def test_a_fork_reads_its_ancestors_when_they_are_not_in_memory() -> None:
+def test_fork_reads_bytes_of_ancestors_that_are_not_in_memory() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(
@@ -110,7 +110,7 @@ def test_a_fork_reads_its_ancestors_when_they_are_not_in_memory() -> None:
     assert again.marks(owner, 1).result() == (0, 3, 3)
 
 
-def test_a_path_has_two_streams_while_its_end_is_in_flight() -> None:
+def test_readers_see_the_old_stream_while_its_removal_is_in_flight() -> None:
     store = open_store(new_disk())
     run(store, create("/a", body=b"old"))
     old = store.find("/a").result()
@@ -122,7 +122,7 @@ def test_a_path_has_two_streams_while_its_end_is_in_flight() -> None:
     assert content(store, "/a") == b"new"
 
 
-def test_a_damaged_stream_is_told_of_and_hurts_no_other() -> None:
+def test_damaged_stream_is_refused_and_does_not_affect_others() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", body=b"abc"), create("/b", body=b"def"))
@@ -221,7 +221,7 @@ def test_deep_forks_are_read_in_full_after_a_restart(
     assert list(open_store(disk).states.paths()) == []
 
 
-def test_a_lineage_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forks_share_one_lineage_in_memory_and_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = new_disk()
     deep_store(disk, monkeypatch).close()
     catalog = SimulatedCatalog(disk)
@@ -231,7 +231,7 @@ def test_a_lineage_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fork.ancestry.parent is source.ancestry
 
 
-def test_records_of_an_earlier_version_with_whole_lineages_are_replayed() -> None:
+def test_records_with_whole_lineages_of_an_earlier_version_are_replayed() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/0", body=b"abc"), create("/1", None, b"d", fork=fork_of("/0")))
@@ -254,7 +254,7 @@ def test_records_of_an_earlier_version_with_whole_lineages_are_replayed() -> Non
     assert state.ancestry.spans == whole
 
 
-def test_a_fork_whose_source_was_put_aside_keeps_its_own_bytes_and_names() -> None:
+def test_fork_keeps_own_bytes_and_offsets_after_repair_put_its_source_aside() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/0", body=b"abc"), create("/1", None, b"de", fork=fork_of("/0")))
@@ -278,7 +278,7 @@ def test_a_fork_whose_source_was_put_aside_keeps_its_own_bytes_and_names() -> No
     assert open_store(disk).states["/0"].children == first.children
 
 
-def test_paths_are_each_named_once_while_checkpoints_and_changes_go_on() -> None:
+def test_paths_names_each_stream_once_during_checkpoints_and_changes() -> None:
     store = open_store(new_disk())
     names = [f"/{number:04d}" for number in range(600)]
     run(store, *(create(name) for name in names[:300]))
@@ -296,7 +296,7 @@ def test_paths_are_each_named_once_while_checkpoints_and_changes_go_on() -> None
     assert store.states._unwritten == {}
 
 
-def test_nothing_is_remembered_of_streams_and_forks_that_came_and_went() -> None:
+def test_deleted_streams_and_forks_leave_nothing_in_memory() -> None:
     store = open_store(new_disk(), max_loaded=10)
     for number in range(300):
         a, b, c = (f"/{name}{number}" for name in "abc")

@@ -14,7 +14,7 @@ def about(seconds: float) -> object:
     return pytest.approx(seconds, abs=1e-6)  # Python rounds the interval down to microseconds
 
 
-def test_threads_change_sooner_while_a_job_is_wanted() -> None:
+def test_switch_interval_is_short_while_a_job_runs() -> None:
     switching = Switching()
     switching.begin()
     assert sys.getswitchinterval() == about(SHORT)
@@ -22,7 +22,7 @@ def test_threads_change_sooner_while_a_job_is_wanted() -> None:
     assert sys.getswitchinterval() == about(USUAL)
 
 
-def test_the_last_of_several_jobs_restores_the_usual_time() -> None:
+def test_last_of_several_jobs_restores_the_usual_interval() -> None:
     switching = Switching()
     switching.begin()
     switching.begin()
@@ -34,7 +34,7 @@ def test_the_last_of_several_jobs_restores_the_usual_time() -> None:
     assert sys.getswitchinterval() == about(USUAL)
 
 
-def test_a_host_that_changes_threads_sooner_still_keeps_its_own_time() -> None:
+def test_shorter_interval_of_a_host_is_left_unchanged() -> None:
     switching = Switching()
     sys.setswitchinterval(SHORT / 5)
     try:

@@ -139,7 +139,7 @@ async def test_checkpoint_frees_space_of_deleted_streams_within_seconds(
     bench.close()
 
 
-async def test_lone_writer_waits_for_the_disk_and_is_not_refused(tmp_path: Path) -> None:
+async def test_single_writer_waits_for_the_disk_and_is_not_refused(tmp_path: Path) -> None:
     bench = ThreadsBench(tmp_path, max_unflushed=40_000, checkpoint_bytes=1 << 30)
     await bench.run(create("/a"))
     for _ in range(200):
@@ -155,7 +155,7 @@ async def test_synchronous_call_on_the_loop_does_not_wait_for_the_loop(tmp_path:
     bench.close()
 
 
-async def test_checkpoints_run_beside_appends_and_bound_the_log(tmp_path: Path) -> None:
+async def test_checkpoints_during_appends_limit_the_write_ahead_log(tmp_path: Path) -> None:
     bench = ThreadsBench(tmp_path, checkpoint_bytes=100_000, recent_limit=0)
     for path in ("/a", "/b"):
         await bench.run(create(path, "application/json"))
