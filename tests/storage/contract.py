@@ -1,4 +1,4 @@
-"""The contract that every store keeps. The test file of a store subclasses `StoreContract` and creates that store."""
+"""The contract that every store must keep, as tests. Each store's test file subclasses `StoreContract` and creates that store."""
 
 from tests.storage.contract_ends import EndContract
 from tests.storage.contract_streams import StreamContract
@@ -6,4 +6,4 @@ from tests.storage.contract_subscriptions import SubscriptionContract
 
 
 class StoreContract(StreamContract, EndContract, SubscriptionContract):
-    """The whole contract of `storage.store.Store`."""
+    """All contract tests of `storage.store.Store`."""

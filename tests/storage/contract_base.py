@@ -1,4 +1,4 @@
-"""What the parts of a store's contract share: a fresh store for each test, and helpers."""
+"""The fixture and the helpers that all parts of the store contract share."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 async def settled(ticket: Ticket[T]) -> T:
-    """Waits for a ticket."""
+    """Waits for a ticket, and returns its value or raises its error."""
     if not ticket.done:
         done = asyncio.get_running_loop().create_future()
         ticket.add_callback(lambda _: done.set_result(None))
@@ -31,7 +31,7 @@ async def settled(ticket: Ticket[T]) -> T:
 
 
 class ContractBase:
-    """The helpers of every part of the contract."""
+    """Creates a store for each test, and has helpers that run commands on it."""
 
     def make_store(self, max_producers: int = 100_000) -> Store:
         """Returns a new, empty store."""

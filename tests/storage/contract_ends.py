@@ -1,4 +1,4 @@
-"""The contract of a stream's end: deletes, forks, lifetimes, listeners and the registry."""
+"""Contract tests of deletes, forks, lifetimes, listeners and the registry."""
 
 from typing import cast
 
@@ -36,7 +36,7 @@ class EndContract(ContractBase):
         assert first.removed
         assert await settled(store.find("/a")) is None
         await self.refused(store, Delete("/a"), NotFound)
-        await self.run(store, create("/a", body=b"new"), NOW - 5 * SECOND)  # a clock set back
+        await self.run(store, create("/a", body=b"new"), NOW - 5 * SECOND)  # the clock was set back
         second = await self.state(store, "/a")
         assert second.incarnation > first.incarnation
         assert await self.content(store, "/a") == b"new"

@@ -1,4 +1,4 @@
-"""The contract of streams: creates, appends, producers and reads."""
+"""Contract tests of creates, appends, producers and reads."""
 
 from typing import cast
 

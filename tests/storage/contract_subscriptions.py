@@ -1,4 +1,4 @@
-"""The contract of subscriptions."""
+"""Contract tests of subscriptions, wakes and keys."""
 
 from typing import cast
 
@@ -33,8 +33,8 @@ from tests.storage.contract_base import ContractBase
 class SubscriptionContract(ContractBase):
     """Subscriptions, wakes and keys."""
 
-    async def subscribed(self, store: Store) -> None:
-        """Makes a wake stream, two streams, and a pull-wake for them."""
+    async def create_subscription(self, store: Store) -> None:
+        """Creates a wake stream, two other streams, and a pull-wake subscription to those two."""
         for path in (POOL, A, B):
             await self.run(store, create(path, JSON))
         await self.run(store, subscribe())
@@ -45,7 +45,7 @@ class SubscriptionContract(ContractBase):
         return found
 
     async def test_append_and_its_wake_are_published_together(self, store: Store) -> None:
-        await self.subscribed(store)
+        await self.create_subscription(store)
         heard: list[list[Published]] = []
         store.listen(lambda published: heard.append(list(published)))
         await self.run(store, append(A, b"1", JSON))
@@ -61,7 +61,7 @@ class SubscriptionContract(ContractBase):
         assert '"subscription_id":"s","stream":"events/a","generation":1' in event
 
     async def test_wake_ends_when_its_claim_is_acknowledged(self, store: Store) -> None:
-        await self.subscribed(store)
+        await self.create_subscription(store)
         await self.run(store, append(A, b"1", JSON))
         view = cast(View, await self.run(store, Claim("s", "w")))
         await self.refused(store, Claim("s", "v"), AlreadyClaimed)
@@ -77,7 +77,7 @@ class SubscriptionContract(ContractBase):
         assert (subscription.wake, subscription.due, subscription.generation) == (None, {}, 1)
 
     async def test_refused_command_of_a_subscription_changes_nothing(self, store: Store) -> None:
-        await self.subscribed(store)
+        await self.create_subscription(store)
         await self.run(store, append(A, b"1", JSON))
         heard: list[Published] = []
         store.listen(heard.extend)

@@ -1,4 +1,4 @@
-"""Answers: each resolves or fails its ticket once the records before it are durable."""
+"""Tests of answers that wait until the records before them are durable."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A stream's bytes in memory, and the marks at which pages may be cut."""
+"""Tests of the memory store's bytes, and of the marks at which pages may be cut."""
 
 from unittest import mock
 

@@ -1,4 +1,4 @@
-"""The refusal of requests for a damaged stream."""
+"""Tests of the refusal of requests for a damaged stream."""
 
 import pytest
 

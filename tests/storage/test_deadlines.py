@@ -1,4 +1,4 @@
-"""The heap of deadlines of a store in memory."""
+"""Tests of the memory store's deadlines."""
 
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.media import parse_media_type

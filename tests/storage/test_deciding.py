@@ -1,4 +1,4 @@
-"""What stores that decide in this process share: configuration and listeners."""
+"""Tests of the configuration and the listeners that deciding stores share."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The memory store keeps the contract, and its own limit."""
+"""Tests of the memory store: the contract of every store, and its limit of bytes."""
 
 from durable_streams_server.errors import StorageFull
 from durable_streams_server.protocol.commands import Delete, Expire
@@ -73,7 +73,7 @@ class TestMemoryStore(StoreContract):
         acks = tuple((each.path, parse(each.tail)) for each in view.streams[:1])
         ack = Acknowledge(view.grant, view.generation, view.grant.wake_id, acks, True)
         assert await self.run(store, ack, NOW + SECOND) == AckOutcome(next_wake=True)
-        assert (await self.state(store, POOL)).tail == events  # there was no room for an event
+        assert (await self.state(store, POOL)).tail == events  # there is no room for an event
         await self.run(store, Delete("/full"))
         await self.run(store, Tend("s"), NOW + 3 * SECOND)
-        assert (await self.state(store, POOL)).tail > events  # it is told of now
+        assert (await self.state(store, POOL)).tail > events  # now there is room for the event

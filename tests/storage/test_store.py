@@ -1,4 +1,4 @@
-"""Listeners of a store, and the name of its opening."""
+"""Tests of the listeners of a store, and of the name of its opening."""
 
 from collections.abc import Sequence
 

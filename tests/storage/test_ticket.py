@@ -1,4 +1,4 @@
-"""Tickets resolve once, in order, and pass errors and cancellation on."""
+"""Tests of tickets: resolution, callbacks, cancellation, `then` and `repeat`."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_cancelling_a_chain_cancels_its_first_ticket() -> None:
     assert undone == ["first"]
     with pytest.raises(Cancelled):
         chained.result()
-    first.resolve(1)  # too late, and no error
+    first.resolve(1)  # has no effect and raises no error
 
 
 def test_cancelling_a_chain_cancels_the_ticket_of_its_second_step() -> None:
@@ -83,7 +83,7 @@ def test_cancel_does_nothing_to_a_done_ticket() -> None:
     assert ticket.result() == 1
 
 
-MANY = 100_000  # far past any recursion limit
+MANY = 100_000  # far more than the recursion limit
 
 
 def test_repeat_runs_100000_steps_that_are_done_at_once() -> None:

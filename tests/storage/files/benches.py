@@ -1,4 +1,4 @@
-"""Stores whose shell is a real runner: on simulated jobs that the test runs, or on real threads."""
+"""Stores with a real `Runner`: one whose jobs run when the test says so, and one with real threads."""
 
 import asyncio
 import errno
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class RunnerBench:
-    """A store on a runner whose jobs run when the test says so."""
+    """A store on a simulated disk, with a runner whose jobs run when the test says so."""
 
     def __init__(self, disk: SimulatedDisk | None = None, **options: int) -> None:
         self.disk = disk or new_disk()
@@ -89,7 +89,7 @@ def reopened(disk: SimulatedDisk) -> FileStore:
 
 
 class GatedFile(SystemFile):
-    """A file of a `GatedDisk`."""
+    """A file whose calls wait and fail as its `GatedDisk` says."""
 
     disk: "GatedDisk"
 
@@ -113,7 +113,7 @@ class GatedDisk(SystemDisk):
 
     Attributes:
         gate: durable writes wait until this event is set.
-        reached: set whenever a durable write has come to the gate.
+        reached: set whenever a durable write arrives at the gate.
         errors: the error codes of calls that fail, by the name of the call.
     """
 
@@ -144,7 +144,7 @@ class GatedDisk(SystemDisk):
 
 
 class WatchedThreads(Threads):
-    """Real threads that report on the event loop when one of their jobs has ended."""
+    """Real threads that let a test wait for the end of the next job."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -157,7 +157,7 @@ class WatchedThreads(Threads):
             await self._ended_jobs.wait()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Returns once a condition is true. Looks at it whenever a job has ended."""
+        """Returns once a condition is true. Checks the condition whenever a job has ended."""
         while not condition():
             await self.next_end()
 
@@ -182,7 +182,7 @@ class ThreadsBench:
         return await settled(self.store.execute(command, NOW))
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Returns once a condition is true. Looks at it whenever a job has ended."""
+        """Returns once a condition is true. Checks the condition whenever a job has ended."""
         await self.threads.until(condition)
 
     async def checkpointed(self) -> None:

@@ -1,4 +1,4 @@
-"""Helpers of tests that run a checkpoint step by step, or with subscriptions."""
+"""Helpers that run a checkpoint step by step, and that fill a store with subscriptions."""
 
 from collections.abc import Iterator
 

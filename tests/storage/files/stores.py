@@ -1,4 +1,4 @@
-"""File stores on simulated disks, small enough that every limit is met."""
+"""Helpers that open file stores on simulated disks. The stores are small, so that tests reach every limit."""
 
 import random
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SEGMENT = 256 * 1024
 
 
 def new_disk(seed: int = 0) -> SimulatedDisk:
-    """Returns an empty disk, laid out."""
+    """Returns a disk with an empty data directory."""
     disk = SimulatedDisk(random.Random(seed))
     prepare(disk, "data")
     return disk
@@ -35,7 +35,7 @@ def open_store(disk: SimulatedDisk, **options: Any) -> FileStore:
 
 
 def run(store: FileStore, *commands: Command, now: int = NOW) -> list[Outcome]:
-    """Executes commands and commits each."""
+    """Executes commands one after the other, commits each, and returns their outcomes."""
     outcomes = []
     for command in commands:
         ticket = store.execute(command, now)
@@ -45,7 +45,7 @@ def run(store: FileStore, *commands: Command, now: int = NOW) -> list[Outcome]:
 
 
 def content(store: FileStore, path: str) -> bytes:
-    """Returns all that readers may see of a stream."""
+    """Returns all visible bytes of a stream, those of its ancestors included."""
     state = store.find(path).result()
     assert state is not None
     parts = [store.read_bytes(*part).result() for part in state.extents(0, state.visible_tail)]
@@ -75,11 +75,11 @@ class HeldReads(Synchronous):
 
     @property
     def waiting(self) -> int:
-        """How many reads are held."""
+        """The number of reads that wait."""
         return len(self._held)
 
     def release(self) -> None:
-        """Lets the reads go that are held at this moment; there must be one."""
+        """Runs the reads that wait now, of which there must be at least one."""
         assert self._held, "no read waits for the disk"
         held, self._held = self._held, []
         for run in held:

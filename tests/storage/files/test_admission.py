@@ -1,4 +1,4 @@
-"""Records are refused while too much is dirty or the disk is full."""
+"""Tests of the refusal of records while too much is dirty or the disk is full."""
 
 import errno
 import os
@@ -54,10 +54,10 @@ def test_number_of_dirty_streams_is_limited_and_makes_a_checkpoint_due() -> None
         store.execute(Delete(paths[1]), NOW),
     ]
     store.commit_once()
-    assert all(ticket.result() for ticket in tickets)  # they add no dirty stream
+    assert all(ticket.result() for ticket in tickets)  # these streams were dirty before
     steps = store.checkpoints.steps()
     advance_to(steps, store, Where.DISK)
-    with pytest.raises(Unavailable):  # what is being written is in memory still
+    with pytest.raises(Unavailable):  # captured states are still in memory
         store.execute(create(paths[9], TEXT), NOW).result()
     finish(steps, store)
     run(store, create(paths[9], TEXT))

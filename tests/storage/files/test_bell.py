@@ -1,4 +1,4 @@
-"""The bell: every ring is heard once."""
+"""Tests of the bell that wakes the commit thread."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def test_each_ring_before_a_wait_ends_one_wait(bell: Bell) -> None:
     for _ in range(3):
         bell.ring()
     for _ in range(3):
-        bell.wait()  # would block for ever if two rings were heard at once
+        bell.wait()  # would block if one wait used up two rings
     bell.close()
 
 
@@ -36,7 +36,7 @@ def test_ring_wakes_the_waiting_thread(bell: Bell) -> None:
     listener = threading.Thread(target=listen)
     listener.start()
     for number in range(100):
-        assert len(heard) == number  # not before its ring
+        assert len(heard) == number  # the thread has not run before its ring
         bell.ring()
         answered.acquire()
     listener.join()

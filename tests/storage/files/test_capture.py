@@ -1,4 +1,4 @@
-"""A checkpoint's capture: taken in steps, and before anything changes."""
+"""Tests of the capture of dirty states, which a checkpoint takes in steps and before they change."""
 
 from itertools import pairwise
 
@@ -31,7 +31,7 @@ def test_state_is_captured_before_it_changes() -> None:
     paths = [f"/{number}" for number in range(1200)]  # more than one slice
     run(store, *(create(path, TEXT, b"a") for path in paths))
     steps = store.checkpoints.steps()
-    next(steps)  # the first slice is taken
+    next(steps)  # the first slice is captured
     run(store, *(append(path, b"b", TEXT) for path in paths))
     finish(steps, store)
     store.run_checkpoint()
@@ -64,7 +64,7 @@ def test_many_subscriptions_are_captured_in_slices_and_before_they_change() -> N
     ids = [f"s{number}" for number in range(450)]
     run(store, create(POOL, JSON), *(subscribe(id_) for id_ in ids))
     steps = store.checkpoints.steps()
-    assert next(steps) is Where.LOOP  # the first slice is taken
+    assert next(steps) is Where.LOOP  # the first slice is captured
     run(store, *(Unsubscribe(id_) for id_ in ids))
     finish(steps, store)
     assert len(dict(SimulatedCatalog(disk).documents())) == len(ids)

@@ -1,4 +1,4 @@
-"""Checkpoints: each writes the states of one record, and a failed one loses nothing."""
+"""Tests of checkpoints: each writes the states of one record, and a failed one loses nothing."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ from tests.storage.files.stores import content, new_disk, open_store, run
 
 
 def entry_of(disk: SimulatedDisk, path: str) -> Entry:
-    """Returns what the catalog says of a stream."""
+    """Returns a stream's entry in the catalog."""
     entry = SimulatedCatalog(disk).find(path)
     assert entry is not None
     return entry

@@ -1,4 +1,4 @@
-"""Commits: nothing is answered or published before it is durable, and a failure stops the store."""
+"""Tests of commits: the store answers and publishes nothing before it is durable, and stops after a failure."""
 
 import errno
 from pathlib import Path
@@ -85,7 +85,7 @@ async def test_failure_abandons_every_answer_in_flight(tmp_path: Path) -> None:
     await bench.run(create("/a"))
     bench.disk.close_gate()
     in_flight = [bench.store.execute(append("/a", b"x"), NOW)]
-    await bench.disk.held_write()  # of the first append; the next one stays queued
+    await bench.disk.held_write()  # of the first append; the second one is queued
     in_flight.append(bench.store.execute(append("/a", b"y"), NOW))
     bench.store.commits.fail(OSError(errno.EIO, "a checkpoint failed"))
     assert not in_flight[0].done

@@ -1,3 +1,5 @@
+"""Tests of the gathering of bytes for a checkpoint."""
+
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.state import StreamState
@@ -11,7 +13,7 @@ TEXT = parse_media_type("text/plain")
 
 
 def stream(number: int, sizes: list[int]) -> tuple[StreamState, Recent]:
-    """Returns a stream with appends of some sizes that no log has."""
+    """Returns a stream with unflushed appends of the given sizes."""
     state = StreamState(f"/{number}", number, TEXT, FOREVER, 1)
     recent = Recent(0, 0, 0)
     for size in sizes:
@@ -21,7 +23,7 @@ def stream(number: int, sizes: list[int]) -> tuple[StreamState, Recent]:
 
 
 def gathered(*streams: tuple[StreamState, Recent]) -> Gathering:
-    """Returns what has been told of some streams."""
+    """Returns a gathering to which the given streams were added."""
     gathering = Gathering()
     for state, recent in streams:
         gathering.add(state, recent, Extent(recent.base, recent.flushed, recent.entries))
@@ -81,7 +83,7 @@ def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_the_thread() ->
     assert len(work.pieces) == count
     assert [entries is None for _, entries in work.entries] == [False, True, True]
     gathering.take_rest(1)  # nothing is left
-    gathering.take_rest(2)  # nobody knows it
+    gathering.take_rest(2)  # there is no such stream
 
 
 def test_index_entries_of_large_runs_are_left_to_the_thread() -> None:

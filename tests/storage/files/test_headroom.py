@@ -1,4 +1,4 @@
-"""Head-room: on a full disk deletes are taken, space comes back, and writes resume by themselves."""
+"""Tests of head-room: deletes succeed on a full disk, free space, and let writes resume."""
 
 import logging
 import random
@@ -49,7 +49,7 @@ from tests.storage.files.stores import content, new_disk, open_store, run
 
 TEXT = "text/plain"
 KIB = 1024
-#: A store of 96 KiB of log, 48 KiB that may wait for logs, and 72 KiB of ballast.
+#: Options of a store with 96 KiB of write-ahead log, at most 48 KiB of unflushed bytes, and 72 KiB of ballast.
 SMALL = {"segment_size": 16 * KIB, "max_unflushed": 48 * KIB, "checkpoint_bytes": 12 * KIB}
 CAPACITY = 400 * KIB
 
@@ -79,7 +79,10 @@ CLAIMS: list[tuple[tuple[Change, ...], Claim]] = [
     ((Removed("/a", 1),), Claim.ENDING),
     ((SoftDeleted("/a", 1),), Claim.ENDING),
     ((Unsubscribed("s", 1),), Claim.ENDING),
-    ((Removed("/a", 1), DATA, CursorsMoved("s", ())), Claim.ENDING),  # with a registry's event
+    (
+        (Removed("/a", 1), DATA, CursorsMoved("s", ())),
+        Claim.ENDING,
+    ),  # with an event in the registry
 ]
 
 
@@ -100,20 +103,20 @@ def small_store(capacity: int = CAPACITY) -> tuple[SimulatedDisk, FileStore]:
 
 
 def fill(store: FileStore, streams: int = 4) -> dict[str, int]:
-    """Appends to streams until writes are refused; returns how many bytes of each were accepted."""
+    """Appends to streams until the store refuses writes, and returns the accepted bytes of each stream."""
     sizes = {f"/{number}": 0 for number in range(streams)}
     for path in sizes:
         run(store, create(path, TEXT))
     for number in range(10_000):
         path = f"/{number % streams}"
-        if refused(store, append(path, b"x" * 2000, TEXT)):
+        if is_refused_for_room(store, append(path, b"x" * 2000, TEXT)):
             return sizes
         sizes[path] += 2000
     raise AssertionError("the disk never became full")
 
 
-def refused(store: FileStore, command: Command) -> bool:
-    """Executes a command; returns whether it was refused for lack of room."""
+def is_refused_for_room(store: FileStore, command: Command) -> bool:
+    """Executes a command, and returns whether the store refused it for lack of room."""
     try:
         run(store, command)
     except StorageFull:
@@ -134,7 +137,7 @@ def test_delete_on_a_full_disk_frees_space_and_writes_resume(restarted: bool) ->
         disk.lose_power()
         store = open_store(disk, **SMALL)
         check(store, sizes)
-        assert refused(store, append("/1", b"x" * 2000, TEXT))
+        assert is_refused_for_room(store, append("/1", b"x" * 2000, TEXT))
     incarnation = store.states["/0"].incarnation
     assert disk.exists(path_of(incarnation))
     run(store, Delete("/0"))
@@ -161,7 +164,7 @@ def test_ordinary_writes_on_a_full_disk_are_refused_and_change_nothing() -> None
         append("/0", b"x", TEXT, closes=True),
         create("/new", TEXT),
     ):
-        assert refused(store, command)
+        assert is_refused_for_room(store, command)
     assert store.wal.last_lsn == last
     check(store, sizes)
 
@@ -195,8 +198,10 @@ def test_refused_synchronous_call_makes_the_store_check_for_room() -> None:
     disk, store = small_store()
     fill(store)
     disk.capacity = 2 * CAPACITY
-    assert refused(store, append("/0", b"x", TEXT))  # who asks makes the store look
-    assert not refused(store, append("/0", b"x", TEXT))
+    assert is_refused_for_room(
+        store, append("/0", b"x", TEXT)
+    )  # the call makes the store check for room
+    assert not is_refused_for_room(store, append("/0", b"x", TEXT))
 
 
 def test_full_disk_logs_one_line_when_it_begins_and_one_when_it_ends(
@@ -206,7 +211,7 @@ def test_full_disk_logs_one_line_when_it_begins_and_one_when_it_ends(
     disk, store = small_store()
     fill(store)
     for _ in range(20):
-        assert refused(store, append("/0", b"x", TEXT))
+        assert is_refused_for_room(store, append("/0", b"x", TEXT))
     assert [record.getMessage() for record in caplog.records] == [
         "the disk is full: until it has 1 MiB of room, writes are refused; reads, deletes and closes go on"
     ]
@@ -220,7 +225,9 @@ def test_full_disk_logs_one_line_when_it_begins_and_one_when_it_ends(
 
 
 def test_every_stream_can_be_deleted_however_full_the_disk_is() -> None:
-    for capacity in range(250 * KIB, 420 * KIB, 7 * KIB):  # it is full in the middle of anything
+    for capacity in range(
+        250 * KIB, 420 * KIB, 7 * KIB
+    ):  # the disk becomes full at many different moments
         disk, store = small_store(capacity)
         sizes = fill(store, streams=7)
         for path in sizes:
@@ -235,7 +242,7 @@ def test_every_stream_can_be_deleted_however_full_the_disk_is() -> None:
 def test_delete_without_ballast_frees_its_log_before_other_bytes_are_flushed() -> None:
     disk, store = small_store()
     sizes = fill(store)
-    disk.capacity = disk.used  # somebody else has taken what the ballast left
+    disk.capacity = disk.used  # another program has taken the space of the ballast
     run(store, Delete("/0"))
     del sizes["/0"]
     assert disk.used < disk.capacity
@@ -251,7 +258,7 @@ def test_crash_between_deleting_a_log_and_committing_the_catalog_is_no_damage(
     disk, store = small_store()
     sizes = fill(store)
     incarnation = store.states["/0"].incarnation
-    disk.capacity = 0  # nothing can be written at all
+    disk.capacity = 0  # no write succeeds
     run(store, Delete("/0"))
     del sizes["/0"]
     store.run_checkpoint()
@@ -282,8 +289,8 @@ def test_durable_reads_leave_half_of_the_reserve_to_deletes() -> None:
     disk = new_disk()
     store = open_store(disk, segment_size=64 * KIB)
     run(store, create("/a", TEXT), create("/b", TEXT, lifetime=Lifetime(ttl=10)))
-    while not is_refused(store, append("/a", b"x" * 3000, TEXT)):
-        pass  # without a checkpoint, until the log takes no more
+    while not is_refused_without_checkpoint(store, append("/a", b"x" * 3000, TEXT)):
+        pass  # until the log is full, without a checkpoint
     state = store.states["/b"]
     for number in range(1, 3000):
         store.touch(state, NOW + number * SECOND)
@@ -291,11 +298,11 @@ def test_durable_reads_leave_half_of_the_reserve_to_deletes() -> None:
     before = store.wal.last_lsn
     store.touch(state, NOW + 5000 * SECOND)
     assert store.wal.last_lsn == before, "uses have no bound"
-    assert not is_refused(store, Delete("/a"))
+    assert not is_refused_without_checkpoint(store, Delete("/a"))
 
 
-def is_refused(store: FileStore, command: Command) -> bool:
-    """Executes a command without any checkpoint."""
+def is_refused_without_checkpoint(store: FileStore, command: Command) -> bool:
+    """Executes a command without making a checkpoint, and returns whether the store refused it."""
     ticket = store.execute(command, NOW)
     store.commit_once()
     try:
@@ -310,7 +317,7 @@ def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
     run(store, create("/a", TEXT, b"x" * 15_000), create("/b", TEXT, b"x"))
     store.run_checkpoint()
     for path, is_due in (("/b", False), ("/a", True)):
-        assert not is_refused(store, Delete(path))
+        assert not is_refused_without_checkpoint(store, Delete(path))
         assert store.ledger.checkpoint_is_due is is_due
     store.run_checkpoint()
     assert not store.ledger.checkpoint_is_due
@@ -347,12 +354,12 @@ def test_ballast_is_deleted_to_allocate_the_second_segment() -> None:
     disk, store = small_store()
     run(store, create("/a", TEXT, b"x"))
     store.close()
-    disk.unlink("wal/001")  # restored without it
+    disk.unlink("wal/001")  # a backup was restored without this file
     disk.capacity = disk.used
     store = open_store(disk, **SMALL)
     assert disk.names("wal") == ["000", "001"]
     assert not disk.exists(BALLAST)
-    assert refused(store, append("/a", b"x", TEXT))
+    assert is_refused_for_room(store, append("/a", b"x", TEXT))
     run(store, Delete("/a"))
     disk.capacity = CAPACITY
     store.run_checkpoint()
@@ -364,7 +371,7 @@ def test_store_refuses_writes_until_disk_has_room_for_two_segments() -> None:
     disk = SimulatedDisk(random.Random(0), 30 * KIB)
     prepare(disk, "data")
     store = open_store(disk, **SMALL)
-    assert refused(store, create("/a", TEXT))
+    assert is_refused_for_room(store, create("/a", TEXT))
     disk.capacity = CAPACITY
     store.run_checkpoint()
     run(store, create("/a", TEXT))

@@ -1,4 +1,4 @@
-"""On a full disk the workers of subscriptions go on: what moves on what is there needs next to no room."""
+"""Tests that the workers of subscriptions keep working on a full disk, because their records need little room."""
 
 from durable_streams_server.protocol.commands import Delete
 from durable_streams_server.protocol.offsets import parse
@@ -33,7 +33,7 @@ def test_workers_keep_working_on_a_full_disk() -> None:
     acks = tuple((each.path, parse(each.tail)) for each in view.streams[:1])
     ack = Acknowledge(view.grant, view.generation, view.grant.wake_id, acks, True)
     assert run(store, ack, now=NOW + 4 * SECOND) == [AckOutcome(next_wake=True)]
-    assert store.states[POOL].tail == events  # there was no room for an event
+    assert store.states[POOL].tail == events  # there is no room for an event
     disk.lose_power()
     again = open_store(disk, **SMALL)
     subscription = again.subscriptions.get("s")
@@ -42,4 +42,4 @@ def test_workers_keep_working_on_a_full_disk() -> None:
     run(again, Delete("/0"), Delete("/1"))
     again.run_checkpoint()
     run(again, Tend("s"), now=NOW + 9 * SECOND)
-    assert again.states[POOL].tail > events  # it is told of now
+    assert again.states[POOL].tail > events  # now there is room for the event

@@ -1,4 +1,4 @@
-"""The largest file the system allows: it is the limit of one stream, and of that stream only."""
+"""Tests of held bytes: the largest file that the system allows limits one stream and no other."""
 
 import errno
 import os
@@ -24,12 +24,12 @@ from tests.storage.files.stores import content, new_disk, open_store, run
 
 TEXT = "text/plain"
 LIMIT = 100_000
-#: Segments and ballast that fit into the limit.
+#: Options of a store whose segments and ballast are smaller than the file limit.
 SMALL = {"segment_size": 32 * 1024, "max_unflushed": 12_000, "recent_limit": 0}
 
 
-def code_of(store: FileStore, command: Command) -> str | None:
-    """Executes a command; returns the code of its refusal, or None."""
+def refusal_code_of(store: FileStore, command: Command) -> str | None:
+    """Executes a command, and returns the code of its refusal; None if it succeeds."""
     try:
         run(store, command)
     except StreamError as refusal:
@@ -57,42 +57,44 @@ def test_append_past_a_known_file_limit_is_refused_and_changes_nothing() -> None
     disk, store = limited(known=True)
     run(store, create("/a", TEXT), create("/b", TEXT))
     size = 0
-    while code_of(store, append("/a", b"x" * 1000, TEXT)) is None:
+    while refusal_code_of(store, append("/a", b"x" * 1000, TEXT)) is None:
         size += 1000
     assert size == LIMIT
     last = store.wal.last_lsn
-    assert code_of(store, append("/a", b"x", TEXT)) == "LARGEST_FILE"
+    assert refusal_code_of(store, append("/a", b"x", TEXT)) == "LARGEST_FILE"
     assert store.wal.last_lsn == last
     for _ in range(2):
-        assert code_of(store, append("/b", b"y", TEXT)) is None
+        assert refusal_code_of(store, append("/b", b"y", TEXT)) is None
         store.run_checkpoint()
         assert content(store, "/a") == b"x" * LIMIT
         disk.lose_power()
         store = open_store(disk, **SMALL)
-        assert code_of(store, append("/a", b"x", TEXT)) == "LARGEST_FILE"
+        assert refusal_code_of(store, append("/a", b"x", TEXT)) == "LARGEST_FILE"
     run(store, append("/a", b"", TEXT, closes=True))
     run(store, Delete("/a"))
-    assert code_of(store, create("/a", TEXT, b"x")) is None
+    assert refusal_code_of(store, create("/a", TEXT, b"x")) is None
 
 
 def test_file_limit_applies_to_the_index_too() -> None:
     _, store = limited(known=True)
     run(store, create("/a", TEXT))
     count = 0
-    while code_of(store, append("/a", b"x", TEXT)) is None:
+    while refusal_code_of(store, append("/a", b"x", TEXT)) is None:
         count += 1
     assert LIMIT - ROOM_FOR_HEADER - 100 < 24 + 16 * count <= LIMIT
     assert store.failure is None
 
 
 def fill_past_an_unknown_limit(store: FileStore) -> int:
-    """Appends to a stream until a checkpoint has met the limit; returns how many bytes were accepted."""
+    """Appends to a stream until a checkpoint has reached the file limit, and returns the number of accepted bytes."""
     run(store, create("/a", TEXT), create("/b", TEXT, b"y"))
     size = 0
-    while code_of(store, append("/a", b"x" * 1500, TEXT)) is None:
+    while refusal_code_of(store, append("/a", b"x" * 1500, TEXT)) is None:
         size += 1500
         if size > LIMIT - 3000:
-            store.execute(append("/a", b"x" * 9000, TEXT), NOW)  # a checkpoint meets it in between
+            store.execute(
+                append("/a", b"x" * 9000, TEXT), NOW
+            )  # the next checkpoint reaches the limit
             store.commit_once()
             size += 9000
             store.run_checkpoint()
@@ -108,9 +110,9 @@ def test_file_limit_found_by_a_checkpoint_stops_one_stream_only(restarted: bool)
     assert store.failure is None
     for _ in range(3):
         assert content(store, "/a") == b"x" * size
-        assert code_of(store, append("/a", b"x", TEXT)) == "LARGEST_FILE" or restarted
-        for _ in range(40):  # the write-ahead log goes round and round
-            assert code_of(store, append("/b", b"y" * 500, TEXT)) is None
+        assert refusal_code_of(store, append("/a", b"x", TEXT)) == "LARGEST_FILE" or restarted
+        for _ in range(40):  # long enough to reuse segments of the write-ahead log
+            assert refusal_code_of(store, append("/b", b"y" * 500, TEXT)) is None
             store.run_checkpoint()
             run(store, Delete("/b"), create("/b", TEXT))
         assert store.meta.lsn == store.wal.last_lsn - 2
@@ -150,7 +152,7 @@ def test_delete_removes_a_stream_with_held_bytes() -> None:
     assert store.ledger.unflushed == 0
     assert store.ledger.held == {}
     store = open_store(disk, **SMALL)
-    assert code_of(store, create("/a", TEXT, b"again")) is None
+    assert refusal_code_of(store, create("/a", TEXT, b"again")) is None
     assert content(store, "/a") == b"again"
 
 
@@ -218,7 +220,7 @@ store = FileBackedStreamStore(sys.argv[1], wal_size=int(sys.argv[3]))
 
 
 def run_limited(path: Path, limit: int, wal_size: int, script: str) -> str:
-    """Runs a script with a store under a real limit, in a process of its own; returns what it prints."""
+    """Runs a script in another process with a real file limit and a store, and returns its output."""
     done = subprocess.run(
         [sys.executable, "-c", LIMITED + script, str(path), str(limit), str(wal_size)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The ledger: what is dirty after a checkpoint, and how much memory is counted as unflushed."""
+"""Tests of the ledger: the dirty states after a checkpoint, and the memory counted as unflushed."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Sliding lifetimes across restarts: noted rarely, never lived shorter, a tenth longer at most."""
+"""Tests of sliding lifetimes: reads are made durable rarely, and a restart extends a lifetime by a tenth at most."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_restart_extends_lifetime_by_at_most_a_tenth_after_a_read() -> None:
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN))
     store.touch(state(store), NOW + 5 * SECOND)
-    store.touch(state(store), NOW + 5_900_000)  # not noted: less than a tenth has passed
+    store.touch(state(store), NOW + 5_900_000)  # not durable: less than a tenth has passed
     store.commit_once()
     again = open_store(disk)
     deadline = state(again).deadline()
@@ -54,7 +54,7 @@ def test_checkpoint_during_recovery_does_not_shorten_a_lifetime() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN), create("/b"), append("/a", b"in the log"))
-    store.touch(state(store), NOW + SECOND // 2)  # not noted
+    store.touch(state(store), NOW + SECOND // 2)  # not durable
     run(store, *(append("/b", b"x" * 3000) for _ in range(10)))
     again = open_store(disk, max_unflushed=10_000)
     assert again.meta.lsn > 0
@@ -201,7 +201,7 @@ def test_expiry_refused_for_lack_of_room_is_retried(monkeypatch: pytest.MonkeyPa
         raise behind()
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.wal, "reserve", no_room)  # not even in the reserve
+        patch.setattr(store.wal, "reserve", no_room)  # the reserve is full too
         refused = store.execute(Expire(path, incarnation), later)
     with pytest.raises(Unavailable):
         refused.result()

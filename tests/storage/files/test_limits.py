@@ -1,4 +1,4 @@
-"""The file store's limits of memory."""
+"""Tests of the file store's limits of memory."""
 
 import pytest
 

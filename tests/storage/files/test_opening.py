@@ -1,4 +1,4 @@
-"""Opening a file of the data directory: a regular file and nothing else."""
+"""Tests of the opening of regular files in the data directory."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Producers in the catalog: looked up one at a time, and every rule as exact as if all were in memory."""
+"""Tests of producers, which memory keeps only until a checkpoint and which are then looked up in the catalog."""
 
 import msgspec
 import pytest
@@ -16,7 +16,11 @@ from tests.storage.files.stores import new_disk, open_store, run
 
 
 class Shelf:
-    """A catalog that counts how often it is asked."""
+    """A catalog of producers that counts its look-ups.
+
+    Args:
+        count: the number of producers.
+    """
 
     def __init__(self, count: int = 0) -> None:
         self.kept = {b"p%d" % number: ProducerState(0, number) for number in range(count)}
@@ -110,8 +114,10 @@ def test_producer_limit_is_exact_after_a_restart_and_an_upgrade() -> None:
         assert is_duplicate(store, stamped(b"p2"))
         with pytest.raises(TooManyRequests):
             is_duplicate(store, stamped(b"new"))
-        table = disk.catalog[1]  # type: ignore[index]
-        old = msgspec.msgpack.decode(table[b"/a"][4:])[:15]  # as an older version writes it
+        table = disk.catalog[1]  # type: ignore[index]  # the table of entries
+        old = msgspec.msgpack.decode(table[b"/a"][4:])[
+            :15
+        ]  # an entry as an older version writes it
         table[b"/a"] = seal(b"/a", msgspec.msgpack.encode(old))
         found = SimulatedCatalog(disk).find("/a")
         assert found is not None

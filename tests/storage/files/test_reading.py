@@ -1,4 +1,4 @@
-"""Reads from memory and from logs: on reader threads if they must wait, and refused if the log is damaged or gone."""
+"""Tests of reads: reader threads do those that would block, and a damaged or missing log is refused."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ async def test_synchronous_cold_read_on_the_loop_is_answered_by_a_reader_thread(
     await bench.run(create("/a"))
     await bench.run(append("/a", b"x" * 5_000))
     await bench.checkpointed()
-    monkeypatch.setattr(SystemFile, "read_ready", lambda *_: None)  # the device would be waited for
+    monkeypatch.setattr(SystemFile, "read_ready", lambda *_: None)  # every read would block
     state = bench.store.find("/a").result()
     assert state is not None
     read = bench.store.read_bytes(state.incarnation, 0, 5_000)
@@ -133,7 +133,7 @@ def test_fork_reads_only_bytes_of_its_source_that_the_catalog_proves(tmp_path: P
         store.create("/fork", options=CreateOptions(forked_from="/source"))
     (index,) = (tmp_path / "logs").glob("*/*.idx")
     with index.open("ab") as file:
-        file.write(bytes(48))  # as an unfinished checkpoint leaves it
+        file.write(bytes(48))  # entries of an unfinished checkpoint
     with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
         state = store.find("/fork").result()
         assert state is not None

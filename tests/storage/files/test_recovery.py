@@ -1,4 +1,4 @@
-"""Recovery restores what was acknowledged, and refuses a log that does not follow from the catalog."""
+"""Tests of recovery, which restores acknowledged changes and refuses a log that does not follow from the catalog."""
 
 import shutil
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_recovery_restores_subscriptions_with_and_without_a_checkpoint(checkpoin
     run(store, append(A, b"3", JSON))
     store.run_checkpoint()
     store.close()
-    assert documents_of(open_store(disk)) == expected  # what had news still has it
+    assert documents_of(open_store(disk)) == expected  # unread appends are still known
 
 
 def test_subscription_created_after_restart_gets_a_larger_incarnation() -> None:
@@ -77,7 +77,7 @@ def test_recovery_starts_steady_time_no_earlier_than_a_lease_in_the_log() -> Non
     run(store, create(POOL, JSON), create(A, JSON), subscribe("s"), append(A, b"1", JSON))
     ahead = (
         NOW + 3600 * SECOND
-    )  # a step of the wall clock that no checkpoint has seen counts as time
+    )  # the clock was set ahead after the last checkpoint, which counts as time
     run(store, Claim("s", "w"), now=ahead)
     disk.lose_power()
     assert open_store(disk).timeline.floor >= ahead
@@ -86,17 +86,17 @@ def test_recovery_starts_steady_time_no_earlier_than_a_lease_in_the_log() -> Non
 def test_recovery_refuses_a_blank_header_before_acknowledged_records() -> None:
     disk = new_disk()
     store = open_store(disk)
-    for number in range(4):  # no checkpoint has told the catalog of them
+    for number in range(4):  # the catalog does not have them
         run(store, create(f"/{number}"))
     disk.open("wal/000").write(b"\0" * 4096, 0)
     with pytest.raises(Damaged, match="wal/000: its header is lost"):
         open_store(disk)
 
 
-def write_stream_and_crash(folder: Path, begins: int, *, tail: bytes) -> None:
-    """Writes a stream with bytes that the catalog has and bytes that only the write-ahead log has, and closes nothing properly."""
+def write_stream_and_crash(folder: Path, later_by: int, *, tail: bytes) -> None:
+    """Writes a stream whose later bytes are in the write-ahead log only, and ends the store as a crash would."""
     folder.mkdir()
-    store = FileBackedStreamStore(folder, segment_size=SEGMENT, clock=lambda: NOW + begins)
+    store = FileBackedStreamStore(folder, segment_size=SEGMENT, clock=lambda: NOW + later_by)
     store.create("/a", "text/plain")
     store.append("/a", tail)
     store.run_checkpoint()
@@ -107,10 +107,10 @@ def write_stream_and_crash(folder: Path, begins: int, *, tail: bytes) -> None:
     store._directory.release()
 
 
-@pytest.mark.parametrize("begins", [0, 5 * SECOND])
-def test_recovery_refuses_the_log_of_another_directory(tmp_path: Path, begins: int) -> None:
+@pytest.mark.parametrize("later_by", [0, 5 * SECOND])
+def test_recovery_refuses_the_log_of_another_directory(tmp_path: Path, later_by: int) -> None:
     write_stream_and_crash(tmp_path / "own", 0, tail=b"own bytes")
-    write_stream_and_crash(tmp_path / "other", begins, tail=b"bytes of another stream")
+    write_stream_and_crash(tmp_path / "other", later_by, tail=b"bytes of another stream")
     shutil.rmtree(tmp_path / "own" / "wal")
     shutil.copytree(tmp_path / "other" / "wal", tmp_path / "own" / "wal")
     with pytest.raises(Damaged, match="record 3 does not follow from the catalog"):
@@ -123,7 +123,9 @@ def test_recovery_refuses_the_log_of_another_directory(tmp_path: Path, begins: i
     with FileBackedStreamStore(tmp_path / "own", segment_size=SEGMENT) as store:
         state = store.find("/a").result()
         assert state is not None
-        assert state.incarnation > NOW + 5 * SECOND  # its old offsets may have named lost bytes
+        assert (
+            state.incarnation > NOW + 5 * SECOND
+        )  # a new incarnation, because old offsets may name lost bytes
         assert store.read_bytes(state.incarnation, 0, state.tail).result() == b"own bytes"
 
 

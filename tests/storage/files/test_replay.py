@@ -1,3 +1,5 @@
+"""Tests of the replay of the write-ahead log."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +24,7 @@ TEXT = "text/plain"
 JSON = "application/json"
 
 
-def begin(disk: SimulatedDisk) -> FileStore:
+def store_with_every_record(disk: SimulatedDisk) -> FileStore:
     """Returns a store with every kind of record in its log."""
     store = open_store(disk, segment_size=4 << 20)
     run(store, create("/text", TEXT), create("/json", JSON, b"[1]"), create("/gone", TEXT, b"x"))
@@ -44,19 +46,19 @@ def begin(disk: SimulatedDisk) -> FileStore:
 
 
 def record(*changes: Appended) -> bytes:
-    """Returns the record of some changes."""
+    """Returns the payload of a record with some changes."""
     return msgspec.msgpack.encode(changes)
 
 
 def replay_of(store: FileStore, aside: Sequence[int] = ()) -> Replay:
-    """Returns a replay on what is in a store."""
+    """Returns a replay that applies records to a store's states."""
     wal, logs, ledger = store.wal, store.logs, store.ledger
     recovery = Recovery(new_disk(), wal, logs, ledger, store.timeline, store.subscriptions)
     return Replay(store.states, ledger.memory, store.timeline, recovery.apply, aside)
 
 
-def known(store: FileStore) -> dict[str, Any]:
-    """Returns all that is known of a store's streams and of their bytes in memory."""
+def snapshot_of(store: FileStore) -> dict[str, Any]:
+    """Returns the states of a store's streams, their recent bytes, and the memory counted for them."""
     found: dict[str, Any] = {}
     for path in sorted(store.paths()):
         state = store.states[path]
@@ -79,24 +81,24 @@ def known(store: FileStore) -> dict[str, Any]:
 
 def test_replay_restores_the_state_before_a_crash() -> None:
     disk = new_disk()
-    before = known(begin(disk))
+    before = snapshot_of(store_with_every_record(disk))
     disk.lose_power()
-    assert known(open_store(disk, segment_size=4 << 20)) == before
+    assert snapshot_of(open_store(disk, segment_size=4 << 20)) == before
 
 
 def test_fast_path_gives_the_same_state_as_the_general_path() -> None:
     disk = new_disk()
-    begin(disk)
+    store_with_every_record(disk)
     disk.lose_power()
-    fast = known(open_store(disk, segment_size=4 << 20))
+    fast = snapshot_of(open_store(disk, segment_size=4 << 20))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Replay, "_append", lambda *_: False)
-        assert known(open_store(disk, segment_size=4 << 20)) == fast
+        assert snapshot_of(open_store(disk, segment_size=4 << 20)) == fast
 
 
 def test_checkpoint_during_replay_loses_nothing() -> None:
     disk = new_disk()
-    store = begin(disk)
+    store = store_with_every_record(disk)
     contents = {path: content(store, path) for path in store.paths()}
     disk.lose_power()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The runner's states: what runs when, how a stop ends it, and that no failure goes unheard."""
+"""Tests of the runner: the order of its jobs, its stop, and the report of every failure."""
 
 import errno
 from functools import partial
@@ -48,7 +48,7 @@ def test_checkpoint_failing_during_detach_stops_the_store_and_loses_nothing(
     bench = RunnerBench()
     bench.append(b"acknowledged")
     bench.begin_checkpoint()
-    bench.disk.before = failing(call)  # the job runs while the stop waits for it
+    bench.disk.before = failing(call)  # the job runs during the detach
     bench.store.detach()
     assert isinstance(bench.store.failure, OSError)
     assert bench.failures == [bench.store.failure]
@@ -165,7 +165,9 @@ def test_few_queued_records_wait_one_turn_for_writers_just_answered(
     bench.executor.run(Lane.COMMIT)
     bench.executor.complete()
     assert first.done
-    again = bench.store.execute(append("/a", b"second"), NOW)  # its client has had the answer
+    again = bench.store.execute(
+        append("/a", b"second"), NOW
+    )  # the client sends it after the first answer
     bench.executor.turn()
     bench.executor.run(Lane.COMMIT)
     bench.executor.complete()
@@ -178,9 +180,9 @@ def test_few_queued_records_wait_one_turn_for_writers_just_answered(
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
 def test_checkpoint_without_a_free_file_handle_is_retried(code: int) -> None:
     bench = RunnerBench()
-    run_other = bench.store.execute(create("/b", body=b"new"), NOW)
+    created = bench.store.execute(create("/b", body=b"new"), NOW)
     bench.run_all_jobs()
-    run_other.result()
+    created.result()
     bench.disk.before = failing("open", code)
     bench.store.shell.checkpoint_due()
     bench.run_all_jobs()
@@ -196,9 +198,9 @@ def test_checkpoint_without_a_free_file_handle_is_retried(code: int) -> None:
 
 def test_damaged_log_stops_neither_checkpoints_nor_other_streams() -> None:
     bench = RunnerBench()
-    run_other = bench.store.execute(create("/b", body=b"whole"), NOW)
+    created = bench.store.execute(create("/b", body=b"whole"), NOW)
     bench.run_all_jobs()
-    run_other.result()
+    created.result()
     state = bench.store.states["/a"]
     for name in bench.disk.names(directory_of(state.incarnation)):
         if name.endswith(".idx"):
@@ -225,7 +227,9 @@ def test_store_with_a_damaged_log_can_be_opened() -> None:
     store = open_store(disk)
     run(store, create("/a", body=b"one"), create("/b", body=b"two"))
     store.run_checkpoint()
-    run(store, append("/a", b" more"), append("/b", b" more"))  # in the write-ahead log alone
+    run(
+        store, append("/a", b" more"), append("/b", b" more")
+    )  # these bytes are in the write-ahead log only
     incarnation = store.states["/a"].incarnation
     disk.unlink(path_of(incarnation))
     disk.sync_directory(directory_of(incarnation))

@@ -1,4 +1,4 @@
-"""Streams in memory: loaded when asked for, let go when idle, damage told and never skipped."""
+"""Tests of states in memory: loading, eviction, forks of forks, and damaged streams."""
 
 import gc
 import random
@@ -87,7 +87,7 @@ def test_reloaded_stream_has_its_producers() -> None:
     store.close()
     again = open_store(disk)
     repeated = run(again, append("/a", b"y", stamp=Stamp(b"p", 1, 1)))[0]
-    assert not repeated.wrote  # type: ignore[union-attr]
+    assert not repeated.wrote  # type: ignore[union-attr]  # the outcome of an append
     assert content(again, "/a") == b"xy"
 
 
@@ -137,7 +137,7 @@ def test_damaged_stream_is_refused_and_does_not_affect_others() -> None:
     for command in (append("/a", b"x"), create("/c", None, fork=Fork("/a", None, None))):
         with pytest.raises(StreamDamaged):
             again.execute(command, NOW).result()
-    with pytest.raises(Conflict):  # nor can it be created anew over its own history
+    with pytest.raises(Conflict):  # a create must not replace the damaged stream
         again.execute(create("/a", "text/plain"), NOW).result()
     assert content(again, "/b") == b"def"
     run(again, Delete("/a"), create("/a", body=b"new"))
@@ -147,12 +147,12 @@ def test_damaged_stream_is_refused_and_does_not_affect_others() -> None:
 
 # -- forks of forks ----------------------------------------------------------
 
-DEEP = 1500  # past the recursion limit, and past what the server allows
+DEEP = 1500  # more than the recursion limit and than the server allows
 NAMED = range(0, DEEP + 2, 7)
 
 
 def deep_store(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> FileStore:
-    """Returns a store with a chain of forks, each with a byte of its own, as an earlier version let a client make it."""
+    """Returns a store with a chain of `DEEP` forks, as an earlier version allowed. Each fork has one byte of its own."""
     store = open_store(disk)
     with monkeypatch.context() as patch:
         patch.setattr(create_rules, "MAX_FORK_DEPTH", DEEP)
@@ -164,7 +164,7 @@ def deep_store(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> FileStor
 
 
 def write_whole_lineages(disk: SimulatedDisk) -> None:
-    """Has each entry of the catalog say all of its fork's spans, as earlier versions did."""
+    """Rewrites each catalog entry with all spans of its fork, as earlier versions stored them."""
     catalog = SimulatedCatalog(disk)
     entries = dict(catalog.paths())
     changes: list[Put | Drop] = []
@@ -177,7 +177,7 @@ def write_whole_lineages(disk: SimulatedDisk) -> None:
 
 
 def assert_chain(store: FileStore, path: str, names: list[str]) -> None:
-    """Reads a deep fork in full, page by page, and compares each part's name."""
+    """Reads a deep fork in full and in pages, and compares the offsets of some positions."""
     state = store.find(path).result()
     assert state is not None
     expected = bytes(at % 256 for at in range(state.visible_tail))

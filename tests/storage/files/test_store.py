@@ -1,4 +1,4 @@
-"""The file store keeps the contract of every store."""
+"""Tests of the file store: the contract of every store."""
 
 import asyncio
 from pathlib import Path
@@ -15,7 +15,7 @@ SEGMENT = 1024 * 1024
 
 
 class Prompt(Synchronous):
-    """A shell that commits as soon as it is told to."""
+    """A shell that commits at the end of the event loop's turn, on the loop itself."""
 
     def __init__(self, store: FileStore) -> None:
         super().__init__(*store.parts)

@@ -1,4 +1,4 @@
-"""The state machine of `tests/streams/machine.py` on the file store, with checkpoints, kills and power losses in between."""
+"""Runs the state machine of `tests/streams/machine.py` on a file store, with checkpoints, kills and power losses."""
 
 from typing import TypeVar
 

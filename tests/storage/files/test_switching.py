@@ -1,4 +1,4 @@
-"""How soon threads change while jobs compute beside the loop."""
+"""Tests of the switch interval while jobs run beside the event loop."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""The synchronous shell: the thread that waits for a ticket does the work."""
+"""Tests of the synchronous shell, where the thread that waits for a ticket does the work."""
 
 import errno
 import os

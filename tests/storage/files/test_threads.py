@@ -1,4 +1,4 @@
-"""The store on real threads: it commits, makes checkpoints and survives a full disk."""
+"""Tests of a store on real threads: commits, checkpoints and a full disk."""
 
 import asyncio
 import errno
@@ -44,7 +44,7 @@ async def test_store_opened_on_a_full_disk_accepts_writes_once_there_is_room(
     assert store.headroom.is_low
     disk.errors.clear()
     store.attach(asyncio.get_running_loop(), lambda _: None)
-    await threads.until(lambda: not store.headroom.is_low)  # without any further request
+    await threads.until(lambda: not store.headroom.is_low)  # without another request
     await settled(store.execute(create("/a"), NOW))
     store.detach()
     store.close()
@@ -99,7 +99,7 @@ async def test_store_on_a_full_disk_refuses_writes_serves_reads_and_resumes(
             refused += 1
         except Unavailable:
             await bench.threads.next_end()
-    assert 0 < written <= SEGMENT // 50_000  # there is no room for a second segment
+    assert 0 < written <= SEGMENT // 50_000  # there is no room for another segment
     state = bench.store.find("/a").result()
     assert state is not None
     assert state.visible_tail == state.tail == written * 50_000
@@ -185,7 +185,7 @@ async def test_reader_threads_have_a_lower_priority_than_the_commit_thread() -> 
 
     for lane in Lane:
         threads.submit(lane, note(lane), lambda _, error: None)
-    threads.close()  # once all are done
+    threads.close()  # waits for all jobs
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     assert found[Lane.COMMIT] == usual
     assert found[Lane.READ] == min(usual + 5, 19)
