@@ -27,7 +27,7 @@ from tests.storage.contract_base import ContractBase, settled
 
 
 class EndContract(ContractBase):
-    """Deletes, forks, lifetimes, listeners and the registry."""
+    """Tests of deletes, forks, lifetimes, listeners and the registry."""
 
     async def test_stream_created_after_delete_is_another_incarnation(self, store: Store) -> None:
         await self.run(store, create("/a", body=b"old"))

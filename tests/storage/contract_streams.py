@@ -23,7 +23,7 @@ from tests.storage.contract_base import ContractBase, settled
 
 
 class StreamContract(ContractBase):
-    """Creates, appends, producers and reads."""
+    """Tests of creates, appends, producers and reads."""
 
     async def test_new_store_is_empty(self, store: Store) -> None:
         assert await settled(store.find("/a")) is None

@@ -31,7 +31,7 @@ from tests.storage.contract_base import ContractBase
 
 
 class SubscriptionContract(ContractBase):
-    """Subscriptions, wakes and keys."""
+    """Tests of subscriptions, wakes and keys."""
 
     async def create_subscription(self, store: Store) -> None:
         """Creates a wake stream, two other streams, and a pull-wake subscription to those two."""

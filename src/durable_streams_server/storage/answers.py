@@ -1,7 +1,7 @@
-"""Answers that wait until the records they rest on are durable.
+"""Answers that wait until the records that they depend on are durable.
 
-A store decides on its newest state, which may be ahead of the disk. So it queues every answer, also one without a record of its own,
-behind the records in flight, and resolves the answers in that order.
+A store decides on its newest state, which may be ahead of the disk. So the store queues every answer behind the records in flight, even an
+answer without its own record, and resolves the answers in that order.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
     refusal: StreamError | None
 
     def resolve(self) -> None:
-        """Resolves the ticket, because every record that the answer rests on is durable."""
+        """Resolves the ticket, because every record that the answer depends on is durable."""
         if self.ticket is None:
             return
         if self.refusal is not None:

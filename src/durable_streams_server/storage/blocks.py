@@ -71,7 +71,7 @@ class Blocks:
         last = bisect_right(begins, end - 1) - 1
         parts: list[bytes | bytearray | memoryview] = [*runs[first : last + 1]]
         if len(parts) == 1 and start == begins[first] and end - start == len(runs[first]):
-            return bytes(runs[first])  # the append's own object, without a copy, if it is one
+            return bytes(runs[first])  # the same object as the append, if the append is kept whole
         parts[-1] = memoryview(parts[-1])[: end - begins[last]]
         parts[0] = memoryview(parts[0])[start - begins[first] :]
         return b"".join(parts)

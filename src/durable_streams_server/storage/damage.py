@@ -7,7 +7,7 @@ from ..protocol.state import Unreadable
 
 
 class Damaged(Unreadable):
-    """Acknowledged data cannot be read back.
+    """Raised when acknowledged data cannot be read back.
 
     The store does not change the damaged data. The command `check` reports what is damaged and where.
     """

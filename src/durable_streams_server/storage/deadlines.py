@@ -12,8 +12,10 @@ from ..protocol.state import StreamState
 from ..protocol.timeline import Timeline
 from ..protocol.units import SECOND
 
-_BATCH: Final = 1000  # maximum expired streams of one sweep, so that the loop is not held
-_EXAMINED: Final = 5 * _BATCH  # maximum entries examined in one sweep, because most may be extended
+_BATCH: Final = 1000  # maximum expired streams that one call of `due` returns, so that it does not block the loop
+_EXAMINED: Final = (
+    5 * _BATCH
+)  # maximum entries that one call of `due` examines, because most deadlines may have moved
 _FEW: Final = 1000  # entries below which removing stale ones is not worth the work
 _RECHECK: Final = SECOND  # microseconds until a stream with live readers is examined again
 

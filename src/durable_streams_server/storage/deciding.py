@@ -1,4 +1,7 @@
-"""The part that all stores share which run the rules themselves: configuration, listeners and the retry without an announcement."""
+"""The base class of stores that run `decide` in this process.
+
+It keeps their configuration and listeners, and retries a worker's command when the store has no room for the event of the next wake.
+"""
 
 import msgspec
 
@@ -15,7 +18,7 @@ from .ticket import Ticket
 
 
 class DecidingStore(Store):
-    """A store that decides commands in this process, on states that it holds or loads.
+    """A store that runs `decide` in this process, on states that it keeps in memory or loads.
 
     Args:
         max_producers: maximum idempotent producers per stream.

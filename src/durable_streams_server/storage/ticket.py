@@ -15,11 +15,11 @@ U = TypeVar("U")
 
 
 class Cancelled(Exception):
-    """The holder of a ticket cancelled its wait."""
+    """Raised by a ticket that was cancelled."""
 
 
 class Abandoned(Exception):
-    """The store stopped before an outcome was durable, so nobody can know the outcome and the request gets no answer.
+    """Raised by a ticket if the store stopped before the outcome was durable. Nobody can know the outcome, so the request gets no answer.
 
     Attributes:
         cause: the error that stopped the store.
@@ -111,7 +111,7 @@ class Ticket(Generic[T]):
             undo()
 
     def then(self, function: Callable[[T], Ticket[U]]) -> Ticket[U]:
-        """Calls `function` with the value once it is there, and returns a ticket for the result. Errors are passed on to that ticket."""
+        """Calls `function` with the value once the value is known, and returns a ticket for the result. Errors are passed on to that ticket."""
         if self.done:
             if self._error is not None:
                 return Ticket.failed(self._error)

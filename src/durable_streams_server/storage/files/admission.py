@@ -1,4 +1,4 @@
-"""The refusals of records for which the store has no room: too much is dirty, the disk is full, or a log may not grow."""
+"""Refuses records for which a file store has no room, because too much is dirty, the disk is full, or a log may not grow."""
 
 from ...protocol.state import Appended, Change
 from ...protocol.subscriptions.changes import SubscriptionChange
@@ -12,7 +12,7 @@ from .wal import Reservation, Wal
 
 
 class Admission:
-    """Decides which records the store has room for.
+    """Refuses records for which one store has no room.
 
     Args:
         ledger: the store's dirty states.
@@ -43,7 +43,7 @@ class Admission:
             raise disk_full() if ledger.found_disk_full else behind()
 
     def _adds_to_crowd(self, changes: tuple[Change, ...]) -> bool:
-        """Whether a record would make a clean stream dirty, or producers have used up their limit."""
+        """Returns whether too many producers' states are unwritten, or too many streams are dirty and a record would add another."""
         ledger = self._ledger
         if ledger.states.tally.all > ledger.max_fresh_producers:
             return True

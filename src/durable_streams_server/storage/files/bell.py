@@ -31,7 +31,7 @@ class Bell:
         os.write(self._descriptors[-1], _RING)
 
     def wait(self) -> None:
-        """Blocks until the bell has been rung once more than `wait` has returned."""
+        """Blocks until there is a ring that no earlier wait has used up."""
         os.read(self._descriptors[0], len(_RING))
 
     def close(self) -> None:

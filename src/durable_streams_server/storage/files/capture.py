@@ -1,7 +1,7 @@
-"""The states and bytes that one checkpoint writes, taken in slices while the event loop serves clients.
+"""The states and bytes that one checkpoint writes, captured in slices while the event loop serves clients.
 
-A checkpoint writes every stream as it was at one record. Taking all dirty states at that moment would block the event loop. So the capture
-takes them in slices, and takes a state that is about to change first. The states' bytes follow (`gather.py`).
+A checkpoint writes every stream as it was at one record. Taking all dirty states at that moment would block the event loop. So `Capture`
+takes them in slices, and first takes each state that is about to change. The states' bytes follow (`gather.py`).
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -19,7 +19,7 @@ from .gather import Gathering
 from .log_layout import Extent
 from .producers import StoredProducers
 
-# A step on the loop is bounded by counts and not by a clock, so that a simulated run can be repeated. Each step takes about 1 ms.
+# Counts limit each step on the event loop instead of a clock, so that a simulated run can be repeated. Each step takes about 1 ms.
 _SLICE: Final = 200  # states taken in one step
 _PIECES: Final = 1000  # appends whose bytes are taken in one step: about 0.5 ms
 _DOCUMENT_BYTES: Final = 256 * 1024  # bytes of documents taken in one step
@@ -82,23 +82,23 @@ class Capture:
         self.too_large: set[int] = set()
 
     def take(self, state: StreamState) -> None:
-        """Takes a state as it is now, unless it was taken before. Its bytes are taken later."""
+        """Captures a state as it is now, unless the state is captured already. The state's bytes are captured later."""
         if self._waiting.pop(state.incarnation, None) is not None:
             self._take(state)
 
     def take_rest(self, incarnation: int) -> None:
-        """Takes the bytes of a stream that are not taken yet, because the store is about to forget them."""
+        """Captures the rest of a stream's bytes at once, because the store is about to forget them."""
         self._gathering.take_rest(incarnation)
 
     def take_document(self, name: str) -> int:
-        """Takes a document as it is now, unless it was taken before, and returns the bytes taken."""
+        """Captures a document as it is now, unless the document is captured already, and returns its size in bytes."""
         return 0 if self._waiting_names.pop(name, 0) is not None else self._take_document(name)
 
     def take_some(self) -> bool:
-        """Takes the next slice, and returns whether anything is left."""
+        """Captures the next slice of states, documents or bytes, and returns whether anything is left."""
         taken = size = 0
         while self._waiting and taken < _SLICE:
-            # `popitem` takes the newest. Finding the oldest would mean passing all places of those taken before.
+            # `popitem` removes the newest state. To find the oldest, a dict would have to skip all entries removed before.
             self._take(self._waiting.popitem()[1])
             taken += 1
         while self._waiting_names and taken < _SLICE and size < _DOCUMENT_BYTES:
@@ -110,7 +110,7 @@ class Capture:
         return bool(self._waiting or self._waiting_names or not is_complete)
 
     def hold(self, too_large: set[int]) -> None:
-        """Moves the bytes of logs that may not grow into the catalog, and removes from it those of logs that have grown."""
+        """Adds documents with the bytes of logs that may not grow, and deletes the documents of logs that have grown meanwhile."""
         self.too_large = too_large
         if not too_large and not self._held:
             return
@@ -150,7 +150,7 @@ class Capture:
         self.changes.append(Put(state.path, entry, self._take_producers(state)))
 
     def _take_producers(self, state: StreamState) -> dict[bytes, ProducerState]:
-        """Takes the states of a stream's producers that changed since the last checkpoint."""
+        """Returns the states of a stream's producers that changed since the last checkpoint, and marks them as taken."""
         producers = state.producers
         assert isinstance(producers, StoredProducers)
         fresh = producers.take_fresh()

@@ -139,7 +139,7 @@ class Checkpoints:
     def _make_room(self, capture: Capture) -> bool:
         """Frees space on a full disk, and returns False if there is nothing left to free.
 
-        The logs of streams that the capture drops can go before the catalog is committed, because the streams' removal is durable.
+        The logs of removed streams can be deleted before the catalog is committed, because the records of the removals are durable.
         """
         ledger = self._ledger
         dropped = {change.incarnation for change in capture.changes if isinstance(change, Drop)}

@@ -1,8 +1,8 @@
 """The queue of records and answers between a decision and its durability.
 
 `record` gives a record its place in the write-ahead log and applies it to the newest states. A commit then writes all queued records with one
-sync, and `committed` publishes them and resolves their tickets in order. Nothing here waits: the store's shell calls `write` where waiting
-is allowed.
+sync, and `committed` publishes them and resolves their tickets in order. Only `write` waits for the disk. The store's shell decides on which
+thread it runs.
 """
 
 from typing import Final
@@ -27,7 +27,7 @@ from .shell import Shell
 from .wal import Reservation, Wal, Write
 from .wal_format import LARGE, Payload, size_of
 
-#: Records, or bytes of records, that are decided within about a millisecond. The disk may stay idle for one more millisecond to gather more.
+#: Fewer records and bytes than the loop decides within about a millisecond. For so few, the disk stays idle for one more turn to gather more.
 _FEW: Final = 64
 _FEW_BYTES: Final = 64 * KIB
 
@@ -89,7 +89,7 @@ class Commits:
         self._listeners = listeners
         self._pending: list[InFlight] = []
         self._pending_bytes = 0
-        self._has_large = False  # whether a pending record is in parts
+        self._has_large = False  # whether the payload of a pending record is in parts
         self._flying = 0  # records and answers that are queued or being written
         self.failure: BaseException | None = None
 
@@ -176,16 +176,16 @@ class Commits:
 
     @property
     def in_flight(self) -> int:
-        """How many records and answers are not published yet."""
+        """The number of records and answers that are not published yet."""
         return self._flying
 
     # -- committing ---------------------------------------------------------
 
     def take_pending(self) -> Commit:
-        """Takes all that is queued, as one commit.
+        """Removes everything from the queue, and returns it as one commit.
 
-        Call it only after the commit before is on disk or the store has failed. Then call `write`, and after that `committed`, or `fail`
-        if the write failed.
+        Call it only when the previous commit is on disk or the store has failed. Then call `write`, and after that `committed`, or `fail` if
+        the write failed.
         """
         items, self._pending = self._pending, []
         self._pending_bytes = 0
@@ -196,7 +196,7 @@ class Commits:
         return Commit(items, self.wal.encode(records) if records else [])
 
     def write(self, commit: Commit) -> None:
-        """Makes a commit's records durable, and checks that a restart will find them. May run on another thread.
+        """Makes a commit's records durable, and checks that this process still owns the directory. May run on another thread.
 
         Raises:
             OSError: the disk failed. Call `fail`, and never write again.
@@ -219,9 +219,7 @@ class Commits:
                     self.wal.durable_lsn = item.place.lsn
                     ledger.publish(item.published)
                     published += item.published
-        except (
-            BaseException
-        ) as error:  # readers see a part of the commit, and no caller knows which
+        except BaseException as error:  # readers may see a part of the commit
             self.fail(error, commit)
             return
         self._flying -= len(commit.items)
@@ -235,7 +233,7 @@ class Commits:
             self.shell.checkpoint_due()
 
     def commit_once(self) -> None:
-        """Commits all that is queued, on this thread.
+        """Commits all queued records and answers on this thread.
 
         Raises:
             OSError: the disk failed, and the store has stopped.
@@ -259,7 +257,7 @@ class Commits:
         """Stops the store: it answers, writes and retries nothing from now on.
 
         Args:
-            error: the reason; the first one stays.
+            error: the reason. A later reason does not replace the first.
             commit: the commit that was being written, if there was one.
         """
         is_first = self.failure is None
@@ -272,7 +270,7 @@ class Commits:
             self.shell.failed(error)
 
     def _abandon(self, commit: Commit) -> None:
-        """Abandons the answers of a commit whose outcome nobody can know."""
+        """Fails the tickets of a commit with Abandoned, because nobody can know their outcomes."""
         assert self.failure is not None
         self._flying -= len(commit.items)
         for item in commit.items:

@@ -44,7 +44,7 @@ _TO_OPEN: Final = 32 * 1024 * 1024
 
 
 class Claim(enum.Enum):
-    """A record's claim on the log's reserve. The value is the part of the reserve that the record must leave free, in halves."""
+    """A record's claim on the log's reserve. The value says how many halves of the reserve the record must leave free."""
 
     ORDINARY = 2
     UPKEEP = 1  # a small record, of which there may be any number: the use of a stream, a change of a wake

@@ -1,7 +1,7 @@
-"""The ledger of a file store: the newest states, and the account of those that the logs and the catalog do not have yet.
+"""The ledger of a file store: the newest states, and which of them the logs and the catalog do not have yet.
 
-`Commits` applies and publishes changes through the ledger. A checkpoint takes the dirty states out of it (`begin_capture`), and reports
-back what has reached the disk (`end_capture`).
+`Commits` applies and publishes changes through the ledger. A checkpoint captures the dirty states with `begin_capture`, and reports with
+`end_capture` which of them are on the disk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ from .shell import Shell
 from .states import States
 from .wal import Wal
 
-_SLICE: Final = 500  # states and changes noted as written in one step
+_SLICE: Final = 500  # states and logs marked as written in one step
 _END: Final = object()
 
 
@@ -67,12 +67,12 @@ class Ledger:
         dirty: the streams that changed since the last checkpoint began, by incarnation.
         dirty_documents: the names of subscription documents that changed since then.
         capture: the capture of the running checkpoint; None if there is none.
-        unflushed: memory of appends that are not in a log yet.
+        unflushed: bytes of memory for appends that are not in a log yet.
         new_bytes: bytes of records since the last checkpoint began.
         is_crowded: whether too much is dirty; updated at each commit.
         held: the streams whose logs may not grow, each with the position up to which the catalog holds its bytes.
-        to_try: the held streams whose logs the next checkpoint tries to extend, as each start does once.
-        removed: logs that the last checkpoint deleted, to be struck off the catalog's list.
+        to_try: the held streams whose logs the next checkpoint tries to extend. Each opening of the store tries once.
+        removed: logs that the last checkpoint deleted and that the catalog still lists as garbage.
         unlinked: logs that a checkpoint deleted before the catalog recorded their streams' removal.
         obstacle: the error that the last checkpoint met, if the checkpoint must be tried again.
     """
@@ -115,7 +115,7 @@ class Ledger:
         self._dead_logs = self._dead_bytes = 0  # of streams removed since the checkpoint began
         self._space_is_due = False  # whether a checkpoint must free the space of dead logs
         self._clock_is_due = False  # whether the catalog must learn how steady time continues
-        self._ending: Iterator[None] | None = None  # the steps of `_note_written`, once begun
+        self._ending: Iterator[None] | None = None  # the running iterator of `_mark_written`
         self.memory = RecentCache(limits.recent_limit)
         self.states = States(
             catalog,
@@ -220,7 +220,7 @@ class Ledger:
         state.timeline = self._timeline
         self.lifetimes.add(state)
 
-    # -- what is dirty ------------------------------------------------------
+    # -- dirty states -------------------------------------------------------
 
     def _is_clean(self, state: StreamState) -> bool:
         """Whether a state can be evicted, because the catalog alone can restore it."""
@@ -232,11 +232,11 @@ class Ledger:
 
     @property
     def dirty_count(self) -> int:
-        """How many streams are dirty, with those of the running checkpoint."""
+        """The number of dirty streams, including those that the running checkpoint has captured."""
         return len(self.dirty) + (len(self.capture.states) if self.capture else 0)
 
     def update_crowding(self) -> None:
-        """Updates `is_crowded`. Called once for each commit, because every record reads the flag."""
+        """Updates `is_crowded`. Call it once for each commit, because every record reads the flag."""
         captured = len(self.capture.states) if self.capture else 0
         self.is_crowded = (
             len(self.dirty) + captured > self.max_dirty
@@ -277,7 +277,7 @@ class Ledger:
 
     @property
     def clock(self) -> tuple[int, str, int]:
-        """How steady time continues after a restart, in the form of `Meta.clock`."""
+        """The parameters with which a restart continues steady time, in the form of `Meta.clock`."""
         return self._timeline.offset, self._timeline.boot, self._timeline.base
 
     def clock_was_set(self) -> None:
@@ -315,21 +315,21 @@ class Ledger:
         return self.capture
 
     def end_some_of_capture(self) -> bool:
-        """Notes a slice of what the checkpoint has written, and returns whether more is left before `end_capture`."""
+        """Marks some of the captured states as written, and returns whether more are left. Call it until then, before `end_capture`."""
         capture = self.capture
         if capture is None or not capture.is_committed:
             return False
         if self._ending is None:
-            self._ending = self._note_written(capture)
+            self._ending = self._mark_written(capture)
         return next(self._ending, _END) is not _END
 
     def end_capture(self) -> None:
         """Ends the capture, if there is one. If the catalog was not committed, the captured states are dirty again.
 
-        Call it also to cut a checkpoint short.
+        Call it also to end a checkpoint before its last step.
         """
         while self.end_some_of_capture():
-            pass  # only if the checkpoint was cut short
+            pass  # only if the checkpoint ends before its last step
         capture, self.capture, self._ending = self.capture, None, None
         if capture is None:
             return
@@ -343,16 +343,16 @@ class Ledger:
         else:
             self._keep_captured(capture)
 
-    def _note_written(self, capture: Capture) -> Iterator[None]:
-        """Notes what the catalog and the logs have, and pauses after each slice."""
+    def _mark_written(self, capture: Capture) -> Iterator[None]:
+        """Marks the captured states as written, and yields after each slice."""
         count = 0
         for change in capture.changes:
-            self._note_catalog_has(change)
+            self._mark_in_catalog(change)
             count += 1
             if count % _SLICE == 0:
                 yield
         for work in capture.flushes:
-            self._note_log_has(work, is_held=work.incarnation in capture.too_large)
+            self._mark_in_log(work, is_held=work.incarnation in capture.too_large)
             count += 1
             if count % _SLICE == 0:
                 yield
@@ -362,22 +362,24 @@ class Ledger:
             if count % _SLICE == 0:
                 yield
 
-    def _note_catalog_has(self, change: Put | Drop) -> None:
+    def _mark_in_catalog(self, change: Put | Drop) -> None:
         if isinstance(change, Drop):
             self.states.note_dropped(change.path, change.incarnation)
             self.held.pop(change.incarnation, None)
         else:
             self.states.note_written(change.path, change.entry.incarnation)
 
-    def _note_log_has(self, work: FlushWork, *, is_held: bool) -> None:
-        """Notes that a stream's log has its pieces, or that the catalog holds them because the log may not grow."""
+    def _mark_in_log(self, work: FlushWork, *, is_held: bool) -> None:
+        """Marks a stream's pieces as written to its log, or as held by the catalog because the log may not grow."""
         incarnation, extent, pieces = work.incarnation, work.extent, work.pieces
         recent = self.states.recent.get(incarnation)
         held_before = self.held.pop(incarnation, 0)
         self.to_try.discard(incarnation)
         if recent is None or recent.gone:
             return
-        known = max(extent.tail, held_before)  # bytes held before are not counted as unflushed
+        known = max(
+            extent.tail, held_before
+        )  # bytes that were held before do not count as unflushed
         self.unflushed -= recent.cost_after(known) - recent.cost_after(pieces.end)
         if not is_held:
             recent.flushed, recent.entries = pieces.end, extent.entries + len(pieces)

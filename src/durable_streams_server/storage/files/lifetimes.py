@@ -19,8 +19,10 @@ from ..damage import Damaged
 from .catalog import DATES, DATES_BEGIN, Catalog, place_of
 from .states import States
 
-_BATCH: Final = 1000  # maximum expired streams of one sweep, so that the loop is not held
-_EXAMINED: Final = 5 * _BATCH  # maximum entries examined in one sweep, because most may be extended
+_BATCH: Final = 1000  # maximum expired streams that one call of `due` returns, so that it does not block the loop
+_EXAMINED: Final = (
+    5 * _BATCH
+)  # maximum entries that one call of `due` examines, because most deadlines may have moved
 _NOTE_EVERY: Final = 10  # a read is made durable at most once in this part of a lifetime
 _FEW: Final = 1000  # entries below which removing stale ones is not worth the work
 _RETRY: Final = SECOND  # microseconds until an expiry that had no room in the log is tried again
@@ -100,7 +102,7 @@ class Lifetimes:
             self._push(self._idle, at, _NOTE, state)
 
     def retry_later(self, path: str, now: int) -> None:
-        """Lets a stream's deadline come up again soon, because its expiry was refused."""
+        """Adds an entry that examines a stream again in a second, because the stream's expiry was refused."""
         state = self._states.loaded(path)
         if state is not None:
             self._push(self._idle, now + _RETRY, _DEADLINE, state)

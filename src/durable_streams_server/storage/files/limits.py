@@ -1,24 +1,25 @@
-"""The file store's limits of memory, and the amounts of work that make a checkpoint due. docs/limits.md lists those that clients can meet."""
+"""The file store's limits of memory, and the amounts of work that make a checkpoint due. docs/limits.md lists the limits that clients can reach."""
 
 from typing import Final
 
 import msgspec
 
-#: Maximum memory of appends that are not in a log yet, with `recent.COST` for each piece besides its bytes. Past it, appends get 503.
+#: Maximum bytes of memory for appends that are not in a log yet. Each piece counts with its bytes and `recent.COST`. Past the limit, appends
+#: get 503.
 MAX_UNFLUSHED: Final = 64 * 1024 * 1024
 #: Maximum bytes kept in memory for readers at the tail.
 RECENT_LIMIT: Final = 64 * 1024 * 1024
 #: Bytes of records that make a checkpoint due, because a restart reads again all records since the last checkpoint.
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
-#: Memory of appends that are not in a log yet at which a checkpoint is due.
+#: Bytes of memory for unflushed appends at which a checkpoint is due.
 FLUSH_BYTES: Final = 24 * 1024 * 1024
-#: Maximum dirty streams, because the store cannot evict a dirty stream. Past it, a clean stream may not change until a checkpoint ends.
+#: Maximum dirty streams, because the store cannot evict a dirty stream. Past the limit, clean streams may not change until a checkpoint ends.
 MAX_DIRTY: Final = 80_000
-#: Maximum producer states, of about 250 bytes each, that no checkpoint has written. Past it, appends get 503.
+#: Maximum producer states, of about 250 bytes each, that no checkpoint has written. Past the limit, appends get 503.
 MAX_FRESH_PRODUCERS: Final = 200_000
 #: Maximum streams in memory, of about 3 KiB each, before the store evicts idle ones.
 MAX_LOADED: Final = 80_000
-#: A checkpoint is due when this part of the dirty streams or producers is reached, so that it ends before the limit is.
+#: A checkpoint is due at one part in so many of the limits of dirty streams and producers, so that it ends before a limit is reached.
 DUE_SHARE: Final = 4
 
 

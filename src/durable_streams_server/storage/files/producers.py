@@ -118,7 +118,7 @@ class StoredProducers:
         self._fresh[name] = state
 
     def __len__(self) -> int:
-        """Returns the number of producers. Counts those in the catalog if the number is unknown, when no other producer exists yet."""
+        """Returns the number of producers. If the number is unknown, counts the producers in the catalog first."""
         if self.count is None:
             self.count = self._shelf.count_producers(self._incarnation)
         return self.count

@@ -1,6 +1,6 @@
 """Reads of a stream's own bytes and marks: from memory if they are recent, otherwise from the stream's log.
 
-A log's damage and a lack of file handles become the refusals that a client gets, whichever thread finds them.
+If a log is damaged or no file handle is free, the ticket fails with the error that a client gets, on whichever thread the read ran.
 """
 
 from functools import partial
@@ -21,7 +21,8 @@ from .shell import Shell
 
 T = TypeVar("T")
 
-#: Maximum bytes that the event loop itself reads from a log, if the system has them cached. Reading more takes longer than handing the read to a thread.
+#: Maximum bytes that the event loop itself reads from a log, if the system has cached them. A thread reads more bytes sooner, despite the
+#: hand-over.
 _READ_AT_ONCE: Final = 256 * KIB
 
 

@@ -172,6 +172,6 @@ class Recovery:
             raise KeyError(change.path)
 
     def _extend_lifetimes(self) -> None:
-        """Extends the lifetime of each replayed stream by the reads that may have followed its last record."""
+        """Extends the sliding lifetime of each replayed stream, because later reads of the stream may not have been made durable."""
         for state in self._ledger.dirty.values():
             state.expect_uses_before_a_restart()

@@ -73,8 +73,8 @@ class Replay:
 
         Args:
             run: the records.
-            dirty: the dirty streams by incarnation, to which changed streams are added. Another dict than before means that a checkpoint was
-                made since the last run.
+            dirty: the dirty streams by incarnation, to which changed streams are added. A new dict means that a checkpoint was made after
+                the previous run.
 
         Returns:
             the memory that plain appends take until a checkpoint has written their bytes. `apply` counts the memory of other changes itself.
@@ -132,7 +132,7 @@ class Replay:
         return target
 
     def _count_appends(self) -> int:
-        """Counts the plain appends in `memory` and `timeline`, and returns the memory that they take."""
+        """Adds the plain appends of this run to `memory` and `timeline`, and returns the memory that they take."""
         self._timeline.reach(self._latest)
         cost = self._memory.added(self._order, self._size)
         self._order.clear()

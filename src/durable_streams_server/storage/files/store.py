@@ -1,9 +1,9 @@
-"""The file store: streams in a data directory.
+"""The file store, which keeps streams in a data directory.
 
-`FileStore` fulfils the contract of `Store`, and puts its parts together:
+`FileStore` implements the contract of `Store`, and creates and connects these parts:
 
-- `commits.py` queues records, writes them and publishes them; `admission.py` refuses those that have no room.
-- `ledger.py` has the newest states, and knows which of them are dirty.
+- `commits.py` queues records, writes them and publishes them. `admission.py` refuses records for which there is no room.
+- `ledger.py` keeps the newest states, and which of them are dirty.
 - `checkpoint.py` writes dirty states to the logs and the catalog.
 - `reading.py` reads bytes from memory or from the logs.
 - `recovery.py` restores the states when the store is opened.
@@ -51,9 +51,9 @@ from .threads import Threads
 from .wal import Wal
 from .wal_sizes import DEFAULT_SEGMENT_SIZE
 
-#: A checkpoint is due at the latest when this part of the write-ahead log is written, so that it ends before the log is full.
+#: A checkpoint is due when a quarter of the write-ahead log is written, so that the checkpoint ends before the log is full.
 _LOG_SHARE: Final = 4
-#: Seconds that `close` gives the last checkpoint. The next start reads from the write-ahead log what is still dirty then.
+#: Maximum seconds of the last checkpoint that `close` makes. The next start reads the remaining records from the write-ahead log.
 CLOSE_PATIENCE: Final = 2.0
 
 
@@ -128,7 +128,7 @@ class FileStore(DecidingStore):
 
     @property
     def parts(self) -> tuple[Commits, Ledger, Checkpoints]:
-        """The parts that a shell runs."""
+        """The parts of the store that a shell needs."""
         return self.commits, self.ledger, self.checkpoints
 
     @property
@@ -161,7 +161,7 @@ class FileStore(DecidingStore):
         if self.failure is not None:
             on_failure(self.failure)
         elif self.ledger.checkpoint_is_due:
-            self.shell.checkpoint_due()  # otherwise nobody would look before the next commit
+            self.shell.checkpoint_due()  # otherwise the first check would be at the next commit
         elif self.meta.clock != self.ledger.clock:
             self.clock_was_set()  # the catalog does not know yet how this boot's clock continues
 
@@ -251,7 +251,7 @@ class FileStore(DecidingStore):
             self._catalog.close()
 
     def commit_once(self) -> None:
-        """Commits all that is queued, on this thread. For the owner of a store that no event loop has.
+        """Commits all queued records on this thread. Only for a store without an event loop.
 
         Raises:
             OSError: the disk failed, and the store has stopped.
@@ -259,7 +259,7 @@ class FileStore(DecidingStore):
         self.commits.commit_once()
 
     def run_checkpoint(self) -> None:
-        """Makes a checkpoint on this thread. For the owner of a store that no event loop has.
+        """Makes a checkpoint on this thread. Only for a store without an event loop.
 
         Raises:
             OSError: the disk failed, and the store has stopped.

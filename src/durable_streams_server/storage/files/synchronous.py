@@ -33,10 +33,10 @@ class Synchronous(Shell):
         return False
 
     def commit_due(self) -> None:
-        """Does nothing: `wait_for` commits."""
+        """Does nothing, because `wait_for` commits."""
 
     def checkpoint_due(self) -> None:
-        """Does nothing: `wait_for` makes the checkpoint that is due."""
+        """Does nothing, because `wait_for` makes the checkpoint that is due."""
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Does nothing, because there is no event loop to run a timer."""
