@@ -15,7 +15,7 @@ from ..protocol.units import SECOND
 _BATCH: Final = 1000  # maximum expired streams that one call of `due` returns, so that it does not block the loop
 _EXAMINED: Final = (
     5 * _BATCH
-)  # maximum entries that one call of `due` examines, because most deadlines may have moved
+)  # maximum entries that one call of `due` examines, even if it finds no expired stream
 _FEW: Final = 1000  # entries below which removing stale ones is not worth the work
 _RECHECK: Final = SECOND  # microseconds until a stream with live readers is examined again
 

@@ -1,4 +1,4 @@
-"""How the loop's thread wakes the commit thread.
+"""The bell with which the event loop's thread wakes the commit thread.
 
 A queue wakes a thread through a lock, while the caller still holds the interpreter (the GIL). On one core, the woken thread takes the core,
 finds the interpreter taken, and gives the core back; each commit cost ten system calls for locks. A write to a descriptor releases the

@@ -22,7 +22,7 @@ from .states import States
 _BATCH: Final = 1000  # maximum expired streams that one call of `due` returns, so that it does not block the loop
 _EXAMINED: Final = (
     5 * _BATCH
-)  # maximum entries that one call of `due` examines, because most deadlines may have moved
+)  # maximum entries that one call of `due` examines, even if it finds no expired stream
 _NOTE_EVERY: Final = 10  # a read is made durable at most once in this part of a lifetime
 _FEW: Final = 1000  # entries below which removing stale ones is not worth the work
 _RETRY: Final = SECOND  # microseconds until an expiry that had no room in the log is tried again

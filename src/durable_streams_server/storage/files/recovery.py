@@ -117,7 +117,7 @@ class Recovery:
         Raises:
             KeyError: the change does not follow from the state of its stream.
         """
-        self._refuse_stranger(change)
+        self._check_follows(change)
         if isinstance(change, SubscriptionChange):
             self._timeline.reach(self._subscriptions.reached(change))
         elif isinstance(change, Appended | Created | Touched):
@@ -153,7 +153,7 @@ class Recovery:
             or self._states.tally.fresh > _WHILE_STARTING * ledger.max_fresh_producers
         )
 
-    def _refuse_stranger(self, change: Change) -> None:
+    def _check_follows(self, change: Change) -> None:
         """Refuses a change that does not follow from the state of its stream, such as one from another directory's log.
 
         Raises:
