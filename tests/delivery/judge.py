@@ -72,7 +72,7 @@ def apply(name: str, rule: Rule, records: list[Record]) -> Iterator[Violation]:
         if isinstance(record, Restored):
             rule.restore(copies[record.name])
         before = len(rule.found)
-        rule.see(record)
+        rule.read(record)
         if isinstance(record, Copied):
             copies[record.name] = rule.save()
         for text in rule.found[before:]:

@@ -36,9 +36,9 @@ class Answers(Rule):
         how, delivery = self._odd.pop(handover.sub, ("", None))
         if delivery is None or handover.wake_id == delivery.wake_id:
             return  # the server has treated the answer as a failure
-        told = {path: acked for path, acked, _ in handover.snapshot}
+        cursors = {path: acked for path, acked, _ in handover.snapshot}
         for path, _, tail in delivery.snapshot:
-            acked = told.get(path)
+            acked = cursors.get(path)
             if acked is not None and life(acked) == life(tail) and acked < tail:
                 self.found.append(
                     f"{handover.sub}: the {how} answer to {delivery.wake_id} was neither done nor failed"

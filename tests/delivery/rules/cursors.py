@@ -61,15 +61,15 @@ class Cursors(Rule):
         self._odd: set[str] = set()  # streams that were deleted or damaged at any time
         self._cut: set[str] = set()  # subscriptions whose news a repair may have removed
 
-    def see(self, record: Record) -> None:
+    def read(self, record: Record) -> None:
         if isinstance(record, Up):
             self._settling.clear()  # the server may have missed these answers while it was down
         ripe = [each for each in self._settling if each.at <= record.at]
         for each in ripe:
             self._settling.remove(each)
             self._settle(each)
-        self._bounds.see(record)
-        super().see(record)
+        self._bounds.read(record)
+        super().read(record)
 
     def on_linked(self, record: Linked) -> None:
         self._known[record.sub, record.path] = _Known(record.cursor, record.at, -1)

@@ -64,12 +64,12 @@ class Promptness(Rule):
         self._stalls: list[Stalled] = []
         self._damaged: set[str] = set()
 
-    def see(self, record: Record) -> None:
+    def read(self, record: Record) -> None:
         for sub in self._known:
             if self.subs[sub].kind == "webhook":
                 self._check_deadline(sub, record.at, "no delivery came")
-        self._bounds.see(record)
-        super().see(record)
+        self._bounds.read(record)
+        super().read(record)
         if not isinstance(record, WITHOUT_NEWS):
             self._update_news(record.at)
 

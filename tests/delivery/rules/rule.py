@@ -62,7 +62,7 @@ class Rule:
         self.requests: dict[int, Requested] = {}
         self.deliveries: dict[int, Delivered] = {}
 
-    def see(self, record: Record) -> None:
+    def read(self, record: Record) -> None:
         """Reads the next record."""
         name = type(record).__name__.lower()
         if isinstance(record, Subscribed):
