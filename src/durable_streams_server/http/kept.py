@@ -17,7 +17,7 @@ from . import wire
 from .repeats import Repeats
 from .request import Request
 
-_KEPT: Final = 4096  # most responses that are kept, of which each takes 2 KiB, or 8 KiB at most
+_KEPT: Final = 4096  # most responses that are kept, each of 2 KiB on average and 8 KiB at most
 _LONGEST: Final = KIB  # most octets of a request whose response is kept
 _LARGEST: Final = 2 * KIB  # most octets of a response that is kept
 
@@ -76,7 +76,7 @@ class KeptAnswers:
         return len(self._answers)
 
     def find(self, request: Request) -> Kept | None:
-        """Returns the kept response to such a request, which may be out of date, or None."""
+        """Returns the kept response to such a request, or None. The caller must check that it is current."""
         return self._answers.get(_key(request))
 
     def keep(self, request: Request, state: StreamState, response: Response) -> Response:

@@ -25,7 +25,7 @@ from ..protocol.names import (
 _MAX_DIGITS: Final = 18
 
 _NONE: Final[frozenset[bytes]] = frozenset()
-#: Headers that hold lists which the server uses. If such a header comes in several lines, the lines make one list (RFC 9110, 5.3).
+#: Headers whose values are lists. If such a header is sent in several lines, the lines are joined (RFC 9110, 5.3).
 LISTS: Final = frozenset(
     {ACCEPT_ENCODING, CONTENT_ENCODING, FORWARDED, IF_MATCH, IF_NONE_MATCH, X_FORWARDED_PROTO}
 )
@@ -53,7 +53,7 @@ class Request(msgspec.Struct):
         repeated: names of the headers that were sent more than once.
         header_bytes: total size of the header names and values in bytes.
         scheme: `http` or `https`.
-        root_path: the decoded path that the application is mounted under, or the empty string.
+        root_path: the decoded path under which the application is mounted, or the empty string.
         declared: the value of Content-Length, or None without one. `check_limits` sets it.
         body: the whole body.
         known: facts that all requests with this head share if the head is kept, otherwise None.
@@ -73,7 +73,7 @@ class Request(msgspec.Struct):
 
     @property
     def is_cheap(self) -> bool:
-        """Whether the request may pass the writes in line. A live read may not, because it costs as much to begin as a write."""
+        """Whether the request may pass writes that are queued. A live read may not, because it costs as much to begin as a write."""
         return self.method in ("GET", "HEAD") and b"live=" not in self.query
 
     def check_limits(self, max_body: int) -> None:

@@ -1,6 +1,6 @@
-"""Warns if several workers of one host server keep streams in memory, because each worker then has its own streams.
+"""Warns if several workers of a host server keep streams in memory, because each worker would have streams of its own.
 
-Workers of one server answer at the same address. The first worker binds an abstract Unix socket whose name is made of that address.
+All workers of a server answer at the same address. The first worker binds an abstract Unix socket whose name is made of that address.
 The system releases the name when the process ends. Only Linux has such names.
 """
 
@@ -21,7 +21,7 @@ def warn_of_siblings(server: Any) -> None:
     """Logs a warning, once in a process, if another process answers at the same address.
 
     Args:
-        server: the value of `server` in an ASGI scope, a pair of host and port or of path and None.
+        server: the value of `server` in an ASGI scope, which is a pair of host and port, or of path and None.
     """
     if sys.platform != "linux" or not server:
         return
@@ -39,7 +39,7 @@ def warn_of_siblings(server: Any) -> None:
         )  # a digest, because a name has 107 octets at most
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return  # it is unknown whether there is another worker
+            return  # nothing is known about other workers then
         _log.warning(
             "streams are kept in memory, and another worker answers at %s too: each worker has its own streams, and a client reaches "
             "either; run one worker",

@@ -1,12 +1,12 @@
 """Notices the signal on which a host server stops, so that an application can end its live reads.
 
 A host server tells an application about a stop only after all responses have ended, and a mounted application is not told at all. Event
-streams do not end by themselves, so the host would wait for ever. So the first live read installs signal handlers in front of the
-host's: they make the live reads end, and then call the host's handlers. Signals that the host does not handle are left alone. Outside
-the main thread nothing is installed, because Python handles signals in the main thread only.
+streams do not end by themselves, so the host would wait for ever. Therefore the first live read installs signal handlers in front of
+the host's. They make the live reads end, and then call the host's handlers. Signals that the host does not handle are left alone.
+Outside the main thread nothing is installed, because Python handles signals in the main thread only.
 
-hypercorn sends its worker processes no signal. It sets an event that they share with their parent process, so that event is polled.
-Twisted, and daphne on it, cancels all running requests and waits for nothing else, so its signal handlers are left alone.
+hypercorn sends no signal to its worker processes. It sets an event that is shared between processes, and this module polls that event.
+Twisted, and daphne with it, cancels all running requests at a stop, so its signal handlers are left alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StopSignals:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begins to watch, in front of the current signal handlers. A call costs about a microsecond."""
+        """Installs signal handlers in front of the current ones. If they are installed, a call costs about a microsecond."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ class StopSignals:
                 signal.signal(number, _handle_signal)
 
     def forget(self) -> None:
-        """Stops watching. The last application to do so restores the host's signal handlers."""
+        """Stops watching. If no other application is watching, restores the host's signal handlers."""
         _watching.discard(self)
         self._loop = None
         if self._timer is not None:
@@ -98,7 +98,7 @@ _host_handlers: Final[dict[int, Any]] = {}  # by signal number
 
 
 def _stops_a_server(handler: Any) -> bool:
-    """Returns whether a signal handler stops a host server, so that live reads must end before it is called.
+    """Returns whether a signal handler belongs to a host server that waits for live reads to end.
 
     The handler that `asyncio.run` installs does not count, because it only interrupts its own program.
     """

@@ -22,11 +22,11 @@ from .shares import Shares
 OTHERS: Final = 64
 #: File handles kept back for a store on files: a log and an index for each stream that the store keeps open, and `OTHERS`.
 RESERVE: Final = 2 * MAX_OPEN + OTHERS
-#: Maximum number of connections unless a number is set. A connection with an event stream takes a file handle and 4 KiB of the
+#: Default maximum number of connections. A connection with an event stream takes a file handle and 4 KiB of the
 #: process's memory, so this many take 80 MiB.
 DEFAULT_MAX_CONNECTIONS: Final = 20_000
-#: TLS handshakes that are begun beyond the maximum, and beyond an address's share, because a client can read its 503 only after the
-#: handshake.
+#: Number of TLS handshakes that may begin beyond the maximum, or beyond an address's share, because a client can read a 503 only after
+#: its handshake.
 TO_BE_REFUSED: Final = 16
 _NO_LIMIT: Final = sys.maxsize
 
@@ -42,7 +42,7 @@ def handle_limit() -> int:
 
 
 def most_connections(limit: int, on_files: bool) -> int:
-    """Returns how many connections the server may take without using the file handles that are kept back.
+    """Returns how many connections leave enough file handles for the store and the rest of the process.
 
     Under a low limit, connections get half of the handles. The store then keeps fewer logs open and is slower, but a server that takes
     hardly any connections would be useless.
@@ -62,7 +62,7 @@ class Admission:
         max_connections: maximum number of open connections. The default is 20,000, or fewer if that would leave too few file
             handles for the store.
         limit: maximum number of file handles of the process. The default is the system's limit.
-        clock: returns seconds of a monotonic clock. It limits log messages.
+        clock: returns monotonic time in seconds, which limits log messages.
         per_address: maximum number of open connections of one address. The default is half of `max_connections`.
 
     Attributes:
@@ -108,9 +108,9 @@ class Admission:
         return self._shares.share
 
     def admit(self, connections: int, handle: int, address: str | None) -> Unavailable | None:
-        """Counts a new connection and returns None, or returns the error to refuse the connection with.
+        """Counts a new connection and returns None, or returns the error with which to refuse the connection.
 
-        The caller must call `release` once after it has lost a connection that was counted.
+        After a counted connection is lost, the caller must call `release` once.
 
         Args:
             connections: number of open connections.
@@ -135,13 +135,13 @@ class Admission:
         return None
 
     def release(self, address: str | None) -> None:
-        """Uncounts a connection that `admit` counted."""
+        """Stops counting a connection that `admit` counted."""
         self._shares.give_back(address, 1)
 
     def admit_stream(self, connections: int, address: str | None) -> Unavailable | None:
-        """Counts a further HTTP/2 stream of a connection as if it were a connection, or returns the error to refuse the stream with.
+        """Counts a further HTTP/2 stream of a connection and returns None, or returns the error with which to refuse the stream.
 
-        The caller must call `release_stream` once after a counted stream has ended.
+        A stream counts as one connection. After a counted stream has ended, the caller must call `release_stream` once.
 
         Args:
             connections: number of open connections.
@@ -153,15 +153,15 @@ class Admission:
         return refusal
 
     def release_stream(self, address: str | None) -> None:
-        """Uncounts an HTTP/2 stream that `admit_stream` counted."""
+        """Stops counting an HTTP/2 stream that `admit_stream` counted."""
         self._streams -= 1
         self.release(address)
 
     def admit_handshake(self, others: int, handle: int, address: str | None) -> bool:
         """Counts a TLS handshake and returns True, or returns False if the server should close the socket.
 
-        The caller must call `release_handshake` once after a counted handshake has ended. A client that completes its handshake
-        becomes a connection, and `admit` decides on that.
+        After a counted handshake has ended, the caller must call `release_handshake` once. If the handshake succeeded, `admit` decides
+        on the connection that follows.
 
         Args:
             others: number of open connections and handshakes.
@@ -178,7 +178,7 @@ class Admission:
         return self._handshakes.take(address, 1)
 
     def release_handshake(self, address: str | None) -> None:
-        """Uncounts a handshake that `admit_handshake` counted."""
+        """Stops counting a handshake that `admit_handshake` counted."""
         self._handshakes.give_back(address, 1)
 
     def _has_room(self, connections: int, handle: int) -> bool:
@@ -187,7 +187,7 @@ class Admission:
         return taken < self.max_connections and handle < self._limit - min(OTHERS, self._limit // 4)
 
     def _log_full(self, connections: int) -> None:
-        """Logs that the server has as many connections as it takes, at most once a minute."""
+        """Logs, at most once a minute, that the server has its maximum number of connections."""
         if refused := self._full_rate.count():
             _log.warning(
                 "connections are refused with 503: %d are open of %d at most, and the process may hold %d file handles; "
@@ -199,7 +199,7 @@ class Admission:
             )
 
     def _log_greedy(self, address: str | None) -> None:
-        """Logs that an address has as many connections as it may have, at most once a minute."""
+        """Logs, at most once a minute, that an address has its maximum number of connections."""
         if refused := self._greedy_rate.count():
             _log.warning(
                 "connections from %s are refused with 503: one address may have %d at most; "
@@ -211,6 +211,9 @@ class Admission:
 
 
 def handle_of(transport: Any) -> int:
-    """Returns the number of a connection's file handle. Returns 0 if there is none, or on Windows, where numbers mean nothing."""
+    """Returns the number of a connection's file handle.
+
+    Returns 0 if the connection has no socket, and on Windows, where the numbers do not say how many handles are in use.
+    """
     found = transport.get_extra_info("socket")
     return 0 if found is None or sys.platform == "win32" else int(found.fileno())

@@ -1,7 +1,7 @@
 """Limits how long an ASGI task may wait for the next part of a request body.
 
-`asyncio.timeout` around each wait would start a timer for every request. Here every wait has the same limit, so the task that has
-waited longest is due first, and one timer for that task is enough.
+`asyncio.timeout` around each wait would start a timer for every request. All waits here have the same limit, so the task that has
+waited longest times out first, and one timer for that task is enough.
 """
 
 import asyncio
@@ -19,8 +19,12 @@ class BodyTimer:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._due: dict[asyncio.Task[object], float] = {}  # in the order in which they are due
-        self._timed_out: dict[asyncio.Task[object], int] = {}  # the number of earlier cancellations
+        self._due: dict[
+            asyncio.Task[object], float
+        ] = {}  # tasks and their deadlines, in order of deadlines
+        self._timed_out: dict[
+            asyncio.Task[object], int
+        ] = {}  # cancelled tasks, and how often each had been cancelled before
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -28,28 +32,28 @@ class BodyTimer:
         return len(self._due)
 
     def start(self, task: "asyncio.Task[object]") -> None:
-        """Starts or restarts the time of a task."""
+        """Starts or restarts the timeout of a task."""
         loop = task.get_loop()
         due = self._due
         if task in due:
-            del due[task]  # or it would keep its place before tasks that are due sooner
+            del due[task]  # so that the task moves to the end
         due[task] = at = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(at, self._cancel_due_tasks)
 
     def stop(self, task: "asyncio.Task[object]") -> None:
-        """Stops the time of a task, if it runs."""
+        """Stops the timeout of a task, if it has one."""
         self._due.pop(task, None)
         if self._timed_out:
             self._timed_out.pop(task, None)
 
     def timed_out(self, task: "asyncio.Task[object]") -> bool:
-        """Returns whether a `CancelledError` that reached `task` came from this timer alone. If so, uncancels the task."""
+        """Returns whether this timer alone cancelled a task that has received `CancelledError`. If so, uncancels the task."""
         before = self._timed_out.pop(task, None)
         return before is not None and task.uncancel() <= before
 
     def _cancel_due_tasks(self) -> None:
-        """Cancels every task whose time is over, and schedules the next call."""
+        """Cancels every task whose deadline has passed, and schedules the next call."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         due = self._due

@@ -1,8 +1,8 @@
-"""Limits the memory for bytes that clients have sent, over all connections.
+"""Limits the memory that is used for bytes received from clients, over all connections.
 
-The budget counts bytes that have come, not bytes that a client announces: request bodies until they are answered, requests that wait
-behind others on their connection, octets that have not been parsed, and incomplete heads. Whoever takes from the budget must give
-the same number of bytes back once.
+The budget counts bytes that have come, not bytes that a client announces. It counts request bodies until they are answered, requests
+that wait behind others on their connection, octets that have not been parsed, and incomplete heads. Every `take` must be followed by
+one `give_back` of the same size.
 """
 
 import io
@@ -23,8 +23,8 @@ class ReceiveBudget:
 
     Args:
         limit: maximum number of bytes over all connections.
-        largest: size of the largest allowed body in bytes. The share of an address leaves room for one such body from another
-            address, but it is never smaller than one such body itself.
+        largest: size of the largest allowed body in bytes. One address may take the limit less this size, so that a body from
+            another address has room, but always at least this size.
 
     Attributes:
         held: number of bytes in memory now.
@@ -48,20 +48,20 @@ class ReceiveBudget:
         self.held += size
 
     def give_back(self, size: int) -> None:
-        """Uncounts `size` bytes."""
+        """Stops counting `size` bytes."""
         self.held -= size
 
     def check(self, size: int) -> None:
-        """Refuses a body before it is received if there is no room for `size` bytes now. Counts nothing.
+        """Checks that a body of `size` bytes has room now. Counts nothing.
 
         Raises:
-            Unavailable: BODIES_IN_FLIGHT.
+            Unavailable: BODIES_IN_FLIGHT if the body has no room.
         """
         self.take(size)
         self.held -= size
 
     def take_share(self, address: str | None, size: int) -> None:
-        """Counts `size` bytes, which `take` has counted already, against the share of an address.
+        """Counts bytes against the share of an address. `take` must have counted them already.
 
         Raises:
             Unavailable: BODIES_FROM_ADDRESS if they would exceed the share. Nothing is counted then.
@@ -74,7 +74,7 @@ class ReceiveBudget:
             )
 
     def give_share_back(self, address: str | None, size: int) -> None:
-        """Uncounts `size` bytes of the share of an address."""
+        """Stops counting `size` bytes against the share of an address."""
         self._shares.give_back(address, size)
 
     @property
@@ -86,11 +86,11 @@ class ReceiveBudget:
 class Incoming:
     """Collects a body that comes in several parts, and counts it against the budget.
 
-    The parts are joined without a second copy, and many small parts take no more memory than one large part.
+    Many small parts take no more memory than one large part, and joining them makes no second copy.
 
     Args:
         budget: the receive budget.
-        address: the client's address, whose share a large body counts against. None if it counts against no share.
+        address: the client's address, whose share a large body counts against, or None for a client without a share.
 
     Attributes:
         size: number of bytes that have come.
@@ -110,7 +110,7 @@ class Incoming:
         """Adds a part to the body.
 
         Raises:
-            Unavailable: BODIES_IN_FLIGHT or BODIES_FROM_ADDRESS. The part is not added, and the body must be released.
+            Unavailable: BODIES_IN_FLIGHT or BODIES_FROM_ADDRESS. The part is not added, and the caller must call `release`.
         """
         if not part:
             return
@@ -128,13 +128,13 @@ class Incoming:
         self._parts.write(part)
 
     def whole(self) -> bytes:
-        """Returns the whole body. It still counts against the budget until `release`."""
+        """Returns the whole body. Its bytes count against the budget until `release` is called."""
         whole = self._first if self._parts is None else self._parts.getvalue()
         self._first, self._parts = b"", None
         return whole
 
     def release(self) -> None:
-        """Drops the body and uncounts its bytes. A second call does nothing."""
+        """Drops the body and gives its bytes back to the budget. A second call does nothing."""
         self._budget.give_back(self.size)
         if self._shared:
             self._budget.give_share_back(self._address, self._shared)
@@ -142,7 +142,7 @@ class Incoming:
         self.size = self._shared = 0
 
     def _take_share(self) -> None:
-        """Counts the bytes of a large body that are not yet counted against the share of its address."""
+        """Counts the bytes of a large body that do not count against the share of its address yet."""
         if not self._shared and self._address is not None:
             self._address = network_of(self._address)
         self._budget.take_share(self._address, self.size - self._shared)

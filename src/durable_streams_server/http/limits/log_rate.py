@@ -1,4 +1,4 @@
-"""Keeps an event that comes in thousands to one log message a minute."""
+"""Limits the log messages about a frequent event to one a minute."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,10 +7,10 @@ _INTERVAL: Final = 60.0  # seconds
 
 
 class LogRate:
-    """Counts events, and says once a minute that they should be logged.
+    """Counts events, and decides once a minute that they should be logged.
 
     Args:
-        clock: returns seconds of a monotonic clock.
+        clock: returns monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

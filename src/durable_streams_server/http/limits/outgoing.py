@@ -1,7 +1,7 @@
 """Holds the large pages that clients are reading, and cuts the slowest clients while other reads wait for memory.
 
-`streams/large.py` counts the bytes of the pages. While reads wait for that budget, the clients that have read least in their time
-are cut, once a second, until there is room for all waiting reads. Every client has a few seconds before it can be cut.
+The send budget of `streams/large.py` counts the bytes of the pages. While reads wait for the budget, the slowest clients are cut, once
+a second, until all waiting reads have room. Every client has a few seconds before it can be cut.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Sender(Protocol):
 
     @property
     def taken(self) -> int:
-        """A count that grows with each byte that the client reads. Only differences mean something."""
+        """A counter that grows by one with each byte that the client reads. Its start value is arbitrary."""
         ...
 
     def cut(self) -> None:
@@ -35,7 +35,7 @@ class Sender(Protocol):
 
 
 class _Held(msgspec.Struct):
-    """A page that is held, with the time and the client's count at its start."""
+    """A page that is held, the time since when, and the value of `Sender.taken` at that time."""
 
     page: object
     since: float
@@ -48,7 +48,7 @@ class Outgoing:
     Args:
         budget: the send budget, for which reads wait.
         turns: runs the steps in which clients are cut.
-        clock: returns seconds of a monotonic clock.
+        clock: returns monotonic time in seconds.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Outgoing:
         return len(self._held)
 
     def hold(self, sender: Sender, page: object) -> None:
-        """Holds a page for a client. A page that is held for the client already keeps its start time."""
+        """Holds a page for a client. If the same page is held for the client already, nothing changes."""
         held = self._held.get(sender)
         if held is None or held.page is not page:
             self._held[sender] = _Held(page, self._clock(), sender.taken)
@@ -76,7 +76,7 @@ class Outgoing:
         self._held.pop(sender, None)
 
     def cut_slowest(self) -> None:
-        """Cuts clients, the slowest first, until as many bytes are free as the reads waiting now need.
+        """Cuts clients, the slowest first, until enough bytes are free for all reads that wait now.
 
         Each client is cut in a step of its own, because it takes a millisecond to free megabytes.
         """

@@ -12,7 +12,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"  # the prefix of an IPv4 address on an 
 
 
 class Shares:
-    """Counts what each address holds. An address that holds nothing takes no memory.
+    """Counts how much each address holds. An address that holds nothing takes no memory.
 
     Args:
         share: maximum amount that one address may hold.
@@ -23,7 +23,7 @@ class Shares:
         self._held: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """Returns how many addresses hold an amount."""
+        """Returns the number of addresses that hold something."""
         return len(self._held)
 
     def held(self, address: str | None) -> int:
@@ -52,12 +52,12 @@ class Shares:
 
 
 def address_of(transport: asyncio.BaseTransport) -> str | None:
-    """Returns the address that a connection counts against, or None for a Unix socket or a transport without a peer name."""
+    """Returns the address under which a connection is counted, or None for a Unix socket or a transport without a peer name."""
     return address_of_peer(transport.get_extra_info("peername"))
 
 
 def address_of_peer(peer: object) -> str | None:
-    """Returns the address that a client counts against.
+    """Returns the address under which a client is counted, or None for a client on a Unix socket.
 
     Args:
         peer: the peer name of the client's socket.

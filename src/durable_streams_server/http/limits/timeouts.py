@@ -1,4 +1,4 @@
-"""How long a client may take for each part of its conversation with the server. Every kind of connection uses these times."""
+"""Time limits for the client of a connection. Every kind of connection uses them."""
 
 import msgspec
 
@@ -6,17 +6,17 @@ from ...protocol.limits import LEAST_BODY_RATE
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """How long a client may take, in seconds.
+    """Time limits for the client of a connection, in seconds.
 
     Attributes:
-        idle: time between two requests. It is longer than load balancers keep idle connections, because their clients
-            would see resets otherwise (TRAPS 52).
-        head: time from the first octet of a request to the end of its head.
+        idle: longest time between two requests. Load balancers keep idle connections for less time. If the server closed a connection
+            first, a load balancer could send a request on it and get a reset (TRAPS 52).
+        head: longest time from the first octet of a request to the end of its head.
         body: longest pause while a body is being received.
-        send: longest time in which a client with unread data may read none of it.
-        linger: time that a client which still sends has to read the last response before its connection is cut.
+        send: longest time that a client may read nothing while the server has data for it.
+        linger: time to read the last response before the connection is cut, for a client that may still be sending.
         least_rate: lowest average rate of a body in bytes per second, measured from `body` seconds after its start. Slow mobile
-            links are faster. Without this limit, a client could hold memory for as long as it likes.
+            links are faster. Without this limit, a client could hold the memory of a body as long as it likes.
     """
 
     idle: float = 75.0

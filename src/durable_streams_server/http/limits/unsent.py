@@ -1,4 +1,4 @@
-"""Cuts a client that does not read what was written to its socket, on the connections that uvicorn's own classes carry."""
+"""Aborts a connection whose client does not read. Connections that are built on uvicorn's own classes use this timer."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""How a connection of the native lane writes responses and event streams to its socket."""
+"""Writes responses and event streams to the socket of a native connection."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from ..request import NO_REQUEST
 from .ending import Ending
 from .pending import PendingRequest
 
-#: Most bytes in the write buffer before the server stops writing to a client, and most bytes of a body that are joined to its head.
+#: Bytes in the write buffer above which the server stops writing to a client. A body of at most this size is joined to its head and
+#: written in one call.
 MAX_UNSENT: Final = 16 * 1024
-#: Bytes of a response above which no further request is begun in the same step.
+#: Bytes of a response above which the connection begins no further request in the same step.
 _LARGE_RESPONSE: Final = 64 * 1024
 
 
 class Answering(Ending):
-    """Writes responses and event streams."""
+    """The part of a connection that writes responses and event streams."""
 
     __slots__ = ()
 
     def _reply(self, pending: PendingRequest, reply: Reply) -> None:
-        """Sends a response or begins an event stream, and returns what the request's body holds of the budget."""
+        """Sends a response or begins an event stream, and gives the bytes of the request's body back to the budget."""
         if pending.taken:
             self._lane.budget.give_back(pending.taken)
             pending.taken = 0
@@ -38,7 +39,7 @@ class Answering(Ending):
             self._begin_events(pending, reply)
 
     def _send(self, pending: PendingRequest, response: Response) -> None:
-        """Sends a whole response. The next request may begin afterwards."""
+        """Sends a whole response, so that the next request can begin."""
         transport = self.transport
         if transport.is_closing():
             return
@@ -66,7 +67,10 @@ class Answering(Ending):
             self._drop_further_requests()
 
     def _may_continue(self, pending: PendingRequest) -> bool:
-        """Returns whether another request may follow this one. None may follow a request whose end the parser cannot find."""
+        """Returns whether the connection can take another request after this one.
+
+        It cannot if either side asked to close it, or if the parser could not find the end of the request.
+        """
         return (
             pending.keep_alive
             and self._keep_alive
@@ -74,10 +78,8 @@ class Answering(Ending):
         )
 
     def _begin_events(self, pending: PendingRequest, live: Live) -> None:
-        """Begins an event stream. Its body is chunked, or for an HTTP/1.0 client lasts until the connection is closed."""
-        pending.request = (
-            NO_REQUEST  # or the request would stay in memory as long as the client reads
-        )
+        """Begins an event stream. The body is chunked, or ends with the connection if the client speaks HTTP/1.0."""
+        pending.request = NO_REQUEST  # frees the request, because the stream may last for hours
         self._events = live.events
         if self.transport.is_closing():
             return  # `connection_lost` follows and closes the events
@@ -89,12 +91,12 @@ class Answering(Ending):
             framing += wire.CLOSE
         self.transport.write(wire.head(live.head, framing))
         if len(self._turns):
-            self._wait_in_line()
+            self._enqueue_step()
         else:
             self._send_events()
 
     def _send_events(self) -> None:
-        """Sends the event stream's next events until it has no more or the write buffer is full."""
+        """Sends the next events of the event stream, until no more are ready or the write buffer is full."""
         events = self._events
         if events is None or self.transport.is_closing():
             return
@@ -121,12 +123,12 @@ class Answering(Ending):
                 self._page_bytes += len(data)
             pulled += 1
             if pulled == PULLS:
-                self._wait_in_line()  # so that a client that reads everything at once leaves time for others
+                self._enqueue_step()  # because a client that reads fast must leave time for others
                 return
         self._hold_page(events.holder)
 
     def _end_events(self, chunked: bool) -> None:
-        """Ends the body of an event stream. The next request may begin afterwards."""
+        """Ends the body of an event stream, so that the next request can begin."""
         events, self._events = self._events, None
         cast(EventStream, events).close()
         if chunked:
@@ -136,9 +138,9 @@ class Answering(Ending):
             self._drop_further_requests()
 
     def _turn_away(self, refusal: StreamError) -> None:
-        """Sends the refusal of the connection itself, and closes the connection without lingering.
+        """Sends an error response and closes the connection at once, because the server has too many connections.
 
-        A lingering connection would keep the file handle that the server is short of.
+        The client gets no time to read the response, because the server needs the file handle of the connection.
         """
         lane = self._lane
         self._parser.is_over = True

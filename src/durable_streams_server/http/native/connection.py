@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection of the native lane, as an asyncio protocol that uvicorn uses as its HTTP class.
+"""One HTTP/1.1 connection of the native lane, which answers requests without ASGI.
 
-`Connection` reacts to the events of its socket and of the server, and answers the requests on one connection one after the other.
-No task, future or coroutine exists here: a request is answered when its ticket resolves, and an event stream is pulled when its
-stream changes or its socket can take more.
+`Connection` is an asyncio protocol that uvicorn uses as its HTTP class. It reacts to the events of its socket and of the server, and
+answers the requests on one connection one after the other. No task, future or coroutine exists here. A request is answered when its
+ticket resolves, and an event stream is read when the stream changes or the socket can take more.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .pending import PendingRequest
 from .phase import Phase
 from .receiving import STEP_OCTETS, Receiving
 
-#: Octets that are parsed as part of one request. More octets count as several requests, whatever they hold.
+#: Octets of one read above which the time to parse them is counted against the turn of the event loop.
 _SMALL_READ: Final = 2 * 1024
-#: Requests of one connection begun in one step.
+#: Requests that one connection may begin in one step.
 _STEP_REQUESTS: Final = 8
-#: Bytes that a waiting request costs besides its body.
+#: Bytes that a waiting request takes of the receive budget, besides its body.
 _QUEUED_BYTES: Final = 1024
 
 _IDLE: Final = Phase.IDLE
@@ -48,9 +48,9 @@ R = TypeVar("R")
 
 
 def connection_factory(lane: Lane) -> Callable[..., Connection]:
-    """Returns the function that uvicorn calls to make each connection.
+    """Returns the function that uvicorn calls to make each native connection.
 
-    Of the arguments that uvicorn passes, the function uses only the server's set of connections.
+    uvicorn passes several keyword arguments. The function uses only the server's set of connections.
     """
 
     def connect(**given: Any) -> Connection:
@@ -66,8 +66,8 @@ def _event(
 ) -> Callable[[Connection, *Given], R | None]:
     """Wraps a method that handles one event of a connection.
 
-    After the method, the connection enters the phase that follows from its state. An exception aborts this connection and no
-    other: it is logged once, and the connection returns all that it holds.
+    After the method, the connection enters the phase that follows from its state. An exception in the method is logged, and aborts
+    this connection but no other.
     """
 
     @functools.wraps(handle)
@@ -84,7 +84,7 @@ def _event(
 
 
 class Connection(Receiving, Answering):
-    """One client's connection to the native lane.
+    """One client's HTTP/1.1 connection.
 
     Args:
         lane: the state that all connections of the server share.
@@ -96,7 +96,7 @@ class Connection(Receiving, Answering):
 
     @_event
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins the connection, or refuses it if the server has too many."""
+        """Begins the connection, or refuses the connection if the server has too many."""
         self.transport = cast(asyncio.Transport, transport)
         # With a low mark of 0, `resume_writing` is called when the buffer is empty. A large page is held until then.
         self.transport.set_write_buffer_limits(high=MAX_UNSENT, low=0)
@@ -117,7 +117,7 @@ class Connection(Receiving, Answering):
             self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Returns what the connection holds, at once or in line, because thousands of clients may leave together."""
+        """Releases what the connection holds. In a crowd this is queued, because thousands of clients may leave together."""
         self._enter(_CLOSED)
         lane = self._lane
         lane.connections.discard(self)
@@ -127,7 +127,10 @@ class Connection(Receiving, Answering):
             self._turns.add(self._clean_up)
 
     def buffer_updated(self, size: int) -> None:
-        """Parses the octets received. Most appends are one call of this method, so it does itself what `_event` would do."""
+        """Parses the octets that were received.
+
+        Most appends are one call of this method, so it contains the code of `_event` instead of using the decorator.
+        """
         parser = self._parser
         data = self._lane.buffer[:size]
         try:
@@ -140,7 +143,7 @@ class Connection(Receiving, Answering):
             else:
                 parser.feed(data)
             if self._phase is _BODY:
-                self._enter(_BODY)  # restarts the time, since some of the body has come
+                self._enter(_BODY)  # restarts the body timeout, because some of the body has come
             if self._queue and not self._is_paused and not parser.is_over:
                 self._pause_reading()
             if self._answering is not None or not self._is_writable:
@@ -155,19 +158,19 @@ class Connection(Receiving, Answering):
             self._fail(error)
 
     def eof_received(self) -> bool:
-        """Handles the end of the client's octets. Returns whether the connection stays open for the server's responses.
+        """Handles a half-close by the client. Returns whether the connection stays open for the server's responses.
 
-        Requests that came before are answered, but a live read ends. What follows may wait in line, because thousands of clients
-        may leave together.
+        The server still answers the requests that have come, but ends live reads. In a crowd this is queued, because thousands of
+        clients may leave together.
         """
         self._parser.is_over = self._received_eof = True
         if self._is_ending or self._scheme == "https":
             self._is_ending = True
-            return False  # the transport closes itself; TLS cannot be half closed
-        if not self._is_in_line and self._turns.admits(is_read=False):
+            return False  # the transport then closes itself, because TLS cannot be half-closed
+        if not self._is_queued and self._turns.admits(is_read=False):
             self._advance()
         else:
-            self._wait_in_line()
+            self._enqueue_step()
         return True
 
     @_event
@@ -181,7 +184,7 @@ class Connection(Receiving, Answering):
         self._is_writable = True
         self._release_page()
         if self._events is not None or self._queue or self._unparsed:
-            self._wait_in_line()
+            self._enqueue_step()
         else:
             self._continue()
 
@@ -189,7 +192,7 @@ class Connection(Receiving, Answering):
 
     @_event
     def shutdown(self) -> None:
-        """Closes the connection because the server stops. If a request is being answered, the connection ends after its response."""
+        """Closes the connection because the server stops. A connection that is answering a request is closed after the response."""
         if self._answering is None and not self._queue:
             self._close()
         else:
@@ -197,10 +200,10 @@ class Connection(Receiving, Answering):
 
     @_event
     def check(self, now: float) -> None:
-        """Ends a phase that lasts too long: refuses an incomplete request with 408, and otherwise aborts the connection.
+        """Ends a phase that has lasted too long. Refuses an incomplete request with 408, and otherwise aborts the connection.
 
         Args:
-            now: the loop's time.
+            now: current time of the event loop's clock.
         """
         if self._phase is _SENDING:
             self._restart_send_time()
@@ -216,8 +219,8 @@ class Connection(Receiving, Answering):
             self.transport.abort()
 
     def _advance(self) -> None:
-        """Does one step of the connection's work. `Turns` calls it when the connection reaches the front of its line."""
-        self._is_in_line = False
+        """Does one step of the connection's work. `Turns` calls this method when the connection's turn has come."""
+        self._is_queued = False
         if self._phase is _CLOSED or self.transport.is_closing():
             return
         try:
@@ -233,7 +236,10 @@ class Connection(Receiving, Answering):
             self._fail(error)
 
     def _on_reply(self, ticket: Ticket[Reply]) -> None:
-        """Sends the reply of a resolved ticket. Each durable append calls this method, so it does itself what `_event` would do."""
+        """Sends the reply of a resolved ticket.
+
+        Each durable append calls this method, so it contains the code of `_event` instead of using the decorator.
+        """
         self._ticket = None
         pending = self._answering
         assert pending is not None
@@ -253,19 +259,22 @@ class Connection(Receiving, Answering):
             self._fail(error)
 
     def _on_events_ready(self) -> None:
-        """Sends what the event stream has. Most calls change no phase, so this method settles none in that case."""
+        """Sends the events that are ready. The event stream calls this method.
+
+        Most calls do not change the phase of the connection, so the method updates the phase only when a stream ends.
+        """
         try:
             events = self._events
             if events is not None:
                 is_free = self._is_writable and not self._holds_page and not self._received_eof
                 if is_free and not self.transport.is_closing():
                     data = events.news()
-                    if data is not None:  # as nearly always
+                    if data is not None:  # nearly always
                         pending = cast(PendingRequest, self._answering)
                         self.transport.write(self._lane.chunk(data) if pending.chunked else data)
                         return
                 if events.page is not None and len(self._turns):
-                    self._wait_in_line()  # the reader catches up, as many others may
+                    self._enqueue_step()  # many readers may be catching up
                     return
             self._send_events()
             if self._answering is None:
@@ -277,30 +286,30 @@ class Connection(Receiving, Answering):
     # -- requests -----------------------------------------------------------
 
     def _begin_or_queue(self, pending: PendingRequest) -> None:
-        """Begins to answer a request that the parser has completed, or queues it if it must wait.
+        """Begins to answer a request that the parser has completed, or queues the request if it must wait.
 
-        A client that pipelines many requests gets a few responses in each step, and the writes of many clients wait in one line.
+        A client that pipelines many requests gets a few responses in each step. The writes of many clients wait in one queue.
         """
         if self._answering is not None or self._queue or not self._is_writable:
             self._enqueue(pending)
             return
         turns = self._turns
         if turns.begun < turns.unasked:
-            turns.begun += 1  # does what `admits` would do, without the call
+            turns.begun += 1  # the code of `admits`, to save the call
             is_full = False
         else:
             is_full = not turns.admits(pending.request.is_cheap)
         if is_full or self._requests_left <= 0:
             self._enqueue(pending)
-            self._wait_in_line(is_read=pending.request.is_cheap and self._requests_left > 0)
+            self._enqueue_step(is_read=pending.request.is_cheap and self._requests_left > 0)
         else:
             try:
                 self._begin(pending)
             except Exception as error:
-                self._fail(error)  # here, because the parser would refuse the request with it
+                self._fail(error)  # because the parser would treat the exception as a refusal
 
     def _check_head(self, request: Request) -> None:
-        """Refuses a request with a large body by its head alone, unless its answer may depend on an earlier request.
+        """Refuses a request with a large body by its head alone, unless the result may depend on an earlier request.
 
         Raises:
             StreamError: the refusal.
@@ -309,7 +318,7 @@ class Connection(Receiving, Answering):
             self._lane.handler.check_head(request)
 
     def _enqueue(self, pending: PendingRequest) -> None:
-        """Queues a request. If the budget has no room for it, refuses it and everything behind it."""
+        """Queues a request. If the budget has no room, refuses the request and ends parsing."""
         if pending.refusal is None:
             try:
                 self._lane.budget.take(_QUEUED_BYTES)
@@ -328,7 +337,7 @@ class Connection(Receiving, Answering):
         self._phase, self._deadline = (
             _ANSWERING,
             math.inf,
-        )  # does what `_enter` would, without the call
+        )  # the code of `_enter`, to save the call
         request = pending.request
         if pending.refusal is not None:
             self._send(pending, self._lane.handler.refuse(request, pending.refusal))
@@ -344,21 +353,21 @@ class Connection(Receiving, Answering):
             self._reply(pending, answer)
 
     def _continue(self) -> None:
-        """Begins the queued requests. Without any, parses what was set aside, reads from the socket again, or ends."""
+        """Begins the queued requests. If there are none, parses further octets, resumes reading, or ends the connection."""
         queue = self._queue
         while queue and self._answering is None and self._is_writable:
             if self._requests_left <= 0:
-                self._wait_in_line()
+                self._enqueue_step()
                 return
             self._begin(queue.popleft())
         if queue or not self._is_writable:
             return
         if self._unparsed:
             if self._answering is None:
-                self._wait_in_line()
+                self._enqueue_step()
             return
         if self._is_paused:
-            self._resume_reading()  # even during a live read, because only reading shows that its client has left
+            self._resume_reading()  # also in a live read, because only reading shows that a client has left
         if self._answering is not None:
             return
         if self._parser.is_over:

@@ -1,4 +1,4 @@
-"""How a connection of the native lane ends, and how it returns what it holds."""
+"""Ends a native connection and releases the memory that it holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CLOSING: Final = 0.00002
 
 
 class Ending(Holding):
-    """Closes a connection and returns what it holds of the server's budgets."""
+    """The part of a connection that closes it and gives its bytes back to the server's budgets."""
 
     __slots__ = ()
 
@@ -21,7 +21,7 @@ class Ending(Holding):
     def _is_long_polling(self) -> bool:
         """Whether a long-poll is being answered.
 
-        The server gives a long-poll up when its client half-closes the connection, because nearly every client that does so has left.
+        When a client half-closes its connection, the server ends the long-poll, because nearly every such client has left.
         """
         pending = self._answering
         return (
@@ -29,7 +29,7 @@ class Ending(Holding):
         )
 
     def _drop_further_requests(self) -> None:
-        """Drops the requests in the queue and stops parsing, because the last response has been sent."""
+        """Stops parsing and drops the queued requests, because the last response has been sent."""
         self._parser.end()
         for pending in self._queue:
             self._release(pending)
@@ -38,7 +38,7 @@ class Ending(Holding):
     def _end(self) -> None:
         """Ends the connection after the last response.
 
-        A client that may still be sending gets time to read the response. If the socket were closed at once, the system would
+        A client that may still be sending gets time to read the response. If the server closed the socket at once, the system would
         answer further octets with a reset, and the client could lose the response.
         """
         if self._is_ending or self.transport.is_closing():
@@ -62,7 +62,7 @@ class Ending(Holding):
         self.transport.abort()
 
     def _clean_up(self) -> None:
-        """Returns what a lost connection holds, and uncounts it."""
+        """Releases everything that a lost connection holds, and tells admission that the connection is gone."""
         address, self._address = self._address, None
         self._lane.admission.release(address)
         self._release_everything()
@@ -70,7 +70,7 @@ class Ending(Holding):
             self._parser.release()
 
     def _release_everything(self) -> None:
-        """Returns what the connection's requests hold, and cancels reads. A write in progress is completed.
+        """Releases the bytes that the connection's requests hold, and cancels its reads. A write in progress is completed.
 
         An exception here is logged and not raised, because `_fail` calls this method after another exception.
         """
@@ -95,7 +95,7 @@ class Ending(Holding):
             _log.error("what a connection held was not given up", exc_info=error)
 
     def _release(self, pending: PendingRequest) -> None:
-        """Returns what a request holds of the receive budget."""
+        """Gives the bytes of a request back to the receive budget."""
         self._lane.budget.give_back(pending.taken)
         pending.taken = 0
         if pending.incoming is not None:

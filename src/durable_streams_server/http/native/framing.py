@@ -1,4 +1,4 @@
-"""Small rules about the head of an HTTP/1 request that llhttp leaves to its caller."""
+"""Rules about the head of an HTTP/1 request that the parser llhttp leaves to its caller."""
 
 from ...errors import BadRequest
 from ...protocol.names import CONTENT_LENGTH, TRANSFER_ENCODING
@@ -7,7 +7,7 @@ from ..request import Request
 
 
 def check_old_version(version: str, headers: dict[bytes, bytes]) -> None:
-    """Refuses every version but HTTP/1.0, and an HTTP/1.0 request with a transfer coding.
+    """Refuses an HTTP version that is neither 1.1 nor 1.0, and an HTTP/1.0 request with a transfer coding.
 
     Args:
         version: the request's HTTP version, which is not 1.1.
@@ -23,7 +23,7 @@ def check_old_version(version: str, headers: dict[bytes, bytes]) -> None:
 
 
 def head_with_same_framing(headers: dict[bytes, bytes], keep_alive: bool) -> bytes:
-    """Returns the head of a POST request whose body is framed as `headers` say, and which asks for no upgrade."""
+    """Returns the head of a POST request that has the framing headers of another request and nothing else."""
     lines = [
         b"%b: %b\r\n" % (name, headers[name])
         for name in (CONTENT_LENGTH, TRANSFER_ENCODING)

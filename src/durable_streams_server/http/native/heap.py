@@ -1,8 +1,8 @@
 """Prepares memory for the next large bodies.
 
-When a program first uses a page of fresh memory, the system stops it for about 2 µs. For a body of 1 MB, these stops are half of the
-time that the server spends. The system prepares many pages at once for less, and the server can ask for them after a response instead
-of before it.
+When a program first uses a page of fresh memory, a page fault stops the program for about 2 µs. For a body of 1 MB, these faults are
+half of the time that the server spends. The system can prepare many pages at once for less, and the server asks for that after a
+response instead of before it.
 
 Call `Heap.use(libc)` once in a process whose malloc keeps freed memory. Without that call, the other methods do nothing.
 """
@@ -14,8 +14,8 @@ from typing import ClassVar, Final
 
 from ...protocol.units import KIB, MIB
 
-#: Bytes of memory prepared at once, after bodies of half as many bytes in total. Larger bodies are not counted, because malloc may map
-#: each of them separately.
+#: Bytes of the block that is prepared after bodies of half as many bytes in total. A larger body is not counted, because malloc may map
+#: memory for that body alone.
 READY: Final = 4 * MIB
 #: Bytes prepared in one step, which takes about 0.3 ms.
 _STEP: Final = MIB
@@ -29,12 +29,12 @@ def _faults() -> int:
 
 
 class Heap:
-    """Prepares memory when large bodies have used it up.
+    """Prepares free memory after large bodies have used it up.
 
     Args:
-        later: schedules a step of long work, which is called again while it returns True. `Turns.add` does this.
-        faults: returns how many page faults this thread has had. Bodies that are freed soon use the same pages again, and then no memory
-            is prepared.
+        later: schedules a step of work, which is called again while it returns True, as `Turns.add` does.
+        faults: returns how many page faults this thread has had. Bodies that are freed soon cause few page faults, and then no memory is
+            prepared.
     """
 
     _libc: ClassVar[ctypes.CDLL | None] = None  # a process has one heap
@@ -44,14 +44,14 @@ class Heap:
     ) -> None:
         self._later = later
         self._faults = faults
-        self._faults_before = 0  # page faults when `used` last decided
-        self._used = 0  # bytes of large bodies since then
+        self._faults_before = 0  # page faults at the last decision to prepare memory or not
+        self._used = 0  # bytes of large bodies since that decision
         self._block: int | None = None  # address of the block that is being prepared
         self._at = 0  # address of the next page to prepare
 
     @classmethod
     def use(cls, libc: ctypes.CDLL) -> None:
-        """Makes every `Heap` of this process prepare memory. The malloc of `libc` must keep a freed block of `READY` bytes."""
+        """Turns on every `Heap` of this process. The malloc of `libc` must keep freed blocks of `READY` bytes."""
         libc.malloc.restype = ctypes.c_void_p
         libc.malloc.argtypes = [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
@@ -59,7 +59,7 @@ class Heap:
         cls._libc = libc
 
     def used(self, size: int) -> None:
-        """Counts a large body of `size` bytes, and begins to prepare memory if bodies have used enough fresh memory."""
+        """Counts a large body of `size` bytes. Begins to prepare memory if bodies have used enough fresh memory."""
         if self._libc is None or size > READY:
             return
         self._used += size
@@ -79,11 +79,11 @@ class Heap:
             self._later(self._step)
 
     def _step(self) -> bool:
-        """Prepares some pages of the block. Returns whether there are more, and frees the block if there are none."""
+        """Prepares some pages of the block. Returns whether pages are left, and frees the block after the last."""
         libc, block = self._libc, self._block
         if libc is None or block is None:
             return False
-        end = (block + READY) // _PAGE * _PAGE  # the last page may also hold other blocks
+        end = (block + READY) // _PAGE * _PAGE  # excludes a last page that the block shares
         size = min(_STEP, end - self._at)
         is_given = libc.madvise(self._at, size, _POPULATE_WRITE) == 0
         self._at += size

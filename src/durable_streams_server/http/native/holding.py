@@ -1,4 +1,4 @@
-"""How a connection of the native lane holds a large page until its client has read it."""
+"""Holds a large page for a native connection until the client has read the page."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from .state import ConnectionState
 
 
 class Holding(ConnectionState):
-    """Holds the large page that the client is reading, and measures how fast the client reads. `Outgoing` calls this a sender."""
+    """The part of a connection that holds a large page while the client reads it.
+
+    `Outgoing` uses `taken` and `cut` to find and abort the slowest clients.
+    """
 
     __slots__ = ()
 
     @property
     def taken(self) -> int:
-        """Bytes of large pages that the client has read. `Outgoing` compares clients by it."""
+        """Bytes of large pages that the client has read so far."""
         return self._page_bytes - self.transport.get_write_buffer_size()
 
     def cut(self) -> None:
@@ -20,13 +23,13 @@ class Holding(ConnectionState):
         self.transport.abort()
 
     def _hold_page(self, page: object) -> None:
-        """Holds a large page until the client has read it, so that its bytes count against the send budget until then."""
+        """Holds a large page, so that its bytes count against the send budget until the client has read it."""
         if page is not None and self.transport.get_write_buffer_size():
             self._lane.outgoing.hold(self, page)
             self._holds_page = True
 
     def _release_page(self) -> None:
-        """Releases a large page, unless an event stream still sends it."""
+        """Releases the large page that is held, unless an event stream is still sending it."""
         if self._holds_page and (self._events is None or self._events.holder is None):
             self._holds_page = False
             self._lane.outgoing.release(self)

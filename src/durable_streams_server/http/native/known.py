@@ -1,8 +1,8 @@
 """Recognises requests by the octets of their heads, because a client that polls or appends sends the same head again and again.
 
-Between two requests llhttp has no memory, so the same octets always mean the same request, and the parser need not parse them again.
-A head is kept if its request came in one piece, with nothing before or behind it. It must be a GET or HEAD request without a body, or a
-POST request whose Content-Length gives the size of the body.
+The parser llhttp keeps no state between two requests, so the same octets always mean the same request and need not be parsed again. A
+request is kept if it came in one piece, with nothing before or behind it. It must be a GET or HEAD request without a body, or a POST
+request whose body has a Content-Length.
 """
 
 from collections import OrderedDict
@@ -28,14 +28,14 @@ END: Final = b"\r\n\r\n"
 _LONGEST_HEAD: Final = KIB  # most octets of a head that is kept
 _KNOWN: Final = 4096  # most heads that are kept, of which each takes 8 KiB or less
 _MOST_HEADERS: Final = 24  # most headers of a head that is kept
-#: Headers whose requests are not kept, because their meaning depends on what follows the head or on the peer.
+#: Headers that keep a request from being kept, because its meaning then depends on the octets behind the head or on the peer.
 _EXCLUDED: Final = frozenset(
     (TRANSFER_ENCODING, b"upgrade", b"expect", X_FORWARDED_PROTO, FORWARDED)
 )
 
 
 class KnownRequests:
-    """Keeps the requests of one server whose heads have come twice. The oldest are evicted to make room."""
+    """Keeps the requests of one server whose heads have come twice. The oldest requests are evicted to make room."""
 
     def __init__(self) -> None:
         # not a dict, which is slow to find its oldest key

@@ -1,4 +1,4 @@
-"""The state that all connections of one native server share, and the timer that checks them all.
+"""The state that all connections of the native lane share, and the timer that checks them all.
 
 A timer for each connection would be started and cancelled with every request. One timer that checks every connection once a second
 costs a millisecond for ten thousand of them, and renews the Date header as well.
@@ -18,25 +18,25 @@ from .patrol import Patrol, Watched
 from .phase import phase_durations
 
 _TICK: Final = 1.0  # seconds
-_BUFFER: Final = 256 * KIB  # most octets received at once
-#: Most octets received at once while the turn of the loop is full. Most requests are smaller.
+_BUFFER: Final = 256 * KIB  # most octets that a connection receives at once
+#: Most octets that a connection receives at once in a crowd, when the turn of the event loop is full. Most requests are smaller.
 SMALL_BUFFER: Final = 2 * KIB
 
 
 class Lane:
-    """The state that all connections of one native server share.
+    """The state that all connections of the native lane share. A server has one lane.
 
     Args:
         app: the application that answers the requests.
         timeouts: how long a client may take.
-        admission: decides on new connections. Without it, the lane uses `Admission` with its defaults.
+        admission: decides on new connections. The default is an `Admission` with default settings.
 
     Attributes:
         phase_durations: seconds that each phase of a connection may last, indexed by `Phase`.
         known: requests that are recognised by the octets of their heads and not parsed again.
         date: the Date header line of the current second.
-        now: the loop's time, renewed once a second.
-        buffer: the buffer that every connection receives into. Its content is parsed or copied before the next receive.
+        now: time of the event loop's clock, renewed once a second.
+        buffer: the buffer that every connection receives into. The octets are parsed or copied before the next connection receives.
         small_buffer: the first `SMALL_BUFFER` bytes of `buffer`.
     """
 
@@ -72,7 +72,7 @@ class Lane:
         self.now = self.loop.time()
 
     def watch(self, connection: Watched) -> None:
-        """Adds a connection to those that are checked once a second."""
+        """Adds a connection, which is then checked once a second."""
         if self._timer is None:
             self._tick()
         self.connections.add(connection)
@@ -80,9 +80,9 @@ class Lane:
             self._timer = self._schedule_tick()
 
     def chunk(self, data: bytes) -> bytes:
-        """Returns `data` framed as one chunk of a body.
+        """Returns `data` framed as one chunk of a chunked body.
 
-        The readers of a stream are sent the same bytes object one after the other, so the last chunk is kept for the next of them.
+        All readers of a stream are sent the same bytes object one after the other, so the last chunk is kept for the next reader.
         """
         known, framed = self._last_chunk
         if known is not data:

@@ -1,7 +1,7 @@
-"""Turns the octets of one connection into whole requests, with the limits of heads and bodies.
+"""Turns the octets that a connection receives into whole requests, and enforces the limits of heads and bodies.
 
-llhttp, through `httptools`, does the parsing. Nothing here knows sockets, responses or time. A connection feeds its parser with
-what the socket receives, and the parser hands over each request once the request is whole.
+The library llhttp parses, through the package `httptools`. Sockets, responses and time are handled elsewhere. A connection feeds its
+parser with octets, and the parser passes each request to a callback once the request is whole.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from .known import END, LONGEST, with_body
 from .lane import Lane
 from .pending import PendingRequest
 
-#: Most octets of an incomplete head, or between two parts of a body, where chunk sizes, extensions and trailers stand.
+#: Most octets of an incomplete head. The limit also holds for the chunk sizes, extensions and trailers between two parts of a body.
 _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
 #: Octets of an incomplete head that do not count against the budget, because nearly every head is smaller and comes whole.
 _SMALL_HEAD: Final = KIB
@@ -35,7 +35,7 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 
 
 class _Stop(Exception):
-    """Makes llhttp stop parsing. The reason is in `Parser._refusal`."""
+    """Raised in a callback to make llhttp stop parsing. `Parser._refusal` has the reason."""
 
 
 def _ignore(_: object) -> None:
@@ -46,17 +46,17 @@ class Parser:
     """Parses the requests of one connection.
 
     Args:
-        lane: the state that all connections of the server share, with the limits and the receive budget.
+        lane: the state that all connections share, with the limits and the receive budget.
         scheme: the scheme of the connection, `http` or `https`.
         trusted: whether the peer may name another scheme, as a proxy on this machine may.
-        on_request: called with each whole request, and with the refusal of octets that cannot be parsed.
-        check_head: called with the head of a request that has a large body. It raises the refusal if the head decides it.
-        address: the address whose share of the budget large bodies count against. None if they count against no share.
+        on_request: called with each whole request, and once with a refusal if octets cannot be parsed.
+        check_head: called with the head of a request with a large body. Raises an error if the head alone decides to refuse the request.
+        address: the client's address, whose share large bodies count against, or None for a client without a share.
 
     Attributes:
         request: the request whose body is being received, or None.
         has_begun: whether a part of a request has come, but not all of it. Empty lines before a request do not count.
-        is_over: whether parsing has ended for good.
+        is_over: whether parsing has ended. It never begins again.
         awaits_continue: whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
         body_size: octets of the body that have come.
     """
@@ -110,7 +110,7 @@ class Parser:
         self._http = httptools.HttpRequestParser(self)
         self.is_over = False
         self._refusal: Exception | None = None
-        self._octets = 0  # since the last whole request, or the last part of a body
+        self._octets = 0  # octets parsed since the last whole request or the last part of a body
         self._may_continue = True  # whether the last request allows another one after it
 
         # The head that is being received.
@@ -121,7 +121,7 @@ class Parser:
         self._header_bytes = self._head_taken = 0
         self._host: bytes | None = None  # the last Host that was found valid
         self._chunked = True
-        # After a request for an upgrade, the head that makes llhttp read the body as if no upgrade had been asked for.
+        # A head with the same framing, after a request for an upgrade. See `_parse_after_upgrade`.
         self._framing: bytes | None = None
 
         # The body that is being received. A second part moves the first one from `_body` to `_incoming`.
@@ -130,12 +130,12 @@ class Parser:
         self._incoming: Incoming | None = None
         self.body_size = self._taken = 0
 
-        # Requests known by their octets. The requests that are found are collected if one of them may be kept.
+        # Requests found in the current octets, if a request in them may be kept.
         self._found: list[Request] | None = None
         self._looks_up = True  # False after a head with a counter, because the next head differs
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Parses one or more octets, and hands over each request that they complete. Ignores them once parsing is over."""
+        """Parses one or more octets, and passes on each request that they complete. Does nothing once parsing is over."""
         if self.is_over:
             return
         if self._octets > _MAX_HEAD:
@@ -148,14 +148,14 @@ class Parser:
 
     @property
     def body_left(self) -> int:
-        """Octets of the body that are still to come, or 0 if its length is unknown or no body is being received."""
+        """Octets of the current body that are still to come, or 0 if there is no body or its length is unknown."""
         request = self.request
         return (
             0 if request is None or request.declared is None else request.declared - self.body_size
         )
 
     def refuse(self, refusal: Exception) -> None:
-        """Ends parsing, and hands over a refusal to be sent after the responses to earlier requests."""
+        """Ends parsing, and passes on a refusal, which is sent after the responses to earlier requests."""
         if self.is_over:
             return
         # The headers of an incomplete head may say which origin may read the refusal.
@@ -165,7 +165,7 @@ class Parser:
         self._on_request(PendingRequest(request, False, True, 0, refusal))
 
     def end(self) -> None:
-        """Ends parsing, and returns what an incomplete request holds of the budget."""
+        """Ends parsing, and gives the bytes of an incomplete request back to the budget."""
         self.is_over = True
         self._lane.budget.give_back(self._taken + self._head_taken)
         if self._incoming is not None:
@@ -182,7 +182,7 @@ class Parser:
     # -- known requests -----------------------------------------------------
 
     def _look_up(self, octets: bytes) -> None:
-        """Hands over a known request without parsing it, or parses octets and may keep the one request found in them.
+        """Passes on a known request without parsing, or parses the octets and keeps their request for the next time.
 
         The octets must follow a whole request, or be the first ones of the connection.
         """
@@ -195,7 +195,7 @@ class Parser:
             self._lane.known.keep(octets, found[0])
 
     def _is_known(self, octets: bytes) -> bool:
-        """Hands over the request that `octets` hold and returns True, if its head is known and its body is whole."""
+        """Passes on the request in `octets` and returns True if its head is known and its body is whole."""
         end = octets.find(END) + len(END)
         known = self._lane.known.find(octets[:end])
         if known is None or not self._may_continue or known.scheme != self._scheme:
@@ -210,7 +210,7 @@ class Parser:
         try:
             self._lane.budget.take(size)
         except StreamError:
-            return False  # the caller parses the request, which then is refused
+            return False  # the caller parses the request, and the parser refuses it
         self._octets = 0
         self._on_request(PendingRequest(with_body(known, octets[end:]), True, True, size, None))
         return True
@@ -234,7 +234,7 @@ class Parser:
     # -- callbacks of llhttp ------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """Notes the first octet of a request."""
+        """Notes that a request has begun."""
         self.has_begun = True
 
     def on_url(self, url: bytes) -> None:
@@ -258,7 +258,7 @@ class Parser:
             self._repeated.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
-        """Makes the request of its head. Refuses it before its body is received if the head alone decides that."""
+        """Creates the request from its head. Refuses the request before its body comes if the head alone decides that."""
         if self._framing is not None:
             self._framing = None  # this is only the head that `_parse_after_upgrade` made
             self._forget_head()
@@ -332,9 +332,9 @@ class Parser:
             raise self._stop(refusal) from None
 
     def on_message_complete(self) -> None:
-        """Hands over a whole request."""
+        """Passes on a whole request."""
         if self._framing is not None:
-            return  # llhttp stops at the head of an upgrade, and the body follows
+            return  # llhttp ends a request for an upgrade at its head, but the body follows
         request = self.request
         assert request is not None
         incoming = self._incoming
@@ -360,7 +360,7 @@ class Parser:
     # -- inside -------------------------------------------------------------
 
     def _prepare_for_body(self, request: Request, method: bytes) -> None:
-        """Notes whether the request asks for an upgrade, which is ignored, and whether its client waits for `100 Continue`."""
+        """Handles the `Upgrade` header, which the server ignores, and the `Expect` header."""
         headers = request.headers
         if b"upgrade" in headers and method != b"CONNECT" and self._http.should_upgrade():
             self._framing = head_with_same_framing(headers, self._http.should_keep_alive())
@@ -387,15 +387,13 @@ class Parser:
             self._check_head(request)
 
     def _check_partial_head(self, latest: int) -> None:
-        """Counts an incomplete head against the budget, and refuses a head that is too large already.
+        """Counts an incomplete head against the budget, and refuses it if it is too large already.
 
         Args:
             latest: number of octets that were parsed last.
         """
         if self._octets == 0:
-            self._octets = (
-                latest  # a request ended among these octets, and the head began behind it
-            )
+            self._octets = latest  # a request ended in these octets, and the head began behind it
         if len(self._headers) > MAX_HEADER_COUNT or self._header_bytes > MAX_HEADER_BYTES:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
             return
@@ -416,7 +414,7 @@ class Parser:
     def _parse_after_upgrade(self, data: bytes | memoryview, start: int) -> None:
         """Parses the octets after the head of a request for an upgrade, as if no upgrade had been asked for.
 
-        llhttp parses nothing more after such a head. A new parser reads a head with the same framing, and then the rest.
+        llhttp parses nothing after such a head. So a new llhttp parser is fed a head with the same framing, and then the octets.
 
         Args:
             data: the octets that were being parsed.
@@ -436,14 +434,14 @@ class Parser:
         self.is_over = True  # CONNECT asks for a tunnel, in which the octets are not HTTP
 
     def _forget_head(self) -> None:
-        """Drops what is known of the current head."""
+        """Drops the parts of the current head."""
         self._url = b""
         self._headers = {}
         self._repeated = None
         self._header_bytes = self._head_taken = 0
 
     def _forget_body(self) -> None:
-        """Drops what has come of the current body."""
+        """Drops the parts of the current body."""
         self._body = b""
         self._incoming = None
         self.body_size = self._taken = 0

@@ -1,7 +1,7 @@
-"""Checks all connections of the native lane, of HTTP/1.1 and HTTP/2, for clients that take too long or read too little.
+"""Checks all connections of a server for clients that take too long or read too little.
 
-Each connection has its own bound for small responses and events that its client has not read. All connections together share the
-send budget with large pages. Beyond it, the server cuts the clients that have read nothing for longest.
+The small responses and events that clients have not read are limited for each connection. For all connections together they count
+against the send budget, as large pages do. Beyond the budget, the server cuts the clients that have read nothing for longest.
 """
 
 from collections.abc import Iterable
@@ -24,11 +24,15 @@ class Watched(Protocol):
 
     @property
     def deadline(self) -> float:
-        """The loop's time by which the client must act."""
+        """Time of the event loop's clock by which the client must act."""
         ...
 
     def check(self, now: float, /) -> None:
-        """Ends what lasts too long. Must not raise."""
+        """Ends the request or the connection if the client has taken too long. Must not raise.
+
+        Args:
+            now: current time of the event loop's clock.
+        """
         ...
 
     def cut(self) -> None:
@@ -42,7 +46,7 @@ class Patrol:
     Args:
         budget: the send budget, which large pages use too.
         connections: the connections to check.
-        now: the loop's time.
+        now: current time of the event loop's clock.
     """
 
     def __init__(self, budget: SendBudget, connections: Iterable[Watched], now: float) -> None:
@@ -77,5 +81,5 @@ class Patrol:
 
 
 def _deadline_of(connection: Watched) -> float:
-    """Returns a connection's deadline, which is earliest for the client that has read nothing for longest."""
+    """Returns the deadline of a connection. The client that has read nothing for longest has the earliest deadline."""
     return connection.deadline

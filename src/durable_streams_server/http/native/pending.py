@@ -1,4 +1,4 @@
-"""A request that has arrived on a connection of the native lane and has not been answered."""
+"""The data of a request between its parsing and its response."""
 
 import msgspec
 
@@ -10,12 +10,12 @@ class PendingRequest(msgspec.Struct):
     """A whole request that waits for its answer, or the refusal that will answer it.
 
     Attributes:
-        request: the request. If it is refused before it is whole, this has the parts that were parsed.
+        request: the request, or the parts of it that were parsed before it was refused.
         keep_alive: whether the client may send another request after this one.
         chunked: whether the client understands chunked responses, as every HTTP/1.1 client does.
-        taken: bytes that the request holds of the receive budget, besides those of `incoming`.
+        taken: bytes of the receive budget that the request holds, besides those of `incoming`.
         refusal: the error to answer with instead of handling the request, or None.
-        incoming: the body's share of the receive budget if the body came in several parts, otherwise None.
+        incoming: the object that holds the budget's bytes of a body that came in several parts, or None for other bodies.
     """
 
     request: Request

@@ -1,4 +1,4 @@
-"""How a connection of the native lane receives octets, and how it leaves the loop time for other connections."""
+"""Receives octets on a native connection, and leaves the event loop time for other connections."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .state import ConnectionState
 #: Octets parsed in one step. 16 KiB of the smallest chunks or of pipelined heads take about 2 ms. A part of a body whose length is
 #: known is one call of the parser, however large it is.
 STEP_OCTETS: Final = 16 * 1024
-#: Octets after which the loop does not read the same socket again in this turn.
+#: Octets of one read above which the event loop does not read the same socket again in the same turn.
 _LARGE_PART: Final = 64 * 1024
-#: Requests begun in one turn of the loop, as `Turns` counts them, up to which the loop may read on from a client that is alone. A
-#: client may send about six large parts in that time.
+#: Work of one turn, counted in requests by `Turns`, up to which the event loop reads again from a client that is alone. This allows about
+#: six large parts.
 _ALONE_LIMIT: Final = 192
-#: Seconds that the loop takes to receive the next part of a large body.
+#: Seconds that the event loop takes to receive one part of a large body.
 _RECEIVE_TIME: Final = 0.0005
 _P: Final = 0x50  # the first octet of POST, PUT and PATCH
 
@@ -27,22 +27,22 @@ _BODY: Final = Phase.BODY
 
 
 class Receiving(ConnectionState):
-    """Receives and parses octets in steps, and pauses reading from the socket between them."""
+    """The part of a connection that parses octets in steps, and pauses reading from the socket between steps."""
 
     __slots__ = ()
 
     def get_buffer(self, _: int) -> memoryview:
-        """Returns the buffer that the loop receives into next.
+        """Returns the buffer that the event loop receives into next.
 
-        The buffer is small once the turn of the loop is full, because the loop receives from every ready socket before it calls
-        anything else.
+        Once the turn of the event loop is full, the buffer is small, because the loop receives from every ready socket before it does
+        other work.
         """
         is_small = self._turns.begun >= WRITES_AT_ONCE and not self._uses_large_buffer
         lane = self._lane
         return lane.small_buffer if is_small else lane.buffer
 
     def _receive(self, data: memoryview) -> None:
-        """Parses as much of `data` as this turn of the loop has time for, and sets the rest aside."""
+        """Parses as much of `data` as fits this turn of the event loop, and sets the rest aside."""
         parser, turns = self._parser, self._turns
         if self._unparsed or (
             turns.is_full and (len(data) >= SMALL_BUFFER or self._must_wait(data))
@@ -51,7 +51,7 @@ class Receiving(ConnectionState):
         else:
             size = min(len(data), max(STEP_OCTETS, parser.body_left))
             turns.count(parser.feed, data[:size])
-            # Only after a head is parsed is it known how many of the octets behind it are one part of a body.
+            # The head may have been in these octets, and only the head says how many of the others are one part of its body.
             if more := min(len(data) - size, parser.body_left):
                 turns.count(parser.feed, data[size : size + more])
                 size += more
@@ -63,16 +63,16 @@ class Receiving(ConnectionState):
             and not self._is_paused
             and not parser.is_over
         ):
-            self._pause_reading()  # or the loop would read this socket for as long as it has data
-            self._wait_in_line()
+            self._pause_reading()  # or the event loop would read this socket again and again
+            self._enqueue_step()
 
     def _must_wait(self, data: memoryview) -> bool:
-        """Returns whether `data` begins a write, which waits in line while the turn is full, so that parsing can wait too."""
+        """Returns whether `data` begins a write. In a full turn a write must wait, so its octets need not be parsed yet."""
         return self._phase is _IDLE and data[0] == _P
 
     @property
     def _may_read_on(self) -> bool:
-        """Whether the loop may read this socket again in this turn, because nothing else waits and the turn has time left."""
+        """Whether the event loop may read this socket again in this turn, because no other work waits and there is time left."""
         turns = self._turns
         return self._was_alone and turns.begun < _ALONE_LIMIT and not len(turns)
 
@@ -87,10 +87,10 @@ class Receiving(ConnectionState):
         self._uses_large_buffer = False
         if not self._is_paused:
             self._pause_reading()
-        self._wait_in_line()
+        self._enqueue_step()
 
     def _parse_set_aside(self) -> None:
-        """Parses one step of the octets that were set aside."""
+        """Parses some of the octets that were set aside."""
         parser = self._parser
         unparsed = self._unparsed
         if not unparsed:
@@ -102,7 +102,7 @@ class Receiving(ConnectionState):
         view = memoryview(unparsed)
         left = len(view) - min(size, len(view))
         self._lane.budget.give_back(len(view) - left)
-        # A view keeps all octets of its object in memory, so a view of less than half would hold more than the budget counts.
+        # A view keeps the whole object in memory. So a small rest is copied, because the budget counts only the rest.
         is_half = left * 2 > len(cast(bytes, view.obj))
         self._unparsed = view[size:] if is_half else bytes(view[size:])
         parser.feed(view[:size])
@@ -110,16 +110,16 @@ class Receiving(ConnectionState):
             self._enter(_BODY)
 
     def _pause_reading(self) -> None:
-        """Stops reading from the socket until `_resume_reading`."""
+        """Stops reading from the socket until `_resume_reading` is called."""
         if not self.transport.is_closing():
             self._is_paused = True
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        """Reads from the socket again."""
+        """Resumes reading from the socket."""
         self._is_paused = False
         if self._parser.has_begun:
-            # In a crowd, a large body would take minutes if it came 2 KiB at a time.
+            # With the small buffer, a large body would take minutes in a crowd.
             self._uses_large_buffer = True
             self._was_alone = not len(self._turns)
             self._turns.spend(_RECEIVE_TIME)

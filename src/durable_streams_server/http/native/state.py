@@ -1,8 +1,8 @@
-"""The state of a connection of the native lane: its attributes, its phase and its place in line.
+"""The attributes of a native connection, its phase, and its place in the queue of the event loop.
 
-A connection is one object, so that an append costs no more attribute accesses than it must, but its methods are spread over several
-classes. `ConnectionState` is the base of all. `Holding`, `Ending`, `Answering` and `Receiving` each add one task, and `Connection`
-in `connection.py` puts them together.
+A connection is one object, because further objects would cost every append an attribute access. Its methods are divided among several
+classes, which inherit from each other. `ConnectionState` is the base class, `Holding`, `Ending`, `Answering` and `Receiving` each add
+one task, and `Connection` in `connection.py` combines them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .parser import Parser
 from .pending import PendingRequest
 from .phase import Phase
 
-# An enumeration member takes longer to look up than everything else that `_settle` does, so each has a name here.
+# Names for the members, because to look a member up in its enumeration takes longer than the rest of `_settle`.
 _IDLE: Final = Phase.IDLE
 _HEAD: Final = Phase.HEAD
 _BODY: Final = Phase.BODY
@@ -45,8 +45,8 @@ class ConnectionState(asyncio.BufferedProtocol):
         "_events",
         "_holds_page",
         "_is_ending",
-        "_is_in_line",
         "_is_paused",
+        "_is_queued",
         "_is_writable",
         "_keep_alive",
         "_lane",
@@ -70,26 +70,26 @@ class ConnectionState(asyncio.BufferedProtocol):
         self._lane = lane
         self._turns = lane.turns
         self._parser: Parser = cast(Parser, None)  # None until the connection is made
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # likewise
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # None until then, too
         self._scheme = "http"
         self._address: str | None = None  # the address that admission counted, or None
 
         self._phase = _CLOSED
-        self._deadline = 0.0  # of the phase, in the loop's time; see `_enter`
-        self._body_began_at = 0.0  # in the loop's time
+        self._deadline = 0.0  # when the phase has lasted too long, set by `_enter`
+        self._body_began_at = 0.0  # time of the event loop's clock
         self._unsent = 0  # bytes in the write buffer when the connection was last checked
 
         self._queue: deque[PendingRequest] = deque()
         self._answering: PendingRequest | None = None
-        self._ticket: Ticket[Reply] | None = None  # of the request being answered
-        self._events: EventStream | None = None  # that is being sent
-        self._requests_left = 0  # requests that this step may still begin
-        self._is_in_line = False
+        self._ticket: Ticket[Reply] | None = None  # of the request in `_answering`
+        self._events: EventStream | None = None  # the event stream that is being sent
+        self._requests_left = 0  # requests that may still begin in this step
+        self._is_queued = False
 
-        self._unparsed: bytes | memoryview = b""  # octets received and set aside
+        self._unparsed: bytes | memoryview = b""  # octets that were received and set aside
         self._is_paused = False  # whether reading from the socket is paused
-        self._was_alone = True  # whether no step waited in line when reading was last resumed
-        self._uses_large_buffer = False  # even while the turn of the loop is full
+        self._was_alone = True  # whether no other work waited when reading was resumed
+        self._uses_large_buffer = False  # whether to use it in a full turn, too
         self._received_eof = False
 
         self._keep_alive = True
@@ -100,12 +100,12 @@ class ConnectionState(asyncio.BufferedProtocol):
 
     @property
     def deadline(self) -> float:
-        """The loop's time at which the current phase has lasted too long."""
+        """Time of the event loop's clock at which the current phase has lasted too long."""
         return self._deadline
 
     @property
     def unsent(self) -> int:
-        """Bytes of small responses that the client has not read, as of the last check. Large pages are counted elsewhere."""
+        """Bytes in the write buffer at the last check. It is 0 for a large page, whose bytes the send budget counts already."""
         return self._unsent if self._phase is _SENDING and not self._holds_page else 0
 
     # -- phase --------------------------------------------------------------
@@ -131,36 +131,40 @@ class ConnectionState(asyncio.BufferedProtocol):
                 self._body_began_at = self._lane.now
 
     def _enter(self, phase: Phase) -> None:
-        """Enters a phase, or restarts the time of the current one. Besides this method, only `_begin` sets the deadline."""
+        """Enters a phase, or restarts the timeout of the current phase. Only `_begin` also sets the deadline."""
         self._phase = phase
         self._deadline = self._lane.now + self._lane.phase_durations[phase]
         if phase is _SENDING:
             self._unsent = self.transport.get_write_buffer_size()
 
     def _is_body_too_slow(self, now: float) -> bool:
-        """Returns whether the body arrives at less than the least rate. A pause that is too long has a deadline of its own."""
+        """Returns whether the current body has come at less than the least rate.
+
+        Args:
+            now: current time of the event loop's clock.
+        """
         lane = self._lane
         overtime = now - self._body_began_at - lane.phase_durations[_BODY]
         return self._parser.body_size + len(self._unparsed) < overtime * lane.least_rate
 
     def _restart_send_time(self) -> None:
-        """Restarts the time of the sending phase if the client has read something since the last check."""
+        """Restarts the timeout of the sending phase if the client has read something since the last check."""
         unsent = self.transport.get_write_buffer_size()
         if unsent < self._unsent:
             self._enter(_SENDING if unsent or not self._is_ending else _LINGERING)
         else:
             self._unsent = unsent
 
-    # -- line ---------------------------------------------------------------
+    # -- queue --------------------------------------------------------------
 
-    def _wait_in_line(self, *, is_read: bool = False) -> None:
-        """Schedules a call of `_advance` for this connection's place in line, unless one is scheduled.
+    def _enqueue_step(self, *, is_read: bool = False) -> None:
+        """Queues a call of `_advance` in `Turns`, unless one is queued.
 
         Args:
-            is_read: whether the next request is a cheap read, which may pass the writes in line.
+            is_read: whether the next request is a cheap read, which may pass the writes that are queued.
         """
-        if not self._is_in_line:
-            self._is_in_line = True
+        if not self._is_queued:
+            self._is_queued = True
             if is_read:
                 line = Line.READS
             elif self._events is None and not self._received_eof:

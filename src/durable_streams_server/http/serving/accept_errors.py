@@ -1,4 +1,4 @@
-"""Logs that the system refuses to accept connections, once a minute instead of thousands of times a second."""
+"""Limits the log messages about connections that the system fails to accept."""
 
 import time
 from collections.abc import Callable
@@ -15,20 +15,20 @@ class AcceptErrors:
     Everything else that the loop reports goes to the loop's default handler.
 
     Args:
-        clock: returns seconds of a monotonic clock.
+        clock: returns monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = LogRate(clock)
 
     def __call__(self, loop: Any, context: dict[str, Any]) -> None:
-        """Handles what an event loop reports."""
+        """Handles an error that an event loop reports."""
         if "socket.accept() out of system resource" not in context.get("message", ""):
             loop.default_exception_handler(context)
         else:
             self.log(context.get("exception"))
 
     def log(self, error: object) -> None:
-        """Logs the reason why no connection is accepted, unless it was logged less than a minute ago."""
+        """Logs the reason why no connection is accepted, unless the last message is less than a minute old."""
         if self._rate.count():
             _log.warning("new connections wait: %s", error)

@@ -1,6 +1,6 @@
-"""Chooses the HTTP version of a TLS connection by what client and server agreed on in the handshake (ALPN, RFC 7301).
+"""Chooses the HTTP version of a TLS connection, on which client and server have agreed in the handshake (ALPN, RFC 7301).
 
-The choice is made once for each connection, so it costs nothing for a request.
+The choice is made once for each connection, so requests become no slower.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def choosing_factory(
 
 
 class _Choice(asyncio.Protocol):
-    """A protocol that replaces itself with the chosen one when the handshake is done."""
+    """A protocol that replaces itself with the HTTP/1.1 or HTTP/2 protocol when the handshake is done."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class _Choice(asyncio.Protocol):
         self._given = given
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Chooses the protocol and gives it the transport, because the handshake is done."""
+        """Makes the protocol that was chosen in the handshake, and hands the transport over to it."""
         tls = transport.get_extra_info("ssl_object")
         chosen = None if tls is None else tls.selected_alpn_protocol()
         protocol = (self._http2 if chosen == HTTP2 else self._http1)(**self._given)

@@ -1,8 +1,8 @@
 """Accepts connections that will speak TLS.
 
-An event loop that is given a certificate announces a connection only after its TLS handshake. The server could not count handshakes
-then, and clients that never finish theirs could use up the file handles. So this module accepts the connections, counts them at once,
-and hands them to the loop one by one.
+If the event loop accepted the connections, it would announce each only after its TLS handshake. The server could not count the
+handshakes, and clients that never finish them could use up the file handles. So this module accepts the connections, counts each at
+once, and then lets the event loop do the handshake.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..limits.shares import address_of_peer
 from .accept_errors import AcceptErrors
 
 _HANDSHAKE: Final = (
-    10.0  # seconds, enough for two round trips over a satellite with a lost packet in each
+    10.0  # seconds, enough for two round trips over a satellite with one lost packet each
 )
 #: Connections accepted in one turn of the event loop, so that a crowd of new clients does not delay other work.
 _ACCEPTS_PER_TURN: Final = 64
@@ -27,7 +27,7 @@ _RETRY: Final = 1.0  # seconds until the server accepts again after the system h
 
 
 class TlsListener:
-    """Accepts clients and makes an HTTP connection of each one that finishes its TLS handshake in time.
+    """Accepts clients, and makes an HTTP connection for each client that finishes its TLS handshake in time.
 
     Args:
         listening: the listening socket.
@@ -65,7 +65,7 @@ class TlsListener:
         asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
     def stop(self) -> None:
-        """Stops accepting, and closes the connections that are in their handshakes, because those clients have sent no request."""
+        """Stops accepting, and ends the handshakes in progress, because their clients have sent no request yet."""
         asyncio.get_running_loop().remove_reader(self._listening)
         if self._retry is not None:
             self._retry.cancel()
@@ -73,7 +73,7 @@ class TlsListener:
             task.cancel()
 
     def _accept(self) -> None:
-        """Accepts the connections that are waiting."""
+        """Accepts the clients that are waiting."""
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 client, peer = self._listening.accept()
@@ -101,7 +101,7 @@ class TlsListener:
         task.add_done_callback(done)
 
     async def _shake_hands(self, client: socket.socket) -> None:
-        """Completes one handshake. The HTTP connection begins in the last step of it."""
+        """Does one handshake, at whose end the event loop begins the HTTP connection."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._connect,
@@ -110,7 +110,7 @@ class TlsListener:
                 ssl_handshake_timeout=_HANDSHAKE,
             )
         except OSError:
-            client.close()  # the client sent something else than TLS, took too long, or left
+            client.close()  # the client did not speak TLS, took too long, or left
         except Exception as error:
             client.close()
             _log.error("a TLS handshake failed", exc_info=error)

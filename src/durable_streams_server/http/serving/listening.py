@@ -1,4 +1,4 @@
-"""Makes the listening sockets of a server, over TCP or a Unix socket, and the settings of TLS."""
+"""Creates the listening sockets of a server, over TCP or Unix sockets, and its TLS context."""
 
 import contextlib
 import errno
@@ -29,16 +29,16 @@ def listen(host: str, port: int) -> socket.socket:
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _PROBES.items():
-        if hasattr(socket, name):  # macOS calls TCP_KEEPIDLE TCP_KEEPALIVE
+        if hasattr(socket, name):  # TCP_KEEPALIVE is the name of TCP_KEEPIDLE on macOS
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return listening
 
 
 class UnixSocket(socket.socket):
-    """A listening Unix socket. Closing it removes its file.
+    """A listening Unix socket, whose file is removed when the socket is closed.
 
-    The mode of the file is 777 less the umask. A client needs the permission to write to connect, so with the usual umask of 022 only
-    the server's own user can.
+    The mode of the file is 777 less the umask. To connect, a client needs write permission, so with the usual umask of 022 only the
+    server's own user can connect.
 
     Args:
         path: path of the socket's file. A file that a dead server left there is replaced.
@@ -60,7 +60,7 @@ class UnixSocket(socket.socket):
             raise
 
     def _bind(self, path: str) -> None:
-        """Makes the socket's file. Replaces the file of a dead server."""
+        """Binds the socket to its path. Replaces a file that a dead server left there."""
         try:
             self.bind(path)
         except OSError as error:
@@ -154,5 +154,5 @@ def tls_context(certificate: str, key: str, *, http2: bool = True) -> ssl.SSLCon
 
 
 def _no_password() -> str:
-    """Refuses to give OpenSSL a password, because OpenSSL would ask for one at the terminal otherwise."""
+    """Raises ValueError, because otherwise OpenSSL would ask for a password at the terminal."""
     raise ValueError

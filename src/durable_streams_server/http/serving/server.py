@@ -1,4 +1,4 @@
-"""The server process: uvicorn's server, with a drain that begins the moment a stop is requested."""
+"""Runs uvicorn's server, and begins to drain connections the moment a stop is requested."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ HttpLane = Literal["native", "asgi"]
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells its application about a stop at once.
+    """A uvicorn server that tells its application at once that it is stopping.
 
     Args:
         app: the application to serve.
@@ -190,7 +190,7 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._on_hangup)
 
     def _on_hangup(self) -> None:
-        """Rotates the signing keys. If the server's terminal is gone, stops the server instead."""
+        """Rotates the signing keys, or stops the server if its terminal is gone."""
         if self._has_terminal and not _has_terminal():
             self.stop()
         elif self._app.engine.failure is None:
@@ -210,7 +210,7 @@ class Server(uvicorn.Server):
 
 
 def _log_rotation(rotated: Ticket[tuple[Key, ...]]) -> None:
-    """Logs the outcome of a key rotation. The level is warning, so that the operator who asked for the rotation sees the message."""
+    """Logs the outcome of a key rotation, at a level that is shown by default, because an operator asked for the rotation."""
     try:
         kid = rotated.result()[0].kid
     except Abandoned:
