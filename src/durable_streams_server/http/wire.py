@@ -57,7 +57,7 @@ def length_and_body(response: Response, to_head: bool) -> bytes:
 
 
 def length_line(response: Response, to_head: bool) -> bytes:
-    """Returns the Content-Length line of a response, or nothing if the response cannot have a body.
+    """Returns the Content-Length line of a response, or an empty string if the response cannot have a body.
 
     Args:
         response: the response.

@@ -63,7 +63,7 @@ async def test_half_closed_client_gets_its_responses(
     assert client.wire.lost
 
 
-async def test_connection_is_closed_when_client_ends_within_request(
+async def test_connection_is_closed_when_client_half_closes_within_request(
     lane: Lane, store: StreamStore
 ) -> None:
     for cut in (1, 20, len(post()) - 1):

@@ -23,7 +23,7 @@ from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
 from ..proxies import is_trusted
 from ..request import NO_REQUEST, index_headers
-from ..target import split_target
+from ..request_target import split_target
 from .application import DurableStreamsApp
 
 #: Bytes that may wait in the write buffer of a socket before the writer must wait.

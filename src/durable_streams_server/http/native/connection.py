@@ -295,7 +295,7 @@ class Connection(Receiving, Answering):
             return
         turns = self._turns
         if turns.begun < turns.unasked:
-            turns.begun += 1  # the code of `admits`, to save the call
+            turns.begun += 1  # inlines `admits`, to save a call
             is_full = False
         else:
             is_full = not turns.admits(pending.request.is_cheap)
@@ -337,7 +337,7 @@ class Connection(Receiving, Answering):
         self._phase, self._deadline = (
             _ANSWERING,
             math.inf,
-        )  # the code of `_enter`, to save the call
+        )  # inlines `_enter`, to save a call
         request = pending.request
         if pending.refusal is not None:
             self._send(pending, self._lane.handler.refuse(request, pending.refusal))

@@ -18,7 +18,7 @@ from ...protocol.names import FORWARDED, HOST, PRODUCER_SEQ, X_FORWARDED_PROTO
 from ...protocol.units import KIB
 from ..limits.budget import LARGE_BODY, Incoming
 from ..request import NO_REQUEST, Request, join_lists, too_large
-from ..target import split_target
+from ..request_target import split_target
 from .framing import check_old_version, expects_continue, head_with_same_framing
 from .known import END, LONGEST, with_body
 from .lane import Lane
@@ -210,7 +210,7 @@ class Parser:
         try:
             self._lane.budget.take(size)
         except StreamError:
-            return False  # the caller parses the request, and the parser refuses it
+            return False  # the request is parsed instead, and then refused
         self._octets = 0
         self._on_request(PendingRequest(with_body(known, octets[end:]), True, True, size, None))
         return True

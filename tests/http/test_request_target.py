@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable_streams_server.http.target import split_target
+from durable_streams_server.http.request_target import split_target
 
 
 @pytest.mark.parametrize(
