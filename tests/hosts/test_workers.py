@@ -36,7 +36,7 @@ def test_single_worker_opens_directory(server: str, tmp_path: Path) -> None:
         assert running.stop() < 2
     with FileBackedStreamStore(
         tmp_path / "data"
-    ) as store:  # raises if the directory were still locked
+    ) as store:  # raises if the directory is still locked
         assert store.has("/a")
 
 

@@ -100,7 +100,7 @@ async def hosted(store: StreamStore, *headers: tuple[bytes, bytes], version: str
 
 
 @pytest.mark.parametrize("name", [*LENGTHS_TAKEN, *LENGTHS_REFUSED])
-async def test_application_reads_length_from_host_correctly_or_refuses_it(
+async def test_application_checks_content_length_passed_by_host_server(
     name: str, store: StreamStore
 ) -> None:
     taken = name in LENGTHS_TAKEN
@@ -109,12 +109,14 @@ async def test_application_reads_length_from_host_correctly_or_refuses_it(
 
 
 @pytest.mark.parametrize("name", CODINGS_REFUSED)
-async def test_application_refuses_unknown_coding_from_host(name: str, store: StreamStore) -> None:
+async def test_application_refuses_unknown_coding_passed_by_host_server(
+    name: str, store: StreamStore
+) -> None:
     answer = await hosted(store, (b"transfer-encoding", CODINGS_REFUSED[name]))
     assert_right(answer, False, store)
 
 
-async def test_application_refuses_two_framings_from_host(store: StreamStore) -> None:
+async def test_application_refuses_two_framings_passed_by_host_server(store: StreamStore) -> None:
     length, coding = (b"content-length", b"5"), (b"transfer-encoding", b"chunked")
     for headers in ([length, length], [length, coding], [coding, length], [coding, coding]):
         assert_right(await hosted(store, *headers), False, store)

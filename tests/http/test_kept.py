@@ -310,7 +310,7 @@ async def test_stopping_server_sends_no_kept_response(world: World) -> None:
     assert (await world.do("GET", A)).status == 503
 
 
-async def test_closed_page_of_expiring_stream_has_remaining_max_age(
+async def test_max_age_of_closed_page_shrinks_until_stream_expires(
     world: World, clock: ManualClock
 ) -> None:
     deadline = "2025-06-15T15:07:40Z"

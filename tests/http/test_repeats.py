@@ -6,7 +6,7 @@ from durable_streams_server.http import repeats as repeats_module
 from durable_streams_server.http.repeats import Repeats
 
 
-def test_thing_is_seen_from_its_second_time_on() -> None:
+def test_repeats_recognise_thing_from_second_time_on() -> None:
     repeats = Repeats()
     assert [repeats.has_seen(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
         False,

@@ -33,7 +33,7 @@ def test_absolute_url_names_its_authority(target: bytes, authority: bytes) -> No
     assert split_target(target) == (b"/a", b"x", authority)
 
 
-def test_absolute_url_without_path_has_path_of_root() -> None:
+def test_absolute_url_without_path_has_root_path() -> None:
     assert split_target(b"http://h") == (b"/", b"", b"h")
 
 

@@ -207,7 +207,7 @@ async def test_address_beyond_share_gets_503_and_others_are_answered() -> None:
     assert len(lane.admission._shares) == 0
 
 
-async def test_lost_connection_is_uncounted_once() -> None:
+async def test_lost_connection_is_subtracted_from_share_once() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 100, limit=1024, per_address=1))
     for end in ("reset", "finish", "abort", "nonsense"):
         client = Client(lane)

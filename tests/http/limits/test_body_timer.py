@@ -45,7 +45,7 @@ async def test_task_that_gets_its_part_is_not_cancelled() -> None:
     )  # the first wait would have timed out by now
 
 
-async def test_each_part_has_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_timeout_restarts_for_each_part_of_body(monkeypatch: pytest.MonkeyPatch) -> None:
     body_timer = BodyTimer(10)
     loop, task = asyncio.get_running_loop(), this_task()
     now = loop.time()

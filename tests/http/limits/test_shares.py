@@ -17,7 +17,7 @@ def test_address_cannot_take_more_than_its_share() -> None:
     assert shares.take("b", 10)
 
 
-def test_address_can_take_again_after_giving_back() -> None:
+def test_address_can_take_more_after_giving_back() -> None:
     shares = Shares(10)
     assert shares.take("a", 10)
     shares.give_back("a", 3)

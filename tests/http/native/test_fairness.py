@@ -98,13 +98,13 @@ async def test_large_bodies_of_several_clients_are_received_part_by_part(
             (now - then) / len(running_lane.buffer)
             for now, then in zip(received, before, strict=True)
         )
-        assert parts[1] <= 1  # the last client in line is alone and may send more
+        assert parts[1] <= 1  # the last client is alone and may send more
         assert sum(parts) <= 8
     await until(lambda: all(client.wire.received for client in clients))
     await disconnect(running_lane, *clients)
 
 
-async def test_reads_pass_writes_of_crowd_in_line(running_lane: Lane) -> None:
+async def test_cheap_reads_overtake_queued_writes(running_lane: Lane) -> None:
     running_lane.turns._clock = lambda: 0.0
     writers = [Client(running_lane).send(post()) for _ in range(WRITES_AT_ONCE + 50)]
     answered = sum(bool(writer.answers("POST")) for writer in writers)
@@ -117,7 +117,7 @@ async def test_reads_pass_writes_of_crowd_in_line(running_lane: Lane) -> None:
     await disconnect(running_lane, reader, *writers)
 
 
-async def test_cheap_read_waits_for_reads_but_not_for_writes(running_lane: Lane) -> None:
+async def test_cheap_read_waits_for_earlier_reads_but_not_for_writes(running_lane: Lane) -> None:
     running_lane.turns._clock = lambda: 0.0
     writers = [Client(running_lane).send(post()) for _ in range(WRITES_AT_ONCE + 100)]
     readers = [Client(running_lane).send(GET) for _ in range(READS_AT_ONCE - WRITES_AT_ONCE)]
@@ -131,7 +131,7 @@ async def test_cheap_read_waits_for_reads_but_not_for_writes(running_lane: Lane)
     await disconnect(running_lane, late, *readers, *writers)
 
 
-async def test_server_receives_little_per_connection_while_turn_is_full(running_lane: Lane) -> None:
+async def test_small_receive_buffer_is_used_while_event_loop_is_busy(running_lane: Lane) -> None:
     writers = [Client(running_lane).send(post()) for _ in range(WRITES_AT_ONCE)]
     large = Client(running_lane).send(post(b"x" * 100 * KIB))
     assert large.wire.unread == len(post(b"x" * 100 * KIB)) - SMALL_BUFFER

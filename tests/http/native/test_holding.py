@@ -56,7 +56,7 @@ async def test_read_beyond_budget_waits_until_slowest_client_is_cut(
     await disconnect(running_lane, late, *stalled)
 
 
-async def test_value_in_event_stream_counts_until_client_has_read_it(
+async def test_event_stream_value_counts_against_budget_until_client_has_read_it(
     running_lane: Lane, big_store: StreamStore
 ) -> None:
     big_store.create("/v1/stream/json", "application/json")

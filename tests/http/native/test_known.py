@@ -1,4 +1,4 @@
-"""Requests recognised by the octets of their heads. A parser must find the same requests with and without them."""
+"""A parser that recognises requests by their heads must find the same requests as one that parses everything."""
 
 import asyncio
 from random import Random
@@ -97,7 +97,7 @@ def test_appends_with_known_head_have_separate_bodies(lane: Lane) -> None:
     assert lane.budget.held == 15
 
 
-async def test_known_head_reuses_its_append_command() -> None:
+async def test_requests_with_known_head_share_append_command() -> None:
     app = create_app()
     lane = Lane(app)
     client = Client(lane)

@@ -88,7 +88,7 @@ def test_refusal_ends_parsing_and_releases_body(
     assert parser.is_over
 
 
-def test_client_awaits_continue_until_body_comes(
+def test_parser_reports_awaited_continue_until_body_comes(
     parser: Parser, turns: list[PendingRequest]
 ) -> None:
     octets = post(b"hello", "Expect: 100-continue")

@@ -157,7 +157,7 @@ async def test_queued_requests_have_no_deadline(held_lane: Lane, held_store: Hel
     assert len(client.answers("POST")) == 1
 
 
-async def test_head_behind_another_request_has_its_whole_time(lane: Lane) -> None:
+async def test_head_timeout_restarts_for_pipelined_request(lane: Lane) -> None:
     client = Client(lane).send(GET[:5])
     advance(lane, 9)
     client.send(GET[5:] + GET[:5])

@@ -117,7 +117,7 @@ class Connection(Receiving, Answering):
             self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Releases what the connection holds. In a crowd this is queued, because thousands of clients may leave together."""
+        """Releases what the connection holds, now or in a queued step, because thousands of clients may leave together."""
         self._enter(_CLOSED)
         lane = self._lane
         lane.connections.discard(self)
@@ -160,8 +160,8 @@ class Connection(Receiving, Answering):
     def eof_received(self) -> bool:
         """Handles a half-close by the client. Returns whether the connection stays open for the server's responses.
 
-        The server still answers the requests that have come, but ends live reads. In a crowd this is queued, because thousands of
-        clients may leave together.
+        The server still answers the requests that have come, but ends live reads. This happens now or in a queued step, because
+        thousands of clients may leave together.
         """
         self._parser.is_over = self._received_eof = True
         if self._is_ending or self._scheme == "https":

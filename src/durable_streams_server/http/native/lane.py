@@ -19,7 +19,7 @@ from .phase import phase_durations
 
 _TICK: Final = 1.0  # seconds
 _BUFFER: Final = 256 * KIB  # most octets that a connection receives at once
-#: Most octets that a connection receives at once in a crowd, when the turn of the event loop is full. Most requests are smaller.
+#: Most octets that a connection receives at once while the event loop has too much work for one turn. Most requests are smaller.
 SMALL_BUFFER: Final = 2 * KIB
 
 

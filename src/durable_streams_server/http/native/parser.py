@@ -135,7 +135,10 @@ class Parser:
         self._looks_up = True  # False after a head with a counter, because the next head differs
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Parses one or more octets, and passes on each request that they complete. Does nothing once parsing is over."""
+        """Parses one or more octets, and calls `on_request` with each request that they complete.
+
+        Does nothing once parsing is over.
+        """
         if self.is_over:
             return
         if self._octets > _MAX_HEAD:
@@ -155,7 +158,7 @@ class Parser:
         )
 
     def refuse(self, refusal: Exception) -> None:
-        """Ends parsing, and passes on a refusal, which is sent after the responses to earlier requests."""
+        """Ends parsing, and calls `on_request` with a refusal. It is sent after the responses to earlier requests."""
         if self.is_over:
             return
         # The headers of an incomplete head may say which origin may read the refusal.
@@ -182,7 +185,7 @@ class Parser:
     # -- known requests -----------------------------------------------------
 
     def _look_up(self, octets: bytes) -> None:
-        """Passes on a known request without parsing, or parses the octets and keeps their request for the next time.
+        """Recognises a known request, or else parses the octets and keeps their request for the next time.
 
         The octets must follow a whole request, or be the first ones of the connection.
         """
@@ -195,7 +198,7 @@ class Parser:
             self._lane.known.keep(octets, found[0])
 
     def _is_known(self, octets: bytes) -> bool:
-        """Passes on the request in `octets` and returns True if its head is known and its body is whole."""
+        """Returns whether `octets` are a known head and its whole body. If so, calls `on_request` with the request."""
         end = octets.find(END) + len(END)
         known = self._lane.known.find(octets[:end])
         if known is None or not self._may_continue or known.scheme != self._scheme:
@@ -332,7 +335,7 @@ class Parser:
             raise self._stop(refusal) from None
 
     def on_message_complete(self) -> None:
-        """Passes on a whole request."""
+        """Calls `on_request` with the request, which is whole."""
         if self._framing is not None:
             return  # llhttp ends a request for an upgrade at its head, but the body follows
         request = self.request

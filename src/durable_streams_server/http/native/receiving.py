@@ -34,8 +34,8 @@ class Receiving(ConnectionState):
     def get_buffer(self, _: int) -> memoryview:
         """Returns the buffer that the event loop receives into next.
 
-        Once the turn of the event loop is full, the buffer is small, because the loop receives from every ready socket before it does
-        other work.
+        The buffer is small if the event loop has too much work for this turn, because the loop receives from every ready socket before
+        it does other work.
         """
         is_small = self._turns.begun >= WRITES_AT_ONCE and not self._uses_large_buffer
         lane = self._lane
@@ -67,7 +67,7 @@ class Receiving(ConnectionState):
             self._enqueue_step()
 
     def _must_wait(self, data: memoryview) -> bool:
-        """Returns whether `data` begins a write. In a full turn a write must wait, so its octets need not be parsed yet."""
+        """Returns whether `data` begins a write, which has to wait for a later turn and so need not be parsed yet."""
         return self._phase is _IDLE and data[0] == _P
 
     @property
@@ -119,7 +119,7 @@ class Receiving(ConnectionState):
         """Resumes reading from the socket."""
         self._is_paused = False
         if self._parser.has_begun:
-            # With the small buffer, a large body would take minutes in a crowd.
+            # With the small buffer, a large body would take minutes beside many other clients.
             self._uses_large_buffer = True
             self._was_alone = not len(self._turns)
             self._turns.spend(_RECEIVE_TIME)

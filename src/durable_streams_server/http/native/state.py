@@ -1,4 +1,4 @@
-"""The attributes of a native connection, its phase, and its place in the queue of the event loop.
+"""The attributes of a native connection, its phase, and its place in the queue of work.
 
 A connection is one object, because further objects would cost every append an attribute access. Its methods are divided among several
 classes, which inherit from each other. `ConnectionState` is the base class, `Holding`, `Ending`, `Answering` and `Receiving` each add
@@ -89,7 +89,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         self._unparsed: bytes | memoryview = b""  # octets that were received and set aside
         self._is_paused = False  # whether reading from the socket is paused
         self._was_alone = True  # whether no other work waited when reading was resumed
-        self._uses_large_buffer = False  # whether to use it in a full turn, too
+        self._uses_large_buffer = False  # whether to receive much although the turn has much work
         self._received_eof = False
 
         self._keep_alive = True
