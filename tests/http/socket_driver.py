@@ -219,7 +219,7 @@ class HeldStore(StreamStore):
 
 
 def _settle(ticket: Ticket[Outcome], done: Ticket[Outcome]) -> None:
-    """Resolves or fails `ticket` as `done` was."""
+    """Gives `ticket` the same result or error as `done`."""
     try:
         ticket.resolve(done.result())
     except Exception as error:

@@ -237,7 +237,7 @@ async def test_large_append_waits_for_create_on_same_connection(running_lane: La
     await disconnect(running_lane, client)
 
 
-async def test_address_leaves_room_for_one_largest_body_of_other_address(
+async def test_bodies_of_one_address_leave_room_for_largest_body_of_another(
     running_lane: Lane,
 ) -> None:
     sent = post(b"x" * 8 * MIB)

@@ -19,7 +19,7 @@ def test_http_1_0_is_accepted_without_transfer_coding() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.9", "1.2", "2.0"])
-def test_other_versions_are_refused(version: str) -> None:
+def test_other_http_versions_are_refused(version: str) -> None:
     with pytest.raises(BadRequest) as caught:
         check_old_version(version, {})
     assert caught.value.code == "INVALID_HTTP"

@@ -89,7 +89,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         self._unparsed: bytes | memoryview = b""  # octets that were received and set aside
         self._is_paused = False  # whether reading from the socket is paused
         self._was_alone = True  # whether no other work waited when reading was resumed
-        self._uses_large_buffer = False  # whether to receive much although the turn has much work
+        self._uses_large_buffer = False  # whether to use it even if the event loop is busy
         self._received_eof = False
 
         self._keep_alive = True
