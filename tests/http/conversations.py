@@ -14,7 +14,15 @@ from typing import NamedTuple
 from durable_streams_server import create_app
 from durable_streams_server.http.native.lane import Lane
 from tests.http.asgi_driver import Answer
-from tests.http.socket_driver import Client, HeldStore, parse, post, quiet, request, turn
+from tests.http.socket_driver import (
+    Client,
+    HeldStore,
+    parse,
+    post,
+    request,
+    run_turns,
+    run_until_idle,
+)
 from tests.streams.engines import ManualClock
 
 S = "/v1/stream/"
@@ -57,12 +65,12 @@ class World:
 
     async def run_until_idle(self) -> None:
         """Runs the event loop and releases held appends until the server has nothing to do."""
-        await quiet(self.lane)
-        await turn()
+        await run_until_idle(self.lane)
+        await run_turns()
         while self.store.held:
-            self.store.let_go()
-            await quiet(self.lane)
-            await turn()
+            self.store.release_append()
+            await run_until_idle(self.lane)
+            await run_turns()
 
     async def assert_everything_is_released(self) -> None:
         """Asserts that the server has no connections, no live reads, and no bytes in its receive budget."""
@@ -202,7 +210,7 @@ async def pipelined(chance: Random, messages: Sequence[Sent]) -> None:
     answers, rest = parse(received, [message.method for message in messages])
     assert rest == b""
     assert_same(answers, judge.answers)
-    assert client.gone is messages[len(answers) - 1].closes
+    assert client.is_ended is messages[len(answers) - 1].closes
     assert world.contents == judge.contents[-1]
     client.reset()
     await world.assert_everything_is_released()
@@ -221,7 +229,7 @@ async def cut(chance: Random, messages: Sequence[Sent]) -> None:
     await _feed(chance, world, client, octets[:at])
     half = chance.random() < 0.5
     if half:
-        client.finish()
+        client.half_close()
     else:
         client.reset()
     answers, _ = parse(await _rest(world, client), [message.method for message in messages])
@@ -258,13 +266,13 @@ async def _feed(chance: Random, world: World, client: Client, octets: bytes) -> 
             client.send(octets[start:end], each=chance.choice([0, 0, 0, 1]))
         happens = chance.random()
         if happens < 0.1:
-            client.stall()
+            client.stop_reading()
         elif happens < 0.3:
-            client.go_on()
+            client.resume_reading()
         elif happens < 0.5 and world.store.held:
-            world.store.let_go()
+            world.store.release_append()
         elif happens < 0.7:
-            await turn()
+            await run_turns()
 
 
 async def _rest(world: World, client: Client) -> bytes:
@@ -272,10 +280,10 @@ async def _rest(world: World, client: Client) -> bytes:
     while True:
         before = len(client.wire.received)
         if not client.wire.lost:
-            client.go_on()
+            client.resume_reading()
         await world.run_until_idle()
         if len(client.wire.received) == before:
-            return client.take()
+            return client.read()
 
 
 def assert_same(answers: Sequence[Answer], expected: Sequence[Answer]) -> None:

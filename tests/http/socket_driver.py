@@ -152,7 +152,7 @@ class Client:
             self.wire.give(data[start : start + each])
         return self
 
-    def finish(self) -> None:
+    def half_close(self) -> None:
         """Half-closes the connection (FIN). The client may still read."""
         self.wire.give(b"")
 
@@ -161,16 +161,16 @@ class Client:
         if not self.wire.lost:
             self.wire.lose()
 
-    def stall(self) -> None:
+    def stop_reading(self) -> None:
         """Stops reading."""
         self.wire.reads = False
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         """Reads again."""
         self.wire.reads = True
         self.wire.flush()
 
-    def take(self) -> bytes:
+    def read(self) -> bytes:
         """Returns the octets that the client has read since the last call."""
         data = bytes(self.wire.received)
         self.wire.received.clear()
@@ -178,12 +178,12 @@ class Client:
 
     def answers(self, *methods: str) -> list[Answer]:
         """Returns the whole responses to requests of these methods. Nothing else may have come."""
-        found, rest = parse(self.take(), methods)
+        found, rest = parse(self.read(), methods)
         assert rest == b""
         return found
 
     @property
-    def gone(self) -> bool:
+    def is_ended(self) -> bool:
         """Whether the server has closed the connection or its half of it."""
         return self.wire.ended
 
@@ -213,7 +213,7 @@ class HeldStore(StreamStore):
         self.held.append(decide)
         return ticket
 
-    def let_go(self) -> None:
+    def release_append(self) -> None:
         """Releases the oldest append."""
         self.held.pop(0)()
 
@@ -305,15 +305,15 @@ def post(body: bytes = b"x", *headers: str, target: str = "/v1/stream/a") -> byt
     return request("POST", target, "Content-Type: text/plain", *headers, body=body)
 
 
-async def turn(times: int = 3) -> None:
+async def run_turns(times: int = 3) -> None:
     """Runs turns of the event loop."""
     for _ in range(times):
         await asyncio.sleep(0)
 
 
-async def quiet(lane: Lane) -> None:
+async def run_until_idle(lane: Lane) -> None:
     """Runs turns of the event loop until no step of work waits in a lane's `Turns`."""
-    await turn(1)
+    await run_turns(1)
     await until(lambda: lane.turns.is_idle)
 
 
@@ -326,7 +326,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def complaints(caplog: Any) -> list[str]:
+def logged_warnings(caplog: Any) -> list[str]:
     """Returns the log messages of level warning and above."""
     records = cast("list[logging.LogRecord]", caplog.records)
     return [record.getMessage() for record in records if record.levelno >= logging.WARNING]

@@ -25,7 +25,7 @@ from durable_streams_server.storage.ticket import Cancelled, Ticket
 from durable_streams_server.streams.large import SendBudget
 from durable_streams_server.streams.turns import Turns
 from tests.http.asgi_driver import Exchange, request
-from tests.http.socket_driver import Client, complaints, turn, until
+from tests.http.socket_driver import Client, logged_warnings, run_turns, until
 from tests.http.socket_driver import request as octets
 
 A = "/v1/stream/a"
@@ -311,7 +311,7 @@ async def test_page_is_sent_uncompressed_when_compression_fails(
     answer = await request(app, "GET", A, {"accept-encoding": "gzip"})
     assert (answer.status, answer.body) == (200, BIG.replace(b" ", b""))
     assert "content-encoding" not in answer.headers
-    assert complaints(caplog) == ["a page is sent uncompressed"]
+    assert logged_warnings(caplog) == ["a page is sent uncompressed"]
 
 
 async def test_page_is_sent_uncompressed_when_no_thread_can_start(
@@ -323,7 +323,7 @@ async def test_page_is_sent_uncompressed_when_no_thread_can_start(
     monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
     answer = await request(app, "GET", A, {"accept-encoding": "gzip"})
     assert (answer.status, json.loads(answer.body)) == (200, list(range(3000)))
-    assert complaints(caplog) == ["a page is sent uncompressed"]
+    assert logged_warnings(caplog) == ["a page is sent uncompressed"]
 
 
 async def test_shutdown_answers_clients_that_wait_for_compression(
@@ -347,7 +347,7 @@ async def test_leaving_client_stops_the_compression_of_its_page(
     await until(lambda: len(gate.begun) == 1)
     (job,) = compressor._running
     client.reset()
-    await turn()
+    await run_turns()
     assert job.is_left
     assert not compressor._jobs
     exchange = Exchange(app, "GET", A.encode(), [GZIP])
@@ -378,7 +378,7 @@ async def test_leaving_client_stops_the_compression_after_a_read_from_disk(
     held.pop()()
     await until(lambda: len(gate.begun) == 1)
     client.reset()
-    await turn()
+    await run_turns()
     assert not app.handler._compressor._jobs
 
 
@@ -387,7 +387,7 @@ async def test_page_for_both_lanes_is_compressed_once(app: DurableStreamsApp, ga
     client.send(GET)
     exchange = Exchange(app, "GET", A.encode(), [GZIP])
     exchange.feed()
-    await turn(20)
+    await run_turns(20)
     gate.open()
     answer = await exchange.answer()
     await until(lambda: bool(client.wire.received))
@@ -396,7 +396,7 @@ async def test_page_for_both_lanes_is_compressed_once(app: DurableStreamsApp, ga
     assert other.body == answer.body
     assert other.headers["etag"] == answer.headers["etag"]
     client.reset()
-    await turn()
+    await run_turns()
 
 
 @pytest.mark.parametrize("path", [A, "/v1/stream/b"])

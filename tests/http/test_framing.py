@@ -18,7 +18,7 @@ from tests.http.framing import (
     LENGTHS_TAKEN,
     MAX_BODY,
 )
-from tests.http.socket_driver import Client, parse, quiet, turn, until
+from tests.http.socket_driver import Client, parse, run_turns, run_until_idle, until
 
 A = "/v1/stream/a"
 HOST = (b"host", b"h")
@@ -60,15 +60,15 @@ async def test_native_lane_reads_framing_correctly_or_refuses_it(
         each = 997
     lane = Lane(create_app(store=store, max_body=MAX_BODY), Timeouts(head=1, body=1))
     client = Client(lane).send(framed.octets, each)
-    await quiet(lane)
+    await run_until_idle(lane)
     if not client.wire.received:  # the request announces more octets than it has
         lane.now += 1
         client.connection.check(lane.now)
-    found, _ = parse(client.take(), ["POST"])
+    found, _ = parse(client.read(), ["POST"])
     assert_right(found[0], framed.taken, store)
-    assert client.gone is (found[0].status != 204 or b"HTTP/1.0" in framed.octets)
+    assert client.is_ended is (found[0].status != 204 or b"HTTP/1.0" in framed.octets)
     client.reset()
-    await turn()
+    await run_turns()
     assert lane.budget.held == 0
 
 

@@ -17,7 +17,7 @@ from durable_streams_server.http.serving.listening import listen
 from durable_streams_server.http.serving.server import HttpLane, Server
 from tests.http.conversations import World, try_seed
 from tests.http.smuggling import HIDDEN, REFUSED, TAKEN
-from tests.http.socket_driver import Client, complaints, parse, post, request, turn, until
+from tests.http.socket_driver import Client, logged_warnings, parse, post, request, run_turns, until
 
 SEEDS = 400
 A = "/v1/stream/a"
@@ -27,7 +27,7 @@ PUT = request("PUT", A, "Content-Type: text/plain", body=b"hello")
 @pytest.fixture(autouse=True)
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
-    assert complaints(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
 async def test_responses_are_the_same_however_octets_are_split() -> None:
@@ -45,7 +45,7 @@ async def test_ambiguous_request_is_refused(name: str, each: int) -> None:
     answers = client.answers("PUT", "POST", "PUT", "PUT", "PUT")
     assert [answer.status for answer in answers] == [201, 400]
     assert answers[1].headers["connection"] == "close"
-    assert client.gone
+    assert client.is_ended
     assert world.contents == before
     client.reset()
     await world.assert_everything_is_released()
@@ -61,7 +61,7 @@ async def test_request_hidden_in_body_is_stored_as_body(name: str, each: int) ->
     assert [answer.status for answer in answers] == [201, 204, 200]
     assert answers[2].body == b"hello" + body
     assert set(world.contents) == {A, "/v1/stream/done"}
-    assert not client.gone
+    assert not client.is_ended
     client.reset()
     await world.assert_everything_is_released()
 
@@ -91,11 +91,11 @@ async def test_conversation_may_end_after_any_octet(name: str, half: bool, reads
         world = World()
         client = Client(world.lane)
         if not reads:
-            client.stall()
+            client.stop_reading()
         client.send(octets[:at])
         if half:
-            client.finish()
-            client.go_on()
+            client.half_close()
+            client.resume_reading()
         else:
             client.reset()
         await world.run_until_idle()
@@ -118,9 +118,9 @@ async def test_thousands_of_interrupted_connections_release_everything() -> None
             if chance.random() < 0.5:
                 client.reset()
             else:
-                client.finish()
-            await turn(1)
-        await turn()
+                client.half_close()
+            await run_turns(1)
+        await run_turns()
         del client
         Client(world.lane).send(request("DELETE", A)).reset()
         await world.assert_everything_is_released()
@@ -149,7 +149,7 @@ async def _end_anywhere(address: tuple[str, int], chance: Random) -> None:
         at = chance.randrange(len(octets) + 1)
         for piece in (octets[: at // 2], octets[at // 2 : at]):
             await loop.sock_sendall(client, piece)
-        await turn(chance.choice([1, 5]))
+        await run_turns(chance.choice([1, 5]))
         ending = chance.random()
         if ending < 0.4:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -12,7 +12,7 @@ from durable_streams_server import FileBackedStreamStore, StreamStore, create_ap
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.native.lane import Lane
 from tests.http.asgi_driver import Exchange
-from tests.http.socket_driver import Client, parse, quiet, request, until
+from tests.http.socket_driver import Client, parse, request, run_until_idle, until
 
 A = "/v1/stream/a"
 CLOSED = "/v1/stream/closed"
@@ -84,7 +84,7 @@ async def test_refusal_over_native_lane_leaves_no_garbage(
         client = Client(lane).send(request(method, target, *headers, body=BODY))
         received = client.wire.received
         await until(lambda: bool(received))
-        (answer,), _ = parse(client.take(), [method])
+        (answer,), _ = parse(client.read(), [method])
         assert answer.status == status
         client.reset()
         await until(lambda: not lane.connections)
@@ -105,8 +105,8 @@ async def test_refusal_within_body_leaves_no_garbage(
         client = Client(lane)
         client.send(request("POST", A, TEXT, "Transfer-Encoding: chunked"))
         client.send(b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size), each=10_000)
-        await quiet(lane)
-        (answer,), _ = parse(client.take(), ["POST"])
+        await run_until_idle(lane)
+        (answer,), _ = parse(client.read(), ["POST"])
         assert (answer.status, answer.error["code"]) == (status, code)
         client.reset()
         await until(lambda: not lane.connections)

@@ -78,7 +78,7 @@ class World:
         if not self.native:
             answer = await request(self.app, method, target, headers)
             return answer.status, list(answer.pairs), answer.body
-        if self._client is None or self._client.gone:
+        if self._client is None or self._client.is_ended:
             self._client = Client(self._lane)
         lines = [f"{name}: {value}" for name, value in headers.items()]
         return await self.exchange(self._client, octets_of(method, target, *lines), [method])
@@ -88,7 +88,7 @@ class World:
         client.send(octets)
         received = client.wire.received
         await until(lambda: len(parse(bytes(received), methods)[0]) == len(methods))
-        return re.sub(rb"\r\ndate: [^\r]*", b"\r\ndate: -", client.take())
+        return re.sub(rb"\r\ndate: [^\r]*", b"\r\ndate: -", client.read())
 
     async def compare(self, method: str, target: str, headers: dict[str, str]) -> bool:
         """Asserts that responses are the same with and without kept ones. Returns whether the last response was kept."""
@@ -239,7 +239,7 @@ async def test_kept_response_is_framed_like_new_response(octets: bytes, each: in
         world.handler._kept = answers
         client = Client(world._lane)
         client.send(octets[:-1], each)
-        seen.append((await world.exchange(client, octets[-1:], methods), client.gone))
+        seen.append((await world.exchange(client, octets[-1:], methods), client.is_ended))
         client.reset()
     assert seen == seen[:1] * 4
     assert seen[0][1] is (b"1.0\r\n" in octets or b"close" in octets)

@@ -10,7 +10,7 @@ from types import FrameType, ModuleType
 import pytest
 
 from durable_streams_server.http.stopping import StopSignals
-from tests.http.socket_driver import turn, until
+from tests.http.socket_driver import run_turns, until
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_sigquit_notifies_applications_under_gunicorn_only(
         watching.watch()
         signal.raise_signal(signal.SIGQUIT)
         assert shown == [signal.SIGQUIT]
-        await turn()
+        await run_turns()
         assert stopped == (["told"] if host == "gunicorn.arbiter" else [])
         watching.forget()
     finally:

@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.large import KEPT, Key, LargeReads, Run, SendBudget
-from tests.http.socket_driver import turn
+from tests.http.socket_driver import run_turns
 
 MIB = 1024 * 1024
 A: Key = (1, 0, 100)
@@ -94,7 +94,7 @@ async def test_read_beyond_budget_waits_until_another_page_is_released(disk: Dis
     assert disk.reading == []
     assert large.budget.wanted == 100
     del first, held
-    await turn()
+    await run_turns()
     disk.done()
     assert second.result().data == b"x" * 100
     assert large.budget.held == 100
@@ -110,13 +110,13 @@ async def test_reads_wait_in_order_and_read_larger_than_budget_runs_alone(
     small = large.read((4, 0, 10), disk.read)
     assert disk.reading == []
     del first
-    await turn()
+    await run_turns()
     assert len(disk.reading) == 1
     disk.done(b"h" * 1000)
     assert huge.done
     assert not small.done
     del huge
-    await turn()
+    await run_turns()
     disk.done(b"s" * 10)
     assert small.done
     assert large.budget.held == 10
@@ -131,14 +131,14 @@ async def test_cancelled_read_leaves_queue(disk: Disk) -> None:
     assert large.budget.wanted == 100
     again = large.read(B, disk.read)
     del first
-    await turn()
+    await run_turns()
     assert len(disk.reading) == 1
     disk.done()
     assert third.done
     assert not again.done
     third.result()
     del third
-    await turn()
+    await run_turns()
     disk.done()
     assert again.done
 

@@ -9,7 +9,7 @@ import pytest
 from durable_streams_server import StreamLifecycleEvent, create_app
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from tests.http.asgi_driver import Exchange, request, start_live_read
-from tests.http.socket_driver import turn
+from tests.http.socket_driver import run_turns
 
 A = "/v1/stream/a"
 
@@ -89,7 +89,7 @@ async def test_app_cannot_start_on_another_loop_before_its_stop_completes() -> N
 
     await app.streams.create("/a")
     stop = asyncio.create_task(app.stop())
-    await turn(1)
+    await run_turns(1)
     with pytest.raises(RuntimeError, match="still runs in another thread"):
         await asyncio.to_thread(create_elsewhere, "/b")
     await app.streams.append("/a", b"the program may still write")

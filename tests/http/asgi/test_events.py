@@ -9,7 +9,7 @@ from durable_streams_server.http.asgi import events
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.streams.event_stream import EventStream, Signal
 from tests.http.asgi_driver import request, start_live_read
-from tests.http.socket_driver import complaints, until
+from tests.http.socket_driver import logged_warnings, until
 
 A = "/v1/stream/a"
 
@@ -95,7 +95,7 @@ async def test_event_stream_ends_silently_when_sending_raises_oserror(
     store.append(A, b"more")
     await exchange.finish()
     assert len(app.engine.tails) == 0
-    assert complaints(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
 async def test_event_stream_ends_silently_when_its_client_reads_nothing_for_too_long(

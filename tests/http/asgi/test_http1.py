@@ -6,7 +6,7 @@ from durable_streams_server import DurableStreamsApp, StreamStore, create_app
 from durable_streams_server.http.limits.admission import Admission
 from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http.asgi.http1_client import AsgiClient
-from tests.http.socket_driver import post, request, turn, until
+from tests.http.socket_driver import post, request, run_turns, until
 
 A = "/v1/stream/a"
 SHORT = Timeouts(idle=0.05, head=0.05)
@@ -76,7 +76,7 @@ async def test_connection_past_the_limit_is_503() -> None:
     (answer,) = await first.answers("HEAD")
     assert answer.status == 200
     first.wire.lose()
-    await turn(1)
+    await run_turns(1)
 
 
 async def test_address_past_its_share_is_503_until_a_connection_is_lost() -> None:
@@ -87,7 +87,7 @@ async def test_address_past_its_share_is_503_until_a_connection_is_lost() -> Non
     assert (answer.status, answer.error["code"]) == (503, "TOO_MANY_CONNECTIONS_FROM_ADDRESS")
     assert second.wire.lost
     first.wire.lose()
-    await turn(1)
+    await run_turns(1)
     third = AsgiClient(LONG, admission=admission)
     third.wire.give(request("HEAD"))
     (answer,) = await third.answers("HEAD")
@@ -139,7 +139,7 @@ async def test_client_that_reads_slowly_is_not_cut() -> None:
     client.wire.flush()
     assert not client.connection._unsent.is_running
     client.wire.lose()
-    await turn(1)
+    await run_turns(1)
 
 
 async def test_connection_lost_while_sending_has_no_timer() -> None:

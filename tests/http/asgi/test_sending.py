@@ -14,7 +14,7 @@ from durable_streams_server.protocol.render import Response
 from durable_streams_server.protocol.units import MIB
 from durable_streams_server.streams.large import Run, SendBudget
 from durable_streams_server.streams.turns import Turns
-from tests.http.socket_driver import turn
+from tests.http.socket_driver import run_turns
 
 BUDGET = 100 * MIB
 
@@ -112,7 +112,7 @@ async def test_client_that_leaves_ends_the_response_silently(host: Host, size: i
 async def test_cut_client_ends_the_response_silently(host: Host) -> None:
     host.blocks = True
     task = asyncio.create_task(host.respond("GET", large_page(host, 5 * MIB)))
-    await turn()
+    await run_turns()
     (taker,) = host.outgoing._held
     taker.cut()
     await task
@@ -123,7 +123,7 @@ async def test_cut_client_ends_the_response_silently(host: Host) -> None:
 async def test_cancellation_by_the_host_is_raised(host: Host) -> None:
     host.blocks = True
     task = asyncio.create_task(host.respond("GET", large_page(host, 5 * MIB)))
-    await turn()
+    await run_turns()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -15,7 +15,7 @@ from durable_streams_server.protocol.offsets import Sentinel
 from durable_streams_server.protocol.render import Response
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import Exchange, start_live_read
-from tests.http.socket_driver import turn, until
+from tests.http.socket_driver import run_turns, until
 
 A = "/v1/stream/a"
 
@@ -30,7 +30,7 @@ async def test_long_poll_sends_nothing_before_data_arrives(
 ) -> None:  # TRAPS 37
     exchange = start_live_read(app, A, "long-poll", "now")
     await until(lambda: len(app.engine.tails) == 1)
-    await turn(10)
+    await run_turns(10)
     assert exchange.sent == []
     store.append(A, b"x")
     answer = await exchange.answer()
@@ -108,7 +108,7 @@ async def test_cancelled_wait_closes_an_event_stream_that_was_never_sent(
     ticket: Ticket[Reply] = Ticket()
     request = Request("GET", A.encode(), b"", {})
     waiting = asyncio.create_task(wait_for_reply(request, ticket, never))
-    await turn(1)
+    await run_turns(1)
     ticket.resolve(Live(Response(200, []), events))
     waiting.cancel()  # after the ticket is resolved, and before the task resumes
     with pytest.raises(asyncio.CancelledError):
@@ -124,7 +124,7 @@ async def test_write_is_completed_although_its_client_leaves() -> None:
     ticket: Ticket[Reply] = Ticket()
     request = Request("POST", A.encode(), b"", {})
     waiting = asyncio.create_task(wait_for_reply(request, ticket, disconnect))
-    await turn()
+    await run_turns()
     assert not waiting.done()
     response = Response(204, [])
     ticket.resolve(response)

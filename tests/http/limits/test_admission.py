@@ -22,7 +22,7 @@ from durable_streams_server.http.native.connection import connection_factory
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.storage.files.logs import MAX_OPEN
 from tests.http.limits.test_log_rate import Clock
-from tests.http.socket_driver import Client, Wire, complaints, request, turn
+from tests.http.socket_driver import Client, Wire, logged_warnings, request, run_turns
 
 
 def test_admission_keeps_back_handles_for_open_logs_up_to_half() -> None:
@@ -88,13 +88,13 @@ def test_refused_connections_are_logged_once_a_minute_with_numbers(
         assert admission.admit(3, 0, None) is not None
     clock.now += 59
     assert admission.admit(3, 0, None) is not None
-    (line,) = complaints(caplog)
+    (line,) = logged_warnings(caplog)
     assert "3 are open of 3 at most" in line
     assert "1024 file handles" in line
     clock.now += 1
     assert admission.admit(3, 0, None) is not None
-    assert len(complaints(caplog)) == 2
-    assert complaints(caplog)[1].endswith("; 1001 refused since this was last said")
+    assert len(logged_warnings(caplog)) == 2
+    assert logged_warnings(caplog)[1].endswith("; 1001 refused since this was last said")
 
 
 def test_default_share_of_address_is_half_of_connections() -> None:
@@ -140,13 +140,13 @@ def test_address_beyond_share_is_logged_once_a_minute(
     assert admission.admit(0, 0, "192.0.2.7") is None
     for _ in range(1000):
         assert admission.admit(0, 0, "192.0.2.7") is not None
-    (line,) = complaints(caplog)
+    (line,) = logged_warnings(caplog)
     assert line.startswith(
         "connections from 192.0.2.7 are refused with 503: one address may have 1"
     )
     clock.now += 60
     assert admission.admit(0, 0, "192.0.2.7") is not None
-    assert "1000 refused since" in complaints(caplog)[1]
+    assert "1000 refused since" in logged_warnings(caplog)[1]
 
 
 # -- on a connection ---------------------------------------------------------
@@ -162,11 +162,11 @@ async def test_refused_connection_gets_503_and_is_closed_at_once() -> None:
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["connection"] == "close"
         assert third.wire.lost
-        await turn()
+        await run_turns()
     (answer,) = first.send(request("HEAD")).answers("HEAD")
     assert answer.status == 404
     second.reset()
-    await turn()
+    await run_turns()
     (answer,) = Client(lane).send(request("HEAD")).answers("HEAD")
     assert answer.status == 404
     first.reset()
@@ -184,7 +184,7 @@ async def test_refused_connection_that_reads_nothing_is_cut() -> None:
     wire.connection.check(lane.now)
     assert wire.aborted
     client.reset()
-    await turn()
+    await run_turns()
     assert not lane.connections
 
 
@@ -197,30 +197,30 @@ async def test_address_beyond_share_gets_503_and_others_are_answered() -> None:
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["connection"] == "close"
     assert third.wire.lost
-    await turn()
+    await run_turns()
     other = Client(lane, peer=("192.0.2.8", 1))
     (answer,) = other.send(request("HEAD")).answers("HEAD")
     assert answer.status == 404
     for each in (*kept, other):
         each.reset()
-    await turn()
+    await run_turns()
     assert len(lane.admission._shares) == 0
 
 
 async def test_lost_connection_is_subtracted_from_share_once() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 100, limit=1024, per_address=1))
-    for end in ("reset", "finish", "abort", "nonsense"):
+    for end in ("reset", "half_close", "abort", "nonsense"):
         client = Client(lane)
-        assert client.take() == b""
+        assert client.read() == b""
         refused = Client(lane)
-        assert b" 503 " in refused.take()
+        assert b" 503 " in refused.read()
         if end == "nonsense":
-            client.send(b"nonsense\r\n\r\n").finish()
+            client.send(b"nonsense\r\n\r\n").half_close()
         elif end == "abort":
             client.connection.transport.abort()
         else:
             getattr(client, end)()
-        await turn()
+        await run_turns()
         client.connection.connection_lost(None)  # called a second time
     assert len(lane.admission._shares) == 0
 
@@ -228,10 +228,10 @@ async def test_lost_connection_is_subtracted_from_share_once() -> None:
 async def test_unix_socket_clients_have_no_share() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024, per_address=1))
     clients = [Client(lane, peer="") for _ in range(4)]
-    assert [client.take() for client in clients] == [b""] * 4
+    assert [client.read() for client in clients] == [b""] * 4
     for client in clients:
         client.reset()
-    await turn()
+    await run_turns()
 
 
 def test_transport_without_socket_has_handle_0() -> None:

@@ -6,7 +6,7 @@ from durable_streams_server.http.limits import outgoing as module
 from durable_streams_server.http.limits.outgoing import GRACE, Outgoing
 from durable_streams_server.streams.large import Run, SendBudget
 from durable_streams_server.streams.turns import Turns
-from tests.http.socket_driver import turn, until
+from tests.http.socket_driver import run_turns, until
 
 
 class Client:
@@ -97,7 +97,7 @@ async def test_few_clients_are_cut_in_each_loop_turn(budget: SendBudget, clock: 
     waiting = budget.take(300)
     clock.now = GRACE
     outgoing.cut_slowest()
-    await turn(1)
+    await run_turns(1)
     assert 0 < sum(client.was_cut for client in clients) < 10
     await until(lambda: waiting.done)
     assert all(client.was_cut for client in clients)

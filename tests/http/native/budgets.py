@@ -1,7 +1,7 @@
 """Sizes, requests and helpers for the tests of what one client may take of a native lane."""
 
 from durable_streams_server.http.native.lane import Lane
-from tests.http.socket_driver import Client, quiet, request, until
+from tests.http.socket_driver import Client, request, run_until_idle, until
 
 A = "/v1/stream/a"
 BIG = "/v1/stream/big"
@@ -17,7 +17,7 @@ async def disconnect(lane: Lane, *clients: Client) -> None:
     for client in clients:
         client.reset()
     await until(lambda: not lane.connections)
-    await quiet(lane)
+    await run_until_idle(lane)
     assert lane.budget.held == 0
     assert lane.budget.sharing == 0
     assert len(lane.outgoing) == 0

@@ -7,7 +7,7 @@ from tests.http.socket_driver import (
     Client,
     chunks,
     request,
-    turn,
+    run_turns,
 )
 
 A = "/v1/stream/a"
@@ -24,7 +24,7 @@ async def disconnect_all(lane: Lane) -> None:
     """Aborts every connection of a lane, and asserts that the lane holds nothing afterwards."""
     for connection in tuple(lane.connections):
         connection.transport.abort()
-    await turn()
+    await run_turns()
     assert not lane.connections
     assert len(lane.app.engine.tails) == 0
     assert lane.budget.held == 0
@@ -55,7 +55,7 @@ def assert_timed_out(lane: Lane, client: Client) -> None:
     assert answer.headers["connection"] == "close"
     assert lane.budget.held == 0
     client.send(b"more")
-    assert client.gone
+    assert client.is_ended
     assert not client.wire.lost
     advance(lane, 2)
     assert client.wire.lost

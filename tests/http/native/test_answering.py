@@ -21,9 +21,9 @@ from tests.http.socket_driver import (
     Client,
     HeldStore,
     post,
-    quiet,
     request,
-    turn,
+    run_turns,
+    run_until_idle,
 )
 
 
@@ -35,7 +35,7 @@ async def test_requests_on_one_connection_are_answered_in_order(lane: Lane) -> N
         assert "connection" not in answer.headers
     (answer,) = client.send(GET).answers("GET")
     assert answer.body == b"ab"
-    assert not client.gone
+    assert not client.is_ended
 
 
 async def test_pipelined_requests_wait_for_earlier_appends(
@@ -43,11 +43,11 @@ async def test_pipelined_requests_wait_for_earlier_appends(
 ) -> None:
     client = Client(held_lane)
     client.send(post(b"1") + GET + post(b"2") + GET)
-    assert client.take() == b""
-    held_store.let_go()
+    assert client.read() == b""
+    held_store.release_append()
     first, second = client.answers("POST", "GET")
     assert (first.status, second.body) == (204, b"1")
-    held_store.let_go()
+    held_store.release_append()
     third, fourth = client.answers("POST", "GET")
     assert (third.status, fourth.body) == (204, b"12")
 
@@ -80,7 +80,7 @@ async def test_http_1_0_connection_is_closed_after_response(lane: Lane, store: S
         client.send(b"GET " + A.encode() + b" HTTP/1.0\r\n" + more + b"\r\n")
         (answer,) = client.answers("GET")
         assert answer.headers["connection"] == "close"
-        assert client.gone
+        assert client.is_ended
 
 
 async def test_http_1_0_client_gets_event_stream_without_chunks(
@@ -92,7 +92,7 @@ async def test_http_1_0_client_gets_event_stream_without_chunks(
     assert "transfer-encoding" not in answer.headers
     assert answer.body.endswith(b"\n\n")
     assert b"streamClosed" in answer.body
-    assert client.gone
+    assert client.is_ended
 
 
 async def test_server_sends_100_continue_to_client_that_expects_it(
@@ -100,7 +100,7 @@ async def test_server_sends_100_continue_to_client_that_expects_it(
 ) -> None:
     head = post(b"hello", "Expect: 100-continue").removesuffix(b"hello")
     client = Client(lane).send(head)
-    assert client.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert client.read() == b"HTTP/1.1 100 Continue\r\n\r\n"
     (answer,) = client.send(b"hello").answers("POST")
     assert answer.status == 204
     assert data_of(store) == b"hello"
@@ -111,9 +111,9 @@ async def test_server_sends_100_continue_after_earlier_responses(
 ) -> None:
     head = post(b"hello", "Expect: 100-continue").removesuffix(b"hello")
     client = Client(held_lane).send(post(b"1") + head)
-    assert client.take() == b""
-    held_store.let_go()
-    data = client.take()
+    assert client.read() == b""
+    held_store.release_append()
+    data = client.read()
     assert data.startswith(b"HTTP/1.1 204 ")
     assert data.endswith(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -134,21 +134,21 @@ async def test_server_sends_no_100_continue_to_http_1_0_or_without_body(lane: La
         old.replace(b"Content-Length: 0", b"Content-Length: 5"),
         request("GET", A, "Expect: 100-continue"),
     ):
-        assert not Client(lane).send(sent).take().startswith(b"HTTP/1.1 100")
+        assert not Client(lane).send(sent).read().startswith(b"HTTP/1.1 100")
 
 
 async def test_event_stream_buffers_little_for_slow_reader(lane: Lane, store: StreamStore) -> None:
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     client.send(SSE)
     for _ in range(100):
         store.append(A, b"x" * 10_000)
     assert len(client.wire._unsent) < 64 * 1024
     while b"x" * 10_000 not in client.wire.received[-40_000:]:
-        client.go_on()
-        await turn(1)
-    await quiet(lane)
-    seen = event_bytes(client.take())
+        client.resume_reading()
+        await run_turns(1)
+    await run_until_idle(lane)
+    seen = event_bytes(client.read())
     assert seen.count(b"xx") == 500_000
     advance(lane, 29)
     assert not client.wire.lost
@@ -159,13 +159,13 @@ async def test_event_stream_is_cut_when_reader_reads_nothing(
 ) -> None:  # TRAPS 49
     store.append(A, b"x" * 200_000)
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     client.send(SSE)
     advance(lane, 29)
     assert not client.wire.lost
     advance(lane, 1)
     assert client.wire.lost
-    await turn()
+    await run_turns()
     assert len(lane.app.engine.tails) == 0
 
 
@@ -178,9 +178,9 @@ async def test_thousand_pipelined_event_streams_are_answered_in_order(
     held_store.holds = True
     sse = request("GET", f"{B}?offset=-1&live=sse")
     client = Client(held_lane).send(post(b"1") + sse * 1000)
-    await quiet(held_lane)
-    held_store.let_go()
-    await quiet(held_lane)
+    await run_until_idle(held_lane)
+    held_store.release_append()
+    await run_until_idle(held_lane)
     answers = client.answers("POST", *["GET"] * 1000)
     assert len(answers) == 1001
     assert all(b"streamClosed" in answer.body for answer in answers[1:])

@@ -21,10 +21,10 @@ from tests.http.socket_driver import (
     Client,
     HeldStore,
     Wire,
-    complaints,
+    logged_warnings,
     post,
     request,
-    turn,
+    run_turns,
 )
 
 
@@ -94,7 +94,7 @@ async def test_fault_in_handler_returns_500_without_details(
     broken, read = client.answers("POST", "GET")
     assert (broken.status, read.status) == (500, 200)
     assert b"secret" not in broken.body
-    assert complaints(caplog) == ["a request failed"]
+    assert logged_warnings(caplog) == ["a request failed"]
 
 
 @pytest.mark.parametrize(("part", "closes"), [("news", False), ("pull", True)])
@@ -113,9 +113,9 @@ async def test_event_stream_that_fails_is_cut(
 
     monkeypatch.setattr(EventStream, part, fail)
     store.append(A, b"x", close=closes)
-    await turn()
+    await run_turns()
     assert client.wire.aborted
-    assert complaints(caplog) == ["a connection failed"]
+    assert logged_warnings(caplog) == ["a connection failed"]
 
 
 async def test_append_with_unknown_outcome_gets_no_response(
@@ -123,8 +123,8 @@ async def test_append_with_unknown_outcome_gets_no_response(
 ) -> None:
     client = Client(held_lane).send(post(b"1") + GET)
     monkeypatch.setattr(StreamStore, "execute", lambda *_: _failed())
-    held_store.let_go()
-    assert client.take() == b""
+    held_store.release_append()
+    assert client.read() == b""
     assert client.wire.aborted
 
 
@@ -153,23 +153,23 @@ async def test_fault_anywhere_ends_one_connection_and_releases_everything(
         with monkeypatch.context() as patch:
             patch.setattr(where, method, failing(number, getattr(where, method)))
             client = Client(held_lane)
-            client.stall()
+            client.stop_reading()
             for piece in pieces_of_it:
                 if not client.wire.lost:
                     client.wire.give(piece)
                 held_store.append(A, b"news")
-            client.go_on()
-            await turn()
+            client.resume_reading()
+            await run_turns()
             if not client.wire.lost and not held_lane.app.engine.tails:
                 advance(held_lane, 75)  # with nothing to wait for, the connection ends
                 advance(held_lane, 2)
             assert client.wire.lost or len(held_lane.app.engine.tails) == 1
             client.reset()
-            await turn()
+            await run_turns()
         assert not held_lane.connections
         assert held_lane.budget.held == 0
         assert len(held_lane.app.engine.tails) == 0
-        assert len(complaints(caplog)) <= 1
+        assert len(logged_warnings(caplog)) <= 1
         caplog.clear()
         (answer,) = Client(held_lane).send(request("HEAD", A, "Connection: close")).answers("HEAD")
         assert answer.status == 200

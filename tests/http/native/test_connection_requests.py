@@ -12,9 +12,9 @@ from tests.http.socket_driver import (
     Client,
     HeldStore,
     post,
-    quiet,
     request,
-    turn,
+    run_turns,
+    run_until_idle,
 )
 
 
@@ -33,7 +33,7 @@ async def test_unsupported_http_version_returns_400(lane: Lane, version: bytes) 
     client = Client(lane).send(GET.replace(b"HTTP/1.1", version))
     (answer,) = client.answers("GET")
     assert (answer.status, answer.error["code"]) == (400, "INVALID_HTTP")
-    assert client.gone
+    assert client.is_ended
 
 
 async def test_request_without_version_returns_400(lane: Lane) -> None:
@@ -73,27 +73,27 @@ async def test_upgrade_header_is_ignored(lane: Lane, store: StreamStore) -> None
         answers = client.answers("POST", "POST", "GET", "GET")
         assert [answer.status for answer in answers] == [204, 204, 200, 200]
     assert data_of(store) == b"abcdef" * 2
-    assert not client.gone
+    assert not client.is_ended
 
 
 async def test_connect_request_returns_400_and_closes_connection(lane: Lane) -> None:
     client = Client(lane).send(request("CONNECT", "h:80") + GET)
     (answer,) = client.answers("CONNECT", "GET")
     assert answer.status == 400
-    assert client.gone
+    assert client.is_ended
 
 
 async def test_invalid_http_returns_400_after_earlier_responses(
     held_lane: Lane, held_store: HeldStore
 ) -> None:
     client = Client(held_lane).send(post(b"1") + b"nonsense\r\n\r\n" + post(b"2"))
-    assert client.take() == b""
-    held_store.let_go()
+    assert client.read() == b""
+    held_store.release_append()
     first, second = client.answers("POST", "GET")
     assert (first.status, second.status) == (204, 400)
     assert second.error["code"] == "INVALID_HTTP"
     assert second.headers["connection"] == "close"
-    assert client.gone
+    assert client.is_ended
     client.send(post(b"3"))  # the server does not read this
     assert held_store.held == []
 
@@ -119,20 +119,20 @@ async def test_endless_chunk_extensions_and_trailers_are_refused(lane: Lane, mor
         client.send(b"x" * 4096 if b"y" not in more else b"x: y\r\n" * 700)
     (answer,) = client.answers("POST")
     assert answer.error["code"] in ("HEADERS_TOO_LARGE", "INVALID_HTTP")
-    assert client.gone
+    assert client.is_ended
 
 
 async def test_too_long_url_returns_414_before_its_end(lane: Lane) -> None:
     client = Client(lane).send(b"GET /" + b"x" * MAX_URL_BYTES)
     (answer,) = client.answers("GET")
     assert (answer.status, answer.error["code"]) == (414, "URI_TOO_LONG")
-    assert client.gone
+    assert client.is_ended
 
 
 async def test_too_many_or_too_large_headers_are_refused(lane: Lane) -> None:
     for lines in (["X: " + "y" * MAX_HEADER_BYTES], [f"X-{n}: y" for n in range(130)]):
         client = Client(lane).send(request("GET", A, *lines))
-        await quiet(lane)
+        await run_until_idle(lane)
         (answer,) = client.answers("GET")
         assert answer.error["code"] == "HEADERS_TOO_LARGE"
 
@@ -143,7 +143,7 @@ async def test_endless_head_returns_431(lane: Lane) -> None:
         client.send(b"y" * 4096)
     (answer,) = client.answers("GET")
     assert (answer.status, answer.error["code"]) == (431, "HEADERS_TOO_LARGE")
-    assert client.gone
+    assert client.is_ended
 
 
 async def test_too_large_body_returns_413_before_it_is_received(store: StreamStore) -> None:
@@ -154,7 +154,7 @@ async def test_too_large_body_returns_413_before_it_is_received(store: StreamSto
         client = Client(lane).send(sent).send(more)
         (answer,) = client.answers("POST")
         assert (answer.status, answer.error["code"]) == (413, "BODY_TOO_LARGE")
-        assert client.gone
+        assert client.is_ended
         assert lane.budget.held == 0
     assert data_of(store) == b""
     await disconnect_all(lane)
@@ -172,7 +172,7 @@ async def test_bodies_beyond_budget_return_503_until_memory_is_free(
     assert refused.headers["retry-after"] == "1"
     clients[0].send(b"y")
     clients[1].reset()
-    await turn()
+    await run_turns()
     assert lane.budget.held == 0
     (chunked,) = (
         Client(lane).send(request("POST", A, *CHUNKED) + b"1\r\nz\r\n0\r\n\r\n").answers("POST")
@@ -192,7 +192,7 @@ async def test_unknown_transfer_coding_returns_400(lane: Lane, coding: str) -> N
     client = Client(lane).send(sent + b"1\r\nx\r\n0\r\n\r\n")
     (answer,) = client.answers("POST")
     assert (answer.status, answer.error["code"]) == (400, "INVALID_HTTP")
-    assert client.gone
+    assert client.is_ended
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from tests.http.socket_driver import (
     Client,
     HeldStore,
     post,
-    quiet,
     request,
-    turn,
+    run_turns,
+    run_until_idle,
 )
 
 
@@ -27,7 +27,7 @@ async def test_head_timeout_starts_at_first_octet(lane: Lane) -> None:
     client = Client(lane).send(GET[:5])
     advance(lane, 9)
     client.send(GET[5:10])
-    assert client.take() == b""
+    assert client.read() == b""
     advance(lane, 1)
     assert_timed_out(lane, client)
 
@@ -38,7 +38,7 @@ async def test_body_timeout_restarts_with_each_octet(lane: Lane, store: StreamSt
     advance(lane, 19)
     client.send(b"a")
     advance(lane, 19)
-    assert client.take() == b""
+    assert client.read() == b""
     assert lane.budget.held == 1
     advance(lane, 1)
     assert_timed_out(lane, client)
@@ -51,7 +51,7 @@ async def test_body_below_least_rate_is_refused(lane: Lane, store: StreamStore) 
     for _ in range(2):
         client.send(b"x")
         advance(lane, 10)
-        assert client.take() == b""
+        assert client.read() == b""
     client.send(b"x")
     advance(lane, 1)
     assert_timed_out(lane, client)
@@ -66,8 +66,8 @@ async def test_body_at_least_rate_may_take_any_time(lane: Lane, store: StreamSto
     )
     for _ in range(seconds):
         client.send(b"x" * lane.least_rate)
-        await quiet(lane)
-        await turn()
+        await run_until_idle(lane)
+        await run_turns()
         advance(lane, 1)
     assert client.answers("POST")[0].status == 204
 
@@ -77,7 +77,7 @@ async def test_head_timeout_of_next_request_starts_after_response(
 ) -> None:
     client = Client(held_lane).send(post(b"1")).send(GET[:5])
     advance(held_lane, 60)
-    held_store.let_go()
+    held_store.release_append()
     advance(held_lane, 9)
     assert len(client.answers("POST")) == 1
     advance(held_lane, 1)
@@ -94,7 +94,7 @@ async def test_request_behind_event_stream_does_not_end_it(lane: Lane, store: St
 async def test_client_that_reads_nothing_is_cut(lane: Lane, store: StreamStore) -> None:
     store.append(A, b"x" * 200_000)
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     client.send(GET)
     advance(lane, 29)
     client.send(b"\r\n")
@@ -106,7 +106,7 @@ async def test_client_that_reads_nothing_is_cut(lane: Lane, store: StreamStore) 
 async def test_client_that_reads_slowly_is_not_cut(lane: Lane, store: StreamStore) -> None:
     store.append(A, b"x" * 200_000)
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     client.send(request("GET", A, "Connection: close"))
     for _ in range(5):
         advance(lane, 29)
@@ -119,12 +119,12 @@ async def test_client_has_linger_time_after_reading_last_response(
     lane: Lane, store: StreamStore
 ) -> None:
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     client.send(request("GET", A, "Connection: close"))
     advance(lane, 29)
     assert not client.wire.lost
-    client.go_on()
-    assert client.gone
+    client.resume_reading()
+    assert client.is_ended
     advance(lane, 1)
     assert not client.wire.lost
     advance(lane, 2)
@@ -137,7 +137,7 @@ async def test_client_that_sends_after_refusal_has_linger_time(
     client = Client(lane).send(b"nonsense\r\n\r\n")
     for _ in range(10):
         client.send(b"x" * 1000)
-    assert client.gone
+    assert client.is_ended
     assert not client.wire.lost
     advance(lane, 2)
     assert client.wire.lost
@@ -148,7 +148,7 @@ async def test_client_that_stops_reading_is_cut_after_send_timeout(
 ) -> None:
     store.append(A, b"x" * 200_000)
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     client.send(GET)
     advance(lane, 1)
     del client.wire._unsent[:1]
@@ -166,9 +166,9 @@ async def test_half_closed_client_that_reads_nothing_is_cut(
     held_store.append(A, b"x" * 10_000)
     held_store.holds = True
     client = Client(held_lane)
-    client.stall()
+    client.stop_reading()
     client.send(GET + POLL)
-    client.finish()  # ends the poll, while the page before it is unread
+    client.half_close()  # ends the poll, while the page before it is unread
     assert not client.wire.lost
     advance(held_lane, 29)
     assert not client.wire.lost

@@ -13,7 +13,7 @@ from tests.http.socket_driver import (
     HeldStore,
     post,
     request,
-    turn,
+    run_turns,
 )
 
 
@@ -23,9 +23,9 @@ async def test_connection_close_ends_connection_after_response(
     client = Client(lane).send(post(b"x", "Connection: close"))
     (answer,) = client.answers("POST")
     assert answer.headers["connection"] == "close"
-    assert client.gone
+    assert client.is_ended
     assert not client.wire.lost  # the client may still read
-    client.finish()
+    client.half_close()
     assert client.wire.lost
 
 
@@ -37,7 +37,7 @@ async def test_requests_after_last_request_are_ignored(lane: Lane, store: Stream
         for second in (post(b"2"), b"garbage\r\n\r\n", GET, b"\x00"):
             client = Client(lane).send(first + second)
             assert [answer.status for answer in client.answers("POST", "GET")] == [204]
-            assert client.gone
+            assert client.is_ended
     assert data_of(store) == b"1" * 8
 
 
@@ -45,7 +45,7 @@ async def test_requests_after_slow_last_request_are_ignored(
     held_lane: Lane, held_store: HeldStore
 ) -> None:
     client = Client(held_lane).send(post(b"1", "Connection: close")).send(post(b"2") + b"garbage")
-    held_store.let_go()
+    held_store.release_append()
     assert len(client.answers("POST", "POST")) == 1
     assert held_store.held == []
 
@@ -54,12 +54,12 @@ async def test_half_closed_client_gets_its_responses(
     held_lane: Lane, held_store: HeldStore
 ) -> None:
     client = Client(held_lane).send(post(b"1") + GET)
-    client.finish()
-    assert not client.gone
-    held_store.let_go()
+    client.half_close()
+    assert not client.is_ended
+    held_store.release_append()
     first, second = client.answers("POST", "GET")
     assert (first.status, second.body) == (204, b"1")
-    await turn()
+    await run_turns()
     assert client.wire.lost
 
 
@@ -68,21 +68,21 @@ async def test_connection_is_closed_when_client_half_closes_within_request(
 ) -> None:
     for cut in (1, 20, len(post()) - 1):
         client = Client(lane).send(post()[:cut])
-        client.finish()
+        client.half_close()
         assert client.wire.lost
-        assert client.take() == b""
+        assert client.read() == b""
     assert data_of(store) == b""
 
 
 async def test_live_read_ends_when_client_half_closes(lane: Lane) -> None:
     poll, sse = Client(lane).send(POLL), Client(lane).send(SSE)
     assert len(lane.app.engine.tails) == 2
-    poll.finish()
-    sse.finish()
-    await turn()
+    poll.half_close()
+    sse.half_close()
+    await run_turns()
     assert len(lane.app.engine.tails) == 0
     assert poll.wire.lost
-    assert poll.take() == b""
+    assert poll.read() == b""
     (answer,) = sse.answers("GET")
     assert answer.body.count(b"event: control") == 2
 
@@ -92,11 +92,11 @@ async def test_live_read_ends_when_client_half_closed_before_it_began(
 ) -> None:
     for live in (POLL, SSE):
         client = Client(held_lane).send(post(b"1") + live)
-        client.finish()
-        held_store.let_go()
-        await turn()
+        client.half_close()
+        held_store.release_append()
+        await run_turns()
         assert client.wire.lost
-        assert client.take().startswith(b"HTTP/1.1 204")
+        assert client.read().startswith(b"HTTP/1.1 204")
         assert len(held_lane.app.engine.tails) == 0
 
 
@@ -105,16 +105,16 @@ async def test_live_read_is_detached_when_client_leaves(lane: Lane, live: bytes)
     client = Client(lane).send(live)
     assert len(lane.app.engine.tails) == 1
     client.reset()
-    await turn()
+    await run_turns()
     assert len(lane.app.engine.tails) == 0
 
 
 async def test_append_completes_after_client_leaves(held_lane: Lane, held_store: HeldStore) -> None:
     client = Client(held_lane).send(post(b"1") + post(b"2"))
     client.reset()
-    await turn()
+    await run_turns()
     assert held_lane.budget.held == 1  # the byte of the append that is being written
-    held_store.let_go()
+    held_store.release_append()
     assert held_store.held == []
     assert data_of(held_store) == b"1"
 
@@ -126,7 +126,7 @@ async def test_lost_connection_is_freed_without_garbage_collector(lane: Lane) ->
         for sent in (b"", GET, GET[:5], post()[:-1], SSE):
             client = Client(lane).send(sent)
             client.reset()
-            await turn()
+            await run_turns()
             client.wire.connection = None  # breaks a reference cycle of the test
         del client
         assert not [found for found in gc.get_objects() if isinstance(found, Connection)]
@@ -143,11 +143,11 @@ async def test_stop_closes_idle_connections_and_completes_appends(
         client.connection.shutdown()
     assert idle.wire.lost
     assert half.wire.lost
-    assert not busy.gone
-    held_store.let_go()
+    assert not busy.is_ended
+    held_store.release_append()
     (answer,) = busy.answers("POST", "POST")
     assert answer.headers["connection"] == "close"
-    assert busy.gone
+    assert busy.is_ended
     assert held_store.held == []
 
 
@@ -156,19 +156,19 @@ async def test_stop_ends_live_reads_cleanly(lane: Lane) -> None:  # TRAPS 36, 48
     for client in (poll, sse):
         client.connection.shutdown()
     lane.app.begin_shutdown()
-    await turn()
+    await run_turns()
     assert poll.answers("GET")[0].status == 204
     assert sse.answers("GET")[0].body.count(b"event: control") == 2
-    assert poll.gone
-    assert sse.gone
+    assert poll.is_ended
+    assert sse.is_ended
 
 
 async def test_tls_connection_cannot_be_half_closed(held_lane: Lane, held_store: HeldStore) -> None:
     client = Client(held_lane, tls=True).send(post(b"1"))
-    client.finish()
+    client.half_close()
     assert client.wire.lost
-    await turn()
-    held_store.let_go()
+    await run_turns()
+    held_store.release_append()
     assert data_of(held_store) == b"1"
 
 
@@ -177,7 +177,7 @@ async def test_tls_connection_is_closed_after_last_response_is_read(
 ) -> None:
     store.append(A, b"x" * 10_000)
     client = Client(lane, tls=True)
-    client.stall()
+    client.stop_reading()
     client.send(request("GET", A, "Connection: close"))
     advance(lane, 29)
     assert not client.wire.lost

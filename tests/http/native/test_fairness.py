@@ -8,16 +8,16 @@ from durable_streams_server import StreamStore
 from durable_streams_server.http.native.lane import SMALL_BUFFER, Lane
 from durable_streams_server.streams.turns import READS_AT_ONCE, WRITES_AT_ONCE
 from tests.http.native.budgets import BIG, GET, IN_FLIGHT, KIB, MIB, SSE, A, disconnect
-from tests.http.socket_driver import Client, post, quiet, request, turn, until
+from tests.http.socket_driver import Client, post, request, run_turns, run_until_idle, until
 
 
 async def test_pipelined_requests_are_answered_a_few_per_step(running_lane: Lane) -> None:
     client = Client(running_lane).send(GET * 100)
-    assert client.take().count(b"HTTP/1.1 200") < 20
+    assert client.read().count(b"HTTP/1.1 200") < 20
     assert client.wire.paused
-    await quiet(running_lane)
-    await turn()
-    assert client.take().count(b"HTTP/1.1 200") > 80
+    await run_until_idle(running_lane)
+    await run_turns()
+    assert client.read().count(b"HTTP/1.1 200") > 80
     assert not client.wire.paused
     await disconnect(running_lane, client)
 
@@ -26,7 +26,7 @@ async def test_other_client_is_answered_between_pipelined_requests(running_lane:
     greedy = Client(running_lane).send(GET * 1000)
     other = Client(running_lane).send(GET)
     assert len(other.answers("GET")) == 1
-    await turn(1)
+    await run_turns(1)
     Client(running_lane).send(request("HEAD", A)).reset()
     await disconnect(running_lane, greedy, other)
 
@@ -92,7 +92,7 @@ async def test_large_bodies_of_several_clients_are_received_part_by_part(
         received[1:] == [len(running_lane.buffer)] * 2
     )  # the first client was alone when its body began
     while max(received) < len(body):
-        await turn(1)
+        await run_turns(1)
         before, received = received, [len(body) - client.wire.unread for client in clients]
         parts = sorted(
             (now - then) / len(running_lane.buffer)
@@ -111,7 +111,7 @@ async def test_cheap_reads_overtake_queued_writes(running_lane: Lane) -> None:
     assert answered == WRITES_AT_ONCE
     reader = Client(running_lane).send(GET)
     assert len(reader.answers("GET")) == 1
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     answered += sum(bool(writer.answers("POST")) for writer in writers)
     assert answered == len(writers)
     await disconnect(running_lane, reader, *writers)
@@ -125,7 +125,7 @@ async def test_cheap_read_waits_for_earlier_reads_but_not_for_writes(running_lan
     assert all(reader.wire.received for reader in readers)
     assert not late.wire.received  # this turn has begun as many reads as it may
     running_lane.turns._clock = count(step=0.001).__next__  # each reading adds a millisecond
-    await turn(1)
+    await run_turns(1)
     assert late.wire.received
     assert 90 < sum(not writer.wire.received for writer in writers) < 100
     await disconnect(running_lane, late, *readers, *writers)
@@ -155,15 +155,15 @@ async def test_large_buffer_is_used_for_rest_of_one_request_only(running_lane: L
 
 async def test_clients_that_leave_together_are_closed_in_steps(running_lane: Lane) -> None:
     crowd = [Client(running_lane).send(SSE) for _ in range(WRITES_AT_ONCE + 400)]
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     running_lane.turns._clock = lambda: 0.0  # so that only the cost of closing sockets counts
     for client in crowd:
-        client.finish()
-    assert sum(client.gone for client in crowd) == WRITES_AT_ONCE
-    await turn(1)
-    assert 150 < sum(client.gone for client in crowd) - WRITES_AT_ONCE < 250
-    await quiet(running_lane)
-    assert all(client.gone for client in crowd)
+        client.half_close()
+    assert sum(client.is_ended for client in crowd) == WRITES_AT_ONCE
+    await run_turns(1)
+    assert 150 < sum(client.is_ended for client in crowd) - WRITES_AT_ONCE < 250
+    await run_until_idle(running_lane)
+    assert all(client.is_ended for client in crowd)
     await disconnect(running_lane)
 
 
@@ -175,7 +175,7 @@ async def test_event_stream_sends_a_part_per_step_to_fast_reader(
     first = len(client.wire.received)
     assert 0 < first < 512 * KIB
     assert len(running_lane.turns) == 1
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert len(client.wire.received) > MIB
     await disconnect(running_lane, client)
 
@@ -185,10 +185,10 @@ async def test_crowd_of_long_polls_is_woken_in_steps(
 ) -> None:
     poll = request("GET", f"{A}?offset=now&live=long-poll")
     pollers = [Client(running_lane).send(poll) for _ in range(200)]
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     big_store.append(A, b"news")
     assert not any(poller.wire.received for poller in pollers)
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert all(poller.answers("GET")[0].status == 200 for poller in pollers)
     await disconnect(running_lane, *pollers)
 
@@ -218,10 +218,10 @@ async def test_chunked_request_is_refused_by_its_head_once_body_is_large(
     head = ("Content-Type: text/plain", "Transfer-Encoding: chunked")
     client = Client(running_lane).send(request("POST", "/v1/stream/none", *head))
     client.send(b"%x\r\n%b\r\n" % (40 * KIB, b"x" * 40 * KIB))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert not client.wire.received
     client.send(b"%x\r\n%b\r\n" % (40 * KIB, b"x" * 40 * KIB))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert client.answers("POST")[0].status == 404
     await disconnect(running_lane, client)
 
@@ -232,7 +232,7 @@ async def test_large_append_waits_for_create_on_same_connection(running_lane: La
     create = request("PUT", path, "Content-Type: text/plain")
     body = b"x" * 100 * KIB
     client.send(create + post(body, target=path))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert [answer.status for answer in client.answers("PUT", "POST")] == [201, 204]
     await disconnect(running_lane, client)
 
@@ -276,12 +276,12 @@ async def test_unparsed_octets_beyond_budget_are_refused(
     running_lane.budget.take(IN_FLIGHT - 100 * KIB)
     fits = Client(running_lane).send(get * 10)
     assert running_lane.budget.held > IN_FLIGHT - 80 * KIB
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert len(fits.answers(*["GET"] * 10)) == 10
     too_many = Client(running_lane).send(get * 50)
-    await quiet(running_lane)
-    assert b"BODIES_IN_FLIGHT" in too_many.take()
-    assert too_many.gone
+    await run_until_idle(running_lane)
+    assert b"BODIES_IN_FLIGHT" in too_many.read()
+    assert too_many.is_ended
     running_lane.budget.give_back(IN_FLIGHT - 100 * KIB)
     await disconnect(running_lane, fits, too_many)
 

@@ -4,7 +4,7 @@ from durable_streams_server import StreamStore
 from durable_streams_server.http.limits.outgoing import GRACE, Outgoing
 from durable_streams_server.http.native.lane import Lane
 from tests.http.native.budgets import BIG, MIB, disconnect
-from tests.http.socket_driver import Client, quiet, request
+from tests.http.socket_driver import Client, request, run_until_idle
 
 
 async def test_large_page_is_held_once_until_every_client_has_read_it(
@@ -13,16 +13,16 @@ async def test_large_page_is_held_once_until_every_client_has_read_it(
     big_store.append(BIG, b"x" * MIB)
     readers = [Client(running_lane) for _ in range(5)]
     for reader in readers:
-        reader.stall()
+        reader.stop_reading()
         reader.send(request("GET", BIG))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     sending = running_lane.app.engine.sending
     assert sending.held == MIB
     assert len(running_lane.outgoing) == 5
     running_lane.app.engine.large._evict(3 * MIB)
     assert sending.held == MIB
     for reader in readers:
-        reader.go_on()
+        reader.resume_reading()
     assert len(running_lane.outgoing) == 0
     assert sending.held == 0
     assert all(reader.answers("GET")[0].body == b"x" * MIB for reader in readers)
@@ -41,17 +41,17 @@ async def test_read_beyond_budget_waits_until_slowest_client_is_cut(
         big_store.append(f"{BIG}/{name}", b"x" * MIB)
     stalled = [Client(running_lane) for _ in range(3)]
     for reader, name in zip(stalled, "wxy", strict=True):
-        reader.stall()
+        reader.stop_reading()
         reader.send(request("GET", f"{BIG}/{name}"))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     late = Client(running_lane).send(request("GET", f"{BIG}/z"))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert late.wire.received == b""
     now = GRACE
     running_lane.outgoing.cut_slowest()
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert [reader.wire.aborted for reader in stalled] == [True, False, False]
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     assert late.answers("GET")[0].body == b"x" * MIB
     await disconnect(running_lane, late, *stalled)
 
@@ -63,15 +63,15 @@ async def test_event_stream_value_counts_against_budget_until_client_has_read_it
     big_store.append("/v1/stream/json", b'"%b"' % (b"x" * MIB))
     running_lane.app.engine.large._evict(3 * MIB)
     reader = Client(running_lane)
-    reader.stall()
+    reader.stop_reading()
     reader.send(request("GET", "/v1/stream/json?offset=-1&live=sse"))
-    await quiet(running_lane)
+    await run_until_idle(running_lane)
     running_lane.app.engine.large._evict(3 * MIB)
     assert running_lane.app.engine.sending.held > MIB
     assert len(running_lane.outgoing) == 1
-    reader.go_on()
-    await quiet(running_lane)
+    reader.resume_reading()
+    await run_until_idle(running_lane)
     assert len(running_lane.outgoing) == 0
     assert running_lane.app.engine.sending.held == 0
-    assert b"x" * 10_000 in reader.take()
+    assert b"x" * 10_000 in reader.read()
     await disconnect(running_lane, reader)

@@ -116,7 +116,7 @@ async def test_requests_with_known_head_share_append_command() -> None:
     assert known.known.append is not None
     assert known.known.append.body.wire == b""  # the shared command holds no body
     client.send(request("GET", A))
-    assert client.take().endswith(b"[1,2,3,4,6]")
+    assert client.read().endswith(b"[1,2,3,4,6]")
 
 
 async def test_stopping_server_refuses_append_with_known_head() -> None:
@@ -126,10 +126,10 @@ async def test_stopping_server_refuses_append_with_known_head() -> None:
     client.send(request("PUT", A, "Content-Type: text/plain"))
     for _ in range(4):
         client.send(post(b"x"))
-    client.take()
+    client.read()
     app.engine.stopping = True
     client.send(post(b"x"))
-    assert client.take().startswith(b"HTTP/1.1 503 ")
+    assert client.read().startswith(b"HTTP/1.1 503 ")
     app.engine.stopping = False
     client.reset()
     await asyncio.sleep(0)

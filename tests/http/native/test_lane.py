@@ -9,7 +9,7 @@ from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native import lane as lanes
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.http.wire import chunk
-from tests.http.socket_driver import Client, request, turn, until
+from tests.http.socket_driver import Client, request, run_turns, until
 
 
 class Watched:
@@ -68,15 +68,15 @@ async def test_readers_at_tail_receive_same_octets() -> None:
     lane = Lane(create_app(store=store))
     readers = [Client(lane).send(request("GET", "/a?offset=-1&live=sse")) for _ in range(3)]
     for reader in readers:
-        reader.take()
+        reader.read()
     store.append("/a", b"x" * 1000)
-    await turn()
-    sent = [reader.take() for reader in readers]
+    await run_turns()
+    sent = [reader.read() for reader in readers]
     assert b"x" * 1000 in sent[0]
     assert sent[0] == sent[1] == sent[2]
     for reader in readers:
         reader.reset()
-    await turn()
+    await run_turns()
 
 
 async def test_timer_closes_idle_connection(
@@ -86,5 +86,5 @@ async def test_timer_closes_idle_connection(
     lane = Lane(create_app(), Timeouts(idle=0.05))
     client = Client(lane)
     await until(lambda: client.wire.lost)
-    await turn()
+    await run_turns()
     assert not lane.connections

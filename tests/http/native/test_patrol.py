@@ -13,7 +13,7 @@ async def test_clients_that_read_least_are_cut_when_small_responses_exceed_budge
     big_store.append(A, b"x" * 60 * KIB)
     readers = [Client(running_lane) for _ in range(60)]
     for reader in readers:
-        reader.stall()
+        reader.stop_reading()
         reader.send(GET)
     running_lane.now += 1
     readers[0].connection._enter(

@@ -10,9 +10,9 @@ from tests.http.socket_driver import (
     Client,
     HeldStore,
     post,
-    quiet,
     request,
-    turn,
+    run_turns,
+    run_until_idle,
 )
 
 
@@ -25,8 +25,8 @@ async def test_server_pauses_reading_while_pipelined_requests_wait(
     assert client.wire.paused
     assert len(client.connection._queue) == 1
     for _ in range(20):
-        held_store.let_go()
-        await turn()
+        held_store.release_append()
+        await run_turns()
     assert len(client.answers(*["POST"] * 20)) == 20
     assert not client.wire.paused
 
@@ -36,16 +36,16 @@ async def test_server_pauses_reading_from_client_that_reads_no_responses(
 ) -> None:
     store.append(A, b"x" * KERNEL)
     client = Client(lane)
-    client.stall()
+    client.stop_reading()
     for _ in range(50):
         client.send(GET * 2)
     assert len(client.wire._unsent) < 3 * KERNEL
     assert len(client.connection._queue) < 3
     assert client.wire.paused
     while len(client.wire.received) < 100 * KERNEL:
-        client.stall()
-        client.go_on()
-        await turn(1)
+        client.stop_reading()
+        client.resume_reading()
+        await run_turns(1)
     assert len(client.answers(*["GET"] * 100)) == 100
 
 
@@ -56,7 +56,7 @@ async def test_body_in_many_small_chunks_takes_memory_of_its_size(lane: Lane) ->
     try:
         for _ in range(32):
             client.send(piece)
-            await quiet(lane)
+            await run_until_idle(lane)
         assert tracemalloc.get_traced_memory()[0] < 4 * 32 * 16384
     finally:
         tracemalloc.stop()

@@ -13,7 +13,7 @@ from tests.http.socket_driver import (
     HeldStore,
     post,
     request,
-    turn,
+    run_turns,
 )
 
 
@@ -34,7 +34,7 @@ Enter = Callable[[Client, HeldStore], None]
 
 def in_idle(client: Client, held_store: HeldStore) -> None:
     client.send(post(b"1"))
-    held_store.let_go()
+    held_store.release_append()
 
 
 def in_head(client: Client, held_store: HeldStore) -> None:
@@ -58,7 +58,7 @@ def in_events(client: Client, held_store: HeldStore) -> None:
 
 
 def in_sending(client: Client, held_store: HeldStore) -> None:
-    client.stall()
+    client.stop_reading()
     client.send(request("GET", BIG))
 
 
@@ -71,14 +71,14 @@ PHASES: dict[str, tuple[Enter, float, Enter]] = {
     "idle": (in_idle, TIMES.idle, lambda client, held_store: None),
     "head": (in_head, TIMES.head, lambda client, held_store: ignore(client.send(GET[5:]))),
     "body": (in_body, TIMES.body, lambda client, held_store: finish_body(client, held_store)),
-    "append": (in_append, math.inf, lambda client, held_store: held_store.let_go()),
+    "append": (in_append, math.inf, lambda client, held_store: held_store.release_append()),
     "long-poll": (in_poll, math.inf, lambda client, held_store: wake(held_store)),
     "event stream": (
         in_events,
         math.inf,
         lambda client, held_store: end_events(client, held_store),
     ),
-    "sending": (in_sending, TIMES.send, lambda client, held_store: client.go_on()),
+    "sending": (in_sending, TIMES.send, lambda client, held_store: client.resume_reading()),
     "lingering": (in_lingering, TIMES.linger, lambda client, held_store: None),
 }
 
@@ -89,7 +89,7 @@ def ignore(_: object) -> None:
 
 def finish_body(client: Client, held_store: HeldStore) -> None:
     client.send(b"abc")
-    held_store.let_go()
+    held_store.release_append()
 
 
 def wake(held_store: HeldStore) -> None:
@@ -135,8 +135,8 @@ async def test_append_that_waits_for_store_has_no_deadline(
     advance(held_lane, 74)
     in_two_pieces(post(b"1"), lambda: advance(held_lane, 9))(client)
     advance(held_lane, 3600)
-    assert client.take() == b""
-    held_store.let_go()
+    assert client.read() == b""
+    held_store.release_append()
     assert [answer.status for answer in client.answers("POST")] == [204]
     advance(held_lane, 74)
     assert not client.wire.lost
@@ -148,12 +148,12 @@ async def test_queued_requests_have_no_deadline(held_lane: Lane, held_store: Hel
     client = Client(held_lane).send(post(b"1") + post(b"2") + post(b"3")[:-1])
     for _ in range(2):
         advance(held_lane, 3600)
-        held_store.let_go()
+        held_store.release_append()
     advance(held_lane, 19)
     assert len(client.answers("POST", "POST")) == 2
     client.send(b"3")
     advance(held_lane, 3600)
-    held_store.let_go()
+    held_store.release_append()
     assert len(client.answers("POST")) == 1
 
 
@@ -174,7 +174,7 @@ async def test_empty_lines_between_requests_begin_no_request(lane: Lane) -> None
     client.send(b"\r\n")
     advance(lane, 1)
     assert client.wire.lost
-    assert client.take() == b""  # an idle connection is closed without a response
+    assert client.read() == b""  # an idle connection is closed without a response
 
 
 @pytest.mark.parametrize(
@@ -194,21 +194,21 @@ async def test_each_phase_lasts_its_own_time_after_any_other_phase(
         enter(client, held_store)
         advance(held_lane, min(seconds, 3600) - 1)
         leave(client, held_store)
-        await turn()
-        client.take()
+        await run_turns()
+        client.read()
     enter, seconds, _ = PHASES[after]
     enter(client, held_store)
-    client.take()
+    client.read()
     for _ in range(int(min(seconds, 200)) - 1):
         advance(held_lane, 1)
     assert not client.wire.lost
-    assert client.take() == b""
+    assert client.read() == b""
     advance(held_lane, 1)
     ends = seconds < math.inf
     refused = after in ("head", "body")
     assert client.wire.lost is (ends and (tls or not refused))
-    assert client.take().startswith(b"HTTP/1.1 408 ") is refused
+    assert client.read().startswith(b"HTTP/1.1 408 ") is refused
     advance(held_lane, TIMES.linger)
     assert client.wire.lost is ends
     while held_store.held:
-        held_store.let_go()
+        held_store.release_append()

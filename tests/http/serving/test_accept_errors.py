@@ -7,7 +7,7 @@ import pytest
 
 from durable_streams_server.http.serving.accept_errors import AcceptErrors
 from tests.http.limits.test_log_rate import Clock
-from tests.http.socket_driver import complaints
+from tests.http.socket_driver import logged_warnings
 
 
 async def test_failed_accepts_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -20,9 +20,9 @@ async def test_failed_accepts_are_logged_once_a_minute(caplog: pytest.LogCapture
     loop = asyncio.get_running_loop()
     for _ in range(1000):
         handler(loop, context)
-    assert complaints(caplog) == ["new connections wait: [Errno 24] Too many open files"]
+    assert logged_warnings(caplog) == ["new connections wait: [Errno 24] Too many open files"]
     clock.now += 60
     handler(loop, context)
-    assert len(complaints(caplog)) == 2
+    assert len(logged_warnings(caplog)) == 2
     handler(loop, {"message": "something else"})
-    assert complaints(caplog)[2] == "something else"
+    assert logged_warnings(caplog)[2] == "something else"

@@ -20,7 +20,7 @@ from durable_streams_server.http.serving.handshake import TlsListener
 from durable_streams_server.http.serving.listening import listen, tls_context
 from tests.http import certificates
 from tests.http.certificates import Certificate
-from tests.http.socket_driver import complaints, parse, request, until
+from tests.http.socket_driver import logged_warnings, parse, request, until
 
 MOST = 2
 
@@ -176,7 +176,7 @@ async def test_client_without_tls_is_closed_and_not_logged(
     await asyncio.get_running_loop().sock_sendall(client, request("GET"))
     assert b"HTTP" not in await read_to_end(client)
     await until(lambda: not len(bench.listener))
-    assert complaints(caplog) == []
+    assert logged_warnings(caplog) == []
 
 
 async def test_stop_cuts_unfinished_handshakes(bench: Bench) -> None:
@@ -198,7 +198,7 @@ async def test_listener_retries_failed_accept_and_logs_once(
     _, writer = await asyncio.wait_for(bench.client(), 5)
     writer.close()
     assert listening.fails == 0
-    assert complaints(caplog) == ["new connections wait: [Errno 24] Too many open files"]
+    assert logged_warnings(caplog) == ["new connections wait: [Errno 24] Too many open files"]
 
 
 async def test_fault_in_one_connection_does_not_stop_listener(
@@ -212,6 +212,6 @@ async def test_fault_in_one_connection_does_not_stop_listener(
 
     monkeypatch.setattr(bench.listener, "_connect", fail)
     assert await read_to_end(await bench.silent()) == b""
-    assert complaints(caplog) == ["a TLS handshake failed"]
+    assert logged_warnings(caplog) == ["a TLS handshake failed"]
     _, writer = await bench.client()
     writer.close()

@@ -135,10 +135,7 @@ class Parser:
         self._looks_up = True  # False after a head with a counter, because the next head differs
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Parses one or more octets, and calls `on_request` with each request that they complete.
-
-        Does nothing once parsing is over.
-        """
+        """Parses octets, and calls `on_request` with each request that they complete. Does nothing once parsing is over."""
         if self.is_over:
             return
         if self._octets > _MAX_HEAD:
