@@ -1,12 +1,12 @@
-// The official suite against streams that live below a prefix of somebody else's application.
+// Runs the official suite against an application that is mounted below a prefix.
 
 import { runConformanceTests } from "@durable-streams/server-conformance-tests"
 
 const baseUrl = process.env.DURABLE_STREAMS_URL
 if (!baseUrl) throw new Error("DURABLE_STREAMS_URL is not set")
 
-// The suite knows the paths of its streams from the root of the server. A client of a mounted application names a fork's source by
-// the path of its URL, so the header gets the prefix here that the URL has.
+// The suite names the source of a fork by a path without the prefix. Clients of a mounted application name it by the path of its URL, so
+// the prefix is added to the header here.
 const prefix = new URL(baseUrl).pathname
 const plain = globalThis.fetch
 globalThis.fetch = (input, init) => {

@@ -4,7 +4,7 @@ Compression is optional. A page is sent uncompressed if it would wait too long f
 stops first. Clients that ask for the same page while it is compressed share the result. When the last of them leaves, the work
 stops within one slice.
 
-    compressor.compress(page_of(request, response), response)   the response, or a ticket for it
+    compressor.compress(page_key(request, response), response)   the response, or a ticket for it
     compressor.close()                                          when the server stops
 """
 
@@ -55,7 +55,7 @@ def wants_gzip(request: Request, response: Response) -> bool:
     return kind is not None and kind.lower().startswith(_COMPRESSIBLE)
 
 
-def page_of(request: Request, response: Response) -> Hashable:
+def page_key(request: Request, response: Response) -> Hashable:
     """Returns a key for the body of a response. Two responses have equal keys only if their bodies are equal.
 
     The key contains the entity tag, which names the stream's incarnation and the bytes of the page.
@@ -93,7 +93,7 @@ class Compressor:
         The ticket never fails. If the client leaves, the caller must cancel it. Until the ticket is done, the response has no body.
 
         Args:
-            page: The key of the body, from `page_of`.
+            page: The key of the body, from `page_key`.
             response: A response for which `wants_gzip` is true.
         """
         job = self._jobs.get(page)

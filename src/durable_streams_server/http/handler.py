@@ -27,7 +27,7 @@ from ..streams.engine import Engine
 from ..streams.event_stream import EventStream
 from ..subscriptions.service import Service
 from .browser import METHODS, Browser
-from .compression import Compressor, page_of, wants_gzip
+from .compression import Compressor, page_key, wants_gzip
 from .control import Control
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
@@ -228,7 +228,7 @@ class Handler:
                 return reply
             self._browser.finish(request, reply)
             if reply.vary_encoding and self._options.compression and wants_gzip(request, reply):
-                packed = self._compressor.compress(page_of(request, reply), reply)
+                packed = self._compressor.compress(page_key(request, reply), reply)
                 return cast("Response | Ticket[Reply]", packed)
         except Exception as error:
             if isinstance(reply, Live):
