@@ -61,7 +61,7 @@ class Readers:
         self.forget()
 
     def follow(self, seconds: float) -> None:
-        """Receives for some seconds."""
+        """Receives messages for some seconds."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._take(left)

@@ -1,4 +1,4 @@
-"""Messages taken from the front of a receive buffer."""
+"""Tests of taking messages from the front of a receive buffer."""
 
 from benchmarks.client import pop_message
 

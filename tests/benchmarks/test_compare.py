@@ -1,4 +1,4 @@
-"""The comparison of two checkouts."""
+"""Tests of the comparison of two checkouts."""
 
 import sys
 from pathlib import Path

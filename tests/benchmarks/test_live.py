@@ -1,4 +1,4 @@
-"""Writers and readers of numbered messages with a real server: readers receive every message, and missing ones are found."""
+"""Tests of the writers and readers of numbered messages, with a real server."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""The check of numbered messages finds every kind of fault, with any framing."""
+"""Tests that the check of numbered messages finds every kind of fault, with any framing."""
 
 import pytest
 

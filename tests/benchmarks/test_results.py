@@ -1,4 +1,4 @@
-"""The comparison of this server with its peers, and the report about it."""
+"""Tests of the comparison of this server with its peers, and of the report."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The consistency of the table of rows."""
+"""Tests of the consistency of the table of rows."""
 
 from pathlib import Path
 

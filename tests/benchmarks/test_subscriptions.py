@@ -1,4 +1,4 @@
-"""Short runs of the loads about subscriptions with a real server."""
+"""Tests that run the loads about subscriptions briefly, with a real server."""
 
 import time
 from urllib.parse import urlsplit

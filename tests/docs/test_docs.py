@@ -1,4 +1,4 @@
-"""Checks the documents against the code."""
+"""Tests that check the documents against the code."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Checks docs/limits.md against the constants of the source."""
+"""Tests that check docs/limits.md against the constants of the source."""
 
 import importlib
 import math

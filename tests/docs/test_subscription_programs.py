@@ -1,4 +1,4 @@
-"""Runs the worker and the receiver of docs/subscriptions.md, which must process each value once even if they are killed."""
+"""Tests that run the programs of docs/subscriptions.md, which must process each value once even if they are killed."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Ancestries of forks: each position has one offset and one owner, found fast, and each link is stored once."""
+"""Tests of the ancestries of forks: offsets, owners, the speed of a search, and interned links."""
 
 import gc
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Checks of argument types, and the messages of their errors."""
+"""Tests of the checks of argument types, and of their error messages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""ETags and Cache-Control: no 304 hides the end, and no cached page outlives its stream."""
+"""Tests of ETag and Cache-Control: no 304 hides the end, and no cached page outlives its stream."""
 
 import pytest
 

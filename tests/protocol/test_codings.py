@@ -1,4 +1,4 @@
-"""Content codings: whether a client prefers gzip, and which request bodies are refused."""
+"""Tests of whether a client prefers gzip, and of which request bodies are refused."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Parsing of requests into commands, and the refusal of malformed requests."""
+"""Tests of parsing requests into commands, and of refusing malformed requests."""
 
 import gc
 import weakref

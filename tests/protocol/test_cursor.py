@@ -1,4 +1,4 @@
-"""The CDN cursor, which is the current interval or a number greater than the client's cursor."""
+"""Tests of the CDN cursor, which is the current interval or a number greater than the client's cursor."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Checks that a stream exists, for writers and for readers."""
+"""Tests of the checks that a stream exists, for writers and for readers."""
 
 import pytest
 

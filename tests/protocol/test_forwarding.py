@@ -1,4 +1,4 @@
-"""The scheme that the client used, from the headers of proxies."""
+"""Tests of finding the client's scheme in the headers of proxies."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The Host header: which values are valid, and which requests need one."""
+"""Tests of the Host header: which values are valid, and which requests need one."""
 
 import pytest
 from hypothesis import given

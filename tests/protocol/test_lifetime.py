@@ -1,4 +1,4 @@
-"""Lifetimes: the syntax of TTLs and deadlines, and the time at which a stream expires."""
+"""Tests of the syntax of TTLs and deadlines, and of the time at which a stream expires."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Content types: their essence for comparisons, and their kind."""
+"""Tests of the essence and the kind of content types."""
 
 import pytest
 

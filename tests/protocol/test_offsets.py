@@ -1,4 +1,4 @@
-"""Offsets: their exact format, and the numbers of incarnations."""
+"""Tests of the format of offsets, and of the numbers of incarnations."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Paths: decoded once, refused if ambiguous, and encoded as file names like those of the Node server."""
+"""Tests of paths, which are decoded once, refused if ambiguous, and encoded as file names."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Preconditions of writes: which tags name the state of a stream, and when a condition is true."""
+"""Tests of the preconditions of writes."""
 
 import pytest
 

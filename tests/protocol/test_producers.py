@@ -1,4 +1,4 @@
-"""Idempotent producers: the decision table, compared with an independent model of PROTOCOL 5.2.1."""
+"""Tests of idempotent producers, including a comparison with an independent model of PROTOCOL 5.2.1."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Errors that several rules of streams raise."""
+"""Tests of the errors that several rules of streams raise."""
 
 from durable_streams_server.protocol.refusals import stream_damaged, stream_not_found
 

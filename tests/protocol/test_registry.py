@@ -1,4 +1,4 @@
-"""The registry: one State Protocol event for each stream that begins or ends, and none for itself."""
+"""Tests of the registry, which has one event for each stream that begins or ends, and none for itself."""
 
 import json
 

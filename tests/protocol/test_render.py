@@ -1,4 +1,4 @@
-"""Responses rendered from outcomes and errors."""
+"""Tests of rendering outcomes and errors as responses."""
 
 import json
 

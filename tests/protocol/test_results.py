@@ -1,4 +1,4 @@
-"""Results of the Python API: the decoded forms of a page."""
+"""Tests of the decoded forms of a page in the Python API."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The signature header, which has exactly one spelling."""
+"""Tests of the signature header, which has exactly one spelling."""
 
 import msgspec
 import pytest

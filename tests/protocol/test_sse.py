@@ -1,4 +1,4 @@
-"""Encoded events, parsed by a parser that follows the HTML standard (9.2.6)."""
+"""Tests of encoded events, which are decoded by a parser that follows the HTML standard (9.2.6)."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Stream states: how each change alters the newest state, and when readers see it."""
+"""Tests of stream states: how each change alters the newest state, and when readers see it."""
 
 from durable_streams_server.protocol.lifetime import FOREVER, Lifetime
 from durable_streams_server.protocol.limits import MAX_TIME

@@ -1,4 +1,4 @@
-"""Steady time, which advances as time passes even if the wall clock is set."""
+"""Tests of steady time, which advances correctly even if the wall clock is set."""
 
 import pytest
 

@@ -57,8 +57,8 @@ _CURSOR: Final = re.compile(r"[\x21-\x7e]*")
 class Problem(msgspec.Struct, frozen=True, gc=False):
     """The reason why a body cannot be turned into wire bytes.
 
-    It is not an exception, because an exception would keep the frames that raised it, and so the body. The garbage collector does
-    not track a `Body`, so it would never free that cycle.
+    It is not an exception, because an exception refers to the stack frames that raised it, and these refer to the body. The garbage
+    collector does not track a `Body`, so it would never free such a reference cycle.
     """
 
     kind: type[StreamError]
@@ -224,7 +224,7 @@ def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
 
 
 def begin_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
-    """Returns the body of a request for a stream of `kind`. The body is unfinished if it is large JSON.
+    """Returns the body of a request for a stream of `kind`. Large JSON is not split yet: the result then has a `splitting`.
 
     Args:
         kind: the kind of the stream.
@@ -259,7 +259,7 @@ def check_seq(seq: bytes | None) -> bytes | None:
 
 
 def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
-    """Parses a PUT. The body of the command may be unfinished.
+    """Parses a PUT. A large JSON body is not split yet: the command's body then has a `splitting`.
 
     Args:
         path: the decoded path of the stream.
@@ -286,7 +286,7 @@ def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -
 
 
 def parse_append(path: str, headers: Headers, body: bytes) -> Append:
-    """Parses a POST. The body of the command may be unfinished.
+    """Parses a POST. A large JSON body is not split yet: the command's body then has a `splitting`.
 
     Raises:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or the code of a malformed header.

@@ -1,4 +1,4 @@
-"""Decisions about appends and closes, on states made by hand."""
+"""Tests of decisions about appends and closes."""
 
 from durable_streams_server.errors import (
     BadRequest,

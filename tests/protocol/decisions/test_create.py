@@ -1,4 +1,4 @@
-"""Decisions about creates and forks, on states made by hand."""
+"""Tests of decisions about creates and forks."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Rules that hold for every command: the range of the clock, and writes to the registry."""
+"""Tests of rules that hold for every command: the range of the clock, and writes to the registry."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Decisions about deletes and expiries, on states made by hand."""
+"""Tests of decisions about deletes and expiries."""
 
 from durable_streams_server.errors import Conflict, Gone, NotFound
 from durable_streams_server.protocol.commands import Delete, Expire

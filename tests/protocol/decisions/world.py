@@ -1,4 +1,4 @@
-"""A map of stream states to which each decision is applied at once, and conditions for requests."""
+"""Stream states for tests of decisions, and conditions for requests."""
 
 import pytest
 

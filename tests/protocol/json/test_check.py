@@ -1,4 +1,4 @@
-"""Validation of single values and arrays, with the differences between msgspec and the standard."""
+"""Tests of the validation of JSON values, including the differences between msgspec and the standard."""
 
 import pytest
 

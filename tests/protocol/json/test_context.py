@@ -1,4 +1,4 @@
-"""JSON that completes a piece which was cut out of nested containers."""
+"""Tests of the JSON that completes a piece cut out of nested containers."""
 
 import json
 

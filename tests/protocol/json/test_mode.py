@@ -1,4 +1,4 @@
-"""JSON mode: bodies are validated and cut into values, whose bytes do not change."""
+"""Tests of JSON mode, which validates bodies and cuts them into values without changing their bytes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Errors that refuse a JSON body."""
+"""Tests of the errors that refuse a JSON body."""
 
 from durable_streams_server.protocol.json.refusals import empty_array, invalid, too_deep, too_many
 from durable_streams_server.protocol.limits import MAX_JSON_DEPTH

@@ -1,4 +1,4 @@
-"""Positions at which JSON may be cut, and depths of nesting."""
+"""Tests of the positions at which JSON may be cut, and of the depth of nesting."""
 
 import pytest
 

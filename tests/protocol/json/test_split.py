@@ -1,4 +1,4 @@
-"""Large bodies split in short steps: which bodies are valid, their wire form and marks, and the cost of a step."""
+"""Tests of splitting large bodies in short steps: validity, wire form, marks, and the cost of a step."""
 
 import json
 import tracemalloc

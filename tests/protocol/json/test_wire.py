@@ -1,4 +1,4 @@
-"""The wire form of a body and its marks, built value by value."""
+"""Tests of a wire form and its marks, built value by value."""
 
 from unittest.mock import patch
 

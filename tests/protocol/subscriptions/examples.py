@@ -1,4 +1,4 @@
-"""Subscriptions made from lists of changes, for tests of their state."""
+"""Helpers that build subscriptions from lists of changes."""
 
 from durable_streams_server.protocol.signing import Key
 from durable_streams_server.protocol.subscriptions.changes import Subscribed, SubscriptionChange

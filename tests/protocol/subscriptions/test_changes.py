@@ -1,4 +1,4 @@
-"""Changes of subscriptions: their encoding, and the states of a wake."""
+"""Tests of the encoding of subscription changes, and of the failure reason of a wake."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Parsing of bodies into commands, and digests, which are equal for equivalent configurations."""
+"""Tests of parsing bodies into commands, and of digests, which are equal for equivalent configurations."""
 
 import itertools
 import json

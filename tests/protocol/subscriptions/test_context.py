@@ -1,4 +1,4 @@
-"""Steps that several subscription commands share."""
+"""Tests of the steps that several subscription commands share."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Comparison of cursors with streams that may have been replaced, cut or forked."""
+"""Tests of comparing cursors with streams that were replaced, truncated or forked."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Damaged streams, which must not block other streams or subscriptions, and cursors that no longer fit their streams."""
+"""Tests of damaged streams, which must not block other streams, and of cursors that no longer fit their streams."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Commands for subscriptions that do not exist, and the end of one that does."""
+"""Tests of commands for unknown subscriptions, and of deleting a subscription."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Webhook deliveries: taken, failed, late, and retried."""
+"""Tests of webhook deliveries that are taken, failed, late or retried."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Documents, from which a store restores subscriptions and keys."""
+"""Tests of the documents from which a store restores subscriptions and keys."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Drafts: the changes that one record makes to subscriptions, on top of their states before it."""
+"""Tests of drafts, which collect the changes that one record makes to subscriptions."""
 
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.state import Appended

@@ -1,4 +1,4 @@
-"""Streams with a crowd of watchers: an append adds news to the feed, and each subscription takes the news later."""
+"""Tests of the feed, which applies an append to a crowd of watchers in later records."""
 
 from typing import cast
 
@@ -42,7 +42,7 @@ def crowd() -> World:
 
 
 def take_all(world: World, limit: int = 2) -> None:
-    """Lets every subscription take its news."""
+    """Applies all feed entries to all subscriptions."""
     while len(world.subscriptions.feed):
         ids, last = world.subscriptions.to_take(limit)
         world.do(TakeNews(ids, last))
@@ -60,7 +60,7 @@ def inspect(world: World, id_: str) -> View:
     return cast(View, world.decide(Inspect(id_)).outcome)
 
 
-def test_append_with_a_crowd_adds_news_and_no_wake(crowd: World) -> None:
+def test_append_with_a_crowd_adds_a_feed_entry_and_no_wake(crowd: World) -> None:
     assert kinds(crowd, A) == [Appended, News]
     assert all(crowd.subscription(id_).wake is None for id_ in IDS)
     assert crowd.events() == []
@@ -73,7 +73,7 @@ def test_append_to_a_covered_stream_adds_no_change(crowd: World) -> None:
     assert kinds(crowd, A) == [Appended]
 
 
-def test_crowd_takes_news_in_slices(crowd: World) -> None:
+def test_feed_entry_is_applied_to_a_crowd_in_slices(crowd: World) -> None:
     crowd.news(A, A)
     ids, last = crowd.subscriptions.to_take(2)
     assert (len(ids), last) == (2, None)
@@ -99,7 +99,7 @@ def test_to_take_returns_a_refused_slice_again(crowd: World) -> None:
     assert crowd.subscriptions.to_take(2) == first
 
 
-def test_command_for_a_subscription_takes_its_news_first(crowd: World) -> None:
+def test_command_for_a_subscription_applies_its_feed_entries_first(crowd: World) -> None:
     crowd.news(A)
     assert inspect(crowd, "t").streams[0].path == A
     view = crowd.claim("s")
@@ -107,11 +107,11 @@ def test_command_for_a_subscription_takes_its_news_first(crowd: World) -> None:
     crowd.do(crowd.acknowledging((A, crowd.tail(A)), done=True))
     assert crowd.due() == {}
     take_all(crowd)
-    assert crowd.due() == {}  # the news is not taken twice
+    assert crowd.due() == {}  # an entry is not applied twice
     assert crowd.due("t") == {A: 0}
 
 
-def test_append_after_an_ack_of_the_tail_adds_news_again(crowd: World) -> None:
+def test_append_after_an_ack_of_the_tail_adds_a_feed_entry_again(crowd: World) -> None:
     crowd.news(A)
     take_all(crowd)
     crowd.claim("s")
@@ -122,7 +122,7 @@ def test_append_after_an_ack_of_the_tail_adds_news_again(crowd: World) -> None:
     assert crowd.subscription("t").generation == 1
 
 
-def test_taking_news_does_not_undo_an_earlier_ack(crowd: World) -> None:
+def test_applied_feed_entry_does_not_undo_an_earlier_ack(crowd: World) -> None:
     crowd.news(A)
     crowd.claim("s")
     crowd.news(A)
@@ -132,7 +132,7 @@ def test_taking_news_does_not_undo_an_earlier_ack(crowd: World) -> None:
     assert crowd.due() == {}
 
 
-def test_new_subscription_and_new_link_take_no_earlier_news(crowd: World) -> None:
+def test_new_subscription_and_new_link_ignore_earlier_feed_entries(crowd: World) -> None:
     crowd.news(A)
     crowd.subscribe("new")
     crowd.subscribe("named", streams=["else/x"])
@@ -144,7 +144,7 @@ def test_new_subscription_and_new_link_take_no_earlier_news(crowd: World) -> Non
     assert (crowd.due("new"), crowd.due("named")) == ({A: 2}, {A: 2})
 
 
-def test_news_of_an_unlinked_stream_is_ignored(crowd: World) -> None:
+def test_feed_entry_of_an_unlinked_stream_is_ignored(crowd: World) -> None:
     crowd.subscribe("named", streams=["events/a"])
     crowd.news(A)
     crowd.do(Unlink("named", A))
@@ -162,7 +162,7 @@ def test_take_news_skips_a_deleted_subscription(crowd: World) -> None:
     assert crowd.due("t") == {A: 0}
 
 
-def test_delete_with_a_crowd_adds_news(crowd: World) -> None:
+def test_delete_with_a_crowd_adds_a_feed_entry(crowd: World) -> None:
     crowd.news(A)
     take_all(crowd)
     changes = crowd.decide(Delete(A)).changes
@@ -183,7 +183,7 @@ def test_recreated_stream_is_unread_from_its_beginning(crowd: World) -> None:
         assert inspect(crowd, id_).streams[0].acked == crowd.states[A].name(0)
 
 
-def test_news_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
+def test_feed_entry_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
     crowd.news(A)
     crowd.do(Unsubscribe("u"))
     # Two watchers are not a crowd, so the append to B wakes them in its own record.
@@ -203,7 +203,7 @@ def test_document_restores_the_feed(crowd: World) -> None:
     assert list(again.feed.after(0, ROOT)) == list(crowd.subscriptions.feed.after(0, ROOT))
 
 
-def test_news_outside_the_stream_root_waits_until_the_root_returns(crowd: World) -> None:
+def test_feed_entry_outside_the_stream_root_waits_until_the_root_returns(crowd: World) -> None:
     crowd.news(A)
     crowd.subscriptions.move("/other")
     assert crowd.subscriptions.to_take(9) == ((), None)
@@ -220,7 +220,7 @@ def test_events_of_one_slice_share_one_append(crowd: World) -> None:
     assert len(crowd.announced()) == 3
 
 
-def test_claim_takes_outstanding_news_and_begins_a_wake(crowd: World) -> None:
+def test_claim_applies_outstanding_feed_entries_and_begins_a_wake(crowd: World) -> None:
     crowd.news(A)
     view = crowd.decide(Claim("u", "w")).outcome
     assert isinstance(view, View)
@@ -233,7 +233,7 @@ def test_claim_takes_outstanding_news_and_begins_a_wake(crowd: World) -> None:
 # -- races and changes of links ---------------------------------------------------
 
 
-def test_news_is_kept_until_every_watcher_has_taken_it(crowd: World) -> None:
+def test_feed_entry_is_kept_until_it_is_applied_to_every_watcher(crowd: World) -> None:
     """The commands for the first slice may have been refused, and the caller of the second does not know."""
     crowd.news(A)
     crowd.subscriptions.to_take(2)
@@ -244,7 +244,7 @@ def test_news_is_kept_until_every_watcher_has_taken_it(crowd: World) -> None:
     assert all(crowd.due(id_) == {A: 0} for id_ in IDS)
 
 
-def test_news_of_two_stream_roots_is_taken_separately(crowd: World) -> None:
+def test_feed_entries_of_two_stream_roots_are_applied_separately(crowd: World) -> None:
     crowd.news(A)
     crowd.subscriptions.move("/other")
     crowd.streams("/other/events/x")
@@ -275,7 +275,7 @@ def test_pattern_links_a_former_wake_stream_again(crowd: World) -> None:
     assert crowd.due("s") == {w: 2}
 
 
-def test_news_is_dropped_when_its_stream_becomes_a_wake_stream(crowd: World) -> None:
+def test_feed_entry_is_dropped_when_its_stream_becomes_a_wake_stream(crowd: World) -> None:
     crowd.news(A)
     crowd.claim("s")
     crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
@@ -283,14 +283,16 @@ def test_news_is_dropped_when_its_stream_becomes_a_wake_stream(crowd: World) -> 
     assert [crowd.due(id_) for id_ in IDS] == [{}, {}, {}]
 
 
-def test_explicit_link_keeps_news_of_a_stream_that_becomes_a_wake_stream(crowd: World) -> None:
+def test_explicit_link_keeps_a_feed_entry_when_its_stream_becomes_a_wake_stream(
+    crowd: World,
+) -> None:
     crowd.subscribe("named", streams=["events/a"])
     crowd.news(A)
     crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
     assert crowd.due("named") == {A: 0}
 
 
-def test_one_record_takes_a_bounded_number_of_news(
+def test_one_record_applies_a_bounded_number_of_feed_entries(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draft, "MAX_TAKEN", 3)
@@ -306,7 +308,7 @@ def test_one_record_takes_a_bounded_number_of_news(
     assert len(crowd.due("u")) == 10
 
 
-def test_older_news_of_a_stream_is_taken_before_a_newer_append(
+def test_older_feed_entry_is_applied_before_a_newer_append(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draft, "MAX_TAKEN", 1)

@@ -1,4 +1,4 @@
-"""Cursors and wakes that a record adds for the watchers of its streams."""
+"""Tests of the cursors and wakes that a record adds for the watchers of its streams."""
 
 from durable_streams_server.protocol.commands import Delete, Expire
 from durable_streams_server.protocol.decisions.rules import Rules

@@ -1,4 +1,4 @@
-"""Glob patterns: which paths they match, an index that agrees with a naive matcher, and the cost of a lookup."""
+"""Tests of glob patterns, of an index that must agree with a naive matcher, and of the cost of a lookup."""
 
 import gc
 import re

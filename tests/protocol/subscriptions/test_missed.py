@@ -1,4 +1,4 @@
-"""Full subscriptions, which miss streams, and the recall pass that later gives these streams cursors."""
+"""Tests of full subscriptions, which miss streams, and of the recall pass that gives these streams cursors."""
 
 from typing import cast
 
@@ -195,7 +195,7 @@ def test_recall_adds_an_unreadable_stream_at_offset_zero(full: World) -> None:
     assert (stream.path, stream.acked) == (C, str(ZERO))
 
 
-def test_news_is_missed_since_the_time_of_its_append(full: World) -> None:
+def test_feed_entry_is_missed_since_the_time_of_its_append(full: World) -> None:
     full.subscriptions.crowd = 0
     since = append_later(full, C)
     full.forward(5_000_000)
@@ -211,7 +211,7 @@ def test_news_is_missed_since_the_time_of_its_append(full: World) -> None:
     assert full.due() == {C: 0}
 
 
-def test_missed_older_news_moves_since_and_again_back(full: World) -> None:
+def test_missed_older_feed_entry_moves_since_and_again_back(full: World) -> None:
     early = full.now
     full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
     full.forward(5)

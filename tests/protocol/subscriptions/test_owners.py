@@ -1,4 +1,4 @@
-"""Owners' commands: create subscriptions, add links, remove links."""
+"""Tests of the commands of owners: create a subscription, add links, remove links."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Consecutive wakes: their backoff without progress, their wake ids and snapshots, and the order of streams."""
+"""Tests of consecutive wakes: their backoff, their wake ids and snapshots, and the order of their streams."""
 
 import pytest
 

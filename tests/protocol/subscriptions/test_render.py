@@ -1,4 +1,4 @@
-"""JSON documents for clients, workers and webhooks."""
+"""Tests of the JSON documents for clients, workers and webhooks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""All subscriptions of a store: their cursors, root, and times."""
+"""Tests of cursors, patterns and times in the states of all subscriptions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The next step for a wake, and the backoff between retries and wakes."""
+"""Tests of the next step for a wake, and of the backoff between retries and wakes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One subscription: its links and cursors when the stream root changes."""
+"""Tests of a subscription's links and cursors when the stream root changes."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""The server's own commands: ends of leases, and signing keys."""
+"""Tests of the server's own commands: ends of leases, and signing keys."""
 
 from durable_streams_server.protocol.signing import Key
 from durable_streams_server.protocol.subscriptions.commands import KeepKeys, Tend

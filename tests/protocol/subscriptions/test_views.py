@@ -1,4 +1,4 @@
-"""Views of subscriptions: which streams they list, and at which offsets."""
+"""Tests of the streams and offsets that a view of a subscription lists."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""Events that announce wakes on wake streams."""
+"""Tests of the events that announce wakes on wake streams."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The index of watchers: links, patterns, wake streams, and its cache."""
+"""Tests of the index of watchers and its cache."""
 
 import pytest
 

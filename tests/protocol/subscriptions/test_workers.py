@@ -1,4 +1,4 @@
-"""Workers' commands: claims, acks, heartbeats and releases, and which of them are fenced."""
+"""Tests of the commands of workers: claims, acks, heartbeats and releases, and which of them are fenced."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Streams and subscriptions in memory, to which each decision is applied at once."""
+"""Streams and subscriptions in memory, for tests of decisions about subscriptions."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -41,7 +41,10 @@ OPENING = "f00d"
 
 
 def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
-    """Returns the creation of a pull-wake with the pattern `events/*` and the wake stream `wake/pool`, unless fields say otherwise."""
+    """Returns the command that creates a subscription.
+
+    By default it is a pull-wake with the pattern `events/*` and the wake stream `wake/pool`.
+    """
     if "type" not in fields:
         fields["type"] = "pull-wake"
     if fields["type"] == "pull-wake":

@@ -1,4 +1,4 @@
-"""Decisions and their outcomes: the changes that one record makes durable, and what the client is then told.
+"""Decisions, which consist of the changes for one record and of the outcome that answers the command.
 
 The outcomes of subscription commands are in `subscriptions/outcomes.py`.
 """

@@ -100,7 +100,7 @@ class Splitter:
         self._base = 0  # the number of brackets that are open between two messages
         self._stack = b""  # the open brackets, outermost first
         self._after = After.COLON
-        self._string_after = After.VALUE  # the token that a long string counts as
+        self._string_after = After.VALUE  # `KEY` or `VALUE`, depending on the role of a long string
         # A position past the end of the large value, or 0 while none is known.
         self._ends_before = 0
         self._number = b""  # a long number without most of its digits
@@ -344,7 +344,7 @@ class Splitter:
         self._write(self._at + 1)
 
     def _begin_atom(self) -> None:
-        """Copies a literal, or begins a number."""
+        """Copies a literal such as `true`, or begins to read a number."""
         literal = _LITERAL.match(self._body, self._at, self._end)
         if literal is not None:
             self._write(literal.end())

@@ -139,8 +139,8 @@ class CursorsMoved(msgspec.Struct, frozen=True, array_like=True, tag=9):
     Attributes:
         id: the id of the subscription.
         cursors: pairs of a path and its acknowledged offset, or None instead of the offset if it is the tail.
-        taken: the stream root and the number of the newest `News` below it that the subscription has taken, or None if the number
-            has not changed.
+        taken: the stream root and the number of the newest feed entry below it that was applied to the subscription, or None if
+            the number has not changed.
     """
 
     id: str
@@ -171,13 +171,13 @@ class KeysKept(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """A change that adds an append to the feed, because too many subscriptions watch the stream.
+    """A change that adds an entry to the feed: an append to a stream that too many subscriptions watch.
 
-    Each of the subscriptions takes the news later, in a record of its own.
+    The entry is applied to each of these subscriptions later, in other records.
 
     Attributes:
         path: the path of the stream.
-        number: the number of the news, one more than that of the news before it.
+        number: the number of the entry, one more than that of the entry before it.
         cursor: the offset at which the append begins, or None if the stream has ended.
         at: the time of the append, in microseconds of steady time, or 0 in a record of an earlier version.
     """
@@ -189,7 +189,7 @@ class News(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """A change that drops news from the feed, because every watcher of the stream has taken it."""
+    """A change that drops an entry from the feed, because it was applied to every watcher of the stream."""
 
     number: int
 

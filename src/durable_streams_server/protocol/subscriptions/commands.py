@@ -91,11 +91,11 @@ class Tend(msgspec.Struct, frozen=True):
 
 
 class TakeNews(msgspec.Struct, frozen=True):
-    """Lets some subscriptions of a crowd take the news of the feed.
+    """Applies the entries of the feed to some of the subscriptions that watch their streams.
 
     Attributes:
-        ids: the ids of subscriptions that have not taken the oldest news.
-        number: the number of that news if these are the last subscriptions to take it, or None.
+        ids: the ids of subscriptions to which the oldest entry was not applied yet.
+        number: the number of that entry if these are the last such subscriptions, or None.
     """
 
     ids: tuple[str, ...]

@@ -31,7 +31,7 @@ class Context:
         self.now = now
 
     def require(self, id_: str) -> Subscription:
-        """Returns a subscription, after it has taken its news from the feed.
+        """Returns a subscription, after applying its outstanding feed entries.
 
         Raises:
             NotFound: SUBSCRIPTION_NOT_FOUND.
@@ -55,7 +55,7 @@ class Context:
         return True
 
     def renamed_wake(self, subscription: Subscription, wake: Wake) -> tuple[int, Wake]:
-        """Returns the next generation, and the wake under that generation's wake id."""
+        """Returns the number of the next generation, and the wake with the wake id of that generation."""
         generation = self.draft.generation_of(subscription) + 1
         name = self.subscriptions.wake_name(subscription, generation)
         return generation, msgspec.structs.replace(wake, wake_id=name)
@@ -64,8 +64,8 @@ class Context:
 def passed_over(subscription: Subscription, wake: Wake) -> int:
     """Returns how many streams move to the end of the queue after a wake.
 
-    These are the streams that the wake listed and its worker did not finish. They stay in place if the wake listed all streams
-    with news.
+    These are the streams that the wake listed and that its worker did not finish. No stream moves if the wake listed all streams of
+    the queue.
     """
     return max(0, MAX_LISTED - wake.cleared) if len(subscription.due) > MAX_LISTED else 0
 

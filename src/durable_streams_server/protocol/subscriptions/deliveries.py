@@ -1,4 +1,4 @@
-"""Decides what becomes of a webhook delivery: it begins, is taken by the receiver, or fails and is put off (PROTOCOL 7.1)."""
+"""Decides the states of a webhook delivery: it begins, the receiver takes it, or it fails and is put off (PROTOCOL 7.1)."""
 
 import msgspec
 

@@ -16,7 +16,7 @@ from .steps import begin_at
 from .subscription import Subscription
 from .wake_events import WakeEventAppender, encode_wake_event
 
-#: Maximum number of news that one subscription takes in one record, in a few milliseconds.
+#: Maximum number of feed entries that one record applies to one subscription, which takes a few milliseconds.
 MAX_TAKEN: Final = 500
 _ANNOUNCE_LATER: Final = SECOND  # delay before an event is retried for which the store had no room
 
@@ -56,7 +56,7 @@ class Draft:
         self._missed: dict[str, Missed] = {}
         self._full: set[str] = set()  # subscriptions that have missed a stream in this record
         self._wakes: dict[str, WakeChanged] = {}
-        self._news: dict[str, News] = {}  # by path: the newest news of the stream
+        self._news: dict[str, News] = {}  # by path: the newest feed entry of the stream
         self._all_news: list[News] = []
         self._events: dict[str, list[bytes]] = {}  # by path of the wake stream
         self._appended: list[Appended] = []
@@ -137,7 +137,7 @@ class Draft:
                 yield path, cursor
 
     def all_have_taken(self, news: News) -> bool:
-        """Returns whether, with this record, every watcher of a stream has taken its news."""
+        """Returns whether a feed entry has been applied to every watcher of its stream, including by this record."""
         by_id = self._subscriptions.by_id
         return all(
             self._newest_taken(by_id[id_]) >= news.number
@@ -165,10 +165,10 @@ class Draft:
                 return path
         return None
 
-    # -- news from the feed ----------------------------------------------------
+    # -- entries of the feed ----------------------------------------------------
 
     def take_news(self, subscription: Subscription) -> None:
-        """Lets a subscription take its outstanding news from the feed, at most `MAX_TAKEN` of them."""
+        """Applies outstanding feed entries to a subscription, at most `MAX_TAKEN` of them."""
         feed, root = self._subscriptions.feed, self._subscriptions.root
         if not len(feed):
             return
@@ -187,7 +187,7 @@ class Draft:
         self._taken[subscription.id] = root, feed.newest
 
     def _newest_taken(self, subscription: Subscription) -> int:
-        """Returns the number of the newest news that a subscription has taken."""
+        """Returns the number of the newest feed entry that was applied to a subscription."""
         begun = self._taken.get(subscription.id)
         return subscription.has_taken(self._subscriptions.root) if begun is None else begun[1]
 
@@ -198,9 +198,9 @@ class Draft:
             self._add_unread(subscription, news.path, news.cursor, max(1, news.at))
 
     def _take_news_of(self, subscription: Subscription, path: str) -> None:
-        """Lets a subscription take outstanding news, and in any case all news of one stream.
+        """Applies outstanding feed entries to a subscription, and in any case all entries of one stream.
 
-        The caller then adds newer news of that stream, which must not be followed by older news.
+        The caller then applies a newer append to that stream, which must come after all older ones.
         """
         feed = self._subscriptions.feed
         if not len(feed):
@@ -344,7 +344,7 @@ class Draft:
                 self.begin_wake(subscription, path)
 
     def _add_news(self, path: str, change: Appended | None) -> None:
-        """Adds news to the feed, from which a crowd takes it later."""
+        """Adds an entry to the feed, unless the stream is covered already."""
         feed, begun = self._subscriptions.feed, self._news.get(path)
         if change is not None and begun is None and path in feed.covered:
             return

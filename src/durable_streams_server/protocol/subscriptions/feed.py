@@ -1,11 +1,12 @@
-"""Keeps the news of streams that a crowd of subscriptions watches, until each subscription has taken it.
+"""The feed: appends to streams that a crowd of subscriptions watches, until they are applied to every subscription.
 
 An append that ten thousand subscriptions watch cannot change all of them in its own record, because the record would be too large
-and would block the event loop. So the record only adds news to the feed, and the crowd takes the news in slices, in later records.
-Before any other command for a subscription, the subscription takes its news, so clients cannot observe the delay.
+and would block the event loop. So the record only adds an entry to the feed. Later records apply the entry to the subscriptions, one
+slice of the crowd after another. Outstanding entries are also applied to a subscription before any other command for it, so clients
+cannot observe the delay.
 
-A stream is *covered* if each watcher has a cursor for it or will take its news. A further append to a covered stream changes no
-subscription. Every change that adds a watcher, or that moves a cursor to the tail, must uncover the stream.
+A stream is *covered* if each watcher has a cursor for it or an outstanding feed entry. A further append to a covered stream changes
+no subscription. Every change that adds a watcher, or that moves a cursor to the tail, must uncover the stream.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,18 +21,18 @@ from .watching import Watch
 
 
 class Feed:
-    """The news that some watchers have not taken yet.
+    """The feed entries that were not applied to all subscriptions yet.
 
     Attributes:
-        newest: the number of the newest news so far.
-        covered: the paths of covered streams.
+        newest: the number of the newest entry so far.
+        covered: the paths of covered streams, to which further appends change no subscription.
     """
 
     def __init__(self) -> None:
         self.newest = 0
         self.covered: set[str] = set()
         self._news: dict[int, News] = {}
-        # The number of the news whose watchers `waiting_for` returns.
+        # The number of the entry whose watchers `waiting_for` returns.
         self._asked: int | None = None
         self._waiting: Iterator[str] = iter(())
 
@@ -39,7 +40,7 @@ class Feed:
         return len(self._news)
 
     def add(self, news: News) -> None:
-        """Adds news."""
+        """Adds an entry."""
         self._news[news.number] = news
         self.newest = news.number
         if news.cursor is None:
@@ -48,19 +49,19 @@ class Feed:
             self.covered.add(news.path)
 
     def drop(self, number: int) -> None:
-        """Drops news that every watcher has taken."""
+        """Drops an entry that was applied to every watcher."""
         self._news.pop(number, None)
 
     def get(self, number: int) -> News | None:
-        """Returns the news with a number, or None if it was dropped."""
+        """Returns the entry with a number, or None if it was dropped."""
         return self._news.get(number)
 
     def of(self, path: str) -> list[News]:
-        """Returns all news of one stream, oldest first."""
+        """Returns the entries of one stream, oldest first."""
         return [news for news in self._news.values() if news.path == path]
 
     def after(self, number: int, root: str) -> Iterator[News]:
-        """Yields the news with greater numbers than `number` below a stream root, oldest first."""
+        """Yields the entries of streams below a stream root whose number is greater than `number`, oldest first."""
         prefix = root + "/"
         return (
             news
@@ -69,7 +70,11 @@ class Feed:
         )
 
     def rename(self, incarnations: Mapping[int, int]) -> bool:
-        """Replaces incarnations in cursors by their new numbers, and returns whether any cursor changed."""
+        """Replaces incarnations in the entries' cursors by new numbers, and returns whether any cursor changed.
+
+        Args:
+            incarnations: maps each replaced incarnation to its new number.
+        """
         renamed = False
         for number, news in self._news.items():
             cursor = news.cursor
@@ -80,11 +85,11 @@ class Feed:
         return renamed
 
     def oldest_below(self, root: str) -> News | None:
-        """Returns the oldest news below a stream root, or None. News of other streams stays until their root returns."""
+        """Returns the oldest entry of a stream below a stream root, or None. Other entries stay until their root returns."""
         return next((n for n in self._news.values() if n.path.startswith(root + "/")), None)
 
     def waiting_for(self, news: News, watch: Watch) -> Iterator[str]:
-        """Returns an iterator over the ids of watchers. It continues where the last call for the same news stopped."""
+        """Returns an iterator over the ids of an entry's watchers. It continues where the last call for the same entry stopped."""
         if self._asked != news.number:
             self._asked = news.number
             self._waiting = iter(watch.ids())
@@ -95,7 +100,7 @@ class Feed:
         self._waiting = chain((id_,), self._waiting)
 
     def begin_again(self) -> None:
-        """Makes `waiting_for` start again with all watchers, because some of them could not take the news."""
+        """Makes `waiting_for` start again with all watchers, because the entry could not be applied to some of them."""
         self._asked = None
 
     def uncover(self, paths: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
 """Adds to a record of stream changes what they mean for subscriptions: cursors, wakes and wake events.
 
 They are in the same record as the append, so no crash can come between an append and the wake that it causes. An append to a
-stream that nobody watches costs one look-up. If many subscriptions watch the stream, the record only says that there is news
-(`feed.py`).
+stream that nobody watches costs one look-up. If a crowd of subscriptions watches the stream, the record only adds an entry
+to the feed (`feed.py`).
 """
 
 from collections.abc import Sequence
@@ -41,10 +41,9 @@ def follow(
 
 
 def _is_no_news(subscriptions: Subscriptions, watch: Watch, change: Appended) -> bool:
-    """Returns whether an append surely changes no subscription.
+    """Returns True if an append certainly changes no subscription. After False, a draft must find out.
 
-    That is so if every watcher of the stream has a cursor for it, or will take its news from the feed. False may mean that only
-    a draft can tell.
+    An append changes no subscription if every watcher of the stream has a cursor for it, or an outstanding feed entry.
     """
     path, feed = change.path, subscriptions.feed
     if path in feed.covered:

@@ -1,4 +1,4 @@
-"""The outcomes of subscription commands: what the client, the worker or the server is told once the changes are durable."""
+"""The outcomes of subscription commands, which answer the command once its changes are durable."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Decides what the owners of subscriptions ask: create one, add links, remove links (PROTOCOL 6)."""
+"""Decides the commands of owners: create a subscription, add links, remove links (PROTOCOL 6)."""
 
 from typing import Final
 
@@ -40,9 +40,9 @@ def subscribe(context: Context, command: Subscribe, incarnation: int, offset: in
 
 
 def _begin_wake_stream(context: Context, path: str) -> tuple[Change, ...]:
-    """Makes a stream a wake stream, and returns the changes that drop its news from the feed.
+    """Makes a stream a wake stream, and returns the changes that drop its entries from the feed.
 
-    From now on no pattern links the stream. Otherwise its events would be news, which would cause further events.
+    From now on no pattern links the stream, because otherwise each event would cause further wakes and events.
 
     Raises:
         BadRequest: INVALID_WAKE_STREAM, if the stream exists and is not a JSON stream.
@@ -56,7 +56,7 @@ def _begin_wake_stream(context: Context, path: str) -> tuple[Change, ...]:
         if path not in other.streams:
             draft.drop_cursor(other, path)
         elif pending:
-            draft.take_news(other)  # an explicit link keeps the stream's news
+            draft.take_news(other)  # an explicit link stays, so the entries are applied
     return tuple(NewsTaken(news.number) for news in pending)
 
 

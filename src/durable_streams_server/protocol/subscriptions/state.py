@@ -56,7 +56,7 @@ class Subscriptions:
         root: the present stream root.
         opening: the name of this opening of the store.
         keys: the signing keys, the active one first.
-        feed: the news that crowds have not taken yet.
+        feed: the appends that were not applied to all subscriptions yet.
         crowd: the maximum number of watchers of one stream that an append wakes in its own record.
         kept: the number of cursors that all subscriptions keep.
         max_due: the maximum number of streams with unread bytes per subscription.
@@ -133,7 +133,9 @@ class Subscriptions:
         return count < self.room(subscription, more, more_of_all)
 
     def to_take(self, limit: int) -> tuple[tuple[str, ...], int | None]:
-        """Returns the ids of subscriptions that have not taken the oldest news, and the number of that news if these are the last.
+        """Returns the ids of some subscriptions to which the oldest feed entry was not applied yet.
+
+        Also returns the number of the entry, if these are the last such subscriptions.
 
         Each id is returned once, unless `feed.begin_again` is called. The number is None while other subscriptions may be left. The
         ids may be empty then, because one call looks at a bounded number of subscriptions.

@@ -17,7 +17,7 @@ _AT_ONCE: Final = 1
 
 
 class StepKind(enum.Enum):
-    """The kind of a step."""
+    """The kinds of steps: nothing, a delivery, or upkeep by `Tend`."""
 
     NOTHING = "nothing"
     DELIVER = "deliver"  # deliver the wake to its webhook
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     """The next step for a subscription.
 
     Attributes:
-        what: the kind of the step.
+        what: the kind of step.
         at: the time of the step, in microseconds of steady time, or None if there is nothing to do.
     """
 

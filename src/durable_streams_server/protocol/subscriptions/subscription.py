@@ -28,8 +28,8 @@ class Subscription:
         streams: the explicitly linked streams, as whole paths.
         due: the streams with unread bytes, in queue order. Maps each path to the acknowledged offset.
         aside: cursors like those in `due`, of streams outside the present stream root.
-        begun_after: the number of the newest `News` when the subscription was created.
-        taken: maps each stream root to the number of the newest `News` below it that the subscription has taken.
+        begun_after: the number of the newest feed entry when the subscription was created.
+        taken: maps each stream root to the number of the newest feed entry below it that was applied.
         generation: the number of the newest wake.
         wake: the wake in flight, or None.
         misses: maps each stream root to the times `since` and `again` of `Missed`.
@@ -99,7 +99,7 @@ class Subscription:
         return {**self.due, **self.aside} if self.aside else self.due
 
     def has_taken(self, root: str) -> int:
-        """Returns the number of the newest news below a stream root that this subscription has taken."""
+        """Returns the number of the newest feed entry below a stream root that was applied to this subscription."""
         return self.taken.get(root, self.begun_after)
 
     @property

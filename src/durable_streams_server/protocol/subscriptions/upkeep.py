@@ -1,4 +1,4 @@
-"""Decides what the server does by itself: due wakes, missed streams, news for crowds, signing keys."""
+"""Decides the server's own commands: due wakes, missed streams, entries of the feed, and signing keys."""
 
 from .changes import KeysKept, NewsTaken
 from .commands import KeepKeys, Recall, TakeNews
@@ -46,7 +46,7 @@ def recall(context: Context, subscription: Subscription, command: Recall) -> Dec
 
 
 def take_news(draft: Draft, subscriptions: Subscriptions, command: TakeNews) -> Decided:
-    """Lets some subscriptions take the news of the feed, and drops news that every watcher has taken."""
+    """Applies feed entries to some subscriptions, and drops an entry that has been applied to every watcher."""
     for id_ in command.ids:
         subscription = subscriptions.get(id_)
         if subscription is not None:

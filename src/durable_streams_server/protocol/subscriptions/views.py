@@ -13,8 +13,10 @@ from .draft import Draft
 from .subscription import Subscription
 from .wake_events import wake_stream_problem
 
-MAX_LISTED: Final = 1_000  #: streams listed with one wake; the next wake lists others
-_MAX_DAMAGED: Final = 100  #: damaged streams listed in one view
+MAX_LISTED: Final = (
+    1_000  #: maximum number of streams that one wake lists; the next wake lists others
+)
+_MAX_DAMAGED: Final = 100  #: maximum number of damaged streams that one view lists
 
 
 class View(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Decides what workers ask: claim a wake, acknowledge offsets, renew a lease, release a wake (PROTOCOL 7).
+"""Decides the commands of workers: claim a wake, acknowledge offsets, renew a lease, release a wake (PROTOCOL 7).
 
 A request must name its wake completely: the token by incarnation and generation, the request by generation and wake id
 (PROTOCOL 7.3). The server refuses a request about any other wake as FENCED.
