@@ -315,7 +315,7 @@ def test_older_feed_entry_is_applied_before_a_newer_append(
     crowd.news(B, A)
     crowd.do(Unsubscribe("u"))
     crowd.subscriptions.feed.covered.clear()
-    # Two watchers are not a crowd, so this append adds a cursor at once. A's older news is the second in the feed.
+    # Two watchers are not a crowd, so this append adds a cursor at once. A's older append is the second entry of the feed.
     crowd.news(A)
     assert crowd.due("s") == {B: 0, A: 0}
 

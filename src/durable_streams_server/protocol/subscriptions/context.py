@@ -1,4 +1,4 @@
-"""The states that a subscription command is decided on, and the steps that several commands share."""
+"""The states that decisions about subscriptions use, and the steps that several decisions share."""
 
 import msgspec
 

@@ -58,7 +58,7 @@ def _begin_delivery(context: Context, subscription: Subscription, wake: Wake) ->
 
 
 def _can_be_read(context: Context, stream: LinkedStream) -> bool:
-    """Returns whether a stream of a snapshot can still be read up to the tail in that stream."""
+    """Returns whether a stream can still be read up to the tail that a snapshot has for it."""
     state = readable_state(context.states, stream.path)
     if stream.acked == stream.tail:
         return True

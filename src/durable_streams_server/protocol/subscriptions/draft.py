@@ -147,8 +147,8 @@ class Draft:
     def first_due(self, subscription: Subscription) -> str | None:
         """Returns the path of the first stream with unread bytes, or None if there is none.
 
-        Damaged streams are skipped. The cursors of streams without unread bytes, such as those that a repair has removed, are
-        dropped on the way.
+        Damaged streams are skipped. Cursors of streams that have no unread bytes any more are dropped, for example after a repair
+        has removed a stream.
         """
         for path, cursor in self.cursors(subscription):
             if path in self._created:

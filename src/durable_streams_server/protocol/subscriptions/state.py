@@ -186,7 +186,7 @@ class Subscriptions:
         elif isinstance(change, Unsubscribed):
             del self.by_id[subscription.id]
             if subscription.wake_stream is not None:
-                # Patterns may link the stream again, so its next append may be news.
+                # Patterns may link the stream again, so its next append may change a subscription.
                 self.feed.covered.discard(subscription.wake_stream)
             self.kept -= len(subscription.cursors)
             self._watching.remove(

@@ -19,7 +19,9 @@ from ..state import (
 
 
 class WakeEventAppender:
-    """Turns the events of one record into appends to wake streams, after the record's own changes to these streams.
+    """Turns the events of one record into appends to wake streams.
+
+    The appends come after the record's own changes to these streams.
 
     Args:
         states: the newest states of streams, before the record.

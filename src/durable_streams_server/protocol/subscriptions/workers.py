@@ -52,7 +52,7 @@ def claim(context: Context, subscription: Subscription, command: Claim) -> Decid
 
 
 def acknowledge(context: Context, command: Acknowledge | Release) -> Decided:
-    """Moves cursors, then ends the wake or renews its lease; or releases the wake (PROTOCOL 7.1, 7.2)."""
+    """Moves cursors, and then ends the wake or renews its lease. A `Release` only ends the wake (PROTOCOL 7.1, 7.2)."""
     draft = context.draft
     subscription = context.require(command.grant.id)
     generation = draft.generation_of(subscription)
