@@ -174,15 +174,15 @@ class Followers:
         """Counts messages for some seconds."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            self._take(left)
+            self._receive(left)
 
     def follow_until(self, messages: int, patience: float) -> None:
         """Counts messages until `messages` have arrived, or until none has arrived for `patience` seconds."""
         self.last = time.monotonic()
         while self.received < messages and (left := self.last + patience - time.monotonic()) > 0:
-            self._take(left)
+            self._receive(left)
 
-    def _take(self, seconds: float) -> None:
+    def _receive(self, seconds: float) -> None:
         buffer, sockets = self._buffer, self._sockets
         came = self._poll.poll(seconds)
         count = size = 0

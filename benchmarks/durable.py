@@ -50,9 +50,9 @@ def _start(server: Running) -> Measure:
             appends = _left_by_a_kill(server.kind, directory)
             begun = time.monotonic()
             with running_on(server.kind, directory) as started:
-                bad = _lacks(started.port, appends, range(_STREAMS - 1, _STREAMS))
+                bad = _count_wrong_tails(started.port, appends, range(_STREAMS - 1, _STREAMS))
                 took, used = time.monotonic() - begun, started.cpu()
-                bad += _lacks(started.port, appends, range(_STREAMS))
+                bad += _count_wrong_tails(started.port, appends, range(_STREAMS))
         note = f"{appends:,} records, {used:.1f} s of the server's core"
         return Sample(took, bad, note, used / appends * 1e6)
 
@@ -68,7 +68,7 @@ def _left_by_a_kill(kind: str, directory: str) -> int:
     return int(shown.stdout)
 
 
-def _lacks(port: int, appends: int, numbers: range) -> int:
+def _count_wrong_tails(port: int, appends: int, numbers: range) -> int:
     """Returns the number of streams whose tail is wrong.
 
     Each stream was created with one append, and received its share of the others.

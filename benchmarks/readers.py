@@ -64,7 +64,7 @@ class Readers:
         """Receives messages for some seconds."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            self._take(left)
+            self._receive(left)
 
     def follow_until(self, messages: int, patience: float) -> int:
         """Receives until `messages` messages have arrived, or until nothing arrives for `patience` seconds.
@@ -73,7 +73,7 @@ class Readers:
         """
         self.last = max(self.last, time.monotonic())
         while self._recount() < messages and (left := self.last + patience - time.monotonic()) > 0:
-            self._take(left)
+            self._receive(left)
         return self._count
 
     def pieces(self) -> list[tuple[int, float, bytes]]:
@@ -129,7 +129,7 @@ class Readers:
             each.setblocking(False)
             self._poll.register(each.fileno(), select.EPOLLIN)
 
-    def _take(self, seconds: float) -> None:
+    def _receive(self, seconds: float) -> None:
         now, taken, times = time.monotonic, self._taken, self.times
         for handle, _ in self._poll.poll(seconds, 256):
             filled = self._filled

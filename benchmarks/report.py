@@ -3,7 +3,7 @@
 from typing import Final
 
 from . import plots
-from .results import Beside, Results, Verdict
+from .results import Comparison, Results, Verdict
 from .row import Row
 from .rows import ROWS
 from .servers import HERE, KINDS, PEERS
@@ -91,7 +91,7 @@ def _cells(results: Results, row: Row, server: str) -> tuple[str, str, str, str]
     )
 
 
-def _compared(found: Beside) -> list[str]:
+def _compared(found: Comparison) -> list[str]:
     """Returns the cells of a comparison: this server's speed relative to each peer, and relative to the best peer."""
     speeds = [found.speeds.get(peer) for peer in PEERS]
     least = found.speeds[found.best]

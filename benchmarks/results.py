@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
     aim: bool
 
 
-class Beside(NamedTuple):
+class Comparison(NamedTuple):
     """The comparison of this server with its peers, in one row and one mode.
 
     Attributes:
@@ -112,7 +112,7 @@ class Results:
                     found.append(Verdict(row, goal, value, *_judge(row, goal, value)))
         return found
 
-    def beside(self) -> list[Beside]:
+    def beside(self) -> list[Comparison]:
         """Returns the comparisons of this server with its peers in the same mode, row by row."""
         found = []
         for row in ROWS:
@@ -127,7 +127,7 @@ class Results:
                     if ratio
                 }
                 if speeds:
-                    found.append(Beside(row, server, speeds))
+                    found.append(Comparison(row, server, speeds))
         return found
 
     def write(self) -> None:

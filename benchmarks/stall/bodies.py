@@ -18,7 +18,7 @@ PATH: Final = "/v1/stream/large"
 _VALUE: Final = b'{"id":1000000,"text":"%b"}' % (b"x" * 76)
 
 
-def pour(port: int, path: str, media: str, bodies: Iterable[bytes]) -> int:
+def append_all(port: int, path: str, media: str, bodies: Iterable[bytes]) -> int:
     """Creates a stream and appends bodies to it, with retries after a 503. Returns the number of bytes appended."""
     create(port, [path], media)
     connection = Connection(port)
@@ -41,13 +41,13 @@ def json_bodies(size: int) -> Iterator[bytes]:
     return (body for _ in range(size // len(body)))
 
 
-def said(answers: Iterable[int]) -> str:
+def status_summary(answers: Iterable[int]) -> str:
     """Returns a short remark with the number of responses of each status."""
     seen = list(answers)
     return "answered with " + ", ".join(f"{seen.count(one)} × {one}" for one in sorted(set(seen)))
 
 
-def ask_in_peace(connection: Connection, request: bytes) -> int:
+def ask_for_status(connection: Connection, request: bytes) -> int:
     """Sends a request, and returns its status, or 0 if the server closed the connection.
 
     The server may refuse the request before all of it is sent.
@@ -61,7 +61,7 @@ def ask_in_peace(connection: Connection, request: bytes) -> int:
             return 0
 
 
-def at_once(work: Callable[[int], None], count: int) -> None:
+def run_in_threads(work: Callable[[int], None], count: int) -> None:
     """Calls `work` with the numbers from 0 to `count` - 1, each in its own thread, and waits for all threads."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
@@ -79,9 +79,11 @@ def _post(make: Callable[[], bytes], media: str = JSON) -> Operation:
         request = octets("POST", PATH, media, body)
         yield server
         connection = Connection(server.port)
-        status = ask_in_peace(connection, request)
+        status = ask_for_status(connection, request)
         connection.close()
-        yield Outcome(len(body) if status < 300 else 0, status in (0, 500), said([status]))
+        yield Outcome(
+            len(body) if status < 300 else 0, status in (0, 500), status_summary([status])
+        )
 
     return operation
 
@@ -100,13 +102,15 @@ def _aged(server: Running) -> Steps:
 
     def append(number: int) -> None:
         connection = Connection(server.port, f"127.2.{number}.1")
-        statuses.append(ask_in_peace(connection, octets("POST", f"{PATH}-{number}", JSON, body)))
+        statuses.append(ask_for_status(connection, octets("POST", f"{PATH}-{number}", JSON, body)))
         connection.close()
 
     yield server
-    at_once(append, 5)
+    run_in_threads(append, 5)
     taken = sum(status < 300 for status in statuses)
-    yield Outcome(taken * len(body), statuses.count(0) + statuses.count(500), said(statuses))
+    yield Outcome(
+        taken * len(body), statuses.count(0) + statuses.count(500), status_summary(statuses)
+    )
 
 
 def _chunks(server: Running) -> Steps:
@@ -118,13 +122,13 @@ def _chunks(server: Running) -> Steps:
     yield server
     connection = Connection(server.port)
     connection.send(head.encode())
-    status = ask_in_peace(connection, body)
-    yield Outcome(10_000_000, status == 0, said([status]))
+    status = ask_for_status(connection, body)
+    yield Outcome(10_000_000, status == 0, status_summary([status]))
 
 
 def _get_value(server: Running) -> Steps:
     """Reads a JSON value of 60 MiB three times."""
-    pour(server.port, PATH, JSON, [b'"' + b"x" * (60 * MIB) + b'"'])
+    append_all(server.port, PATH, JSON, [b'"' + b"x" * (60 * MIB) + b'"'])
     yield server
     connection = Connection(server.port)
     answers = [connection.ask(octets("GET", f"{PATH}?offset=-1")) for _ in range(3)]
@@ -141,9 +145,11 @@ def _pipelined_pages(size: int, count: int, media: str = OCTETS) -> Operation:
 
     def operation(server: Running) -> Steps:
         if media == JSON:
-            pour(server.port, PATH, JSON, json_bodies(4 * size))
+            append_all(server.port, PATH, JSON, json_bodies(4 * size))
         else:
-            pour(server.port, PATH, OCTETS, repeat(b"x" * min(size, MIB), max(1, size // MIB)))
+            append_all(
+                server.port, PATH, OCTETS, repeat(b"x" * min(size, MIB), max(1, size // MIB))
+            )
         request = octets("GET", f"{PATH}?offset=-1")
         yield server
         with connect(server.port) as reading:

@@ -83,7 +83,7 @@ class Crowd:
         deadline = time.monotonic() + seconds
         while self._lacks(starts, received) and (left := deadline - time.monotonic()) > 0:
             for handle, _ in self._poll.poll(min(left, 0.1)):
-                self._take(handle)
+                self._receive(handle)
 
     def stall(self, seconds: float) -> int:
         """Waits without reading until every response has begun, or for some seconds. Returns how many responses have begun."""
@@ -99,7 +99,7 @@ class Crowd:
             return True
         return self.starts < (starts or 0) or self.received < (received or 0)
 
-    def _take(self, handle: int) -> None:
+    def _receive(self, handle: int) -> None:
         try:
             size = self._by_handle[handle].recv_into(self._buffer)
         except BlockingIOError:

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..client import MESSAGE, Connection, Followers, connect, create, octets
 from ..servers import Running
-from .bodies import JSON, OCTETS, json_bodies, pour
+from .bodies import JSON, OCTETS, append_all, json_bodies
 from .crowd import Crowd, pipelined
 from .trial import MIB, Operation, Outcome, Steps, Trial
 
@@ -22,7 +22,7 @@ def _catch_up(readers: int, media: str, bodies: Callable[[], Iterator[bytes]]) -
     """Returns an operation in which event-stream readers catch up on a long stream, for at most four seconds."""
 
     def operation(server: Running) -> Steps:
-        size = pour(server.port, PATH, media, bodies())
+        size = append_all(server.port, PATH, media, bodies())
         yield server
         with Crowd(server.port, readers) as crowd:
             crowd.send(repeat(octets("GET", f"{PATH}?offset=-1&live=sse")))
@@ -130,7 +130,7 @@ def _gzip(server: Running) -> Steps:
     """Requests a page of 4 MiB with gzip on 300 connections, and closes 290 of them at once."""
     words = [bytes(random.Random(n).choices(b"abcdefgh", k=7)) for n in range(4000)]
     body = b" ".join(random.Random(1).choices(words, k=MIB // 8))
-    pour(server.port, PATH, TEXT, repeat(body, 4))
+    append_all(server.port, PATH, TEXT, repeat(body, 4))
     request = f"GET {PATH}?offset=-1 HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n".encode()
     staying = [connect(server.port) for _ in range(10)]
     crowd = Crowd(server.port, 290)
@@ -178,7 +178,7 @@ def _pages_of_small_appends(server: Running) -> Steps:
 
 def _opening(server: Running) -> Steps:
     """Starts 1,000 event-stream readers at the same time, which catch up on 100 MB."""
-    pour(server.port, PATH, JSON, json_bodies(100_000_000))
+    append_all(server.port, PATH, JSON, json_bodies(100_000_000))
     with ExitStack() as stack:
         crowd = stack.enter_context(Crowd(server.port, 1000))
         yield server

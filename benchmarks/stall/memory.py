@@ -6,7 +6,7 @@ from typing import Final
 
 from ..client import Connection, create, octets
 from ..servers import Running
-from .bodies import JSON, OCTETS, ask_in_peace, at_once, pour, said
+from .bodies import JSON, OCTETS, append_all, ask_for_status, run_in_threads, status_summary
 from .crowd import Crowd, connect_from
 from .trial import MIB, Operation, Outcome, Steps, Trial
 
@@ -22,9 +22,9 @@ def _refused(server: Running) -> Steps:
     statuses = []
     for _ in range(45):
         connection = Connection(server.port)
-        statuses.append(ask_in_peace(connection, request))
+        statuses.append(ask_for_status(connection, request))
         connection.close()
-    yield Outcome(note=said(statuses))
+    yield Outcome(note=status_summary(statuses))
 
 
 def _overload(server: Running) -> Steps:
@@ -52,13 +52,13 @@ def _trickle(server: Running) -> Steps:
     for _ in range(4):
         time.sleep(0.5)
         connection = Connection(server.port)
-        statuses.append(ask_in_peace(connection, append))
+        statuses.append(ask_for_status(connection, append))
         connection.close()
         for each in slow:
             each.sendall(b"x")
     for each in slow:
         each.close()
-    yield Outcome(4 * MIB, sum(status != 204 for status in statuses), said(statuses))
+    yield Outcome(4 * MIB, sum(status != 204 for status in statuses), status_summary(statuses))
 
 
 def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> Operation:
@@ -68,9 +68,9 @@ def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> 
     """
 
     def operation(server: Running) -> Steps:
-        pour(server.port, PATH, media, bodies)
+        append_all(server.port, PATH, media, bodies)
         if server.kind == "files":  # otherwise the readers would share the recent appends in memory
-            pour(server.port, f"{PATH}-other", OCTETS, repeat(b"x" * MIB, 72))
+            append_all(server.port, f"{PATH}-other", OCTETS, repeat(b"x" * MIB, 72))
         tail = Connection(server.port).ask(octets("HEAD", PATH)).header(b"stream-next-offset")
         offsets = (f"{tail[:17]}{1000 * number:016}" for number in range(readers))
         queries = repeat(query) if query else (f"?offset={offset}" for offset in offsets)
@@ -86,7 +86,7 @@ def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> 
 
 def _pipelines(server: Running) -> Steps:
     """Pipelines 3,000 small reads on each of 500 connections, and reads no response for three seconds."""
-    pour(server.port, PATH, OCTETS, [b"x" * 60_000])
+    append_all(server.port, PATH, OCTETS, [b"x" * 60_000])
     requests = octets("GET", f"{PATH}?offset=-1") * 3000
     yield server
     with Crowd(server.port, 500, _SMALL) as crowd:
@@ -112,14 +112,14 @@ def _puts(server: Running) -> Steps:
 
     def put(number: int) -> None:
         connection = Connection(server.port)
-        statuses.append(ask_in_peace(connection, requests[number]))
+        statuses.append(ask_for_status(connection, requests[number]))
         connection.close()
 
     requests = [octets("PUT", f"{PATH}-{n}", OCTETS, b"x" * 64_000_000) for n in range(4)]
     yield server
-    at_once(put, 4)
+    run_in_threads(put, 4)
     stored = 64_000_000 * sum(status == 201 for status in statuses)
-    yield Outcome(stored, 0, said(statuses))
+    yield Outcome(stored, 0, status_summary(statuses))
 
 
 _BOTH: Final = ("files", "memory")

@@ -9,7 +9,7 @@ from typing import Final
 from .. import wrk
 from ..client import Connection, connect, create, octets
 from ..servers import SCRATCH, Running, running_on
-from .bodies import OCTETS, drain, pour
+from .bodies import OCTETS, append_all, drain
 from .crowd import pipelined
 from .trial import MIB, Operation, Outcome, Steps, Trial
 
@@ -37,7 +37,7 @@ def _loaded(streams: int, seconds: int, size: int) -> Operation:
 
 def checkpoint(port: int) -> None:
     """Makes a checkpoint due and waits for its end, so that a restart finds the streams in the catalog only."""
-    pour(port, "/v1/stream/filler", OCTETS, repeat(b"x" * MIB, 24))
+    append_all(port, "/v1/stream/filler", OCTETS, repeat(b"x" * MIB, 24))
     time.sleep(5.0)
 
 
@@ -151,7 +151,7 @@ def _fork_in_value(server: Running) -> Steps:
     """Creates 20 forks in the middle of an append of 60 MiB of JSON values."""
     value = b'"%b"' % (b"x" * 1000)
     body = b"[" + b",".join([value] * (60 * MIB // 1003)) + b"]"
-    pour(server.port, PATH, "application/json", [body])
+    append_all(server.port, PATH, "application/json", [body])
     yield server
     connection = Connection(server.port)
     statuses = []

@@ -16,7 +16,7 @@ from ..client import Connection, create, octets
 from ..receiver import HOSTS, Receiver
 from ..servers import SCRATCH, Running, running_on
 from ..subscribing import JSON, ROOT, acknowledgement, control, pull_wakes, webhooks
-from .bodies import OCTETS, said
+from .bodies import OCTETS, status_summary
 from .stores import checkpoint
 from .trial import Outcome, Steps, Trial
 
@@ -76,7 +76,7 @@ def _cold_acks(server: Running) -> Steps:
             connection = Connection(reader.port)
             yield reader
             status = connection.ask(request).status
-            yield Outcome(bad=status >= 300, note=said([status]))
+            yield Outcome(bad=status >= 300, note=status_summary([status]))
 
 
 def _cold_claim(server: Running) -> Steps:

@@ -205,7 +205,7 @@ class Read(msgspec.Struct, frozen=True):
 
 
 def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
-    """Returns a finished body: the wire bytes of a request body, for a stream of `kind`.
+    """Returns a request body as wire bytes for a stream of `kind`. The result has no `splitting`.
 
     Args:
         kind: the kind of the stream.

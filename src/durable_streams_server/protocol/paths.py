@@ -101,7 +101,7 @@ def normalize_root(stream_root: str) -> str:
 def normalize_mount(root_path: str, raw_path: bytes) -> tuple[str, bytes]:
     """Returns the ASGI root path with single slashes and without a trailing slash, and the request path that matches it.
 
-    Some servers prepend the root path to request paths exactly as it was configured, so `/api/` makes `/api//v1/stream/a`.
+    Some servers prepend the root path to request paths exactly as configured, so `/api/` makes `/api//v1/stream/a`.
 
     Args:
         root_path: the decoded root path, with slashes in any place.

@@ -37,7 +37,7 @@ class ProducerState(NamedTuple):
 
 
 class Producers(Protocol):
-    """A mapping of the producers of one stream, by id. A dict is one, and a store may load states on demand instead."""
+    """The states of one stream's producers by id, in a dict or in a mapping that loads them on demand."""
 
     def get(self, name: bytes, /) -> ProducerState | None:
         """Returns the state of a producer, or None if it has appended nothing yet."""
