@@ -17,7 +17,7 @@ def world() -> World:
 def woken(world: World) -> World:
     """Returns a world with a pull-wake subscription, woken by one value in `events/a`."""
     world.subscribe()
-    world.news(A)
+    world.append_to(A)
     return world
 
 
@@ -25,5 +25,5 @@ def woken(world: World) -> World:
 def hooked(world: World) -> World:
     """Returns a world with a webhook subscription, woken by one value in `events/a`."""
     world.subscribe(type="webhook")
-    world.news(A)
+    world.append_to(A)
     return world

@@ -46,7 +46,7 @@ def test_lease_lasts_for_the_configured_time(woken: World) -> None:
 def test_queue_moves_only_if_the_wake_could_not_list_all_streams(
     woken: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    woken.news(B)
+    woken.append_to(B)
     assert passed_over(woken.subscription(), woken.wake()) == 0
     monkeypatch.setattr(context, "MAX_LISTED", 1)
     assert passed_over(woken.subscription(), woken.wake()) == 1

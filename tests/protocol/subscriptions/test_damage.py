@@ -62,7 +62,7 @@ def inspect(world: World) -> View:
 def test_append_succeeds_with_a_damaged_wake_stream(how: str) -> None:
     world = made()
     damage(world, POOL, how)
-    changes = world.news(A).changes
+    changes = world.append_to(A).changes
     assert [change.path for change in changes if isinstance(change, Appended)] == [A]
     assert inspect(world).reason == "wake_stream_damaged"
     view = world.claim()
@@ -72,7 +72,7 @@ def test_append_succeeds_with_a_damaged_wake_stream(how: str) -> None:
 
 def test_damaged_unread_stream_is_skipped_and_shown(how: str) -> None:
     world = made()
-    world.news(A, B)
+    world.append_to(A, B)
     damage(world, A, how)
     view = inspect(world)
     assert (view.damaged, view.reason) == ((A,), "stream_damaged")
@@ -84,12 +84,12 @@ def test_damaged_unread_stream_is_skipped_and_shown(how: str) -> None:
 
 def test_webhook_with_only_damaged_streams_becomes_idle(how: str) -> None:
     world = made(type="webhook")
-    world.news(A)
+    world.append_to(A)
     damage(world, A, how)
     assert not isinstance(world.decide(Deliver(world.grant())).outcome, View)
     assert world.subscription().wake is None
     assert world.decide(Tend("s")).changes == ()
-    world.news(B)
+    world.append_to(B)
     view = world.decide(Deliver(world.grant())).outcome
     assert isinstance(view, View)
     assert [stream.path for stream in view.streams] == [B]
@@ -97,7 +97,7 @@ def test_webhook_with_only_damaged_streams_becomes_idle(how: str) -> None:
 
 def test_delete_ends_a_wake_whose_other_stream_is_damaged(how: str) -> None:
     world = made()
-    world.news(A, B)
+    world.append_to(A, B)
     damage(world, A, how)
     world.do(Delete(B))
     assert world.due() == {A: 0}
@@ -106,12 +106,12 @@ def test_delete_ends_a_wake_whose_other_stream_is_damaged(how: str) -> None:
 
 def test_append_to_a_repaired_stream_wakes_an_idle_subscription() -> None:
     world = made(type="webhook")
-    world.news(A)
+    world.append_to(A)
     damage(world, A, "log")
     world.decide(Deliver(world.grant()))
     assert world.subscription().wake is None
     world.states[A].damage = None  # a repair resets this field
-    world.news(A)
+    world.append_to(A)
     view = world.decide(Deliver(world.grant())).outcome
     assert isinstance(view, View)
     assert world.due() == {A: 0}
@@ -149,7 +149,7 @@ def test_view_shows_why_a_wake_stream_takes_no_events(happens: str, reason: str 
     if happens == "not json":
         world.do(create(POOL, "text/plain"))
     assert inspect(world).reason is None  # no wake is in flight
-    world.news(A)
+    world.append_to(A)
     assert inspect(world).reason == reason
     world.claim()
     assert inspect(world).reason is None
@@ -165,12 +165,12 @@ def lose(world: World, path: str) -> None:
 
 def test_cursor_of_a_stream_that_a_repair_removed_is_ignored() -> None:
     world = made()
-    world.news(A, A)
+    world.append_to(A, A)
     lose(world, A)
     world.now += 1
     world.do(create(A, JSON))
     assert inspect(world).streams == ()
-    world.news(A)
+    world.append_to(A)
     stream = inspect(world).streams[0]
     assert stream.acked == world.states[A].name(0)
     view = world.claim()
@@ -182,7 +182,7 @@ def test_cursor_of_a_stream_that_a_repair_removed_is_ignored() -> None:
 
 def test_cursor_of_an_earlier_incarnation_makes_the_whole_stream_unread() -> None:
     world = made()
-    world.news(A, A)
+    world.append_to(A, A)
     earlier = world.subscription().due[A]
     lose(world, A)
     world.now += 1
@@ -196,7 +196,7 @@ def test_cursor_of_an_earlier_incarnation_makes_the_whole_stream_unread() -> Non
 
 def test_cursor_past_the_tail_counts_as_the_tail() -> None:
     world = made()
-    world.news(A, A)
+    world.append_to(A, A)
     world.states[A].tail = 0  # a repair has truncated the stream
     assert inspect(world).streams == ()
     world.claim()

@@ -61,7 +61,7 @@ def test_done_before_the_response_ends_the_wake(hooked: World) -> None:
     hooked.do(hooked.acknowledging((A, hooked.tail(A)), done=True))
     assert hooked.decide(Delivered(grant, NOW)).changes == ()
     assert hooked.decide(Undelivered(grant, NOW, "refused", ())).changes == ()
-    hooked.news(A)
+    hooked.append_to(A)
     assert hooked.subscription().generation == 2
 
 
@@ -95,7 +95,7 @@ def test_callback_during_backoff_begins_the_lease(hooked: World) -> None:
 
 def test_append_after_the_snapshot_causes_another_wake(hooked: World) -> None:
     snapshot = hooked.tail(A)
-    hooked.news(A, B)
+    hooked.append_to(A, B)
     hooked.do(hooked.acknowledging((A, snapshot), done=True))
     assert hooked.due() == {A: 2, B: 0}
     assert (hooked.subscription().generation, hooked.wake().next_attempt) == (2, NOW)

@@ -28,7 +28,7 @@ def test_moved_cursor_replaces_the_kept_one_in_the_draft_only(woken: World) -> N
 
 def test_cursors_are_yielded_in_queue_order(woken: World) -> None:
     woken.streams(C)
-    woken.news(B)
+    woken.append_to(B)
     draft, subscription = draft_of(woken), woken.subscription()
     draft.set_cursor(subscription, C, parse(woken.states[C].name(0)))
     draft.set_wake(subscription, 2, woken.wake(), passed=1)
@@ -36,7 +36,7 @@ def test_cursors_are_yielded_in_queue_order(woken: World) -> None:
 
 
 def test_first_due_skips_damaged_streams_and_drops_cursors_at_the_tail(woken: World) -> None:
-    woken.news(B)
+    woken.append_to(B)
     draft, subscription = draft_of(woken), woken.subscription()
     woken.states[A].damage = "bit-rot"
     assert draft.first_due(subscription) == B

@@ -52,7 +52,7 @@ def take_all(world: World, limit: int = 2) -> None:
 
 def kinds(world: World, path: str) -> list[type]:
     """Appends to a stream, and returns the types of the record's changes."""
-    return [type(change) for change in world.news(path).changes]
+    return [type(change) for change in world.append_to(path).changes]
 
 
 def inspect(world: World, id_: str) -> View:
@@ -67,14 +67,14 @@ def test_append_with_a_crowd_adds_a_feed_entry_and_no_wake(crowd: World) -> None
 
 
 def test_append_to_a_covered_stream_adds_no_change(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     assert kinds(crowd, A) == [Appended]
     take_all(crowd)
     assert kinds(crowd, A) == [Appended]
 
 
 def test_feed_entry_is_applied_to_a_crowd_in_slices(crowd: World) -> None:
-    crowd.news(A, A)
+    crowd.append_to(A, A)
     ids, last = crowd.subscriptions.to_take(2)
     assert (len(ids), last) == (2, None)
     changes = crowd.decide(TakeNews(ids, last)).changes
@@ -93,14 +93,14 @@ def test_feed_entry_is_applied_to_a_crowd_in_slices(crowd: World) -> None:
 
 
 def test_to_take_returns_a_refused_slice_again(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     first = crowd.subscriptions.to_take(2)
     crowd.subscriptions.feed.begin_again()
     assert crowd.subscriptions.to_take(2) == first
 
 
 def test_command_for_a_subscription_applies_its_feed_entries_first(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     assert inspect(crowd, "t").streams[0].path == A
     view = crowd.claim("s")
     assert [stream.path for stream in view.streams] == [A]
@@ -112,7 +112,7 @@ def test_command_for_a_subscription_applies_its_feed_entries_first(crowd: World)
 
 
 def test_append_after_an_ack_of_the_tail_adds_a_feed_entry_again(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     take_all(crowd)
     crowd.claim("s")
     crowd.do(crowd.acknowledging((A, crowd.tail(A)), done=True))
@@ -123,9 +123,9 @@ def test_append_after_an_ack_of_the_tail_adds_a_feed_entry_again(crowd: World) -
 
 
 def test_applied_feed_entry_does_not_undo_an_earlier_ack(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.claim("s")
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.do(crowd.acknowledging((A, crowd.tail(A))))
     assert crowd.due() == {}
     take_all(crowd)
@@ -133,20 +133,20 @@ def test_applied_feed_entry_does_not_undo_an_earlier_ack(crowd: World) -> None:
 
 
 def test_new_subscription_and_new_link_ignore_earlier_feed_entries(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.subscribe("new")
     crowd.subscribe("named", streams=["else/x"])
     crowd.do(Link("named", (A,)))
     take_all(crowd)
     assert (crowd.due("new"), crowd.due("named")) == ({}, {})
-    crowd.news(A)
+    crowd.append_to(A)
     take_all(crowd)
     assert (crowd.due("new"), crowd.due("named")) == ({A: 2}, {A: 2})
 
 
 def test_feed_entry_of_an_unlinked_stream_is_ignored(crowd: World) -> None:
     crowd.subscribe("named", streams=["events/a"])
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.do(Unlink("named", A))
     take_all(crowd)
     assert crowd.due("named") == {}
@@ -155,7 +155,7 @@ def test_feed_entry_of_an_unlinked_stream_is_ignored(crowd: World) -> None:
 
 
 def test_take_news_skips_a_deleted_subscription(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     ids, last = crowd.subscriptions.to_take(2)
     crowd.do(Unsubscribe("s"), TakeNews(ids, last))
     take_all(crowd)
@@ -163,7 +163,7 @@ def test_take_news_skips_a_deleted_subscription(crowd: World) -> None:
 
 
 def test_delete_with_a_crowd_adds_a_feed_entry(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     take_all(crowd)
     changes = crowd.decide(Delete(A)).changes
     assert [type(change) for change in changes] == [Removed, News]
@@ -173,7 +173,7 @@ def test_delete_with_a_crowd_adds_a_feed_entry(crowd: World) -> None:
 
 
 def test_recreated_stream_is_unread_from_its_beginning(crowd: World) -> None:
-    crowd.news(A, A)
+    crowd.append_to(A, A)
     crowd.do(Delete(A))
     changes = crowd.decide(create(A, JSON, b"[1]")).changes
     assert [type(change) for change in changes] == [Created, Appended, News]
@@ -184,17 +184,17 @@ def test_recreated_stream_is_unread_from_its_beginning(crowd: World) -> None:
 
 
 def test_feed_entry_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.do(Unsubscribe("u"))
     # Two watchers are not a crowd, so the append to B wakes them in its own record.
-    crowd.news(A, B)
+    crowd.append_to(A, B)
     assert crowd.due("s") == {A: 0, B: 0}
     take_all(crowd)
     assert (crowd.due("s"), crowd.due("t")) == ({A: 0, B: 0}, {A: 0, B: 0})
 
 
 def test_document_restores_the_feed(crowd: World) -> None:
-    crowd.news(A, B)
+    crowd.append_to(A, B)
     document = crowd.subscriptions.document("news")
     assert document is not None
     again = Subscriptions()
@@ -204,7 +204,7 @@ def test_document_restores_the_feed(crowd: World) -> None:
 
 
 def test_feed_entry_outside_the_stream_root_waits_until_the_root_returns(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.subscriptions.move("/other")
     assert crowd.subscriptions.to_take(9) == ((), None)
     crowd.subscriptions.move(ROOT)
@@ -213,7 +213,7 @@ def test_feed_entry_outside_the_stream_root_waits_until_the_root_returns(crowd: 
 
 
 def test_events_of_one_slice_share_one_append(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     changes = crowd.decide(TakeNews(IDS, 1)).changes
     appended = [change for change in changes if isinstance(change, Appended)]
     assert [change.path for change in appended] == [POOL]
@@ -221,7 +221,7 @@ def test_events_of_one_slice_share_one_append(crowd: World) -> None:
 
 
 def test_claim_applies_outstanding_feed_entries_and_begins_a_wake(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     view = crowd.decide(Claim("u", "w")).outcome
     assert isinstance(view, View)
     assert view.generation == 1
@@ -235,7 +235,7 @@ def test_claim_applies_outstanding_feed_entries_and_begins_a_wake(crowd: World) 
 
 def test_feed_entry_is_kept_until_it_is_applied_to_every_watcher(crowd: World) -> None:
     """The commands for the first slice may have been refused, and the caller of the second does not know."""
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.subscriptions.to_take(2)
     _, last = crowd.subscriptions.to_take(2)
     assert last == 1
@@ -245,10 +245,10 @@ def test_feed_entry_is_kept_until_it_is_applied_to_every_watcher(crowd: World) -
 
 
 def test_feed_entries_of_two_stream_roots_are_applied_separately(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.subscriptions.move("/other")
     crowd.streams("/other/events/x")
-    crowd.news("/other/events/x")
+    crowd.append_to("/other/events/x")
     crowd.subscriptions.feed.begin_again()
     while crowd.subscriptions.feed.oldest_below("/other") is not None:
         crowd.do(TakeNews(*crowd.subscriptions.to_take(9)))
@@ -266,17 +266,17 @@ def test_pattern_links_a_former_wake_stream_again(crowd: World) -> None:
     crowd.subscribe("owner", wake_stream="events/w", pattern="nothing/*")
     w = f"{ROOT}/events/w"
     crowd.streams(w)
-    crowd.news(w)
+    crowd.append_to(w)
     take_all(crowd)
     assert crowd.due("s") == {}  # no pattern links a wake stream
     crowd.do(Unsubscribe("owner"))
-    crowd.news(w)
+    crowd.append_to(w)
     take_all(crowd)
     assert crowd.due("s") == {w: 2}
 
 
 def test_feed_entry_is_dropped_when_its_stream_becomes_a_wake_stream(crowd: World) -> None:
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.claim("s")
     crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
     assert len(crowd.subscriptions.feed) == 0
@@ -287,7 +287,7 @@ def test_explicit_link_keeps_a_feed_entry_when_its_stream_becomes_a_wake_stream(
     crowd: World,
 ) -> None:
     crowd.subscribe("named", streams=["events/a"])
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.subscribe("new", wake_stream="events/a", pattern="nothing/*")
     assert crowd.due("named") == {A: 0}
 
@@ -298,7 +298,7 @@ def test_one_record_applies_a_bounded_number_of_feed_entries(
     monkeypatch.setattr(draft, "MAX_TAKEN", 3)
     paths = [f"{ROOT}/events/{number}" for number in range(10)]
     crowd.streams(*paths)
-    crowd.news(*paths)
+    crowd.append_to(*paths)
     looked_at = [len(inspect(crowd, "s").streams)]
     for _ in range(4):
         crowd.do(TakeNews(("s",), None))
@@ -312,11 +312,11 @@ def test_older_feed_entry_is_applied_before_a_newer_append(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draft, "MAX_TAKEN", 1)
-    crowd.news(B, A)
+    crowd.append_to(B, A)
     crowd.do(Unsubscribe("u"))
     crowd.subscriptions.feed.covered.clear()
     # Two watchers are not a crowd, so this append adds a cursor at once. A's older append is the second entry of the feed.
-    crowd.news(A)
+    crowd.append_to(A)
     assert crowd.due("s") == {B: 0, A: 0}
 
 
@@ -324,7 +324,7 @@ def test_to_take_looks_at_a_bounded_number_of_subscriptions(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "_LOOKED_AT", 2)
-    crowd.news(A)
+    crowd.append_to(A)
     crowd.do(TakeNews(IDS, None))
     assert crowd.subscriptions.to_take(5) == ((), None)
     assert crowd.subscriptions.to_take(5) == ((), 1)

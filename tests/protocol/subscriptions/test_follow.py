@@ -15,7 +15,7 @@ from tests.requests import NOW, SECOND, append, create, fork_of
 def test_append_cursor_wake_and_event_share_one_record(world: World) -> None:
     world.subscribe()
     tail = world.tail(A)
-    changes = world.news(A).changes
+    changes = world.append_to(A).changes
     assert [type(change) for change in changes] == [Appended, CursorsMoved, WakeChanged, Appended]
     incarnation = world.subscription().incarnation
     assert changes[1] == CursorsMoved("s", ((A, parse(tail)),))
@@ -33,7 +33,7 @@ def test_append_cursor_wake_and_event_share_one_record(world: World) -> None:
 
 def test_webhook_wake_is_due_at_once_and_has_no_event(world: World) -> None:
     world.subscribe(type="webhook")
-    assert [type(change) for change in world.news(A).changes] == [
+    assert [type(change) for change in world.append_to(A).changes] == [
         Appended,
         CursorsMoved,
         WakeChanged,
@@ -43,30 +43,30 @@ def test_webhook_wake_is_due_at_once_and_has_no_event(world: World) -> None:
 
 def test_append_to_unwatched_stream_adds_no_change(world: World) -> None:
     world.subscribe(pattern="elsewhere/*")
-    assert [type(change) for change in world.news(A).changes] == [Appended]
+    assert [type(change) for change in world.append_to(A).changes] == [Appended]
     assert world.due() == {}
 
 
 def test_append_to_unread_stream_adds_no_change(world: World) -> None:
     world.subscribe()
-    world.news(A)
-    assert [type(change) for change in world.news(A).changes] == [Appended]
+    world.append_to(A)
+    assert [type(change) for change in world.append_to(A).changes] == [Appended]
     assert world.due() == {A: 0}
 
 
 def test_append_to_second_stream_adds_a_cursor_and_no_wake(world: World) -> None:
     world.subscribe()
-    world.news(A)
-    assert [type(change) for change in world.news(B).changes] == [Appended, CursorsMoved]
+    world.append_to(A)
+    assert [type(change) for change in world.append_to(B).changes] == [Appended, CursorsMoved]
     assert world.subscription().generation == 1
     assert world.due() == {A: 0, B: 0}
 
 
 def test_append_during_a_held_wake_begins_no_wake(world: World) -> None:
     world.subscribe()
-    world.news(A)
+    world.append_to(A)
     world.claim()
-    world.news(A, B)
+    world.append_to(A, B)
     assert world.subscription().generation == 1
     assert len(world.events()) == 1
 
@@ -88,18 +88,18 @@ def test_append_wakes_every_watcher(world: World) -> None:
     world.subscribe("t", streams=["events/a"])
     world.subscribe("u", type="webhook", pattern="**")
     world.subscribe("v", pattern="events/b")
-    world.news(A)
+    world.append_to(A)
     assert [world.due(id_) for id_ in "stuv"] == [{A: 0}, {A: 0}, {A: 0}, {}]
     assert sorted(world.announced()) == [("s", "events/a", 1), ("t", "events/a", 1)]
 
 
 def test_existing_stream_is_linked_at_its_tail(world: World) -> None:
-    world.news(A)
+    world.append_to(A)
     tail = world.states[A].tail
     world.subscribe(streams=["events/b"], pattern="events/*")
     assert world.subscription().wake is None
     assert world.due() == {}
-    world.news(A)
+    world.append_to(A)
     assert world.due() == {A: tail}
 
 
@@ -108,17 +108,17 @@ def test_later_stream_is_linked_at_its_start(world: World) -> None:
     path = f"{ROOT}/else/x"
     assert [type(change) for change in world.decide(create(C, JSON)).changes] == [Created]
     world.do(create(path, JSON, b"[1,2]"))
-    world.news(C)
+    world.append_to(C)
     assert world.due() == {path: 0, C: 0}
     assert world.announced() == [("s", "else/x", 1)]
 
 
 def test_added_link_begins_at_the_tail(world: World) -> None:
     world.subscribe(streams=["events/b"])
-    world.news(A)
+    world.append_to(A)
     world.do(Link("s", (A, B)))
     assert world.due() == {}
-    world.news(A)
+    world.append_to(A)
     assert world.due() == {A: 2}
 
 
@@ -127,7 +127,7 @@ def test_fork_is_linked_at_its_fork_point(world: World) -> None:
     fork = f"{ROOT}/forks/f"
     world.do(append(A, b"[1,2]", JSON), create(fork, None, fork=fork_of(A)))
     assert world.due() == {}
-    world.news(fork)
+    world.append_to(fork)
     assert world.due() == {fork: 4}
     cursor = world.subscription().due[fork]
     assert cursor.incarnation == world.states[A].incarnation  # the source names the fork point
@@ -142,20 +142,20 @@ def test_fork_with_a_body_adds_a_cursor(world: World) -> None:
 
 def test_delete_drops_the_cursor_and_ends_an_unclaimed_wake(world: World) -> None:
     world.subscribe()
-    world.news(A)
+    world.append_to(A)
     changes = world.decide(Delete(A)).changes
     assert [type(change) for change in changes] == [Removed, CursorsMoved, WakeChanged]
     assert world.subscription().wake is None
     assert world.subscription().generation == 1
     world.streams(A)
-    world.news(A)
+    world.append_to(A)
     assert world.subscription().generation == 2
     assert world.subscription().due[A] == parse(world.states[A].name(0))
 
 
 def test_delete_keeps_a_wake_with_other_unread_streams_or_a_holder(world: World) -> None:
     world.subscribe()
-    world.news(A, B)
+    world.append_to(A, B)
     world.do(Delete(A))
     assert world.due() == {B: 0}
     assert world.wake()
@@ -167,7 +167,7 @@ def test_delete_keeps_a_wake_with_other_unread_streams_or_a_holder(world: World)
 
 def test_soft_delete_drops_the_cursor(world: World) -> None:
     world.subscribe()
-    world.news(A)
+    world.append_to(A)
     world.do(create(f"{ROOT}/f", None, fork=fork_of(A)))
     changes = world.decide(Delete(A)).changes
     assert [type(change) for change in changes] == [SoftDeleted, CursorsMoved, WakeChanged]
@@ -198,12 +198,12 @@ def test_create_over_an_expired_stream_begins_another_wake(world: World) -> None
 def test_unlink_drops_the_cursor_unless_the_pattern_matches(world: World) -> None:
     world.subscribe("s", streams=["events/a"])
     world.subscribe("t", streams=["events/a"], pattern="events/*")
-    world.news(A)
+    world.append_to(A)
     world.do(Unlink("s", A), Unlink("t", A))
     assert (world.due("s"), world.due("t")) == ({}, {A: 0})
     assert world.subscription("s").wake is None
     assert world.wake("t")
-    world.news(A)
+    world.append_to(A)
     assert world.subscription("s").wake is None
 
 
@@ -229,8 +229,8 @@ def test_first_registry_event_wakes_watchers_of_the_registry() -> None:
 
 def test_append_after_an_ended_lease_keeps_the_held_wake(world: World) -> None:
     world.subscribe()
-    world.news(A)
+    world.append_to(A)
     world.claim()
     world.forward(LEASE + 1)
-    world.news(B)
+    world.append_to(B)
     assert (world.subscription().generation, world.wake().holder) == (1, "w")

@@ -44,7 +44,7 @@ def full() -> World:
 def append_later(world: World, path: str) -> int:
     """Appends to a stream one second later, and returns the time."""
     world.forward(1_000_000)
-    world.news(path)
+    world.append_to(path)
     return world.now
 
 
@@ -72,15 +72,15 @@ def test_append_records_that_a_full_subscription_misses_the_stream(
     full: World,
 ) -> None:
     full.forward(1)
-    changes = full.news(C).changes
+    changes = full.append_to(C).changes
     assert changes[1:] == (Missed("s", full.now, 0, ROOT),)
     assert full.due() == {A: 0, B: 0}
     append_later(full, D)
-    assert full.news(C).changes[1:] == ()  # the stream is missed already
+    assert full.append_to(C).changes[1:] == ()  # the stream is missed already
 
 
 def test_append_to_an_unread_stream_needs_no_room(full: World) -> None:
-    assert [type(change) for change in full.news(A).changes] == [Appended]
+    assert [type(change) for change in full.append_to(A).changes] == [Appended]
     full.do(Delete(A))
     assert full.due() == {B: 0}
     full.streams(A)
@@ -216,7 +216,7 @@ def test_missed_older_feed_entry_moves_since_and_again_back(full: World) -> None
     full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
     full.forward(5)
     full.subscriptions.crowd = 0
-    full.news(C)
+    full.append_to(C)
     full.forward(100)
     full.do(TakeNews(("s",), 1))
     assert missed(full) == (early + 5, early + 5)

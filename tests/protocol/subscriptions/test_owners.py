@@ -139,7 +139,7 @@ def test_explicit_link_takes_precedence_over_the_pattern(woken: World) -> None:
         view = cast(View, woken.decide(Inspect("s")).outcome)
         return {stream.path: stream.explicit for stream in view.streams}
 
-    woken.news(B)
+    woken.append_to(B)
     assert types() == {A: False, B: False}
     woken.do(Link("s", (A,)))
     assert types() == {A: True, B: False}

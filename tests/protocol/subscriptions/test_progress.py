@@ -25,7 +25,7 @@ def hooked() -> World:
     world = World()
     world.streams(A, B)
     world.subscribe(type="webhook")
-    world.news(A)
+    world.append_to(A)
     return world
 
 
@@ -35,7 +35,7 @@ def pulled() -> World:
     world = World()
     world.streams(A, B, POOL)
     world.subscribe()
-    world.news(A)
+    world.append_to(A)
     return world
 
 
@@ -69,7 +69,7 @@ def test_progress_resets_the_backoff_between_wakes(hooked: World) -> None:
     for _ in range(4):
         hooked.now = hooked.wake().next_attempt or 0
         done(hooked)
-    hooked.news(A)
+    hooked.append_to(A)
     hooked.now = hooked.wake().next_attempt or 0
     done(hooked, (A, hooked.states[A].name(2)))
     wake = hooked.wake()
@@ -77,7 +77,7 @@ def test_progress_resets_the_backoff_between_wakes(hooked: World) -> None:
 
 
 def test_progress_before_a_release_resets_the_backoff(pulled: World) -> None:
-    pulled.news(A)
+    pulled.append_to(A)
     for _ in range(3):
         pulled.claim()
         pulled.do(Release(pulled.grant(), pulled.grant().generation, pulled.wake().wake_id))
@@ -111,7 +111,7 @@ def test_tend_ends_a_put_off_wake_without_unread_bytes(pulled: World) -> None:
     assert (pulled.subscription().wake, pulled.due()) == (None, {})
 
 
-def test_wake_after_an_ended_lease_counts_as_without_progress(hooked: World) -> None:
+def test_ended_lease_counts_as_a_wake_without_progress(hooked: World) -> None:
     for _ in range(3):
         hooked.now = hooked.wake().next_attempt or 0
         hooked.do(Delivered(hooked.grant(), hooked.now))
@@ -132,7 +132,7 @@ def test_tend_wakes_an_idle_subscription_with_unread_bytes(hooked: World) -> Non
 
 def test_retry_delivers_the_snapshot_of_the_first_attempt(hooked: World) -> None:
     first = begin_delivery(hooked)
-    hooked.news(A, B)
+    hooked.append_to(A, B)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "unreachable", first.streams))
     assert hooked.wake().problem == "unreachable"
     hooked.forward(SECOND)
@@ -154,7 +154,7 @@ def test_retry_without_a_stored_snapshot_is_another_wake(hooked: World) -> None:
 
 
 def test_retry_after_a_callback_with_progress_is_another_wake(hooked: World) -> None:
-    hooked.news(A)
+    hooked.append_to(A)
     first = begin_delivery(hooked)
     hooked.do(hooked.acknowledging((A, hooked.states[A].name(2))))
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams))
@@ -165,7 +165,7 @@ def test_retry_after_a_callback_with_progress_is_another_wake(hooked: World) -> 
 
 
 def test_snapshot_with_a_deleted_stream_is_not_delivered_again(hooked: World) -> None:
-    hooked.news(B)
+    hooked.append_to(B)
     first = begin_delivery(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "refused", first.streams), Delete(A))
     hooked.forward(SECOND)
@@ -204,7 +204,7 @@ def test_failed_delivery_ends_a_wake_without_unread_bytes(hooked: World) -> None
 def test_wake_of_an_earlier_opening_is_renamed_before_delivery(hooked: World) -> None:
     first = begin_delivery(hooked)  # the process then dies before the response
     hooked.subscriptions.opening = "later"
-    hooked.news(A)
+    hooked.append_to(A)
     hooked.do(Tend("s"))
     second = begin_delivery(hooked)
     assert second.generation == first.generation + 1
@@ -252,7 +252,7 @@ def test_wakes_list_all_streams_in_turn(monkeypatch: pytest.MonkeyPatch, end: st
     paths = [f"{ROOT}/events/{number}" for number in range(8)]
     world.streams(*paths, POOL)
     world.subscribe()
-    world.news(*paths)
+    world.append_to(*paths)
     listed: list[str] = []
     for _ in range(4):
         listed += [stream.path for stream in world.claim().streams]
@@ -277,7 +277,7 @@ def test_queue_moves_by_the_number_of_unacknowledged_streams(
     paths = [f"{ROOT}/events/{number}" for number in range(6)]
     world.streams(*paths, POOL)
     world.subscribe()
-    world.news(*paths)
+    world.append_to(*paths)
     listed = []
     for _ in range(5):
         view = world.claim()

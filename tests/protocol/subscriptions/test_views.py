@@ -19,10 +19,10 @@ START = str(ZERO)
 def test_view_lists_unread_streams_first_and_missing_ones_at_zero(
     world: World,
 ) -> None:
-    world.news(A, A)
+    world.append_to(A, A)
     world.subscribe(streams=["else/absent", "events/a", "events/b"])
     acked = world.tail(B)
-    world.news(B)
+    world.append_to(B)
     view = cast(View, world.decide(Inspect("s")).outcome)
     absent = f"{ROOT}/else/absent"
     assert view.streams == (
@@ -37,7 +37,7 @@ def test_view_lists_at_most_the_maximum_number_of_streams(
 ) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 2)
     world.subscribe(streams=["x", "y", "z"], pattern="events/*")
-    world.news(A)
+    world.append_to(A)
     view = cast(View, world.decide(Inspect("s")).outcome)
     assert [stream.path for stream in view.streams] == [A, f"{ROOT}/x"]
 

@@ -14,14 +14,14 @@ OTHER = f"{ROOT}/wake/other"
 
 def test_wake_can_be_claimed_without_its_wake_stream(world: World) -> None:
     world.subscribe(wake_stream="wake/other")
-    world.news(A)
+    world.append_to(A)
     assert world.wake().wake_id
     assert world.claim().generation == 1
 
 
 def test_new_wake_stream_gets_the_event_of_the_wake_in_flight(world: World) -> None:
     world.subscribe(wake_stream="wake/other")
-    world.news(A)
+    world.append_to(A)
     changes = world.decide(create(OTHER, JSON)).changes
     assert [type(change) for change in changes] == [Created, Appended]
     assert world.announced(OTHER) == [("s", "events/a", 1)]
@@ -29,7 +29,7 @@ def test_new_wake_stream_gets_the_event_of_the_wake_in_flight(world: World) -> N
 
 def test_event_follows_the_body_of_a_new_wake_stream(world: World) -> None:
     world.subscribe(wake_stream="wake/other")
-    world.news(A)
+    world.append_to(A)
     world.do(create(OTHER, JSON, b'{"own":1}'))
     first, second = world.events(OTHER)
     assert (first, second["generation"]) == ({"own": 1}, 1)
@@ -38,14 +38,14 @@ def test_event_follows_the_body_of_a_new_wake_stream(world: World) -> None:
 def test_event_is_appended_after_the_fork_point_of_a_wake_stream(world: World) -> None:
     world.subscribe(wake_stream="wake/other")
     world.do(append(POOL, b"[1,2,3]", JSON))
-    world.news(A)
+    world.append_to(A)
     world.do(create(OTHER, None, fork=fork_of(POOL)))
     assert world.announced(OTHER) == [("s", "events/a", 1)]
 
 
 def test_new_wake_stream_gets_no_event_of_a_held_wake(world: World) -> None:
     world.subscribe(wake_stream="wake/other")
-    world.news(A)
+    world.append_to(A)
     world.claim()
     assert len(world.decide(create(OTHER, JSON)).changes) == 1
 
@@ -54,7 +54,7 @@ def test_new_wake_stream_gets_no_event_of_a_held_wake(world: World) -> None:
 def test_wake_stream_that_is_not_json_gets_no_event(world: World, media: str) -> None:
     world.subscribe(wake_stream="wake/other")
     world.do(create(OTHER, media))
-    world.news(A)
+    world.append_to(A)
     assert world.wake()
     assert world.states[OTHER].tail == 0
 
@@ -71,7 +71,7 @@ def test_closed_deleted_or_expired_wake_stream_gets_no_event(world: World) -> No
         create(f"{ROOT}/wake/mortal", JSON, lifetime=Lifetime(ttl=5)),
     )
     world.forward(6 * SECOND)
-    changes = world.news(A).changes
+    changes = world.append_to(A).changes
     assert sum(isinstance(change, Appended) for change in changes) == 1
     assert all(world.wake(id_) for id_ in "stu")
 
@@ -84,7 +84,7 @@ def test_record_that_closes_a_wake_stream_appends_no_event_to_it(world: World) -
     world.subscribe("u", streams=["wake/other"])
     world.do(append(OTHER, b"1", JSON, closes=True))
     assert world.due("u") == {OTHER: 0}
-    world.news(A)
+    world.append_to(A)
     assert world.events(OTHER) == [1]
 
 
@@ -92,7 +92,7 @@ def test_wake_stream_is_linked_explicitly_but_by_no_pattern(world: World) -> Non
     world.subscribe("s")
     world.subscribe("t", pattern="**", wake_stream="wake/other")
     world.subscribe("u", type="webhook", streams=["wake/pool"])
-    world.news(A)
+    world.append_to(A)
     assert world.due("t") == {A: 0}
     assert world.due("u") == {POOL: 0}
 
@@ -102,14 +102,14 @@ def test_pattern_drops_a_stream_that_becomes_a_wake_stream(
 ) -> None:
     world.subscribe("s", type="webhook", pattern="**")
     world.subscribe("t", type="webhook", streams=["wake/pool"])
-    world.news(POOL)
+    world.append_to(POOL)
     assert world.wake("s")
     world.subscribe("u")
     assert (world.due("s"), world.due("t")) == ({}, {POOL: 0})
     assert world.subscription("s").wake is None
     world.do(Unsubscribe("u"))
     tail = world.states[POOL].tail
-    world.news(POOL)
+    world.append_to(POOL)
     assert world.due("s") == {POOL: tail}
 
 
@@ -118,7 +118,7 @@ def test_one_record_holds_the_events_of_a_chain_of_wake_streams(world: World) ->
     world.streams(OTHER, f"{ROOT}/wake/third")
     world.subscribe("t", streams=["wake/pool"], wake_stream="wake/other")
     world.subscribe("u", streams=["wake/other"], wake_stream="wake/third")
-    world.news(A)
+    world.append_to(A)
     assert world.announced(POOL) == [("s", "events/a", 1)]
     assert world.announced(OTHER) == [("t", "wake/pool", 1)]
     assert world.announced(f"{ROOT}/wake/third") == [("u", "wake/other", 1)]
@@ -128,7 +128,7 @@ def test_loop_between_wake_streams_ends_after_one_event_each(world: World) -> No
     world.streams(OTHER)
     world.subscribe("s", streams=["wake/other", "events/a"])
     world.subscribe("t", streams=["wake/pool"], wake_stream="wake/other")
-    world.news(A)
+    world.append_to(A)
     assert (world.due("s"), world.due("t")) == ({A: 0, OTHER: 0}, {POOL: 0})
     assert (len(world.events(POOL)), len(world.events(OTHER))) == (1, 1)
 
@@ -137,7 +137,7 @@ def test_wake_after_done_is_announced_once_to_watchers_of_the_wake_stream(world:
     world.streams(OTHER)
     world.subscribe("s")
     world.subscribe("t", streams=["wake/pool"], wake_stream="wake/other")
-    world.news(A)
+    world.append_to(A)
     world.claim("t")
     world.do(world.acknowledging((POOL, world.tail(POOL)), id_="t", done=True))
     world.claim("s")

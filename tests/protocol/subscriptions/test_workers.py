@@ -85,7 +85,7 @@ def test_claim_after_an_ended_lease_is_refused_without_unread_bytes(woken: World
 
 
 def test_ack_moves_the_cursor_and_renews_the_lease(woken: World) -> None:
-    woken.news(A, A)
+    woken.append_to(A, A)
     woken.claim()
     woken.forward(SECOND)
     name = woken.states[A].name(4)
@@ -114,7 +114,7 @@ def test_ack_of_the_tail_drops_the_cursor(woken: World) -> None:
 
 
 def test_ack_of_an_earlier_offset_does_not_move_the_cursor_back(woken: World) -> None:
-    woken.news(A, A)
+    woken.append_to(A, A)
     woken.claim()
     names = [woken.states[A].name(position) for position in (0, 2, 4)]
     woken.do(woken.acknowledging((A, names[2])), woken.acknowledging((A, names[1])))
@@ -123,7 +123,7 @@ def test_ack_of_an_earlier_offset_does_not_move_the_cursor_back(woken: World) ->
 
 
 def test_later_offset_wins_when_one_request_acks_a_stream_twice(woken: World) -> None:
-    woken.news(A, A)
+    woken.append_to(A, A)
     woken.claim()
     near, far, tail = (woken.states[A].name(position) for position in (2, 4, 6))
     woken.do(woken.acknowledging((A, far), (A, near)))
@@ -134,7 +134,7 @@ def test_later_offset_wins_when_one_request_acks_a_stream_twice(woken: World) ->
 
 @pytest.mark.parametrize("past", ["position", "incarnation"])
 def test_request_with_an_invalid_ack_changes_no_cursor(woken: World, past: str) -> None:
-    woken.news(B)
+    woken.append_to(B)
     woken.claim()
     known = parse(woken.tail(A))
     worse = (
@@ -179,7 +179,7 @@ def test_ack_of_an_earlier_incarnation_is_ignored(woken: World) -> None:
 def test_done_begins_the_next_wake_while_bytes_are_unread(woken: World) -> None:
     woken.claim()
     seen = woken.tail(A)
-    woken.news(A)
+    woken.append_to(A)
     decision = woken.decide(woken.acknowledging((A, seen), done=True))
     assert decision.outcome == AckOutcome(next_wake=True)
     assert woken.due() == {A: 2}
@@ -253,7 +253,7 @@ def test_request_for_a_deleted_subscription_is_fenced_by_its_successor(woken: Wo
     woken.refused(ack, NotFound, "SUBSCRIPTION_NOT_FOUND")
     woken.subscribe()
     woken.refused(ack, Fenced, "FENCED")
-    woken.news(A)
+    woken.append_to(A)
     woken.claim()
     assert woken.grant().generation == ack.generation
     woken.refused(ack, Fenced, "FENCED")

@@ -123,7 +123,7 @@ class World:
         """Creates JSON streams."""
         self.do(*(create(path, JSON) for path in paths))
 
-    def news(self, *paths: str) -> Decision:
+    def append_to(self, *paths: str) -> Decision:
         """Appends one JSON value to each stream, and returns the last decision."""
         decisions = [self.decide(append(path, b"1", JSON)) for path in paths]
         return decisions[-1]

@@ -233,7 +233,7 @@ class Subscriptions:
     # -- documents ----------------------------------------------------------
 
     def reached(self, change: SubscriptionChange) -> int:
-        """Returns a steady time that had passed when a change was decided, or 0 if the change tells none.
+        """Returns a time that steady time had reached when a change was decided, or 0 if the change reveals none.
 
         It is derived from the end of a lease, whose length is configured, or from the time of a retry, whose delay is bounded.
         """

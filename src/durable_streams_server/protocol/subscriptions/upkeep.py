@@ -59,7 +59,7 @@ def take_news(draft: Draft, subscriptions: Subscriptions, command: TakeNews) -> 
 
 
 def keep_keys(subscriptions: Subscriptions, command: KeepKeys) -> Decided:
-    """Replaces the signing keys, unless other keys than the expected ones are there."""
+    """Replaces the signing keys, if the present keys are those that the command expects."""
     if tuple(key.kid for key in subscriptions.keys) != command.instead_of:
         return (), KeysOutcome(subscriptions.keys)
     return (KeysKept(command.keys),), KeysOutcome(command.keys)
