@@ -72,7 +72,7 @@ PLANTS = [
         f"{FILES}/catalog/tables.py",
         '        raise Damaged(f"catalog: the entry of {key!r} is damaged")',
         '        return b""',
-        "tests/storage/files/test_catalog.py",
+        "tests/storage/files/catalog/test_lmdb_catalog_damage.py",
     ),
     Plant(
         9,

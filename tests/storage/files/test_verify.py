@@ -1,4 +1,4 @@
-"""Bytes of a log are compared with its index before anybody sees them, and once is enough."""
+"""Tests of verified reads: the bytes of a log are compared with the CRCs in its index before they are returned."""
 
 import random
 
@@ -18,7 +18,7 @@ BASE = 1000
 
 
 def log(sizes: list[int], inside: frozenset[int] = frozenset()) -> tuple[File, Index, bytes]:
-    """Returns a log of pieces of such sizes, its index, and all its bytes."""
+    """Returns a log with pieces of some sizes, its index, and its bytes."""
     chance = random.Random(7)
     disk = SimulatedDisk(chance)
     data, index_file = disk.open("log", create=True), disk.open("log.idx", create=True)
@@ -47,14 +47,16 @@ def size_of(index: Index) -> int:
     st.integers(1, 60),
     st.data(),
 )
-def test_any_run_of_bytes_is_read_as_written(
+def test_any_range_of_bytes_is_read_as_written(
     sizes: list[int], at_once: int, draw: st.DataObject
 ) -> None:
     data, index, whole = log(sizes)
     start = draw.draw(st.integers(0, len(whole) - 1))
     end = draw.draw(st.integers(start + 1, len(whole)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "AT_ONCE", at_once)  # as large pieces as small memory
+        patch.setattr(
+            verify, "AT_ONCE", at_once
+        )  # so that some pieces are larger than the memory limit
         patch.setattr(verify, "_ENTRIES", 3)
         read, low, high = read_verified(data, index, len(sizes), BASE + start, BASE + end)
     assert read == whole[start:end]
@@ -63,7 +65,7 @@ def test_any_run_of_bytes_is_read_as_written(
 
 
 @given(st.data())
-def test_damage_to_a_byte_or_an_entry_is_found_by_whoever_reads_it(draw: st.DataObject) -> None:
+def test_read_of_damaged_byte_or_index_entry_raises(draw: st.DataObject) -> None:
     sizes = [10] * 12
     data, index, whole = log(sizes)
     victim = draw.draw(st.integers(0, 11))
@@ -80,13 +82,13 @@ def test_damage_to_a_byte_or_an_entry_is_found_by_whoever_reads_it(draw: st.Data
     assert what is not None
 
 
-def test_prefix_ends_where_an_append_ends() -> None:
+def test_verified_prefix_ends_with_an_append() -> None:
     data, index, _ = log([10] * 6, inside=frozenset({1, 2}))
     file_of(index).write(b"\xff", index.place_of(3))
     assert verified_prefix(data, index, size_of(index), (BASE, BASE + 60, 6))[:2] == (BASE + 10, 1)
 
 
-def test_sound_log_is_whole() -> None:
+def test_intact_log_is_verified_completely() -> None:
     data, index, _ = log([10, 70, 3])
     assert verified_prefix(data, index, size_of(index), (BASE, BASE + 83, 3)) == (
         BASE + 83,
@@ -104,7 +106,9 @@ def test_sound_log_is_whole() -> None:
         ((0, 83, 3), "damaged|not in order"),
     ],
 )
-def test_index_of_another_extent_is_damage(extent: tuple[int, int, int], what: str) -> None:
+def test_index_that_does_not_fit_catalog_extent_is_damage(
+    extent: tuple[int, int, int], what: str
+) -> None:
     data, index, _ = log([10, 70, 3])
     found = verified_prefix(data, index, size_of(index), extent)[2]
     assert found is not None
@@ -113,7 +117,7 @@ def test_index_of_another_extent_is_damage(extent: tuple[int, int, int], what: s
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=30))
-def test_verified_runs_are_what_was_added_and_nothing_else(runs: list[tuple[int, int]]) -> None:
+def test_verified_ranges_are_exactly_those_added(runs: list[tuple[int, int]]) -> None:
     verified, known = Verified(), set()
     for start, size in runs:
         verified.add(start, start + size)

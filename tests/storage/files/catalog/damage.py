@@ -1,8 +1,8 @@
-"""Random damages of the catalog's files: `python -m tests.storage.files.catalog.damage FIRST COUNT`.
+"""Damages files of a catalog at random: `python -m tests.storage.files.catalog.damage FIRST COUNT`.
 
-A trial makes a catalog of two or three commits, damages one of its files, and opens it as a server does. Right answers, or
-`Damaged` in words, are all that is allowed. Then the catalog is repaired, and must hold what it held. A trial that kills the
-process is the last one printed.
+Each trial damages one file of a catalog and opens the catalog as a server does. The catalog must give right answers or raise
+`Damaged`. Then the trial repairs the catalog, which must have all its entries again. The number of each trial is printed before it
+begins, so a trial that crashes the process is the last one printed.
 """
 
 import random
@@ -39,7 +39,7 @@ COMMITS = 3
 
 
 class Made(NamedTuple):
-    """A catalog and what it must answer."""
+    """A catalog, and the answers that it must give."""
 
     path: Path
     entries: dict[str, Entry]
@@ -48,11 +48,11 @@ class Made(NamedTuple):
     garbage: list[int]
 
     def has_log(self, incarnation: int) -> bool:
-        """Whether a stream is of this directory."""
+        """Returns whether an incarnation is one of this catalog's streams."""
         return any(entry.incarnation == incarnation for entry in self.entries.values())
 
 
-def an_entry(incarnation: int, ttl: int | None = None) -> Entry:
+def entry_of_empty_stream(incarnation: int, ttl: int | None = None) -> Entry:
     lifetime = FOREVER if ttl is None else Lifetime(ttl=ttl)
     return entry_of(
         StreamState("/x", incarnation, parse_media_type("text/plain"), lifetime, NOW), 0, 1
@@ -60,7 +60,7 @@ def an_entry(incarnation: int, ttl: int | None = None) -> Entry:
 
 
 def make(path: Path, seed: int) -> Made:
-    """Makes a catalog by a few commits of creates, changes and deletes."""
+    """Makes a catalog with a few commits of random creates, changes and deletes."""
     chance = random.Random(seed)
     made = Made(path, {}, {}, {}, [])
     catalog = LmdbCatalog(str(path))
@@ -75,7 +75,7 @@ def make(path: Path, seed: int) -> Made:
                 made.garbage.append(old.incarnation)
                 if chance.random() < 0.5:
                     continue
-            entry = an_entry(incarnation, chance.choice((None, 10, 500)))
+            entry = entry_of_empty_stream(incarnation, chance.choice((None, 10, 500)))
             made.entries[name] = entry
             made.producers[incarnation] = {b"p%d" % i: ProducerState(0, i) for i in range(3)}
             changes.append(Put(name, entry, made.producers[incarnation]))
@@ -87,8 +87,8 @@ def make(path: Path, seed: int) -> Made:
     return made
 
 
-def answers(catalog: LmdbCatalog, made: Made) -> None:
-    """Asks for everything, and for streams that there never were."""
+def assert_answers(catalog: LmdbCatalog, made: Made) -> None:
+    """Requires that a catalog returns all its entries, and none for streams that never existed."""
     for name in (f"/stream/{number}" for number in range(STREAMS)):
         assert catalog.find(name) == made.entries.get(name), name
     for incarnation, producers in made.producers.items():
@@ -109,25 +109,25 @@ def flip(data: bytearray, chance: random.Random, _: bytes) -> None:
 
 
 def zero_page(data: bytearray, chance: random.Random, _: bytes) -> None:
-    at = a_page(data, chance)
+    at = random_page(data, chance)
     data[at : at + PAGE] = bytes(len(data[at : at + PAGE]))
 
 
 def tear_page(data: bytearray, chance: random.Random, _: bytes) -> None:
-    """Some sectors of a page are those of another."""
-    at, other = a_page(data, chance), a_page(data, chance)
+    """Replaces some sectors of a page by those of another page."""
+    at, other = random_page(data, chance), random_page(data, chance)
     for sector in range(0, PAGE, 512):
         if chance.random() < 0.5 and max(at, other) + sector + 512 <= len(data):
             data[at + sector : at + sector + 512] = data[other + sector : other + sector + 512]
 
 
 def truncate(data: bytearray, chance: random.Random, _: bytes) -> None:
-    size = chance.choice((0, chance.randrange(len(data) + 1), a_page(data, chance)))
+    size = chance.choice((0, chance.randrange(len(data) + 1), random_page(data, chance)))
     del data[size:]
 
 
 def swap_pages(data: bytearray, chance: random.Random, _: bytes) -> None:
-    at, other = a_page(data, chance), a_page(data, chance)
+    at, other = random_page(data, chance), random_page(data, chance)
     if max(at, other) + PAGE <= len(data):
         data[at : at + PAGE], data[other : other + PAGE] = (
             data[other : other + PAGE],
@@ -143,7 +143,8 @@ def lengthen(data: bytearray, chance: random.Random, _: bytes) -> None:
     data += chance.randbytes(chance.choice((1, 30, PAGE)))
 
 
-def a_page(data: bytearray, chance: random.Random) -> int:
+def random_page(data: bytearray, chance: random.Random) -> int:
+    """Returns the position of a random page."""
     return chance.randrange(max(1, len(data) // PAGE)) * PAGE
 
 
@@ -160,7 +161,7 @@ DAMAGES: list[Callable[[bytearray, random.Random, bytes], None]] = [
 
 
 def damage(path: Path, chance: random.Random, other: Path) -> tuple[str, str]:
-    """Damages one file, or removes it; returns which and how."""
+    """Damages or removes one file. Returns the file and the kind of damage."""
     file = chance.choice(FILES)
     if chance.random() < 0.05:
         (path / file).unlink()
@@ -173,7 +174,7 @@ def damage(path: Path, chance: random.Random, other: Path) -> tuple[str, str]:
 
 
 def trial(seed: int, made: Made, other: Made) -> str:
-    """Damages a copy of a catalog; returns what came of it."""
+    """Damages, opens and repairs a copy of a catalog. Returns a summary of what happened."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         path, quarantine = Path(folder) / "catalog", Path(folder) / "quarantine"
@@ -184,14 +185,14 @@ def trial(seed: int, made: Made, other: Made) -> str:
         found = verify_catalog(str(path))
         assert {file.name: file.read_bytes() for file in path.iterdir()} == after, "it was changed"
         harmful = [finding for finding in found if not finding.harmless]
-        refused = opened(path, made)
+        refused = refusal(path, made)
         if refused:
             assert harmful, f"nothing was found: {refused}"
             repair_catalog(str(path), str(quarantine), made.has_log)
-            assert opened(path, made) == ""
+            assert refusal(path, made) == ""
         elif any(finding.file == "copy" for finding in harmful):
-            rewrite_copy(str(path), str(quarantine))  # a start does not read all of the copy
-            assert opened(path, made) == ""
+            rewrite_copy(str(path), str(quarantine))  # a start does not read the whole copy
+            assert refusal(path, made) == ""
         again = [finding for finding in verify_catalog(str(path)) if not finding.harmless]
         assert not again, f"after a repair: {again}"
         if before == after:
@@ -199,14 +200,14 @@ def trial(seed: int, made: Made, other: Made) -> str:
         return f"{' '.join(which)}: {'refused' if refused else 'found' if found else 'served'}"
 
 
-def opened(path: Path, made: Made) -> str:
-    """Opens the catalog as a server does; returns why it cannot be served, or nothing."""
+def refusal(path: Path, made: Made) -> str:
+    """Opens the catalog as a server does. Returns the reason why it cannot be opened, or an empty text."""
     try:
         catalog = LmdbCatalog(str(path))
     except Damaged as damage:
         return str(damage)
     try:
-        answers(catalog, made)
+        assert_answers(catalog, made)
         catalog.commit(catalog.meta(), [], [])
         catalog.tidy()
     finally:
@@ -215,7 +216,7 @@ def opened(path: Path, made: Made) -> str:
 
 
 def main(first: int, count: int) -> None:
-    """Runs trials, each named before it begins."""
+    """Runs trials, and prints the number of each before it begins."""
     results: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         made, other = make(Path(folder) / "one", 1), make(Path(folder) / "two", 2)
@@ -225,7 +226,8 @@ def main(first: int, count: int) -> None:
             try:
                 results[trial(seed, made, other)] += 1
             except BaseException as error:
-                raise AssertionError(f"trial {seed} fails") from error
+                command = f"{sys.executable} -m tests.storage.files.catalog.damage {seed} 1"
+                raise AssertionError(f"trial {seed} fails; repeat it with: {command}") from error
     for what, number in sorted(results.items()):
         sys.stdout.write(f"{number:6} {what}\n")
 

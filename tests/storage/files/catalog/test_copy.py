@@ -1,4 +1,4 @@
-"""The second copy by itself: whole commits, torn ends, damage in the middle, and a new file in the place of the old."""
+"""Tests of the second copy alone: intact commits, torn ends, damage in the middle, and rewriting."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def new_disk(seed: int = 0) -> SimulatedDisk:
 
 
 def parts(*keys: bytes, size: int = 10) -> list[bytes]:
-    """Returns encoded puts, in three parts each."""
+    """Returns encoded operations that write some keys, in three parts each."""
     found: list[bytes] = []
     for key in keys:
         sealed = seal(key, b"v" * size)
@@ -40,6 +40,7 @@ def parts(*keys: bytes, size: int = 10) -> list[bytes]:
 
 
 def filled(disk: SimulatedDisk, commits: int) -> Copy:
+    """Returns a copy with some commits. Each writes its number as a key."""
     copy = Copy(disk)
     for number in range(1, commits + 1):
         copy.append(IDENTITY, number, parts(b"%d" % number))
@@ -47,7 +48,7 @@ def filled(disk: SimulatedDisk, commits: int) -> Copy:
     return copy
 
 
-def looked_at(disk: SimulatedDisk) -> Copy:
+def loaded(disk: SimulatedDisk) -> Copy:
     copy = Copy(disk)
     copy.load()
     return copy
@@ -57,15 +58,15 @@ def keys(copy: Copy) -> list[bytes]:
     return [each.key for payload in committed_payloads(copy) for each in operations(payload)]
 
 
-def test_missing_file_has_no_state() -> None:
-    copy = looked_at(new_disk())
+def test_missing_copy_has_no_state() -> None:
+    copy = loaded(new_disk())
     assert (copy.file, copy.state, copy.newest) == (None, None, 0)
 
 
-def test_appended_commits_are_found_again() -> None:
+def test_appended_commits_are_loaded() -> None:
     disk = new_disk()
     written = filled(disk, 3)
-    copy = looked_at(disk)
+    copy = loaded(disk)
     assert copy.state == written.state
     assert copy.state is not None
     assert (copy.state.identity, copy.state.commits, copy.newest) == (IDENTITY, 3, 3)
@@ -74,56 +75,57 @@ def test_appended_commits_are_found_again() -> None:
     assert list(copy.last_operations()) == [expected]
 
 
-def test_large_commit_is_split_and_done_again_whole() -> None:
+def test_large_commit_is_split_into_records_and_repeated_completely() -> None:
     disk = new_disk()
     copy = filled(disk, 1)
     names = [b"%d" % number for number in range(10_000)]
     copy.append(IDENTITY, 2, parts(*names))
-    again = looked_at(disk)
+    again = loaded(disk)
     assert [operation.key for operation in again.last_operations()] == names
     assert again.file is not None
     assert len(list(all_intact_records(again.file, IDENTITY))) > 3
 
 
 @pytest.mark.parametrize("lost", [1, 5, 24, 40])
-def test_torn_last_commit_is_cut_off(lost: int) -> None:
+def test_torn_last_commit_is_discarded(lost: int) -> None:
     disk = new_disk()
     state = filled(disk, 2).state
     filled(disk := new_disk(), 3)
-    disk.open("copy").truncate(disk.size("copy") - lost)  # type: ignore[operator]
-    copy = looked_at(disk)
+    file = disk.open("copy")
+    file.truncate(file.size() - lost)
+    copy = loaded(disk)
     assert copy.state == state
     copy.discard_append()
     assert state is not None
     assert disk.size("copy") == state.end
     copy.append(IDENTITY, 3, parts(b"again"))
     copy.confirm_append()
-    assert keys(looked_at(disk)) == [b"1", b"2", b"again"]
+    assert keys(loaded(disk)) == [b"1", b"2", b"again"]
 
 
-def test_damage_in_the_middle_hides_no_later_commit() -> None:
+def test_newest_commit_is_found_behind_damage() -> None:
     disk = new_disk()
     copy = filled(disk, 5)
     assert copy.file is not None
     second = list(all_intact_records(copy.file, IDENTITY))[1]
     for at in range(second.start, second.end):
         disk.corrupt("copy", at, 3)
-        damaged = looked_at(disk)
+        damaged = loaded(disk)
         assert damaged.state is not None
         assert (damaged.state.commits, damaged.newest) == (1, 5)
         disk.corrupt("copy", at, 3)
 
 
-def test_damaged_head_leaves_no_state() -> None:
+def test_copy_with_damaged_header_has_no_state() -> None:
     disk = new_disk()
     filled(disk, 2)
     for at in range(HEAD_SIZE):
         disk.corrupt("copy", at, 0)
-        assert looked_at(disk).state is None
+        assert loaded(disk).state is None
         disk.corrupt("copy", at, 0)
 
 
-def test_record_of_another_directory_is_no_record() -> None:
+def test_record_of_another_directory_is_ignored() -> None:
     one, other = new_disk(), new_disk()
     state = filled(one, 1).state
     assert state is not None
@@ -133,34 +135,34 @@ def test_record_of_another_directory_is_no_record() -> None:
         copy.confirm_append()
     stranger = other.content("copy")[state.end :]
     one.open("copy").write(stranger, state.end)
-    found = looked_at(one)
+    found = loaded(one)
     assert found.state == state
     assert found.newest == 1
 
 
-def test_commit_that_was_taken_back_is_gone() -> None:
+def test_discarded_commit_is_gone() -> None:
     disk = new_disk()
     copy = filled(disk, 2)
     copy.append(IDENTITY, 3, parts(b"unwanted"))
     copy.discard_append()
-    assert keys(looked_at(disk)) == [b"1", b"2"]
+    assert keys(loaded(disk)) == [b"1", b"2"]
     copy.append(IDENTITY, 3, parts(b"3"))
     copy.confirm_append()
-    assert keys(looked_at(disk)) == [b"1", b"2", b"3"]
+    assert keys(loaded(disk)) == [b"1", b"2", b"3"]
 
 
-def test_step_back_leaves_the_commit_until_the_next_replaces_it() -> None:
+def test_dropped_commit_stays_until_next_append_overwrites_it() -> None:
     disk = new_disk()
     filled(disk, 3)
-    copy = looked_at(disk)
+    copy = loaded(disk)
     copy.drop_last_commit()
-    assert keys(looked_at(disk)) == [b"1", b"2", b"3"]
+    assert keys(loaded(disk)) == [b"1", b"2", b"3"]
     copy.append(IDENTITY, 3, parts(b"other"))
     copy.confirm_append()
-    assert keys(looked_at(disk)) == [b"1", b"2", b"other"]
+    assert keys(loaded(disk)) == [b"1", b"2", b"other"]
 
 
-def test_rewritten_copy_goes_on_from_its_base() -> None:
+def test_rewritten_copy_takes_further_commits() -> None:
     disk = new_disk()
     copy = filled(disk, 9)
     entries = [encode_put(STREAMS, b"%d" % n, seal(b"%d" % n, b"x" * 9000)) for n in range(300)]
@@ -169,14 +171,14 @@ def test_rewritten_copy_goes_on_from_its_base() -> None:
     assert copy.state.base == copy.state.end == disk.size("copy")
     copy.append(IDENTITY, 10, parts(b"ten"))
     copy.confirm_append()
-    again = looked_at(disk)
+    again = loaded(disk)
     assert again.state == copy.state
     assert keys(again) == [*(b"%d" % n for n in range(300)), b"ten"]
     assert not disk.exists("copy.new")
 
 
 @pytest.mark.parametrize("call", ["open", "write", "sync", "rename"])
-def test_rewrite_that_fails_leaves_the_old_copy(call: str) -> None:
+def test_failed_rewrite_leaves_old_copy(call: str) -> None:
     disk = new_disk()
     copy = filled(disk, 2)
     disk.before = failing(call)
@@ -186,10 +188,10 @@ def test_rewrite_that_fails_leaves_the_old_copy(call: str) -> None:
     assert not disk.exists("copy.new")
     copy.append(IDENTITY, 3, parts(b"3"))
     copy.confirm_append()
-    assert keys(looked_at(disk)) == [b"1", b"2", b"3"]
+    assert keys(loaded(disk)) == [b"1", b"2", b"3"]
 
 
-def test_hint_spares_reading_what_was_there() -> None:
+def test_load_with_hint_reads_only_later_records() -> None:
     disk = new_disk()
     state = filled(disk, 4).state
     assert state is not None
@@ -207,7 +209,7 @@ def test_hint_spares_reading_what_was_there() -> None:
 @pytest.mark.parametrize(
     "changes", [{"commits": 3}, {"last": 25}, {"end": 9999}, {"identity": 1}, {"last": 0}]
 )
-def test_wrong_hint_is_passed_over(changes: dict[str, int]) -> None:
+def test_load_ignores_wrong_hint(changes: dict[str, int]) -> None:
     disk = new_disk()
     state = filled(disk, 4).state
     assert state is not None

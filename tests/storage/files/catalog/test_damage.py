@@ -1,4 +1,4 @@
-"""Random damages of the catalog's files, in a process of their own, since one of them might end it."""
+"""A small run of the catalog's damage trials, in a process of its own because a trial might crash it."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[4]
 TRIALS = 60
 
 
-def test_no_damage_of_the_catalog_gives_a_wrong_answer_or_ends_the_process() -> None:
+def test_no_damage_to_catalog_causes_wrong_answer_or_crash() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.storage.files.catalog.damage", "0", str(TRIALS)],
         cwd=ROOT,

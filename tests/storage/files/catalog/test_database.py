@@ -1,4 +1,4 @@
-"""The tables in LMDB: a map that begins small and grows while others read, and errors that are never taken for absence."""
+"""Tests of the tables in LMDB: a map that begins small and grows during reads, and errors that never look like missing entries."""
 
 import errno
 import os
@@ -32,26 +32,26 @@ ROOT = Path(__file__).parents[4]
 
 
 def store(database: Database, count: int, size: int = 1000, first: int = 0) -> None:
-    def fill(writing: WriteTransaction) -> None:
+    def fill(transaction: WriteTransaction) -> None:
         for number in range(first, first + count):
-            writing.put(STREAMS, b"/%08d" % number, b"x" * size)
+            transaction.put(STREAMS, b"/%08d" % number, b"x" * size)
 
     database.write(fill, lambda _: None)
 
 
-def test_map_begins_small_and_grows_past_its_first_size(tmp_path: Path) -> None:
+def test_map_begins_small_and_grows_with_file(tmp_path: Path) -> None:
     database = Database(str(tmp_path), smallest_map=MIB)
     assert database.map_size < 2 * MIB
     store(database, 100)
     calls = []
 
-    def fill(writing: WriteTransaction) -> None:
+    def fill(transaction: WriteTransaction) -> None:
         calls.append("fill")
         for number in range(5000):
-            writing.put(DOCUMENTS, b"%08d" % number, b"y" * 1000)
+            transaction.put(DOCUMENTS, b"%08d" % number, b"y" * 1000)
 
     database.write(fill, lambda _: None)
-    assert len(calls) > 1  # it was run again after the map had grown
+    assert len(calls) > 1  # the transaction started over after the map had grown
     assert database.map_size > 5 * MIB
     assert len(database.scan(DOCUMENTS, b"", 9999)) == 5000
     assert len(database.scan(STREAMS, b"", 9999)) == 100
@@ -62,7 +62,7 @@ def test_map_begins_small_and_grows_past_its_first_size(tmp_path: Path) -> None:
     again.close()
 
 
-def test_readers_go_on_while_the_map_grows(tmp_path: Path) -> None:
+def test_readers_read_correctly_while_map_grows(tmp_path: Path) -> None:
     database = Database(str(tmp_path), smallest_map=MIB)
     store(database, 300)
     begun, done = threading.Barrier(3), threading.Event()
@@ -93,7 +93,7 @@ def test_readers_go_on_while_the_map_grows(tmp_path: Path) -> None:
     database.close()
 
 
-def test_file_made_with_a_large_map_opens_with_a_small_one(tmp_path: Path) -> None:
+def test_file_created_with_large_map_opens_with_small_map(tmp_path: Path) -> None:
     old = lmdb.open(str(tmp_path), map_size=1 << 40, max_dbs=6)
     for name in NAMES:
         old.open_db(name.encode())
@@ -126,7 +126,7 @@ print(written, sum(1 for _ in scan_all(database, 1)))
 
 
 def limit_memory(room: int) -> None:
-    """Leaves this process so many bytes of addresses more than it has."""
+    """Limits the address space of this process to what it uses now plus `room` bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -146,17 +146,17 @@ def run_limited(path: Path, room: int, first: int) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's")
-def test_small_address_space_opens_grows_and_then_is_a_full_disk(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS of Linux")
+def test_map_grows_in_small_address_space_until_disk_counts_as_full(tmp_path: Path) -> None:
     *full, last = run_limited(tmp_path, 60 * MIB, SMALLEST_MAP)
     assert full == [f"{errno.ENOSPC} there is no room in memory for a larger map"]
     written, found = map(int, last.split())
-    assert 15 < written < 60  # it grew past the 16 MiB that it could begin with
-    assert found == 1000 * written  # and what is there can still be read
+    assert 15 < written < 60  # the map grew past the 16 MiB with which it began
+    assert found == 1000 * written  # all written entries can still be read
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's")
-def test_address_space_without_room_for_any_map_is_refused_in_words(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS of Linux")
+def test_opening_without_address_space_raises_enomem(tmp_path: Path) -> None:
     Database(str(tmp_path)).close()
     script = LIMITED.replace("database = Database(path, smallest_map=first)", OPEN_ONLY)
     done = subprocess.run(
@@ -180,7 +180,7 @@ sys.exit()
 """
 
 
-def test_damaged_file_of_locks_is_made_anew(tmp_path: Path) -> None:
+def test_damaged_lock_file_is_recreated(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
     store(database, 3)
     database.close()
@@ -191,7 +191,7 @@ def test_damaged_file_of_locks_is_made_anew(tmp_path: Path) -> None:
         again.close()
 
 
-def test_readonly_makes_no_file_and_refuses_to_write(tmp_path: Path) -> None:
+def test_readonly_database_creates_no_file_and_refuses_writes(tmp_path: Path) -> None:
     Database(str(tmp_path)).close()
     (tmp_path / LOCKS).unlink()
     database = Database(str(tmp_path), readonly=True)
@@ -202,9 +202,9 @@ def test_readonly_makes_no_file_and_refuses_to_write(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [DATA]
 
 
-def test_file_without_tables_is_completed_or_only_looked_at(tmp_path: Path) -> None:
+def test_database_without_tables_opens_for_transaction_only(tmp_path: Path) -> None:
     environment = lmdb.open(str(tmp_path), max_dbs=6)
-    environment.open_db(b"meta")  # then a crash
+    environment.open_db(b"meta")  # a crash here leaves one table
     environment.close()
     with pytest.raises(NoTablesYet):
         Database(str(tmp_path), readonly=True)
@@ -213,7 +213,7 @@ def test_file_without_tables_is_completed_or_only_looked_at(tmp_path: Path) -> N
     database.close()
 
 
-def test_file_that_lost_a_table_or_has_another_is_damaged(tmp_path: Path) -> None:
+def test_database_with_missing_or_unknown_table_is_damaged(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
     store(database, 1)
     database.close()
@@ -236,7 +236,7 @@ def test_file_that_lost_a_table_or_has_another_is_damaged(tmp_path: Path) -> Non
         Database(str(tmp_path))
 
 
-def test_read_that_fails_is_never_an_entry_that_is_not_there(
+def test_failed_read_raises_instead_of_returning_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(str(tmp_path))
@@ -278,7 +278,7 @@ def test_read_that_fails_is_never_an_entry_that_is_not_there(
     real.close()
 
 
-def test_name_of_the_directory_may_be_any_bytes(tmp_path: Path) -> None:
+def test_directory_name_may_be_invalid_utf8(tmp_path: Path) -> None:
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")
     os.mkdir(path)
     database = Database(path)
@@ -288,7 +288,7 @@ def test_name_of_the_directory_may_be_any_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a database", bytes(100_000), b"\xff" * 100_000])
-def test_any_other_file_has_faults_in_words(tmp_path: Path, data: bytes) -> None:
+def test_file_of_another_kind_has_faults(tmp_path: Path, data: bytes) -> None:
     (tmp_path / DATA).write_bytes(data)
     faults = structure_faults(str(tmp_path))
     assert faults

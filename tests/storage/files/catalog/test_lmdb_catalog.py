@@ -1,4 +1,4 @@
-"""The catalog of a directory: what is proven is not verified again, and what cannot be believed is not opened."""
+"""Tests of the LMDB catalog: an unchanged database is not verified again, and a damaged one is not opened."""
 
 import os
 import random
@@ -10,11 +10,13 @@ import lmdb
 import msgspec
 import pytest
 
+from durable_streams_server.protocol.producers import ProducerState
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.catalog import LmdbCatalog, database, sums
+from durable_streams_server.storage.files.catalog import Drop, LmdbCatalog, Put, database, sums
 from durable_streams_server.storage.files.catalog.copy import Copy
 from durable_streams_server.storage.files.catalog.tables import NAMES, seal
 from durable_streams_server.storage.files.system_disk import SystemDisk
+from tests.requests import NOW, SECOND
 
 from .values import (
     META,
@@ -29,7 +31,7 @@ from .values import (
 
 
 class Clock:
-    """A monotonic clock that stands still."""
+    """A monotonic clock that advances only when a test sets `now`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -40,7 +42,7 @@ class Clock:
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The directories whose databases have been verified."""
+    """Collects the directories whose databases are verified."""
     seen: list[str] = []
     real = database.structure_faults
 
@@ -52,7 +54,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_start_after_a_clean_stop_verifies_nothing(tmp_path: Path, verified: list[str]) -> None:
+def test_start_after_clean_stop_verifies_nothing(tmp_path: Path, verified: list[str]) -> None:
     make(tmp_path)
     assert verified == []
     LmdbCatalog(str(tmp_path)).close()
@@ -60,7 +62,7 @@ def test_start_after_a_clean_stop_verifies_nothing(tmp_path: Path, verified: lis
     assert verified == []
 
 
-def test_start_after_a_kill_is_proven_by_the_last_commits_checksum(
+def test_start_after_kill_verifies_nothing_if_checksum_matches(
     tmp_path: Path, verified: list[str]
 ) -> None:
     catalog = LmdbCatalog(str(tmp_path / "a"), clock=Clock())
@@ -73,11 +75,13 @@ def test_start_after_a_kill_is_proven_by_the_last_commits_checksum(
     assert verified == []
 
 
-def test_start_that_finds_another_file_verifies_it(tmp_path: Path, verified: list[str]) -> None:
+def test_start_verifies_database_that_does_not_match_checksum(
+    tmp_path: Path, verified: list[str]
+) -> None:
     catalog = LmdbCatalog(str(tmp_path / "a"))
     catalog.commit(META, [put("/a")], [])
     catalog.tidy()
-    catalog.commit(META, [put("/b", 6)], [])  # the checksum is of the commit before
+    catalog.commit(META, [put("/b", 6)], [])  # the checksum is still that of the first commit
     shutil.copytree(tmp_path / "a", tmp_path / "killed")
     catalog.close()
     again = LmdbCatalog(str(tmp_path / "killed"))
@@ -85,10 +89,10 @@ def test_start_that_finds_another_file_verifies_it(tmp_path: Path, verified: lis
     assert [path for path, _ in again.paths()] == ["/a", "/b"]
     again.close()
     LmdbCatalog(str(tmp_path / "killed")).close()
-    assert len(verified) == 1  # it is proven again
+    assert len(verified) == 1  # closing it wrote a new checksum
 
 
-def test_checksum_of_a_large_file_takes_a_fiftieth_of_the_time(
+def test_checksums_of_large_file_take_two_percent_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, measured = Clock(), []
@@ -109,8 +113,8 @@ def test_checksum_of_a_large_file_takes_a_fiftieth_of_the_time(
     assert len(measured) <= 4
 
 
-def damage_a_page(file: Path, of: bytes) -> None:
-    """Flips a bit of the page that holds `of`, as a disk does that gives back other bytes than it took."""
+def damage_page(file: Path, of: bytes) -> None:
+    """Flips a bit of the page that holds `of`, as a failing disk might."""
     content = file.read_bytes()
     at = content.rindex(of)
     with file.open("r+b") as opened:
@@ -118,12 +122,12 @@ def damage_a_page(file: Path, of: bytes) -> None:
         opened.write(bytes([content[at] ^ 4]))
 
 
-def test_damage_while_in_use_is_never_proven_by_a_checksum(
+def test_close_writes_no_checksum_of_database_damaged_in_use(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make(tmp_path)
     catalog = LmdbCatalog(str(tmp_path))
-    damage_a_page(tmp_path / "data.mdb", of=b"/150")
+    damage_page(tmp_path / "data.mdb", of=b"/150")
     catalog.commit(META, [put("/new", 999)], [])
     catalog.close()
     assert "was damaged while it was in use" in caplog.text
@@ -131,10 +135,10 @@ def test_damage_while_in_use_is_never_proven_by_a_checksum(
         LmdbCatalog(str(tmp_path))
 
 
-def test_damage_while_in_use_ends_the_next_checkpoint(tmp_path: Path) -> None:
+def test_tidy_raises_if_database_was_damaged_in_use(tmp_path: Path) -> None:
     make(tmp_path)
     catalog = LmdbCatalog(str(tmp_path))
-    damage_a_page(tmp_path / "data.mdb", of=b"/150")
+    damage_page(tmp_path / "data.mdb", of=b"/150")
     catalog.commit(META, [put("/new", 999)], [])
     with pytest.raises(Damaged, match="while it was in use"):
         catalog.tidy()
@@ -143,20 +147,20 @@ def test_damage_while_in_use_ends_the_next_checkpoint(tmp_path: Path) -> None:
         LmdbCatalog(str(tmp_path))
 
 
-def test_file_cut_short_while_in_use_is_found_without_a_look_at_its_pages(tmp_path: Path) -> None:
+def test_file_truncated_in_use_is_found_without_reading_its_map(tmp_path: Path) -> None:
     make(tmp_path)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [put("/new", 999)], [])
     os.truncate(
         tmp_path / "data.mdb", 3 * 4096
-    )  # to read a lost page through the map ends the process
+    )  # a read of a lost page through the map would crash
     with pytest.raises(Damaged, match="while it was in use"):
         catalog._write_sum()
     catalog._sum_is_due = False
     catalog.close()
 
 
-def test_tidy_without_a_commit_measures_nothing(
+def test_tidy_without_commit_computes_no_checksum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path)
@@ -166,8 +170,8 @@ def test_tidy_without_a_commit_measures_nothing(
     catalog.close()
 
 
-def test_first_format_opens_and_gets_a_copy(tmp_path: Path) -> None:
-    """A catalog as the first servers made it: a map of 1 TiB, a summary of five fields, no second copy."""
+def test_catalog_of_first_format_opens_and_gets_second_copy(tmp_path: Path) -> None:
+    """The first servers used a map of 1 TiB, metadata of five fields, and no second copy."""
     environment = lmdb.open(str(tmp_path), map_size=1 << 40, max_dbs=6)
     tables = {name: environment.open_db(name.encode()) for name in NAMES}
     summary = msgspec.msgpack.encode((7, 9, 1, 500, ()))
@@ -195,7 +199,7 @@ def test_first_format_opens_and_gets_a_copy(tmp_path: Path) -> None:
     again.close()
 
 
-def test_copy_keeps_level_with_lmdb_over_many_commits(tmp_path: Path) -> None:
+def test_copy_equals_database_after_many_commits(tmp_path: Path) -> None:
     chance, known = random.Random(3), dict[str, int]()
     catalog = LmdbCatalog(str(tmp_path))
     for _ in range(40):
@@ -211,7 +215,7 @@ def test_copy_keeps_level_with_lmdb_over_many_commits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [None, 0])
 @pytest.mark.parametrize("left", ["copy and SUM", "copy", "SUM", "a damaged copy"])
-def test_missing_database_beside_its_copy_is_never_an_empty_one(
+def test_missing_database_beside_copy_or_checksum_prevents_opening(
     tmp_path: Path, size: int | None, left: str
 ) -> None:  # TRAPS 8
     make(tmp_path)
@@ -229,7 +233,7 @@ def test_missing_database_beside_its_copy_is_never_an_empty_one(
             LmdbCatalog(str(tmp_path), readonly=readonly)
 
 
-def test_new_database_beside_an_old_checksum_is_never_an_empty_one(tmp_path: Path) -> None:
+def test_new_database_beside_old_checksum_prevents_opening(tmp_path: Path) -> None:
     make(tmp_path / "a")
     (tmp_path / "a" / "copy").unlink()
     LmdbCatalog(str(tmp_path / "new")).close()
@@ -239,7 +243,7 @@ def test_new_database_beside_an_old_checksum_is_never_an_empty_one(tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 20, 40])
-def test_first_commit_that_a_crash_tore_leaves_a_new_directory(tmp_path: Path, size: int) -> None:
+def test_catalog_is_empty_after_crash_in_first_commit(tmp_path: Path, size: int) -> None:
     make(tmp_path / "a")
     LmdbCatalog(str(tmp_path / "new")).close()
     (tmp_path / "new" / "copy").write_bytes((tmp_path / "a" / "copy").read_bytes()[:size])
@@ -250,7 +254,7 @@ def test_first_commit_that_a_crash_tore_leaves_a_new_directory(tmp_path: Path, s
     catalog.close()
 
 
-def test_database_of_another_directory_or_an_older_one_is_refused(tmp_path: Path) -> None:
+def test_database_of_another_directory_or_older_database_prevents_opening(tmp_path: Path) -> None:
     make(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "old")
     make(tmp_path / "b")
@@ -267,8 +271,8 @@ def test_database_of_another_directory_or_an_older_one_is_refused(tmp_path: Path
         LmdbCatalog(str(tmp_path / "a"))
 
 
-def test_newest_summary_page_that_is_lost_loses_no_commit(tmp_path: Path) -> None:
-    """LMDB keeps two summaries. If the newer one looks older, LMDB goes back one commit without a word; the copy does not."""
+def test_lost_meta_page_loses_no_commit(tmp_path: Path) -> None:
+    """LMDB has two meta pages. If the newer one is damaged so that it looks older, LMDB silently opens the commit before the last."""
     make(tmp_path)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [put("/new", 9999)], [])
@@ -284,7 +288,7 @@ def test_newest_summary_page_that_is_lost_loses_no_commit(tmp_path: Path) -> Non
     again.close()
 
 
-def test_commit_that_a_kill_left_in_the_copy_alone_is_done_again(
+def test_start_repeats_commit_that_a_kill_left_only_in_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -305,7 +309,7 @@ def test_commit_that_a_kill_left_in_the_copy_alone_is_done_again(
     shutil.copytree(tmp_path / "a", tmp_path / "killed")
     catalog.close()
     looking = LmdbCatalog(str(tmp_path / "killed"), readonly=True)
-    assert looking.find("/new") is None  # the log has it
+    assert looking.find("/new") is None  # the write-ahead log still has it
     looking.close()
     again = LmdbCatalog(str(tmp_path / "killed"))
     assert again.find("/new") == entry_of_empty_stream(9999)
@@ -313,7 +317,7 @@ def test_commit_that_a_kill_left_in_the_copy_alone_is_done_again(
     again.close()
 
 
-def test_directory_that_no_server_has_opened_can_be_looked_at(tmp_path: Path) -> None:
+def test_readonly_catalog_of_unused_directory_is_empty(tmp_path: Path) -> None:
     catalog = LmdbCatalog(str(tmp_path), readonly=True)
     assert catalog.find("/a") is None
     assert list(catalog.paths()) == []
@@ -323,7 +327,7 @@ def test_directory_that_no_server_has_opened_can_be_looked_at(tmp_path: Path) ->
     assert os.listdir(tmp_path) == []
 
 
-def test_damaged_key_is_no_stream_that_is_not_there(tmp_path: Path) -> None:
+def test_damaged_key_prevents_opening(tmp_path: Path) -> None:
     make(tmp_path)
     file = tmp_path / "data.mdb"
     whole, at, refused = file.read_bytes(), -1, 0
@@ -333,9 +337,37 @@ def test_damaged_key_is_no_stream_that_is_not_there(tmp_path: Path) -> None:
             catalog = LmdbCatalog(str(tmp_path))
         except Damaged:
             refused += 1
-        else:  # a page that nothing leads to any more
+        else:  # the key is on an unused page
             assert catalog.find("/123") is not None
             catalog.close()
             (tmp_path / "SUM").unlink()
         file.write_bytes(whole)
     assert refused
+
+
+def test_reopened_catalog_has_all_commits(tmp_path: Path) -> None:
+    first = LmdbCatalog(str(tmp_path))
+    first.commit(
+        META, [Put(f"/{number}", entry_of_empty_stream(number), {}) for number in range(2500)], []
+    )
+    first.close()
+    again = LmdbCatalog(str(tmp_path))
+    assert again.meta().streams == 2500
+    assert len(list(again.paths())) == 2500
+    again.close()
+
+
+def test_readonly_catalog_reads_all_tables_and_changes_no_file(tmp_path: Path) -> None:
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [Put("/a", entry_of_empty_stream(5, 10), {b"p": ProducerState(1, 2)})], [])
+    catalog.close()
+    (tmp_path / "lock.mdb").unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    again = LmdbCatalog(str(tmp_path), readonly=True)
+    assert again.find("/a") == entry_of_empty_stream(5, 10)
+    assert again.producers(5) == {b"p": ProducerState(1, 2)}
+    assert again.next_deadline((0, 0)) == NOW + 10 * SECOND
+    with pytest.raises(OSError, match="read-only"):
+        again.commit(META, [Drop("/a", 5)], [])
+    again.close()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -1,4 +1,4 @@
-"""Pages of a damaged file are read without belief in any of them."""
+"""Tests of reading a damaged LMDB file page by page."""
 
 import random
 from pathlib import Path
@@ -12,13 +12,13 @@ from durable_streams_server.storage.files.catalog.tables import DOCUMENTS, NAMES
 from .values import make
 
 
-def a_file(path: Path, page_size: int | None = None) -> bytes:
+def database_bytes(path: Path, page_size: int | None = None) -> bytes:
     make(path)
     return (path / "data.mdb").read_bytes()
 
 
-def test_walk_meets_what_lmdb_has(tmp_path: Path) -> None:
-    data = a_file(tmp_path)
+def test_intact_file_gives_all_entries(tmp_path: Path) -> None:
+    data = database_bytes(tmp_path)
     found: list[dict[bytes, bytes]] = [{} for _ in NAMES]
     pages = Pages(data)
     for table, key, value in pages.entries():
@@ -32,7 +32,7 @@ def test_walk_meets_what_lmdb_has(tmp_path: Path) -> None:
     assert not pages.lost_summary
 
 
-def test_value_with_pages_of_its_own_is_read(tmp_path: Path) -> None:
+def test_value_on_overflow_pages_is_read(tmp_path: Path) -> None:
     environment = lmdb.open(str(tmp_path), max_dbs=6)
     documents = environment.open_db(b"documents")
     with environment.begin(documents, write=True) as transaction:
@@ -40,11 +40,11 @@ def test_value_with_pages_of_its_own_is_read(tmp_path: Path) -> None:
     environment.close()
     pages = Pages((tmp_path / "data.mdb").read_bytes())
     assert list(pages.entries()) == [(DOCUMENTS, b"big", bytes(range(256)) * 100)]
-    assert pages.unread == 1  # the other tables are not there
+    assert pages.unread == 1  # the other tables do not exist
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(4096), bytes(50_000), b"\xff" * 50_000])
-def test_any_other_file_has_nothing(data: bytes) -> None:
+def test_file_of_another_kind_gives_no_entries(data: bytes) -> None:
     pages = Pages(data)
     assert list(pages.entries()) == []
     assert list(pages.stray_entries()) == []
@@ -53,8 +53,8 @@ def test_any_other_file_has_nothing(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_no_damage_stops_the_walk(tmp_path: Path, block: int) -> None:
-    data = a_file(tmp_path)
+def test_damaged_file_gives_entries_without_error(tmp_path: Path, block: int) -> None:
+    data = database_bytes(tmp_path)
     for seed in range(block * 100, block * 100 + 100):
         chance = random.Random(seed)
         broken = bytearray(data)
@@ -69,9 +69,9 @@ def test_no_damage_stops_the_walk(tmp_path: Path, block: int) -> None:
         assert len(found) + len(list(pages.stray_entries())) < 100_000
 
 
-def test_page_that_leads_to_itself_is_met_once(tmp_path: Path) -> None:
-    data = bytearray(a_file(tmp_path))
-    for page in range(2, len(data) // 4096):  # each branch leads to itself
+def test_page_that_points_to_itself_is_visited_once(tmp_path: Path) -> None:
+    data = bytearray(database_bytes(tmp_path))
+    for page in range(2, len(data) // 4096):  # each branch page points to itself
         start = page * 4096
         if data[start + 10] == 1:
             first = int.from_bytes(data[start + 16 : start + 18], "little")

@@ -1,4 +1,4 @@
-"""One copy of the catalog is made from the other, and what is replaced is kept."""
+"""Tests of rebuilding one copy of the catalog from the other. Replaced files stay in the quarantine."""
 
 import os
 import random
@@ -25,7 +25,7 @@ from .values import META, Content, commit_at_random, content_of, copied, make
 
 
 class Killed(BaseException):
-    """The process ends in the middle."""
+    """Ends a rebuild as a kill would."""
 
 
 def content(path: Path) -> Content:
@@ -37,7 +37,7 @@ def content(path: Path) -> Content:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """A catalog with a history."""
+    """A catalog with twenty commits."""
     chance, known = random.Random(5), dict[str, int]()
     catalog = LmdbCatalog(str(tmp_path / "catalog"))
     for _ in range(20):
@@ -47,7 +47,7 @@ def made(tmp_path: Path) -> Path:
     return tmp_path / "catalog"
 
 
-def test_database_is_made_again_from_its_copy(made: Path) -> None:
+def test_damaged_database_is_rebuilt_from_copy(made: Path) -> None:
     before, quarantine = content(made), made.parent / "quarantine"
     (made / "data.mdb").write_bytes(b"damaged")
     done = rebuild_from_copy(str(made), str(quarantine))
@@ -64,7 +64,7 @@ def test_database_is_made_again_from_its_copy(made: Path) -> None:
     assert verify_catalog(str(made)) == []
 
 
-def test_missing_database_is_made_again_and_earlier_files_are_kept(made: Path) -> None:
+def test_rebuild_of_missing_database_keeps_files_in_quarantine(made: Path) -> None:
     before, quarantine = content(made), made.parent / "quarantine"
     quarantine.mkdir()
     (quarantine / "catalog-data.mdb").write_bytes(b"earlier")
@@ -77,7 +77,7 @@ def test_missing_database_is_made_again_and_earlier_files_are_kept(made: Path) -
     assert (quarantine / "catalog-data.mdb").read_bytes() == b"earlier"
 
 
-def test_damaged_copy_rebuilds_nothing(made: Path) -> None:
+def test_rebuild_from_damaged_copy_is_refused(made: Path) -> None:
     before = (made / "data.mdb").read_bytes()
     copy = bytearray((made / "copy").read_bytes())
     copy[len(copy) // 2] ^= 1
@@ -91,7 +91,7 @@ def test_damaged_copy_rebuilds_nothing(made: Path) -> None:
     assert not (made.parent / "quarantine").exists()
 
 
-def test_copy_is_written_anew_from_the_database(made: Path) -> None:
+def test_damaged_copy_is_rewritten_from_database(made: Path) -> None:
     before = content(made)
     (made / "copy").write_bytes(b"damaged")
     done = rewrite_copy(str(made), str(made.parent / "quarantine"))
@@ -100,7 +100,7 @@ def test_copy_is_written_anew_from_the_database(made: Path) -> None:
     assert verify_catalog(str(made)) == []
 
 
-def test_damaged_database_writes_no_copy(made: Path) -> None:
+def test_rewrite_of_copy_from_damaged_database_is_refused(made: Path) -> None:
     (made / "data.mdb").write_bytes(b"damaged")
     before = (made / "copy").read_bytes()
     with pytest.raises(Damaged, match=r"data\.mdb"):
@@ -108,7 +108,7 @@ def test_damaged_database_writes_no_copy(made: Path) -> None:
     assert (made / "copy").read_bytes() == before
 
 
-def test_database_is_made_again_from_entries(made: Path) -> None:
+def test_database_is_rebuilt_from_entries(made: Path) -> None:
     before = content(made)
     salvage = salvage_entries(str(made))
     done = rebuild_from_entries(str(made), str(made.parent / "quarantine"), salvage)
@@ -120,7 +120,7 @@ def test_database_is_made_again_from_entries(made: Path) -> None:
 
 
 @pytest.mark.parametrize("step", range(7))
-def test_rebuild_that_was_cut_off_can_be_run_again(
+def test_killed_rebuild_can_be_run_again(
     made: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = content(made)
@@ -149,7 +149,7 @@ def test_rebuild_that_was_cut_off_can_be_run_again(
     assert b"damaged" in kept
 
 
-def test_batches_hold_more_than_one_transaction(
+def test_rebuild_in_several_transactions_keeps_all_entries(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = content(made)
@@ -158,7 +158,7 @@ def test_batches_hold_more_than_one_transaction(
     assert content(made) == before
 
 
-def test_streams_that_were_made_are_there(tmp_path: Path) -> None:
+def test_rebuilt_database_has_all_streams(tmp_path: Path) -> None:
     make(tmp_path / "catalog")
     rebuild_from_copy(str(tmp_path / "catalog"), str(tmp_path / "quarantine"))
     catalog = LmdbCatalog(str(tmp_path / "catalog"))

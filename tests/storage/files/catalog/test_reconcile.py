@@ -1,4 +1,4 @@
-"""How database and copy may stand to each other, case by case."""
+"""Tests of all cases in which database and copy may differ when a catalog is opened."""
 
 import pytest
 
@@ -30,10 +30,15 @@ def state(commits: int, identity: int = 5, *, is_base: bool = False) -> CopyStat
         (meta(3), state(1), 3, Relation.BEHIND),  # the copy is damaged in the middle
         (meta(3), None, 0, Relation.BEHIND),
         (meta(0, 0), None, 0, Relation.UNCOPIED),  # the first format
-        (meta(0, 0), state(9), 9, Relation.UNCOPIED),  # an old server had it meanwhile
+        (
+            meta(0, 0),
+            state(9),
+            9,
+            Relation.UNCOPIED,
+        ),  # an old server has used the directory meanwhile
     ],
 )
-def test_what_follows_from_database_and_copy(
+def test_relation_follows_from_commit_numbers(
     stored: Meta | None, copy: CopyState | None, newest: int, expected: Relation
 ) -> None:
     assert relate(stored, copy, newest) is expected
@@ -50,7 +55,7 @@ def test_what_follows_from_database_and_copy(
         (meta(3), state(4, is_base=True), 4, "lost its last commit"),
     ],
 )
-def test_database_that_lost_commits_is_damaged(
+def test_database_that_does_not_fit_its_copy_is_damaged(
     stored: Meta | None, copy: CopyState | None, newest: int, words: str
 ) -> None:
     with pytest.raises(Damaged, match=words):

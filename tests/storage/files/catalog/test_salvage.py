@@ -1,4 +1,4 @@
-"""What is left when database and copy are both damaged: every entry that is whole in either, and words about the rest."""
+"""Tests of salvaging entries when the database and its second copy are both damaged."""
 
 import os
 import random
@@ -23,7 +23,7 @@ PAGE = 4096
 
 
 def leaf_with(path: Path, needle: bytes) -> int:
-    """Returns the page of the live entry with a key: the one whose loss is told."""
+    """Returns the page with the live entry of a key. Older versions of the entry may be on unused pages."""
     file = path / "data.mdb"
     whole, at = file.read_bytes(), -1
     while (at := whole.find(needle, at + 1)) >= 0:
@@ -36,6 +36,7 @@ def leaf_with(path: Path, needle: bytes) -> int:
 
 
 def zero(file: Path, page: int) -> None:
+    """Fills one page of a file with zeros."""
     data = bytearray(file.read_bytes())
     data[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
     file.write_bytes(data)
@@ -48,7 +49,7 @@ def content(path: Path) -> list[dict[bytes, bytes]]:
     return found
 
 
-def test_whole_catalog_is_salvaged_whole(tmp_path: Path) -> None:
+def test_intact_catalog_is_salvaged_completely(tmp_path: Path) -> None:
     make(tmp_path)
     salvage = salvage_entries(str(tmp_path))
     assert salvage.tables == content(tmp_path)
@@ -57,7 +58,7 @@ def test_whole_catalog_is_salvaged_whole(tmp_path: Path) -> None:
     assert salvage.meta.lsn == 7
 
 
-def test_database_alone_gives_everything(tmp_path: Path) -> None:
+def test_all_entries_are_salvaged_from_database_alone(tmp_path: Path) -> None:
     make(tmp_path)
     before = content(tmp_path)
     for data in (b"x", None):
@@ -70,7 +71,7 @@ def test_database_alone_gives_everything(tmp_path: Path) -> None:
         assert "second copy" in salvage.notes[0]
 
 
-def test_copy_alone_gives_everything(tmp_path: Path) -> None:
+def test_all_entries_are_salvaged_from_copy_alone(tmp_path: Path) -> None:
     make(tmp_path)
     before = content(tmp_path)
     for data in (None, b"", b"rubbish", bytes(50_000)):
@@ -84,30 +85,30 @@ def test_copy_alone_gives_everything(tmp_path: Path) -> None:
         (tmp_path / "data.mdb").touch()
 
 
-def test_something_else_in_the_place_of_the_database_is_no_database(tmp_path: Path) -> None:
+def test_fifo_in_place_of_database_is_ignored(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "data.mdb").unlink()
-    os.mkfifo(tmp_path / "data.mdb")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "data.mdb")  # opening a FIFO would block
     assert read_meta(str(tmp_path)) == (None, False)
-    assert salvage_entries(str(tmp_path)).meta is not None  # of the copy
+    assert salvage_entries(str(tmp_path)).meta is not None  # taken from the copy
 
 
-def test_page_that_is_lost_is_taken_from_the_copy_though_it_is_damaged_too(tmp_path: Path) -> None:
+def test_entries_of_lost_page_are_salvaged_from_damaged_copy(tmp_path: Path) -> None:
     catalog = make(tmp_path, commits=1)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [put("/late", 5000)], [])
     catalog.close()
     before = content(tmp_path)
     zero(tmp_path / "data.mdb", leaf_with(tmp_path, b"/123"))
-    flip(tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5)  # the second commit
+    flip(tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5)  # in the second commit
     salvage = salvage_entries(str(tmp_path))
     assert set(salvage.tables[STREAMS]) == set(before[STREAMS])
-    assert "/123" in salvage.doubtful  # the commit that is lost may have changed it
+    assert "/123" in salvage.doubtful  # the lost commit may have changed it
     assert "/late" not in salvage.doubtful
     assert len(salvage.notes) == 2
 
 
-def test_deleted_stream_comes_back_only_as_doubtful(tmp_path: Path) -> None:
+def test_deleted_stream_returns_only_as_doubtful(tmp_path: Path) -> None:
     make(tmp_path, commits=1)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [Drop("/7", 8)], [])
@@ -115,15 +116,17 @@ def test_deleted_stream_comes_back_only_as_doubtful(tmp_path: Path) -> None:
     whole = (tmp_path / "data.mdb").read_bytes()
     page = leaf_with(tmp_path, b"/123")
     zero(tmp_path / "data.mdb", page)
-    assert "/7" not in salvage_entries(str(tmp_path)).paths  # the copy knows
-    flip(tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5)  # the deletion is lost
+    assert "/7" not in salvage_entries(str(tmp_path)).paths  # the copy has the deletion
+    flip(
+        tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5
+    )  # now the copy has lost the deletion
     salvage = salvage_entries(str(tmp_path))
     assert "/7" not in salvage.paths or "/7" in salvage.doubtful
     (tmp_path / "data.mdb").write_bytes(whole)
-    assert "/7" not in salvage_entries(str(tmp_path)).paths  # the database knows
+    assert "/7" not in salvage_entries(str(tmp_path)).paths  # the database has the deletion
 
 
-def test_database_without_its_roots_gives_what_is_on_its_pages(tmp_path: Path) -> None:
+def test_entries_are_salvaged_without_meta_pages(tmp_path: Path) -> None:
     make(tmp_path, commits=1)
     before = content(tmp_path)
     (tmp_path / "copy").unlink()
@@ -137,7 +140,7 @@ def test_database_without_its_roots_gives_what_is_on_its_pages(tmp_path: Path) -
     assert any("summary" in note for note in salvage.notes)
 
 
-def test_commit_that_only_the_copy_has_counts(tmp_path: Path) -> None:
+def test_commit_that_only_copy_has_is_salvaged(tmp_path: Path) -> None:
     make(tmp_path, commits=1)
     old = (tmp_path / "data.mdb").read_bytes()
     catalog = LmdbCatalog(str(tmp_path))
@@ -150,7 +153,7 @@ def test_commit_that_only_the_copy_has_counts(tmp_path: Path) -> None:
     assert salvage.tables[DOCUMENTS] == {}
 
 
-def test_copy_of_another_directory_gives_nothing(tmp_path: Path) -> None:
+def test_copy_of_another_directory_is_ignored(tmp_path: Path) -> None:
     make(tmp_path / "a")
     make(tmp_path / "b", streams=300)
     (tmp_path / "a" / "copy").write_bytes((tmp_path / "b" / "copy").read_bytes())
@@ -161,7 +164,7 @@ def test_copy_of_another_directory_gives_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_any_damage_of_both_gives_entries_that_were_there(tmp_path: Path, block: int) -> None:
+def test_only_true_entries_are_salvaged_from_random_damage(tmp_path: Path, block: int) -> None:
     make(tmp_path / "whole", commits=2)
     before = content(tmp_path / "whole")
     files = {name: (tmp_path / "whole" / name).read_bytes() for name in ("data.mdb", "copy", "SUM")}
@@ -185,11 +188,11 @@ def test_any_damage_of_both_gives_entries_that_were_there(tmp_path: Path, block:
         )
         assert len(salvage.paths) > len(known) // 2
         assert salvage.notes
-        starts(path, salvage)
+        assert_rebuilds(path, salvage)
 
 
-def starts(path: Path, salvage: Salvage) -> None:
-    """A database of what was salvaged is whole."""
+def assert_rebuilds(path: Path, salvage: Salvage) -> None:
+    """Rebuilds a database from salvaged entries, and requires that it has no faults."""
     rebuild_from_entries(str(path), str(path.parent / "quarantine"), salvage)
     catalog = LmdbCatalog(str(path))
     assert sorted(name for name, _ in catalog.paths()) == sorted(salvage.paths)

@@ -1,4 +1,4 @@
-"""The checksum of the database's file: believed only if it is whole and matches."""
+"""Tests of `SUM`, the checksum of the database's file."""
 
 import os
 import zlib
@@ -13,7 +13,7 @@ from durable_streams_server.storage.files.system_disk import SystemDisk
 KNOWN = sums.Sum(8192, 0xDEADBEEF, CopyState(1 << 63, 7, 100, 200, 50))
 
 
-def test_sum_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_written_sum_is_read(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     assert sums.read(disk) is None
     sums.write(disk, KNOWN)
@@ -23,7 +23,7 @@ def test_sum_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert sums.read(disk) == later
 
 
-def test_write_mends_a_file_that_is_too_long(tmp_path: Path) -> None:
+def test_write_truncates_file_that_is_too_long(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     (tmp_path / sums.NAME).write_bytes(b"x" * 500)
     assert sums.read(disk) is None
@@ -31,9 +31,9 @@ def test_write_mends_a_file_that_is_too_long(tmp_path: Path) -> None:
     assert sums.read(disk) == KNOWN
 
 
-def test_sum_with_any_flipped_bit_or_cut_is_not_believed() -> None:
+def test_sum_with_flipped_bit_or_wrong_size_is_ignored() -> None:
     data = sums.encode(KNOWN)
-    assert len(data) <= 512  # one sector, so a crash leaves no half of it
+    assert len(data) <= 512  # fits one sector, so no crash leaves half of it
     for at in range(len(data)):
         for bit in range(8):
             broken = bytearray(data)
@@ -43,15 +43,15 @@ def test_sum_with_any_flipped_bit_or_cut_is_not_believed() -> None:
     assert sums.decode(data + b"x") is None
 
 
-def test_measure_gives_size_and_checksum(tmp_path: Path) -> None:
-    data = bytes(range(256)) * 9000  # more than one piece
+def test_measure_returns_size_and_checksum(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 9000  # longer than one piece
     (tmp_path / "file").write_bytes(data)
     assert sums.measure(tmp_path / "file") == (len(data), zlib.crc32(data))
     assert sums.measure(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("what", ["a FIFO", "a link", "a directory"])
-def test_measure_neither_waits_for_nor_follows_what_is_no_file(tmp_path: Path, what: str) -> None:
+def test_measure_ignores_fifo_link_and_directory(tmp_path: Path, what: str) -> None:
     path = tmp_path / "file"
     if what == "a FIFO":
         os.mkfifo(path)

@@ -1,4 +1,4 @@
-"""The catalog over its tables: each commit is in the second copy too, and a failure leaves both or neither."""
+"""Tests of the catalog over simulated tables: each commit goes to the second copy too, and a failure changes both or neither."""
 
 import errno
 import os
@@ -33,12 +33,12 @@ def failing(call: str, code: int = errno.ENOSPC) -> Callable[[str], None]:
     return before
 
 
-def works(_: str) -> None:
-    """The disk works."""
+def never_failing(_: str) -> None:
+    """Lets every call of the disk succeed."""
 
 
-def state_of(disk: SimulatedDisk) -> tuple[int, int]:
-    """Returns how many commits the tables and the copy have."""
+def commits_of(disk: SimulatedDisk) -> tuple[int, int]:
+    """Returns the number of commits in the tables and in the copy."""
     copy = Copy(disk, CATALOG)
     copy.load()
     commits = copy.state.commits if copy.state is not None else 0
@@ -46,7 +46,7 @@ def state_of(disk: SimulatedDisk) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_copy_makes_the_same_tables_after_any_commits(seed: int) -> None:
+def test_copy_equals_tables_after_random_commits(seed: int) -> None:
     disk, chance, known = new_disk(seed), random.Random(seed), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     for _ in range(30):
@@ -57,7 +57,7 @@ def test_copy_makes_the_same_tables_after_any_commits(seed: int) -> None:
             catalog = SimulatedCatalog(disk)
 
 
-def test_long_copy_is_written_anew() -> None:
+def test_long_copy_is_rewritten() -> None:
     disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     longest = live = 0
@@ -72,49 +72,49 @@ def test_long_copy_is_written_anew() -> None:
 
 
 @pytest.mark.parametrize("call", ["catalog begin", "write", "sync", "catalog commit"])
-def test_commit_without_room_leaves_neither(call: str) -> None:
+def test_commit_on_full_disk_changes_neither_tables_nor_copy(call: str) -> None:
     disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
     disk.before = failing(call)
     with pytest.raises(OSError, match="No space"):
         catalog.commit(META, [put("/b", 6)], [])
-    disk.before = works
-    assert state_of(disk) == (1, 1)
+    disk.before = never_failing
+    assert commits_of(disk) == (1, 1)
     catalog.commit(META, [put("/c", 7)], [])
-    assert state_of(disk) == (2, 2)
+    assert commits_of(disk) == (2, 2)
     assert copied(disk, CATALOG) == SimulatedTables(disk).content
     again = SimulatedCatalog(disk)
     assert [path for path, _ in again.paths()] == ["/a", "/c"]
 
 
-def test_commit_that_only_the_copy_has_is_done_again_at_the_next_start() -> None:
+def test_start_repeats_commit_that_only_copy_has() -> None:
     disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
     disk.before = failing("catalog commit", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         catalog.commit(META, [put("/b", 6)], [], {"keys": b"new"})
-    disk.before = works
-    assert state_of(disk) == (1, 2)
+    disk.before = never_failing
+    assert commits_of(disk) == (1, 2)
     again = SimulatedCatalog(disk)
-    assert state_of(disk) == (2, 2)
+    assert commits_of(disk) == (2, 2)
     assert [path for path, _ in again.paths()] == ["/a", "/b"]
     assert dict(again.documents()) == {"keys": b"new"}
     assert again.meta().streams == 2
 
 
-def test_first_commit_that_only_the_copy_has_is_done_again() -> None:
+def test_start_repeats_first_commit_that_only_copy_has() -> None:
     disk = new_disk()
     disk.before = failing("catalog commit", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         SimulatedCatalog(disk).commit(META, [put("/a")], [])
-    disk.before = works
+    disk.before = never_failing
     assert SimulatedCatalog(disk).find("/a") is not None
-    assert state_of(disk) == (1, 1)
+    assert commits_of(disk) == (1, 1)
 
 
-def test_start_without_room_to_do_a_commit_again_goes_on_without_it() -> None:
+def test_start_on_full_disk_drops_commit_that_only_copy_has() -> None:
     disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
@@ -123,15 +123,15 @@ def test_start_without_room_to_do_a_commit_again_goes_on_without_it() -> None:
         catalog.commit(META, [put("/b", 6)], [])
     disk.before = failing("catalog begin")
     again = SimulatedCatalog(disk)
-    assert [path for path, _ in again.paths()] == ["/a"]  # the log still has the rest
-    disk.before = works
-    assert state_of(disk) == (1, 2)
+    assert [path for path, _ in again.paths()] == ["/a"]  # the write-ahead log still has the rest
+    disk.before = never_failing
+    assert commits_of(disk) == (1, 2)
     again.commit(META, [put("/b", 6), put("/c", 7)], [])
-    assert state_of(disk) == (2, 2)
+    assert commits_of(disk) == (2, 2)
     assert copied(disk, CATALOG) == SimulatedTables(disk).content
 
 
-def test_missing_copy_is_written_anew_at_the_next_start(caplog: pytest.LogCaptureFixture) -> None:
+def test_start_rewrites_missing_copy(caplog: pytest.LogCaptureFixture) -> None:
     disk = new_disk()
     SimulatedCatalog(disk).commit(META, [put("/a")], [])
     disk.unlink("catalog/copy")
@@ -141,7 +141,7 @@ def test_missing_copy_is_written_anew_at_the_next_start(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("call", ["open", "write", "rename"])
-def test_copy_that_finds_no_room_is_written_later(call: str) -> None:
+def test_copy_is_rewritten_after_disk_was_full(call: str) -> None:
     disk = new_disk()
     SimulatedCatalog(disk).commit(META, [put("/a")], [])
     disk.unlink("catalog/copy")
@@ -156,14 +156,14 @@ def test_copy_that_finds_no_room_is_written_later(call: str) -> None:
     catalog = TableCatalog(SimulatedTables(disk), copy, disk)
     catalog.commit(META, [put("/b", 6)], [])
     assert not disk.exists("catalog/copy")
-    disk.before = works
+    disk.before = never_failing
     catalog.tidy()
     catalog.commit(META, [put("/c", 7)], [])
     assert copied(disk, CATALOG) == SimulatedTables(disk).content
-    assert state_of(disk) == (3, 3)
+    assert commits_of(disk) == (3, 3)
 
 
-def test_rewrite_that_finds_no_room_is_not_tried_at_each_commit() -> None:
+def test_rewrite_on_full_disk_is_not_tried_at_every_commit() -> None:
     disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     attempts = []
@@ -179,28 +179,28 @@ def test_rewrite_that_finds_no_room_is_not_tried_at_each_commit() -> None:
         catalog.tidy()
     assert 2 <= len(attempts) <= 20
     assert copied(disk, CATALOG) == SimulatedTables(disk).content
-    disk.before = works
+    disk.before = never_failing
     for _ in range(30):
         commit_at_random(catalog, chance, known)
         catalog.tidy()
     assert copied(disk, CATALOG) == SimulatedTables(disk).content
 
 
-def test_any_other_failure_of_a_rewrite_is_told() -> None:
+def test_rewrite_raises_error_of_failed_disk() -> None:
     disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     disk.before = failing("rename", errno.EIO)
 
-    def commit_until_it_is_long() -> None:
+    def commit_until_copy_is_long() -> None:
         for _ in range(60):
             commit_at_random(catalog, chance, known)
             catalog.tidy()
 
     with pytest.raises(OSError, match="Input/output"):
-        commit_until_it_is_long()
+        commit_until_copy_is_long()
 
 
-def test_stream_with_many_producers_has_them_all() -> None:
+def test_all_of_many_producers_are_found() -> None:
     catalog = SimulatedCatalog(new_disk())
     many = {b"%d" % number: ProducerState(1, number) for number in range(600)}
     catalog.commit(META, [Put("/a", entry_of_empty_stream(5), many), put("/b", 6)], [])

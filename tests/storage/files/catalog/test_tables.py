@@ -1,4 +1,4 @@
-"""Entries are sealed with their keys, and operations are read as they were written."""
+"""Tests of the CRC in front of each value, and of the encoding of operations."""
 
 import pytest
 
@@ -17,12 +17,12 @@ from durable_streams_server.storage.files.catalog.tables import (
 )
 
 
-def test_sealed_value_is_found_again() -> None:
+def test_unseal_returns_sealed_value() -> None:
     assert unseal(b"key", seal(b"key", b"value")) == b"value"
     assert unseal(b"key", seal(b"key", b"")) == b""
 
 
-def test_any_flipped_bit_of_key_or_value_breaks_the_seal() -> None:
+def test_flipped_bit_in_key_or_value_breaks_seal() -> None:
     sealed = seal(b"key", b"value")
     for at in range(len(sealed)):
         for bit in range(8):
@@ -36,7 +36,7 @@ def test_any_flipped_bit_of_key_or_value_breaks_the_seal() -> None:
         unseal(b"kez", sealed)
 
 
-def test_operations_are_read_as_they_were_written() -> None:
+def test_encoded_operations_are_decoded() -> None:
     written = [
         Operation(table, b"k%d" % table, seal(b"k%d" % table, b"v" * table))
         for table in range(len(NAMES))
@@ -50,12 +50,12 @@ def test_operations_are_read_as_they_were_written() -> None:
             list(operations(payload[:-size]))
 
 
-def test_operation_on_no_table_is_damage() -> None:
+def test_operation_on_unknown_table_is_damage() -> None:
     with pytest.raises(Damaged, match="names no table"):
         list(operations(encode_put(len(NAMES), b"k", b"v")))
 
 
-def test_summary_of_the_first_format_has_no_commits() -> None:
+def test_metadata_of_first_format_has_no_commits() -> None:
     assert parse_meta(None) == Meta()
     assert parse_meta(seal(META_KEY, b"\x94\x07\x09\x01\x02")) == Meta(7, 9, 1, 2)
     with pytest.raises(Damaged, match="cannot be understood"):

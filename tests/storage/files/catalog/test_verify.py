@@ -1,4 +1,4 @@
-"""What is wrong with the catalog is said in words, and nothing is changed."""
+"""Tests of how faults of a catalog are found and described."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,7 @@ from durable_streams_server.storage.files.catalog.verify import entry_faults
 from .values import META, flip, make, put
 
 
-def test_whole_catalog_and_no_catalog_have_no_findings(tmp_path: Path) -> None:
+def test_intact_or_missing_catalog_has_no_findings(tmp_path: Path) -> None:
     assert verify_catalog(str(tmp_path)) == []
     make(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -22,7 +22,7 @@ def test_whole_catalog_and_no_catalog_have_no_findings(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_damaged_entry_of_a_stream_is_named(tmp_path: Path) -> None:
+def test_damaged_stream_entry_is_reported_with_its_path(tmp_path: Path) -> None:
     make(tmp_path)
     file = tmp_path / "data.mdb"
     whole, at, found = file.read_bytes(), -1, []
@@ -35,7 +35,7 @@ def test_damaged_entry_of_a_stream_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", range(8))
-def test_zeroed_page_is_found_or_nobodys(tmp_path: Path, page: int) -> None:
+def test_zeroed_page_is_found_or_unused(tmp_path: Path, page: int) -> None:
     make(tmp_path)
     file = tmp_path / "data.mdb"
     data = bytearray(file.read_bytes())
@@ -53,12 +53,12 @@ def test_zeroed_page_is_found_or_nobodys(tmp_path: Path, page: int) -> None:
         catalog.close()
 
 
-def test_many_findings_are_counted_not_listed(tmp_path: Path) -> None:
+def test_findings_after_the_first_twenty_are_only_counted(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
 
-    def fill(writing: WriteTransaction) -> None:
+    def fill(transaction: WriteTransaction) -> None:
         for number in range(100):
-            writing.store(STREAMS, b"/%d" % number, b"bad!")
+            transaction.store(STREAMS, b"/%d" % number, b"bad!")
 
     database.write(fill, lambda _: None)
     database.close()
@@ -67,13 +67,13 @@ def test_many_findings_are_counted_not_listed(tmp_path: Path) -> None:
     assert found[-1].what == "and 80 more findings"
 
 
-def test_every_damaged_entry_is_said_in_words(tmp_path: Path) -> None:
+def test_damaged_entry_of_each_table_is_described(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
     keys = (b"meta", b"/a\xff", bytes(7) + b"\x05p", bytes(16), bytes(8), b"subscription/s")
 
-    def fill(writing: WriteTransaction) -> None:
+    def fill(transaction: WriteTransaction) -> None:
         for table, key in enumerate(keys):
-            writing.store(table, key, b"bad!!")
+            transaction.store(table, key, b"bad!!")
 
     database.write(fill, lambda _: None)
     assert list(entry_faults(database)) == [
@@ -87,12 +87,16 @@ def test_every_damaged_entry_is_said_in_words(tmp_path: Path) -> None:
     database.close()
 
 
-def test_look_up_that_misses_an_entry_is_a_fault(tmp_path: Path) -> None:
+def test_entry_that_look_up_misses_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = Database(str(tmp_path))
-    database.write(lambda writing: writing.store(STREAMS, b"/a", seal(b"/a", b"")), lambda _: None)
+    database.write(
+        lambda transaction: transaction.store(STREAMS, b"/a", seal(b"/a", b"")), lambda _: None
+    )
     assert list(entry_faults(database)) == []
     real = database.can_find
-    database.can_find = lambda *_: False  # type: ignore[method-assign]
+    monkeypatch.setattr(database, "can_find", lambda *_: False)
     expected = "look-ups in its table of streams miss entries from b'/a' on"
     assert next(entry_faults(database)) == expected
     assert not real(STREAMS, [(b"/a", b"other")])
@@ -100,7 +104,7 @@ def test_look_up_that_misses_an_entry_is_a_fault(tmp_path: Path) -> None:
     database.close()
 
 
-def test_every_byte_of_the_copy_is_covered(tmp_path: Path) -> None:
+def test_damage_to_any_byte_of_copy_is_found(tmp_path: Path) -> None:
     make(tmp_path, streams=5)
     size = (tmp_path / "copy").stat().st_size
     chance = random.Random(0)
@@ -112,7 +116,7 @@ def test_every_byte_of_the_copy_is_covered(tmp_path: Path) -> None:
     assert verify_catalog(str(tmp_path)) == []
 
 
-def test_torn_end_of_the_copy_is_harmless(tmp_path: Path) -> None:
+def test_torn_end_of_copy_is_harmless(tmp_path: Path) -> None:
     make(tmp_path)
     with (tmp_path / "copy").open("ab") as file:
         file.write(b"\xd5rec torn")
@@ -121,7 +125,7 @@ def test_torn_end_of_the_copy_is_harmless(tmp_path: Path) -> None:
     assert "no whole record" in found.what
 
 
-def test_missing_copy_and_a_short_one_are_harmless(tmp_path: Path) -> None:
+def test_missing_or_outdated_copy_is_harmless(tmp_path: Path) -> None:
     make(tmp_path)
     copy = tmp_path / "copy"
     data = copy.read_bytes()
@@ -134,7 +138,7 @@ def test_missing_copy_and_a_short_one_are_harmless(tmp_path: Path) -> None:
     assert found.harmless
 
 
-def test_first_commit_that_a_crash_tore_is_harmless(tmp_path: Path) -> None:
+def test_torn_first_commit_is_harmless(tmp_path: Path) -> None:
     LmdbCatalog(str(tmp_path)).close()
     (tmp_path / "copy").write_bytes(b"DSCOPY")
     (found,) = verify_catalog(str(tmp_path))
@@ -152,13 +156,13 @@ def test_wrong_number_of_streams_is_found(tmp_path: Path) -> None:
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [put("/a")], [])
     catalog._tables.write(
-        lambda writing: writing.store(STREAMS, b"/b", seal(b"/b", b"")), lambda _: None
+        lambda transaction: transaction.store(STREAMS, b"/b", seal(b"/b", b"")), lambda _: None
     )
     catalog.close()
     assert "it holds 2 streams and says 1" in [f.what for f in verify_catalog(str(tmp_path))]
 
 
-def test_database_that_is_missing_or_older_is_found(tmp_path: Path) -> None:
+def test_missing_or_outdated_database_is_found(tmp_path: Path) -> None:
     make(tmp_path)
     old = (tmp_path / "data.mdb").read_bytes()
     catalog = LmdbCatalog(str(tmp_path))

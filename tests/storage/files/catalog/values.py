@@ -1,4 +1,4 @@
-"""Catalogs and entries for the tests of the catalog's parts."""
+"""Catalogs and entries for tests of the catalog."""
 
 import random
 from pathlib import Path
@@ -29,19 +29,19 @@ Content = list[dict[bytes, bytes]]
 
 
 def entry_of_empty_stream(incarnation: int, ttl: int | None = None) -> Entry:
-    """Returns the entry of an empty stream."""
+    """Returns the catalog entry of a stream without bytes."""
     lifetime = FOREVER if ttl is None else Lifetime(ttl=ttl)
     state = StreamState("/x", incarnation, parse_media_type("text/plain"), lifetime, NOW)
     return msgspec.structs.replace(entry_of(state, 0, 1), producers=UNCOUNTED)
 
 
 def put(name: str, incarnation: int = 5, ttl: int | None = None) -> Put:
-    """Returns a stream with one producer."""
+    """Returns a catalog change that writes a stream with one producer."""
     return Put(name, entry_of_empty_stream(incarnation, ttl), {b"p": ProducerState(0, incarnation)})
 
 
 def commit_at_random(catalog: Catalog, chance: random.Random, known: dict[str, int]) -> None:
-    """Commits a few creates, changes and deletes; `known` has path and incarnation of what is there."""
+    """Commits a few random creates, changes and deletes, and updates `known`, which maps paths to incarnations."""
     changes: list[Put | Drop] = []
     for _ in range(chance.randint(1, 30)):
         name = f"/{chance.randrange(40)}"
@@ -55,7 +55,7 @@ def commit_at_random(catalog: Catalog, chance: random.Random, known: dict[str, i
 
 
 def make(path: Path, commits: int = 3, streams: int = 200) -> LmdbCatalog:
-    """Makes a catalog of some commits and closes it."""
+    """Makes a catalog with some commits, closes it, and returns it."""
     catalog = LmdbCatalog(str(path))
     for number in range(commits):
         changes = [put(f"/{n}", 1 + n + number * streams, 10) for n in range(number, streams)]
@@ -67,12 +67,12 @@ def make(path: Path, commits: int = 3, streams: int = 200) -> LmdbCatalog:
 
 
 def content_of(tables: Tables) -> Content:
-    """Returns every entry of every table."""
+    """Returns the entries of each table."""
     return [dict(scan_all(tables, table)) for table in range(len(NAMES))]
 
 
 def copied(disk: Disk, directory: str = "") -> Content:
-    """Returns the tables that a second copy makes."""
+    """Returns the entries of each table according to a second copy."""
     copy = Copy(disk, directory)
     copy.load()
     content: Content = [{} for _ in NAMES]
@@ -87,7 +87,7 @@ def copied(disk: Disk, directory: str = "") -> Content:
 
 
 def flip(file: Path, at: int) -> None:
-    """Flips a bit of a file."""
+    """Flips a bit of the byte at a position of a file."""
     data = bytearray(file.read_bytes())
     data[at] ^= 4
     file.write_bytes(data)
