@@ -1,9 +1,9 @@
-"""Makes the data directories that the archives hold, and writes down what readers saw: run with the code of format 1, once.
+"""Makes the archived data directories, and records what readers saw. It was run once, with the last code of format 1.
 
-The last commit before format 2 (`3b8f080`) made the archives. They must never be made again, because they stand for the
-directories that users have. In `format-1.tar.gz`, the first life of the server ends cleanly, so the catalog and the logs hold
-its streams; the second life ends with `os._exit`, so its changes are in the write-ahead log alone. No version before format 2
-could start on `format-1-early-deadline.tar.gz` once a checkpoint was due: it holds a stream that expired in 1960.
+The last commit before format 2 (`3b8f080`) made the archives. They must never be made again, because they represent the directories
+that users have. In `format-1.tar.gz`, the first run of the server ended cleanly, so its streams are in the catalog and the logs. The
+second run ended with `os._exit`, so its changes are only in the write-ahead log. `format-1-early-deadline.tar.gz` holds a stream that
+expired in 1960. No version before format 2 could keep running on it once a checkpoint was due.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ DEPTH = 150
 
 
 async def first_life(http: httpx.AsyncClient) -> None:
-    """Streams that a clean stop brings to the logs and the catalog."""
+    """Makes streams that a clean stop moves to the logs and the catalog."""
     json_type, text = {"content-type": "application/json"}, {"content-type": "text/plain"}
     await put(http, "/json", json_type | CENTURY, b'[{"n":1.0},{"n":1.00, "n":2}]')
     for seq in range(5):
@@ -73,7 +73,7 @@ async def first_life(http: httpx.AsyncClient) -> None:
 
 
 async def second_life(http: httpx.AsyncClient) -> None:
-    """Changes that only the write-ahead log has."""
+    """Makes changes that stay in the write-ahead log."""
     json_type, text = {"content-type": "application/json"}, {"content-type": "text/plain"}
     await post(http, "/json", json_type | PRODUCER | {"producer-seq": "5"}, b'{"seq":5}')
     await post(http, "/text", text, b"third line\n")
@@ -86,18 +86,18 @@ async def second_life(http: httpx.AsyncClient) -> None:
 
 
 async def early_deadline(http: httpx.AsyncClient) -> None:
-    """Streams whose deadlines are outside of what a catalog key of format 1 could hold or a clock could show."""
+    """Makes streams whose deadlines do not fit a catalog key of format 1."""
     text = {"content-type": "text/plain"}
     await put(http, "/other", text, b"lives on")
     await put(http, "/10000", text | {"stream-expires-at": "9999-12-31T23:59:59-01:00"}, b"late")
-    with contextlib.suppress(httpx.ReadError):  # the checkpoint after it stops the store
+    with contextlib.suppress(httpx.ReadError):  # the next checkpoint stops the store
         await put(http, "/1960", text | {"stream-expires-at": "1960-01-01T00:00:00Z"}, b"expired")
 
 
 async def life(
     folder: Path, do: Callable[[httpx.AsyncClient], Awaitable[Any]], *, dies: bool = False
 ) -> Any:
-    """Runs a server on a directory while `do` asks it for things."""
+    """Runs a server on a directory while `do` sends requests. Returns the result of `do`."""
     store = FileBackedStreamStore(folder, segment_size=SEGMENT)
     async with DurableStreamTestServer(store=store) as server:
         async with httpx.AsyncClient(base_url=server.base_url) as http:
@@ -109,7 +109,7 @@ async def life(
 
 
 async def observed(http: httpx.AsyncClient) -> dict[str, Any]:
-    """Returns what readers see: each stream's bytes and headers, and the subscriptions."""
+    """Returns the headers and a hash of the bytes of each stream, and the subscriptions, as readers see them."""
     paths = [
         "/json",
         "/large",
@@ -170,7 +170,7 @@ async def control(http: httpx.AsyncClient, id_: str, document: dict[str, Any]) -
 def make(
     folder: Path, lives: list[tuple[Callable[[httpx.AsyncClient], Awaitable[Any]], bool]]
 ) -> None:
-    """Runs lives of a server, each in a process of its own, and packs the directory that they leave."""
+    """Runs a server several times, each time in a process of its own, and archives its directory."""
     for do, dies in lives:
         child = os.fork()
         if child == 0:
@@ -183,7 +183,7 @@ def make(
 
 
 def main(folder: Path) -> None:
-    """Makes both archives in a folder, and notes what a server of the same code shows of the first."""
+    """Makes both archives in a folder, and records what readers of the first one see."""
     make(folder / "format-1", [(first_life, False), (second_life, True)])
     make(folder / "format-1-early-deadline", [(early_deadline, True)])
     seen = asyncio.run(life(folder / "format-1", observed))

@@ -1,4 +1,4 @@
-"""Data directories of format 1, kept for ever: every later version opens them and shows what their readers saw."""
+"""Tests that this version opens data directories of format 1, and serves exactly what the old version served."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 
 
 def unpack(archive: str, folder: Path) -> Path:
+    """Unpacks an archive, and returns the data directory in it."""
     with tarfile.open(HERE / f"{archive}.tar.gz") as packed:
         packed.extractall(folder, filter="data")
     return folder / "data"
@@ -25,7 +26,7 @@ def unpack(archive: str, folder: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def serving(data: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Serves a data directory until the end of the block."""
+    """Serves a data directory, and yields a client of the server."""
     store = FileBackedStreamStore(data, segment_size=SEGMENT)
     try:
         async with (
@@ -38,11 +39,12 @@ async def serving(data: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def expected() -> dict[str, Any]:
+    """Returns what the old version served."""
     seen: dict[str, Any] = json.loads((HERE / "format-1.json").read_text())
     return seen
 
 
-async def test_every_stream_and_subscription_is_as_it_was_also_after_a_restart(
+async def test_streams_and_subscriptions_are_unchanged_even_after_restart(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1", tmp_path)
@@ -51,7 +53,7 @@ async def test_every_stream_and_subscription_is_as_it_was_also_after_a_restart(
             assert await observed(http) == expected()
 
 
-async def test_producers_and_stream_seq_go_on_where_they_were(tmp_path: Path) -> None:
+async def test_producers_and_stream_seq_continue(tmp_path: Path) -> None:
     json_type, text = {"content-type": "application/json"}, {"content-type": "text/plain"}
     async with serving(unpack("format-1", tmp_path)) as http:
         before = (await http.head(f"{ROOT}/json")).headers["stream-next-offset"]
@@ -66,7 +68,7 @@ async def test_producers_and_stream_seq_go_on_where_they_were(tmp_path: Path) ->
         assert regressed.status_code == 409
 
 
-async def test_every_stream_can_be_written_to_and_forks_still_share_their_sources(
+async def test_appends_succeed_and_forks_still_share_bytes_of_their_sources(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1", tmp_path)
@@ -84,7 +86,7 @@ async def test_every_stream_can_be_written_to_and_forks_still_share_their_source
                 assert len(answer.content) == known["size"] + (4 if grown else 0)
 
 
-async def test_directory_with_a_deadline_of_1960_survives_checkpoints_and_restarts(
+async def test_directory_with_deadline_of_1960_survives_checkpoints_and_restarts(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1-early-deadline", tmp_path)
@@ -106,13 +108,13 @@ async def test_directory_with_a_deadline_of_1960_survives_checkpoints_and_restar
         assert list(DirectoryCheck(str(data)).run()) == []
 
 
-async def test_checkpoint_right_after_opening_a_deadline_of_1960_stores_the_others(
+async def test_checkpoint_with_expired_stream_of_1960_succeeds(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1-early-deadline", tmp_path)
     assert list(DirectoryCheck(str(data)).run()) == []
     store = FileBackedStreamStore(data, segment_size=SEGMENT)
-    store.run_checkpoint()  # of the expired stream, before anything has removed it
+    store.run_checkpoint()  # while the expired stream is still there
     assert store.failure is None
     store.close()
     assert list(DirectoryCheck(str(data)).run()) == []

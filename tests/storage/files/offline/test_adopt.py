@@ -1,4 +1,4 @@
-"""A catalog that was lost, or is older than the logs, learns from them."""
+"""Tests of adding streams to a lost or outdated catalog from their logs."""
 
 import random
 
@@ -14,7 +14,8 @@ TEXT = "text/plain"
 LATER = NOW + 10**9
 
 
-def made() -> SimulatedDisk:
+def disk_with_fork() -> SimulatedDisk:
+    """Returns a disk with a stream, a fork of it, and an empty stream."""
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", TEXT, b"first"), create("/fork", None, fork=fork_of("/a")))
@@ -24,7 +25,7 @@ def made() -> SimulatedDisk:
 
 
 def forget(disk: SimulatedDisk, *paths: str) -> None:
-    """Takes streams out of the catalog, and leaves their logs."""
+    """Removes streams from the catalog without deleting their logs."""
     catalog = SimulatedCatalog(disk)
     drops: list[Put | Drop] = []
     for path in paths:
@@ -36,7 +37,7 @@ def forget(disk: SimulatedDisk, *paths: str) -> None:
 
 
 def test_lost_streams_and_forks_are_rebuilt_from_their_logs() -> None:
-    disk = made()
+    disk = disk_with_fork()
     before = {path: SimulatedCatalog(disk).find(path) for path in ("/a", "/fork")}
     forget(disk, "/fork", "/a", "/empty")
     said = "\n".join(adopt_logs(disk, SimulatedCatalog(disk), LATER))
@@ -58,7 +59,7 @@ def test_lost_streams_and_forks_are_rebuilt_from_their_logs() -> None:
 
 
 def test_second_adoption_changes_nothing() -> None:
-    disk = made()
+    disk = disk_with_fork()
     forget(disk, "/fork", "/a")
     list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
     commits = SimulatedCatalog(disk).meta().commits
@@ -68,7 +69,7 @@ def test_second_adoption_changes_nothing() -> None:
 
 
 def test_entry_older_than_its_log_gets_tail_of_log() -> None:
-    disk = made()
+    disk = disk_with_fork()
     catalog = SimulatedCatalog(disk)
     old = catalog.find("/a")
     assert old is not None
@@ -83,7 +84,7 @@ def test_entry_older_than_its_log_gets_tail_of_log() -> None:
 
 
 def test_fork_of_lost_source_is_reported_and_not_rebuilt() -> None:
-    disk = made()
+    disk = disk_with_fork()
     entry = SimulatedCatalog(disk).find("/a")
     assert entry is not None
     forget(disk, "/fork", "/a")
@@ -112,7 +113,7 @@ def test_log_of_earlier_stream_at_same_path_is_ignored() -> None:
 
 
 def test_log_with_damaged_index_header_is_ignored() -> None:
-    disk = made()
+    disk = disk_with_fork()
     entry = SimulatedCatalog(disk).find("/fork")
     assert entry is not None
     forget(disk, "/fork")

@@ -1,4 +1,4 @@
-"""`check` finds what is planted; `repair` puts it aside and deletes nothing."""
+"""Tests of the command `check`: it finds planted damage, and `--repair` moves damaged files away without deleting any."""
 
 import os
 import random
@@ -21,7 +21,7 @@ SEGMENT = 1 << 20
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A store with streams in logs and catalog, and more records behind them in the log."""
+    """A directory whose store died after a checkpoint and twenty more appends."""
     with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
         store.create("/json", "application/json")
         store.create("/text", "text/plain", CreateOptions(ttl_seconds=10_000))
@@ -40,7 +40,7 @@ def directory(tmp_path: Path) -> Path:
     store = FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
     for number in range(20):
         store.append("/json", b'{"late":%d}' % number)
-    store._catalog.close()  # it dies without closing
+    store._catalog.close()  # as if the process were killed
     store._directory.release()
     return tmp_path
 
@@ -56,6 +56,7 @@ def flip(file: Path, position: int, bit: int = 0) -> None:
 
 
 def log_of(directory: Path, path: str) -> Path:
+    """Returns the log file of the stream at a path."""
     known = CliRunner().invoke(main, ["inspect", str(directory), path]).output
     (number,) = re.findall(r"incarnation: (\d+)", known)
     return directory / path_of(int(number))
@@ -77,14 +78,14 @@ def test_missing_log_of_stream_that_record_removes_is_no_finding(
     log, fork = log_of(directory, "/text"), log_of(directory, "/fork")
     store = FileBackedStreamStore(directory, segment_size=SEGMENT)
     store.delete("/text")
-    store.delete("/fork")  # and with it the rest of its source
+    store.delete("/fork")  # its source, already deleted, goes with it
     if is_created_again:
         store.create("/text", "text/plain")
         store.append("/text", b"another life")
-    store._catalog.close()  # it dies before the catalog knows
+    store._catalog.close()  # as if the process were killed before a checkpoint
     store._directory.release()
     assert not fork.exists()
-    for suffix in suffixes:  # as a checkpoint on a full disk does
+    for suffix in suffixes:  # a checkpoint on a full disk does this
         log.with_name(log.name + suffix).unlink()
     before = {file: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
     result = check(directory)
@@ -136,7 +137,9 @@ def test_file_of_another_kind_in_place_of_log_harms_only_its_stream(
     else:
         os.mkfifo(log)
     for number in range(2):
-        with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:  # with records of it
+        with FileBackedStreamStore(
+            directory, segment_size=SEGMENT
+        ) as store:  # replays records of /json
             store.append("/text", b"more %d" % number)
             store.run_checkpoint()
             assert store.failure is None
@@ -159,7 +162,7 @@ def test_every_flipped_bit_of_log_or_index_is_found(directory: Path, suffix: str
     for _ in range(40):
         position = chance.randrange(len(whole))
         if suffix and 20 <= position < 24:
-            continue  # zeros that fill the header up
+            continue  # padding of the header, which no CRC covers
         flip(file, position, chance.randrange(8))
         result = check(directory)
         assert result.exit_code == 1, position
@@ -197,7 +200,7 @@ def test_flipped_bits_of_catalog_entries_are_found(directory: Path) -> None:
             flip(file, at + len(needle) + 2, 3)
             found += check(directory).exit_code != 0
             file.write_bytes(whole)
-    assert found >= 3  # each stream's entry; older copies of a page are nobody's
+    assert found >= 3  # one for each stream; older versions of a page are unused
 
 
 def test_missing_truncated_and_stray_logs_are_found(directory: Path) -> None:
@@ -223,8 +226,10 @@ def test_repair_keeps_intact_prefix_and_quarantines_damaged_files(directory: Pat
     assert "/json: its log is damaged past position 56; it begins anew" in result.output
     assert check(directory).exit_code == 0
     kept = [path.read_bytes() for path in (directory / "quarantine").iterdir()]
-    assert any(each[60:] == whole[60:] for each in kept)  # the bytes behind the damage
-    assert any(b'"change":"Appended"' in each for each in kept)  # what the log had for behind it
+    assert any(each[60:] == whole[60:] for each in kept)  # the bytes after the damage
+    assert any(
+        b'"change":"Appended"' in each for each in kept
+    )  # appends of the write-ahead log after the damage
     with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
         assert [m.data for m in store.read("/json").messages] == [b'{"n":%d}' % n for n in range(7)]
         assert store.read("/fork").data.count(b"\n") == 20
@@ -248,7 +253,7 @@ def test_second_repair_keeps_quarantine_of_first(directory: Path) -> None:
         store = FileBackedStreamStore(directory, segment_size=SEGMENT)
         for number in range(10):
             store.append("/text", b"more %d" % number)
-        store._catalog.close()  # it dies without closing
+        store._catalog.close()  # as if the process were killed
         store._directory.release()
         file = directory / "wal" / "000"
         flip(file, file.read_bytes().index(b"more 5"))
@@ -317,5 +322,5 @@ def test_flipped_bit_of_subscription_document_is_found(directory: Path) -> None:
                 FileBackedStreamStore(directory, segment_size=SEGMENT)
             found += 1
         file.write_bytes(whole)
-    assert found == 1  # older copies of a page are nobody's
+    assert found == 1  # older versions of a page are unused
     assert check(directory).exit_code == 0

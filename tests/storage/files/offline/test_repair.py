@@ -1,4 +1,4 @@
-"""A repair keeps every intact record, lets no old offset name other bytes, deletes nothing, and may be killed at any call."""
+"""Tests of a repair: it keeps every intact record, makes old offsets void if needed, deletes nothing, and may be killed at any call."""
 
 import random
 
@@ -34,7 +34,7 @@ def checked(disk: SimulatedDisk) -> tuple[Check, list[Finding]]:
 
 
 def repaired(disk: SimulatedDisk) -> list[str]:
-    """Repairs a disk, and shows that nothing is left to repair; returns what the repair said."""
+    """Repairs a damaged disk, and requires that nothing is left to repair. Returns the sentences of the repair."""
     check, findings = checked(disk)
     assert findings
     said = list(repair(disk, SimulatedCatalog(disk), check, LATER))
@@ -44,7 +44,7 @@ def repaired(disk: SimulatedDisk) -> list[str]:
 
 
 def record_of(disk: SimulatedDisk, needle: bytes) -> tuple[str, int]:
-    """Returns the segment file with a record, and a position inside the record."""
+    """Returns the segment file that contains some bytes, and their position."""
     for name in disk.names("wal"):
         at = disk.content(f"wal/{name}").find(needle)
         if at >= 0:
@@ -53,6 +53,7 @@ def record_of(disk: SimulatedDisk, needle: bytes) -> tuple[str, int]:
 
 
 def damage(disk: SimulatedDisk, needle: bytes) -> None:
+    """Flips a bit in the record that contains some bytes."""
     disk.corrupt(*record_of(disk, needle), 0)
 
 
@@ -64,7 +65,7 @@ def state_of(store: FileStore, path: str) -> StreamState:
 
 @pytest.fixture
 def disk() -> SimulatedDisk:
-    """Four streams and a fork in the catalog, and appends that only the log has; the store died."""
+    """A disk with four streams and a fork in the catalog, and nine appends that only the write-ahead log has."""
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{name}", TEXT, b"first of %s;" % name.encode()) for name in "abc"))
@@ -222,11 +223,15 @@ def test_bytes_kept_beside_damaged_log_are_appended_to_it(disk: SimulatedDisk) -
     assert content(store, "/b") == b"first of b;b1;b2;b3;"
 
 
-# -- at random ----------------------------------------------------------
+# -- random damage ------------------------------------------------------
 
 
 class Truth(Model):
-    """What every record made, and what each path held at the end of its earlier lives."""
+    """The states after all records, and the bytes of each deleted stream.
+
+    Attributes:
+        ended: the bytes of deleted streams by path, in the order of deletion.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,8 +245,8 @@ class Truth(Model):
             super().apply([change])
 
 
-def lived(seed: int) -> tuple[Simulation, Truth]:
-    """Returns a simulation whose store died with everything durable, and what every record made."""
+def simulation_of(seed: int) -> tuple[Simulation, Truth]:
+    """Returns a simulation whose store died after all records were durable, and the states that the records make."""
     simulation = Simulation(seed)
     simulation.chance.random()
     assert simulation.boot()
@@ -254,8 +259,8 @@ def lived(seed: int) -> tuple[Simulation, Truth]:
     return simulation, truth
 
 
-def hurt(disk: SimulatedDisk, chance: random.Random) -> None:
-    """Damages a segment file, or a log."""
+def damage_random_file(disk: SimulatedDisk, chance: random.Random) -> None:
+    """Damages or deletes a random segment of the write-ahead log or a random log file."""
     files = [f"wal/{name}" for name in disk.names("wal")]
     if chance.random() < 0.3:
         logs = [
@@ -283,8 +288,8 @@ def hurt(disk: SimulatedDisk, chance: random.Random) -> None:
     disk.sync_all()
 
 
-def touched_by_loss(simulation: Simulation, check: Check) -> set[int]:
-    """Returns the incarnations that a missing record, or a damaged log, is about."""
+def incarnations_in_gaps(simulation: Simulation, check: Check) -> set[int]:
+    """Returns the incarnations that missing records have changed."""
     lost = set()
     for gap in check.gaps:
         for lsn, changes in simulation.history.items():
@@ -294,18 +299,20 @@ def touched_by_loss(simulation: Simulation, check: Check) -> set[int]:
 
 
 def family_of(state: StreamState) -> set[int]:
-    """Returns the incarnations of a stream and of all that it descends from."""
+    """Returns the incarnations of a stream and of all streams from which it was forked, directly or indirectly."""
     ancestors = {incarnation for incarnation, _, _ in state.extents(0, state.tail)}
     return {state.incarnation, *ancestors} | ({state.origin.incarnation} if state.origin else set())
 
 
-def compare(store: FileStore, truth: Truth, lost: set[int] | None) -> None:
-    """What is there is a prefix of what was; under its own incarnation, or if no loss touched it, it is all of it.
+def assert_no_false_bytes(store: FileStore, truth: Truth, lost: set[int] | None) -> None:
+    """Requires that each stream holds a prefix of its true bytes, and all of them unless it may have lost some.
+
+    A stream that kept its incarnation must have all its bytes. A stream with a new incarnation must refuse its old offsets.
 
     Args:
-        store: opened after the repair.
-        truth: what all records made.
-        lost: incarnations that a loss touched; None if the end of the log was lost without a word.
+        store: a store that was opened after the repair.
+        truth: the states that all records make.
+        lost: incarnations that may have lost something; None if the end of the log may be missing without a finding.
     """
     for path in store.paths():
         state = state_of(store, path)
@@ -334,14 +341,14 @@ def compare(store: FileStore, truth: Truth, lost: set[int] | None) -> None:
 
 @pytest.mark.parametrize("seed", range(120))
 def test_repair_of_any_damage_survives_kill_at_any_call(seed: int) -> None:
-    simulation, truth = lived(seed)
+    simulation, truth = simulation_of(seed)
     disk, chance = simulation.disk, random.Random(seed + 10_000)
     disk.before = no_fault
     last = simulation.store.wal.durable_lsn
-    hurt(disk, chance)
+    damage_random_file(disk, chance)
     check, findings = checked(disk)
     harm = [finding for finding in findings if not finding.harmless]
-    lost = touched_by_loss(simulation, check) | {
+    lost = incarnations_in_gaps(simulation, check) | {
         truth.states[path].incarnation for path in check.prefixes if path in truth.states
     }
     for _ in range(6):
@@ -365,13 +372,13 @@ def test_repair_of_any_damage_survives_kill_at_any_call(seed: int) -> None:
     list(repair(disk, SimulatedCatalog(disk), check, LATER))
     assert [finding for finding in checked(disk)[1] if not finding.harmless] == []
     store = reopened(disk)
-    # The very end of a log may be lost without a word.
-    compare(store, truth, lost if harm else None)
+    # The loss of the newest records may give no finding.
+    assert_no_false_bytes(store, truth, lost if harm else None)
     assert not harm or store.wal.last_lsn >= last
     store.run_checkpoint()
-    compare(reopened(disk), truth, lost if harm else None)
+    assert_no_false_bytes(reopened(disk), truth, lost if harm else None)
 
 
 def reopened(disk: SimulatedDisk) -> FileStore:
-    """Opens the store that a simulation has left."""
+    """Opens a store on the disk of a simulation."""
     return open_store(disk, segment_size=48 * 1024)
