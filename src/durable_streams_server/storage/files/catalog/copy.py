@@ -30,7 +30,7 @@ _PIECE: Final = 1024 * 1024  # bytes of a record in a base, and of one read
 
 
 class CopyState(NamedTuple):
-    """The extent of the commits in a copy. Positions are in bytes of the file.
+    """The extent of the commits in the catalog's second copy. Positions are in bytes of the file.
 
     Attributes:
         identity: the identity of the catalog.
@@ -48,7 +48,7 @@ class CopyState(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record of a copy, with its position in the file and the number of its commit."""
+    """One record of the catalog's second copy, with its position in the file and the number of its commit."""
 
     start: int
     end: int
@@ -82,11 +82,11 @@ class Copy:
 
     @property
     def file(self) -> File | None:
-        """The open file; None if the copy does not exist."""
+        """The open file of the second copy; None if the file does not exist."""
         return self._file
 
     def load(self, hint: CopyState | None = None) -> None:
-        """Opens and reads the file.
+        """Opens and reads the file of the second copy.
 
         Args:
             hint: an earlier state of the same file, so that only later records need be read.
@@ -123,13 +123,13 @@ class Copy:
             self.newest = max(self.newest, record.commits)
 
     def sync(self) -> None:
-        """Syncs the file, because the process that wrote it may have died before it could."""
+        """Syncs the second copy, because the process that wrote it may have died before it synced its last records."""
         if self._file is not None:
             self._file.sync()
             self._disk.sync_directory(self._directory)
 
     def append(self, identity: int, commits: int, parts: list[bytes]) -> None:
-        """Appends a commit and syncs it. The caller must then call `confirm_append` or `discard_append`, or end the process.
+        """Appends a commit to the second copy and syncs it. The caller must then call `confirm_append` or `discard_append`, or end the process.
 
         Args:
             identity: the identity of the catalog.
@@ -141,7 +141,7 @@ class Copy:
             self._file = self._disk.open(self._prefix + NAME, create=True)
         position = state.end if state is not None else 0
         if self._size > position:
-            self._cut(position)
+            self._truncate(position)
         seed = _seed(identity)
         pieces = [] if state is not None else [_head(identity)]
         for at in range(0, len(parts), _AT_ONCE):
@@ -163,18 +163,18 @@ class Copy:
             self.newest = self.state.commits
 
     def discard_append(self) -> None:
-        """Truncates the file after the last accepted commit, because the database did not commit what follows."""
+        """Truncates the second copy after the last accepted commit, because the database has not committed the rest."""
         self._written = None
         end = self.state.end if self.state is not None else 0
         if self._file is not None and self._size > end:
-            self._cut(end)
+            self._truncate(end)
 
     def drop_last_commit(self) -> None:
-        """Ignores the last commit, because the database has no room for it. The next append overwrites its records."""
+        """Ignores the last commit in the second copy, because the database has no room for it. The next append overwrites its records."""
         self.state = self._before
 
     def last_operations(self) -> Iterator[Operation]:
-        """Yields the operations of the last commit."""
+        """Yields the operations of the last commit in the second copy."""
         assert self._file is not None
         assert self.state is not None
         for record in records(self._file, self.state.last, _seed(self.state.identity)):
@@ -182,7 +182,7 @@ class Copy:
                 yield from operations(record.payload)
 
     def rewrite(self, identity: int, commits: int, entries: Iterable[bytes]) -> None:
-        """Replaces the file by a base with all live entries. A crash leaves either the old file or the new one.
+        """Replaces the second copy by a base with all live entries. A crash leaves either the old file or the new one.
 
         Args:
             identity: the identity of the catalog.
@@ -211,7 +211,7 @@ class Copy:
         self.newest = commits
 
     def remove(self) -> None:
-        """Removes the file."""
+        """Deletes the second copy."""
         self.close()
         self.state = self._before = self._written = None
         self.newest = self._size = 0
@@ -219,22 +219,22 @@ class Copy:
         self._disk.sync_directory(self._directory)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file of the second copy."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     # -- inside -------------------------------------------------------------
 
-    def _cut(self, end: int) -> None:
-        """Truncates the file and syncs it, so that the removed bytes cannot reappear behind the next append."""
+    def _truncate(self, end: int) -> None:
+        """Truncates the second copy and syncs it, so that the removed bytes cannot reappear behind the next append."""
         assert self._file is not None
         self._file.truncate(end)
         self._file.sync()
         self._size = end
 
     def _fits_hint(self, hint: CopyState, identity: int, seed: int) -> bool:
-        """Returns whether the file still has the last commit of an earlier state at the same position."""
+        """Returns whether the second copy still has the last commit of an earlier state at the same position."""
         assert self._file is not None
         if hint.identity != identity or not _HEAD.size <= hint.last < hint.end <= self._size:
             return False
@@ -245,7 +245,7 @@ class Copy:
 
 
 def read_head(file: File) -> int | None:
-    """Returns the identity in the header of a copy, or None if the header is damaged."""
+    """Returns the catalog identity in the header of a second copy, or None if the header is damaged."""
     head = file.read(_HEAD.size, 0)
     if len(head) < _HEAD.size:
         return None
@@ -255,10 +255,10 @@ def read_head(file: File) -> int | None:
 
 
 def records(file: File, position: int, seed: int) -> Iterator[Record]:
-    """Yields the intact records from a position on, and stops at the first damaged one.
+    """Yields the intact records of the catalog's second copy from a position on, and stops at the first damaged one.
 
     Args:
-        file: the copy.
+        file: the second copy.
         position: the position of the first record.
         seed: the CRC seed of the copy's records.
     """
@@ -269,7 +269,7 @@ def records(file: File, position: int, seed: int) -> Iterator[Record]:
 
 
 def committed_payloads(copy: Copy) -> Iterator[bytes]:
-    """Yields the encoded operations of every intact commit of a copy, one payload for each record."""
+    """Yields the encoded operations of every intact commit in the catalog's second copy, one payload for each record."""
     state, file = copy.state, copy.file
     assert state is not None
     assert file is not None
@@ -279,15 +279,15 @@ def committed_payloads(copy: Copy) -> Iterator[bytes]:
 
 
 def all_intact_records(file: File, identity: int) -> Iterator[Record]:
-    """Yields every intact record of a copy, even behind damage."""
+    """Yields every intact record of the catalog's second copy, even behind damage."""
     return intact_records(file, _HEAD.size, _seed(identity))
 
 
 def intact_records(file: File, position: int, seed: int) -> Iterator[Record]:
-    """Yields the intact records from a position on, even behind damage.
+    """Yields the intact records of the catalog's second copy from a position on, even behind damage.
 
     Args:
-        file: the copy.
+        file: the second copy.
         position: where the search begins.
         seed: the CRC seed of the copy's records.
     """
@@ -307,7 +307,14 @@ def intact_records(file: File, position: int, seed: int) -> Iterator[Record]:
 
 
 def _read_record(file: File, position: int, size: int, seed: int) -> Record | None:
-    """Returns the record at a position of a file of `size` bytes, or None if no intact record begins there."""
+    """Returns the record that begins at a position of the second copy, or None if no intact record begins there.
+
+    Args:
+        file: the second copy.
+        position: the position.
+        size: the size of the file in bytes.
+        seed: the CRC seed of the copy's records.
+    """
     head = file.read(_RECORD.size, position)
     if len(head) < _RECORD.size:
         return None
@@ -322,32 +329,32 @@ def _read_record(file: File, position: int, size: int, seed: int) -> Record | No
 
 
 def _record(seed: int, kind: int, commits: int, payload: bytes) -> tuple[bytes, bytes]:
-    """Returns the header and the payload of a new record."""
+    """Returns the header and the payload of a new record for the second copy."""
     head = _RECORD.pack(_MARK, 0, len(payload), kind, commits)
     crc = crc32(payload, crc32(head[_CRC_FROM:], seed))
     return _RECORD.pack(_MARK, crc, len(payload), kind, commits), payload
 
 
 def _head(identity: int) -> bytes:
-    """Returns the header of a copy."""
+    """Returns the header of a second copy for a catalog with that identity."""
     head = _HEAD.pack(_MAGIC, identity, 0)[: _HEAD.size - 4]
     return head + crc32(head).to_bytes(4, "little")
 
 
 def _seed(identity: int) -> int:
-    """Returns the CRC seed of a copy's records. With it, records of another directory's copy do not look intact."""
+    """Returns the CRC seed of the records in a second copy. The seed makes records of another directory's copy look damaged."""
     return crc32(identity.to_bytes(8, "little"))
 
 
 def _follows(record: Record, state: CopyState | None) -> bool:
-    """Returns whether a record ends the commit that follows a state. With no state, it must be a base or the first commit."""
+    """Returns whether a record ends the next commit after a state, or a base or the first commit if there is no state."""
     if state is None:
         return record.kind == BASE or record.commits == 1
     return record.kind == COMMIT and record.commits == state.commits + 1
 
 
 def _write_base(file: File, identity: int, commits: int, entries: Iterable[bytes]) -> CopyState:
-    """Writes a header and a base to an empty file, and returns the resulting state."""
+    """Writes the header and the base of a second copy to an empty file. Returns the state of the copy."""
     seed = _seed(identity)
     file.write(_head(identity), 0)
     position = _HEAD.size

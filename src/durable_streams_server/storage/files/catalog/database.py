@@ -41,7 +41,7 @@ class Database(Tables):
 
     Args:
         path: the directory of the file. No other process may use it, because the lock file is recreated.
-        readonly: whether to change nothing, so that `write` raises OSError. The file must exist then.
+        readonly: whether `write` must raise OSError. The file must exist then.
         smallest_map: minimum bytes of address space to begin with.
 
     Raises:
@@ -133,7 +133,7 @@ class Database(Tables):
         return int(self._environment.info()["map_size"])
 
     def can_find(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
-        """Returns whether a look-up of each key returns the value that the entry has."""
+        """Returns whether a look-up of each key finds exactly the given value."""
         try:
             with self._map_lock, self._environment.begin(self._handles[table]) as transaction:
                 return all(transaction.get(key) == sealed for key, sealed in entries)
@@ -145,7 +145,7 @@ class Database(Tables):
     # -- inside -------------------------------------------------------------
 
     def _open(self, readonly: bool, smallest_map: int) -> lmdb.Environment:
-        """Opens the file with the largest of several map sizes for which there is address space."""
+        """Opens the file with the largest of several map sizes that fits into the free address space."""
         file = Path(self._path) / DATA
         size = file.stat().st_size if file.exists() else 0
         sizes = (size + _STEP, size + 1024 * 1024)

@@ -94,17 +94,17 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def extent(self) -> Extent:
-        """The proven part of the stream's log."""
+        """The part of the stream's log that is proven to be durable."""
         return Extent(self.origin.position if self.origin else 0, self.tail, self.index_entries)
 
     @property
     def deadline(self) -> int | None:
-        """The stream's place in the order of deadlines, as `place_of` computes it; None if the stream has no deadline."""
+        """The number by which the catalog sorts the stream's deadline, as `place_of` computes it; None if there is no deadline."""
         return None if self.soft_deleted else place_of(self.lifetime, self.touched_at)
 
     @property
     def older_deadline(self) -> int | None:
-        """The place that older versions gave the stream in the order of deadlines. They mixed dates with idle times."""
+        """The number by which older versions sorted the stream's deadline. They did not separate dates from idle times."""
         return None if self.soft_deleted else self.lifetime.deadline(self.touched_at)
 
 
@@ -246,7 +246,7 @@ class Catalog(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Closes the database."""
+        """Closes the catalog."""
 
 
 def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
@@ -278,7 +278,12 @@ def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
 
 
 def words_of_entry(path: str, entry: Entry) -> Label:
-    """Returns the index header of a stream that is in the catalog."""
+    """Returns the header for the index of a stream's log.
+
+    Args:
+        path: the stream's path.
+        entry: the stream's catalog entry.
+    """
     return Label(
         entry.incarnation,
         entry.extent.base,
@@ -304,7 +309,7 @@ def producers_of(entry: Entry, catalog: Catalog, tally: Tally) -> StoredProducer
 
 
 def state_of(path: str, entry: Entry, session: int) -> StreamState:
-    """Returns the state of the stream with a catalog entry. Everything in the entry is durable, so readers may see it.
+    """Returns the state of a stream as its catalog entry has it. Everything in the entry is durable, so readers may see it.
 
     Args:
         path: the stream's path.

@@ -31,7 +31,7 @@ class LmdbCatalog(TableCatalog):
 
     Args:
         path: the directory of the database, which is created if it does not exist.
-        readonly: whether to write nothing and create no lock file.
+        readonly: whether the catalog must not be changed. No lock file is created then.
         clock: returns a monotonic time in seconds.
 
     Raises:
@@ -137,12 +137,12 @@ class EmptyTables(Tables):
 def open_tables(
     path: str, copy: Copy, *, readonly: bool = False, is_proven: bool = False
 ) -> Tables:
-    """Verifies and opens a database.
+    """Verifies the database of a catalog and opens it.
 
     Args:
         path: the directory of the database.
-        copy: the second copy, already loaded.
-        readonly: whether to change nothing.
+        copy: the catalog's second copy, already loaded.
+        readonly: whether the database must not be changed.
         is_proven: whether a checksum has shown that the database has not changed, so that it need not be verified.
 
     Raises:

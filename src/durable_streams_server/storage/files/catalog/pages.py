@@ -91,7 +91,10 @@ class Pages:
         return 4096
 
     def _main_root(self) -> int | None:
-        """Returns the root page of the table of tables according to the newer of LMDB's two meta pages, or None if both are damaged."""
+        """Returns the number of the root page of LMDB's table of tables, or None if both meta pages are damaged.
+
+        LMDB has two meta pages, and the newer one counts.
+        """
         newest: tuple[int, int] | None = None
         for number in (0, 1):
             start = number * self._size + _PAGE.size
@@ -108,11 +111,11 @@ class Pages:
         return None if newest is None else newest[1]
 
     def _is_page(self, number: int) -> bool:
-        """Returns whether the file has a page of that number that is no meta page."""
+        """Returns whether a number is that of a page in the file, other than the two meta pages."""
         return 2 <= number < self._count
 
     def _flags(self, number: int) -> int:
-        """Returns the flags of a page, or 0 if the page holds the number of another page."""
+        """Returns the flags of a page, or 0 if the page number stored in it is wrong."""
         said, _, flags, _, _ = _PAGE.unpack_from(self._data, number * self._size)
         return int(flags) if said == number else 0
 

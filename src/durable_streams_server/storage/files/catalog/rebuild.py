@@ -28,7 +28,7 @@ _BATCH: Final = 10_000  # operations in one transaction
 
 
 def rebuild_from_copy(path: str, quarantine: str) -> list[str]:
-    """Rebuilds the database from its second copy, and returns sentences that say what was done.
+    """Rebuilds the database of a catalog from its second copy, and returns sentences that say what was done.
 
     The copy has every commit that the database had. If the copy lost its last commits without a trace, the write-ahead log does not
     follow from the new database, and a store refuses to open it.
@@ -55,7 +55,7 @@ def rebuild_from_copy(path: str, quarantine: str) -> list[str]:
 
 
 def rebuild_from_entries(path: str, quarantine: str, salvage: Salvage) -> list[str]:
-    """Rebuilds the database from salvaged entries, and returns sentences that say what was done.
+    """Rebuilds the database of a catalog from salvaged entries, and returns sentences that say what was done.
 
     The second copy goes to the quarantine too. The next server that opens the directory writes a new one.
 
@@ -81,7 +81,7 @@ def rebuild_from_entries(path: str, quarantine: str, salvage: Salvage) -> list[s
 
 
 def rewrite_copy(path: str, quarantine: str) -> list[str]:
-    """Replaces the second copy by a new one made from the database, and returns sentences that say what was done.
+    """Replaces the second copy of a catalog by a new one made from the database, and returns sentences that say what was done.
 
     Args:
         path: the catalog's directory, which no process has open.
@@ -99,7 +99,7 @@ def rewrite_copy(path: str, quarantine: str) -> list[str]:
 
 
 def _build(path: str, entries: Iterable[Operation]) -> None:
-    """Builds a new database in a directory beside the old one. `_install` moves it into place."""
+    """Builds a new database of the catalog in a directory beside the old one. `_install` moves it into place."""
     new = Path(path) / _NEW
     if new.exists():
         shutil.rmtree(new)  # left by a repair that was killed

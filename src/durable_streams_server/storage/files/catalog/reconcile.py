@@ -12,7 +12,7 @@ from .entries import Meta
 
 
 class Relation(enum.Enum):
-    """How a copy relates to its database. Each value says what makes the two equal."""
+    """The possible differences between a catalog's database and its second copy. Each value says how to make the two equal."""
 
     LEVEL = "truncate a torn record at the end of the copy"
     AHEAD = "repeat the copy's last commit in the database"
@@ -21,7 +21,7 @@ class Relation(enum.Enum):
 
 
 def relate(meta: Meta | None, state: CopyState | None, newest: int) -> Relation:
-    """Returns how a copy relates to a verified database.
+    """Returns how the second copy relates to a verified database.
 
     Args:
         meta: the database's metadata; None if nothing was ever committed to the database.

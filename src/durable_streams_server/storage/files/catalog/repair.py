@@ -18,7 +18,7 @@ from .verify import inspect_database
 
 _Item = TypeVar("_Item")
 
-_SAMPLE: Final = 1000  # streams whose logs are looked for
+_SAMPLE: Final = 1000  # number of streams whose logs are looked for
 
 
 class _Commits(NamedTuple):
@@ -68,10 +68,10 @@ def repair_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -
 
 
 def _is_whole(copy: Copy, ours: int | None, known: _Commits) -> bool:
-    """Returns whether a copy has every commit of this directory's catalog.
+    """Returns whether a second copy has every commit of this directory's catalog.
 
     Args:
-        copy: the copy, already loaded.
+        copy: the second copy, already loaded.
         ours: the identity of this directory's catalog; None if unknown.
         known: the number of commits that the catalog had. If it is only a lower bound, a torn end may be a lost commit.
     """
@@ -92,7 +92,7 @@ def _known_commits(path: str, said: sums.Sum | None) -> _Commits:
 
 
 def _relation(meta: Meta | None, copy: Copy) -> Relation | None:
-    """Returns how a copy relates to an intact database, or None if they do not fit together."""
+    """Returns how the second copy relates to an intact database, or None if the two do not fit together."""
     try:
         return relate(meta, copy.state, copy.newest)
     except Damaged:
@@ -128,7 +128,7 @@ def _sample(items: Iterable[_Item]) -> Iterator[_Item]:
 
 
 def _streams_of(copy: Copy) -> Iterator[Entry]:
-    """Yields each stream entry that a copy has written, including outdated ones."""
+    """Yields each stream entry in a second copy, including outdated ones."""
     for payload in committed_payloads(copy):
         for table, _, sealed in operations(payload):
             if table == STREAMS and sealed is not None:

@@ -60,7 +60,7 @@ class Salvage(NamedTuple):
 
 
 class _CopiedEntry(NamedTuple):
-    """The last known version of one entry in a damaged copy.
+    """The last known version of one entry in a damaged second copy.
 
     Attributes:
         sealed: the value with its CRC in front; None if the entry was deleted.
@@ -74,7 +74,7 @@ class _CopiedEntry(NamedTuple):
 
 
 class _CopyContents(NamedTuple):
-    """The readable part of a damaged copy.
+    """The readable part of a damaged second copy.
 
     Attributes:
         known: last versions of entries by key, for each table.
@@ -88,7 +88,7 @@ class _CopyContents(NamedTuple):
 
 
 def salvage_entries(path: str) -> Salvage:
-    """Returns every entry that is intact in the database or in its second copy. Nothing is changed.
+    """Returns every catalog entry that is intact in the database or in its second copy. Nothing is changed.
 
     If both have an entry, the database's version wins unless the copy's is from a later commit. If the database's trees are damaged, the
     result also has entries on pages that no tree leads to any more. Those are doubtful.
@@ -142,7 +142,7 @@ def read_meta(path: str) -> tuple[Meta | None, bool]:
 
 
 def _read_copy(path: str, notes: list[str]) -> _CopyContents:
-    """Returns the last version of each entry in the copy's intact records.
+    """Returns the last version of each entry in the intact records of the second copy.
 
     Args:
         path: the catalog's directory.
@@ -184,7 +184,7 @@ def _read_copy(path: str, notes: list[str]) -> _CopyContents:
 
 
 def _gaps(records: list[Record], size: int) -> list[int]:
-    """Returns the positions at which bytes begin that belong to no intact record.
+    """Returns the positions in the second copy at which damaged bytes begin.
 
     Args:
         records: the intact records of the copy, in order.
@@ -291,7 +291,12 @@ def _belongs_to(table: int, key: bytes, sealed: bytes) -> bool:
 
 
 def _parse_stream(key: bytes, sealed: bytes) -> Entry | None:
-    """Returns the stream entry in a sealed value, or None if the value is no stream entry."""
+    """Returns the stream entry that a value encodes, or None if it encodes anything else.
+
+    Args:
+        key: the key of the value.
+        sealed: the value with its CRC in front.
+    """
     if not key.startswith(b"/"):
         return None
     try:
@@ -340,7 +345,7 @@ def _uncount_producers(tables: _Tables, entries: dict[bytes, Entry]) -> None:
 
 
 def _deadlines(entries: dict[bytes, Entry]) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the table entries for the deadlines of streams."""
+    """Yields keys and values for the table of deadlines, computed from the entries of streams."""
     for key, entry in entries.items():
         if entry.deadline is not None:
             name = U64_PAIR.pack(entry.deadline, entry.incarnation)

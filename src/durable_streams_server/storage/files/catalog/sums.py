@@ -21,7 +21,7 @@ _PIECE: Final = 1024 * 1024
 
 
 class Sum(NamedTuple):
-    """The size in bytes and the CRC of a database's file, and the state of the copy beside it."""
+    """The size in bytes and the CRC of a database's file, and the state of the second copy beside it."""
 
     size: int
     crc: int
@@ -66,7 +66,7 @@ def write(disk: Disk, known: Sum) -> None:
 
 
 def measure(path: Path) -> tuple[int, int] | None:
-    """Returns the size and the CRC of a file, or None if no readable file is at the path. Other threads can run meanwhile."""
+    """Returns the size and the CRC of the file at a path, or None if there is no readable file. Other threads can run meanwhile."""
     size, crc = 0, 0
     buffer = bytearray(_PIECE)
     view = memoryview(buffer)

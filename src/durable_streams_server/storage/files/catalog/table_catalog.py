@@ -42,13 +42,13 @@ _AT_ONCE: Final = 256  # maximum entries of one scan
 
 
 class TableCatalog(Catalog):
-    """A catalog over given tables and a second copy. Opening it makes tables and copy equal, unless it is read-only.
+    """A catalog over given tables and their second copy. The constructor makes the two equal, unless the catalog is read-only.
 
     Args:
         tables: the tables, already verified.
         copy: the second copy, already loaded.
         disk: the source of the random identity of a new catalog.
-        readonly: whether to change nothing.
+        readonly: whether tables and copy must not be changed.
         smallest: size in bytes below which the copy is not rewritten.
 
     Raises:
@@ -181,7 +181,7 @@ class TableCatalog(Catalog):
     # -- inside -------------------------------------------------------------
 
     def _written_meta(self) -> Meta | None:
-        """Returns the metadata, or None if nothing was ever committed."""
+        """Returns the catalog's metadata, or None if nothing was ever committed."""
         sealed = self._tables.get(META, META_KEY)
         return None if sealed is None else parse_meta(sealed)
 
@@ -201,9 +201,9 @@ class TableCatalog(Catalog):
         )
 
     def _write(self, fill: Callable[[WriteTransaction], None]) -> None:
-        """Commits a transaction to the copy and then to the tables.
+        """Commits a transaction to the second copy and then to the tables.
 
-        A commit that fails because the disk is full leaves nothing in either. After any other failure the process must end, and the
+        A commit that fails because the disk is full leaves no trace in either. After any other failure the process must end, and the
         next start makes the two equal.
         """
 
@@ -223,7 +223,7 @@ class TableCatalog(Catalog):
         self._copy.confirm_append()
 
     def _make_level(self, relation: Relation) -> None:
-        """Brings the tables and the copy to the same commit."""
+        """Brings the tables and the second copy to the same commit."""
         self._copy.sync()
         if relation is Relation.LEVEL:
             self._copy.discard_append()
@@ -236,7 +236,7 @@ class TableCatalog(Catalog):
             self._try_to_rewrite_copy()
 
     def _redo_last_commit(self) -> None:
-        """Repeats the copy's last commit in the tables, or drops it if the disk is full.
+        """Repeats the last commit of the second copy in the tables, or drops that commit if the disk is full.
 
         Dropping it loses nothing, because the write-ahead log still has the records.
         """
@@ -255,7 +255,7 @@ class TableCatalog(Catalog):
             self._copy.discard_append()
 
     def _try_to_rewrite_copy(self) -> None:
-        """Rewrites the copy, or postpones that if the disk is full or no file handle is free."""
+        """Rewrites the second copy, or postpones that if the disk is full or no file handle is free."""
         try:
             meta = self.meta()
             if not meta.identity:
@@ -286,7 +286,7 @@ class TableCatalog(Catalog):
         return self.meta()
 
     def _live_entries(self) -> Iterator[bytes]:
-        """Yields every entry of the tables in the encoding of the copy, with the metadata last."""
+        """Yields every entry of the tables in the encoding of the second copy, with the metadata last."""
         for table in (*range(1, len(NAMES)), META):
             for key, sealed in scan_all(self._tables, table):
                 unseal(key, sealed)
@@ -294,7 +294,12 @@ class TableCatalog(Catalog):
 
 
 def _entry(key: bytes, sealed: bytes) -> Entry:
-    """Returns the stream entry in a sealed value."""
+    """Returns the catalog entry of a stream.
+
+    Args:
+        key: the key of the entry.
+        sealed: the encoded entry with its CRC in front.
+    """
     try:
         return ENTRY.decode(unseal(key, sealed))
     except msgspec.DecodeError:

@@ -73,12 +73,12 @@ def parse_meta(sealed: bytes | None) -> Meta:
 
 
 def encode_put(table: int, key: bytes, sealed: bytes) -> bytes:
-    """Returns an operation that writes an entry, in the encoding of the second copy."""
+    """Returns an operation that writes an entry, encoded for the catalog's second copy."""
     return _OPERATION.pack(table, len(key), len(sealed)) + key + sealed
 
 
 def operations(payload: bytes) -> Iterator[Operation]:
-    """Yields the operations in a payload of the second copy.
+    """Yields the operations in a record of the catalog's second copy.
 
     Raises:
         Damaged: the payload ends inside an operation, or an operation names an unknown table.
@@ -110,28 +110,28 @@ class WriteTransaction(ABC):
 
     @abstractmethod
     def get(self, table: int, key: bytes) -> bytes | None:
-        """Returns the sealed value at a key, or None if there is no entry."""
+        """Returns the value at a key, with its CRC in front, or None if there is no entry."""
 
     @abstractmethod
     def keys(self, table: int, prefix: bytes) -> list[bytes]:
-        """Returns the keys that begin with a prefix."""
+        """Returns the keys in a table that begin with a prefix."""
 
     @abstractmethod
     def store(self, table: int, key: bytes, sealed: bytes) -> None:
-        """Writes an entry that is sealed already, without recording an operation."""
+        """Writes an entry whose value already has its CRC in front. The change is not added to `parts`."""
 
     @abstractmethod
     def remove(self, table: int, key: bytes) -> None:
-        """Deletes an entry if it exists, without recording an operation."""
+        """Deletes an entry if it exists. The change is not added to `parts`."""
 
     def put(self, table: int, key: bytes, value: bytes) -> None:
-        """Seals and writes an entry, and records the operation."""
+        """Writes an entry with a CRC in front of its value, and adds the operation to `parts`."""
         sealed = crc32(value, crc32(key)).to_bytes(4, "little") + value
         self.store(table, key, sealed)
         self.parts += (_OPERATION.pack(table, len(key), len(sealed)), key, sealed)
 
     def delete(self, table: int, key: bytes) -> None:
-        """Deletes an entry if it exists, and records the operation."""
+        """Deletes an entry if it exists, and adds the operation to `parts`."""
         self.remove(table, key)
         self.parts += (_OPERATION.pack(table | _DELETE, len(key), 0), key, b"")
 
@@ -144,7 +144,7 @@ class WriteTransaction(ABC):
         self.put(META, META_KEY, _ENCODE(meta))
 
     def apply(self, operation: Operation) -> None:
-        """Repeats an operation of an earlier transaction, without recording it."""
+        """Repeats an operation of an earlier transaction, without adding it to `parts`."""
         if operation.sealed is None:
             self.remove(operation.table, operation.key)
         else:
@@ -156,7 +156,7 @@ class Tables(ABC):
 
     @abstractmethod
     def get(self, table: int, key: bytes) -> bytes | None:
-        """Returns the sealed value at a key, or None if there is no entry.
+        """Returns the value at a key, with its CRC in front, or None if there is no entry.
 
         Raises:
             Damaged: the table cannot be read.

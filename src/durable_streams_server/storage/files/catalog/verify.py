@@ -94,7 +94,7 @@ def all_faults(path: str, database: Database) -> Iterator[str]:
 
 
 def was_committed(path: str, copy: Copy) -> bool:
-    """Returns whether the second copy or `SUM` shows that a database was committed to at least once.
+    """Returns whether the catalog's second copy or `SUM` shows that its database was committed to at least once.
 
     Args:
         path: the directory of the database.
@@ -105,7 +105,7 @@ def was_committed(path: str, copy: Copy) -> bool:
 
 
 def _describe(table: int, key: bytes) -> str:
-    """Returns the name of an entry for a message."""
+    """Returns a phrase that names an entry in a message."""
     text = key.decode(errors="backslashreplace")
     if table == STREAMS:
         return f"the entry of the stream {text}"
@@ -149,7 +149,7 @@ def inspect_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
 
 
 def _count_faults(database: Database, meta: Meta) -> list[str]:
-    """Returns a fault if the number of streams in the metadata is wrong."""
+    """Returns a fault, in words, if the metadata has a wrong number of streams."""
     first, count = b"", 0
     while batch := database.scan(STREAMS, first, _BATCH):
         count += len(batch)
@@ -158,7 +158,7 @@ def _count_faults(database: Database, meta: Meta) -> list[str]:
 
 
 def _check_sum(disk: SystemDisk) -> Iterator[CatalogFinding]:
-    """Yields a finding if `SUM` is damaged."""
+    """Yields a finding if the checksum file `SUM` is damaged."""
     if disk.exists(sums.NAME) and sums.read(disk) is None:
         yield CatalogFinding(
             sums.NAME, "it is damaged; the next start verifies the catalog instead", harmless=True
@@ -166,7 +166,7 @@ def _check_sum(disk: SystemDisk) -> Iterator[CatalogFinding]:
 
 
 def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
-    """Yields the faults of the second copy on its own. A torn end is harmless, because a crash can cause it."""
+    """Yields the faults that the catalog's second copy has by itself. A torn end is harmless, because a crash can cause it."""
     if copy.file is None:
         return
     file = disk.open(copies.NAME)
@@ -198,7 +198,7 @@ def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
 
 
 def _check_relation(meta: Meta | None, copy: Copy) -> Iterator[CatalogFinding]:
-    """Yields a finding if the database and the second copy do not fit together."""
+    """Yields a finding if the catalog's database and its second copy do not fit together."""
     try:
         relate(meta, copy.state, copy.newest)
     except Damaged as damage:

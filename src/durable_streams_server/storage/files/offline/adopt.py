@@ -64,7 +64,7 @@ def adopt_logs(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
 
 
 def _changes(before: dict[str, Entry], entries: dict[str, Entry]) -> list[Put | Drop]:
-    """Returns the catalog changes from one set of entries to another, with the forks of each stream counted again."""
+    """Returns the catalog changes that lead from the entries `before` to `entries`, with the forks of each stream counted again."""
     children: dict[tuple[str, int], int] = {}
     for entry in entries.values():
         if entry.origin is not None:
@@ -83,7 +83,11 @@ def _changes(before: dict[str, Entry], entries: dict[str, Entry]) -> list[Put | 
 
 
 def _adopt(log: _Log, entries: dict[str, Entry], now: int) -> str | None:
-    """Adds a log's stream to the entries, or moves the tail of its entry. Returns a sentence about it, or None if nothing changed."""
+    """Adds the stream of a log to the entries, or moves the tail of its entry to the end of the log.
+
+    Returns:
+        A sentence that says what changed, or None if nothing did.
+    """
     words = log.words
     entry = entries.get(words.path)
     if entry is not None and entry.incarnation == words.incarnation:
@@ -126,7 +130,7 @@ def _adopt(log: _Log, entries: dict[str, Entry], now: int) -> str | None:
 
 
 def _named_logs(disk: Disk) -> Iterator[_Log]:
-    """Yields the logs whose index names their stream."""
+    """Yields each log whose index names the log's stream."""
     for directory in disk.names(LOGS):
         for name in disk.names(f"{LOGS}/{directory}"):
             number = name.removesuffix(".idx")

@@ -22,7 +22,7 @@ class Withheld(NamedTuple):
 
 
 def apply_records(reader: LogReader, found: Reconstruction) -> Iterator[Withheld]:
-    """Applies every record and every gap of the log to a reconstruction, and yields the changes that cannot be applied.
+    """Applies the records of a write-ahead log to a reconstruction, and yields each change that cannot be applied.
 
     Raises:
         Damaged: the payload of an intact record cannot be decoded.
@@ -38,7 +38,7 @@ def apply_records(reader: LogReader, found: Reconstruction) -> Iterator[Withheld
 
 
 def _changes_of(record: Record) -> tuple[Change, ...]:
-    """Returns the changes that a record holds."""
+    """Returns the changes in a record of the write-ahead log."""
     try:
         return _DECODE(record.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

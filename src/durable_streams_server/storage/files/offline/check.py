@@ -28,19 +28,24 @@ from .wal_reader import Gap, LogReader
 
 
 class LostHeader(NamedTuple):
-    """An index that lost only its header: the header that it must get, and the number of its entries."""
+    """A log index of which only the header is damaged.
+
+    Attributes:
+        words: the header that the index must get.
+        entries: number of entries in the index, all intact.
+    """
 
     words: Label
     entries: int
 
 
 class KeptBeside(NamedTuple):
-    """A log whose missing end checkpoints have kept in files beside it.
+    """A log with a damaged index, whose last bytes checkpoints have written to separate files.
 
     Attributes:
         words: the header that the log's index must get.
         entries: number of intact entries in the log's index.
-        kept: number of entries in the index beside it.
+        kept: number of entries in the index of the separate files.
     """
 
     words: Label
@@ -59,7 +64,7 @@ class Check:
     Attributes:
         prefixes: intact prefixes of damaged logs, by path. Like all attributes, complete once `run` has ended.
         lost_headers: indexes that lost only their header.
-        kept_beside: logs whose missing end was kept in files beside them.
+        kept_beside: logs whose last bytes are in separate files.
         orphans: files among the logs that belong to no stream.
         gaps: gaps in the write-ahead log.
         is_catalog_readable: whether every entry of the catalog can be read.
@@ -91,7 +96,7 @@ class Check:
 
     @property
     def totals(self) -> Totals:
-        """How much was checked so far."""
+        """The amounts that were checked so far."""
         return Totals(self._streams, self._records, self._bytes, self._new_streams, self._new_bytes)
 
     def run(self) -> Iterator[Finding]:
@@ -115,7 +120,11 @@ class Check:
     # -- the catalog and its logs -------------------------------------------
 
     def _check_catalog(self, meta: Meta) -> Generator[Finding, None, bool]:
-        """Checks each stream in the catalog. Returns whether every entry of the catalog can be read."""
+        """Checks the catalog and the log of each stream in it. Yields each fault of the catalog.
+
+        Returns:
+            Whether every entry of the catalog can be read.
+        """
         damages: list[Damaged] = []
         references = CrossReferences()
         has_right_deadlines = True
@@ -144,7 +153,7 @@ class Check:
         return True
 
     def _check_log(self, path: str, entry: Entry) -> None:
-        """Checks the log of one stream, and keeps the damage for later."""
+        """Checks the log of one stream. Damage is only collected, because a later record may remove the stream."""
         self._known.add(entry.incarnation)
         harm = harm_of_log(self._disk, path, entry)
         if harm is not None:
@@ -200,7 +209,10 @@ class Check:
             wal.close()
 
     def _check_records(self, meta: Meta) -> Iterator[Finding]:
-        """Applies the records to the catalog's states, and yields missing records and records that do not follow."""
+        """Applies the records of the write-ahead log to the catalog's states.
+
+        Yields a fault for each gap in the log, and for each record that does not follow from the states.
+        """
         reader = LogReader(self._disk, meta.lsn)
         found = Reconstruction(self._catalog, keep=False)
         reasons: set[tuple[str | None, str]] = set()

@@ -7,9 +7,9 @@ from .findings import Finding
 
 
 class CrossReferences:
-    """Collects the deadlines, sources and forks that catalog entries name, and finds those that do not agree.
+    """Collects deadlines, sources and numbers of forks from catalog entries, and finds entries that contradict each other.
 
-    Every entry of the catalog must be added before the first fault is asked for.
+    Add every entry of the catalog before calling the other methods.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class CrossReferences:
         self._counts: dict[tuple[str, int], int] = {}  # source -> number of forks in its entry
 
     def add(self, path: str, entry: Entry) -> None:
-        """Adds the entry of the stream at a path."""
+        """Adds the catalog entry of the stream at a path."""
         if entry.deadline is not None:
             self._deadlines[entry.deadline, entry.incarnation] = path
             self._older[entry.older_deadline, entry.incarnation] = entry.deadline
@@ -42,7 +42,7 @@ class CrossReferences:
         return stored == self._deadlines
 
     def fork_faults(self) -> Iterator[Finding]:
-        """Yields each source that is missing, or whose entry has another number of forks than there are."""
+        """Yields a fault for each source that does not exist, and for each stream whose entry has a wrong number of forks."""
         for (path, incarnation), count in self._counts.items():
             if self._forks.get((path, incarnation), 0) != count:
                 yield Finding("catalog", "the number of its forks is wrong", path)

@@ -23,7 +23,7 @@ class DirectoryCheck:
         progress: called with the number of streams checked so far and the number of all streams.
 
     Attributes:
-        totals: how much was checked. Complete once `run` has ended.
+        totals: the amounts that were checked. Complete once `run` has ended.
     """
 
     def __init__(self, path: str, progress: Callable[[int, int], None] = lambda *_: None) -> None:

@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """How much a check has read.
+    """The amounts that a check has read.
 
     Attributes:
         streams: number of streams in the catalog.

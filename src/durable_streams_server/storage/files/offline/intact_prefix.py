@@ -48,12 +48,12 @@ def shortened(entry: Entry, prefix: IntactPrefix) -> Entry:
 
 
 def forked_earlier(change: Created, origin: Origin, position: int) -> Created:
-    """Returns the creation of a fork with its fork point moved back to `position`.
+    """Returns the recorded creation of a fork with an earlier fork point.
 
     Args:
         change: the creation as it was recorded.
         origin: the origin in that creation.
-        position: the tail of the source after the repair.
+        position: the new fork point, which is the tail of the source after the repair.
     """
     return msgspec.structs.replace(
         change,
@@ -65,9 +65,9 @@ def forked_earlier(change: Created, origin: Origin, position: int) -> Created:
 def with_shortened_forks(
     catalog: Catalog, prefixes: Mapping[str, IntactPrefix]
 ) -> dict[str, IntactPrefix]:
-    """Returns the intact prefixes by path, extended by the forks that a shortened source shortens too.
+    """Returns the intact prefixes by path, together with those of forks that lose bytes because their source does.
 
-    Such a fork began past the new tail of its source. It ends at that tail and keeps no bytes of its own.
+    Such a fork diverged from its source past the source's new tail. It ends at that tail and keeps no bytes of its own.
     """
     found = dict(prefixes)
     ends: dict[int, int] = {}
@@ -85,7 +85,7 @@ def with_shortened_forks(
 
 
 def _trimmed(lineage: Lineage, end: int) -> Lineage:
-    """Returns a lineage without the positions past `end`."""
+    """Returns the part of a lineage up to the position `end`."""
     spans: list[Span] = []
     for span in lineage:
         spans.append(Span(span.incarnation, min(span.end, end)))

@@ -61,7 +61,10 @@ def harm_of_log(disk: Disk, path: str, entry: Entry) -> Harm | None:
 
 
 def is_rest_kept(disk: Disk, harm: Harm) -> bool:
-    """Returns whether checkpoints have kept all the bytes that a damaged log lacks, in files beside the log."""
+    """Returns whether separate files hold all bytes that a damaged log lacks at its end.
+
+    Checkpoints write such files while the index of the log is damaged.
+    """
     entry, name = harm.entry, path_of(harm.entry.incarnation)
     data_name, index_name = name + KEPT, name + KEPT + ".idx"
     if not disk.exists(data_name) or not disk.exists(index_name):

@@ -17,7 +17,7 @@ from .quarantine import move_to_quarantine
 
 
 def write_logs(disk: Disk, outcome: Outcome) -> None:
-    """Adds the outcome's bytes to the logs, and makes the logs available under their new names. Everything is synced.
+    """Adds the bytes of an outcome to the logs, and creates the new names of moved logs. Everything is synced.
 
     Raises:
         Damaged: a log that was intact during the check is damaged now.

@@ -1,4 +1,4 @@
-"""Repairs a log in place when it has lost nothing: writes a new index header, or appends bytes that were kept beside the log."""
+"""Repairs logs that have lost no bytes: writes a new index header, or appends bytes that checkpoints wrote to separate files."""
 
 from collections.abc import Iterator
 
@@ -25,13 +25,13 @@ def rewrite_index_header(disk: Disk, words: Label, entries: int) -> str:
 
 
 def append_kept_bytes(disk: Disk, words: Label, entries: int, kept: int) -> Iterator[str]:
-    """Appends to a log the bytes that checkpoints kept beside it while its index was damaged.
+    """Appends to a log the bytes that checkpoints wrote to separate files while the log's index was damaged.
 
     Args:
         disk: the directory.
         words: the header of the log's index.
         entries: number of intact entries in the log's index.
-        kept: number of entries in the index of the kept bytes.
+        kept: number of entries in the index of the separate files.
 
     Yields:
         A sentence for each file that was written or moved.

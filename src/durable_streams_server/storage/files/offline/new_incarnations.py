@@ -29,7 +29,7 @@ class NewIncarnation(NamedTuple):
 
 
 class _Stream(NamedTuple):
-    """One stream of the reconstruction.
+    """One stream, and whether a repair must make its offsets void.
 
     Attributes:
         incarnation: its incarnation before the repair.
@@ -65,7 +65,7 @@ def new_incarnations(found: Reconstruction, now: int) -> dict[int, NewIncarnatio
 
 
 def _streams(found: Reconstruction) -> Iterator[_Stream]:
-    """Yields every stream, first those that are loaded, then the others in the catalog."""
+    """Yields every stream: those whose state is loaded, and then the others in the catalog."""
     roomy = [number for number in range(len(found.gaps)) if _had_room(found, number)]
     last_roomy_gap = roomy[-1] if roomy else -1
     seen = set()
@@ -108,7 +108,7 @@ def _had_room(found: Reconstruction, number: int) -> bool:
 
 
 def _least_size(hole: Hole) -> int:
-    """Returns the least number of bytes that a record needs for an append of the lost bytes."""
+    """Returns the minimum size in bytes of a record that appends the lost bytes of a hole."""
     state = hole.state
     change = Appended(state.path, state.incarnation, state.tail, b"", False, state.created_at)
     return len(_ENCODE(change)) + hole.size

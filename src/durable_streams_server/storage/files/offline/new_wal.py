@@ -12,7 +12,7 @@ from .quarantine import move_to_quarantine
 
 
 def begin_wal(disk: Disk, number: int, lsn: int) -> None:
-    """Writes a new segment. Records in older segments are obsolete once the catalog is current up to `lsn`.
+    """Writes a new segment of the write-ahead log. Records in older segments are obsolete once the catalog is current up to `lsn`.
 
     Args:
         disk: the directory.

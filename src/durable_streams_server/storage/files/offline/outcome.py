@@ -109,7 +109,10 @@ def outcome_of(found: Reconstruction, lsn: int, now: int) -> Outcome:
 def _changed_states(
     found: Reconstruction, renamed: Mapping[int, NewIncarnation]
 ) -> Iterator[StreamState]:
-    """Yields the states whose catalog entries must be written, loading those that only get a new incarnation."""
+    """Yields the states of streams whose catalog entries must be written.
+
+    States that only get a new incarnation are loaded for that and unloaded again.
+    """
     dirty = dict(found.dirty)
     yield from (state for state in dirty.values() if not state.removed)
     for path, entry in found.catalog.paths() if renamed else ():
@@ -121,7 +124,12 @@ def _changed_states(
 
 
 def _renamed(entry: Entry, names: Mapping[int, int]) -> Entry:
-    """Returns an entry with every incarnation in it replaced by its new one, if `names` has a new one."""
+    """Returns a catalog entry with its incarnations replaced by new ones.
+
+    Args:
+        entry: the entry.
+        names: new incarnations by old ones. Incarnations without a new one stay.
+    """
     origin = entry.origin
     if origin is not None:
         source = names.get(origin.incarnation, origin.incarnation)

@@ -61,7 +61,7 @@ def _as_json(withheld: Withheld) -> dict[str, object]:
 
 
 def _subject(change: Change) -> str:
-    """Returns the path of the stream, or the subscription, that a change is about."""
+    """Returns the path of the stream that a change is about, or a phrase that names the subscription."""
     path = getattr(change, "path", None)
     if path is not None:
         return str(path)

@@ -71,7 +71,7 @@ class Hole(NamedTuple):
 
 
 class Reconstruction:
-    """The stream and subscription states that a catalog and a write-ahead log make together.
+    """The states of streams and subscriptions, computed from a catalog and the records of a write-ahead log.
 
     Args:
         catalog: the catalog, every entry of which can be read.
@@ -131,11 +131,15 @@ class Reconstruction:
         self.incarnations: set[int] = set()
 
     def add_gap(self, gap: Gap) -> None:
-        """Records that the log lacks records at this point."""
+        """Adds a gap, which follows the records that were applied so far."""
         self.gaps.append(gap)
 
     def apply(self, change: Change) -> str | None:
-        """Applies one change of the log's next record. Returns None, or the reason why the change cannot be applied."""
+        """Applies one change of the next record in the write-ahead log.
+
+        Returns:
+            None, or the reason why the change cannot be applied, in words.
+        """
         if isinstance(change, SubscriptionChange):
             return self.subscriptions.apply(change)
         self.newest = max(self.newest, change.incarnation)
@@ -186,9 +190,9 @@ class Reconstruction:
         return state
 
     def _move_held_bytes(self, state: StreamState, evidence: Evidence) -> None:
-        """Moves bytes that the catalog holds for a stream to the pieces for its log.
+        """Moves the bytes that the catalog holds for a stream to the pieces that will be added to its log.
 
-        The log could not take them because of the limit on file sizes. Whoever runs a repair has raised that limit.
+        The log could not take these bytes because of a limit on file sizes. A repair assumes that the limit was raised.
         """
         evidence.pieces = [Piece(*piece) for piece in self._held.pop(state.incarnation).pieces]
         state.tail = state.visible_tail = evidence.pieces[-1].end & ~INSIDE
@@ -257,7 +261,7 @@ class Reconstruction:
         return None
 
     def _change_states(self, change: StreamChange) -> None:
-        """Alters the states that a change affects, and marks them as dirty."""
+        """Applies a change to the states that it affects, and marks them as dirty."""
         for state in affected(self.states, change):
             self.dirty[state.incarnation] = state
         state = apply(self.states, change)
@@ -277,7 +281,7 @@ class Reconstruction:
 
 
 def _is_already_applied(state: StreamState | None, change: StreamChange) -> bool:
-    """Returns whether a salvaged state includes a change already, or the change is about an earlier stream at the same path."""
+    """Returns whether a recorded change must be skipped, because a salvaged state includes it or belongs to a later stream."""
     if state is None:
         return isinstance(change, Removed | SoftDeleted | Touched)
     if change.incarnation != state.incarnation:

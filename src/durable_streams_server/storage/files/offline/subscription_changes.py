@@ -35,7 +35,7 @@ class SubscriptionChanges:
         self.subscriptions = Subscriptions()
 
     def apply(self, change: SubscriptionChange) -> str | None:
-        """Applies one change. Returns None, or the reason why the change cannot be applied."""
+        """Applies one recorded change to its subscription. Returns None, or the reason why the change cannot be applied."""
         if self._is_salvaged and self._is_already_applied(change):
             return None
         try:

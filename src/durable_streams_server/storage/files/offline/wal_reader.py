@@ -33,7 +33,7 @@ class Gap(NamedTuple):
 
     Attributes:
         after: the LSN before the first missing record.
-        before: the LSN after the last missing record; None if nothing shows how far the log went on.
+        before: the LSN after the last missing record; None if nothing shows how far the log continued.
         room: bytes of the segment that the missing records took; None if they were not all in one segment.
     """
 
@@ -145,7 +145,7 @@ class LogReader:
             yield Gap(self.last, None, None)
 
     def was_acknowledged(self, path: str) -> bool:
-        """Returns whether a later record calls a record of a segment durable.
+        """Returns whether any record of a segment shows that the segment's first record was acknowledged.
 
         Args:
             path: the segment file. The result is False unless its header was computed.
@@ -240,7 +240,7 @@ def lost_header(disk: Disk, after: int) -> str | None:
     """Returns the path of a segment that has acknowledged records but a blank header, or None if there is no such segment.
 
     A crash during the first write to a segment may also leave records without a header. Those were never acknowledged, and no
-    record calls any of them durable.
+    record states that any of them was durable.
 
     Args:
         disk: the directory.

@@ -36,12 +36,12 @@ class Found(NamedTuple):
     end: int
 
     def follows(self, other: "Found") -> bool:
-        """Returns whether this record was written directly after the other one."""
+        """Returns whether this record was written directly after another one."""
         return self.lsn == other.lsn + 1 and self.previous == other.crc
 
 
 def intact_records(data: bytes, salt: Salt) -> Iterator[Found]:
-    """Yields every intact record in a segment's bytes, in order of position."""
+    """Yields every intact record in the bytes of a segment, in order of position."""
     mark = salt.mark.to_bytes(4, "little")
     at = data.find(mark, PAGE)
     while at >= 0:
@@ -52,7 +52,7 @@ def intact_records(data: bytes, salt: Salt) -> Iterator[Found]:
 
 
 def record_at(data: bytes, at: int, salt: Salt) -> Found | None:
-    """Returns the record that begins at a position, or None if no intact record begins there."""
+    """Returns the record that begins at a position of a segment, or None if no intact record begins there."""
     if at + OVERHEAD > len(data):
         return None
     mark, length, lsn, durable, previous = _RECORD.unpack_from(data, at)
