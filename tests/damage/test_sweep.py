@@ -16,7 +16,7 @@ def test_failed_trial_is_reported_with_command_that_repeats_it() -> None:
     assert command.endswith("python -m tests.damage.sweep 17 1 --show")
 
 
-def test_process_that_dies_fails_its_current_trial_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_process_fails_only_its_current_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead(sweeping._Worker):
         """A worker whose process ends before its first report."""
 

@@ -37,7 +37,7 @@ class Wrong(AssertionError):
 
 
 class Trial:
-    """One trial. Its damage is done when it is created.
+    """One trial of the damage sweep. The constructor does the damage.
 
     Args:
         seed: decides the damage.

@@ -106,9 +106,7 @@ def test_intact_log_is_verified_completely() -> None:
         ((0, 83, 3), "damaged|not in order"),
     ],
 )
-def test_index_that_does_not_fit_catalog_extent_is_damage(
-    extent: tuple[int, int, int], what: str
-) -> None:
+def test_index_that_contradicts_catalog_is_damage(extent: tuple[int, int, int], what: str) -> None:
     data, index, _ = log([10, 70, 3])
     found = verified_prefix(data, index, size_of(index), extent)[2]
     assert found is not None

@@ -43,7 +43,9 @@ class Verified:
     def add(self, start: int, end: int) -> None:
         """Adds the bytes between two positions to the verified ranges."""
         runs = self._runs
-        if runs and runs[-1][0] <= start <= runs[-1][1]:  # nearly every append and catch-up read
+        if (
+            runs and runs[-1][0] <= start <= runs[-1][1]
+        ):  # true for nearly every append and catch-up read
             self._runs = (*runs[:-1], (runs[-1][0], max(end, runs[-1][1])))
             return
         joined = [run for run in runs if run[1] >= start and run[0] <= end]
@@ -84,7 +86,7 @@ def read_verified(
         ends, crcs = index.columns(number, min(_ENTRIES, entries - number))
         count = _count(ends, position, end)
         stop = ends[count - 1]
-        if stop - position > AT_ONCE:  # one large piece
+        if stop - position > AT_ONCE:  # the next piece alone is too large
             parts.append(_compare_large(data, base, position, stop, crcs[0], start, end))
         else:
             chunk = _read(data, stop - position, position - base)

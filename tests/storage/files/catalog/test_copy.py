@@ -58,7 +58,7 @@ def keys(copy: Copy) -> list[bytes]:
     return [each.key for payload in committed_payloads(copy) for each in operations(payload)]
 
 
-def test_missing_copy_has_no_state() -> None:
+def test_missing_second_copy_has_no_state() -> None:
     copy = loaded(new_disk())
     assert (copy.file, copy.state, copy.newest) == (None, None, 0)
 
@@ -116,7 +116,7 @@ def test_newest_commit_is_found_behind_damage() -> None:
         disk.corrupt("copy", at, 3)
 
 
-def test_copy_with_damaged_header_has_no_state() -> None:
+def test_second_copy_with_damaged_header_has_no_state() -> None:
     disk = new_disk()
     filled(disk, 2)
     for at in range(HEAD_SIZE):
@@ -162,7 +162,7 @@ def test_dropped_commit_stays_until_next_append_overwrites_it() -> None:
     assert keys(loaded(disk)) == [b"1", b"2", b"other"]
 
 
-def test_rewritten_copy_takes_further_commits() -> None:
+def test_rewritten_second_copy_takes_further_commits() -> None:
     disk = new_disk()
     copy = filled(disk, 9)
     entries = [encode_put(STREAMS, b"%d" % n, seal(b"%d" % n, b"x" * 9000)) for n in range(300)]
@@ -178,7 +178,7 @@ def test_rewritten_copy_takes_further_commits() -> None:
 
 
 @pytest.mark.parametrize("call", ["open", "write", "sync", "rename"])
-def test_failed_rewrite_leaves_old_copy(call: str) -> None:
+def test_failed_rewrite_leaves_old_second_copy(call: str) -> None:
     disk = new_disk()
     copy = filled(disk, 2)
     disk.before = failing(call)

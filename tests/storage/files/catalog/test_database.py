@@ -202,7 +202,7 @@ def test_readonly_database_creates_no_file_and_refuses_writes(tmp_path: Path) ->
     assert [file.name for file in tmp_path.iterdir()] == [DATA]
 
 
-def test_database_without_tables_opens_for_transaction_only(tmp_path: Path) -> None:
+def test_database_without_tables_opens_only_for_writing(tmp_path: Path) -> None:
     environment = lmdb.open(str(tmp_path), max_dbs=6)
     environment.open_db(b"meta")  # a crash here leaves one table
     environment.close()
@@ -278,7 +278,7 @@ def test_failed_read_raises_instead_of_returning_none(
     real.close()
 
 
-def test_directory_name_may_be_invalid_utf8(tmp_path: Path) -> None:
+def test_database_opens_in_directory_whose_name_is_invalid_utf8(tmp_path: Path) -> None:
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")
     os.mkdir(path)
     database = Database(path)

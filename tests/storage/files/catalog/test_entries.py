@@ -9,11 +9,11 @@ from durable_streams_server.storage.files.catalog import (
     DATES,
     DATES_BEGIN,
     entry_of,
+    label_of_entry,
     place_of,
     state_of,
-    words_of_entry,
 )
-from durable_streams_server.storage.files.logs import words_of
+from durable_streams_server.storage.files.index import label_of
 from tests.requests import NOW, SECOND
 
 
@@ -36,7 +36,7 @@ def test_restart_extends_ttl_by_ten_percent() -> None:
 
 
 def test_entry_has_index_header_of_its_stream() -> None:
-    assert words_of_entry("/x", entry_of(state(), 3, session=4)) == words_of(state())
+    assert label_of_entry("/x", entry_of(state(), 3, session=4)) == label_of(state())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,9 @@ def test_entry_has_index_header_of_its_stream() -> None:
         (Lifetime(expires_at=NOW), DATES + NOW),
     ],
 )
-def test_deadline_sorts_by_kind_and_time(lifetime: Lifetime, expected: int | None) -> None:
+def test_dates_and_idle_times_have_separate_places_in_order_of_deadlines(
+    lifetime: Lifetime, expected: int | None
+) -> None:
     assert place_of(lifetime, NOW) == expected
 
 
@@ -57,7 +59,7 @@ def test_every_idle_time_sorts_before_every_date() -> None:
     assert place < DATES_BEGIN < DATES
 
 
-def test_deleted_stream_that_is_kept_for_forks_has_no_deadline() -> None:
+def test_soft_deleted_stream_has_no_deadline() -> None:
     deleted = state(Lifetime(ttl=10))
     deleted.soft_deleted = True
     entry = entry_of(deleted, 0, 1)

@@ -147,13 +147,12 @@ def test_tidy_raises_if_database_was_damaged_in_use(tmp_path: Path) -> None:
         LmdbCatalog(str(tmp_path))
 
 
-def test_file_truncated_in_use_is_found_without_reading_its_map(tmp_path: Path) -> None:
+def test_checksum_of_database_truncated_in_use_raises_without_crash(tmp_path: Path) -> None:
     make(tmp_path)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [put("/new", 999)], [])
-    os.truncate(
-        tmp_path / "data.mdb", 3 * 4096
-    )  # a read of a lost page through the map would crash
+    # Reading a lost page through the map would crash the process.
+    os.truncate(tmp_path / "data.mdb", 3 * 4096)
     with pytest.raises(Damaged, match="while it was in use"):
         catalog._write_sum()
     catalog._sum_is_due = False
@@ -199,7 +198,7 @@ def test_catalog_of_first_format_opens_and_gets_second_copy(tmp_path: Path) -> N
     again.close()
 
 
-def test_copy_equals_database_after_many_commits(tmp_path: Path) -> None:
+def test_second_copy_equals_database_after_many_commits(tmp_path: Path) -> None:
     chance, known = random.Random(3), dict[str, int]()
     catalog = LmdbCatalog(str(tmp_path))
     for _ in range(40):
@@ -215,7 +214,7 @@ def test_copy_equals_database_after_many_commits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [None, 0])
 @pytest.mark.parametrize("left", ["copy and SUM", "copy", "SUM", "a damaged copy"])
-def test_missing_database_beside_copy_or_checksum_prevents_opening(
+def test_missing_database_prevents_opening_if_second_copy_or_checksum_exists(
     tmp_path: Path, size: int | None, left: str
 ) -> None:  # TRAPS 8
     make(tmp_path)
@@ -233,7 +232,7 @@ def test_missing_database_beside_copy_or_checksum_prevents_opening(
             LmdbCatalog(str(tmp_path), readonly=readonly)
 
 
-def test_new_database_beside_old_checksum_prevents_opening(tmp_path: Path) -> None:
+def test_empty_database_prevents_opening_if_checksum_exists(tmp_path: Path) -> None:
     make(tmp_path / "a")
     (tmp_path / "a" / "copy").unlink()
     LmdbCatalog(str(tmp_path / "new")).close()
@@ -288,7 +287,7 @@ def test_lost_meta_page_loses_no_commit(tmp_path: Path) -> None:
     again.close()
 
 
-def test_start_repeats_commit_that_a_kill_left_only_in_copy(
+def test_start_after_kill_repeats_commit_that_only_second_copy_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):

@@ -53,7 +53,7 @@ def test_file_of_another_kind_gives_no_entries(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_damaged_file_gives_entries_without_error(tmp_path: Path, block: int) -> None:
+def test_reading_damaged_file_raises_no_error(tmp_path: Path, block: int) -> None:
     data = database_bytes(tmp_path)
     for seed in range(block * 100, block * 100 + 100):
         chance = random.Random(seed)

@@ -47,7 +47,7 @@ def made(tmp_path: Path) -> Path:
     return tmp_path / "catalog"
 
 
-def test_damaged_database_is_rebuilt_from_copy(made: Path) -> None:
+def test_damaged_database_is_rebuilt_from_second_copy(made: Path) -> None:
     before, quarantine = content(made), made.parent / "quarantine"
     (made / "data.mdb").write_bytes(b"damaged")
     done = rebuild_from_copy(str(made), str(quarantine))
@@ -64,7 +64,7 @@ def test_damaged_database_is_rebuilt_from_copy(made: Path) -> None:
     assert verify_catalog(str(made)) == []
 
 
-def test_rebuild_of_missing_database_keeps_files_in_quarantine(made: Path) -> None:
+def test_rebuild_overwrites_no_file_in_quarantine(made: Path) -> None:
     before, quarantine = content(made), made.parent / "quarantine"
     quarantine.mkdir()
     (quarantine / "catalog-data.mdb").write_bytes(b"earlier")
@@ -77,7 +77,7 @@ def test_rebuild_of_missing_database_keeps_files_in_quarantine(made: Path) -> No
     assert (quarantine / "catalog-data.mdb").read_bytes() == b"earlier"
 
 
-def test_rebuild_from_damaged_copy_is_refused(made: Path) -> None:
+def test_rebuild_from_damaged_second_copy_raises_damaged(made: Path) -> None:
     before = (made / "data.mdb").read_bytes()
     copy = bytearray((made / "copy").read_bytes())
     copy[len(copy) // 2] ^= 1
@@ -91,7 +91,7 @@ def test_rebuild_from_damaged_copy_is_refused(made: Path) -> None:
     assert not (made.parent / "quarantine").exists()
 
 
-def test_damaged_copy_is_rewritten_from_database(made: Path) -> None:
+def test_damaged_second_copy_is_rewritten_from_database(made: Path) -> None:
     before = content(made)
     (made / "copy").write_bytes(b"damaged")
     done = rewrite_copy(str(made), str(made.parent / "quarantine"))
@@ -100,7 +100,7 @@ def test_damaged_copy_is_rewritten_from_database(made: Path) -> None:
     assert verify_catalog(str(made)) == []
 
 
-def test_rewrite_of_copy_from_damaged_database_is_refused(made: Path) -> None:
+def test_rewrite_from_damaged_database_raises_damaged(made: Path) -> None:
     (made / "data.mdb").write_bytes(b"damaged")
     before = (made / "copy").read_bytes()
     with pytest.raises(Damaged, match=r"data\.mdb"):

@@ -43,20 +43,22 @@ def test_repair_of_intact_catalog_changes_nothing(path: Path) -> None:
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
 
 
-def test_repair_rebuilds_damaged_database_from_copy(path: Path) -> None:
+def test_repair_rebuilds_damaged_database_from_second_copy(path: Path) -> None:
     (path / "data.mdb").write_bytes(b"damaged")
     assert "from its second copy" in repair(path)[-1]
     assert streams(path) == 200
 
 
-def test_repair_rewrites_damaged_copy_from_database(path: Path) -> None:
+def test_repair_rewrites_damaged_second_copy_from_database(path: Path) -> None:
     flip(path / "copy", 3000)
     assert "written anew" in repair(path)[-1]
     assert streams(path) == 200
 
 
 @pytest.mark.parametrize("has_sum", [True, False])
-def test_repair_combines_entries_of_damaged_database_and_copy(path: Path, has_sum: bool) -> None:
+def test_repair_combines_entries_of_damaged_database_and_second_copy(
+    path: Path, has_sum: bool
+) -> None:
     """The damage to the copy looks like a last commit that a crash interrupted."""
     flip(path / "copy", (path / "copy").stat().st_size - 3)
     if not has_sum:
@@ -70,7 +72,7 @@ def test_repair_combines_entries_of_damaged_database_and_copy(path: Path, has_su
     assert streams(path) == 200
 
 
-def test_repair_rebuilds_outdated_database_from_copy(path: Path) -> None:
+def test_repair_rebuilds_outdated_database_from_second_copy(path: Path) -> None:
     old = (path / "data.mdb").read_bytes()
     catalog = LmdbCatalog(str(path))
     for number in range(3):

@@ -71,7 +71,7 @@ def test_all_entries_are_salvaged_from_database_alone(tmp_path: Path) -> None:
         assert "second copy" in salvage.notes[0]
 
 
-def test_all_entries_are_salvaged_from_copy_alone(tmp_path: Path) -> None:
+def test_all_entries_are_salvaged_from_second_copy_alone(tmp_path: Path) -> None:
     make(tmp_path)
     before = content(tmp_path)
     for data in (None, b"", b"rubbish", bytes(50_000)):
@@ -93,7 +93,7 @@ def test_fifo_in_place_of_database_is_ignored(tmp_path: Path) -> None:
     assert salvage_entries(str(tmp_path)).meta is not None  # taken from the copy
 
 
-def test_entries_of_lost_page_are_salvaged_from_damaged_copy(tmp_path: Path) -> None:
+def test_entries_of_lost_page_are_salvaged_from_damaged_second_copy(tmp_path: Path) -> None:
     catalog = make(tmp_path, commits=1)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [put("/late", 5000)], [])
@@ -108,7 +108,7 @@ def test_entries_of_lost_page_are_salvaged_from_damaged_copy(tmp_path: Path) -> 
     assert len(salvage.notes) == 2
 
 
-def test_deleted_stream_returns_only_as_doubtful(tmp_path: Path) -> None:
+def test_deleted_stream_is_salvaged_only_as_doubtful(tmp_path: Path) -> None:
     make(tmp_path, commits=1)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [Drop("/7", 8)], [])
@@ -117,9 +117,8 @@ def test_deleted_stream_returns_only_as_doubtful(tmp_path: Path) -> None:
     page = leaf_with(tmp_path, b"/123")
     zero(tmp_path / "data.mdb", page)
     assert "/7" not in salvage_entries(str(tmp_path)).paths  # the copy has the deletion
-    flip(
-        tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5
-    )  # now the copy has lost the deletion
+    # Damage the record of the deletion in the copy.
+    flip(tmp_path / "copy", (tmp_path / "copy").stat().st_size - 5)
     salvage = salvage_entries(str(tmp_path))
     assert "/7" not in salvage.paths or "/7" in salvage.doubtful
     (tmp_path / "data.mdb").write_bytes(whole)
@@ -140,7 +139,7 @@ def test_entries_are_salvaged_without_meta_pages(tmp_path: Path) -> None:
     assert any("summary" in note for note in salvage.notes)
 
 
-def test_commit_that_only_copy_has_is_salvaged(tmp_path: Path) -> None:
+def test_commit_that_only_second_copy_has_is_salvaged(tmp_path: Path) -> None:
     make(tmp_path, commits=1)
     old = (tmp_path / "data.mdb").read_bytes()
     catalog = LmdbCatalog(str(tmp_path))
@@ -153,7 +152,7 @@ def test_commit_that_only_copy_has_is_salvaged(tmp_path: Path) -> None:
     assert salvage.tables[DOCUMENTS] == {}
 
 
-def test_copy_of_another_directory_is_ignored(tmp_path: Path) -> None:
+def test_second_copy_of_another_directory_is_ignored(tmp_path: Path) -> None:
     make(tmp_path / "a")
     make(tmp_path / "b", streams=300)
     (tmp_path / "a" / "copy").write_bytes((tmp_path / "b" / "copy").read_bytes())

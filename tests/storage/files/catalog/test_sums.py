@@ -13,7 +13,7 @@ from durable_streams_server.storage.files.system_disk import SystemDisk
 KNOWN = sums.Sum(8192, 0xDEADBEEF, CopyState(1 << 63, 7, 100, 200, 50))
 
 
-def test_written_sum_is_read(tmp_path: Path) -> None:
+def test_written_checksum_file_is_read(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     assert sums.read(disk) is None
     sums.write(disk, KNOWN)
@@ -31,7 +31,7 @@ def test_write_truncates_file_that_is_too_long(tmp_path: Path) -> None:
     assert sums.read(disk) == KNOWN
 
 
-def test_sum_with_flipped_bit_or_wrong_size_is_ignored() -> None:
+def test_checksum_file_with_flipped_bit_or_wrong_size_is_ignored() -> None:
     data = sums.encode(KNOWN)
     assert len(data) <= 512  # fits one sector, so no crash leaves half of it
     for at in range(len(data)):

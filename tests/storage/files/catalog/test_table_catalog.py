@@ -46,7 +46,7 @@ def commits_of(disk: SimulatedDisk) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_copy_equals_tables_after_random_commits(seed: int) -> None:
+def test_second_copy_equals_tables_after_random_commits(seed: int) -> None:
     disk, chance, known = new_disk(seed), random.Random(seed), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     for _ in range(30):
@@ -57,7 +57,7 @@ def test_copy_equals_tables_after_random_commits(seed: int) -> None:
             catalog = SimulatedCatalog(disk)
 
 
-def test_long_copy_is_rewritten() -> None:
+def test_long_second_copy_is_rewritten() -> None:
     disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     longest = live = 0
@@ -72,7 +72,7 @@ def test_long_copy_is_rewritten() -> None:
 
 
 @pytest.mark.parametrize("call", ["catalog begin", "write", "sync", "catalog commit"])
-def test_commit_on_full_disk_changes_neither_tables_nor_copy(call: str) -> None:
+def test_commit_on_full_disk_changes_neither_tables_nor_second_copy(call: str) -> None:
     disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
@@ -88,7 +88,7 @@ def test_commit_on_full_disk_changes_neither_tables_nor_copy(call: str) -> None:
     assert [path for path, _ in again.paths()] == ["/a", "/c"]
 
 
-def test_start_repeats_commit_that_only_copy_has() -> None:
+def test_start_repeats_commit_that_only_second_copy_has() -> None:
     disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
@@ -104,7 +104,7 @@ def test_start_repeats_commit_that_only_copy_has() -> None:
     assert again.meta().streams == 2
 
 
-def test_start_repeats_first_commit_that_only_copy_has() -> None:
+def test_start_repeats_first_commit_that_only_second_copy_has() -> None:
     disk = new_disk()
     disk.before = failing("catalog commit", errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
@@ -114,7 +114,7 @@ def test_start_repeats_first_commit_that_only_copy_has() -> None:
     assert commits_of(disk) == (1, 1)
 
 
-def test_start_on_full_disk_drops_commit_that_only_copy_has() -> None:
+def test_start_on_full_disk_drops_commit_that_only_second_copy_has() -> None:
     disk = new_disk()
     catalog = SimulatedCatalog(disk)
     catalog.commit(META, [put("/a")], [])
@@ -131,7 +131,7 @@ def test_start_on_full_disk_drops_commit_that_only_copy_has() -> None:
     assert copied(disk, CATALOG) == SimulatedTables(disk).content
 
 
-def test_start_rewrites_missing_copy(caplog: pytest.LogCaptureFixture) -> None:
+def test_start_rewrites_missing_second_copy(caplog: pytest.LogCaptureFixture) -> None:
     disk = new_disk()
     SimulatedCatalog(disk).commit(META, [put("/a")], [])
     disk.unlink("catalog/copy")
@@ -141,7 +141,7 @@ def test_start_rewrites_missing_copy(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("call", ["open", "write", "rename"])
-def test_copy_is_rewritten_after_disk_was_full(call: str) -> None:
+def test_second_copy_is_rewritten_once_disk_has_room(call: str) -> None:
     disk = new_disk()
     SimulatedCatalog(disk).commit(META, [put("/a")], [])
     disk.unlink("catalog/copy")
@@ -163,7 +163,7 @@ def test_copy_is_rewritten_after_disk_was_full(call: str) -> None:
     assert commits_of(disk) == (3, 3)
 
 
-def test_rewrite_on_full_disk_is_not_tried_at_every_commit() -> None:
+def test_rewrite_on_full_disk_is_not_retried_at_every_commit() -> None:
     disk, chance, known = new_disk(), random.Random(1), dict[str, int]()
     catalog = SimulatedCatalog(disk)
     attempts = []
@@ -200,7 +200,7 @@ def test_rewrite_raises_error_of_failed_disk() -> None:
         commit_until_copy_is_long()
 
 
-def test_all_of_many_producers_are_found() -> None:
+def test_stream_with_many_producers_has_all_of_them() -> None:
     catalog = SimulatedCatalog(new_disk())
     many = {b"%d" % number: ProducerState(1, number) for number in range(600)}
     catalog.commit(META, [Put("/a", entry_of_empty_stream(5), many), put("/b", 6)], [])

@@ -17,12 +17,12 @@ from durable_streams_server.storage.files.catalog.tables import (
 )
 
 
-def test_unseal_returns_sealed_value() -> None:
+def test_unseal_returns_value_without_crc() -> None:
     assert unseal(b"key", seal(b"key", b"value")) == b"value"
     assert unseal(b"key", seal(b"key", b"")) == b""
 
 
-def test_flipped_bit_in_key_or_value_breaks_seal() -> None:
+def test_flipped_bit_in_key_or_value_does_not_match_crc() -> None:
     sealed = seal(b"key", b"value")
     for at in range(len(sealed)):
         for bit in range(8):
@@ -50,7 +50,7 @@ def test_encoded_operations_are_decoded() -> None:
             list(operations(payload[:-size]))
 
 
-def test_operation_on_unknown_table_is_damage() -> None:
+def test_operation_on_unknown_table_raises_damaged() -> None:
     with pytest.raises(Damaged, match="names no table"):
         list(operations(encode_put(len(NAMES), b"k", b"v")))
 

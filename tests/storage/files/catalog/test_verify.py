@@ -35,7 +35,7 @@ def test_damaged_stream_entry_is_reported_with_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", range(8))
-def test_zeroed_page_is_found_or_unused(tmp_path: Path, page: int) -> None:
+def test_zeroed_page_prevents_opening_unless_page_is_unused(tmp_path: Path, page: int) -> None:
     make(tmp_path)
     file = tmp_path / "data.mdb"
     data = bytearray(file.read_bytes())
@@ -87,7 +87,7 @@ def test_damaged_entry_of_each_table_is_described(tmp_path: Path) -> None:
     database.close()
 
 
-def test_entry_that_look_up_misses_is_a_fault(
+def test_entry_that_look_up_misses_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(str(tmp_path))
@@ -104,7 +104,7 @@ def test_entry_that_look_up_misses_is_a_fault(
     database.close()
 
 
-def test_damage_to_any_byte_of_copy_is_found(tmp_path: Path) -> None:
+def test_damage_to_any_byte_of_second_copy_is_found(tmp_path: Path) -> None:
     make(tmp_path, streams=5)
     size = (tmp_path / "copy").stat().st_size
     chance = random.Random(0)
@@ -116,7 +116,7 @@ def test_damage_to_any_byte_of_copy_is_found(tmp_path: Path) -> None:
     assert verify_catalog(str(tmp_path)) == []
 
 
-def test_torn_end_of_copy_is_harmless(tmp_path: Path) -> None:
+def test_torn_end_of_second_copy_is_harmless(tmp_path: Path) -> None:
     make(tmp_path)
     with (tmp_path / "copy").open("ab") as file:
         file.write(b"\xd5rec torn")
@@ -125,7 +125,7 @@ def test_torn_end_of_copy_is_harmless(tmp_path: Path) -> None:
     assert "no whole record" in found.what
 
 
-def test_missing_or_outdated_copy_is_harmless(tmp_path: Path) -> None:
+def test_missing_or_outdated_second_copy_is_harmless(tmp_path: Path) -> None:
     make(tmp_path)
     copy = tmp_path / "copy"
     data = copy.read_bytes()
@@ -145,7 +145,7 @@ def test_torn_first_commit_is_harmless(tmp_path: Path) -> None:
     assert (found.file, found.harmless) == ("copy", True)
 
 
-def test_damaged_checksum_is_harmless(tmp_path: Path) -> None:
+def test_damaged_checksum_file_is_harmless(tmp_path: Path) -> None:
     make(tmp_path)
     flip(tmp_path / "SUM", 9)
     (found,) = verify_catalog(str(tmp_path))

@@ -58,7 +58,7 @@ def test_lost_streams_and_forks_are_rebuilt_from_their_logs() -> None:
     assert content(store, "/fork") == b"first own"
 
 
-def test_second_adoption_changes_nothing() -> None:
+def test_second_run_of_adopt_logs_changes_nothing() -> None:
     disk = disk_with_fork()
     forget(disk, "/fork", "/a")
     list(adopt_logs(disk, SimulatedCatalog(disk), LATER))
@@ -68,7 +68,7 @@ def test_second_adoption_changes_nothing() -> None:
     assert SimulatedCatalog(disk).meta().commits == commits
 
 
-def test_entry_older_than_its_log_gets_tail_of_log() -> None:
+def test_outdated_catalog_entry_gets_tail_of_its_log() -> None:
     disk = disk_with_fork()
     catalog = SimulatedCatalog(disk)
     old = catalog.find("/a")

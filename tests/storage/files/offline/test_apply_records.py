@@ -23,7 +23,9 @@ def test_intact_records_are_all_applied(disk: SimulatedDisk) -> None:
     assert (found.gaps, found.bytes) == ([], 6)
 
 
-def test_record_behind_damaged_one_is_withheld_or_applied(disk: SimulatedDisk) -> None:
+def test_records_behind_damaged_one_are_applied_unless_bytes_before_them_are_lost(
+    disk: SimulatedDisk,
+) -> None:
     store = open_store(disk)
     run(store, append(A, b"lost", TEXT), append(A, b"withheld", TEXT), append(B, b"kept", TEXT))
     damage(disk, b"lost")
@@ -34,7 +36,7 @@ def test_record_behind_damaged_one_is_withheld_or_applied(disk: SimulatedDisk) -
     assert found.states[B].tail == 12
 
 
-def test_intact_record_that_cannot_be_decoded_is_damage(disk: SimulatedDisk) -> None:
+def test_record_that_cannot_be_decoded_raises_damaged(disk: SimulatedDisk) -> None:
     store = open_store(disk)
     place = store.wal.reserve(3)
     store.wal.write(store.wal.encode([(place, b"???")]))

@@ -72,13 +72,13 @@ def test_intact_store_has_no_findings(directory: Path) -> None:
 
 @pytest.mark.parametrize("suffixes", [("",), (".idx",), ("", ".idx")])
 @pytest.mark.parametrize("is_created_again", [False, True])
-def test_missing_log_of_stream_that_record_removes_is_no_finding(
+def test_missing_log_of_deleted_stream_is_no_finding(
     directory: Path, suffixes: tuple[str, ...], is_created_again: bool
 ) -> None:
     log, fork = log_of(directory, "/text"), log_of(directory, "/fork")
     store = FileBackedStreamStore(directory, segment_size=SEGMENT)
     store.delete("/text")
-    store.delete("/fork")  # its source, already deleted, goes with it
+    store.delete("/fork")  # this deletes its source too
     if is_created_again:
         store.create("/text", "text/plain")
         store.append("/text", b"another life")
@@ -97,7 +97,7 @@ def test_missing_log_of_stream_that_record_removes_is_no_finding(
         assert set(again.paths()) == {"/json"} | ({"/text"} if is_created_again else set())
 
 
-def test_missing_log_is_damage_if_record_that_removes_stream_is_lost(
+def test_missing_log_is_damage_if_record_of_deletion_is_lost(
     directory: Path,
 ) -> None:
     log = log_of(directory, "/text")
@@ -123,7 +123,7 @@ def test_missing_log_is_damage_if_record_that_removes_stream_is_lost(
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
 @pytest.mark.parametrize("what", ["a directory", "a link", "a FIFO"])
-def test_file_of_another_kind_in_place_of_log_harms_only_its_stream(
+def test_directory_link_or_fifo_in_place_of_log_harms_only_its_stream(
     directory: Path, suffix: str, what: str
 ) -> None:
     log = log_of(directory, "/json")
@@ -139,7 +139,7 @@ def test_file_of_another_kind_in_place_of_log_harms_only_its_stream(
     for number in range(2):
         with FileBackedStreamStore(
             directory, segment_size=SEGMENT
-        ) as store:  # replays records of /json
+        ) as store:  # this start replays records of /json
             store.append("/text", b"more %d" % number)
             store.run_checkpoint()
             assert store.failure is None
@@ -227,9 +227,8 @@ def test_repair_keeps_intact_prefix_and_quarantines_damaged_files(directory: Pat
     assert check(directory).exit_code == 0
     kept = [path.read_bytes() for path in (directory / "quarantine").iterdir()]
     assert any(each[60:] == whole[60:] for each in kept)  # the bytes after the damage
-    assert any(
-        b'"change":"Appended"' in each for each in kept
-    )  # appends of the write-ahead log after the damage
+    # The write-ahead log has appends after the damage.
+    assert any(b'"change":"Appended"' in each for each in kept)
     with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
         assert [m.data for m in store.read("/json").messages] == [b'{"n":%d}' % n for n in range(7)]
         assert store.read("/fork").data.count(b"\n") == 20
@@ -247,7 +246,7 @@ def test_repair_of_write_ahead_log_keeps_records_before_damage(directory: Path) 
     assert check(directory).exit_code == 0
 
 
-def test_second_repair_keeps_quarantine_of_first(directory: Path) -> None:
+def test_second_repair_keeps_files_that_first_has_quarantined(directory: Path) -> None:
     aside = []
     for _ in range(2):
         store = FileBackedStreamStore(directory, segment_size=SEGMENT)

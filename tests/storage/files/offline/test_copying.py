@@ -33,13 +33,13 @@ def test_bytes_are_copied_in_pieces(disk: SimulatedDisk, monkeypatch: pytest.Mon
     assert disk.content("new") == b".2345678.."
 
 
-def test_copy_of_file_that_ends_early_is_damage(disk: SimulatedDisk) -> None:
+def test_copying_past_end_of_file_raises_damaged(disk: SimulatedDisk) -> None:
     write(disk, "old", b"0123456789")
     with pytest.raises(Damaged, match="shorter"):
         copy_file(disk, "old", "new", 11)
 
 
-def test_copied_file_replaces_longer_one(disk: SimulatedDisk) -> None:
+def test_copied_file_replaces_longer_file(disk: SimulatedDisk) -> None:
     write(disk, "old", b"0123456789")
     write(disk, "new", b"of an earlier repair")
     copy_file(disk, "old", "new", 4)

@@ -21,7 +21,7 @@ def references(entries: Iterable[tuple[str, Entry]]) -> CrossReferences:
     return found
 
 
-def test_deadlines_agree_with_entries_of_the_same_commit() -> None:
+def test_deadlines_agree_with_entries_of_same_commit() -> None:
     catalog = SimulatedCatalog(SimulatedDisk(random.Random(0)))
     catalog.commit(Meta(1, 1, 1), [put("/a", 5, ttl=10), put("/b", 6)], [])
     assert references(catalog.paths()).agree_with_deadlines(catalog)
@@ -46,24 +46,24 @@ def source(children: int) -> Entry:
     return msgspec.structs.replace(entry_of_empty_stream(5), children=children)
 
 
-def test_right_number_of_forks_is_no_fault() -> None:
+def test_right_number_of_forks_is_not_reported() -> None:
     entries = [("/a", source(2)), ("/f", fork("/a", 5)), ("/g", fork("/a", 5))]
     assert list(references(entries).fork_faults()) == []
 
 
 @pytest.mark.parametrize("children", [1, 3])
-def test_wrong_number_of_forks_is_a_fault_of_the_source(children: int) -> None:
+def test_wrong_number_of_forks_is_reported_for_the_source(children: int) -> None:
     entries = [("/a", source(children)), ("/f", fork("/a", 5)), ("/g", fork("/a", 5))]
     assert [(each.path, each.what) for each in references(entries).fork_faults()] == [
         ("/a", "the number of its forks is wrong")
     ]
 
 
-def test_missing_source_is_a_fault() -> None:
+def test_missing_source_of_fork_is_reported() -> None:
     found = references([("/f", fork("/gone", 5))])
     assert [each.path for each in found.fork_faults()] == ["/gone"]
 
 
-def test_later_stream_at_path_of_source_is_a_fault() -> None:
+def test_later_stream_at_path_of_source_is_not_the_source() -> None:
     found = references([("/a", source(0)), ("/f", fork("/a", 4))])
     assert [each.path for each in found.fork_faults()] == ["/a"]

@@ -9,7 +9,7 @@ from durable_streams_server.storage.files.offline.directory_check import Directo
 from tests.storage.files.offline.directories import findings_in, opened
 
 
-def test_sound_directory_has_no_findings(directory: Path) -> None:
+def test_intact_directory_has_no_findings(directory: Path) -> None:
     assert findings_in(directory) == []
 
 

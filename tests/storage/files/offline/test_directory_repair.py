@@ -66,7 +66,7 @@ def test_repair_rebuilds_catalog_from_entries_when_both_copies_are_damaged(
     assert [finding for finding in findings_in(directory) if not finding.harmless] == []
 
 
-def test_store_refuses_logs_without_catalog_until_repair_rebuilds_it(directory: Path) -> None:
+def test_store_does_not_open_without_catalog_until_repair_rebuilds_it(directory: Path) -> None:
     shutil.rmtree(directory / "catalog")
     shutil.rmtree(directory / "wal")
     (directory / "catalog").mkdir()

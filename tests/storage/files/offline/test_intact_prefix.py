@@ -25,7 +25,7 @@ def test_shortened_stream_is_open_and_has_no_stream_seq() -> None:
     assert (found.closed, found.last_seq) == (False, None)
 
 
-def test_stream_with_all_its_bytes_stays_closed() -> None:
+def test_closed_stream_that_lost_no_bytes_stays_closed() -> None:
     entry = msgspec.structs.replace(entry_of_empty_stream(5), tail=9, closed=True)
     assert shortened(entry, IntactPrefix(9, 2)).closed
 
@@ -40,7 +40,7 @@ def test_fork_point_past_intact_prefix_moves_back() -> None:
     assert found.lineage == (Span(3, 4),)
 
 
-def test_recorded_fork_of_shortened_source_begins_earlier() -> None:
+def test_recorded_fork_point_past_new_tail_of_source_moves_back() -> None:
     entry = entry_of_empty_stream(5)
     origin = Origin("/source", 3, "anchor", 0, 7)
     lineage = (Span(2, 1), Span(3, 7))
@@ -50,7 +50,7 @@ def test_recorded_fork_of_shortened_source_begins_earlier() -> None:
     assert found.lineage == (Span(2, 1), Span(3, 4))
 
 
-def test_fork_past_intact_prefix_of_source_is_shortened_too(disk: SimulatedDisk) -> None:
+def test_fork_of_shortened_source_is_shortened_to_tail_of_source(disk: SimulatedDisk) -> None:
     catalog = SimulatedCatalog(disk)
     short, enough = IntactPrefix(5, 1), IntactPrefix(8, 1)
     assert with_shortened_forks(catalog, {A: short}) == {A: short, FORK: IntactPrefix(5, 0)}

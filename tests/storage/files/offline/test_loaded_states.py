@@ -49,7 +49,7 @@ def test_stream_created_after_deletion_is_found() -> None:
     assert not states.is_deleted("/a")
 
 
-def test_unloaded_state_is_loaded_again_from_catalog() -> None:
+def test_removed_state_is_loaded_again_from_catalog() -> None:
     states = LoadedStates(lambda _: state())
     first = states["/a"]
     del states["/a"]

@@ -38,7 +38,7 @@ def test_stream_without_bytes_needs_no_log(disk: SimulatedDisk) -> None:
     assert harm_of_log(disk, "/empty", entry_of_empty_stream(77)) is None
 
 
-def test_flipped_bit_leaves_intact_appends_before_it(disk: SimulatedDisk) -> None:
+def test_appends_before_flipped_bit_are_intact(disk: SimulatedDisk) -> None:
     entry = entry_of(disk)
     disk.corrupt(path_of(entry.incarnation), 7, 0)
     harm = harm_of_log(disk, "/a", entry)
@@ -47,7 +47,7 @@ def test_flipped_bit_leaves_intact_appends_before_it(disk: SimulatedDisk) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
-def test_missing_file_leaves_nothing(disk: SimulatedDisk, suffix: str) -> None:
+def test_nothing_is_intact_if_log_or_index_is_missing(disk: SimulatedDisk, suffix: str) -> None:
     entry = entry_of(disk)
     disk.unlink(path_of(entry.incarnation) + suffix)
     harm = harm_of_log(disk, "/a", entry)
@@ -56,7 +56,7 @@ def test_missing_file_leaves_nothing(disk: SimulatedDisk, suffix: str) -> None:
     assert "is missing" in harm.what
 
 
-def test_damaged_index_header_leaves_all_bytes(disk: SimulatedDisk) -> None:
+def test_damaged_index_header_harms_no_bytes(disk: SimulatedDisk) -> None:
     entry = entry_of(disk)
     disk.corrupt(path_of(entry.incarnation) + ".idx", 3, 0)
     harm = harm_of_log(disk, "/a", entry)
@@ -64,13 +64,13 @@ def test_damaged_index_header_leaves_all_bytes(disk: SimulatedDisk) -> None:
     assert (harm.end, harm.entries, harm.is_header) == (10, 2, True)
 
 
-def test_index_of_another_stream_is_harm(disk: SimulatedDisk) -> None:
+def test_index_of_another_stream_is_reported(disk: SimulatedDisk) -> None:
     harm = harm_of_log(disk, "/b", entry_of(disk))
     assert harm is not None
     assert harm.what == "it is the index of /a"
 
 
-def test_rest_beside_damaged_index_is_found(disk: SimulatedDisk) -> None:
+def test_bytes_in_separate_files_are_found_if_intact(disk: SimulatedDisk) -> None:
     name = path_of(entry_of(disk).incarnation)
     run(open_store(disk), append("/a", b" more", TEXT))
     disk.corrupt(name + ".idx", 3, 0)

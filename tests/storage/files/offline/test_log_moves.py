@@ -30,9 +30,7 @@ def move_of(disk: SimulatedDisk, done: Outcome, path: str) -> Move:
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_renamed_log_has_all_bytes_under_new_name_only(
-    disk: SimulatedDisk, has_links: bool
-) -> None:
+def test_moved_log_has_all_its_bytes_and_no_old_name(disk: SimulatedDisk, has_links: bool) -> None:
     def fail(call: str) -> None:
         if call == "link" and not has_links:
             raise OSError(errno.EPERM, "no links here")
@@ -53,7 +51,7 @@ def test_renamed_log_has_all_bytes_under_new_name_only(
     assert not disk.exists(path_of(move.old) + ".idx")
 
 
-def test_shortened_log_moves_to_quarantine_complete(disk: SimulatedDisk) -> None:
+def test_shortened_log_keeps_all_its_bytes_in_quarantine(disk: SimulatedDisk) -> None:
     store = open_store(disk)
     run(store, append(A, b"damaged", TEXT))
     store.run_checkpoint()

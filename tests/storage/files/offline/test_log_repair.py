@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable_streams_server.storage.files.catalog import words_of_entry
+from durable_streams_server.storage.files.catalog import label_of_entry
 from durable_streams_server.storage.files.directory import QUARANTINE
 from durable_streams_server.storage.files.log_layout import KEPT, path_of
 from durable_streams_server.storage.files.offline.check import Check
@@ -19,17 +19,19 @@ from tests.storage.files.stores import content, open_store, run
 
 
 @pytest.mark.parametrize("position", [3, 20])
-def test_rewritten_header_makes_log_intact(disk: SimulatedDisk, position: int) -> None:
+def test_log_is_intact_after_its_index_header_is_rewritten(
+    disk: SimulatedDisk, position: int
+) -> None:
     name = path_of(incarnation(disk, A)) + ".idx"
     disk.corrupt(name, position, 0)
     entry = SimulatedCatalog(disk).find(A)
     assert entry is not None
-    said = rewrite_index_header(disk, words_of_entry(A, entry), 1)
+    said = rewrite_index_header(disk, label_of_entry(A, entry), 1)
     assert said == f"{name}: its header is written anew"
     assert harm_of_log(disk, A, entry) is None
 
 
-def test_kept_bytes_are_appended_and_their_files_quarantined(disk: SimulatedDisk) -> None:
+def test_bytes_in_separate_files_are_appended_and_files_quarantined(disk: SimulatedDisk) -> None:
     name = path_of(incarnation(disk, A))
     run(open_store(disk), append(A, b"kept", TEXT))
     disk.corrupt(name + ".idx", 3, 0)

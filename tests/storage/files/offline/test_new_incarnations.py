@@ -31,7 +31,9 @@ def test_gap_renames_open_streams_and_their_forks(disk: SimulatedDisk) -> None:
     assert renamed(disk, found) == {A, B, FORK}
 
 
-def test_append_at_known_tail_proves_stream_intact_for_earlier_gaps(disk: SimulatedDisk) -> None:
+def test_append_at_known_tail_proves_that_earlier_gaps_lost_nothing_of_stream(
+    disk: SimulatedDisk,
+) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, 6, None))
     assert found.apply(append_to(disk, A)) is None

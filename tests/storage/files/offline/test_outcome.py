@@ -34,7 +34,7 @@ def test_outcome_metadata_reaches_steady_time_of_records(disk: SimulatedDisk) ->
     assert (meta.lsn, meta.steady) == (99, LATER)
 
 
-def test_renamed_sources_stay_older_than_their_forks(disk: SimulatedDisk) -> None:
+def test_new_incarnations_of_sources_are_older_than_those_of_forks(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, None, None))
     done = outcome(found)
@@ -47,7 +47,9 @@ def test_renamed_sources_stay_older_than_their_forks(disk: SimulatedDisk) -> Non
     assert done.meta.last_incarnation == max(entry.incarnation for entry in new.values())
 
 
-def test_damaged_log_shortens_stream_and_forks_and_drops_producers(disk: SimulatedDisk) -> None:
+def test_stream_with_damaged_log_is_shortened_with_its_forks_and_loses_producers(
+    disk: SimulatedDisk,
+) -> None:
     found = reconstruction(disk, {A: IntactPrefix(5, 0), CLOSED: IntactPrefix(2, 0)})
     done = outcome(found)
     new = {change.path: change for change in done.changes if isinstance(change, Put)}

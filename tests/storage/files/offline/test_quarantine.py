@@ -13,14 +13,14 @@ from durable_streams_server.storage.files.offline.quarantine import (
 from durable_streams_server.testing.disk import SimulatedDisk
 
 
-def test_moved_file_keeps_its_bytes_and_gets_a_flat_name(disk: SimulatedDisk) -> None:
+def test_quarantined_file_keeps_its_bytes(disk: SimulatedDisk) -> None:
     whole = disk.content("wal/000")
     assert move_to_quarantine(disk, "wal/000") == "wal/000 is now quarantine/wal-000"
     assert disk.content(f"{QUARANTINE}/wal-000") == whole
     assert not disk.exists("wal/000")
 
 
-def test_second_file_of_the_same_name_gets_a_number(disk: SimulatedDisk) -> None:
+def test_second_quarantined_file_of_same_name_gets_number(disk: SimulatedDisk) -> None:
     for text in (b"one", b"two", b"three"):
         disk.open("stray", create=True).write(text, 0)
         move_to_quarantine(disk, "stray")
@@ -28,13 +28,13 @@ def test_second_file_of_the_same_name_gets_a_number(disk: SimulatedDisk) -> None
     assert [disk.content(f"{QUARANTINE}/{name}") for name in names] == [b"one", b"two", b"three"]
 
 
-def test_file_in_place_of_quarantine_is_renamed(disk: SimulatedDisk) -> None:
+def test_file_in_place_of_quarantine_directory_is_renamed(disk: SimulatedDisk) -> None:
     disk.open(QUARANTINE, create=True).write(b"stranger", 0)
     assert move_to_quarantine(disk, QUARANTINE) == "quarantine is now quarantine.aside"
     assert disk.content("quarantine.aside") == b"stranger"
 
 
-def test_withheld_changes_are_kept_as_json_lines_and_counted(disk: SimulatedDisk) -> None:
+def test_withheld_changes_are_written_as_json_lines_and_counted(disk: SimulatedDisk) -> None:
     disk.make_directory(QUARANTINE)
     withheld = [
         Withheld(7, SoftDeleted("/a", 5), "why"),
@@ -50,6 +50,6 @@ def test_withheld_changes_are_kept_as_json_lines_and_counted(disk: SimulatedDisk
     assert json.loads(lines[0])["change"] == "SoftDeleted"
 
 
-def test_no_file_is_made_without_withheld_changes(disk: SimulatedDisk) -> None:
+def test_no_file_is_written_without_withheld_changes(disk: SimulatedDisk) -> None:
     assert list(write_withheld(disk, iter(()))) == []
     assert not disk.exists(f"{QUARANTINE}/records.jsonl")

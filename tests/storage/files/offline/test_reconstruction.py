@@ -58,7 +58,7 @@ def test_append_to_damaged_log_is_withheld(disk: SimulatedDisk) -> None:
     assert found.states[A].tail == 5
 
 
-def test_later_stream_at_same_path_proves_deletion_of_earlier_one(disk: SimulatedDisk) -> None:
+def test_later_stream_at_same_path_proves_deletion_of_earlier_stream(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, 6, None))
     later = Appended(B, LATER, 3, b"x", False, LATER)

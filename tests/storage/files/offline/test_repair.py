@@ -208,7 +208,7 @@ def test_lost_index_header_is_rewritten_without_new_incarnation(disk: SimulatedD
     assert content(store, "/b") == b"first of b;b1;b2;b3;"
 
 
-def test_bytes_kept_beside_damaged_log_are_appended_to_it(disk: SimulatedDisk) -> None:
+def test_bytes_in_separate_files_are_appended_to_log(disk: SimulatedDisk) -> None:
     old = state_of(open_store(disk), "/b")
     name = path_of(old.incarnation)
     disk.corrupt(name + ".idx", 3, 0)

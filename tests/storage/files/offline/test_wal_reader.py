@@ -21,7 +21,7 @@ SIZE = 1000 + OVERHEAD
 
 
 def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
-    """Returns a disk with a log of records of equal size, each written on its own, and the records."""
+    """Returns a disk whose log has records of equal size, and the records. Each record was a write of its own."""
     disk, wal = new()
     records = [Record(lsn, bytes([lsn % 251]) * 1000) for lsn in range(1, count + 1)]
     for record in records:
@@ -83,7 +83,7 @@ def test_missing_segment_is_gap_between_its_neighbours() -> None:
     assert items(disk)[: n + 1] == [*records[:n], Gap(n, 2 * n + 1, None)]
 
 
-def test_catalog_ahead_of_log_gives_gap_without_end() -> None:
+def test_log_that_ends_before_catalog_lsn_gives_gap_without_end() -> None:
     disk, _ = written(5)
     assert items(disk, 9) == [Gap(9, None, None)]
     assert items(SimulatedDisk(random.Random(0)), 9) == [Gap(9, None, None)]
@@ -119,12 +119,12 @@ def test_blank_header_before_unacknowledged_records_is_not_reported() -> None:
     assert lost_header(disk, 0) is None
 
 
-def test_only_record_behind_damaged_header_is_found_if_salt_is_intact() -> None:
+def test_single_record_behind_damaged_header_is_found_if_salt_is_intact() -> None:
     count = per_segment() + 1
     disk, records = written(count)
     disk.corrupt("wal/001", 10, 3)
     assert items(disk) == records
-    disk.corrupt("wal/001", PAGE + 40, 3)  # another salt would make the damaged bytes whole
+    disk.corrupt("wal/001", PAGE + 40, 3)  # with another salt, the damaged bytes look intact
     assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
     disk.corrupt("wal/001", PAGE + 40, 3)
     disk.corrupt("wal/001", 30, 3)
@@ -189,7 +189,7 @@ def test_remains_of_unfinished_write_are_not_read(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_reader_finds_only_written_records_and_a_gap_where_recovery_fails(seed: int) -> None:
+def test_reader_yields_only_written_records_and_a_gap_if_recovery_fails(seed: int) -> None:
     chance = random.Random(seed)
     disk, records = written(chance.randint(3, 40))
     name = f"wal/{chance.choice(disk.names('wal'))}"
@@ -214,5 +214,5 @@ def test_reader_finds_only_written_records_and_a_gap_where_recovery_fails(seed: 
         recovered = [Record(*each) for each in Wal(disk, 0).recover(after)]
     except Damaged:
         return
-    if found != recovered:  # recovery takes a file without a header for an unused one
+    if found != recovered:  # recovery treats a file without a header as unused
         assert found[: len(recovered)] == recovered

@@ -24,7 +24,7 @@ def segment(*payloads: bytes) -> tuple[bytes, Salt]:
     return disk.content("wal/000"), Salt.of(header.salt)
 
 
-def test_whole_records_are_found_behind_damaged_one() -> None:
+def test_intact_records_are_found_behind_damaged_one() -> None:
     data, salt = segment(b"one", b"two", b"three")
     damaged = data.replace(b"two", b"TWO")
     assert [found.lsn for found in intact_records(data, salt)] == [1, 2, 3]
@@ -45,7 +45,7 @@ def test_record_follows_only_its_predecessor() -> None:
     assert not first.follows(second)
 
 
-def test_cut_off_record_is_not_whole() -> None:
+def test_truncated_record_is_not_found() -> None:
     data, salt = segment(b"one")
     found = record_at(data, PAGE, salt)
     assert found is not None

@@ -18,10 +18,10 @@ from .entries import (
     Meta,
     Put,
     entry_of,
+    label_of_entry,
     place_of,
     producers_of,
     state_of,
-    words_of_entry,
 )
 from .lmdb_catalog import LmdbCatalog
 from .rebuild import rebuild_from_copy, rebuild_from_entries, rewrite_copy
@@ -50,5 +50,5 @@ __all__ = [
     "salvage_entries",
     "state_of",
     "verify_catalog",
-    "words_of_entry",
+    "label_of_entry",
 ]

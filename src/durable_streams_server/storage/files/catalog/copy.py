@@ -17,7 +17,8 @@ from .tables import Operation, operations
 
 NAME: Final = "copy"
 NEW: Final = NAME + ".new"
-PART, COMMIT, BASE = 1, 2, 3  # kinds of records: not the last one; last of a commit; last of a base
+#: The kinds of records: one that more records follow, the last of a commit, and the last of a base.
+PART, COMMIT, BASE = 1, 2, 3
 _MAGIC: Final = b"DSCOPY1\n"
 _MARK: Final = b"\xd5rec"
 _HEAD: Final = struct.Struct("<8sQI")  # magic, identity, CRC of both
@@ -75,8 +76,8 @@ class Copy:
         self._prefix = f"{directory}/" if directory else ""
         self._file: File | None = None
         self._size = 0
-        self._before: CopyState | None = None  # without the last commit
-        self._written: CopyState | None = None  # after `append`, until the database has committed
+        self._before: CopyState | None = None  # the state before the last commit
+        self._written: CopyState | None = None  # set by `append` until the database has committed
         self.state: CopyState | None = None
         self.newest = 0
 

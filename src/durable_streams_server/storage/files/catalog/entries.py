@@ -90,7 +90,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     children: int
     soft_deleted: bool
     index_entries: int
-    producers: int = UNCOUNTED  # as older versions have left it
+    producers: int = UNCOUNTED  # older versions did not store the number
 
     @property
     def extent(self) -> Extent:
@@ -277,7 +277,7 @@ def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
     )
 
 
-def words_of_entry(path: str, entry: Entry) -> Label:
+def label_of_entry(path: str, entry: Entry) -> Label:
     """Returns the header for the index of a stream's log.
 
     Args:

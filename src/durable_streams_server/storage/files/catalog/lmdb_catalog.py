@@ -164,7 +164,7 @@ def open_tables(
         fault = next(entry_faults(tables), None)
         is_new = tables.get(META, META_KEY) is None and not copy.newest
         if fault is None and is_new and (Path(path) / sums.NAME).exists():
-            fault = f"{DATA} has lost everything"  # the checksum is written after a commit only
+            fault = f"{DATA} has lost everything"  # the checksum is written only after a commit
         if fault is not None:
             tables.close()
             raise Damaged(f"catalog: {fault}")

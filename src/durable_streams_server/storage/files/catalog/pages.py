@@ -16,9 +16,8 @@ _ORDER: Final = "<" if sys.byteorder == "little" else ">"
 _PAGE: Final = struct.Struct(_ORDER + "QHHHH")  # number, padding, flags, lower, upper
 _META: Final = struct.Struct(_ORDER + "IIQQ")  # magic, version, address, size of the map
 _TREE: Final = struct.Struct(_ORDER + "IHHQQQQQ")  # padding, flags, depth, counts, root
-_NODE: Final = struct.Struct(
-    _ORDER + "HHHH"
-)  # value size or page number in two parts, flags, key size
+#: Low and high part of a value size or page number, flags, key size.
+_NODE: Final = struct.Struct(_ORDER + "HHHH")
 _NUMBER: Final = struct.Struct(_ORDER + "Q")
 _BRANCH, _LEAF, _OVERFLOW = 1, 2, 4  # flags of a page
 _BIG, _TABLE = 1, 2  # flags of a node

@@ -33,7 +33,7 @@ def relate(meta: Meta | None, state: CopyState | None, newest: int) -> Relation:
     """
     commits = meta.commits if meta is not None else 0
     if meta is not None and not meta.identity:
-        # The directory has the first format, or was used by a server that writes no copies.
+        # The directory has the first format, or a server that writes no second copy has used it.
         return Relation.UNCOPIED
     if meta is not None and state is not None and state.identity != meta.identity:
         raise Damaged("catalog: its database and its second copy are of different directories")

@@ -16,7 +16,8 @@ from .copy import CopyState
 
 NAME: Final = "SUM"
 _MAGIC: Final = b"DSSUM01\n"
-_LAYOUT: Final = struct.Struct("<8sQI5QI")  # magic, size, CRC, the copy's state, CRC of all these
+#: Magic, size and CRC of the database, state of the second copy, CRC of all these.
+_LAYOUT: Final = struct.Struct("<8sQI5QI")
 _PIECE: Final = 1024 * 1024
 
 

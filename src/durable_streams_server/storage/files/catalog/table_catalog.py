@@ -68,7 +68,7 @@ class TableCatalog(Catalog):
         self._tables = tables
         self._copy = copy
         self._disk = disk
-        self._is_copied = True  # whether commits go to the copy too
+        self._is_copied = True  # whether commits go to the second copy too
         self._smallest = self._rewrite_from = smallest
         relation = relate(self._written_meta(), copy.state, copy.newest)
         if not readonly:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ....protocol.subscriptions.state import Subscriptions
 from ...damage import Damaged
 from .. import held
-from ..catalog import Catalog, Entry, Meta, words_of_entry
+from ..catalog import Catalog, Entry, Meta, label_of_entry
 from ..disk import LOST, Disk
 from ..index import Label
 from ..log_layout import DIRECTORY as LOGS
@@ -81,7 +81,7 @@ class Check:
         self._progress = progress
         self._streams = self._records = self._bytes = 0
         self._new_streams = self._new_bytes = 0
-        self._known: set[int] = set()  # incarnations that may have logs
+        self._known: set[int] = set()  # incarnations whose logs are no orphans
         self._harms: list[Harm] = []
         self._ended: set[int] = set()
         self.prefixes: dict[str, IntactPrefix] = {}
@@ -108,7 +108,9 @@ class Check:
             return
         self.is_catalog_readable = yield from self._check_catalog(meta)
         yield from self._check_refusal(meta)
-        if self.is_catalog_readable:  # otherwise records may name streams whose entry is damaged
+        if (
+            self.is_catalog_readable
+        ):  # otherwise a record may belong to a stream whose entry is damaged
             yield from self._check_records(meta)
         yield from self._report_harms()
         if self.is_catalog_readable:
@@ -180,10 +182,10 @@ class Check:
         if not extent.entries:
             self.prefixes[path] = IntactPrefix(end, entries)
         elif is_header:
-            self.lost_headers.append(LostHeader(words_of_entry(path, entry), entries))
+            self.lost_headers.append(LostHeader(label_of_entry(path, entry), entries))
         elif (end, entries) != (extent.tail, extent.entries):
             if is_rest_kept(self._disk, harm):
-                words = words_of_entry(path, entry)
+                words = label_of_entry(path, entry)
                 self.kept_beside.append(KeptBeside(words, entries, extent.entries - entries))
             else:
                 self.prefixes[path] = IntactPrefix(end, entries)

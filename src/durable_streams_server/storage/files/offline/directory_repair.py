@@ -64,9 +64,8 @@ def _repair_catalog(disk: SystemDisk) -> Iterator[str]:
         remove_format(disk)
         yield from repair_catalog(path, quarantine, lambda number: disk.exists(path_of(number)))
     if is_unfinished(disk) and not disk.exists(f"{CATALOG}/{COPY}"):
-        mark_as_salvaged(
-            disk
-        )  # only a catalog that was put together from entries has no second copy here
+        # Only a catalog that was put together from entries has no second copy at this point.
+        mark_as_salvaged(disk)
 
 
 def _repair_contents(disk: SystemDisk, now: int) -> Iterator[str]:

@@ -68,7 +68,9 @@ def _copy_log(disk: Disk, move: Move) -> None:
     old, new = path_of(move.old), path_of(move.new)
     base, tail, entries = move.extent
     disk.make_directory(directory_of(move.new))
-    if move.is_shortened:  # the old file must stay as it is, for whoever can read more of it
+    if (
+        move.is_shortened
+    ):  # the old file must not change, because its other bytes may still be of use
         copy_file(disk, old, new, tail - base)
     else:
         try:

@@ -12,7 +12,7 @@ from ....protocol.offsets import Span
 from ....protocol.producers import Producers
 from ....protocol.state import StreamState
 from ...recent import Pieces
-from ..catalog import Drop, Entry, Meta, Put, entry_of, words_of_entry
+from ..catalog import Drop, Entry, Meta, Put, entry_of, label_of_entry
 from ..flush import FlushWork
 from ..index import Label, label_of
 from ..log_layout import Extent
@@ -88,7 +88,7 @@ def outcome_of(found: Reconstruction, lsn: int, now: int) -> Outcome:
             entry = _renamed(entry, names)
             producers = state.producers
             kept = Extent(state.base, state.tail, entries)
-            header = words_of_entry(state.path, entry)
+            header = label_of_entry(state.path, entry)
             moves.append(Move(old, new, kept, header, state.path in found.prefixes))
             changes.append(Drop(state.path, old))
             words.append(f"{state.path}: {why}; it begins anew as {new:016d} with what is left")
@@ -120,7 +120,7 @@ def _changed_states(
             is_loaded = found.states.is_loaded(path)
             yield found.states[path]
             if not is_loaded:
-                del found.states[path]  # there may be a million of them
+                del found.states[path]  # keeping a million of them would need too much memory
 
 
 def _renamed(entry: Entry, names: Mapping[int, int]) -> Entry:

@@ -12,7 +12,7 @@ from .apply_records import Withheld
 
 def move_to_quarantine(disk: Disk, name: str) -> str:
     """Moves the file or directory at a path to the quarantine. Returns a sentence that says so."""
-    if name == QUARANTINE:  # something else is in its place
+    if name == QUARANTINE:  # a file is in the place of the directory
         aside = _free_name(disk, f"{QUARANTINE}.aside")
         disk.rename(QUARANTINE, aside)
         return f"{name} is now {aside}"

@@ -26,7 +26,7 @@ from .wal_reader import Gap, LogReader
 UNKNOWN: Final = (
     "a stream that only the missing records created is lost, one that they deleted is back"
 )
-_SKIPPED: Final = 1 << 32  # LSNs to leave unused if nobody knows how many the lost records used
+_SKIPPED: Final = 1 << 32  # LSNs to leave unused if the number of lost records is unknown
 
 
 def repair(
@@ -44,7 +44,7 @@ def repair(
     if not check.is_catalog_readable:
         yield "catalog: it cannot be repaired; restore it from a backup"
         return
-    # Orphans go first: an earlier repair that was killed may have made them, and this one uses the same names again.
+    # Orphans go first. An earlier repair that was killed may have made them, and this one uses the same names.
     for name in check.orphans:
         yield move_to_quarantine(disk, name)
     for words, entries in check.lost_headers:

@@ -15,8 +15,8 @@ from ..wal_format import OVERHEAD
 from .wal_scan import Found, genuine_records, intact_records, record_at, salt_at
 
 _LSN: Final = struct.Struct("<Q")
-_LSN_AT: Final = 8  # in a record
-_SALT_AT: Final = 24  # in a segment's header
+_LSN_AT: Final = 8  # position in a record
+_SALT_AT: Final = 24  # position in a segment's header
 _SEARCHED: Final = 1 << 20  # bytes after a blank header that a start searches for records
 _GUESSES: Final = 64  # LSNs to search for in a segment that lost its header and its first record
 
