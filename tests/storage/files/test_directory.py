@@ -25,7 +25,7 @@ from tests.storage.files.stores import content, new_disk, open_store, run
 SEGMENT = 1 << 20
 
 
-def test_a_second_process_is_refused(tmp_path: Path) -> None:
+def test_directory_in_use_is_refused(tmp_path: Path) -> None:
     with (
         FileBackedStreamStore(tmp_path, segment_size=SEGMENT),
         pytest.raises(DirectoryRefused, match="in use by another process"),
@@ -37,7 +37,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"durable-streams-server data, format 3\n", b"something else\n"]
 )
-def test_an_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
+def test_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     (tmp_path / "FORMAT").write_bytes(text)
     for _ in range(2):  # the lock of a directory that was refused is given back
@@ -45,14 +45,14 @@ def test_an_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
             FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
 
 
-def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+def test_directory_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DirectoryRefused, match="not empty"):
         FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_store_that_has_lost_its_format_file_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+def test_store_without_its_format_file_is_refused(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     (tmp_path / "FORMAT").unlink()
     with pytest.raises(DirectoryRefused, match="no FORMAT"):
@@ -60,16 +60,14 @@ def test_a_store_that_has_lost_its_format_file_is_not_taken_for_a_new_one(tmp_pa
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_directory_that_must_be_a_store_is_not_made_one(
-    tmp_path: Path, there: bool
-) -> None:  # TRAPS 15
+def test_open_without_create_requires_a_store(tmp_path: Path, there: bool) -> None:  # TRAPS 15
     path = tmp_path if there else tmp_path / "nowhere"
     with pytest.raises(DirectoryRefused, match="holds no store"):
         FileBackedStreamStore(path, create=False, segment_size=SEGMENT)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_file_handles_a_start_fails_and_loses_nothing() -> None:  # TRAPS 15
+def test_start_without_file_handles_fails_and_loses_nothing() -> None:  # TRAPS 15
     disk = new_disk()
     run(open_store(disk), create("/a", "text/plain"), append("/a", b"x", "text/plain"))
 
@@ -84,7 +82,7 @@ def test_without_file_handles_a_start_fails_and_loses_nothing() -> None:  # TRAP
     assert content(open_store(disk), "/a") == b"x"
 
 
-def test_a_start_costs_the_same_for_any_number_of_streams() -> None:  # TRAPS 18
+def test_start_makes_the_same_disk_calls_for_any_number_of_streams() -> None:  # TRAPS 18
     calls = []
     for streams in (10, 2000):
         disk = new_disk()
@@ -97,7 +95,7 @@ def test_a_start_costs_the_same_for_any_number_of_streams() -> None:  # TRAPS 18
     assert calls[0] == calls[1]
 
 
-def test_who_only_looks_writes_no_checkpoint_however_much_the_log_has() -> None:
+def test_read_only_store_writes_no_checkpoint() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a"), *(append("/a", b"x" * 1000) for _ in range(10)))
@@ -106,7 +104,7 @@ def test_who_only_looks_writes_no_checkpoint_however_much_the_log_has() -> None:
     assert open_store(disk, max_unflushed=2000).meta.lsn > store.meta.lsn
 
 
-def test_looking_at_a_directory_changes_nothing_in_it(tmp_path: Path) -> None:
+def test_read_only_open_changes_nothing_in_the_directory(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
     disk = SystemDisk(tmp_path, readonly=True)
@@ -120,7 +118,7 @@ def test_looking_at_a_directory_changes_nothing_in_it(tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
 
 
-def test_looking_at_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+def test_read_only_open_of_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     with (
         FileBackedStreamStore(tmp_path, segment_size=SEGMENT),
         pytest.raises(DirectoryInUse, match="in use by another process"),
@@ -129,7 +127,7 @@ def test_looking_at_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_looking_at_a_directory_without_a_store_makes_none(tmp_path: Path, there: bool) -> None:
+def test_read_only_open_creates_no_store(tmp_path: Path, there: bool) -> None:
     path = tmp_path if there else tmp_path / "nowhere"
     with pytest.raises(DirectoryRefused, match="holds no store"):
         prepare(SystemDisk(path, readonly=True), "data", readonly=True)
@@ -147,7 +145,7 @@ def test_copy_without_its_empty_directories_opens(tmp_path: Path) -> None:
         assert store.read("/a").data == b"x"
 
 
-def test_directories_on_the_way_are_made(tmp_path: Path) -> None:
+def test_open_creates_missing_parent_directories(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path / "a" / "b", segment_size=SEGMENT) as store:
         store.create("/x")
     assert SystemDisk(tmp_path / "a" / "b").exists("FORMAT")
@@ -167,7 +165,7 @@ def directory_of_format_1(seed: int = 0) -> SimulatedDisk:
     return disk
 
 
-def test_directory_of_format_1_opens_and_says_that_it_is_of_format_2() -> None:
+def test_directory_of_format_1_is_upgraded_to_format_2() -> None:
     disk = directory_of_format_1()
     prepare(disk, "data")
     assert disk.content("FORMAT") == NEW
@@ -177,7 +175,7 @@ def test_directory_of_format_1_opens_and_says_that_it_is_of_format_2() -> None:
     assert content(open_store(disk), "/a") == b"x"
 
 
-def test_looking_accepts_both_formats_and_changes_neither(tmp_path: Path) -> None:
+def test_read_only_open_accepts_both_formats_and_changes_neither(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     for text in (OLD, NEW):
         (tmp_path / "FORMAT").write_bytes(text)
@@ -191,7 +189,7 @@ def test_looking_accepts_both_formats_and_changes_neither(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("call", range(1, 12))
-def test_power_loss_while_the_format_is_raised_leaves_one_of_the_two(call: int) -> None:
+def test_power_loss_during_an_upgrade_leaves_the_old_or_the_new_format(call: int) -> None:
     for seed in range(10):
         disk = directory_of_format_1(seed)
         last = disk.calls + call
@@ -211,7 +209,7 @@ def test_power_loss_while_the_format_is_raised_leaves_one_of_the_two(call: int) 
 
 
 @pytest.mark.parametrize("call", ["write", "sync"])
-def test_full_disk_raises_the_format_where_it_is(call: str) -> None:
+def test_upgrade_on_a_full_disk_overwrites_the_format_file(call: str) -> None:
     disk = directory_of_format_1()
     full = iter([OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "FORMAT.new")])
 
@@ -225,7 +223,7 @@ def test_full_disk_raises_the_format_where_it_is(call: str) -> None:
     assert not disk.exists("FORMAT.new")
 
 
-def test_full_disk_takes_no_new_store() -> None:
+def test_new_store_on_a_full_disk_is_refused() -> None:
     disk = SimulatedDisk(random.Random(1))
 
     def fill(name: str) -> None:
@@ -243,7 +241,7 @@ def test_full_disk_takes_no_new_store() -> None:
     ["FORMAT.new", "FORMAT", "LOCK", "wal/000", "catalog/data.mdb", "catalog/lock.mdb"],
 )
 @pytest.mark.parametrize("new", [True, False])
-def test_no_link_out_of_the_directory_is_followed(tmp_path: Path, name: str, new: bool) -> None:
+def test_open_follows_no_link_out_of_the_directory(tmp_path: Path, name: str, new: bool) -> None:
     path, target = tmp_path / "data", tmp_path / "precious"
     if new:
         (path / name).parent.mkdir(parents=True)
@@ -273,7 +271,7 @@ def test_no_link_out_of_the_directory_is_followed(tmp_path: Path, name: str, new
         (0o777, "its group and others may write it (mode 777)"),
     ],
 )
-def test_directory_that_others_may_write_is_named_in_the_log(
+def test_log_warns_of_a_directory_that_others_may_write(
     tmp_path: Path, mode: int, who: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     tmp_path.chmod(mode)
@@ -284,7 +282,7 @@ def test_directory_that_others_may_write_is_named_in_the_log(
     )
 
 
-def test_directory_of_another_user_is_named_in_the_log(
+def test_log_warns_of_a_directory_of_another_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner = tmp_path.stat().st_uid
@@ -294,7 +292,7 @@ def test_directory_of_another_user_is_named_in_the_log(
 
 
 @pytest.mark.parametrize("call", range(1, 16))
-def test_a_crash_while_it_is_laid_out_can_be_repeated(call: int) -> None:  # TRAPS 16
+def test_directory_can_be_laid_out_again_after_a_crash(call: int) -> None:  # TRAPS 16
     disk = SimulatedDisk(random.Random(call))
 
     def crash(_: str) -> None:
@@ -312,7 +310,7 @@ def test_a_crash_while_it_is_laid_out_can_be_repeated(call: int) -> None:  # TRA
     assert disk.exists("FORMAT")
 
 
-def test_simulated_directory_that_is_lost_acknowledges_nothing_more() -> None:
+def test_store_acknowledges_nothing_after_its_directory_is_lost() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))
@@ -326,7 +324,7 @@ def test_simulated_directory_that_is_lost_acknowledges_nothing_more() -> None:
     assert content(store, "/a") == b"x"
 
 
-def test_directory_that_is_lost_in_a_checkpoint_frees_no_segment_of_the_log() -> None:
+def test_directory_lost_during_a_checkpoint_frees_no_segment() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))

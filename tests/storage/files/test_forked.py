@@ -4,6 +4,7 @@ import gc
 import os
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def disk(tmp_path: Path) -> SystemDisk:
     return made
 
 
-def test_child_is_refused_every_call_on_a_file(disk: SystemDisk) -> None:
+def test_file_refuses_every_call_in_a_child(disk: SystemDisk) -> None:
     file = disk.open("a", create=True)
     file.write(b"hello", 0)
     calls: dict[str, Callable[[], object]] = {
@@ -51,7 +52,7 @@ def test_child_is_refused_every_call_on_a_file(disk: SystemDisk) -> None:
     assert file.read(9, 0) == b"hello"
 
 
-def test_child_is_refused_every_call_on_the_disk(disk: SystemDisk, tmp_path: Path) -> None:
+def test_disk_refuses_every_call_in_a_child(disk: SystemDisk, tmp_path: Path) -> None:
     disk.open("a", create=True)
     arguments: dict[str, tuple[Any, ...]] = dict.fromkeys(
         Disk.__abstractmethods__ - {"release"}, ("a",)
@@ -62,8 +63,7 @@ def test_child_is_refused_every_call_on_the_disk(disk: SystemDisk, tmp_path: Pat
 
     def try_all() -> dict[str, Any]:
         return {
-            name: outcome(lambda name=name: getattr(disk, name)(*arguments[name]))  # type: ignore[misc]
-            for name in arguments
+            name: outcome(partial(getattr(disk, name), *given)) for name, given in arguments.items()
         }
 
     assert in_child(try_all) == {name: {"raised": REFUSED} for name in arguments}
@@ -78,7 +78,9 @@ def test_child_does_not_release_the_lock(disk: SystemDisk, tmp_path: Path) -> No
     assert SystemDisk(tmp_path).lock()
 
 
-def test_child_does_not_keep_the_lock_after_its_parent(disk: SystemDisk, tmp_path: Path) -> None:
+def test_child_does_not_hold_the_lock_after_its_parent_releases_it(
+    disk: SystemDisk, tmp_path: Path
+) -> None:
     ready, go_on = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -96,12 +98,12 @@ def test_child_does_not_keep_the_lock_after_its_parent(disk: SystemDisk, tmp_pat
             os.close(descriptor)
 
 
-def test_child_may_lock_what_its_parent_has_not(tmp_path: Path) -> None:
+def test_child_may_lock_a_directory_that_its_parent_has_not_locked(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     assert in_child(disk.lock) is True
 
 
-def test_fork_that_python_does_not_know_of_is_noticed_by_the_number_of_the_process(
+def test_check_lock_notices_a_fork_that_python_missed(
     disk: SystemDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
@@ -109,7 +111,7 @@ def test_fork_that_python_does_not_know_of_is_noticed_by_the_number_of_the_proce
         disk.check_lock()
 
 
-def test_catalog_in_a_child_is_refused_and_never_closed(tmp_path: Path) -> None:
+def test_catalog_refuses_every_call_in_a_child_and_is_never_closed(tmp_path: Path) -> None:
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(Meta(7), [], [])
 
@@ -126,7 +128,7 @@ def test_catalog_in_a_child_is_refused_and_never_closed(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_refusing_object_is_still_of_its_class() -> None:
+def test_object_that_refuses_calls_keeps_its_class() -> None:
     disk = SimulatedDisk(random.Random(1))
     refuse_calls(disk, Disk, ends="release")
     disk.release()

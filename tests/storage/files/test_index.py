@@ -33,7 +33,7 @@ def made(disk: SimulatedDisk) -> File:
     return file
 
 
-def test_entries_come_back_and_are_found_by_position() -> None:
+def test_entries_are_read_back_and_found_by_position() -> None:
     file = made(SimulatedDisk(random.Random(0)))
     index = Index.of(file)
     assert (index.base, index.label) == (10, None)
@@ -68,13 +68,13 @@ def made_with(disk: SimulatedDisk, head: bytes) -> File:
     return file
 
 
-def test_index_says_whose_log_it_is_beside() -> None:
+def test_header_has_the_label_of_the_log() -> None:
     index = Index.of(made_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL)))
     assert (index.base, index.label) == (10, LABEL)
     assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
 
 
-def test_header_of_any_length_comes_back() -> None:
+def test_header_of_any_length_is_read_back() -> None:
     for length in (1, 10, 900, 1000, 1010, 5000):
         label = msgspec.structs.replace(LABEL, path="/" + "x" * length)
         index = Index.of(made_with(SimulatedDisk(random.Random(0)), labelled_header(label)))
@@ -83,7 +83,7 @@ def test_header_of_any_length_comes_back() -> None:
 
 
 @pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
-def test_entries_are_found_without_the_header(head: bytes) -> None:
+def test_entries_are_found_behind_a_damaged_header(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
     file = made_with(disk, head)
     for position in range(len(head)):
@@ -96,7 +96,7 @@ def test_entries_are_found_without_the_header(head: bytes) -> None:
 
 
 @pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
-def test_every_flipped_bit_is_found(head: bytes) -> None:
+def test_every_flipped_bit_of_an_index_is_found(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
     file = made_with(disk, head)
     for position in range(file.size()):
@@ -109,7 +109,7 @@ def test_every_flipped_bit_is_found(head: bytes) -> None:
             disk.corrupt("a.idx", position, bit)
 
 
-def test_a_short_index_is_damaged() -> None:
+def test_short_index_is_damaged() -> None:
     file = made(SimulatedDisk(random.Random(0)))
     with pytest.raises(Damaged):
         Index.of(file).read(0, 4)

@@ -29,7 +29,7 @@ def lock(tmp_path: Path, time: Time) -> DirectoryLock:
     return made
 
 
-def test_lock_is_taken_once_and_given_back(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_lock_is_taken_once_and_released(lock: DirectoryLock, tmp_path: Path) -> None:
     other = DirectoryLock(tmp_path, shared=False)
     assert not other.take()
     lock.check()
@@ -40,7 +40,7 @@ def test_lock_is_taken_once_and_given_back(lock: DirectoryLock, tmp_path: Path) 
     other.release()
 
 
-def test_lock_file_is_looked_at_once_a_second(
+def test_check_looks_at_the_lock_file_once_a_second(
     lock: DirectoryLock, tmp_path: Path, time: Time
 ) -> None:
     lock.check()
@@ -52,7 +52,7 @@ def test_lock_file_is_looked_at_once_a_second(
         lock.check()
 
 
-def test_whole_check_looks_at_the_lock_at_once(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_check_all_looks_at_the_lock_file_at_once(lock: DirectoryLock, tmp_path: Path) -> None:
     lock.check()
     (tmp_path / LOCK).unlink()
     (tmp_path / LOCK).touch()
@@ -60,7 +60,7 @@ def test_whole_check_looks_at_the_lock_at_once(lock: DirectoryLock, tmp_path: Pa
         lock.check_all()
 
 
-def test_what_is_watched_must_stay_where_it_is(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_check_all_notices_a_replaced_watched_path(lock: DirectoryLock, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     lock.watch(["logs"])
     lock.check_all()
@@ -71,7 +71,7 @@ def test_what_is_watched_must_stay_where_it_is(lock: DirectoryLock, tmp_path: Pa
     lock.release()
 
 
-def test_lock_that_is_not_held_is_no_lock(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_check_fails_after_the_lock_is_released(lock: DirectoryLock, tmp_path: Path) -> None:
     lock.release()
     with pytest.raises(DirectoryLost, match=f"{tmp_path} is not locked by this process"):
         lock.check()

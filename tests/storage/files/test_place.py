@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "d" / "f"
 
 
-def test_file_is_in_its_place_whatever_is_written_to_it(path: Path) -> None:
+def test_check_passes_after_the_file_is_modified(path: Path) -> None:
     found = Place(path, path.stat())
     path.write_bytes(b"x")
     path.chmod(0o400)
@@ -30,7 +30,7 @@ def test_file_is_in_its_place_whatever_is_written_to_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("directory_too", [True, False])
-def test_file_that_is_removed_or_moved_is_not_in_its_place(path: Path, directory_too: bool) -> None:
+def test_check_fails_after_the_file_is_removed_or_moved(path: Path, directory_too: bool) -> None:
     found = Place(path, path.stat())
     gone = path.parent if directory_too else path
     gone.rename(f"{gone}-moved")
@@ -41,7 +41,7 @@ def test_file_that_is_removed_or_moved_is_not_in_its_place(path: Path, directory
         found.check()
 
 
-def test_file_that_is_replaced_is_not_in_its_place(path: Path) -> None:
+def test_check_fails_after_the_file_is_replaced(path: Path) -> None:
     found = Place(path, path.stat())
     path.rename(f"{path}-moved")
     path.touch()
@@ -49,13 +49,13 @@ def test_file_that_is_replaced_is_not_in_its_place(path: Path) -> None:
         found.check()
 
 
-def test_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:
+def test_check_finds_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff")
     path.touch()
     Place(path, path.stat()).check()
 
 
-def test_directory_that_may_not_be_looked_into_is_an_error_of_its_own(
+def test_check_raises_permission_error_for_an_unreadable_directory(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_: bytes) -> place.Identity:

@@ -20,7 +20,7 @@ BIG = bytes(range(256)) * (LARGE // 256)
 @pytest.mark.parametrize("path", ["/a", "/" + "long" * 100])
 @pytest.mark.parametrize("stamp", [None, Stamp(b"p", 1, 2)])
 @pytest.mark.parametrize("more", [0, 1, 20])
-def test_parts_are_what_the_encoder_makes(path: str, stamp: Stamp | None, more: int) -> None:
+def test_parts_join_to_the_output_of_the_encoder(path: str, stamp: Stamp | None, more: int) -> None:
     large = Appended(path, NOW, 1 << 40, BIG, True, NOW, stamp, b"seq")
     small = Appended(path, NOW, 0, b"x", False, NOW)
     changes: tuple[Change, ...] = (*[Removed("/r", 1)] * more, large, *[small, large] * more)
@@ -36,7 +36,7 @@ def large_store(disk: SimulatedDisk) -> FileStore:
     return open_store(disk, segment_size=16 << 20)
 
 
-def test_large_records_among_small_ones_are_read_back() -> None:
+def test_large_and_small_records_are_recovered_together() -> None:
     disk = new_disk()
     store = large_store(disk)
     run(store, create("/a"), create("/b"))
@@ -51,7 +51,7 @@ def test_large_records_among_small_ones_are_read_back() -> None:
     assert zlib.crc32(content(again, "/b")) == zlib.crc32(BIG * 12)
 
 
-def test_loop_neither_copies_nor_checksums_a_large_append() -> None:
+def test_event_loop_neither_copies_nor_checksums_a_large_append() -> None:
     store = large_store(new_disk())
     run(store, create("/a"))
     command = append("/a", BIG)

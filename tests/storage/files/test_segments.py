@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server.errors import StorageFull, TooLarge
+from durable_streams_server.errors import StorageFull
 from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.segments import SegmentFile, Segments
 from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.storage.files.wal import Wal
-from durable_streams_server.storage.files.wal_sizes import reserve_of, segment_size_of, size_for
 from durable_streams_server.testing.disk import SimulatedDisk
-from tests.storage.files.test_wal import SEGMENT, new, read, write
+from tests.storage.files.wal_helpers import SEGMENT, new, read, write
 
 
 def all_slots(wal: Wal) -> list[SegmentFile]:
@@ -35,7 +34,7 @@ def reopen(disk: SimulatedDisk, after: int, segment: int = SEGMENT) -> tuple[Wal
     return wal, [payload for _, payload in wal.recover(after)]
 
 
-def test_missing_free_segments_are_made_again_under_their_names() -> None:
+def test_missing_free_segments_are_created_again_under_their_names() -> None:
     disk, wal = new()
     for number in range(12):
         write(wal, b"%d" % number * 2700)
@@ -57,7 +56,7 @@ def test_missing_free_segments_are_made_again_under_their_names() -> None:
     )
 
 
-def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
+def test_two_names_of_one_file_are_damage(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     disk.make_directory("wal")
     segments = Segments(disk, SEGMENT)
@@ -70,7 +69,7 @@ def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
     again.close()
 
 
-def test_files_that_are_no_segments_are_left_alone() -> None:
+def test_files_that_are_no_segments_are_ignored() -> None:
     disk, wal = new()
     write(wal, b"one")
     disk.open("wal/000.bak", create=True).write(b"mine", 0)
@@ -79,7 +78,7 @@ def test_files_that_are_no_segments_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(SEGMENT, 2 * SEGMENT), (2 * SEGMENT, SEGMENT)])
-def test_segments_come_to_the_size_that_is_set(sizes: tuple[int, int]) -> None:
+def test_free_segments_are_resized_to_the_configured_size(sizes: tuple[int, int]) -> None:
     disk = SimulatedDisk(random.Random(0))
     wal = Wal(disk, sizes[0])
     assert list(wal.recover(0)) == []
@@ -97,7 +96,7 @@ def test_segments_come_to_the_size_that_is_set(sizes: tuple[int, int]) -> None:
     assert reopen(disk, wal.last_lsn)[1] == []
 
 
-def test_a_record_goes_to_a_segment_that_is_large_enough() -> None:
+def test_record_goes_to_a_segment_that_is_large_enough() -> None:
     disk, wal = new()
     write(wal, b"one")
     wal.add_file()
@@ -117,7 +116,7 @@ def test_a_record_goes_to_a_segment_that_is_large_enough() -> None:
     assert place.segment.capacity == 4 * SEGMENT
 
 
-def test_space_that_the_disk_has_not_reserved_is_not_written_to() -> None:
+def test_segment_without_reserved_space_is_not_written() -> None:
     disk, wal = new()
     write(wal, b"one")
 
@@ -139,21 +138,10 @@ def test_space_that_the_disk_has_not_reserved_is_not_written_to() -> None:
     assert [payload for _, payload in read(disk)] == [b"one", b"two"]
 
 
-def test_looking_changes_nothing_on_the_disk() -> None:
+def test_read_only_recovery_changes_nothing_on_the_disk() -> None:
     disk, wal = new()
     write(wal, b"one")
     calls: list[str] = []
     disk.before = calls.append
     assert len(list(Wal(disk, 0).recover(0))) == 1
     assert set(calls) == {"open"}
-
-
-@pytest.mark.parametrize("largest", [1, 4096, 1 << 20, 64 << 20, 256 << 20])
-def test_the_smallest_log_for_a_record_takes_that_record(largest: int) -> None:
-    size = size_for(largest)
-    segment = segment_size_of(size)
-    wal = Wal(SimulatedDisk(random.Random(0)), segment)
-    assert largest <= wal.largest < largest + 3 * 4096
-    assert wal.reserve_size == reserve_of(segment)
-    with pytest.raises(TooLarge):
-        wal.reserve(wal.largest + 1)

@@ -1,4 +1,4 @@
-"""The write-ahead log: what was written comes back, what was torn does not, and damage is told from both."""
+"""Tests of the write-ahead log: written records come back, torn ones do not, and damage differs from both."""
 
 import random
 import struct
@@ -13,34 +13,10 @@ from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.wal import Wal
 from durable_streams_server.storage.files.wal_format import OVERHEAD, Payload, size_of
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
-
-SEGMENT = 16 * 1024
-
-
-def new(disk: SimulatedDisk | None = None) -> tuple[SimulatedDisk, Wal]:
-    disk = disk or SimulatedDisk(random.Random(0))
-    wal = Wal(disk, SEGMENT)
-    assert list(wal.recover(0)) == []
-    wal.add_file()
-    return disk, wal
+from tests.storage.files.wal_helpers import SEGMENT, new, read, write
 
 
-def write(wal: Wal, *payloads: bytes) -> None:
-    """Writes one batch; like a loop, it then knows it to be durable."""
-    batch = []
-    for payload in payloads:
-        if wal.wants_file():
-            wal.add_file()
-        batch.append((wal.reserve(len(payload)), payload))
-    wal.write(wal.encode(batch))
-    wal.durable_lsn = wal.last_lsn
-
-
-def read(disk: SimulatedDisk, after: int = 0) -> list[tuple[int, bytes]]:
-    return list(Wal(disk, SEGMENT).recover(after))
-
-
-def test_records_come_back_in_order_across_segments() -> None:
+def test_recovery_yields_records_in_order_across_segments() -> None:
     disk, wal = new()
     payloads = [b"%d" % number * 400 for number in range(40)]
     for payload in payloads:
@@ -49,7 +25,7 @@ def test_records_come_back_in_order_across_segments() -> None:
     assert read(disk, 30) == list(enumerate(payloads, 1))[30:]
 
 
-def test_a_batch_may_go_on_in_the_next_segment() -> None:
+def test_batch_may_continue_in_the_next_segment() -> None:
     disk, wal = new()
     payloads = [bytes([number]) * 3000 for number in range(10)]
     write(wal, *payloads)
@@ -57,7 +33,7 @@ def test_a_batch_may_go_on_in_the_next_segment() -> None:
     assert [payload for _, payload in read(disk)] == payloads
 
 
-def test_a_reopened_log_is_written_on() -> None:
+def test_recovered_log_takes_further_records() -> None:
     disk, wal = new()
     write(wal, b"one")
     again = Wal(disk, SEGMENT)
@@ -66,7 +42,7 @@ def test_a_reopened_log_is_written_on() -> None:
     assert read(disk) == [(1, b"one"), (2, b"two")]
 
 
-def test_segments_are_used_again_and_older_records_never_replayed() -> None:  # TRAPS 9
+def test_recovery_ignores_records_of_an_earlier_lap() -> None:  # TRAPS 9
     disk, wal = new()
     for number in range(100):
         write(wal, b"%03d" % number * 500)
@@ -107,7 +83,7 @@ def new_wide(segment: int = WIDE) -> tuple[SimulatedDisk, Wal]:
     return disk, wal
 
 
-def test_what_was_only_reserved_is_written_ahead_with_blanks_and_nothing_twice(
+def test_write_to_new_space_is_padded_with_zeros(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk, wal = new_wide()
@@ -123,7 +99,7 @@ def test_what_was_only_reserved_is_written_ahead_with_blanks_and_nothing_twice(
     assert list(Wal(disk, WIDE).recover(0)) == list(enumerate(payloads, 1))
 
 
-def test_blanks_end_with_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_ends_with_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     segment = WIDE + 1000  # its end is no bound
     wal = new_wide(segment)[1]
     for end in (segment - 9000, segment - 1000, segment - 5):
@@ -134,7 +110,7 @@ def test_blanks_end_with_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spans.take() == [(segment - 1000, segment)]
 
 
-def test_a_segment_that_is_used_again_needs_no_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_to_a_reused_segment_is_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     wal = new_wide()[1]
     for _ in range(400):
         write(wal, b"x" * 1000)
@@ -147,7 +123,7 @@ def test_a_segment_that_is_used_again_needs_no_blanks(monkeypatch: pytest.Monkey
     assert {end - begin for begin, end in spans.take()} == {begun, others}
 
 
-def test_a_large_write_takes_no_blanks_along(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_write_is_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     wal = new_wide()[1]
     spans = Written(monkeypatch)
     write(wal, b"x" * 6000)
@@ -156,7 +132,7 @@ def test_a_large_write_takes_no_blanks_along(monkeypatch: pytest.MonkeyPatch) ->
     assert spans.take() == [(0, end), (end, 12_000)]
 
 
-def test_after_a_start_blanks_are_written_from_the_logs_end_on(
+def test_write_after_recovery_is_padded_from_the_end_of_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk, wal = new_wide()
@@ -173,7 +149,7 @@ def test_after_a_start_blanks_are_written_from_the_logs_end_on(
 
 @settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 3000))
-def test_a_torn_end_is_cut_off_and_the_rest_kept(seed: int, size: int) -> None:  # TRAPS 4
+def test_recovery_ends_the_log_before_a_torn_record(seed: int, size: int) -> None:  # TRAPS 4
     disk = SimulatedDisk(random.Random(seed))
     wal = new(disk)[1]
     write(wal, b"a" * 700, b"b" * 900)
@@ -201,7 +177,7 @@ def test_a_torn_end_is_cut_off_and_the_rest_kept(seed: int, size: int) -> None: 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_every_flipped_bit_in_what_was_vouched_for_is_found(data: st.DataObject) -> None:
+def test_recovery_finds_every_flipped_bit_in_acknowledged_records(data: st.DataObject) -> None:
     disk, wal = new()
     for number in range(6):
         write(wal, b"%d" % number * 2700)
@@ -219,7 +195,7 @@ def test_every_flipped_bit_in_what_was_vouched_for_is_found(data: st.DataObject)
             read(disk)
 
 
-def test_missing_segments_are_damage() -> None:
+def test_missing_segment_is_damage() -> None:
     disk, wal = new()
     for number in range(12):
         write(wal, b"%d" % number * 3000)
@@ -228,7 +204,7 @@ def test_missing_segments_are_damage() -> None:
         read(disk)
 
 
-def test_a_catalog_ahead_of_the_log_is_damage() -> None:  # TRAPS 15
+def test_catalog_ahead_of_the_log_is_damage() -> None:  # TRAPS 15
     disk, wal = new()
     write(wal, b"one")
     with pytest.raises(Damaged, match="the catalog"):
@@ -238,14 +214,14 @@ def test_a_catalog_ahead_of_the_log_is_damage() -> None:  # TRAPS 15
         read(disk, 1)
 
 
-def test_a_record_must_fit_a_segment() -> None:
+def test_record_larger_than_a_segment_is_refused() -> None:
     _, wal = new()
     wal.reserve(wal.largest)
     with pytest.raises(TooLarge):
         wal.reserve(wal.largest + 1)
 
 
-def test_without_a_free_segment_nothing_is_reserved() -> None:
+def test_reserve_without_a_free_segment_is_refused() -> None:
     disk, wal = new()
     wal.reserve(10_000)
     before = wal.last_lsn
@@ -267,7 +243,7 @@ def test_without_a_free_segment_nothing_is_reserved() -> None:
     assert not wal.full
 
 
-def test_octets_that_look_like_a_record_vouch_for_nothing() -> None:
+def test_recovery_ignores_client_bytes_that_look_like_a_record() -> None:
     disk, wal = new()
     write(wal, b"one", b"two")
     whole = disk.content("wal/000")
@@ -289,7 +265,7 @@ def test_octets_that_look_like_a_record_vouch_for_nothing() -> None:
     assert [lsn for lsn, _ in again.recover(last)] == [last + 1]
 
 
-def test_a_disk_that_is_still_full_at_the_start_refuses_writes_alone() -> None:
+def test_log_on_a_full_disk_recovers_and_refuses_only_writes() -> None:
     disk, wal = new()
     write(wal, b"x" * 6_000)
 

@@ -15,7 +15,7 @@ from durable_streams_server.storage.files.segments import PAGE, read_header
 from durable_streams_server.storage.files.wal import Wal
 from durable_streams_server.storage.files.wal_format import OVERHEAD
 from durable_streams_server.testing.disk import SimulatedDisk
-from tests.storage.files.test_wal import SEGMENT, new, write
+from tests.storage.files.wal_helpers import SEGMENT, new, write
 
 SIZE = 1000 + OVERHEAD
 

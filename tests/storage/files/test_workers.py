@@ -1,0 +1,68 @@
+"""Tests of how the worker of a host server ends when another worker has the data directory."""
+
+import logging
+import multiprocessing
+import sys
+import types
+
+import pytest
+
+from durable_streams_server.storage.files.directory import DirectoryInUse
+from durable_streams_server.storage.files.workers import WorkerRefused, is_worker, refusal_of
+
+REFUSAL = DirectoryInUse("data is in use by another process")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Returns a list that gains the length of each pause, and makes no pause take time."""
+    lengths: list[float] = []
+    monkeypatch.setattr("durable_streams_server.storage.files.workers.time.sleep", lengths.append)
+    return lengths
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes this process look like one that another Python process has started."""
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+
+
+def test_process_of_its_own_is_no_worker() -> None:
+    assert not is_worker()
+
+
+@pytest.mark.usefixtures("worker")
+def test_process_that_multiprocessing_started_is_a_worker() -> None:
+    assert is_worker()
+
+
+def test_process_under_gunicorn_is_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gunicorn.arbiter", types.ModuleType("gunicorn.arbiter"))
+    assert is_worker()
+
+
+def test_refusal_stays_unchanged_outside_a_worker(pauses: list[float]) -> None:
+    assert refusal_of(REFUSAL) is REFUSAL
+    assert pauses == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_worker_logs_one_line_and_exits_3_after_a_pause(
+    pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = refusal_of(REFUSAL)
+    message = f"{REFUSAL}, and one process owns a data directory: run one worker"
+    assert isinstance(refusal, WorkerRefused)
+    assert (str(refusal), refusal.code) == (message, 3)
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.CRITICAL, message)
+    ]
+    assert pauses == [1.0]
+
+
+@pytest.mark.usefixtures("worker", "pauses")
+def test_worker_refusal_ends_a_process_that_does_not_catch_it() -> None:
+    with pytest.raises(SystemExit):
+        raise refusal_of(REFUSAL)
+    with pytest.raises(DirectoryInUse):
+        raise refusal_of(REFUSAL)
