@@ -11,7 +11,7 @@ from durable_streams_server.storage.files.offline.wal_scan import (
 )
 from durable_streams_server.storage.files.segments import PAGE, Salt, read_header
 from durable_streams_server.storage.files.wal_format import OVERHEAD
-from tests.storage.files.test_wal import new, write
+from tests.storage.files.wal_helpers import new, write
 
 
 def segment(*payloads: bytes) -> tuple[bytes, Salt]:
