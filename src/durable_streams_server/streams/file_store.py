@@ -88,7 +88,7 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
 
     def forked(self) -> None:
         """Makes this copy refuse every call, in a child process after a fork. The child must neither use nor close LMDB."""
-        forked.keep_for_ever(self._opened_catalog)
+        forked.keep_forever(self._opened_catalog)
         forked.refuse_calls(self._opened_catalog, Catalog, ends="close")
         self.failure = forked.refusal()
         self.subscriptions = (

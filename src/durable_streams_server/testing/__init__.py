@@ -1,1 +1,1 @@
-"""What tests of the server, and of what is built on it, are made with."""
+"""Tools for tests: a simulated disk and a catalog on it."""

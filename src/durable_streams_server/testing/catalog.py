@@ -1,4 +1,7 @@
-"""The catalog on a `SimulatedDisk`: tables in memory, whose commit is whole, absent, or failed, and the real second copy."""
+"""The catalog on a simulated disk: tables in memory whose commit happens completely or not at all.
+
+The second copy of the catalog is the real one, on files of the simulated disk.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,12 +12,18 @@ from ..storage.files.catalog.tables import NAMES, Tables, WriteTransaction
 from .disk import SimulatedDisk
 
 _Content = list[dict[bytes, bytes]]
-_SMALLEST: Final = 4000  # bytes of a copy that is never written anew: a run should see it written
-_PAGES = 512  # bytes that a commit copies for each change, before it gives back as many
+#: A copy of fewer bytes is never rewritten. The limit is low, so that rewrites happen in tests.
+_SMALLEST: Final = 4000
+#: Bytes that a commit needs for each change until it frees the pages that it has replaced.
+_PAGES: Final = 512
 
 
 class SimulatedTables(Tables):
-    """Tables on the platter of a simulated disk."""
+    """Catalog tables that a simulated disk keeps.
+
+    Args:
+        disk: the disk.
+    """
 
     def __init__(self, disk: SimulatedDisk) -> None:
         self._disk = disk
@@ -23,7 +32,7 @@ class SimulatedTables(Tables):
 
     @property
     def content(self) -> _Content:
-        """Every entry of every table."""
+        """The entries of each table."""
         content = self._disk.catalog
         assert isinstance(content, list)
         return content
@@ -58,12 +67,16 @@ class SimulatedTables(Tables):
 
 
 class _SimulatedWriting(WriteTransaction):
-    """A transaction on tables in memory."""
+    """A transaction on tables in memory.
+
+    Args:
+        content: a copy of the tables, which the transaction changes.
+    """
 
     def __init__(self, content: _Content) -> None:
         super().__init__()
         self.content = content
-        self.count = 0  # entries written or removed
+        self.count = 0  # the number of entries that were written or removed
 
     def get(self, table: int, key: bytes) -> bytes | None:
         return self.content[table].get(key)
@@ -81,7 +94,11 @@ class _SimulatedWriting(WriteTransaction):
 
 
 class SimulatedCatalog(TableCatalog):
-    """The catalog of a simulated disk."""
+    """The catalog of a simulated disk.
+
+    Args:
+        disk: the disk.
+    """
 
     def __init__(self, disk: SimulatedDisk) -> None:
         copy = Copy(disk, "catalog")

@@ -1,7 +1,7 @@
-"""A disk under test control: it tears writes, loses what was not synced, and fails at any call.
+"""A simulated disk that tears writes, loses unsynced bytes and names, and fails at any call that a test chooses.
 
-It holds two things: what is on the platter, and what the operating system has been told. A crash of the process leaves both; a
-power loss keeps of the second any subset, sector by sector and name by name.
+The disk keeps what is durable, and what the operating system has in its cache. A crash of the process loses neither. A power loss
+keeps a random subset of the cache, sector by sector and name by name.
 """
 
 import errno
@@ -13,21 +13,29 @@ from typing import Final
 from ..storage.files.disk import Disk, File
 from ..storage.files.place import DirectoryLost
 
+#: Bytes that a disk writes completely or not at all.
 SECTOR: Final = 512
 
 
 class PowerLoss(BaseException):
-    """The machine has gone down in the middle of a disk call."""
+    """The power of the machine failed during a disk call."""
 
 
 class Node:
-    """One file: its platter, and the writes since its last sync."""
+    """The content of one file.
+
+    Attributes:
+        durable: the bytes that survive a power loss for certain.
+        current: the bytes that the process reads.
+        unsynced: the writes since the last sync, as positions and bytes, each within one sector.
+        sizes: the sizes that the file has had since the last sync.
+    """
 
     def __init__(self) -> None:
         self.durable = bytearray()
         self.current = bytearray()
-        self.unsynced: list[tuple[int, bytes]] = []  # position and bytes, in sectors' pieces
-        self.sizes: list[int] = []  # sizes that the file has had since
+        self.unsynced: list[tuple[int, bytes]] = []
+        self.sizes: list[int] = []
 
     def write(self, data: bytes, position: int) -> None:
         if len(self.current) < position + len(data):
@@ -35,7 +43,7 @@ class Node:
             self.sizes.append(len(self.current))
         self.current[position : position + len(data)] = data
         at = 0
-        while at < len(data):  # by position: to cut the rest off each time would cost its square
+        while at < len(data):
             end = at + SECTOR - (position + at) % SECTOR
             self.unsynced.append((position + at, data[at:end]))
             at = end
@@ -53,7 +61,7 @@ class Node:
         self.sizes.clear()
 
     def lose_power(self, chance: random.Random) -> None:
-        """Leaves on the platter a subset of what was not synced."""
+        """Makes a random subset of the unsynced writes durable and loses the rest."""
         size = chance.choice([len(self.durable), *self.sizes])
         kept = bytearray(self.durable)
         share = chance.choice((0.0, 0.2, 0.5, 0.8, 1.0))
@@ -70,21 +78,21 @@ class Node:
 
 
 class SimulatedDisk(Disk):
-    """A disk in memory that survives the process and obeys a test.
+    """A disk in memory whose faults a test controls.
 
     Args:
         chance: decides what a power loss keeps.
-        capacity: bytes that all files may take together; None for no limit.
+        capacity: the maximum number of bytes of all files together, or None for no limit.
 
     Attributes:
-        capacity: as given; a test may change it.
-        largest: bytes that one file may have; None for no limit.
-        tells_largest: whether it says so before a write fails.
-        before: called with the name of each call before it has any effect; it may raise `PowerLoss` or an OSError. A write
-            that is cut off so has been half made.
-        catalog: whatever a catalog of the test's keeps on this disk.
-        calls: how many calls there were.
-        lost: whether the directory has been moved away while it was in use.
+        capacity: the same maximum, which a test may change.
+        largest: the maximum size of a file in bytes, or None for no limit.
+        tells_largest: whether `largest_file` returns that maximum.
+        before: called with the name of each call before the call has any effect. It may raise PowerLoss or an OSError. A write that
+            fails in this way has written some of its sectors.
+        catalog: the tables of a simulated catalog on this disk.
+        calls: the number of calls so far.
+        lost: whether the directory counts as moved away.
     """
 
     def __init__(self, chance: random.Random, capacity: int | None = None) -> None:
@@ -96,20 +104,19 @@ class SimulatedDisk(Disk):
         self.catalog: object = None
         self.calls = 0
         self.lost = False
-        self._names: dict[str, Node] = {}  # as the operating system has them
-        self._durable: dict[str, Node] = {}  # as they are on the platter
-        self._changes: list[
-            tuple[str, str, Node | None]
-        ] = []  # directory, path, and its node or none
+        self._names: dict[str, Node] = {}  # as the process sees them
+        self._durable: dict[str, Node] = {}  # as a power loss would leave them
+        # The unsynced changes of names: the directory, the path, and the node that the path has now, or None.
+        self._changes: list[tuple[str, str, Node | None]] = []
 
     def call(self, name: str) -> None:
-        """Counts a call, and lets the test have its way with it."""
+        """Counts a call, and passes its name to `before`, which may raise."""
         self.calls += 1
         self.before(name)
 
     @property
     def used(self) -> int:
-        """How many bytes all files take."""
+        """The number of bytes in all files."""
         return sum(len(node.current) for node in self._names.values())
 
     def room(self) -> int | None:
@@ -119,7 +126,7 @@ class SimulatedDisk(Disk):
         return self.largest if self.tells_largest else None
 
     def limit(self, size: int, name: str) -> None:
-        """Raises EFBIG if a file of `size` bytes is larger than the disk allows."""
+        """Raises EFBIG if `size` is more than a file may have."""
         if self.largest is not None and size > self.largest:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
 
@@ -130,7 +137,7 @@ class SimulatedDisk(Disk):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
     def lose_power(self) -> None:
-        """Leaves what a power loss leaves."""
+        """Loses a random subset of the unsynced bytes and names."""
         for _, path, node in self._changes:
             if self.chance.random() < 0.5:
                 continue
@@ -144,7 +151,7 @@ class SimulatedDisk(Disk):
         self._names = dict(self._durable)
 
     def corrupt(self, path: str, position: int, bit: int) -> None:
-        """Flips one bit of a file."""
+        """Flips one bit of a file, durably."""
         for content in (self._names[path].durable, self._names[path].current):
             if position < len(content):
                 content[position] ^= 1 << bit
@@ -154,7 +161,7 @@ class SimulatedDisk(Disk):
         return sorted(self._names)
 
     def content(self, path: str) -> bytes:
-        """Returns a file's bytes."""
+        """Returns the bytes of a file."""
         return bytes(self._names[path].current)
 
     def open(self, path: str, *, create: bool = False) -> File:
@@ -246,7 +253,13 @@ class SimulatedDisk(Disk):
 
 
 class SimulatedFile(File):
-    """An open file of a `SimulatedDisk`."""
+    """An open file of a simulated disk.
+
+    Args:
+        disk: the disk.
+        node: the content of the file.
+        path: the path of the file, for errors.
+    """
 
     def __init__(self, disk: SimulatedDisk, node: Node, path: str) -> None:
         self._disk = disk
@@ -307,7 +320,7 @@ class SimulatedFile(File):
         return
 
     def _write_what_fits(self, data: bytes, position: int) -> None:
-        """Writes the part of `data` that the disk has room for, if that is not all of it, and raises."""
+        """Writes as much of `data` as fits and raises, if the disk has no room for all of it. Otherwise writes nothing."""
         end, largest = position + len(data), self._disk.largest
         if largest is not None and end > largest:
             self._node.write(data[: max(0, largest - position)], position)
@@ -322,7 +335,7 @@ class SimulatedFile(File):
             self._disk.call(name)
         except BaseException:
             sectors = self._disk.chance.randint(0, len(data) // SECTOR)
-            end = (position // SECTOR + sectors) * SECTOR  # a sector is written whole or not at all
+            end = (position // SECTOR + sectors) * SECTOR  # whole sectors only
             self._node.write(data[: max(0, end - position)], position)
             raise
 

@@ -13,7 +13,7 @@ import pytest
 from durable_streams_server.errors import StoreForked
 from durable_streams_server.storage.files.catalog import Catalog, LmdbCatalog, Meta
 from durable_streams_server.storage.files.disk import Disk, File
-from durable_streams_server.storage.files.forked import keep_for_ever, refuse_calls
+from durable_streams_server.storage.files.forked import keep_forever, refuse_calls
 from durable_streams_server.storage.files.system_disk import SystemDisk
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.children import in_child, outcome
@@ -116,7 +116,7 @@ def test_catalog_refuses_every_call_in_a_child_and_is_never_closed(tmp_path: Pat
     catalog.commit(Meta(7), [], [])
 
     def forked() -> list[Any]:
-        keep_for_ever(catalog)
+        keep_forever(catalog)
         refuse_calls(catalog, Catalog, ends="close")
         catalog.close()
         gc.collect()

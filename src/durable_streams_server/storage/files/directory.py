@@ -1,4 +1,4 @@
-"""A data directory: its format, its lock, and the store in it."""
+"""Takes a data directory for this process: checks and writes its format, locks it, and creates its parts."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ from .log_layout import DIRECTORY as LOGS
 from .segments import DIRECTORY as WAL
 
 FORMAT: Final = 2
-#: What is in a directory of format 1 has the same form in one of format 2, which adds to it.
+#: Formats that this version reads. Format 2 only adds to format 1.
 _READABLE: Final = (1, FORMAT)
 _FORMAT_FILE: Final = "FORMAT"
-#: In the place of FORMAT while a repair makes the catalog again.
+#: Takes the place of FORMAT while a repair rebuilds the catalog.
 UNFINISHED: Final = "FORMAT.repair"
 QUARANTINE: Final = "quarantine"
 _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
@@ -25,39 +25,39 @@ _OF_LMDB: Final = (f"{CATALOG}/data.mdb", f"{CATALOG}/lock.mdb")
 
 
 class DirectoryRefused(Exception):
-    """The directory cannot be used; the message says why, in one line."""
+    """The directory cannot be used. The message says why in one line."""
 
 
 class DirectoryInUse(DirectoryRefused):
-    """Another process has it."""
+    """Another process has locked the directory."""
 
 
 class NoStore(DirectoryRefused):
-    """There is none in it."""
+    """The directory holds no store."""
 
 
 class UnknownFormat(DirectoryRefused):
-    """Its FORMAT is not one that this version knows, or cannot be made out."""
+    """This version does not know the format of the directory, or its FORMAT file is damaged."""
 
 
 def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = False) -> None:
-    """Takes a data directory for this process, and lays it out if it is new.
+    """Locks a data directory for this process, and lays out a store in it if it is new.
 
     Args:
         disk: the directory.
-        name: what to call it in messages.
-        create: whether a directory without a store becomes one. False is for a directory that must be there, such as a
-            mount, which would look empty when it is not mounted.
-        readonly: whether to look only, on a disk that is read-only too: nothing is made or changed, and there must be a store.
+        name: the name of the directory in messages.
+        create: whether to lay out a store in a directory without one. Pass False for a directory that must hold a store, such as a
+            mount point, which looks empty while nothing is mounted.
+        readonly: whether to change nothing, so that the directory must hold a store. The disk must be read-only too.
 
     Raises:
-        DirectoryRefused: another process has it, it is of another format, or it holds something else.
+        DirectoryRefused: another process has locked the directory, its format is unknown, or it holds something else.
         OSError: the disk failed.
     """
     if (readonly or not create) and not disk.exists(_FORMAT_FILE):
         raise NoStore(f"{name} holds no store")
     if not readonly:
-        _refuse_others(disk, name)  # before anything is made there
+        _refuse_others(disk, name)  # before anything is created
         disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
@@ -69,36 +69,40 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
 
 
 def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
-    """Makes a directory that this process has locked one of the present format, and has its parts watched."""
+    """Brings a locked directory to the present format, creates missing parts, and starts watching its parts."""
     if readonly:
         _read_format(disk, name)
         return
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
-        write_format(disk)  # before anything that an older version would not understand
+        write_format(
+            disk
+        )  # before the store writes anything that an older version does not understand
     for directory in _PARTS:
         if not disk.exists(directory):
-            disk.make_directory(directory)  # a copy may have left out what was empty
-    disk.sync_directory("")  # who laid it out may have died before
+            disk.make_directory(directory)  # a copy may lack empty directories
+    disk.sync_directory("")  # the process that laid out the directory may have died before its sync
     for path in _OF_LMDB:
         if disk.exists(path):
-            disk.open(path).close()  # LMDB would follow a link, and wait for what is no file
+            disk.open(path).close()  # LMDB itself would follow a link, and would wait for a FIFO
     disk.watch((_FORMAT_FILE, *_PARTS))
     for doubt in disk.doubts():
         _log.warning("the data directory %s is not this process's alone: %s", name, doubt)
 
 
 def _lay_out(disk: Disk, name: str) -> None:
-    """Makes a store's directories and its FORMAT, the last: a directory that has one is whole."""
-    _refuse_others(disk, name)  # again: another process may have been quicker
+    """Creates the directories of a store and then its FORMAT file, so that a directory with a FORMAT file is complete."""
+    _refuse_others(
+        disk, name
+    )  # again, because another process may have written here before the lock
     for directory in _PARTS:
         disk.make_directory(directory)
     write_format(disk)
 
 
 def _refuse_others(disk: Disk, name: str) -> None:
-    """Raises DirectoryRefused for a directory without FORMAT that has anything else in it."""
+    """Raises DirectoryRefused if a directory has no FORMAT file but holds anything else."""
     if disk.exists(_FORMAT_FILE):
         return
     others = [
@@ -115,9 +119,9 @@ def _refuse_others(disk: Disk, name: str) -> None:
 
 
 def write_format(disk: Disk) -> None:
-    """Writes FORMAT, so that a crash leaves the old one or the new one whole."""
+    """Writes the FORMAT file so that a crash leaves either the old or the new file whole."""
     text = _FORMAT_TEXT % FORMAT
-    disk.unlink(_NEW_FORMAT_FILE)  # left by a crash, or put there by somebody
+    disk.unlink(_NEW_FORMAT_FILE)  # a crash or a user may have left it
     try:
         file = disk.create(_NEW_FORMAT_FILE)
         try:
@@ -136,7 +140,7 @@ def write_format(disk: Disk) -> None:
 
 
 def _overwrite_format(disk: Disk, text: bytes) -> None:
-    """Changes FORMAT where it is, for a full disk. One digit differs, and a disk writes one octet or none."""
+    """Overwrites the FORMAT file on a full disk. This is safe, because one digit changes and a disk writes a byte or none."""
     file = disk.open(_FORMAT_FILE)
     try:
         file.write(text, 0)
@@ -146,10 +150,10 @@ def _overwrite_format(disk: Disk, text: bytes) -> None:
 
 
 def _read_format(disk: Disk, name: str) -> int:
-    """Returns the format of a directory.
+    """Returns the number of a directory's format.
 
     Raises:
-        UnknownFormat: this version cannot read it.
+        UnknownFormat: this version does not know the format.
     """
     file = disk.open(_FORMAT_FILE)
     try:

@@ -1,7 +1,7 @@
-"""The disk: the one module of the store that calls the operating system for files.
+"""The contract of a disk, and the errors that its callers distinguish.
 
-Everything above it speaks of a `Disk` and its `File`s by path relative to the data directory, so that tests can give it a
-disk that tears writes, loses what was not synced, and fails at any call.
+The store uses files only through `Disk` and `File`, with paths relative to the data directory. So tests can run the store on a
+simulated disk that tears writes, loses unsynced bytes and fails at any call. `system_disk.py` is the disk of the operating system.
 """
 
 import enum
@@ -10,24 +10,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-TOO_LARGE: Final = errno.EFBIG  # the file would be larger than the system allows
-#: A file could not grow. What was there before is as it was, so it can be tried again.
+#: The file would be larger than the system allows.
+TOO_LARGE: Final = errno.EFBIG
+#: A file could not grow. Its old content is unchanged, so the caller may retry.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, TOO_LARGE})
-#: A file could not be opened, for this process or the machine has too many open. Nothing was written, so it can be tried again.
+#: A file could not be opened because this process or the machine has too many open files. Nothing was written, so the caller may retry.
 NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
-#: What stands for damage of a file that was there: it is gone, something else is in its place, or the device cannot read it.
+#: An existing file is damaged: it is missing, something else is in its place, or the device cannot read it.
 LOST: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
 )
-#: The file may be whole, but this process may not open it. A store refuses its stream; only a check must not take it for lost.
+#: This process may not open the file. A store refuses its stream, but a check must not report the file as lost.
 DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
 class EntryType(enum.Enum):
-    """What is at a path."""
+    """The type of the entry at a path."""
 
     FILE = "file"
-    DIRECTORY = "directory"  # or a link to one: a part of the store may be on another disk
+    DIRECTORY = "directory"  # or a link to one, because a part of the store may be on another disk
     OTHER = "other"  # a link, a FIFO, a device
 
 
@@ -36,150 +37,163 @@ class File(ABC):
 
     @abstractmethod
     def size(self) -> int:
-        """Returns the file's size."""
+        """Returns the size of the file."""
 
     @abstractmethod
     def read(self, size: int, position: int) -> bytes:
-        """Reads up to `size` bytes; fewer at the end of the file."""
+        """Returns the `size` bytes at a position, or fewer at the end of the file."""
 
     @abstractmethod
     def read_ready(self, size: int, position: int) -> bytes | None:
-        """Reads as `read` does if that needs no waiting for the device, else returns None."""
+        """Returns the same bytes as `read`, or None if reading them would wait for the device."""
 
     @abstractmethod
     def write(self, data: bytes | memoryview, position: int) -> None:
-        """Writes all of `data`; it is durable only after `sync`."""
+        """Writes all of `data`, which becomes durable with the next `sync`."""
 
     @abstractmethod
     def write_durably(self, data: bytes | tuple[bytes, ...], position: int) -> None:
-        """Writes all of `data`, whole or in parts (fewer than a system call takes, which is 1,024), inside what `allocate` has reserved, and returns when it is durable."""
+        """Writes all of `data`, and returns when it is durable.
+
+        Args:
+            data: the bytes, whole or in fewer than 1,024 parts, the maximum of one system call.
+            position: the position in the file. The bytes must lie within the space that `allocate` has reserved.
+        """
 
     @abstractmethod
     def allocate(self, size: int) -> None:
-        """Makes the file `size` bytes large and reserves the space for it."""
+        """Reserves space for `size` bytes, and makes the file that large unless it is larger."""
 
     @abstractmethod
     def truncate(self, size: int) -> None:
-        """Makes the file `size` bytes large."""
+        """Truncates or extends the file to `size` bytes."""
 
     @abstractmethod
     def sync(self) -> None:
-        """Returns when what was written is durable. A failure must never be retried: the kernel forgets what it lost."""
+        """Returns when everything written is durable.
+
+        The caller must never retry a failed sync, because the kernel forgets which bytes it lost.
+        """
 
     @abstractmethod
     def check_place(self) -> None:
-        """Returns if the file is still found at its path.
+        """Checks that the path of the file still leads to it.
 
         Raises:
-            DirectoryLost: it is not; what was written to it may be out of everybody's reach.
+            DirectoryLost: the file was moved, removed or replaced, so nobody may find what was written to it.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Closes the file; closing twice is no error."""
+        """Closes the file. A second call does nothing."""
 
     def identity(self) -> object:
-        """Returns what two names of one file have in common."""
+        """Returns a value that is equal for two names of the same file."""
         return self
 
 
 class Disk(ABC):
-    """A directory tree. Paths are relative to it, with `/`."""
+    """A directory tree. Paths are relative to its root and use `/`."""
 
     @abstractmethod
     def open(self, path: str, *, create: bool = False) -> File:
-        """Opens a file for reading and writing.
+        """Opens a file for reading and writing, and creates it if `create` is true and it is missing.
 
         Raises:
-            FileNotFoundError: it is not there and `create` is False.
+            FileNotFoundError: the file is missing and `create` is false.
         """
 
     @abstractmethod
     def create(self, path: str) -> File:
-        """Makes a file that is not there yet, and opens it.
+        """Creates and opens a new file.
 
         Raises:
-            FileExistsError: something is there.
+            FileExistsError: the path exists.
         """
 
     @abstractmethod
     def make_directory(self, path: str) -> None:
-        """Makes a directory; one that is there is no error. Only the disk's own, at "", gets the directories above it too."""
+        """Creates a directory unless it exists.
+
+        For the root of the disk, at "", this creates missing parent directories too.
+
+        Raises:
+            FileNotFoundError: the parent directory is missing.
+        """
 
     @abstractmethod
     def names(self, path: str) -> list[str]:
-        """Returns the sorted names in a directory; none if there is no such directory."""
+        """Returns the sorted names in a directory, or an empty list if there is no such directory."""
 
     @abstractmethod
     def exists(self, path: str) -> bool:
-        """Whether there is a file or directory at the path."""
+        """Returns whether a path exists."""
 
     @abstractmethod
     def size(self, path: str) -> int | None:
-        """Returns the size of a file, or None if it is not there."""
+        """Returns the size of a file in bytes, or None if it is missing."""
 
     def room(self) -> int | None:
-        """Returns how many bytes may still be written, or None if that cannot be known."""
+        """Returns the number of free bytes on the disk, or None if it is unknown."""
         return None
 
     def largest_file(self) -> int | None:
-        """Returns how many bytes a file may have, by the limits of the process and of the file system; None if no limit is
-        known."""
+        """Returns the maximum size of a file in bytes, or None if no limit of the process or the file system is known."""
         return None
 
     @abstractmethod
     def rename(self, old: str, new: str) -> None:
-        """Renames a file, replacing what is at `new`; durable after `sync_directory`."""
+        """Renames a file and replaces anything at `new`. The new name is durable after `sync_directory`."""
 
     @abstractmethod
     def link(self, old: str, new: str) -> None:
-        """Gives a file a second name, replacing what is at `new`; durable after `sync_directory`.
+        """Gives a file a second name and replaces anything at `new`. The name is durable after `sync_directory`.
 
         Raises:
-            OSError: also where the file system has no links.
+            OSError: the call failed, or the file system has no hard links.
         """
 
     @abstractmethod
     def unlink(self, path: str) -> None:
-        """Removes a file; one that is not there is no error. Durable after `sync_directory`."""
+        """Removes a file if it exists. The removal is durable after `sync_directory`."""
 
     @abstractmethod
     def sync_directory(self, path: str) -> None:
-        """Returns when the names in a directory are durable."""
+        """Returns when all names in a directory are durable."""
 
     @abstractmethod
     def sync_all(self) -> None:
-        """Returns when everything written to the disk is durable, by one call for any number of files."""
+        """Returns when everything written to the disk is durable. One call syncs any number of files."""
 
     @abstractmethod
     def lock(self) -> bool:
-        """Takes the directory for this process until it ends; False if another one has it."""
+        """Locks the directory for this process. Returns False if another process holds the lock."""
 
     @abstractmethod
     def release(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
 
     @abstractmethod
     def watch(self, paths: Iterable[str]) -> None:
-        """Has `check_place` look at these paths as well, at which there must be something. Ends with `release`."""
+        """Makes `check_place` check these existing paths too, until `release` is called."""
 
     @abstractmethod
     def check_lock(self) -> None:
-        """Returns if this process has the directory's lock. For every commit, so it may look once a second only.
+        """Checks that this process holds the lock. Every commit calls this, so it looks at the lock file once a second only.
 
         Raises:
-            DirectoryLost: it is not: the directory was moved, removed or replaced, or another process may have it by now.
-            StoreForked: this process is a copy of the one that has taken it.
+            DirectoryLost: the directory was moved, removed or replaced, so another process may have locked it by now.
+            StoreForked: this process is a fork of the one that locked the directory.
         """
 
     @abstractmethod
     def check_place(self) -> None:
-        """Returns if the lock and all that is watched is still found where it was; raises as `check_lock` does."""
+        """Checks that the lock file and all watched paths are where they were. Raises the same errors as `check_lock`."""
 
     def doubts(self) -> Sequence[str]:
-        """Returns what is unsafe about who may write the directory, each in a few words."""
+        """Returns a phrase for each reason why other users may be able to write the directory."""
         return ()
 
     @abstractmethod
     def random_number(self) -> int:
-        """Returns 64 random bits, of the quality of a secret."""
+        """Returns 64 random bits, good enough for a secret."""

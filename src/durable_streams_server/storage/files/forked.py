@@ -1,8 +1,8 @@
-"""What a forked copy of an open store may do: nothing.
+"""Makes a forked copy of an open store refuse every call.
 
-The child of a `fork()` has all that its parent had, but the data directory stays the parent's alone. Whatever holds a part of
-a data directory calls `guard` on itself. In the child, before any other code runs there, its `forked` is called, and it
-changes its own class to one that refuses (`refuse_calls`). So a call costs the parent nothing: nobody asks whose process it is.
+The child of a `fork()` has a copy of everything that its parent had, but only the parent may use the data directory. Each object that
+holds a part of a data directory passes itself to `guard`. In the child, before any other code runs, its method `forked` is called,
+which changes the class of the object to one that refuses every call (`refuse_calls`). So the parent never has to check its process id.
 """
 
 import ctypes
@@ -17,28 +17,31 @@ from ...protocol.limits import RETRY_SOON
 
 
 class Guarded(Protocol):
-    """Something that must not be used in the child of a fork."""
+    """An object that must not be used in the child of a fork."""
 
     def forked(self) -> None:
-        """Makes this copy harmless. It runs in the child alone, where no other thread is left, and must take no lock: a
-        thread of the parent may have held it."""
+        """Makes the object in the child harmless.
+
+        The method runs in the child only, where no other thread exists. It must take no lock, because a thread of the parent may
+        have held that lock during the fork.
+        """
 
 
 _guarded: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
 def guard(thing: Guarded) -> None:
-    """Has `forked` called on a thing in each child of this process, for as long as the thing lives."""
+    """Registers an object whose method `forked` is called in each child of this process, as long as the object lives."""
     _guarded.add(thing)
 
 
 def refuse_calls(thing: object, contract: type[ABC], ends: str) -> None:
-    """Has every method of a contract raise StoreForked from now on.
+    """Makes every method of a contract raise StoreForked.
 
     Args:
-        thing: what implements the contract.
-        contract: the abstract class whose methods are meant.
-        ends: the method that ends the use of the thing; it does nothing from now on.
+        thing: the object that implements the contract.
+        contract: the abstract class that declares the methods.
+        ends: the method that ends the use of the object, which does nothing instead of raising.
     """
     refusals: dict[str, Any] = dict.fromkeys(contract.__abstractmethods__, _refuse)
     refusals[ends] = _do_nothing
@@ -48,13 +51,13 @@ def refuse_calls(thing: object, contract: type[ABC], ends: str) -> None:
     )
 
 
-def keep_for_ever(thing: object) -> None:
-    """Has a thing never be destroyed, not even when the process ends: its destructor is for the process that made it."""
+def keep_forever(thing: object) -> None:
+    """Prevents the destruction of an object, even when the process ends, because only the process that made it may destroy it."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def refusal() -> StoreForked:
-    """Returns what a forked copy answers to everything."""
+    """Returns the error that a forked copy raises for every call."""
     return StoreForked(
         "the store was opened before this process was forked: open it in the worker, and run one worker",
         retry_after=RETRY_SOON,

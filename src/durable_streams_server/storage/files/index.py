@@ -1,12 +1,12 @@
-"""The index beside each log: what the log is, and for each piece where it ends and the CRC of its bytes.
+"""The index beside each log, which has the end position and the CRC of each piece of the log.
 
-    header of version 2: magic 8 · length of the words u32 · CRC of magic, length and words u32 · words · zeros up to 16n
+    header of version 2: magic 8 · length of the label u32 · CRC of magic, length and label u32 · label · zeros up to 16n
     header of version 1: magic 8 · base u64 · CRC u32 · zero u32
-    entry:               end u64 · CRC of the bytes u32 · CRC of the entry u32
+    entry:               end u64 · CRC of the piece u32 · CRC of the entry u32
 
-The words say whose log it is, so that a swapped file is found, and a repair can make a lost catalog again. Version 1 has none
-and stays readable. The end's top bit says that the append goes on after it. Entries have one size and stand in order, so a
-place is found by halving; a damaged entry is told by its own CRC.
+The label names the stream of the log, so that a check notices a swapped file and a repair can rebuild a lost catalog. A header of
+version 1 has no label and stays readable. The top bit of an end says that the append continues after the piece. Entries have one
+size and are sorted by position, so a binary search finds them. The CRC of an entry shows whether the entry is damaged.
 """
 
 import struct
@@ -32,29 +32,32 @@ _MAGIC_2: Final = b"DSIDX\x00\x00\x02"
 _ENTRY: Final = struct.Struct("<QII")
 ENTRY_SIZE: Final = _ENTRY.size
 _BODY: Final = struct.Struct("<QI")
-_AHEAD: Final = 256  # entries read at once
-_CHUNK: Final = (
-    1000  # entries encoded at once, without letting another thread in between: about 0.3 ms
-)
-_HEAD: Final = 1024  # bytes of a file read for its header; most headers are smaller
-_SEARCHED: Final = 64 * 1024  # bytes in which the entries behind a damaged header are looked for
-#: Bytes that the header of a new index takes at most: a path, a content type, a lifetime's text and a span are below 2 KiB.
+#: Number of entries read at once.
+_AHEAD: Final = 256
+#: Number of entries encoded in one call. That takes about 0.3 ms, during which no other thread runs.
+_CHUNK: Final = 1000
+#: Number of bytes read first for a header. Most headers are smaller.
+_HEAD: Final = 1024
+#: Number of bytes in which to search for the entries behind a damaged header.
+_SEARCHED: Final = 64 * 1024
+#: Maximum size of the header of a new index in bytes. A path, a content type, a lifetime and a span take less than 2 KiB each.
 ROOM_FOR_HEADER: Final = 4096
-_LONGEST: Final = 1 << 20  # bytes of a header: more is damage
+#: Maximum size of a label in bytes. A larger one is damage.
+_LONGEST: Final = 1 << 20
 
 
 class Label(msgspec.Struct, frozen=True, array_like=True):
-    """What a log says of itself: what its stream was created with, and that never changes.
+    """The description of a stream in the index of its log. It holds only what never changes after the stream is created.
 
     Attributes:
-        incarnation: the stream's.
+        incarnation: the incarnation of the stream.
         base: the position at which the log begins.
-        path: the stream's.
-        media: its content type.
-        lifetime: when it ends by itself.
-        created_at: microseconds of Unix time.
-        origin: where it was forked, if it is a fork.
-        lineage: what is kept with a fork of its ancestors.
+        path: the path of the stream.
+        media: the content type of the stream.
+        lifetime: the lifetime of the stream.
+        created_at: the time of creation in microseconds of Unix time.
+        origin: the fork point, if the stream is a fork.
+        lineage: the ancestors of a fork.
     """
 
     incarnation: int
@@ -71,7 +74,7 @@ _LABEL: Final = msgspec.msgpack.Decoder(Label)
 
 
 def label_of(state: StreamState) -> Label:
-    """Returns the label of a stream's log."""
+    """Returns the label for the log of a stream."""
     return Label(
         state.incarnation,
         state.base,
@@ -85,28 +88,33 @@ def label_of(state: StreamState) -> Label:
 
 
 class Readable(Protocol):
-    """A file, as far as an index is read."""
+    """A file that an index can be read from."""
 
     def read(self, size: int, position: int, /) -> bytes:
-        """Reads up to `size` bytes; fewer at the end of the file."""
+        """Returns the `size` bytes at a position, or fewer at the end of the file."""
         ...
 
 
 class Entry(NamedTuple):
-    """One piece: its end (with `INSIDE`) and the CRC of its bytes."""
+    """One entry of an index.
+
+    Attributes:
+        end: the position after the piece, with the bit `INSIDE` if the append continues after it.
+        crc: the CRC of the piece.
+    """
 
     end: int
     crc: int
 
 
 def unlabelled_header(base: int) -> bytes:
-    """Returns a header of version 1."""
+    """Returns a header without a label, which is version 1 of the format."""
     head = struct.pack("<8sQ", _MAGIC, base)
     return _HEADER.pack(_MAGIC, base, crc32(head), 0)
 
 
 def labelled_header(label: Label) -> bytes:
-    """Returns a header of version 2."""
+    """Returns a header with a label, which is version 2 of the format."""
     text = msgspec.msgpack.encode(label)
     crc = crc32(text, crc32(struct.pack("<8sI", _MAGIC_2, len(text))))
     head = _HEADER_2.pack(_MAGIC_2, len(text), crc) + text
@@ -114,14 +122,14 @@ def labelled_header(label: Label) -> bytes:
 
 
 def least_size(entries: int) -> int:
-    """Returns how many bytes an index with so many entries has at least, whatever its header."""
+    """Returns the minimum size in bytes of an index with a given number of entries."""
     return _HEADER.size + entries * _ENTRY.size
 
 
 def encode(pieces: Pieces) -> bytes:
-    """Returns the entries of some pieces.
+    """Returns the encoded entries of pieces.
 
-    Column by column, a chunk at a time: a call for each piece would take four times as long.
+    Each column is encoded by itself, because a call for each piece would take four times as long.
     """
     parts: list[bytes] = []
     for begin in range(0, len(pieces), _CHUNK):
@@ -133,7 +141,7 @@ def encode(pieces: Pieces) -> bytes:
 
 
 def is_whole(entry: tuple[int, int, int]) -> bool:
-    """Whether an entry of `Index.raw` is what its own CRC says."""
+    """Returns whether an entry of `Index.raw` matches its own CRC."""
     end, crc, check = entry
     return crc32(_BODY.pack(end, crc)) == check
 
@@ -142,10 +150,10 @@ class Index:
     """An index whose header has been read.
 
     Args:
-        file: the index.
-        begin: where in the file the first entry stands.
-        base: the position at which the log begins.
-        label: what the log says of itself; None in version 1.
+        file: the file of the index.
+        begin: the position of the first entry in the file.
+        base: the position in the stream at which the log begins.
+        label: the label of the log, or None in version 1.
     """
 
     __slots__ = ("base", "begin", "file", "label")
@@ -158,10 +166,10 @@ class Index:
 
     @classmethod
     def of(cls, file: Readable) -> "Index":
-        """Reads the header of an index.
+        """Returns an index after reading its header.
 
         Raises:
-            Damaged: it is damaged, or this is no index.
+            Damaged: the header is damaged, or the file is no index.
         """
         raw = file.read(_HEAD, 0)
         if len(raw) < _HEADER.size:
@@ -191,10 +199,14 @@ class Index:
 
     @classmethod
     def without_header(cls, file: Readable, base: int) -> "Index":
-        """Finds the entries of an index whose header is damaged: they begin where the first whole one stands.
+        """Returns an index whose header is damaged. Its entries begin with the first whole one.
+
+        Args:
+            file: the file of the index.
+            base: the position in the stream at which the log begins.
 
         Raises:
-            Damaged: there is none.
+            Damaged: there is no whole entry.
         """
         raw = file.read(_SEARCHED + _ENTRY.size, 0)
         for begin in (_HEADER.size, *range(2 * _ENTRY.size, _SEARCHED, _ENTRY.size)):
@@ -204,22 +216,22 @@ class Index:
         raise Damaged("an index's header is damaged")
 
     def through(self, file: Readable) -> "Index":
-        """Returns the same index, read through another file object."""
+        """Returns the same index, to be read through another file object."""
         return Index(file, self.begin, self.base, self.label)
 
     def place_of(self, count: int) -> int:
-        """Returns where in the file the entry of that number stands; the first has number 0."""
+        """Returns the position in the file of entry number `count`, counted from 0."""
         return self.begin + count * _ENTRY.size
 
     def count_of(self, size: int) -> int:
-        """Returns how many whole entries an index file of `size` bytes has."""
+        """Returns the number of entries in an index file of `size` bytes."""
         return max(0, size - self.begin) // _ENTRY.size
 
     def read(self, first: int, count: int) -> list[Entry]:
-        """Reads entries.
+        """Returns `count` entries from entry `first` on.
 
         Raises:
-            Damaged: one of them is missing or damaged.
+            Damaged: an entry is missing or damaged.
         """
         entries = self.raw(first, count)
         if not all(map(is_whole, entries)):
@@ -227,18 +239,20 @@ class Index:
         return [Entry(end, crc) for end, crc, _ in entries]
 
     def raw(self, first: int, count: int) -> list[tuple[int, int, int]]:
-        """Reads entries without a look at their own CRCs: end, CRC of the bytes, own CRC.
+        """Returns entries unchecked, each as its end, the CRC of the piece and the CRC of the entry.
 
         Raises:
-            Damaged: one of them is missing.
+            Damaged: an entry is missing.
         """
         return list(_ENTRY.iter_unpack(self._read(first, count)))
 
     def columns(self, first: int, count: int) -> tuple[list[int], Sequence[int]]:
-        """Reads entries as two columns, for a caller that compares the bytes: their ends (without `INSIDE`), and the CRCs.
+        """Returns the ends of entries, without the bit `INSIDE`, and the CRCs of their pieces.
+
+        The CRCs of the entries are not checked, because the caller compares the CRCs with the pieces.
 
         Raises:
-            Damaged: one of them is missing.
+            Damaged: an entry is missing.
         """
         raw = self._read(first, count)
         words, halves = array("Q", raw), array("I", raw)
@@ -251,7 +265,7 @@ class Index:
         return ends, halves[2::4]
 
     def find(self, count: int, position: int) -> int:
-        """Returns the number of the first entry that ends after `position`; `count` if there is none."""
+        """Returns the number of the first of `count` entries that ends after `position`, or `count` if there is none."""
         low, high = 0, count
         while low < high:
             middle = (low + high) // 2
@@ -262,23 +276,23 @@ class Index:
         return low
 
     def start_of(self, number: int) -> int:
-        """Returns the position at which the piece of an entry begins."""
+        """Returns the position in the stream at which the piece of an entry begins."""
         return self.base if number == 0 else self.read(number - 1, 1)[0].end & ~INSIDE
 
     def count_up_to(self, position: int) -> int:
-        """Returns how many whole entries at the beginning end at or before a position."""
+        """Returns the number of whole entries that end at or before a position."""
         count = 0
         while True:
             try:
                 entry = self.read(count, 1)[0]
-            except Damaged:  # cut short, or never finished
+            except Damaged:  # the entry is missing or was not written completely
                 return count
             if entry.end & ~INSIDE > position:
                 return count
             count += 1
 
     def append_end(self, count: int, number: int) -> int | None:
-        """Returns where the append that entry `number` belongs to ends, or None if it goes on past the index."""
+        """Returns the end of the append that contains entry `number`, or None if the append continues past `count` entries."""
         while number < count:
             for entry in self.read(number, min(_AHEAD, count - number)):
                 if not entry.end & INSIDE:

@@ -1,4 +1,4 @@
-"""The lock on a data directory: one process has it, and only while the directory is where that process found it."""
+"""The lock on a data directory. One process holds it, as long as the directory stays where that process found it."""
 
 import fcntl
 import os
@@ -13,22 +13,22 @@ from .opening import open_plain
 from .place import DirectoryLost, Place
 
 LOCK: Final = "LOCK"
+#: Flags that open a path only to keep its inode in use.
 _NAME_ONLY: Final = os.O_CLOEXEC | (os.O_PATH if sys.platform == "linux" else os.O_RDONLY)
-_EVERY: Final = (
-    1.0  # seconds between two looks at the lock file: a commit looks at its own file each time
-)
+#: Seconds between two checks of the lock file. They may be rare, because commits check the files that they write.
+_INTERVAL: Final = 1.0
 
 
 class DirectoryLock:
-    """The lock file of one directory, and the parts of the directory that are watched while it is held.
+    """The lock file of one directory, and the paths in it that are watched while the lock is held.
 
-    The lock belongs to an open file, which the child of a fork shares. A child closes its copy, or it would keep the lock after
-    its parent's end; it never unlocks, which would take the lock from its parent.
+    The lock belongs to an open file, which the child of a fork shares. The child closes its copy, or it would hold the lock after
+    its parent ends. It never unlocks the file, because that would release the lock of its parent.
 
     Args:
         root: the directory.
-        shared: whether to look only. Others that look may hold the lock too, and where there is no lock file none is made.
-        steady: the time in seconds, of a clock that never jumps.
+        shared: whether the caller only reads the directory. Several readers may hold the lock at once, and they create no lock file.
+        steady: returns the time in seconds of a clock that never jumps.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class DirectoryLock:
         self._steady = steady
         self._descriptor = -1
         self._place: Place | None = None
-        self._owner = 0  # the process that has it
-        self._next_look = 0.0
+        self._owner = 0  # the process that holds the lock
+        self._next_check = 0.0
         self._watched: list[tuple[int, Place]] = []
 
     def take(self) -> bool:
-        """Takes the lock; False if another process has it.
+        """Takes the lock. Returns False if another process holds it.
 
         Raises:
-            OSError: it cannot be known.
+            OSError: the lock file cannot be opened or locked.
         """
         path = self._root / LOCK
         try:
@@ -57,7 +57,7 @@ class DirectoryLock:
         except FileNotFoundError:
             if not self._shared:
                 raise
-            return True  # a copy without its lock: nobody can have it
+            return True  # a copied directory without a lock file, which nobody can have locked
         self._owner = os.getpid()
         kind = fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX
         try:
@@ -69,10 +69,10 @@ class DirectoryLock:
             self.release()
             if not self._shared:
                 raise OSError(error.errno, error.strerror, str(path)) from None
-        return True  # also if the file system has no locks: then nobody can have one
+        return True  # on a file system without locks, a reader goes on, because nobody can hold one
 
     def release(self) -> None:
-        """Gives the lock back, and watches nothing any more. In a forked copy, the parent keeps it."""
+        """Releases the lock and ends all watching. In the child of a fork, the parent keeps the lock."""
         descriptors = [self._descriptor, *(descriptor for descriptor, _ in self._watched)]
         self._descriptor, self._place = -1, None
         self._watched.clear()
@@ -81,33 +81,33 @@ class DirectoryLock:
                 os.close(descriptor)
 
     def watch(self, paths: Iterable[str]) -> None:
-        """Has `check_all` look at these paths too."""
+        """Makes `check_all` check these paths too."""
         for path in paths:
             descriptor = os.open(self._root / path, _NAME_ONLY)
             self._watched.append((descriptor, Place(self._root / path, os.fstat(descriptor))))
 
     def check(self) -> None:
-        """Returns if this process has the lock. It looks at the path of the lock file once a second.
+        """Checks that this process holds the lock. Looks at the path of the lock file at most once a second.
 
         Raises:
-            DirectoryLost: the directory or its lock was moved, removed or replaced; another process may have it by now.
-            StoreForked: this process is a copy of the one that has taken it.
+            DirectoryLost: the directory or its lock file was moved, removed or replaced, so another process may have locked it.
+            StoreForked: this process is a fork of the one that took the lock.
         """
-        if os.getpid() != self._owner:  # a fork that Python was not told of
+        if os.getpid() != self._owner:  # a fork without Python's knowledge
             raise forked.refusal()
         now = self._steady()
-        if now >= self._next_look:
-            self._next_look = now + _EVERY
-            self._look()
+        if now >= self._next_check:
+            self._next_check = now + _INTERVAL
+            self._check_lock_file()
 
     def check_all(self) -> None:
-        """Looks at everything, the lock and what is watched; raises as `check` does."""
-        self._next_look = 0.0
+        """Checks the lock file and every watched path at once. Raises the same errors as `check`."""
+        self._next_check = 0.0
         self.check()
         for _, place in self._watched:
             place.check()
 
-    def _look(self) -> None:
+    def _check_lock_file(self) -> None:
         if self._place is None:
             raise DirectoryLost(f"{self._root} is not locked by this process")
         self._place.check()

@@ -1,11 +1,11 @@
-"""Whether a path still leads to what was opened there.
+"""Checks whether a path still leads to the file or directory that was opened there.
 
-A commit asks this of the file that it has written. `os.stat` would ask for the file's times too, and Linux (6.13 and newer)
-gives a file whose times somebody has seen a new one at its next write, which costs a durable write half as much again. So the
-number of the file alone is asked for, with `statx`; systems without it have `os.stat`.
+A commit checks the file that it has written. `os.stat` would read the times of the file too. Linux 6.13 and newer update the times of
+a file at its next write if somebody has read them, and that update makes a durable write 50% slower. So the check reads only the
+inode number, with `statx`. Systems without `statx` use `os.stat`.
 
-The interpreter's lock is kept meanwhile (`PyDLL`). What is asked about is open, so the answer is in memory and comes in two
-microseconds; to give the lock away and wait for it again would take longer beside a busy loop.
+The call keeps the interpreter lock (`PyDLL`). It takes two microseconds, because the inode of an open file is in memory. To release
+the lock and get it back would take longer beside a busy event loop.
 """
 
 import ctypes
@@ -21,22 +21,22 @@ Identity = tuple[int, ...]
 _AT_FDCWD: Final = -100
 _STATX_INO: Final = 0x100
 _STATX_SIZE: Final = 256
-_NUMBERS: Final = struct.Struct("@32xQ96xII")  # inode, and the device's two numbers
+#: The inode number and the two numbers of the device in the result of `statx`.
+_NUMBERS: Final = struct.Struct("@32xQ96xII")
 
 
 class DirectoryLost(OSError):
-    """The data directory is not where it was: what is written goes where nobody will ever find it."""
+    """The data directory or a file in it was moved, removed or replaced, so nobody would find what is written to it."""
 
 
 class Place:
-    """What was at a path when it was opened.
+    """Remembers which file or directory was at a path when it was opened.
 
-    It must stay open while this is used: a system may give the number of what is gone to what comes next, and some systems
-    number a file anew once nobody has it open.
+    The file must stay open as long as the place is used, because some systems reuse or change the inode number of a closed file.
 
     Args:
-        path: where it was opened.
-        found: what its descriptor says of it.
+        path: the path.
+        found: the status of the open descriptor.
     """
 
     __slots__ = ("_identity", "_path", "_raw")
@@ -47,10 +47,10 @@ class Place:
         self._identity = _identity_of(found)
 
     def check(self) -> None:
-        """Returns if the path still leads there.
+        """Checks that the path still leads to the same file or directory.
 
         Raises:
-            DirectoryLost: it does not.
+            DirectoryLost: it was moved, removed or replaced.
         """
         try:
             found = _identify(self._raw)
@@ -69,7 +69,7 @@ def _by_stat(path: bytes) -> Identity:
 
 
 def _by_statx() -> Callable[[bytes], Identity] | None:
-    """Returns a function that asks with `statx`, or None where there is none or it is not allowed."""
+    """Returns a function that identifies a path with `statx`, or None if the system lacks or forbids that call."""
     function = getattr(ctypes.PyDLL(None, use_errno=True), "statx", None)
     if function is None:
         return None

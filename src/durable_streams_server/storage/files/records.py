@@ -1,4 +1,4 @@
-"""The payload of a record: its changes in msgpack. The bytes of a large append are not copied into it but stand between its parts."""
+"""Encodes the payload of a record: its changes in msgpack, in parts around the bytes of large appends, which are never copied."""
 
 from typing import Final
 
@@ -8,20 +8,22 @@ from ...protocol.state import Appended, Change
 from .wal_format import LARGE, Payload
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
-_FEW: Final = 16  # an array of fewer has its length in one octet
-_EMPTY: Final = b"\xc4\x00"  # no bytes, in msgpack
+#: A msgpack array of fewer elements has its length in its first byte.
+_FEW: Final = 16
+#: The msgpack encoding of an empty byte string.
+_EMPTY: Final = b"\xc4\x00"
 
 
 def has_large(changes: tuple[Change, ...]) -> bool:
-    """Whether any of the changes adds so many bytes that they should not be copied."""
-    for change in changes:  # noqa: SIM110  (a generator would cost each append more)
+    """Returns whether any change appends so many bytes that they must not be copied."""
+    for change in changes:  # noqa: SIM110  (a generator would make each append slower)
         if type(change) is Appended and len(change.data) >= LARGE:
             return True
     return False
 
 
 def encode_in_parts(changes: tuple[Change, ...]) -> Payload:
-    """Returns what msgspec's encoder makes of changes, with the bytes of large appends as parts of their own."""
+    """Returns the msgpack encoding of changes in parts. The bytes of each large append are a part of their own."""
     count = len(changes)
     small = bytes([0x90 | count]) if count < _FEW else b"\xdc" + count.to_bytes(2, "big")
     parts: list[bytes] = []
@@ -36,7 +38,7 @@ def encode_in_parts(changes: tuple[Change, ...]) -> Payload:
 
 
 def _around_data(change: Appended) -> tuple[bytes, bytes]:
-    """Returns what stands before an append's bytes, and after them."""
+    """Returns the encoding of an append before and after its bytes."""
     whole = _ENCODE(msgspec.structs.replace(change, data=b""))
     at = 2 + sum(len(_ENCODE(each)) for each in (change.path, change.incarnation, change.start))
     if whole[at : at + 2] != _EMPTY:

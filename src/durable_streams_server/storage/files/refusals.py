@@ -1,18 +1,19 @@
-"""The refusals of a write that the disk has no room for, or is too slow for."""
+"""The errors that refuse a write when the disk is full or too slow."""
 
 from typing import Final
 
 from ...errors import StorageFull, Unavailable
 from ...protocol.limits import RETRY_SOON
 
-_RETRY_FULL: Final = 5  # seconds after which a client may try again to write to a full disk
+#: Seconds after which a client may retry a write that a full disk refused.
+_RETRY_FULL: Final = 5
 
 
 def behind() -> Unavailable:
-    """Returns the refusal of a write that would have to wait for the disk to catch up."""
+    """Returns the error for a write that would have to wait until the disk catches up."""
     return Unavailable("writes are ahead of the disk", "WRITES_BEHIND", retry_after=RETRY_SOON)
 
 
 def disk_full() -> StorageFull:
-    """Returns the refusal of a write that the disk has no room for."""
+    """Returns the error for a write that the disk has no room for."""
     return StorageFull("the disk is full", retry_after=_RETRY_FULL)

@@ -216,7 +216,7 @@ class Runner(Shell):
             else:
                 self._begin_commit()  # the next commit is written while this one is published
         self._commits.committed(commit)
-        if self._commits.wal.owes_check and not self._check_is_planned:
+        if self._commits.wal.needs_check and not self._check_is_planned:
             self._check_is_planned = True  # no later commit may come that checks the segment
             self._executor.call_later(CHECK_INTERVAL, self._check_segment)
         if self._phase is Phase.DURABLE:

@@ -1,8 +1,7 @@
-"""The segment files of the write-ahead log: which there are, which are free, and how they get their space.
+"""The segment files of the write-ahead log: names, opens, allocates and recycles them.
 
-`wal.py` decides which record goes where; here files are named, opened, allocated and used again. A file belongs to one segment
-and a segment to one file. The size of segments is a setting that may change between two starts, so each segment knows its own
-capacity, and a segment of another size is brought to the present one when nothing of it is needed any more.
+`wal.py` decides which record goes to which segment. Each segment has one file. The segment size is a setting that may change between
+two starts, so each segment knows its own capacity. A segment of another size is resized once its records are no longer needed.
 """
 
 import struct
@@ -14,7 +13,9 @@ from .checksum import crc32
 from .disk import NO_SPACE, Disk, File
 
 DIRECTORY: Final = "wal"
-MAX_FILES: Final = 6  # past this, writers wait for a checkpoint
+#: Maximum number of segment files. Once all are in use, writers wait for a checkpoint.
+MAX_FILES: Final = 6
+#: Size of the header of a segment in bytes.
 PAGE: Final = 4096
 _HEADER: Final = struct.Struct("<8sQQQII")  # magic, number, first LSN, salt, seed, CRC
 _MAGIC: Final = b"DSWAL\x00\x00\x01"
@@ -22,14 +23,19 @@ _CRC: Final = struct.Struct("<I")
 
 
 class Salt(NamedTuple):
-    """What tells a segment's records from any other octets: how each begins, and what its CRC begins with."""
+    """The secret of a segment, which distinguishes its records from any other bytes.
+
+    Attributes:
+        mark: the number that each record begins with.
+        seed: the initial value of each record's CRC.
+    """
 
     mark: int
     seed: int
 
     @classmethod
     def of(cls, number: int) -> "Salt":
-        """Returns the salt that a segment's header has as a number. A mark is never blank."""
+        """Returns the salt for the number in a segment's header. The mark is never 0."""
         return cls((number & 0xFFFFFFFF) | 1, number >> 32)
 
 
@@ -37,10 +43,17 @@ _NO_SALT: Final = Salt.of(0)
 
 
 class SegmentFile:
-    """One segment file. `number` and `first` are 0 while it is free.
+    """One segment file.
 
-    `capacity` is how many bytes of it may be written; 0 when the disk has not reserved the space. The first `written` bytes count
-    as written before: no zeros are written ahead there.
+    Attributes:
+        name: the path of the file.
+        file: the open file.
+        capacity: the number of bytes that may be written, which is 0 if the disk has not reserved the space.
+        number: the number of the segment, or 0 while it is free.
+        first: the LSN of the first record, or 0 while the segment is free.
+        last: the LSN of the last record.
+        salt: the salt of the segment.
+        written: the number of bytes at the beginning that have been written before, so that writes there need no padding.
     """
 
     __slots__ = ("capacity", "file", "first", "last", "name", "number", "salt", "written")
@@ -57,7 +70,13 @@ class SegmentFile:
 
 
 class Header(NamedTuple):
-    """How a segment begins: its number, its first record's, and its salt as a number."""
+    """The header of a segment.
+
+    Attributes:
+        number: the number of the segment.
+        first: the LSN of the first record.
+        salt: the number that the salt is made of.
+    """
 
     number: int
     first: int
@@ -65,11 +84,13 @@ class Header(NamedTuple):
 
 
 class Segments:
-    """The segment files. `take`, `give_back` and `wants_file` belong to the loop, `add_file` to the disk thread.
+    """Keeps all segment files of one log, and knows which are free.
+
+    The event loop calls `take`, `give_back` and `wants_file`, and the disk thread calls `add_file`.
 
     Args:
-        disk: where the files are.
-        size: bytes of a segment file; 0 to look only, which changes nothing on the disk.
+        disk: the disk that holds the files.
+        size: the size of a segment file in bytes, or 0 for a log that is only read, so that nothing on the disk changes.
 
     Attributes:
         full: whether the disk had no room for another file.
@@ -78,18 +99,16 @@ class Segments:
     def __init__(self, disk: Disk, size: int) -> None:
         self._disk = disk
         self._size = size
-        self._free: deque[SegmentFile] = deque()  # ready to be taken
-        self._misfits: deque[SegmentFile] = (
-            deque()
-        )  # free, but of another size: the disk thread has a go
-        self._all: list[SegmentFile] = []  # all of them
-        self._usable = 0  # how many have space that is reserved
+        self._free: deque[SegmentFile] = deque()  # ready for use
+        self._misfits: deque[SegmentFile] = deque()  # free, but to be resized by the disk thread
+        self._all: list[SegmentFile] = []
+        self._usable = 0  # the number of segments whose space is reserved
         self.full = False
 
-    # -- on the loop --------------------------------------------------------
+    # -- on the event loop --------------------------------------------------
 
     def take(self, need: int) -> SegmentFile | None:
-        """Takes a free segment that holds at least `need` bytes; None if there is none."""
+        """Returns a free segment of at least `need` bytes for use, or None if there is none."""
         for _ in range(len(self._free)):
             segment = self._free.popleft()
             if segment.capacity >= need:
@@ -98,32 +117,32 @@ class Segments:
         return None
 
     def give_back(self, segment: SegmentFile) -> None:
-        """Makes a segment free whose records are no longer needed."""
+        """Frees a segment whose records are no longer needed."""
         segment.number = 0
         (self._free if segment.capacity == self._size else self._misfits).append(segment)
 
     def wants_file(self) -> bool:
-        """Whether the disk thread should make another segment ready. Asked for each record."""
+        """Returns whether the disk thread should prepare another segment. Called for each record."""
         if self._misfits or self._usable < 2:
             return True
         return not self._free and len(self._all) < MAX_FILES
 
     @property
-    def too_few(self) -> bool:
-        """Whether not even two can be written: a checkpoint frees every segment but the newest, so with one none is ever free."""
+    def has_too_few(self) -> bool:
+        """Whether fewer than two segments can be written. A checkpoint frees all but the newest, so a single one is never freed."""
         return self._usable < 2
 
     def can_hold(self, need: int) -> bool:
-        """Whether any segment, free or not, holds `need` bytes."""
+        """Returns whether any segment, free or in use, is large enough for `need` bytes."""
         return any(segment.capacity >= need for segment in self._all)
 
     # -- on the disk thread -------------------------------------------------
 
     def add_file(self) -> None:
-        """Makes another segment ready: one of another size if there is one, else a new file. Sets `full` as the disk has room.
+        """Prepares another segment: resizes one of another size, or creates a file. Sets `full` to whether the disk had no room.
 
         Raises:
-            OSError: for any other failure than a lack of room.
+            OSError: the disk failed in another way.
         """
         segment = self._misfits.popleft() if self._misfits else None
         try:
@@ -135,14 +154,16 @@ class Segments:
             if error.errno not in NO_SPACE:
                 raise
             self.full = True
-            if segment is not None:  # smaller records fit all the same, if any does
+            if (
+                segment is not None
+            ):  # the segment still takes smaller records, if its space is reserved
                 (self._free if segment.capacity else self._misfits).append(segment)
             return
         self.full = False
         self._free.append(segment)
 
     def _fit(self, segment: SegmentFile) -> None:
-        """Brings a free segment's file to the present size."""
+        """Resizes the file of a free segment to the configured size."""
         if segment.file.size() > self._size:
             segment.file.truncate(self._size)
             segment.capacity = min(segment.capacity, self._size)
@@ -152,7 +173,7 @@ class Segments:
         segment.capacity = self._size
 
     def _new(self) -> SegmentFile:
-        """Makes a file under the first number that no file has."""
+        """Creates a segment file under the first free number."""
         taken = set(self._disk.names(DIRECTORY))
         number = next(n for n in range(len(taken) + 1) if _name(n) not in taken)
         path = f"{DIRECTORY}/{_name(number)}"
@@ -173,16 +194,16 @@ class Segments:
     # -- at the start -------------------------------------------------------
 
     def open(self) -> list[SegmentFile]:
-        """Opens every segment file once, and returns those in use in the order of their numbers; the others are free.
+        """Opens every segment file, and returns the segments in use, ordered by number. All other segments are free.
 
         Raises:
-            Damaged: a header is, or two names are one file.
+            Damaged: a header is damaged, or two names belong to one file.
         """
         used = []
         known: dict[object, str] = {}
         for name in self._disk.names(DIRECTORY):
             if not name.isdecimal():
-                continue  # not ours; a segment that somebody has renamed is missed by its neighbours
+                continue  # not a segment; if somebody renamed one, the gap in the chain shows it
             path = f"{DIRECTORY}/{name}"
             segment = SegmentFile(path, self._disk.open(path))
             self._all.append(segment)
@@ -197,9 +218,8 @@ class Segments:
             if header is None:
                 self.give_back(segment)
                 continue
-            segment.written = (
-                segment.file.size()
-            )  # right for all but the newest: `Wal` finds its end
+            # `Wal` corrects this for the newest segment.
+            segment.written = segment.file.size()
             segment.number, segment.first, segment.salt = (
                 header.number,
                 header.first,
@@ -212,7 +232,7 @@ class Segments:
         return used
 
     def _secure(self, segment: SegmentFile) -> None:
-        """Reserves the space of a file that was found: a copy may have holes, which a commit could not fill on a full disk."""
+        """Reserves the space of an existing file, because a copied file may have holes that a full disk could not fill later."""
         if not self._size:
             return
         try:
@@ -224,10 +244,10 @@ class Segments:
             self.full = True
             segment.capacity = 0
         self._usable += segment.capacity > 0
-        segment.file.sync()  # a crash may have come before whoever made or wrote it did so
+        segment.file.sync()  # the process that wrote the file may have crashed before its sync
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes every segment file."""
         for segment in self._all:
             segment.file.close()
 
@@ -237,16 +257,21 @@ def _name(number: int) -> str:
 
 
 def segment_header(header: Header, seed: int) -> bytes:
-    """Returns the page that a segment begins with; its first record follows the CRC `seed`."""
+    """Returns the page that a segment begins with.
+
+    Args:
+        header: the header.
+        seed: the CRC of the last record of the segment before.
+    """
     head = _HEADER.pack(_MAGIC, *header, seed, 0)[:-4]
     return (head + _CRC.pack(crc32(head))).ljust(PAGE, b"\0")
 
 
 def read_header(file: File) -> Header | None:
-    """Returns how a segment begins; None if the file has never been used.
+    """Returns the header of a segment, or None if the file has never been used.
 
     Raises:
-        Damaged: the header is neither whole nor blank.
+        Damaged: the header is neither whole nor all zeros.
     """
     raw = file.read(_HEADER.size, 0)
     if not raw.strip(b"\0"):
@@ -260,6 +285,6 @@ def read_header(file: File) -> Header | None:
 
 
 def chain_seed(file: File) -> int:
-    """Returns the CRC that a segment's first record follows."""
+    """Returns the CRC of the record before a segment, as the header of the segment has it."""
     seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[4]
     return seed

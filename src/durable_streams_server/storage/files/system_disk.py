@@ -14,25 +14,29 @@ from .disk import Disk, EntryType, File
 from .lock import DirectoryLock
 from .system_file import ReadOnlyFile, SystemFile, read_only_error
 
+#: An offset beyond the size limit of every file system.
 _ANYWHERE: Final = 1 << 62
 
 
 class SystemDisk(Disk):
-    """A directory of the operating system's.
+    """A disk that is a directory of the operating system.
 
     Args:
-        root: the directory; it need not exist until `make_directory("")`.
-        readonly: whether to look only. Files are opened for reading, nothing is made, and each call that would change
-            something raises an OSError (EROFS). `sync_directory` and `sync_all` do nothing, since nothing was written.
+        root: the directory, which need not exist before `make_directory("")`.
+        readonly: whether files are opened for reading only. Each call that would change something then raises an OSError with
+            EROFS. `sync_directory` and `sync_all` do nothing, because nothing was written.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, readonly: bool = False) -> None:
-        self.root = Path(root).absolute()  # the process may go to another directory
+        self.root = Path(root).absolute()  # the process may change its working directory
         self.readonly = readonly
         self._lock = DirectoryLock(self.root, shared=readonly)
 
     def forked(self) -> None:
-        """Gives up the child's share of the lock, which would outlive its parent, and refuses every call from now on."""
+        """Makes every further call in the child of a fork raise StoreForked.
+
+        Closes the child's copy of the lock file first, or the lock would outlive the parent.
+        """
         self._lock.release()
         forked.refuse_calls(self, Disk, ends="release")
 
@@ -50,7 +54,7 @@ class SystemDisk(Disk):
     def make_directory(self, path: str) -> None:
         self._refuse_if_readonly(path)
         target = self.root / path
-        if path:  # what is above it must be there: its absence is news, and not to be covered up
+        if path:  # the parent must exist; if it is missing, creating it would hide a loss
             if not target.is_dir():
                 target.mkdir(exist_ok=True, mode=0o700)
                 _sync_directory(target.parent)
@@ -78,7 +82,7 @@ class SystemDisk(Disk):
             return None
 
     def entry_type(self, path: str) -> EntryType | None:
-        """Returns what is at a path, None if nothing is."""
+        """Returns the type of the entry at a path, or None if the path does not exist."""
         target = self.root / path
         try:
             mode = target.lstat().st_mode
@@ -180,8 +184,10 @@ class SystemDisk(Disk):
 
 
 def _largest_offset(descriptor: int) -> int | None:
-    """Returns the largest offset that a file system seeks to, which on Linux is the size of its largest file; None if it seeks
-    anywhere."""
+    """Returns the largest offset that a descriptor can seek to, or None if there is no limit.
+
+    On Linux, that is the maximum size of a file on the file system.
+    """
     low, high = 0, _ANYWHERE
     while low < high:
         middle = (low + high + 1) // 2

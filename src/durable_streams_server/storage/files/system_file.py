@@ -1,4 +1,4 @@
-"""A `File` of the operating system: positioned reads and writes on a descriptor, and the errors that name the file."""
+"""A `File` of the operating system, which reads and writes at positions of a descriptor. Its errors name the file."""
 
 import errno
 import fcntl
@@ -15,20 +15,29 @@ from .place import Place
 
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
-_PIECE: Final = 4 * MIB  # bytes of one system call: 3 ms or less, and a page of the usual size
+#: Maximum number of bytes that one system call reads. It takes at most 3 ms, and a page of the default size needs one call.
+_PIECE: Final = 4 * MIB
 
 
 class SystemFile(File):
-    """A file of the operating system."""
+    """A file of the operating system.
+
+    Args:
+        path: the path of the file.
+        create: whether to create the file if it is missing.
+        mode: the mode flags of `os.open`.
+    """
 
     def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
         self._descriptor, self._found = open_plain(path, mode | (os.O_CREAT if create else 0))
-        self._place: Place | None = None  # most files are never asked for it
+        self._place: Place | None = (
+            None  # made by the first check, because most files are never checked
+        )
         forked.guard(self)
 
     def forked(self) -> None:
-        """Closes the child's copy of the descriptor, and refuses every call from now on."""
+        """Closes the copy of the descriptor in the child of a fork, and makes every further call raise StoreForked."""
         self.close()
         forked.refuse_calls(self, File, ends="close")
 
@@ -47,18 +56,18 @@ class SystemFile(File):
         return self._read_in_pieces(size, position)
 
     def _read_in_pieces(self, size: int, position: int) -> bytes:
-        """Reads piece by piece, because one call for 60 MiB kept every other thread off its core for 40 ms."""
-        read = io.BytesIO(bytes(size))  # zeros, which take no memory until they are written
-        come = 0
+        """Reads with several system calls, because one call for 60 MiB kept all other threads waiting for 40 ms."""
+        read = io.BytesIO(bytes(size))  # zeros, which take no memory until they are overwritten
+        done = 0
         with read.getbuffer() as room:
-            while come < size:
-                piece = room[come : come + _PIECE]
-                count = os.preadv(self._descriptor, [piece], position + come)
+            while done < size:
+                piece = room[done : done + _PIECE]
+                count = os.preadv(self._descriptor, [piece], position + done)
                 piece.release()
                 if not count:
                     break
-                come += count
-        return read.getvalue()[:come]  # no copy, unless the file was shorter
+                done += count
+        return read.getvalue()[:done]  # this copies only if the file was shorter
 
     def read_ready(self, size: int, position: int) -> bytes | None:
         if not _NOWAIT:
@@ -97,7 +106,9 @@ class SystemFile(File):
 
     def sync(self) -> None:
         try:
-            if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone is no barrier there
+            if hasattr(
+                fcntl, "F_FULLFSYNC"
+            ):  # on macOS, fsync does not flush the cache of the device
                 fcntl.fcntl(self._descriptor, fcntl.F_FULLFSYNC)
             else:
                 os.fdatasync(self._descriptor)
@@ -133,12 +144,16 @@ class SystemFile(File):
             raise self._named(error) from None
 
     def _named(self, error: OSError) -> OSError:
-        """Returns the error with the file's name in it: whoever reads it must know which file."""
+        """Returns the same error with the name of the file in it."""
         return OSError(error.errno, error.strerror, str(self._path))
 
 
 class ReadOnlyFile(SystemFile):
-    """A file that is only looked at: each call that would change it raises."""
+    """A file for reading only. Each call that would change it raises an OSError with EROFS.
+
+    Args:
+        path: the path of the file.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, False, os.O_RDONLY)
@@ -150,11 +165,12 @@ class ReadOnlyFile(SystemFile):
         raise read_only_error(self._path)
 
     def sync(self) -> None:
-        """Does nothing: nothing has been written through this file."""
+        """Does nothing, because nothing can be written through this file."""
 
     def _write(self, *_: object) -> None:
         raise read_only_error(self._path)
 
 
 def read_only_error(path: Path) -> OSError:
+    """Returns the error for a change on a read-only disk."""
     return OSError(errno.EROFS, "it was opened only to look at", str(path))

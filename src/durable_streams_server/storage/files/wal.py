@@ -1,4 +1,4 @@
-"""The write-ahead log: gives records their places in segments, writes them durably, and recovers them at a start."""
+"""The write-ahead log: reserves places for records in segments, writes the records durably, and recovers them at a start."""
 
 import time
 from collections import deque
@@ -26,25 +26,38 @@ from .wal_format import CRC, LARGE, OVERHEAD, RECORD, Payload, size_of
 from .wal_reader import RecordRun, record_runs, vouched
 from .wal_sizes import SHARE, reserve_of
 
-#: Seconds between two looks whether a written segment is still at its path. A look at each commit made a lone durable append 5%
-#: slower; whoever moves or removes the directory of a running server loses the acknowledgements of so long at most.
+#: Seconds between two checks that a written segment is still at its path. A check at every commit made a single durable append 5%
+#: slower. If somebody moves or removes the directory of a running server, at most the appends of this interval are lost.
 CHECK_INTERVAL: Final = 0.05
-#: The file system must mark a reserved block as used when it is first written, which makes a small commit on ext4 half as slow again. So a small
-#: write to new space also writes zeros, up to the next multiple of so many bytes. That happens once in the life of a segment file.
-_BLANKS: Final = 256 * 1024
+#: A small write to space that was never written is padded with zeros up to the next multiple of this many bytes. The first write to a
+#: reserved block makes the file system mark it as used, so on ext4 a small commit would take 50% longer without the padding.
+_PADDING: Final = 256 * 1024
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """Where a record goes: decided before it is written."""
+    """The place of a record in the log, decided before the record is written.
+
+    Attributes:
+        segment: the segment that takes the record.
+        position: the position of the record in the segment's file.
+        lsn: the LSN of the record.
+        header: the header of the segment if this record is its first, otherwise None.
+    """
 
     segment: SegmentFile
     position: int
     lsn: int
-    begins: Header | None  # of the segment, if this record begins it
+    header: Header | None
 
 
 class Write(NamedTuple):
-    """Octets of one segment, and where they go. Large ones are in parts."""
+    """One write to a segment.
+
+    Attributes:
+        segment: the segment to write to.
+        data: the bytes to write, in parts if some of them are large.
+        position: the position in the segment's file.
+    """
 
     segment: SegmentFile
     data: Payload
@@ -52,89 +65,91 @@ class Write(NamedTuple):
 
 
 class Wal:
-    """The log. `reserve` and `recycle` belong to the loop, `write` to the commit thread. `encode` belongs to either, since one
-    batch is written before the next is encoded.
+    """The write-ahead log of one store.
+
+    The event loop calls `reserve` and `recycle`, and the commit thread calls `write`. Either may call `encode`, because a batch is
+    written before the next one is encoded.
 
     Args:
-        disk: where its files are.
-        segment_size: bytes of a new segment file.
+        disk: the disk that holds the segments.
+        segment_size: the size of a new segment file in bytes.
 
     Attributes:
-        largest: bytes of the largest payload that a segment takes.
-        reserve_size: bytes at the end of a segment that only some records may use.
-        wants_file: tells whether another segment should be made ready.
+        largest: the maximum size of a payload in bytes.
+        reserve_size: the number of bytes at the end of a segment that only records which free space may use.
+        wants_file: returns whether `add_file` should prepare another segment.
+        needs_check: whether the last write has not been followed by a check that its segment is still at its path.
+        last_lsn: the LSN of the newest record that has a place.
+        durable_lsn: the LSN of the newest record that the event loop knows to be durable.
     """
 
     def __init__(self, disk: Disk, segment_size: int) -> None:
         self._disk = disk
         self._segment_size = segment_size
         self._segments = Segments(disk, segment_size)
-        self._used: deque[SegmentFile] = deque()  # the newest last
-        self._blanks = min(_BLANKS, max(1, segment_size // SHARE))
-        self._position = 0  # where the next record goes in the newest segment
+        self._used: deque[SegmentFile] = deque()  # the newest is last
+        self._padding = min(_PADDING, max(1, segment_size // SHARE))
+        self._position = 0  # of the next record in the newest segment
         self._number = 0
         self._check_at = 0.0
-        self.owes_check = (
-            False  # nobody has looked yet whether what was written last is at its path
-        )
+        self.needs_check = False
         self.reserve_size = reserve_of(segment_size)
         self.largest = segment_size - PAGE - OVERHEAD - self.reserve_size
         self.wants_file = self._segments.wants_file
-        self.last_lsn = 0  # given to a record
-        self.durable_lsn = 0  # known to the loop to be on disk
-        self._encoded_lsn = (
-            0  # the last record of the batch before, which is on disk when the next is encoded
-        )
-        self._crc = 0  # of the last record encoded
+        self.last_lsn = 0
+        self.durable_lsn = 0
+        # The last record of the newest encoded batch. That batch is durable when the next one is encoded.
+        self._encoded_lsn = 0
+        self._crc = 0  # of the newest encoded record
 
-    # -- on the loop --------------------------------------------------------
+    # -- on the event loop --------------------------------------------------
 
     @property
     def full(self) -> bool:
-        """Whether the disk had no room for another file."""
+        """Whether the disk had no room for another segment file."""
         return self._segments.full
 
     def reserve(self, size: int, leave: int | None = None) -> Reservation:
-        """Gives a record of `size` payload bytes its place and number.
+        """Reserves a place for a record, and gives it the next LSN.
 
         Args:
-            size: of the record.
-            leave: how many bytes at the end of its segment it must leave free; by default all that are reserved.
+            size: the size of the record's payload in bytes.
+            leave: the number of bytes that must stay free at the end of the segment, by default `reserve_size`.
 
         Raises:
-            TooLarge: it fits no segment.
-            StorageFull: the disk has no room for a segment that takes it, and no checkpoint will free one.
-            Unavailable: all segments wait for a checkpoint.
+            TooLarge: the record fits no segment.
+            StorageFull: the disk has no room for a segment that takes the record, and no checkpoint can free one.
+            Unavailable: every segment waits for a checkpoint.
         """
         if size > self.largest:
             raise TooLarge("the request is larger than one record of the log")
         need = size + OVERHEAD + (self.reserve_size if leave is None else leave)
-        begins = None
+        header = None
         if not self._used or self._position + need > self._used[-1].capacity:
-            begins = self._begin_segment(need)
+            header = self._begin_segment(need)
         segment = self._used[-1]
         self.last_lsn += 1
-        place = Reservation(segment, self._position, self.last_lsn, begins)
+        place = Reservation(segment, self._position, self.last_lsn, header)
         segment.last = self.last_lsn
         self._position += size + OVERHEAD
         return place
 
     def recycle(self, lsn: int) -> None:
-        """Frees the segments all of whose records are numbered up to `lsn`, except the newest."""
+        """Frees every segment whose last record is `lsn` or older, except the newest segment."""
         while len(self._used) > 1 and self._used[0].last <= lsn:
             segment = self._used.popleft()
             self._segments.give_back(segment)
 
     @property
     def is_starved(self) -> bool:
-        """Whether the disk has no room for the second segment, without which none is ever free."""
-        return self._segments.full and self._segments.too_few
+        """Whether the disk has no room for a second segment, without which no segment can be freed."""
+        return self._segments.full and self._segments.has_too_few
 
     def _begin_segment(self, need: int) -> Header:
         segment = self._segments.take(PAGE + need)
         if segment is None:
-            for_ever = self.is_starved or not self._segments.can_hold(PAGE + need)
-            raise disk_full() if self.full and for_ever else behind()
+            forever = self.is_starved or not self._segments.can_hold(PAGE + need)
+            raise disk_full() if self.full and forever else behind()
         self._used.append(segment)
         self._number += 1
         self._position = PAGE
@@ -147,27 +162,30 @@ class Wal:
         return header
 
     def check_place(self) -> None:
-        """Looks whether the newest segment is still at its path.
+        """Checks that the newest segment is still at its path.
 
         Raises:
-            DirectoryLost: it is not.
+            DirectoryLost: the segment was moved, removed or replaced.
         """
-        self.owes_check = False
+        self.needs_check = False
         if self._used:
             self._used[-1].file.check_place()
 
     # -- on the disk thread -------------------------------------------------
 
     def add_file(self) -> None:
-        """Makes another segment ready; if the disk has no room, notes that in `full`.
+        """Prepares another segment. If the disk has no room for it, `full` becomes true.
 
         Raises:
-            OSError: for any other failure.
+            OSError: the disk failed in another way.
         """
         self._segments.add_file()
 
     def encode(self, batch: Sequence[tuple[Reservation, Payload]]) -> list[Write]:
-        """Turns records, in their order, into writes: one for each segment touched. Those of the batch before are on disk."""
+        """Returns the writes of a batch of records, one for each segment.
+
+        The batch before must be durable, because the records say so.
+        """
         has_large = False
         writes: list[Write] = []
         parts: list[bytes] = []
@@ -176,7 +194,7 @@ class Wal:
         durable = self._encoded_lsn
         crc = self._crc
         for place, payload in batch:
-            if place.begins is not None:
+            if place.header is not None:
                 if segment is not None:
                     writes.append(
                         Write(segment, _joined(parts) if has_large else b"".join(parts), begin)
@@ -184,7 +202,7 @@ class Wal:
                     durable = place.lsn - 1
                     parts = []
                 segment, begin = place.segment, 0
-                parts.append(segment_header(place.begins, crc))
+                parts.append(segment_header(place.header, crc))
             elif segment is None:
                 segment, begin = place.segment, place.position
             mark, seed = segment.salt
@@ -208,28 +226,31 @@ class Wal:
     # -- on the commit thread -----------------------------------------------
 
     def write(self, writes: list[Write]) -> None:
-        """Makes writes durable, one after the other. Looks every `CHECK_INTERVAL` seconds whether they are where a restart will find them.
+        """Makes writes durable, one after the other.
+
+        At most once in `CHECK_INTERVAL` seconds, also checks that the segments are still at their paths.
 
         Raises:
-            OSError: the records may or may not be on disk; nothing more may be written.
+            OSError: the records may or may not be durable, so nothing more may be written.
+            DirectoryLost: a segment was moved, removed or replaced.
         """
         for segment, data, position in writes:
-            octets = self._with_blanks(segment, data, position)
+            octets = self._padded(segment, data, position)
             segment.file.write_durably(octets, position)
         now = time.monotonic()
-        self.owes_check = now < self._check_at
-        if not self.owes_check:
+        self.needs_check = now < self._check_at
+        if not self.needs_check:
             self._check_at = now + CHECK_INTERVAL
             for segment, _, _ in writes:
                 segment.file.check_place()
 
-    def _with_blanks(self, segment: SegmentFile, data: Payload, position: int) -> Payload:
-        """Returns what to write for `data`. In space that has never been written, zeros follow it up to the next bound."""
+    def _padded(self, segment: SegmentFile, data: Payload, position: int) -> Payload:
+        """Returns the bytes to write for `data`, padded with zeros if they are small and go to space that was never written."""
         end = position + size_of(data)
         if end <= segment.written:
             return data
-        bound = min(-(-end // self._blanks) * self._blanks, segment.capacity)
-        if isinstance(data, tuple) or len(data) >= self._blanks or bound <= end:
+        bound = min(-(-end // self._padding) * self._padding, segment.capacity)
+        if isinstance(data, tuple) or len(data) >= self._padding or bound <= end:
             segment.written = end
             return data
         segment.written = bound
@@ -238,15 +259,18 @@ class Wal:
     # -- at the start -------------------------------------------------------
 
     def recover(self, after: int) -> Iterator[tuple[int, bytes]]:
-        """As `recover_runs`, but yields number and payload of each record by itself."""
+        """Opens the log like `recover_runs`, and yields the LSN and payload of each record."""
         for run in self.recover_runs(after):
             yield from enumerate(run.payloads, run.first)
 
     def recover_runs(self, after: int) -> Iterator[RecordRun]:
-        """Opens the log and yields the records after LSN `after`, the catalog's own.
+        """Opens the log and yields the records that the catalog does not have yet.
 
-        When it is exhausted the log is ready to be written, and what was yielded is on disk. Until a run is taken from it, nothing
-        is told of the records after the run before.
+        The log is ready for writing once the iterator is exhausted, and every record that was yielded is durable. While the caller
+        handles a run, `last_lsn` is the last record of that run.
+
+        Args:
+            after: the LSN up to which the catalog has the records.
 
         Raises:
             Damaged: acknowledged records are missing.
@@ -281,10 +305,15 @@ class Wal:
         self.durable_lsn = self._encoded_lsn = self.last_lsn
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the segment files."""
         self._segments.close()
 
     def _replay(self, segment: SegmentFile, after: int) -> Iterator[RecordRun]:
+        """Yields the records of a segment after LSN `after`, and leaves the log at the end of the segment.
+
+        Raises:
+            Damaged: a record behind the last whole one was acknowledged.
+        """
         position = PAGE
         self._used.append(segment)
         self._number = segment.number
@@ -307,7 +336,7 @@ class Wal:
 
 
 def _joined(parts: list[bytes]) -> Payload:
-    """Joins the small parts of one write; those that are large stay by themselves."""
+    """Returns the parts of one write with the small parts joined and the large ones left alone."""
     runs: list[bytes] = []
     waiting: list[bytes] = []
     for part in parts:

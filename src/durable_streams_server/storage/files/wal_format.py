@@ -1,35 +1,38 @@
-"""The write-ahead log: numbered segments in a few files that are allocated ahead and used again.
+"""The format of the write-ahead log, which consists of numbered segments in a few preallocated files that are recycled.
 
-A segment file begins with a header of one page; records follow:
+A segment file begins with a header of one page. Records follow, each with these fields:
 
     mark u32 · payload length u32 · LSN u64 · durable LSN u64 · CRC of the previous record u32 · CRC u32 · payload
 
-Mark and CRC are seeded with the segment's salt, a number drawn anew whenever a segment is begun: what a client sends may look
-like a record, but cannot be taken for one.
+The mark and the seed of the CRC come from the segment's salt, a random number that is drawn when a segment is started. A client
+does not know the salt, so it cannot send bytes that are taken for a record.
 
-The chain of CRCs leaves no place for a stale record of an earlier lap, or for one orphaned behind a torn one: such a record
-is whole, but does not follow. The durable LSN is what was known to be on disk when the record was written; it tells damage
-from a torn end. A bad record that a later one calls durable was acknowledged once, and the store must not start without it;
-a bad record that nobody vouches for was never acknowledged, and the log ends before it.
+Each record carries the CRC of the record before it. So a reader never accepts a stale record of an earlier lap, or a whole record
+behind a torn one, because its predecessor does not match.
 
-A segment's header is written together with its first record. A file whose header is all zeros has never been used; one whose
-number is out of sequence is free.
+The durable LSN is the newest LSN that was known to be durable when the record was written. It distinguishes damage from a torn end.
+If a later record calls a bad record durable, that record was acknowledged, and the store must not start without it. If no record
+does, the bad record was never acknowledged, and the log ends before it.
+
+The header of a segment is written together with its first record. A file whose header is all zeros has never been used, and a file
+whose number is out of sequence is free.
 """
 
 import struct
 from typing import Final
 
-RECORD: Final = struct.Struct("<IIQQI")
+RECORD: Final = struct.Struct("<IIQQI")  # the fields of a record before its CRC
 CRC: Final = struct.Struct("<I")
+#: Bytes that a record takes besides its payload.
 OVERHEAD: Final = RECORD.size + CRC.size
-HEAD: Final = struct.Struct("<IIQQII")  # a record's head with its CRC
-#: Bytes from which on a payload's data is neither copied nor checksummed on the loop: to do so takes about 0.5 ms for each MiB. One write
-#: has two buffers for each, and what the store lets wait is 64 MiB, so that they stay below the 1,024 that the system takes.
+HEAD: Final = struct.Struct("<IIQQII")  # RECORD and CRC in one
+#: The event loop neither copies nor checksums the data of a payload of this many bytes or more, because that takes about 0.5 ms per
+#: MiB. Such a payload adds two buffers to a write. At most 64 MiB wait for a write, so a write stays below the system's limit of 1,024.
 LARGE: Final = 256 * 1024
-#: A record's payload: whole, or in parts if it is large, so that nobody copies it.
+#: The payload of a record. A large one is a tuple of parts, so that it is never copied.
 Payload = bytes | tuple[bytes, ...]
 
 
 def size_of(payload: Payload) -> int:
-    """Returns how many bytes a payload has."""
+    """Returns the size of a payload in bytes."""
     return sum(map(len, payload)) if isinstance(payload, tuple) else len(payload)

@@ -1,4 +1,7 @@
-"""Reads records from the segments of the write-ahead log: the chain that is whole, and what vouches for records that are not."""
+"""Reads records from one segment of the write-ahead log.
+
+`record_runs` reads the records up to the first that is torn or damaged. `vouched` then tells whether that record was acknowledged.
+"""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -8,20 +11,22 @@ from .disk import File
 from .segments import PAGE, Salt, SegmentFile
 from .wal_format import CRC, HEAD, OVERHEAD, RECORD
 
+#: Bytes read at once.
 _SCAN: Final = 4 * 1024 * 1024
-# A run's records are applied before the bounds of memory are looked at, so it is short beside those.
-_RUN: Final = 256  # records
-_RUN_BYTES: Final = 256 * 1024  # or so many bytes, with the record that passes them
+#: Maximum number of records in a run. Runs are short, because the store checks its memory limits only after each run.
+_RUN: Final = 256
+#: Bytes after which a run ends with the record that reaches them.
+_RUN_BYTES: Final = 256 * 1024
 
 
 class RecordRun(NamedTuple):
-    """Records that follow each other, read together: a call for each takes as long as its record.
+    """Consecutive records, read together because a call for each would take as long as reading it.
 
     Attributes:
-        payloads: what they hold.
-        last: the LSN of the last of them.
-        crc: its CRC.
-        end: where in the segment it ends.
+        payloads: the payload of each record.
+        last: the LSN of the last record.
+        crc: the CRC of the last record.
+        end: the position in the segment's file after the last record.
     """
 
     payloads: list[bytes]
@@ -31,12 +36,18 @@ class RecordRun(NamedTuple):
 
     @property
     def first(self) -> int:
-        """The LSN of the first of them."""
+        """The LSN of the first record."""
         return self.last - len(self.payloads) + 1
 
 
 def record_runs(segment: SegmentFile, lsn: int, crc: int) -> Iterator[RecordRun]:
-    """Yields the records of a segment that follow `lsn` and `crc`, some at a time."""
+    """Yields the consecutive records of a segment, up to the first that is torn or damaged.
+
+    Args:
+        segment: the segment.
+        lsn: the LSN of the record before the segment.
+        crc: the CRC of the record before the segment.
+    """
     base = PAGE
     data, at, needed = b"", 0, OVERHEAD
     while True:
@@ -54,11 +65,18 @@ def record_runs(segment: SegmentFile, lsn: int, crc: int) -> Iterator[RecordRun]
 
 
 def _run_in(data: bytes, at: int, salt: Salt, lsn: int, crc: int) -> tuple[RecordRun, int, int]:
-    """Takes records from the octets of a segment, in one loop without a call of our own.
+    """Parses a run of records from bytes of a segment, in one loop without further Python calls.
+
+    Args:
+        data: bytes of the segment.
+        at: the index in `data` at which the first record begins.
+        salt: the salt of the segment.
+        lsn: the LSN of the record before the run.
+        crc: the CRC of the record before the run.
 
     Returns:
-        the records, where in `data` they end, and how many octets must be read from there to go on: 0 if the run is as long as a
-        run may be, or if no record follows.
+        The run, the index in `data` at which it ends, and the number of bytes from there that the next record needs. That number
+        is 0 if the run has its maximum length or no record follows.
     """
     mark, seed = salt
     payloads: list[bytes] = []
@@ -85,7 +103,10 @@ def _run_in(data: bytes, at: int, salt: Salt, lsn: int, crc: int) -> tuple[Recor
 
 
 def vouched(segment: SegmentFile, position: int) -> int:
-    """Returns the highest durable LSN that any whole record past `position` gives, whether or not it follows the chain."""
+    """Returns the highest durable LSN in any whole record behind a position, or 0 if there is none.
+
+    The record need not continue the chain of CRCs, because the search begins behind a record that breaks it.
+    """
     file, seed = segment.file, segment.salt.seed
     mark = segment.salt.mark.to_bytes(4, "little")
     highest = 0
@@ -99,12 +120,12 @@ def vouched(segment: SegmentFile, position: int) -> int:
             at = data.find(mark, at + 1)
         if len(data) <= len(mark):
             break
-        position += len(data) - len(mark) + 1  # a mark may lie across two reads
+        position += len(data) - len(mark) + 1  # a mark may span two reads
     return highest
 
 
 def _vouched_by(head: bytes, file: File, position: int, seed: int, least: int) -> int:
-    """Returns the durable LSN of the record at a position; 0 if it is not whole, or not above `least`."""
+    """Returns the durable LSN of the record at a position, or 0 if the record is not whole or its durable LSN is not above `least`."""
     if len(head) < OVERHEAD:
         return 0
     _, length, _, durable, _ = RECORD.unpack_from(head)

@@ -1,33 +1,35 @@
-"""How large the write-ahead log and its segments are, and how much of a segment is kept back for records that free space."""
+"""The sizes of the write-ahead log and its segments, and of the reserve in each segment for records that free space."""
 
 from typing import Final
 
 from .segments import MAX_FILES, PAGE
 from .wal_format import OVERHEAD
 
-#: Size of the log, all segments together: one takes a record of the largest body by default, and more.
+#: Default size of the log in bytes. One segment of such a log takes a record with the largest body that is allowed by default.
 DEFAULT_SIZE: Final = 480 * 1024 * 1024
-#: Least size of the log: each segment takes records of about 1 MiB.
+#: Minimum size of the log in bytes. Each segment of such a log takes records of about 1 MiB.
 MIN_SIZE: Final = MAX_FILES * 1024 * 1024
-#: Largest size of the log: a start after a crash reads all of it.
+#: Maximum size of the log in bytes, because a start after a crash reads all of the log.
 MAX_SIZE: Final = MAX_FILES * 1024 * 1024 * 1024
 DEFAULT_SEGMENT_SIZE: Final = DEFAULT_SIZE // MAX_FILES
-_RESERVE: Final = 1024 * 1024  # of each segment: some 6,000 deletes
-SHARE: Final = 16  # in a small segment, the reserve and the blanks are this part of it
+#: Maximum size of the reserve of a segment in bytes. It takes some 6,000 deletes.
+_RESERVE: Final = 1024 * 1024
+#: In a small segment, the reserve and the padding of a write are at most one part in this many of the segment.
+SHARE: Final = 16
 
 
 def segment_size_of(size: int) -> int:
-    """Returns the size of one segment of a log of `size` bytes."""
+    """Returns the size of each segment of a log of `size` bytes."""
     return size // MAX_FILES // PAGE * PAGE
 
 
 def reserve_of(segment_size: int) -> int:
-    """Returns how many bytes of a segment only records may use that give space back."""
+    """Returns the number of bytes at the end of a segment that only records which free space may use."""
     return min(_RESERVE, segment_size // SHARE)
 
 
 def size_for(largest: int) -> int:
-    """Returns the size of the smallest log that takes records of `largest` bytes."""
+    """Returns the size of the smallest log that takes payloads of `largest` bytes."""
     segment = largest + PAGE + OVERHEAD
     while segment - PAGE - OVERHEAD - reserve_of(segment) < largest:
         segment += PAGE
