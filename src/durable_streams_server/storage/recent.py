@@ -1,4 +1,4 @@
-"""The newest bytes of streams, in memory: those that are not in a log yet, and as many others as a budget allows."""
+"""Keeps the newest bytes of streams in memory: all bytes that no log has yet, and as many others as a limit allows."""
 
 from array import array
 from collections import deque
@@ -7,32 +7,40 @@ from typing import Final, NamedTuple
 
 from ..protocol.json import mode as json_mode
 
-#: The top bit of an end that lies inside an append: a page may be cut there, a sub-offset not counted past it.
+#: The bit of an end that lies inside an append. A page may end there, but a sub-offset may not count past it.
 INSIDE: Final = 1 << 63
-#: Bytes of memory that one piece takes besides its own: the head of its bytes object, its places in two columns and in the order
-#: of all pieces, and its append until the commit.
+#: Bytes of memory that a piece takes besides its own bytes: the header of the bytes object, its places in two columns and in the order
+#: of all pieces, and the append until it is committed.
 COST: Final = 120
-_STALE: Final = 1000  # forgotten pieces that are not worth tidying up after
-_BLOCK: Final = 4096  # entries in one block of the order: looking at all of them takes about 0.4 ms
-_DROPPED: Final = 4096  # pieces dropped or freed in one step
+#: Number of stale entries in the order of pieces that are not worth removing.
+_STALE: Final = 1000
+#: Number of entries in one block of the order. To scan them all takes about 0.4 ms.
+_BLOCK: Final = 4096
+#: Maximum number of pieces that are dropped or freed in one step.
+_DROPPED: Final = 4096
 
 
 Octets = bytes | memoryview
 
 
 class Piece(NamedTuple):
-    """A run of bytes and its end, with `INSIDE` set if the append goes on after it."""
+    """A run of bytes within one append.
+
+    Attributes:
+        end: the position after the piece, with the bit `INSIDE` if the append continues after it.
+        data: the bytes.
+    """
 
     end: int
     data: Octets
 
 
 class Pieces:
-    """Pieces that follow each other, kept as columns: to take a run of a hundred thousand makes no object for each.
+    """Consecutive pieces, stored as columns so that a hundred thousand pieces need no objects of their own.
 
     Args:
-        ends: where each ends, with `INSIDE` set if its append goes on.
-        data: the bytes of each.
+        ends: the end of each piece, with the bit `INSIDE` if its append continues after it.
+        data: the bytes of each piece.
     """
 
     __slots__ = ("data", "ends")
@@ -43,7 +51,7 @@ class Pieces:
 
     @classmethod
     def of(cls, pieces: Iterable[Piece]) -> "Pieces":
-        """Returns some pieces as columns."""
+        """Returns pieces as columns."""
         listed = list(pieces)
         return cls(array("Q", [piece.end for piece in listed]), [piece.data for piece in listed])
 
@@ -58,23 +66,26 @@ class Pieces:
             return NotImplemented
         return self.ends == other.ends and self.data == other.data
 
-    __hash__ = None  # type: ignore[assignment]  # as of a list
-
     def extend(self, others: "Pieces") -> None:
-        """Adds the pieces that follow."""
+        """Appends the pieces that follow."""
         self.ends.extend(others.ends)
         self.data += others.data
 
     @property
     def end(self) -> int:
-        """The position after the last byte."""
+        """The position after the last piece."""
         return self.ends[-1] & ~INSIDE
 
 
 def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Piece]:
-    """Cuts a large JSON append into pieces at its marks, which are found if they are not given.
+    """Returns the pieces of a large JSON append, cut at its marks.
 
-    The pieces are views: a copy of the largest append takes 40 ms.
+    The pieces are views of `data`, because a copy of the largest append would take 40 ms.
+
+    Args:
+        begin: the position in the stream at which the append begins.
+        data: the bytes of the append.
+        marks: the places in `data` at which to cut, or None to find them here.
     """
     end = begin + len(data)
     pieces = []
@@ -88,7 +99,7 @@ def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Pie
 
 
 def _as_bytes(part: Octets) -> bytes:
-    """Returns a part as bytes, without a copy if it is the whole of what it is a view of."""
+    """Returns a part as bytes, without a copy if it is bytes or a view of whole bytes."""
     if isinstance(part, bytes):
         return part
     whole = part.obj
@@ -96,18 +107,18 @@ def _as_bytes(part: Octets) -> bytes:
 
 
 class Recent:
-    """The newest pieces of one stream, without a gap, up to its tail.
+    """The newest pieces of one stream, without gaps, up to its tail.
 
     Args:
-        base: the position from which the stream's own bytes begin.
-        tail: the position up to which the log has them.
-        entries: how many pieces the log's index has.
+        base: the position at which the stream's own bytes begin, after those of its ancestors.
+        tail: the position up to which the log has the bytes.
+        entries: the number of pieces in the index of the log.
 
     Attributes:
-        base: as given.
-        begin: the position of the first byte held.
+        base: the position at which the stream's own bytes begin.
+        begin: the position of the first byte in memory.
         flushed: the position up to which the log has the bytes.
-        entries: how many pieces the log's index has.
+        entries: the number of pieces in the index of the log.
         gone: whether the stream is removed, so that its bytes need no log.
     """
 
@@ -120,7 +131,7 @@ class Recent:
         self.gone = False
         self._data: list[Octets] = []
         self._ends = array("Q")
-        self._first = 0  # pieces before it were dropped
+        self._first = 0  # the number of dropped pieces at the beginning of the columns
 
     def add(self, end: int, data: Octets) -> None:
         """Adds the next piece."""
@@ -128,7 +139,7 @@ class Recent:
         self._ends.append(end)
 
     def read(self, start: int, end: int) -> bytes:
-        """Returns the bytes between two positions, `start` not before `begin`."""
+        """Returns the bytes between two positions. `start` must not lie before `begin`."""
         first, last = self._index(start), self._index(end - 1)
         begin = self._start_of(first)
         if first == last:
@@ -139,8 +150,10 @@ class Recent:
         return b"".join(parts)
 
     def around(self, position: int) -> tuple[int, int, int]:
-        """Returns where the piece that holds the byte at `position` begins and ends, and where its append ends; the tail
-        three times if there is no such piece."""
+        """Returns the begin and end of the piece that holds the byte at `position`, and the end of its append.
+
+        At the tail, where there is no such piece, all three are the tail.
+        """
         ends, at = self._ends, self._index(position)
         lower = self._start_of(at)
         if at == len(ends):
@@ -151,11 +164,11 @@ class Recent:
         return lower, ends[at] & ~INSIDE, ends[last] & ~INSIDE
 
     def count(self, start: int, end: int) -> int:
-        """Returns how many pieces there are between two piece ends."""
+        """Returns the number of pieces between two ends of pieces."""
         return 0 if end <= start else self._index(end) - self._index(start)
 
     def pieces(self, start: int, end: int, most: int | None = None) -> Pieces:
-        """Returns the whole pieces between two piece ends, the first `most` of them if that is given."""
+        """Returns the pieces between two ends of pieces, at most the first `most` of them."""
         first = self._index(start)
         last = first if end <= start else self._index(end)
         if most is not None:
@@ -164,11 +177,11 @@ class Recent:
 
     @property
     def unflushed(self) -> int:
-        """How many pieces the log has not."""
+        """The number of pieces that the log does not have yet."""
         return len(self._ends) - self._index(self.flushed)
 
     def drop_first(self) -> int:
-        """Forgets the oldest piece if the log has it; returns the memory given back, 0 if it must be kept."""
+        """Drops the oldest piece if the log has it. Returns the freed bytes of memory, or 0 if the piece must stay."""
         if self._first == len(self._data) or self._ends[self._first] & ~INSIDE > self.flushed:
             return 0
         self.begin = self._ends[self._first] & ~INSIDE
@@ -186,20 +199,20 @@ class Recent:
 
     @property
     def cost(self) -> int:
-        """The memory that all pieces take."""
+        """The bytes of memory that all pieces take."""
         if not len(self):
             return 0
         return (self._ends[-1] & ~INSIDE) - self.begin + COST * len(self)
 
     def cost_after(self, position: int) -> int:
-        """The memory that the pieces take which end after `position`, a piece's end."""
+        """Returns the bytes of memory that the pieces after `position` take. The position must be the end of a piece."""
         at = self._index(position)
         if at == len(self._ends):
             return 0
         return (self._ends[-1] & ~INSIDE) - position + COST * (len(self._ends) - at)
 
     def clear(self) -> list[Octets]:
-        """Forgets every piece, and returns their bytes, which the caller frees."""
+        """Drops every piece and returns their bytes, so that the caller can free them in steps."""
         data, self._data = self._data, []
         if self._ends:
             self.begin = self._ends[-1] & ~INSIDE
@@ -221,26 +234,29 @@ class Recent:
 
 
 class RecentCache:
-    """What all streams' recent bytes cost together, and which of them go first when it is too much.
+    """Counts the memory of the recent bytes of all streams, and drops the oldest pieces when it exceeds a limit.
 
-    The order of all pieces is kept in blocks, so that the work on it, which grows with what clients have written, is done in
-    short steps: each `trim` drops a bounded number of pieces, and tidies up or frees a bounded part of what is forgotten.
+    The order of all pieces is kept in blocks, so that the event loop can work on it in short steps. Each `trim` drops, tidies or frees
+    a bounded number of pieces.
 
     Args:
-        limit: bytes to keep at most, besides those that no log has yet.
+        limit: the maximum bytes of memory, not counting pieces that no log has yet.
+
+    Attributes:
+        held: the bytes of memory that all pieces take.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._newest: deque[Recent] = deque()
         self._blocks: deque[deque[Recent]] = deque([self._newest])
-        self._stale = 0  # those whose piece is forgotten
-        self._next = 0  # the block that was tidied last
-        self._dying: list[list[Octets]] = []  # forgotten pieces that are not freed yet
+        self._stale = 0  # the number of entries whose piece was dropped
+        self._next = 0  # the index of the block that was tidied last
+        self._dying: list[list[Octets]] = []  # dropped pieces that are not freed yet
         self.held = 0
 
     def add(self, recent: Recent, end: int, data: Octets) -> None:
-        """Adds a piece to a stream's."""
+        """Adds a piece to a stream."""
         recent.add(end, data)
         self.held += len(data) + COST
         self._newest.append(recent)
@@ -249,14 +265,11 @@ class RecentCache:
             self._blocks.append(self._newest)
 
     def added(self, order: Sequence[Recent], size: int) -> int:
-        """As `add`, for pieces that their streams have already.
+        """Counts pieces that their streams already have, and returns the bytes of memory that they take.
 
         Args:
-            order: the stream of each piece, in the order in which they came.
-            size: the bytes of all of them.
-
-        Returns:
-            the memory that they take.
+            order: the stream of each piece, from the oldest piece to the newest.
+            size: the number of bytes in all of the pieces.
         """
         at = 0
         while at < len(order):
@@ -271,7 +284,7 @@ class RecentCache:
         return cost
 
     def trim(self) -> None:
-        """Drops the oldest pieces while there are too many, up to a bounded number; those that no log has yet stay."""
+        """Drops the oldest pieces while memory exceeds the limit, up to a bounded number. Pieces that no log has yet stay."""
         if self.held > self._limit:
             self._drop_some()
         if self._stale > _STALE and self._is_mostly_stale:
@@ -280,7 +293,7 @@ class RecentCache:
             self._free_some()
 
     def forget(self, recent: Recent) -> None:
-        """Drops everything of a stream that is gone."""
+        """Drops every piece of a removed stream."""
         count = len(recent)
         if count:
             self.held -= recent.cost
@@ -292,7 +305,7 @@ class RecentCache:
 
     @property
     def _is_mostly_stale(self) -> bool:
-        """Whether half of the entries are stale, as far as the number of blocks tells."""
+        """Whether half of the entries are stale, estimated from the number of blocks."""
         return self._stale > len(self._blocks) * _BLOCK // 2
 
     def _drop_some(self) -> None:
@@ -315,7 +328,7 @@ class RecentCache:
                 return
 
     def _tidy_some(self) -> None:
-        """Takes the stale entries out of one block, the blocks in turn; what is left joins the block before it."""
+        """Removes the stale entries from the next block, and merges the rest into the block before it if there is room."""
         blocks = self._blocks
         self._next = (self._next + 1) % len(blocks)
         block = blocks[self._next]

@@ -1,7 +1,7 @@
-"""What is in a data directory and cannot be ours: a directory or a link where a file belongs, a file where a directory belongs.
+"""Finds entries of the wrong type in a data directory, such as a directory or a link in the place of a file.
 
-A store refuses such a thing when it meets it. A check names all of them at once, and a repair puts them aside before it looks at
-anything else: what should be in their place is missing then, and everything knows what to do about that.
+A store refuses such an entry when it opens it. A check reports all of them at once. A repair first moves them to the quarantine, so that
+the rest of the repair treats their places as missing files.
 """
 
 import re
@@ -25,7 +25,7 @@ _LOG_DIRECTORY: Final = re.compile(r"[0-9a-f]{2}")
 
 
 def strangers(disk: SystemDisk) -> Iterator[tuple[str, str]]:
-    """Yields each path at which something else is than a store puts there, and what is wrong with it."""
+    """Yields each path whose entry has the wrong type, with a phrase that says so."""
     for path, kind in _places(disk):
         wrong = stranger(disk, path, kind)
         if wrong is not None:
@@ -33,13 +33,13 @@ def strangers(disk: SystemDisk) -> Iterator[tuple[str, str]]:
 
 
 def stranger(disk: SystemDisk, path: str, kind: EntryType) -> str | None:
-    """Returns what is wrong if there is anything at a path, and it is not of a kind."""
+    """Returns what is wrong with the entry at a path, or None if it has the type `kind` or the path does not exist."""
     found = disk.entry_type(path)
     return None if found in (kind, None) else f"it is no {kind.value}"
 
 
 def _places(disk: SystemDisk) -> Iterator[tuple[str, EntryType]]:
-    """Yields each path that is a store's, and what it has there. A directory comes before what is in it."""
+    """Yields each path that belongs to a store, with its type. A directory comes before the entries in it."""
     for name in (*FORMAT_FILES, LOCK, BALLAST):
         yield name, EntryType.FILE
     for name in (QUARANTINE, CATALOG, LOGS, WAL):
