@@ -1,4 +1,4 @@
-"""The newest bytes of streams in memory."""
+"""Tests of the newest bytes of streams in memory."""
 
 import gc
 
@@ -10,6 +10,7 @@ from durable_streams_server.storage.recent import INSIDE, Recent, RecentCache, c
 
 
 def filled(memory: RecentCache, base: int, appends: list[bytes]) -> Recent:
+    """Returns the recent bytes of a new stream after appends."""
     recent, end = Recent(base, base, 0), base
     for data in appends:
         end += len(data)
@@ -22,7 +23,9 @@ def filled(memory: RecentCache, base: int, appends: list[bytes]) -> Recent:
     st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=70),
     st.data(),
 )
-def test_what_is_kept_can_be_read(base: int, appends: list[bytes], data: st.DataObject) -> None:
+def test_pieces_in_memory_are_read_back(
+    base: int, appends: list[bytes], data: st.DataObject
+) -> None:
     memory = RecentCache(1 << 30)
     recent, whole = filled(memory, base, appends), b"".join(appends)
     recent.flushed = base + len(whole)
@@ -38,7 +41,7 @@ def test_what_is_kept_can_be_read(base: int, appends: list[bytes], data: st.Data
         assert recent.around(start)[0] <= start < recent.around(start)[1]
 
 
-def test_what_no_log_has_is_never_dropped() -> None:
+def test_trim_never_drops_pieces_that_no_log_has() -> None:
     memory = RecentCache(0)
     recent = filled(memory, 0, [b"abc", b"def"])
     memory.trim()
@@ -48,7 +51,7 @@ def test_what_no_log_has_is_never_dropped() -> None:
     assert (recent.begin, recent.read(3, 6)) == (3, b"def")
 
 
-def test_the_oldest_of_all_goes_first() -> None:
+def test_trim_drops_the_oldest_piece_of_all_streams_first() -> None:
     memory = RecentCache(500)
     first = filled(memory, 0, [b"x" * 200])
     second = filled(memory, 0, [b"y" * 200])
@@ -60,7 +63,7 @@ def test_the_oldest_of_all_goes_first() -> None:
     memory.trim()
 
 
-def test_streams_that_come_and_go_leave_nothing_behind() -> None:
+def test_forgotten_streams_leave_no_entries_behind() -> None:
     memory = RecentCache(1 << 30)
     stays = filled(memory, 0, [b"x"])
     for _ in range(10_000):
@@ -72,7 +75,7 @@ def test_streams_that_come_and_go_leave_nothing_behind() -> None:
     assert sum(map(len, memory._blocks)) == memory._stale
 
 
-def test_a_large_json_append_is_cut_at_value_ends() -> None:
+def test_large_json_append_is_cut_at_the_ends_of_values() -> None:
     data = (b"1" * 999 + b",") * 100
     pieces = cut(50, data)
     assert b"".join(piece.data for piece in pieces) == data
@@ -82,7 +85,7 @@ def test_a_large_json_append_is_cut_at_value_ends() -> None:
     assert pieces[-1].end == 50 + len(data)
 
 
-def test_taking_and_forgetting_many_pieces_makes_no_object_for_each() -> None:
+def test_many_pieces_are_taken_and_forgotten_without_an_object_for_each() -> None:
     memory = RecentCache(1 << 40)
     recent = filled(memory, 0, [b"x"] * 100_000)
     before = len(gc.get_objects())
@@ -98,7 +101,7 @@ def test_taking_and_forgetting_many_pieces_makes_no_object_for_each() -> None:
     assert sum(map(len, memory._blocks)) == memory._stale
 
 
-def test_one_trim_drops_a_bounded_number_of_pieces() -> None:
+def test_trim_drops_a_bounded_number_of_pieces() -> None:
     memory = RecentCache(0)
     recent = filled(memory, 0, [b"x"] * 100_000)
     recent.flushed = 100_000
@@ -109,7 +112,7 @@ def test_one_trim_drops_a_bounded_number_of_pieces() -> None:
     assert (memory.held, len(recent)) == (0, 0)
 
 
-def test_the_places_around_a_position_need_no_look_at_what_follows() -> None:
+def test_around_returns_the_piece_and_the_end_of_its_append() -> None:
     recent = Recent(10, 10, 0)
     for end in (12 | INSIDE, 15 | INSIDE, 17, 20 | INSIDE):
         recent.add(end, b"x")
@@ -123,7 +126,7 @@ def test_the_places_around_a_position_need_no_look_at_what_follows() -> None:
     assert recent.around(20) == (20, 20, 20)
 
 
-def test_many_pieces_are_added_in_one_call() -> None:
+def test_added_counts_many_pieces_like_single_calls_of_add() -> None:
     one, other = RecentCache(1000), RecentCache(1000)
     recents = [Recent(0, 0, 0) for _ in range(3)]
     twins = [Recent(0, 0, 0) for _ in range(3)]
@@ -137,7 +140,7 @@ def test_many_pieces_are_added_in_one_call() -> None:
     assert other.added([], 0) == 0
 
 
-def test_pieces_are_counted_and_taken_some_at_a_time() -> None:
+def test_pieces_are_counted_and_taken_a_few_at_a_time() -> None:
     recent = filled(RecentCache(1000), 10, [b"abc", b"d", b"ef"])
     assert recent.count(10, 16) == 3
     assert recent.count(13, 14) == 1

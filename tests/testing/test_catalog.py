@@ -5,7 +5,12 @@ import random
 import pytest
 
 from durable_streams_server.storage.files.catalog import Meta
-from durable_streams_server.storage.files.catalog.tables import META, META_KEY, NAMES, Writing
+from durable_streams_server.storage.files.catalog.tables import (
+    META,
+    META_KEY,
+    NAMES,
+    WriteTransaction,
+)
 from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
 
@@ -15,7 +20,7 @@ def disk() -> SimulatedDisk:
     return SimulatedDisk(random.Random(0))
 
 
-def do_nothing(_: Writing) -> None:
+def do_nothing(_: WriteTransaction) -> None:
     """Adds nothing to a transaction."""
 
 
@@ -28,7 +33,7 @@ def test_new_disk_has_empty_tables(disk: SimulatedDisk) -> None:
 def test_scan_returns_entries_in_order_within_its_bounds(disk: SimulatedDisk) -> None:
     tables = SimulatedTables(disk)
 
-    def fill(writing: Writing) -> None:
+    def fill(writing: WriteTransaction) -> None:
         for key in (b"c", b"a", b"d", b"b"):
             writing.store(0, key, key * 2)
 
@@ -41,7 +46,7 @@ def test_scan_returns_entries_in_order_within_its_bounds(disk: SimulatedDisk) ->
 def test_transaction_sees_its_own_changes(disk: SimulatedDisk) -> None:
     tables = SimulatedTables(disk)
 
-    def fill(writing: Writing) -> None:
+    def fill(writing: WriteTransaction) -> None:
         writing.store(0, b"a1", b"x")
         writing.store(0, b"a2", b"y")
         writing.remove(0, b"a1")
@@ -82,7 +87,7 @@ def test_commit_that_loses_power_at_its_end_leaves_the_new_tables(disk: Simulate
 def test_commit_on_a_full_disk_is_refused_before_the_copy_is_written(disk: SimulatedDisk) -> None:
     tables = SimulatedTables(disk)
     disk.capacity = 100
-    copied: list[Writing] = []
+    copied: list[WriteTransaction] = []
     with pytest.raises(OSError, match="No space left"):
         tables.write(lambda writing: writing.store(0, b"a", b"x"), copied.append)
     assert copied == []

@@ -1,4 +1,4 @@
-"""The checksum has the values of every CRC-32: what an earlier version has written must be read back."""
+"""Tests that checksums equal those of zlib, so that data of earlier versions stays readable."""
 
 import zlib
 

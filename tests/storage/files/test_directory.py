@@ -1,4 +1,4 @@
-"""A data directory: one process, one known format, and nothing that is not ours."""
+"""Tests of taking a data directory: one process, a known format, and no foreign files."""
 
 import contextlib
 import errno
@@ -40,7 +40,7 @@ def test_directory_in_use_is_refused(tmp_path: Path) -> None:
 def test_unknown_format_is_refused(tmp_path: Path, text: bytes) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     (tmp_path / "FORMAT").write_bytes(text)
-    for _ in range(2):  # the lock of a directory that was refused is given back
+    for _ in range(2):  # a refusal releases the lock, so the second attempt meets the same error
         with pytest.raises(UnknownFormat, match="does not know"):
             FileBackedStreamStore(tmp_path, segment_size=SEGMENT)
 

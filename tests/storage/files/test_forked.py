@@ -1,4 +1,4 @@
-"""What the child of a fork has of an open store: nothing that reaches the disk, and nothing that harms its parent."""
+"""Tests that the child of a fork can neither reach the disk through a copied store nor harm its parent."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""The index beside a log."""
+"""Tests of the index beside a log."""
 
 import random
 import zlib
@@ -26,7 +26,8 @@ from tests.requests import NOW
 PIECES = Pieces.of([Piece(13 | INSIDE, b"abc"), Piece(15, b"de"), Piece(18, b"fgh")])
 
 
-def made(disk: SimulatedDisk) -> File:
+def index_file(disk: SimulatedDisk) -> File:
+    """Returns the file of an index without a label, with the entries of `PIECES`."""
     file = disk.open("a.idx", create=True)
     file.write(unlabelled_header(10), 0)
     file.write(encode(PIECES), 24)
@@ -34,7 +35,7 @@ def made(disk: SimulatedDisk) -> File:
 
 
 def test_entries_are_read_back_and_found_by_position() -> None:
-    file = made(SimulatedDisk(random.Random(0)))
+    file = index_file(SimulatedDisk(random.Random(0)))
     index = Index.of(file)
     assert (index.base, index.label) == (10, None)
     assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
@@ -62,14 +63,15 @@ LABEL = Label(
 )
 
 
-def made_with(disk: SimulatedDisk, head: bytes) -> File:
+def index_file_with(disk: SimulatedDisk, head: bytes) -> File:
+    """Returns the file of an index with a given header and the entries of `PIECES`."""
     file = disk.open("a.idx", create=True)
     file.write(head + encode(PIECES), 0)
     return file
 
 
 def test_header_has_the_label_of_the_log() -> None:
-    index = Index.of(made_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL)))
+    index = Index.of(index_file_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL)))
     assert (index.base, index.label) == (10, LABEL)
     assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
 
@@ -77,7 +79,7 @@ def test_header_has_the_label_of_the_log() -> None:
 def test_header_of_any_length_is_read_back() -> None:
     for length in (1, 10, 900, 1000, 1010, 5000):
         label = msgspec.structs.replace(LABEL, path="/" + "x" * length)
-        index = Index.of(made_with(SimulatedDisk(random.Random(0)), labelled_header(label)))
+        index = Index.of(index_file_with(SimulatedDisk(random.Random(0)), labelled_header(label)))
         assert index.label == label
         assert index.read(2, 1)[0].end == 18
 
@@ -85,7 +87,7 @@ def test_header_of_any_length_is_read_back() -> None:
 @pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
 def test_entries_are_found_behind_a_damaged_header(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
-    file = made_with(disk, head)
+    file = index_file_with(disk, head)
     for position in range(len(head)):
         whole = file.read(1, position)
         file.write(b"\xee", position)
@@ -98,10 +100,10 @@ def test_entries_are_found_behind_a_damaged_header(head: bytes) -> None:
 @pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
 def test_every_flipped_bit_of_an_index_is_found(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
-    file = made_with(disk, head)
+    file = index_file_with(disk, head)
     for position in range(file.size()):
         if head == unlabelled_header(10) and 20 <= position < 24:
-            continue  # four zero octets that fill the unlabelled_header up
+            continue  # four zero bytes that pad the header
         for bit in range(8):
             disk.corrupt("a.idx", position, bit)
             with pytest.raises(Damaged):
@@ -110,11 +112,11 @@ def test_every_flipped_bit_of_an_index_is_found(head: bytes) -> None:
 
 
 def test_short_index_is_damaged() -> None:
-    file = made(SimulatedDisk(random.Random(0)))
+    file = index_file(SimulatedDisk(random.Random(0)))
     with pytest.raises(Damaged):
         Index.of(file).read(0, 4)
     for size in (0, 5, 20, 100):
-        whole = made_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL))
+        whole = index_file_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL))
         whole.truncate(size)
         with pytest.raises(Damaged):
             Index.of(whole).read(0, 3)

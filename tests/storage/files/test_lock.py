@@ -1,4 +1,4 @@
-"""The lock on a data directory, and what is watched while it is held."""
+"""Tests of the lock on a data directory, and of the paths that are watched while it is held."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from durable_streams_server.storage.files.lock import LOCK, DirectoryLock
 from durable_streams_server.storage.files.place import DirectoryLost
 
 
-class Time:
-    """Seconds that pass when a test says so."""
+class ManualClock:
+    """A clock in seconds that only a test advances."""
 
     now = 100.0
 
@@ -18,12 +18,12 @@ class Time:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def lock(tmp_path: Path, time: Time) -> DirectoryLock:
+def lock(tmp_path: Path, time: ManualClock) -> DirectoryLock:
     made = DirectoryLock(tmp_path, shared=False, steady=time)
     assert made.take()
     return made
@@ -41,7 +41,7 @@ def test_lock_is_taken_once_and_released(lock: DirectoryLock, tmp_path: Path) ->
 
 
 def test_check_looks_at_the_lock_file_once_a_second(
-    lock: DirectoryLock, tmp_path: Path, time: Time
+    lock: DirectoryLock, tmp_path: Path, time: ManualClock
 ) -> None:
     lock.check()
     (tmp_path / LOCK).unlink()

@@ -1,4 +1,4 @@
-"""Whether a path still leads to what was opened there."""
+"""Tests of the check that a path still leads to the file that was opened there."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,8 @@ from durable_streams_server.storage.files.place import DirectoryLost, Place
 
 
 @pytest.fixture(params=["statx", "stat"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def identify_call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs each test with `statx` and with `stat`."""
     if request.param == "stat":
         monkeypatch.setattr(place, "_identify", place._by_stat)
 

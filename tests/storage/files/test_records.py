@@ -1,4 +1,4 @@
-"""Large records are encoded in parts, and come to the same bytes."""
+"""Tests that large records are encoded in parts that join to the same bytes."""
 
 import zlib
 
@@ -33,6 +33,7 @@ def test_parts_join_to_the_output_of_the_encoder(path: str, stamp: Stamp | None,
 
 
 def large_store(disk: SimulatedDisk) -> FileStore:
+    """Opens a store whose segments take large records."""
     return open_store(disk, segment_size=16 << 20)
 
 
@@ -41,7 +42,9 @@ def test_large_and_small_records_are_recovered_together() -> None:
     store = large_store(disk)
     run(store, create("/a"), create("/b"))
     tickets = [store.execute(append("/a", body), NOW) for body in (b"1", BIG, b"2", BIG, BIG, b"3")]
-    tickets += [store.execute(append("/b", BIG), NOW) for _ in range(12)]  # more than one segment
+    tickets += [
+        store.execute(append("/b", BIG), NOW) for _ in range(12)
+    ]  # more than fits one segment
     store.commit_once()
     run(store, append("/a", b"4"))
     assert [ticket.result() for ticket in tickets]

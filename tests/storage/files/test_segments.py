@@ -1,4 +1,4 @@
-"""Segment files: each has one slot, whichever are missing, and every slot comes to the size that is set."""
+"""Tests of the segment files of the write-ahead log, of any size and with any of them missing."""
 
 import errno
 import os
@@ -16,20 +16,23 @@ from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.wal_helpers import SEGMENT, new, read, write
 
 
-def all_slots(wal: Wal) -> list[SegmentFile]:
+def all_segments(wal: Wal) -> list[SegmentFile]:
+    """Returns every segment of a log."""
     return wal._segments._all
 
 
-def full(name: str) -> None:
+def fail_for_lack_of_room(name: str) -> None:
+    """Fails a disk call that needs space."""
     if name in ("allocate", "write"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
 
-def works(_: str) -> None:
-    """The disk has room."""
+def succeed(_: str) -> None:
+    """Lets a disk call succeed."""
 
 
 def reopen(disk: SimulatedDisk, after: int, segment: int = SEGMENT) -> tuple[Wal, list[bytes]]:
+    """Recovers a log, and returns it with the payloads of the records after LSN `after`."""
     wal = Wal(disk, segment)
     return wal, [payload for _, payload in wal.recover(after)]
 
@@ -40,15 +43,15 @@ def test_missing_free_segments_are_created_again_under_their_names() -> None:
         write(wal, b"%d" % number * 2700)
     wal.recycle(wal.last_lsn)
     last = wal.last_lsn
-    free = [slot.name for slot in all_slots(wal) if not slot.number]
+    free = [segment.name for segment in all_segments(wal) if not segment.number]
     assert len(free) > 1
     for name in free:
         disk.unlink(name)
     for _ in range(20):
         wal, _ = reopen(disk, last)
         write(wal, b"x" * 6_000)
-        names = [slot.name for slot in all_slots(wal)]
-        assert len(set(names)) == len(names), "one file has two slots"
+        names = [segment.name for segment in all_segments(wal)]
+        assert len(set(names)) == len(names), "one file has two segments"
         wal.recycle(wal.last_lsn)
         last = wal.last_lsn
     assert disk.names("wal") == ["000", "003"], (
@@ -100,15 +103,15 @@ def test_record_goes_to_a_segment_that_is_large_enough() -> None:
     disk, wal = new()
     write(wal, b"one")
     wal.add_file()
-    disk.before = full  # the free segment cannot grow
+    disk.before = fail_for_lack_of_room  # the free segment cannot grow
     wal, _ = reopen(disk, 0, 4 * SEGMENT)
     large, small = 2 * SEGMENT, 6_000
     wal.add_file()
     with pytest.raises(StorageFull):
         wal.reserve(large)
-    first = wal.reserve(small)  # what is left of the segment in use, or the small free one
+    first = wal.reserve(small)  # in the segment in use or in the small free one
     assert first.position + small <= SEGMENT
-    disk.before = works
+    disk.before = succeed
     with pytest.raises(StorageFull):
         wal.reserve(large)
     wal.add_file()
@@ -132,7 +135,7 @@ def test_segment_without_reserved_space_is_not_written() -> None:
     wal.add_file()
     with pytest.raises(StorageFull):
         wal.reserve(10)
-    disk.before = works
+    disk.before = succeed
     wal.add_file()
     write(wal, b"two")
     assert [payload for _, payload in read(disk)] == [b"one", b"two"]

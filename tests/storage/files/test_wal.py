@@ -53,7 +53,7 @@ def test_recovery_ignores_records_of_an_earlier_lap() -> None:  # TRAPS 9
 
 
 class Written:
-    """Records where each durable write begins and ends."""
+    """Records the begin and end of each durable write."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -70,12 +70,12 @@ class Written:
         return spans
 
 
-BLANKS = 6000
-WIDE = 16 * BLANKS
+PADDING = 6000
+WIDE = 16 * PADDING
 
 
 def new_wide(segment: int = WIDE) -> tuple[SimulatedDisk, Wal]:
-    """Returns a log whose segments are large beside its records."""
+    """Returns a disk and an empty log whose segments are much larger than its records."""
     disk = SimulatedDisk(random.Random(0))
     wal = Wal(disk, segment)
     list(wal.recover(0))
@@ -95,12 +95,15 @@ def test_write_to_new_space_is_padded_with_zeros(
     size = 1000 + OVERHEAD
     assert list(begins) == [0, *(4096 + size * number for number in range(1, 80))]
     own_ends = {4096 + size * number for number in range(1, 81)}
-    assert [end for end in ends if end not in own_ends] == [*range(BLANKS, 86_800, BLANKS), 90_000]
+    assert [end for end in ends if end not in own_ends] == [
+        *range(PADDING, 86_800, PADDING),
+        90_000,
+    ]
     assert list(Wal(disk, WIDE).recover(0)) == list(enumerate(payloads, 1))
 
 
 def test_padding_ends_with_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    segment = WIDE + 1000  # its end is no bound
+    segment = WIDE + 1000  # not a multiple of the padding
     wal = new_wide(segment)[1]
     for end in (segment - 9000, segment - 1000, segment - 5):
         size = end - max(wal._position, 4096) - OVERHEAD
@@ -143,7 +146,7 @@ def test_write_after_recovery_is_padded_from_the_end_of_the_log(
     write(again, b"two")
     write(again, b"three")
     end = 4096 + len(b"onetwo") + 2 * OVERHEAD
-    assert spans.take() == [(end - OVERHEAD - 3, BLANKS), (end, end + OVERHEAD + 5)]
+    assert spans.take() == [(end - OVERHEAD - 3, PADDING), (end, end + OVERHEAD + 5)]
     assert list(Wal(disk, WIDE).recover(0)) == [(1, b"one"), (2, b"two"), (3, b"three")]
 
 
@@ -181,12 +184,12 @@ def test_recovery_finds_every_flipped_bit_in_acknowledged_records(data: st.DataO
     disk, wal = new()
     for number in range(6):
         write(wal, b"%d" % number * 2700)
-    size = 2700 + OVERHEAD  # four records fit the first segment, two are in the second
+    size = 2700 + OVERHEAD  # the first segment takes four records, the second has two
     name, count = data.draw(st.sampled_from([("wal/000", 4), ("wal/001", 2)]))
     position = data.draw(st.integers(0, 39) | st.integers(4096, 4096 + count * size - 1))
     last = name == "wal/001" and position >= 4096 + size
     disk.corrupt(name, position, data.draw(st.integers(0, 7)))
-    if last:  # nothing vouches for the last record: it is as if it had been torn
+    if last:  # no later record vouches for the last one, so it counts as torn
         assert len(read(disk)) == 5
         with pytest.raises(Damaged):
             read(disk, 6)
@@ -248,19 +251,16 @@ def test_recovery_ignores_client_bytes_that_look_like_a_record() -> None:
     write(wal, b"one", b"two")
     whole = disk.content("wal/000")
     forged = whole[4096 : 4096 + OVERHEAD + 3]
-    for durable in (
-        3,
-        1 << 40,
-    ):  # as a client may send it: with every checksum right but the secret one's
+    # A client can make every checksum right except those that depend on the secret salt.
+    for durable in (3, 1 << 40):
         head = struct.pack("<IIQQI", 0x5D5A11C3, 4, 9, durable, 0)
         forged += head + zlib.crc32(b"evil", zlib.crc32(head)).to_bytes(4, "little") + b"evil"
     for _ in range(8):
         write(wal, forged * 60)
         wal.recycle(wal.last_lsn)
     last = wal.last_lsn
-    write(
-        wal, b"x" * 6_000
-    )  # a segment of an earlier lap begins again, the forged octets behind it
+    # This starts a segment of an earlier lap again, with the forged bytes behind the new record.
+    write(wal, b"x" * 6_000)
     again = Wal(disk, SEGMENT)
     assert [lsn for lsn, _ in again.recover(last)] == [last + 1]
 
@@ -282,7 +282,7 @@ def test_log_on_a_full_disk_recovers_and_refuses_only_writes() -> None:
     assert again.full
     for _ in range(3):
         again.reserve(4_000)
-    with pytest.raises(Unavailable):  # until a checkpoint has freed the first segment
+    with pytest.raises(Unavailable):  # because no checkpoint has freed the first segment yet
         again.reserve(5_000)
     disk.before = lambda _: None
     again.add_file()

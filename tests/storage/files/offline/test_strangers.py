@@ -1,4 +1,4 @@
-"""Something else than a store's own file or directory at one of its paths: check names it, repair puts it aside."""
+"""Tests of entries of the wrong type in a data directory: a check reports them, and a repair moves them away."""
 
 import os
 from collections.abc import Callable
@@ -37,13 +37,15 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def run(directory: Path, *flags: str) -> Result:
+def run_check(directory: Path, *flags: str) -> Result:
+    """Runs the command `check` on a directory."""
     result = CliRunner().invoke(main, ["check", str(directory), *flags])
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result
 
 
-def place_of(directory: Path, name: str) -> Path:
+def emptied(directory: Path, name: str) -> Path:
+    """Removes or moves away a part of a store, and returns its path."""
     path = directory / name
     if path.is_dir():
         path.rename(directory.parent / "away")
@@ -52,10 +54,10 @@ def place_of(directory: Path, name: str) -> Path:
     return path
 
 
-def starts_after_a_repair(directory: Path) -> str:
-    """Repairs and opens a directory; returns what the repair has said."""
-    said = run(directory, "--repair").output
-    left = run(directory)
+def repair_and_open(directory: Path) -> str:
+    """Repairs a directory, opens it, and returns the output of the repair."""
+    said = run_check(directory, "--repair").output
+    left = run_check(directory)
     assert left.exit_code == 0, left.output
     with FileBackedStreamStore(directory) as store:
         store.create("/new", "text/plain")
@@ -68,25 +70,23 @@ def starts_after_a_repair(directory: Path) -> str:
 def test_check_names_what_is_no_file_and_repair_moves_it_away(
     directory: Path, name: str, what: str
 ) -> None:
-    IN_PLACE_OF_A_FILE[what](place_of(directory, name))
-    found = run(directory)
+    IN_PLACE_OF_A_FILE[what](emptied(directory, name))
+    found = run_check(directory)
     assert found.exit_code == 1
     assert f"{name}: it is no file" in found.output
-    said = starts_after_a_repair(directory)
+    said = repair_and_open(directory)
     assert f"{name} is now quarantine/{name.replace('/', '-')}" in said
     with FileBackedStreamStore(directory) as store:
         assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
-def test_check_names_a_file_where_a_directory_belongs_and_repair_moves_it_away(
-    directory: Path, name: str
-) -> None:
-    place_of(directory, name).write_bytes(b"somebody's")
-    found = run(directory)
+def test_repair_quarantines_file_where_directory_belongs(directory: Path, name: str) -> None:
+    emptied(directory, name).write_bytes(b"somebody's")
+    found = run_check(directory)
     assert found.exit_code == 1
     assert f"{name}: it is no directory" in found.output
-    assert f"{name} is now quarantine" in starts_after_a_repair(directory)
+    assert f"{name} is now quarantine" in repair_and_open(directory)
 
 
 def test_file_where_a_directory_of_logs_belongs_harms_the_streams_of_that_directory(
@@ -97,11 +97,11 @@ def test_file_where_a_directory_of_logs_belongs_harms_the_streams_of_that_direct
         assert state is not None
         name = directory_of(state.incarnation)
         log = path_of(state.incarnation)
-    place_of(directory, name).write_bytes(b"")
-    found = run(directory)
+    emptied(directory, name).write_bytes(b"")
+    found = run_check(directory)
     assert f"{name}: it is no directory" in found.output
     assert f"{log} (stream /kept)" in found.output
-    assert "/kept: " in starts_after_a_repair(directory)
+    assert "/kept: " in repair_and_open(directory)
 
 
 def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path) -> None:
@@ -112,7 +112,7 @@ def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path)
     disk = SystemDisk(directory, readonly=True)
     assert disk.entry_type("wal") is EntryType.DIRECTORY
     assert list(strangers(disk)) == []
-    assert run(directory).exit_code == 0
+    assert run_check(directory).exit_code == 0
     with FileBackedStreamStore(directory) as store:
         assert store.read("/kept").data == b"bytes in a log, and more of them"
 

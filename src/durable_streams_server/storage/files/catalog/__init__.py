@@ -41,6 +41,7 @@ __all__ = [
     "Put",
     "Salvage",
     "entry_of",
+    "label_of_entry",
     "place_of",
     "producers_of",
     "rebuild_from_copy",
@@ -50,5 +51,4 @@ __all__ = [
     "salvage_entries",
     "state_of",
     "verify_catalog",
-    "label_of_entry",
 ]
