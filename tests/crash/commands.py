@@ -73,7 +73,7 @@ class Commands:
         chance = self._world.chance
         size = chance.choice((1, 5, 40, 40, 600, 700, 5_000))
         if media == TYPES[0]:
-            if size == 1:  # as deep as JSON may be
+            if size == 1:  # nested as deeply as the server allows
                 return b'{"v":' * MAX_JSON_DEPTH + b"1" + b"}" * MAX_JSON_DEPTH
             value = b'{"v":"%s"}' % (b"x" * size)
             return b"[" + b",".join([value] * chance.randint(1, 3)) + b"]"

@@ -109,9 +109,8 @@ class Copies:
         catalog = self.chance.choice(moments)
         taken: dict[str, Moment] = {}
         if self.chance.random() < 0.7:
-            taken["catalog/copy"] = (
-                catalog  # otherwise the two halves of the catalog may come from two moments
-            )
+            # Otherwise the two halves of the catalog may come from two moments.
+            taken["catalog/copy"] = catalog
         for name in sorted(names):
             # A log and its index come from one moment, because an index that is too short is damage of another kind.
             moment = taken.setdefault(name.removesuffix(".idx"), self.chance.choice(moments))

@@ -39,7 +39,9 @@ class CursorOracle:
         self._world = world
         self._sent = sent
         self._cursors: dict[str, dict[str, Cursor]] = {}
-        self._had_missed: set[str] = set()  # subscriptions that had missed streams before a record
+        self._had_missed: set[str] = (
+            set()
+        )  # the subscriptions that had missed streams before the record
 
     def begin_life(self) -> None:
         """Forgets everything, because the durable records will be applied again from the first."""

@@ -44,8 +44,8 @@ class Oracle:
         self._world = world
         self._cursors = cursors
         self._applied = 0  # the LSN up to which the model has the records
-        self._uses: dict[int, int] = {}  # when each incarnation was last used
-        self._lost: set[int] = set()  # incarnations that the last crash cost a record
+        self._uses: dict[int, int] = {}  # the time at which each incarnation was last used
+        self._lost: set[int] = set()  # the incarnations that lost a record in the last crash
         self.durable = Model()
 
     def begin_life(self, lost: set[int]) -> None:
@@ -62,7 +62,7 @@ class Oracle:
         self.follow()
 
     def turn_back_uses(self) -> None:
-        """Corrects uses that lie in the future, because a restart may set steady time back."""
+        """Limits the recorded times of use to the present, because a restart may set steady time back."""
         self._uses = {of: min(at, self._world.now) for of, at in self._uses.items()}
 
     def follow(self) -> None:

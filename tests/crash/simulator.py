@@ -93,7 +93,7 @@ class Simulation:
         self.registry = REGISTRY if self.chance.random() < 0.3 else None
         self.max_due = FEW_DUE[seed // 2 % len(FEW_DUE)] if seed % 2 else MAX_DUE
         self.attached: list[StreamState] = []
-        self.held: list[StreamState] = []  # by reads that wait for the disk
+        self.held: list[StreamState] = []  # the states that reads hold while they wait for the disk
         self.failures: list[BaseException] = []
         self.fault = ""
         self.commands = Commands(self)
@@ -156,7 +156,9 @@ class Simulation:
         )
         wall = self.now + self.wall_offset
         self.now = self.store.timeline.begin(self, wall, 0)
-        self.wall_offset = wall - self.now  # the store may not have kept the last step of the clock
+        self.wall_offset = (
+            wall - self.now
+        )  # the store may not have saved the last step of the clock
         self.oracle.turn_back_uses()
         self.store.configure(self.registry, ROOT)
         self.store.subscriptions.crowd = self.chance.choice((0, 1, 100))

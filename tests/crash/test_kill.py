@@ -158,7 +158,7 @@ def test_kill_of_a_server_with_forked_workers_loses_nothing(tmp_path: Path) -> N
             owner.process.wait(10)
             for done in work:
                 done.result()
-            # The workers outlive their parent. They must not keep the directory from the next server.
+            # The workers outlive their parent, but they must not hold the lock on the directory.
             with launch("--data-dir", str(tmp_path)) as server, connect(server) as connection:
                 check(connection, writers, churner)
                 assert ask(connection, "GET", "/only/of/workers")[0] == 404

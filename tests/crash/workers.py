@@ -41,7 +41,7 @@ LEASE = 2_000  # milliseconds
 
 
 class Workers:
-    """Sends every command that concerns subscriptions.
+    """All clients, workers and webhooks that use subscriptions.
 
     Args:
         world: the simulation.
@@ -53,8 +53,10 @@ class Workers:
     def __init__(self, world: World) -> None:
         self._world = world
         self._holders: dict[tuple[int, int], str] = {}  # the worker that was given each generation
-        self._views: list[View] = []  # what workers and webhooks were told
-        self._snapshots: dict[str, Snapshot] = {}  # what each failed delivery announced, by wake id
+        self._views: list[View] = []  # the wakes that workers and webhooks received
+        self._snapshots: dict[
+            str, Snapshot
+        ] = {}  # the streams that each failed delivery announced, by wake id
         self._keys = 0
         self._passes: dict[str, _Pass] = {}
         self.sent: dict[int, Acknowledge | Release] = {}
@@ -188,7 +190,7 @@ class Workers:
                 ticket.add_callback(self._record_view)
 
     def _draw_reply(self, chance: random.Random, view: View) -> SubscriptionCommand:
-        """Returns the next command of the worker or webhook that was shown a wake."""
+        """Returns a random next command of the worker or webhook that received a wake."""
         assert view.wake is not None
         now, grant = self._world.now, view.grant
         if view.config.kind == "webhook":

@@ -116,7 +116,7 @@ def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
             port = int(address_of(process).rpartition(":")[2])
             _prepare(port)
             before = _memory(process)
-            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # resets the peak
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # resets VmHWM, the peak
             delays = Delays(float("inf"), float("inf"), 0, 1)
             try:
                 with Probe(port) as probe:

@@ -136,9 +136,8 @@ class Attacker:
     async def ask(self, octets: bytes) -> str:
         """Sends a request on a new connection, and returns the status of its response."""
         async with self.connection() as opened:
-            await self.send(
-                opened, octets
-            )  # the server may respond before it has all of the request
+            # The server may respond before it has all of the request.
+            await self.send(opened, octets)
             return await self.status(opened)
 
     async def crowd(self, count: int, receive_buffer: int = 0) -> list[socket.socket]:

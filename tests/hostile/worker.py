@@ -35,9 +35,8 @@ async def attack(port: int, seconds: float, numbers: list[int]) -> list[Attacker
 async def _attack(kind: object, attacker: Attacker) -> None:
     assert callable(kind)
     while attacker.goes_on:
-        with contextlib.suppress(
-            OSError, TimeoutError
-        ):  # the attacker keeps attacking whatever the server does
+        # The attacker keeps attacking whatever the server does.
+        with contextlib.suppress(OSError, TimeoutError):
             await kind(attacker)
 
 
@@ -45,9 +44,8 @@ def main() -> None:
     """Runs the attackers that the command line names."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.nice(
-        10
-    )  # real attackers have machines of their own and take no processor time from the server
+    # Real attackers have machines of their own and take no processor time from the server.
+    os.nice(10)
     port, seconds, numbers = int(sys.argv[1]), float(sys.argv[2]), list(map(int, sys.argv[3:]))
     attackers = asyncio.run(attack(port, seconds, numbers))
     done = {

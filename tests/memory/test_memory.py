@@ -45,7 +45,7 @@ def test_reading_a_long_stream_in_pages_takes_little_memory(kept: str, tmp_path:
             )
             assert sent.status_code == 204
         before = memory_of(server)
-        Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # resets the peak
+        Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # resets VmHWM, the peak
         offset, size = "-1", 0
         while True:
             page = http.get(STREAM, params={"offset": offset})

@@ -12,7 +12,7 @@ INSIDE: Final = 1 << 63
 #: Bytes of memory that a piece takes besides its own bytes: the header of the bytes object, its places in two columns and in the order
 #: of all pieces, and the append until it is committed.
 COST: Final = 120
-#: Number of stale entries in the order of pieces that are not worth removing.
+#: The order of pieces is tidied only if it has more stale entries than this.
 _STALE: Final = 1000
 #: Number of entries in one block of the order. To scan them all takes about 0.4 ms.
 _BLOCK: Final = 4096
@@ -67,7 +67,7 @@ class Pieces:
         return self.ends == other.ends and self.data == other.data
 
     def extend(self, others: "Pieces") -> None:
-        """Appends the pieces that follow."""
+        """Adds other pieces behind these. They must begin where these end."""
         self.ends.extend(others.ends)
         self.data += others.data
 
@@ -99,7 +99,7 @@ def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Pie
 
 
 def _as_bytes(part: Octets) -> bytes:
-    """Returns a part as bytes, without a copy if it is bytes or a view of whole bytes."""
+    """Returns a part as bytes. Copies it only if it is a view of a part of other bytes."""
     if isinstance(part, bytes):
         return part
     whole = part.obj
@@ -134,7 +134,7 @@ class Recent:
         self._first = 0  # the number of dropped pieces at the beginning of the columns
 
     def add(self, end: int, data: Octets) -> None:
-        """Adds the next piece."""
+        """Adds a piece behind the newest one."""
         self._data.append(data)
         self._ends.append(end)
 
@@ -284,7 +284,7 @@ class RecentCache:
         return cost
 
     def trim(self) -> None:
-        """Drops the oldest pieces while memory exceeds the limit, up to a bounded number. Pieces that no log has yet stay."""
+        """Drops the oldest pieces while their memory exceeds the limit, a bounded number of them. Keeps pieces that no log has yet."""
         if self.held > self._limit:
             self._drop_some()
         if self._stale > _STALE and self._is_mostly_stale:

@@ -335,7 +335,7 @@ class SimulatedFile(File):
             self._disk.call(name)
         except BaseException:
             sectors = self._disk.chance.randint(0, len(data) // SECTOR)
-            end = (position // SECTOR + sectors) * SECTOR  # whole sectors only
+            end = (position // SECTOR + sectors) * SECTOR  # only whole sectors are written
             self._node.write(data[: max(0, end - position)], position)
             raise
 

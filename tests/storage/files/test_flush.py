@@ -114,9 +114,8 @@ def test_flush_keeps_pieces_of_a_damaged_log_beside_it_and_writes_the_others(
     disk.lose_power()
     assert disk.content(path_of(ID) + KEPT) == b"def"
     assert Logs(disk).read(ID + 1, 0, 1) == b"x"
-    later = FlushWork(
-        ID, Extent(0, 5, 2), Pieces.of([Piece(9, b"ghij")])
-    )  # a checkpoint that ends elsewhere
+    # A later checkpoint ends at another position.
+    later = FlushWork(ID, Extent(0, 5, 2), Pieces.of([Piece(9, b"ghij")]))
     Logs(disk).begin_flush(1).write([later])
     assert disk.content(path_of(ID) + KEPT) == b"deghij"
     kept = Index.of(disk.open(path_of(ID) + KEPT + ".idx"))

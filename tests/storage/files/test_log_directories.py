@@ -24,7 +24,7 @@ def test_make_creates_a_directory_and_syncs_its_name_once() -> None:
     assert calls == [f"make_directory {directory_of(ID)}", "sync_directory"]
 
 
-def test_make_creates_a_forgotten_directory_again(tmp_path: Path) -> None:
+def test_make_creates_a_removed_directory_only_after_forget(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     disk.make_directory(DIRECTORY)
     directories = LogDirectories(disk)

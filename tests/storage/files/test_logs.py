@@ -113,7 +113,7 @@ def test_checksums_are_compared_once_per_opening(
     reads = CountingReads(monkeypatch)
     for start in range(0, 500, 10):
         assert logs.read(ID, start, start + 10) == b"x" * 10
-    assert reads.count == 50  # of the bytes alone
+    assert reads.count == 50  # only of the log, not of the index
 
 
 def test_piece_that_spans_two_pages_is_compared_once(
@@ -137,7 +137,7 @@ def test_piece_that_spans_two_pages_is_compared_once(
 def test_ready_read_returns_only_verified_bytes(disk: SimulatedDisk) -> None:
     append(Logs(disk), ID, NEW, b"abc", b"def")
     logs = Logs(disk)
-    assert logs.marks(ID, 2, 6, 1) == (0, 3, 3)  # the log is open now
+    assert logs.marks(ID, 2, 6, 1) == (0, 3, 3)  # this opens the log
     assert logs.read(ID, 0, 3, ready_only=True) is None
     assert logs.read(ID, 0, 3) == b"abc"
     assert logs.read(ID, 0, 3, ready_only=True) == b"abc"

@@ -59,7 +59,9 @@ def test_reading_stops_before_a_damaged_record() -> None:
 
 
 @pytest.mark.parametrize("scan", [7, 64, 4096])
-def test_later_record_vouches_for_a_damaged_one(scan: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_record_shows_that_a_damaged_record_was_acknowledged(
+    scan: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk, wal = new()
     write(wal, b"one")
     write(wal, b"two")

@@ -57,7 +57,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
     if (readonly or not create) and not disk.exists(_FORMAT_FILE):
         raise NoStore(f"{name} holds no store")
     if not readonly:
-        _refuse_others(disk, name)  # before anything is created
+        _refuse_others(disk, name)  # before this process creates anything
         disk.make_directory("")
     if not disk.lock():
         raise DirectoryInUse(f"{name} is in use by another process")
@@ -76,16 +76,17 @@ def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
-        write_format(
-            disk
-        )  # before the store writes anything that an older version does not understand
+        # The format comes first, because the store then writes what an older version does not understand.
+        write_format(disk)
     for directory in _PARTS:
         if not disk.exists(directory):
             disk.make_directory(directory)  # a copy may lack empty directories
-    disk.sync_directory("")  # the process that laid out the directory may have died before its sync
+    # The process that laid out the directory may have died before its sync.
+    disk.sync_directory("")
     for path in _OF_LMDB:
         if disk.exists(path):
-            disk.open(path).close()  # LMDB itself would follow a link, and would wait for a FIFO
+            # Opening the file first refuses a link or a FIFO, which LMDB itself would follow or wait for.
+            disk.open(path).close()
     disk.watch((_FORMAT_FILE, *_PARTS))
     for doubt in disk.doubts():
         _log.warning("the data directory %s is not this process's alone: %s", name, doubt)
@@ -93,9 +94,8 @@ def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
 
 def _lay_out(disk: Disk, name: str) -> None:
     """Creates the directories of a store and then its FORMAT file, so that a directory with a FORMAT file is complete."""
-    _refuse_others(
-        disk, name
-    )  # again, because another process may have written here before the lock
+    # Check again, because another process may have written here before this one had the lock.
+    _refuse_others(disk, name)
     for directory in _PARTS:
         disk.make_directory(directory)
     write_format(disk)

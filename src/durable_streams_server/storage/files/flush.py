@@ -16,11 +16,11 @@ from .log_layout import KEPT, Extent, directory_of, path_of
 from .open_logs import OpenLog, OpenLogs
 from .place import DirectoryLost
 
-#: Bytes joined for one write, which takes about 0.3 ms.
+#: Maximum number of bytes joined for one write. Joining them takes about 0.3 ms.
 _CHUNK: Final = 1024 * 1024
-#: Bytes after which a log is synced before more is written, because a commit waits for everything that the disk was given before it.
+#: A flush syncs a log after every this many bytes, because a commit waits until the disk has written everything before it.
 _SYNC_AFTER: Final = 4 * 1024 * 1024
-#: Pieces joined in one call, because all other threads wait while a call joins many.
+#: Maximum number of pieces joined in one call, because all other threads wait during the call.
 _JOINED: Final = 500
 
 
@@ -135,7 +135,7 @@ class Flush:
         """
         incarnation, extent = item.incarnation, item.extent
         path = path_of(incarnation) + KEPT
-        self._directories.forget(incarnation)  # the directory may be what is missing
+        self._directories.forget(incarnation)  # because the directory itself may be missing
         self._directories.make(incarnation)
         self._unsynced_directories[directory_of(incarnation)] = None
         data = self._disk.open(path, create=True)

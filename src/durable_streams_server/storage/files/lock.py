@@ -57,7 +57,8 @@ class DirectoryLock:
         except FileNotFoundError:
             if not self._shared:
                 raise
-            return True  # a copied directory without a lock file, which nobody can have locked
+            # The directory is a copy without a lock file, so no process can have locked it.
+            return True
         self._owner = os.getpid()
         kind = fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX
         try:
@@ -69,7 +70,8 @@ class DirectoryLock:
             self.release()
             if not self._shared:
                 raise OSError(error.errno, error.strerror, str(path)) from None
-        return True  # on a file system without locks, a reader goes on, because nobody can hold one
+        # On a file system without locks, a reader goes on, because no process can hold a lock there.
+        return True
 
     def release(self) -> None:
         """Releases the lock and ends all watching. In the child of a fork, the parent keeps the lock."""
@@ -93,7 +95,7 @@ class DirectoryLock:
             DirectoryLost: the directory or its lock file was moved, removed or replaced, so another process may have locked it.
             StoreForked: this process is a fork of the one that took the lock.
         """
-        if os.getpid() != self._owner:  # a fork without Python's knowledge
+        if os.getpid() != self._owner:  # a fork that Python did not notice
             raise forked.refusal()
         now = self._steady()
         if now >= self._next_check:

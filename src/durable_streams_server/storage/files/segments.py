@@ -154,9 +154,8 @@ class Segments:
             if error.errno not in NO_SPACE:
                 raise
             self.full = True
-            if (
-                segment is not None
-            ):  # the segment still takes smaller records, if its space is reserved
+            # The segment still takes smaller records, if its space is reserved.
+            if segment is not None:
                 (self._free if segment.capacity else self._misfits).append(segment)
             return
         self.full = False
@@ -203,7 +202,8 @@ class Segments:
         known: dict[object, str] = {}
         for name in self._disk.names(DIRECTORY):
             if not name.isdecimal():
-                continue  # not a segment; if somebody renamed one, the gap in the chain shows it
+                # The file is no segment. If it is a renamed one, the gap in the chain of segments shows the loss.
+                continue
             path = f"{DIRECTORY}/{name}"
             segment = SegmentFile(path, self._disk.open(path))
             self._all.append(segment)
@@ -244,7 +244,8 @@ class Segments:
             self.full = True
             segment.capacity = 0
         self._usable += segment.capacity > 0
-        segment.file.sync()  # the process that wrote the file may have crashed before its sync
+        # The process that wrote the file may have crashed before its sync.
+        segment.file.sync()
 
     def close(self) -> None:
         """Closes every segment file."""

@@ -54,7 +54,8 @@ class SystemDisk(Disk):
     def make_directory(self, path: str) -> None:
         self._refuse_if_readonly(path)
         target = self.root / path
-        if path:  # the parent must exist; if it is missing, creating it would hide a loss
+        # The parent directory must exist, because creating a missing one would hide a loss.
+        if path:
             if not target.is_dir():
                 target.mkdir(exist_ok=True, mode=0o700)
                 _sync_directory(target.parent)

@@ -31,9 +31,8 @@ class SystemFile(File):
     def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
         self._descriptor, self._found = open_plain(path, mode | (os.O_CREAT if create else 0))
-        self._place: Place | None = (
-            None  # made by the first check, because most files are never checked
-        )
+        # The first check creates the place, because most files are never checked.
+        self._place: Place | None = None
         forked.guard(self)
 
     def forked(self) -> None:
@@ -106,9 +105,8 @@ class SystemFile(File):
 
     def sync(self) -> None:
         try:
-            if hasattr(
-                fcntl, "F_FULLFSYNC"
-            ):  # on macOS, fsync does not flush the cache of the device
+            # On macOS, fsync does not flush the cache of the device.
+            if hasattr(fcntl, "F_FULLFSYNC"):
                 fcntl.fcntl(self._descriptor, fcntl.F_FULLFSYNC)
             else:
                 os.fdatasync(self._descriptor)

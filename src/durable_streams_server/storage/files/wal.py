@@ -27,7 +27,7 @@ from .wal_reader import RecordRun, record_runs, vouched
 from .wal_sizes import SHARE, reserve_of
 
 #: Seconds between two checks that a written segment is still at its path. A check at every commit made a single durable append 5%
-#: slower. If somebody moves or removes the directory of a running server, at most the appends of this interval are lost.
+#: slower. If somebody moves or removes the directory of a running server, only the appends that were acknowledged in this interval can be lost.
 CHECK_INTERVAL: Final = 0.05
 #: A small write to space that was never written is padded with zeros up to the next multiple of this many bytes. The first write to a
 #: reserved block makes the file system mark it as used, so on ext4 a small commit would take 50% longer without the padding.
@@ -89,7 +89,7 @@ class Wal:
         self._segments = Segments(disk, segment_size)
         self._used: deque[SegmentFile] = deque()  # the newest is last
         self._padding = min(_PADDING, max(1, segment_size // SHARE))
-        self._position = 0  # of the next record in the newest segment
+        self._position = 0  # the position of the next record in the newest segment
         self._number = 0
         self._check_at = 0.0
         self.needs_check = False
@@ -100,7 +100,7 @@ class Wal:
         self.durable_lsn = 0
         # The last record of the newest encoded batch. That batch is durable when the next one is encoded.
         self._encoded_lsn = 0
-        self._crc = 0  # of the newest encoded record
+        self._crc = 0  # the CRC of the newest encoded record
 
     # -- on the event loop --------------------------------------------------
 

@@ -25,7 +25,7 @@ RECORD: Final = struct.Struct("<IIQQI")  # the fields of a record before its CRC
 CRC: Final = struct.Struct("<I")
 #: Bytes that a record takes besides its payload.
 OVERHEAD: Final = RECORD.size + CRC.size
-HEAD: Final = struct.Struct("<IIQQII")  # RECORD and CRC in one
+HEAD: Final = struct.Struct("<IIQQII")  # all fields before the payload
 #: The event loop neither copies nor checksums the data of a payload of this many bytes or more, because that takes about 0.5 ms per
 #: MiB. Such a payload adds two buffers to a write. At most 64 MiB wait for a write, so a write stays below the system's limit of 1,024.
 LARGE: Final = 256 * 1024

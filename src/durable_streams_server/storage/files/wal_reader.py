@@ -11,11 +11,11 @@ from .disk import File
 from .segments import PAGE, Salt, SegmentFile
 from .wal_format import CRC, HEAD, OVERHEAD, RECORD
 
-#: Bytes read at once.
+#: Number of bytes read at once.
 _SCAN: Final = 4 * 1024 * 1024
 #: Maximum number of records in a run. Runs are short, because the store checks its memory limits only after each run.
 _RUN: Final = 256
-#: Bytes after which a run ends with the record that reaches them.
+#: Number of bytes in a run, after which the run ends.
 _RUN_BYTES: Final = 256 * 1024
 
 

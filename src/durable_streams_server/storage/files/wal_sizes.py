@@ -9,12 +9,12 @@ from .wal_format import OVERHEAD
 DEFAULT_SIZE: Final = 480 * 1024 * 1024
 #: Minimum size of the log in bytes. Each segment of such a log takes records of about 1 MiB.
 MIN_SIZE: Final = MAX_FILES * 1024 * 1024
-#: Maximum size of the log in bytes, because a start after a crash reads all of the log.
+#: Maximum size of the log in bytes. A start after a crash reads all of it.
 MAX_SIZE: Final = MAX_FILES * 1024 * 1024 * 1024
 DEFAULT_SEGMENT_SIZE: Final = DEFAULT_SIZE // MAX_FILES
 #: Maximum size of the reserve of a segment in bytes. It takes some 6,000 deletes.
 _RESERVE: Final = 1024 * 1024
-#: In a small segment, the reserve and the padding of a write are at most one part in this many of the segment.
+#: The reserve and the padding of a write take at most 1/16 of a segment.
 SHARE: Final = 16
 
 
