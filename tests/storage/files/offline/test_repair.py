@@ -246,7 +246,7 @@ class Truth(Model):
 
 
 def simulation_of(seed: int) -> tuple[Simulation, Truth]:
-    """Returns a simulation whose store died after all records were durable, and the states that the records make."""
+    """Returns a simulation whose store died after all its records were durable, and the true states after these records."""
     simulation = Simulation(seed)
     simulation.chance.random()
     assert simulation.boot()

@@ -188,7 +188,7 @@ class Copy:
         Args:
             identity: the identity of the catalog.
             commits: the number of the last commit.
-            entries: all live entries as encoded puts, with the metadata entry last.
+            entries: an encoded operation for each live entry, with the metadata entry last.
 
         Raises:
             OSError: the new file could not be written. The old file has not changed.

@@ -297,7 +297,7 @@ def label_of_entry(path: str, entry: Entry) -> Label:
 
 
 def _count_of(producers: Producers) -> int:
-    """Returns the number of producers of a stream, or `UNCOUNTED` if only a count in the catalog would show it."""
+    """Returns the number of producers of a stream, or `UNCOUNTED` if nobody has counted those in the catalog."""
     count = producers.count if isinstance(producers, StoredProducers) else len(producers)
     return UNCOUNTED if count is None else count
 

@@ -31,7 +31,7 @@ def rebuild_from_copy(path: str, quarantine: str) -> list[str]:
     """Rebuilds the database of a catalog from its second copy, and returns sentences that say what was done.
 
     The copy has every commit that the database had. If the copy lost its last commits without a trace, the write-ahead log does not
-    follow from the new database, and a store refuses to open it.
+    continue from the new database, and a store refuses to open the directory.
 
     Args:
         path: the catalog's directory, which no process has open.

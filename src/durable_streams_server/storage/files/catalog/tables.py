@@ -36,7 +36,7 @@ class Operation(NamedTuple):
 
 
 def seal(key: bytes, value: bytes) -> bytes:
-    """Returns a value with a CRC over the key and the value in front."""
+    """Returns a value with its CRC in front. The CRC covers the key and the value."""
     return crc32(value, crc32(key)).to_bytes(4, "little") + value
 
 

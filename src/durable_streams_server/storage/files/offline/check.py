@@ -70,7 +70,7 @@ class Check:
         is_catalog_readable: whether every entry of the catalog can be read.
         is_catalog_lost: whether there are logs, although nothing was ever committed to the catalog.
         is_log_damaged: whether a store would refuse to open the write-ahead log.
-        is_log_strange: whether records do not follow from the catalog although no record before them is missing.
+        is_log_strange: whether a record does not fit the catalog although no record before it is missing.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Check:
     def _check_records(self, meta: Meta) -> Iterator[Finding]:
         """Applies the records of the write-ahead log to the catalog's states.
 
-        Yields a fault for each gap in the log, and for each record that does not follow from the states.
+        Yields a fault for each gap in the log, and for each record that does not fit the state of its stream.
         """
         reader = LogReader(self._disk, meta.lsn)
         found = Reconstruction(self._catalog, keep=False)

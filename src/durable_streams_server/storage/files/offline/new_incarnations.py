@@ -1,8 +1,8 @@
 """Decides which streams get a new incarnation, because they lost bytes or may have lost some.
 
 A new incarnation makes every old offset void, so no offset that a client holds can ever name other bytes. A stream keeps its
-incarnation if one of three things proves that it lost nothing in a gap of the log: it takes no more appends, a later record
-begins exactly at its tail, or the gap had no room for an append to it.
+incarnation if one of three things proves that no gap of the log contained its bytes: the stream takes no more appends, a later
+record begins exactly at its tail, or the gap had no room for an append to it.
 """
 
 from collections.abc import Iterator

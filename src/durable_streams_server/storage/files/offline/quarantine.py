@@ -25,7 +25,7 @@ def move_to_quarantine(disk: Disk, name: str) -> str:
 
 
 def write_withheld(disk: Disk, withheld: Iterator[Withheld]) -> Iterator[str]:
-    """Writes changes that could not be applied to a file in the quarantine, one line of JSON each.
+    """Creates a file in the quarantine with one line of JSON for each change that a repair could not apply.
 
     Yields:
         One sentence for each stream or subscription and reason, with the number of changes.

@@ -1,6 +1,6 @@
 """Rebuilds the state of every stream from a catalog and the intact records of a write-ahead log. It writes nothing.
 
-A record is applied if it follows from the state of its stream, even if earlier records are missing. A stream that lost bytes takes
+A record is applied if it fits the state of its stream, even if earlier records are missing. A stream that lost bytes takes
 no more appends here. `incarnations.py` and `outcome.py` decide afterwards what a repair must write.
 """
 
@@ -34,7 +34,7 @@ from .wal_reader import Gap
 
 
 class Evidence:
-    """What a repair knows about one incarnation beside its state.
+    """Facts about one incarnation of a stream that a repair needs beside its state.
 
     Attributes:
         extent: the part of the log that the catalog proves.
@@ -84,7 +84,7 @@ class Reconstruction:
         meta: the catalog's metadata.
         prefixes: intact prefixes by path, including those of forks that a shortened source shortens too.
         states: the newest stream states by path.
-        evidence: what is known about each incarnation beside its state.
+        evidence: facts about each incarnation that are not part of its state.
         dirty: states that differ from the catalog, by incarnation.
         ended: path and incarnation of each stream that is known to have been deleted.
         holes: the bytes that streams are known to have lost.
