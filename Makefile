@@ -1,4 +1,4 @@
-# `make serve` and `make test` do all the set-up that a machine with Python and Node needs.
+# `make serve` and `make test` set up everything on a machine with Python and Node. `make help` lists all targets.
 
 PYTHON ?= python3
 RUST_PEER := 0.1.5
@@ -7,95 +7,87 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 
-.PHONY: serve test unit lint format conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
+.PHONY: help serve test unit lint format rooms conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
-serve: $(STAMPS)/run
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+
+serve: $(STAMPS)/run ## Run the server on 127.0.0.1:4437.
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
 
-test: lint $(STAMPS)/node $(STAMPS)/debian
+test: lint $(STAMPS)/node $(STAMPS)/debian ## Run everything that CI runs: lint, all tests, the official suites and clients.
 	$(BIN)/python -m pytest
 
-unit: $(STAMPS)/dev
+unit: $(STAMPS)/dev ## Run the tests that need only Python and take less than a minute together.
 	$(BIN)/python -m pytest --ignore=tests/conformance --ignore=tests/interop --ignore=tests/browser --ignore=tests/proxies
 
-lint: $(STAMPS)/dev
+lint: $(STAMPS)/dev ## Check style, format, types and the import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMPS)/dev
+format: $(STAMPS)/dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-conformance: $(STAMPS)/dev $(STAMPS)/node
+rooms: $(STAMPS)/dev ## Renew docs/rooms.md from the imports and docstrings.
+	$(BIN)/python docs/rooms.py
+
+conformance: $(STAMPS)/dev $(STAMPS)/node ## Run the official conformance suite.
 	$(BIN)/python -m pytest tests/conformance
 
-# Runs official clients and packages that are built on streams: Yjs, StreamDB, the transports of the AI SDK and TanStack AI.
-interop: $(STAMPS)/dev $(STAMPS)/node
+interop: $(STAMPS)/dev $(STAMPS)/node ## Run official clients and the npm packages that are built on streams.
 	$(BIN)/python -m pytest tests/interop
 
-# Runs the server in front of a real browser and behind real proxies.
-browser: $(STAMPS)/dev $(STAMPS)/node $(STAMPS)/debian
+browser: $(STAMPS)/dev $(STAMPS)/node $(STAMPS)/debian ## Run the tests with Chromium and with proxies.
 	$(BIN)/python -m pytest tests/browser tests/proxies
 
-# Hunts for crashes that lose, double or resurrect something: make crash SEEDS=10000 SEED0=0
-crash: $(STAMPS)/dev
+crash: $(STAMPS)/dev ## Simulate crashes: make crash SEEDS=10000 SEED0=0
 	$(BIN)/python -m tests.crash.hunt $(or $(SEED0),0) $(or $(SEEDS),2000)
 
-# Damages files of a data directory at random, and sees that nothing wrong is served: make damage SEEDS=10000 SEED0=0
-damage: $(STAMPS)/dev
+damage: $(STAMPS)/dev ## Damage random files of a data directory: make damage SEEDS=10000 SEED0=0
 	$(BIN)/python -m tests.damage.sweep $(or $(SEED0),0) $(or $(SEEDS),10000)
 
-# Hunts for lost, doubled and late deliveries of subscriptions, with faults of every kind: make subscriptions SEEDS=5000 SEED0=0
-subscriptions: $(STAMPS)/dev
+subscriptions: $(STAMPS)/dev ## Look for lost, doubled and late deliveries: make subscriptions SEEDS=5000 SEED0=0
 	$(BIN)/python -m tests.delivery.hunt $(or $(SEED0),0) $(or $(SEEDS),500)
 
-# Hunts for conversations that are answered otherwise than their requests alone: make fuzz SEEDS=100000 SEED0=0
-fuzz: $(STAMPS)/dev
+fuzz: $(STAMPS)/dev ## Compare pipelined and split requests with the same requests alone: make fuzz SEEDS=100000 SEED0=0
 	$(BIN)/python -m tests.http.conversations $(or $(SEED0),0) $(or $(SEEDS),10000)
 
-# Sends every extreme value in every place of a request, and looks at all after a kill and a restart: make extremes SHARE=1
-extremes: $(STAMPS)/dev
+extremes: $(STAMPS)/dev ## Send extreme values in every place of a request, then kill and restart: make extremes SHARE=1
 	$(BIN)/python -m tests.extremes.sweep $(or $(SHARE),1)
 
-# Lets every kind of hostile client loose on one server, whose memory is limited: make hostile SECONDS=60 [KINDS="sip reset"]
-hostile: $(STAMPS)/dev
+hostile: $(STAMPS)/dev ## Run every kind of hostile client against one server: make hostile SECONDS=60 [KINDS="sip reset"]
 	$(BIN)/python -m tests.hostile $(or $(SECONDS),60) $(KINDS)
 
-# Plants each storage bug of docs/traps.md in a copy of the source, and says what finds it.
-planted: $(STAMPS)/dev
+planted: $(STAMPS)/dev ## Plant each storage bug of docs/traps.md in a copy of the source, and show that a test finds it.
 	$(BIN)/python -m tests.crash.planted
 
-# Measures this server beside others, prints a table, and renews benchmarks/results.json and docs/performance.md. Settings:
-# PARTS="append sse" (the default is all), ROUNDS=3, SECONDS=4 of each measurement.
-bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk $(STAMPS)/rust-$(RUST_PEER) $(STAMPS)/caddy-$(CADDY_PEER)
+# Renews benchmarks/results.json and docs/performance.md. Without PARTS all parts run.
+bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk $(STAMPS)/rust-$(RUST_PEER) $(STAMPS)/caddy-$(CADDY_PEER) ## Measure this server and others: make bench [PARTS="append sse"] [ROUNDS=3] [SECONDS=4]
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
 
-# Measures this source beside another checkout's in one run, and prints ratios: make compare BASE=../other [PARTS="append sse-one"]
-compare: $(STAMPS)/dev $(STAMPS)/wrk
+compare: $(STAMPS)/dev $(STAMPS)/wrk ## Measure this checkout beside another in one run: make compare BASE=../other [PARTS="append sse-one"]
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks.compare $(BASE) $(PARTS)
 
-# Draws a flame graph of the server under one load: make profile SCENARIO=append-durable [OUT=file.svg] [SECONDS=8]; without a
-# scenario it lists them.
-profile: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk
+profile: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk ## Draw a flame graph of one load, or list the loads: make profile SCENARIO=append-durable [OUT=file.svg]
 	$(BIN)/python -m benchmarks.flame $(SCENARIO) $(OUT)
 
-# Renews the locked versions from pyproject.toml.
-lock: $(STAMPS)/dev
+lock: $(STAMPS)/dev ## Renew the lock files from pyproject.toml and package.json.
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build -o requirements/run.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group pyproject.toml:bench -o requirements/bench.txt
 	npm install --package-lock-only
 	cd benchmarks && npm install --package-lock-only
 
-clean:
+clean: ## Remove everything that make has installed.
 	rm -rf $(VENV) $(STAMPS) node_modules benchmarks/.venv benchmarks/.rust benchmarks/.caddy benchmarks/node_modules benchmarks/scratch .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Dependencies come from the lock files alone, and the project itself is built with what they hold.
+# Installs a lock file, and then the project itself without any further dependency.
 define install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -115,7 +107,7 @@ $(STAMPS)/node: package-lock.json .npmrc
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-# The servers that benchmarks compare with, and the profiler, apart from everything else.
+# The benchmarks have an environment of their own for the servers that they compare with, and for the profiler.
 $(STAMPS)/bench: requirements/bench.txt benchmarks/package-lock.json
 	$(PYTHON) -m venv benchmarks/.venv
 	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
@@ -123,13 +115,13 @@ $(STAMPS)/bench: requirements/bench.txt benchmarks/package-lock.json
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-# wrk is a Debian package, not one of Python's or Node's.
+# wrk is a Debian package.
 $(STAMPS)/wrk:
 	@command -v wrk >/dev/null || { echo "wrk is not installed: installing it with apt-get"; apt-get update -qq && apt-get install -y -qq wrk; }
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-# The browser and the proxies that tests run are Debian packages. Each command stands before the package that has it.
+# The tests run a browser and proxies from Debian packages. Each entry is a command and the package that contains it.
 $(STAMPS)/debian:
 	@PATH="$$PATH:/usr/sbin"; missing=; \
 	for each in chromium=chromium nginx=nginx-light caddy=caddy haproxy=haproxy; do \
@@ -143,8 +135,8 @@ $(STAMPS)/debian:
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-# Two more servers that benchmarks compare with, a crate and a Go module. Where one of them cannot be had, it is left out, and the next run
-# tries again.
+# The benchmarks also compare with a Rust crate and a Go module. If one of them cannot be installed, the benchmarks omit it, and the next
+# run tries again.
 $(STAMPS)/rust-$(RUST_PEER):
 	@if PATH="$$PATH:$$HOME/.cargo/bin" cargo install --quiet --locked --version $(RUST_PEER) --root benchmarks/.rust durable-streams; \
 	then mkdir -p $(STAMPS) && touch $@; \

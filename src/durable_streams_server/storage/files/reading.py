@@ -3,6 +3,8 @@
 If a log is damaged or no file handle is free, the ticket fails with the error that a client gets, on whichever thread the read ran.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Final, TypeVar, cast
 

@@ -67,7 +67,7 @@ def repair_and_open(directory: Path) -> str:
 
 @pytest.mark.parametrize("what", IN_PLACE_OF_A_FILE)
 @pytest.mark.parametrize("name", [*FILES, *(f"catalog/{name}" for name in FILES_OF_CATALOG)])
-def test_check_names_what_is_no_file_and_repair_moves_it_away(
+def test_repair_quarantines_entry_that_stands_in_place_of_a_file(
     directory: Path, name: str, what: str
 ) -> None:
     IN_PLACE_OF_A_FILE[what](emptied(directory, name))
@@ -89,7 +89,7 @@ def test_repair_quarantines_file_where_directory_belongs(directory: Path, name: 
     assert f"{name} is now quarantine" in repair_and_open(directory)
 
 
-def test_file_where_a_directory_of_logs_belongs_harms_the_streams_of_that_directory(
+def test_file_in_place_of_a_log_directory_damages_only_its_streams(
     directory: Path,
 ) -> None:
     with FileBackedStreamStore(directory) as store:
@@ -104,7 +104,7 @@ def test_file_where_a_directory_of_logs_belongs_harms_the_streams_of_that_direct
     assert "/kept: " in repair_and_open(directory)
 
 
-def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path) -> None:
+def test_wal_and_logs_may_be_links_to_other_directories(directory: Path) -> None:
     for name in ("wal", "logs"):
         away = directory.parent / f"other-disk-{name}"
         (directory / name).rename(away)
@@ -117,7 +117,7 @@ def test_part_of_a_store_may_be_a_link_to_a_directory_elsewhere(directory: Path)
         assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
-def test_check_passes_over_names_that_no_store_uses(directory: Path) -> None:
+def test_check_ignores_names_that_no_store_uses(directory: Path) -> None:
     (directory / "logs" / "lost+found").mkdir()
     (directory / "wal" / "notes").symlink_to("nowhere")
     (directory / "backup").mkdir()
