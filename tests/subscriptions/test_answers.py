@@ -30,14 +30,14 @@ def failure(coding: bytes, body: bytes) -> DeliveryFailed:
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        (b"gzip", gzip.compress(DONE)),
-        (b"x-gzip", gzip.compress(DONE)),
-        (b" GZIP ", gzip.compress(DONE)),
+        (b"gzip", gzip.compress(DONE, mtime=0)),
+        (b"x-gzip", gzip.compress(DONE, mtime=0)),
+        (b" GZIP ", gzip.compress(DONE, mtime=0)),
         (b"deflate", zlib.compress(DONE)),
         (b"deflate", raw_deflate(DONE)),
         (b"identity", DONE),
         (b"", DONE),
-        (b"identity, gzip", gzip.compress(DONE)),
+        (b"identity, gzip", gzip.compress(DONE, mtime=0)),
     ],
 )
 def test_body_is_decoded(coding: bytes, body: bytes) -> None:
@@ -58,14 +58,14 @@ def test_empty_body_is_empty_in_every_encoding(coding: bytes) -> None:
     "coding", [b"br", b"zstd", b"compress", b"gzip, gzip", b"gzip,deflate", b"\xff"]
 )
 def test_unknown_encoding_fails(coding: bytes) -> None:
-    error = failure(coding, gzip.compress(DONE))
+    error = failure(coding, gzip.compress(DONE, mtime=0))
     assert error.reason == "the receiver's answer is in an encoding that was not asked for"
     assert error.code == "invalid_answer"
 
 
 def test_two_encodings_in_two_headers_fail() -> None:
     with pytest.raises(DeliveryFailed, match="encoding"):
-        decode([b"gzip", b"gzip"], gzip.compress(gzip.compress(DONE)))
+        decode([b"gzip", b"gzip"], gzip.compress(gzip.compress(DONE, mtime=0)))
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"deflate"])
@@ -73,10 +73,10 @@ def test_two_encodings_in_two_headers_fail() -> None:
     "body",
     [
         DONE,
-        gzip.compress(DONE)[:-1],
+        gzip.compress(DONE, mtime=0)[:-1],
         zlib.compress(DONE)[:-1],
-        gzip.compress(DONE)[:12],
-        gzip.compress(DONE) + b"x",
+        gzip.compress(DONE, mtime=0)[:12],
+        gzip.compress(DONE, mtime=0) + b"x",
         zlib.compress(DONE) + b"x",
         b"\x1f\x8b",
     ],

@@ -1,6 +1,7 @@
 """Tests that tokens are accepted only unchanged, with a known key, and until they expire."""
 
 import base64
+import itertools
 import json
 import traceback
 from typing import Any
@@ -176,6 +177,7 @@ def test_malformed_token_is_refused(token: str) -> None:
         b'{"kid":"%b"}' % KEY.kid.encode(),
         b'{"alg":"HS256","kid":"%b","crit":["b64"],"b64":false}' % KEY.kid.encode(),
     ],
+    ids=itertools.count(),  # a key id is random, and test ids must be the same in every process
 )
 def test_token_with_an_unknown_header_is_refused(header: bytes) -> None:
     assert refusal_of(f"{part(header)}.AA.{'A' * 43}") == "INVALID_TOKEN"
