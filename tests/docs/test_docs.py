@@ -113,3 +113,19 @@ def test_flags_in_the_documents_exist() -> None:
         document = ROOT / name
         named = set(re.findall(r"`(?:serve )?(--[\w-]*\w)", document.read_text()))
         assert named <= flags, f"{document.name}: {named - flags}"
+
+
+def test_files_named_in_architecture_and_contributing_exist() -> None:
+    known = [
+        file.relative_to(ROOT).as_posix()
+        for folder in ("src", "tests", "benchmarks", "docs")
+        for file in (ROOT / folder).rglob("*")
+        if "node_modules" not in file.parts
+    ]
+    for page in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
+        text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+        for name in re.findall(r"`([\w/.]+\.py)`", text):
+            assert any(f"/{each}".endswith(f"/{name}") for each in known), (
+                page,
+                name,
+            )
