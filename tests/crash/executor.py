@@ -77,7 +77,7 @@ class SimulatedExecutor(Executor):
             self._ended.append((done, None, error))
 
     def complete(self) -> None:
-        """Delivers the oldest completion to the loop."""
+        """Delivers the oldest completion of a job to the event loop."""
         if self._ended:
             done, result, error = self._ended.popleft()
             done(result, error)

@@ -105,7 +105,7 @@ class Oracle:
         return seen
 
     def compare_bytes(self, state: StreamState, cap: int) -> None:
-        """Reads a stream in pages of at most `cap` bytes, and compares them."""
+        """Reads a stream in pages of at most `cap` bytes, and compares them with the model."""
         expected = self.durable.content(self.durable.states[state.path])
         position, read = 0, b""
         while True:

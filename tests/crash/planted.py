@@ -22,7 +22,7 @@ PLANTS = [
     ),
     Plant(
         2,
-        "an append begins at the tail that readers see",
+        "an append begins at the visible tail instead of the newest tail",
         f"{PACKAGE}/protocol/decisions/append.py",
         "    start = state.tail\n",
         "    start = state.visible_tail\n",
@@ -38,14 +38,14 @@ PLANTS = [
     ),
     Plant(
         4,
-        "after a torn end, the log is written behind it",
+        "recovery continues the log behind a torn record",
         f"{FILES}/wal.py",
         "        self._position = position\n        if vouched",
         "        self._position = position + 512\n        if vouched",
     ),
     Plant(
         5,
-        "a log is truncated when its size is another, not only when it is larger",
+        "a log is truncated to its extent even if it is shorter",
         f"{FILES}/flush.py",
         "        if size > end:\n",
         "        if size != end:\n",
@@ -53,7 +53,7 @@ PLANTS = [
     ),
     Plant(
         6,
-        "a failed write is tried again and taken for durable",
+        "a failed write is retried and counts as durable",
         f"{FILES}/wal.py",
         "            segment.file.write_durably(octets, position)\n",
         "            try:\n                segment.file.write_durably(octets, position)\n            except OSError:\n"
@@ -61,14 +61,14 @@ PLANTS = [
     ),
     Plant(
         7,
-        "a checkpoint that failed forgets what was dirty",
+        "a failed checkpoint forgets the dirty states",
         f"{FILES}/ledger.py",
         "        newer, self.dirty = self.dirty, capture.states\n",
         "        newer = {}\n        self._wal.recycle(capture.meta.lsn)\n        self.meta = capture.meta\n",
     ),
     Plant(
         8,
-        "a damaged catalog entry means that there is no stream",
+        "a damaged catalog entry counts as a missing stream",
         f"{FILES}/catalog/tables.py",
         '        raise Damaged(f"catalog: the entry of {key!r} is damaged")',
         '        return b""',
@@ -92,14 +92,14 @@ PLANTS = [
     ),
     Plant(
         11,
-        "a checkpoint does not tell the catalog of a removal",
+        "a checkpoint does not remove a deleted stream from the catalog",
         f"{FILES}/capture.py",
         "            self.changes.append(Drop(state.path, incarnation))\n            return",
         "            return",
     ),
     Plant(
         12,
-        "readers see what is not durable",
+        "readers see appends that are not durable",
         f"{FILES}/commits.py",
         "            return Ticket.failed(Abandoned(error))\n        ticket: Ticket[Outcome] = Ticket()\n",
         "            return Ticket.failed(Abandoned(error))\n"
@@ -108,7 +108,7 @@ PLANTS = [
     ),
     Plant(
         13,
-        "an append is applied before the log has room for it",
+        "an append is applied before the log has reserved space for it",
         f"{FILES}/commits.py",
         "            place = self._admission.reserve_at_end(size, changes)\n        try:\n"
         "            published = [ledger.apply(change, command) for change in changes]\n",
@@ -126,7 +126,7 @@ PLANTS = [
     ),
     Plant(
         15,
-        "a directory that must hold a store is made one",
+        "a directory that must hold a store gets a new one",
         f"{FILES}/directory.py",
         "    if (readonly or not create) and not disk.exists(_FORMAT_FILE):",
         "    if False:",
@@ -155,7 +155,7 @@ PLANTS = [
     ),
     Plant(
         47,
-        "a wake is decided in a record of its own, after the append's",
+        "a wake is written in a record of its own after the append",
         f"{FILES}/store.py",
         "                return commits.record(decision.changes, decision.outcome, command)\n",
         "                from ...protocol.subscriptions.changes import SubscriptionChange\n"
@@ -169,70 +169,70 @@ PLANTS = [
     ),
     Plant(
         47,
-        "new keys are not noted for the next checkpoint",
+        "the next checkpoint does not save new keys",
         f"{FILES}/ledger.py",
         "        self.dirty_documents[name] = None\n",
         "        if name != 'keys':\n            self.dirty_documents[name] = None\n",
     ),
     Plant(
         47,
-        "the keys are not read back at a start",
+        "a start does not load the keys",
         f"{PACKAGE}/protocol/subscriptions/state.py",
         "            self.keys = msgspec.msgpack.decode(document, type=tuple[Key, ...])\n",
         "",
     ),
     Plant(
         "DESIGN 17",
-        "a state that was let go is loaded as another object while a read holds it",
+        "an evicted state is loaded as a second object while a read holds the first",
         f"{FILES}/states.py",
         "        state = self._evicted.pop(entry.incarnation, None)\n",
         "        state = None\n",
     ),
     Plant(
         "DESIGN 16",
-        "streams with a date are ended by the time that has passed, not by the wall clock",
+        "streams with an expiry date follow steady time instead of the wall clock",
         f"{FILES}/lifetimes.py",
         "        self._collect_expired(self._dates, today, now, found)\n",
         "        self._collect_expired(self._dates, now, now, found)\n",
     ),
     Plant(
         "DESIGN 16",
-        "a restart does not know by how much the wall clock was set",
+        "a restart forgets the offset of the wall clock",
         f"{FILES}/store.py",
         "Timeline(meta.wall_offset, ",
         "Timeline(0, ",
     ),
     Plant(
         "DESIGN 16",
-        "the time that has passed begins anew at the wall clock after a restart",
+        "steady time starts at the wall clock after a restart",
         f"{PACKAGE}/protocol/timeline.py",
         "max(steady, self.floor)",
         "wall",
     ),
     Plant(
         "PROTOCOL 7",
-        "an acknowledged cursor goes back when an earlier offset is",
+        "an acknowledgement of an earlier offset moves the cursor back",
         f"{PACKAGE}/protocol/subscriptions/workers.py",
         "        if here is not None and position > here.position:\n",
         "        if here is not None and position != here.position:\n",
     ),
     Plant(
         "PROTOCOL 7.2",
-        "a claim does not look at who holds the wake",
+        "a claim ignores the holder of the wake",
         f"{PACKAGE}/protocol/subscriptions/workers.py",
         "    if wake.holder is not None:\n        if not wake.is_over",
         "    if False:\n        if not wake.is_over",
     ),
     Plant(
         "PROTOCOL 7.3",
-        "a generation is used again after a lease has run out",
+        "a generation is reused after a lease has expired",
         f"{PACKAGE}/protocol/subscriptions/draft.py",
         "        generation = self.generation_of(subscription) + 1\n        fruitless",
         "        generation = self.generation_of(subscription) + (last is None)\n        fruitless",
     ),
     Plant(
         "PROTOCOL 7.3",
-        "who was fenced is heard all the same",
+        "commands of a fenced worker are accepted",
         f"{PACKAGE}/protocol/subscriptions/workers.py",
         "        or grant.generation != generation\n"
         "        or command.generation != generation\n"
@@ -250,7 +250,7 @@ PLANTS = [
     ),
     Plant(
         "DESIGN 1",
-        "a commit is acknowledged in a file that nobody finds again",
+        "a commit to a segment that was moved away is acknowledged",
         f"{FILES}/wal.py",
         "                segment.file.check_place()",
         "                pass",
@@ -258,7 +258,7 @@ PLANTS = [
     ),
     Plant(
         "DESIGN 1",
-        "a checkpoint in a directory that is gone frees segments of the log",
+        "a checkpoint in a lost directory recycles segments",
         f"{FILES}/checkpoint.py",
         "        self._disk.check_place()  # before the log's segments are used again\n",
         "",
@@ -273,21 +273,21 @@ PLANTS = [
     ),
     Plant(
         "DESIGN 6",
-        "a start cuts off the commit that only the second copy has",
+        "a start drops a commit that only the second copy has",
         f"{FILES}/catalog/table_catalog.py",
         "            self._redo_last_commit()\n",
         "            self._copy.discard_append()\n",
     ),
     Plant(
         "DESIGN 6",
-        "a start does not sync what it does again from the second copy",
+        "a start does not sync a commit that it repeats from the second copy",
         f"{FILES}/catalog/table_catalog.py",
         "        self._copy.sync()\n",
         "",
     ),
     Plant(
         57,
-        "a checkpoint step that fails beside a stop is not heard of",
+        "the failure of a checkpoint step during a stop is ignored",
         f"{FILES}/runner.py",
         "            if error is not None:\n                self._commits.fail(error)\n",
         "            if error is not None and not self._stopping:\n                self._commits.fail(error)\n",
@@ -295,7 +295,7 @@ PLANTS = [
     ),
     Plant(
         57,
-        "a checkpoint that a stop ends forgets what it has taken",
+        "a checkpoint that a stop cancels forgets its captured states",
         f"{FILES}/runner.py",
         "        self._phase, self._steps = Phase.NONE, None\n        self._ledger.end_capture()",
         "        self._phase, self._steps = Phase.NONE, None\n"
@@ -303,14 +303,14 @@ PLANTS = [
     ),
     Plant(
         58,
-        "a checkpoint that the catalog has is taken for one that failed",
+        "a checkpoint that the catalog has counts as failed",
         f"{FILES}/checkpoint.py",
         "        capture.is_committed, capture.obstacle = True, None\n",
         "        yield Where.LOOP\n        capture.is_committed, capture.obstacle = True, None\n",
     ),
     Plant(
         59,
-        "a damaged log stops the checkpoint of all",
+        "a damaged log stops the checkpoint of all streams",
         f"{FILES}/flush.py",
         "            except Damaged as damage:\n                self.damaged",
         "            except ZeroDivisionError as damage:\n                self.damaged",
@@ -325,7 +325,7 @@ PLANTS = [
     ),
     Plant(
         61,
-        "an exception of a callback leaves others without an answer",
+        "an exception in one callback prevents all others",
         f"{PACKAGE}/storage/ticket.py",
         "            except Exception:\n",
         "            except KeyError:\n",
@@ -341,7 +341,7 @@ PLANTS = [
     ),
     Plant(
         "DESIGN 6",
-        "a repair takes what a cut-off write has left behind the log's end",
+        "a repair accepts what an unfinished write left behind the end of the log",
         f"{FILES}/offline/wal_scan.py",
         "(limit is not None or proof > last.lsn)",
         "True",
@@ -349,7 +349,7 @@ PLANTS = [
     ),
     Plant(
         "DESIGN 6",
-        "a log's bytes are read without a look at their checksums",
+        "bytes of a log are read without comparing their checksums",
         f"{FILES}/logs.py",
         "            is_verified = log.verified.has(start, end)\n",
         "            is_verified = True\n",
@@ -357,7 +357,7 @@ PLANTS = [
     ),
     Plant(
         "full disk",
-        "a segment is named by the count of files",
+        "a new segment file is named by the number of files",
         f"{FILES}/segments.py",
         "        number = next(n for n in range(len(taken) + 1) if _name(n) not in taken)\n",
         "        number = len(taken)\n",
@@ -365,7 +365,7 @@ PLANTS = [
     ),
     Plant(
         "full disk",
-        "a delete may use no more of the log than an append",
+        "a delete may not use the reserve of a segment",
         f"{FILES}/admission.py",
         "        claim = claim_of(changes)\n        leaves",
         "        claim = Claim.ORDINARY\n        leaves",
@@ -373,7 +373,7 @@ PLANTS = [
     ),
     Plant(
         "full disk",
-        "a checkpoint without room removes nothing that is dead",
+        "a checkpoint on a full disk removes no deleted logs",
         f"{FILES}/checkpoint.py",
         "        dead = sorted(dropped - ledger.unlinked)\n",
         "        dead: list[int] = []\n",
@@ -381,7 +381,7 @@ PLANTS = [
     ),
     Plant(
         "full disk",
-        "writes go on while the ballast is not there",
+        "writes continue while the ballast is missing",
         f"{FILES}/headroom.py",
         "            self.is_low = True\n",
         "            self.is_low = False\n",
@@ -389,7 +389,7 @@ PLANTS = [
     ),
     Plant(
         "full disk",
-        "a start looks at the log of a stream that a later record deletes",
+        "a start checks the log of a stream that a later record deletes",
         f"{FILES}/states.py",
         "        if not self.is_replaying:\n",
         "        if True:\n",
@@ -397,7 +397,7 @@ PLANTS = [
     ),
     Plant(
         "largest file",
-        "a log that may not grow stops the store",
+        "a log at the maximum file size stops the store",
         f"{FILES}/flush.py",
         "                if error.errno != TOO_LARGE:\n",
         "                if True:\n",

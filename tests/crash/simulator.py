@@ -202,7 +202,7 @@ class Simulation:
                 raise AssertionError("a failure that nobody was told of") from error
 
     def crash(self) -> None:
-        """Ends the process, and in most cases the power of the machine."""
+        """Simulates a crash of the process, in most cases with a power loss."""
         self.disk.before = no_fault
         for state in self.attached:
             self.oracle.record_use(state)

@@ -39,9 +39,9 @@ def create_and_check(connection: HTTPConnection, writers: list[Writer], churner:
 
 
 @repeated_by(
-    "python -m pytest tests/crash/test_kill.py::test_kill_loses_duplicates_and_resurrects_nothing"
+    "python -m pytest tests/crash/test_kill.py::test_kill_neither_loses_nor_duplicates_nor_resurrects_data"
 )
-def test_kill_loses_duplicates_and_resurrects_nothing(tmp_path: Path) -> None:
+def test_kill_neither_loses_nor_duplicates_nor_resurrects_data(tmp_path: Path) -> None:
     chance = random.Random(7)
     writers = [Writer(f"/w/{number}") for number in range(WRITERS)]
     churner = Churner()

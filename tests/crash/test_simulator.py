@@ -14,7 +14,7 @@ def seeds(block: int) -> range:
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_crash_loses_duplicates_and_resurrects_nothing(block: int) -> None:
+def test_crash_neither_loses_nor_duplicates_nor_resurrects_data(block: int) -> None:
     for seed in seeds(block):
         simulate(seed)
 

@@ -87,7 +87,7 @@ class Workers:
             self._execute(self._draw_reply(chance, chance.choice(self._views[-4:])))
 
     def pass_time(self) -> None:
-        """Tends the subscriptions that are due, as the server's schedule would."""
+        """Sends a `Tend` command for each subscription that is due, as the server's schedule does."""
         now, opening = self._world.now, self._subscriptions.opening
         for subscription in tuple(self._subscriptions):
             what, at = next_step(subscription.config.kind, subscription.wake, opening)
@@ -140,7 +140,7 @@ class Workers:
             assert self._execute(TakeNews(ids, last)) is not None
 
     def _recall(self, id_: str, limit: int) -> None:
-        """Makes one step of a subscription's pass over all paths, which finds the streams that it missed."""
+        """Takes one step of the pass over all paths that finds the streams a subscription has missed."""
         subscription = self._subscriptions.get(id_)
         if subscription is None or not subscription.missed:
             return

@@ -1,4 +1,4 @@
-"""The view of a simulation that its commands, workers and oracles use."""
+"""Declares the part of a simulation that its commands, workers and oracles use."""
 
 import random
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,7 @@ PATHS = [f"/{letter}" for letter in "abcdefgh"]
 
 
 class World(Protocol):
-    """One simulation.
+    """A running simulation.
 
     Attributes:
         chance: the source of all random decisions.

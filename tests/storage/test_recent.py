@@ -112,7 +112,7 @@ def test_trim_drops_a_bounded_number_of_pieces() -> None:
     assert (memory.held, len(recent)) == (0, 0)
 
 
-def test_around_returns_the_piece_and_the_end_of_its_append() -> None:
+def test_around_returns_the_piece_at_a_position_and_the_end_of_its_append() -> None:
     recent = Recent(10, 10, 0)
     for end in (12 | INSIDE, 15 | INSIDE, 17, 20 | INSIDE):
         recent.add(end, b"x")
@@ -126,7 +126,7 @@ def test_around_returns_the_piece_and_the_end_of_its_append() -> None:
     assert recent.around(20) == (20, 20, 20)
 
 
-def test_added_counts_many_pieces_like_single_calls_of_add() -> None:
+def test_added_counts_many_pieces_like_repeated_calls_of_add() -> None:
     one, other = RecentCache(1000), RecentCache(1000)
     recents = [Recent(0, 0, 0) for _ in range(3)]
     twins = [Recent(0, 0, 0) for _ in range(3)]

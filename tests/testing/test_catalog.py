@@ -58,7 +58,7 @@ def test_transaction_sees_its_own_changes(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("call", ["catalog begin", "catalog commit"])
-def test_commit_that_loses_power_leaves_the_old_tables(disk: SimulatedDisk, call: str) -> None:
+def test_power_loss_during_a_commit_leaves_the_old_tables(disk: SimulatedDisk, call: str) -> None:
     tables = SimulatedTables(disk)
 
     def lose_power(name: str) -> None:
@@ -71,7 +71,7 @@ def test_commit_that_loses_power_leaves_the_old_tables(disk: SimulatedDisk, call
     assert tables.content[0] == {}
 
 
-def test_commit_that_loses_power_at_its_end_leaves_the_new_tables(disk: SimulatedDisk) -> None:
+def test_power_loss_after_a_commit_leaves_the_new_tables(disk: SimulatedDisk) -> None:
     tables = SimulatedTables(disk)
 
     def lose_power(name: str) -> None:

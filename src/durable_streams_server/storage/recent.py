@@ -164,11 +164,11 @@ class Recent:
         return lower, ends[at] & ~INSIDE, ends[last] & ~INSIDE
 
     def count(self, start: int, end: int) -> int:
-        """Returns the number of pieces between two ends of pieces."""
+        """Returns the number of pieces between two positions, both of which must be ends of pieces."""
         return 0 if end <= start else self._index(end) - self._index(start)
 
     def pieces(self, start: int, end: int, most: int | None = None) -> Pieces:
-        """Returns the pieces between two ends of pieces, at most the first `most` of them."""
+        """Returns the pieces between two positions, at most the first `most` of them. Both positions must be ends of pieces."""
         first = self._index(start)
         last = first if end <= start else self._index(end)
         if most is not None:
@@ -305,7 +305,7 @@ class RecentCache:
 
     @property
     def _is_mostly_stale(self) -> bool:
-        """Whether half of the entries are stale, estimated from the number of blocks."""
+        """Whether more than half of the entries in the order of pieces are stale, estimated from the number of blocks."""
         return self._stale > len(self._blocks) * _BLOCK // 2
 
     def _drop_some(self) -> None:

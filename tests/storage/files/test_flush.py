@@ -31,7 +31,7 @@ def disk() -> SimulatedDisk:
     return SimulatedDisk(random.Random(0))
 
 
-def test_flush_truncates_what_an_unfinished_checkpoint_left(
+def test_flush_truncates_bytes_of_an_unfinished_checkpoint(
     disk: SimulatedDisk,
 ) -> None:  # TRAPS 4, 10
     logs = Logs(disk)

@@ -12,7 +12,7 @@ from durable_streams_server.testing.disk import SimulatedDisk
 from tests.storage.files.flushing import ID
 
 
-def test_make_creates_a_directory_and_syncs_its_name_once() -> None:
+def test_log_directory_is_created_and_synced_once() -> None:
     disk = SimulatedDisk(random.Random(0))
     calls: list[str] = []
     disk.before = calls.append
@@ -24,7 +24,7 @@ def test_make_creates_a_directory_and_syncs_its_name_once() -> None:
     assert calls == [f"make_directory {directory_of(ID)}", "sync_directory"]
 
 
-def test_make_creates_a_removed_directory_only_after_forget(tmp_path: Path) -> None:
+def test_removed_log_directory_is_created_again_only_after_forget(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     disk.make_directory(DIRECTORY)
     directories = LogDirectories(disk)
@@ -38,6 +38,6 @@ def test_make_creates_a_removed_directory_only_after_forget(tmp_path: Path) -> N
     assert path.is_dir()
 
 
-def test_make_requires_the_directory_of_all_logs(tmp_path: Path) -> None:
+def test_log_directory_requires_its_parent_directory(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LogDirectories(SystemDisk(tmp_path)).make(ID)

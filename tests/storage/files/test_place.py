@@ -50,7 +50,7 @@ def test_check_fails_after_the_file_is_replaced(path: Path) -> None:
         found.check()
 
 
-def test_check_finds_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+def test_check_accepts_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff")
     path.touch()
     Place(path, path.stat()).check()

@@ -27,7 +27,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "parent_process", object)
 
 
-def test_process_of_its_own_is_no_worker() -> None:
+def test_ordinary_process_is_no_worker() -> None:
     assert not is_worker()
 
 

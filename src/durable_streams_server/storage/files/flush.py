@@ -156,7 +156,7 @@ class Flush:
 
 
 def _check_places(log: OpenLog) -> None:
-    """Returns if a log and its index are still at their paths; otherwise nobody would find what was written to them.
+    """Checks that a log and its index are still at their paths, because nobody would find bytes in a file elsewhere.
 
     Raises:
         Damaged: one of the files was moved, removed or replaced while it was open.
