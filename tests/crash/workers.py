@@ -264,7 +264,7 @@ class Workers:
     # -- configurations and keys --------------------------------------------
 
     def _draw_config(self, chance: random.Random) -> Config:
-        is_old = chance.random() < 0.2  # an earlier version stored whole paths
+        is_old = chance.random() < 0.2  # an earlier version of the server stored whole paths
         streams = tuple(sorted(chance.sample(PATHS[:4], chance.randint(0, 2))))
         streams = streams if is_old else tuple(path[1:] for path in streams)
         pattern = chance.choice(PATTERNS) if not streams or chance.random() < 0.5 else None

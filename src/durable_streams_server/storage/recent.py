@@ -14,7 +14,7 @@ INSIDE: Final = 1 << 63
 COST: Final = 120
 #: The order of pieces is tidied only if it has more stale entries than this.
 _STALE: Final = 1000
-#: Number of entries in one block of the order. To scan them all takes about 0.4 ms.
+#: Number of entries in one block of the order of pieces. A scan of one block takes about 0.4 ms.
 _BLOCK: Final = 4096
 #: Maximum number of pieces that are dropped or freed in one step.
 _DROPPED: Final = 4096

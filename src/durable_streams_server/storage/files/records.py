@@ -38,7 +38,7 @@ def encode_in_parts(changes: tuple[Change, ...]) -> Payload:
 
 
 def _around_data(change: Appended) -> tuple[bytes, bytes]:
-    """Returns the encoding of an append before and after its bytes."""
+    """Returns the part of an append's encoding before its bytes, and the part after them."""
     whole = _ENCODE(msgspec.structs.replace(change, data=b""))
     at = 2 + sum(len(_ENCODE(each)) for each in (change.path, change.incarnation, change.start))
     if whole[at : at + 2] != _EMPTY:
