@@ -118,7 +118,7 @@ class Trial:
     # -- before the repair --------------------------------------------------
 
     def _serve_unrepaired(self, is_harmed: bool) -> None:
-        """Opens a store on another copy, and requires that it refuses, or serves only true bytes.
+        """Opens a store on a copy of the damaged directory, and requires that it refuses to open or serves only true bytes.
 
         Args:
             is_harmed: whether the check has found harm. If it has not, the store must open without any damage.

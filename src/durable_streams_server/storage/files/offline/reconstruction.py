@@ -1,7 +1,7 @@
 """Rebuilds the state of every stream from a catalog and the intact records of a write-ahead log. It writes nothing.
 
 A record is applied if it fits the state of its stream, even if earlier records are missing. A stream that lost bytes takes
-no more appends here. `incarnations.py` and `outcome.py` decide afterwards what a repair must write.
+no more appends here. `new_incarnations.py` and `outcome.py` decide afterwards what a repair must write.
 """
 
 from collections.abc import Mapping
