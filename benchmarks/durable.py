@@ -89,7 +89,7 @@ ROWS: Final = (
     Row(
         "durable",
         "durable",
-        "durable appends of a token, 32 connections, 64 streams, median latency",
+        "latency of durable appends of a token, 32 connections, 64 streams, median",
         "ms",
         _DURABLE,
         _append_delays,
@@ -98,7 +98,7 @@ ROWS: Final = (
     Row(
         "durable-p99",
         "durable",
-        "durable appends of a token, 32 connections, 64 streams, 99th percentile",
+        "latency of durable appends of a token, 32 connections, 64 streams, 99th percentile",
         "ms",
         _DURABLE,
         _append_delays,
@@ -109,7 +109,7 @@ ROWS: Final = (
     Row(
         "durable-longest",
         "durable",
-        "durable appends of a token, 32 connections, 64 streams, longest",
+        "latency of durable appends of a token, 32 connections, 64 streams, longest",
         "ms",
         _DURABLE,
         _append_delays,
@@ -120,7 +120,7 @@ ROWS: Final = (
     Row(
         "restart",
         "restart",
-        "start after a kill, 10,000 streams and 64 MiB of records in the log, until a read is answered",
+        "time from start to first response after a kill, 10,000 streams and 64 MiB of records in the log",
         "s",
         ("files",),
         _start,

@@ -125,7 +125,7 @@ ROWS: Final = (
     Row(
         "quiet-1",
         "quiet",
-        "append to the SSE reader of a quiet stream, median latency",
+        "latency from append to the SSE reader of a quiet stream, median",
         "ms",
         ALL_PEERS,
         _quiet(1),
@@ -134,7 +134,7 @@ ROWS: Final = (
     Row(
         "quiet-300",
         "quiet",
-        "append to the first of 300 SSE readers of a quiet stream, median latency",
+        "latency from append to the first of 300 SSE readers of a quiet stream, median",
         "ms",
         ALL_PEERS,
         _quiet(300),
@@ -143,7 +143,7 @@ ROWS: Final = (
     Row(
         "quiet-300-last",
         "quiet",
-        "append to the last of 300 SSE readers of a quiet stream, median latency",
+        "latency from append to the last of 300 SSE readers of a quiet stream, median",
         "ms",
         ALL_PEERS,
         _quiet(300),
@@ -153,7 +153,7 @@ ROWS: Final = (
     Row(
         "wide",
         "wide",
-        "append to reader, 10,000 streams with an SSE reader each, 1,000 appends a second, 99th percentile",
+        "latency from append to SSE reader, 10,000 streams with one reader each, 1,000 appends per second, 99th percentile",
         "ms",
         OURS,
         _wide,
@@ -163,7 +163,7 @@ ROWS: Final = (
     Row(
         "wide-one",
         "wide",
-        "append to the last of 10,000 SSE readers of one stream, longest of 5",
+        "latency from append to the last of 10,000 SSE readers of one stream, longest of 5",
         "s",
         OURS,
         _wide_one,
@@ -173,7 +173,7 @@ ROWS: Final = (
     Row(
         "wide-one-get",
         "wide",
-        "longest wait of a cheap GET beside an append to 10,000 SSE readers of one stream",
+        "longest delay of a cheap GET during an append to 10,000 SSE readers of one stream",
         "ms",
         OURS,
         _wide_one,

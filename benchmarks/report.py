@@ -23,7 +23,7 @@ def text(results: Results) -> str:
         for server in known:
             cells = _cells(results, row, server)
             lines.append(f"  {cells[0]:<20} {cells[1]:>16} {cells[2]:>8}  {cells[3]}".rstrip())
-    lines.append("\nBeside the peers: how many times as fast this server is")
+    lines.append("\nSpeed of this server relative to each peer")
     lines += ["  " + "  ".join(_compared(each)) for each in results.beside()]
     lines.append("\nGoals")
     lines += ["  " + "  ".join(_judged(verdict)) for verdict in results.verdicts()]
@@ -45,15 +45,19 @@ def markdown(results: Results) -> str:
     machine = results.machine
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
-        f"Node {machine['node']}; load average at the end {machine['load']}.",
+        f"Node {machine['node']}; load average at the end of the run: {machine['load']}.",
         "",
-        "How many times as fast this server is as each peer in the same mode. Below 1, it is slower:",
+        "The first table shows the speed of this server relative to each peer in the same mode. 2× means that this server is twice as fast, or takes half the time "
+        "or memory. Below 1×, it is slower:",
         "",
-        f"| what | this server | {' | '.join(KINDS[peer].title.partition(',')[0] for peer in PEERS)} | beside the best peer |",
+        f"| measurement | mode | {' | '.join(KINDS[peer].title.partition(',')[0] for peer in PEERS)} | compared with the fastest peer |",
         f"| --- | --- |{' ---: |' * len(PEERS)} --- |",
         *(f"| {' | '.join(_compared(each))} |" for each in results.beside()),
         "",
-        "| what | server | median | to Node | remarks |",
+        "The second table has all figures. *this* is this server, and *ASGI* is its ASGI application under uvicorn. "
+        "The ratio is the figure divided by Node's figure in the same mode. For latencies, CPU time and memory, a lower ratio is better:",
+        "",
+        "| measurement | server | median | ratio to Node | remarks |",
         "| --- | --- | ---: | ---: | --- |",
     ]
     for row in ROWS:
@@ -63,7 +67,13 @@ def markdown(results: Results) -> str:
                 name, value, ratio, bad = _cells(results, row, server)
                 lines.append(f"| {title} | {name} | {value} | {ratio} | {bad} |")
                 title = ""
-    lines += ["", "| goal | found | must | aim |", "| --- | ---: | ---: | ---: |"]
+    lines += [
+        "",
+        "The third table compares the figures with the goals of this project. NO marks a goal that this server does not reach:",
+        "",
+        "| goal | result | required | desired |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for verdict in results.verdicts():
         goal, found, must, aim = _judged(verdict)
         lines.append(f"| {goal} | {found} | {must} | {aim} |")
@@ -128,7 +138,7 @@ def _judged(verdict: Verdict) -> tuple[str, str, str, str]:
         to_row = (
             "" if not goal.to_row else " " + next(r.title for r in ROWS if r.name == goal.to_row)
         )
-        against = f" to {KINDS[goal.to_server].title}{to_row}"
+        against = f" relative to {KINDS[goal.to_server].title}{to_row}"
     must = "" if goal.must is None else f"{_mark(verdict.must)} {sign} {goal.must:.3g}{unit}"
     aim = "" if goal.aim is None else f"{_mark(verdict.aim)} {sign} {goal.aim:.3g}{unit}"
     return (

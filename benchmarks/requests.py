@@ -83,7 +83,7 @@ ROWS: Final = (
     Row(
         "large",
         "large",
-        "append of 1 MB, 1 connection, median",
+        "latency of appends of 1 MB, 1 connection, median",
         "ms",
         ALL_PEERS,
         _large,

@@ -264,7 +264,7 @@ ROWS: Final = (
     Row(
         "append-latency",
         "append",
-        "append, 1 connection, median latency",
+        "latency of appends, 1 connection, median",
         "ms",
         ALL,
         _append_latency,
@@ -318,7 +318,7 @@ ROWS: Final = (
     Row(
         "sse",
         "sse",
-        "messages delivered to 300 SSE readers, 8 writers",
+        "messages received by 300 SSE readers, 8 writers",
         "/s",
         ALL,
         _follow(300, 8, per_cpu=False),
@@ -327,7 +327,7 @@ ROWS: Final = (
     Row(
         "sse-one",
         "sse",
-        "… 1 writer, so that every message is an event of its own",
+        "… 1 writer, so every message is a separate event",
         "/s",
         ALL_PEERS,
         _follow(300, 1, per_cpu=False),
@@ -335,7 +335,7 @@ ROWS: Final = (
     Row(
         "long-poll",
         "long-poll",
-        "append to long-poll reader, median latency",
+        "latency from append to long-poll reader, median",
         "ms",
         ALL,
         _long_poll,
@@ -384,7 +384,7 @@ ROWS: Final = (
     Row(
         "last-of-million",
         "scale",
-        "CPU for a read of the last message of 1,000,000",
+        "CPU time of a read of the last of 1,000,000 messages",
         "µs",
         OURS,
         _last_message(1_000_000),
@@ -406,7 +406,7 @@ ROWS: Final = (
     Row(
         "fan-out-2000",
         "scale",
-        "CPU for each message to 2,000 SSE readers, 1 writer",
+        "CPU time per message to 2,000 SSE readers, 1 writer",
         "µs",
         OURS,
         _follow(2_000, 1, per_cpu=True),

@@ -113,7 +113,7 @@ ROWS: Final = (
     Row(
         "claims",
         "subscriptions",
-        f"wakes claimed and acknowledged, with the append before each, {_WORKERS} workers",
+        f"cycles of append, claim and acknowledgement, {_WORKERS} workers",
         "/s",
         OURS,
         _claims,
@@ -121,7 +121,7 @@ ROWS: Final = (
     Row(
         "webhooks",
         "subscriptions",
-        "webhooks delivered to one host, with the append before each",
+        "cycles of append and webhook delivery, one host",
         "/s",
         OURS,
         _webhooks(1),
@@ -129,7 +129,7 @@ ROWS: Final = (
     Row(
         "webhooks-64",
         "subscriptions",
-        f"… to {HOSTS} hosts",
+        f"cycles of append and webhook delivery, {HOSTS} hosts",
         "/s",
         OURS,
         _webhooks(HOSTS),

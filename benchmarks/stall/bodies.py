@@ -221,7 +221,7 @@ TRIALS: Final = (
         _post(lambda: b"[" * (30 * MIB) + b"]" * (30 * MIB)),
     ),
     Trial("binary", "POST of 64 MiB of octets", _post(lambda: b"x" * (64 * MIB), OCTETS)),
-    Trial("aged", "strings of 40 MiB of five clients at once, after one of 30 MiB", _aged),
+    Trial("aged", "five clients POST strings of 40 MiB at once, after one of 30 MiB", _aged),
     Trial("chunks", "a body of 10 million chunks of one byte", _chunks),
     Trial("get-value", "GET of a JSON value of 60 MiB, three times", _get_value),
     Trial(

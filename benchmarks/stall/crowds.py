@@ -220,7 +220,7 @@ TRIALS: Final = (
     Trial("close", "the close of a stream with 5,000 SSE readers", _followed(5000, True)),
     Trial("writers", "2,000 connections write at once", _many_writers, ("files", "memory")),
     Trial("heads", "1,000 heads of 30 KB at once", _large_heads),
-    Trial("arrive", "10,000 connections are opened, and stay", _arriving),
+    Trial("arrive", "10,000 connections are opened and stay open", _arriving),
     Trial("leave", "10,000 idle connections close at once", _leaving(10_000, b"")),
     Trial("leave-sse", "5,000 SSE readers leave at once", _leaving(5000, _SSE)),
     Trial("leave-poll", "10,000 long-polls leave at once", _leaving(10_000, _POLL)),

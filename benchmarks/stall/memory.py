@@ -128,7 +128,12 @@ _PAGES: Final = [b"x" * MIB] * 8
 
 TRIALS: Final = (
     Trial("refused", "45 POSTs of 60 MiB to a path that does not exist", _refused, memory=300),
-    Trial("overload", "bodies of 64 KB to no stream from 1,000 connections", _overload, memory=300),
+    Trial(
+        "overload",
+        "POSTs of 64 KB to a missing stream from 1,000 connections",
+        _overload,
+        memory=300,
+    ),
     Trial("trickle", "four bodies of 64 MiB that trickle", _trickle, memory=64),
     Trial(
         "stalled-values",
@@ -139,7 +144,7 @@ TRIALS: Final = (
     ),
     Trial(
         "stalled-pages",
-        "500 readers of 4 MiB pages, each another, that stall",
+        "500 readers that stall, each on a different 4 MiB page",
         _stalled(500, _PAGES, OCTETS),
         _BOTH,
         300,

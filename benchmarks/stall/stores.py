@@ -198,9 +198,9 @@ TRIALS: Final = (
     Trial(
         "producers-saved", "a checkpoint of a stream with 100,000 producers", _producers_checkpoint
     ),
-    Trial("deep-forks", "eight chains of 250 forks end", _deep_forks),
-    Trial("many-forks", "20,000 forks of a stream come and go", _many_forks),
+    Trial("deep-forks", "eight chains of 250 forks are freed", _deep_forks),
+    Trial("many-forks", "20,000 forks of a stream are created and deleted", _many_forks),
     Trial("sub-offset", "20 forks within an append of 60 MiB of JSON", _fork_in_value),
-    Trial("expiry", "30,000 streams end in the same second", _ending_together),
-    Trial("creates", "50,000 streams come and go", _creating),
+    Trial("expiry", "30,000 streams expire in the same second", _ending_together),
+    Trial("creates", "50,000 streams are created and deleted", _creating),
 )

@@ -72,7 +72,7 @@ class Trial(NamedTuple):
         return Row(
             f"stall-{self.name}",
             "stall",
-            f"{'memory over stored' if by_memory else 'longest delay'}: {self.title}",
+            f"{'memory beyond stored bytes' if by_memory else 'longest delay'}: {self.title}",
             "MiB" if by_memory else "ms",
             self.servers,
             lambda server: lambda _: measure(server),

@@ -47,5 +47,5 @@ def test_goal_without_required_limit_is_judged_by_its_aim(known: Results) -> Non
     (verdict,) = known.verdicts()
     assert (verdict.found, verdict.aim) == (0.25, False)
     known.machine = {"cpu": "", "cores": 2, "system": "", "python": "", "node": "", "load": 0}
-    expected = "| things a second: this, memory to Rust, memory | 0.25× |  | NO ≥ 0.7× |"
+    expected = "| things a second: this, memory relative to Rust, memory | 0.25× |  | NO ≥ 0.7× |"
     assert expected in report.markdown(known)
