@@ -1,0 +1,61 @@
+"""Marks the slow tests, and lists the slowest tests of a run with the reason why each is slow.
+
+A test that needs more than half a second has the mark `slow` with its reason, by itself, by its file or by its folder. `make unit` runs the
+tests without this mark.
+"""
+
+from collections import defaultdict
+
+import pytest
+
+SHOWN = 20
+#: Why all tests of a folder or file are slow. The first prefix that fits counts.
+REASONS = {
+    "tests/browser/": "starts Chromium",
+    "tests/compatibility/": "opens directories of an earlier version with several servers",
+    "tests/conformance/": "runs the official suite, most of which waits for long-polls",
+    "tests/crash/": "kills servers, or simulates hundreds of crashes",
+    "tests/damage/": "damages, checks and repairs many directories",
+    "tests/delivery/": "runs trials with servers, workers and receivers in real time",
+    "tests/examples/": "runs each example as a program of its own",
+    "tests/extremes/": "sends every extreme value, then restarts the server",
+    "tests/hostile/": "runs every kind of hostile client for some seconds",
+    "tests/hosts/": "starts and stops host servers",
+    "tests/interop/": "runs npm packages and official clients against servers",
+    "tests/memory/": "measures the memory of a server that has much data",
+    "tests/mounted/": "runs the official suite below a mount",
+    "tests/proxies/": "starts proxies",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow(reason): the test needs more than half a second")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of slow folders, and hands the reason of each slow test to the report."""
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            for prefix, reason in REASONS.items():
+                if item.nodeid.startswith(prefix):
+                    item.add_marker(pytest.mark.slow(reason))
+                    break
+        mark = item.get_closest_marker("slow")
+        if mark is not None:
+            item.user_properties.append(("slow", mark.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the slowest tests of the run with their reasons."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    reasons: dict[str, str] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid] += report.duration
+                for _, reason in report.user_properties:
+                    reasons[report.nodeid] = str(reason)
+    terminalreporter.section(f"the {SHOWN} slowest tests, and why they are slow")
+    for test in sorted(seconds, key=lambda test: -seconds[test])[:SHOWN]:
+        reason = reasons.get(test, "no reason given")
+        terminalreporter.line(f"{seconds[test]:6.1f} s  {test}: {reason}")
