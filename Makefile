@@ -6,6 +6,9 @@ CADDY_PEER := 1e64846eb5190ae024e7cffdd76341f34812580f
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
+# Processes that run tests side by side. Many tests wait for clients and servers, so there are more processes than two cores.
+JOBS ?= 4
+PARALLEL := -n $(JOBS) --dist worksteal
 
 .PHONY: help serve test unit lint format rooms conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
@@ -16,10 +19,10 @@ serve: $(STAMPS)/run ## Run the server on 127.0.0.1:4437.
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
 
 test: lint $(STAMPS)/node $(STAMPS)/debian ## Run everything that CI runs: lint, all tests, the official suites and clients.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
-unit: $(STAMPS)/dev ## Run the tests that need only Python and take less than a minute together.
-	$(BIN)/python -m pytest --ignore=tests/conformance --ignore=tests/interop --ignore=tests/browser --ignore=tests/proxies
+unit: $(STAMPS)/dev ## Run the tests that are not slow, in less than a minute.
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: $(STAMPS)/dev ## Check style, format, types and the import rules.
 	$(BIN)/ruff check .
