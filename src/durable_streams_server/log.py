@@ -41,7 +41,7 @@ class Escape(logging.Filter):
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
             text = _traceback(record.exc_info[1])
             if "\\" in text:  # the text may contain escapes
-                record.exc_text = text  # formatters use this text and do not format the exception
+                record.exc_text = text  # so that formatters use this text instead of the exception
         if record.stack_info:
             record.stack_info = _lines(record.stack_info)
         return True

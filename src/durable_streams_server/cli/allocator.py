@@ -12,12 +12,12 @@ from ..protocol.units import MIB
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 
-#: Bytes from which a block is a mapping. Pages of the usual size are smaller, because to map memory for each read would take longer
-#: than the read.
+#: Size in bytes from which malloc maps a block. Pages of the usual size are smaller, because mapping memory for each read would take longer
+#: than the read itself.
 _MAPPED: Final = 8 * MIB
-#: Maximum free bytes that malloc keeps at the end of the heap. A store frees its oldest appends first, so at times all free memory
-#: is there: as much as a store keeps of recent appends (`MAX_UNFLUSHED` and `RECENT_LIMIT`). If malloc returned it to the system, a
-#: server that receives bodies of 1 MB would spend a quarter of its time on getting it back.
+#: Maximum free bytes that malloc keeps at the end of the heap. A store frees its oldest appends first, so sometimes the end of the heap has
+#: as much free memory as the store uses for recent appends (`MAX_UNFLUSHED` and `RECENT_LIMIT`). If malloc returned this memory to the
+#: system, a server that receives bodies of 1 MB would spend a quarter of its time on requesting it again.
 _KEPT: Final = 128 * MIB
 #: Environment variables with which an operator tunes malloc. If one is set, the server changes nothing.
 _CHOICES: Final = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -26,8 +26,8 @@ _CHOICES: Final = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRE
 def map_large_blocks() -> None:
     """Makes malloc map large blocks, and lets `Heap` prepare memory for large bodies.
 
-    By default, glibc stops mapping blocks of a size, up to 32 MiB, once a block of that size has been freed. It then takes them from
-    its heap, where a body that is received, or JSON that is split, may be copied as a whole when it grows, which takes 20 ms or more.
+    By default, once a mapped block of up to 32 MiB has been freed, glibc no longer maps blocks of that size. It allocates them on the heap,
+    where a block for a received body or for split JSON may be copied as a whole when it grows, which takes 20 ms or more.
 
     Does nothing without glibc, or if the environment configures malloc.
     """

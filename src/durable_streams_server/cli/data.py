@@ -38,7 +38,7 @@ _PROGRESS_STEP: Final = 10_000  # streams between two lines of progress
     help="Move damaged parts to DIR/quarantine, and keep the rest.",
 )
 def check(directory: str, repairs: bool) -> None:
-    """Verify every checksum in DIR, and that its files agree with each other."""
+    """Verify every checksum in DIR, and check that its files agree with each other."""
     with _exit_if_unusable():
         findings = _report(DirectoryCheck(directory, _show_progress))
         if repairs and findings:
@@ -69,7 +69,7 @@ def _report(checking: DirectoryCheck) -> list[Finding]:
 
 @contextlib.contextmanager
 def _exit_if_unusable() -> Iterator[None]:
-    """Turns the errors of an unusable directory into one line and the exit code 4."""
+    """Prints the error of an unusable directory as one line, and exits with code 4."""
     try:
         yield
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:

@@ -8,8 +8,8 @@ from ..log import log as _log
 if sys.platform != "win32":
     import resource
 
-#: Limits to ask for, highest first. 1 Mi is the kernel's own maximum on Linux by default, and there is memory for some hundred thousand
-#: connections at most. Systems that refuse it may grant a lower one.
+#: Limits to ask for, highest first. On Linux, the kernel's default maximum is 1 Mi. Memory suffices for a few hundred thousand connections
+#: at most. A system that refuses one limit may grant a lower one.
 _WISHES: Final = (1 << 20, 1 << 16, 10_240)
 
 
@@ -25,7 +25,7 @@ def raise_file_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
         except (ValueError, OSError):
-            continue  # macOS grants fewer than its hard limit
+            continue  # macOS refuses its own hard limit and grants only a lower one
         _log.info("at most %d files and connections may be open (the limit was %d)", target, soft)
         return
     _log.info("at most %d files and connections may be open", soft)

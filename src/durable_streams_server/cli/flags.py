@@ -321,14 +321,14 @@ class Flags:
     def allows_loopback_webhooks(self) -> bool:
         """Returns whether webhooks may go to this machine. By default, they may if only this machine can reach the server.
 
-        A Unix socket does not count as such, because a proxy in front of the socket may let in other machines.
+        A server on a Unix socket does not allow them, because a proxy in front of the socket may let in other machines.
         """
         if self.webhook_allow_loopback is not None:
             return self.webhook_allow_loopback
         return self.uds is None and is_loopback(self.host)
 
     def _refuse_two_addresses(self) -> None:
-        """Refuses a TCP address beside a Unix socket."""
+        """Refuses a TCP address together with a Unix socket."""
         if self.uds == "":
             raise click.UsageError("--uds needs a path")
         for name in ("host", "port"):
@@ -336,7 +336,7 @@ class Flags:
                 raise click.UsageError(f"--uds and --{name} exclude each other")
 
     def _refuse_two_stores(self) -> None:
-        """Refuses flags about a data directory beside `--memory`."""
+        """Refuses flags about a data directory together with `--memory`."""
         for name in ("data_dir", "no_create", "wal_size"):
             if self.memory and _is_given(name):
                 flag = name.replace("_", "-")

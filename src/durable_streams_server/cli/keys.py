@@ -18,7 +18,7 @@ _IF_IN_USE: Final = "send its process SIGHUP and it rotates its keys itself"
 
 @click.group()
 def keys() -> None:
-    """List or rotate the keys that sign webhooks and the tokens of workers."""
+    """List or rotate the keys with which the server signs webhooks and worker tokens."""
 
 
 @keys.command("list", epilog="Exit codes: 0, 4 when DIR cannot be used.")
@@ -51,7 +51,7 @@ def rotate_(directory: str) -> None:
 
 
 def _segment_size(disk: Disk) -> int:
-    """Returns the bytes of the largest segment, so that the write-ahead log keeps the size that the server chose."""
+    """Returns the size of the largest segment in bytes, so that the write-ahead log keeps the size that the server chose."""
     largest = max((disk.size(f"{WAL}/{name}") or 0 for name in disk.names(WAL)), default=0)
     return largest if largest >= segment_size_of(MIN_SIZE) else DEFAULT_SEGMENT_SIZE
 

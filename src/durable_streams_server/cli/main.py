@@ -13,7 +13,7 @@ from .serve import serve
 
 
 class _DefaultGroup(click.Group):
-    """A group that runs `serve` if no command is named. `serve` takes flags only, so any other first word names a command."""
+    """A group that runs `serve` if no command is named. `serve` accepts only flags, so a first word that is not a flag names a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version")):
@@ -30,9 +30,9 @@ class _DefaultGroup(click.Group):
         try:
             return super().invoke(ctx)
         except NoArgsIsHelpError:
-            raise  # a group without a command lists its commands
+            raise  # if a group is run without a command, click lists its commands
         except click.UsageError as error:
-            error.ctx = None  # or click would show the usage above the error
+            error.ctx = None  # otherwise click would print the usage above the error
             raise
         finally:
             if ctx.invoked_subcommand != serve.name and (lost := lost_output()):

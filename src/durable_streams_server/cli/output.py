@@ -29,7 +29,7 @@ class _SafeFile(io.RawIOBase):
         descriptor: The file descriptor to write to.
 
     Attributes:
-        failure: The error because of which bytes were dropped.
+        failure: The latest error that caused bytes to be dropped, or None.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -58,7 +58,7 @@ class _SafeFile(io.RawIOBase):
 
 
 def protect_outputs() -> None:
-    """Makes sure that printing to standard output and standard error never fails. A program calls this first of all."""
+    """Makes sure that printing to standard output and standard error never fails. Programs call this before anything else."""
     _open_missing()
     codecs.register_error(_ERRORS, _encode_rest)
     sys.stdout = _protected(sys.stdout, 1)
@@ -66,7 +66,7 @@ def protect_outputs() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Flushes standard output. Returns the error because of which a part of it was lost, or None.
+    """Flushes standard output. Returns the error that caused a part of it to be lost, or None.
 
     If the reader of a pipe has closed it (EPIPE), nothing counts as lost.
     """
@@ -116,7 +116,7 @@ def _open_missing() -> None:
 
 
 def _protected(stream: TextIO | None, descriptor: int) -> TextIO:
-    """Returns a text stream whose writes never fail, to replace a standard stream. A stream that a test has replaced is returned as it is."""
+    """Returns a text stream whose writes never fail, to replace a standard stream. If a test has replaced that stream, returns it as it is."""
     if isinstance(stream, io.TextIOWrapper):
         try:
             if stream.fileno() != descriptor:
@@ -141,7 +141,7 @@ def _protected(stream: TextIO | None, descriptor: int) -> TextIO:
 def _encode_rest(error: UnicodeError) -> tuple[bytes, int]:
     """Encodes characters that the encoding of a stream lacks: bytes of file names as they are, and others as escapes.
 
-    This is a codec error handler. It returns the encoded bytes and the position to go on from.
+    This is a codec error handler. It returns the encoded bytes and the position at which to continue encoding.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error

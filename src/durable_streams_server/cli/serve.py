@@ -27,10 +27,10 @@ from .file_limit import raise_file_limit
 from .flags import Flags, serve_flags
 from .output import begin_log, reason, shown
 
-#: Thresholds of the garbage collector. Requests create many objects and hardly any cycles, so collecting as often as Python does by
-#: default takes a quarter of the time. Yet each collection must be short: one of 50,000 * 20 young objects, as streams are loaded,
-#: takes half a second, and one of 5,000 * 3 some 10 ms. Nothing that a request leaves behind needs a full collection, which takes a
-#: second in a large server, so a full collection is practically never due.
+#: Thresholds of the garbage collector. Requests create many objects and hardly any cycles, so collecting as often as Python does by default
+#: takes a quarter of the server's time. Yet each collection must be short: while streams are loaded, collecting 50,000 * 20 young objects
+#: takes half a second, and collecting 5,000 * 3 takes about 10 ms. A full collection takes a second in a large server, and no garbage of
+#: requests needs one, so the last threshold is practically never reached.
 _GC: Final = (5_000, 3, 10_000)
 
 _Store = StreamStore | FileBackedStreamStore
@@ -45,8 +45,7 @@ _Store = StreamStore | FileBackedStreamStore
 def serve(**given: Any) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM).
 
-    On SIGHUP it rotates the keys that it signs webhooks and tokens with. It stops when the terminal that it was started in
-    is closed.
+    On SIGHUP, the server rotates the keys with which it signs webhooks and tokens. It stops when the terminal in which it was started is closed.
     """
     flags = Flags(**given)
     begin_log(flags.log_level)

@@ -58,22 +58,23 @@ def create_app(
     Args:
         store: Where streams are kept; a new `StreamStore` if not given. One store serves one application.
         hooks: Called when streams begin and end; see `create_registry_hooks`.
-        cors: True, or a list of the origins whose scripts may call. False sends no CORS headers: the host's own CORS policy applies.
+        cors: True, or a list of the origins whose scripts may call the server. False sends no CORS headers, so that the host's own CORS
+            policy applies.
         shared_cache_age: Seconds that shared caches may keep a page that can grow. With 0 every cache revalidates it at each use.
         cursor_options: How the CDN cursor is computed.
         stream_root: The path below which `__ds` is reserved for the server.
         page_size: Bytes of one page, at least 1024. An append or JSON value that is larger is a page by itself.
         long_poll_timeout: Seconds that a long-poll waits for data.
-        sse_max_age: Maximum age of an event stream in seconds; a random part of up to 20% is taken off. Clients then reconnect.
-        max_body: Maximum bytes of one request body; a larger body is 413.
-        max_in_flight: Maximum bytes of all request bodies held at once; past it, requests are 503.
-        max_unsent: Maximum bytes of pages held at once for readers that have not read them; past it, large reads wait.
-        body_timeout: Seconds that a client may pause within a request body; past it, the request is 408.
+        sse_max_age: Maximum age of an event stream in seconds, from which a random part of up to 20% is subtracted. Clients then reconnect.
+        max_body: Maximum bytes of one request body; a larger body is refused with 413.
+        max_in_flight: Maximum bytes of all request bodies held at once; beyond it, requests are refused with 503.
+        max_unsent: Maximum bytes of pages held at once for readers that have not read them; beyond it, large reads wait.
+        body_timeout: Seconds that a client may pause within a request body; after it, the request is refused with 408.
         compression: Whether to compress large pages with gzip for clients that accept it.
-        public_url: The URL of the application with its mount, for webhooks to call back. Without it there can be no webhooks.
-        webhook_policy: Where webhooks may go; any public HTTPS address if not given.
+        public_url: The URL of the application with its mount, which receivers of webhooks call back. Without it there can be no webhooks.
+        webhook_policy: Which URLs webhooks may call; any public HTTPS address if not given.
         guard: An asynchronous function that allows or refuses each request. See `Guard`.
-        read_only: Whether HTTP may only read; any other request is 405. The program itself can still write with `streams`.
+        read_only: Whether HTTP clients may only read; any other request is refused with 405. The program itself can still write with `streams`.
         clock: Returns the time in microseconds since 1970.
 
     Raises:

@@ -1,6 +1,6 @@
 """Adds the headers for browsers and caches to every response: CORS, security headers, and `Vary`.
 
-No other file sets these headers, so no response has one of them twice. They are joined once, when the server starts: for each allowed
+No other file sets these headers, so no response has one of them twice. They are combined once, when the server starts: for each allowed
 origin there is one `Common` without `Accept-Encoding` in its `Vary` header, and one with it.
 """
 
@@ -45,7 +45,7 @@ class Browser:
     """Adds the common headers to responses, and answers preflights.
 
     Args:
-        origins: Origins whose scripts may call. `*` allows every origin, but only listed origins may send credentials. Without
+        origins: Origins whose scripts may call the server. `*` allows every origin, but only listed origins may send credentials. Without
             origins, responses have no CORS headers.
 
     Raises:

@@ -34,10 +34,10 @@ THREADS: Final = 2
 #: Maximum bytes of the pages that wait for a thread. A thread compresses about 100 MB/s, so the last page waits for about 0.2 s; a page
 #: that would wait longer arrives sooner uncompressed.
 MAX_WAITING_BYTES: Final = 32 * MIB
-#: Maximum pages that wait for a thread. A small page takes 0.1 ms, mostly for the way to the thread and back, so the last waits for
+#: Maximum pages that wait for a thread. A small page takes 0.1 ms, mostly for switching to the thread and back, so the last one waits for
 #: about 15 ms.
 MAX_WAITING: Final = 256
-#: Bytes that are compressed between two checks whether a client still waits; they take about 10 ms.
+#: Bytes that are compressed between two checks of whether a client still waits. Compressing them takes about 10 ms.
 SLICE: Final = MIB
 #: The gzip level. Level 1 has most of the gain for the least time, and a compressed page is used only once.
 _LEVEL: Final = 1
@@ -106,7 +106,7 @@ class Compressor:
             self.waiting_bytes += job.size
         ticket: Ticket[Response] = Ticket()
         ticket.on_cancel(lambda: self._leave(job, ticket))
-        response.body, response.holder = b"", None  # the job holds them for all its clients
+        response.body, response.holder = b"", None  # the job holds the body for all its clients
         job.clients[ticket] = response
         self._begin()
         return ticket
@@ -118,7 +118,7 @@ class Compressor:
         for job in waiting:
             self._finish(job, None)
         for job in self._running:
-            job.is_left = True  # stops its thread, and then its clients get the page uncompressed
+            job.is_left = True  # stops its thread, so that its clients get the page uncompressed
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
@@ -166,7 +166,7 @@ class Compressor:
         future.add_done_callback(done)
 
     def _leave(self, job: _Job, ticket: Ticket[Response]) -> None:
-        """Removes a client that has left from a job. Without clients, the job stops."""
+        """Removes a client from a job, because the client has left. A job without clients stops."""
         job.clients.pop(ticket, None)
         if job.clients:
             return
@@ -184,7 +184,7 @@ class Compressor:
             packed: The compressed page, or None to send the page uncompressed.
         """
         self._forget(job)
-        holder, job.holder = job.holder, None  # because the thread may keep the job longer
+        holder, job.holder = job.holder, None  # because the thread may still refer to the job
         run = None
         if packed is not None:
             self._sending.add(len(packed))
@@ -209,7 +209,7 @@ class Compressor:
             self._turns.add(answer)
 
     def _forget(self, job: _Job) -> None:
-        """Lets no more clients join a job."""
+        """Prevents further clients from joining a job."""
         if self._jobs.get(job.page) is job:
             del self._jobs[job.page]
 

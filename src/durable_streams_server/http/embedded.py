@@ -77,7 +77,7 @@ class DurableStreamTestServer:
         self._server: Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of that thread
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of `_thread`
 
     @property
     def port(self) -> int:

@@ -5,7 +5,7 @@
 
     app = create_app(guard=guard)
 
-The guard gets the same path that the request acts on: decoded, and below the application's mount (DESIGN, 11).
+The guard receives the same path that the request acts on: decoded, and below the application's mount (DESIGN, 11).
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,7 +24,7 @@ Verb = Literal["read", "create", "append", "delete", "control"]
 #: as `Unauthorized`, to refuse it in its own words; any other exception is answered with 500. A live read is checked once, when it begins.
 Guard = Callable[[Verb, str, Scope], Awaitable[bool]]
 
-#: The verb of each method of a request for a stream.
+#: The verb for each HTTP method of a stream's URL.
 VERBS: Final[dict[str, Verb]] = {
     "GET": "read",
     "HEAD": "read",

@@ -38,7 +38,7 @@ from .request import Request
 from .targets import Targets, location_of
 
 _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that ignore a body
-#: Stands for a body that has not been received. It is valid JSON, so that only the headers can be refused.
+#: A placeholder for a body that has not been received. It is valid JSON, so that only the headers can be refused.
 _ANY_BODY: Final = b"0"
 
 
@@ -232,12 +232,12 @@ class Handler:
                 return cast("Response | Ticket[Reply]", packed)
         except Exception as error:
             if isinstance(reply, Live):
-                reply.events.close()  # because no caller will ever get the events
+                reply.events.close()  # because no caller will receive the events and close them
             return self.refuse(request, error)
         return reply
 
     def _parse_append(self, request: Request, path: str) -> commands.Append:
-        """Returns the append that a POST asks for, and keeps it, without its body, for requests with the same head.
+        """Returns the append that a POST asks for, and caches it, without its body, for requests with the same head.
 
         Raises:
             StreamError: The headers or the body are refused.

@@ -1,7 +1,7 @@
 """Keeps responses that depend only on a stream's state: responses to HEAD, and the empty page at the tail.
 
-A client that polls gets the same response until the stream changes. So the response is kept as octets, together with the state that
-it was made of. The handler looks the stream up for every request, and uses a kept response only if the state is still the same.
+A client that polls gets the same response until the stream changes. So the response is kept as octets, together with the stream's state
+that it was made from. The handler looks the stream up for every request, and uses a kept response only if the state is still the same.
 """
 
 from collections import OrderedDict
@@ -17,9 +17,9 @@ from . import wire
 from .repeats import Repeats
 from .request import Request
 
-_KEPT: Final = 4096  # most responses that are kept, each of 2 KiB on average and 8 KiB at most
-_LONGEST: Final = KIB  # most octets of a request whose response is kept
-_LARGEST: Final = 2 * KIB  # most octets of a response that is kept
+_KEPT: Final = 4096  # maximum number of responses, each of 2 KiB on average, at most 8 KiB
+_LONGEST: Final = KIB  # maximum octets of a request whose response is kept
+_LARGEST: Final = 2 * KIB  # maximum octets of a response that is kept
 
 Key = tuple[str, bytes, bytes, str, bytes | None, bytes | None]
 
@@ -29,7 +29,7 @@ class KeptResponse(Response, gc=False):
 
     Attributes:
         before: octets before the Date header: the status line and the headers.
-        after: octets behind the Date header: the Content-Length header, the end of the head, and the body.
+        after: octets after the Date header: the Content-Length header, the end of the head, and the body.
     """
 
     before: bytes = b""
@@ -37,7 +37,7 @@ class KeptResponse(Response, gc=False):
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
-    """A kept response, and the state of the stream that the response was made of.
+    """A kept response, and the state of the stream that the response was made from.
 
     Attributes:
         path: the decoded path of the stream.
@@ -63,7 +63,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeptAnswers:
-    """Keeps the responses of one handler to requests that have come twice. The oldest are evicted to make room."""
+    """Keeps the responses of one handler to requests that were received twice. The oldest are evicted to make room."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[Key, Kept] = (
@@ -76,11 +76,11 @@ class KeptAnswers:
         return len(self._answers)
 
     def find(self, request: Request) -> Kept | None:
-        """Returns the kept response to such a request, or None. The caller must check that it is current."""
+        """Returns the kept response to the same request, or None. The caller must check that it is current."""
         return self._answers.get(_key(request))
 
     def keep(self, request: Request, state: StreamState, response: Response) -> Response:
-        """Keeps the response to a GET or HEAD request that came before, and returns the response in its kept form.
+        """Keeps the response to a GET or HEAD request that was received before, and returns the response in its kept form.
 
         The response must depend on nothing but the request and the attributes of `Kept`. If it is not kept, it is returned unchanged.
         """

@@ -24,7 +24,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
         max_in_flight: Maximum bytes of all request bodies held at once.
         compression: Whether to compress large pages with gzip for clients that accept it.
         body_timeout: Seconds that a client may pause within a body.
-        private: Whether shared caches must keep no response.
+        private: Whether shared caches must not store responses.
         read_only: Whether to refuse everything but reads. The application then uses `ReadOnlyHandler`.
 
     Raises:

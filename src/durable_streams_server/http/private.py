@@ -1,4 +1,4 @@
-"""Marks responses as private, so that no shared cache keeps what only some clients may read (TRAPS 42)."""
+"""Marks responses as private, so that no shared cache stores data that only some clients may read (TRAPS 42)."""
 
 from ..protocol.render import Response
 from .browser import Browser

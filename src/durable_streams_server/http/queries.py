@@ -10,7 +10,7 @@ from ..protocol import commands
 from ..protocol.names import LAST_EVENT_ID
 from .request import Request
 
-_MAX_PARAMETERS: Final = 64  # of one query; the protocol defines three
+_MAX_PARAMETERS: Final = 64  # maximum of one query; the protocol defines three
 _CACHED_QUERIES: Final = 256
 #: Maximum bytes of a query that is cached. The protocol's parameters need no more.
 _SHORT_QUERY: Final = 256

@@ -1,13 +1,13 @@
-"""Recognises things that come more than once, such as the requests of a client that polls.
+"""Recognises things that are seen more than once, such as the requests of a client that polls.
 
-Requests and responses are kept only after they have come twice. A client that polls sends the same request again and again, but a
-reader that catches up asks for each page once, and to keep its requests would be useless.
+A request or its response is kept only after the request was received twice. A client that polls sends the same request again and again, but
+a reader that catches up asks for each page once, and keeping its requests would be useless.
 """
 
 from collections.abc import Hashable
 from typing import Final
 
-_SEEN: Final = 4096  # most hashes that are remembered before all are forgotten
+_SEEN: Final = 4096  # maximum number of remembered hashes; beyond it, all are forgotten
 
 
 class Repeats:
@@ -17,7 +17,7 @@ class Repeats:
         self._seen: set[int] = set()
 
     def has_seen(self, thing: Hashable) -> bool:
-        """Returns whether `thing` was seen lately, and remembers it. If another thing has the same hash, the result is wrong."""
+        """Returns whether `thing` was seen recently, and remembers it. If another thing with the same hash was seen, the result is wrong."""
         mark = hash(thing)
         seen = self._seen
         if mark in seen:

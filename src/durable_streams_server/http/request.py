@@ -35,7 +35,7 @@ class KnownHead(msgspec.Struct):
     """Facts that are computed once for all requests with the same head.
 
     Attributes:
-        append: the append command that the head means, without its body, or None until the handler has made one.
+        append: the append command that the head asks for, without its body, or None until the handler has made one.
     """
 
     append: Append | None = None

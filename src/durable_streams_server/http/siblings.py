@@ -1,7 +1,7 @@
 """Warns if several workers of a host server keep streams in memory, because each worker would have streams of its own.
 
-All workers of a server answer at the same address. The first worker binds an abstract Unix socket whose name is made of that address.
-The system releases the name when the process ends. Only Linux has such names.
+All workers of a server answer at the same address. The first worker binds an abstract Unix socket whose name contains a hash of that
+address. The system releases the name when the process ends. Only Linux has such names.
 """
 
 import errno
@@ -39,7 +39,7 @@ def warn_of_siblings(server: Any) -> None:
         )  # a digest, because a name has 107 octets at most
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return  # nothing is known about other workers then
+            return  # in this case, other workers cannot be detected
         _log.warning(
             "streams are kept in memory, and another worker answers at %s too: each worker has its own streams, and a client reaches "
             "either; run one worker",

@@ -1,12 +1,12 @@
-"""Notices the signal on which a host server stops, so that an application can end its live reads.
+"""Detects the signal that makes a host server stop, so that an application can end its live reads.
 
-A host server tells an application about a stop only after all responses have ended, and a mounted application is not told at all. Event
-streams do not end by themselves, so the host would wait for ever. Therefore the first live read installs signal handlers in front of
-the host's. They make the live reads end, and then call the host's handlers. Signals that the host does not handle are left alone.
-Outside the main thread nothing is installed, because Python handles signals in the main thread only.
+A host server tells an application about a stop only after all responses have ended, and tells a mounted application nothing at all. Event
+streams do not end by themselves, so the host would wait for ever. Therefore the first live read installs signal handlers in front of the
+host's. They make the live reads end, and then call the host's handlers. Signals that the host does not handle are left alone. Outside the
+main thread nothing is installed, because Python handles signals in the main thread only.
 
 hypercorn sends no signal to its worker processes. It sets an event that is shared between processes, and this module polls that event.
-Twisted, and daphne with it, cancels all running requests at a stop, so its signal handlers are left alone.
+Twisted, and daphne with it, cancels all running requests when it stops, so its signal handlers are left alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StopSignals:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Installs signal handlers in front of the current ones. If they are installed, a call costs about a microsecond."""
+        """Installs signal handlers in front of the current ones. If they are installed already, a call takes about a microsecond."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()

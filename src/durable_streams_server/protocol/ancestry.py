@@ -7,7 +7,8 @@ forks with the same ancestors share one object, wherever they were loaded from.
     bytes of    | oldest   | source   | the fork itself
     links                  Ancestry(end 5) <- Ancestry(end 9)
 
-An ancestor names the positions of its part up to and including the end. The byte at the end already belongs to the next part.
+The offset of a position in a part has the incarnation of the part's ancestor. This includes the position at the end of the part, although
+the byte there belongs to the next part.
 """
 
 from collections.abc import Iterable
@@ -72,9 +73,9 @@ class Ancestry:
         return _link(owner.parent, owner.incarnation, position, self.depth + 1)
 
     def owner(self, position: int) -> "Ancestry":
-        """Returns the part whose ancestor names a position, or `NONE` past the last part.
+        """Returns the part whose incarnation is in the offset of a position, or `NONE` past the last part.
 
-        The byte at a position belongs to the owner of the next position.
+        The byte at `position` belongs to the owner of `position + 1`.
         """
         if self.end < position:
             return NONE
@@ -108,7 +109,7 @@ class Ancestry:
 
     @property
     def span(self) -> Span:
-        """The newest part. A store keeps only this part with a fork, because the source has the others."""
+        """The newest part. A store stores only this part with a fork, because the other parts are stored with the source."""
         return Span(self.incarnation, self.end)
 
     @property

@@ -33,7 +33,8 @@ from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, 
 from .sending import Send, send_response
 from .waiting import wait_for_reply
 
-#: Passed to the handler with requests that cannot be answered with an event stream, so that they need no event of their own.
+#: An `asyncio.Event` that the handler gets with requests that an event stream cannot answer, so that they need no `asyncio.Event` of their
+#: own.
 _UNUSED_EVENT: Final = asyncio.Event()
 
 
@@ -41,13 +42,14 @@ class DurableStreamsApp:
     """A Durable Streams server as an ASGI application.
 
     A mounted application gets no lifespan events, so the application starts with its first request, on that request's event loop. When
-    that loop has ended, or the application has been stopped, the next request starts it again on its own loop, with the same streams.
-    If the host handles signals in the main thread, a signal to stop ends live reads. Any other host must call `begin_shutdown`.
+    that loop has ended, or the application has been stopped, the next request starts the application again on the loop of that request,
+    with the same streams. If the host handles signals in the main thread, a stop signal ends live reads. Any other host must call
+    `begin_shutdown`.
 
     Args:
         make: Returns a new engine and a new subscription service on the application's store.
         options: Limits on requests, and settings of responses.
-        guard: Asked about each request, if the host has a guard.
+        guard: Allows or refuses each request. None allows every request.
 
     Attributes:
         engine: Runs the streams.
@@ -58,8 +60,8 @@ class DurableStreamsApp:
         outgoing: Tracks the clients that are sent large pages.
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
-        guard: Asked about each request, or None. Connections of the native lane never ask it.
-        signals: Calls `begin_shutdown` when the host receives a signal to stop. None if the host calls `begin_shutdown` itself.
+        guard: Allows or refuses each request, or None. Connections of the native lane never call it.
+        signals: Calls `begin_shutdown` when the host receives a stop signal. None if the host calls `begin_shutdown` itself.
     """
 
     def __init__(
@@ -113,8 +115,7 @@ class DurableStreamsApp:
     def begin(self) -> None:
         """Starts the application on the running event loop, also after a stop.
 
-        A server must call this before it uses the engine, the handler or the budgets, because a start on another event loop replaces
-        them.
+        A server must call this before it uses the engine, the handler or the budgets, because starting on another event loop replaces them.
 
         Raises:
             RuntimeError: The application runs on another event loop, in another thread.
@@ -145,7 +146,7 @@ class DurableStreamsApp:
     def _started_engine(self) -> Engine:
         """Starts the application if necessary and returns the engine, for the program's own use of the streams."""
         self._start()
-        self._watch_signals()  # so that a stop of the server ends loops that follow a stream
+        self._watch_signals()  # so that loops that follow a stream end when the server stops
         return self.engine
 
     def _start(self) -> None:
@@ -176,7 +177,7 @@ class DurableStreamsApp:
             engine, service = self.engine, self.service
             try:
                 self._assemble()
-            except StoreForked:  # in a forked copy the old handler refuses every request already
+            except StoreForked:  # in a forked copy, the old handler already refuses all requests
                 self._loop = loop
                 return
             service.retire()
@@ -187,7 +188,7 @@ class DurableStreamsApp:
         self._loop, self._has_stopped = loop, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Starts and stops the application as a host server asks."""
+        """Starts and stops the application when the host server sends the lifespan events."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -241,9 +242,9 @@ class DurableStreamsApp:
                 else answer
             )
         except Abandoned:
-            return  # our own server has cut the connection; another host treats this as a failure
+            return  # our server has cut the connection; other hosts report a failure
         except asyncio.CancelledError:
-            is_begun = refusal is not None  # then a second response must not follow
+            is_begun = refusal is not None  # if True, no second response may be sent
             if (
                 is_begun
                 or request.method != "GET"
@@ -261,7 +262,7 @@ class DurableStreamsApp:
             await send_response(request, reply, send, self.outgoing, turns)
 
     def _watch_signals(self) -> None:
-        """Listens for signals to stop, so that a stop of the host ends the read that waits."""
+        """Watches for stop signals, so that the waiting read ends when the host stops."""
         if self.signals is not None:
             self.signals.watch()
 

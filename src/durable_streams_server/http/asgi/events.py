@@ -21,7 +21,7 @@ class _Client:
     """The client of one event stream.
 
     Attributes:
-        gone: Whether the client has left, or the host has failed and would not report that it leaves.
+        gone: Whether the client has left, or the host has failed and would not report that the client leaves.
     """
 
     __slots__ = ("_has_left", "_ready", "_send", "gone")
@@ -38,7 +38,7 @@ class _Client:
             while (await receive())["type"] != "http.disconnect":
                 pass
             self._has_left = True
-        finally:  # also if the host fails, because then nobody would notice that the client leaves
+        finally:  # also if the host fails, because then nobody would notice the client leaving
             self.gone = True
             self._ready.set()
 
@@ -70,7 +70,7 @@ async def send_events(
 
     Args:
         live: The response, whose events this function closes.
-        ready: Set when there is something to send.
+        ready: An event that is set when there is something to send.
         max_age: Seconds after which the event stream ends by itself.
     """
     events, client = live.events, _Client(send, ready)
@@ -100,16 +100,16 @@ async def send_events(
                     if pulls % PULLS == 0:
                         await turns.wait_turn()
     except ClientGone:
-        return  # which is no error
+        return  # a client that leaves is no error
     except TimeoutError:
-        if not late.expired():  # the store raised it
+        if not late.expired():  # the store raised the TimeoutError
             raise
     except asyncio.CancelledError:
         if taker.was_cut():
             return
         if client.gone or not await _say_farewell(events.farewell(), send):
             raise
-        # The response is complete. If this raised, the host would only log it, once for each reader.
+        # The response is complete. If this function raised the cancellation, the host would log it once for each reader.
     finally:
         watcher.cancel()
         outgoing.release(taker)

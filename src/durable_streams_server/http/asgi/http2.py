@@ -3,11 +3,11 @@
 `zttp` parses the frames. It refuses floods of resets, pings and continuations, header lists over 64 KiB, and more than 128 concurrent
 streams. uvicorn runs the ASGI application once for each stream. This file adds the rest:
 
-- A response is sent in slices, as fast as the client opens the window of its stream. uvicorn alone would pass whole pages to zttp,
-  which keeps everything beyond the window, so a client that opens no window would hold whole pages in memory.
+- A response is sent in slices, as fast as the client opens the window of its stream. uvicorn alone would pass whole pages to zttp, which
+  buffers all bytes beyond the window, so a client that opens no window would hold whole pages in memory.
 - While a client does not read from its socket, the server does not read from it either. Otherwise answers to pings would pile up.
-- A stream or a connection whose client reads nothing for `Timeouts.send` seconds is cut. Only requests keep a connection from being
-  idle; pings do not.
+- A stream or a connection whose client reads nothing for `Timeouts.send` seconds is cut. A connection that receives pings but no requests
+  counts as idle.
 - Each stream counts as a connection, against the server's maximum and the share of the client's address.
 - After many requests the server asks the client to open a new connection, and loses no request. Without this, zttp would end the
   connection at its 4,096th stream, whatever runs on it.
@@ -44,9 +44,10 @@ _NO_ERROR: Final = 0x0  # error codes of RFC 9113, 7
 _REFUSED_STREAM: Final = 0x7
 #: Streams after which the server sends GOAWAY as soon as no stream runs on the connection.
 _MANY: Final = 1000
-#: Streams after which the server sends GOAWAY even while streams run on the connection.
+#: Streams after which the server sends GOAWAY even if streams still run on the connection.
 _MOST: Final = 3500
-#: Seconds without a stream before the server sends GOAWAY to an idle client, because some clients lose requests that are on their way.
+#: Seconds without a stream before the server sends GOAWAY to an idle client, because some clients fail requests that are in flight when the
+#: GOAWAY arrives.
 _QUIET: Final = 1.0
 #: The highest stream id. A GOAWAY with this id refuses no stream.
 _ANY_STREAM: Final = 2**31 - 1
@@ -95,7 +96,7 @@ class Http2Connection(ZttpH2Protocol):
         self._lane = lane
         self._address: str | None = None
         self._is_admitted = False
-        self._place_is_taken = False  # whether a stream runs that counts as the connection
+        self._place_is_taken = False  # whether a running stream is counted as the connection
         self._refusal: StreamError | None = None  # why the connection itself was refused
         #: The streams that wait for their windows.
         self._waiting: dict[RequestResponseCycle, asyncio.Future[None]] = {}
@@ -146,7 +147,7 @@ class Http2Connection(ZttpH2Protocol):
             self._wake()
 
     def _close_after_error(self) -> None:
-        """Closes the connection and tells the tasks of its streams, which can send nothing more."""
+        """Closes the connection and wakes the tasks of its streams, which can no longer send anything."""
         self.flush()
         self.transport.close()
         for cycle in self.cycles.values():
@@ -179,7 +180,7 @@ class Http2Connection(ZttpH2Protocol):
         is_stopping, self.shutdown_requested = self.shutdown_requested, False
         self.app = functools.partial(self._serve, event.stream_id)
         super().handle_request(event)
-        self.app = self._application  # or the connection would be in a reference cycle
+        self.app = self._application  # otherwise the connection would be in a reference cycle
         self.shutdown_requested = is_stopping
         cycle = self.cycles[event.stream_id]
         if event.end_stream:  # no other event reports the end of the body
@@ -205,13 +206,13 @@ class Http2Connection(ZttpH2Protocol):
                 self.timeout_keep_alive_task = self.loop.call_later(_QUIET, self._leave_quietly)
 
     def _leave_quietly(self) -> None:
-        """Sends GOAWAY after a second without a stream, when no request is likely to be on its way."""
+        """Sends GOAWAY after a second without a stream, when no request is likely to be in flight."""
         self.timeout_keep_alive_task = None
         if not self.cycles:
             self._leave_for_good()
 
     def _leave(self) -> None:
-        """Sends a GOAWAY that refuses no stream. Requests that the client sends before it has received it are answered (RFC 9113, 6.8)."""
+        """Sends a GOAWAY that refuses no stream. Requests that the client sends before it receives the GOAWAY are answered (RFC 9113, 6.8)."""
         if not self._is_leaving and not self.transport.is_closing():
             self._is_leaving = True
             self.conn.close(_NO_ERROR, _ANY_STREAM)
@@ -228,7 +229,7 @@ class Http2Connection(ZttpH2Protocol):
                 self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closes the connection if no stream runs on it, because no request came for too long."""
+        """Closes the connection if no stream runs on it, because it has received no request for too long."""
         if not self.cycles:
             super().timeout_keep_alive_handler()
 
@@ -336,7 +337,7 @@ class Http2Connection(ZttpH2Protocol):
         cycle.abort_stream()
         cycle.message_event.set()  # wakes the application, which then sees the disconnect
 
-    # -- for `patrol.py`, which looks at every connection once a second --------
+    # -- for `patrol.py`, which checks every connection once a second ----------
 
     def check(self, _: float) -> None:
         """Does nothing, because HTTP/2 connections have timers of their own."""
@@ -362,7 +363,7 @@ class Http2Connection(ZttpH2Protocol):
         self._wake()
 
     def _await_request(self) -> None:
-        """Starts the timer that closes the connection if no request comes."""
+        """Starts the timer that closes the connection if no request arrives."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler

@@ -120,7 +120,7 @@ class BodyReceiver:
                     raise _body_timeout()
                 if body.size > LARGE_BODY and declared is None:
                     self._check_head(request)
-                    declared = self._max_body  # any number will do: the head is checked once
+                    declared = self._max_body  # any number, so that the head is checked only once
             _check_complete(request, body.size)
         except asyncio.CancelledError:
             if body_timer.timed_out(task):

@@ -15,7 +15,7 @@ from ..request import Request
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-#: Maximum bytes of a page that is sent in one message, as the one object that all readers of the page share.
+#: Maximum bytes of a page that is sent in one message, as one bytes object that all readers of the page share.
 _WHOLE: Final = 4 * MIB
 #: Bytes of each message with a part of a larger page. Each part is a copy for one client.
 _SLICE: Final = 256 * KIB

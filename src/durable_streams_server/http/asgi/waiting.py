@@ -33,7 +33,7 @@ async def wait_for_reply(request: Request, ticket: Ticket[Reply], receive: Recei
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
-        finally:  # also if the host fails, because then nobody would notice that the client leaves
+        finally:  # also if the host fails, because then nobody would notice the client leaving
             ticket.cancel()
 
     watcher = asyncio.create_task(watch())

@@ -1,4 +1,4 @@
-"""Decides whether the server takes a new connection.
+"""Decides whether the server accepts a new connection.
 
 A checkpoint cannot finish without file handles, and a crowd of clients must not be able to use them up. So the server counts its
 connections, and refuses further ones with 503 while there are still handles left for the store. It also counts connections by client
@@ -17,10 +17,10 @@ from ...storage.files.logs import MAX_OPEN
 from .log_rate import LogRate
 from .shares import Shares
 
-#: File handles kept back for everything but connections and stream logs: segments of the write-ahead log, the catalog, the lock,
-#: the listening sockets, the event loop, the standard streams, and a few webhook deliveries.
+#: File handles reserved for everything but connections and stream logs: segments of the write-ahead log, the catalog, the lock, the
+#: listening sockets, the event loop, the standard streams, and a few webhook deliveries.
 OTHERS: Final = 64
-#: File handles kept back for a store on files: a log and an index for each stream that the store keeps open, and `OTHERS`.
+#: File handles reserved for a store on files: a log and an index for each stream that the store keeps open, and `OTHERS`.
 RESERVE: Final = 2 * MAX_OPEN + OTHERS
 #: Default maximum number of connections. A connection with an event stream takes a file handle and 4 KiB of the
 #: process's memory, so this many take 80 MiB.
@@ -44,7 +44,7 @@ def handle_limit() -> int:
 def most_connections(limit: int, on_files: bool) -> int:
     """Returns how many connections leave enough file handles for the store and the rest of the process.
 
-    Under a low limit, connections get half of the handles. The store then keeps fewer logs open and is slower, but a server that takes
+    Under a low limit, connections get half of the handles. The store then keeps fewer logs open and is slower, but a server that accepts
     hardly any connections would be useless.
 
     Args:

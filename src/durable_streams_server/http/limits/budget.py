@@ -1,8 +1,8 @@
 """Limits the memory that is used for bytes received from clients, over all connections.
 
-The budget counts bytes that have come, not bytes that a client announces. It counts request bodies until they are answered, requests
-that wait behind others on their connection, octets that have not been parsed, and incomplete heads. Every `take` must be followed by
-one `give_back` of the same size.
+The budget counts bytes that were received, not bytes that a client announces. It counts request bodies until they are answered, requests
+that wait behind others on their connection, octets that have not been parsed, and incomplete heads. Every `take` must be followed by one
+`give_back` of the same size.
 """
 
 import io
@@ -13,8 +13,8 @@ from ...protocol.limits import RETRY_SOON
 from ...protocol.units import KIB
 from .shares import Shares, network_of
 
-#: Bytes above which a body is large. A request with a large body is refused by its head alone if the head decides that, and the body
-#: counts against the share of its address. Smaller bodies usually come together with their heads.
+#: Bytes above which a body is large. If the head of a request is reason enough to refuse it, a large body is not received. Otherwise the
+#: large body counts against the share of the client's address. Smaller bodies usually arrive together with their heads.
 LARGE_BODY: Final = 64 * KIB
 
 
@@ -23,8 +23,8 @@ class ReceiveBudget:
 
     Args:
         limit: maximum number of bytes over all connections.
-        largest: size of the largest allowed body in bytes. One address may take the limit less this size, so that a body from
-            another address has room, but always at least this size.
+        largest: size of the largest allowed body in bytes. One address may hold the limit less this size, so that a body from another
+            address has room, but always at least this size.
 
     Attributes:
         held: number of bytes in memory now.
@@ -36,7 +36,7 @@ class ReceiveBudget:
         self.held = 0
 
     def take(self, size: int) -> None:
-        """Counts `size` bytes that have come.
+        """Counts `size` received bytes.
 
         Raises:
             Unavailable: BODIES_IN_FLIGHT if they would exceed the limit. Nothing is counted then.
@@ -84,7 +84,7 @@ class ReceiveBudget:
 
 
 class Incoming:
-    """Collects a body that comes in several parts, and counts it against the budget.
+    """Collects a body that arrives in several parts, and counts it against the budget.
 
     Many small parts take no more memory than one large part, and joining them makes no second copy.
 
@@ -93,7 +93,7 @@ class Incoming:
         address: the client's address, whose share a large body counts against, or None for a client without a share.
 
     Attributes:
-        size: number of bytes that have come.
+        size: number of bytes received so far.
     """
 
     __slots__ = ("_address", "_budget", "_first", "_parts", "_shared", "size")
@@ -134,7 +134,7 @@ class Incoming:
         return whole
 
     def release(self) -> None:
-        """Drops the body and gives its bytes back to the budget. A second call does nothing."""
+        """Drops the body, and no longer counts its bytes against the budget. A second call does nothing."""
         self._budget.give_back(self.size)
         if self._shared:
             self._budget.give_share_back(self._address, self._shared)
@@ -142,7 +142,7 @@ class Incoming:
         self.size = self._shared = 0
 
     def _take_share(self) -> None:
-        """Counts the bytes of a large body that do not count against the share of its address yet."""
+        """Counts a large body against the share of its client's address, except for the bytes that count already."""
         if not self._shared and self._address is not None:
             self._address = network_of(self._address)
         self._budget.take_share(self._address, self.size - self._shared)

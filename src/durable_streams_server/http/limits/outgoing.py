@@ -35,7 +35,7 @@ class Sender(Protocol):
 
 
 class _Held(msgspec.Struct):
-    """A page that is held, the time since when, and the value of `Sender.taken` at that time."""
+    """A held page, the time from which it is held, and the value of `Sender.taken` at that time."""
 
     page: object
     since: float
@@ -66,7 +66,7 @@ class Outgoing:
         return len(self._held)
 
     def hold(self, sender: Sender, page: object) -> None:
-        """Holds a page for a client. If the same page is held for the client already, nothing changes."""
+        """Holds a page for a client. Does nothing if the same page is already held for the client."""
         held = self._held.get(sender)
         if held is None or held.page is not page:
             self._held[sender] = _Held(page, self._clock(), sender.taken)

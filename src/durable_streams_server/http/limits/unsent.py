@@ -41,7 +41,7 @@ class UnsentTimer:
     def check(self) -> None:
         """Aborts the connection if the client has read nothing since the last check.
 
-        The connection is not closed normally, because that would wait until the client has read everything.
+        The connection is not closed normally, because a normal close would wait until the client has read all bytes.
         """
         transport = self._transport
         if transport is None:

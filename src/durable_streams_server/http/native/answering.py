@@ -27,7 +27,7 @@ class Answering(Ending):
     __slots__ = ()
 
     def _reply(self, pending: PendingRequest, reply: Reply) -> None:
-        """Sends a response or begins an event stream, and gives the bytes of the request's body back to the budget."""
+        """Sends a response or begins an event stream, and no longer counts the request's body against the budget."""
         if pending.taken:
             self._lane.budget.give_back(pending.taken)
             pending.taken = 0
@@ -67,7 +67,7 @@ class Answering(Ending):
             self._drop_further_requests()
 
     def _may_continue(self, pending: PendingRequest) -> bool:
-        """Returns whether the connection can take another request after this one.
+        """Returns whether the connection can accept another request after this one.
 
         It cannot if either side asked to close it, or if the parser could not find the end of the request.
         """

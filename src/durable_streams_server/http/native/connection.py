@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection of the native lane, which answers requests without ASGI.
 
 `Connection` is an asyncio protocol that uvicorn uses as its HTTP class. It reacts to the events of its socket and of the server, and
-answers the requests on one connection one after the other. No task, future or coroutine exists here. A request is answered when its
-ticket resolves, and an event stream is read when the stream changes or the socket can take more.
+answers the requests on one connection one after the other. It uses no task, future or coroutine. A request is answered when its ticket
+resolves, and an event stream is read when the stream changes or the write buffer has room again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .pending import PendingRequest
 from .phase import Phase
 from .receiving import STEP_OCTETS, Receiving
 
-#: Octets of one read above which the time to parse them is counted against the turn of the event loop.
+#: If one read has more octets than this, the time to parse them counts against the turn of the event loop.
 _SMALL_READ: Final = 2 * 1024
 #: Requests that one connection may begin in one step.
 _STEP_REQUESTS: Final = 8
-#: Bytes that a waiting request takes of the receive budget, besides its body.
+#: Bytes that a queued request counts against the receive budget, besides its body.
 _QUEUED_BYTES: Final = 1024
 
 _IDLE: Final = Phase.IDLE
@@ -98,7 +98,7 @@ class Connection(Receiving, Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the connection, or refuses the connection if the server has too many."""
         self.transport = cast(asyncio.Transport, transport)
-        # With a low mark of 0, `resume_writing` is called when the buffer is empty. A large page is held until then.
+        # With a low-water mark of 0, `resume_writing` is called only when the buffer is empty. A large page is held until then.
         self.transport.set_write_buffer_limits(high=MAX_UNSENT, low=0)
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
@@ -117,7 +117,7 @@ class Connection(Receiving, Answering):
             self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Releases what the connection holds, now or in a queued step, because thousands of clients may leave together."""
+        """Releases what the connection holds. Queues this work if the event loop is busy, because thousands of clients may leave at once."""
         self._enter(_CLOSED)
         lane = self._lane
         lane.connections.discard(self)
@@ -143,7 +143,7 @@ class Connection(Receiving, Answering):
             else:
                 parser.feed(data)
             if self._phase is _BODY:
-                self._enter(_BODY)  # restarts the body timeout, because some of the body has come
+                self._enter(_BODY)  # restarts the body timeout, because part of the body arrived
             if self._queue and not self._is_paused and not parser.is_over:
                 self._pause_reading()
             if self._answering is not None or not self._is_writable:
@@ -160,8 +160,8 @@ class Connection(Receiving, Answering):
     def eof_received(self) -> bool:
         """Handles a half-close by the client. Returns whether the connection stays open for the server's responses.
 
-        The server still answers the requests that have come, but ends live reads. This happens now or in a queued step, because
-        thousands of clients may leave together.
+        The server still answers the requests that it has received, but ends live reads. It queues this work if the event loop is busy,
+        because thousands of clients may leave at once.
         """
         self._parser.is_over = self._received_eof = True
         if self._is_ending or self._scheme == "https":
@@ -274,7 +274,7 @@ class Connection(Receiving, Answering):
                         self.transport.write(self._lane.chunk(data) if pending.chunked else data)
                         return
                 if events.page is not None and len(self._turns):
-                    self._enqueue_step()  # many readers may be catching up
+                    self._enqueue_step()  # because many readers may be catching up at once
                     return
             self._send_events()
             if self._answering is None:
@@ -306,7 +306,7 @@ class Connection(Receiving, Answering):
             try:
                 self._begin(pending)
             except Exception as error:
-                self._fail(error)  # because the parser would treat the exception as a refusal
+                self._fail(error)  # not raised, because the parser would treat it as a refusal
 
     def _check_head(self, request: Request) -> None:
         """Refuses a request with a large body by its head alone, unless the result may depend on an earlier request.

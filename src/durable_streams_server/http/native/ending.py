@@ -13,7 +13,7 @@ _CLOSING: Final = 0.00002
 
 
 class Ending(Holding):
-    """The part of a connection that closes it and gives its bytes back to the server's budgets."""
+    """The part of a connection that closes it, and then no longer counts its bytes against the server's budgets."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class Ending(Holding):
         self.transport.abort()
 
     def _clean_up(self) -> None:
-        """Releases everything that a lost connection holds, and tells admission that the connection is gone."""
+        """Releases everything that a lost connection holds, and releases its place in `Admission`."""
         address, self._address = self._address, None
         self._lane.admission.release(address)
         self._release_everything()
@@ -95,7 +95,7 @@ class Ending(Holding):
             _log.error("what a connection held was not given up", exc_info=error)
 
     def _release(self, pending: PendingRequest) -> None:
-        """Gives the bytes of a request back to the receive budget."""
+        """Stops counting the bytes of a request against the receive budget."""
         self._lane.budget.give_back(pending.taken)
         pending.taken = 0
         if pending.incoming is not None:

@@ -23,7 +23,7 @@ def check_old_version(version: str, headers: dict[bytes, bytes]) -> None:
 
 
 def head_with_same_framing(headers: dict[bytes, bytes], keep_alive: bool) -> bytes:
-    """Returns the head of a POST request that has the framing headers of another request and nothing else."""
+    """Returns the head of a new POST request, whose only headers are copies of the framing headers of another request."""
     lines = [
         b"%b: %b\r\n" % (name, headers[name])
         for name in (CONTENT_LENGTH, TRANSFER_ENCODING)

@@ -1,7 +1,7 @@
 """Prepares memory for the next large bodies.
 
 When a program first uses a page of fresh memory, a page fault stops the program for about 2 µs. For a body of 1 MB, these faults are
-half of the time that the server spends. The system can prepare many pages at once for less, and the server asks for that after a
+half of the time that the server spends. The system can prepare many pages at once in less time, and the server asks for that after a
 response instead of before it.
 
 Call `Heap.use(libc)` once in a process whose malloc keeps freed memory. Without that call, the other methods do nothing.
@@ -14,8 +14,8 @@ from typing import ClassVar, Final
 
 from ...protocol.units import KIB, MIB
 
-#: Bytes of the block that is prepared after bodies of half as many bytes in total. A larger body is not counted, because malloc may map
-#: memory for that body alone.
+#: Size in bytes of the block that is prepared once bodies have used half as many bytes in total. A body larger than the block is not
+#: counted, because malloc may map memory for that body alone.
 READY: Final = 4 * MIB
 #: Bytes prepared in one step, which takes about 0.3 ms.
 _STEP: Final = MIB
@@ -83,7 +83,7 @@ class Heap:
         libc, block = self._libc, self._block
         if libc is None or block is None:
             return False
-        end = (block + READY) // _PAGE * _PAGE  # excludes a last page that the block shares
+        end = (block + READY) // _PAGE * _PAGE  # excludes a last page with other memory in it
         size = min(_STEP, end - self._at)
         is_given = libc.madvise(self._at, size, _POPULATE_WRITE) == 0
         self._at += size

@@ -1,8 +1,8 @@
 """Recognises requests by the octets of their heads, because a client that polls or appends sends the same head again and again.
 
 The parser llhttp keeps no state between two requests, so the same octets always mean the same request and need not be parsed again. A
-request is kept if it came in one piece, with nothing before or behind it. It must be a GET or HEAD request without a body, or a POST
-request whose body has a Content-Length.
+request is kept if it arrived in one piece, with no other octets before or after it. It must be a GET or HEAD request without a body, or a
+POST request whose body has a Content-Length.
 """
 
 from collections import OrderedDict
@@ -21,21 +21,21 @@ from ...protocol.units import KIB
 from ..repeats import Repeats
 from ..request import KnownHead, Request
 
-#: Most octets of a request that is looked up. Larger requests are parsed.
+#: Maximum octets of a request that is looked up. Larger requests are parsed.
 LONGEST: Final = 4 * KIB
 #: The end of a head.
 END: Final = b"\r\n\r\n"
-_LONGEST_HEAD: Final = KIB  # most octets of a head that is kept
-_KNOWN: Final = 4096  # most heads that are kept, of which each takes 8 KiB or less
-_MOST_HEADERS: Final = 24  # most headers of a head that is kept
-#: Headers that keep a request from being kept, because its meaning then depends on the octets behind the head or on the peer.
+_LONGEST_HEAD: Final = KIB  # maximum octets of a head that is kept
+_KNOWN: Final = 4096  # maximum number of kept heads, each of which takes 8 KiB or less
+_MOST_HEADERS: Final = 24  # maximum number of headers of a head that is kept
+#: A request with one of these headers is never kept, because its meaning depends on the octets after the head or on the peer.
 _EXCLUDED: Final = frozenset(
     (TRANSFER_ENCODING, b"upgrade", b"expect", X_FORWARDED_PROTO, FORWARDED)
 )
 
 
 class KnownRequests:
-    """Keeps the requests of one server whose heads have come twice. The oldest requests are evicted to make room."""
+    """Keeps the requests of one server whose heads were received twice. The oldest requests are evicted to make room."""
 
     def __init__(self) -> None:
         # not a dict, which is slow to find its oldest key
@@ -45,11 +45,11 @@ class KnownRequests:
         self.find = self._requests.get
 
     def keep(self, octets: bytes, request: Request) -> None:
-        """Keeps a request if its head always means the same request and has come before.
+        """Keeps a request if its head always means the same request and was received before.
 
         Args:
             octets: the octets of the whole request, and nothing else.
-            request: the request that the parser made of the octets.
+            request: the request that the parser made from the octets.
         """
         head = octets[: len(octets) - (request.declared or 0)]
         if len(head) > _LONGEST_HEAD or not self._repeats.has_seen(head):

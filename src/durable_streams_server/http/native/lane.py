@@ -18,8 +18,8 @@ from .patrol import Patrol, Watched
 from .phase import phase_durations
 
 _TICK: Final = 1.0  # seconds
-_BUFFER: Final = 256 * KIB  # most octets that a connection receives at once
-#: Most octets that a connection receives at once while the event loop has too much work for one turn. Most requests are smaller.
+_BUFFER: Final = 256 * KIB  # maximum octets that a connection receives at once
+#: Maximum octets that a connection receives at once while the event loop has too much work for one turn. Most requests are smaller.
 SMALL_BUFFER: Final = 2 * KIB
 
 

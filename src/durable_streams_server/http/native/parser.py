@@ -1,7 +1,7 @@
 """Turns the octets that a connection receives into whole requests, and enforces the limits of heads and bodies.
 
-The library llhttp parses, through the package `httptools`. Sockets, responses and time are handled elsewhere. A connection feeds its
-parser with octets, and the parser passes each request to a callback once the request is whole.
+The library llhttp does the parsing, through the package `httptools`. Sockets, responses and time are handled elsewhere. A connection feeds
+its parser with octets, and the parser passes each request to a callback once the request is whole.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from .known import END, LONGEST, with_body
 from .lane import Lane
 from .pending import PendingRequest
 
-#: Most octets of an incomplete head. The limit also holds for the chunk sizes, extensions and trailers between two parts of a body.
+#: Maximum octets of an incomplete head. The limit also applies to the chunk sizes, extensions and trailers between two parts of a body.
 _MAX_HEAD: Final = MAX_URL_BYTES + 2 * MAX_HEADER_BYTES
-#: Octets of an incomplete head that do not count against the budget, because nearly every head is smaller and comes whole.
+#: Octets of an incomplete head that do not count against the budget, because nearly every head is smaller and arrives whole.
 _SMALL_HEAD: Final = KIB
 
 _METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE")}
@@ -50,15 +50,15 @@ class Parser:
         scheme: the scheme of the connection, `http` or `https`.
         trusted: whether the peer may name another scheme, as a proxy on this machine may.
         on_request: called with each whole request, and once with a refusal if octets cannot be parsed.
-        check_head: called with the head of a request with a large body. Raises an error if the head alone decides to refuse the request.
+        check_head: called with the head of a request with a large body. Raises an error if the head alone is enough to refuse the request.
         address: the client's address, whose share large bodies count against, or None for a client without a share.
 
     Attributes:
         request: the request whose body is being received, or None.
-        has_begun: whether a part of a request has come, but not all of it. Empty lines before a request do not count.
+        has_begun: whether a part of a request has been received, but not all of it. Empty lines before a request do not count.
         is_over: whether parsing has ended. It never begins again.
         awaits_continue: whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
-        body_size: octets of the body that have come.
+        body_size: octets of the body received so far.
     """
 
     __slots__ = (
@@ -130,9 +130,9 @@ class Parser:
         self._incoming: Incoming | None = None
         self.body_size = self._taken = 0
 
-        # Requests found in the current octets, if a request in them may be kept.
+        # Requests found in the current octets, or None if no request in them may be kept.
         self._found: list[Request] | None = None
-        self._looks_up = True  # False after a head with a counter, because the next head differs
+        self._looks_up = True  # False after a head with Producer-Seq, as the next head differs
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parses octets, and calls `on_request` with each request that they complete. Does nothing once parsing is over."""
@@ -148,24 +148,24 @@ class Parser:
 
     @property
     def body_left(self) -> int:
-        """Octets of the current body that are still to come, or 0 if there is no body or its length is unknown."""
+        """Octets of the current body that have not arrived yet, or 0 if there is no body or its length is unknown."""
         request = self.request
         return (
             0 if request is None or request.declared is None else request.declared - self.body_size
         )
 
     def refuse(self, refusal: Exception) -> None:
-        """Ends parsing, and calls `on_request` with a refusal. It is sent after the responses to earlier requests."""
+        """Ends parsing, and calls `on_request` with a refusal, which is sent after the responses to earlier requests."""
         if self.is_over:
             return
-        # The headers of an incomplete head may say which origin may read the refusal.
+        # The Origin header decides which scripts may read the refusal, and an incomplete head may contain it already.
         request = self.request or msgspec.structs.replace(NO_REQUEST, headers=self._headers)
         self.end()
         self.request = None
         self._on_request(PendingRequest(request, False, True, 0, refusal))
 
     def end(self) -> None:
-        """Ends parsing, and gives the bytes of an incomplete request back to the budget."""
+        """Ends parsing, and no longer counts the bytes of an incomplete request against the budget."""
         self.is_over = True
         self._lane.budget.give_back(self._taken + self._head_taken)
         if self._incoming is not None:
@@ -182,7 +182,7 @@ class Parser:
     # -- known requests -----------------------------------------------------
 
     def _look_up(self, octets: bytes) -> None:
-        """Recognises a known request, or else parses the octets and keeps their request for the next time.
+        """Recognises a known request. Otherwise parses the octets, and keeps the request in them for the next time.
 
         The octets must follow a whole request, or be the first ones of the connection.
         """
@@ -258,7 +258,7 @@ class Parser:
             self._repeated.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
-        """Creates the request from its head. Refuses the request before its body comes if the head alone decides that."""
+        """Creates the request from its head. Refuses the request before its body is received if the head alone is enough to refuse it."""
         if self._framing is not None:
             self._framing = None  # this is only the head that `_parse_after_upgrade` made
             self._forget_head()
@@ -332,7 +332,7 @@ class Parser:
             raise self._stop(refusal) from None
 
     def on_message_complete(self) -> None:
-        """Calls `on_request` with the request, which is whole."""
+        """Calls `on_request` with the request, which is now whole."""
         if self._framing is not None:
             return  # llhttp ends a request for an upgrade at its head, but the body follows
         request = self.request
@@ -371,7 +371,7 @@ class Parser:
         """Adds a further part of the body.
 
         Raises:
-            StreamError: the head alone decides that the request is refused, or the budget has no room for the part.
+            StreamError: the head alone is enough to refuse the request, or the budget has no room for the part.
         """
         incoming = self._incoming
         if incoming is None:
@@ -393,7 +393,7 @@ class Parser:
             latest: number of octets that were parsed last.
         """
         if self._octets == 0:
-            self._octets = latest  # a request ended in these octets, and the head began behind it
+            self._octets = latest  # a request ended in these octets, and the head began after it
         if len(self._headers) > MAX_HEADER_COUNT or self._header_bytes > MAX_HEADER_BYTES:
             self.refuse(HeadersTooLarge("the request has too many or too large headers"))
             return

@@ -1,7 +1,7 @@
 """Checks all connections of a server for clients that take too long or read too little.
 
 The small responses and events that clients have not read are limited for each connection. For all connections together they count
-against the send budget, as large pages do. Beyond the budget, the server cuts the clients that have read nothing for longest.
+against the send budget, as large pages do. While they exceed it, the server cuts the clients that have read nothing for the longest time.
 """
 
 from collections.abc import Iterable
@@ -68,7 +68,7 @@ class Patrol:
         return False
 
     def _cut_slowest(self) -> None:
-        """Cuts the clients that have read nothing for longest, until the rest fit the budget."""
+        """Cuts the clients that have read nothing for the longest time, until the bytes of the others fit the budget."""
         budget = self._budget
         held = sum(connection.unsent for connection in self._sending)
         if budget.held + held <= budget.limit:
@@ -81,5 +81,5 @@ class Patrol:
 
 
 def _deadline_of(connection: Watched) -> float:
-    """Returns the deadline of a connection. The client that has read nothing for longest has the earliest deadline."""
+    """Returns the deadline of a connection. The client that has read nothing for the longest time has the earliest deadline."""
     return connection.deadline

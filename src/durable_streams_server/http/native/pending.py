@@ -13,9 +13,9 @@ class PendingRequest(msgspec.Struct):
         request: the request, or the parts of it that were parsed before it was refused.
         keep_alive: whether the client may send another request after this one.
         chunked: whether the client understands chunked responses, as every HTTP/1.1 client does.
-        taken: bytes of the receive budget that the request holds, besides those of `incoming`.
+        taken: bytes of the request that count against the receive budget, besides those of `incoming`.
         refusal: the error to answer with instead of handling the request, or None.
-        incoming: the object that holds the budget's bytes of a body that came in several parts, or None for other bodies.
+        incoming: the object that counts a body that arrived in several parts against the budget, or None for other bodies.
     """
 
     request: Request

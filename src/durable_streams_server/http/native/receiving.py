@@ -15,8 +15,8 @@ from .state import ConnectionState
 STEP_OCTETS: Final = 16 * 1024
 #: Octets of one read above which the event loop does not read the same socket again in the same turn.
 _LARGE_PART: Final = 64 * 1024
-#: Work of one turn, counted in requests by `Turns`, up to which the event loop reads again from a client that is alone. This allows about
-#: six large parts.
+#: Work of one turn, counted in requests by `Turns`. Below it, the event loop may read again from the same client if no other work waits.
+#: This allows about six large parts.
 _ALONE_LIMIT: Final = 192
 #: Seconds that the event loop takes to receive one part of a large body.
 _RECEIVE_TIME: Final = 0.0005
@@ -51,7 +51,7 @@ class Receiving(ConnectionState):
         else:
             size = min(len(data), max(STEP_OCTETS, parser.body_left))
             turns.count(parser.feed, data[:size])
-            # The head may have been in these octets, and only the head says how many of the others are one part of its body.
+            # The octets just parsed may contain the head, and only the head says how many of the next octets are one part of its body.
             if more := min(len(data) - size, parser.body_left):
                 turns.count(parser.feed, data[size : size + more])
                 size += more
@@ -63,7 +63,7 @@ class Receiving(ConnectionState):
             and not self._is_paused
             and not parser.is_over
         ):
-            self._pause_reading()  # or the event loop would read this socket again and again
+            self._pause_reading()  # otherwise the event loop would read this socket again and again
             self._enqueue_step()
 
     def _must_wait(self, data: memoryview) -> bool:
@@ -119,7 +119,7 @@ class Receiving(ConnectionState):
         """Resumes reading from the socket."""
         self._is_paused = False
         if self._parser.has_begun:
-            # With the small buffer, a large body would take minutes beside many other clients.
+            # With the small buffer, receiving a large body would take minutes while there are many other clients.
             self._uses_large_buffer = True
             self._was_alone = not len(self._turns)
             self._turns.spend(_RECEIVE_TIME)

@@ -1,8 +1,8 @@
 """The attributes of a native connection, its phase, and its place in the queue of work.
 
 A connection is one object, because further objects would cost every append an attribute access. Its methods are divided among several
-classes, which inherit from each other. `ConnectionState` is the base class, `Holding`, `Ending`, `Answering` and `Receiving` each add
-one task, and `Connection` in `connection.py` combines them.
+classes, which inherit from each other. `ConnectionState` is the base class, `Holding`, `Ending`, `Answering` and `Receiving` each add one
+responsibility, and `Connection` in `connection.py` combines them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .parser import Parser
 from .pending import PendingRequest
 from .phase import Phase
 
-# Names for the members, because to look a member up in its enumeration takes longer than the rest of `_settle`.
+# Names for the members, because looking up a member of the enumeration takes longer than the rest of `_settle`.
 _IDLE: Final = Phase.IDLE
 _HEAD: Final = Phase.HEAD
 _BODY: Final = Phase.BODY
@@ -70,18 +70,18 @@ class ConnectionState(asyncio.BufferedProtocol):
         self._lane = lane
         self._turns = lane.turns
         self._parser: Parser = cast(Parser, None)  # None until the connection is made
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # None until then, too
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # also None until then
         self._scheme = "http"
         self._address: str | None = None  # the address that admission counted, or None
 
         self._phase = _CLOSED
-        self._deadline = 0.0  # when the phase has lasted too long, set by `_enter`
+        self._deadline = 0.0  # loop time at which the phase has lasted too long
         self._body_began_at = 0.0  # time of the event loop's clock
         self._unsent = 0  # bytes in the write buffer when the connection was last checked
 
         self._queue: deque[PendingRequest] = deque()
         self._answering: PendingRequest | None = None
-        self._ticket: Ticket[Reply] | None = None  # of the request in `_answering`
+        self._ticket: Ticket[Reply] | None = None  # the ticket for the reply to `_answering`
         self._events: EventStream | None = None  # the event stream that is being sent
         self._requests_left = 0  # requests that may still begin in this step
         self._is_queued = False
@@ -89,7 +89,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         self._unparsed: bytes | memoryview = b""  # octets that were received and set aside
         self._is_paused = False  # whether reading from the socket is paused
         self._was_alone = True  # whether no other work waited when reading was resumed
-        self._uses_large_buffer = False  # whether to use it even if the event loop is busy
+        self._uses_large_buffer = False  # whether to use the large buffer even if the loop is busy
         self._received_eof = False
 
         self._keep_alive = True
@@ -138,7 +138,7 @@ class ConnectionState(asyncio.BufferedProtocol):
             self._unsent = self.transport.get_write_buffer_size()
 
     def _is_body_too_slow(self, now: float) -> bool:
-        """Returns whether the current body has come at less than the least rate.
+        """Returns whether the current body has arrived more slowly than `least_rate` allows.
 
         Args:
             now: current time of the event loop's clock.
@@ -158,7 +158,7 @@ class ConnectionState(asyncio.BufferedProtocol):
     # -- queue --------------------------------------------------------------
 
     def _enqueue_step(self, *, is_read: bool = False) -> None:
-        """Queues a call of `_advance` in `Turns`, unless one is queued.
+        """Queues a call of `_advance` in `Turns`, unless one is queued already.
 
         Args:
             is_read: whether the next request is a cheap read, which may pass the writes that are queued.

@@ -1,4 +1,4 @@
-"""Chooses the HTTP version of a TLS connection, on which client and server have agreed in the handshake (ALPN, RFC 7301).
+"""Chooses the protocol class of a TLS connection by the HTTP version agreed on in the handshake (ALPN, RFC 7301).
 
 The choice is made once for each connection, so requests become no slower.
 """

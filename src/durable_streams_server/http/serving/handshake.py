@@ -23,7 +23,7 @@ _HANDSHAKE: Final = (
 )
 #: Connections accepted in one turn of the event loop, so that a crowd of new clients does not delay other work.
 _ACCEPTS_PER_TURN: Final = 64
-_RETRY: Final = 1.0  # seconds until the server accepts again after the system has refused
+_RETRY: Final = 1.0  # seconds until the server accepts again, after the system refused a connection
 
 
 class TlsListener:
@@ -101,7 +101,7 @@ class TlsListener:
         task.add_done_callback(done)
 
     async def _shake_hands(self, client: socket.socket) -> None:
-        """Does one handshake, at whose end the event loop begins the HTTP connection."""
+        """Performs one handshake. When it ends, the event loop begins the HTTP connection."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._connect,

@@ -12,7 +12,7 @@ from typing import Final
 
 from .alpn import HTTP1, HTTP2, speaks_http2
 
-#: Connections that the system holds until the server accepts them.
+#: Maximum number of connections that the system queues until the server accepts them.
 BACKLOG: Final = 2048
 #: TCP keepalive: seconds of silence before the first probe, seconds between probes, and the number of unanswered probes. A client that
 #: disappears without a FIN is found after 75 + 4 * 15 seconds, even if the server sends it nothing (TRAPS 49).
@@ -105,7 +105,7 @@ def url_of(listening: socket.socket, tls: bool = False) -> str:
 def public_url_of(listening: socket.socket, tls: bool = False) -> str | None:
     """Returns the URL at which other machines may reach a listening socket.
 
-    Returns None for a Unix socket, and for one that listens on every address.
+    Returns None for a Unix socket, and for a TCP socket that listens on every address.
     """
     address = listening.getsockname()
     if isinstance(address, str) or ip_address(address[0]).is_unspecified:

@@ -32,7 +32,7 @@ _KEEP_ALIVE: Final = 75  # seconds, longer than load balancers keep idle connect
 _DRAIN: Final = (
     0.4  # seconds, after which only stalled clients are left, because live reads end at once
 )
-_GIVE_UP: Final = 1  # seconds that uvicorn waits for the rest, such as an incomplete TLS handshake
+_GIVE_UP: Final = 1  # seconds that uvicorn waits for other work, such as a TLS handshake
 
 #: Whether the event loop accepts TLS connections itself. Windows' loop has no `add_reader`, which `TlsListener` needs.
 _LOOP_ACCEPTS: Final = os.name == "nt"
@@ -70,7 +70,7 @@ class Server(uvicorn.Server):
         else:
             protocol = http1.protocol_of(app, timeouts, admission)
         if tls is not None and alpn.speaks_http2():
-            from ..asgi import http2  # here, because its parser may not be installed
+            from ..asgi import http2  # imported here, because its parser may not be installed
 
             protocol = alpn.choosing_factory(
                 protocol, http2.protocol_of(app, timeouts, admission, lane)
@@ -107,12 +107,12 @@ class Server(uvicorn.Server):
             return
         with super().capture_signals(), self._capture_hangup():
             yield
-            self._captured_signals.clear()  # or uvicorn would raise them again, and a clean stop would not exit with 0
+            self._captured_signals.clear()  # so that uvicorn does not raise them again, and a clean stop exits with 0
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves until a stop is requested."""
         if any(_is_unix(each) for each in sockets or ()):
-            self.config.forwarded_allow_ips = "*"  # because every client is on this machine
+            self.config.forwarded_allow_ips = "*"  # because every peer is on this machine
         await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -166,7 +166,7 @@ class Server(uvicorn.Server):
         if self._loop is not None and not self.should_exit:
             self._loop.call_soon_threadsafe(
                 self.stop
-            )  # because a signal may interrupt any line of Python
+            )  # because a signal handler may interrupt any line of Python
         super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
@@ -202,7 +202,7 @@ class Server(uvicorn.Server):
         self._cut_stragglers()
 
     def _cut_stragglers(self) -> None:
-        """Aborts the connections that are left, because a drain never waits for a slow client."""
+        """Aborts the connections that are left, because a stopping server never waits for slow clients."""
         for connection in tuple(self.server_state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
