@@ -53,7 +53,7 @@ def require_each(kinds: Kinds, what: str, /, **arguments: object) -> None:
 
     Args:
         kinds: the accepted types of items.
-        what: the items as the message calls them, such as `host names`.
+        what: the name of the items in the message, such as `host names`.
         arguments: the arguments by name.
 
     Raises:
@@ -82,7 +82,7 @@ def _takes_bool(kinds: Kinds) -> bool:
 
 
 def _names(kinds: Kinds) -> str:
-    """Returns types as a message lists them, such as `str or None`."""
+    """Returns the names of types for an error message, such as `str or None`."""
     listed: Iterable[type] = kinds if isinstance(kinds, tuple) else (kinds,)
     names = ["None" if kind is NoneType else kind.__name__ for kind in listed]
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

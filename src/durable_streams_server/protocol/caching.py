@@ -12,7 +12,7 @@ NO_STORE: Final = b"no-store"
 REVALIDATE: Final = b"no-cache"
 EVENTS: Final = b"no-cache, no-transform"  # a proxy that compresses would delay events
 #: Maximum seconds for which caches keep a page that can never change. It bounds how long caches serve pages of a deleted stream,
-#: or pages that a restored backup lacks. After a day, an unchanged page costs its readers a 304.
+#: or pages that a restored backup lacks. After this day, caches revalidate the page, and the server answers 304.
 SETTLED_MAX_AGE: Final = 86_400
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 
@@ -36,7 +36,10 @@ def etag_matches(if_none_match: bytes, tag: bytes) -> bool:
 
 
 def compressed_etag(tag: bytes) -> bytes:
-    """Returns the tag of a page compressed with gzip. Its bytes differ, so it needs another strong tag (RFC 9110, 8.8.3)."""
+    """Returns the tag of a page compressed with gzip.
+
+    The compressed bytes differ, so they need a strong tag of their own (RFC 9110, 8.8.3).
+    """
     return tag[:-1] + b':gz"'
 
 
@@ -89,6 +92,6 @@ def page_cache_control(
 
 
 def _within_life(state: StreamState, now: int, age: int) -> int:
-    """Returns `age` in seconds, or the remaining life of the stream after this use if that is shorter."""
+    """Returns `age`, or the seconds for which the stream can still live after this use, if they are fewer."""
     deadline = state.deadline_if_used(now) if state.mortal else None
     return age if deadline is None else max(0, min(age, (deadline - now) // SECOND))

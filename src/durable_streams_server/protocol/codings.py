@@ -1,4 +1,4 @@
-"""Decides about content codings (RFC 9110, 8.4 and 12.5.3): gzip for responses, and none for request bodies."""
+"""Decides whether to compress a response with gzip, and refuses compressed request bodies (RFC 9110, 8.4 and 12.5.3)."""
 
 import re
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ _ELEMENT: Final = re.compile(
 def prefers_gzip(accept_encoding: bytes) -> bool:
     """Returns whether a client accepts gzip and does not prefer the uncompressed body.
 
-    Malformed elements are ignored. `*` stands for gzip if the list does not name gzip. A client that gives no weight to `identity`
-    prefers gzip if it accepts gzip at all.
+    Malformed elements are ignored. `*` stands for gzip if the list does not name gzip. If the list does not name
+    `identity`, a client that accepts gzip also prefers gzip.
     """
     weights: dict[bytes, float] = {}
     for part in accept_encoding.lower().split(b","):

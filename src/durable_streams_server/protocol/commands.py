@@ -1,8 +1,8 @@
-"""Parses HTTP requests into commands, which are frozen values. Everything that is malformed is refused here.
+"""Parses HTTP requests into commands, which are frozen values. Malformed requests are refused here.
 
-A body becomes wire bytes before the decision, because that needs no state: the content type of the request says how, and must
-match that of the stream. A body that is not valid JSON becomes a `Body` with a problem. The decision raises the problem in the
-order of PROTOCOL 5.2: closed, content type, body, producer, sequence.
+A body is turned into wire bytes before the decision. This needs no state, because the content type of the request determines the
+wire form, and the decision checks that it matches the content type of the stream. A body that is not valid JSON becomes a `Body`
+with a problem. The decision raises the problem in the order of PROTOCOL 5.2: closed, content type, body, producer, sequence.
 """
 
 import re
@@ -224,7 +224,7 @@ def encode_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
 
 
 def begin_body(kind: Kind, body: bytes, *, allow_empty: bool) -> Body:
-    """Returns the body of a request for a stream of `kind`. Large JSON is not split yet: the result then has a `splitting`.
+    """Returns the body of a request for a stream of `kind`. If it is large JSON, it is not split yet, and has a `splitting`.
 
     Args:
         kind: the kind of the stream.
@@ -241,7 +241,7 @@ def _problem(error: StreamError) -> Problem:
 
 
 def known_marks(command: Command | None, data: bytes) -> "array[int] | None":
-    """Returns the marks of a command's body, or None if they are not known or `data` is not its wire bytes."""
+    """Returns the marks of a command's body, or None if the marks are not known or `data` is not the body's wire bytes."""
     if not isinstance(command, Append | Create) or command.body.wire is not data:
         return None
     return command.body.marks
@@ -259,7 +259,7 @@ def check_seq(seq: bytes | None) -> bytes | None:
 
 
 def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -> Create:
-    """Parses a PUT. A large JSON body is not split yet: the command's body then has a `splitting`.
+    """Parses a PUT. If the body is large JSON, it is not split yet, and the command's body has a `splitting`.
 
     Args:
         path: the decoded path of the stream.
@@ -286,7 +286,7 @@ def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -
 
 
 def parse_append(path: str, headers: Headers, body: bytes) -> Append:
-    """Parses a POST. A large JSON body is not split yet: the command's body then has a `splitting`.
+    """Parses a POST. If the body is large JSON, it is not split yet, and the command's body has a `splitting`.
 
     Raises:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or the code of a malformed header.
@@ -320,7 +320,7 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
 
 
 def append_again(earlier: Append, body: bytes) -> Append:
-    """Returns the append of another body with the headers of an earlier append. Neither body may be empty."""
+    """Returns an append with another body and the headers of an earlier append. Neither body may be empty."""
     media = earlier.media
     assert media is not None
     return Append(
@@ -339,7 +339,7 @@ def append_again(earlier: Append, body: bytes) -> Append:
 def _wire(media: MediaType, body: bytes) -> Body:
     if media.kind is not Kind.JSON:
         return Body(body)
-    # A small body skips a call.
+    # A direct call of `encode_body` saves a call for each small body.
     begin = encode_body if len(body) < MARK_SPACING else begin_body
     return begin(media.kind, body, allow_empty=False)
 
@@ -356,7 +356,7 @@ def parse_read(path: str, query: Mapping[str, list[str]], headers: Headers) -> R
     text = _single(query, QUERY_OFFSET, "INVALID_OFFSET")
     resumed = _text(headers, LAST_EVENT_ID) if live == LIVE_SSE else None
     if resumed:
-        # An EventSource reconnects with its first URL, so the offset in the URL is old.
+        # An EventSource reconnects with its original URL, so the offset in the URL is out of date.
         text = resumed
     if text is None:
         if live is not None:

@@ -1,7 +1,7 @@
 """Computes the CDN cursor (PROTOCOL 10.1).
 
-Time is divided into intervals, and a cursor is the number of an interval, so a cache keeps a live response for one interval at
-most.
+Time is divided into intervals, and a cursor is the number of an interval. Clients repeat the cursor in the URL of their next live
+read, so a cache reuses a live response for one interval at most.
 """
 
 import math

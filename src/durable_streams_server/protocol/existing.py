@@ -57,8 +57,8 @@ def require_not_ended(state: StreamState, soft_deleted: bool, now: int) -> None:
 def visible_position(state: StreamState, offset: Offset) -> int:
     """Returns the position that the offset of a read names in the visible part of a stream.
 
-    An offset one past the end of a binary or text stream, or one past an ancestor's part of it, names that end.
-    `Reader.check` explains why.
+    In a binary or text stream, an offset one byte past the tail names the tail, and an offset one byte past an ancestor's part
+    names the end of that part. `Reader.check` explains why.
 
     Raises:
         Gone: OFFSET_GONE, if the offset belongs to an earlier stream at this path.

@@ -36,11 +36,11 @@ class Lifetime(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expires_text: str | None = None
 
     def matches(self, other: "Lifetime") -> bool:
-        """Returns whether two lifetimes are equal. Two spellings of the same deadline are."""
+        """Returns whether two lifetimes are equal. Two spellings of the same deadline count as equal."""
         return self.ttl == other.ttl and self.expires_at == other.expires_at
 
     def deadline(self, touched_at: int) -> int | None:
-        """Returns the time at which a stream expires that was last used at `touched_at`, or None if it never expires.
+        """Returns the time at which a stream last used at `touched_at` expires, or None if it never expires.
 
         The result is between 0 and `MAX_DEADLINE`, even for values out of range that an earlier version stored.
         """
@@ -76,7 +76,7 @@ def timestamp(microseconds: int) -> str:
 def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
     """Parses Stream-TTL and Stream-Expires-At (PROTOCOL 5.1).
 
-    A deadline in the past is allowed, and makes a stream that is expired from the start. A deadline before 1970 becomes 1970.
+    A deadline in the past is allowed. The stream is then expired from the start. A deadline before 1970 becomes 1970.
 
     Raises:
         BadRequest: INVALID_TTL, INVALID_EXPIRES_AT, or CONFLICTING_LIFETIME if both headers are given.
@@ -122,9 +122,10 @@ def _parse_rfc3339(text: str) -> int:
         deadline = (date - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         raise _invalid_deadline() from None
-    if deadline > MAX_TIME:  # possible in a zone behind UTC; RFC 3339 cannot spell a later year
+    # A time zone behind UTC allows a deadline past the year 9999, because RFC 3339 ends with the local year 9999.
+    if deadline > MAX_TIME:
         raise _invalid_deadline()
-    return max(deadline, MIN_TIME)  # 1970 has passed just as well as any earlier time
+    return max(deadline, MIN_TIME)  # a deadline in 1970 has passed just as an earlier one has
 
 
 def _invalid_deadline() -> BadRequest:

@@ -8,7 +8,7 @@ from .units import KIB, MIB
 MAX_PATH_BYTES: Final = 500
 #: Maximum bytes of a path below `__ds`, which may contain a mount point, a subscription id and a stream path.
 MAX_CONTROL_PATH_BYTES: Final = 2 * KIB
-#: Maximum bytes of a URL, as common proxies allow. A path and all parameters need much less.
+#: Maximum bytes of a URL, the same as the limit of common proxies. A path and all parameters need much less.
 MAX_URL_BYTES: Final = 8 * KIB
 #: Maximum bytes of all headers of a request, twice the size that browsers send with large cookies.
 MAX_HEADER_BYTES: Final = 32 * KIB
@@ -22,11 +22,11 @@ MAX_JSON_DEPTH: Final = 128
 #: at most half a second. A body of 64 MiB can consist of values of 64 bytes.
 MAX_MESSAGES: Final = 1024 * 1024
 #: Maximum number of sources between a fork and the first stream. Loading a fork looks up each source (about 10 us each), and
-#: deleting the last fork may remove all of them in one record (about 70 us each). So this many hold the event loop for about 20 ms.
+#: deleting the last fork may remove all of them in one record (about 70 us each). So 256 sources block the event loop for about 20 ms.
 MAX_FORK_DEPTH: Final = 256
 #: Maximum seconds of a TTL: a century. A longer TTL is a mistake, and its deadline might have no printable date.
 MAX_TTL_SECONDS: Final = 100 * 365 * 24 * 3600
-#: Maximum seconds between two deliveries of a wake. A receiver that recovers waits no longer for its next delivery.
+#: Maximum seconds between two deliveries of a wake. A receiver that has recovered waits at most this long for the next delivery.
 MAX_RETRY_DELAY: Final = 60.0
 #: Maximum fraction of a delay that is added or subtracted at random, so that retries do not all come at once.
 RETRY_JITTER: Final = 0.2
@@ -56,22 +56,23 @@ DEFAULT_MAX_IN_FLIGHT: Final = 256 * MIB
 DEFAULT_MAX_UNSENT: Final = 256 * MIB
 #: Maximum number of producers per stream, at about 200 bytes each.
 DEFAULT_MAX_PRODUCERS: Final = 100_000
-#: Bytes of a page, large enough for throughput and small enough per reader.
+#: Bytes of a page, large enough for throughput, and small enough because each reader needs memory for a page.
 DEFAULT_PAGE_SIZE: Final = 4 * MIB
 MIN_PAGE_SIZE: Final = 1 * KIB
 #: The greatest page size, because the server holds each reader's page in memory as a whole.
 MAX_PAGE_SIZE: Final = 1024 * MIB
 #: Maximum bytes of one event. A stalled reader takes no more memory than one event and its socket buffer.
 SSE_PAGE_SIZE: Final = 16 * KIB
-#: Maximum bytes that an iteration over a stream in the same process gets at once.
+#: Maximum bytes that an iteration over a stream in the same process reads at once.
 FOLLOW_PAGE_SIZE: Final = 256 * KIB
 #: Approximate maximum bytes of JSON that a read parses to find the end of a page.
 MARK_SPACING: Final = 32 * KIB
-#: Bytes of a page from which gzip is used, because a smaller page takes longer to compress than to send.
+#: Minimum bytes of a response that is compressed with gzip, because a smaller one takes longer to compress than to send.
 GZIP_MINIMUM: Final = 4 * KIB
 #: Seconds of a long-poll, less than the usual idle timeout of proxies (60 s).
 DEFAULT_LONG_POLL_TIMEOUT: Final = 30.0
-#: Maximum seconds without a byte of a request body. A mobile client that changes networks is back within this time.
+#: Maximum seconds that the server waits for the next byte of a request body. A mobile client that changes networks is back within
+#: this time.
 DEFAULT_BODY_TIMEOUT: Final = 30.0
 #: Minimum bytes per second of a request body, once DEFAULT_BODY_TIMEOUT has passed.
 LEAST_BODY_RATE: Final = 16 * KIB
@@ -82,5 +83,5 @@ SSE_KEEP_ALIVE: Final = 15.0
 #: Milliseconds that a browser waits before it reconnects.
 SSE_RETRY_MS: Final = 1000
 
-#: Seconds in the `Retry-After` of limits that usually have room again at once.
+#: Seconds in the `Retry-After` of a refusal whose cause usually passes at once.
 RETRY_SOON: Final = 1

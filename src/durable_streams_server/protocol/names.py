@@ -32,7 +32,7 @@ PRODUCER_SEQ: Final = b"producer-seq"
 PRODUCER_EXPECTED_SEQ: Final = b"producer-expected-seq"
 PRODUCER_RECEIVED_SEQ: Final = b"producer-received-seq"
 
-# Headers of HTTP that the rules look at
+# Standard HTTP headers that the server reads
 CONTENT_TYPE: Final = b"content-type"
 CONTENT_LENGTH: Final = b"content-length"
 CONTENT_ENCODING: Final = b"content-encoding"
@@ -48,7 +48,7 @@ ORIGIN: Final = b"origin"
 FORWARDED: Final = b"forwarded"  # RFC 7239
 X_FORWARDED_PROTO: Final = b"x-forwarded-proto"
 
-#: Headers that a request may have only once. A request with two of them would be ambiguous, so the server refuses it.
+#: Headers that a request may have only once. A request that repeats one would be ambiguous, so the server refuses it.
 SINGLETONS: Final = frozenset(
     {
         STREAM_TTL,

@@ -35,9 +35,9 @@ class Offset(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A part of a fork that an ancestor wrote. Offsets up to the position `end` carry the ancestor's incarnation.
+    """A part of a fork's bytes that an ancestor wrote. Offsets up to the position `end` carry the ancestor's incarnation.
 
-    A store keeps the newest span with a fork, and its source has the others. Earlier versions kept all spans with each fork.
+    A store keeps only the newest span with a fork, because the source has the others. Earlier versions kept all spans with each fork.
     """
 
     incarnation: int
@@ -54,7 +54,7 @@ def parse(text: str, what: str = "offset") -> Offset:
 
     Args:
         text: the offset.
-        what: the offset as the error message calls it.
+        what: the name of the offset in the error message.
 
     Raises:
         BadRequest: INVALID_OFFSET, if the text does not have the exact format.
@@ -81,7 +81,7 @@ def parse_read(text: str) -> Offset | Sentinel:
 def next_incarnation(last: int, now: int) -> int:
     """Returns the number of a new incarnation: microseconds of Unix time, or `last` + 1 if that is greater.
 
-    The clock counts only up to `MAX_CLOCK_INCARNATION`, so a wrong clock cannot use up the 16 digits.
+    `now` is clamped to `MAX_CLOCK_INCARNATION`, so a wrong clock cannot use up the 16 digits.
 
     Args:
         last: the greatest incarnation so far.

@@ -15,7 +15,7 @@ class Page(msgspec.Struct, gc=False):
         data: the wire bytes from `start` to `end`.
         at_tail: whether `end` is the visible tail.
         closed: whether the stream is closed and the page reaches its end.
-        holder: an object that counts the memory of large pages, or None. Keep a reference to it as long as to `data`.
+        holder: an object that counts the memory of large pages, or None. The caller must keep it for as long as it keeps `data`.
     """
 
     state: StreamState

@@ -26,7 +26,7 @@ _HASH_DIGITS: Final = 16
 
 
 def decode_path(raw: bytes, max_bytes: int = MAX_PATH_BYTES) -> str:
-    """Returns the stream path that the bytes of a request path name.
+    """Returns the decoded stream path that a request path names.
 
     Args:
         raw: the percent-encoded path of the request, without the query.

@@ -69,7 +69,7 @@ class Registry(msgspec.Struct, frozen=True):
         return state is None or not (
             state.closed
             or state.soft_deleted
-            or state.mortal  # a stream that expires could not take the event of its own end
+            or state.mortal  # a stream that expires could not receive the event about its own end
             or state.media.kind is not Kind.JSON
         )
 
@@ -100,7 +100,7 @@ class Registry(msgspec.Struct, frozen=True):
         else:
             state = states.get(change.path)
             if state is None or state.soft_deleted:
-                return None  # the soft delete has already listed the end
+                return None  # the soft delete has already appended this event
         event["headers"] = headers
         return msgspec.json.encode(event) + b","
 

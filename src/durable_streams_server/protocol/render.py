@@ -131,7 +131,7 @@ def deleted() -> Response:
 
 
 def head(state: StreamState, if_none_match: bytes | None = None) -> Response:
-    """Returns the response to a HEAD: the metadata of a stream, or 304 if the client has it (PROTOCOL 5.5).
+    """Returns the response to a HEAD: the metadata of a stream, or 304 if the client's entity tag matches (PROTOCOL 5.5).
 
     The entity tag is that of a page with the whole stream.
 
@@ -166,7 +166,7 @@ def page(
     headers: Mapping[bytes, bytes] = _NO_HEADERS,
     shared_age: int = 0,
 ) -> Response:
-    """Returns the response to a GET: one page, or 304 if the client has it (PROTOCOL 5.6, 5.7, 10.1).
+    """Returns the response to a GET: one page, or 304 if the client's entity tag matches (PROTOCOL 5.6, 5.7, 10.1).
 
     Args:
         read: the page.
@@ -232,7 +232,7 @@ def event_stream(state: StreamState) -> Response:
         (CONTENT_TYPE, EVENT_STREAM),
         (b"cache-control", caching.EVENTS),
         (b"x-accel-buffering", b"no"),  # otherwise nginx would buffer events
-        # Caddy 2.6.2 compresses despite no-transform, and then buffers events. It does not compress a response that has a coding.
+        # Caddy 2.6.2 compresses despite no-transform, and then buffers events. It does not compress a response with a content coding.
         (b"content-encoding", b"identity"),
     ]
     if needs_base64(state.media):
@@ -248,7 +248,7 @@ def error(refusal: StreamError) -> Response:
 
 
 def _position(read: Page, cursor: str | None) -> list[Header]:
-    """Returns the headers that tell where a page ends, and how the client reads on."""
+    """Returns the headers with the offset after a page, whether that is the tail or the end of the stream, and the cursor."""
     headers: list[Header] = [(STREAM_NEXT_OFFSET, read.state.name(read.end).encode())]
     if read.at_tail:
         headers.append(_UP_TO_DATE)

@@ -1,6 +1,6 @@
 """The results that the Python API returns, as frozen values. They are the same for a stream in this process and for a remote one.
 
-Offsets are opaque strings, as HTTP clients see them. A program can store an offset and read on from it later.
+Offsets are opaque strings, as HTTP clients see them. A program can store an offset and resume reading from it later.
 """
 
 import json

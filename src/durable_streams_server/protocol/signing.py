@@ -47,7 +47,7 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
         return f"Key({self.kid!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Returns the key id without the secrets, for consoles that print objects by their parts."""
+        """Returns the key id without the secrets, for the library `rich`, which calls this method to print an object."""
         return [("kid", self.kid)]
 
 

@@ -22,15 +22,16 @@ _PIECE: Final = 24 * KIB
 #: Bytes that base64 encodes as one piece, without padding inside the event.
 _BINARY_STEP: Final = _PIECE // 4 * 3
 _TEXT_STEP: Final = 16 * KIB  #: bytes of text that are encoded as one piece
-#: Bytes of text that are encoded as one piece if they grow. A line end becomes six bytes, and an invalid byte becomes three.
+#: Bytes of text that are encoded as one piece if the encoding makes the text longer. A line end becomes six bytes, and an invalid
+#: byte becomes three.
 _DENSE_STEP: Final = 4 * KIB
-#: Maximum bytes of a page that `whole_event` encodes as one piece, which stays small even if all bytes are line ends.
+#: Maximum bytes of a page that `whole_event` encodes as one piece. The piece stays small even if all bytes are line ends.
 WHOLE: Final = 4 * KIB
 
 
 @lru_cache(256)
 def encoding_of(media: MediaType) -> Kind:
-    """Returns the encoding of a stream's events: the kind of the stream, but `BINARY` for text in another charset than UTF-8.
+    """Returns the encoding of a stream's events: the kind of the stream, but `BINARY` for text in a charset other than UTF-8.
 
     Events are UTF-8 by definition.
     """

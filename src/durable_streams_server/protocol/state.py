@@ -103,7 +103,7 @@ class StreamState:
         self.created_at = created_at
         self.touched_at = created_at
         self.noted_at = created_at  # the last use that the store has recorded
-        self.grace = 0  # microseconds added to the deadline for reads before a restart that the store may not have recorded
+        self.grace = 0  # microseconds added to the deadline, because reads before a restart may not have been recorded
         self.origin = origin
         self.lineage = lineage
         self.ancestry = Ancestry.of(lineage) if ancestry is None else ancestry
@@ -143,7 +143,7 @@ class StreamState:
             yield self.incarnation, start, end
 
     def owned(self, position: int) -> tuple[int, int, int]:
-        """Returns the incarnation that wrote the byte at a position, and the start and end of its visible part."""
+        """Returns the incarnation that wrote the byte at a position, and the start and end of that incarnation's visible part."""
         part = self.ancestry.owner(position + 1)
         if part is NONE:
             return self.incarnation, max(0, self.ancestry.end), self.visible_tail
@@ -192,7 +192,7 @@ class StreamState:
             self.closed_by = change.stamp
 
     def expect_uses_before_a_restart(self) -> None:
-        """Extends a sliding lifetime by a tenth, for reads before a restart that the store had not recorded.
+        """Extends a sliding lifetime by a tenth, because the store may not have recorded the last reads before a restart.
 
         The store records a use at most once in a tenth of the lifetime.
         """
@@ -219,7 +219,7 @@ class StreamState:
 
 
 class Unreadable(Exception):
-    """Raised when the data that a store keeps of a stream cannot be read."""
+    """Raised when a store cannot read its data about a stream."""
 
 
 class Lookup(Protocol):
@@ -229,13 +229,13 @@ class Lookup(Protocol):
         """Returns the newest state at a path, which may be soft-deleted, or None.
 
         Raises:
-            Unreadable: the data that the store keeps of the stream is damaged.
+            Unreadable: the store's data about the stream is damaged.
         """
         ...
 
 
 class NewestStates(Lookup, Protocol):
-    """The newest states by path, as `apply` changes them."""
+    """A mutable mapping of the newest states by path, which `apply` changes."""
 
     def __getitem__(self, path: str, /) -> StreamState:
         """Returns the newest state at a path, or raises KeyError."""
@@ -259,9 +259,9 @@ def readable_state(states: Lookup, path: str) -> StreamState | None:
 
 
 class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A change that begins a new incarnation. If it has an origin, the source gains a child.
+    """A change that begins a new incarnation. If the stream is a fork, its source gains a child.
 
-    The lineage of a fork holds its newest span, because the source has the others. An earlier version recorded all spans.
+    The lineage of a fork has only its newest span, because the source has the others. An earlier version recorded all spans.
     """
 
     path: str
@@ -298,7 +298,7 @@ class SoftDeleted(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Removed(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """A change that removes a stream and its bytes. If it had an origin, the source loses a child."""
+    """A change that removes a stream and its bytes. If the stream was a fork, its source loses a child."""
 
     path: str
     incarnation: int

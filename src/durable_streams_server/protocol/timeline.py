@@ -1,4 +1,4 @@
-"""Computes steady time, which measures durations correctly even if the wall clock is set.
+"""Computes steady time, which measures durations correctly even if the wall clock is set forward or back.
 
 Steady time starts at the wall clock when the store is first opened, and then advances with the time that really passes. Durations
 (sliding lifetimes, leases, retries, the life of keys and tokens) are measured in steady time. Dates (`Stream-Expires-At`, and
@@ -15,7 +15,7 @@ from typing import Final
 from .lifetime import bounded
 from .limits import MAX_CLOCK_INCARNATION, MAX_TIME
 
-TOLERANCE: Final = 10_000  #: microseconds of difference that do not count, because two clocks are never read at the same instant
+TOLERANCE: Final = 10_000  #: microseconds of difference that are ignored, because two clocks are never read at the same instant
 
 
 class Timeline:
@@ -44,7 +44,7 @@ class Timeline:
         self._source: object = None
 
     def begin(self, source: object, wall: int, ticks: int, boot: str = "") -> int:
-        """Returns the number to add to a clock's ticks to get steady time. It stays the same for the same source.
+        """Returns the number to add to a clock's ticks to get steady time. The number stays the same as long as the source does.
 
         Args:
             source: the clock that the ticks come from, as an object.

@@ -11,8 +11,8 @@ from ..protocol.media import Kind
 from ..protocol.units import KIB
 from .store import Marks
 
-#: Bytes from which on an append is kept as its own object, without a copy. Smaller appends are gathered, because an object for each would
-#: take more memory than most of them hold.
+#: Minimum bytes of an append that is kept as its own object, without a copy. Smaller appends are gathered in runs, because most of them have
+#: fewer bytes than an object of their own would add.
 _WHOLE: Final = 8 * KIB
 #: Maximum bytes of gathered appends in one run, because Python copies a run as it grows.
 _RUN: Final = 64 * KIB
@@ -77,7 +77,7 @@ class Blocks:
         return b"".join(parts)
 
     def marks(self, position: int) -> Marks:
-        """Returns the marks around a position of the incarnation."""
+        """Returns the marks around a position of the incarnation, and the end of the append there."""
         above = bisect_right(self._marks, position)
         following = bisect_right(self._ends, position)
         return Marks(

@@ -1,8 +1,8 @@
 """The deadlines of the memory store's streams, in heaps with one entry for each stream that can expire.
 
-Using a stream moves its deadline later but does not change the heap. An entry that comes up early is pushed back with the new deadline.
-Sliding lifetimes are in a heap of steady times and fixed dates in a heap of dates. If the wall clock is set, all dates move alike and keep
-their order.
+Using a stream moves its deadline later but does not change the heap. If the deadline of an entry has passed but
+that of its stream has not, the entry is pushed back with the new deadline. Sliding lifetimes are in one heap, ordered by steady time, and
+fixed dates are in another, ordered by Unix time. Setting the wall clock moves all dates by the same amount, so they keep their order.
 """
 
 import heapq
@@ -16,7 +16,7 @@ _BATCH: Final = 1000  # maximum expired streams that one call of `due` returns, 
 _EXAMINED: Final = (
     5 * _BATCH
 )  # maximum entries that one call of `due` examines, even if it finds no expired stream
-_FEW: Final = 1000  # entries below which removing stale ones is not worth the work
+_FEW: Final = 1000  # number of entries below which removing stale ones is not worth the work
 _RECHECK: Final = SECOND  # microseconds until a stream with live readers is examined again
 
 _Heap = list[tuple[int, int, StreamState]]

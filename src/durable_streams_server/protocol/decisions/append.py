@@ -14,7 +14,7 @@ from .rules import Rules
 
 
 def decide_append(states: Lookup, command: Append, now: int, rules: Rules) -> Decision:
-    """Decides an append. Its refusals come in the order of PROTOCOL 5.2; the conditions of the request come last."""
+    """Decides an append. Checks it in the order of PROTOCOL 5.2, and checks `If-Match` and `If-None-Match` last."""
     if rules.registry is not None:
         rules.registry.refuse_write(command.path)
     state = require_existing(states.get(command.path), now)

@@ -87,7 +87,7 @@ def _confirm(existing: StreamState, command: Create) -> Decision:
 
 
 def _same_fork(origin: Origin, command: Create) -> bool:
-    """Returns whether a request asks for the fork that a stream already is."""
+    """Returns whether a request asks for a fork with this origin."""
     fork = command.fork
     if fork is None or fork.source != origin.source:
         return False

@@ -53,7 +53,8 @@ def decide(
         decision = decide_expire(states, command, now)
     else:
         _refuse_registry_as_wake_stream(rules, subscriptions, command)
-        # No registry event or wake follows: the command begins and ends no stream, and its changes include the wakes of its events.
+        # The command creates and removes no stream, so the registry needs no event. `follow` is not needed either, because the
+        # changes already include the wakes that the command's own wake events cause.
         offset = rules.timeline.offset
         return Decision(
             *decide_subscription(

@@ -46,7 +46,7 @@ class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeleteOutcome(msgspec.Struct, frozen=True):
-    """The outcome of a delete: the stream is gone. `expired` is True if its lifetime ended rather than a request."""
+    """The outcome of a delete: the stream is gone. `expired` is True if its lifetime ran out, and False if a client deleted it."""
 
     expired: bool
 

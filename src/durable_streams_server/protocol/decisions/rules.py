@@ -8,14 +8,14 @@ from ..timeline import UNSET, Timeline
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """A store's configuration, as far as decisions depend on it.
+    """The part of a store's configuration that decisions depend on.
 
     Attributes:
         max_producers: the maximum number of idempotent producers per stream.
         registry: the stream that lists all other streams, or None if the store keeps no registry.
-        timeline: the store's timeline, which gives the dates that records show to people.
-        announces: whether a record may append events to wake streams. A store without room for them decides the command
-            again with False.
+        timeline: the store's timeline, which converts steady time to the dates in records.
+        announces: whether a record may append events to wake streams. If a store has no room for the events, it decides the
+            command again with False.
     """
 
     max_producers: int = DEFAULT_MAX_PRODUCERS

@@ -1,4 +1,4 @@
-"""Validates JSON with msgspec, and makes up for two differences between msgspec and the standard.
+"""Validates JSON with msgspec, and compensates for two differences between msgspec and the JSON standard.
 
 msgspec does not check UTF-8 inside strings, and it refuses escapes of unpaired surrogates, which are legal.
 """
@@ -120,7 +120,7 @@ def _without_surrogates(text: bytes) -> bytes | None:
     """Returns JSON with each surrogate escape replaced by another escape of the same length, or None if there is no such escape.
 
     msgspec refuses an unpaired surrogate such as "\\ud83d", which is legal JSON. An escape is invalid outside strings before and
-    after the replacement, so the result is valid exactly if the text is valid.
+    after the replacement, so the result is valid if and only if the text is valid.
     """
     if not _SURROGATE.search(text):
         return None
@@ -129,7 +129,7 @@ def _without_surrogates(text: bytes) -> bytes | None:
 
 
 def _same_places(array: bytes, values: list[msgspec.Raw]) -> list[bytes]:
-    """Returns the parts of `array` at the positions that `values` have in a copy of the same length."""
+    """Returns the elements of `array` at the positions of `values`, which were parsed from a copy with other escapes."""
     found = []
     at = 1
     for value in values:

@@ -1,8 +1,8 @@
 """Completes a piece of JSON that was cut out of nested containers, so that it can be checked by itself.
 
 A piece begins after a separator, a key or a value, and ends after a separator, which is a comma, a colon or an opening bracket.
-The piece is valid in its place exactly if it is valid between the results of `opening` and `closing`. A stack holds the brackets
-that are open, outermost first.
+The piece is valid in its place if and only if it is valid between the results of `opening` and `closing`. A stack holds the
+brackets that are open, outermost first.
 """
 
 from enum import Enum

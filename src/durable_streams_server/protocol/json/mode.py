@@ -27,7 +27,7 @@ from .refusals import empty_array
 from .split import Splitter, split_all
 
 _SPACE: Final = b" \t\n\r"
-#: Maximum bytes of a body that is parsed in one step, which takes about a millisecond. Its wire form needs no marks.
+#: Maximum bytes of a body that is parsed in one step, which takes about a millisecond. The wire form of such a body needs no marks.
 _AT_ONCE: Final = MARK_SPACING - 1
 #: Maximum bytes of a body that is split without a pause, which takes a few milliseconds.
 _AT_A_STRETCH: Final = 64 * KIB
@@ -35,14 +35,14 @@ _FEW_COMMAS: Final = 4096  #: maximum number of commas in a body that is split w
 
 
 def is_large(body: bytes) -> bool:
-    """Returns whether a body must be cut by a `Splitter`, because it takes more than about a millisecond."""
+    """Returns whether a body must be cut by a `Splitter`, because parsing it at once takes more than about a millisecond."""
     return len(body) > _AT_ONCE
 
 
 def needs_turns(body: bytes) -> bool:
-    """Returns whether the event loop must take turns between the steps of a `Splitter`.
+    """Returns whether the event loop must do other work between the steps of a `Splitter`.
 
-    That is so for bodies that take longer than a few milliseconds.
+    This is the case for bodies that take longer than a few milliseconds to split.
     """
     if len(body) <= _AT_ONCE:
         return False
@@ -75,7 +75,7 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         try:
             values = ARRAY.decode(stripped)
         except (msgspec.DecodeError, RecursionError):
-            # Raises an error with the position, or accepts JSON that msgspec refuses.
+            # `elements` raises an error with the position, or accepts valid JSON that msgspec refuses.
             values = elements(stripped)
         if values:
             # The empty last value gives the joined bytes their final comma without a second copy.
@@ -92,7 +92,7 @@ def to_wire(body: bytes, *, allow_empty: bool = False) -> bytes:
         stripped = stripped.rstrip(_SPACE)
         values = [stripped]
         wire = stripped + b","
-    # A body with fewer brackets than the limit cannot exceed it, so most bodies need two counts only.
+    # A body with fewer opening brackets than the limit cannot be nested deeper, so two counts suffice for most bodies.
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
         check_depth(values, limit)
     return wire
@@ -114,8 +114,8 @@ def last_end(wire: bytes, limit: int) -> int:
 def marks(wire: bytes) -> Iterable[int]:
     """Returns the positions at which a large range of wire bytes may be cut into pages.
 
-    Marks are ends of values, at least `MARK_SPACING` apart, without the end of the range. So the values between two marks are
-    smaller than `MARK_SPACING` together, except for the last of them, which may have any size. For the body of a request a
+    Marks are ends of values, at least `MARK_SPACING` apart. The end of the range is not a mark. So the values between two marks are
+    smaller than `MARK_SPACING` together, except for the last of them, which may have any size. For the body of a request, a
     `Splitter` finds the marks while it validates.
     """
     splitter = Splitter(b"[" + wire[:-1] + b"]", max_messages=len(wire))

@@ -59,9 +59,9 @@ def split_at_quotes(text: bytes) -> list[bytes]:
 
 
 def string_end(text: bytes) -> int:
-    """Returns the position at which a string ends, or can be cut without splitting an escape if its end is not in `text`.
+    """Returns the position of the quotation mark that ends a string. `text` begins inside the string.
 
-    `text` begins inside the string.
+    If the end is not in `text`, returns the last position at which the string can be cut without splitting an escape.
     """
     plain = _without_escapes(text)
     end = plain.find(b'"')

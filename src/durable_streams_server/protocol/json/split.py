@@ -1,8 +1,8 @@
 """Turns a large JSON body into its wire form in short steps, with little memory besides the body and the wire form.
 
 msgspec checks and cuts whole elements of the top-level array, one window of the body at a time. An element larger than a window
-is cut into pieces after any comma, colon or opening bracket outside strings. A piece is valid in its place exactly if it is
-valid with its containers reopened before it and closed after it. A string or a number larger than a window is checked in
+is cut into pieces after any comma, colon or opening bracket outside strings. A piece is valid in its place if and only if it
+is valid with its containers reopened before it and closed after it. A string or a number larger than a window is checked in
 slices. So msgspec checks every byte, and the splitter only keeps the stack of open brackets between the pieces.
 
     splitter = Splitter(body)
@@ -41,7 +41,7 @@ _SPACE: Final = b" \t\n\r"
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*+")
 _NUMBER_PART: Final = re.compile(rb"[-+.0-9eE]*+")
 _LITERAL: Final = re.compile(rb"true|false|null")
-#: Matches the digits after two other digits. A number is valid exactly if it is valid without them.
+#: Matches the digits after two other digits. A number is valid if and only if it is valid without them.
 _DIGITS: Final = re.compile(rb"(?<=[0-9]{2})[0-9]++")
 
 _NO_FORM: Final = WireForm(0)  #: replaces the wire form of a splitter that has ended
@@ -53,7 +53,7 @@ class Splitter:
     Args:
         body: the body.
         allow_empty: whether an empty array is allowed, as in a PUT, or an error, as in a POST (PROTOCOL 9.1.3).
-        window: the maximum number of bytes that one step looks at, 8 or more.
+        window: the maximum number of bytes that one step reads, 8 or more.
         max_messages: the maximum number of values in the body.
 
     Attributes:
@@ -103,13 +103,13 @@ class Splitter:
         self._string_after = After.VALUE  # `KEY` or `VALUE`, depending on the role of a long string
         # A position past the end of the large value, or 0 while none is known.
         self._ends_before = 0
-        self._number = b""  # a long number without most of its digits
+        self._number = b""  # a long number as far as it was read, without most of its digits
         # A plain function, because a bound method would make a reference cycle that keeps the body until a garbage collection.
         self._mode: Callable[[Splitter], None] | None = Splitter._begin
 
     @property
     def position(self) -> int:
-        """The number of bytes at the beginning of the body that are finished."""
+        """The number of bytes of the body that have been processed."""
         return self._at
 
     def step(self) -> bool:
@@ -220,7 +220,7 @@ class Splitter:
     def _take_guess(self, limit: int) -> bool:
         """Copies the elements before the last comma that probably ends an element, and returns whether they are valid.
 
-        The guess needs no other proof, because a window of valid elements always ends at the end of an element.
+        If the text before the comma is a list of valid elements, the guess was right, because it did not cut an element.
         """
         body, at = self._body, self._at
         comma = scan.likely_boundary(body, at, limit)
@@ -283,7 +283,7 @@ class Splitter:
             if len(self._stack) - closed > self._base:
                 self._take_text(text[:cut], run, rest, len(opened) + height)
                 return True
-            # All the halves together cost no more than the window again.
+            # All the halves together are smaller than the window, so they take no longer than one more scan of it.
             self._ends_before = limit
             limit = at + (limit - at) // 2
         return False

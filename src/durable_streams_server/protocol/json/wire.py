@@ -59,7 +59,7 @@ class WireForm:
             self._mark(self._out.tell())
 
     def finish(self) -> bytes:
-        """Returns the wire form without copying it, and drops a mark at its end."""
+        """Returns the wire form without copying it, and drops the mark at its end, if there is one."""
         wire = self._out.getvalue()
         if self.marks and self.marks[-1] == len(wire):
             self.marks.pop()

@@ -1,1 +1,1 @@
-"""The rules of subscriptions: which appends wake them, who holds a wake, and how far each has read (PROTOCOL 6, 7)."""
+"""The rules of subscriptions: which appends wake them, who holds a wake, and how far each stream was read (PROTOCOL 6, 7)."""

@@ -17,8 +17,8 @@ SubscriptionType = Literal["webhook", "pull-wake"]
 class Config(msgspec.Struct, frozen=True, array_like=True):
     """The configuration of a subscription, as a client requested it, in normal form (PROTOCOL 6.2).
 
-    Paths are relative to the stream root, which may change with a restart. An earlier version kept whole paths, which begin with
-    a slash.
+    Paths are relative to the stream root, which may change with a restart. An earlier version kept absolute paths, which begin
+    with a slash.
 
     Attributes:
         kind: the type of the subscription, which says how workers are woken.
@@ -110,7 +110,7 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """A change that creates a subscription. The incarnation tells it from earlier subscriptions with the same id."""
+    """A change that creates a subscription. The incarnation distinguishes it from earlier ones with the same id."""
 
     id: str
     incarnation: int
@@ -195,7 +195,7 @@ class NewsTaken(msgspec.Struct, frozen=True, array_like=True, tag=13):
 
 
 class Missed(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """A change that records which appends a full subscription has missed. A recall pass finds their streams later.
+    """A change that records when a full subscription missed appends. A recall pass finds the streams of the appends later.
 
     A subscription is full if it has no room for another cursor. Both times are microseconds of steady time.
 

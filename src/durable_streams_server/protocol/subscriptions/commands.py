@@ -109,7 +109,7 @@ class Recall(msgspec.Struct, frozen=True):
         id: the id of the subscription.
         incarnation: the incarnation of the subscription. The pass ends if another incarnation has replaced it.
         paths: the paths of streams that get a cursor at their beginning if they may have been missed.
-        begins: whether the step begins the pass. The caller must not look for paths before this command has its outcome.
+        begins: whether the step begins the pass. The caller must not search for paths before it has the outcome of this step.
         ends: whether the pass has gone through all paths with this step.
     """
 
@@ -160,7 +160,7 @@ class Deliver(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """Begins the lease of a wake that a webhook has taken, or may have taken.
+    """Begins the lease of a wake that its webhook has accepted, or whose delivery has timed out.
 
     Attributes:
         grant: the permission for the wake that was delivered.
@@ -281,7 +281,7 @@ def check_id(id_: str) -> str:
 
 
 def stream_path(relative: str, root: str) -> str:
-    """Returns the whole path of a stream that a body names relative to the stream root.
+    """Returns the absolute path of a stream that a body names relative to the stream root.
 
     Raises:
         BadRequest: INVALID_PATH.

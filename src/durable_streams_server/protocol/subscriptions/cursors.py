@@ -1,4 +1,4 @@
-"""Compares kept cursors with the streams that they point into, which may have been replaced or cut since."""
+"""Compares kept cursors with the streams that they point into, which may have been replaced or truncated since."""
 
 from ...errors import BadRequest, Gone
 from ..ancestry import locate
@@ -10,7 +10,7 @@ def unread_from(cursor: Offset, state: StreamState) -> Offset | None:
     """Returns the offset from which a stream has unread bytes for a cursor, or None if all are read.
 
     If the cursor belongs to an earlier stream at the path, the whole present stream is unread. If the cursor is past the tail,
-    because a repair or a restored copy has taken bytes away, nothing is unread.
+    because a repair has removed bytes or an older copy was restored, nothing is unread.
     """
     try:
         position = locate(cursor, state.incarnation, state.ancestry, state.tail)

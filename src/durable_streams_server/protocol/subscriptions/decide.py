@@ -2,7 +2,7 @@
 
 A wake moves through these states, and each arrow is one record:
 
-    idle --append--> in flight --claim, or delivery taken--> leased --done, release, lease over--> idle, or the next wake
+    idle --append--> in flight --claim, or delivery accepted--> leased --done, release, lease over--> idle, or the next wake
                      in flight --delivery failed--> in flight, put off
 
 The rules are in `owners.py`, `workers.py`, `deliveries.py` and `upkeep.py`, by who sends the command.

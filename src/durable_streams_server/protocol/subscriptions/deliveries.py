@@ -1,4 +1,4 @@
-"""Decides the states of a webhook delivery: it begins, the receiver takes it, or it fails and is put off (PROTOCOL 7.1)."""
+"""Decides the commands of a webhook delivery: it begins, the receiver accepts it, or it fails and is put off (PROTOCOL 7.1)."""
 
 import msgspec
 
@@ -74,7 +74,7 @@ def _can_be_read(context: Context, stream: LinkedStream) -> bool:
 def _begin_lease(
     context: Context, subscription: Subscription, wake: Wake, command: Delivered
 ) -> None:
-    """Begins the lease of a wake that its webhook has taken."""
+    """Begins the lease of a wake that its webhook has accepted, or whose delivery has timed out."""
     if wake.next_attempt is None:
         return  # a heartbeat came before the response
     lease = max(wake.lease_until or 0, lease_end(subscription, bounded(command.sent_at)))

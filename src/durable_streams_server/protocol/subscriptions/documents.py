@@ -14,7 +14,7 @@ _PREFIX: Final = "subscription/"
 
 
 class _Document(msgspec.Struct, frozen=True, array_like=True):
-    """The encoded form of one subscription. Fields may be added at the end only, because earlier versions wrote the others."""
+    """The encoded form of one subscription. New fields must come last, because earlier versions wrote the others in this order."""
 
     id: str
     incarnation: int

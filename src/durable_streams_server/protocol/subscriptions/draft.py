@@ -1,4 +1,4 @@
-"""Collects what one record changes in subscriptions, on top of their states before the record."""
+"""Collects the changes that one record makes to subscriptions, on top of their states before the record."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -18,7 +18,8 @@ from .wake_events import WakeEventAppender, encode_wake_event
 
 #: Maximum number of feed entries that one record applies to one subscription, which takes a few milliseconds.
 MAX_TAKEN: Final = 500
-_ANNOUNCE_LATER: Final = SECOND  # delay before an event is retried for which the store had no room
+#: Delay before the retry of an event for which the store had no room.
+_ANNOUNCE_LATER: Final = SECOND
 
 
 class Draft:
@@ -58,11 +59,13 @@ class Draft:
         self._wakes: dict[str, WakeChanged] = {}
         self._news: dict[str, News] = {}  # by path: the newest feed entry of the stream
         self._all_news: list[News] = []
-        self._events: dict[str, list[bytes]] = {}  # by path of the wake stream
+        self._events: dict[
+            str, list[bytes]
+        ] = {}  # by path of the wake stream: the events to append
         self._appended: list[Appended] = []
 
     def follow(self, change: Change) -> None:
-        """Adds what one change of a stream means for its watchers."""
+        """Adds the changes to subscriptions that follow from one change of a stream."""
         if isinstance(change, Appended):
             if change.data:
                 self._notify_watchers(change.path, change)
@@ -292,7 +295,8 @@ class Draft:
     def drop_cursor(self, subscription: Subscription, path: str) -> None:
         """Drops the cursor of a stream that is gone or unlinked.
 
-        If no other stream has unread bytes, this also ends the wake in flight, unless a worker or a webhook has taken it.
+        If no other stream has unread bytes, this also ends the wake in flight, unless a worker has claimed it or a webhook has
+        accepted it.
         """
         if self.cursor(subscription, path) is None:
             return
@@ -327,7 +331,7 @@ class Draft:
     # -- changes of streams ----------------------------------------------------
 
     def _notify_watchers(self, path: str, change: Appended | None) -> None:
-        """Applies an append with data to every watcher of a stream. None stands for the stream's end."""
+        """Applies an append with data to every watcher of a stream, or the end of the stream if `change` is None."""
         watch = self._subscriptions.watch(path)
         if len(watch) > self._subscriptions.crowd:
             self._add_news(path, change)
@@ -340,7 +344,7 @@ class Draft:
             elif not self._is_unread(subscription, change):
                 begun = self._offset_at(path, change.start)
                 self._add_unread(subscription, path, begun, max(1, self._now))
-            elif self.wake_of(subscription) is None:  # as after its unread bytes were damaged
+            elif self.wake_of(subscription) is None:  # as after damage to the unread bytes
                 self.begin_wake(subscription, path)
 
     def _add_news(self, path: str, change: Appended | None) -> None:
@@ -363,7 +367,7 @@ class Draft:
             subscription: the subscription.
             path: the path of the stream.
             cursor: the offset at which the unread bytes begin.
-            at: microseconds of steady time of the append, or an earlier time.
+            at: the time of the append or an earlier time, in microseconds of steady time.
         """
         if self.cursor(subscription, path) is None:
             if self._is_full(subscription):
@@ -379,7 +383,7 @@ class Draft:
         """Returns whether a subscription has no room for another cursor.
 
         A subscription that has missed a stream in this record counts as full until the record ends, because a later change may
-        be of the same stream.
+        concern the same stream.
         """
         id_ = subscription.id
         if id_ in self._full:
@@ -400,7 +404,7 @@ class Draft:
         try:
             state = self._states.get(path)
         except Unreadable:
-            return ZERO  # nobody knows what is in it, and a repair may bring some bytes back
+            return ZERO  # the contents are unknown, and a repair may restore some bytes
         if state is None or state.soft_deleted or state.tail <= state.base:
             return None
         missed, _ = self.missed(subscription)

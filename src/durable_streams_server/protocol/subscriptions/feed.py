@@ -85,7 +85,10 @@ class Feed:
         return renamed
 
     def oldest_below(self, root: str) -> News | None:
-        """Returns the oldest entry of a stream below a stream root, or None. Other entries stay until their root returns."""
+        """Returns the oldest entry of a stream below a stream root, or None.
+
+        Entries below other roots stay in the feed until their root is used again.
+        """
         return next((n for n in self._news.values() if n.path.startswith(root + "/")), None)
 
     def waiting_for(self, news: News, watch: Watch) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Adds to a record of stream changes what they mean for subscriptions: cursors, wakes and wake events.
+"""Finds the changes to subscriptions that follow from a record's changes to streams: cursors, wakes and wake events.
 
-They are in the same record as the append, so no crash can come between an append and the wake that it causes. An append to a
+They are added to the same record, so no crash can come between an append and the wake that it causes. An append to a
 stream that nobody watches costs one look-up. If a crowd of subscriptions watches the stream, the record only adds an entry
 to the feed (`feed.py`).
 """
@@ -30,7 +30,7 @@ def follow(
         offset: microseconds by which the wall clock is ahead of steady time, for dates.
     """
     first = changes[0]
-    if len(changes) == 1 and isinstance(first, Appended):  # as in nearly every record
+    if len(changes) == 1 and isinstance(first, Appended):  # nearly every record is a single append
         watch = subscriptions.watch(first.path)
         if watch is NOBODY or _is_no_news(subscriptions, watch, first):
             return ()

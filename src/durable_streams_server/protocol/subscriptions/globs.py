@@ -92,7 +92,7 @@ class Globs(Generic[T]):
             _drop(parent, segment)
 
     def matching(self, path: str) -> Iterator[T]:
-        """Yields the items whose patterns match a path. An item with several matching patterns comes several times."""
+        """Yields the items whose patterns match a path. An item is yielded once for each of its patterns that match."""
         for group in self.groups(path):
             yield from group
 
@@ -120,7 +120,7 @@ class Globs(Generic[T]):
 
 
 def _reach(nodes: "list[_Node[T]] | dict[_Node[T], None]") -> "dict[_Node[T], None]":
-    """Returns the nodes and the nodes that can be reached from them without a segment, through `**`."""
+    """Returns the given nodes, and the nodes that `**` reaches from them without using up a segment."""
     reached = dict.fromkeys(nodes)
     for node in nodes:
         while node.any is not None and node.any not in reached:

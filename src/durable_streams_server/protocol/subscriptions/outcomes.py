@@ -29,7 +29,7 @@ class RecallOutcome(msgspec.Struct, frozen=True):
 
     Attributes:
         count: the number of the step's paths that were handled. There was no room for the cursors of the others.
-        missed: whether the subscription still misses streams, so that the pass must go on or another one must follow.
+        missed: whether the subscription still misses streams, so that this pass must continue or another one must follow.
     """
 
     count: int

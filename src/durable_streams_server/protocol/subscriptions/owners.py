@@ -56,7 +56,8 @@ def _begin_wake_stream(context: Context, path: str) -> tuple[Change, ...]:
         if path not in other.streams:
             draft.drop_cursor(other, path)
         elif pending:
-            draft.take_news(other)  # an explicit link stays, so the entries are applied
+            # Its explicit link stays, so the entries are applied before they are dropped.
+            draft.take_news(other)
     return tuple(NewsTaken(news.number) for news in pending)
 
 

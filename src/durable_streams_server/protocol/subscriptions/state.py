@@ -32,13 +32,13 @@ from .watching import Watching
 #: Maximum number of watchers of one stream that an append wakes in its own record. This many take a fraction of a millisecond and a
 #: few KiB of the record. More watchers are woken in slices, in records of their own.
 CROWD: Final = 32
-#: Maximum number of subscriptions that one call of `to_take` looks at, which takes less than a millisecond.
+#: Maximum number of subscriptions that one call of `to_take` examines, which takes less than a millisecond.
 _LOOKED_AT: Final = 1_000
 #: Maximum number of streams with unread bytes per subscription. A checkpoint encodes this many in one step of 40 ms.
 MAX_DUE: Final = 40_000
 #: Maximum number of streams with unread bytes over all subscriptions, at 256 bytes each.
 MAX_CURSORS: Final = 1_000_000
-#: Maximum number of streams with unread bytes per subscription once `MAX_CURSORS` is reached. One wake lists as many.
+#: Maximum number of streams with unread bytes per subscription once `MAX_CURSORS` is reached. One wake lists the same number.
 FEW_DUE: Final = 1_000
 _LONGEST_RETRY: Final = round(MAX_RETRY_DELAY * (1 + RETRY_JITTER) * SECOND)
 
@@ -48,8 +48,8 @@ class Subscriptions:
 
     Args:
         root: the stream root, below which patterns match.
-        opening: a random name of this opening of the store. It is part of every wake id, so a store that goes back to an earlier
-            state, by a repair or as a restored copy, never issues a wake id again.
+        opening: a random name of this opening of the store. It is part of every wake id, so a store that a repair
+            or a restored copy has set back to an earlier state never issues the same wake id again.
 
     Attributes:
         by_id: all subscriptions by id.
@@ -138,7 +138,7 @@ class Subscriptions:
         Also returns the number of the entry, if these are the last such subscriptions.
 
         Each id is returned once, unless `feed.begin_again` is called. The number is None while other subscriptions may be left. The
-        ids may be empty then, because one call looks at a bounded number of subscriptions.
+        ids may be empty then, because one call examines a bounded number of subscriptions.
         """
         news = self.feed.oldest_below(self.root)
         if news is None:
@@ -159,7 +159,7 @@ class Subscriptions:
     # -- changes ------------------------------------------------------------
 
     def apply(self, change: SubscriptionChange) -> Subscription | None:
-        """Applies a change to the newest state, and returns the subscription that it is about, or None if it is about no single one."""
+        """Applies a change to the newest state, and returns the subscription that changed, or None for the keys and the feed."""
         if isinstance(change, Subscribed):
             return self._begin(change)
         if isinstance(change, KeysKept):
@@ -272,5 +272,5 @@ class Subscriptions:
 
 
 def _paths(subscription: Subscription) -> tuple[Iterable[str], str | None]:
-    """Returns the explicitly linked paths and the wake stream, as `Watching.add` takes them."""
+    """Returns the explicitly linked paths and the wake stream, as arguments for `Watching.add`."""
     return subscription.streams, subscription.wake_stream

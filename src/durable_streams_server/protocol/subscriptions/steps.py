@@ -1,7 +1,7 @@
 """Computes the next step for a subscription and its time, and the backoff between deliveries and between wakes.
 
 The server examines a subscription whenever it changes, and when its next step is due. Each time it computes the next step with one
-pure function, so no subscription is left without a plan.
+pure function, so no subscription is left without a next step.
 """
 
 import enum
@@ -12,7 +12,7 @@ from ..units import SECOND
 from .changes import SubscriptionType, Wake
 
 _FIRST_DELAY: Final = 1.0  #: seconds before the first retry (PROTOCOL 7.1)
-#: Number of consecutive wakes without progress after which the next wake still begins at once.
+#: Maximum number of consecutive wakes without progress after which the next wake still begins at once.
 _AT_ONCE: Final = 1
 
 
@@ -60,8 +60,9 @@ def next_step(kind: SubscriptionType, wake: Wake | None, opening: str) -> Step:
 def must_be_renamed(wake: Wake, opening: str) -> bool:
     """Returns whether a wake needs another wake id before it is delivered or claimed.
 
-    That is so if the wake began before this opening of the store and no snapshot of it is kept. A worker may then have seen the wake
-    with other tails, because the store may since have gone back to an earlier state, as a restored copy does.
+    This is the case if the wake began before this opening of the store and no snapshot of it is kept. A worker may then have seen
+    the same wake id with other tails, because the store may since have been set back to an earlier state, for example to a restored
+    copy.
     """
     return wake.snapshot is None and not wake.wake_id.endswith(f"_{opening}")
 

@@ -1,9 +1,9 @@
 """The newest state of one subscription: its configuration, links, cursors and wake.
 
 A subscription keeps a cursor only for streams with unread bytes. The cursor of every other stream is its tail. So a subscription
-to a million streams costs what its backlog costs, and linking an existing stream at its tail costs nothing.
+to a million streams costs only as much as its backlog, and linking an existing stream at its tail costs nothing.
 
-Links are kept relative to the stream root. Cursors are kept by whole path, because they belong to streams that do not move. If
+Links are kept relative to the stream root. Cursors are kept by absolute path, because they belong to streams that do not move. If
 the root changes, the cursors of streams outside it are set aside until their root returns.
 """
 
@@ -21,11 +21,11 @@ class Subscription:
 
     Attributes:
         id: the id that the client chose.
-        incarnation: the number that tells this subscription from earlier ones with the same id.
+        incarnation: the number that distinguishes this subscription from earlier ones with the same id.
         config: the configuration that it was created with.
         created_at: the time of its creation, in microseconds of Unix time.
         links: the explicitly linked streams, as paths relative to the stream root.
-        streams: the explicitly linked streams, as whole paths.
+        streams: the explicitly linked streams, as absolute paths.
         due: the streams with unread bytes, in queue order. Maps each path to the acknowledged offset.
         aside: cursors like those in `due`, of streams outside the present stream root.
         begun_after: the number of the newest feed entry when the subscription was created.
@@ -72,7 +72,7 @@ class Subscription:
 
     @property
     def wake_stream(self) -> str | None:
-        """The whole path of a pull-wake's wake stream, or None for a webhook."""
+        """The absolute path of a pull-wake's wake stream, or None for a webhook."""
         below = self.config.wake_stream
         return None if below is None else whole_path(below, self._root)
 
@@ -132,7 +132,7 @@ class Subscription:
             self.due[path] = self.due.pop(path)
 
     def link(self, added: Iterable[str], removed: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Adds and removes explicit links, and returns the whole paths that were added and removed.
+        """Adds and removes explicit links, and returns the absolute paths that were added and removed.
 
         The paths are given relative to the stream root.
         """
@@ -153,7 +153,7 @@ class Subscription:
     def _spellings(self, path: str) -> list[str]:
         """Returns the spellings under which a link is kept.
 
-        During a replay of records of an earlier version the root is not known yet, so links may still be whole paths.
+        During a replay of records of an earlier version the root is not known yet, so links may still be absolute paths.
         """
         if path in self.links:
             return [path]
@@ -161,7 +161,7 @@ class Subscription:
 
 
 def whole_path(path: str, root: str) -> str:
-    """Returns the whole path of a link. A link that is a whole path already, below another root, is returned unchanged."""
+    """Returns the absolute path of a link. A link that is an absolute path already, below another root, is returned unchanged."""
     return path if path.startswith("/") else f"{root}/{path}"
 
 

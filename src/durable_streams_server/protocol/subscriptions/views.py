@@ -24,7 +24,7 @@ class View(msgspec.Struct, frozen=True):
 
     Attributes:
         id: the id that the client chose.
-        incarnation: the number that tells the subscription from earlier ones with the same id.
+        incarnation: the number that distinguishes the subscription from earlier ones with the same id.
         config: the configuration that it was created with.
         created_at: the time of its creation, in microseconds of Unix time.
         reason: the reason why its status is `failed`, in one word, or None while it is `active`.

@@ -37,7 +37,8 @@ class WakeEventAppender:
         self._created = created
         self._now = now
         self._tails: dict[str, int] = {}
-        self._ended: set[str] = set()  # streams that the record closes or removes take no event
+        # Streams that the record closes or removes. They receive no events.
+        self._ended: set[str] = set()
         for change in changes:
             if isinstance(change, Created):
                 self._ended.discard(change.path)
@@ -49,7 +50,7 @@ class WakeEventAppender:
                     self._ended.add(change.path)
 
     def append(self, wake_stream: str, data: bytes) -> Appended | None:
-        """Returns the append of events to a wake stream, or None if the stream cannot take them.
+        """Returns the append of events to a wake stream, or None if the stream cannot receive them.
 
         Args:
             wake_stream: the path of the wake stream.
@@ -80,7 +81,7 @@ def encode_wake_event(id_: str, stream: str, generation: int, milliseconds: int)
         id_: the subscription's id.
         stream: the path, below the stream root, of a stream with unread bytes.
         generation: the wake's generation.
-        milliseconds: the Unix time of the wake.
+        milliseconds: the time of the wake, in milliseconds of Unix time.
     """
     event = {
         "type": "wake",
@@ -93,7 +94,7 @@ def encode_wake_event(id_: str, stream: str, generation: int, milliseconds: int)
 
 
 def wake_stream_problem(state: StreamState | None, now: int) -> str | None:
-    """Returns the reason why a wake stream takes no events, in one word, or None if it takes them."""
+    """Returns the reason why a wake stream cannot receive events, in one word, or None if it can."""
     if state is None or state.soft_deleted or state.expired(now):
         return "wake_stream_missing"
     if state.damage is not None:

@@ -1,6 +1,6 @@
 """Finds the subscriptions that watch a stream, with an index of patterns, explicit links and wake streams.
 
-A cache keeps, for each path, the patterns that match it and not the subscriptions. So ten thousand subscriptions with the same
+For each path, a cache keeps the matching patterns instead of the subscriptions. So ten thousand subscriptions with the same
 pattern take no more memory per path than one.
 """
 
@@ -94,8 +94,8 @@ class Watching:
         Args:
             id_: the id of the subscription.
             pattern: its pattern, or None.
-            streams: the whole paths of its explicitly linked streams.
-            wake_stream: the whole path of its wake stream, or None.
+            streams: the absolute paths of its explicitly linked streams.
+            wake_stream: the absolute path of its wake stream, or None.
         """
         if pattern is not None:
             self._globs.add(pattern, id_)
@@ -116,13 +116,13 @@ class Watching:
         self._forget()
 
     def link(self, id_: str, streams: Iterable[str]) -> None:
-        """Adds explicit links to a subscription, by whole paths."""
+        """Adds explicit links to a subscription, by absolute paths."""
         for path in streams:
             self._explicit.setdefault(path, {})[id_] = None
             self._remembered.pop(path, None)
 
     def unlink(self, id_: str, streams: Iterable[str]) -> None:
-        """Removes explicit links from a subscription, by whole paths."""
+        """Removes explicit links from a subscription, by absolute paths."""
         for path in streams:
             _discard(self._explicit, path, id_)
             self._remembered.pop(path, None)

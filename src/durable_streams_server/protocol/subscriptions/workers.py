@@ -1,6 +1,6 @@
 """Decides the commands of workers: claim a wake, acknowledge offsets, renew a lease, release a wake (PROTOCOL 7).
 
-A request must name its wake completely: the token by incarnation and generation, the request by generation and wake id
+A request must name its wake completely: its token by incarnation and generation, and its body by generation and wake id
 (PROTOCOL 7.3). The server refuses a request about any other wake as FENCED.
 """
 
@@ -82,7 +82,7 @@ def _move_cursors(
     wake: Wake,
     acks: tuple[tuple[str, Offset], ...],
 ) -> Wake:
-    """Moves cursors forward, never back, and returns the wake with its progress counted."""
+    """Moves cursors forward, never back, and returns the wake with its progress updated."""
     cleared, has_moved = wake.cleared, wake.has_moved
     for path, offset in acks:
         cursor, state = (

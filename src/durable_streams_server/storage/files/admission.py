@@ -1,4 +1,4 @@
-"""Refuses records for which a file store has no room, because too much is dirty, the disk is full, or a log may not grow."""
+"""Refuses records for which a file store has no room, because too much data is dirty, the disk is full, or a log may not grow."""
 
 from ...protocol.state import Appended, Change
 from ...protocol.subscriptions.changes import SubscriptionChange
@@ -43,7 +43,7 @@ class Admission:
             raise disk_full() if ledger.found_disk_full else behind()
 
     def _adds_to_crowd(self, changes: tuple[Change, ...]) -> bool:
-        """Returns whether too many producers' states are unwritten, or too many streams are dirty and a record would add another."""
+        """Returns whether too many producers' states are unwritten, or too many streams are dirty and the record would add one."""
         ledger = self._ledger
         if ledger.states.tally.all > ledger.max_fresh_producers:
             return True
@@ -73,7 +73,7 @@ class Admission:
                 raise held.log_full()
 
     def reserve_at_end(self, size: int, changes: tuple[Change, ...]) -> Reservation:
-        """Reserves room for a record at the end of a segment, which only records that free space may use.
+        """Reserves room for a record in the reserve at the end of a segment, which ordinary records may not use.
 
         Raises:
             StreamError: the record is an ordinary one, or the segment is full.

@@ -1,8 +1,8 @@
 """The bell with which the event loop's thread wakes the commit thread.
 
-A queue wakes a thread through a lock, while the caller still holds the interpreter (the GIL). On one core, the woken thread takes the core,
-finds the interpreter taken, and gives the core back; each commit cost ten system calls for locks. A write to a descriptor releases the
-interpreter first. A thread that waits for a descriptor therefore gets the core and the interpreter at once.
+A queue wakes a thread through a lock, while the caller still holds the interpreter (the GIL). On one core, the woken thread gets the core,
+finds that the GIL is not free, and yields the core again, so each commit cost ten system calls for locks. A write to a descriptor releases
+the GIL first. A thread that waits for a descriptor therefore gets the core and the GIL at once.
 """
 
 import os

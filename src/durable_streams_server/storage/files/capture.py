@@ -1,7 +1,7 @@
 """The states and bytes that one checkpoint writes, captured in slices while the event loop serves clients.
 
-A checkpoint writes every stream as it was at one record. Taking all dirty states at that moment would block the event loop. So `Capture`
-takes them in slices, and first takes each state that is about to change. The states' bytes follow (`gather.py`).
+A checkpoint writes every stream as it was at one record. Capturing all dirty states at that moment would block the event loop. So
+`Capture` works in slices, and captures a state out of turn if it is about to change. The states' bytes are captured later (`gather.py`).
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -19,10 +19,10 @@ from .gather import Gathering
 from .log_layout import Extent
 from .producers import StoredProducers
 
-# Counts limit each step on the event loop instead of a clock, so that a simulated run can be repeated. Each step takes about 1 ms.
-_SLICE: Final = 200  # states taken in one step
-_PIECES: Final = 1000  # appends whose bytes are taken in one step: about 0.5 ms
-_DOCUMENT_BYTES: Final = 256 * 1024  # bytes of documents taken in one step
+# Counts instead of a clock limit each step on the event loop, so that a simulated run can be repeated. Each step takes about 1 ms.
+_SLICE: Final = 200  # states captured in one step
+_PIECES: Final = 1000  # appends whose bytes are captured in one step: about 0.5 ms
+_DOCUMENT_BYTES: Final = 256 * 1024  # bytes of documents captured in one step
 
 
 class Capture:
@@ -44,10 +44,10 @@ class Capture:
         changes: the changes of the catalog's entries.
         flushes: the bytes that the logs must have before the catalog is committed.
         documents: the changed documents by name; None deletes a document.
-        advanced: the producers whose fresh states were taken.
+        advanced: the producers whose fresh states were captured.
         obstacle: the error that prevented the commit of the catalog, if the checkpoint can be tried again.
-        is_committed: whether the catalog has the capture. From then on the catalog proves where the logs end.
-        damaged: the logs that could not take their bytes, each with the reason. The bytes are kept beside these logs.
+        is_committed: whether the catalog has committed the capture. From then on the catalog proves where the logs end.
+        damaged: the logs to which bytes could not be written, each with the reason. The bytes are kept beside these logs.
         too_large: the logs that may not grow. The catalog holds their bytes.
     """
 
@@ -87,7 +87,7 @@ class Capture:
             self._take(state)
 
     def take_rest(self, incarnation: int) -> None:
-        """Captures the rest of a stream's bytes at once, because the store is about to forget them."""
+        """Captures the rest of a stream's bytes at once, because the store is about to drop them from memory."""
         self._gathering.take_rest(incarnation)
 
     def take_document(self, name: str) -> int:
@@ -130,7 +130,7 @@ class Capture:
                 self.documents[held.name_of(incarnation)] = None
 
     def give_back(self) -> None:
-        """Makes the producers' states fresh again, because the catalog was not committed."""
+        """Marks the captured states of producers as fresh again, because the catalog was not committed."""
         for producers in self.advanced:
             producers.give_back()
 
@@ -150,7 +150,7 @@ class Capture:
         self.changes.append(Put(state.path, entry, self._take_producers(state)))
 
     def _take_producers(self, state: StreamState) -> dict[bytes, ProducerState]:
-        """Returns the states of a stream's producers that changed since the last checkpoint, and marks them as taken."""
+        """Returns the states of a stream's producers that changed since the last checkpoint, and marks them as captured."""
         producers = state.producers
         assert isinstance(producers, StoredProducers)
         fresh = producers.take_fresh()
@@ -164,5 +164,5 @@ class Capture:
 
 
 def _ending_at(entry: Entry, extent: Extent) -> Entry:
-    """Returns an entry whose tail is where the log ends, not where the stream ends."""
+    """Returns an entry with the end of the log as its tail, instead of the tail of the stream."""
     return msgspec.structs.replace(entry, tail=extent.tail, index_entries=extent.entries)

@@ -4,9 +4,9 @@
 - `tables`: how entries are keyed and checksummed. `database` stores the tables in LMDB.
 - `copy`: the second copy, a file of all commits. `reconcile` compares the two when a catalog is opened.
 - `table_catalog`, `lmdb_catalog`: the catalog itself.
-- `sums`: the checksum that shows at a start that the database has not changed. `verify` finds damage.
-- `repair`: chooses how to repair a catalog. `rebuild` makes one copy from the other, or both from the entries that `salvage` finds
-  in their `pages`.
+- `sums`: the checksum that shows, when a catalog is opened, that the database has not changed. `verify` finds damage.
+- `repair`: chooses how to repair a catalog. `rebuild` makes one copy from the other, or both copies from the entries that
+  `salvage` finds in their `pages`.
 """
 
 from .entries import (

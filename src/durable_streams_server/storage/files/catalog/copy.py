@@ -2,8 +2,8 @@
 
 The file begins with a header that holds the catalog's random identity. Records of operations follow. A commit consists of one or more
 records, and the last of them is marked. A copy that was rewritten begins with a base, which holds every entry that was live at that
-time. Each record has a CRC, and is synced before the database commits. So a crash leaves the copy level with the database or one
-commit ahead of it, perhaps with a torn record at the end.
+time. Each record has a CRC, and is synced before the database commits. So after a crash, the copy has the same commits as the
+database or one more, perhaps with a torn record at the end.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from .tables import Operation, operations
 
 NAME: Final = "copy"
 NEW: Final = NAME + ".new"
-#: The kinds of records: one that more records follow, the last of a commit, and the last of a base.
+#: The kinds of records: one that more records of the commit or base follow, the last of a commit, and the last of a base.
 PART, COMMIT, BASE = 1, 2, 3
 _MAGIC: Final = b"DSCOPY1\n"
 _MARK: Final = b"\xd5rec"
@@ -25,9 +25,9 @@ _HEAD: Final = struct.Struct("<8sQI")  # magic, identity, CRC of both
 HEAD_SIZE: Final = _HEAD.size
 _RECORD: Final = struct.Struct("<4sIIBxxxQ")  # mark, CRC of the rest, size, kind, commit
 _CRC_FROM: Final = 8  # position in a record from which the CRC covers it
-#: Maximum number of parts in a record, three for each operation. One damaged record costs no more operations than that.
+#: Maximum number of parts in a record, three for each operation. So one damaged record loses at most 4096 operations.
 _AT_ONCE: Final = 3 * 4096
-_PIECE: Final = 1024 * 1024  # bytes of a record in a base, and of one read
+_PIECE: Final = 1024 * 1024  # approximate bytes of a record in a base, and of one read in a search
 
 
 class CopyState(NamedTuple):
@@ -77,7 +77,8 @@ class Copy:
         self._file: File | None = None
         self._size = 0
         self._before: CopyState | None = None  # the state before the last commit
-        self._written: CopyState | None = None  # set by `append` until the database has committed
+        # The state with an appended commit that is neither confirmed nor discarded yet.
+        self._written: CopyState | None = None
         self.state: CopyState | None = None
         self.newest = 0
 
