@@ -18,7 +18,8 @@ from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .ledger import Ledger
 from .logs import Logs
 
-_LOGS: Final = 1000  # logs written in one step, because a stop waits for one step at most
+#: Maximum number of logs written in one step, because a store that closes waits for the running step.
+_LOGS: Final = 1000
 
 
 class Where(enum.Enum):
@@ -53,7 +54,8 @@ class Checkpoints:
         """Makes a checkpoint on this thread.
 
         Args:
-            patience: seconds after which to give up, unless the catalog is committed. The write-ahead log keeps what is not written.
+            patience: seconds after which to give up, unless the catalog is committed by then. The write-ahead log still has everything
+                that the checkpoint did not write.
 
         Raises:
             OSError: the disk failed, and the store has stopped.
@@ -98,7 +100,7 @@ class Checkpoints:
             except OSError as error:
                 if error.errno not in NO_SPACE | NO_HANDLES:
                     raise
-                # The catalog is unchanged, so it proves nothing of what was written.
+                # The catalog is unchanged, so it vouches for none of the bytes that were written to the logs.
                 capture.obstacle = error
                 is_full = error.errno in NO_SPACE and error.errno != TOO_LARGE
                 if not is_full or not self._make_room(capture):

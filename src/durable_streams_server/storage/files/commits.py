@@ -1,4 +1,4 @@
-"""The queue of records and answers between a decision and its durability.
+"""The queue of records and answers that are decided but not durable yet.
 
 `record` gives a record its place in the write-ahead log and applies it to the newest states. A commit then writes all queued records with one
 sync, and `committed` publishes them and resolves their tickets in order. Only `write` waits for the disk. The store's shell decides on which
@@ -27,7 +27,8 @@ from .shell import Shell
 from .wal import Reservation, Wal, Write
 from .wal_format import LARGE, Payload, size_of
 
-#: Fewer records and bytes than the loop decides within about a millisecond. For so few, the disk stays idle for one more turn to gather more.
+#: While fewer records and bytes than these are queued, the next commit waits for one more turn of the event loop to gather more. The loop
+#: decides more than these within about a millisecond.
 _FEW: Final = 64
 _FEW_BYTES: Final = 64 * KIB
 
@@ -71,7 +72,7 @@ class Commits:
         listeners: the listeners to call with published changes.
 
     Attributes:
-        shell: runs the store's work.
+        shell: runs the store's commits and checkpoints.
         failure: the error that stopped the store; None while it works.
     """
 
@@ -153,7 +154,7 @@ class Commits:
         return ticket
 
     def answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:
-        """Queues an answer without a record behind the records in flight, or resolves it at once if there are none."""
+        """Queues an answer that has no record. It resolves after everything in flight, or at once if nothing is in flight."""
         ticket: Ticket[Outcome] = Ticket()
         item = InFlight((), ticket, outcome, refusal, None, b"")
         if self._flying:
@@ -171,7 +172,7 @@ class Commits:
 
     @property
     def newest_pending(self) -> InFlight:
-        """The answer that was queued last, if no commit has taken it yet."""
+        """The answer that was queued last. The queue must not be empty."""
         return self._pending[-1]
 
     @property
@@ -219,7 +220,7 @@ class Commits:
                     self.wal.durable_lsn = item.place.lsn
                     ledger.publish(item.published)
                     published += item.published
-        except BaseException as error:  # readers may see a part of the commit
+        except BaseException as error:  # readers may already see a part of the commit
             self.fail(error, commit)
             return
         self._flying -= len(commit.items)
@@ -247,7 +248,7 @@ class Commits:
         self.committed(commit)
 
     def check_segment(self) -> None:
-        """Stops the store if the segment it wrote last is not where a restart will look for it."""
+        """Stops the store if the segment that it wrote last is no longer at its path, because the next server would not find it."""
         try:
             self.wal.check_place()
         except OSError as error:

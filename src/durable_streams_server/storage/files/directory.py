@@ -1,4 +1,4 @@
-"""Takes a data directory for this process: checks and writes its format, locks it, and creates its parts."""
+"""Prepares a data directory for this process: checks and writes its format, locks it, and creates its parts."""
 
 from typing import Final
 
@@ -51,7 +51,7 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
         readonly: whether to change nothing, so that the directory must hold a store. The disk must be read-only too.
 
     Raises:
-        DirectoryRefused: another process has locked the directory, its format is unknown, or it holds something else.
+        DirectoryRefused: another process has locked the directory, its format is unknown, or it holds other files than those of a store.
         OSError: the disk failed.
     """
     if (readonly or not create) and not disk.exists(_FORMAT_FILE):
@@ -69,23 +69,23 @@ def prepare(disk: Disk, name: str, *, create: bool = True, readonly: bool = Fals
 
 
 def _settle(disk: Disk, name: str, *, readonly: bool) -> None:
-    """Brings a locked directory to the present format, creates missing parts, and starts watching its parts."""
+    """Updates a locked directory to the present format, creates missing parts, and starts to watch the parts."""
     if readonly:
         _read_format(disk, name)
         return
     if not disk.exists(_FORMAT_FILE):
         _lay_out(disk, name)
     elif _read_format(disk, name) != FORMAT:
-        # The format comes first, because the store then writes what an older version does not understand.
+        # Write the format first, because the store then writes data that an older version does not understand.
         write_format(disk)
     for directory in _PARTS:
         if not disk.exists(directory):
-            disk.make_directory(directory)  # a copy may lack empty directories
+            disk.make_directory(directory)  # a copied data directory may lack empty directories
     # The process that laid out the directory may have died before its sync.
     disk.sync_directory("")
     for path in _OF_LMDB:
         if disk.exists(path):
-            # Opening the file first refuses a link or a FIFO, which LMDB itself would follow or wait for.
+            # `open` refuses a link or a FIFO. LMDB itself would follow the link or block on the FIFO.
             disk.open(path).close()
     disk.watch((_FORMAT_FILE, *_PARTS))
     for doubt in disk.doubts():
@@ -140,7 +140,7 @@ def write_format(disk: Disk) -> None:
 
 
 def _overwrite_format(disk: Disk, text: bytes) -> None:
-    """Overwrites the FORMAT file on a full disk. This is safe, because one digit changes and a disk writes a byte or none."""
+    """Overwrites the FORMAT file on a full disk. This is safe, because only one digit changes, and a disk never writes a part of a byte."""
     file = disk.open(_FORMAT_FILE)
     try:
         file.write(text, 0)

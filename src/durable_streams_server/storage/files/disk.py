@@ -16,7 +16,7 @@ TOO_LARGE: Final = errno.EFBIG
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, TOO_LARGE})
 #: A file could not be opened because this process or the machine has too many open files. Nothing was written, so the caller may retry.
 NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
-#: An existing file is damaged: it is missing, something else is in its place, or the device cannot read it.
+#: A file of the store is lost: it is missing, something else is in its place, or the device cannot read it.
 LOST: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EIO}
 )
@@ -70,7 +70,7 @@ class File(ABC):
 
     @abstractmethod
     def sync(self) -> None:
-        """Returns when everything written is durable.
+        """Makes everything written durable before it returns.
 
         The caller must never retry a failed sync, because the kernel forgets which bytes it lost.
         """
@@ -159,11 +159,11 @@ class Disk(ABC):
 
     @abstractmethod
     def sync_directory(self, path: str) -> None:
-        """Returns when all names in a directory are durable."""
+        """Makes all names in a directory durable before it returns."""
 
     @abstractmethod
     def sync_all(self) -> None:
-        """Returns when everything written to the disk is durable. One call syncs any number of files."""
+        """Makes everything written to the disk durable before it returns. One call syncs any number of files."""
 
     @abstractmethod
     def lock(self) -> bool:
@@ -179,7 +179,7 @@ class Disk(ABC):
 
     @abstractmethod
     def check_lock(self) -> None:
-        """Checks that this process holds the lock. Every commit calls this, so it looks at the lock file once a second only.
+        """Checks that this process holds the lock. Every commit calls this, so it checks the lock file only once a second.
 
         Raises:
             DirectoryLost: the directory was moved, removed or replaced, so another process may have locked it by now.
@@ -188,12 +188,12 @@ class Disk(ABC):
 
     @abstractmethod
     def check_place(self) -> None:
-        """Checks that the lock file and all watched paths are where they were. Raises the same errors as `check_lock`."""
+        """Checks that the lock file and all watched files are still at their paths. Raises the same errors as `check_lock`."""
 
     def doubts(self) -> Sequence[str]:
-        """Returns a phrase for each reason why other users may be able to write the directory."""
+        """Returns a phrase for each reason why other users may be able to write to the directory."""
         return ()
 
     @abstractmethod
     def random_number(self) -> int:
-        """Returns 64 random bits, good enough for a secret."""
+        """Returns 64 random bits that are secure enough for a secret."""

@@ -1,7 +1,7 @@
 """Writes the bytes that a checkpoint moves from memory to the logs.
 
-A write of the same pieces changes nothing, because their places in a log follow from their positions in the stream. Bytes past
-the tail that the catalog vouches for are left by a checkpoint that failed: a flush truncates them before it writes.
+Writing the same pieces again changes nothing, because their places in a log follow from their positions in the stream. If a log
+has bytes past the tail that the catalog vouches for, a failed checkpoint left them, and a flush truncates them before it writes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,7 @@ class FlushWork(NamedTuple):
 class Flush:
     """One checkpoint's writes to the logs.
 
-    A damaged log stops no other: its pieces are written to a file beside it.
+    If a log is damaged, its pieces are written to a file beside it, and all other logs are written as usual.
 
     Args:
         disk: the disk that holds the logs.
@@ -128,7 +128,7 @@ class Flush:
             self._logs.release(log)
 
     def _keep(self, item: FlushWork) -> None:
-        """Writes the pieces of a damaged log durably to files beside it, from which `check --repair` takes them.
+        """Writes the pieces of a damaged log durably to files beside it, from which `check --repair` appends them to the log.
 
         The files have the form of a log and its index. They begin at the position where the damaged log should have ended when
         the damage was found. Pieces that a failed checkpoint left in them are truncated.
@@ -206,9 +206,9 @@ def _entries(item: FlushWork) -> Iterator[bytes]:
 
 
 def _chunks(pieces: Pieces, begin: int) -> Iterator[Octets]:
-    """Yields the bytes of pieces, joined into runs that are worth a write each.
+    """Yields the bytes of pieces, joined into runs that are large enough for a write of their own.
 
-    The first piece begins at position `begin`. Small pieces are joined by the hundred, without a look at the size of each.
+    The first piece begins at position `begin`. Up to `_JOINED` small pieces are joined in one call, without checking the size of each.
     """
     for first in range(0, len(pieces), _JOINED):
         parts = pieces.data[first : first + _JOINED]
@@ -221,7 +221,7 @@ def _chunks(pieces: Pieces, begin: int) -> Iterator[Octets]:
 
 
 def _joined_runs(parts: Sequence[Octets]) -> Iterator[Octets]:
-    """Yields byte strings joined into runs of at most `_CHUNK` bytes, because all other threads wait while a call joins more.
+    """Yields byte strings joined into runs of at most `_CHUNK` bytes, because all other threads wait during the call that joins them.
 
     A part that is larger than `_CHUNK` is yielded by itself, without a copy.
     """

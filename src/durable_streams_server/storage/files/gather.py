@@ -3,8 +3,8 @@
 The capture of a state only notes the stream's tail. Later appends follow after that position, and the bytes before it stay in memory until
 the log has them. So the bytes can be gathered later, in steps. If the stream is removed, the rest is gathered at once.
 
-The index entries are encoded in the same steps on the event loop. A thread that encoded them would compete with the loop for the interpreter,
-which the loop requests again for each socket, so each request would wait 0.5 ms for each other request.
+The index entries are encoded in the same steps on the event loop. A thread that encoded them would compete with the loop for the
+GIL. The loop releases the GIL at each call of a socket and might wait 0.5 ms to get it back, so each request would delay the others by 0.5 ms.
 """
 
 from array import array
@@ -17,13 +17,13 @@ from .index import encode, label_of
 from .log_layout import Extent
 
 _RUN: Final = 500  # appends gathered at once, which takes 0.25 ms
-#: Bytes of a run from which on the checkpoint's thread encodes its entries. Their checksums take 0.1 ms, and the thread computes them without
-#: holding the interpreter.
+#: Minimum bytes of a run whose entries the checkpoint's thread encodes. The checksums of such a run take 0.1 ms, and the thread computes them
+#: without holding the GIL.
 _LARGE: Final = 512 * 1024
 
 
 class _Rest:
-    """Keeps the part of one stream that is not gathered yet.
+    """The bytes of one stream that are not gathered yet.
 
     Args:
         recent: the stream's recent bytes.

@@ -5,16 +5,16 @@ for the bytes of other streams that the same checkpoint writes to their logs. So
 
 - The end of each segment of the write-ahead log takes only records that free space (`Claim`).
 - The ballast is a file without content. A checkpoint that finds the disk full deletes it, and a later one makes it again when there is
-  room. While the ballast is missing, the store refuses ordinary records with 507, so its space serves only to empty the disk.
+  room. While the ballast is missing, the store refuses ordinary records with 507, so the freed space serves only for deletes and checkpoints.
 
     a checkpoint has no room -> it deletes the logs of removed streams -> it deletes the ballast -> the store refuses writes
     -> a delete is recorded in the log's reserve -> a checkpoint deletes logs -> it makes the ballast -> the store accepts writes
 
-A removed stream's log may be deleted before the catalog has the removal. The record of the removal is durable, and a restart replays it before
-it checks the log.
+A removed stream's log may be deleted before the catalog records the removal. The record of the removal is durable, and a restarted server
+replays it before it checks the log.
 
-Checkpoints free space, so deletes make a checkpoint due: at once if the disk is full or `Limits.flush_bytes` are dead, and within
-`SOON_SECONDS` if `SOON` bytes are dead.
+Checkpoints free space, so deletes make a checkpoint due. It is due at once if the disk is full or more than `Limits.flush_bytes` bytes are dead,
+which means that they belong to removed streams. It is due within `SOON_SECONDS` if `SOON` bytes are dead.
 """
 
 import enum
@@ -38,7 +38,8 @@ from .wal import Wal
 BALLAST: Final = "ballast"
 SOON: Final = 1024 * 1024  # dead bytes that justify a checkpoint of their own
 SOON_SECONDS: Final = 2.0  # seconds until that checkpoint
-PER_LOG: Final = 8 * 1024  # minimum bytes of disk of a log and its index, one block each
+#: Minimum bytes on disk of a log and its index, which take at least one block each.
+PER_LOG: Final = 8 * 1024
 #: Maximum bytes that opening a directory needs: pages of the catalog, the catalog's second copy and a new FORMAT file.
 _TO_OPEN: Final = 32 * 1024 * 1024
 
@@ -47,7 +48,7 @@ class Claim(enum.Enum):
     """A record's claim on the log's reserve. The value says how many halves of the reserve the record must leave free."""
 
     ORDINARY = 2
-    UPKEEP = 1  # a small record, of which there may be any number: the use of a stream, a change of a wake
+    UPKEEP = 1  # a small record that may be frequent: the use of a stream, a change of a wake
     ENDING = 0  # a record that frees space, or ends a stream or a subscription
 
     def leaves(self, reserve: int) -> int:
@@ -64,7 +65,8 @@ def claim_of(changes: Sequence[Change]) -> Claim:
     if any(isinstance(change, Created | Subscribed) for change in changes):
         return Claim.ORDINARY
     if any(isinstance(change, _ENDING) for change in changes):
-        return Claim.ENDING  # with its wakes and its event in the registry
+        # This also holds if the record changes wakes or appends an event to the registry.
+        return Claim.ENDING
     appends = [change for change in changes if isinstance(change, Appended)]
     if appends:
         closes_only = all(change.closes and not change.data for change in appends)
@@ -79,9 +81,10 @@ def _only_unlinks(change: Change) -> bool:
 
 
 def ballast_size(max_unflushed: int, log_size: int) -> int:
-    """Returns the bytes of ballast that let a checkpoint finish on a full disk.
+    """Returns the size in bytes of a ballast whose space lets a checkpoint finish on a full disk.
 
-    That is 1.5 times the bytes that may be unflushed: those bytes, their index entries, and the pages of the catalog that a commit copies.
+    The size is 1.5 times the bytes that may be unflushed, which is enough for those bytes, their index entries, and the pages of the
+    catalog that a commit copies.
     """
     return min(max_unflushed, log_size) * 3 // 2
 
@@ -94,7 +97,7 @@ def give_way(disk: Disk) -> None:
 
 
 class Headroom:
-    """Keeps the ballast, and whether the disk counts as full. Only the thread of checkpoints may call it.
+    """Makes and deletes the ballast, and records whether the disk counts as full. Only the thread of checkpoints may call it.
 
     Args:
         disk: the data directory.
@@ -115,7 +118,7 @@ class Headroom:
 
         Args:
             wal: the write-ahead log.
-            with_ballast: whether to make the ballast. A checkpoint that could not finish needs its space.
+            with_ballast: whether to make the ballast. Pass False after a checkpoint that could not finish, because the next one needs the space.
 
         Raises:
             OSError: for any other failure than a lack of room.
@@ -127,7 +130,7 @@ class Headroom:
         self.allocate_ahead(wal)
 
     def allocate_ahead(self, wal: Wal) -> None:
-        """Allocates the log's next segment. If the disk is full and the log needs the segment at once, gives up the ballast for it.
+        """Allocates the log's next segment. If the disk is full and the log needs the segment at once, deletes the ballast to make room.
 
         Raises:
             OSError: for any other failure than a lack of room.

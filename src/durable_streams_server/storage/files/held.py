@@ -1,9 +1,9 @@
 """Held bytes: acknowledged bytes that a log cannot take, because its file would be larger than the system allows.
 
-Held bytes stay in memory, where readers get them, and in the catalog, in a document of their stream. The catalog commits the document together
-with the stream's entry. The entry then has the end of the log as its tail, and the document has the bytes after it. The stream takes no more
-bytes, so the document does not grow, and all other streams keep working. Each start tries once to write held bytes to the log, because
-the limit may have been raised.
+Held bytes stay in memory for readers. The catalog also has them, in one document for each such stream, which it commits together with the
+stream's entry. The entry then has the end of the log as its tail, and the document has the bytes after it. The stream takes no more
+bytes, so the document does not grow, and all other streams keep working. When a store opens, it tries once to write held bytes to
+the log, because the limit may have been raised.
 
 If the limit is known in advance (`Disk.largest_file`), the store refuses appends past it and never holds bytes.
 """
@@ -36,7 +36,7 @@ def name_of(incarnation: int) -> str:
 
 
 def is_held(name: str) -> bool:
-    """Whether a document of the catalog has held bytes. All other documents belong to subscriptions."""
+    """Returns whether a document of the catalog has held bytes. All other documents belong to subscriptions."""
     return name.startswith(_PREFIX)
 
 
@@ -56,7 +56,7 @@ def decode(document: bytes) -> Held:
 
 
 def log_full() -> StorageFull:
-    """Returns the refusal of an append that would make a log too large."""
+    """Returns the error for an append that would make a log too large."""
     return StorageFull(
         "the stream's log would be larger than the largest file that the system allows",
         "LARGEST_FILE",

@@ -1,12 +1,12 @@
 """The index beside each log, which has the end position and the CRC of each piece of the log.
 
-    header of version 2: magic 8 · length of the label u32 · CRC of magic, length and label u32 · label · zeros up to 16n
+    header of version 2: magic 8 · length of the label u32 · CRC of magic, length and label u32 · label · zeros up to a multiple of 16
     header of version 1: magic 8 · base u64 · CRC u32 · zero u32
     entry:               end u64 · CRC of the piece u32 · CRC of the entry u32
 
 The label names the stream of the log, so that a check notices a swapped file and a repair can rebuild a lost catalog. A header of
-version 1 has no label and stays readable. The top bit of an end says that the append continues after the piece. Entries have one
-size and are sorted by position, so a binary search finds them. The CRC of an entry shows whether the entry is damaged.
+version 1 has no label and can still be read. The top bit of an end says that the append continues after the piece. All entries have the
+same size and are sorted by position, so a binary search finds them. The CRC of an entry shows whether the entry is damaged.
 """
 
 import struct
@@ -42,12 +42,12 @@ _HEAD: Final = 1024
 _SEARCHED: Final = 64 * 1024
 #: Maximum size of the header of a new index in bytes. A path, a content type, a lifetime and a span take less than 2 KiB each.
 ROOM_FOR_HEADER: Final = 4096
-#: Maximum size of a label in bytes. A larger one is damage.
+#: Maximum size of a label in bytes. A larger size is a sign of damage.
 _LONGEST: Final = 1 << 20
 
 
 class Label(msgspec.Struct, frozen=True, array_like=True):
-    """The description of a stream in the index of its log. It holds only what never changes after the stream is created.
+    """The description of a stream in the index of its log. It has only properties that never change after the stream is created.
 
     Attributes:
         incarnation: the incarnation of the stream.
@@ -199,7 +199,7 @@ class Index:
 
     @classmethod
     def without_header(cls, file: Readable, base: int) -> "Index":
-        """Returns an index whose header is damaged. Its entries begin with the first whole one.
+        """Returns an index for a file with a damaged header. The first intact entry found in the file becomes its first entry.
 
         Args:
             file: the file of the index.
@@ -239,7 +239,7 @@ class Index:
         return [Entry(end, crc) for end, crc, _ in entries]
 
     def raw(self, first: int, count: int) -> list[tuple[int, int, int]]:
-        """Returns entries unchecked, each as its end, the CRC of the piece and the CRC of the entry.
+        """Returns entries without checking their CRCs, each as its end, the CRC of the piece and the CRC of the entry.
 
         Raises:
             Damaged: an entry is missing.

@@ -1,4 +1,4 @@
-"""The ledger of a file store: the newest states, and which of them the logs and the catalog do not have yet.
+"""The ledger of a file store: the newest states, and which of these are not in the logs and the catalog yet.
 
 `Commits` applies and publishes changes through the ledger. A checkpoint captures the dirty states with `begin_capture`, and reports with
 `end_capture` which of them are on the disk.
@@ -45,7 +45,7 @@ _END: Final = object()
 
 
 class Ledger:
-    """Keeps the newest states of one store, and which of them are dirty.
+    """Keeps the newest states of one store, and tracks which of them are dirty.
 
     Args:
         catalog: the store's catalog.
@@ -63,13 +63,13 @@ class Ledger:
         lifetimes: the deadlines of streams.
         meta: the catalog's metadata as last committed.
         last_incarnation: the newest incarnation in use.
-        shell: runs the store's work.
+        shell: runs the store's commits and checkpoints.
         dirty: the streams that changed since the last checkpoint began, by incarnation.
         dirty_documents: the names of subscription documents that changed since then.
         capture: the capture of the running checkpoint; None if there is none.
         unflushed: bytes of memory for appends that are not in a log yet.
         new_bytes: bytes of records since the last checkpoint began.
-        is_crowded: whether too much is dirty; updated at each commit.
+        is_crowded: whether too many streams or producers are dirty; updated at each commit.
         held: the streams whose logs may not grow, each with the position up to which the catalog holds its bytes.
         to_try: the held streams whose logs the next checkpoint tries to extend. Each opening of the store tries once.
         removed: logs that the last checkpoint deleted and that the catalog still lists as garbage.
@@ -114,7 +114,7 @@ class Ledger:
         self._checkpoint_bytes = limits.checkpoint_bytes
         self._dead_logs = self._dead_bytes = 0  # of streams removed since the checkpoint began
         self._space_is_due = False  # whether a checkpoint must free the space of dead logs
-        self._clock_is_due = False  # whether the catalog must learn how steady time continues
+        self._clock_is_due = False  # whether a checkpoint must write the parameters of steady time
         self._ending: Iterator[None] | None = None  # the running iterator of `_mark_written`
         self.memory = RecentCache(limits.recent_limit)
         self.states = States(
@@ -135,7 +135,7 @@ class Ledger:
 
         Args:
             change: the change; its record has a place in the write-ahead log.
-            command: the command that the change came from, if there is one. It may know the marks of a large JSON body.
+            command: the command that the change came from, if there is one. It may already have the marks of a large JSON body.
         """
         if isinstance(change, Appended):
             state = self.states[change.path]
@@ -216,14 +216,14 @@ class Ledger:
             self.shell.checkpoint_due()
 
     def _begin_lifetime(self, state: StreamState) -> None:
-        """Keeps the deadline of a stream that was created or loaded."""
+        """Begins to track the deadline of a stream that was created or loaded."""
         state.timeline = self._timeline
         self.lifetimes.add(state)
 
     # -- dirty states -------------------------------------------------------
 
     def _is_clean(self, state: StreamState) -> bool:
-        """Whether a state can be evicted, because the catalog alone can restore it."""
+        """Returns whether a state can be evicted, because the catalog alone can restore it."""
         captured = self.capture is not None and state.incarnation in self.capture.states
         captured = captured or state.incarnation in self.held
         return not (
@@ -277,11 +277,11 @@ class Ledger:
 
     @property
     def clock(self) -> tuple[int, str, int]:
-        """The parameters with which a restart continues steady time, in the form of `Meta.clock`."""
+        """The parameters with which a restarted server continues steady time, in the form of `Meta.clock`."""
         return self._timeline.offset, self._timeline.boot, self._timeline.base
 
     def clock_was_set(self) -> None:
-        """Makes a checkpoint due, because a restart continues steady time from the catalog."""
+        """Makes a checkpoint due, because a restarted server continues steady time from the catalog's parameters."""
         # The flag outlives a checkpoint that is running now, which began before the clock was set.
         self._clock_is_due = True
         self.shell.checkpoint_due()
@@ -315,7 +315,10 @@ class Ledger:
         return self.capture
 
     def end_some_of_capture(self) -> bool:
-        """Marks some of the captured states as written, and returns whether more are left. Call it until then, before `end_capture`."""
+        """Marks some of the captured states as written, and returns whether more are left.
+
+        Call it until it returns False, and then call `end_capture`.
+        """
         capture = self.capture
         if capture is None or not capture.is_committed:
             return False
@@ -391,7 +394,7 @@ class Ledger:
         )
 
     def _note_obstacle(self, obstacle: OSError | None) -> None:
-        """Keeps the error that the checkpoint met, and logs it. `Headroom` logs a full disk itself."""
+        """Stores the error that the checkpoint met, and logs it. `Headroom` logs a full disk itself."""
         before, self.obstacle = self.obstacle, obstacle
         unsaid = NO_SPACE - {TOO_LARGE}
         if obstacle is not None and before is None and obstacle.errno not in unsaid:
@@ -400,7 +403,7 @@ class Ledger:
             _log.warning("checkpoints go on")
 
     def _keep_captured(self, capture: Capture) -> None:
-        # The newer states are added to the captured ones, which may be far more.
+        # Adds the newer states to the captured ones, not the other way round, because there may be far more captured ones.
         newer, self.dirty = self.dirty, capture.states
         self.dirty.update(newer)
         capture.give_back()

@@ -1,10 +1,10 @@
-"""The deadlines of the file store's streams: loaded streams in heaps, all others in the catalog's order of deadlines.
+"""The deadlines of the file store's streams. Those of loaded streams are in heaps, and all others are in the catalog, sorted by deadline.
 
 Sliding lifetimes are ordered by steady time and fixed dates by date. If the wall clock is set, all dates move alike and keep their order.
 
-A read restarts a sliding lifetime. A read is made durable if the last durable use is at least a tenth of the lifetime ago. An earlier read is
-made durable when that tenth has passed. A restart adds a tenth to every sliding lifetime, so no stream ends earlier than its reads allow, and
-none lives more than a tenth longer.
+A read restarts a sliding lifetime. The store makes a read durable at once if a tenth of the lifetime has passed since the last durable use, and
+otherwise once that tenth has passed. A restarted server does not know the reads of the last tenth, so it adds a tenth to every sliding
+lifetime. Therefore no stream ends earlier than its reads allow, and none lives more than a tenth longer.
 """
 
 import heapq
@@ -24,7 +24,7 @@ _EXAMINED: Final = (
     5 * _BATCH
 )  # maximum entries that one call of `due` examines, even if it finds no expired stream
 _NOTE_EVERY: Final = 10  # a read is made durable at most once in this part of a lifetime
-_FEW: Final = 1000  # entries below which removing stale ones is not worth the work
+_FEW: Final = 1000  # number of entries below which removing stale ones is not worth the work
 _RETRY: Final = SECOND  # microseconds until an expiry that had no room in the log is tried again
 _DEADLINE, _NOTE = 0, 1
 _Place = tuple[int, int]  # a place in the catalog's order of deadlines
@@ -108,10 +108,10 @@ class Lifetimes:
             self._push(self._idle, now + _RETRY, _DEADLINE, state)
 
     def needs_in_memory(self, state: StreamState) -> bool:
-        """Whether a stream must stay in memory because only the heaps have its next deadline."""
+        """Returns whether a stream must stay in memory because only the heaps have its next deadline."""
         if state.incarnation in self._noting:
             return True
-        # Places that the scan of the catalog has passed are not read again.
+        # The scan of the catalog does not return to places that it has passed.
         place = place_of(state.lifetime, state.touched_at)
         if place is None:
             return False
@@ -130,7 +130,7 @@ class Lifetimes:
         return found
 
     def next(self) -> int | None:
-        """Returns the steady time at which `due` may next return a stream; None while no stream expires."""
+        """Returns the steady time at which `due` may next return a stream; None if no stream has a deadline."""
         times = [self._idle[0].at] if self._idle else []
         if self._next_stored is not None:
             times.append(self._next_stored)

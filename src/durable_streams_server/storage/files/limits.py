@@ -9,7 +9,7 @@ import msgspec
 MAX_UNFLUSHED: Final = 64 * 1024 * 1024
 #: Maximum bytes kept in memory for readers at the tail.
 RECENT_LIMIT: Final = 64 * 1024 * 1024
-#: Bytes of records that make a checkpoint due, because a restart reads again all records since the last checkpoint.
+#: Bytes of records that make a checkpoint due, because a restarted server must read all records since the last checkpoint again.
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
 #: Bytes of memory for unflushed appends at which a checkpoint is due.
 FLUSH_BYTES: Final = 24 * 1024 * 1024
@@ -19,7 +19,7 @@ MAX_DIRTY: Final = 80_000
 MAX_FRESH_PRODUCERS: Final = 200_000
 #: Maximum streams in memory, of about 3 KiB each, before the store evicts idle ones.
 MAX_LOADED: Final = 80_000
-#: A checkpoint is due at one part in so many of the limits of dirty streams and producers, so that it ends before a limit is reached.
+#: A checkpoint is due when dirty streams or producers exceed 1/`DUE_SHARE` of their limit, so that it ends before the limit is reached.
 DUE_SHARE: Final = 4
 
 

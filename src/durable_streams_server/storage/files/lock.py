@@ -15,7 +15,7 @@ from .place import DirectoryLost, Place
 LOCK: Final = "LOCK"
 #: Flags that open a path only to keep its inode in use.
 _NAME_ONLY: Final = os.O_CLOEXEC | (os.O_PATH if sys.platform == "linux" else os.O_RDONLY)
-#: Seconds between two checks of the lock file. They may be rare, because commits check the files that they write.
+#: Seconds between two checks of the lock file. One second is often enough, because commits check the files that they write.
 _INTERVAL: Final = 1.0
 
 
@@ -44,7 +44,7 @@ class DirectoryLock:
         self._watched: list[tuple[int, Place]] = []
 
     def take(self) -> bool:
-        """Takes the lock. Returns False if another process holds it.
+        """Locks the directory. Returns False if another process holds the lock.
 
         Raises:
             OSError: the lock file cannot be opened or locked.
@@ -70,11 +70,11 @@ class DirectoryLock:
             self.release()
             if not self._shared:
                 raise OSError(error.errno, error.strerror, str(path)) from None
-        # On a file system without locks, a reader goes on, because no process can hold a lock there.
+        # On a file system without locks, a reader needs no lock, because no process can hold a lock there.
         return True
 
     def release(self) -> None:
-        """Releases the lock and ends all watching. In the child of a fork, the parent keeps the lock."""
+        """Releases the lock and stops watching all paths. In the child of a fork, the parent keeps the lock."""
         descriptors = [self._descriptor, *(descriptor for descriptor, _ in self._watched)]
         self._descriptor, self._place = -1, None
         self._watched.clear()
@@ -89,11 +89,11 @@ class DirectoryLock:
             self._watched.append((descriptor, Place(self._root / path, os.fstat(descriptor))))
 
     def check(self) -> None:
-        """Checks that this process holds the lock. Looks at the path of the lock file at most once a second.
+        """Checks that this process holds the lock. Checks the path of the lock file at most once a second.
 
         Raises:
             DirectoryLost: the directory or its lock file was moved, removed or replaced, so another process may have locked it.
-            StoreForked: this process is a fork of the one that took the lock.
+            StoreForked: this process is a fork of the one that locked the directory.
         """
         if os.getpid() != self._owner:  # a fork that Python did not notice
             raise forked.refusal()

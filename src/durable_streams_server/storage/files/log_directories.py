@@ -1,4 +1,4 @@
-"""Makes the directories that logs stand in, and remembers which of them exist."""
+"""Makes the directories that contain the logs, and remembers which of them exist."""
 
 from .disk import Disk
 from .log_layout import DIRECTORY, directory_of
@@ -29,5 +29,5 @@ class LogDirectories:
         return directory_of(incarnation) in self._known
 
     def forget(self, incarnation: int) -> None:
-        """Forgets the directory of a stream's log, so that `make` looks for it again."""
+        """Forgets that the directory of a stream's log exists, so that `make` makes it if it is missing."""
         self._known.discard(directory_of(incarnation))

@@ -1,4 +1,4 @@
-"""Where the files of a stream's log stand, and how far the catalog vouches for them."""
+"""The paths of a stream's log and its index, and `Extent`, the part of a log that the catalog vouches for."""
 
 from typing import Final, NamedTuple
 

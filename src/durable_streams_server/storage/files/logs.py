@@ -141,7 +141,7 @@ class Logs:
             self._release(log)
 
     def find_damage(self, incarnation: int, extent: Extent) -> str | None:
-        """Returns what is wrong with the sizes of a log and its index, or None if they hold what the catalog vouches for."""
+        """Returns what is wrong with the sizes of a log and its index, or None if both are at least as large as the catalog says."""
         if not extent.entries:
             return None if extent.tail == extent.base else "the catalog knows bytes and no log"
         path = path_of(incarnation)
@@ -213,11 +213,11 @@ class Logs:
 
 
 class _NotReady(Exception):
-    """Says that a read would wait for the device."""
+    """Raised if a read would wait for the device."""
 
 
 class _ReadyFile:
-    """A file that reads only bytes for which it need not wait."""
+    """A file that reads only bytes that the device has ready, and otherwise raises `_NotReady`."""
 
     def __init__(self, file: File) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Keeps the files of recently used logs open, at most a fixed number of them, and closes the least recently used ones."""
+"""Keeps the files of a limited number of logs open, and closes those that were used least recently."""
 
 import threading
 from collections import OrderedDict
@@ -75,7 +75,7 @@ class OpenLogs:
         """Returns a log for one more user, and opens its files if they are not open.
 
         Raises:
-            Damaged: a file is missing or cannot be read, or the index belongs to another log.
+            Damaged: a file is missing or cannot be read, or the index names another stream.
         """
         log = self.acquire_if_open(incarnation)
         if log is None:

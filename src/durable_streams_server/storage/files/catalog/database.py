@@ -1,8 +1,8 @@
 """The catalog's tables in LMDB. Only this file imports `lmdb`, and it translates LMDB's errors.
 
 LMDB trusts its file, so a damaged page can crash the process. Before a `Database` opens a file, either `structure_faults` must have
-found nothing, or the file must be known to be unchanged. LMDB maps its file into a fixed range of addresses. The range here begins
-small, because some machines and limits have little address space, and grows with the file.
+found nothing, or the file must be known to be unchanged. LMDB maps its file into a fixed range of addresses. The range is small
+at first, because some machines and process limits allow little address space, and it grows with the file.
 """
 
 import errno
@@ -28,7 +28,8 @@ _STEP: Final = 16 * 1024 * 1024  # bytes by which the map grows if there is litt
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-_LITTLE_ROOM: Final = 1024 * 1024  # with fewer free bytes than this, a failed write ran out of room
+#: If fewer bytes than this are free, a failed write ran out of space.
+_LITTLE_ROOM: Final = 1024 * 1024
 _LOCKS_SIZE: Final = 8192  # bytes of LMDB's lock file, which has slots for 126 readers
 
 
@@ -42,12 +43,12 @@ class Database(Tables):
     Args:
         path: the directory of the file. No other process may use it, because the lock file is recreated.
         readonly: whether `write` must raise OSError. The file must exist then.
-        smallest_map: minimum bytes of address space to begin with.
+        smallest_map: bytes of address space to map at first. The map is larger if the file needs more, and smaller if too little is free.
 
     Raises:
         Damaged: the file cannot be opened, or lacks a table.
-        NoTablesYet: the file was never committed to, and is opened read-only.
-        OSError: there is no address space for the map, or no permission.
+        NoTablesYet: nothing was ever committed to the file, and it is opened read-only.
+        OSError: there is no address space for the map, or the process may not open the file.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Database(Tables):
 
     @property
     def map_size(self) -> int:
-        """Bytes of address space that the map takes."""
+        """The size of the map in bytes of address space."""
         return int(self._environment.info()["map_size"])
 
     def can_find(self, table: int, entries: list[tuple[bytes, bytes]]) -> bool:
@@ -137,7 +138,7 @@ class Database(Tables):
         try:
             with self._map_lock, self._environment.begin(self._handles[table]) as transaction:
                 return all(transaction.get(key) == sealed for key, sealed in entries)
-        except lmdb.BadValsizeError:  # the key is damaged, and empty or too long for LMDB
+        except lmdb.BadValsizeError:  # damage made the key empty or too long for LMDB
             return False
         except (lmdb.Error, MemoryError) as error:
             raise self._translated(error) from None
@@ -279,7 +280,7 @@ class Database(Tables):
 def _recreate_lock_file(file: Path) -> None:
     """Recreates LMDB's lock file, because LMDB may hang on a damaged one.
 
-    Disk space for it is reserved. LMDB writes to the file through a memory map, so a full disk would crash the process.
+    This also reserves disk space for the file. LMDB writes to it through a memory map, so a full disk would crash the process.
     """
     file.unlink(missing_ok=True)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -350,7 +351,7 @@ def structure_faults(path: str) -> list[str]:
 
 
 def _can_map(size: int) -> bool:
-    """Returns whether the process can map `size` more bytes. LMDB loses a map that fails to grow, so this must be known first."""
+    """Returns whether the process can map `size` more bytes. LMDB loses a map that fails to grow, so callers check this first."""
     try:
         mmap.mmap(-1, size, prot=mmap.PROT_READ).close()
     except (OSError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
 """The entries of the catalog, and `Catalog`, the interface through which a store reads and writes them.
 
 The catalog has the state of every stream as of one record of the write-ahead log. Only checkpoints write the catalog, each in one
-transaction. The records after the LSN in its `Meta` lead from there to the newest states.
+transaction. Applying the records after the LSN in `Meta` gives the newest states.
 """
 
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         commits: number of commits so far; 0 if the catalog has no second copy yet.
         identity: a random number that the database and its second copy share; 0 before the first commit.
         wall_offset: microseconds by which the wall clock is ahead of steady time.
-        steady: a steady time in microseconds that has passed.
+        steady: the latest steady time in microseconds that is known to have passed.
         boot: the id of the boot of the machine during which `base` was measured; "" if unknown.
         base: microseconds to add to the monotonic clock of that boot to get steady time.
     """
@@ -61,7 +61,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def clock(self) -> tuple[int, str, int]:
-        """The fields from which a restart continues steady time: `wall_offset`, `boot` and `base`."""
+        """The fields with which a restarted server continues steady time: `wall_offset`, `boot` and `base`."""
         return self.wall_offset, self.boot, self.base
 
 
@@ -309,7 +309,7 @@ def producers_of(entry: Entry, catalog: Catalog, tally: Tally) -> StoredProducer
 
 
 def state_of(path: str, entry: Entry, session: int) -> StreamState:
-    """Returns the state of a stream as its catalog entry has it. Everything in the entry is durable, so readers may see it.
+    """Returns the state of a stream, as stored in its catalog entry. Everything in the entry is durable, so readers may see it.
 
     Args:
         path: the stream's path.

@@ -2,7 +2,7 @@
 
 The LMDB file is verified before LMDB opens it, unless it matches the checksum of the last commit. LMDB trusts its pages, and the CRC of
 an entry covers only that entry. So damage to a page may stay unnoticed while a server runs. The file is therefore verified again
-before each new checksum is written. Otherwise the checksum would match the damaged file, and no start would verify it.
+before each new checksum is written. Otherwise the checksum would match the damaged file, and no server would verify it when it starts.
 """
 
 import errno
@@ -23,7 +23,8 @@ from .table_catalog import TableCatalog
 from .tables import META, META_KEY, Tables, WriteTransaction
 from .verify import all_faults, entry_faults, was_committed
 
-_SHARE: Final = 50  # computing checksums may take one part in 50 of the time, so a large file gets one less often
+#: Checksums may take 1/50 of the time, so the checksum of a large file is written less often.
+_SHARE: Final = 50
 
 
 class LmdbCatalog(TableCatalog):
@@ -91,7 +92,7 @@ class LmdbCatalog(TableCatalog):
         return Path(self._path) / DATA
 
     def _write_sum(self) -> None:
-        """Verifies the database and writes its checksum. A full disk leaves the old checksum.
+        """Verifies the database and writes its checksum. If the disk is full, the old checksum stays.
 
         Raises:
             Damaged: the database was damaged after it had been opened.
@@ -104,7 +105,8 @@ class LmdbCatalog(TableCatalog):
         measured = sums.measure(self._data)
         if measured is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._data))
-        fault = next(all_faults(self._path, tables), None)  # after `measure`, to cover what it read
+        # This must follow `measure`, so that the measured bytes are verified.
+        fault = next(all_faults(self._path, tables), None)
         if fault is not None:
             raise Damaged(f"catalog: {DATA} was damaged while it was in use: {fault}")
         try:

@@ -92,7 +92,7 @@ class Pages:
     def _main_root(self) -> int | None:
         """Returns the number of the root page of LMDB's table of tables, or None if both meta pages are damaged.
 
-        LMDB has two meta pages, and the newer one counts.
+        LMDB has two meta pages. The newer of those that can be read is current.
         """
         newest: tuple[int, int] | None = None
         for number in (0, 1):

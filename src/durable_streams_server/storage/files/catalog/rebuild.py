@@ -1,4 +1,4 @@
-"""Rebuilds one copy of the catalog from the other, or both from salvaged entries. Replaced files go to the quarantine.
+"""Rebuilds one copy of the catalog from the other, or both from salvaged entries. Replaced files are moved to the quarantine.
 
 If only the database is damaged, `rebuild_from_copy` rebuilds it without loss. If only the second copy is damaged, `rewrite_copy`
 replaces it. If both are damaged, `rebuild_from_entries` makes a database from the entries that `salvage_entries` has found. Each of
@@ -81,7 +81,7 @@ def rebuild_from_entries(path: str, quarantine: str, salvage: Salvage) -> list[s
 
 
 def rewrite_copy(path: str, quarantine: str) -> list[str]:
-    """Replaces the second copy of a catalog by a new one made from the database, and returns sentences that say what was done.
+    """Replaces the second copy of a catalog with a new one made from the database, and returns sentences that say what was done.
 
     Args:
         path: the catalog's directory, which no process has open.

@@ -1,7 +1,7 @@
 """Compares the database of a catalog with its second copy when both are opened, and decides how to make them equal.
 
-A commit goes to the copy first. So the copy is level with the database or one commit ahead of it. In any other case, one of the two
-files is older than the other or belongs to another directory.
+A commit goes to the copy first. So the copy has either the same commits as the database or one more. In any other case, one of
+the two files is too old or belongs to another directory.
 """
 
 import enum
@@ -25,7 +25,7 @@ def relate(meta: Meta | None, state: CopyState | None, newest: int) -> Relation:
 
     Args:
         meta: the database's metadata; None if nothing was ever committed to the database.
-        state: the extent of the copy's intact commits; None if there is none.
+        state: the extent of the copy's intact commits; None if the copy has none.
         newest: the highest commit number in any intact record of the copy.
 
     Raises:

@@ -18,7 +18,7 @@ from .verify import inspect_database
 
 _Item = TypeVar("_Item")
 
-_SAMPLE: Final = 1000  # number of streams whose logs are looked for
+_SAMPLE: Final = 1000  # maximum streams of each file whose logs `_identity` looks for
 
 
 class _Commits(NamedTuple):
@@ -34,13 +34,13 @@ class _Commits(NamedTuple):
 
 
 def repair_catalog(path: str, quarantine: str, has_log: Callable[[int], bool]) -> list[str]:
-    """Repairs a catalog in the way that loses least. Returns sentences that say what was done and what could not be read.
+    """Repairs a catalog in the way that loses the least data. Returns sentences that say what was done and what could not be read.
 
     Args:
         path: the catalog's directory, which no process has open.
         quarantine: the directory for replaced files, which is created if needed.
         has_log: returns whether the data directory has a log for an incarnation. It is called only if the database and its copy come
-            from different directories and `SUM` does not show which of them belongs to this one.
+            from different directories and `SUM` does not show which of the two belongs to this directory.
 
     Raises:
         OSError: the disk failed.
@@ -104,7 +104,7 @@ def _identity(
 ) -> int | None:
     """Returns the identity of this directory's catalog, or None if nothing shows it.
 
-    If database and copy have different identities and there is no `SUM`, the directory's logs decide which one is right.
+    If database and copy have different identities and there is no `SUM`, the directory's logs decide which identity is right.
     """
     if said is not None:
         return said.copy.identity

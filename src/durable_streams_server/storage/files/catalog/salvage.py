@@ -42,7 +42,7 @@ class Salvage(NamedTuple):
     """The intact entries of a damaged catalog.
 
     Attributes:
-        tables: values by key, each with its CRC in front, for each table in the order of `tables.NAMES`.
+        tables: for each table in `tables.NAMES`, in the same order, its values by key. Each value has its CRC in front.
         meta: the newest readable metadata, made consistent with the entries. Its LSN is 0 if no metadata was readable.
         doubtful: paths of streams whose entries may be outdated, or may have been deleted by the last commit.
         notes: sentences that say what could not be read.
@@ -126,7 +126,7 @@ def salvage_entries(path: str) -> Salvage:
 
 
 def read_meta(path: str) -> tuple[Meta | None, bool]:
-    """Returns the catalog metadata in a damaged database, or None if it cannot be read, and whether it is that of the last commit.
+    """Returns the catalog metadata in a damaged database, and whether the last commit wrote it. The metadata is None if it cannot be read.
 
     Args:
         path: the catalog's directory.

@@ -1,7 +1,7 @@
-"""The file `SUM`: a checksum of the database's file after the last commit. A start need not verify a database that matches it.
+"""The file `SUM`: a checksum of the database's file after the last commit. A server that starts need not verify a database that matches it.
 
-The file fits one disk sector, has a CRC of its own, and is not synced. Whatever a crash leaves of it either matches the database or
-does not, and a database without a match is verified. So a lost or damaged `SUM` only makes a start slower.
+The file fits one disk sector, has a CRC of its own, and is not synced. After a crash, `SUM` may be outdated or damaged. It then does
+not match the database, so the next server verifies the database when it starts. A lost or damaged `SUM` only makes that start slower.
 """
 
 import os

@@ -122,7 +122,8 @@ class TableCatalog(Catalog):
     ) -> list[tuple[int, int, str]]:
         found: list[tuple[int, int, str]] = []
         first = U64_PAIR.pack(*after) + b"\0"
-        end = U64_PAIR.pack(min(max(until + 1, 0), _LAST), 0)  # a clock may give any number
+        # `until` comes from a clock, which may give any number.
+        end = U64_PAIR.pack(min(max(until + 1, 0), _LAST), 0)
         while len(found) < limit:
             asked = min(limit - len(found), _AT_ONCE)
             batch = self._tables.scan(DEADLINES, first, asked, end)

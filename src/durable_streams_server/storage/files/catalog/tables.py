@@ -102,7 +102,7 @@ class WriteTransaction(ABC):
     """A transaction that writes to the tables. It is the interface that each kind of tables implements.
 
     Attributes:
-        parts: the encoded operations of `put` and `delete` so far, in three parts each.
+        parts: the encoded operations of `put` and `delete` so far. Each operation is three items of the list.
     """
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class Tables(ABC):
 def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[bytes, bytes]]:
     """Yields all entries of a table in the order of their keys.
 
-    Each batch of entries is a read transaction of its own, because LMDB cannot reuse old pages during a long transaction.
+    Each batch of entries is read in a transaction of its own, because LMDB cannot reuse old pages during a long transaction.
     """
     first = b""
     while found := tables.scan(table, first, batch):

@@ -29,8 +29,8 @@ from .tables import (
     parse_meta,
 )
 
-_SHOWN: Final = 20  # faults of the database that are reported one by one
-_BATCH: Final = 1000  # entries of one scan
+_SHOWN: Final = 20  # maximum faults of the database that are reported one by one
+_BATCH: Final = 1000  # maximum entries of one scan
 
 
 class CatalogFinding(NamedTuple):
@@ -117,7 +117,7 @@ def _describe(table: int, key: bytes) -> str:
 
 
 def inspect_database(path: str, copy: Copy) -> tuple[Meta | None, list[str]]:
-    """Verifies a database. Returns its metadata, or None if it has none or is damaged, and its faults in words.
+    """Verifies a database. Returns its metadata and its faults in words. The metadata is None if the database has none or is damaged.
 
     Args:
         path: the directory of the database.
@@ -166,7 +166,10 @@ def _check_sum(disk: SystemDisk) -> Iterator[CatalogFinding]:
 
 
 def _check_copy(disk: SystemDisk, copy: Copy) -> Iterator[CatalogFinding]:
-    """Yields the faults that the catalog's second copy has by itself. A torn end is harmless, because a crash can cause it."""
+    """Yields the faults in the catalog's second copy, without comparing it with the database.
+
+    A torn end is harmless, because a crash can cause it.
+    """
     if copy.file is None:
         return
     file = disk.open(copies.NAME)

@@ -1,7 +1,7 @@
-"""Adds to a lost or salvaged catalog the streams that only their logs still know.
+"""Rebuilds catalog entries from logs, for streams that a lost or salvaged catalog no longer has.
 
 Each log has its stream's path, type, lifetime and origin in its index, and the index proves how many bytes are intact. A log does not
-show whether its stream was closed or deleted later, or how far its producers had come. Streams without bytes have no log.
+show whether its stream was closed or deleted later, or which sequence numbers its producers had reached. Streams without bytes have no log.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,9 @@ class _Log(NamedTuple):
 
 
 def adopt_logs(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
-    """Adds missing streams and missing ends of streams to a catalog, in one commit. Yields a sentence for each such stream.
+    """Adds streams that a catalog lacks, and extends entries whose log has more bytes, in one commit.
+
+    Yields a sentence for each such stream.
 
     Args:
         disk: the directory, which this process has locked.
@@ -64,7 +66,7 @@ def adopt_logs(disk: Disk, catalog: Catalog, now: int) -> Iterator[str]:
 
 
 def _changes(before: dict[str, Entry], entries: dict[str, Entry]) -> list[Put | Drop]:
-    """Returns the catalog changes that lead from the entries `before` to `entries`, with the forks of each stream counted again."""
+    """Returns the catalog changes that turn the entries `before` into `entries`. The forks of each stream are counted again."""
     children: dict[tuple[str, int], int] = {}
     for entry in entries.values():
         if entry.origin is not None:
@@ -92,7 +94,7 @@ def _adopt(log: _Log, entries: dict[str, Entry], now: int) -> str | None:
     entry = entries.get(words.path)
     if entry is not None and entry.incarnation == words.incarnation:
         if log.tail <= entry.tail:
-            return None  # a check reports a log that is too short
+            return None  # if the log is too short, a check reports it
         grown = shortened(entry, IntactPrefix(log.tail, log.entries))
         entries[words.path] = msgspec.structs.replace(grown, last_seq=entry.last_seq)
         return f"{words.path}: its log goes on to position {log.tail}"

@@ -31,7 +31,7 @@ class LostHeader(NamedTuple):
     """A log index of which only the header is damaged.
 
     Attributes:
-        words: the header that the index must get.
+        words: the header that a repair must write to the index.
         entries: number of entries in the index, all intact.
     """
 
@@ -43,7 +43,7 @@ class KeptBeside(NamedTuple):
     """A log with a damaged index, whose last bytes checkpoints have written to separate files.
 
     Attributes:
-        words: the header that the log's index must get.
+        words: the header that a repair must write to the log's index.
         entries: number of intact entries in the log's index.
         kept: number of entries in the index of the separate files.
     """
@@ -110,7 +110,7 @@ class Check:
         yield from self._check_refusal(meta)
         if (
             self.is_catalog_readable
-        ):  # otherwise a record may belong to a stream whose entry is damaged
+        ):  # otherwise a record may belong to a stream whose catalog entry is damaged
             yield from self._check_records(meta)
         yield from self._report_harms()
         if self.is_catalog_readable:

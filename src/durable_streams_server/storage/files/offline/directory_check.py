@@ -41,7 +41,7 @@ class DirectoryCheck:
         disk = SystemDisk(self._path, readonly=True)
         try:
             if (wrong := stranger(disk, LOCK, EntryType.FILE)) is not None:
-                # Without the lock file, nobody can say whether a server uses the directory.
+                # Without the lock file, a check cannot know whether a server uses the directory.
                 yield Finding(LOCK, wrong)
                 return
             yield from lock_directory(disk, self._path)

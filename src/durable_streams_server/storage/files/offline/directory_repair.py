@@ -37,7 +37,7 @@ def repair_directory(path: str, now: int) -> Iterator[str]:
 
     Raises:
         DirectoryRefused: the directory has no store, or another process has locked it.
-        Damaged: nothing in the directory can make up a store.
+        Damaged: too little of the directory is intact to rebuild a store.
         OSError: the disk failed.
     """
     disk = SystemDisk(path)

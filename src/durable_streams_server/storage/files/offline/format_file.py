@@ -1,7 +1,7 @@
 """The FORMAT file of a data directory, as a check and a repair use it.
 
 A repair of the catalog may be killed before it is known which streams lost bytes. So the repair renames FORMAT to FORMAT.repair first,
-because no server starts without FORMAT, and writes FORMAT again at its end. FORMAT.repair also says whether the catalog was put
+because no server starts without FORMAT, and writes FORMAT again as its last step. FORMAT.repair also says whether the catalog was put
 together from single entries, so that a later repair knows it too.
 """
 

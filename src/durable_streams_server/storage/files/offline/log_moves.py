@@ -68,9 +68,8 @@ def _copy_log(disk: Disk, move: Move) -> None:
     old, new = path_of(move.old), path_of(move.new)
     base, tail, entries = move.extent
     disk.make_directory(directory_of(move.new))
-    if (
-        move.is_shortened
-    ):  # the old file must not change, because its other bytes may still be of use
+    if move.is_shortened:
+        # The old file must not change, because it alone has the bytes past the new end.
         copy_file(disk, old, new, tail - base)
     else:
         try:

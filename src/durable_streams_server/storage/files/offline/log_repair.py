@@ -10,7 +10,7 @@ from .quarantine import move_to_quarantine
 
 
 def rewrite_index_header(disk: Disk, words: Label, entries: int) -> str:
-    """Replaces an index by a copy with a new header. Returns a sentence that says so.
+    """Replaces an index with a copy that has a new header. Returns a sentence that says so.
 
     Args:
         disk: the directory.

@@ -49,7 +49,7 @@ def new_incarnations(found: Reconstruction, now: int) -> dict[int, NewIncarnatio
 
     Args:
         found: the states after all records.
-        now: microseconds of Unix time. No new incarnation is older.
+        now: microseconds of Unix time, the lowest number that a new incarnation gets.
     """
     if not found.gaps and not found.prefixes and not found.is_salvaged:
         return {}

@@ -1,4 +1,4 @@
-"""Replaces a damaged write-ahead log by a new, empty one.
+"""Replaces a damaged write-ahead log with a new, empty one.
 
 The new segment is written before the catalog commits, and the old segments go to the quarantine after it.
 """
@@ -34,7 +34,7 @@ def begin_wal(disk: Disk, number: int, lsn: int) -> None:
 
 
 def quarantine_old_segments(disk: Disk) -> Iterator[str]:
-    """Moves all segments except the newest to the quarantine, and gives the newest the name of the first.
+    """Moves all segments except the newest to the quarantine, and renames the newest to the name of the first segment.
 
     Yields:
         A sentence for each moved segment.

@@ -1,6 +1,6 @@
 """Turns reconstructed states into the list of everything that a repair must write. It does no I/O of its own.
 
-`repair.py` carries the list out.
+`repair.py` then writes it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def outcome_of(found: Reconstruction, lsn: int, now: int) -> Outcome:
     Args:
         found: the states after all records. Cursors in it are moved to the new incarnations.
         lsn: the LSN up to which the new catalog will be current.
-        now: microseconds of Unix time. No new incarnation is older.
+        now: microseconds of Unix time, the lowest number that a new incarnation gets.
     """
     renamed = new_incarnations(found, now)
     names = {old: each.number for old, each in renamed.items()}
@@ -111,7 +111,7 @@ def _changed_states(
 ) -> Iterator[StreamState]:
     """Yields the states of streams whose catalog entries must be written.
 
-    States that only get a new incarnation are loaded for that and unloaded again.
+    States that only get a new incarnation are loaded for this purpose and then unloaded again.
     """
     dirty = dict(found.dirty)
     yield from (state for state in dirty.values() if not state.removed)

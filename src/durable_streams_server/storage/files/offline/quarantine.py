@@ -1,4 +1,4 @@
-"""Moves damaged files to `quarantine/`, and keeps there the changes that a repair could not apply. A repair deletes nothing."""
+"""Moves damaged files to `quarantine/`, and writes a file there with the changes that a repair could not apply. A repair deletes nothing."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .apply_records import Withheld
 
 def move_to_quarantine(disk: Disk, name: str) -> str:
     """Moves the file or directory at a path to the quarantine. Returns a sentence that says so."""
-    if name == QUARANTINE:  # a file is in the place of the directory
+    if name == QUARANTINE:  # a file has the name of the directory
         aside = _free_name(disk, f"{QUARANTINE}.aside")
         disk.rename(QUARANTINE, aside)
         return f"{name} is now {aside}"
@@ -28,7 +28,7 @@ def write_withheld(disk: Disk, withheld: Iterator[Withheld]) -> Iterator[str]:
     """Creates a file in the quarantine with one line of JSON for each change that a repair could not apply.
 
     Yields:
-        One sentence for each stream or subscription and reason, with the number of changes.
+        For each stream or subscription, one sentence for each reason, with the number of changes.
     """
     file, name, position = None, "", 0
     counts: dict[tuple[str, str], int] = {}

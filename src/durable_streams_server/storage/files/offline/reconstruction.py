@@ -34,7 +34,7 @@ from .wal_reader import Gap
 
 
 class Evidence:
-    """Facts about one incarnation of a stream that a repair needs beside its state.
+    """Facts about one incarnation of a stream that a repair needs in addition to its state.
 
     Attributes:
         extent: the part of the log that the catalog proves.
@@ -170,7 +170,7 @@ class Reconstruction:
     # -- streams of the catalog ----------------------------------------------
 
     def _load(self, path: str) -> StreamState | None:
-        """Returns the state of a stream as the catalog has it, shortened if its log is damaged."""
+        """Returns the state of a stream as stored in the catalog, shortened if its log is damaged."""
         entry = self.catalog.find(path)
         if entry is None:
             return None

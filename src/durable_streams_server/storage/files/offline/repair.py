@@ -1,8 +1,8 @@
 """Repairs a data directory: keeps everything intact, moves damaged files to `quarantine/`, and deletes nothing.
 
-The order of the steps allows a kill at any point. First, everything that the new catalog will refer to is written under names that
-nobody reads yet. Then one commit of the catalog makes it current. Files that only the old catalog referred to are moved away last. A
-second repair of the same directory comes to the same result.
+The steps are ordered so that the repair may be killed at any point. First, everything that the new catalog will refer to is written
+under names that nobody reads yet. Then one commit makes the new catalog current. Files that only the old catalog referred to are moved
+away last. A second repair of the same directory has the same result.
 """
 
 from collections.abc import Iterator, Mapping

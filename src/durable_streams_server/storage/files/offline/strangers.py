@@ -1,4 +1,4 @@
-"""Finds entries of the wrong type in a data directory, such as a directory or a link in the place of a file.
+"""Finds entries of the wrong type in a data directory, such as a directory or a link where a file must be.
 
 A store refuses such an entry when it opens it. A check reports all of them at once. A repair first moves them to the quarantine, so that
 the rest of the repair treats their places as missing files.

@@ -15,9 +15,9 @@ from ..wal_format import OVERHEAD
 from .wal_scan import Found, genuine_records, intact_records, record_at, salt_at
 
 _LSN: Final = struct.Struct("<Q")
-_LSN_AT: Final = 8  # position in a record
-_SALT_AT: Final = 24  # position in a segment's header
-_SEARCHED: Final = 1 << 20  # bytes after a blank header that a start searches for records
+_LSN_AT: Final = 8  # position of the LSN in a record
+_SALT_AT: Final = 24  # position of the salt in a segment's header
+_SEARCHED: Final = 1 << 20  # maximum bytes after a blank header that are searched for records
 _GUESSES: Final = 64  # LSNs to search for in a segment that lost its header and its first record
 
 
@@ -170,7 +170,7 @@ class LogReader:
         Args:
             disk: the directory.
             path: the segment file.
-            without_header: the list to which a file without a valid header is added, and whether its header is blank.
+            without_header: receives each file without a valid header, and whether the header is blank.
         """
         try:
             file = disk.open(path)
@@ -197,7 +197,7 @@ class LogReader:
         found = None if is_blank and not data.strip(b"\0") else self._find_salt(data)
         if found is None:
             file.close()
-            # A file with a blank header was never used, or a crash cut its first write off.
+            # A file with a blank header was never used, or a crash cut off its first write.
             if not is_blank:
                 self.unreadable.append(path)
             return
@@ -211,7 +211,7 @@ class LogReader:
     def _find_salt(self, data: bytes) -> tuple[Salt, Found] | None:
         """Finds the salt of a segment with a damaged header.
 
-        The salt is taken from the header if it fits the first record there. Otherwise it is computed from two neighbouring records.
+        The salt in the header is used if it fits the segment's first record. Otherwise the salt is computed from two neighbouring records.
 
         Returns:
             The salt and the first record, or None if no salt fits.
@@ -261,7 +261,7 @@ def lost_header(disk: Disk, after: int) -> str | None:
 
 
 def _may_have_lost_header(disk: Disk, path: str) -> bool:
-    """Returns whether a segment file has a blank header, but not only zeros after it."""
+    """Returns whether a segment file has a blank header, but bytes other than zero after it."""
     file = disk.open(path)
     try:
         is_blank = not file.read(PAGE, 0).strip(b"\0")

@@ -96,7 +96,8 @@ def genuine_records(data: bytes, salt: Salt, last: Found, limit: int | None) -> 
 def salt_at(data: bytes, at: int) -> tuple[Salt, Found] | None:
     """Computes a segment's salt from the record that begins at a position.
 
-    Some salt makes any bytes look like an intact record. So a computed salt counts only if the next record looks intact with it too.
+    For any bytes, some salt exists with which they look like an intact record. So a computed salt counts only if the next record looks intact
+    with the same salt.
 
     Returns:
         The salt and the record, or None if no salt fits both records.
