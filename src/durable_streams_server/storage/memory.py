@@ -61,7 +61,7 @@ class MemoryStore(DecidingStore):
             return Ticket.failed(refusal)
         changes = decision.changes
         if changes:
-            if len(changes) == 1:  # an append, for which a comprehension would cost one more call
+            if len(changes) == 1:  # usually an append; a comprehension would cost it one more call
                 published = [self._apply(changes[0], command)]
             else:
                 published = [self._apply(change, command) for change in changes]

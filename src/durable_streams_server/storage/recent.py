@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 from ..protocol.json import mode as json_mode
 
-#: The bit of an end that lies inside an append. A page may end there, but a sub-offset may not count past it.
+#: The bit that marks the end of a piece as inside an append. A page may end there, but a sub-offset may not count past it.
 INSIDE: Final = 1 << 63
 #: Bytes of memory that a piece takes besides its own bytes: the header of the bytes object, its places in two columns and in the order
-#: of all pieces, and the append until it is committed.
+#: of all pieces, and the queued append until it is committed.
 COST: Final = 120
 #: The order of pieces is tidied only if it has more stale entries than this.
 _STALE: Final = 1000
@@ -99,7 +99,7 @@ def cut(begin: int, data: bytes, marks: Iterable[int] | None = None) -> list[Pie
 
 
 def _as_bytes(part: Octets) -> bytes:
-    """Returns a part as bytes. Copies it only if it is a view of a part of other bytes."""
+    """Returns a part as bytes. Copies it only if it is a view of part of a larger bytes object."""
     if isinstance(part, bytes):
         return part
     whole = part.obj
@@ -119,7 +119,7 @@ class Recent:
         begin: the position of the first byte in memory.
         flushed: the position up to which the log has the bytes.
         entries: the number of pieces in the index of the log.
-        gone: whether the stream is removed, so that its bytes need no log.
+        gone: whether the stream is removed, so that its bytes need not be written to a log.
     """
 
     __slots__ = ("_data", "_ends", "_first", "base", "begin", "entries", "flushed", "gone")
@@ -234,7 +234,7 @@ class Recent:
 
 
 class RecentCache:
-    """Counts the memory of the recent bytes of all streams, and drops the oldest pieces when it exceeds a limit.
+    """Counts the memory of the recent bytes of all streams, and drops the oldest pieces when this memory exceeds a limit.
 
     The order of all pieces is kept in blocks, so that the event loop can work on it in short steps. Each `trim` drops, tidies or frees
     a bounded number of pieces.
@@ -265,7 +265,7 @@ class RecentCache:
             self._blocks.append(self._newest)
 
     def added(self, order: Sequence[Recent], size: int) -> int:
-        """Counts pieces that their streams already have, and returns the bytes of memory that they take.
+        """Counts pieces that have already been added to their streams, and returns the bytes of memory that they take.
 
         Args:
             order: the stream of each piece, from the oldest piece to the newest.
@@ -284,7 +284,7 @@ class RecentCache:
         return cost
 
     def trim(self) -> None:
-        """Drops the oldest pieces while their memory exceeds the limit, a bounded number of them. Keeps pieces that no log has yet."""
+        """Drops the oldest pieces while their memory exceeds the limit, but only a bounded number per call. Keeps pieces that no log has yet."""
         if self.held > self._limit:
             self._drop_some()
         if self._stale > _STALE and self._is_mostly_stale:

@@ -1,7 +1,7 @@
-"""The contract of every store: commands go in, and tickets for their outcomes come out.
+"""The contract of every store, which executes commands and returns tickets for their outcomes.
 
-A store runs `decide` where the state lives, and makes each decision durable as one record before it resolves the decision's ticket. From
-`attach` on, one event loop owns the store: every method is called on that loop's thread, and every ticket resolves there.
+A store calls `decide` on its newest states, and makes each decision durable as one record before it resolves the decision's ticket. From
+`attach` on, one event loop owns the store: every method is called on that loop's thread, and every ticket resolves on that thread.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ Listener = Callable[[Sequence[Published]], None]
 
 
 class Listeners:
-    """Keeps the functions that a store calls with durable changes. If one raises an exception, it is logged and the others are still called."""
+    """Keeps the functions that a store calls with durable changes. An exception in a listener is logged, and the others are still called."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
@@ -86,7 +86,7 @@ class Marks(NamedTuple):
 
 
 class Store(ABC):
-    """The contract of a store. The tests in `tests/storage/contract.py` hold every store to it.
+    """The contract of a store. The tests in `tests/storage/contract.py` check every store against it.
 
     Every argument `now` is steady time in microseconds, on the store's own timeline.
 
@@ -128,7 +128,7 @@ class Store(ABC):
         """
 
     def detach(self) -> None:
-        """Takes the store back from its event loop, after every ticket is resolved. Call it on the loop's thread."""
+        """Takes the store back from its event loop once every ticket is resolved. Call it on the loop's thread."""
 
     @property
     def is_busy(self) -> bool:
@@ -137,7 +137,7 @@ class Store(ABC):
 
     @abstractmethod
     def execute(self, command: Command, now: int) -> Ticket[Outcome]:
-        """Decides a command on the newest state, and returns a ticket that resolves once the outcome and all it depends on are durable.
+        """Decides a command on the newest state. The ticket resolves once the outcome and every change that it depends on are durable.
 
         If the store refuses the command, the ticket fails with a StreamError and nothing has changed.
         """
@@ -166,7 +166,7 @@ class Store(ABC):
 
     @abstractmethod
     def due(self, now: int) -> Sequence[tuple[str, int]]:
-        """Returns the paths and incarnations of streams whose lifetime is over, a bounded number of them at a time.
+        """Returns the paths and incarnations of streams whose lifetime has ended, at most a bounded number per call.
 
         Each stream is returned once, and again later if its lifetime was extended.
         """
@@ -182,9 +182,9 @@ class Store(ABC):
     def paths(self) -> Iterator[str]:
         """Iterates over the paths of all visible streams that are not soft-deleted, in no particular order.
 
-        Streams may be created and deleted during the iteration. A stream that exists during all of it is named exactly once.
+        Streams may be created and deleted during the iteration. The path of a stream that exists throughout is returned exactly once.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Closes the store. Everything acknowledged is durable. No method may be called afterwards."""
+        """Closes the store. All acknowledged changes are durable. No method may be called afterwards."""

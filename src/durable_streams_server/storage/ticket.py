@@ -1,6 +1,7 @@
 """Tickets: each is a promise of one outcome, resolved once, on the event loop that owns the store.
 
-A ticket is a future without an event loop, a task or a thread. Its callbacks run at once, in the order in which they were added.
+A ticket is a future without an event loop, a task or a thread. Its callbacks run as soon as the ticket is done, in the order in which they
+were added.
 """
 
 from __future__ import annotations
@@ -78,9 +79,7 @@ class Ticket(Generic[T]):
             try:
                 raise self._error
             finally:
-                del (
-                    self
-                )  # otherwise the error's traceback would hold the ticket that holds the error
+                del self  # otherwise the error's traceback and the ticket would refer to each other
         return self._value  # type: ignore[return-value]  # `cast` would cost one more call for each answer
 
     def add_callback(self, callback: Callable[[Ticket[T]], None]) -> None:
@@ -111,7 +110,7 @@ class Ticket(Generic[T]):
             undo()
 
     def then(self, function: Callable[[T], Ticket[U]]) -> Ticket[U]:
-        """Calls `function` with the value once the value is known, and returns a ticket for the result. Errors are passed on to that ticket."""
+        """Calls `function` with the value once it is known, and returns a ticket for the result. Errors are passed on to the returned ticket."""
         if self.done:
             if self._error is not None:
                 return Ticket.failed(self._error)

@@ -199,9 +199,9 @@ def _fork(options: CreateOptions) -> Fork | None:
 
 
 def _digits(number: int | None) -> str | None:
-    """Returns a number as the text of a header.
+    """Returns a number as the text of a header's value.
 
-    A huge number is replaced by one above every maximum, because Python refuses to convert huge numbers.
+    A huge number is replaced by a number above every maximum, because Python refuses to convert huge numbers.
     """
     return None if number is None else str(max(-1, min(number, _TOO_LARGE)))
 

@@ -6,8 +6,8 @@
     LOOP       runs on the loop, immediately if made in the loop's thread   detach, close, the end of the loop
     CLOSED     raises RuntimeError
 
-Whenever the state changes, the waiting calls are passed on. If a loop has taken the store, that loop runs them. If no loop has the store,
-each call runs in its own thread. If the store is closed, they are refused.
+Whenever the state has changed, the waiting calls are passed on. In LOOP, the loop runs them. In FREE, each call runs in its own thread. In
+CLOSED, the calls are refused.
 
 `detach` first finishes the calls that the loop has started. When `asyncio.run` ends, it detaches the store even if the program has not done
 so. If a loop was closed without a detach, the next caller takes the store back. So every call ends, with a result or an error.
@@ -33,7 +33,7 @@ T = TypeVar("T")
 #: Seconds between two checks of the owning loop by a waiting thread. Every change of state wakes the thread, but asyncio has no
 #: notification for a loop that stops, so the thread has to check.
 _CHECK_INTERVAL: Final = 0.25
-#: Number of checks in a row that may find the loop stopped. A program may run a loop again after it has stopped.
+#: Number of checks in a row that may find the loop stopped before the call fails. A program may run a loop again after it has stopped.
 _MAX_STOPPED_CHECKS: Final = 4
 
 _STOPPED: Final = "the event loop that has the store has stopped"
@@ -72,7 +72,7 @@ class Calls:
         self._lock = threading.Lock()  # guards all attributes below
         self._changed = threading.Condition(self._lock)
         self._state = State.FREE
-        self._holder: int | None = None  # the thread that makes a call or a change of state
+        self._holder: int | None = None  # the thread that runs a call or changes the state
         self._pending_changes = 0  # changes of state that wait for the running call to end
         self._waiting: deque[WaitingCall[Any]] = deque()
         self._started: dict[WaitingCall[Any], None] = {}  # calls that run on the loop
@@ -239,7 +239,7 @@ class Calls:
         self._holder = threading.get_ident()
 
     def _end_change(self, state: State) -> None:
-        """Leaves CHANGING for another state, and hands the waiting calls on."""
+        """Ends a change of state: enters the new state, and passes the waiting calls on to the thread that runs them now."""
         with self._lock:
             self._state = state
             self._holder = None
@@ -264,7 +264,7 @@ class Calls:
             owner.stop_watching()
 
     def _loop_ends(self) -> None:
-        """Takes the store back because `asyncio.run` ends the loop, whichever applications still use the store."""
+        """Takes the store back because `asyncio.run` ends the loop, even if applications on the loop still use the store."""
         owner = self._owner
         if owner is not None:
             owner.sharers = 0
@@ -273,7 +273,7 @@ class Calls:
     # -- calls --------------------------------------------------------------
 
     def _run_or_wait(self, function: Callable[[], Ticket[T]]) -> T:
-        """Makes a call while another thread or an event loop has the store, or while other calls wait."""
+        """Runs a call while another thread or an event loop has the store, or while other calls wait."""
         call = None
         with self._lock:
             if self._state is State.CLOSED:
@@ -295,7 +295,7 @@ class Calls:
         )
 
     def _run_here(self, function: Callable[[], Ticket[T]]) -> T:
-        """Makes a call in this thread."""
+        """Runs a call in this thread."""
         ticket = function()
         self._settle(ticket)
         if not ticket.done:  # the store has failed
@@ -303,7 +303,8 @@ class Calls:
         return result_of(ticket)
 
     def _end_turn(self) -> None:
-        # No lock is needed: other threads announce that they wait before they look at the holder, so one side sees the other.
+        # No lock is needed. Another thread registers its call or change before it reads `_holder`, and this thread clears `_holder` before it
+        # checks for calls and changes. So at least one of them notices the other.
         self._holder = None
         if self._waiting or self._pending_changes:
             with self._lock:
@@ -311,7 +312,7 @@ class Calls:
                 self._changed.notify_all()
 
     def _hand_on(self) -> None:
-        """Passes the waiting calls to the thread that may make them in the present state. The lock must be held."""
+        """Passes the waiting calls to the thread that may run them in the present state. The caller must hold the lock."""
         if not self._waiting:
             return
         if self._state is State.CLOSED:
@@ -326,7 +327,7 @@ class Calls:
             loop = cast(OwnerLoop, self._owner).loop
             with contextlib.suppress(
                 RuntimeError
-            ):  # the loop is closed, and the next check finds that
+            ):  # the loop is closed, which the next check notices
                 loop.call_soon_threadsafe(self._start_waiting)
                 self._is_loop_called = True
 
@@ -352,7 +353,7 @@ class Calls:
             self._started.pop(call, None)
 
     def _wait(self, call: WaitingCall[T]) -> T:
-        """Waits in the call's own thread until the call has ended, or until the thread has to make the call itself."""
+        """Waits in the call's own thread until the call has ended, or until the thread has to run the call itself."""
         try:
             while not call.is_done and not call.has_turn:
                 if self._must_take_back(call):

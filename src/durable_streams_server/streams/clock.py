@@ -19,7 +19,7 @@ class Clock(Protocol):
 
 @runtime_checkable
 class TickingClock(Clock, Protocol):
-    """A wall clock that may be set, with a steady counter that is not affected.
+    """A wall clock that may be set, with a steady counter that does not change when the wall clock is set.
 
     Attributes:
         boot: identifier of the present boot of the machine, at which the counter started; "" if it is unknown.
@@ -71,7 +71,7 @@ class StoreClock(Protocol):
 
 
 class SteadyClock:
-    """Computes steady time from the counter of a clock. The store's timeline continues this time from one start of the server to the next."""
+    """Computes steady time from the counter of a clock. The store's timeline makes this time continue from one start of the server to the next."""
 
     def __init__(self, timeline: Timeline, clock: TickingClock) -> None:
         self._timeline = timeline

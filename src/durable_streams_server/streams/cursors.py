@@ -1,4 +1,4 @@
-"""CDN cursors at the present time: the rules of `protocol/cursor.py` with a clock and random jitter."""
+"""Computes CDN cursors at the present time, by the rules of `protocol/cursor.py` with a clock and random jitter."""
 
 import random
 import time

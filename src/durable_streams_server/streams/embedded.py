@@ -219,8 +219,8 @@ class Streams:
         """Returns an asynchronous iterator over the pages of a stream, which waits for new data until the stream is closed.
 
         Each page has data and ends where an append ends. A page has at most 256 KiB, but a larger append, or JSON value, is a page of its
-        own. Between two pages the iterator holds nothing but the position, so a loop may be slow, or may be left at any time. To continue
-        later, or after a restart, follow from `next_offset` of the last page.
+        own. Between two pages the iterator holds nothing but the position, so the program may read slowly, or leave its loop at any time. To
+        continue later, or after a restart, follow from `next_offset` of the last page.
 
         Args:
             path: the path of the stream.
@@ -237,7 +237,7 @@ class Streams:
         return commands.Read(path, offsets.parse_read(offset))
 
     async def _begin(self, path: str, line: Line) -> Engine:
-        """Returns the running engine when it is the turn of a call. That is immediately unless the event loop is busy."""
+        """Waits until it is the turn of a call, and returns the running engine. The wait is only necessary while the event loop is busy."""
         check_path(path)
         engine = self._running()
         refuse_reserved(path, normalize_root(engine.options.stream_root))

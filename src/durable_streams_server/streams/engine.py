@@ -124,7 +124,7 @@ class Engine:
             raise stopping_error()
 
     def retire(self) -> None:
-        """Stops listening to the store. It is called when the event loop has ended and another engine takes the store."""
+        """Stops listening to the store. It is called when the event loop has ended and another engine takes over the store."""
         self._given_back = True
         self.store.ignore(self._published)
 
@@ -177,9 +177,7 @@ class Engine:
     def read(self, read: Read) -> Ticket[Page]:
         """Reads one page without waiting for new data. The offset `now` gives an empty page at the tail."""
         found = self.store.find(read.path)
-        if (
-            found.done
-        ):  # this is nearly always so, and does the same as the code below with fewer calls
+        if found.done:  # the usual case, which does the same as the code below with fewer calls
             try:
                 state = self._visible(found.result())
                 checked = self.reader.check(state, position_at(state, read.offset))
@@ -267,7 +265,7 @@ class Engine:
         return resolved.then(self._create_at_once)
 
     def _create_at_once(self, resolved: Create) -> Ticket[CreateOutcome]:
-        """Executes a create at the present time, because finding the fork's position may have waited for the disk."""
+        """Executes a create with the present time, because the search for the fork's position may have waited for the disk."""
         self.require_store()
         return cast("Ticket[CreateOutcome]", self.store.execute(resolved, self.clock()))
 

@@ -18,7 +18,7 @@ from ..storage.ticket import Ticket
 from .live_reads import LiveReads
 from .tails import SharedEvent
 
-#: Number of pieces that one event stream may send in one turn of the loop. They take about half a millisecond.
+#: Number of pieces that one event stream may send in one turn of the loop. Sending them takes about half a millisecond.
 PULLS: Final = 8
 _AGE_VARIES: Final = 0.2  # fraction of the maximum age by which an event stream may end early
 
@@ -112,9 +112,9 @@ class EventStream:
         return Page(state, position, position, b"", at_tail=True, closed=True)
 
     def news(self) -> bytes | None:
-        """Returns the event for the newest append if the reader was at the tail before, or None if the caller has to use `pull`.
+        """Returns the event for the newest append if the reader was at the tail before that append, or None if the caller has to use `pull`.
 
-        This is the fast path that nearly every event takes. After it, the reader is at the new tail.
+        This is the fast path that nearly every event takes. After the call, the reader is at the new tail.
         """
         if not self._waits or self._engine.stopping:
             return None

@@ -32,7 +32,7 @@ class Sweep:
         self.schedule()
 
     def check_clock(self) -> None:
-        """Checks whether the wall clock was set. If so, the deadlines that have passed by the new time are due."""
+        """Checks whether the wall clock was set. If it was set, the streams whose deadlines have passed by the new time are due."""
         step = self._clock.detect_step()
         if step:
             if abs(step) >= _LOGGED_STEP:

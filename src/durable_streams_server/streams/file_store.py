@@ -29,7 +29,8 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
 
     Args:
         path: the data directory. It is created if it does not exist.
-        create: False refuses a directory that has no store, such as the mount point of a disk that is not mounted.
+        create: whether to create a store in a directory that has none. False refuses such a directory, for example the mount point of a disk
+            that is not mounted.
         wal_size: size of the write-ahead log in bytes, from 6 MiB to 6 GiB. One append may be as large as a sixth of it.
         segment_size: size of one segment of the write-ahead log in bytes; a sixth of `wal_size` by default.
         max_producers: maximum number of idempotent producers per stream. The store refuses further producers with TooManyRequests (429).

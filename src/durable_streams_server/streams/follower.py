@@ -1,4 +1,4 @@
-"""`Follower`: an asynchronous iterator over the pages of one stream, which waits at the tail for more. `Streams.follow` returns it."""
+"""`Follower`: an asynchronous iterator over the pages of one stream, which waits at the tail for more data. `Streams.follow` returns it."""
 
 from __future__ import annotations
 

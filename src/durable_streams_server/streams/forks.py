@@ -24,15 +24,15 @@ def resolve(
 ) -> Ticket[Create]:
     """Returns the command with the byte position of its fork, or with the error that the fork offsets cause.
 
-    The error is left to the decision, because only the decision knows whether the path exists. A repeated PUT is confirmed from the stored
-    configuration of the fork, even if its source has changed.
+    The decision raises the error, because only the decision knows whether the fork exists already. If it does, a repeated PUT is compared
+    with the stored configuration of the fork, and is confirmed even if the source has changed.
 
     Args:
         store: the store that has the source.
         reader: reads the source.
         command: the create command, whether or not it creates a fork.
         now: steady time in microseconds.
-        turns: runs the search for a position inside a large append in steps. None searches without a break.
+        turns: runs the search for a position inside a large append in steps. If it is None, the search runs without a break.
     """
     fork = command.fork
     if fork is None or (fork.offset is None and not fork.sub_offset):

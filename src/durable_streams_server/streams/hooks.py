@@ -54,7 +54,7 @@ def create_registry_hooks(
 
     Args:
         registry_path: path of the registry below the stream root, or an absolute path if it begins with `/`.
-        stream_root: the path below which streams are. Events name paths relative to it.
+        stream_root: the path below which the streams lie. Events name paths relative to it.
 
     Raises:
         BadRequest: the path cannot name a stream.

@@ -247,7 +247,7 @@ class LargeReads:
     def _cache(self, key: Key, run: Run) -> None:
         self._held[key] = run
         if self.budget.wanted:
-            return  # other reads wait for these bytes of the budget
+            return  # other reads wait until the budget gets these bytes back
         self._kept[key] = run
         self.kept_bytes += len(run.data)
         while self.kept_bytes > KEPT:

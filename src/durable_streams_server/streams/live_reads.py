@@ -1,6 +1,6 @@
 """A protocol with the part of the engine that live reads use.
 
-Long-polls and event streams depend on this protocol, and the engine depends on them. Without it, their files would import each other.
+Long-polls and event streams depend on this protocol, and the engine depends on them. Without this protocol, their files would import each other.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class PendingLongPoll:
     """A long-poll that waits at the tail of a stream.
 
     Attributes:
-        ticket: resolves with the next page. The page is empty if the timeout is over or the stream is closed. The ticket fails with
+        ticket: resolves with the next page. The page is empty if the timeout has expired or the stream is closed. The ticket fails with
             NotFound or Gone if the stream is deleted meanwhile.
     """
 

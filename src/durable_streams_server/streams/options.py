@@ -1,4 +1,4 @@
-"""The settings of an engine. They live apart from the engine so that the parts that an engine is made of can read them."""
+"""The settings of an engine. They have a file of their own because the engine's parts import them, and the engine imports its parts."""
 
 from __future__ import annotations
 

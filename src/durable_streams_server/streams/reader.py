@@ -1,7 +1,7 @@
 """Reads pages of streams, across forks and their sources. A page has a bounded size, and ends at the end of an append or of a JSON value.
 
-Clients of binary streams often frame each append. So no page holds a part of an append, and an append that is larger than the page size is
-a page of its own.
+Clients of binary streams often write one complete frame per append. So no page holds a part of an append, and an append that is larger than
+the page size is a page of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INCOMPLETE: Final = 3
 
 
 def position_at(state: StreamState, offset: Offset | Sentinel) -> int:
-    """Returns the byte position that the offset of a read names in a stream.
+    """Returns the byte position in a stream for the offset of a read.
 
     Raises:
         Gone: the offset belongs to an earlier incarnation of the path.
@@ -81,9 +81,9 @@ class Reader:
     def check(self, state: StreamState, position: int) -> Ticket[int]:
         """Returns the position at which a read of `position` starts, if a read may start there.
 
-        Normally that is `position` itself. A position one byte after the start of an append means that start, because the official Yjs
-        server adds 1 to an offset to ask for the data after it. A read of UTF-8 text may also start inside the last character of an
-        append if that character is incomplete, because events end before such a character.
+        Normally that is `position` itself. A position one byte after the start of an append counts as that start, because the official Yjs
+        server adds 1 to an offset to ask for the data after it. A read of UTF-8 text may also start inside the last character of an append if
+        that character is incomplete, because events end before such a character.
 
         Raises:
             BadRequest: INVALID_OFFSET, the position is inside an append or a JSON value.
@@ -96,7 +96,7 @@ class Reader:
             return marks.then(lambda found: self._check_value(state, position, found, end))
         if (
             marks.done and marks.result().lower == position
-        ):  # this is nearly always so, and saves further calls
+        ):  # the usual case, which saves further calls
             return Ticket.of(position)
         return marks.then(
             lambda found: self._check_append(

@@ -61,7 +61,7 @@ class ReadResult:
     """The data of a stream from one offset to the tail.
 
     Attributes:
-        messages: the data in order. Each JSON value is a message; of other streams, each page is a message.
+        messages: the data in order. In a JSON stream, each value is a message; in other streams, each page is a message.
         next_offset: the offset to continue from.
         up_to_date: whether `next_offset` is the tail.
         closed: whether the stream is closed and ends at `next_offset`.
@@ -113,7 +113,7 @@ def append_result(outcome: AppendOutcome, has_data: bool) -> AppendResult:
 
     Args:
         outcome: the outcome of the decision.
-        has_data: whether the append had data, so that an append that wrote nothing was a duplicate.
+        has_data: whether the append had data. If it had data but wrote nothing, it was a duplicate.
     """
     epoch, seq = outcome.producer or (None, None)
     is_duplicate = has_data and not outcome.wrote

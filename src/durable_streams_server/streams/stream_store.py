@@ -1,4 +1,4 @@
-"""`StreamStore`: the memory store with plain functions, for programs that have no server or share a store with one."""
+"""`StreamStore`: the memory store with plain functions, for programs that have no server, or that share the store with a server."""
 
 from ..protocol.arguments import OPTIONAL_INT, require, require_callable
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS

@@ -1,8 +1,9 @@
 """Live reads that wait at the tails of streams. A change of a stream costs only the waiters of that stream.
 
 Waiters are woken at the end of a turn of the event loop, after the writers have their responses. The waiters of one stream are woken in
-rounds: one slice in each turn, with further appends accepted in between. Everything that was appended before a waiter is woken becomes one
-event and one write to its socket. So many waiters cost a turn no more than one slice, and the readers of a busy stream receive batches.
+rounds: one slice in each turn, with further appends accepted in between. All data that was appended before a waiter is woken becomes one
+event and one write to its socket. So a turn spends time on at most one slice of a stream's waiters, however many there are, and the readers
+of a busy stream receive batches.
 """
 
 from collections import deque
@@ -14,12 +15,13 @@ import msgspec
 from ..protocol.state import Appended, Change, StreamState
 from .turns import Line, Turns
 
-#: Number of waiters of one stream that are woken in one turn of the loop. They take about 0.2 ms.
+#: Number of waiters of one stream that are woken in one turn of the loop. Waking them takes about 0.2 ms.
 _SLICE: Final = 32
-#: Minimum slice of a stream whose appends come faster than all its waiters can be woken. A small slice lets the next append in early.
+#: Minimum number of waiters in a slice if the stream's appends arrive faster than all its waiters can be woken. After a small slice, the
+#: server soon accepts the next append.
 _BUSY_SLICE: Final = 4
 _TURNS: Final = 64  # number of turns in which all waiters of a busy stream are woken
-_LARGEST_SLICE: Final = 256  # maximum slice of a busy stream; it takes about 2 ms
+_LARGEST_SLICE: Final = 256  # maximum slice of a busy stream; waking it takes about 2 ms
 _SHARED: Final = 8  # encoded events that a group keeps: as many as one reader is sent in one turn
 
 
@@ -101,7 +103,7 @@ class Group:
 
     @property
     def shares(self) -> bool:
-        """Whether an encoded event may be useful to other waiters. That is so during a round with more than one waiter."""
+        """Whether an encoded event may be useful to other waiters. That is the case during a round with more than one waiter."""
         return self._round is not None and len(self.waiters) > 1
 
     def share(self, start: int, event: SharedEvent) -> None:

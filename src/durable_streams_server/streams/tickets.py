@@ -1,4 +1,4 @@
-"""Takes results out of tickets, in plain code and in coroutines.
+"""Returns the results of tickets, in plain code and in coroutines.
 
 A ticket of a store that has stopped fails with `Abandoned`. Programs should not see that error, so these functions raise the error
 that stopped the store instead.

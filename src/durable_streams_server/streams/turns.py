@@ -4,7 +4,7 @@ One event loop serves all clients, so long work would delay every one of them. I
 (DESIGN, 15). Steps wait in four lines, so that cheap work does not wait for expensive work; see `Line`. In each turn of the event loop, each
 line runs for a few milliseconds at most. Then the loop serves its sockets, and the lines continue in the next turn.
 
-    turns.add(step)           calls `step` when it is its turn; a step that returns True goes back to the end of its line
+    turns.add(step)           calls `step` when it is its turn; a step that returns True is added to its line again
     turns.admits(...)         returns whether a request may start immediately in this turn of the loop
     await turns.wait_turn()   waits in a line, for coroutines
 """
@@ -25,7 +25,7 @@ from ..storage.ticket import Ticket
 #: compared with the overhead of a turn.
 SHARE: Final = 0.004
 _WRITE: Final = 0.00005  # maximum seconds that one write takes
-_SLOWEST: Final = 512  # bytes that are parsed within the time of one write; if that took longer, another thread was running
+_SLOWEST: Final = 512  # bytes that are parsed within the time of one write; if parsing takes longer, another thread was running
 _RECEIVED: Final = 8192  # received bytes that count as one write, because the loop receives from all ready sockets in one turn
 #: Maximum number of writes that start in one turn of the loop. Further writes wait in line. These writes take about 13 ms, and one sync
 #: makes all of them durable.
@@ -48,7 +48,7 @@ class Line(enum.IntEnum):
     WORK = 3  # long work
 
 
-#: Lets another thread run that waits for this processor core or for the interpreter lock (GIL). On systems without `sched_yield`, the
+#: Gives way to another thread that waits for this processor core or for the interpreter lock (GIL). On systems without `sched_yield`, the
 #: scheduler and Python's switch interval do that alone.
 _give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 #: Seconds for which a thread may wait before the loop sleeps to let it run. A loop that never sleeps releases the interpreter lock in each
@@ -155,7 +155,7 @@ class Turns:
         if begun > FEW and not self._is_reset_planned:
             self._is_reset_planned = True
             self._begun_at = self._clock()
-            self.unasked = WRITES_AT_ONCE  # until the next turn restarts the count
+            self.unasked = WRITES_AT_ONCE  # until the next turn resets it
             asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:
@@ -196,7 +196,7 @@ class Turns:
         await turn
 
     def _run(self) -> None:
-        """Runs each line for its share, but at least one step. A wake-up step runs once per turn, so that appends are accepted in between."""
+        """Runs each line for its share of the turn, but at least one step. Each wake-up step runs once, so that appends are accepted in between."""
         reads, urgent, wakes, work = self._lines
         self._run_line(reads)
         self._run_line(urgent)
@@ -224,7 +224,7 @@ class Turns:
             _sleep(_NAP)
 
     def _run_line(self, line: deque[Step], most: int = sys.maxsize) -> None:
-        """Runs the steps of a line, at most `most`, until the line's share of the turn is used up."""
+        """Runs at most `most` steps of a line, and stops when the line's share of the turn is used up."""
         if not line:
             return
         clock = self._clock

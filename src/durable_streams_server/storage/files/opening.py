@@ -1,4 +1,4 @@
-"""Opens regular files of the data directory, and refuses anything else that stands in a file's place."""
+"""Opens regular files of the data directory, and refuses links, FIFOs and anything else that is not a regular file."""
 
 import errno
 import os

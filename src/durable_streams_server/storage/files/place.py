@@ -4,8 +4,8 @@ A commit checks the file that it has written. `os.stat` would read the times of 
 a file at its next write if somebody has read them, and that update makes a durable write 50% slower. So the check reads only the
 inode number, with `statx`. Systems without `statx` use `os.stat`.
 
-The call keeps the interpreter lock (`PyDLL`). It takes two microseconds, because the inode of an open file is in memory. To release
-the lock and get it back would take longer beside a busy event loop.
+The call does not release the interpreter lock (`PyDLL`). It takes two microseconds, because the inode of an open file is in memory. To
+release the lock and acquire it again would take longer while an event loop is busy.
 """
 
 import ctypes
@@ -21,12 +21,12 @@ Identity = tuple[int, ...]
 _AT_FDCWD: Final = -100
 _STATX_INO: Final = 0x100
 _STATX_SIZE: Final = 256
-#: The inode number and the two numbers of the device in the result of `statx`.
+#: The places in the result of `statx` of the inode number and of the device's major and minor number.
 _NUMBERS: Final = struct.Struct("@32xQ96xII")
 
 
 class DirectoryLost(OSError):
-    """The data directory or a file in it was moved, removed or replaced, so nobody would find what is written to it."""
+    """The data directory or a file in it was moved, removed or replaced, so data written to an open file would be lost."""
 
 
 class Place:
@@ -50,7 +50,7 @@ class Place:
         """Checks that the path still leads to the same file or directory.
 
         Raises:
-            DirectoryLost: it was moved, removed or replaced.
+            DirectoryLost: the file or directory was moved, removed or replaced.
         """
         try:
             found = _identify(self._raw)

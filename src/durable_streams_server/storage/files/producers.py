@@ -1,10 +1,10 @@
-"""The producers of a stream: those that changed recently in memory, all others in the catalog.
+"""Keeps the producers of a stream: recently changed ones in memory, and all others in the catalog.
 
 A stream may have 100,000 producers. Loading all of them would block the event loop for 250 ms, and keeping them for all streams would take
 unbounded memory. So a producer that is not in memory is looked up in the catalog, which takes microseconds.
 
-A producer's state that changed since the last checkpoint is fresh. A checkpoint takes the fresh states, which stay readable until the catalog
-has them:
+A producer's state that changed since the last checkpoint is fresh. When a checkpoint captures the stream, it takes the fresh states. They
+stay readable in memory until they are in the catalog:
 
     take_fresh()     fresh -> taken      a checkpoint captures the stream
     forget_taken()   taken -> removed    the catalog has the states
@@ -21,7 +21,7 @@ COST: Final = 250
 
 
 class Shelf(Protocol):
-    """The part of the catalog that has the producers."""
+    """The methods of the catalog that read producers."""
 
     def producer(self, incarnation: int, name: bytes, /) -> ProducerState | None:
         """Returns the state of one producer of a stream; None if the catalog does not have it."""
@@ -37,11 +37,11 @@ class Shelf(Protocol):
 
 
 class Tally:
-    """Counts the producers' states in memory that no checkpoint has written, over all streams of a store.
+    """Counts the producers' states of all streams of a store that are in memory because no checkpoint has written them.
 
     Attributes:
-        fresh: states that no checkpoint has taken.
-        taken: states that the running checkpoint has taken.
+        fresh: number of states that no checkpoint has taken.
+        taken: number of states that the running checkpoint has taken.
     """
 
     __slots__ = ("fresh", "taken")
@@ -51,11 +51,11 @@ class Tally:
         self.taken = 0
 
     def take(self) -> None:
-        """Notes that a checkpoint begins, which takes all fresh states."""
+        """Counts all fresh states as taken, because a checkpoint begins."""
         self.taken, self.fresh = self.fresh, 0
 
     def end(self, *, is_written: bool) -> None:
-        """Notes that a checkpoint has ended, and whether the catalog has its states."""
+        """Ends the count of taken states after a checkpoint. They count as fresh again unless the catalog has them."""
         if not is_written:
             self.fresh += self.taken
         self.taken = 0
@@ -72,7 +72,7 @@ class StoredProducers:
     Args:
         shelf: the catalog.
         incarnation: the stream's incarnation.
-        count: the number of producers; None if it is unknown. An unknown number is counted when a new producer comes.
+        count: the number of producers; None if it is unknown. Then the producers are counted when a new one is added.
         tally: counts the fresh states of all streams.
     """
 
@@ -84,7 +84,7 @@ class StoredProducers:
         self._tally = tally
         self._fresh: dict[bytes, ProducerState] = {}
         self._taken: dict[bytes, ProducerState] | None = None
-        self._absent: bytes | None = None  # the producer that was last looked up in vain
+        self._absent: bytes | None = None  # the last producer that a look-up did not find
         self.count = count
 
     def get(self, name: bytes, /) -> ProducerState | None:
@@ -134,7 +134,7 @@ class StoredProducers:
     __hash__ = None  # type: ignore[assignment]  # not hashable, like a dict
 
     def all(self) -> dict[bytes, ProducerState]:
-        """Returns the states of all producers. For tools and tests, because a stream may have many."""
+        """Returns the states of all producers. Only tools and tests call this, because a stream may have very many producers."""
         return {**self._shelf.producers(self._incarnation), **(self._taken or {}), **self._fresh}
 
     # -- checkpoints --------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Reads of a stream's own bytes and marks: from memory if they are recent, otherwise from the stream's log.
+"""Reads a stream's own bytes and marks, from memory if they are recent and otherwise from the stream's log.
 
-If a log is damaged or no file handle is free, the ticket fails with the error that a client gets, on whichever thread the read ran.
+If a log is damaged or no file handle is free, the ticket fails with the error that the server sends to the client, whichever thread ran the read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .shell import Shell
 
 T = TypeVar("T")
 
-#: Maximum bytes that the event loop itself reads from a log, if the system has cached them. A thread reads more bytes sooner, despite the
-#: hand-over.
+#: Maximum bytes that the event loop itself reads from a log, if the system has cached them. A larger read ends sooner on a thread, despite
+#: the cost of the hand-over.
 _READ_AT_ONCE: Final = 256 * KIB
 
 
@@ -80,7 +80,7 @@ class Reading:
         return older.then(lambda data: Ticket.of(data + newer))
 
     def _recent_of_ancestor(self, incarnation: int) -> Recent | None:
-        """Loads a fork's source to learn how much of its log is proven. Returns None if the source is gone or damaged."""
+        """Loads a fork's source to learn how much of the source's log is proven. Returns None if the source is gone or damaged."""
         try:
             return self._states.recent_of(incarnation)
         except (Damaged, NotFound):
@@ -107,7 +107,7 @@ class Reading:
         return Ticket.of(Marks(*recent.around(position)))
 
     def _translated(self, incarnation: int, found: Ticket[T]) -> Ticket[T]:
-        """Returns a ticket for the same value, whose errors are those that a client gets."""
+        """Returns a ticket for the same value. Its errors are those that the server sends to clients."""
         answer: Ticket[T] = Ticket()
         answer.on_cancel(found.cancel)
 
@@ -121,7 +121,7 @@ class Reading:
         return answer
 
     def _refusal_of(self, incarnation: int, error: Exception) -> Exception:
-        """Returns the error that a reader gets for an error of a log."""
+        """Converts an error of a log to the error that the server sends to the reader."""
         if isinstance(error, Damaged):
             return self._refusal_of_damage(incarnation, error)
         if isinstance(error, OSError) and error.errno in NO_HANDLES:

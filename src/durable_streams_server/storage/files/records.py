@@ -1,4 +1,4 @@
-"""Encodes the payload of a record: its changes in msgpack, in parts around the bytes of large appends, which are never copied."""
+"""Encodes the payload of a record: its changes in msgpack. The bytes of large appends are separate parts, so they are never copied."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ def encode_in_parts(changes: tuple[Change, ...]) -> Payload:
 
 
 def _around_data(change: Appended) -> tuple[bytes, bytes]:
-    """Returns the part of an append's encoding before its bytes, and the part after them."""
+    """Returns the part of an append's encoding before the appended bytes, and the part after them."""
     whole = _ENCODE(msgspec.structs.replace(change, data=b""))
     at = 2 + sum(len(_ENCODE(each)) for each in (change.path, change.incarnation, change.start))
     if whole[at : at + 2] != _EMPTY:

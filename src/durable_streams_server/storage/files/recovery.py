@@ -1,4 +1,4 @@
-"""Recovery at the opening of a store: restores what the catalog has, and applies the records that are newer.
+"""Recovers a store when it is opened: restores the states in the catalog, and applies the newer records of the write-ahead log.
 
 The records are applied in runs. A checkpoint is made between two runs whenever too much memory is dirty.
 """
@@ -23,8 +23,9 @@ from .offline.wal_reader import lost_header
 from .replay import Replay
 from .wal import Wal
 
-#: While records are replayed, so many times the usual limits may be dirty, because nothing else takes memory then. The log of a running
-#: server can hold less, so a start waits for no checkpoint. The first checkpoint begins as soon as an event loop owns the store.
+#: Factor by which the usual limits on dirty states and bytes are raised while records are replayed, because nothing else takes memory then.
+#: The log of a running server stays below the raised limits, so a start need not wait for a checkpoint. The first checkpoint begins as soon
+#: as an event loop owns the store.
 _WHILE_STARTING: Final = 2
 
 
@@ -46,7 +47,7 @@ def restore_subscriptions(documents: Mapping[str, bytes]) -> Subscriptions:
 
 
 class Recovery:
-    """Brings a store's states from the catalog's record to the newest record of the write-ahead log.
+    """Brings a store's states up to date with the records of the write-ahead log that are newer than the catalog.
 
     Args:
         disk: the data directory.
@@ -75,7 +76,7 @@ class Recovery:
         self._subscriptions = subscriptions
 
     def restore_held(self, documents: Mapping[str, bytes]) -> None:
-        """Restores the bytes that the catalog holds for logs that could not grow. They are dirty, so the next checkpoint tries again."""
+        """Restores the bytes that the catalog holds for logs that could not grow. They are dirty, so the next checkpoint retries the write."""
         ledger = self._ledger
         for name in filter(held.is_held, documents):
             document = held.decode(documents[name])
@@ -91,7 +92,7 @@ class Recovery:
             ledger.to_try.add(state.incarnation)
 
     def run(self, make_checkpoint: Callable[[], None] | None) -> None:
-        """Applies the records after the catalog's.
+        """Applies the records that are newer than the catalog.
 
         Args:
             make_checkpoint: makes a checkpoint when too much is dirty; None if the store is opened for reading only.
@@ -102,7 +103,7 @@ class Recovery:
         """
         lsn = self._ledger.meta.lsn
         if (headless := lost_header(self._disk, lsn)) is not None:
-            raise Damaged(f"{headless}: its header is lost")  # or it would pass for a free segment
+            raise Damaged(f"{headless}: its header is lost")  # otherwise it would count as free
         self._states.is_replaying = True
         is_first = lsn == 0
         begun = self._replay(make_checkpoint)
@@ -125,7 +126,7 @@ class Recovery:
         self._ledger.publish([self._ledger.apply(change)])
 
     def _replay(self, make_checkpoint: Callable[[], None] | None) -> set[int]:
-        """Replays the records after the catalog's. If the catalog is empty, returns the incarnations that the records begin."""
+        """Replays the records that are newer than the catalog. If the catalog is empty, returns the incarnations that the records create."""
         ledger = self._ledger
         begun: set[int] = set()
         is_first = ledger.meta.lsn == 0
@@ -138,7 +139,7 @@ class Recovery:
         replay = Replay(self._states, ledger.memory, self._timeline, apply, ledger.meta.aside)
         for run in self._wal.recover_runs(ledger.meta.lsn):
             cost = replay.run(run, ledger.dirty)
-            ledger.unflushed += cost  # a statement of its own, because `run` may change `unflushed`
+            ledger.unflushed += cost  # not in one statement, because `run` may change `unflushed`
             if make_checkpoint is not None and ledger.obstacle is None and self._is_too_dirty:
                 self._extend_lifetimes()
                 make_checkpoint()

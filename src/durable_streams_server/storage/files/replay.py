@@ -1,4 +1,4 @@
-"""The replay of the write-ahead log when a store is opened: applies the log's records to the states of the catalog.
+"""Replays the write-ahead log when a store is opened: applies the log's records to the states from the catalog.
 
 Most records are one append each, and a log may hold half a million of them. So plain appends have a fast path here, which does the same as
 `Ledger.apply` in one loop and with one look-up. All other changes go through the `apply` function that the caller passes.
@@ -63,7 +63,7 @@ class Replay:
         self._aside = set(aside)
         self._dirty: dict[int, StreamState] = {}
         self._targets: dict[int, _Target] = {}  # of dirty streams
-        # The plain appends that `memory` and `timeline` do not count yet: the stream of each, and the sum of their bytes.
+        # The plain appends that are not counted in `memory` and `timeline` yet: the stream of each, and the sum of their bytes.
         self._order: list[Recent] = []
         self._size = 0
         self._latest = 0

@@ -1,20 +1,20 @@
-"""The schedule of a store that an event loop owns: when it commits, makes checkpoints, reads and stops. A state machine without threads.
+"""Schedules the commits, checkpoints and reads of a store that an event loop owns, and stops them. It is a state machine without threads.
 
-A commit takes all records that were queued in one turn of the loop, and those queued while the commit before was being written. If there
-are few, it waits for one more turn, so that writers whose answers go out now can join it. So commits grow with the load, and many appends
-share a hand-over between threads, which costs as much as several appends.
+A commit contains all records that were queued in one turn of the loop, and those queued while the previous commit was being written. If these
+records are few, the commit waits for one more turn, so that writers that receive their responses now can join it. So commits grow with the
+load, and many appends share one hand-over between threads. A hand-over costs as much as several appends.
 
 A checkpoint goes through these phases. An error in any phase stops the store:
 
     phase        waits for                                      next phase
     NONE         a call of `checkpoint_due`                     LOOP
-    LOOP         a pause for everything else on the loop        the one that the step yields
+    LOOP         a pause in which the loop does other work      the one that the step yields
     DURABLE      the commit being written, or the next one      LOOP
     DISK         the job on the checkpoint lane                 the one that the step yields
     PAUSED       one second, for lack of space or file handles  LOOP
 
-A stop ends LOOP, DURABLE and PAUSED at once, and waits for the job of DISK. States that the catalog does not have by then stay dirty, and the
-write-ahead log keeps their records.
+`stop` leaves LOOP, DURABLE and PAUSED immediately, but waits for the job of DISK to end. States that are not in the catalog by then stay
+dirty, and the write-ahead log keeps their records.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Runner(Shell):
 
     Args:
         commits: the store's queue of records.
-        ledger: the store's dirty states, which tell when a checkpoint is due.
+        ledger: the store's dirty states, which determine when a checkpoint is due.
         checkpoints: makes the store's checkpoints.
         executor: runs the jobs and timers.
         on_failure: called on the event loop's thread when the store has stopped for good.
@@ -174,7 +174,7 @@ class Runner(Shell):
             self._begin_commit()
 
     def _begin_commit(self) -> None:
-        """Gives all queued records to the commit lane, unless it is still writing or writers must wait for a checkpoint."""
+        """Gives all queued records to the commit lane, unless the lane is still writing or writers must wait for a checkpoint."""
         if self._is_writing or self._is_held_back:
             return
         commit = self._commits.take_pending()
@@ -212,12 +212,12 @@ class Runner(Shell):
             return
         if self._commits.failure is None:
             if self._commits.has_few_pending:
-                self.commit_due()  # one turn later, so that writers whose answers go out now can join
+                self.commit_due()  # one turn later, so that writers that receive their responses now can join
             else:
                 self._begin_commit()  # the next commit is written while this one is published
         self._commits.committed(commit)
         if self._commits.wal.needs_check and not self._check_is_planned:
-            self._check_is_planned = True  # no later commit may come that checks the segment
+            self._check_is_planned = True  # there may be no later commit that checks the segment
             self._executor.call_later(CHECK_INTERVAL, self._check_segment)
         if self._phase is Phase.DURABLE:
             self._enter(Phase.LOOP)
@@ -281,7 +281,7 @@ class Runner(Shell):
             self.checkpoint_due()
 
     def _end_checkpoint(self) -> None:
-        """Ends the checkpoint, if one is running. If its catalog is not committed, the captured states are dirty again."""
+        """Ends the checkpoint, if one is running. If it has not committed the catalog, the captured states are dirty again."""
         self._cancel_pause()
         self._cancel_pause = _do_nothing
         self._phase, self._steps = Phase.NONE, None
@@ -289,4 +289,4 @@ class Runner(Shell):
 
 
 def _do_nothing() -> None:
-    """Stands for the cancellation of a timer while none is running."""
+    """Takes the place of a timer's cancellation function while no timer is running."""

@@ -75,7 +75,7 @@ class Header(NamedTuple):
     Attributes:
         number: the number of the segment.
         first: the LSN of the first record.
-        salt: the number that the salt is made of.
+        salt: the number from which the salt is derived.
     """
 
     number: int
@@ -129,7 +129,7 @@ class Segments:
 
     @property
     def has_too_few(self) -> bool:
-        """Whether fewer than two segments can be written. A checkpoint frees all but the newest, so a single one is never freed."""
+        """Whether fewer than two segments have reserved space. A checkpoint frees all but the newest segment, so a single one is never freed."""
         return self._usable < 2
 
     def can_hold(self, need: int) -> bool:
@@ -139,7 +139,7 @@ class Segments:
     # -- on the disk thread -------------------------------------------------
 
     def add_file(self) -> None:
-        """Prepares another segment: resizes one of another size, or creates a file. Sets `full` to whether the disk had no room.
+        """Prepares another segment: resizes a segment of another size, or creates a file. Sets `full` to whether the disk had no room.
 
         Raises:
             OSError: the disk failed in another way.
@@ -154,7 +154,7 @@ class Segments:
             if error.errno not in NO_SPACE:
                 raise
             self.full = True
-            # The segment still takes smaller records, if its space is reserved.
+            # The segment can still hold smaller records if its space is reserved.
             if segment is not None:
                 (self._free if segment.capacity else self._misfits).append(segment)
             return
@@ -196,13 +196,13 @@ class Segments:
         """Opens every segment file, and returns the segments in use, ordered by number. All other segments are free.
 
         Raises:
-            Damaged: a header is damaged, or two names belong to one file.
+            Damaged: a header is damaged, or two names refer to the same file.
         """
         used = []
         known: dict[object, str] = {}
         for name in self._disk.names(DIRECTORY):
             if not name.isdecimal():
-                # The file is no segment. If it is a renamed one, the gap in the chain of segments shows the loss.
+                # The file is no segment. If it is a renamed segment, the gap in the chain of segments reveals the loss.
                 continue
             path = f"{DIRECTORY}/{name}"
             segment = SegmentFile(path, self._disk.open(path))
@@ -218,7 +218,7 @@ class Segments:
             if header is None:
                 self.give_back(segment)
                 continue
-            # `Wal` corrects this for the newest segment.
+            # `Wal` corrects `written` for the newest segment.
             segment.written = segment.file.size()
             segment.number, segment.first, segment.salt = (
                 header.number,
@@ -262,7 +262,7 @@ def segment_header(header: Header, seed: int) -> bytes:
 
     Args:
         header: the header.
-        seed: the CRC of the last record of the segment before.
+        seed: the CRC of the last record of the previous segment.
     """
     head = _HEADER.pack(_MAGIC, *header, seed, 0)[:-4]
     return (head + _CRC.pack(crc32(head))).ljust(PAGE, b"\0")
@@ -286,6 +286,6 @@ def read_header(file: File) -> Header | None:
 
 
 def chain_seed(file: File) -> int:
-    """Returns the CRC of the record before a segment, as the header of the segment has it."""
+    """Returns the CRC of the record before a segment, which is stored in the segment's header."""
     seed: int = _HEADER.unpack(file.read(_HEADER.size, 0))[4]
     return seed

@@ -24,7 +24,7 @@ class Shell(ABC):
     @property
     @abstractmethod
     def is_busy(self) -> bool:
-        """Whether a thread beside the event loop is committing or reading."""
+        """Whether a thread other than the event loop's is committing or reading."""
 
     @abstractmethod
     def commit_due(self) -> None:
@@ -36,19 +36,19 @@ class Shell(ABC):
 
     @abstractmethod
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Calls a function on the event loop after some seconds, unless an earlier call is still waiting."""
+        """Calls a function on the event loop after some seconds. Does nothing while an earlier function has not been called yet."""
 
     @abstractmethod
     def failed(self, error: BaseException) -> None:
-        """Ends all work, because the store stopped with an error. Abandons every answer that is still queued."""
+        """Ends all work, because the store stopped with an error. The tickets of all queued answers fail with Abandoned."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Commits what is queued, cancels a running checkpoint, and ends all threads. Call it on the event loop's thread."""
+        """Commits all queued records, cancels a running checkpoint, and ends all threads. Call it on the event loop's thread."""
 
     @abstractmethod
     def wait_for(self, ticket: Ticket[Any]) -> None:
-        """Blocks the thread that owns the store until a ticket is done. If the store fails, every ticket is done."""
+        """Blocks the thread that owns the store until a ticket is done. If the store fails, all tickets fail, so the wait ends."""
 
     @abstractmethod
     def read(self, function: Callable[[], T]) -> Ticket[T]:

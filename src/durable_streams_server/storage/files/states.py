@@ -1,10 +1,10 @@
 """The states of streams in memory: loaded from the catalog on demand, and evicted when idle.
 
 Decisions see a change at once, but readers see it only when it is durable. While a create or removal is in flight, a path has two streams:
-the newest one, and the one that readers see. An overlay keeps the second.
+the newest one, and the one that readers see. An overlay keeps the one that readers see.
 
 A stream has one state object for as long as any object refers to it. If a request that waits for the disk still refers to an evicted state, the
-stream is loaded as that same object. So no reader can be attached to a state that appends no longer change.
+stream is loaded as that same object. So no reader can be attached to a state object that later appends do not change.
 """
 
 from collections import OrderedDict
@@ -42,7 +42,7 @@ class _Overlay:
 
 
 class _Source:
-    """Keeps the path of a stream whose bytes forks begin with."""
+    """Keeps the path of a stream from which loaded forks inherit bytes."""
 
     __slots__ = ("__weakref__", "path")
 
@@ -64,10 +64,11 @@ class States:
 
     Attributes:
         newest: the loaded states by path, in the order in which `evict_idle` examines them.
-        max_loaded: as given.
+        max_loaded: the argument of this name.
         recent: the newest bytes of every loaded stream, by incarnation.
         tally: counts the producers' states that no checkpoint has written.
-        is_replaying: whether records are being replayed. Later records may then remove a loaded stream whose log is already gone.
+        is_replaying: whether records are being replayed. The log of a loaded stream may then be gone already, because a later record removes
+            the stream.
     """
 
     def __init__(
@@ -90,10 +91,10 @@ class States:
         self._session = session
         self._is_clean = is_clean
         self._on_load = on_load
-        self._gone: dict[str, int] = {}  # removed streams that the catalog still has
-        self._unwritten: dict[str, int] = {}  # created streams that the catalog does not have yet
+        self._gone: dict[str, int] = {}  # removed streams that are still in the catalog
+        self._unwritten: dict[str, int] = {}  # created streams that are not in the catalog yet
         self._overlays: dict[str, _Overlay] = {}
-        # The streams whose bytes a loaded fork begins with. They are kept as long as the forks' links.
+        # The streams from which loaded forks inherit bytes. An entry lasts as long as a fork's link refers to it.
         self._sources: WeakValueDictionary[int, _Source] = WeakValueDictionary()
         self._links: WeakKeyDictionary[Ancestry, _Source] = WeakKeyDictionary()
         self._evicted: WeakValueDictionary[int, StreamState] = (
@@ -116,7 +117,7 @@ class States:
         return state
 
     def __getitem__(self, path: str, /) -> StreamState:
-        state = self.newest.get(path)  # without calling `get`, because every append runs this
+        state = self.newest.get(path)  # avoids a call of `get`, because every append runs this
         if state is None:
             state = self.get(path)
         if state is None:
@@ -147,10 +148,10 @@ class States:
         return overlay.state if overlay is not None else self.get(path)
 
     def paths(self) -> Iterator[str]:
-        """Iterates over the visible streams that are not soft-deleted: first those that the catalog does not have, then those of the catalog.
+        """Iterates over the visible streams that are not soft-deleted: first those not in the catalog, then those in it.
 
-        The first ones are remembered, because a checkpoint may add them to the catalog during the iteration. No step of the iteration takes
-        long, however many streams exist.
+        The paths of the first group are remembered, because a checkpoint may add these streams to the catalog during the iteration. No step
+        of the iteration takes long, however many streams exist.
         """
         seen: set[str] = set()
         for path in list(self._unwritten):
@@ -207,12 +208,12 @@ class States:
             self._memory.forget(recent)
 
     def note_written(self, path: str, incarnation: int) -> None:
-        """Notes that the catalog has a created stream."""
+        """Notes that a created stream is in the catalog now."""
         if self._unwritten.get(path) == incarnation:
             del self._unwritten[path]
 
     def note_dropped(self, path: str, incarnation: int) -> None:
-        """Notes that the catalog no longer has a removed stream."""
+        """Notes that a removed stream is no longer in the catalog."""
         if self._gone.get(path) == incarnation:
             del self._gone[path]
 
@@ -283,7 +284,7 @@ class States:
             self.note_damage(state, self._logs.find_damage(state.incarnation, extent))
 
     def note_damage(self, state: StreamState, damage: str | None) -> None:
-        """Marks a stream as damaged if its log is. From then on, the store refuses requests for this stream only."""
+        """Marks a stream as damaged if its log is damaged. The store then refuses requests for this stream, but not for others."""
         if damage is not None and state.damage is None:
             _log.error("the stream %s is damaged: %s", state.path, damage)
             state.damage = damage
@@ -292,7 +293,8 @@ class States:
         """Finds the ancestry of a loaded fork, and remembers the paths of its ancestors, because reads of the fork need their bytes.
 
         The catalog has only a fork's own span. The earlier spans are in the entries of its sources, which are looked up one after the other,
-        up to the first one whose ancestry is known. If a source is missing, a repair has put it aside, and the fork's own entry must do.
+        up to the first one whose ancestry is known. If a source is missing because a repair has put it aside, the entry of its fork is the
+        last one that is used.
         """
         untraced: list[tuple[int, Origin]] = []  # the fork and its sources, each with its origin
         ancestry = NONE

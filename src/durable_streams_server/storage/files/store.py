@@ -3,7 +3,7 @@
 `FileStore` implements the contract of `Store`, and creates and connects these parts:
 
 - `commits.py` queues records, writes them and publishes them. `admission.py` refuses records for which there is no room.
-- `ledger.py` keeps the newest states, and which of them are dirty.
+- `ledger.py` keeps the newest states, and knows which of them are dirty.
 - `checkpoint.py` writes dirty states to the logs and the catalog.
 - `reading.py` reads bytes from memory or from the logs.
 - `recovery.py` restores the states when the store is opened.
@@ -65,17 +65,17 @@ class FileStore(DecidingStore):
         catalog: the directory's catalog.
         segment_size: bytes of one segment of the write-ahead log. A record must fit into a segment.
         max_producers: maximum idempotent producers per stream.
-        limits: limits of memory.
+        limits: the memory limits.
         readonly: whether the store is opened for inspection only. It then changes nothing on the disk and executes no command.
 
     Attributes:
         commits: the queue of records.
-        ledger: the newest states, and which of them are dirty.
+        ledger: the newest states, with the set of dirty ones.
         checkpoints: makes checkpoints.
         states: the newest states of streams.
         logs: the files with the streams' bytes.
         wal: the write-ahead log.
-        headroom: the space reserved for a full disk.
+        headroom: the reserved space that is used when the disk is full.
 
     Raises:
         Damaged: acknowledged data cannot be read back.
@@ -161,9 +161,9 @@ class FileStore(DecidingStore):
         if self.failure is not None:
             on_failure(self.failure)
         elif self.ledger.checkpoint_is_due:
-            self.shell.checkpoint_due()  # otherwise the first check would be at the next commit
+            self.shell.checkpoint_due()  # otherwise the next commit would be the first to check this
         elif self.meta.clock != self.ledger.clock:
-            self.clock_was_set()  # the catalog does not know yet how this boot's clock continues
+            self.clock_was_set()  # the clock of this boot is not in the catalog yet
 
     def detach(self) -> None:
         self.shell.stop()
@@ -215,7 +215,7 @@ class FileStore(DecidingStore):
 
     def touch(self, state: StreamState, now: int) -> None:
         if self.states.loaded(state.path) is not state and not state.removed:
-            found = self.states.find_again(state)  # it was evicted during a read
+            found = self.states.find_again(state)  # the state was evicted during a read
             if found is None:
                 return
             state = found
@@ -235,7 +235,7 @@ class FileStore(DecidingStore):
         return self.states.paths()
 
     def close(self) -> None:
-        """Commits what is in flight, makes a last checkpoint unless that takes longer than `CLOSE_PATIENCE`, and closes the files.
+        """Commits the records in flight, makes a last checkpoint unless that takes longer than `CLOSE_PATIENCE`, and closes the files.
 
         The shell must have stopped.
         """

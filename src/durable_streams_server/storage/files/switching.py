@@ -1,4 +1,4 @@
-"""Python's switch interval, the time for which one thread may keep the interpreter (the GIL) while another thread waits for it.
+"""Sets Python's switch interval, the time for which one thread may keep the interpreter (the GIL) while another thread waits for it.
 
 The default is 5 ms. A thread that encodes a checkpoint would delay each turn of the event loop by that time. A busy loop releases the
 interpreter every 4 ms and takes it back at once, so a thread that must wait 5 ms without interruption would never get the interpreter.
@@ -10,7 +10,8 @@ import sys
 import threading
 from typing import Final
 
-#: Half a microsecond, in seconds. Python rounds the interval down to microseconds and would lose one at each restore without it.
+#: Half a microsecond, in seconds. It is added to the saved interval, because Python rounds the interval down to microseconds, and each
+#: restore would otherwise lose one.
 _HALF: Final = 0.0000005
 #: The short interval in seconds: much less than the 50 ms that a cheap request may wait, and much more than a switch costs.
 SHORT: Final = 0.0005

@@ -17,7 +17,7 @@ class Synchronous(Shell):
 
     Args:
         commits: the store's queue of records.
-        ledger: the store's dirty states, which tell when a checkpoint is due.
+        ledger: the store's dirty states, which determine when a checkpoint is due.
         checkpoints: makes the store's checkpoints.
     """
 

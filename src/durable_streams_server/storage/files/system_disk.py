@@ -1,4 +1,4 @@
-"""A `Disk` that is a directory of the operating system."""
+"""Implements `Disk` with a directory of the operating system."""
 
 import ctypes
 import errno
@@ -19,7 +19,7 @@ _ANYWHERE: Final = 1 << 62
 
 
 class SystemDisk(Disk):
-    """A disk that is a directory of the operating system.
+    """A disk whose files are in a directory of the operating system.
 
     Args:
         root: the directory, which need not exist before `make_directory("")`.
@@ -35,7 +35,7 @@ class SystemDisk(Disk):
     def forked(self) -> None:
         """Makes every further call in the child of a fork raise StoreForked.
 
-        Closes the child's copy of the lock file first, or the lock would outlive the parent.
+        Closes the child's copy of the lock file first, because the lock would otherwise outlive the parent.
         """
         self._lock.release()
         forked.refuse_calls(self, Disk, ends="release")
@@ -54,7 +54,7 @@ class SystemDisk(Disk):
     def make_directory(self, path: str) -> None:
         self._refuse_if_readonly(path)
         target = self.root / path
-        # The parent directory must exist, because creating a missing one would hide a loss.
+        # The parent directory must exist, because creating a missing one would hide that its contents were lost.
         if path:
             if not target.is_dir():
                 target.mkdir(exist_ok=True, mode=0o700)

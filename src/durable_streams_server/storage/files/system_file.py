@@ -1,4 +1,4 @@
-"""A `File` of the operating system, which reads and writes at positions of a descriptor. Its errors name the file."""
+"""Implements `File` with a descriptor of the operating system. Its errors name the file."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ from .place import Place
 
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
-#: Maximum number of bytes that one system call reads. It takes at most 3 ms, and a page of the default size needs one call.
+#: Maximum number of bytes that one system call reads. Such a call takes at most 3 ms, and a page of the default size needs one call.
 _PIECE: Final = 4 * MIB
 
 
@@ -31,7 +31,7 @@ class SystemFile(File):
     def __init__(self, path: Path, create: bool, mode: int = os.O_RDWR) -> None:
         self._path = path
         self._descriptor, self._found = open_plain(path, mode | (os.O_CREAT if create else 0))
-        # The first check creates the place, because most files are never checked.
+        # Created by the first check, because most files are never checked.
         self._place: Place | None = None
         forked.guard(self)
 
@@ -66,7 +66,7 @@ class SystemFile(File):
                 if not count:
                     break
                 done += count
-        return read.getvalue()[:done]  # this copies only if the file was shorter
+        return read.getvalue()[:done]  # copies the bytes only if the file ended early
 
     def read_ready(self, size: int, position: int) -> bytes | None:
         if not _NOWAIT:

@@ -20,7 +20,7 @@ _READERS: Final = 4
 #: Seconds between two steps of long work on the loop. If steps ran in consecutive turns, the loop would never wait for sockets. The commit
 #: thread would then get the interpreter only after the switch interval.
 _PAUSE: Final = 0.001
-#: Added to the nice value of reader threads, which then get a third of the loop's time if both compete for one core.
+#: Added to the nice value of reader threads, which then get a third as much time as the event loop if both compete for one core.
 _NICE: Final = 5
 
 
@@ -38,7 +38,7 @@ class Threads(Executor):
         self._ended: SimpleQueue[tuple[Done[Any], Any, BaseException | None]] = SimpleQueue()
         self._commits: deque[Job | None] = (
             deque()
-        )  # one for each ring of the bell; None ends the thread
+        )  # one job for each ring of the bell; None ends the thread
         self._bell = Bell()
         self._pools = {
             Lane.CHECKPOINT: ThreadPoolExecutor(1, "durable-streams-checkpoint"),
@@ -113,7 +113,7 @@ class Threads(Executor):
     def _call_ended(self) -> None:
         """Calls `done` for the jobs that have ended by now, unless `wait` has done so already.
 
-        Jobs that end during this call have planned a call of their own.
+        A job that ends during this call has already scheduled another call.
         """
         for _ in range(self._ended.qsize()):
             if not self._ended.empty():
@@ -123,7 +123,7 @@ class Threads(Executor):
 def _lower_priority() -> None:
     """Lowers the priority of a reader thread, because all clients wait for the event loop and only few for this thread.
 
-    Only Linux has priorities of single threads.
+    Only Linux has a priority for each thread.
     """
     if sys.platform == "linux":
         usual = os.getpriority(os.PRIO_PROCESS, 0)

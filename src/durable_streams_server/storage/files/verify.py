@@ -195,8 +195,8 @@ def verified_prefix(
             catalog has them.
 
     Returns:
-        The end of the last intact append before the damage, the number of index entries up to there, and the damage in words, or
-        None if the whole log is intact.
+        The end of the last intact append before the damage, the number of index entries up to there, and a description of the damage, or None
+        if the whole log is intact.
     """
     base, tail, entries = extent
     position = whole = base

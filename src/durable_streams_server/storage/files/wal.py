@@ -38,7 +38,7 @@ class Reservation(msgspec.Struct, frozen=True):
     """The place of a record in the log, decided before the record is written.
 
     Attributes:
-        segment: the segment that takes the record.
+        segment: the segment that will contain the record.
         position: the position of the record in the segment's file.
         lsn: the LSN of the record.
         header: the header of the segment if this record is its first, otherwise None.
@@ -76,9 +76,9 @@ class Wal:
 
     Attributes:
         largest: the maximum size of a payload in bytes.
-        reserve_size: the number of bytes at the end of a segment that only records which free space may use.
+        reserve_size: the number of bytes at the end of a segment that are reserved for records that free space.
         wants_file: returns whether `add_file` should prepare another segment.
-        needs_check: whether the last write has not been followed by a check that its segment is still at its path.
+        needs_check: whether nobody has checked since the last write that its segment is still at its path.
         last_lsn: the LSN of the newest record that has a place.
         durable_lsn: the LSN of the newest record that the event loop knows to be durable.
     """
@@ -118,7 +118,7 @@ class Wal:
 
         Raises:
             TooLarge: the record fits no segment.
-            StorageFull: the disk has no room for a segment that takes the record, and no checkpoint can free one.
+            StorageFull: the disk has no room for a segment that can hold the record, and no checkpoint can free one.
             Unavailable: every segment waits for a checkpoint.
         """
         if size > self.largest:
@@ -184,7 +184,7 @@ class Wal:
     def encode(self, batch: Sequence[tuple[Reservation, Payload]]) -> list[Write]:
         """Returns the writes of a batch of records, one for each segment.
 
-        The batch before must be durable, because the records say so.
+        The previous batch must be durable, because the records state that it is.
         """
         has_large = False
         writes: list[Write] = []
@@ -270,7 +270,7 @@ class Wal:
         handles a run, `last_lsn` is the last record of that run.
 
         Args:
-            after: the LSN up to which the catalog has the records.
+            after: the LSN of the newest record that is in the catalog.
 
         Raises:
             Damaged: acknowledged records are missing.
@@ -312,7 +312,7 @@ class Wal:
         """Yields the records of a segment after LSN `after`, and leaves the log at the end of the segment.
 
         Raises:
-            Damaged: a record behind the last whole one was acknowledged.
+            Damaged: a record after the last whole one was acknowledged.
         """
         position = PAGE
         self._used.append(segment)
@@ -336,7 +336,7 @@ class Wal:
 
 
 def _joined(parts: list[bytes]) -> Payload:
-    """Returns the parts of one write with the small parts joined and the large ones left alone."""
+    """Returns the parts of one write with the small parts joined and the large ones left as they are."""
     runs: list[bytes] = []
     waiting: list[bytes] = []
     for part in parts:

@@ -1,6 +1,6 @@
 """Reads records from one segment of the write-ahead log.
 
-`record_runs` reads the records up to the first that is torn or damaged. `vouched` then tells whether that record was acknowledged.
+`record_runs` reads the records up to the first that is torn or damaged. `vouched` then shows whether that record was acknowledged.
 """
 
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ def _run_in(data: bytes, at: int, salt: Salt, lsn: int, crc: int) -> tuple[Recor
 
 
 def vouched(segment: SegmentFile, position: int) -> int:
-    """Returns the highest durable LSN in any whole record behind a position, or 0 if there is none.
+    """Returns the highest durable LSN in any whole record after a position, or 0 if no whole record follows.
 
     The record need not continue the chain of CRCs, because the search begins behind a record that breaks it.
     """

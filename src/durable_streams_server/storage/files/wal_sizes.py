@@ -5,16 +5,16 @@ from typing import Final
 from .segments import MAX_FILES, PAGE
 from .wal_format import OVERHEAD
 
-#: Default size of the log in bytes. One segment of such a log takes a record with the largest body that is allowed by default.
+#: Default size of the log in bytes. One segment of such a log can hold a record with the largest body that is allowed by default.
 DEFAULT_SIZE: Final = 480 * 1024 * 1024
-#: Minimum size of the log in bytes. Each segment of such a log takes records of about 1 MiB.
+#: Minimum size of the log in bytes. Each segment of such a log can hold a record of about 1 MiB.
 MIN_SIZE: Final = MAX_FILES * 1024 * 1024
 #: Maximum size of the log in bytes. A start after a crash reads all of it.
 MAX_SIZE: Final = MAX_FILES * 1024 * 1024 * 1024
 DEFAULT_SEGMENT_SIZE: Final = DEFAULT_SIZE // MAX_FILES
-#: Maximum size of the reserve of a segment in bytes. It takes some 6,000 deletes.
+#: Maximum size of the reserve of a segment in bytes. It has room for some 6,000 deletes.
 _RESERVE: Final = 1024 * 1024
-#: The reserve and the padding of a write take at most 1/16 of a segment.
+#: The reserve takes at most 1/16 of a segment, and so does the padding of a write.
 SHARE: Final = 16
 
 
@@ -24,12 +24,12 @@ def segment_size_of(size: int) -> int:
 
 
 def reserve_of(segment_size: int) -> int:
-    """Returns the number of bytes at the end of a segment that only records which free space may use."""
+    """Returns the number of bytes at the end of a segment that are reserved for records that free space."""
     return min(_RESERVE, segment_size // SHARE)
 
 
 def size_for(largest: int) -> int:
-    """Returns the size of the smallest log that takes payloads of `largest` bytes."""
+    """Returns the size of the smallest log that accepts payloads of `largest` bytes."""
     segment = largest + PAGE + OVERHEAD
     while segment - PAGE - OVERHEAD - reserve_of(segment) < largest:
         segment += PAGE
