@@ -5,8 +5,8 @@
     jwks = JwksClient("https://server.example/v1/stream/__ds/jwks.json")
     jwks.verify(request.body, request.headers["Webhook-Signature"])
 
-Pass the exact bytes of the request body, before they are parsed. A signature proves who sent the body, but not that it arrives for the first
-time: within the replay window the same webhook may arrive twice, as every retry does.
+Pass the exact bytes of the request body, before they are parsed. A signature proves who sent the body, but not that the body arrives for
+the first time. The same webhook can be replayed within the replay window, and a retry delivers the same wake again.
 """
 
 import json
@@ -38,7 +38,7 @@ __all__ = ["JwksClient", "Reason", "WebhookVerificationError", "verify"]
 DEFAULT_MAX_AGE: Final = 300
 #: Maximum seconds for which a key set is used, because a withdrawn key must not be accepted for longer.
 LONGEST_MAX_AGE: Final = 86_400
-#: Minimum seconds between two fetches, so that forged key ids cause no more fetches.
+#: Minimum seconds between two fetches, so that webhooks with forged key ids cannot cause more of them.
 FETCH_INTERVAL: Final = 10.0
 #: Timeout in seconds of each step of a fetch.
 FETCH_TIMEOUT: Final = 5.0
@@ -50,7 +50,7 @@ _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=\"?([0-9]{1,9})", re.IGNORECAS
 #: Errors that urllib, TLS and JSON raise when a key set cannot be fetched.
 _UNAVAILABLE: Final = (OSError, HTTPException, ValueError, RecursionError)
 
-#: The reason why a webhook was not accepted. Only `keys_unavailable` is not the fault of the sender; answer it with 503.
+#: The reason why a webhook was not accepted. Answer 503 to `keys_unavailable`, which is not the fault of the sender.
 Reason: TypeAlias = Literal[
     "malformed_header", "outside_tolerance", "unknown_key", "bad_signature", "keys_unavailable"
 ]
@@ -80,7 +80,7 @@ def verify(
 
     Args:
         raw_body: the exact bytes of the request body.
-        signature_header: the value of `Webhook-Signature`. Join the values of a repeated header with a comma; they will be refused.
+        signature_header: the value of `Webhook-Signature`. If the header is repeated, join the values with a comma; the result is refused.
         keys: the JWK Set of the server, decoded from JSON.
         now: the present time in seconds of Unix time. The default is the clock of the machine.
         tolerance: maximum seconds between the time of the signature and now.
@@ -104,7 +104,7 @@ class JwksClient:
         clock: returns seconds that never decrease.
 
     Raises:
-        ValueError: the URL is of another kind.
+        ValueError: the URL is neither of these.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,7 +134,7 @@ class JwksClient:
 
         Args:
             raw_body: the exact bytes of the request body.
-            signature_header: the value of `Webhook-Signature`. Join the values of a repeated header with a comma; they will be refused.
+            signature_header: the value of `Webhook-Signature`. If the header is repeated, join the values with a comma; the result is refused.
             now: the present time in seconds of Unix time. The default is the clock of the machine.
             tolerance: maximum seconds between the time of the signature and now.
 

@@ -1,4 +1,4 @@
-"""Tests of taking messages from the front of a receive buffer."""
+"""Tests of `pop_message`, which removes the first message from a receive buffer."""
 
 from benchmarks.client import pop_message
 

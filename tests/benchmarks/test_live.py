@@ -51,7 +51,7 @@ def test_each_reader_receives_the_messages_of_its_stream(port: int) -> None:
     assert check(found[::-1], written.sent, order).garbled > 0
 
 
-def test_delays_are_sorted_percentiles_of_all_appends(port: int) -> None:
+def test_reported_delays_are_ascending_and_shorter_than_the_run(port: int) -> None:
     written = write(port, Order(ONE, 1, 2), 0.1)
     median, late, longest = written.delays
     assert 0 < median <= late <= longest
@@ -73,7 +73,7 @@ def test_writers_with_a_rate_record_the_time_of_each_message(port: int) -> None:
             assert 0 < came - sent < 5.0
 
 
-def test_writers_process_carries_out_its_order(port: int) -> None:
+def test_writers_process_starts_on_begin_and_reports_every_message(port: int) -> None:
     with Readers(port, [ONE]) as readers, Writers(port, Order(ONE, 1, 1)) as writers:
         assert not writers.is_done
         writers.begin(0.1)
@@ -87,7 +87,7 @@ def test_writer_counts_refused_appends_to_a_missing_stream(port: int) -> None:
     assert written.bad == written.sent[0] > 0
 
 
-def test_readers_with_full_blocks_still_check_every_message(
+def test_readers_find_every_message_after_their_blocks_overflow(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", 4096)

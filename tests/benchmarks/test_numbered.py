@@ -27,7 +27,7 @@ def test_messages_are_json_of_equal_length() -> None:
     assert _messages(7, 1) == [b'{"token":"!!!!+!!!!!!~"}']
 
 
-def test_numbers_are_found_across_chunks_of_a_bytearray() -> None:
+def test_message_numbers_are_found_across_event_stream_chunks() -> None:
     assert numbers(bytearray(_events(_messages(3, 2)))) == b"00003000000~00003000001~"
 
 
@@ -85,14 +85,14 @@ def test_readers_with_the_same_messages_have_no_fault() -> None:
     assert faults_of_all([found] * 3, [4]) == Faults()
 
 
-def test_lost_message_of_one_reader_is_counted_among_others() -> None:
+def test_message_lost_by_one_of_several_readers_is_counted() -> None:
     made = _messages(0, 4)
     whole, short = numbers(_events(made)), numbers(_events(made[1:]))
     assert faults_of_all([whole, short, whole], [4]) == Faults(lost=1)
     assert faults_of_all([short, whole, short], [4]) == Faults(lost=2)
 
 
-def test_readers_with_different_orders_are_counted_as_swapped() -> None:
+def test_message_in_another_order_at_one_reader_is_counted_as_swapped() -> None:
     one, other = _messages(0, 1), _messages(1, 1)
     found = [numbers(_events(one + other)), numbers(_events(other + one))]
     assert faults_of_all(found, [1, 1]) == Faults(swapped=1)

@@ -12,5 +12,5 @@ def test_percentile_of_short_delays_is_the_delay_at_that_rank() -> None:
 
 
 def test_percentile_counts_a_stall_once_for_each_request_that_it_delays() -> None:
-    # One response of 100 takes a second. A steady client would have sent a thousand requests in that time.
+    # One of 100 responses takes a second. A client with a steady rate would have sent a thousand requests in that time.
     assert percentile([0.0001] * 99 + [1.0], 0.5, 0.001) > 0.4

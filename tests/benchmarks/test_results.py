@@ -18,7 +18,7 @@ def _never(_: int) -> Sample:
 
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    """Returns results of two rows, without figures of Caddy."""
+    """Returns results with two rows, none of which has a figure of Caddy."""
     monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
     for module in (results, report):
         monkeypatch.setattr(module, "ROWS", (_RATE, _DELAY))
@@ -43,7 +43,7 @@ def test_report_shows_whether_this_server_is_ahead_or_behind(known: Results) -> 
     assert "| things a second … how late | durable | 3× |  |  | ahead of Node |" in shown
 
 
-def test_goal_without_required_limit_is_judged_by_its_aim(known: Results) -> None:
+def test_goal_without_required_limit_is_missed_below_its_aim(known: Results) -> None:
     (verdict,) = known.verdicts()
     assert (verdict.found, verdict.aim) == (0.25, False)
     known.machine = {"cpu": "", "cores": 2, "system": "", "python": "", "node": "", "load": 0}

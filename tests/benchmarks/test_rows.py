@@ -1,4 +1,4 @@
-"""Tests of the consistency of the table of rows."""
+"""Tests that the table of rows is consistent, and that servers without their program are left out."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_row_names_are_unique_and_servers_exist() -> None:
     assert {server for row in ROWS for server in row.servers} <= set(KINDS)
 
 
-def test_goals_and_rows_refer_to_existing_figures() -> None:
+def test_goals_and_rows_refer_to_existing_rows_and_servers() -> None:
     by_name = {row.name: row for row in ROWS}
     for row in ROWS:
         if row.beside:
@@ -27,7 +27,7 @@ def test_goals_and_rows_refer_to_existing_figures() -> None:
                 assert goal.to_server in by_name[goal.to_row or row.name].servers
 
 
-def test_server_without_its_program_is_left_out(
+def test_server_is_left_out_while_its_program_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "program"

@@ -1,4 +1,4 @@
-"""Tests that run the loads about subscriptions briefly, with a real server."""
+"""Tests that run the benchmark loads of subscriptions for a short time, with a real server."""
 
 import time
 from urllib.parse import urlsplit
@@ -37,7 +37,7 @@ def test_workers_end_every_wake_that_they_claim() -> None:
             assert done.ended <= _events(port) - before <= done.ended + 3
 
 
-def test_receiver_cycles_for_the_given_time() -> None:
+def test_receiver_counts_the_deliveries_of_each_cycle() -> None:
     with serve("--memory") as server:
         port = _port(server.url)
         with Receiver(port, 20) as receiver:

@@ -17,11 +17,11 @@ PATIENCE = 15_000  # milliseconds that an action in the browser may take
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Runs the Chromium of Debian. Playwright's own is never downloaded."""
+    """Runs Debian's Chromium. Playwright's own build is never downloaded."""
     path = shutil.which("chromium")
     assert path is not None, "chromium is not installed: `make test` installs it"
     with sync_playwright() as playwright:
-        # Chromium has no sandbox as root, and /dev/shm is small in containers. No request leaves this machine.
+        # As root, Chromium cannot use its sandbox. /dev/shm is small in containers. The resolver rules keep all requests on this machine.
         flags = ["--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules={_RESOLVER}"]
         chromium = playwright.chromium.launch(executable_path=path, args=flags)
         yield chromium

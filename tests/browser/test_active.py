@@ -1,4 +1,4 @@
-"""Streams with content types that can contain scripts, opened in a tab and embedded in a page."""
+"""Tests that scripts in streams never run, whether a tab opens the stream or a page embeds it."""
 
 from uuid import uuid4
 
@@ -55,7 +55,7 @@ def test_script_in_a_stream_never_runs(
     document = (DOCUMENTS[kind] % made).encode()
     host.documents["/document"] = (kind, document)
     assert show(page, f"{host.origin}/document")
-    assert scripts(page.main_frame) == (1, 1)  # the script works, where nothing forbids it
+    assert scripts(page.main_frame) == (1, 1)  # outside a stream, the script runs
 
     url = f"{server.url}/v1/stream/{uuid4()}"
     httpx.put(url, headers={"content-type": kind}, content=document).raise_for_status()

@@ -1,4 +1,4 @@
-"""The HTTP cache of the browser, with pages of a stream that `fetch` reads in its default mode."""
+"""Tests of the browser's HTTP cache. `fetch` reads pages of a stream in its default cache mode."""
 
 import httpx
 import pytest
@@ -32,7 +32,7 @@ def test_second_read_at_the_tail_returns_appended_data(page: Page, url: str) -> 
     assert read(page, f"{url}?offset={tail}") == "[2]"
 
 
-def test_page_reads_what_it_has_appended(page: Page, url: str) -> None:
+def test_page_reads_its_own_appends(page: Page, url: str) -> None:
     shown = page.evaluate(
         """async url => {
             const texts = []

@@ -30,7 +30,7 @@ def follow(page: Page, url: str) -> None:
 
 
 def until(page: Page, condition: str) -> Any:
-    """Waits until a condition on the follower `f` holds, and returns the values that it has received."""
+    """Waits until a condition on the follower `f` holds, and returns the values that the follower has received."""
     return page.evaluate(f"() => until(followed, f => {condition}).then(() => followed.values)")
 
 

@@ -37,7 +37,7 @@ def strict(host: Host) -> Iterator[str]:
 
 @pytest.fixture
 def guarded(strict: str) -> str:
-    """Returns the URL of a new stream on that server, which holds the value 1."""
+    """Returns the URL of a new stream on the strict server. The stream holds the value 1."""
     return new_stream(strict)
 
 
@@ -106,7 +106,7 @@ def test_unlisted_origin_reads_nothing_and_changes_nothing(
     assert httpx.get(guarded).json() == [1]
 
 
-def test_wildcard_origin_refuses_credentials(page: Page, url: str) -> None:
+def test_credentials_are_refused_if_every_origin_is_allowed(page: Page, url: str) -> None:
     """With `*` every page may read streams, so none may use the user's cookies."""
     assert attempt(page, url, credentials="include") == "refused"
     assert follow(page, url, with_credentials=True) == []

@@ -42,7 +42,7 @@ def front(
 
 
 def open_tabs(context: BrowserContext, host: Host) -> tuple[list[Page], list[Response]]:
-    """Opens tabs with a page of the host. Returns them, and a list that collects their responses."""
+    """Opens tabs with a page of the host. Returns the tabs, and a list that collects their responses."""
     answers: list[Response] = []
     tabs = [context.new_page() for _ in range(TABS)]
     for tab in tabs:
@@ -57,7 +57,7 @@ def follow(tab: Page, url: str) -> None:
 
 
 def until(tab: Page, count: int) -> list[int]:
-    """Waits until a tab has received `count` values, and returns them."""
+    """Waits until a tab has received `count` values, and returns those values."""
     condition = f"f => f.values.length >= {count} && f.upToDate"
     values: list[int] = tab.evaluate(
         f"() => until(followed, {condition}).then(() => followed.values)"
@@ -65,7 +65,9 @@ def until(tab: Page, count: int) -> list[int]:
     return values
 
 
-def test_eight_tabs_follow_and_append(context: BrowserContext, host: Host, front: str) -> None:
+def test_eight_tabs_over_http_2_receive_the_appends_of_all_tabs(
+    context: BrowserContext, host: Host, front: str
+) -> None:
     tabs, answers = open_tabs(context, host)
     url = new_stream(front)
     for tab in tabs:

@@ -1,4 +1,4 @@
-"""malloc maps large blocks, also after a block of their size has been freed."""
+"""Tests that malloc maps large blocks, even after a block of the same size has been freed."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from durable_streams_server.cli import allocator
 from durable_streams_server.storage.files.limits import MAX_UNFLUSHED, RECENT_LIMIT
 from tests.process import COMMAND
 
-# Frees a block, which malloc maps in any case, and prints whether malloc maps the next block of the same size.
+# Frees a first block, which malloc always maps, and prints whether malloc also maps the next block of the same size.
 AFTER_A_FREE = """
 import ctypes
 class Info(ctypes.Structure):

@@ -138,7 +138,7 @@ def run(path: Path, *commands: str) -> dict[str, CommandResult]:
 
 
 def names(path: Path) -> list[str]:
-    """Returns the paths of all files beside and below a directory."""
+    """Returns all paths below the parent of a directory."""
     return sorted(str(each) for each in path.parent.rglob("*"))
 
 

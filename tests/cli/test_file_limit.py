@@ -52,7 +52,7 @@ def test_soft_limit_is_raised_as_far_as_possible_and_never_lowered(
     assert kernel.limits == (after, before[1])
 
 
-def test_server_raises_its_limit_and_logs_it(tmp_path: Path) -> None:
+def test_server_raises_its_file_limit_and_logs_it(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path), "--log-level", "info"],
         stdout=subprocess.PIPE,

@@ -76,7 +76,7 @@ def test_bad_flag_or_value_prints_one_line_and_exits_2(arguments: list[str]) -> 
     ],
     ids=" ".join,
 )
-def test_memory_flag_excludes_flags_about_a_data_directory(
+def test_memory_flag_with_a_data_directory_flag_exits_2(
     flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     shown = subprocess.run(

@@ -54,7 +54,7 @@ def test_store_works_while_event_streams_use_up_the_file_handles(
     with (
         serve(
             *("--data-dir", str(tmp_path), "--http", lane),
-            *("--max-connections-per-address", str(HANDLES)),  # all clients have one address
+            *("--max-connections-per-address", str(HANDLES)),  # all clients share one address
             handles=HANDLES,
         ) as server,
         httpx.Client(base_url=server.url, headers=TEXT) as http,
@@ -65,7 +65,7 @@ def test_store_works_while_event_streams_use_up_the_file_handles(
             heads = [first_octets(client) for client in clients]
             live = [client for client, head in zip(clients, heads, strict=True) if b" 200 " in head]
             refused = [head for head in heads if b" 503 " in head]
-            assert len(live) == HANDLES // 2 - 1  # the remaining connection appends
+            assert len(live) == HANDLES // 2 - 1  # one connection is left for appends
             assert len(live) + len(refused) == CLIENTS
             assert all(b"TOO_MANY_CONNECTIONS" in head for head in refused)
             assert http.post(STREAM, content=b"news").status_code == 204

@@ -144,7 +144,7 @@ def test_rotate_of_a_directory_in_use_prints_what_to_do_and_exits_4(tmp_path: Pa
     assert run("keys", "rotate", str(tmp_path / "nowhere")).returncode == 4
 
 
-def test_rotate_refuses_and_leaves_a_directory_without_a_store(tmp_path: Path) -> None:
+def test_rotate_refuses_a_directory_without_a_store_and_creates_nothing(tmp_path: Path) -> None:
     shown = run("keys", "rotate", str(tmp_path))
     assert (shown.returncode, shown.stdout) == (4, "")
     assert list(tmp_path.iterdir()) == []
@@ -178,7 +178,7 @@ async def test_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
         verify(*signed(hook, 1), before)
 
 
-def test_old_tokens_and_the_new_key_stay_valid_after_sighup(
+def test_after_sighup_old_token_is_accepted_and_new_key_survives_a_stop(
     tmp_path: Path,
 ) -> None:
     flags = ("--data-dir", str(tmp_path))
@@ -214,7 +214,7 @@ def test_server_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
         os.setsid()
         os.close(
             os.open(os.ttyname(0), os.O_RDWR)
-        )  # the first terminal that a session opens is its own
+        )  # the first terminal that a session opens becomes its controlling terminal
 
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
@@ -233,7 +233,7 @@ def test_server_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
 
 
 async def await_requests(hook: Receiver, count: int) -> None:
-    """Waits until a receiver has `count` requests."""
+    """Waits until a receiver has received `count` requests."""
     async with asyncio.timeout(5):
         while len(hook.requests) < count:  # noqa: ASYNC110  # another process sends them
             await asyncio.sleep(0.005)
@@ -248,7 +248,9 @@ def signed(hook: Receiver, number: int) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize("name", ["keys", "subscription/s"])
-def test_damaged_document_prints_one_line_and_exits_4(tmp_path: Path, name: str) -> None:
+def test_command_on_damaged_catalog_document_prints_one_line_and_exits_4(
+    tmp_path: Path, name: str
+) -> None:
     FileBackedStreamStore(tmp_path).close()
     catalog = LmdbCatalog(str(tmp_path / "catalog"))
     catalog.commit(catalog.meta(), [], [], {name: b"\xc1"})

@@ -1,4 +1,4 @@
-"""`serve` with TLS and on a Unix socket, on both lanes."""
+"""Tests of `serve` with TLS and on a Unix socket, with the native and the ASGI adapter."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def test_streams_are_served_over_https(lane: tuple[str, ...], certificate: Certi
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
-def test_refusal_reaches_a_client_in_the_middle_of_a_body(
+def test_client_that_still_sends_an_oversized_body_receives_413(
     lane: tuple[str, ...], certificate: Certificate, encrypted: bool
 ) -> None:
     flags = tls(certificate) if encrypted else ()
@@ -82,7 +82,7 @@ def test_refusal_reaches_a_client_in_the_middle_of_a_body(
         assert http.get(STREAM).content == b""
 
 
-def test_stop_over_https_ends_live_reads_and_waits_for_no_handshake(
+def test_stop_over_https_ends_live_reads_without_waiting_for_handshakes(
     lane: tuple[str, ...], certificate: Certificate
 ) -> None:
     with (
@@ -171,7 +171,7 @@ def test_unix_socket_is_replaced_only_if_its_server_is_dead(
     assert not os.path.exists(path)
 
 
-def test_uds_excludes_host_and_port(tmp_path: Path) -> None:
+def test_uds_with_host_or_port_exits_2(tmp_path: Path) -> None:
     path = str(tmp_path / "streams.sock")
     for flag, value in (("--host", "127.0.0.1"), ("--port", "4437")):
         shown = refused("--uds", path, flag, value)

@@ -33,7 +33,9 @@ def test_serve_is_the_default_command() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_mistyped_command_or_option_suggests_the_nearest(typed: list[str], meant: str) -> None:
+def test_mistyped_command_or_option_prints_similar_names_and_exits_2(
+    typed: list[str], meant: str
+) -> None:
     shown = run(*typed)
     assert (shown.returncode, shown.stderr, shown.stdout) == (2, f"Error: {meant}\n", "")
 

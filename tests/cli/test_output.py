@@ -78,7 +78,7 @@ def test_server_works_after_the_reader_of_its_output_leaves(lines: int, tmp_path
 
 @pytest.mark.parametrize("command", [["check"], ["inspect"], ["keys", "list"]])
 @pytest.mark.parametrize(("outputs", "code"), [(">&-", 0), (">/dev/full", 1)])
-def test_command_exits_1_if_output_is_lost_and_0_if_it_is_closed(
+def test_command_exits_1_if_stdout_is_full_and_0_if_stdout_is_closed(
     outputs: str, code: int, command: list[str], tmp_path: Path
 ) -> None:
     with FileBackedStreamStore(tmp_path) as store:
@@ -132,7 +132,7 @@ def test_every_character_can_be_printed(encoding: str, shown: bytes) -> None:
     assert (ran.stdout, ran.stderr) == (shown, b"\xff\n")
 
 
-def test_missing_standard_streams_are_never_reused_for_files() -> None:
+def test_file_never_gets_the_descriptor_of_a_closed_standard_stream() -> None:
     program = """if True:
         from durable_streams_server.cli.output import protect_outputs
         protect_outputs()
@@ -152,7 +152,7 @@ def test_missing_standard_streams_are_never_reused_for_files() -> None:
         (ValueError(), "ValueError"),
     ],
 )
-def test_reason_is_one_line(error: Exception, said: str) -> None:
+def test_reason_describes_an_error_in_one_line(error: Exception, said: str) -> None:
     assert reason(error) == said
 
 
@@ -186,7 +186,7 @@ def test_finding_with_control_characters_is_escaped() -> None:
     )
 
 
-def test_reason_escapes_all_but_the_bytes_of_file_names() -> None:
+def test_reason_escapes_control_characters_but_keeps_undecodable_bytes() -> None:
     assert reason(ValueError("caf\udce9 \x9b \u202e")) == "caf\udce9 \\x9b \\u202e"
 
 

@@ -25,7 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
-def test_serve_prints_its_address_and_where_streams_are_kept() -> None:
+def test_serve_prints_its_address_and_that_streams_are_in_memory() -> None:
     with serve("--memory") as server:
         assert server.process.stdout is not None
         assert server.url.startswith("http://127.0.0.1:")

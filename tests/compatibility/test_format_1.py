@@ -53,7 +53,7 @@ async def test_streams_and_subscriptions_of_format_1_are_unchanged_even_after_re
             assert await observed(http) == expected()
 
 
-async def test_producers_and_stream_seq_of_format_1_continue(tmp_path: Path) -> None:
+async def test_producers_and_stream_seq_of_format_1_are_still_enforced(tmp_path: Path) -> None:
     json_type, text = {"content-type": "application/json"}, {"content-type": "text/plain"}
     async with serving(unpack("format-1", tmp_path)) as http:
         before = (await http.head(f"{ROOT}/json")).headers["stream-next-offset"]

@@ -24,7 +24,7 @@ def check_copy(disk: SimulatedDisk) -> None:
 
 
 def tables_of_copy(disk: SimulatedDisk) -> list[dict[bytes, bytes]]:
-    """Returns the catalog's tables as the records of the copy make them."""
+    """Returns the catalog's tables, rebuilt from the records of the copy."""
     tables: list[dict[bytes, bytes]] = [{} for _ in NAMES]
     copy = Copy(disk, CATALOG)
     copy.load()

@@ -1,4 +1,4 @@
-"""HTTP clients of the kill tests. Each knows what the server acknowledged, and compares it after a restart."""
+"""HTTP clients of the kill tests. Each client remembers what the server acknowledged, and checks it after a restart."""
 
 import contextlib
 import http.client
@@ -160,7 +160,7 @@ class Churner:
 
 
 class Crowd:
-    """Live readers, more of them than the server has file handles, for the length of the block.
+    """Connects more live readers than the server has file handles, for the length of the block.
 
     Args:
         server: the server.

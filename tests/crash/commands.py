@@ -9,7 +9,7 @@ from tests.crash.world import PATHS, World
 from tests.requests import NOW, SECOND, append, create
 
 TYPES = ["application/json", "text/plain", "application/octet-stream"]
-#: A lifetime that ends at a date instead of after an idle time.
+#: A lifetime that ends at a fixed date, not after an idle time.
 DATE = Lifetime(expires_at=NOW + 1800 * SECOND)
 LIFETIMES = [FOREVER, FOREVER, Lifetime(ttl=10), Lifetime(ttl=3), DATE]
 

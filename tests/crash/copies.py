@@ -1,8 +1,8 @@
 """Opens copies of a data directory and checks that each is correct or refused.
 
-A copy may be taken while a store runs, with each file at another moment, or restored without some segments of the write-ahead log.
-A copy that opens must equal some prefix of the history and hold everything that its catalog vouches for, and it must keep
-working through any number of restarts. `python -m tests.crash.copies SEED` runs one seed.
+A copy may be taken while a store runs, so that each file comes from a different moment, or restored without some segments of the
+write-ahead log. A copy that opens must equal some prefix of the history, and the prefix must reach at least the LSN of its catalog. The
+copy must also keep working through any number of restarts. `python -m tests.crash.copies SEED` runs one seed.
 """
 
 import copy
@@ -102,14 +102,14 @@ class Copies:
         return append(path, b"x" * self.chance.choice((1, 50, 3_000, 9_000)), TEXT)
 
     def mix(self, moments: list[Moment]) -> SimulatedDisk:
-        """Returns a disk with each file as it was at one of the moments, in some runs without some segments."""
+        """Returns a disk with each file as it was at one of the moments. In some runs, segments are missing."""
         copied = SimulatedDisk(random.Random(0))
         names = {name for files, _ in moments for name in files}
         share = self.chance.choice((0.0, 0.0, 0.2, 0.6))
         catalog = self.chance.choice(moments)
         taken: dict[str, Moment] = {}
         if self.chance.random() < 0.7:
-            # Otherwise the two halves of the catalog may come from two moments.
+            # In the other runs, the catalog and its second copy may come from two moments.
             taken["catalog/copy"] = catalog
         for name in sorted(names):
             # A log and its index come from one moment, because an index that is too short is damage of another kind.

@@ -1,8 +1,8 @@
 """The simulator's oracle of subscriptions: derives which streams have news from the acknowledgements that became durable.
 
 The oracle keeps cursors of its own. A cursor starts at the tail when its stream is linked, and only a durable acknowledgement
-moves it. Some seeds let each subscription keep a few cursors only. A subscription without room notes that it has missed streams,
-and a stream that it missed may be announced again from its beginning.
+moves it. In some seeds, each subscription may keep only a few cursors. A subscription without room for a cursor records that it has missed
+streams, and the store may announce a missed stream again from its beginning.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class CursorOracle:
 
     Args:
         world: the simulation.
-        sent: the acknowledgement or release behind each record that has one, by LSN.
+        sent: the acknowledgement or release that caused a record, by the LSN of the record.
     """
 
     def __init__(self, world: World, sent: Mapping[int, Acknowledge | Release]) -> None:
@@ -44,14 +44,14 @@ class CursorOracle:
         )  # the subscriptions that had missed streams before the record
 
     def begin_life(self) -> None:
-        """Forgets everything, because the durable records will be applied again from the first."""
+        """Forgets all cursors, because the durable records will be applied again from the first one."""
         self._cursors = {}
         self._had_missed.clear()
 
     def before(
         self, lsn: int, changes: list[Change], durable: Subscriptions, states: States
     ) -> None:
-        """Checks a record before it is applied, and links what it links at the tails before it.
+        """Checks a record before it is applied. For each stream that the record links, sets the cursor to the present tail.
 
         Args:
             lsn: the LSN of the record.
@@ -88,7 +88,7 @@ class CursorOracle:
         self._had_missed = {each.id for each in durable if each.missed}
 
     def compare_documents(self, durable: Subscriptions) -> None:
-        """Compares the documents that the store keeps with those that the durable records make."""
+        """Compares the documents in the store with those that result from the durable records."""
         kept = self._world.store.subscriptions
         assert kept.document("keys") == durable.document("keys")
         assert kept.document("news") == durable.document("news")
@@ -177,7 +177,7 @@ class CursorOracle:
 
 
 def _check_generation(change: WakeChanged, durable: Subscriptions) -> None:
-    """Checks that a generation never goes back, and that its wake keeps its holder."""
+    """Checks that a generation never decreases, and that a wake keeps its holder while its generation lasts."""
     subscription = durable.get(change.id)
     if subscription is None:
         return

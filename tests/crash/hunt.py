@@ -1,7 +1,7 @@
 """Runs many seeds of the crash simulator, and prints the command that repeats each seed that fails.
 
 Usage: `python -m tests.crash.hunt FIRST COUNT [--first] [--single]`. With `--first`, the hunt ends at the first seed that fails. With
-`--single`, checkpoints take one piece of a stream in each step.
+`--single`, each step of a checkpoint handles one piece of a stream.
 """
 
 import logging

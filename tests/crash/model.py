@@ -20,7 +20,7 @@ class Model:
     Attributes:
         states: the state of each stream, by path.
         subscriptions: the subscriptions and their wakes.
-        bytes: the bytes of each stream without its ancestors, by incarnation.
+        bytes: the bytes of each stream without those of its ancestors, by incarnation.
     """
 
     def __init__(self) -> None:

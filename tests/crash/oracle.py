@@ -11,7 +11,7 @@ from tests.crash.world import PATHS, World
 from tests.requests import SECOND
 
 REGISTRY = Registry("/registry")
-#: The fields of a stream's state that a restart must bring back.
+#: The fields of a stream's state that must be the same after a restart.
 COMPARED = (
     "ancestry",
     "closed",
@@ -43,7 +43,7 @@ class Oracle:
     def __init__(self, world: World, cursors: CursorOracle) -> None:
         self._world = world
         self._cursors = cursors
-        self._applied = 0  # the LSN up to which the model has the records
+        self._applied = 0  # the LSN of the last record in the model
         self._uses: dict[int, int] = {}  # the time at which each incarnation was last used
         self._lost: set[int] = set()  # the incarnations that lost a record in the last crash
         self.durable = Model()
@@ -52,7 +52,7 @@ class Oracle:
         """Builds the model again from the records that the newly opened store has.
 
         Args:
-            lost: the incarnations that lost a record in the crash before.
+            lost: the incarnations that lost a record in the last crash.
         """
         self._lost = lost
         self._cursors.begin_life()
@@ -87,12 +87,12 @@ class Oracle:
         self._uses[state.incarnation] = max(self._world.now, used)
 
     def compare_paths(self) -> None:
-        """Compares the visible state of every path of the run."""
+        """Compares the visible state of every path with the model."""
         for path in [*PATHS, REGISTRY.path]:
             self.compare_visible(path)
 
     def compare_visible(self, path: str) -> StreamState | None:
-        """Compares a stream's state as readers see it, and returns that state."""
+        """Compares the visible state of a stream with the model, and returns that state."""
         seen = self._world.wait(self._world.store.find(path))
         expected = self.durable.states.get(path)
         if expected is None or seen is None:

@@ -1,4 +1,4 @@
-"""Runners of the store that write down every record when it is decided."""
+"""Runners of the store that add every record to a history when the store decides it."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ History = dict[int, list[Change]]
 
 
 def record_newest(commits: Commits, history: History) -> None:
-    """Adds the newest decision of a store to a history, if it is a record."""
+    """Adds the newest decision of a store to a history, if the decision made a record."""
     item = commits.newest_pending
     if item.place is not None:
         history[item.place.lsn] = [each.change for each in item.published]
@@ -46,7 +46,7 @@ class RecordingRunner(Runner):
 
 
 class RecordingShell(Synchronous):
-    """The shell of a store that nobody runs, with a history of every record.
+    """The shell of a store without a runner, with a history of every record.
 
     Args:
         store: the store.

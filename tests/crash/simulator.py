@@ -2,8 +2,8 @@
 
 The store runs under its real `Runner`, on an executor that runs a job only when the simulation says so. Commits, checkpoints,
 reads, their completions, turns of the loop, timers and stops therefore come in every order that threads could produce. The
-simulation writes down each record when the store decides it. At any moment, readers must see exactly what the durable records
-make. After any crash or stop, the store must equal some prefix of the records, and that prefix must contain every record that
+simulation writes down each record when the store decides it. At any moment, readers must see exactly the state that results from the
+durable records. After any crash or stop, the store must equal some prefix of the records, and that prefix must contain every record that
 was acknowledged.
 """
 
@@ -47,7 +47,7 @@ FEW_DUE = (1, 2, 3)  # the number of cursors that a subscription keeps in half o
 LIVES = 4
 STEPS = 120
 
-#: The steps of a life, and how often each is taken.
+#: The steps of a life, each with the weight with which it is drawn.
 ACTIONS = {
     "send_command": 30,
     "turn_loop": 16,
@@ -101,7 +101,7 @@ class Simulation:
         self.oracle = Oracle(self, CursorOracle(self, self.workers.sent))
 
     def run(self) -> None:
-        """Runs every life of the store, and checks what the last one leaves."""
+        """Runs every life of the store, and checks the data that the last one leaves."""
         for _ in range(LIVES):
             if self.chance.random() < 0.2:
                 self.fault = plan_fault(self.disk, within=12)
@@ -394,7 +394,7 @@ class Simulation:
         self.workers.act()
 
     def check_visible(self) -> None:
-        """Checks that readers see exactly what the durable records make."""
+        """Checks that readers see exactly the state that results from the durable records."""
         self.oracle.follow()
         self.promised = max(self.promised, self.store.wal.durable_lsn)
         self.oracle.compare_paths()
@@ -416,7 +416,7 @@ def is_abandoned(ticket: Ticket[Any]) -> bool:
 
 @contextlib.contextmanager
 def single_pieces() -> Iterator[None]:
-    """Makes checkpoints take one piece of a stream in each step, so that more can happen between two steps."""
+    """Makes each step of a checkpoint handle one piece of a stream, so that more can happen between two steps."""
     with patch.object(capture, "_PIECES", 1), patch.object(gather, "_RUN", 1):
         yield
 
@@ -426,7 +426,7 @@ def simulate(seed: int, *, single: bool = False) -> None:
 
     Args:
         seed: the seed.
-        single: whether checkpoints take single pieces.
+        single: whether each step of a checkpoint handles one piece of a stream.
 
     Raises:
         AssertionError: the run failed. The message has the command that repeats it.

@@ -1,4 +1,4 @@
-"""Kills a server under load with SIGKILL at random moments, starts it again, and compares what it has."""
+"""Kills a server under load with SIGKILL at random moments, starts it again, and compares its data with what the clients expect."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from tests.process import ServerProcess, launch
 
 ROUNDS = 50
 HANDLE_ROUNDS = 5
-HANDLES = 96  # the server gives half of them to connections
+HANDLES = 96  # the server uses half of them for connections
 WRITERS = 6
 PRELOAD_ROUNDS = 4
 
@@ -32,7 +32,7 @@ def check(connection: HTTPConnection, writers: list[Writer], churner: Churner) -
 
 
 def create_and_check(connection: HTTPConnection, writers: list[Writer], churner: Churner) -> None:
-    """Creates the writers' streams if they are missing, and checks what the server has."""
+    """Creates the writers' streams if they are missing, and checks that the server has what every client expects."""
     for writer in writers:
         assert ask(connection, "PUT", writer.path, None, JSON)[0] in (200, 201)
     check(connection, writers, churner)
@@ -67,7 +67,7 @@ def test_kill_neither_loses_nor_duplicates_nor_resurrects_data(tmp_path: Path) -
     "python -m pytest tests/crash/test_kill.py::test_kill_of_a_server_without_free_file_handles_loses_nothing"
 )
 def test_kill_of_a_server_without_free_file_handles_loses_nothing(tmp_path: Path) -> None:
-    """Kills a server while readers hold all file handles that it gives away and clients write more streams than it can keep open."""
+    """Kills a server while readers use all file handles for connections and clients write more streams than it can keep open."""
     chance = random.Random(11)
     writers = [Writer(f"/w/{number}") for number in range(WRITERS)]
     churner = Churner()

@@ -58,7 +58,7 @@ class Receiver:
         return answer
 
     def after(self, delivery: Delivery, answer: Answer) -> None:
-        """Calls back after a delivery whose response promised that."""
+        """Sends a callback after a delivery whose response promised one."""
         if answer is not TAKEN:
             return
         wake = delivery.wake

@@ -47,12 +47,12 @@ class Workers:
         world: the simulation.
 
     Attributes:
-        sent: the acknowledgement or release behind each record that has one, by LSN.
+        sent: the acknowledgement or release that caused a record, by the LSN of the record.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._holders: dict[tuple[int, int], str] = {}  # the worker that was given each generation
+        self._holders: dict[tuple[int, int], str] = {}  # the worker that claimed each generation
         self._views: list[View] = []  # the wakes that workers and webhooks received
         self._snapshots: dict[
             str, Snapshot
@@ -95,7 +95,7 @@ class Workers:
                 self._execute(Tend(subscription.id))
 
     def begin_life(self) -> None:
-        """Forgets commands that a crash has left without an answer."""
+        """Forgets the running passes, and the commands whose records the crash has lost."""
         self._passes.clear()
         last = self._world.store.wal.last_lsn
         for lsn in [lsn for lsn in self.sent if lsn > last]:
@@ -140,7 +140,7 @@ class Workers:
             assert self._execute(TakeNews(ids, last)) is not None
 
     def _recall(self, id_: str, limit: int) -> None:
-        """Takes one step of the pass over all paths that finds the streams a subscription has missed."""
+        """Takes one step of a subscription's pass, which finds the streams that the subscription has missed."""
         subscription = self._subscriptions.get(id_)
         if subscription is None or not subscription.missed:
             return
@@ -180,7 +180,7 @@ class Workers:
     # -- wakes --------------------------------------------------------------
 
     def _begin_wake(self, id_: str, worker: str) -> None:
-        """Lets a worker claim the wake of a pull-wake subscription, or the courier take that of a webhook."""
+        """Lets a worker claim the wake of a pull-wake subscription, or the courier deliver the wake of a webhook."""
         subscription = self._subscriptions.get(id_)
         if subscription is None or subscription.config.kind == "pull-wake":
             self._execute(Claim(id_, worker))
@@ -249,7 +249,7 @@ class Workers:
                 assert subscription.wake is None
                 return
             if isinstance(view, Done):
-                # A stream that the wake announced has ended, so another wake announces the rest.
+                # A stream that the wake announced no longer exists, so another wake announces the remaining streams.
                 assert subscription.wake is not None
                 assert subscription.wake.wake_id != before
                 return
@@ -285,7 +285,7 @@ class Workers:
     # -- sending ------------------------------------------------------------
 
     def _execute(self, command: SubscriptionCommand) -> Ticket[Any] | None:
-        """Sends a command, and remembers the record that an acknowledgement or release became."""
+        """Sends a command, and remembers which record an acknowledgement or release caused."""
         store = self._world.store
         before = store.wal.last_lsn
         ticket = self._world.send(command)

@@ -15,7 +15,7 @@ def harm(path: Path, chance: random.Random) -> list[tuple[str, str, Path]]:
     """Damages one random file or directory, or sometimes two.
 
     Returns:
-        The way, the kind of file, and the name of each damage.
+        For each damage: the way, and the kind and the name of the damaged file or directory.
     """
     done = []
     for _ in range(2 if chance.random() < 0.15 else 1):
@@ -53,7 +53,7 @@ def _harm_directory(path: Path, chance: random.Random) -> tuple[str, str, Path]:
 
 
 def _replace(file: Path, chance: random.Random) -> str:
-    """Replaces a file by a directory or a link, and returns which."""
+    """Replaces a file by a directory or a link, and returns the kind of the replacement."""
     file.unlink()
     way = chance.choice(("directory", "full directory", "dangling link", "link"))
     if way == "dangling link":
@@ -92,7 +92,7 @@ def _change(content: bytearray, used: int, way: str, chance: random.Random) -> N
 
     Args:
         content: the contents.
-        used: number of bytes, from the first one, among which the damage begins.
+        used: the damage begins within this number of bytes from the start.
         way: one of `WAYS`.
         chance: a source of random numbers.
     """

@@ -1,7 +1,7 @@
 """Damages a data directory at random, many times: `python -m tests.damage.sweep SEED0 SEEDS [--show]`.
 
-Two processes run the trials. Each reports the seed before it begins a trial, so the sweep can name a trial that kills its process or
-hangs. For each failure, the sweep prints the damage and the command that repeats the trial. `--show` adds the traceback.
+Two processes run the trials. Each process reports the seed before it begins a trial, so the sweep can name a trial that kills its process
+or hangs. For each failure, the sweep prints the damage and the command that repeats the trial. `--show` adds the traceback.
 """
 
 import logging

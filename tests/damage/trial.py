@@ -1,10 +1,10 @@
 """One trial of the damage sweep: damages a copy of a data directory, and requires that no wrong byte is served and no loss is hidden.
 
 Before the repair, a store refuses to open, or each stream has its bytes or reports that it is damaged. After the repair, each stream
-has all its intact bytes, or the check or the repair has named it. It can be read, appended to and opened again.
+has all its intact bytes, or the check or the repair has named it. The store can then be read, appended to and opened again.
 
-One loss cannot be recognized: that of the newest records of the write-ahead log, if no record follows them. So damage to the log may
-leave the directory in an earlier state, some records before the end.
+One loss cannot be detected: the loss of the newest records of the write-ahead log, if no record follows them. So damage to the log may
+return the directory to an earlier state, some records before the last.
 """
 
 import random
@@ -46,7 +46,7 @@ class Trial:
         place: where to put the copy.
 
     Attributes:
-        done: the way, the kind and the name of each damage.
+        done: for each damage, the way, and the kind and the name of the damaged file or directory.
     """
 
     def __init__(self, seed: int, original: Path, truth: Truth, place: Path) -> None:
@@ -57,7 +57,7 @@ class Trial:
         shutil.copytree(original, place)
         self.done = harm(place, random.Random(seed))
         self._kinds = {kind for _, kind, _ in self.done}
-        self._reports = ""  # everything that the check and the repair have said
+        self._reports = ""  # the output of the check and of the repair
 
     def run(self) -> None:
         """Checks, serves, repairs and serves the damaged copy.
@@ -70,7 +70,7 @@ class Trial:
             found = list(DirectoryCheck(str(self._path)).run())
         except DirectoryRefused as refused:
             self._require("FORMAT" in self._kinds, f"refused: {refused}")
-            return  # the damaged FORMAT names a later version, which no version may touch
+            return  # FORMAT now names a later format, so nothing may change the directory
         is_harmed = any(not finding.harmless for finding in found)
         self._keep_report(found)
         self._run_commands()
@@ -97,7 +97,7 @@ class Trial:
             self._require(is_clean, f"{command}: {result.exception!r}")
 
     def _moment(self, now: Contents) -> int | None:
-        """Returns the newest moment at which the directory held exactly these contents, streams in the reports aside.
+        """Returns the newest moment at which the directory held exactly these contents, apart from streams that the reports name.
 
         Returns:
             The moment's index in `Truth.moments`, or None if there is no such moment or the write-ahead log is not damaged.
@@ -161,7 +161,7 @@ class Trial:
         return damaged, now
 
     def _differences(self, now: Contents) -> str:
-        """Returns the sizes of the streams that differ from the newest truth, in words."""
+        """Returns a text with the present and the original size of each stream that differs from the newest contents."""
         last = self._truth.last
         return ", ".join(
             f"{path}: {len(now[path]) if path in now else None} of {len(last.get(path, b''))}"
@@ -192,12 +192,12 @@ class Trial:
     def _require_loss_is_reported(
         self, store: FileBackedStreamStore, path: str, moment: int | None
     ) -> None:
-        """Requires that a missing stream was reported, and that a new stream at its path refuses its offsets."""
+        """Requires that a missing stream was reported, and that a new stream at the same path refuses the offsets of the missing one."""
         is_unborn = moment is not None and path not in self._truth.moments[moment]
         is_reported = path in self._reports or is_unborn
-        if path not in self._truth.moments[0]:  # only the write-ahead log had its name
+        if path not in self._truth.moments[0]:  # only the write-ahead log had its path
             is_reported |= f"wal: {repair.UNKNOWN}" in self._reports
-        if path not in self._truth.names:  # the stream had no bytes, so no log has its name
+        if path not in self._truth.names:  # the stream had no bytes, so no log has its path
             is_reported |= adopt.UNKNOWN in self._reports
         self._require(is_reported, f"{path} is gone without a word")
         state = store.find(path).result()

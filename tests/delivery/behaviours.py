@@ -75,7 +75,7 @@ class Exchange:
             self._handler.connection.shutdown(socket.SHUT_RDWR)
 
     def is_open(self) -> bool:
-        """Returns whether the server has not closed the connection."""
+        """Returns False if the server has closed the connection."""
         connection = self._handler.connection
         try:
             if not select.select([connection], [], [], 0)[0]:
@@ -151,7 +151,7 @@ def answer_done_too_late(exchange: Exchange) -> None:
 
 
 def never_answer(exchange: Exchange) -> None:
-    """Never answers, and closes the connection after the server or after three leases."""
+    """Never answers. Closes the connection once the server has closed it, or after three leases."""
     for _ in range(30):
         exchange.sleep(0.1)
         if not exchange.is_open():
@@ -216,7 +216,7 @@ WAYS: dict[Callable[[Exchange], None], float] = {
     disappear: 1,
     reuse_token: 1.5,
 }
-#: Ways that move no cursor.
+#: Fruitless ways, which move no cursor.
 FRUITLESS = {
     answer_with_error,
     answer_done_too_late,
@@ -225,12 +225,12 @@ FRUITLESS = {
     end_without_progress,
     disappear,
 }
-#: Maximum fruitless ways in a row. After more of them, the backoff of the server would last for minutes.
+#: Maximum fruitless ways in a row. After more failures, the backoff of the server would last for minutes.
 MOST_FRUITLESS = 3
 
 
 class Choice:
-    """Draws the way of each delivery of one subscription.
+    """Draws the way in which the receiver handles each delivery of one subscription.
 
     The result depends only on the seed and on the number of the delivery.
     """
@@ -247,7 +247,7 @@ class Choice:
         ways = dict(WAYS)
         if self._fruitless >= MOST_FRUITLESS:
             ways = {way: weight for way, weight in ways.items() if way not in FRUITLESS}
-        elif self._fruitless:  # several of them in a row find more bugs
+        elif self._fruitless:  # several fruitless ways in a row find more bugs
             ways[end_without_progress] += 4
         way = self._chance.choices(list(ways), list(ways.values()))[0]
         self._fruitless = self._fruitless + 1 if way in FRUITLESS else 0

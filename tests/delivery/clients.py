@@ -123,7 +123,7 @@ class Clients:
         self._history.add(Unsubscribed, sub=sub.id)
         with self._world.lock:
             del self._world.subs[sub.id]
-        time.sleep(0.1)  # until deliveries that the server has already sent have arrived
+        time.sleep(0.1)  # so that deliveries under way arrive first
         self.subscribe(sub)
 
     def inspect(self, sub: Sub) -> dict[str, str] | None:

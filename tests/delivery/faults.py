@@ -74,7 +74,7 @@ class Faults:
 
         client = threading.Thread(target=append)
         client.start()
-        time.sleep(self._chance.uniform(0, 0.03))  # the kill comes at a random moment of an append
+        time.sleep(self._chance.uniform(0, 0.03))  # kill at a random moment of an append
         self._server.kill()
         client.join()
         self.start()

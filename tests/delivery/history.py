@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 #: The streams that a wake lists: the path, the acknowledged offset and the tail of each.
 Snapshot = tuple[tuple[str, str, str], ...]
-#: Paths with an offset each.
+#: Pairs of a path and an offset.
 Acks = tuple[tuple[str, str], ...]
 
 
@@ -36,7 +36,7 @@ class Up(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ClockSet(Record):
-    """The test has set the wall clock of the server forward by `seconds`, or back."""
+    """The test has moved the wall clock of the server by `seconds`, which may be negative."""
 
     seconds: float
 
@@ -214,7 +214,7 @@ class Inspected(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Stalled(Record):
-    """The machine was so busy that a thread of the test slept `seconds` longer than it wanted to."""
+    """The machine was so busy that a thread of the test slept `seconds` longer than intended."""
 
     seconds: float
 

@@ -1,6 +1,6 @@
 """One synchronous call of a store, made by a thread that has to wait.
 
-The store's event loop makes the call and hands the result over, or the thread is told to make the call itself.
+Either the store's event loop makes the call and passes the result to the waiting thread, or the waiting thread makes the call itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WaitingCall(Generic[T]):
         function: the function to call.
         thread: the identifier of the waiting thread.
         awake: an event that is set when the thread has to check this object.
-        is_done: whether `result` can be called.
+        is_done: whether the call has ended, so that `result` may be called.
         has_turn: whether the waiting thread must make the call itself, now.
         stopped_checks: number of checks in a row that found the store's event loop stopped.
     """

@@ -67,7 +67,7 @@ class Acknowledger:
         return self._engine.store.execute(command, self._engine.clock())
 
     def _check_offset(self, path: str, offset: Offset) -> Ticket[int]:
-        """Checks one acknowledged offset. Accepts any offset of a deleted stream, because the rules ignore it."""
+        """Checks one acknowledged offset. Accepts any offset of a deleted stream, because the rules ignore such offsets."""
 
         def check(state: StreamState | None) -> Ticket[int]:
             try:

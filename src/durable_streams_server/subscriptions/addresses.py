@@ -45,8 +45,8 @@ _PRIVATE: Final = _networks(
     "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"
 )
 
-#: Addresses of metadata services, which return the credentials of a cloud machine. No allow list opens them. Link-local metadata
-#: addresses are forbidden as such.
+#: Addresses of metadata services, which return the credentials of a cloud machine. No allow list can permit them. Link-local metadata
+#: addresses are not listed here, because all link-local addresses are forbidden.
 _METADATA: Final = _networks(
     "100.100.100.200",  # Alibaba; inside the shared range of RFC 6598
     "168.63.129.16",  # Azure; a public address
@@ -60,7 +60,7 @@ _METADATA: Final = _networks(
 #: Networks that are not public (IANA's special-purpose registries). Some versions of the module `ipaddress` treat some of them as public.
 _SPECIAL: Final = _networks(
     "0.0.0.0/8",  # this network, and the unspecified address
-    "127.0.0.0/8",  # loopback; `_is_loopback` decides before this
+    "127.0.0.0/8",  # loopback, which is checked before this list
     "169.254.0.0/16",  # link-local, which includes the metadata service of most clouds
     "192.0.0.0/24",  # protocol assignments
     "192.0.2.0/24",  # documentation
@@ -86,7 +86,7 @@ _GLOBAL_V6: Final = IPv6Network("2000::/3")
 
 _LOOPBACK: Final = _networks("127.0.0.0/8", "::1")
 
-#: Suffixes of local names (RFC 6762, 9476, 8375). An entry of the allow list can open names with these suffixes.
+#: Suffixes of local names (RFC 6762, 9476, 8375). Such names are forbidden unless an entry of the allow list covers them.
 _LOCAL_SUFFIXES: Final = (".local", ".localdomain", ".internal", ".home.arpa")
 
 _METADATA_NAMES: Final = frozenset(
@@ -104,7 +104,7 @@ _METADATA_NAMES: Final = frozenset(
 
 
 class Target(NamedTuple):
-    """The parts of a webhook URL. The server checks these parts and connects to them, and never parses the URL again.
+    """The parts of a webhook URL. The server checks these parts and uses them for the connection, so it never parses the URL again.
 
     Attributes:
         scheme: `https`, or `http` for loopback.
@@ -139,9 +139,9 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
 
     The entries of both lists are host names (`hooks.example.com`, or `*.example.com` for all names below it), addresses, or networks
     (`10.1.0.0/16`). The deny list overrides everything else. If the allow list is not empty, only hosts and addresses that match one
-    of its entries are allowed, and this includes localhost. A network in the allow list opens the private addresses inside it. A
-    name in the allow list opens that name even if it is a local name. No entry opens metadata services, link-local addresses, and
-    other addresses that are neither public nor private.
+    of its entries are allowed, and this includes localhost. A network in the allow list permits the private addresses inside it. A name in
+    the allow list is permitted even if it is a local name. No entry can permit metadata services, link-local addresses, or other addresses
+    that are neither public nor private.
 
     Attributes:
         allow_loopback: True allows `http://` URLs to `localhost`, 127.0.0.0/8 and `[::1]`, and connections to them. Use it for
@@ -284,7 +284,7 @@ def _is_name(text: str) -> bool:
     )
 
 
-@lru_cache(maxsize=256)  # each delivery calls it several times with the same host
+@lru_cache(maxsize=256)  # each delivery asks several times for the same host
 def _literal(text: str) -> Address | None:
     """Returns the address in `text`, or None if the text is not an address or has an IPv6 zone."""
     try:
@@ -299,7 +299,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_localhost(host: str) -> bool:
-    """Returns whether a name is `localhost` or below it (RFC 6761, 6.3)."""
+    """Returns whether a name is `localhost` or a name below it (RFC 6761, 6.3)."""
     return host == "localhost" or host.endswith(".localhost")
 
 

@@ -41,7 +41,7 @@ class Credentials:
     def ensure_keys(self) -> Ticket[tuple[Key, ...]]:
         """Returns a ticket for the server's durable keys. If the store has none, creates the first key."""
         if self._store.subscriptions.keys:
-            # This command changes nothing. Its ticket resolves once keys whose record is in flight are durable.
+            # This command changes nothing, but its ticket resolves only once the present keys are durable.
             command = KeepKeys((), ())
         else:
             from .keys import generate
@@ -50,14 +50,14 @@ class Credentials:
         return self._keep(command)
 
     def rotate(self) -> Ticket[tuple[Key, ...]]:
-        """Creates a new active key. Retired keys stay published as long as clients may hold something that they signed."""
+        """Creates a new active key. Retired keys stay published as long as clients may hold webhooks or tokens that they signed."""
         from .keys import rotate
 
         old = self._store.subscriptions.keys
         return self._keep(KeepKeys(rotate(old, self._clock()), tuple(key.kid for key in old)))
 
     def key_set(self, keys: tuple[Key, ...]) -> dict[str, Any]:
-        """Returns the public JSON Web Key Set of some keys (PROTOCOL 6.5)."""
+        """Returns the public JSON Web Key Set of the given keys (PROTOCOL 6.5)."""
         from .keys import jwks
 
         return jwks(keys, self._clock())

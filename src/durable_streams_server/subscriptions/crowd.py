@@ -15,18 +15,18 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams.clock import StoreClock
 from ..streams.turns import Turns
 
-#: Maximum subscriptions that take one piece of news in one record. Such a record takes about a millisecond.
+#: Maximum subscriptions that take one piece of news in one record. Applying such a record takes about a millisecond.
 _SLICE: Final = 24
 #: Maximum pieces of news in one record, counted over all of its subscriptions.
 _PIECES: Final = 200
 #: Maximum records that are not durable yet. More records would only wait in the queue of the store.
 _IN_FLIGHT: Final = 8
-#: Seconds of the pause after an error, for example because the store had no room.
+#: Seconds to pause after an error, for example when the store had no room.
 _RETRY_SECONDS: Final = 1.0
 
 
 class NewsDistributor:
-    """Executes `TakeNews` commands until every subscription has taken all news.
+    """Executes `TakeNews` commands until every subscription has taken all of its news.
 
     Args:
         store: holds the subscriptions and the news.
@@ -100,7 +100,7 @@ class NewsDistributor:
         except StreamError:  # the store has no room now
             self._retry_after_pause()
         if last is not None:
-            # If the feed still has the news, some subscriptions have not taken it, so all are asked again.
+            # If the feed still has the news, some subscriptions have not taken it, so another round asks all of them again.
             self._store.subscriptions.feed.begin_again()
         self.begin()
 

@@ -38,9 +38,9 @@ from .slots import DeliverySlots
 from .time_limit import TimeLimit
 
 #: Maximum streams of a snapshot that is stored for a retry, because thousands of deliveries may wait for their retry at the same
-#: time. A stored snapshot takes some 10 KiB. After a failure with more streams, the server sends another wake instead.
+#: time. A stored snapshot takes some 10 KiB. If a failed delivery listed more streams, the server begins another wake instead of a retry.
 MAX_TOLD: Final = 64
-#: Failures in which the receiver has answered, so that its host does not count as silent.
+#: Codes of failures in which the receiver did answer, so that its host does not count as silent.
 _ANSWERED: Final = (REDIRECT, INVALID_ANSWER)
 #: Seconds that the event loop needs to prepare and sign one delivery.
 _PREPARATION_COST: Final = 0.0005
@@ -107,7 +107,7 @@ class Deliveries:
         if grant in self._tasks:
             return
         is_queued = key in self._waiting
-        self._waiting[key] = grant, url  # replaces an earlier wake, which must not be delivered now
+        self._waiting[key] = grant, url  # replaces an earlier wake, which must no longer be sent
         if not is_queued:
             self._slots.request(host, lambda: self._start(key))
 
@@ -204,7 +204,7 @@ class _Attempt:
     async def _deliver(self, view: View, url: str) -> SubscriptionCommand:
         context, wake = self._context, view.wake
         assert wake is not None
-        if context.public_url is None:  # it was known when the subscription was created
+        if context.public_url is None:  # the URL was known when the subscription was created
             _log.error("%s is not delivered: the server's public URL is not set", view.id)
             return self._failed(view, "no_public_url")
         sent_at = context.clock()

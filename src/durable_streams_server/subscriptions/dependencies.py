@@ -2,7 +2,7 @@
 
 Importing these modules takes 100 ms, and loading the system's trusted certificates takes another 20 ms. A server that already has
 subscriptions loads them before it listens. Any other server loads them on a thread when a client creates the first subscription,
-so that the event loop does not stop meanwhile.
+so that the imports do not block the event loop.
 """
 
 import ssl

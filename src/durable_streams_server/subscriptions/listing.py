@@ -32,7 +32,7 @@ class Listing:
         turns: runs the steps.
 
     Attributes:
-        ticket: resolves with the linked streams in the order of their paths, and with True if there are more.
+        ticket: resolves with the linked streams in the order of their paths, and with whether there are more.
     """
 
     def __init__(self, store: Store, view: View, turns: Turns) -> None:

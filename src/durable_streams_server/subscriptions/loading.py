@@ -25,7 +25,7 @@ def in_slices(turns: Turns, items: Iterable[T], do: Callable[[T], Ticket[Any]]) 
     """Calls `do` with each item in order, and waits for each ticket before the next call. One slice has at most `FEW` items.
 
     Returns:
-        A ticket that resolves when all items are done. It fails with the first error, and then the rest of the items is skipped.
+        A ticket that resolves when all items are done. It fails with the first error, and then the remaining items are skipped.
     """
     ticket: Ticket[None] = Ticket()
     waiting: Iterator[T] = iter(items)

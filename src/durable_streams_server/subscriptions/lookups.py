@@ -70,7 +70,7 @@ class SystemResolver:
 
 
 def _look_up(host: str, port: int) -> _Found:
-    """Returns the addresses of a host, or the exception of the lookup, because no caller may be waiting for it any more."""
+    """Returns the addresses of a host. Returns an exception instead of raising it, because the caller may have been cancelled meanwhile."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except Exception as error:

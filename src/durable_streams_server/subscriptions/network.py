@@ -19,7 +19,7 @@ Turn: TypeAlias = Callable[[], Awaitable[None]]
 #: Returns the addresses of a host name and a port. Raises OSError if there are none.
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
-#: Maximum bytes of one answer, because the server holds the whole answer in memory. It has room for a body of 64 KiB, its framing
+#: Maximum bytes of one answer, because the server holds the whole answer in memory. The limit leaves room for a body of 64 KiB, its framing
 #: and the head.
 MAX_REPLY_BYTES: Final = 96 * KIB
 #: Maximum seconds that a connection to one address may take.
@@ -118,7 +118,7 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
                 failure = error
             except (
                 httpcore2.ConnectTimeout
-            ):  # the receiver has not got the request, so it is not working
+            ):  # the receiver has not got the request, so it cannot be working on it
                 failure = DeliveryFailed("the receiver took no connection", UNREACHABLE)
             else:
                 return _BoundedStream(stream, self._turn)

@@ -93,7 +93,7 @@ class Pools:
         while self._idle:
             self._close_first()
         for one in tuple(self._used.values()):
-            # Closing the pool now would lose connections that are being opened. The last exchange closes the pool.
+            # Closing the pool now would leak connections that are being opened. The last exchange closes the pool.
             for connection in one.pool.connections:
                 await connection.aclose()
         while self._closing:
@@ -109,7 +109,7 @@ class Pools:
         )
 
     def _keep(self, receiver: Receiver, one: _Pool) -> None:
-        """Keeps a pool that no exchange uses any more, unless it has no connection."""
+        """Keeps an idle pool for later exchanges, unless the pool has no connection."""
         if not one.pool.connections:
             return
         one.expires = asyncio.get_running_loop().time() + IDLE_SECONDS
@@ -121,7 +121,7 @@ class Pools:
     def _set_timer(self) -> None:
         """Sets the timer for the idle pool that expires first, unless the timer is set.
 
-        If that pool is used again, the timer stays set and then closes nothing.
+        If that pool is used again, the timer still fires, but closes only pools that have expired by then.
         """
         if self._timer is None and self._idle:
             first = next(iter(self._idle.values()))

@@ -25,13 +25,13 @@ from ..streams.turns import Turns
 _SLICE: Final = 100
 #: Maximum streams in one record. Loading all of them takes about a millisecond.
 _STREAMS_PER_RECORD: Final = 24
-#: Maximum passes that have begun, because each keeps an iterator over all paths.
+#: Maximum passes that have begun and not ended, because each keeps an iterator over all paths.
 _PASSES: Final = 32
 #: Microseconds without progress after which a pass may be ended in favour of another one.
 _MAX_IDLE: Final = 60 * SECOND
 #: Seconds until a command is retried after the store had no room for it, and seconds between two passes of one subscription.
 _RETRY_SECONDS: Final = 1.0
-#: Maximum subscriptions that are checked at once when a pass has ended.
+#: Maximum waiting subscriptions that are checked at once when a pass has ended.
 _SERVED: Final = 1_000
 #: Seconds until a pass begins again after the list of paths could not be read.
 _DAMAGED_RETRY_SECONDS: Final = 60.0
@@ -54,7 +54,7 @@ class Recalls:
         self._passes: dict[str, _Pass] = {}  # by subscription id, as are the next two
         self._waiting: dict[str, None] = {}  # subscriptions whose passes cannot begin yet
         self._resting: set[str] = set()  # subscriptions that a timer will advance
-        self._has_timer = False  # True while a timer runs that begins waiting passes
+        self._has_timer = False  # True while a timer is set that begins waiting passes
 
     def start(self) -> None:
         """Begins the passes of all subscriptions that have missed streams. Before `start`, the method `advance` has no effect."""
@@ -134,9 +134,9 @@ class Recalls:
             self.advance(id_)
 
     def _end_idle_pass(self) -> bool:
-        """Ends a pass that has been idle for long, and returns whether there was one.
+        """Ends one pass that has been idle for `_MAX_IDLE`, and returns whether there was such a pass.
 
-        The worker of its subscription may be away for days, while other subscriptions wait for their passes.
+        A pass may be idle for days because no worker acknowledges anything, while other subscriptions wait for their passes.
         """
         before = self.clock() - _MAX_IDLE
         for id_, one in self._passes.items():

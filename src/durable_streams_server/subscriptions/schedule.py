@@ -1,7 +1,7 @@
 """Schedules the next step of each subscription, with a heap of times and one timer for the earliest of them.
 
-Heartbeats postpone the end of a lease many times before the lease ends. So a later time only replaces the time in a dict. When the old
-heap entry is popped, it is pushed again with the new time.
+Heartbeats postpone the end of a lease many times before the lease ends. So setting a later time only changes an entry in a dict. When the
+old heap entry is popped, it is pushed again with the new time.
 
 Timers of the event loop do not notice when the clock is set. So the schedule reads its clock at least once a second while anything is
 scheduled, and steps are at most a second late. Due steps run in slices that share the loop with other long work, because ten thousand

@@ -105,7 +105,7 @@ class Service:
     def start(self) -> None:
         """Schedules the next step of every subscription. Call it on the engine's loop, after the engine has started."""
         self.credentials.use(self._store.subscriptions.keys)
-        # The store may have been served before, under another opening.
+        # The store may have been served before, and wake ids of that opening must not be used again.
         self._store.subscriptions.opening = new_opening()
         if len(self._store.subscriptions):
             self._ssl = load_dependencies()

@@ -36,14 +36,14 @@ class _Host:
         self.answers = answers  # False while the host is silent
         self.taken = 0  # slots that its deliveries use
         self.waiting: deque[Callable[[], None]] = deque()
-        self.turn = 0  # its sequence number in the queue of ready hosts
+        self.turn = 0  # the sequence number of this host in its queue
 
 
 class DeliverySlots:
     """Gives slots to hosts in turn, and to the deliveries of each host in order. Belongs to one event loop.
 
-    A host is ready if a delivery waits for it and its own limit is not reached. Ready hosts stand in one of two queues: one for hosts
-    that answer, and one for silent hosts. Other hosts stand in no queue, so every call takes the same time, however many hosts wait.
+    A host is ready if a delivery waits for it and its own limit is not reached. Each ready host waits in one of two queues: one for hosts
+    that answer, and one for silent hosts. Other hosts are in neither queue, so every call takes the same time, however many hosts wait.
 
     Args:
         most: the total number of slots. Silent hosts together may use half of them.

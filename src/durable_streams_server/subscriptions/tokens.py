@@ -138,7 +138,7 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
 def needs_renewal(claims: Claims, now: int) -> bool:
     """Returns whether less than half of a token's lifetime is left, so that the response should contain a new token.
 
-    A worker sends a heartbeat at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2). So it gets a new token
+    A worker sends a heartbeat at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2). So the worker gets a new token
     long before the old one expires.
     """
     return claims.expires_at - now < TOKEN_LIFE * SECOND // 2

@@ -15,12 +15,12 @@ from ..storage.store import Published
 class WakeStreamMonitor:
     """Logs a warning when a wake begins without an event in its wake stream.
 
-    Each subscription is logged once, until an event reaches its wake stream again.
+    After a warning, the monitor logs nothing more about the subscription until an event reaches its wake stream again.
     """
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
-        self._silent: set[str] = set()  # ids of subscriptions whose last wake was not announced
+        self._silent: set[str] = set()  # ids of subscriptions whose last wake has no event
 
     def observe(self, published: Sequence[Published]) -> None:
         """Checks which of the wakes that began in `published` have an event in the same batch."""

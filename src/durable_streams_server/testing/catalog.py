@@ -1,6 +1,6 @@
 """The catalog on a simulated disk: tables in memory whose commit happens completely or not at all.
 
-The second copy of the catalog is the real one, on files of the simulated disk.
+The second copy of the catalog uses the real code, and writes files on the simulated disk.
 """
 
 from collections.abc import Callable

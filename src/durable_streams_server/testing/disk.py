@@ -1,7 +1,7 @@
 """A simulated disk that tears writes, loses unsynced bytes and names, and fails at any call that a test chooses.
 
-The disk keeps what is durable, and what the operating system has in its cache. A crash of the process loses neither. A power loss
-keeps a random subset of the cache, sector by sector and name by name.
+The disk has a durable state, and later changes in the cache of the operating system. A crash of the process loses neither. A power loss
+keeps the durable state and a random subset of the cached changes, sector by sector and name by name.
 """
 
 import errno
@@ -85,7 +85,7 @@ class SimulatedDisk(Disk):
         capacity: the maximum number of bytes of all files together, or None for no limit.
 
     Attributes:
-        capacity: the same maximum, which a test may change.
+        capacity: the maximum that was given, which a test may change.
         largest: the maximum size of a file in bytes, or None for no limit.
         tells_largest: whether `largest_file` returns that maximum.
         before: called with the name of each call before the call has any effect. It may raise PowerLoss or an OSError. A write that
@@ -104,8 +104,8 @@ class SimulatedDisk(Disk):
         self.catalog: object = None
         self.calls = 0
         self.lost = False
-        self._names: dict[str, Node] = {}  # as the process sees them
-        self._durable: dict[str, Node] = {}  # as a power loss would leave them
+        self._names: dict[str, Node] = {}  # the files that the process sees
+        self._durable: dict[str, Node] = {}  # the files whose names are durable
         # The unsynced changes of names: the directory, the path, and the node that the path has now, or None.
         self._changes: list[tuple[str, str, Node | None]] = []
 
