@@ -1,4 +1,4 @@
-"""Drops the capabilities with which root ignores the modes of files."""
+"""Drops the capabilities with which root ignores file permissions."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ _CAP_DAC_READ_SEARCH: Final = 2
 
 
 def obey_modes() -> None:
-    """Makes the present process obey the modes of files even if it runs as root. It is meant for `preexec_fn`."""
+    """Makes this process obey file permissions even if it runs as root. The function is meant for `preexec_fn`."""
     if os.geteuid() != 0:
         return
     library = ctypes.CDLL(None, use_errno=True)

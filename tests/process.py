@@ -70,7 +70,7 @@ def serve(
 
 
 def address_of(process: subprocess.Popen[str]) -> str:
-    """Waits until a server listens, and returns the URL that it prints then."""
+    """Waits until a server listens, and returns the URL that it has printed."""
     watchdog = threading.Timer(START_TIMEOUT, process.kill)
     watchdog.start()
     try:

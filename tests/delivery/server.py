@@ -43,7 +43,7 @@ class Launcher:
     def wait(self, pid: int) -> int:
         """Returns the exit code of a command once it has ended."""
         while _is_alive(pid):
-            time.sleep(0.003)  # a process that another one has started can only be polled
+            time.sleep(0.003)  # the launcher's child process can only be polled here
         return self._ask({"wait": pid})
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class Server:
             os.kill(self._pid, signal.SIGCONT)
 
     def set_clock(self, seconds: float) -> None:
-        """Sets the wall clock of the server forward by `seconds`, or back."""
+        """Moves the wall clock of the server forward by `seconds`, or back if they are negative."""
         self._offset += seconds
         self._write_clock()
         self._history.add(ClockSet, seconds=seconds)

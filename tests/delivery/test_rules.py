@@ -122,7 +122,7 @@ class HistoryBuilder:
         )
 
     def end(self, at: float) -> "HistoryBuilder":
-        """Adds a record that no rule uses, so that rules notice the time."""
+        """Adds a record that no rule uses. It only shows the rules a later time."""
         return self.add(ClockSet(at=at, seconds=0.0))
 
 
@@ -336,14 +336,16 @@ def test_rule_finds_its_violation(rule: str, history: HistoryBuilder) -> None:
     assert rule in violated_rules(history)
 
 
-def test_repair_and_new_stream_at_the_path_excuse_an_earlier_cursor() -> None:
+def test_new_stream_after_a_repair_may_have_a_lower_cursor() -> None:
     repaired = webhook().add(Down(at=2, why="stop"), Repaired(at=2, path="a"))
     repaired.tail(2.5, NEXT_LIFE).add(Up(at=2.5))
     assert violated_rules(repaired.seen(2.6, ONE)) == []
     assert violated_rules(repaired.handover(3, 2, START, NEXT_LIFE)) == []
 
 
-def test_late_answer_of_a_deleted_subscription_does_not_limit_the_cursor_of_its_successor() -> None:
+def test_late_answer_of_a_deleted_subscription_does_not_bound_cursors_of_a_new_one_with_its_id() -> (
+    None
+):
     history = (
         HistoryBuilder()
         .tail(1.0, TWO)

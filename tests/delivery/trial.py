@@ -112,7 +112,8 @@ class Trial:
         self._chance.choices(list(ways), list(ways.values()))[0]()
         if self._faults.is_restored:
             self._faults.is_restored = False
-            for _ in range(3):  # tokens from before the restore must not work for another wake
+            # The server must refuse tokens from before the restore for any other wake.
+            for _ in range(3):
                 self._reuse_token()
                 self._append()
 

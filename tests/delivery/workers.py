@@ -11,7 +11,7 @@ POLL = 0.2  # seconds between two claims
 
 
 class Workers(threading.Thread):
-    """Claims wakes and works on them until the trial is over.
+    """Claims wakes and processes them until the trial is over.
 
     Args:
         requester: sends the requests.
@@ -45,7 +45,7 @@ class Workers(threading.Thread):
                 self._work(grant)
 
     def _work(self, grant: Grant) -> None:
-        """Works on a claim in a random way."""
+        """Processes a claim in a random way."""
         ways: dict[Callable[[Grant], None], float] = {
             self._acknowledge_all: 4,
             self._acknowledge_some: 3,

@@ -62,7 +62,7 @@ class Grant:
 class World:
     """The streams, the subscriptions and the tokens of a trial.
 
-    `copied` and `restore` follow the copies of the data directory. Tokens stay known after a restore.
+    The trial calls `copied` and `restore` whenever it copies and restores the data directory. A restore keeps all tokens.
 
     Attributes:
         was_restored: True if an earlier copy of the directory was ever restored.
@@ -80,7 +80,7 @@ class World:
             return copy.deepcopy((self.streams, self.subs))
 
     def restore(self, state: tuple[dict[str, Stream], dict[str, Sub]]) -> None:
-        """Sets the streams and the subscriptions back to those of an earlier copy."""
+        """Replaces the streams and the subscriptions by those of an earlier copy."""
         with self.lock:
             self.streams, self.subs = copy.deepcopy(state)
             self.was_restored = True

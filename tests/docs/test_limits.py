@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 SOURCE = Path(__file__).parents[2] / "src" / "durable_streams_server"
 PACKAGE = "durable_streams_server"
 UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-#: Constants that are named like limits, but bound no request of a client: they bound settings, numbers, disk files, or responses
-#: that the server itself fetches.
+#: Constants that are named like limits but limit no request of a client. They limit settings, numbers, files on disk, or responses to
+#: the server's own requests.
 NOT_FOR_CLIENTS = {
     "DEFAULT_CURSOR_EPOCH",
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
@@ -110,12 +110,12 @@ def test_documented_settings_are_flags_of_serve() -> None:
 
 
 @pytest.mark.parametrize("cells", rows("memory")[:-1], ids=lambda cells: cells[0])
-def test_documented_memory_is_the_product_of_count_and_size(cells: list[str]) -> None:
+def test_documented_memory_equals_count_times_size(cells: list[str]) -> None:
     _, count, each, shown = cells
     assert math.ceil(value(count) * value(each) / 1024**2) == value(shown)
 
 
-def test_page_has_the_number_of_hostile_clients_and_the_margin() -> None:
+def test_limits_page_has_the_number_of_hostile_kinds_and_the_margin() -> None:
     said = PAGE.read_text()
     assert f"runs {len(KINDS)} kinds of hostile clients" in said
     assert f"this sum plus {MARGIN // 1024**2:,} MiB" in said

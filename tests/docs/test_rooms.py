@@ -1,13 +1,13 @@
-"""Tests that docs/rooms.md shows the imports as they are, and that no rooms import each other in a circle."""
+"""Tests that docs/rooms.md shows the present imports, and that the imports between rooms have no cycle."""
 
 from graphlib import TopologicalSorter
 
 from docs.rooms import PAGE, between_rooms, imports, page
 
 
-def test_page_of_rooms_is_current() -> None:
+def test_rooms_page_shows_the_present_imports() -> None:
     assert PAGE.read_text("utf-8") == page(), "run `make rooms`"
 
 
-def test_rooms_have_no_circle_of_imports() -> None:
+def test_rooms_have_no_import_cycle() -> None:
     TopologicalSorter(between_rooms(imports())).prepare()

@@ -177,7 +177,7 @@ def test_answer_of_failing_model_ends_with_failed_status(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
-def test_answer_of_ended_process_ends_with_interrupted_status(
+def test_answer_that_a_process_left_unfinished_gets_interrupted_status_after_restart(
     tmp_path: Path, stop: signal.Signals
 ) -> None:
     with answers(tmp_path, "other_model:app") as (http, process):
@@ -191,7 +191,7 @@ def test_answer_of_ended_process_ends_with_interrupted_status(
         assert process.wait(10) == -stop
     with FileBackedStreamStore(
         tmp_path
-    ) as store:  # only a killed process leaves the answer open for the next start
+    ) as store:  # SIGTERM lets the process close the answer, but SIGKILL does not
         left = store.get(hung.removeprefix("/streams"))
         assert left is not None
         assert left.closed is (stop is signal.SIGTERM)
@@ -211,5 +211,5 @@ def read(said: Iterator[str]) -> str:
 
 
 def collect(said: Iterator[str], into: list[str]) -> None:
-    """Adds the lines about jobs that a worker prints to `into` until the worker ends."""
+    """Collects in `into` the lines that a worker prints about its jobs, until the worker ends."""
     into.extend(line for line in said if "jobs/" in line)

@@ -126,7 +126,7 @@ S: Final = ROOT + b"/{n}"
 
 
 def _headers() -> Iterator[Case]:
-    """Yields each header of a write with every extreme value, and given twice, in a PUT and in a POST."""
+    """Yields PUTs and POSTs in which one header of a write has an extreme value or is repeated."""
     for name in WRITE_HEADERS:
         around = {**PRODUCER, name: b""} if name in PRODUCER else {name: b""}
         for value in HEADER_VALUES:
@@ -151,7 +151,7 @@ def _type_of(headers: tuple[Header, ...]) -> Header:
 
 
 def _forks() -> Iterator[Case]:
-    """Yields each header of a fork with every extreme value, and given twice."""
+    """Yields forks in which one fork header has an extreme value or is repeated."""
     source = Step("PUT", S, (TYPE,), b"0123456789")
     usual = {
         b"stream-forked-from": S,
@@ -170,7 +170,7 @@ def _forks() -> Iterator[Case]:
 
 
 def _reads() -> Iterator[Case]:
-    """Yields each header of a read with every extreme value."""
+    """Yields reads in which one header has an extreme value."""
     stream = Step("PUT", S, (TYPE,), b"0123456789")
     for name in READ_HEADERS:
         for value in HEADER_VALUES:
@@ -182,7 +182,7 @@ def _reads() -> Iterator[Case]:
 
 
 def _queries() -> Iterator[Case]:
-    """Yields each query parameter with every extreme value, and malformed queries."""
+    """Yields reads in which one query parameter has an extreme value, or the query is malformed."""
     stream = Step("PUT", S, (TYPE,), b"0123456789")
     usual = {b"offset": b"now", b"live": b"long-poll", b"cursor": b"1"}
     for name in (b"offset", b"live", b"cursor", b"unknown"):
@@ -264,7 +264,7 @@ def document(fields: dict[bytes, bytes]) -> bytes:
 
 
 def _control() -> Iterator[Case]:
-    """Yields every extreme value in each field and path of control requests."""
+    """Yields control requests in which one field or path has an extreme value."""
     stream = Step("PUT", ROOT + b"/p{n}/a", (JSON,))
     news = Step("POST", ROOT + b"/p{n}/a", (JSON,), b"1")
     subscribe = Step("PUT", SUBSCRIPTION, (JSON,), document(WAKES))

@@ -1,7 +1,7 @@
 """The sweep: every case on every kind of server. `python -m tests.extremes.sweep [SHARE]` runs one case in SHARE.
 
-For every case, no response may be 5xx, and the store must neither stop nor fail to open. Acknowledged data must be read back exactly:
-immediately, after a kill, and after a checkpoint and a restart. A refused request must leave nothing. A batch of cases shares a
+For every case, no response may be 5xx, and the store must neither stop nor fail to open. Reads must return exactly the acknowledged data:
+immediately, after a kill, and after a checkpoint and a restart. A refused request must create no stream. The cases of a batch share a
 server. A batch that fails is halved until the failing case is found.
 """
 
@@ -25,14 +25,14 @@ from tests.requests import NOW
 
 BATCH = 250
 AT_ONCE = 100  # cases in progress
-WRITTEN = b"2025-06-15T15:06:40Z"  # NOW in the form of a deadline
+WRITTEN = b"2025-06-15T15:06:40Z"  # `NOW` in the format of a deadline
 REGISTRY = "/v1/stream/__registry__"
 SHOWN_BY_HEAD = ("content-type", "stream-next-offset", "stream-closed", "stream-ttl")
 
 
 @dataclass
 class Content:
-    """The acknowledged content of one stream, which must be read back.
+    """The acknowledged content of one stream, which reads must return.
 
     Attributes:
         wire: The bytes of the stream. Each JSON value is followed by a comma.
@@ -52,7 +52,7 @@ class Content:
 
 @dataclass
 class Judge:
-    """Follows the responses of one case, and knows which content must exist at the end."""
+    """Records the responses of one case, and computes from them the content that must exist at the end."""
 
     case: Case
     streams: dict[bytes, Content] = field(default_factory=dict)
@@ -203,7 +203,7 @@ async def _try(cases: Sequence[Case], lane: LaneName, directory: Path | None, no
 
 
 def run_batch(cases: Sequence[Case], lane: LaneName, store: StoreName, now: int = NOW) -> None:
-    """Runs cases on one server, whose clock stands at `now`.
+    """Runs cases on one server, whose clock always shows `now`.
 
     Raises:
         AssertionError: A case fails, or several fail only together. The message has the command that runs them again.

@@ -142,7 +142,7 @@ def add_streams(sweep: Sweep) -> None:
 
 
 def lifetimes() -> Iterator[Lifetime]:
-    """Yields lifetimes with extreme deadlines and TTLs."""
+    """Yields lifetimes with an extreme deadline or TTL."""
     for deadline in (0, 1, MAX_TIME, -(2**63), MAX_TIME + 86_400 * 10**6, 2**64 - 1):
         yield Lifetime(expires_at=deadline, expires_text="x" * 45)
     for ttl in (0, 1, MAX_TTL_SECONDS, 2**63):

@@ -10,7 +10,7 @@ from tests.extremes.cases import Case, every_case
 from tests.extremes.sweep import numbered, repeating_command, run_batch
 
 
-def test_numbered_returns_the_cases_with_these_numbers() -> None:
+def test_numbered_returns_the_cases_with_the_given_numbers() -> None:
     some = list(itertools.islice(every_case(), 20))
     assert [case.number for case in some] == list(range(1, 21))
     assert numbered("3,17") == [some[2], some[16]]
@@ -33,7 +33,7 @@ def test_failure_names_the_command_that_repeats_it(
     assert str(failed.value).endswith(f"\n{command}")
 
 
-def test_repeating_command_runs_the_named_cases_alone(
+def test_repeating_command_runs_only_the_named_cases(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran: list[tuple[object, ...]] = []

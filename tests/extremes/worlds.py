@@ -25,7 +25,7 @@ from tests.requests import NOW
 LaneName = Literal["native", "asgi"]
 StoreName = Literal["memory", "files"]
 SEGMENT = 1 << 20
-SHOWN = 4  # streams of a batch that `inspect` shows one by one
+SHOWN = 4  # number of streams of a batch that are also inspected one by one
 
 
 class World:
@@ -34,7 +34,7 @@ class World:
     Args:
         lane: The adapter that carries the requests.
         directory: The data directory, or None for a store in memory.
-        now: The time at which the server's clock stands, in microseconds since 1970.
+        now: The time that the server's clock always shows, in microseconds since 1970.
     """
 
     def __init__(self, lane: LaneName, directory: Path | None, now: int = NOW) -> None:

@@ -12,7 +12,7 @@ LONGEST = 0.5  # maximum seconds of a cheap read while all kinds attack at once
 
 
 def main() -> int:
-    """Prints what each kind achieved, and returns the number of complaints."""
+    """Prints the rounds and responses of each kind, and returns the number of complaints."""
     numbers = [number for number, kind in enumerate(KINDS) if kind.__name__ in sys.argv[2:]]
     seconds = float(sys.argv[1]) if sys.argv[1:] else 60.0
     most = documented_memory() + MARGIN

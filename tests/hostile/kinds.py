@@ -216,7 +216,7 @@ async def poll_crowds(attacker: Attacker) -> None:
 
 
 async def create_without_end(attacker: Attacker) -> None:
-    """Creates streams, 200 requests pipelined at once, and appends to none."""
+    """Creates streams all the time, with 200 pipelined requests at once, and appends to none."""
     number = 0
     while attacker.goes_on:
         attacker.rounds += 1
@@ -231,7 +231,7 @@ async def create_without_end(attacker: Attacker) -> None:
 
 
 async def many_producers(attacker: Attacker) -> None:
-    """Appends with a new producer each time, 200 requests pipelined at once."""
+    """Appends with a new producer each time, with 200 pipelined requests at once."""
     while attacker.goes_on:
         attacker.rounds += 1
         octets = b"".join(
@@ -253,7 +253,7 @@ async def many_producers(attacker: Attacker) -> None:
 
 
 async def fork_crowds(attacker: Attacker) -> None:
-    """Forks one stream and its forks again and again, and deletes half of the forks."""
+    """Repeatedly forks one stream and its forks, and deletes half of the forks."""
     number = 0
     while attacker.goes_on:
         attacker.rounds += 1
@@ -308,7 +308,7 @@ async def control_characters(attacker: Attacker) -> None:
 
 
 async def glob_crowds(attacker: Attacker) -> None:
-    """Lists the streams that a glob pattern matches, 30 listings at once."""
+    """Lists the streams that a glob pattern matches, with 30 requests at once."""
     there = f"{ROOT}/__ds/subscriptions/hostile"
     body = b'{"type":"pull-wake","pattern":"**/*9/**","wake_stream":"wake/pool"}'
     await attacker.ask(request("PUT", there, body, JSON))
@@ -339,7 +339,7 @@ async def sip(attacker: Attacker) -> None:
 
 
 async def expect_and_wait(attacker: Attacker) -> None:
-    """Asks with `Expect: 100-continue` on 100 connections whether it may send a body, and never sends one."""
+    """Sends `Expect: 100-continue` on 100 connections, and never sends a body."""
     octets = request(
         "POST", f"{ROOT}/pages", media=OCTETS, announced=60 * MIB, Expect="100-continue"
     )

@@ -29,9 +29,9 @@ LIMITS = ROOT / "docs" / "limits.md"
 #: Bytes of address space that no limit counts: the interpreter and its libraries (180 MiB at the start), the stacks and malloc arenas
 #: of ten threads (72 MiB reserved for each and hardly used), the map of the catalog, and holes in the heap.
 MARGIN = 1024 * MIB
-#: Bytes that the server need not give back after a siege, because it caches recent appends, loaded streams and open logs.
+#: Bytes that the server need not release after a siege, because it caches recent appends, loaded streams and open logs.
 CACHES = 400 * MIB
-CALM = 45.0  # seconds after the siege within which the server must give memory back
+CALM = 45.0  # seconds after the siege within which the server must release memory
 WORKERS = 4  # processes of attackers, so that a busy kind does not delay all others
 LOG_NAME = "log"
 
@@ -59,7 +59,7 @@ class Report:
     done: dict[str, tuple[int, dict[str, int]]]
 
     def table(self) -> str:
-        """Returns a table of what each kind achieved and how the server fared."""
+        """Returns a table with the rounds and responses of each kind, and with the read delays, the memory and the log of the server."""
         lines = [f"{'kind':<22} {'rounds':>7}  answers"]
         for name, (rounds, seen) in self.done.items():
             said = ", ".join(f"{count:,} × {status}" for status, count in sorted(seen.items()))
@@ -73,7 +73,7 @@ class Report:
         return "\n".join(lines)
 
     def complaints(self, longest: float) -> list[str]:
-        """Returns everything that the server did wrong. A cheap read may take at most `longest` seconds."""
+        """Returns a sentence for each fault of the server. A cheap read may take at most `longest` seconds."""
         found = []
         if not self.lives:
             found.append("the server has ended")
@@ -201,7 +201,7 @@ def _memory(process: subprocess.Popen[str], field: str = "VmRSS") -> int:
 
 
 def _calm(process: subprocess.Popen[str], enough: int) -> int:
-    """Waits until the server has given memory back, at most `CALM` seconds, and returns what it still has."""
+    """Waits at most `CALM` seconds until the server uses no more than `enough` bytes, and returns the bytes that it uses then."""
     until = time.monotonic() + CALM
     while (now := _memory(process)) > enough and time.monotonic() < until:
         time.sleep(0.5)  # the memory of another process can only be polled

@@ -8,7 +8,7 @@ from .kinds import KINDS
 from .siege import CACHES, Report, besiege, repeat_command
 
 SECONDS = 8.0
-#: Maximum seconds of a cheap read. `make hostile` allows less, because the machine may run other tests beside this one.
+#: Maximum seconds of a cheap read. It is more than `make hostile` allows, because the machine may run other tests at the same time.
 LONGEST = 2.0
 
 
@@ -25,7 +25,7 @@ def make_report(
     )
 
 
-def test_harmless_siege_has_no_complaints() -> None:
+def test_report_of_a_harmless_siege_has_no_complaints() -> None:
     assert make_report(log="2026-11-26 WARNING 5 connections are refused\n").complaints(0.5) == []
 
 

@@ -71,7 +71,7 @@ class Attacker:
         return time.monotonic() < self.until
 
     async def wait(self, seconds: float) -> None:
-        """Waits, but not past the end of the attack."""
+        """Waits for some seconds, or until the end of the attack if that is earlier."""
         await asyncio.sleep(max(0.0, min(seconds, self.until - time.monotonic())))
 
     async def connect(self, receive_buffer: int = 0) -> socket.socket:
@@ -141,7 +141,7 @@ class Attacker:
             return await self.status(opened)
 
     async def crowd(self, count: int, receive_buffer: int = 0) -> list[socket.socket]:
-        """Opens up to `count` connections, and counts a failure, after which it stops."""
+        """Opens up to `count` connections, and stops at the first that fails, which it counts."""
         opened = []
         for _ in range(count):
             if not self.goes_on:

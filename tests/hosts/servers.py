@@ -106,4 +106,4 @@ def until_answered(http: httpx.Client) -> None:
             return
         except httpx.TransportError:
             assert time.monotonic() < deadline
-            time.sleep(0.05)  # another process, which does not say when it listens
+            time.sleep(0.05)  # the server is another process, which gives no signal when it listens

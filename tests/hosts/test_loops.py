@@ -61,7 +61,9 @@ def test_application_runs_on_one_event_loop_after_another(app: DurableStreamsApp
     assert asyncio.run(use(app, "2")) == "12"
 
 
-def test_application_leaves_loop_that_was_closed_without_shutdown(app: DurableStreamsApp) -> None:
+def test_application_moves_to_another_loop_after_its_loop_closes_without_shutdown(
+    app: DurableStreamsApp,
+) -> None:
     first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
     assert first.run_until_complete(use(app, "1")) == "1"
     assert second.run_until_complete(use(app, "2")) == "12"  # the first loop may run again later
@@ -123,7 +125,7 @@ async def test_stopped_application_starts_again_with_lifespan(app: DurableStream
 
 
 @pytest.mark.parametrize("lifespan", [False, True])
-def test_second_running_loop_raises_error_at_once(lifespan: bool) -> None:
+def test_use_on_a_second_running_loop_raises_runtime_error(lifespan: bool) -> None:
     app = create_app()
     host = FastAPI()
     host.mount("/streams", app)

@@ -45,7 +45,8 @@ async def test_stop_ends_live_reads_within_two_seconds_without_traceback(
             readers = [asyncio.create_task(follow()) for _ in range(READERS)]
             await began.wait()
             took = await asyncio.to_thread(running.stop)
-            for rest in await asyncio.gather(*readers):  # raises if a body has no proper end
+            # Raises an error if a body does not end properly.
+            for rest in await asyncio.gather(*readers):
                 assert b"event: control\ndata:{" in rest
             for poll in await asyncio.gather(*polls):
                 assert poll.status_code in (204, 503)  # daphne cancels running requests
@@ -54,7 +55,7 @@ async def test_stop_ends_live_reads_within_two_seconds_without_traceback(
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "hypercorn", "granian"])
-def test_interrupt_ends_event_streams(server: str, tmp_path: Path) -> None:
+def test_sigint_ends_event_streams_with_a_control_event(server: str, tmp_path: Path) -> None:
     with host(server, "mounted", tmp_path) as running:
         create(running.url)
         with httpx.stream("GET", f"{running.url}/a?offset=-1&live=sse") as events:

@@ -63,7 +63,7 @@ def test_single_worker_in_memory_logs_no_warning(server: str, tmp_path: Path) ->
         assert "its own streams" not in running.log()
 
 
-def test_worker_that_catches_refusal_continues(tmp_path: Path) -> None:
+def test_worker_process_may_catch_the_error_of_a_directory_in_use(tmp_path: Path) -> None:
     program = """
 import multiprocessing, sys
 from durable_streams_server import FileBackedStreamStore

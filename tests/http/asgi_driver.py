@@ -1,4 +1,4 @@
-"""Drives an ASGI application message by message, for tests of what an HTTP client would hide or cannot do."""
+"""Drives an ASGI application message by message, for tests of behaviour that an HTTP client would hide or could not cause."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 
 
 class Answer:
-    """A complete response. Refuses a header that is sent twice, because some caches use only the last of two `Vary` lines."""
+    """A complete response. Fails if a header is sent twice, because some caches use only the last of two `Vary` lines."""
 
     def __init__(self, status: int, headers: HeaderList, body: bytes) -> None:
         names = [name for name, _ in headers]
@@ -86,7 +86,7 @@ class Exchange:
         self._arrived.set()
 
     def feed(self, body: bytes = b"", more: bool = False) -> None:
-        """Gives the application a part of the body, the last one unless there is `more`."""
+        """Gives the application a part of the body. It is the last part unless `more` is True."""
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
 
     def fail(self, error: Exception) -> None:
@@ -94,7 +94,7 @@ class Exchange:
         self._incoming.put_nowait(error)
 
     def disconnect(self) -> None:
-        """Tells the application that the client has left."""
+        """Sends the application `http.disconnect`, as a host does when the client has left."""
         self._incoming.put_nowait({"type": "http.disconnect"})
 
     @property

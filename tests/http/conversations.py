@@ -1,8 +1,8 @@
 """Random conversations between a client and the native lane, and a check of their results.
 
-Each conversation is some requests, which are sent in random pieces and may be cut off anywhere. The same requests are then sent to a
-second server with the same clock, each whole and on a connection of its own. The responses and the streams of both servers must be the
-same. `python -m tests.http.conversations SEED SEEDS` tries as many seeds as `SEEDS` says, beginning with `SEED`.
+The requests of a conversation are sent in random pieces, and may be cut off anywhere. The same requests are then sent to a second
+server with the same clock, each whole and on a connection of its own. The responses and the streams of both servers must be the
+same. `python -m tests.http.conversations SEED SEEDS` tries `SEEDS` seeds, beginning with `SEED`.
 """
 
 import asyncio
@@ -177,7 +177,7 @@ def _last(chance: Random) -> Sent:
 
 
 class Alone(NamedTuple):
-    """The responses to requests that were sent alone, and the streams before the first and after each."""
+    """The responses to requests that were sent alone, and the streams before the first request and after each."""
 
     answers: list[Answer]
     contents: list[Contents]
@@ -219,7 +219,7 @@ async def pipelined(chance: Random, messages: Sequence[Sent]) -> None:
 async def cut(chance: Random, messages: Sequence[Sent]) -> None:
     """Cuts a conversation off at a random octet, by FIN or RST.
 
-    Every response must be right, and every request must have been executed whole or not at all.
+    Every response must be correct, and every request must have been executed completely or not at all.
     """
     judge = await alone(messages)
     octets = b"".join(message.octets for message in messages)

@@ -26,7 +26,7 @@ class Wire(asyncio.Transport):
         self.ended = self.lost = self.aborted = False
         self.reads = True  # whether the client reads
         self.paused = False
-        self._waiting: list[bytes] = []  # sent by the client, not received by the server
+        self._waiting: list[bytes] = []  # sent by the client, but not yet received by the server
         self._unsent = bytearray()
         self._high = KERNEL
         self._full = self._closing = self._shut = False
@@ -90,7 +90,7 @@ class Wire(asyncio.Transport):
         return self.connection
 
     def flush(self) -> None:
-        """Moves the octets in the write buffer to the client, if it reads, and calls the callbacks that follow."""
+        """Moves the octets in the write buffer to the client if it reads, and then calls the server's callbacks as a transport does."""
         if self.reads and self._unsent:
             self.received += self._unsent
             self._unsent.clear()
@@ -109,7 +109,7 @@ class Wire(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self._server.connection_lost, None)
 
     def give(self, data: bytes) -> None:
-        """Sends octets to the server. Empty `data` sends the end of the client's octets."""
+        """Sends octets to the server, or end-of-file if `data` is empty."""
         self._waiting.append(data)
         self._deliver()
 
@@ -123,7 +123,7 @@ class Wire(asyncio.Transport):
                 self.close()
 
     def _hand_over(self, data: bytes) -> None:
-        """Copies octets into the server's buffer, and keeps those that do not fit."""
+        """Copies octets into the server's buffer, and queues those that do not fit."""
         server: asyncio.BaseProtocol = self._server
         if isinstance(server, asyncio.Protocol):
             server.data_received(data)
@@ -177,7 +177,7 @@ class Client:
         return data
 
     def answers(self, *methods: str) -> list[Answer]:
-        """Returns the whole responses to requests of these methods. Nothing else may have come."""
+        """Returns the whole responses to requests of these methods. Fails if the client has received anything else."""
         found, rest = parse(self.read(), methods)
         assert rest == b""
         return found

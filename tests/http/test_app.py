@@ -69,7 +69,7 @@ async def test_two_applications_share_nothing() -> None:
     assert (await request(second, "HEAD", A)).status == 404
 
 
-async def test_body_larger_than_a_segment_of_the_store_is_413(tmp_path: Path) -> None:
+async def test_body_larger_than_a_segment_of_the_store_returns_413(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path, segment_size=1 << 20) as store:
         app = create_app(store=store)
         await request(app, "PUT", A, TEXT)
@@ -80,7 +80,7 @@ async def test_body_larger_than_a_segment_of_the_store_is_413(tmp_path: Path) ->
         await app.stop()
 
 
-async def test_one_body_may_use_the_whole_budget() -> None:
+async def test_one_body_may_use_the_whole_receive_budget() -> None:
     app = create_app(max_body=1000, max_in_flight=1000)
     await request(app, "PUT", A, TEXT)
     assert (await request(app, "POST", A, TEXT, b"x" * 1000)).status == 204

@@ -36,7 +36,7 @@ async def offset(http: httpx.AsyncClient, past: int, url: str = URL) -> str:
 
 
 async def live(http: httpx.AsyncClient, where: str, url: str = URL) -> list[tuple[str, str, str]]:
-    """Returns the events of an event stream up to the first one that says up-to-date."""
+    """Returns the events of an event stream up to the first control event that says up-to-date."""
     query = {"offset": where, "live": "sse"}
     received = b""
     async with http.stream("GET", url, params=query) as response:
@@ -74,7 +74,7 @@ async def test_read_one_past_the_tail_is_empty_and_up_to_date(http: httpx.AsyncC
 
 
 @pytest.mark.parametrize("past", [2, -5, 2 - len(SECOND)])
-async def test_read_from_another_offset_inside_an_append_is_400(
+async def test_read_from_any_other_offset_inside_an_append_returns_400(
     http: httpx.AsyncClient, past: int
 ) -> None:
     where = await offset(http, past)

@@ -1,4 +1,4 @@
-"""Compressed pages: which responses are compressed, how much work may wait, and what happens when clients leave."""
+"""Compressed pages: which responses are compressed, how many pages may wait, and what happens when clients leave."""
 
 import asyncio
 import gzip
@@ -58,7 +58,7 @@ class Gate:
         return self._gzip(parts, is_left)
 
     def open(self) -> None:
-        """Lets the threads compress, now and later."""
+        """Opens the gate for good, so that the threads compress."""
         self._go.set()
 
 
@@ -284,7 +284,7 @@ def test_compression_stops_within_one_slice_when_no_client_waits() -> None:
     assert gzip.decompress(packed) == b"[" + body + b"]"
 
 
-async def test_close_answers_waiting_clients_with_uncompressed_pages(
+async def test_close_sends_uncompressed_pages_to_waiting_clients(
     compressor: Compressor, gate: Gate
 ) -> None:
     running = await occupy(compressor, gate)

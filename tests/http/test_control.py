@@ -63,7 +63,7 @@ async def test_pull_wake_subscription_is_created_claimed_acknowledged_and_delete
     assert (gone.status, gone.error["code"]) == (404, "SUBSCRIPTION_NOT_FOUND")
 
 
-async def test_release_ends_a_claim_and_allows_another(site: Site) -> None:
+async def test_release_ends_a_claim_and_allows_the_next_claim(site: Site) -> None:
     claim = await site.claim()
     answer = await site.ask("POST", f"{S}/release", ack(claim), token=claim["token"])
     assert (answer.status, answer.body) == (204, b"")
@@ -146,7 +146,7 @@ async def test_body_must_be_json_with_a_json_content_type(
     )
 
 
-async def test_body_over_the_limit_is_413(site: Site) -> None:
+async def test_body_over_the_limit_returns_413(site: Site) -> None:
     body = {**PULL, "padding": "x" * MAX_CONTROL_BODY}
     answer = await site.ask("PUT", S, body)
     assert (answer.status, answer.error["code"]) == (413, "BODY_TOO_LARGE")
@@ -167,7 +167,7 @@ async def test_delete_removes_a_link_by_its_decoded_path(site: Site, spelling: s
         assert await site.link_types() == {"events/x": "explicit"}
 
 
-async def test_explicit_link_hides_a_link_by_pattern(site: Site) -> None:
+async def test_stream_linked_explicitly_and_by_pattern_is_shown_as_explicit(site: Site) -> None:
     await site.ask("PUT", S, PULL)
     await site.append_event()
     assert await site.link_types() == {"events/a": "glob"}

@@ -66,7 +66,7 @@ async def test_ambiguous_path_is_refused(site: Site, url: str) -> None:
         f"{CONTROL}/Subscriptions/s",
     ],
 )
-async def test_unknown_path_below_the_reserved_name_is_404(site: Site, url: str) -> None:
+async def test_unknown_path_below_the_reserved_name_returns_404(site: Site, url: str) -> None:
     await site.ask("PUT", S, PULL)
     for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
         answer = await site.ask(method, url, PULL)
@@ -93,7 +93,7 @@ async def test_path_that_only_resembles_a_reserved_one_is_a_stream(site: Site) -
         (f"{S}/release", "POST, OPTIONS"),
     ],
 )
-async def test_unknown_method_is_405_with_the_allowed_methods(
+async def test_unknown_method_returns_405_with_the_allowed_methods(
     site: Site, url: str, allow: str
 ) -> None:
     await site.ask("PUT", S, PULL)

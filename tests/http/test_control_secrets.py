@@ -17,7 +17,7 @@ async def site() -> Site:
     return Site(public_url=PUBLIC)
 
 
-async def test_scripts_may_read_every_control_response() -> None:
+async def test_browser_scripts_of_any_origin_may_read_every_control_response() -> None:
     site = Site(public_url=PUBLIC, cors=True)
     claim = await site.claim()
     answers = [

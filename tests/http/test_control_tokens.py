@@ -14,7 +14,7 @@ async def site() -> Site:
 
 
 @pytest.mark.parametrize("action", ["ack", "callback", "release"])
-async def test_request_without_a_valid_token_is_401(site: Site, action: str) -> None:
+async def test_request_without_a_valid_token_returns_401(site: Site, action: str) -> None:
     claim = await site.claim()
     await site.ask("PUT", f"{CONTROL}/subscriptions/t", PULL)
     token = claim["token"]

@@ -65,7 +65,7 @@ async def test_reader_without_last_event_id_gets_a_control_event_at_the_end(
         assert (answer.status, b"streamClosed" in answer.body) == (200, True)
 
 
-async def test_event_source_behind_the_end_gets_the_rest(ask: Caller) -> None:
+async def test_event_source_before_the_end_gets_the_remaining_events(ask: Caller) -> None:
     made = await ask("PUT", A, TEXT)
     before = {"last-event-id": made.headers["stream-next-offset"]}
     await ask("POST", A, {**TEXT, "stream-closed": "true"}, b"hello")
@@ -91,7 +91,7 @@ async def test_event_source_of_a_deleted_stream_is_refused(ask: Caller) -> None:
     assert (await ask("GET", EVENTS, end)).status == 410
 
 
-async def test_response_204_detaches_the_reader(ask: Caller) -> None:
+async def test_response_204_to_an_event_source_detaches_its_reader(ask: Caller) -> None:
     """A reader that stayed attached would keep the stream's TTL from running out."""
     made = await ask("PUT", A, {**TEXT, "stream-closed": "true", "stream-ttl": "60"}, b"hello")
     end = {"last-event-id": made.headers["stream-next-offset"]}

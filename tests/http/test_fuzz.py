@@ -1,4 +1,4 @@
-"""Requests in random pieces, requests hidden in others, and conversations that end anywhere."""
+"""Requests sent in random pieces, requests hidden in other requests, and conversations cut off after any octet."""
 
 import asyncio
 import gc
@@ -53,7 +53,7 @@ async def test_ambiguous_request_is_refused(name: str, each: int) -> None:
 
 @pytest.mark.parametrize("each", [0, 1, 3])
 @pytest.mark.parametrize("name", TAKEN)
-async def test_request_hidden_in_body_is_stored_as_body(name: str, each: int) -> None:
+async def test_hidden_request_in_a_body_is_stored_as_part_of_the_body(name: str, each: int) -> None:
     world = World()
     octets, body = TAKEN[name]
     client = Client(world.lane).send(PUT + octets + request("GET", A), each)
@@ -66,7 +66,7 @@ async def test_request_hidden_in_body_is_stored_as_body(name: str, each: int) ->
     await world.assert_everything_is_released()
 
 
-# -- ends anywhere -----------------------------------------------------------
+# -- conversations cut off after any octet -----------------------------------
 
 OPENING = PUT + post(b" world")
 CONVERSATIONS = {
@@ -85,7 +85,9 @@ CONVERSATIONS = {
 @pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("half", [True, False], ids=["fin", "rst"])
 @pytest.mark.parametrize("name", CONVERSATIONS)
-async def test_conversation_may_end_after_any_octet(name: str, half: bool, reads: bool) -> None:
+async def test_conversation_cut_off_after_any_octet_stores_only_complete_requests(
+    name: str, half: bool, reads: bool
+) -> None:
     octets = CONVERSATIONS[name]
     for at in range(len(octets) + 1):
         world = World()

@@ -70,7 +70,7 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-async def test_refused_request_is_403_and_changes_nothing(attempt: str) -> None:
+async def test_request_refused_by_the_guard_returns_403_and_changes_nothing(attempt: str) -> None:
     method, url, headers, expected = ATTEMPTS[attempt]
     app, asked = make_app(lambda *_: False)
     body = b"x" if method in ("POST", "PUT") and "stream-closed" not in headers else b""
@@ -88,7 +88,7 @@ async def test_refused_request_is_403_and_changes_nothing(attempt: str) -> None:
 
 
 @pytest.mark.parametrize("attempt", [name for name in ATTEMPTS if name != "sse"])
-async def test_allowed_request_is_answered_as_without_a_guard(attempt: str) -> None:
+async def test_request_allowed_by_the_guard_is_answered_as_without_a_guard(attempt: str) -> None:
     method, url, headers, expected = ATTEMPTS[attempt]
     app, asked = make_app(lambda *_: True)
     plain = create_app()
@@ -173,7 +173,7 @@ async def test_guard_gets_the_scope_of_the_request() -> None:
     assert seen == [None, b"Bearer good"]
 
 
-async def test_failing_guard_is_500_and_logged_and_writes_nothing(
+async def test_failing_guard_causes_a_logged_500_and_no_write(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def guard(*_: object) -> bool:
@@ -199,7 +199,7 @@ async def test_guard_may_refuse_by_raising_a_stream_error() -> None:
 
 
 @pytest.mark.parametrize("allowed", [None, 1, "yes", asyncio.sleep])
-async def test_guard_that_returns_neither_true_nor_false_is_500(
+async def test_request_returns_500_if_its_guard_returns_neither_true_nor_false(
     allowed: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def guard(*_: object) -> Any:
@@ -211,7 +211,7 @@ async def test_guard_that_returns_neither_true_nor_false_is_500(
     assert "True or False" in caplog.text
 
 
-async def test_guard_that_is_not_asynchronous_is_500(
+async def test_request_returns_500_if_its_guard_is_not_asynchronous(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def guard(*_: object) -> Any:

@@ -38,7 +38,7 @@ Store = StreamStore | FileBackedStreamStore
 
 
 class Forgetful(KeptAnswers):
-    """A collection without kept responses, so that each response is made anew."""
+    """A cache that keeps no response, so that the server makes each response anew."""
 
     def find(self, _: Request) -> Kept | None:
         return None
@@ -325,7 +325,7 @@ async def test_max_age_of_closed_page_shrinks_until_stream_expires(
     assert len(set(ages)) == 3
 
 
-# -- what is kept ------------------------------------------------------------
+# -- which responses are kept ------------------------------------------------
 
 
 def _request(query: bytes, headers: dict[bytes, bytes] | None = None) -> Request:
@@ -342,7 +342,7 @@ def _state() -> StreamState:
     return StreamState(A, 1, media, FOREVER, 0)
 
 
-def test_response_is_kept_after_second_request() -> None:
+def test_response_is_cached_from_the_second_request_on() -> None:
     answers, state, response = KeptAnswers(), _state(), Response(200, [])
     assert answers.keep(_request(b""), state, response) is response
     assert answers.find(_request(b"")) is None
@@ -367,7 +367,7 @@ def test_oldest_kept_response_is_evicted(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_long_response_or_response_to_long_request_is_not_kept() -> None:
+def test_long_response_or_response_to_long_request_is_not_cached() -> None:
     answers, state = KeptAnswers(), _state()
     response = Response(200, [(b"content-type", b"text/plain; x=" + b"y" * 2000)])
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The limits of requests through ASGI. Refusals come before the work, and memory is released afterwards."""
+"""The limits of requests through ASGI. The server refuses a request before it does work for it, and releases its memory afterwards."""
 
 import asyncio
 from typing import Any, cast
@@ -40,14 +40,16 @@ async def test_body_of_exactly_the_limit_is_accepted(app: DurableStreamsApp) -> 
     assert await append(app, b"x" * 10) == 204
 
 
-async def test_chunked_body_is_counted_as_it_comes(app: DurableStreamsApp) -> None:
+async def test_chunked_body_is_refused_once_its_received_bytes_exceed_the_limit(
+    app: DurableStreamsApp,
+) -> None:
     exchange = Exchange(app, "POST", A.encode(), CHUNKED)
     exchange.feed(b"x" * 6, more=True)
     exchange.feed(b"x" * 5, more=True)
     assert (await exchange.answer()).error["code"] == "BODY_TOO_LARGE"
 
 
-async def test_chunked_create_keeps_its_body(app: DurableStreamsApp) -> None:  # TRAPS 28
+async def test_chunked_body_of_a_create_is_stored(app: DurableStreamsApp) -> None:  # TRAPS 28
     exchange = Exchange(app, "PUT", b"/v1/stream/b", CHUNKED)
     exchange.feed(b"abc", more=True)
     exchange.feed(b"def")
@@ -63,7 +65,7 @@ async def test_bodies_beyond_budget_return_503_until_memory_is_free(
     for exchange in held:
         exchange.feed(b"y" * 9, more=True)
     await asyncio.sleep(0)
-    assert app.budget.held == 18  # only the bytes that have come count
+    assert app.budget.held == 18  # only bytes that have arrived count
     refused = await request(app, "POST", A, declared, b"x" * 10)
     assert (refused.status, refused.error["code"]) == (503, "BODIES_IN_FLIGHT")
     assert refused.headers["retry-after"] == "1"
@@ -101,7 +103,7 @@ async def test_paused_body_returns_408_and_is_released(
 
 async def test_paused_body_returns_408_behind_host_middleware() -> None:
     class Passing(BaseHTTPMiddleware):
-        """Passes every request on. Starlette runs it in further tasks and cancel scopes."""
+        """Calls the application unchanged. Starlette runs this middleware in additional tasks and cancel scopes."""
 
         async def dispatch(self, request: Any, call_next: Any) -> Any:
             return await call_next(request)

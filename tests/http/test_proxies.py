@@ -1,4 +1,4 @@
-"""The peers whose headers about the client are trusted."""
+"""Which peers are trusted as proxies, so that the server uses their headers about the client."""
 
 from typing import Any
 

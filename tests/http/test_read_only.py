@@ -28,7 +28,7 @@ SUBSCRIPTION = "/v1/stream/__ds/subscriptions/s"
         ("PATCH", A, {}, b""),
     ],
 )
-async def test_writes_are_405_and_change_nothing(
+async def test_writes_return_405_and_change_nothing(
     method: str, url: str, headers: dict[str, str], body: bytes
 ) -> None:
     app = create_app(read_only=True)
@@ -54,7 +54,7 @@ async def test_writes_are_405_and_change_nothing(
         ("POST", SUBSCRIPTION + "/callback"),
     ],
 )
-async def test_control_routes_are_405(method: str, url: str) -> None:
+async def test_control_routes_return_405(method: str, url: str) -> None:
     app = create_app(read_only=True)
     answer = await request(app, method, url, {"content-type": "application/json"}, b"{}")
     assert (answer.status, answer.error["code"]) == (405, "READ_ONLY")

@@ -1,4 +1,4 @@
-"""The memory for things that come more than once."""
+"""`Repeats`: recognises values that it has seen before."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from durable_streams_server.http import repeats as repeats_module
 from durable_streams_server.http.repeats import Repeats
 
 
-def test_repeats_recognise_thing_from_second_time_on() -> None:
+def test_has_seen_is_true_from_the_second_occurrence_of_a_value_on() -> None:
     repeats = Repeats()
     assert [repeats.has_seen(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
         False,
@@ -17,7 +17,7 @@ def test_repeats_recognise_thing_from_second_time_on() -> None:
     ]
 
 
-def test_hashes_are_forgotten_beyond_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_hashes_are_forgotten_beyond_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats_module, "_SEEN", 2)
     repeats = Repeats()
     assert [repeats.has_seen(thing) for thing in range(5)] == [False] * 5

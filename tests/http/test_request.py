@@ -15,7 +15,7 @@ def make(
     return Request("POST", path, query, headers, repeated, size)
 
 
-def test_headers_are_indexed_and_repeats_are_noted() -> None:
+def test_headers_are_indexed_and_repeated_names_are_recorded() -> None:
     headers, repeated, size = index_headers([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
     assert (headers, repeated, size) == ({b"a": b"1", b"b": b"2"}, frozenset({b"a"}), 6)
 

@@ -155,7 +155,7 @@ async def test_if_match_accepts_the_etag_of_a_page_up_to_the_tail(site: Site) ->
     assert (await site.ask(post(b"four", condition), "POST")).status == 412
 
 
-async def test_one_of_many_appends_with_the_same_if_match_succeeds(site: Site) -> None:
+async def test_only_one_of_many_appends_with_the_same_if_match_succeeds(site: Site) -> None:
     octets = [post(b"x%d" % number, f"If-Match: {await tag(site)}") for number in range(20)]
     answers = await asyncio.gather(*(site.ask(each, "POST") for each in octets))
     assert sorted(answer.status for answer in answers) == [204] + [412] * 19
@@ -168,8 +168,10 @@ async def test_one_of_many_appends_with_the_same_if_match_succeeds(site: Site) -
     assert len((await site.ask(request("GET"))).body) in (2, 3)
 
 
-async def test_repeated_conditional_append_on_one_connection_is_made_once(site: Site) -> None:
-    """The server caches the parsed head of repeated requests, and must keep its condition."""
+async def test_repeated_conditional_append_on_one_connection_is_stored_only_once(
+    site: Site,
+) -> None:
+    """The server caches the parsed head of repeated requests, and must check the condition in it each time."""
     octets = post(b"x", f"If-Match: {await tag(site)}")
     reader, writer = await site.connect()
     statuses = []
@@ -273,14 +275,16 @@ async def was_not_created(site: Site) -> bool:
         (b"Host: %",),
     ],
 )
-async def test_request_without_a_valid_host_is_400(site: Site, lines: tuple[bytes, ...]) -> None:
+async def test_request_without_a_valid_host_returns_400(
+    site: Site, lines: tuple[bytes, ...]
+) -> None:
     answer = await site.ask(put(*lines), "PUT")
     assert (answer.status, answer.error["code"]) == (400, "INVALID_HOST")
     assert "location" not in answer.headers
     assert await was_not_created(site)
 
 
-async def test_repeated_host_is_400_even_with_the_same_value(site: Site) -> None:
+async def test_repeated_host_returns_400_even_with_the_same_value(site: Site) -> None:
     answer = await site.ask(put(b"Host: h", b"Host: h"), "PUT")
     assert (answer.status, answer.error["code"]) == (400, "REPEATED_HEADER")
     assert await was_not_created(site)

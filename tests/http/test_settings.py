@@ -16,7 +16,7 @@ def settings(**changed: typing.Any) -> AppSettings:
     return AppSettings(**{each.name: each.default for each in parameters} | changed)
 
 
-def test_settings_are_the_arguments_of_create_app() -> None:
+def test_app_settings_has_a_field_for_each_argument_of_create_app() -> None:
     arguments = typing.get_type_hints(create_app)
     del arguments["return"]
     assert typing.get_type_hints(AppSettings) == arguments
@@ -69,7 +69,9 @@ def test_responses_are_private_only_with_a_guard() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"store": 5}, {"cors": "https://a"}, {"clock": 5}, {"max_body": True}, {"guard": 5}]
 )
-def test_setting_of_the_wrong_type_is_refused_by_name(wrong: dict[str, object]) -> None:
+def test_error_about_a_setting_of_the_wrong_type_names_the_setting(
+    wrong: dict[str, object],
+) -> None:
     (name,) = wrong
     with pytest.raises(TypeError, match=f"^{name} must be "):
         settings(**wrong)

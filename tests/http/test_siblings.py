@@ -15,7 +15,7 @@ ADDRESSES = [("198.51.100.7", 8000), (f"/run/{'x' * 95}.sock", None)]
 
 @pytest.fixture(autouse=True)
 def release_names() -> Iterator[None]:
-    """Releases the names of the addresses after each test."""
+    """Closes the sockets that each test has bound, so that other tests can bind their names."""
     yield
     for _, name in siblings._bound.values():
         name.close()

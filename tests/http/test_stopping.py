@@ -1,4 +1,4 @@
-"""The signal handlers that tell an application about the stop of its host server."""
+"""The signal handlers that notify an application when its host server stops."""
 
 import asyncio
 import signal
@@ -76,7 +76,7 @@ async def test_deleted_application_is_not_notified(heard: list[int]) -> None:
     last.forget()
 
 
-async def test_signal_with_default_handler_is_left_alone() -> None:
+async def test_default_signal_handler_is_not_replaced() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         watching = StopSignals(lambda: None)
@@ -87,7 +87,7 @@ async def test_signal_with_default_handler_is_left_alone() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-async def test_interrupt_handler_of_asyncio_is_left_alone() -> None:
+async def test_sigint_handler_of_asyncio_is_not_replaced() -> None:
     handler = signal.getsignal(signal.SIGINT)
     watching = StopSignals(lambda: None)
     watching.watch()
@@ -95,7 +95,7 @@ async def test_interrupt_handler_of_asyncio_is_left_alone() -> None:
     watching.forget()
 
 
-def test_watch_in_other_thread_installs_no_handler(heard: list[int]) -> None:
+def test_watch_outside_the_main_thread_installs_no_handler(heard: list[int]) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     async def watch() -> None:

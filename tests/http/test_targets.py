@@ -97,7 +97,7 @@ async def test_location_has_the_scheme_host_and_mount_that_the_client_used(
 async def test_mount_works_with_any_number_of_slashes(
     app: DurableStreamsApp, root_path: str, is_stripped: bool
 ) -> None:
-    """Some hosts pass the path with the root path, as ASGI requires, and some pass it without, as a proxy has left it."""
+    """Some hosts pass the path with the root path, as ASGI requires, and some without it, because a proxy has removed it."""
     path = A if is_stripped else "/x" + A
     made = await request(app, "PUT", path, {**TEXT, "host": "h"}, b"abc", root_path=root_path)
     assert (made.status, made.headers["location"]) == (201, f"http://h/x{A}")
@@ -123,6 +123,6 @@ async def test_source_of_a_mounted_fork_may_omit_the_mount(
     assert (await request(app, "GET", "/x/b", root_path="/x")).body == b"abc"
 
 
-async def test_path_of_the_mount_itself_is_404(app: DurableStreamsApp) -> None:
+async def test_path_of_the_mount_itself_returns_404(app: DurableStreamsApp) -> None:
     assert (await request(app, "GET", "/x", root_path="/x")).status == 404
     assert (await request(app, "GET", "/x/", root_path="/x")).status == 404

@@ -8,7 +8,7 @@ from durable_streams_server.http import wire
 from durable_streams_server.protocol.render import Common, Response
 
 
-def test_head_has_own_headers_common_headers_and_framing() -> None:
+def test_response_head_has_own_headers_common_headers_and_framing() -> None:
     response = Response(200, [(b"etag", b'"a"')], b"body", common=Common([(b"x", b"y")]))
     head = wire.head(response, wire.CLOSE + wire.length_line(response, to_head=False))
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,7 +1,7 @@
 """The official Python client, synchronous and asynchronous, works with the server.
 
-Release 0.1.0 has neither idempotent producers nor `close`. The tests use both through additional headers. Live reads name an offset,
-because the protocol requires one and the client sends none by default (PROTOCOL 5.7).
+Release 0.1.0 has neither idempotent producers nor `close`. The tests use both through additional headers. The tests pass an offset to each
+live read, because the protocol requires one and the client sends none by default (PROTOCOL 5.7).
 """
 
 import threading
@@ -73,7 +73,7 @@ def test_client_reads_head_and_reports_conflict_and_missing_stream(url: str) -> 
 
 
 @pytest.mark.parametrize("live", ["long-poll", "sse"])
-def test_client_follows_tail(url: str, live: Any) -> None:
+def test_client_follows_a_stream_with_live_reads(url: str, live: Any) -> None:
     with DurableStream.create(url, content_type=JSON) as handle, ThreadPoolExecutor() as pool:
         handle.append({"n": 0})
         began = threading.Event()
@@ -121,7 +121,7 @@ def test_repeated_producer_append_is_written_once(url: str) -> None:
         assert response.read_text() == "012"
 
 
-def test_seq_that_does_not_grow_is_conflict(url: str) -> None:
+def test_append_whose_seq_does_not_increase_is_a_conflict(url: str) -> None:
     with DurableStream.create(url, content_type="text/plain", batching=False) as handle:
         handle.append("x", seq="2")
         with pytest.raises(SeqConflictError):

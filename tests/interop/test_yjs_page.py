@@ -69,7 +69,7 @@ def edit(streams: str, port: int) -> str:
     return peer.stdout
 
 
-def test_peers_of_docs_page_share_document() -> None:
+def test_peers_of_the_yjs_page_share_one_document() -> None:
     port = free_port()
     with serve("--memory") as server:
         with yjs_server(server.url, port):

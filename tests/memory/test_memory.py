@@ -1,4 +1,4 @@
-"""Tests of the memory that readers cost the server, and of values that must come back unchanged."""
+"""Tests of the server's memory per reader, and of JSON values that reads must return unchanged."""
 
 import resource
 import socket

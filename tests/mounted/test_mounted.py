@@ -50,7 +50,7 @@ def uvicorn(host: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.stderr.close()
 
 
-def test_official_suite_passes_below_a_mount(tmp_path: Path) -> None:
+def test_official_suite_passes_against_a_mounted_application(tmp_path: Path) -> None:
     with uvicorn("fastapi") as (_, address):
         result = vitest.run("mounted/suite.test.ts", f"{address}/streams", tmp_path / "report.json")
     assert result.failed == []
@@ -67,7 +67,7 @@ def test_stop_of_the_host_ends_event_streams_properly(host: str) -> None:
             assert b"event: control" in next(pieces)
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            rest = b"".join(pieces)  # raises if the chunked body has no proper end
+            rest = b"".join(pieces)  # raises an error if the chunked body does not end properly
         assert time.monotonic() - began < 2
         assert rest.startswith(b"id:")
         assert b"event: control\ndata:{" in rest

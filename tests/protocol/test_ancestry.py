@@ -24,11 +24,11 @@ def test_offsets_sort_like_positions_across_fork_points(first: int, second: int)
 
 
 @given(st.integers(0, TAIL))
-def test_minted_offset_is_located_at_its_position(position: int) -> None:
+def test_offset_of_a_stream_is_located_at_its_byte_position(position: int) -> None:
     assert locate(parse(mint(30, LINEAGE, position)), 30, LINEAGE, TAIL) == position
 
 
-def test_zero_is_the_start_of_any_stream() -> None:
+def test_offset_zero_is_the_start_of_any_stream() -> None:
     assert locate(ZERO, 30, LINEAGE, TAIL) == 0
 
 
@@ -43,19 +43,19 @@ def test_offset_of_an_earlier_incarnation_is_gone() -> None:
     [
         Offset(31, 0),  # an incarnation that never existed
         Offset(30, TAIL + 1),  # past the tail
-        Offset(30, 9),  # the source names the fork point
+        Offset(30, 9),  # the offset of the fork point has the source's incarnation
         Offset(10, 6),  # past the fork point of the source
         Offset(20, 5),  # before the part of the middle ancestor
         Offset(20, 10),
     ],
 )
-def test_offset_never_minted_for_the_stream_is_refused(offset: Offset) -> None:
+def test_offset_that_the_stream_never_had_is_refused(offset: Offset) -> None:
     with pytest.raises(BadRequest):
         locate(offset, 30, LINEAGE, TAIL)
 
 
 def spans_of_fork(source: Sequence[Span], incarnation: int, position: int) -> list[Span]:
-    """Returns the spans of a fork by a simple rule: those that end before the fork point, and the one that names it."""
+    """Returns the spans of a fork by a simple rule: the spans that end before the fork point, and one that ends at it."""
     owner = next((span.incarnation for span in source if position <= span.end), incarnation)
     return [*(span for span in source if span.end < position), Span(owner, position)]
 
@@ -93,7 +93,7 @@ def test_runs_cover_every_byte_with_its_owner_in_order(
     assert len({owner for owner, _, _ in runs}) == len(runs)
 
 
-def test_equal_ancestries_are_one_object() -> None:
+def test_equal_ancestries_are_the_same_object() -> None:
     spans = tuple(Span(number, number) for number in range(1, 100))
     forked = NONE
     for span in spans:

@@ -1,4 +1,4 @@
-"""Tests of ETag and Cache-Control: no 304 hides the end, and no cached page outlives its stream."""
+"""Tests of ETag and Cache-Control: no 304 hides that a stream was closed, and no cached page outlives its stream."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def state(lifetime: Lifetime = FOREVER) -> StreamState:
     return StreamState("/a", 1, parse_media_type("text/plain"), lifetime, NOW)
 
 
-def test_etag_depends_on_closure_and_on_reaching_the_tail() -> None:  # TRAPS 23
+def test_etag_differs_for_pages_at_the_tail_and_for_closed_streams() -> None:  # TRAPS 23
     tags = {
         caching.etag(state(), 0, 5, at_tail, closed)
         for at_tail, closed in ((False, False), (True, False), (True, True))

@@ -81,7 +81,7 @@ def test_gzip_is_not_preferred(accepted: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_parsed_without_an_error(accepted: bytes) -> None:
+def test_prefers_gzip_accepts_any_bytes_without_an_error(accepted: bytes) -> None:
     assert prefers_gzip(accepted) in (True, False)
 
 

@@ -209,7 +209,7 @@ def test_malformed_last_event_id_is_refused() -> None:
 @pytest.mark.parametrize(
     "body", [b"[1]", b"[1,", b"[]", b'{"a": 1}', b"x" * 40_000, b"[1" + b" " * 40_000]
 )
-def test_append_again_equals_parsing_the_same_headers(
+def test_append_again_returns_the_same_command_as_parse_append(
     more: dict[bytes, bytes], media: bytes, body: bytes
 ) -> None:
     headers = {b"content-type": media, **more}

@@ -50,7 +50,7 @@ def test_damaged_stream_is_refused() -> None:
             require(damaged, NOW)
 
 
-def test_offset_one_past_the_end_names_the_end_of_a_text_stream() -> None:
+def test_offset_one_past_the_end_of_a_text_stream_means_its_end() -> None:
     assert visible_position(state(), Offset(7, 5)) == 5
     assert visible_position(state(), Offset(7, 6)) == 5
     with pytest.raises(BadRequest):

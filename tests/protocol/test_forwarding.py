@@ -81,7 +81,7 @@ def test_x_forwarded_proto_takes_precedence_over_forwarded() -> None:
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_parsed_without_an_error(value: bytes) -> None:
+def test_proxy_headers_of_any_bytes_are_parsed_without_an_error(value: bytes) -> None:
     for said in (scheme(value), scheme(None, value), scheme(None, b"proto=https," + value)):
         assert said in (None, "http", "https")
 

@@ -104,7 +104,7 @@ def test_two_spellings_of_one_deadline_match() -> None:
     assert not first.matches(FOREVER)
 
 
-def test_ttl_moves_with_the_last_use_and_a_deadline_does_not() -> None:
+def test_use_postpones_expiry_by_ttl_but_not_by_deadline() -> None:
     assert Lifetime(ttl=5).deadline(100) == 100 + 5 * SECOND
     assert Lifetime(expires_at=7).deadline(100) == 7
     assert FOREVER.deadline(100) is None

@@ -53,7 +53,7 @@ def test_text_is_utf8_unless_it_has_another_charset(text: str, expected: bool) -
     assert is_utf8(parse_media_type(text)) is expected
 
 
-def test_cache_survives_a_flood_of_different_types() -> None:
+def test_more_content_types_than_the_cache_holds_are_parsed_correctly() -> None:
     first = parse_media_type("x/0")
     for number in range(1000):
         assert parse_media_type(f"x/{number}").essence == f"x/{number}"

@@ -100,7 +100,7 @@ def test_close_changes_the_tag() -> None:
     assert holds({b"if-match": tag_of(state(closed=True))}, state(closed=True))
 
 
-def test_only_if_none_match_is_true_without_a_stream() -> None:
+def test_without_a_stream_if_none_match_is_true_and_if_match_is_false() -> None:
     for tags in (b"*", TAG):
         assert not holds({b"if-match": tags}, None)
         assert holds({b"if-none-match": tags}, None)
@@ -112,7 +112,7 @@ def test_both_conditions_must_be_true() -> None:
     assert not holds({b"if-match": TAG, b"if-none-match": TAG}, state())
 
 
-def test_error_has_headers_with_the_present_state() -> None:
+def test_precondition_error_has_headers_with_the_present_state() -> None:
     with pytest.raises(PreconditionFailed) as refused:
         check_conditions(Conditions((b'"x"',), None), state(closed=True))
     assert refused.value.code == "PRECONDITION_FAILED"

@@ -36,7 +36,7 @@ def test_stamp_is_parsed_from_three_headers_or_is_none() -> None:
         (b"p", b"%d" % (MAX_SAFE_INTEGER + 1), b"0"),
     ],
 )
-def test_malformed_or_missing_header_is_refused(
+def test_malformed_or_missing_producer_header_is_refused(
     producer: bytes | None, epoch: bytes | None, seq: bytes | None
 ) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -60,7 +60,7 @@ def test_fenced_error_has_the_newest_epoch() -> None:
 
 
 class Model:
-    """An independent model of PROTOCOL 5.2.1, which keeps all accepted numbers by epoch."""
+    """An independent model of PROTOCOL 5.2.1, which records all accepted sequence numbers by epoch."""
 
     def __init__(self) -> None:
         self.accepted: dict[int, list[int]] = {}

@@ -99,5 +99,5 @@ def test_create_is_refused_if_the_registry_is_full() -> None:
 
 
 @pytest.mark.parametrize("now", [-(10**18), 10**18])
-def test_event_is_dated_with_any_clock(now: int) -> None:
+def test_registry_event_can_be_dated_by_any_clock(now: int) -> None:
     decide({}, create("/v1/stream/a"), now, 1, RULES, Subscriptions())

@@ -31,7 +31,7 @@ def page(data: bytes = b"42,", closed: bool = False, media: str = "application/j
 
 
 @pytest.mark.parametrize(("created", "status"), [(True, 201), (False, 200)])
-def test_create_response_has_the_location_of_a_new_stream(created: bool, status: int) -> None:
+def test_create_response_has_a_location_only_for_a_new_stream(created: bool, status: int) -> None:
     outcome = CreateOutcome("/a", OFFSET, parse_media_type("text/plain"), True, created)
     response = render.created(outcome, b"http://h/a")
     headers = dict(response.headers)
@@ -84,7 +84,7 @@ def test_binary_page_is_an_attachment() -> None:
     assert headers[b"content-disposition"] == b"attachment"
 
 
-def test_304_has_the_next_offset_and_is_not_sent_after_a_close() -> None:  # TRAPS 23
+def test_304_has_the_next_offset_and_is_not_sent_once_the_stream_is_closed() -> None:  # TRAPS 23
     tag = dict(render.page(page(), NOW).headers)[b"etag"]
     same = render.page(page(), NOW, if_none_match=tag)
     assert (same.status, same.body) == (304, b"")

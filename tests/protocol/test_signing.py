@@ -24,7 +24,7 @@ def test_replay_window_is_five_minutes() -> None:
     assert REPLAY_WINDOW == 5 * 60
 
 
-def test_header_has_the_format_of_the_protocol() -> None:
+def test_signature_header_has_the_format_of_the_protocol() -> None:
     assert f"t=1778324210,kid={KID},ed25519={'A' * 86}" == GOOD
 
 
@@ -76,7 +76,7 @@ def test_formatted_signature_is_parsed_back(timestamp: int, kid: str, signature:
         f"t=1,kid={KID}",
     ],
 )
-def test_any_other_spelling_is_refused(text: str) -> None:
+def test_any_other_spelling_of_a_signature_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"malformed|spelling"):
         parse_signature(text)
 
@@ -93,7 +93,7 @@ def test_signature_that_cannot_be_parsed_is_not_formatted(
 
 
 @given(st.binary(max_size=100))
-def test_base64url_is_decoded_back(data: bytes) -> None:
+def test_encoded_base64url_decodes_to_the_same_bytes(data: bytes) -> None:
     assert decode_base64url(encode_base64url(data)) == data
 
 

@@ -57,7 +57,7 @@ def test_payload_cannot_forge_an_event(text: str) -> None:  # TRAPS 33, 56
 
 
 @pytest.mark.parametrize("token", [" world", "  two", "\n indented", "\r x", " "])
-def test_leading_space_is_kept(token: str) -> None:  # TRAPS 56
+def test_leading_space_of_a_data_line_is_preserved(token: str) -> None:  # TRAPS 56
     ((_, data, _),) = parse(encode(Kind.TEXT, token.encode()))
     assert data == token.replace("\r", "\n")
 
@@ -100,7 +100,7 @@ def test_value_larger_than_a_piece_is_one_event(separator: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", list(Kind))
-def test_large_append_is_one_event_in_bounded_pieces(kind: Kind, part: bytes) -> None:
+def test_large_append_is_encoded_as_one_event_in_bounded_pieces(kind: Kind, part: bytes) -> None:
     data = (b'"' if kind is Kind.JSON else b"") + part * (200_000 // len(part))
     if kind is Kind.JSON:
         data += b'",'

@@ -79,7 +79,7 @@ def test_extents_yield_the_owner_of_each_part() -> None:
     assert list(state.extents(3, 3)) == []
 
 
-def test_use_moves_the_deadline_forward_only() -> None:
+def test_use_never_moves_the_deadline_back() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1, Lifetime(ttl=10)))
     state.touch(NOW + SECOND)
@@ -99,7 +99,7 @@ def test_restart_extends_ttl_by_a_tenth_until_the_next_use() -> None:
     assert state.deadline() == NOW + 10 * SECOND
 
 
-def test_live_reader_keeps_a_sliding_lifetime_from_ending() -> None:
+def test_stream_with_a_ttl_does_not_expire_while_it_has_a_live_reader() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
     state.readers = 1
     assert not state.expired(NOW + 100 * SECOND)
@@ -107,13 +107,13 @@ def test_live_reader_keeps_a_sliding_lifetime_from_ending() -> None:
     assert state.expired(NOW + SECOND)
 
 
-def test_live_reader_does_not_move_a_deadline() -> None:
+def test_live_reader_does_not_postpone_a_fixed_deadline() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(expires_at=NOW + 5), NOW)
     state.readers = 1
     assert state.expired(NOW + 5)
 
 
-def test_removed_fork_does_not_alter_a_later_stream_at_its_sources_path() -> None:
+def test_removing_a_fork_does_not_alter_a_later_stream_at_the_path_of_its_source() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     child = apply(states, fork("/b", 2, source, 0))
@@ -147,7 +147,7 @@ def test_fork_shares_the_ancestry_of_its_source() -> None:
     assert list(last.extents(46, 60)) == [(47, 46, 47), (48, 47, 48), (49, 48, 60)]
 
 
-def test_created_change_and_state_of_a_fork_name_the_same_offsets() -> None:
+def test_created_change_and_state_of_a_fork_give_positions_the_same_offsets() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     change = fork("/b", 2, source, 0)
@@ -161,7 +161,7 @@ def test_use_at_a_time_out_of_range_is_clamped() -> None:
     assert state.touched_at == MAX_TIME
 
 
-def test_owned_agrees_with_extents() -> None:
+def test_owned_returns_the_same_owners_as_extents() -> None:
     state = StreamState("/c", 3, MEDIA, FOREVER, NOW, None, (Span(1, 4), Span(2, 7)))
     state.visible_tail = 9
     for position in range(9):

@@ -1,4 +1,4 @@
-"""Tests of steady time, which advances correctly even if the wall clock is set."""
+"""Tests of steady time, which advances correctly even if somebody sets the wall clock."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_steady_time_starts_at_the_wall_clock() -> None:
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 24 * HOUR, -24 * HOUR, -50_000 * HOUR])
-def test_setting_the_wall_clock_changes_only_the_offset(step: int) -> None:
+def test_setting_the_wall_clock_changes_the_offset_but_not_steady_time(step: int) -> None:
     timeline = Timeline()
     base = timeline.begin("clock", NOW, 0)
     assert timeline.see(base + SECOND, NOW + SECOND) == 0
@@ -42,7 +42,7 @@ def test_restart_never_starts_before_the_floor() -> None:
 
 
 @pytest.mark.parametrize("step", [HOUR, -24 * HOUR])
-def test_restart_on_the_same_boot_uses_the_ticks(step: int) -> None:
+def test_restart_on_the_same_boot_continues_steady_time_by_the_tick_counter(step: int) -> None:
     first = Timeline()
     first.begin("clock", NOW, 7, "boot")
     second = Timeline(first.offset, first.floor, first.boot, first.base)
@@ -57,7 +57,7 @@ def test_restart_on_another_boot_uses_the_wall_clock(boot: str) -> None:
     assert timeline.begin("clock", NOW + HOUR, 7, boot) == NOW + HOUR - 7
 
 
-def test_begin_with_the_same_source_returns_the_same_base() -> None:
+def test_second_begin_with_the_same_clock_source_returns_the_same_base() -> None:
     timeline = Timeline()
     base = timeline.begin("clock", NOW, 0)
     assert timeline.begin("clock", NOW + HOUR, SECOND) == base
@@ -79,7 +79,7 @@ def test_any_wall_clock_results_in_times_within_range(wall: int) -> None:
     assert 0 <= Timeline().begin("clock", wall, 0) < 10**16
 
 
-def test_floor_never_goes_back() -> None:
+def test_floor_of_steady_time_never_decreases() -> None:
     timeline = Timeline()
     timeline.reach(NOW)
     timeline.reach(NOW - 1)

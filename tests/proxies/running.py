@@ -199,7 +199,7 @@ def wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path)
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            time.sleep(0.02)  # no proxy says when it listens
+            time.sleep(0.02)  # no proxy gives a signal when it listens
         else:
             return
     raise AssertionError(log.read_text())

@@ -16,7 +16,7 @@ from tests.process import ServerProcess, launch
 from tests.proxies.conftest import WITHIN
 from tests.proxies.running import Place, running
 
-AT_ONCE = 0.1  # seconds that the quickest of a few events may take, if no proxy delays events
+AT_ONCE = 0.1  # seconds that the quickest of a few events may take to arrive, because no proxy may delay events
 KINDS_OF_DATA = ("text/plain", "application/json", "application/octet-stream")
 #: Sizes of the stream before it is read, because proxies decide by the first bytes how to handle a response.
 SIZES = (0, 1, 600, 60_000)
@@ -123,7 +123,7 @@ def test_disconnected_readers_free_their_connections(
     deadline = time.monotonic() + 5
     while connections(server) > held - 20:
         assert time.monotonic() < deadline, "the server still holds readers that have left"
-        time.sleep(0.01)  # another process, which does not say when it closes a socket
+        time.sleep(0.01)  # the sockets of another process can only be polled
 
 
 def connections(server: ServerProcess) -> int:

@@ -1,4 +1,4 @@
-"""All requests but live reads through each proxy."""
+"""Requests of every kind except live reads, through each proxy."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +45,7 @@ def test_proxy_passes_every_method(client: httpx.Client, url: str) -> None:
     assert client.get(url).status_code == 404
 
 
-def test_location_is_address_that_client_used(client: httpx.Client, url: str) -> None:
+def test_location_has_the_address_that_the_client_used(client: httpx.Client, url: str) -> None:
     assert client.put(url, headers=TEXT).headers["location"] == url
 
 

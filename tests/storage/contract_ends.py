@@ -74,7 +74,7 @@ class EndContract(ContractBase):
         for path in ("/a", "/b", "/c"):
             assert await settled(store.find(path)) is None
 
-    async def test_refused_fork_does_not_keep_its_source(self, store: Store) -> None:
+    async def test_source_of_a_refused_fork_can_be_deleted_completely(self, store: Store) -> None:
         await self.run(store, create("/a", "text/plain", b"abc"))
         await self.refused(store, create("/b", "application/json", fork=fork_of("/a")), Conflict)
         await self.run(store, Delete("/a"))
@@ -88,7 +88,7 @@ class EndContract(ContractBase):
         assert await self.content(store, "/b") == b"xy"
         assert await self.content(store, "/a") == b"x"
 
-    async def test_sliding_lifetime_runs_from_the_last_use(self, store: Store) -> None:
+    async def test_ttl_counts_from_the_last_use(self, store: Store) -> None:
         await self.run(store, create("/a", lifetime=Lifetime(ttl=10)))
         assert store.next_deadline() == NOW + 10 * SECOND
         await self.run(store, append("/a", b"x"), NOW + 8 * SECOND)
@@ -122,7 +122,7 @@ class EndContract(ContractBase):
         state.readers -= 1
         assert list(store.due(NOW + 10 * SECOND)) == [("/a", state.incarnation)]
 
-    async def test_listener_hears_every_durable_change_before_its_ticket_resolves(
+    async def test_listener_is_called_with_every_durable_change_before_its_ticket_resolves(
         self, store: Store
     ) -> None:
         told: list[str] = []

@@ -53,7 +53,7 @@ class StreamContract(ContractBase):
         assert len(listed) == len(set(listed))
         assert {"/a", "/b", "/c", "/d", "/e", "/f"} - {going} <= set(listed)
 
-    async def test_second_create_confirms_and_changes_nothing(self, store: Store) -> None:
+    async def test_repeated_create_is_confirmed_and_changes_nothing(self, store: Store) -> None:
         await self.run(store, create("/a", "text/plain", b"hello"))
         outcome = cast(CreateOutcome, await self.run(store, create("/a", "text/plain", b"other")))
         assert not outcome.created
@@ -65,7 +65,7 @@ class StreamContract(ContractBase):
         await self.refused(store, create("/a", "text/plain", closes=True), Conflict)
         await self.refused(store, create("/a", "text/plain", lifetime=Lifetime(ttl=5)), Conflict)
 
-    async def test_appends_follow_each_other(self, store: Store) -> None:
+    async def test_each_append_begins_at_the_end_of_the_one_before(self, store: Store) -> None:
         await self.run(store, create("/a"))
         outcomes = [
             await self.run(store, append("/a", part)) for part in (b"one", b"two", b"three")

@@ -9,7 +9,7 @@ MARGIN = 0.35  # seconds before the end of a lease in which the server may act a
 
 
 class Answers(Rule):
-    """Rules 8 and 9: unusual answers are done or failures, and the server does not close a delivery within its lease."""
+    """Rules 8 and 9: the server treats unusual answers as done or as failures, and keeps a delivery open while its lease lasts."""
 
     lasting: ClassVar[tuple[str, ...]] = ("_answering",)
 
@@ -30,12 +30,12 @@ class Answers(Rule):
     def on_handover(self, handover: Handover) -> None:
         self._newest[handover.sub] = handover.generation
         if handover.since is None:
-            # A delivery that arrives right after a pause may have been sent before it, and its lease has been running since.
+            # A delivery that arrives right after a pause may have been sent before the pause, so its lease may have begun earlier.
             is_after_a_pause = handover.at < self._up_at + MARGIN
             self._unbroken[handover.number] = not self.is_down and not is_after_a_pause
         how, delivery = self._odd.pop(handover.sub, ("", None))
         if delivery is None or handover.wake_id == delivery.wake_id:
-            return  # the server has treated the answer as a failure
+            return  # the same wake again: the server has treated the answer as a failure
         cursors = {path: acked for path, acked, _ in handover.snapshot}
         for path, _, tail in delivery.snapshot:
             acked = cursors.get(path)

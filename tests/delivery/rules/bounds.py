@@ -19,7 +19,7 @@ Key = tuple[str, str]  # subscription and path
 
 
 class Bounds(Rule):
-    """Reads a history as a rule does, but finds no violations. Other rules ask it for the upper bounds of cursors.
+    """Reads a history like a rule, but only computes upper bounds of cursors for other rules, and finds no violations.
 
     Attributes:
         tails: the last known tail of each stream.

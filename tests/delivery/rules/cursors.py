@@ -94,7 +94,7 @@ class Cursors(Rule):
         self._settling.clear()  # the server may have missed these answers
 
     def on_stalled(self, record: Stalled) -> None:
-        self._settling.clear()  # the server may be as late as the test
+        self._settling.clear()  # the stall may have delayed the server as much as the test
 
     # -- acknowledgements ---------------------------------------------------
 

@@ -50,7 +50,7 @@ class Fencing(Rule):
         super().__init__()
         self._wakes: dict[str, _Wake] = {}
         self._snapshots: dict[str, Snapshot] = {}
-        self._never: set[str] = set()  # wakes that a restored directory cannot know
+        self._never: set[str] = set()  # wakes that a restored directory cannot have
         self._tails: dict[str, str] = {}
         self._stale: dict[int, str] = {}
         self._is_restored = False
@@ -99,7 +99,7 @@ class Fencing(Rule):
         if not self._is_restored:
             return
         self._is_restored = False
-        # This copy may know wakes that the copy before it did not know.
+        # This copy may have wakes that the copy restored before it lacked.
         self._never -= self._wakes.keys()
         for wake_id, snapshot in self._snapshots.items():
             is_ahead = any(tail > self._tails.get(path, "") for path, _, tail in snapshot)

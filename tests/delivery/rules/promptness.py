@@ -1,4 +1,4 @@
-"""Rule 6: if a subscription has news and no wake is in flight, the next wake comes within a bounded time."""
+"""Rule 6: if a subscription has news and no wake is in flight, the server begins the next wake within a bounded time."""
 
 from dataclasses import dataclass
 from math import inf
@@ -23,7 +23,7 @@ from tests.delivery.rules.bounds import Bounds
 from tests.delivery.rules.rule import Handover, Rule, is_accepted
 
 BOUND = 3.0  # seconds, not counting stops, leases and backoff
-JITTER = 1.2  # the largest factor by which jitter extends a backoff
+JITTER = 1.2  # the largest factor by which jitter lengthens a backoff
 LONGEST = 60.0  # seconds of the longest backoff without jitter
 EARLY = 0.3  # seconds before the end of a lease in which the server may miss an answer
 REMEMBERED = 15.0  # seconds for which a stall of the machine excuses a late wake
@@ -54,7 +54,7 @@ class _Sub:
 
 
 class Promptness(Rule):
-    """Rule 6: if a subscription has news and no wake is in flight, the next wake comes within a bounded time."""
+    """Rule 6: if a subscription has news and no wake is in flight, the server begins the next wake within a bounded time."""
 
     def __init__(self) -> None:
         super().__init__()

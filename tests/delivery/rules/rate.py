@@ -17,7 +17,8 @@ from tests.delivery.rules.rule import Handover, Rule, is_accepted
 MOST = 4  # maximum handovers without progress in one second
 JITTER = 0.8  # the smallest factor by which jitter shortens a backoff
 LONGEST = 60.0  # seconds of the longest backoff without jitter
-UNDER_WAY = 0.5  # seconds by which the first of two deliveries may take longer than the second
+#: Seconds by which the first of two deliveries may take longer to arrive than the second.
+UNDER_WAY = 0.5
 
 
 @dataclass
@@ -29,7 +30,7 @@ class _Streak:
         wakes: the ids of their wakes.
         failures: how many times in a row the same wake has failed.
         failed_at: the time of the last failure.
-        is_mixed: True if the streak contains failures, so that the times between wakes are not only backoff of fruitless wakes.
+        is_mixed: True if the streak contains failures, so that the times between its wakes also include the backoff after failures.
     """
 
     begins: list[float] = field(default_factory=list)

@@ -57,7 +57,7 @@ def memory_of(process: subprocess.Popen[str]) -> int:
 
 
 class RawClient:
-    """An HTTP/2 client over TLS that sends only what a test asks for. It opens no window and answers nothing by itself."""
+    """An HTTP/2 client over TLS that sends only what a test asks for. It never enlarges a window and answers no frame by itself."""
 
     def __init__(self, server: ServerProcess, certificate: Certificate) -> None:
         host, port = server.url.removeprefix("https://").split(":")

@@ -45,7 +45,7 @@ async def test_event_stream_resumes_after_last_event_id(
     await exchange.finish()
 
 
-async def test_event_stream_of_missing_stream_is_404(app: DurableStreamsApp) -> None:
+async def test_event_stream_of_missing_stream_returns_404(app: DurableStreamsApp) -> None:
     answer = await request(app, "GET", "/nowhere?offset=-1&live=sse")
     assert answer.error["code"] == "STREAM_NOT_FOUND"
 
@@ -85,7 +85,7 @@ async def test_cancelled_event_stream_raises_if_its_client_has_left(
 @pytest.mark.parametrize(
     "error", [OSError("the client is gone"), ConnectionResetError(), BrokenPipeError()], ids=repr
 )
-async def test_event_stream_ends_silently_when_sending_raises_oserror(
+async def test_event_stream_ends_without_an_error_when_sending_raises_oserror(
     app: DurableStreamsApp, store: StreamStore, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A host raises an OSError from `send` when the client has left (ASGI 2.4)."""
@@ -98,7 +98,7 @@ async def test_event_stream_ends_silently_when_sending_raises_oserror(
     assert logged_warnings(caplog) == []
 
 
-async def test_event_stream_ends_silently_when_its_client_reads_nothing_for_too_long(
+async def test_event_stream_ends_without_an_error_when_its_client_reads_nothing_for_too_long(
     store: StreamStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_SEND_GRACE", 0.01)

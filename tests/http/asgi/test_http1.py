@@ -13,7 +13,7 @@ SHORT = Timeouts(idle=0.05, head=0.05)
 LONG = Timeouts()
 
 
-async def test_head_that_pauses_is_408() -> None:
+async def test_paused_head_returns_408() -> None:
     client = AsgiClient(SHORT)
     client.wire.give(request("GET")[:5])
     (answer,) = await client.answers("GET")
@@ -22,7 +22,7 @@ async def test_head_that_pauses_is_408() -> None:
     assert client.wire.lost
 
 
-async def test_second_head_that_pauses_is_408() -> None:
+async def test_paused_head_of_second_request_returns_408() -> None:
     client = AsgiClient(SHORT)
     client.wire.give(request("HEAD") + request("GET")[:5])
     head, late = await client.answers("HEAD", "GET")
@@ -30,7 +30,7 @@ async def test_second_head_that_pauses_is_408() -> None:
     assert client.wire.lost
 
 
-async def test_connection_without_a_request_is_closed_silently() -> None:
+async def test_connection_without_a_request_is_closed_without_a_response() -> None:
     client = AsgiClient(SHORT)
     await until(lambda: client.wire.lost)
     assert client.wire.received == b""
@@ -43,12 +43,13 @@ async def test_live_read_may_last_longer_than_the_head_timeout() -> None:
     client.wire.give(poll[5:])
     (answer,) = await client.answers("GET")
     assert answer.status == 204
-    client.wire.give(poll + request("GET")[:5])  # its time starts after the poll is answered
+    # The head timeout of the second request starts once the poll is answered.
+    client.wire.give(poll + request("GET")[:5])
     poll_answer, late = await client.answers("GET", "GET")
     assert (poll_answer.status, late.status) == (204, 408)
 
 
-async def test_invalid_http_is_400_and_closes_the_connection() -> None:
+async def test_invalid_http_returns_400_and_closes_the_connection() -> None:
     client = AsgiClient(LONG)
     client.wire.give(b"nonsense\r\n\r\n")
     (answer,) = await client.answers("GET")
@@ -58,14 +59,14 @@ async def test_invalid_http_is_400_and_closes_the_connection() -> None:
     assert client.wire.received == b""
 
 
-async def test_invalid_http_behind_a_request_closes_the_connection_silently() -> None:
+async def test_invalid_http_after_a_request_closes_the_connection_without_a_response() -> None:
     client = AsgiClient(LONG)
     client.wire.give(request("GET", f"{A}?offset=now&live=long-poll") + b"nonsense\r\n\r\n")
     await until(lambda: client.wire.lost)
     assert client.wire.received == b""
 
 
-async def test_connection_past_the_limit_is_503() -> None:
+async def test_connection_past_the_limit_gets_503() -> None:
     first = AsgiClient(LONG, 1)
     second = AsgiClient(LONG, 1, first.state)
     (answer,) = await second.answers("GET")
@@ -79,7 +80,7 @@ async def test_connection_past_the_limit_is_503() -> None:
     await run_turns(1)
 
 
-async def test_address_past_its_share_is_503_until_a_connection_is_lost() -> None:
+async def test_address_past_its_share_gets_503_until_one_of_its_connections_ends() -> None:
     admission = Admission(True, 10, limit=1024, per_address=1)
     first = AsgiClient(LONG, admission=admission)
     second = AsgiClient(LONG, admission=admission)

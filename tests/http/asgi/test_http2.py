@@ -104,7 +104,8 @@ async def test_stop_ends_event_streams_with_a_control_event(certificate: Certifi
             await began.wait()
             at = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            for rest in await asyncio.gather(*readers):  # raises if a stream has no proper end
+            # Raises an error if a stream does not end properly.
+            for rest in await asyncio.gather(*readers):
                 assert b"event: control\ndata:{" in rest
         assert server.process.wait(10) == 0
         assert time.monotonic() - at < 2

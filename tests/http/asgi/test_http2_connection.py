@@ -21,7 +21,7 @@ from tests.http.asgi.http2_clients import (
 from tests.http.socket_driver import until
 
 
-async def test_pings_do_not_keep_an_idle_connection_open() -> None:
+async def test_idle_connection_is_closed_despite_pings() -> None:
     client = WireClient(Timeouts())
     timer = client.server.timeout_keep_alive_task
     assert timer is not None
@@ -44,7 +44,7 @@ async def test_connection_with_an_event_stream_is_not_idle() -> None:
     client.server.transport.abort()
 
 
-async def test_stream_whose_window_stays_shut_is_reset_and_others_continue() -> None:
+async def test_http2_stream_whose_window_stays_closed_is_reset_and_others_continue() -> None:
     client = WireClient(Timeouts(send=0.1))
     client.store.append(A, b"x" * 300_000)
     slow = client.ask(f"{A}?offset=-1")
@@ -57,7 +57,7 @@ async def test_stream_whose_window_stays_shut_is_reset_and_others_continue() -> 
     client.server.transport.abort()
 
 
-async def test_stream_is_counted_until_its_response_is_sent() -> None:
+async def test_http2_stream_counts_as_a_connection_until_its_response_is_sent() -> None:
     client = WireClient(Timeouts(send=0.3))
     client.store.append(A, b"x" * 60_000)
     client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
@@ -75,7 +75,7 @@ async def test_stream_is_counted_until_its_response_is_sent() -> None:
     client.server.transport.abort()
 
 
-async def test_connection_past_the_limit_is_503() -> None:
+async def test_connection_past_the_limit_gets_503() -> None:
     admission = Admission(True, 1, limit=1024)
     assert admission.admit(0, 0, "127.0.0.1") is None
     client = WireClient(Timeouts(), admission)
@@ -87,7 +87,7 @@ async def test_connection_past_the_limit_is_503() -> None:
     assert len(admission._shares) == 0
 
 
-async def test_path_that_is_not_ascii_is_400() -> None:
+async def test_path_that_is_not_ascii_returns_400() -> None:
     client = WireClient(Timeouts())
     client.h2.config.validate_outbound_headers = False
     client.ask("/caf\xe9")

@@ -24,7 +24,9 @@ from tests.http.certificates import Certificate
 from tests.process import serve
 
 
-async def test_body_over_the_limit_is_413_before_it_is_received(certificate: Certificate) -> None:
+async def test_body_over_the_limit_returns_413_before_it_is_received(
+    certificate: Certificate,
+) -> None:
     with serve(*tls_flags(certificate), "--max-body", "100k") as server:
         async with http2_client(server, certificate) as http:
             await http.put(A, headers=TEXT)
@@ -39,7 +41,7 @@ async def test_body_over_the_limit_is_413_before_it_is_received(certificate: Cer
             assert (reset.stream_id, reset.error_code) == (asked, h2.errors.ErrorCodes.NO_ERROR)
 
 
-def test_body_that_pauses_is_408_and_the_connection_stays_open(certificate: Certificate) -> None:
+def test_paused_body_returns_408_and_keeps_the_connection_open(certificate: Certificate) -> None:
     with (
         serve(*tls_flags(certificate), "--body-timeout", "0.3") as server,
         RawClient(server, certificate) as raw,
@@ -79,7 +81,7 @@ def test_streams_count_as_connections_of_their_address(certificate: Certificate)
         assert status == "200"
 
 
-def test_clients_that_open_no_window_hold_no_pages_in_memory(certificate: Certificate) -> None:
+def test_pages_for_clients_with_full_windows_take_little_memory(certificate: Certificate) -> None:
     with (
         serve(*tls_flags(certificate)) as server,
         httpx.Client(base_url=server.url, verify=trusting(certificate)) as http,
@@ -158,7 +160,7 @@ def test_endless_continuation_frames_end_the_connection(certificate: Certificate
         raw.until_closed()
 
 
-def test_headers_over_the_limit_are_431(certificate: Certificate) -> None:
+def test_headers_over_the_limit_return_431(certificate: Certificate) -> None:
     with serve(*tls_flags(certificate)) as server, RawClient(server, certificate) as raw:
         raw.ask("GET", A, *[(f"x-{number}", "v" * 1000) for number in range(40)])
         raw.flush()

@@ -35,13 +35,13 @@ async def test_body_that_the_host_dropped_is_refused(
     assert (await request(app, "POST", A, closes)).status == 204
 
 
-async def test_decoded_path_is_used_without_a_raw_path(app: DurableStreamsApp) -> None:
+async def test_decoded_path_is_used_if_the_scope_has_no_raw_path(app: DurableStreamsApp) -> None:
     exchange = Exchange(app, "HEAD", A.encode(), raw_path=None)
     exchange.feed()
     assert (await exchange.answer()).status == 200
 
 
-def test_request_of_quotes_a_decoded_path_and_splits_the_mount() -> None:
+def test_request_of_percent_encodes_a_decoded_path_and_normalizes_the_mount() -> None:
     scope = {"method": "GET", "path": "/x/caf\xe9", "root_path": "/x/", "headers": [TEXT]}
     made = request_of(scope)
     assert (made.raw_path, made.root_path, made.scheme) == (b"/x/caf%C3%A9", "/x", "http")
@@ -109,7 +109,9 @@ async def test_parts_of_a_body_are_joined() -> None:
 
 
 @pytest.mark.parametrize("length", [3 * LARGE_BODY, None])
-async def test_head_of_a_large_body_is_checked_once(length: int | None) -> None:
+async def test_request_with_a_large_body_is_checked_once_before_the_body_is_complete(
+    length: int | None,
+) -> None:
     upload = Upload(*[bytes(LARGE_BODY)] * 3, length=length)
     assert len(await upload.receive()) == 3 * LARGE_BODY
     assert upload.checked == 1
@@ -139,7 +141,7 @@ async def test_receive_raises_client_gone_when_the_client_leaves() -> None:
     assert upload.budget.held == 0
 
 
-async def test_get_without_a_body_receives_nothing() -> None:
+async def test_body_of_a_get_is_empty_without_a_call_of_receive() -> None:
     receiver = BodyReceiver(10, 5.0, ReceiveBudget(10), lambda _: None)
     made = Request("GET", A.encode(), b"", {})
     await receiver.receive(made, Incoming(ReceiveBudget(10), None), asyncio.Event().wait)  # type: ignore[arg-type]  # never called

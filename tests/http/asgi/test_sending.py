@@ -102,14 +102,14 @@ async def test_larger_page_is_sent_in_slices(host: Host) -> None:
 
 
 @pytest.mark.parametrize("size", [4, 5 * MIB])
-async def test_client_that_leaves_ends_the_response_silently(host: Host, size: int) -> None:
+async def test_response_ends_without_an_error_when_its_client_leaves(host: Host, size: int) -> None:
     host.error = OSError("the client is gone")
     await host.respond("GET", large_page(host, size))
     assert host.sent == []
     assert len(host.outgoing) == 0
 
 
-async def test_cut_client_ends_the_response_silently(host: Host) -> None:
+async def test_response_ends_without_an_error_when_its_client_is_cut(host: Host) -> None:
     host.blocks = True
     task = asyncio.create_task(host.respond("GET", large_page(host, 5 * MIB)))
     await run_turns()
@@ -120,7 +120,7 @@ async def test_cut_client_ends_the_response_silently(host: Host) -> None:
     assert len(host.outgoing) == 0
 
 
-async def test_cancellation_by_the_host_is_raised(host: Host) -> None:
+async def test_response_raises_cancelled_error_when_the_host_cancels_it(host: Host) -> None:
     host.blocks = True
     task = asyncio.create_task(host.respond("GET", large_page(host, 5 * MIB)))
     await run_turns()

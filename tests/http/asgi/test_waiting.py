@@ -38,7 +38,7 @@ async def test_long_poll_sends_nothing_before_data_arrives(
     assert "stream-cursor" in answer.headers
 
 
-async def test_long_poll_is_404_when_its_stream_is_deleted(
+async def test_long_poll_returns_404_when_its_stream_is_deleted(
     app: DurableStreamsApp, store: StreamStore
 ) -> None:
     exchange = start_live_read(app, A, "long-poll", "now")
@@ -76,7 +76,7 @@ async def test_live_read_ends_when_its_host_fails(app: DurableStreamsApp, kind: 
 
 
 @pytest.mark.parametrize("kind", ["sse", "long-poll", None])
-async def test_request_ends_silently_when_its_client_leaves_before_the_answer(
+async def test_request_ends_without_an_error_when_its_client_leaves_before_the_answer(
     app: DurableStreamsApp, kind: str | None
 ) -> None:
     exchange = start_live_read(app, A, kind) if kind else Exchange(app, "GET", A.encode())
@@ -98,7 +98,7 @@ async def test_live_read_raises_an_error_of_the_host_that_is_not_an_oserror(
     assert len(app.engine.tails) == 0
 
 
-async def test_cancelled_wait_closes_an_event_stream_that_was_never_sent(
+async def test_cancelled_request_closes_its_event_stream_before_it_is_sent(
     app: DurableStreamsApp, store: StreamStore
 ) -> None:
     app.engine.start()

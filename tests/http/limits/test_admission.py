@@ -25,7 +25,7 @@ from tests.http.limits.test_log_rate import Clock
 from tests.http.socket_driver import Client, Wire, logged_warnings, request, run_turns
 
 
-def test_admission_keeps_back_handles_for_open_logs_up_to_half() -> None:
+def test_admission_reserves_at_most_half_of_the_handles_for_other_files() -> None:
     assert RESERVE > 2 * MAX_OPEN
     assert most_connections(20_000, on_files=True) == 20_000 - RESERVE
     assert most_connections(20_000, on_files=False) == 20_000 - OTHERS
@@ -61,7 +61,7 @@ def code(refusal: StreamError | None) -> str | None:
     return None if refusal is None else refusal.code
 
 
-def test_default_is_20_000_connections_or_fewer_with_few_handles() -> None:
+def test_default_maximum_is_20_000_connections_or_fewer_with_few_handles() -> None:
     assert Admission(True, limit=100_000).max_connections == DEFAULT_MAX_CONNECTIONS == 20_000
     assert Admission(True, limit=1024).max_connections == 512
     assert Admission(True, 50_000, limit=100_000).max_connections == 50_000
@@ -73,13 +73,13 @@ def test_connections_beyond_maximum_are_refused() -> None:
     assert code(admission.admit(3, 0, None)) == "TOO_MANY_CONNECTIONS"
 
 
-def test_connection_with_one_of_last_handles_is_refused() -> None:
+def test_connection_that_needs_a_reserved_handle_is_refused() -> None:
     admission = Admission(True, limit=1024)
     assert admission.admit(0, 1024 - OTHERS - 1, None) is None
     assert code(admission.admit(0, 1024 - OTHERS, None)) == "TOO_MANY_CONNECTIONS"
 
 
-def test_refused_connections_are_logged_once_a_minute_with_numbers(
+def test_refused_connections_are_logged_once_a_minute_with_their_number_and_the_limits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -115,13 +115,13 @@ def test_connections_beyond_share_of_address_are_refused() -> None:
     assert admission.admit(2, 0, "a") is None
 
 
-def test_connection_beyond_maximum_does_not_count_for_address() -> None:
+def test_refused_connection_beyond_maximum_does_not_count_for_its_address() -> None:
     admission = Admission(True, 4, limit=1024, per_address=1)
     assert code(admission.admit(4, 0, "a")) == "TOO_MANY_CONNECTIONS"
     assert admission.admit(3, 0, "a") is None
 
 
-def test_handshakes_count_for_address_until_released() -> None:
+def test_handshakes_count_for_their_address_until_they_are_released() -> None:
     admission = Admission(True, 100, limit=1024, per_address=1)
     for _ in range(1 + TO_BE_REFUSED):
         assert admission.admit_handshake(0, 0, "a")

@@ -35,7 +35,7 @@ async def test_task_that_waits_too_long_is_cancelled_and_can_continue() -> None:
     assert len(body_timer) == 0
 
 
-async def test_task_that_gets_its_part_is_not_cancelled() -> None:
+async def test_task_that_gets_its_part_in_time_is_not_cancelled() -> None:
     body_timer = BodyTimer(0.01)
     slow, event = asyncio.Event(), asyncio.Event()
     event.set()
@@ -64,7 +64,7 @@ async def test_timeout_restarts_for_each_part_of_body(monkeypatch: pytest.Monkey
     assert body_timer.timed_out(task)
 
 
-async def test_cancellation_by_other_code_is_no_timeout() -> None:
+async def test_cancellation_by_other_code_is_not_reported_as_timeout() -> None:
     body_timer = BodyTimer(10)
     task = asyncio.create_task(waiting(body_timer, asyncio.Event()))
     await asyncio.sleep(0)
@@ -74,7 +74,7 @@ async def test_cancellation_by_other_code_is_no_timeout() -> None:
     assert len(body_timer) == 0
 
 
-async def test_simultaneous_cancellation_by_other_code_wins(
+async def test_simultaneous_cancellation_by_other_code_takes_precedence_over_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     body_timer = BodyTimer(10)

@@ -6,7 +6,7 @@ from durable_streams_server.errors import Unavailable
 from durable_streams_server.http.limits.budget import ReceiveBudget
 
 
-def test_budget_refuses_bytes_beyond_limit_until_others_are_given_back() -> None:
+def test_budget_refuses_bytes_beyond_limit_until_earlier_bytes_are_released() -> None:
     budget = ReceiveBudget(10)
     budget.take(6)
     with pytest.raises(Unavailable) as caught:

@@ -1,4 +1,4 @@
-"""The rate of log messages."""
+"""The limit on the rate of log messages."""
 
 from durable_streams_server.http.limits.log_rate import LogRate
 

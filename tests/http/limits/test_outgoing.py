@@ -1,4 +1,4 @@
-"""Large pages that clients are reading, and the clients that are cut while other reads wait."""
+"""Large pages that clients are reading, and which of these clients are cut while other reads wait for memory."""
 
 import pytest
 
@@ -155,7 +155,7 @@ async def test_shared_page_is_freed_when_all_its_readers_are_cut(
     assert budget.held == 100
 
 
-def test_holding_same_page_again_keeps_start_time(
+def test_second_hold_of_same_page_does_not_restart_its_grace_period(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     client = Client()

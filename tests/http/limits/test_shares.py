@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server.http.limits.shares import Shares, address_of, network_of
 
 
-def test_address_cannot_take_more_than_its_share() -> None:
+def test_amount_beyond_the_share_of_an_address_is_refused() -> None:
     shares = Shares(10)
     assert shares.take("a", 6)
     assert not shares.take("a", 5)
@@ -17,7 +17,7 @@ def test_address_cannot_take_more_than_its_share() -> None:
     assert shares.take("b", 10)
 
 
-def test_address_can_take_more_after_giving_back() -> None:
+def test_address_can_use_its_share_again_after_release() -> None:
     shares = Shares(10)
     assert shares.take("a", 10)
     shares.give_back("a", 3)
@@ -37,7 +37,7 @@ def test_address_that_holds_nothing_has_no_entry() -> None:
     assert len(shares) == 0
 
 
-def test_refused_or_empty_take_leaves_no_entry() -> None:
+def test_refused_or_zero_amount_leaves_no_entry_for_its_address() -> None:
     shares = Shares(10)
     assert not shares.take("a", 11)
     assert shares.take("a", 0)

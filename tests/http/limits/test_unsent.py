@@ -1,4 +1,4 @@
-"""The timer that cuts clients which read nothing."""
+"""The timer that cuts clients that read nothing."""
 
 import asyncio
 from typing import Any, cast

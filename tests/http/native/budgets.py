@@ -1,4 +1,4 @@
-"""Sizes, requests and helpers for the tests of what one client may take of a native lane."""
+"""Sizes, requests and helpers for the tests that limit the memory and time which one client may use on a native lane."""
 
 from durable_streams_server.http.native.lane import Lane
 from tests.http.socket_driver import Client, request, run_until_idle, until

@@ -130,7 +130,7 @@ async def test_append_with_unknown_outcome_gets_no_response(
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("name", FAULTS)
-async def test_fault_anywhere_ends_one_connection_and_releases_everything(
+async def test_fault_in_any_method_ends_only_its_connection_and_releases_all_it_held(
     held_lane: Lane,
     held_store: HeldStore,
     name: str,
@@ -161,7 +161,7 @@ async def test_fault_anywhere_ends_one_connection_and_releases_everything(
             client.resume_reading()
             await run_turns()
             if not client.wire.lost and not held_lane.app.engine.tails:
-                advance(held_lane, 75)  # with nothing to wait for, the connection ends
+                advance(held_lane, 75)  # no live read is open, so the connection times out
                 advance(held_lane, 2)
             assert client.wire.lost or len(held_lane.app.engine.tails) == 1
             client.reset()

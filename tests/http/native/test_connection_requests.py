@@ -166,7 +166,7 @@ async def test_bodies_beyond_budget_return_503_until_memory_is_free(
     lane = Lane(create_app(store=store, max_body=10, max_in_flight=25), TIMES)
     sent = post(b"x" * 10)
     clients = [Client(lane).send(sent[:-1]) for _ in range(2)]
-    assert lane.budget.held == 18  # only the bytes that have come count
+    assert lane.budget.held == 18  # only bytes that have arrived count
     (refused,) = Client(lane).send(sent).answers("POST")
     assert (refused.status, refused.error["code"]) == (503, "BODIES_IN_FLIGHT")
     assert refused.headers["retry-after"] == "1"

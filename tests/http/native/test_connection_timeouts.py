@@ -46,7 +46,7 @@ async def test_body_timeout_restarts_with_each_octet(lane: Lane, store: StreamSt
 
 
 async def test_body_below_least_rate_is_refused(lane: Lane, store: StreamStore) -> None:
-    """The client never pauses too long, but the body comes below the least rate."""
+    """The client never pauses for too long, but sends the body more slowly than the least rate."""
     client = Client(lane).send(request("POST", A, "Content-Type: text/plain", "Content-Length: 99"))
     for _ in range(2):
         client.send(b"x")
@@ -84,7 +84,9 @@ async def test_head_timeout_of_next_request_starts_after_response(
     assert_timed_out(held_lane, client)
 
 
-async def test_request_behind_event_stream_does_not_end_it(lane: Lane, store: StreamStore) -> None:
+async def test_request_pipelined_behind_event_stream_does_not_end_the_stream(
+    lane: Lane, store: StreamStore
+) -> None:
     for more in (GET, GET[:5], post()[:-1]):
         client = Client(lane).send(SSE).send(more)
         advance(lane, 60)

@@ -1,4 +1,4 @@
-"""One client of the native lane gets a bounded part of memory and of each loop turn."""
+"""One client of the native lane gets only a bounded part of the memory and of each turn of the event loop."""
 
 from itertools import count
 
@@ -43,7 +43,7 @@ async def test_octets_are_parsed_in_steps(running_lane: Lane, big_store: StreamS
     await disconnect(running_lane, client)
 
 
-async def test_large_part_of_body_is_parsed_at_once(running_lane: Lane) -> None:
+async def test_body_of_5_mib_in_one_part_is_stored(running_lane: Lane) -> None:
     client = Client(running_lane).send(post(b"x" * 5 * MIB))
     await until(lambda: bool(client.wire.received))
     assert client.answers("POST")[0].status == 204
@@ -51,7 +51,7 @@ async def test_large_part_of_body_is_parsed_at_once(running_lane: Lane) -> None:
 
 
 async def test_single_body_of_1_mb_is_received_in_one_loop_turn(running_lane: Lane) -> None:
-    """No octet of the body is set aside, although the first part contains the head too."""
+    """The whole body is parsed without waiting for another turn, although its first part also contains the head."""
     running_lane.turns._clock = lambda: 0.0
     client = Client(running_lane).send(post(b"x" * 1_000_000))
     assert client.answers("POST")[0].status == 204
@@ -69,7 +69,7 @@ async def test_pipelined_large_bodies_are_stored_in_order(
     await disconnect(running_lane, client)
 
 
-async def test_single_large_body_pauses_after_a_few_parts(running_lane: Lane) -> None:
+async def test_server_pauses_reading_a_large_body_after_a_few_parts(running_lane: Lane) -> None:
     running_lane.turns._clock = lambda: 0.0
     body = post(b"x" * 5 * MIB)
     client = Client(running_lane).send(body)
@@ -104,7 +104,7 @@ async def test_large_bodies_of_several_clients_are_received_part_by_part(
     await disconnect(running_lane, *clients)
 
 
-async def test_cheap_reads_overtake_queued_writes(running_lane: Lane) -> None:
+async def test_cheap_reads_are_answered_before_queued_writes(running_lane: Lane) -> None:
     running_lane.turns._clock = lambda: 0.0
     writers = [Client(running_lane).send(post()) for _ in range(WRITES_AT_ONCE + 50)]
     answered = sum(bool(writer.answers("POST")) for writer in writers)
@@ -123,15 +123,18 @@ async def test_cheap_read_waits_for_earlier_reads_but_not_for_writes(running_lan
     readers = [Client(running_lane).send(GET) for _ in range(READS_AT_ONCE - WRITES_AT_ONCE)]
     late = Client(running_lane).send(GET)
     assert all(reader.wire.received for reader in readers)
-    assert not late.wire.received  # this turn has begun as many reads as it may
-    running_lane.turns._clock = count(step=0.001).__next__  # each reading adds a millisecond
+    assert not late.wire.received  # this turn has already begun the maximum number of reads
+    # Each reading of the clock adds a millisecond.
+    running_lane.turns._clock = count(step=0.001).__next__
     await run_turns(1)
     assert late.wire.received
     assert 90 < sum(not writer.wire.received for writer in writers) < 100
     await disconnect(running_lane, late, *readers, *writers)
 
 
-async def test_small_receive_buffer_is_used_while_event_loop_is_busy(running_lane: Lane) -> None:
+async def test_body_is_received_in_small_buffer_while_event_loop_is_busy(
+    running_lane: Lane,
+) -> None:
     writers = [Client(running_lane).send(post()) for _ in range(WRITES_AT_ONCE)]
     large = Client(running_lane).send(post(b"x" * 100 * KIB))
     assert large.wire.unread == len(post(b"x" * 100 * KIB)) - SMALL_BUFFER
@@ -153,7 +156,9 @@ async def test_large_buffer_is_used_for_rest_of_one_request_only(running_lane: L
     await disconnect(running_lane, client, *writers, *more)
 
 
-async def test_clients_that_leave_together_are_closed_in_steps(running_lane: Lane) -> None:
+async def test_connections_of_clients_that_leave_together_are_closed_in_steps(
+    running_lane: Lane,
+) -> None:
     crowd = [Client(running_lane).send(SSE) for _ in range(WRITES_AT_ONCE + 400)]
     await run_until_idle(running_lane)
     running_lane.turns._clock = lambda: 0.0  # so that only the cost of closing sockets counts
@@ -180,7 +185,7 @@ async def test_event_stream_sends_a_part_per_step_to_fast_reader(
     await disconnect(running_lane, client)
 
 
-async def test_crowd_of_long_polls_is_woken_in_steps(
+async def test_many_long_polls_are_woken_in_steps(
     running_lane: Lane, big_store: StreamStore
 ) -> None:
     poll = request("GET", f"{A}?offset=now&live=long-poll")

@@ -25,7 +25,7 @@ def test_other_http_versions_are_refused(version: str) -> None:
     assert caught.value.code == "INVALID_HTTP"
 
 
-def test_head_with_same_framing_keeps_length_coding_and_close_only() -> None:
+def test_head_with_same_framing_has_only_length_coding_and_connection_close() -> None:
     headers = {b"upgrade": b"h2c", b"content-length": b"5"}
     assert head_with_same_framing(headers, keep_alive=True) == (
         b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"

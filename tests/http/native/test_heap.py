@@ -55,7 +55,7 @@ def steps() -> list[Callable[[], bool]]:
 
 @pytest.fixture
 def heap(steps: list[Callable[[], bool]]) -> Heap:
-    """A heap whose every body seems to have used fresh memory."""
+    """A heap for which every body seems to have used new memory."""
     return Heap(steps.append, count(READY, READY).__next__)
 
 
@@ -64,7 +64,7 @@ def use(monkeypatch: pytest.MonkeyPatch, libc: Libc) -> Libc:
     return libc
 
 
-def test_kept_bodies_cause_no_page_faults() -> None:
+def test_bodies_in_prepared_memory_cause_few_page_faults() -> None:
     found = subprocess.run(
         [sys.executable, "-c", BEGIN + KEEP * 3], capture_output=True, text=True, check=True
     )
@@ -93,7 +93,7 @@ def test_heap_prepares_block_in_steps_and_frees_it(
     assert len(steps) == 2
 
 
-def test_heap_prepares_nothing_while_bodies_reuse_pages(
+def test_heap_prepares_no_block_while_bodies_reuse_memory(
     monkeypatch: pytest.MonkeyPatch, steps: list[Callable[[], bool]]
 ) -> None:
     use(monkeypatch, Libc())
@@ -103,7 +103,7 @@ def test_heap_prepares_nothing_while_bodies_reuse_pages(
     assert not steps
 
 
-def test_heap_does_not_count_body_that_malloc_maps_separately(
+def test_heap_ignores_body_so_large_that_malloc_maps_it_separately(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     use(monkeypatch, Libc())
@@ -123,7 +123,7 @@ def test_heap_stops_preparing_after_madvise_fails(
     assert len(steps) == 1
 
 
-def test_heap_prepares_nothing_when_malloc_fails(
+def test_heap_prepares_no_block_when_malloc_fails(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     use(monkeypatch, Libc(block=None))
@@ -131,7 +131,7 @@ def test_heap_prepares_nothing_when_malloc_fails(
     assert not steps
 
 
-def test_heap_prepares_nothing_without_c_library(
+def test_heap_prepares_no_block_without_c_library(
     heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     heap.used(READY)

@@ -22,7 +22,7 @@ CLOSE = "Connection: close"
 
 
 class Nothing(KnownRequests):
-    """A collection that keeps no request."""
+    """A cache that stores no request."""
 
     def keep(self, octets: bytes, request: Request) -> None:
         pass
@@ -40,7 +40,7 @@ def parser_of(
 
 
 def looked_up(lane: Lane, octets: bytes, **how: Any) -> bool:
-    """Returns whether octets that came twice are not parsed the third time, on another connection."""
+    """Sends the same octets on three connections. Returns whether the third connection recognises them without parsing."""
     turns: list[PendingRequest] = []
     for _ in range(3):
         parser_of(lane, turns, **how).feed(octets)
@@ -82,7 +82,7 @@ def test_requests_without_body_are_parsed_at_most_twice(lane: Lane) -> None:
         GET + GET[:20],
     ],
 )
-def test_request_that_must_not_be_kept_is_parsed_again(lane: Lane, octets: bytes) -> None:
+def test_parser_parses_requests_that_it_must_not_cache_each_time(lane: Lane, octets: bytes) -> None:
     assert not looked_up(lane, octets)
 
 
@@ -168,7 +168,7 @@ def test_append_with_known_head_is_refused_beyond_budget(lane: Lane) -> None:
     assert lane.budget.held == 0
 
 
-def test_request_in_two_parts_is_never_kept(lane: Lane) -> None:
+def test_request_received_in_two_parts_is_never_cached(lane: Lane) -> None:
     """The first part contains a complete head, and its end may look like a whole body."""
     whole = post(b"x" * 300)
     first, rest = whole[:-200], whole[-200:]
@@ -216,7 +216,7 @@ def test_oldest_known_request_is_evicted(lane: Lane, monkeypatch: pytest.MonkeyP
     assert [lane.known.find(each) is not None for each in octets] == [False, True, True]
 
 
-# -- the same as without -----------------------------------------------------
+# -- with and without known heads -----------------------------------------------------
 
 PIECES = [
     GET,

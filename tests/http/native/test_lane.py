@@ -32,7 +32,7 @@ async def lane(monkeypatch: pytest.MonkeyPatch) -> Lane:
     return lane
 
 
-async def test_one_timer_checks_all_connections_while_any_are_open(lane: Lane) -> None:
+async def test_one_timer_checks_all_connections_while_at_least_one_is_open(lane: Lane) -> None:
     watched = [Watched() for _ in range(3)]
     for each in watched:
         lane.watch(cast(Any, each))
@@ -46,14 +46,14 @@ async def test_one_timer_checks_all_connections_while_any_are_open(lane: Lane) -
     lane.connections.clear()
 
 
-async def test_date_is_renewed_after_time_without_connections(lane: Lane) -> None:
+async def test_date_header_is_current_after_a_time_without_connections(lane: Lane) -> None:
     lane.date = b"date: long ago\r\n"
     lane.watch(cast(Any, Watched()))
     assert b"GMT" in lane.date
     lane.connections.clear()
 
 
-async def test_event_is_framed_once_for_all_readers(lane: Lane) -> None:
+async def test_event_is_encoded_as_a_chunk_once_for_all_readers(lane: Lane) -> None:
     event = b"data:" + b"x" * 100
     framed = lane.chunk(event)
     assert framed == chunk(event)

@@ -55,7 +55,7 @@ def test_repeated_list_headers_are_joined(
         assert turns.pop().request.headers == {b"host": b"h", name: b"a, b, c", b"x": b"y"}
 
 
-def test_parser_has_begun_from_first_to_last_octet_of_request(
+def test_has_begun_is_true_from_first_to_last_octet_of_a_request(
     parser: Parser, turns: list[PendingRequest]
 ) -> None:
     parser.feed(b"\r\n\r\n")
@@ -77,7 +77,7 @@ def test_refusal_ends_parsing_and_releases_body(
     parser: Parser, turns: list[PendingRequest], lane: Lane
 ) -> None:
     parser.feed(post(b"x" * 100)[:-1])
-    assert lane.budget.held == 99  # the octets that have come
+    assert lane.budget.held == 99  # the octets that have arrived
     parser.refuse(RequestTimeout("too late"))
     parser.refuse(BadRequest("again"))
     parser.feed(b"nonsense")

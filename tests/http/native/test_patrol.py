@@ -18,7 +18,7 @@ async def test_clients_that_read_least_are_cut_when_small_responses_exceed_budge
     running_lane.now += 1
     readers[0].connection._enter(
         readers[0].connection._phase
-    )  # as if its client had read something
+    )  # as if the client of this connection had read something
     patrol = Patrol(
         running_lane.app.engine.sending, [reader.connection for reader in readers], running_lane.now
     )

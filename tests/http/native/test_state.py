@@ -111,7 +111,7 @@ def create_big_stream(held_store: HeldStore) -> None:
     held_store.holds = True
 
 
-async def test_long_poll_outlives_deadline_of_its_head(lane: Lane) -> None:
+async def test_long_poll_may_last_longer_than_the_deadline_of_its_head(lane: Lane) -> None:
     client = Client(lane)
     in_two_pieces(POLL, lambda: advance(lane, 9))(client)
     advance(lane, 3600)
@@ -119,7 +119,7 @@ async def test_long_poll_outlives_deadline_of_its_head(lane: Lane) -> None:
     assert len(lane.app.engine.tails) == 1
 
 
-async def test_long_poll_outlives_deadline_of_earlier_idle_phase(lane: Lane) -> None:
+async def test_long_poll_may_last_longer_than_the_idle_timeout_before_it(lane: Lane) -> None:
     client = Client(lane)
     advance(lane, 50)
     client.send(POLL)

@@ -129,7 +129,7 @@ async def test_connection_beyond_maximum_gets_503_over_tls(bench: Bench) -> None
         each.close()
 
 
-async def test_handshakes_take_at_most_as_many_handles_as_connections(bench: Bench) -> None:
+async def test_handshakes_beyond_the_maximum_of_connections_are_closed(bench: Bench) -> None:
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]
     assert [await read_to_end(client) for client in clients[most:]] == [b""] * 5

@@ -97,7 +97,7 @@ def test_unix_socket_of_busy_server_is_in_use(tmp_path: Path) -> None:
                 client.close()
 
 
-def test_other_file_is_never_replaced_by_unix_socket(tmp_path: Path) -> None:
+def test_unix_socket_never_replaces_a_file_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("precious")
     with pytest.raises(OSError, match="no socket"):
@@ -118,7 +118,9 @@ def test_closing_unix_socket_keeps_file_of_its_replacement(tmp_path: Path) -> No
     assert not os.path.exists(path)
 
 
-def test_impossible_unix_socket_path_raises_os_error(tmp_path: Path) -> None:
+def test_unix_socket_path_that_is_too_long_or_in_no_directory_raises_os_error(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(OSError, match="No such file") as raised:
         UnixSocket(str(tmp_path / "none" / "a"))
     assert raised.value.errno == errno.ENOENT

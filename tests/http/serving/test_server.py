@@ -102,7 +102,7 @@ def test_server_installs_accept_error_limit_on_its_event_loop() -> None:
     assert isinstance(found[0], AcceptErrors)
 
 
-async def test_server_keeps_exception_handler_of_host_loop() -> None:
+async def test_server_leaves_the_exception_handler_of_a_host_loop_unchanged() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
     async with DurableStreamTestServer():

@@ -66,7 +66,7 @@ def test_append_to_closed_stream_is_refused_with_its_tail(world: World) -> None:
     }
 
 
-def test_only_the_same_close_is_confirmed_again(world: World) -> None:
+def test_close_of_a_closed_stream_is_confirmed_only_if_it_repeats_the_first(world: World) -> None:
     world.decide(create("/a"))
     world.decide(append("/a", b"x", closes=True, stamp=Stamp(b"p", 1, 0)))
     assert world.decide(append("/a", b"x", closes=True, stamp=Stamp(b"p", 1, 0))).changes == ()

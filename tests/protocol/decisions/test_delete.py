@@ -42,7 +42,7 @@ def test_deleted_source_is_kept_until_its_last_fork_is_deleted(world: World) -> 
     assert world.states == {}
 
 
-def test_expired_source_with_forks_is_gone_and_keeps_its_path(world: World) -> None:
+def test_expired_source_with_forks_refuses_appends_creates_and_forks_as_gone(world: World) -> None:
     world.decide(create("/a", lifetime=Lifetime(ttl=1)))
     world.decide(create("/b", None, lifetime=Lifetime(ttl=100), fork=fork_of("/a")))
     later = NOW + SECOND
@@ -62,7 +62,7 @@ def test_expire_ends_only_the_named_incarnation_after_its_deadline(world: World)
     assert world.decide(Expire("/a", incarnation), NOW + SECOND).changes != ()
 
 
-def test_fork_can_be_deleted_after_a_repair_put_its_source_aside(world: World) -> None:
+def test_fork_can_be_deleted_after_a_repair_removed_its_source(world: World) -> None:
     world.decide(create("/a"))
     world.decide(create("/b", None, fork=fork_of("/a")))
     world.states.pop("/a")

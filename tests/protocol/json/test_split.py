@@ -210,7 +210,7 @@ def test_empty_array_is_accepted_if_allowed() -> None:
 
 
 def hostile() -> dict[str, bytes]:
-    """Returns bodies of 2 MiB that take a parser much time per byte, by name."""
+    """Returns bodies of 2 MiB by name. Each makes a parser spend much time per byte."""
     size = 2 * MIB
     staircase = b"[1," * 100 + b'"' + b"y" * 40_000 + b'"' + b"]" * 100
     wide = b"[" * 100 + b"1," * 400 + b"1" + b"]" * 100
@@ -252,7 +252,7 @@ def test_splitting_needs_at_most_twice_the_memory_of_the_body(name: str) -> None
 
 
 @pytest.mark.parametrize("name", hostile())
-def test_each_step_looks_at_a_bounded_number_of_bytes(name: str) -> None:
+def test_each_step_scans_a_bounded_number_of_bytes(name: str) -> None:
     body = hostile()[name]
     scanned = 0
     real = json_scan.last_separator

@@ -32,7 +32,7 @@ def test_problem_of_a_wake_is_its_reason(wake: Wake, problem: str | None) -> Non
 
 
 def test_encoding_of_changes_and_documents_does_not_change() -> None:
-    """Records and documents of earlier versions must stay readable, so fields may be added at the end only."""
+    """Records and documents of earlier versions must stay readable, so new fields may be added only at the end."""
     subscriptions = subscriptions_with(subscribed("s", 7, pattern="p", lease_ttl_ms=1000))
     raw = subscriptions.document("subscription/s")
     assert raw is not None

@@ -23,7 +23,7 @@ def test_unknown_subscription_is_not_found(woken: World) -> None:
         context_of(woken).require("no")
 
 
-def test_end_of_a_wake_begins_the_next_one_while_bytes_are_unread(woken: World) -> None:
+def test_end_wake_begins_the_next_wake_only_while_bytes_are_unread(woken: World) -> None:
     made = context_of(woken)
     assert made.end_wake(woken.subscription(), woken.wake())
     assert made.draft.generation_of(woken.subscription()) == 2
@@ -43,7 +43,7 @@ def test_lease_lasts_for_the_configured_time(woken: World) -> None:
     assert lease_end(woken.subscription(), NOW) == NOW + LEASE
 
 
-def test_queue_moves_only_if_the_wake_could_not_list_all_streams(
+def test_passed_over_is_zero_unless_the_wake_could_not_list_all_streams(
     woken: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken.append_to(B)

@@ -110,7 +110,7 @@ def test_append_to_a_repaired_stream_wakes_an_idle_subscription() -> None:
     damage(world, A, "log")
     world.decide(Deliver(world.grant()))
     assert world.subscription().wake is None
-    world.states[A].damage = None  # a repair resets this field
+    world.states[A].damage = None  # a repair clears this field
     world.append_to(A)
     view = world.decide(Deliver(world.grant())).outcome
     assert isinstance(view, View)
@@ -140,7 +140,7 @@ def test_subscribe_accepts_a_damaged_wake_stream() -> None:
         ("not json", "wake_stream_not_json"),
     ],
 )
-def test_view_shows_why_a_wake_stream_takes_no_events(happens: str, reason: str | None) -> None:
+def test_view_shows_why_a_wake_stream_accepts_no_events(happens: str, reason: str | None) -> None:
     world = made()
     if happens == "closed":
         world.do(append(POOL, b"", JSON, closes=True))
@@ -159,7 +159,7 @@ def test_view_shows_why_a_wake_stream_takes_no_events(happens: str, reason: str 
 
 
 def lose(world: World, path: str) -> None:
-    """Removes a stream without a change, as a repair does."""
+    """Removes a stream without recording a change, as a repair does."""
     del world.states[path]
 
 

@@ -1,4 +1,4 @@
-"""Tests of webhook deliveries that are taken, failed, late or retried."""
+"""Tests of webhook deliveries that are accepted, failed, late or retried."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_delivery_result_for_unknown_subscription_changes_nothing(
     assert (decision.changes, decision.outcome) == ((), Done())
 
 
-def test_taken_delivery_begins_a_lease_at_its_sending_time(hooked: World) -> None:
+def test_accepted_delivery_begins_a_lease_at_the_time_it_was_sent(hooked: World) -> None:
     hooked.forward(5 * SECOND)
     hooked.do(Delivered(hooked.grant(), NOW + SECOND))
     wake = hooked.wake()
@@ -41,7 +41,7 @@ def test_taken_delivery_begins_a_lease_at_its_sending_time(hooked: World) -> Non
     assert (hooked.subscription().generation, hooked.wake().next_attempt) == (2, hooked.now)
 
 
-def test_callback_before_the_response_begins_the_lease(hooked: World) -> None:
+def test_callback_before_the_delivery_response_begins_the_lease(hooked: World) -> None:
     hooked.forward(SECOND)
     hooked.do(hooked.acknowledging())
     held = hooked.wake()
@@ -56,7 +56,7 @@ def test_delivery_that_fails_after_a_heartbeat_is_retried_later(hooked: World) -
     assert (wake.next_attempt, wake.lease_until, wake.attempts) == (NOW + SECOND, None, 1)
 
 
-def test_done_before_the_response_ends_the_wake(hooked: World) -> None:
+def test_done_callback_before_the_delivery_response_ends_the_wake(hooked: World) -> None:
     grant = hooked.grant()
     hooked.do(hooked.acknowledging((A, hooked.tail(A)), done=True))
     assert hooked.decide(Delivered(grant, NOW)).changes == ()

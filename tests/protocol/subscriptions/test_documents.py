@@ -55,7 +55,7 @@ def test_documents_restore_subscriptions_and_keys() -> None:
     assert len(second) == 0
 
 
-def test_document_name_follows_from_the_change() -> None:
+def test_document_name_returns_the_document_that_each_change_alters() -> None:
     changes: dict[SubscriptionChange, str] = {
         subscribed("s"): "subscription/s",
         Unsubscribed("s", 1): "subscription/s",

@@ -17,7 +17,7 @@ def test_empty_draft_has_no_changes(woken: World) -> None:
     assert draft_of(woken).finish() == ()
 
 
-def test_moved_cursor_replaces_the_kept_one_in_the_draft_only(woken: World) -> None:
+def test_set_cursor_changes_the_draft_but_not_the_subscription(woken: World) -> None:
     draft, subscription = draft_of(woken), woken.subscription()
     offset = parse(woken.states[A].name(1))
     draft.set_cursor(subscription, A, offset)
@@ -46,7 +46,7 @@ def test_first_due_skips_damaged_streams_and_drops_cursors_at_the_tail(woken: Wo
     assert draft.cursor(subscription, A) is not None
 
 
-def test_wake_is_put_off_if_the_store_has_no_room_for_events(woken: World) -> None:
+def test_wake_is_delayed_if_the_store_has_no_room_for_events(woken: World) -> None:
     draft, subscription = draft_of(woken, announces=False), woken.subscription()
     draft.begin_wake(subscription, A)
     wake = draft.wake_of(subscription)

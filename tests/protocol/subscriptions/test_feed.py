@@ -60,13 +60,13 @@ def inspect(world: World, id_: str) -> View:
     return cast(View, world.decide(Inspect(id_)).outcome)
 
 
-def test_append_with_a_crowd_adds_a_feed_entry_and_no_wake(crowd: World) -> None:
+def test_append_to_a_stream_with_a_crowd_adds_a_feed_entry_and_no_wake(crowd: World) -> None:
     assert kinds(crowd, A) == [Appended, News]
     assert all(crowd.subscription(id_).wake is None for id_ in IDS)
     assert crowd.events() == []
 
 
-def test_append_to_a_covered_stream_adds_no_change(crowd: World) -> None:
+def test_append_to_a_stream_unread_by_its_crowd_adds_no_subscription_change(crowd: World) -> None:
     crowd.append_to(A)
     assert kinds(crowd, A) == [Appended]
     take_all(crowd)
@@ -92,7 +92,7 @@ def test_feed_entry_is_applied_to_a_crowd_in_slices(crowd: World) -> None:
     assert [id_ for id_, *_ in crowd.announced()] == list(IDS)
 
 
-def test_to_take_returns_a_refused_slice_again(crowd: World) -> None:
+def test_to_take_returns_the_same_slice_after_begin_again(crowd: World) -> None:
     crowd.append_to(A)
     first = crowd.subscriptions.to_take(2)
     crowd.subscriptions.feed.begin_again()
@@ -154,7 +154,7 @@ def test_feed_entry_of_an_unlinked_stream_is_ignored(crowd: World) -> None:
         crowd.claim("named")
 
 
-def test_take_news_skips_a_deleted_subscription(crowd: World) -> None:
+def test_feed_entry_skips_a_deleted_subscription(crowd: World) -> None:
     crowd.append_to(A)
     ids, last = crowd.subscriptions.to_take(2)
     crowd.do(Unsubscribe("s"), TakeNews(ids, last))
@@ -162,7 +162,7 @@ def test_take_news_skips_a_deleted_subscription(crowd: World) -> None:
     assert crowd.due("t") == {A: 0}
 
 
-def test_delete_with_a_crowd_adds_a_feed_entry(crowd: World) -> None:
+def test_delete_of_a_stream_with_a_crowd_adds_a_feed_entry(crowd: World) -> None:
     crowd.append_to(A)
     take_all(crowd)
     changes = crowd.decide(Delete(A)).changes
@@ -234,7 +234,7 @@ def test_claim_applies_outstanding_feed_entries_and_begins_a_wake(crowd: World) 
 
 
 def test_feed_entry_is_kept_until_it_is_applied_to_every_watcher(crowd: World) -> None:
-    """The commands for the first slice may have been refused, and the caller of the second does not know."""
+    """The command for the first slice may have been refused, which the caller that applies the second slice does not know."""
     crowd.append_to(A)
     crowd.subscriptions.to_take(2)
     _, last = crowd.subscriptions.to_take(2)
@@ -320,7 +320,7 @@ def test_older_feed_entry_is_applied_before_a_newer_append(
     assert crowd.due("s") == {B: 0, A: 0}
 
 
-def test_to_take_looks_at_a_bounded_number_of_subscriptions(
+def test_to_take_checks_a_bounded_number_of_subscriptions(
     crowd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "_LOOKED_AT", 2)

@@ -41,13 +41,13 @@ def test_webhook_wake_is_due_at_once_and_has_no_event(world: World) -> None:
     assert world.wake().next_attempt == NOW
 
 
-def test_append_to_unwatched_stream_adds_no_change(world: World) -> None:
+def test_append_to_unwatched_stream_adds_no_subscription_change(world: World) -> None:
     world.subscribe(pattern="elsewhere/*")
     assert [type(change) for change in world.append_to(A).changes] == [Appended]
     assert world.due() == {}
 
 
-def test_append_to_unread_stream_adds_no_change(world: World) -> None:
+def test_append_to_unread_stream_adds_no_subscription_change(world: World) -> None:
     world.subscribe()
     world.append_to(A)
     assert [type(change) for change in world.append_to(A).changes] == [Appended]
@@ -130,7 +130,8 @@ def test_fork_is_linked_at_its_fork_point(world: World) -> None:
     world.append_to(fork)
     assert world.due() == {fork: 4}
     cursor = world.subscription().due[fork]
-    assert cursor.incarnation == world.states[A].incarnation  # the source names the fork point
+    # The offset of the fork point has the source's incarnation.
+    assert cursor.incarnation == world.states[A].incarnation
 
 
 def test_fork_with_a_body_adds_a_cursor(world: World) -> None:
@@ -153,7 +154,7 @@ def test_delete_drops_the_cursor_and_ends_an_unclaimed_wake(world: World) -> Non
     assert world.subscription().due[A] == parse(world.states[A].name(0))
 
 
-def test_delete_keeps_a_wake_with_other_unread_streams_or_a_holder(world: World) -> None:
+def test_delete_does_not_end_a_wake_that_has_other_unread_streams_or_a_holder(world: World) -> None:
     world.subscribe()
     world.append_to(A, B)
     world.do(Delete(A))
@@ -227,7 +228,7 @@ def test_first_registry_event_wakes_watchers_of_the_registry() -> None:
     assert world.due() == {path: 0}
 
 
-def test_append_after_an_ended_lease_keeps_the_held_wake(world: World) -> None:
+def test_append_after_an_ended_lease_does_not_end_the_held_wake(world: World) -> None:
     world.subscribe()
     world.append_to(A)
     world.claim()

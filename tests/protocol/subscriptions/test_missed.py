@@ -79,7 +79,7 @@ def test_append_records_that_a_full_subscription_misses_the_stream(
     assert full.append_to(C).changes[1:] == ()  # the stream is missed already
 
 
-def test_append_to_an_unread_stream_needs_no_room(full: World) -> None:
+def test_append_to_an_unread_stream_of_a_full_subscription_is_not_missed(full: World) -> None:
     assert [type(change) for change in full.append_to(A).changes] == [Appended]
     full.do(Delete(A))
     assert full.due() == {B: 0}
@@ -104,7 +104,7 @@ def test_recall_adds_cursors_at_the_beginning_of_missed_streams_and_wakes(full: 
     assert missed(full) == (0, 0)
 
 
-def test_recall_stops_when_half_of_the_room_is_used(full: World) -> None:
+def test_recall_stops_when_half_of_the_room_for_cursors_is_used(full: World) -> None:
     append_later(full, C)
     append_later(full, D)
     work(full)
@@ -144,7 +144,7 @@ def test_append_to_a_missed_stream_adds_a_cursor_at_its_beginning(full: World) -
     work(full)
     append_later(full, C)  # now there is room, but the first value was missed
     assert full.due() == {C: 0}
-    append_later(full, A)  # no append to A was missed, because A was last used before
+    append_later(full, A)  # A was last used before the first missed append, so none to A was missed
     assert full.due() == {C: 0, A: 2}
 
 
@@ -195,7 +195,7 @@ def test_recall_adds_an_unreadable_stream_at_offset_zero(full: World) -> None:
     assert (stream.path, stream.acked) == (C, str(ZERO))
 
 
-def test_feed_entry_is_missed_since_the_time_of_its_append(full: World) -> None:
+def test_missed_feed_entry_counts_from_the_time_of_its_append(full: World) -> None:
     full.subscriptions.crowd = 0
     since = append_later(full, C)
     full.forward(5_000_000)
@@ -211,7 +211,7 @@ def test_feed_entry_is_missed_since_the_time_of_its_append(full: World) -> None:
     assert full.due() == {C: 0}
 
 
-def test_missed_older_feed_entry_moves_since_and_again_back(full: World) -> None:
+def test_missed_older_feed_entry_sets_since_and_again_to_its_time(full: World) -> None:
     early = full.now
     full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
     full.forward(5)
@@ -237,7 +237,7 @@ def test_number_of_cursors_of_all_subscriptions_is_bounded(full: World) -> None:
     assert full.due("t") == {C: 0, D: 0}
 
 
-def test_number_of_cursors_follows_acks_and_restored_documents(full: World) -> None:
+def test_number_of_cursors_is_updated_by_acks_and_restored_documents(full: World) -> None:
     document = full.subscriptions.document("subscription/s")
     assert document is not None
     again = Subscriptions()
@@ -250,7 +250,7 @@ def test_number_of_cursors_follows_acks_and_restored_documents(full: World) -> N
     assert full.subscriptions.kept == 0
 
 
-def test_missed_times_are_kept_by_stream_root(full: World) -> None:
+def test_missed_times_of_one_stream_root_do_not_affect_another(full: World) -> None:
     since = append_later(full, C)
     document = full.subscriptions.document("subscription/s")
     assert document is not None
@@ -274,5 +274,5 @@ def test_view_shows_that_streams_are_missed(full: World) -> None:
     full.do(append(C, b"1", JSON))
 
 
-def test_reached_time_of_a_missed_change_is_the_later_of_its_times(full: World) -> None:
+def test_reached_returns_the_later_time_of_a_missed_change(full: World) -> None:
     assert full.subscriptions.reached(Missed("s", 5, 9, ROOT)) == 9

@@ -76,7 +76,7 @@ def test_progress_resets_the_backoff_between_wakes(hooked: World) -> None:
     assert (wake.next_attempt, wake.fruitless, wake.problem) == (hooked.now, 0, None)
 
 
-def test_progress_before_a_release_resets_the_backoff(pulled: World) -> None:
+def test_acknowledgement_before_a_release_resets_the_backoff(pulled: World) -> None:
     pulled.append_to(A)
     for _ in range(3):
         pulled.claim()
@@ -92,7 +92,7 @@ def test_pull_wake_events_without_progress_are_appended_with_growing_delays(
 ) -> None:
     for events in (1, 2, 2):
         assert len(pulled.events()) == events
-        pulled.claim()  # a put-off wake can be claimed as well
+        pulled.claim()  # a wake whose event is delayed can be claimed too
         done(pulled)
     assert pulled.wake().next_attempt == NOW + SECOND * 2
     assert pulled.decide(Tend("s")).changes == ()
@@ -105,7 +105,7 @@ def test_tend_ends_a_put_off_wake_without_unread_bytes(pulled: World) -> None:
     for _ in range(2):
         pulled.claim()
         done(pulled)
-    del pulled.states[A]  # a repair removes a stream without a change
+    del pulled.states[A]  # a repair removes a stream without recording a change
     pulled.forward(60 * SECOND)
     pulled.do(Tend("s"))
     assert (pulled.subscription().wake, pulled.due()) == (None, {})
@@ -268,7 +268,7 @@ def test_wakes_list_all_streams_in_turn(monkeypatch: pytest.MonkeyPatch, end: st
     assert listed[8:] == paths[:4]
 
 
-def test_queue_moves_by_the_number_of_unacknowledged_streams(
+def test_streams_listed_but_not_acknowledged_move_to_the_end_of_the_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 2)

@@ -51,7 +51,7 @@ def test_document_of_a_webhook_describes_its_signatures() -> None:
     assert (shown["wake_stream"], shown["pattern"], shown["streams"]) == (None, None, [])
 
 
-def test_document_of_a_webhook_omits_unknown_signing() -> None:
+def test_document_of_a_webhook_omits_signing_if_it_is_unknown() -> None:
     assert render.subscription(view(HOOKED), (), relative, None)["webhook"] == {"url": HOOK}
 
 

@@ -26,7 +26,7 @@ def test_pattern_matches_below_the_stream_root(root: str) -> None:
     assert subscriptions.relative(f"{root}/a/b") == "a/b"
 
 
-def test_reached_time_is_derived_from_lease_or_retry() -> None:
+def test_reached_returns_the_time_of_a_wake_from_its_lease_or_retry() -> None:
     subscriptions = subscriptions_with(subscribed())
     subscription = subscriptions.get("s")
     assert subscription is not None

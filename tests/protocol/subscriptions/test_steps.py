@@ -58,6 +58,6 @@ def test_wakes_without_progress_begin_with_growing_delays(fruitless: int, second
     assert begin_at(NOW + 100 * SECOND, last, fruitless) == NOW + 100 * SECOND
 
 
-def test_clock_set_back_delays_a_wake_by_at_most_one_backoff() -> None:
+def test_wake_is_delayed_by_at_most_one_backoff_after_the_clock_was_set_back() -> None:
     last = Wake("w", begun_at=NOW + 3600 * SECOND, fruitless=1)
     assert begin_at(NOW, last, 2) == NOW + SECOND

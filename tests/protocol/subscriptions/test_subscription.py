@@ -26,7 +26,7 @@ def linked() -> Subscriptions:
     )
 
 
-def test_links_move_with_the_stream_root() -> None:
+def test_links_are_relative_to_the_stream_root_when_it_changes() -> None:
     subscriptions = linked()
     subscription = moved(subscriptions, "/other")
     assert list(subscription.streams) == ["/other/x", "/other/y"]
@@ -36,7 +36,7 @@ def test_links_move_with_the_stream_root() -> None:
     assert [each.id for each in subscriptions.announcing("/other/wake/pool")] == ["s"]
 
 
-def test_cursors_outside_the_root_return_with_their_root() -> None:
+def test_cursors_outside_the_root_are_restored_when_their_root_returns() -> None:
     subscriptions = linked()
     assert moved(subscriptions, "/other").due == {}
     kept = subscriptions.document("subscription/s")
@@ -48,7 +48,7 @@ def test_cursors_outside_the_root_return_with_their_root() -> None:
     assert back.aside == {}
 
 
-def test_replayed_change_moves_a_cursor_outside_the_root() -> None:
+def test_replayed_change_moves_a_cursor_outside_the_present_root() -> None:
     subscriptions = linked()
     subscriptions.move("/other")
     subscriptions.apply(CursorsMoved("s", ((A, None),)))
@@ -56,7 +56,7 @@ def test_replayed_change_moves_a_cursor_outside_the_root() -> None:
 
 
 @pytest.mark.parametrize("root", ["", "/streams", ROOT])
-def test_whole_paths_of_an_earlier_version_become_relative(root: str) -> None:
+def test_absolute_paths_of_an_earlier_version_become_relative(root: str) -> None:
     config = subscribe("s", streams=["x", "y"]).config
     whole = msgspec.structs.replace(
         config, streams=(f"{root}/x", f"{root}/y"), wake_stream=f"{root}/wake/pool"
@@ -64,7 +64,7 @@ def test_whole_paths_of_an_earlier_version_become_relative(root: str) -> None:
     subscriptions = subscriptions_with(
         Subscribed("s", 7, whole, NOW), Relinked("s", (f"{root}/z",), ())
     )
-    # A record of this version, which is replayed while the root is not known yet.
+    # Replays a record of this version while the stream root is not known yet.
     subscriptions.apply(Relinked("s", (), ("x",)))
     subscription = moved(subscriptions, root)
     assert list(subscription.links) == ["y", "z"]

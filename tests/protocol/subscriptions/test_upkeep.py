@@ -33,7 +33,7 @@ OLD = Key("old", b"a" * 32, b"b" * 32, NOW)
 NEW = Key("new", b"c" * 32, b"d" * 32, NOW)
 
 
-def test_keys_replace_only_the_expected_keys(world: World) -> None:
+def test_new_keys_are_stored_only_if_the_command_names_the_present_keys(world: World) -> None:
     assert world.decide(KeepKeys((OLD,), ())).outcome == KeysOutcome((OLD,))
     late = world.decide(KeepKeys((NEW,), ()))
     assert (late.changes, late.outcome) == ((), KeysOutcome((OLD,)))

@@ -16,7 +16,7 @@ from tests.requests import append, create, fork_of
 START = str(ZERO)
 
 
-def test_view_lists_unread_streams_first_and_missing_ones_at_zero(
+def test_view_lists_unread_streams_first_and_missing_streams_at_offset_zero(
     world: World,
 ) -> None:
     world.append_to(A, A)

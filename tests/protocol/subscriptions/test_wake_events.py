@@ -133,7 +133,9 @@ def test_loop_between_wake_streams_ends_after_one_event_each(world: World) -> No
     assert (len(world.events(POOL)), len(world.events(OTHER))) == (1, 1)
 
 
-def test_wake_after_done_is_announced_once_to_watchers_of_the_wake_stream(world: World) -> None:
+def test_next_wake_after_done_is_announced_once_to_watchers_of_the_wake_stream(
+    world: World,
+) -> None:
     world.streams(OTHER)
     world.subscribe("s")
     world.subscribe("t", streams=["wake/pool"], wake_stream="wake/other")

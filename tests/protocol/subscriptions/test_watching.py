@@ -9,7 +9,7 @@ from tests.protocol.subscriptions.examples import subscribed, subscriptions_with
 from tests.protocol.subscriptions.world import POOL, ROOT, A, B
 
 
-def test_cached_watchers_follow_every_change() -> None:
+def test_cached_watchers_are_updated_by_every_change() -> None:
     subscriptions = Subscriptions()
     assert watcher_ids(subscriptions, A) == []
     subscriptions.apply(subscribed("s"))
@@ -42,7 +42,7 @@ def test_subscription_linked_twice_is_one_watcher() -> None:
     assert watcher_ids(subscriptions, A) == ["s"]
 
 
-def test_wake_stream_matches_no_pattern() -> None:
+def test_pattern_never_matches_the_wake_stream_of_a_subscription() -> None:
     subscriptions = subscriptions_with(
         subscribed("s", pattern="**"),
         subscribed("t", pattern="wake/*", wake_stream="wake/other"),

@@ -38,7 +38,7 @@ def release(world: World) -> Release:
     return Release(grant, grant.generation, world.wake().wake_id)
 
 
-def test_claim_takes_the_wake_and_begins_a_lease(woken: World) -> None:
+def test_claim_gives_the_wake_to_the_worker_and_begins_a_lease(woken: World) -> None:
     view = woken.claim(worker="one")
     assert view.generation == 1
     assert view.wake == woken.wake()
@@ -64,7 +64,9 @@ def test_claim_of_a_webhook_subscription_is_refused(hooked: World) -> None:
     hooked.refused(Claim("s", "w"), BadRequest, "NOT_PULL_WAKE")
 
 
-def test_claim_takes_over_once_the_lease_is_over(woken: World) -> None:
+def test_claim_by_another_worker_begins_the_next_wake_once_the_lease_has_ended(
+    woken: World,
+) -> None:
     woken.claim(worker="one")
     old = woken.acknowledging(done=True)
     woken.forward(LEASE - 1)
@@ -122,7 +124,7 @@ def test_ack_of_an_earlier_offset_does_not_move_the_cursor_back(woken: World) ->
     assert woken.due() == {A: 4}
 
 
-def test_later_offset_wins_when_one_request_acks_a_stream_twice(woken: World) -> None:
+def test_greater_offset_is_used_when_one_request_acks_a_stream_twice(woken: World) -> None:
     woken.append_to(A, A)
     woken.claim()
     near, far, tail = (woken.states[A].name(position) for position in (2, 4, 6))
@@ -218,7 +220,7 @@ def test_release_begins_the_next_wake_while_bytes_are_unread(woken: World) -> No
 
 def test_done_drops_the_cursor_of_a_stream_that_a_repair_removed(woken: World) -> None:
     woken.claim()
-    del woken.states[A]  # a repair removes a stream without a change
+    del woken.states[A]  # a repair removes a stream without recording a change
     assert woken.decide(woken.acknowledging(done=True)).outcome == AckOutcome(next_wake=False)
     assert (woken.due(), woken.subscription().wake) == ({}, None)
 
@@ -246,7 +248,9 @@ def test_request_that_names_another_wake_is_fenced(
     assert woken.wake().holder == "w"
 
 
-def test_request_for_a_deleted_subscription_is_fenced_by_its_successor(woken: World) -> None:
+def test_request_of_a_deleted_subscription_is_fenced_once_its_id_is_used_again(
+    woken: World,
+) -> None:
     woken.claim()
     ack, back = woken.acknowledging((A, woken.tail(A)), done=True), release(woken)
     woken.do(Unsubscribe("s"))

@@ -129,7 +129,7 @@ class GatedDisk(SystemDisk):
         self.gate.clear()
 
     async def held_write(self) -> None:
-        """Waits until a durable write stands at the closed gate."""
+        """Waits until a durable write is blocked at the closed gate."""
         assert await asyncio.to_thread(self.reached.wait, PATIENCE)
 
     def fail_if_asked(self, call: str) -> None:

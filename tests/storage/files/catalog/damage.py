@@ -191,7 +191,8 @@ def trial(seed: int, made: Made, other: Made) -> str:
             repair_catalog(str(path), str(quarantine), made.has_log)
             assert refusal(path, made) == ""
         elif any(finding.file == "copy" for finding in harmful):
-            rewrite_copy(str(path), str(quarantine))  # a start does not read the whole copy
+            # The server does not read the whole copy when it starts.
+            rewrite_copy(str(path), str(quarantine))
             assert refusal(path, made) == ""
         again = [finding for finding in verify_catalog(str(path)) if not finding.harmless]
         assert not again, f"after a repair: {again}"

@@ -140,7 +140,7 @@ def test_record_of_another_directory_is_ignored() -> None:
     assert found.newest == 1
 
 
-def test_discarded_commit_is_gone() -> None:
+def test_discarded_commit_is_not_loaded() -> None:
     disk = new_disk()
     copy = filled(disk, 2)
     copy.append(IDENTITY, 3, parts(b"unwanted"))
@@ -151,7 +151,7 @@ def test_discarded_commit_is_gone() -> None:
     assert keys(loaded(disk)) == [b"1", b"2", b"3"]
 
 
-def test_dropped_commit_stays_until_next_append_overwrites_it() -> None:
+def test_dropped_commit_remains_in_the_file_until_next_append_overwrites_it() -> None:
     disk = new_disk()
     filled(disk, 3)
     copy = loaded(disk)
@@ -162,7 +162,7 @@ def test_dropped_commit_stays_until_next_append_overwrites_it() -> None:
     assert keys(loaded(disk)) == [b"1", b"2", b"other"]
 
 
-def test_rewritten_second_copy_takes_further_commits() -> None:
+def test_commits_can_be_appended_to_rewritten_second_copy() -> None:
     disk = new_disk()
     copy = filled(disk, 9)
     entries = [encode_put(STREAMS, b"%d" % n, seal(b"%d" % n, b"x" * 9000)) for n in range(300)]

@@ -1,4 +1,4 @@
-"""Tests of catalog entries: what they keep of a stream's state, and how their deadlines sort."""
+"""Tests of catalog entries: the parts of a stream's state that they store, and the order of their deadlines."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_restart_extends_ttl_by_ten_percent() -> None:
     assert entry_of(later, 3, session=5).session == 0
 
 
-def test_entry_has_index_header_of_its_stream() -> None:
+def test_label_of_entry_equals_the_label_of_its_stream() -> None:
     assert label_of_entry("/x", entry_of(state(), 3, session=4)) == label_of(state())
 
 
@@ -47,7 +47,7 @@ def test_entry_has_index_header_of_its_stream() -> None:
         (Lifetime(expires_at=NOW), DATES + NOW),
     ],
 )
-def test_dates_and_idle_times_have_separate_places_in_order_of_deadlines(
+def test_place_of_a_lifetime_is_its_deadline_or_idle_time(
     lifetime: Lifetime, expected: int | None
 ) -> None:
     assert place_of(lifetime, NOW) == expected

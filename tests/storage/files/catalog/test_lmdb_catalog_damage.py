@@ -1,4 +1,4 @@
-"""Tests of an LMDB catalog whose files are damaged, and of a disk that takes only part of a commit."""
+"""Tests of an LMDB catalog whose files are damaged, and of a disk that stores only part of a commit."""
 
 import random
 import struct

@@ -17,7 +17,7 @@ def database_bytes(path: Path, page_size: int | None = None) -> bytes:
     return (path / "data.mdb").read_bytes()
 
 
-def test_intact_file_gives_all_entries(tmp_path: Path) -> None:
+def test_all_entries_of_intact_file_are_read(tmp_path: Path) -> None:
     data = database_bytes(tmp_path)
     found: list[dict[bytes, bytes]] = [{} for _ in NAMES]
     pages = Pages(data)
@@ -44,7 +44,7 @@ def test_value_on_overflow_pages_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(4096), bytes(50_000), b"\xff" * 50_000])
-def test_file_of_another_kind_gives_no_entries(data: bytes) -> None:
+def test_no_entries_are_read_from_file_of_another_kind(data: bytes) -> None:
     pages = Pages(data)
     assert list(pages.entries()) == []
     assert list(pages.stray_entries()) == []

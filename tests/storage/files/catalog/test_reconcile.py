@@ -55,7 +55,7 @@ def test_relation_of_database_and_second_copy_follows_from_commit_numbers(
         (meta(3), state(4, is_base=True), 4, "lost its last commit"),
     ],
 )
-def test_database_that_does_not_fit_its_second_copy_is_damaged(
+def test_database_that_does_not_match_its_second_copy_raises_damaged(
     stored: Meta | None, copy: CopyState | None, newest: int, words: str
 ) -> None:
     with pytest.raises(Damaged, match=words):

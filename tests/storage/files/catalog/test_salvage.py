@@ -108,7 +108,7 @@ def test_entries_of_lost_page_are_salvaged_from_damaged_second_copy(tmp_path: Pa
     assert len(salvage.notes) == 2
 
 
-def test_deleted_stream_is_salvaged_only_as_doubtful(tmp_path: Path) -> None:
+def test_deleted_stream_is_not_salvaged_or_is_marked_doubtful(tmp_path: Path) -> None:
     make(tmp_path, commits=1)
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(META, [Drop("/7", 8)], [])

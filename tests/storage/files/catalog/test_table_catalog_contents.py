@@ -63,7 +63,7 @@ def test_committed_streams_and_producers_are_found(catalog: Catalog) -> None:
     assert catalog.meta().lsn == 7
 
 
-def test_dropped_stream_is_garbage_until_its_log_is_removed(catalog: Catalog) -> None:
+def test_dropped_stream_is_listed_as_garbage_until_its_log_is_removed(catalog: Catalog) -> None:
     catalog.commit(META, [Put("/a", entry(5), {b"p": ProducerState(0, 0)})], [])
     catalog.commit(META, [Drop("/a", 5), Put("/a", entry(8), {})], [])
     found = catalog.find("/a")

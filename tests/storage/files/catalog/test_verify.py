@@ -87,7 +87,7 @@ def test_damaged_entry_of_each_table_is_described(tmp_path: Path) -> None:
     database.close()
 
 
-def test_entry_that_look_up_misses_is_reported(
+def test_entry_that_a_look_up_cannot_find_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(str(tmp_path))

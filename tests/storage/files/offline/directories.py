@@ -26,7 +26,7 @@ def die(store: FileBackedStreamStore) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Makes a directory with streams of several kinds in two checkpoints, and one record that only the log has."""
+    """Makes a directory with streams of several kinds in two checkpoints, and one record that only the write-ahead log has."""
     with opened(path) as store:
         store.create("/json", "application/json")
         store.create("/text", "text/plain", CreateOptions(ttl_seconds=100_000))
@@ -42,12 +42,12 @@ def make_directory(path: Path) -> None:
 
 
 def findings_in(path: Path) -> list[Finding]:
-    """Returns everything that a check finds in a directory."""
+    """Returns the findings of a check of a directory."""
     return list(DirectoryCheck(str(path)).run())
 
 
 def repaired(path: Path) -> str:
-    """Repairs a damaged directory, and requires that nothing is left to repair. Returns the sentences of the repair."""
+    """Repairs a damaged directory, and asserts that nothing is left to repair. Returns the messages of the repair."""
     assert any(not finding.harmless for finding in findings_in(path))
     said = "\n".join(repair_directory(str(path), LATER))
     assert [finding for finding in findings_in(path) if not finding.harmless] == []

@@ -18,7 +18,7 @@ A, B, CLOSED, FORK = (f"{ROOT}/{name}" for name in ("a", "b", "closed", "fork"))
 def disk_with_streams() -> SimulatedDisk:
     """Returns a disk with four streams of eight bytes each in the catalog.
 
-    One stream is closed, and one is a fork of `A`. A subscription has news of `A`.
+    One stream is closed, and one is a fork of `A`. A subscription has unread bytes in `A`.
     """
     disk = new_disk()
     store = open_store(disk)

@@ -82,7 +82,7 @@ def test_missing_log_of_deleted_stream_is_no_finding(
     if is_created_again:
         store.create("/text", "text/plain")
         store.append("/text", b"another life")
-    store._catalog.close()  # as if the process were killed before a checkpoint
+    store._catalog.close()  # ends the store as a kill before a checkpoint would
     store._directory.release()
     assert not fork.exists()
     for suffix in suffixes:  # a checkpoint on a full disk does this
@@ -139,7 +139,7 @@ def test_directory_link_or_fifo_in_place_of_log_harms_only_its_stream(
     for number in range(2):
         with FileBackedStreamStore(
             directory, segment_size=SEGMENT
-        ) as store:  # this start replays records of /json
+        ) as store:  # opening the store replays records of /json
             store.append("/text", b"more %d" % number)
             store.run_checkpoint()
             assert store.failure is None
@@ -246,7 +246,7 @@ def test_repair_of_write_ahead_log_keeps_records_before_damage(directory: Path) 
     assert check(directory).exit_code == 0
 
 
-def test_second_repair_keeps_files_that_first_has_quarantined(directory: Path) -> None:
+def test_second_repair_keeps_files_that_the_first_repair_has_quarantined(directory: Path) -> None:
     aside = []
     for _ in range(2):
         store = FileBackedStreamStore(directory, segment_size=SEGMENT)

@@ -46,7 +46,7 @@ def source(children: int) -> Entry:
     return msgspec.structs.replace(entry_of_empty_stream(5), children=children)
 
 
-def test_right_number_of_forks_is_not_reported() -> None:
+def test_correct_number_of_forks_is_not_reported() -> None:
     entries = [("/a", source(2)), ("/f", fork("/a", 5)), ("/g", fork("/a", 5))]
     assert list(references(entries).fork_faults()) == []
 

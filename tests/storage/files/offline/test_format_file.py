@@ -24,7 +24,7 @@ from tests.storage.files.offline.directories import (
 
 
 @pytest.mark.parametrize("content", [None, b"", b"durable-streams-server d\x00ta, format 2\n"])
-def test_lost_format_is_found_and_restored(directory: Path, content: bytes | None) -> None:
+def test_lost_format_file_is_reported_and_restored(directory: Path, content: bytes | None) -> None:
     file = directory / "FORMAT"
     whole = file.read_bytes()
     file.unlink()

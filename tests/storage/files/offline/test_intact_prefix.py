@@ -40,7 +40,7 @@ def test_fork_point_past_intact_prefix_moves_back() -> None:
     assert found.lineage == (Span(3, 4),)
 
 
-def test_recorded_fork_point_past_new_tail_of_source_moves_back() -> None:
+def test_fork_point_in_a_record_moves_back_to_the_new_tail_of_its_source() -> None:
     entry = entry_of_empty_stream(5)
     origin = Origin("/source", 3, "anchor", 0, 7)
     lineage = (Span(2, 1), Span(3, 7))

@@ -1,4 +1,4 @@
-"""Tests of which streams get a new incarnation because they lost bytes, or may have."""
+"""Tests of which streams get a new incarnation because they have lost bytes or may have lost some."""
 
 import msgspec
 import pytest
@@ -19,19 +19,19 @@ from tests.storage.files.offline.reconstructions import (
 )
 
 
-def test_streams_keep_their_incarnations_without_gaps(disk: SimulatedDisk) -> None:
+def test_streams_keep_their_incarnations_if_no_record_is_missing(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     assert found.apply(append_to(disk, A)) is None
     assert new_incarnations(found, LATER) == {}
 
 
-def test_gap_renames_open_streams_and_their_forks(disk: SimulatedDisk) -> None:
+def test_gap_gives_new_incarnations_to_open_streams_and_their_forks(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, None, None))
     assert renamed(disk, found) == {A, B, FORK}
 
 
-def test_append_at_known_tail_proves_that_earlier_gaps_lost_nothing_of_stream(
+def test_stream_keeps_its_incarnation_if_an_append_after_the_gap_begins_at_its_known_tail(
     disk: SimulatedDisk,
 ) -> None:
     found = reconstruction(disk)
@@ -45,7 +45,7 @@ def test_append_at_known_tail_proves_that_earlier_gaps_lost_nothing_of_stream(
 
 
 @pytest.mark.parametrize(("spare", "others"), [(0, set()), (23, set()), (24, {B}), (1000, {B})])
-def test_gap_without_room_for_another_append_renames_only_stream_that_lost_bytes(
+def test_gap_too_small_for_another_append_renames_only_the_stream_that_lost_bytes_and_its_fork(
     disk: SimulatedDisk, spare: int, others: set[str]
 ) -> None:
     lost = msgspec.msgpack.encode((append_to(disk, A, 8, b"lost"),))

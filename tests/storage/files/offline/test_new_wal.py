@@ -19,7 +19,7 @@ from tests.storage.files.stores import content, open_store, run
 NEW = "wal/002"  # after the segment in use and a spare one
 
 
-def test_store_skips_records_in_segments_before_new_one(disk: SimulatedDisk) -> None:
+def test_store_skips_records_in_segments_before_the_new_wal(disk: SimulatedDisk) -> None:
     run(open_store(disk), append(A, b"obsolete", TEXT))
     begin_wal(disk, 50, 400)
     header = read_header(disk.open(NEW))

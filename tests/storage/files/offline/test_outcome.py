@@ -1,4 +1,4 @@
-"""Tests of what a repair writes for reconstructed states."""
+"""Tests of the catalog entries, log bytes and log moves that a repair writes for reconstructed states."""
 
 import msgspec
 
@@ -27,7 +27,7 @@ def test_outcome_without_gaps_adds_bytes_and_moves_no_log(disk: SimulatedDisk) -
     assert [flush.extent.tail for flush in done.flushes] == [8]
 
 
-def test_outcome_metadata_reaches_steady_time_of_records(disk: SimulatedDisk) -> None:
+def test_outcome_metadata_has_the_steady_time_of_the_last_record(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     assert found.apply(append_to(disk, A)) is None
     meta = outcome(found).meta

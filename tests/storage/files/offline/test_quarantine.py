@@ -1,4 +1,4 @@
-"""Tests of the quarantine: it takes files and withheld changes, and never loses what is in it."""
+"""Tests of the quarantine: a repair moves damaged files and withheld changes into it, and overwrites no file there."""
 
 import json
 

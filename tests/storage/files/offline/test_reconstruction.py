@@ -74,7 +74,7 @@ def test_later_stream_at_same_path_proves_deletion_of_earlier_stream(disk: Simul
     assert {change.entry.incarnation for change in puts if change.path == CLOSED} == {LATER + 1}
 
 
-def test_creation_over_existing_stream_is_withheld_unless_records_are_missing(
+def test_create_at_the_path_of_an_existing_stream_is_applied_only_after_a_gap_in_the_records(
     disk: SimulatedDisk,
 ) -> None:
     found = reconstruction(disk)
@@ -88,7 +88,7 @@ def test_creation_over_existing_stream_is_withheld_unless_records_are_missing(
     assert found.incarnations == {LATER}
 
 
-def test_removal_is_withheld_while_stream_has_forks(disk: SimulatedDisk) -> None:
+def test_removal_of_a_stream_is_withheld_while_it_has_forks(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, 6, None))
     number = incarnation(disk, A)
@@ -99,7 +99,7 @@ def test_removal_is_withheld_while_stream_has_forks(disk: SimulatedDisk) -> None
     assert Drop(A, number) in outcome(found).changes
 
 
-def test_salvaged_catalog_skips_changes_that_its_entries_include(disk: SimulatedDisk) -> None:
+def test_changes_that_a_salvaged_catalog_already_includes_are_skipped(disk: SimulatedDisk) -> None:
     entry = SimulatedCatalog(disk).find(A)
     assert entry is not None
     found = reconstruction(disk, is_salvaged=True)

@@ -1,4 +1,4 @@
-"""Tests of a repair: it keeps every intact record, makes old offsets void if needed, deletes nothing, and may be killed at any call."""
+"""Tests of a repair: it keeps every intact record, makes old offsets invalid if needed, deletes nothing, and may be killed at any call."""
 
 import random
 
@@ -34,7 +34,7 @@ def checked(disk: SimulatedDisk) -> tuple[Check, list[Finding]]:
 
 
 def repaired(disk: SimulatedDisk) -> list[str]:
-    """Repairs a damaged disk, and requires that nothing is left to repair. Returns the sentences of the repair."""
+    """Repairs a damaged disk, and asserts that nothing is left to repair. Returns the messages of the repair."""
     check, findings = checked(disk)
     assert findings
     said = list(repair(disk, SimulatedCatalog(disk), check, LATER))
@@ -118,7 +118,7 @@ def test_only_stream_that_lost_bytes_gets_new_incarnation(
             assert visible_position(state, parse(ends[path])) == state.tail
 
 
-def test_every_open_stream_gets_new_incarnation_if_any_may_have_lost_bytes() -> None:
+def test_every_open_stream_gets_new_incarnation_if_it_is_unknown_which_lost_bytes() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{name}", TEXT, b"x;") for name in "abc"))
@@ -372,7 +372,7 @@ def test_repair_of_any_damage_survives_kill_at_any_call(seed: int) -> None:
     list(repair(disk, SimulatedCatalog(disk), check, LATER))
     assert [finding for finding in checked(disk)[1] if not finding.harmless] == []
     store = reopened(disk)
-    # The loss of the newest records may give no finding.
+    # If the newest records are lost, the check may find nothing.
     assert_no_false_bytes(store, truth, lost if harm else None)
     assert not harm or store.wal.last_lsn >= last
     store.run_checkpoint()
