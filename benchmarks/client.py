@@ -1,4 +1,4 @@
-"""A client with very little overhead: plain sockets, one shared buffer, and responses of which it only counts bytes.
+"""A client with very little overhead. It uses plain sockets and one shared buffer, and only counts the bytes of responses.
 
 Each message that a reader follows contains one `~`, which occurs nowhere else in a response. So counting that byte counts
 messages, however a response is split.

@@ -35,7 +35,7 @@ def request(method: str, url: str) -> None:
 
 
 def fill(directory: str, streams: int, size: int = 100) -> FileBackedStreamStore:
-    """Creates streams with one append of `size` bytes each, and brings all of them to the logs and the catalog."""
+    """Creates streams with one append of `size` bytes each, and writes all of them to logs and catalog with checkpoints."""
     store = FileBackedStreamStore(directory)
     body = Body(b"x" * size)
     for number in range(streams):
@@ -73,7 +73,7 @@ def fill_log(directory: str, streams: int) -> int:
 
 
 def fill_and_end(directory: str, streams: int) -> None:
-    """Creates streams, fills the write-ahead log, prints the number of appends in it, and ends the process as a kill does."""
+    """Creates streams, fills the write-ahead log, prints the number of appends in the log, and ends the process without closing the store."""
     fill(directory, streams).close()
     print(fill_log(directory, streams), flush=True)
     os._exit(0)

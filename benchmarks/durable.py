@@ -18,7 +18,7 @@ from .writers import JSON, Order, Writers
 #: Factor by which this row runs longer than others, because a store does some work only now and then.
 _LONGER: Final = 5
 _PATH: Final = "/v1/stream/durable-#"
-SIZE: Final = 100  # bytes of each append to the store that a kill leaves behind
+SIZE: Final = 100  # bytes of each append to the store of the start after a kill
 _STREAMS: Final = 10_000
 
 
@@ -60,7 +60,7 @@ def _start(server: Running) -> Measure:
 
 
 def _left_by_a_kill(kind: str, directory: str) -> int:
-    """Fills a store in a process that then ends as by a kill, and returns the number of appends in its write-ahead log."""
+    """Fills a store in a process that ends without closing the store. Returns the number of appends in the write-ahead log."""
     source = KINDS[kind].source
     command = [sys.executable, "-m", f"{__package__}.durability", "fill", directory, str(_STREAMS)]
     environment = {**os.environ, "PYTHONPATH": f"{source}:{HERE.parent}"}

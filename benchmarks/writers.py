@@ -78,7 +78,7 @@ class Writers:
             raise RuntimeError("the writers could not connect")
 
     def begin(self, seconds: float) -> None:
-        """Tells the writers to write for some seconds."""
+        """Starts the writers, which write for some seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
@@ -244,7 +244,7 @@ def _at_a_rate(
 
 
 def at(ordered: list[float], share: float) -> float:
-    """Returns the percentile of sorted figures at a share between 0 and 1, or 0 if there are no figures."""
+    """Returns a percentile of sorted figures, given as a share between 0 and 1, or 0 if there are no figures."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 

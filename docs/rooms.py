@@ -21,7 +21,7 @@ Arrows = Mapping[str, set[str]]
 
 
 def imports() -> Arrows:
-    """Returns the modules that each module of the package imports, those for type checkers included."""
+    """Returns the modules that each module of the package imports, including imports for type checkers only."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
 
@@ -55,7 +55,7 @@ def reachable(rooms: Arrows, start: str) -> set[str]:
 
 
 def without_detours(rooms: Arrows) -> Arrows:
-    """Returns the arrows that no longer way through other rooms implies."""
+    """Returns the imports without those that a longer path of imports implies (the transitive reduction)."""
     return {
         room: {
             other
@@ -90,7 +90,7 @@ def picture(rooms: Arrows) -> str:
 
 
 def files_of(room: str) -> list[Path]:
-    """Returns the files of a room that have a docstring, those of its folders last."""
+    """Returns the files of a room that have a docstring, with the files in its folders last."""
     folder = SOURCE / room
     files = list(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     return sorted(
@@ -100,7 +100,7 @@ def files_of(room: str) -> list[Path]:
 
 
 def tables(rooms: Arrows) -> str:
-    """Returns a table of files for each room that has any, the rooms in the order of the picture, from the top."""
+    """Returns a table of files for each room. The rooms are in the order of the picture, from the top."""
     parts = []
     for room in sorted(rooms, key=lambda room: (-len(reachable(rooms, room)), room)):
         if room in (PUBLIC, "__main__"):

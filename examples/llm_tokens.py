@@ -10,8 +10,8 @@ Open http://127.0.0.1:8000/, or:
     curl -N 'http://127.0.0.1:8000/streams/answers/…?offset=-1&live=sse'     # as often as you like
 
 An answer is a stream of JSON messages. Each has a token, `{"token": "…"}`, except for the last one, `{"status": "complete"}`. If the model
-fails, the status is `failed`. If the process stops or is killed before the end of an answer, the status is `interrupted`; the next start
-finds the answers that are still open.
+fails, the status is `failed`. If the process stops before the end of an answer, the status is `interrupted`. If it is killed, the next
+start closes the open answers with this status.
 
 Answers are kept in ./answers, or in the directory that ANSWERS names. Everyone who knows the name of an answer may read it, and no client may
 write; see `guard`.

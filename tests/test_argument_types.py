@@ -1,4 +1,4 @@
-"""Every public function refuses arguments of the wrong type with a TypeError that names the argument, and then changes nothing."""
+"""Every public function refuses an argument of the wrong type with a TypeError that names the argument, and changes nothing."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""Each error class has its HTTP status and its code, and is drawn in the docstring of the module."""
+"""Each error class has its HTTP status and its code, and appears in the tree in the docstring of the module."""
 
 import pytest
 
@@ -34,7 +34,7 @@ TREE = {
 }
 
 
-def test_table_lists_every_error_class() -> None:
+def test_tree_in_test_lists_every_error_class() -> None:
     kinds = {
         name
         for name, value in vars(errors).items()
@@ -57,7 +57,7 @@ def test_unauthorized_asks_for_bearer_token() -> None:
     assert errors.Unauthorized("why").headers == ((b"www-authenticate", b"Bearer"),)
 
 
-def test_docstring_draws_every_error_class() -> None:
+def test_module_docstring_names_every_error_class() -> None:
     drawing = errors.__doc__ or ""
     for name, (status, code) in TREE.items():
         assert name in drawing

@@ -98,7 +98,7 @@ def test_note_of_exception_forges_no_log_line(lines: Callable[[], list[str]]) ->
 
 
 @pytest.mark.parametrize("message", ["\n", "\n  ", ":\n", ""])
-def test_exception_message_of_line_breaks_leaves_traceback_intact(
+def test_traceback_is_intact_if_exception_message_is_only_line_breaks(
     message: str, lines: Callable[[], list[str]]
 ) -> None:
     try:

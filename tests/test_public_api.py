@@ -122,7 +122,7 @@ def public_functions() -> Iterator[tuple[str, Any]]:
 
 
 def members(name: str, kind: type) -> Iterator[tuple[str, Any]]:
-    """Yields the public parts of a class like `public_functions`."""
+    """Yields the public parts of a class, in the form that `public_functions` yields."""
     is_error = issubclass(kind, Exception)
     if name not in NOT_MADE | set(METHODS):
         yield name, kind

@@ -1,6 +1,6 @@
-"""Tests of the shape of the code: sizes, circles of imports, dead names, and what every file must have.
+"""Tests of the shape of the code: sizes, import cycles, unused names, and what every file must have.
 
-Each test reads the syntax of the files, so it holds for files that nobody has written yet.
+Each test reads the syntax of the files, so it also applies to every file that is added later.
 """
 
 import ast
@@ -16,7 +16,7 @@ from docs.rooms import imports
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(durable_streams_server.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-#: The folders of our own Python code. The last part of a path is never compared: installed packages lie below some of them.
+#: The folders of our own Python code. Files in the folders of INSTALLED below them are left out, because we did not write them.
 OURS = ("src", "tests", "benchmarks", "docs", "examples")
 INSTALLED = {".venv", "node_modules", ".rust", ".caddy", "scratch"}
 CODE = sorted(
@@ -34,10 +34,10 @@ TEXTS = sorted(
         ROOT / "pyproject.toml",
     ]
 )
-#: A file that is longer holds more than one idea; a function that is longer does not fit a screen.
+#: A longer file holds more than one idea, and a longer function does not fit on a screen.
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
-#: The rooms whose tests mirror them file by file.
+#: The rooms whose folders of tests must mirror their folders of source files.
 MIRRORED = ("cli", "http", "protocol", "storage", "streams", "subscriptions", "testing")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -74,13 +74,13 @@ def costs_time(annotation: ast.expr) -> bool:
 
 
 def words_behind_switches(line: str) -> str | None:
-    """Returns what a line says behind the comment that switches a check off; None if it switches none off."""
+    """Returns the text after `type: ignore` or `noqa` in a line, or None if the line switches off no check."""
     switch = re.search(r"#\s*(?:type: ignore\[[^]]*\]|noqa: [A-Z]+\d+(?:, ?[A-Z]+\d+)*)(.*)", line)
     return None if switch is None else switch[1]
 
 
 def does_something(function: Function) -> bool:
-    """Returns whether a function is more than a declaration, whose body is a docstring or `...`."""
+    """Returns whether the body of a function has more than a docstring or `...`."""
     return not all(
         isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
         for part in function.body
@@ -113,12 +113,12 @@ def test_inner_functions_have_lazy_annotations() -> None:
     assert costly == []
 
 
-def test_files_are_short() -> None:
+def test_no_file_is_longer_than_limit() -> None:
     lengths = {name_of(file): file.read_text("utf-8").count("\n") for file in CODE}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
 
 
-def test_functions_fit_a_screen() -> None:
+def test_no_function_is_longer_than_limit() -> None:
     lengths = {
         f"{name_of(file)}: {function.name}": (function.end_lineno or 0) - function.lineno + 1
         for file in CODE
@@ -127,8 +127,8 @@ def test_functions_fit_a_screen() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
 
 
-def test_files_do_not_import_each_other_in_a_circle() -> None:
-    """`prepare` raises an error that names the files of a circle. Imports for type checkers count."""
+def test_files_have_no_import_cycles() -> None:
+    """`prepare` raises an error that names the files of a cycle. Imports for type checkers count too."""
     TopologicalSorter(imports()).prepare()
 
 
@@ -138,7 +138,7 @@ def test_files_have_no_conflict_markers() -> None:
 
 
 def test_every_constant_is_used() -> None:
-    """Counts the words of the source: a constant that is defined once and never mentioned again is dead."""
+    """A constant is unused if its name occurs only once in the source, where it is defined."""
     words = Counter(word for file in FILES for word in re.findall(r"\w+", file.read_text("utf-8")))
     constants = [
         target.id
@@ -170,8 +170,8 @@ def test_folders_of_tests_mirror_the_folders_of_the_source() -> None:
     assert [folder for folder in folders if not (SOURCE / folder).is_dir()] == []
 
 
-def test_every_switched_off_check_has_its_reason() -> None:
-    """A line that switches off a type or style check says why, behind the switch."""
+def test_every_switched_off_check_has_reason() -> None:
+    """A line that switches off a type or style check gives the reason after `type: ignore` or `noqa`."""
     bare = [
         f"{name_of(file)}: {line.strip()}"
         for file in CODE

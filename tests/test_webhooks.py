@@ -63,7 +63,7 @@ def test_bit_flipped_anywhere_in_body_is_refused() -> None:
 @pytest.mark.parametrize(
     "body", [b"", BODY + b"\n", b" " + BODY, BODY[:-1], json.dumps(json.loads(BODY)).encode()]
 )
-def test_body_with_same_meaning_but_other_bytes_is_refused(body: bytes) -> None:
+def test_body_with_same_json_value_but_other_bytes_is_refused(body: bytes) -> None:
     assert refusal(body) == "bad_signature"
 
 

@@ -65,7 +65,7 @@ class Hook:
             raise AssertionError(f"no delivery came within {within} s") from None
 
     def is_quiet(self, seconds: float) -> bool:
-        """Returns whether no delivery arrives within `seconds`. The server is another process, so the test has to wait."""
+        """Waits for `seconds`, and returns whether no delivery arrives. The wait is necessary because the server is another process."""
         with contextlib.suppress(queue.Empty):
             self._got.get(timeout=seconds)
             return False

@@ -91,7 +91,7 @@ def _post(make: Callable[[], bytes], media: str = JSON) -> Operation:
 def _aged(server: Running) -> Steps:
     """Appends strings of 40 MiB from five clients at once, after one of 30 MiB.
 
-    After that first one, malloc by default takes blocks of this size from its heap, where growing a block copies it.
+    After the string of 30 MiB, malloc by default allocates blocks of this size in its heap, where growing a block copies it.
     """
     create(server.port, [f"{PATH}-{n}" for n in range(5)], JSON)
     connection = Connection(server.port)

@@ -1,4 +1,4 @@
-"""Trials about many clients at once: live readers, connections, gzip, and clients that disconnect together."""
+"""Trials about many clients at once: live readers, connections, gzip, and clients that all disconnect at once."""
 
 import random
 import time

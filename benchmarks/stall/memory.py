@@ -64,7 +64,7 @@ def _trickle(server: Running) -> Steps:
 def _stalled(readers: int, bodies: list[bytes], media: str, query: str = "") -> Operation:
     """Returns an operation in which readers send a request and do not read the response.
 
-    They wait until all responses have begun, and one second longer. Without a query, each reader requests another page.
+    The readers wait until all responses have begun, and one second longer. Without a query, each reader requests a different page.
     """
 
     def operation(server: Running) -> Steps:

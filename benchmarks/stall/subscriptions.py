@@ -1,6 +1,6 @@
 """Trials about subscriptions: appends that make many of them due, and requests that name many streams that are not in memory.
 
-The probe sends a read every millisecond, so an operation that blocks the event loop delays a read by nearly the whole time. The
+The probe sends a read every millisecond, so if an operation blocks the event loop, a read is delayed by nearly that whole time. The
 trial `matching` also reports the CPU time of the event loop for one append, including the probe's reads. That figure is an upper
 bound for one turn of the loop, and other processes do not affect it.
 """

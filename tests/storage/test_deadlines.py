@@ -20,7 +20,7 @@ def test_stream_that_never_expires_has_no_entry() -> None:
     assert deadlines.next() is None
 
 
-def test_due_pushes_back_the_entry_of_a_used_stream() -> None:
+def test_due_moves_entry_of_used_stream_to_its_later_deadline() -> None:
     deadlines, stream = Deadlines(Timeline()), state(1)
     deadlines.add(stream)
     stream.touch(NOW + 5 * SECOND)
@@ -51,7 +51,7 @@ def test_due_drops_entries_of_deleted_streams() -> None:
     assert deadlines.next() is None
 
 
-def test_due_examines_a_stream_with_live_readers_again_later() -> None:
+def test_due_returns_stream_once_its_live_readers_have_left() -> None:
     deadlines, stream = Deadlines(Timeline()), state(1)
     deadlines.add(stream)
     stream.readers = 1

@@ -1,4 +1,4 @@
-"""Tests of the configuration and the listeners that deciding stores share."""
+"""Tests of `configure` and of listeners, which all stores that run the decisions themselves share."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ def test_configure_refuses_a_registry_at_the_path_of_another_kind_of_stream() ->
         store.configure(Registry("/reg"))
 
 
-def test_configure_keeps_the_limit_of_producers() -> None:
+def test_configure_does_not_change_producer_limit() -> None:
     store = MemoryStore(max_producers=7)
     store.configure(Registry("/reg"))
     assert store._rules.max_producers == 7
     assert store._rules.timeline is store.timeline
 
 
-def test_removed_listener_hears_nothing_more() -> None:
+def test_removed_listener_is_not_called() -> None:
     store = MemoryStore()
     heard: list[int] = []
 

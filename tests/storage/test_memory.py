@@ -1,4 +1,4 @@
-"""Tests of the memory store: the contract of every store, and its limit of bytes."""
+"""Runs the contract tests, which every store must pass, on the memory store, and tests its size limit."""
 
 from durable_streams_server.errors import StorageFull
 from durable_streams_server.protocol.commands import Delete, Expire

@@ -1,4 +1,4 @@
-"""Tests of the newest bytes of streams in memory."""
+"""Tests of the cache of the newest bytes of streams."""
 
 import gc
 
@@ -23,7 +23,7 @@ def filled(memory: RecentCache, base: int, appends: list[bytes]) -> Recent:
     st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=70),
     st.data(),
 )
-def test_pieces_in_memory_are_read_back(
+def test_read_returns_appended_bytes_of_pieces_in_memory(
     base: int, appends: list[bytes], data: st.DataObject
 ) -> None:
     memory = RecentCache(1 << 30)
@@ -51,7 +51,7 @@ def test_trim_never_drops_pieces_that_no_log_has() -> None:
     assert (recent.begin, recent.read(3, 6)) == (3, b"def")
 
 
-def test_trim_drops_the_oldest_piece_of_all_streams_first() -> None:
+def test_trim_drops_oldest_piece_among_all_streams_first() -> None:
     memory = RecentCache(500)
     first = filled(memory, 0, [b"x" * 200])
     second = filled(memory, 0, [b"y" * 200])
@@ -85,7 +85,7 @@ def test_large_json_append_is_cut_at_the_ends_of_values() -> None:
     assert pieces[-1].end == 50 + len(data)
 
 
-def test_many_pieces_are_taken_and_forgotten_without_an_object_for_each() -> None:
+def test_taking_and_forgetting_many_pieces_creates_few_objects() -> None:
     memory = RecentCache(1 << 40)
     recent = filled(memory, 0, [b"x"] * 100_000)
     before = len(gc.get_objects())
@@ -112,7 +112,7 @@ def test_trim_drops_a_bounded_number_of_pieces() -> None:
     assert (memory.held, len(recent)) == (0, 0)
 
 
-def test_around_returns_the_piece_at_a_position_and_the_end_of_its_append() -> None:
+def test_around_returns_bounds_of_piece_at_position_and_end_of_its_append() -> None:
     recent = Recent(10, 10, 0)
     for end in (12 | INSIDE, 15 | INSIDE, 17, 20 | INSIDE):
         recent.add(end, b"x")
@@ -140,7 +140,7 @@ def test_added_counts_many_pieces_like_repeated_calls_of_add() -> None:
     assert other.added([], 0) == 0
 
 
-def test_pieces_are_counted_and_taken_a_few_at_a_time() -> None:
+def test_count_and_pieces_return_limited_number_of_pieces() -> None:
     recent = filled(RecentCache(1000), 10, [b"abc", b"d", b"ef"])
     assert recent.count(10, 16) == 3
     assert recent.count(13, 14) == 1

@@ -1,4 +1,4 @@
-"""Tests of the listeners of a store, and of the name of its opening."""
+"""Tests of the listeners of a store, and of the name that each opening of a store gets."""
 
 from collections.abc import Sequence
 
@@ -46,5 +46,5 @@ def test_clear_removes_every_listener() -> None:
     assert heard == []
 
 
-def test_openings_have_different_names() -> None:
+def test_new_opening_returns_different_names() -> None:
     assert len({new_opening() for _ in range(100)}) == 100

@@ -1,4 +1,4 @@
-"""Small calls for tests of `Calls`. They need no store."""
+"""Helpers for tests of `Calls`, which make calls without a store."""
 
 import threading
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from tests.streams.threads import LoopThread, Pause
 
 
 def make_calls(failure: BaseException | None = None) -> Calls:
-    """Returns an object whose open tickets are resolved with the thread that settles them.
+    """Returns a `Calls` that resolves each open ticket with the identifier of the thread that settles it.
 
     Args:
-        failure: the error that has stopped the store; its open tickets are never resolved.
+        failure: the error that has stopped the store. With an error, open tickets are never resolved.
     """
 
     def settle(ticket: Ticket[Any]) -> None:
@@ -43,5 +43,5 @@ def call_that_pauses(calls: Calls, pause: Pause) -> None:
 
 
 def attach(calls: Calls, thread: LoopThread, give_back: Callable[[], None] = do_nothing) -> None:
-    """Gives the store to an event loop that runs in another thread."""
+    """Attaches the store to an event loop that runs in another thread."""
     thread.call(lambda: calls.attach(thread.loop, do_nothing, give_back))

@@ -1,4 +1,4 @@
-"""An engine on a memory store, clocks that the test moves, and helpers for the event loop."""
+"""An engine on a memory store, clocks that the test controls, and helpers for the event loop."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ class ManualClock:
 
 
 class SettableClock(ManualClock):
-    """A wall clock that the test can set, with a steady counter of the time that has passed since boot."""
+    """A wall clock that the test can set, with a steady counter of the time since boot."""
 
     def __init__(self) -> None:
         super().__init__()

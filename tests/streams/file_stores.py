@@ -1,4 +1,4 @@
-"""File stores in temporary directories, and copies of them as a crash would leave them."""
+"""File stores in temporary directories, and copies of these directories as a kill would leave them."""
 
 import shutil
 from pathlib import Path
@@ -12,5 +12,5 @@ def open_store(path: Path) -> FileBackedStreamStore:
 
 
 def copy_as_after_kill(path: Path) -> Path:
-    """Copies a data directory as it is at this moment, which is what a killed process leaves. Returns the copy's path."""
+    """Copies a data directory in its present state, which is the state that a kill would leave. Returns the path of the copy."""
     return Path(shutil.copytree(path, f"{path}-killed"))

@@ -48,7 +48,7 @@ json_bodies = st.lists(json_values, min_size=1, max_size=8).map(
 
 @dataclass
 class Model:
-    """The expected content of one stream: its wire bytes, the ends of its appends and values, and the offsets returned for it."""
+    """The expected content of one stream: its wire bytes, the ends of its appends and values, and the offsets that the store has returned."""
 
     path: str
     kind: Kind
@@ -69,7 +69,7 @@ class Model:
 
 
 class StreamMachine(RuleBasedStateMachine):
-    """Runs random operations on one store, which `make_store` of a subclass creates."""
+    """Runs random operations on one store, which the subclass creates in `make_store`."""
 
     streams = Bundle("streams")
 
@@ -172,7 +172,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.release(model)
 
     def release(self, model: Model) -> None:
-        """Checks that a deleted stream without forks is removed, and so is its deleted source if that has no other fork."""
+        """Checks that a deleted stream without forks is removed, and that its deleted source is removed too if the source has no other fork."""
         while model.deleted and model.children == 0:
             assert self.wait(self.store.find(model.path)) is None
             if model.parent is None:
@@ -258,7 +258,7 @@ class StreamMachine(RuleBasedStateMachine):
                 found = visible_position(ours, parse(name))
             except (Gone, BadRequest):
                 continue
-            # An offset that is valid in both streams names the same bytes in both. One byte past a shared beginning means its end.
+            # An offset that is valid in both streams follows the same bytes in both. An offset one byte past the shared bytes means their end.
             assert found == position or (first.kind is not Kind.JSON and found == position - 1)
             assert first.wire[:found] == second.wire[:found]
 
@@ -290,7 +290,8 @@ class StreamMachine(RuleBasedStateMachine):
         if kind is Kind.BINARY:
             return raw, []
         sent = text.encode("utf-8", "replace")
-        return sent[: max(1, len(sent) - raw[0] % 4)], []  # the text may end inside a character
+        # Up to three bytes are cut off, so the text may end inside a character.
+        return sent[: max(1, len(sent) - raw[0] % 4)], []
 
     def begin_of(self, model: Model, position: int) -> int | None:
         """Returns the position at which a read of `position` starts, or None if the read is refused."""

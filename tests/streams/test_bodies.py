@@ -29,7 +29,7 @@ def test_small_body_needs_no_preparation() -> None:
     assert bodies.prepare(bench.store, bench.engine.turns, command).result() is command
 
 
-async def test_large_body_is_split_in_turns_and_has_marks() -> None:
+async def test_large_body_is_split_over_several_turns_and_has_marks() -> None:
     bench = Bench()
     ticket = bodies.prepare(bench.store, bench.engine.turns, large())
     assert not ticket.done

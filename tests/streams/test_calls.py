@@ -106,7 +106,7 @@ def test_call_not_started_before_detach_runs_in_calling_thread(
     assert call.result() == call.ident
 
 
-def test_call_made_while_loop_detaches_runs_on_loop_or_in_calling_thread(
+def test_call_racing_with_detach_runs_on_loop_or_in_calling_thread(
     loop_thread: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, pause = make_calls(), Pause()
@@ -120,7 +120,7 @@ def test_call_made_while_loop_detaches_runs_on_loop_or_in_calling_thread(
 
     monkeypatch.setattr(loop_thread.loop, "call_soon_threadsafe", handing_over)
     call = InThread(lambda: thread_of_call(calls))
-    pause.wait_until_reached()  # the call has found the owning loop but has not called it yet
+    pause.wait_until_reached()  # the thread has found the owning loop but has not handed the call to it yet
     stopping = loop_thread.start_call(calls.detach)
     pause.release()
     assert call.result() in (call.ident, loop_thread.ident)
@@ -217,7 +217,9 @@ def test_call_waiting_for_one_loop_runs_on_next_loop(loop_thread: LoopThread) ->
     second.stop()
 
 
-def test_second_loop_is_refused_while_first_loop_has_store(loop_thread: LoopThread) -> None:
+def test_attach_to_second_loop_is_refused_while_first_loop_owns_store(
+    loop_thread: LoopThread,
+) -> None:
     calls, second = make_calls(), LoopThread()
     attach(calls, loop_thread)
     for other in (second, loop_thread):
@@ -267,7 +269,7 @@ def test_calls_during_and_after_close_are_refused(loop_thread: LoopThread) -> No
         calls.attach(loop_thread.loop, do_nothing, do_nothing)
 
 
-def test_close_on_loop_takes_store_back_before_closing(loop_thread: LoopThread) -> None:
+def test_close_on_loop_detaches_store_before_closing_it(loop_thread: LoopThread) -> None:
     calls, order = make_calls(), list[str]()
     attach(calls, loop_thread, lambda: order.append("back"))
     loop_thread.call(lambda: calls.close(lambda: order.append("end")))

@@ -36,7 +36,9 @@ def test_shorter_interval_gives_greater_cursor() -> None:
 @pytest.mark.parametrize(
     ("previous", "same"), [(None, True), ("4", True), ("5", False), ("9", False)]
 )
-def test_colliding_cursor_moves_forward(previous: str | None, same: bool) -> None:
+def test_cursor_that_collides_with_previous_one_is_increased(
+    previous: str | None, same: bool
+) -> None:
     cursor = handle_cursor_collision("5", previous)
     assert (cursor == "5") is same
     assert same or int(cursor) > int(previous or 0)

@@ -67,7 +67,7 @@ def test_offset_past_tail_is_refused() -> None:
 
 
 @pytest.mark.parametrize("media", ["application/octet-stream", "text/plain"])
-def test_offset_one_past_tail_means_tail(media: str) -> None:
+def test_read_one_byte_past_tail_starts_at_tail(media: str) -> None:
     bench = Bench()
     bench.do(create("/a", media, b"abc"))
     asked = bench.state().name(4)

@@ -21,7 +21,7 @@ JSON, TEXT = "application/json", "text/plain"
 
 
 class Reader:
-    """A reader that pulls when the test tells it to.
+    """A reader that pulls when the test calls `pull`.
 
     Attributes:
         calls: number of times that the event stream announced new data.
@@ -118,7 +118,7 @@ async def test_large_backlog_is_sent_in_bounded_events() -> None:  # TRAPS 38
 
 
 @pytest.mark.parametrize("media", [TEXT, "application/octet-stream", "text/plain; charset=utf-16"])
-async def test_event_holds_whole_appends_of_any_size(media: str) -> None:
+async def test_event_contains_whole_appends_of_any_size(media: str) -> None:
     bench = Bench()
     sent = [b"a" * 20_000, b"b" * 10, b"c" * 10, b"d" * (SSE_PAGE_SIZE - 1) + b"\r\nd", b"e" * MIB]
     bench.do(create("/a", media), *(append("/a", body, media) for body in sent))
@@ -132,7 +132,7 @@ async def test_event_holds_whole_appends_of_any_size(media: str) -> None:
 
 
 def as_events(sent: list[bytes]) -> list[bytes]:
-    """Returns the bytes of each event for the five appends of the test. Only the two small appends share an event."""
+    """Returns the expected bytes of each event for the five appends of the test. Only the two small appends share an event."""
     return [sent[0], sent[1] + sent[2], sent[3], sent[4]]
 
 
@@ -339,7 +339,7 @@ async def test_readers_at_same_tail_share_bytes_of_event() -> None:
 
 
 class NativeReader(EagerReader):
-    """A reader that asks for news first and pulls if there is none, as the native HTTP adapter does."""
+    """A reader that calls `news` first, and pulls if `news` returns None, as the native HTTP adapter does."""
 
     def pump(self) -> None:
         if self.stream is not None and (data := self.stream.news()) is not None:

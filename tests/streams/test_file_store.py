@@ -100,7 +100,7 @@ ODD_LIFETIMES = [
 
 @pytest.mark.parametrize("lifetime", ODD_LIFETIMES)
 @pytest.mark.parametrize("now", [-(10**15), 0, NOW, MAX_TIME, 10**18])
-def test_store_survives_checkpoint_and_restarts_with_any_lifetime_and_clock(
+def test_store_with_extreme_lifetime_and_clock_can_be_checkpointed_reopened_and_inspected(
     tmp_path: Path, lifetime: Lifetime, now: int
 ) -> None:
     with open_store(tmp_path) as store:
@@ -223,7 +223,8 @@ async def test_running_server_stops_after_its_directory_is_removed(tmp_path: Pat
     error = await asyncio.wait_for(failure, 10)
     with pytest.raises(Abandoned):
         app.engine.append(command).result()
-    assert isinstance(error, OSError)  # the class depends on which thread notices the loss first
+    # The class of the error depends on which thread notices the loss first.
+    assert isinstance(error, OSError)
     assert str(path) in str(error)
     await app.stop()
     store.close()

@@ -72,7 +72,7 @@ async def test_follow_starts_at_any_offset(app: DurableStreamsApp) -> None:
     assert await late == b"three"
 
 
-async def test_slow_follower_reads_pages_and_holds_no_memory(app: DurableStreamsApp) -> None:
+async def test_slow_follower_reads_pages_and_uses_no_send_budget(app: DurableStreamsApp) -> None:
     streams = app.streams
     await streams.create("/a")
     pages = streams.follow("/a")

@@ -29,7 +29,7 @@ def resolve(bench: Bench, source: str, position: int, sub_offset: int | None) ->
 
 
 def resolve_fork(bench: Bench, fork: Fork) -> int | None:
-    """Returns the byte position of a fork, or None if the decision has to choose it."""
+    """Returns the byte position of a fork, or None if only the decision can determine the position."""
     command = create("/new", None, fork=fork)
     found = forks.resolve(bench.store, bench.engine.reader, command, bench.clock.now).result()
     assert found.fork is not None

@@ -16,7 +16,7 @@ B: Key = (2, 0, 100)
 
 
 class Disk:
-    """A disk whose reads end when the test calls `done`."""
+    """A disk whose reads complete when the test calls `done`."""
 
     def __init__(self) -> None:
         self.reading: list[Ticket[bytes]] = []
@@ -31,7 +31,7 @@ class Disk:
 
 
 def at_once(step: Callable[[], None]) -> None:
-    """Runs a step immediately, as if the line were empty."""
+    """Runs a step immediately, as if no other step were queued."""
     step()
 
 
@@ -41,7 +41,7 @@ def disk() -> Disk:
 
 
 def reads(limit: int) -> LargeReads:
-    """Returns an object without a line, and with a budget of `limit` bytes."""
+    """Returns a `LargeReads` that runs its steps immediately and has a budget of `limit` bytes."""
     return LargeReads(SendBudget(limit), at_once)
 
 
@@ -212,7 +212,7 @@ def test_run_is_not_encoded_if_budget_has_no_room(disk: Disk) -> None:
     assert large.budget.held == 100
 
 
-def test_cached_run_skips_line_only_if_turn_has_time(disk: Disk) -> None:
+def test_cached_run_is_returned_without_queueing_only_if_turn_has_time(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     asked: list[int] = []
     has_time = [True, False]

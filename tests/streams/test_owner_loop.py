@@ -13,7 +13,7 @@ from tests.streams.threads import InThread, LoopThread, Pause, wait_until
 pytestmark = pytest.mark.usefixtures("frequent_checks")
 
 
-def test_call_waiting_for_closed_loop_takes_store_back(loop_thread: LoopThread) -> None:
+def test_waiting_call_takes_store_back_once_owning_loop_is_closed(loop_thread: LoopThread) -> None:
     calls, pause, taken_back = make_calls(), Pause(), threading.Event()
     attach(calls, loop_thread, taken_back.set)
 
@@ -24,7 +24,7 @@ def test_call_waiting_for_closed_loop_takes_store_back(loop_thread: LoopThread) 
     loop_thread.loop.call_soon_threadsafe(stop)
     pause.wait_until_reached()
     call = InThread(lambda: thread_of_call(calls))
-    wait_until(lambda: calls.waiting == 1)  # too late for the last turn of the loop
+    wait_until(lambda: calls.waiting == 1)  # the call is too late for the last turn of the loop
     pause.release()
     loop_thread.join()
     loop_thread.loop.close()
@@ -41,7 +41,7 @@ def test_call_after_loop_was_closed_takes_store_back(loop_thread: LoopThread) ->
     assert taken_back.is_set()
 
 
-def test_call_started_by_loop_that_was_closed_ends_with_error(
+def test_started_call_raises_error_if_its_loop_is_closed(
     loop_thread: LoopThread,
 ) -> None:
     calls, ticket = make_calls(), Ticket[int]()
@@ -84,7 +84,7 @@ def test_call_in_thread_of_stopped_loop_runs_immediately() -> None:
     loop.close()
 
 
-def test_loop_that_ends_with_error_gives_store_back() -> None:
+def test_store_is_free_after_owning_loop_ends_with_error() -> None:
     calls, pause, order = make_calls(), Pause(), list[str]()
 
     async def main() -> None:

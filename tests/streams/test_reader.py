@@ -38,7 +38,7 @@ def pages(bench: Bench, cap: int, path: str = "/a", start: int = 0) -> list[byte
 
 
 @pytest.mark.parametrize("media", ["application/octet-stream", TEXT])
-def test_pages_hold_whole_appends(media: str) -> None:
+def test_pages_contain_whole_appends(media: str) -> None:
     bench = Bench()
     bench.do(
         create("/a", media, b"abcd"), append("/a", b"efgh", media), append("/a", b"i" * 50, media)
@@ -49,7 +49,7 @@ def test_pages_hold_whole_appends(media: str) -> None:
     assert pages(bench, 1) == [b"abcd", b"efgh", b"i" * 50, b"jkl"]
 
 
-def test_page_ends_where_fork_leaves_source() -> None:
+def test_page_of_fork_ends_at_fork_point() -> None:
     bench = Bench()
     bench.do(create("/a", body=b"abcdefgh"))
     start = parse(bench.state("/a").name(0))
@@ -58,7 +58,7 @@ def test_page_ends_where_fork_leaves_source() -> None:
     assert pages(bench, 4, "/b") == [b"abc", b"DEF", b"GHI"]
 
 
-def test_page_of_text_holds_at_least_one_whole_character() -> None:
+def test_page_of_text_contains_at_least_one_whole_character() -> None:
     bench = Bench()
     euro, large = "€".encode(), b"x" * 5000
     bench.do(create("/a", TEXT, b"abc" + euro[:2]), append("/a", euro[2:] + large, TEXT))
@@ -99,7 +99,7 @@ def test_bytes_that_are_not_utf8_are_served_unchanged() -> None:
     assert b"".join(pages(bench, 4)) == b"\xff\xfe\x80\x80\x80\x80\x80\xc3"
 
 
-def test_json_page_ends_between_values_and_holds_large_value_whole() -> None:
+def test_json_page_ends_between_values_and_contains_large_value_whole() -> None:
     bench = Bench()
     bench.do(create("/a", JSON), append("/a", b'[1,22,"%s",4]' % (b"x" * 50), JSON))
     assert pages(bench, 5) == [b"1,22,", b'"%s",' % (b"x" * 50), b"4,"]
@@ -179,7 +179,7 @@ class CountingStore(MemoryStore):
 
 @pytest.fixture
 def counted() -> tuple[Bench, CountingStore]:
-    """A JSON stream whose second value is large and whose third append has 300,000 values, and its store."""
+    """An engine with a JSON stream, and its store. The second value of the stream is large, and its third append has 300,000 values."""
     bench = Bench()
     bench.store = bench.engine.store = store = CountingStore()
     bench.engine.reader = reader.Reader(store)

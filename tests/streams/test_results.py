@@ -37,7 +37,7 @@ def test_binary_page_is_one_message_and_empty_page_has_no_message() -> None:
     assert stream_page(tail).data == b""
 
 
-def test_append_without_write_is_duplicate_only_if_it_had_data() -> None:
+def test_append_that_wrote_nothing_is_duplicate_only_if_it_had_data() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     written = bench.engine.append(append("/a", b"[1]", JSON)).result()

@@ -1,4 +1,4 @@
-"""The wall clock is set by hours, days and years. TTLs ignore that, and deadlines follow the wall clock."""
+"""The wall clock is set forward or back by hours, days and years. TTLs ignore the change, and deadlines follow it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class World:
         self.do(self.engine.create(create(path, body=b"x", lifetime=lifetime)))
 
     def settle(self) -> None:
-        """Moves the streams to the place that the kind names: unloads them, or opens the store again."""
+        """Prepares the streams as the kind says: unloads them from memory, opens the store again, or leaves them."""
         if not isinstance(self.store, FileStore):
             return
         self.store.commit_once()
@@ -241,7 +241,7 @@ def test_ttl_runs_while_store_is_closed(reboots: bool) -> None:
     assert not world.lives()
 
 
-def test_checkpoint_without_records_saves_clock_step() -> None:
+def test_checkpoint_without_new_records_saves_that_clock_was_set() -> None:
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))
     assert isinstance(world.store, FileStore)
@@ -254,7 +254,7 @@ def test_checkpoint_without_records_saves_clock_step() -> None:
     assert world.lives()
 
 
-async def test_clock_step_causes_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_setting_wall_clock_causes_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiry, "_CHECK_INTERVAL", 0.001)
     world = World("loaded")
     world.create("/a", Lifetime(ttl=HOUR))

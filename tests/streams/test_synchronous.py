@@ -1,4 +1,4 @@
-"""The plain functions of the public stores, called without an event loop, from threads beside one, and on one."""
+"""The synchronous functions of the public stores, called without an event loop, from other threads than the loop's, and on the loop."""
 
 import asyncio
 from collections.abc import Callable

@@ -109,7 +109,7 @@ async def test_one_turn_wakes_one_slice_of_waiters_per_stream() -> None:
     assert counts == [[32] * 3, [64] * 3, [80] * 3]
 
 
-async def test_wake_ups_stop_after_their_share_of_turn_and_continue_in_next() -> None:
+async def test_wake_ups_stop_after_their_share_of_turn_and_continue_in_next_turn() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     tails, streams = Tails(turns), [state(number) for number in range(10)]
@@ -191,7 +191,7 @@ def test_append_by_woken_waiter_wakes_all_waiters_again() -> None:
     assert [waiter.woken for waiter in waiters] == [2, 2]
 
 
-def test_group_keeps_latest_append_while_it_is_only_change() -> None:
+def test_latest_is_append_only_if_round_has_no_other_change() -> None:
     stream = state(1)
     group, _ = crowd(2)
     first = added(stream)
@@ -231,7 +231,7 @@ def test_only_waiter_of_stream_shares_no_event() -> None:
     assert shares == [False]
 
 
-def test_event_that_ends_before_tail_is_shared_after_tail_moves() -> None:
+def test_event_that_ends_before_tail_is_shared_with_later_waiters() -> None:
     group, _ = crowd(40)
     group.begin_round(added(state(1)))
     assert group.step()

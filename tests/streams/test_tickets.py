@@ -26,7 +26,7 @@ async def test_coroutine_waits_for_result_of_ticket(
     assert await wait(Ticket.of(8)) == 8
 
 
-async def test_cancelled_task_cancels_read() -> None:
+async def test_read_is_cancelled_with_its_task() -> None:
     ticket = Ticket[int]()
     task = asyncio.create_task(read_result(ticket))
     await asyncio.sleep(0)
@@ -37,7 +37,7 @@ async def test_cancelled_task_cancels_read() -> None:
         ticket.result()
 
 
-async def test_cancelled_task_lets_write_continue() -> None:
+async def test_write_continues_after_its_task_is_cancelled() -> None:
     ticket = Ticket[int]()
     task = asyncio.create_task(write_result(ticket))
     await asyncio.sleep(0)

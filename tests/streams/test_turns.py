@@ -143,13 +143,13 @@ async def test_refused_writes_do_not_count_against_reads() -> None:
     assert turns.admits(is_read=True)
 
 
-async def test_long_parsing_counts_as_several_writes() -> None:
+async def test_slow_parsing_of_body_counts_as_several_writes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
     def work(data: bytes) -> None:
         nonlocal now
-        now += 0.0000501 * (WRITES_AT_ONCE - 21)  # the time of so many writes
+        now += 0.0000501 * (WRITES_AT_ONCE - 21)  # the time of WRITES_AT_ONCE - 21 writes
 
     turns.count(work, b"x" * 8192 * 20)
     assert not turns.is_full
@@ -161,7 +161,7 @@ async def test_long_parsing_counts_as_several_writes() -> None:
     assert not turns.is_full
 
 
-async def test_interrupted_parsing_counts_at_most_one_write_per_512_bytes() -> None:
+async def test_parsing_delayed_by_machine_counts_at_most_one_write_per_512_bytes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -236,7 +236,7 @@ async def test_cancelled_coroutine_leaves_line() -> None:
     await run_all(turns)
 
 
-async def test_spent_time_shortens_turn() -> None:
+async def test_spend_shortens_rest_of_turn() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     order: list[str] = []

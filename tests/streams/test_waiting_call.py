@@ -9,7 +9,7 @@ from durable_streams_server.streams.waiting_call import WaitingCall
 
 
 class Ends:
-    """Records the calls that have ended, and whether the waiting thread was awake by then."""
+    """Records each call that ends, and whether its waiting thread had already been woken."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[WaitingCall[str], bool]] = []
@@ -85,7 +85,7 @@ def test_fail_does_not_replace_result() -> None:
     assert call.result() == "done"
 
 
-def test_give_turn_wakes_thread_without_ending_call() -> None:
+def test_give_turn_wakes_waiting_thread_without_ending_its_call() -> None:
     call = WaitingCall(lambda: Ticket.of("done"))
     call.give_turn()
     assert (call.has_turn, call.awake.is_set(), call.is_done) == (True, True, False)

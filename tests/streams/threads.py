@@ -12,7 +12,7 @@ TIMEOUT = 20  #: Seconds before a test gives up waiting for another thread.
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits until another thread has made a condition true. It polls, because a thread that is blocked in a call cannot report that."""
+    """Waits until another thread has made a condition true. Polls, because a thread that is blocked in a call cannot report that it is."""
     end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end, "the condition never becomes true"
@@ -58,7 +58,7 @@ class Pause:
         assert self._released.wait(TIMEOUT)
 
     def wait_until_reached(self) -> None:
-        """Waits until a thread is blocked here."""
+        """Waits until a thread is blocked in this pause."""
         assert self._reached.wait(TIMEOUT)
 
     def release(self) -> None:
@@ -92,7 +92,7 @@ class LoopThread:
         return self.call(threading.get_ident)
 
     def stop(self, *, close: bool = True) -> None:
-        """Stops the loop without telling the store that it owns."""
+        """Stops the loop without detaching the store that the loop owns."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.join()
         if close:

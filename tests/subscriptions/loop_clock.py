@@ -10,7 +10,7 @@ from tests.subscriptions.services import run_turns
 class LoopClock:
     """Adds seconds to the time of the running event loop. Real time passes as well.
 
-    Timers and timeouts of the loop go by the new time. `time.monotonic` does not.
+    Timers and timeouts of the loop follow this time. `time.monotonic` does not.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:

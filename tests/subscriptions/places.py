@@ -1,6 +1,6 @@
-"""Addresses of every kind, for the tests of which addresses webhooks may reach.
+"""Addresses of every kind, for the tests of the policy that decides where webhooks may connect to.
 
-`PUBLIC` holds allowed addresses. A policy can open `LOOPBACK` and `PRIVATE`. No policy opens `NEVER`.
+The default policy allows the addresses in `PUBLIC`. A policy can be configured to allow `LOOPBACK` and `PRIVATE`. No policy allows `NEVER`.
 """
 
 LOOPBACK = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1"]

@@ -51,7 +51,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class Post:
-    """One delivery that the server has begun to send. It ends when the test calls `answer`."""
+    """One delivery that the server has begun to send. The delivery ends when the test calls `answer`."""
 
     def __init__(
         self, url: str, body: bytes, headers: Sequence[Header], time_limit: TimeLimit
@@ -72,7 +72,7 @@ class Post:
         return cast(int, self.document["generation"])
 
     def answer(self, with_: Reply | Exception) -> None:
-        """Returns a reply to the server, or raises an exception there."""
+        """Lets the delivery return a reply to the service, or raise an exception there."""
         if isinstance(with_, Exception):
             self._answer.set_exception(with_)
         else:
@@ -176,7 +176,7 @@ class Running:
 
     @property
     def clock(self) -> ManualClock:
-        """The clock, if the test moves it."""
+        """The manual clock. Fails if the test gave another kind of clock."""
         assert isinstance(self._manual, ManualClock)
         return self._manual
 

@@ -38,7 +38,7 @@ def acknowledge(view: View, *acks: tuple[str, Offset], done: bool = False) -> Ac
     return Acknowledge(view.grant, view.generation, view.wake.wake_id, acks, done)
 
 
-async def test_one_request_acknowledges_all_streams_of_a_large_wake(running: Running) -> None:
+async def test_large_wake_can_be_acknowledged_in_one_request(running: Running) -> None:
     paths = [f"{ROOT}/many/{number}" for number in range(MAX_LISTED)]
     await running.subscribe(type="pull-wake", pattern="many/*")
     for path in paths:

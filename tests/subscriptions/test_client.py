@@ -131,7 +131,7 @@ async def test_redirect_fails_and_is_not_followed(status: int) -> None:
         b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n{}",
     ],
 )
-async def test_client_reads_every_kind_of_framing(answer: bytes) -> None:
+async def test_client_reads_bodies_in_every_http_framing(answer: bytes) -> None:
     assert await exchange(answer) == Reply(200, b"{}")
 
 

@@ -61,7 +61,9 @@ class HeadFirst:
 
 
 @pytest.mark.parametrize("answer", [never_answer, drip_head, drip_body])
-async def test_exchange_fails_when_its_time_is_over(answer: Answer, loop_clock: LoopClock) -> None:
+async def test_exchange_times_out_after_its_time_limit(
+    answer: Answer, loop_clock: LoopClock
+) -> None:
     async with running_exchange(answer, TimeLimit(20)) as task:
         await assert_times_out_after(20, task, loop_clock)
 
@@ -145,7 +147,7 @@ async def test_client_works_after_failed_exchanges() -> None:
         await client.aclose()
 
 
-async def test_wait_for_a_connection_counts_as_time_of_the_exchange(
+async def test_time_limit_of_exchange_includes_wait_for_a_connection(
     monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
     monkeypatch.setattr(pools_module, "MAX_CONNECTIONS", 1)

@@ -59,7 +59,7 @@ async def test_name_is_resolved_and_checked_again_for_each_connection() -> None:
     await client.aclose()
 
 
-async def test_url_that_the_policy_forbids_by_now_is_not_posted_to() -> None:
+async def test_post_to_url_that_policy_forbids_fails_without_connecting() -> None:
     async with receiver() as it:
         client = WebhookClient(WebhookPolicy())
         with pytest.raises(DeliveryFailed, match="may not go") as caught:
@@ -176,7 +176,7 @@ async def test_receiver_without_tls_fails(authority: Authority) -> None:
         await client.aclose()
 
 
-async def test_tls_handshake_counts_as_time_of_the_exchange(authority: Authority) -> None:
+async def test_time_limit_of_exchange_includes_tls_handshake(authority: Authority) -> None:
     with pytest.raises(DeliveryFailed) as caught:
         await post_over_tls(None, authority.client_context(), 0.2)
     assert caught.value.timed_out

@@ -1,4 +1,4 @@
-"""Tests that one append wakes hundreds of subscriptions in small records, and forgets none of them."""
+"""Tests that one append wakes every one of hundreds of subscriptions, with many small records."""
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -64,7 +64,7 @@ async def test_append_wakes_all_subscriptions_in_small_records(running: Running)
     running.store.largest = 0
     ticket = running.store.execute(append(A, b"1", JSON), running.clock())
     assert ticket.done
-    assert running.store.largest == 2  # the append and its news
+    assert running.store.largest == 2  # the append, and the entry that it adds to the feed
     assert count_woken(running) == 0
     await running.until(lambda: count_woken(running) == MANY)
     assert running.store.largest <= 3 * crowd._SLICE
@@ -96,7 +96,7 @@ async def test_commands_are_retried_after_a_pause_while_the_store_is_full(runnin
     await running.until(lambda: not len(running.store.subscriptions.feed))
 
 
-async def test_start_wakes_the_subscriptions_that_a_crash_left_out() -> None:
+async def test_start_wakes_subscriptions_that_a_crash_left_unwoken() -> None:
     disk = new_disk()
     store = open_store(disk)
     store.shell = Prompt(store)
@@ -117,7 +117,7 @@ async def test_start_wakes_the_subscriptions_that_a_crash_left_out() -> None:
     await again.service.stop()
 
 
-async def test_work_continues_after_an_exception(
+async def test_subscriptions_are_woken_after_an_exception(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crowd, "_RETRY_SECONDS", 0)

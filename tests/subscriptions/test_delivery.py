@@ -1,4 +1,4 @@
-"""Tests the requests that deliveries send, and what each answer of a receiver does."""
+"""Tests the requests that deliveries send, and how each answer of a receiver changes the wake."""
 
 from collections.abc import AsyncIterator
 
@@ -64,7 +64,9 @@ async def test_signature_covers_the_exact_body(running: Running) -> None:
     public.verify(signature.signature, signed_bytes(signature.timestamp, post.body))
 
 
-async def test_delivery_lists_streams_that_got_news_before_it_was_sent(running: Running) -> None:
+async def test_delivery_lists_every_stream_with_appends_made_before_it_was_sent(
+    running: Running,
+) -> None:
     await running.append_news(A, B, A)
     post = await running.wait_for_posts(1)
     assert [stream["path"] for stream in post.document["streams"]] == ["events/a", "events/b"]

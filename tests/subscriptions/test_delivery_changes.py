@@ -47,7 +47,7 @@ def refusing_store(running: Running) -> RefusingStore:
 
 
 @pytest.mark.parametrize("answer", [DONE, TAKEN, Reply(500, b"")])
-async def test_answer_for_a_deleted_subscription_does_not_change_its_successor(
+async def test_answer_for_deleted_subscription_does_not_change_new_subscription_of_same_id(
     running: Running, answer: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
     await running.append_news(A)
@@ -91,7 +91,7 @@ async def test_running_delivery_is_not_begun_a_second_time(running: Running) -> 
 
 @pytest.mark.parametrize("error", [Unavailable("no room"), StorageFull("no room")])
 @pytest.mark.parametrize("answer", [DONE, TAKEN, Reply(500, b"")])
-async def test_result_is_retried_until_the_store_has_room_for_it(
+async def test_recording_of_delivery_result_is_retried_until_store_has_room(
     running: Running, answer: Reply, error: Exception
 ) -> None:
     store = refusing_store(running)
@@ -143,7 +143,7 @@ async def test_exception_in_a_delivery_is_logged_and_the_delivery_retried(
 async def test_retry_that_is_due_before_its_delivery_has_ended_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If the store has had no room for the failure for long, the retry is due as soon as the failure is stored."""
+    """If the store has lacked room to record the failure for a long time, the retry is due as soon as the failure is recorded."""
     store = open_store(new_disk())
     store.shell = Prompt(store)
     running = Running(store)

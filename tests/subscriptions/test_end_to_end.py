@@ -24,7 +24,7 @@ LONG = 60_000
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
-    """Runs a server on a data directory. The end of the block kills the server as `kill -9` does."""
+    """Runs a server on a data directory, and kills it with SIGKILL at the end of the block."""
     with (
         launch("--data-dir", str(folder)) as server,
         httpx.Client(base_url=server.url + BASE, headers=JSON, timeout=10) as http,
@@ -48,7 +48,7 @@ def append(http: httpx.Client, stream: str = "a") -> str:
 def acknowledge(
     http: httpx.Client, wake: dict[str, Any], offset: str | None = None, done: bool = True
 ) -> httpx.Response:
-    """Acknowledges a wake that lists one stream, by callback for a webhook and by ack for a claim."""
+    """Acknowledges a wake that lists one stream. Uses `callback` for a webhook and `ack` for a claim."""
     action, token = (
         ("callback", wake["callback_token"]) if "callback_token" in wake else ("ack", wake["token"])
     )
@@ -230,7 +230,8 @@ def test_published_keys_verify_all_deliveries_after_kills_during_rotations(
                 append(http)
                 deliveries.append(hook.next())
                 server.process.send_signal(signal.SIGHUP)
-                time.sleep(0.002 * life)  # each life is killed at another moment of its rotation
+                # Each server process is killed at another moment of its rotation.
+                time.sleep(0.002 * life)
         with running(tmp_path) as (_, http):
             append(http)
             deliveries.append(hook.next())

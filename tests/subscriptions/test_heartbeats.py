@@ -40,9 +40,8 @@ async def test_heartbeat_extends_the_wait_for_the_answer(
     await running.pass_time(20)
     await heartbeat(running, post)
     assert extended == [30.0]
-    await running.pass_time(
-        20
-    )  # 40 s after the start of the delivery, so its first lease would be over
+    # That is 40 s after the start of the delivery. Without the heartbeat, its lease would have expired.
+    await running.pass_time(20)
     await running.wait_for_posts(1)
     post.answer(DONE)
     await running.settle()
@@ -63,7 +62,7 @@ async def test_failure_after_a_heartbeat_is_retried_with_backoff(running: Runnin
     assert second.document["wake_id"] == post.document["wake_id"]
 
 
-async def test_answer_without_done_after_a_heartbeat_keeps_the_later_end_of_the_lease(
+async def test_answer_without_done_after_heartbeat_does_not_shorten_extended_lease(
     running: Running,
 ) -> None:
     await running.append_news(A)
@@ -77,7 +76,9 @@ async def test_answer_without_done_after_a_heartbeat_keeps_the_later_end_of_the_
     assert (await running.wait_for_posts(2)).generation == 2
 
 
-async def test_failure_after_everything_is_acknowledged_is_not_retried(running: Running) -> None:
+async def test_failed_delivery_is_not_retried_if_all_its_news_is_acknowledged(
+    running: Running,
+) -> None:
     await running.append_news(A)
     post = await running.wait_for_posts(1)
     tail = parse(post.document["streams"][0]["tail_offset"])
@@ -90,7 +91,7 @@ async def test_failure_after_everything_is_acknowledged_is_not_retried(running: 
     await running.wait_for_posts(1)
 
 
-async def test_slow_receiver_with_heartbeats_ends_its_wake_over_a_socket(
+async def test_receiver_with_heartbeats_may_answer_long_after_first_lease_over_a_socket(
     loop_clock: LoopClock,
 ) -> None:
     """The receiver answers after 100 seconds, and its lease is 30 seconds long."""

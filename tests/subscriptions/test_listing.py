@@ -140,7 +140,7 @@ async def test_listing_waits_for_streams_to_be_loaded() -> None:
     assert paths(await settled(ticket)) == [A, B]
 
 
-async def test_append_during_the_listing_is_not_listed_as_acknowledged() -> None:
+async def test_listing_shows_append_made_meanwhile_as_unacknowledged() -> None:
     store = SlowStore()
     with_streams(store, A)
     store.execute(subscribe(), NOW)

@@ -31,7 +31,7 @@ class ManualTurns(Turns):
             self.steps.append(step)
 
 
-def test_few_items_run_at_once_and_more_items_in_slices() -> None:
+def test_few_items_run_immediately_and_many_items_in_slices() -> None:
     turns = ManualTurns()
     done: list[int] = []
 
@@ -51,11 +51,11 @@ def test_few_items_run_at_once_and_more_items_in_slices() -> None:
     assert done == list(range(3 * FEW))
 
 
-def test_no_items_resolve_the_ticket_at_once() -> None:
+def test_in_slices_without_items_returns_done_ticket() -> None:
     assert in_slices(ManualTurns(), (), lambda _: Ticket[None]()).done
 
 
-def test_next_item_waits_for_the_ticket_of_the_last_one() -> None:
+def test_next_item_waits_for_the_ticket_of_the_previous_one() -> None:
     turns = ManualTurns()
     waits: list[Ticket[None]] = []
 

@@ -141,7 +141,7 @@ async def test_name_that_idna_forbids_fails() -> None:
     assert caught.value.code == "unreachable"
 
 
-async def test_request_and_answer_each_wait_for_a_turn_of_the_loop() -> None:
+async def test_stream_waits_for_one_turn_per_request_and_one_per_answer() -> None:
     turns: list[str] = []
 
     async def turn() -> None:

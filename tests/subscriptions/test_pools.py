@@ -49,7 +49,7 @@ async def client_of(network: LoopbackNetwork) -> AsyncIterator[WebhookClient]:
         await client.aclose()
 
 
-async def test_exchange_checks_no_connection_of_other_receivers(
+async def test_cost_of_exchange_does_not_grow_with_connections_to_other_receivers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks = 0

@@ -1,4 +1,4 @@
-"""Tests that full subscriptions later get every stream that they have missed."""
+"""Tests that a subscription which was full later gets every stream that it has missed."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -31,7 +31,7 @@ LIMIT = 10
 
 
 class WatchedStore(MemoryStore):
-    """A store that counts the commands of passes, and can refuse them or fail to list its paths.
+    """A store that records the `Recall` commands and the listings of its paths, and can let both fail.
 
     Attributes:
         full: True if `Recall` commands are refused.
@@ -110,7 +110,7 @@ async def work(running: Running, id_: str = "s") -> set[str]:
 
 
 async def drain(running: Running, id_: str = "s") -> set[str]:
-    """Works until the subscription has no news and has missed no stream. Returns the streams that its wakes listed."""
+    """Claims and acknowledges wakes until the subscription has no news and has missed no stream. Returns the streams that the wakes listed."""
     listed: set[str] = set()
     for _ in range(1000):
         listed |= await work(running, id_)
@@ -125,7 +125,8 @@ async def drain(running: Running, id_: str = "s") -> set[str]:
 async def test_wakes_list_every_missed_stream(running: Running) -> None:
     assert await drain(running) == set(PATHS)
     assert isinstance(running.store, WatchedStore)
-    assert running.store.listings == 1  # one pass, which has paused while there was no room
+    # There was only one pass, which paused while there was no room.
+    assert running.store.listings == 1
     assert 0 < running.store.largest <= recall._STREAMS_PER_RECORD
     assert running.store.subscriptions.kept == 0
 
@@ -194,7 +195,7 @@ async def fill_again(running: Running) -> None:
     assert await drain(running) == set(PATHS)
 
 
-async def test_pass_that_is_idle_for_long_makes_way_for_another(
+async def test_pass_idle_for_maximum_time_ends_so_that_another_can_begin(
     monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
     monkeypatch.setattr(recall, "_PASSES", 1)

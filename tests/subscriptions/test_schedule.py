@@ -68,7 +68,7 @@ def test_earlier_time_replaces_a_later_one() -> None:
     assert bench.at(9) == []
 
 
-def test_removed_time_runs_no_step() -> None:
+def test_step_whose_time_was_removed_does_not_run() -> None:
     bench = Bench()
     bench.set("a", 1)
     bench.set("a", None)
@@ -78,7 +78,7 @@ def test_removed_time_runs_no_step() -> None:
     assert bench.at(10) == ["a"]
 
 
-def test_time_that_a_step_sets_is_run_in_the_same_call() -> None:
+def test_step_that_another_step_makes_due_runs_in_same_call() -> None:
     clock = ManualClock()
     acted: list[str] = []
 

@@ -51,9 +51,9 @@ class Model:
     lease_until: float = 0
     events: list[int] = field(default_factory=list)  # the generations that were announced
     begun_at: float = 0
-    fruitless: int = 0  # how many wakes in a row before the present one moved no cursor
+    fruitless: int = 0  # the consecutive wakes before the present one that moved no cursor
     has_moved: bool = False
-    announce_at: float | None = None  # when a delayed wake is announced
+    announce_at: float | None = None  # the time at which a delayed wake is announced
 
     def due(self) -> set[str]:
         return {path for path, tail in self.tails.items() if tail > self.cursors[path]}

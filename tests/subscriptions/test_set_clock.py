@@ -188,7 +188,7 @@ async def test_clock_change_before_a_restart_does_not_change_the_length_of_a_lea
     second.store.close()
 
 
-async def test_timer_set_after_the_clock_went_back_has_the_right_delay() -> None:
+async def test_timer_set_after_clock_was_set_back_has_unchanged_delay() -> None:
     running = RunningWithSettableClock()
     loop = asyncio.get_running_loop()
     schedule = Schedule(running.engine.clock, lambda _: None, running.engine.turns)

@@ -150,7 +150,7 @@ def test_silent_hosts_take_turns_with_answering_hosts() -> None:
     assert recorder.begun[2:] == ["n1", "b1"]
 
 
-def test_answering_host_passes_a_silent_host_that_must_wait() -> None:
+def test_answering_host_overtakes_silent_host_that_must_wait() -> None:
     recorder = Recorder(2, 2)
     recorder.answer_once("b")
     recorder.request("n1", "b1", "m1", "b2")

@@ -39,7 +39,7 @@ def average_costs(hosts: int, per_host: int, count: Callable[[], int]) -> dict[s
 
 
 def average_lines(call: Callable[[Callable[[], int]], dict[str, float]]) -> dict[str, float]:
-    """Returns the costs that `call` measures with a counter of executed lines in slots.py."""
+    """Calls `call` with a function that counts the executed lines of slots.py. Returns the costs that `call` returns."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

@@ -31,7 +31,7 @@ async def test_short_lease_also_limits_the_wait_for_the_head() -> None:
         assert remaining(time_limit) == 5
 
 
-async def test_heartbeat_lifts_the_limit_for_the_first_byte() -> None:
+async def test_heartbeat_removes_limit_for_first_byte() -> None:
     time_limit = TimeLimit(100)
     async with time_limit.enforce():
         time_limit.extend(200)
@@ -40,7 +40,7 @@ async def test_heartbeat_lifts_the_limit_for_the_first_byte() -> None:
         assert remaining(time_limit) == 200
 
 
-async def test_heartbeat_before_the_exchange_lifts_the_limit_too() -> None:
+async def test_heartbeat_before_exchange_also_removes_limit_for_first_byte() -> None:
     time_limit = TimeLimit(100)
     time_limit.extend(200)
     assert time_limit.deadline is None
@@ -61,7 +61,7 @@ async def test_heartbeat_never_shortens_the_limit() -> None:
         assert remaining(time_limit) == 300
 
 
-async def test_time_counts_from_the_start_of_the_exchange(loop_clock: LoopClock) -> None:
+async def test_time_limit_counts_from_start_of_exchange(loop_clock: LoopClock) -> None:
     time_limit = TimeLimit(10)
     await loop_clock.forward(30)
     async with time_limit.enforce():

@@ -54,7 +54,7 @@ def test_read_returns_the_claims_of_an_issued_token() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "é/ü", "x" * 500, "\U0001f600" * 100])
-def test_token_carries_any_subscription_id(name: str) -> None:
+def test_token_may_contain_any_subscription_id(name: str) -> None:
     assert read([KEY], issue(KEY, name, 0, 0, "w", NOW), NOW).subscription_id == name
 
 
@@ -80,7 +80,7 @@ def test_token_needs_renewal_in_the_second_half_of_its_life() -> None:
     assert later.expires_at > claims.expires_at
 
 
-def test_token_outlives_two_longest_leases_after_its_renewal_is_due() -> None:
+def test_token_due_for_renewal_is_valid_for_two_more_maximum_leases() -> None:
     assert TOKEN_LIFE / 2 >= 2 * 600
 
 

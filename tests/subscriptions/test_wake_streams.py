@@ -1,4 +1,4 @@
-"""Tests that a wake stream without events is logged once, until it accepts events again."""
+"""Tests that the server logs only one warning while a wake stream accepts no events."""
 
 import logging
 
@@ -11,7 +11,7 @@ from tests.subscriptions.services import Running
 
 
 @pytest.mark.parametrize("end", ["closed", "deleted"])
-async def test_wake_stream_that_accepts_no_events_is_logged_once(
+async def test_server_logs_once_that_wake_stream_accepts_no_events(
     caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
     running = Running().start()

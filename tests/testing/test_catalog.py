@@ -1,4 +1,4 @@
-"""Tests of the catalog on a simulated disk: a commit is whole or absent."""
+"""Tests of the catalog on a simulated disk: a commit takes effect as a whole or not at all."""
 
 import random
 
@@ -21,7 +21,7 @@ def disk() -> SimulatedDisk:
 
 
 def do_nothing(_: WriteTransaction) -> None:
-    """Adds nothing to a transaction."""
+    """Makes no change in a transaction."""
 
 
 def test_new_disk_has_empty_tables(disk: SimulatedDisk) -> None:

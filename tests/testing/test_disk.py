@@ -13,7 +13,7 @@ SEEDS = range(60)
 
 
 def after_power_loss(change: Callable[[SimulatedDisk], object]) -> set[bytes | None]:
-    """Returns the contents that file `a` may have after a change and a power loss, None if it may be missing."""
+    """Returns the contents that file `a` may have after a change and a power loss. None among them means that the file may be missing."""
     found: set[bytes | None] = set()
     for seed in SEEDS:
         disk = SimulatedDisk(random.Random(seed))
@@ -190,7 +190,7 @@ def test_file_beyond_the_maximum_size_raises_efbig() -> None:
         file.allocate(11)
 
 
-def test_corrupt_flips_one_bit_for_good() -> None:
+def test_corrupt_flips_one_bit_that_stays_flipped_after_power_loss() -> None:
     disk = SimulatedDisk(random.Random(0))
     write_synced(disk, b"\0\0\0")
     disk.corrupt("a", 1, 3)
@@ -199,7 +199,7 @@ def test_corrupt_flips_one_bit_for_good() -> None:
     assert disk.content("a") == b"\0\x08\0"
 
 
-def test_every_check_notices_that_the_directory_is_lost() -> None:
+def test_every_check_raises_directory_lost_if_directory_is_lost() -> None:
     disk = SimulatedDisk(random.Random(1))
     file = disk.open("a", create=True)
     for check in (file.check_place, disk.check_lock, disk.check_place):

@@ -1,4 +1,4 @@
-"""Tests of the refusal of records while too much is dirty or the disk is full."""
+"""Tests that records are refused while too many states are dirty or the disk is full."""
 
 import errno
 import os
@@ -40,7 +40,7 @@ def test_append_is_refused_with_507_instead_of_503_while_disk_is_full() -> None:
     run(store, append("/a", b"y"))
 
 
-def test_number_of_dirty_streams_is_limited_and_makes_a_checkpoint_due() -> None:
+def test_checkpoint_is_due_before_store_refuses_more_dirty_streams() -> None:
     store = open_store(new_disk(), max_dirty=8)
     paths = [f"/{number}" for number in range(20)]
     for number, path in enumerate(paths[:9]):
@@ -63,7 +63,7 @@ def test_number_of_dirty_streams_is_limited_and_makes_a_checkpoint_due() -> None
     run(store, create(paths[9], TEXT))
 
 
-def test_number_of_fresh_producers_is_limited_over_all_streams() -> None:
+def test_limit_of_fresh_producers_counts_producers_of_all_streams() -> None:
     store = open_store(new_disk(), max_fresh_producers=8)
     run(store, create("/a", TEXT), create("/b", TEXT))
     for number in range(9):

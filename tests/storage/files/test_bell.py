@@ -15,11 +15,11 @@ def bell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bel
     return Bell()
 
 
-def test_each_ring_before_a_wait_ends_one_wait(bell: Bell) -> None:
+def test_three_rings_let_three_waits_return(bell: Bell) -> None:
     for _ in range(3):
         bell.ring()
     for _ in range(3):
-        bell.wait()  # would block if one wait used up two rings
+        bell.wait()  # would block if a wait before it had used up two rings
     bell.close()
 
 
@@ -36,7 +36,7 @@ def test_ring_wakes_the_waiting_thread(bell: Bell) -> None:
     listener = threading.Thread(target=listen)
     listener.start()
     for number in range(100):
-        assert len(heard) == number  # the thread has not run before its ring
+        assert len(heard) == number  # the thread has not woken before the bell rings
         bell.ring()
         answered.acquire()
     listener.join()

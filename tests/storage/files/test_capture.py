@@ -1,4 +1,4 @@
-"""Tests of the capture of dirty states, which a checkpoint takes in steps and before they change."""
+"""Tests of how a checkpoint captures dirty states: in steps, and each state before its next change."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ from tests.storage.files.checkpoints import (
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 
-def test_state_is_captured_before_it_changes() -> None:
+def test_checkpoint_captures_state_before_append_changes_it() -> None:
     disk = new_disk()
     store = open_store(disk)
     paths = [f"/{number}" for number in range(1200)]  # more than one slice
@@ -39,7 +39,7 @@ def test_state_is_captured_before_it_changes() -> None:
     assert {content(again, path) for path in paths} == {b"ab"}
 
 
-def test_subscription_is_captured_before_it_changes() -> None:
+def test_checkpoint_captures_subscription_before_command_changes_it() -> None:
     disk = new_disk()
     store = open_store(disk)
     add_subscriptions(store)
@@ -58,7 +58,7 @@ def test_subscription_is_captured_before_it_changes() -> None:
     assert documents_of(open_store(disk)) == expected
 
 
-def test_many_subscriptions_are_captured_in_slices_and_before_they_change() -> None:
+def test_checkpoint_captures_subscriptions_deleted_between_its_slices() -> None:
     disk = new_disk()
     store = open_store(disk)
     ids = [f"s{number}" for number in range(450)]
@@ -116,7 +116,7 @@ def test_appends_continue_while_their_stream_is_captured_in_steps() -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_stream_deleted_during_its_capture_is_captured_whole(again: bool) -> None:
+def test_checkpoint_captures_all_bytes_of_stream_deleted_during_capture(again: bool) -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/b", TEXT, b"b"), create("/a", TEXT))

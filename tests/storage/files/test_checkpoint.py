@@ -1,4 +1,4 @@
-"""Tests of checkpoints: each writes the states of one record, and a failed one loses nothing."""
+"""Tests of checkpoints: each writes all states as they were after one record, and a failed checkpoint loses nothing."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def entry_of(disk: SimulatedDisk, path: str) -> Entry:
     return entry
 
 
-def test_checkpoint_leaves_out_changes_after_its_record() -> None:
+def test_checkpoint_does_not_write_changes_made_after_it_began() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", TEXT), create("/b", TEXT), append("/a", b"one", TEXT))

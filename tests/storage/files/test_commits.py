@@ -1,4 +1,4 @@
-"""Tests of commits: the store answers and publishes nothing before it is durable, and stops after a failure."""
+"""Tests of commits: the store answers a command and publishes its change only once the change is durable, and stops after a failure."""
 
 import errno
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.storage.files.benches import ThreadsBench, settled
 from tests.storage.files.stores import content, new_disk, open_store, run
 
 
-async def test_store_answers_and_publishes_nothing_before_it_is_durable(
+async def test_store_answers_and_publishes_append_only_once_it_is_durable(
     tmp_path: Path,
 ) -> None:  # TRAPS 12, 19
     bench = ThreadsBench(tmp_path)
@@ -85,7 +85,7 @@ async def test_failure_abandons_every_answer_in_flight(tmp_path: Path) -> None:
     await bench.run(create("/a"))
     bench.disk.close_gate()
     in_flight = [bench.store.execute(append("/a", b"x"), NOW)]
-    await bench.disk.held_write()  # of the first append; the second one is queued
+    await bench.disk.held_write()  # the first append is being written; the second one is queued
     in_flight.append(bench.store.execute(append("/a", b"y"), NOW))
     bench.store.commits.fail(OSError(errno.EIO, "a checkpoint failed"))
     assert not in_flight[0].done
@@ -96,7 +96,7 @@ async def test_failure_abandons_every_answer_in_flight(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_error_after_a_record_has_its_place_stops_the_store(
+def test_error_after_a_record_got_its_lsn_stops_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = new_disk()

@@ -1,4 +1,4 @@
-"""Tests of taking a data directory: one process, a known format, and no foreign files."""
+"""Tests of opening a data directory: one process owns it, its format is known, and it has no foreign files."""
 
 import contextlib
 import errno
@@ -134,7 +134,7 @@ def test_read_only_open_creates_no_store(tmp_path: Path, there: bool) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_copy_without_its_empty_directories_opens(tmp_path: Path) -> None:
+def test_copy_that_lacks_empty_directories_can_be_opened(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     (tmp_path / "logs").rmdir()
     with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
@@ -209,7 +209,7 @@ def test_power_loss_during_an_upgrade_leaves_the_old_or_the_new_format(call: int
 
 
 @pytest.mark.parametrize("call", ["write", "sync"])
-def test_upgrade_on_a_full_disk_overwrites_the_format_file(call: str) -> None:
+def test_upgrade_on_a_full_disk_overwrites_format_file_in_place(call: str) -> None:
     disk = directory_of_format_1()
     full = iter([OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "FORMAT.new")])
 
@@ -292,7 +292,7 @@ def test_log_warns_of_a_directory_of_another_user(
 
 
 @pytest.mark.parametrize("call", range(1, 16))
-def test_directory_can_be_laid_out_again_after_a_crash(call: int) -> None:  # TRAPS 16
+def test_prepare_succeeds_after_a_crash_at_any_disk_call(call: int) -> None:  # TRAPS 16
     disk = SimulatedDisk(random.Random(call))
 
     def crash(_: str) -> None:
@@ -324,7 +324,7 @@ def test_store_acknowledges_nothing_after_its_directory_is_lost() -> None:
     assert content(store, "/a") == b"x"
 
 
-def test_directory_lost_during_a_checkpoint_frees_no_segment() -> None:
+def test_loss_of_directory_during_checkpoint_stops_store_and_frees_no_segment() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", "text/plain"), append("/a", b"x", "text/plain"))

@@ -19,7 +19,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     return made
 
 
-def test_file_is_written_and_read_by_position(disk: Disk) -> None:
+def test_write_and_read_use_given_position_in_file(disk: Disk) -> None:
     file = disk.open("a", create=True)
     file.write(b"hello", 3)
     assert (file.size(), file.read(100, 0), file.read(2, 4)) == (8, b"\0\0\0hello", b"el")
@@ -30,7 +30,7 @@ def test_file_is_written_and_read_by_position(disk: Disk) -> None:
     file.close()
 
 
-def test_allocated_space_reads_as_zeros_and_takes_durable_writes(disk: Disk) -> None:
+def test_allocated_space_reads_as_zeros_and_can_be_written_durably(disk: Disk) -> None:
     file = disk.open("a", create=True)
     file.allocate(10_000)
     assert (file.size(), file.read(4, 9_998)) == (10_000, b"\0\0")
@@ -66,7 +66,7 @@ def test_random_numbers_have_64_bits_and_differ(disk: Disk) -> None:
     assert 1 << 56 < max(numbers) < 1 << 64
 
 
-def test_lock_is_taken_by_one_disk_at_a_time(disk: Disk, tmp_path: Path) -> None:
+def test_lock_is_held_by_one_disk_at_a_time(disk: Disk, tmp_path: Path) -> None:
     assert disk.lock()
     if isinstance(disk, SystemDisk):
         assert not SystemDisk(tmp_path / "d").lock()

@@ -98,7 +98,7 @@ def test_flush_of_many_logs_syncs_the_disk_once(disk: SimulatedDisk) -> None:  #
 
 
 @pytest.mark.parametrize("missing", ["", ".idx"])
-def test_flush_keeps_pieces_of_a_damaged_log_beside_it_and_writes_the_others(
+def test_flush_writes_pieces_of_damaged_log_to_separate_file(
     disk: SimulatedDisk, missing: str
 ) -> None:
     logs = Logs(disk)
@@ -127,7 +127,7 @@ def test_flush_keeps_pieces_of_a_damaged_log_beside_it_and_writes_the_others(
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
 @pytest.mark.parametrize("how", ["removed", "replaced", "removed with its directory"])
-def test_flush_keeps_pieces_of_a_log_that_was_moved_while_open(
+def test_flush_writes_pieces_of_log_moved_while_open_to_separate_file(
     tmp_path: Path, how: str, suffix: str
 ) -> None:
     disk = SystemDisk(tmp_path)

@@ -1,4 +1,4 @@
-"""Tests that the child of a fork can neither reach the disk through a copied store nor harm its parent."""
+"""Tests that a forked child process can neither reach the disk through its copy of the store nor harm its parent."""
 
 import gc
 import os
@@ -103,7 +103,7 @@ def test_child_may_lock_a_directory_that_its_parent_has_not_locked(tmp_path: Pat
     assert in_child(disk.lock) is True
 
 
-def test_check_lock_notices_a_fork_that_python_missed(
+def test_check_lock_detects_fork_from_changed_process_id(
     disk: SystemDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
@@ -128,7 +128,7 @@ def test_catalog_refuses_every_call_in_a_child_and_is_never_closed(tmp_path: Pat
     catalog.close()
 
 
-def test_object_that_refuses_calls_keeps_its_class() -> None:
+def test_object_that_refuses_calls_in_child_still_has_its_class() -> None:
     disk = SimulatedDisk(random.Random(1))
     refuse_calls(disk, Disk, ends="release")
     disk.release()

@@ -1,4 +1,4 @@
-"""Tests of the gathering of bytes for a checkpoint."""
+"""Tests of how a checkpoint gathers the unflushed bytes of streams."""
 
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
@@ -23,7 +23,7 @@ def stream(number: int, sizes: list[int]) -> tuple[StreamState, Recent]:
 
 
 def gathered(*streams: tuple[StreamState, Recent]) -> Gathering:
-    """Returns a gathering to which the given streams were added."""
+    """Returns a `Gathering` to which the given streams were added."""
     gathering = Gathering()
     for state, recent in streams:
         gathering.add(state, recent, Extent(recent.base, recent.flushed, recent.entries))
@@ -71,7 +71,7 @@ def test_stream_without_new_appends_adds_nothing_to_its_log() -> None:
     assert gathering.flushes == []
 
 
-def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_the_thread() -> None:
+def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_checkpoint_thread() -> None:
     count = 3 * gather._RUN
     state, recent = stream(1, [1] * count)
     gathering = gathered((state, recent))
@@ -83,10 +83,10 @@ def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_the_thread() ->
     assert len(work.pieces) == count
     assert [entries is None for _, entries in work.entries] == [False, True, True]
     gathering.take_rest(1)  # nothing is left
-    gathering.take_rest(2)  # there is no such stream
+    gathering.take_rest(2)  # no stream has this incarnation
 
 
-def test_index_entries_of_large_runs_are_left_to_the_thread() -> None:
+def test_index_entries_of_large_runs_are_left_to_checkpoint_thread() -> None:
     state, recent = stream(1, [1, gather._LARGE, 1])
     gathering = gathered((state, recent))
     gathering.take_some(10)

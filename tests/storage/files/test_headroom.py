@@ -82,12 +82,14 @@ CLAIMS: list[tuple[tuple[Change, ...], Claim]] = [
     (
         (Removed("/a", 1), DATA, CursorsMoved("s", ())),
         Claim.ENDING,
-    ),  # with an event in the registry
+    ),  # a delete, with its event in the registry
 ]
 
 
 @pytest.mark.parametrize(("changes", "claim"), CLAIMS)
-def test_changes_of_a_record_determine_its_claim(changes: tuple[Change, ...], claim: Claim) -> None:
+def test_claim_on_reserve_depends_on_changes_of_record(
+    changes: tuple[Change, ...], claim: Claim
+) -> None:
     assert claim_of(changes) is claim
     assert [each.leaves(100) for each in (Claim.ORDINARY, Claim.UPKEEP, Claim.ENDING)] == [
         100,
@@ -252,7 +254,7 @@ def test_delete_without_ballast_frees_its_log_before_other_bytes_are_flushed() -
     check(again, sizes)
 
 
-def test_crash_between_deleting_a_log_and_committing_the_catalog_is_no_damage(
+def test_crash_between_deleting_log_and_committing_catalog_damages_no_stream(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     disk, store = small_store()
@@ -285,7 +287,7 @@ def test_reserve_of_the_log_has_room_for_many_deletes() -> None:
     assert list(store.paths()) == []
 
 
-def test_durable_reads_leave_half_of_the_reserve_to_deletes() -> None:
+def test_records_of_stream_use_leave_half_of_reserve_to_deletes() -> None:
     disk = new_disk()
     store = open_store(disk, segment_size=64 * KIB)
     run(store, create("/a", TEXT), create("/b", TEXT, lifetime=Lifetime(ttl=10)))
@@ -377,8 +379,8 @@ def test_store_refuses_writes_until_disk_has_room_for_two_segments() -> None:
     run(store, create("/a", TEXT))
 
 
-def test_disk_with_room_for_the_ballast_only_does_not_count_as_full() -> None:
-    disk, store = small_store(32 * KIB + 72 * KIB + 60 * KIB)  # two segments of six
+def test_disk_with_room_for_ballast_and_two_segments_does_not_count_as_full() -> None:
+    disk, store = small_store(32 * KIB + 72 * KIB + 60 * KIB)  # room for two of the six segments
     for number in range(40):
         run(store, create(f"/{number}", TEXT, b"x" * 3000))
         run(store, Delete(f"/{number}"))

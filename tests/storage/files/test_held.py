@@ -1,4 +1,4 @@
-"""Tests of held bytes: the largest file that the system allows limits one stream and no other."""
+"""Tests of held bytes: a stream that reaches the system's limit of file size accepts no more bytes, and all other streams keep working."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ SMALL = {"segment_size": 32 * 1024, "max_unflushed": 12_000, "recent_limit": 0}
 
 
 def refusal_code_of(store: FileStore, command: Command) -> str | None:
-    """Executes a command, and returns the code of its refusal; None if it succeeds."""
+    """Executes a command, and returns the code of its refusal, or None if it succeeds."""
     try:
         run(store, command)
     except StreamError as refusal:
@@ -126,7 +126,7 @@ def test_file_limit_found_by_a_checkpoint_stops_one_stream_only(restarted: bool)
     assert content(open_store(disk, **SMALL), "/a") == b"x" * size
 
 
-def test_raised_file_limit_lets_held_bytes_move_to_the_log() -> None:
+def test_start_writes_held_bytes_to_log_after_file_limit_is_raised() -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     assert any(map(held.is_held, dict(SimulatedCatalog(disk).documents())))
@@ -198,7 +198,7 @@ def test_power_loss_at_any_call_loses_no_held_bytes() -> None:
         assert content(open_store(disk, **SMALL), "/a") == b"x" * 101_500
 
 
-def test_catalog_copy_is_shortened_at_the_file_limit() -> None:
+def test_copy_of_catalog_never_exceeds_file_limit() -> None:
     disk, store = limited(known=True)
     for number in range(4 * LIMIT // 300):
         run(store, create(f"/{number % 7}", TEXT))

@@ -98,7 +98,7 @@ def test_entries_are_found_behind_a_damaged_header(head: bytes) -> None:
 
 
 @pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
-def test_every_flipped_bit_of_an_index_is_found(head: bytes) -> None:
+def test_every_flipped_bit_of_an_index_is_detected(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
     file = index_file_with(disk, head)
     for position in range(file.size()):

@@ -1,4 +1,4 @@
-"""Tests of sliding lifetimes: reads are made durable rarely, and a restart extends a lifetime by a tenth at most."""
+"""Tests of sliding lifetimes: the time of the last use is rarely made durable, and a restart extends a lifetime by a tenth at most."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def sweep(store: FileStore, now: int) -> None:
     run(store, *commands, now=now)
 
 
-def test_reads_are_made_durable_at_most_once_per_tenth_of_the_lifetime() -> None:  # TRAPS 21
+def test_touches_write_at_most_one_record_per_tenth_of_lifetime() -> None:  # TRAPS 21
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     before = store.wal.last_lsn
@@ -42,7 +42,8 @@ def test_restart_extends_lifetime_by_at_most_a_tenth_after_a_read() -> None:
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN))
     store.touch(state(store), NOW + 5 * SECOND)
-    store.touch(state(store), NOW + 5_900_000)  # not durable: less than a tenth has passed
+    # The next touch is not made durable, because less than a tenth has passed.
+    store.touch(state(store), NOW + 5_900_000)
     store.commit_once()
     again = open_store(disk)
     deadline = state(again).deadline()
@@ -63,7 +64,7 @@ def test_checkpoint_during_recovery_does_not_shorten_a_lifetime() -> None:
     assert deadline >= NOW + SECOND // 2 + 10 * SECOND
 
 
-def test_early_read_is_made_durable_after_a_tenth_of_the_lifetime() -> None:
+def test_touch_too_early_for_record_is_recorded_by_later_sweep() -> None:
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     store.touch(state(store), NOW + SECOND // 2)
@@ -82,7 +83,7 @@ def test_live_reader_extends_the_durable_lifetime() -> None:
     assert state(store).noted_at >= NOW + 38 * SECOND
 
 
-def test_streams_not_in_memory_expire_in_time() -> None:  # TRAPS 53
+def test_streams_not_in_memory_expire_at_their_deadlines() -> None:  # TRAPS 53
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{n}", lifetime=Lifetime(ttl=10 + n % 3)) for n in range(30)))

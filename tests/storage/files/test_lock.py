@@ -40,7 +40,7 @@ def test_lock_is_taken_once_and_released(lock: DirectoryLock, tmp_path: Path) ->
     other.release()
 
 
-def test_check_looks_at_the_lock_file_once_a_second(
+def test_check_examines_lock_file_at_most_once_per_second(
     lock: DirectoryLock, tmp_path: Path, time: ManualClock
 ) -> None:
     lock.check()
@@ -52,7 +52,7 @@ def test_check_looks_at_the_lock_file_once_a_second(
         lock.check()
 
 
-def test_check_all_looks_at_the_lock_file_at_once(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_check_all_examines_lock_file_immediately(lock: DirectoryLock, tmp_path: Path) -> None:
     lock.check()
     (tmp_path / LOCK).unlink()
     (tmp_path / LOCK).touch()

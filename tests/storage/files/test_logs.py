@@ -22,7 +22,7 @@ def disk() -> SimulatedDisk:
 
 
 class CountingReads:
-    """Counts the reads of files."""
+    """Counts the calls that read from a file."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -93,7 +93,7 @@ def test_log_that_the_device_cannot_read_is_damaged(
         Logs(disk).read(ID, 0, 3)
 
 
-def test_flipped_bit_is_damage_and_never_served(disk: SimulatedDisk) -> None:
+def test_read_of_flipped_bit_raises_damaged(disk: SimulatedDisk) -> None:
     append(Logs(disk), ID, NEW, b"abc", b"def", b"ghi")
     disk.corrupt(path_of(ID), 4, 0)
     logs = Logs(disk)
@@ -104,7 +104,7 @@ def test_flipped_bit_is_damage_and_never_served(disk: SimulatedDisk) -> None:
     assert logs.read(ID, 6, 9) == b"ghi"
 
 
-def test_checksums_are_compared_once_per_opening(
+def test_index_is_read_only_once_while_log_is_open(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(Logs(disk), ID, NEW, *[b"x" * 10] * 50)
@@ -113,10 +113,10 @@ def test_checksums_are_compared_once_per_opening(
     reads = CountingReads(monkeypatch)
     for start in range(0, 500, 10):
         assert logs.read(ID, start, start + 10) == b"x" * 10
-    assert reads.count == 50  # only of the log, not of the index
+    assert reads.count == 50  # the log is read each time, and the index is not
 
 
-def test_piece_that_spans_two_pages_is_compared_once(
+def test_checksum_of_piece_that_spans_two_pages_is_computed_once(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(Logs(disk), ID, NEW, b"x" * 100, b"y" * 100, b"z" * 100)
@@ -151,7 +151,9 @@ def test_bytes_just_written_count_as_verified(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("base", [0, 4])
-def test_swapped_index_is_damage_for_reads_and_marks(disk: SimulatedDisk, base: int) -> None:
+def test_read_and_marks_of_log_with_index_of_another_log_raise_damaged(
+    disk: SimulatedDisk, base: int
+) -> None:
     logs = Logs(disk)
     extent = append(logs, ID, NEW, b"abc", b"def", b"ghi")
     append(logs, ID + 1, Extent(base, base, 0), b"1", b"2" * 50)

@@ -29,7 +29,7 @@ def disk() -> SimulatedDisk:
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[SimulatedFile]:
-    """Returns a list that gains every file that is closed."""
+    """Returns a list to which every closed file is added."""
     files: list[SimulatedFile] = []
     monkeypatch.setattr(SimulatedFile, "close", lambda file: files.append(file))
     return files
@@ -128,7 +128,7 @@ def test_open_without_file_handles_closes_other_logs_and_retries(disk: Simulated
     assert logs.acquire_if_open(ID + 1) is None
 
 
-def test_index_of_another_log_is_damage(disk: SimulatedDisk) -> None:
+def test_index_of_another_log_raises_damaged(disk: SimulatedDisk) -> None:
     labels = [
         Label(number, 0, path, TEXT, FOREVER, NOW, None, ())
         for number, path in ((ID, "/a"), (ID + 1, "/b"))

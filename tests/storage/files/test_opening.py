@@ -1,4 +1,4 @@
-"""Tests of the opening of regular files in the data directory."""
+"""Tests of how the store opens files in the data directory: only regular files, without following links."""
 
 import os
 import stat
@@ -32,7 +32,7 @@ PUT_IN_PLACE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT])
 @pytest.mark.parametrize("kind", PUT_IN_PLACE)
-def test_link_fifo_and_directory_are_refused_by_name_and_left_unchanged(
+def test_open_of_link_fifo_or_directory_fails_with_path_and_leaves_it_unchanged(
     tmp_path: Path, kind: str, flags: int
 ) -> None:
     (tmp_path / "elsewhere").write_bytes(b"mine")

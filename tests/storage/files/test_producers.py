@@ -1,4 +1,4 @@
-"""Tests of producers, which memory keeps only until a checkpoint and which are then looked up in the catalog."""
+"""Tests of producer states, which stay in memory until a checkpoint writes them and are then looked up in the catalog."""
 
 import msgspec
 import pytest
@@ -47,7 +47,7 @@ def is_duplicate(store: FileStore, stamp: Stamp) -> bool:
     return not outcome.wrote
 
 
-def test_stream_without_producers_never_asks_the_catalog() -> None:
+def test_stream_without_producers_looks_up_nothing_in_catalog() -> None:
     shelf = Shelf()
     producers = StoredProducers(shelf, 1, 0, Tally())
     assert producers.get(b"p") is None
@@ -56,7 +56,7 @@ def test_stream_without_producers_never_asks_the_catalog() -> None:
 
 
 @pytest.mark.parametrize("count", [3, None])
-def test_number_of_producers_grows_only_with_new_producers(count: int | None) -> None:
+def test_update_of_known_producer_does_not_change_number_of_producers(count: int | None) -> None:
     producers = StoredProducers(Shelf(3), 1, count, Tally())
     producers[b"p1"] = ProducerState(0, 5)
     producers[b"q"] = ProducerState(0, 0)
@@ -68,7 +68,7 @@ def test_number_of_producers_grows_only_with_new_producers(count: int | None) ->
     assert len(producers) == 5
 
 
-def test_failed_checkpoint_leaves_the_newest_states_fresh() -> None:
+def test_failed_checkpoint_leaves_newest_producer_states_unwritten() -> None:
     tally = Tally()
     producers = StoredProducers(Shelf(), 1, 0, tally)
     producers[b"p"] = ProducerState(0, 0)

@@ -1,4 +1,4 @@
-"""Tests of reads: reader threads do those that would block, and a damaged or missing log is refused."""
+"""Tests of reads: reader threads do the reads that would block, and a read of a damaged or missing log is refused."""
 
 import errno
 import os
@@ -126,7 +126,7 @@ def test_read_without_a_free_file_handle_returns_503() -> None:
     assert read.result() == b"before"
 
 
-def test_fork_reads_only_bytes_of_its_source_that_the_catalog_proves(tmp_path: Path) -> None:
+def test_fork_reads_source_despite_index_entries_of_unfinished_checkpoint(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
         store.create("/source", "text/plain")
         store.append("/source", b"of the source")

@@ -1,4 +1,4 @@
-"""Tests of recovery, which restores acknowledged changes and refuses a log that does not follow from the catalog."""
+"""Tests of recovery, which restores acknowledged changes and refuses a write-ahead log whose records do not fit the catalog."""
 
 import shutil
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_recovery_restores_subscriptions_with_and_without_a_checkpoint(checkpoin
     run(store, append(A, b"3", JSON))
     store.run_checkpoint()
     store.close()
-    assert documents_of(open_store(disk)) == expected  # unread appends are still known
+    assert documents_of(open_store(disk)) == expected  # including which appends are unread
 
 
 def test_subscription_created_after_restart_gets_a_larger_incarnation() -> None:
@@ -71,13 +71,12 @@ def test_subscription_created_after_restart_gets_a_larger_incarnation() -> None:
     assert subscription_of(store, "s").incarnation > first
 
 
-def test_recovery_starts_steady_time_no_earlier_than_a_lease_in_the_log() -> None:
+def test_steady_time_after_recovery_is_not_before_newest_record() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create(POOL, JSON), create(A, JSON), subscribe("s"), append(A, b"1", JSON))
-    ahead = (
-        NOW + 3600 * SECOND
-    )  # the clock was set ahead after the last checkpoint, which counts as time
+    # The clock was set ahead after the last checkpoint. Recovery counts that as time that has passed.
+    ahead = NOW + 3600 * SECOND
     run(store, Claim("s", "w"), now=ahead)
     disk.lose_power()
     assert open_store(disk).timeline.floor >= ahead

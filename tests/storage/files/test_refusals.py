@@ -1,4 +1,4 @@
-"""Tests of the refusals of writes."""
+"""Tests of the errors that refuse writes."""
 
 from durable_streams_server.storage.files.refusals import behind, disk_full
 

@@ -58,7 +58,7 @@ def replay_of(store: FileStore, aside: Sequence[int] = ()) -> Replay:
 
 
 def snapshot_of(store: FileStore) -> dict[str, Any]:
-    """Returns the states of a store's streams, their recent bytes, and the memory counted for them."""
+    """Returns the states of a store's streams, their recent bytes, and the memory that the store counts for them."""
     found: dict[str, Any] = {}
     for path in sorted(store.paths()):
         state = store.states[path]
@@ -122,7 +122,9 @@ def test_checkpoint_during_replay_loses_nothing() -> None:
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
-def test_append_that_does_not_follow_raises_damaged(wrong: dict[str, Any], is_first: bool) -> None:
+def test_record_that_does_not_fit_its_stream_raises_damaged(
+    wrong: dict[str, Any], is_first: bool
+) -> None:
     store = open_store(new_disk())
     run(store, create("/a", TEXT, b"xx"), create("/b", TEXT, b"xx"))
     incarnation = store.states["/a"].incarnation
@@ -133,7 +135,7 @@ def test_append_that_does_not_follow_raises_damaged(wrong: dict[str, Any], is_fi
         replay_of(store).run(RecordRun(payloads, 100, 0, 0), {})
 
 
-def test_records_of_streams_put_aside_are_skipped() -> None:
+def test_records_of_streams_that_repair_put_aside_are_skipped() -> None:
     store = open_store(new_disk())
     run(store, create("/a", TEXT, b"xx"))
     state = store.states["/a"]

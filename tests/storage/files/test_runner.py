@@ -1,4 +1,4 @@
-"""Tests of the runner: the order of its jobs, its stop, and the report of every failure."""
+"""Tests of the runner: it runs jobs in order, stops cleanly, and reports every failure."""
 
 import errno
 from functools import partial
@@ -155,12 +155,12 @@ def test_failure_abandons_tickets_in_the_order_of_their_decisions() -> None:
     ("count", "size", "shared"),
     [(1, 1, True), (63, 1, True), (64, 1, False), (1, 64 * 1024, False)],
 )
-def test_few_queued_records_wait_one_turn_for_writers_just_answered(
+def test_commit_of_few_small_records_waits_one_turn_for_records_of_answered_writers(
     count: int, size: int, shared: bool
 ) -> None:
     bench = RunnerBench()
     first = bench.store.execute(append("/a", b"first"), NOW)
-    bench.executor.turn()  # it is being written
+    bench.executor.turn()  # the first append is being written
     waiting = [bench.store.execute(append("/a", b"x" * size), NOW) for _ in range(count)]
     bench.executor.run(Lane.COMMIT)
     bench.executor.complete()
@@ -242,7 +242,7 @@ def test_store_with_a_damaged_log_can_be_opened() -> None:
     assert disk.content(path_of(again.states["/a"].incarnation) + KEPT) == b" more"
 
 
-def test_wait_for_returns_when_the_store_fails() -> None:
+def test_wait_for_returns_if_store_fails_meanwhile() -> None:
     bench = RunnerBench()
     bench.begin_checkpoint()
     ticket = bench.store.execute(append("/a", b"x"), NOW)

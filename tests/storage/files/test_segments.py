@@ -1,4 +1,4 @@
-"""Tests of the segment files of the write-ahead log, of any size and with any of them missing."""
+"""Tests of the segment files of the write-ahead log, which may have any size and of which any may be missing."""
 
 import errno
 import os
@@ -72,7 +72,7 @@ def test_two_names_of_one_file_are_damage(tmp_path: Path) -> None:
     again.close()
 
 
-def test_files_that_are_no_segments_are_ignored() -> None:
+def test_other_files_in_wal_directory_are_ignored() -> None:
     disk, wal = new()
     write(wal, b"one")
     disk.open("wal/000.bak", create=True).write(b"mine", 0)

@@ -51,7 +51,7 @@ def test_dirty_and_live_read_streams_are_not_evicted() -> None:
     assert store.states.loaded("/a") is state
 
 
-def test_evicted_state_in_use_is_loaded_as_the_same_object() -> None:
+def test_evicted_state_that_is_still_referenced_is_reloaded_as_same_object() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", body=b"x"), create("/b"), create("/c"))
@@ -66,7 +66,7 @@ def test_evicted_state_in_use_is_loaded_as_the_same_object() -> None:
     assert (held.visible_tail, content(again, "/a")) == (2, b"xy")
 
 
-def test_evicted_state_not_in_use_is_freed() -> None:
+def test_evicted_state_without_references_is_freed() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{number}", body=b"x") for number in range(50)))
@@ -147,7 +147,7 @@ def test_damaged_stream_is_refused_and_does_not_affect_others() -> None:
 
 # -- forks of forks ----------------------------------------------------------
 
-DEEP = 1500  # more than the recursion limit and than the server allows
+DEEP = 1500  # more forks than the recursion limit, and more than the server allows
 NAMED = range(0, DEEP + 2, 7)
 
 
@@ -164,7 +164,7 @@ def deep_store(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> FileStor
 
 
 def write_whole_lineages(disk: SimulatedDisk) -> None:
-    """Rewrites each catalog entry with all spans of its fork, as earlier versions stored them."""
+    """Rewrites the catalog entry of each fork to contain the spans of all its ancestors, as earlier versions stored it."""
     catalog = SimulatedCatalog(disk)
     entries = dict(catalog.paths())
     changes: list[Put | Drop] = []
@@ -278,7 +278,7 @@ def test_fork_keeps_own_bytes_and_offsets_after_repair_put_its_source_aside() ->
     assert open_store(disk).states["/0"].children == first.children
 
 
-def test_paths_names_each_stream_once_during_checkpoints_and_changes() -> None:
+def test_paths_yields_each_stream_once_despite_checkpoints_and_changes() -> None:
     store = open_store(new_disk())
     names = [f"/{number:04d}" for number in range(600)]
     run(store, *(create(name) for name in names[:300]))

@@ -1,4 +1,4 @@
-"""Tests of the file store: the contract of every store."""
+"""Runs the contract tests, which every store must pass, on the file store."""
 
 import asyncio
 from pathlib import Path
@@ -15,7 +15,7 @@ SEGMENT = 1024 * 1024
 
 
 class Prompt(Synchronous):
-    """A shell that commits at the end of the event loop's turn, on the loop itself."""
+    """A shell that commits on the event loop itself, in the turn after a commit becomes due."""
 
     def __init__(self, store: FileStore) -> None:
         super().__init__(*store.parts)

@@ -1,4 +1,4 @@
-"""Tests that a new directory soon records how steady time continues, so that a kill does not lose it even if the clock is set."""
+"""Tests that a new data directory soon records the state of steady time, so that steady time continues after a kill even if the clock is set."""
 
 import asyncio
 import shutil

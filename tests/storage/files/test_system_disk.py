@@ -10,7 +10,7 @@ from durable_streams_server.storage.files.system_disk import SystemDisk
 
 
 def unlocked_disk(root: Path) -> SystemDisk:
-    """Returns a disk with one file in it, whose lock has been taken and given back."""
+    """Returns a disk with one file in it. The lock of the disk has been acquired and released."""
     disk = SystemDisk(root)
     file = disk.open("a", create=True)
     file.write(b"hello", 0)

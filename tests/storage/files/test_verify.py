@@ -1,4 +1,4 @@
-"""Tests of verified reads: the bytes of a log are compared with the CRCs in its index before they are returned."""
+"""Tests of verified reads: bytes of a log are returned only after they match the CRCs in its index."""
 
 import random
 
@@ -47,7 +47,7 @@ def size_of(index: Index) -> int:
     st.integers(1, 60),
     st.data(),
 )
-def test_any_range_of_bytes_is_read_as_written(
+def test_read_verified_returns_written_bytes_of_any_range(
     sizes: list[int], at_once: int, draw: st.DataObject
 ) -> None:
     data, index, whole = log(sizes)
@@ -82,7 +82,7 @@ def test_read_of_damaged_byte_or_index_entry_raises(draw: st.DataObject) -> None
     assert what is not None
 
 
-def test_verified_prefix_ends_with_an_append() -> None:
+def test_verified_prefix_ends_at_end_of_an_append() -> None:
     data, index, _ = log([10] * 6, inside=frozenset({1, 2}))
     file_of(index).write(b"\xff", index.place_of(3))
     assert verified_prefix(data, index, size_of(index), (BASE, BASE + 60, 6))[:2] == (BASE + 10, 1)

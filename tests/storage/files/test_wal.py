@@ -1,4 +1,4 @@
-"""Tests of the write-ahead log: written records come back, torn ones do not, and damage differs from both."""
+"""Tests of the write-ahead log: recovery yields the written records, ends the log before a torn record, and refuses any other damage."""
 
 import random
 import struct
@@ -33,7 +33,7 @@ def test_batch_may_continue_in_the_next_segment() -> None:
     assert [payload for _, payload in read(disk)] == payloads
 
 
-def test_recovered_log_takes_further_records() -> None:
+def test_records_can_be_written_after_recovery() -> None:
     disk, wal = new()
     write(wal, b"one")
     again = Wal(disk, SEGMENT)
@@ -53,7 +53,7 @@ def test_recovery_ignores_records_of_an_earlier_lap() -> None:  # TRAPS 9
 
 
 class Written:
-    """Records the begin and end of each durable write."""
+    """Records the first position and the end of each durable write."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -102,7 +102,7 @@ def test_write_to_new_space_is_padded_with_zeros(
     assert list(Wal(disk, WIDE).recover(0)) == list(enumerate(payloads, 1))
 
 
-def test_padding_ends_with_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_does_not_exceed_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     segment = WIDE + 1000  # not a multiple of the padding
     wal = new_wide(segment)[1]
     for end in (segment - 9000, segment - 1000, segment - 5):
@@ -180,7 +180,7 @@ def test_recovery_ends_the_log_before_a_torn_record(seed: int, size: int) -> Non
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_recovery_finds_every_flipped_bit_in_acknowledged_records(data: st.DataObject) -> None:
+def test_recovery_detects_every_flipped_bit_in_acknowledged_records(data: st.DataObject) -> None:
     disk, wal = new()
     for number in range(6):
         write(wal, b"%d" % number * 2700)
@@ -189,7 +189,7 @@ def test_recovery_finds_every_flipped_bit_in_acknowledged_records(data: st.DataO
     position = data.draw(st.integers(0, 39) | st.integers(4096, 4096 + count * size - 1))
     last = name == "wal/001" and position >= 4096 + size
     disk.corrupt(name, position, data.draw(st.integers(0, 7)))
-    if last:  # no later record vouches for the last one, so it counts as torn
+    if last:  # no later record shows that the last one was acknowledged, so it counts as torn
         assert len(read(disk)) == 5
         with pytest.raises(Damaged):
             read(disk, 6)
@@ -259,13 +259,13 @@ def test_recovery_ignores_client_bytes_that_look_like_a_record() -> None:
         write(wal, forged * 60)
         wal.recycle(wal.last_lsn)
     last = wal.last_lsn
-    # This starts a segment of an earlier lap again, with the forged bytes behind the new record.
+    # This append reuses a segment of an earlier lap, so the forged bytes are behind the new record.
     write(wal, b"x" * 6_000)
     again = Wal(disk, SEGMENT)
     assert [lsn for lsn, _ in again.recover(last)] == [last + 1]
 
 
-def test_log_on_a_full_disk_recovers_and_refuses_only_writes() -> None:
+def test_log_on_full_disk_is_recovered_and_refuses_records_that_need_new_segment() -> None:
     disk, wal = new()
     write(wal, b"x" * 6_000)
 

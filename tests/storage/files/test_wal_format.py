@@ -3,7 +3,7 @@
 from durable_streams_server.storage.files.wal_format import CRC, HEAD, OVERHEAD, RECORD, size_of
 
 
-def test_head_struct_equals_the_record_and_crc_structs() -> None:
+def test_head_struct_packs_same_bytes_as_record_and_crc_structs() -> None:
     assert RECORD.size + CRC.size == HEAD.size == OVERHEAD
     fields = (1, 2, 3, 4, 5)
     assert RECORD.pack(*fields) + CRC.pack(6) == HEAD.pack(*fields, 6)

@@ -20,7 +20,7 @@ def runs_of(segment: SegmentFile) -> list[RecordRun]:
     return list(record_runs(segment, 0, chain_seed(segment.file)))
 
 
-def test_runs_hold_all_records_in_order() -> None:
+def test_runs_contain_all_records_in_order() -> None:
     disk, wal = new()
     payloads = [b"%d" % number for number in range(300)]
     write(wal, *payloads)
@@ -31,7 +31,9 @@ def test_runs_hold_all_records_in_order() -> None:
     assert runs[-1].end == PAGE + sum(map(len, payloads)) + 300 * OVERHEAD
 
 
-def test_run_ends_after_the_record_that_reaches_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_ends_after_record_that_reaches_maximum_run_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     disk, wal = new()
     write(wal, *[b"x" * 100] * 6)
     monkeypatch.setattr(wal_reader, "_RUN_BYTES", 200)

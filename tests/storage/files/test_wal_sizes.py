@@ -19,7 +19,7 @@ from durable_streams_server.testing.disk import SimulatedDisk
 
 
 @pytest.mark.parametrize("largest", [1, 4096, 1 << 20, 64 << 20, 256 << 20])
-def test_smallest_log_for_a_record_takes_that_record(largest: int) -> None:
+def test_size_for_returns_log_size_that_accepts_largest_record(largest: int) -> None:
     size = size_for(largest)
     segment = segment_size_of(size)
     wal = Wal(SimulatedDisk(random.Random(0)), segment)
@@ -36,6 +36,6 @@ def test_segments_are_whole_pages_and_fit_the_log(size: int) -> None:
     assert size - MAX_FILES * PAGE < MAX_FILES * segment <= size
 
 
-def test_reserve_of_a_small_segment_is_a_sixteenth() -> None:
+def test_reserve_is_sixteenth_of_segment_and_at_most_1_mib() -> None:
     assert reserve_of(1 << 20) == 1 << 16
     assert reserve_of(1 << 30) == 1 << 20

@@ -1,4 +1,4 @@
-"""Tests of how the worker of a host server ends when another worker has the data directory."""
+"""Tests of how a worker process of a host server, such as gunicorn, ends when another worker owns the data directory."""
 
 import logging
 import multiprocessing
@@ -15,7 +15,7 @@ REFUSAL = DirectoryInUse("data is in use by another process")
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Returns a list that gains the length of each pause, and makes no pause take time."""
+    """Replaces `time.sleep`, so that pauses take no time. Returns a list to which the length of each pause is added."""
     lengths: list[float] = []
     monkeypatch.setattr("durable_streams_server.storage.files.workers.time.sleep", lengths.append)
     return lengths
@@ -27,7 +27,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "parent_process", object)
 
 
-def test_ordinary_process_is_no_worker() -> None:
+def test_ordinary_process_is_not_taken_for_worker() -> None:
     assert not is_worker()
 
 
@@ -41,7 +41,7 @@ def test_process_under_gunicorn_is_a_worker(monkeypatch: pytest.MonkeyPatch) -> 
     assert is_worker()
 
 
-def test_refusal_stays_unchanged_outside_a_worker(pauses: list[float]) -> None:
+def test_refusal_of_returns_same_error_outside_worker(pauses: list[float]) -> None:
     assert refusal_of(REFUSAL) is REFUSAL
     assert pauses == []
 

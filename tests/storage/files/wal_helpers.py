@@ -19,7 +19,7 @@ def new(disk: SimulatedDisk | None = None) -> tuple[SimulatedDisk, Wal]:
 
 
 def write(wal: Wal, *payloads: bytes) -> None:
-    """Writes records as one batch, and marks them as durable."""
+    """Writes records as one batch, and sets the durable LSN to the last of them."""
     batch = []
     for payload in payloads:
         if wal.wants_file():

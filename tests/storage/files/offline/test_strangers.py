@@ -1,4 +1,4 @@
-"""Tests of entries of the wrong type in a data directory: a check reports them, and a repair moves them away."""
+"""Tests of entries of the wrong type in a data directory: `check` reports them, and `repair` quarantines them."""
 
 import os
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def run_check(directory: Path, *flags: str) -> Result:
 
 
 def emptied(directory: Path, name: str) -> Path:
-    """Removes or moves away a part of a store, and returns its path."""
+    """Removes a file of a store, or moves a directory out of it. Returns the path, which is then free."""
     path = directory / name
     if path.is_dir():
         path.rename(directory.parent / "away")
@@ -67,7 +67,7 @@ def repair_and_open(directory: Path) -> str:
 
 @pytest.mark.parametrize("what", IN_PLACE_OF_A_FILE)
 @pytest.mark.parametrize("name", [*FILES, *(f"catalog/{name}" for name in FILES_OF_CATALOG)])
-def test_repair_quarantines_entry_that_stands_in_place_of_a_file(
+def test_repair_quarantines_entry_of_wrong_type_in_place_of_a_file(
     directory: Path, name: str, what: str
 ) -> None:
     IN_PLACE_OF_A_FILE[what](emptied(directory, name))
@@ -89,7 +89,7 @@ def test_repair_quarantines_file_where_directory_belongs(directory: Path, name: 
     assert f"{name} is now quarantine" in repair_and_open(directory)
 
 
-def test_file_in_place_of_a_log_directory_damages_only_its_streams(
+def test_file_in_place_of_a_log_directory_damages_only_streams_of_that_directory(
     directory: Path,
 ) -> None:
     with FileBackedStreamStore(directory) as store:
@@ -104,7 +104,7 @@ def test_file_in_place_of_a_log_directory_damages_only_its_streams(
     assert "/kept: " in repair_and_open(directory)
 
 
-def test_wal_and_logs_may_be_links_to_other_directories(directory: Path) -> None:
+def test_wal_and_logs_may_be_symbolic_links_to_other_directories(directory: Path) -> None:
     for name in ("wal", "logs"):
         away = directory.parent / f"other-disk-{name}"
         (directory / name).rename(away)

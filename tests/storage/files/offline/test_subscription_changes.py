@@ -1,4 +1,4 @@
-"""Tests of subscriptions in a repair: their cursors follow renamed streams, and unknown subscriptions stay unknown."""
+"""Tests of how a repair replays changes of subscriptions: cursors follow renamed streams, and a change of an unknown subscription is not applied."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_cursor_follows_renamed_stream_up_to_its_tail(
     assert "subscription/s" in done.documents
 
 
-def test_change_of_unknown_subscription_is_withheld() -> None:
+def test_change_of_unknown_subscription_is_not_applied() -> None:
     changes = SubscriptionChanges(is_salvaged=False)
     why = "nothing is known of the subscription's beginning"
     assert changes.apply(WakeChanged("unknown", 1, None)) == why

@@ -1,4 +1,4 @@
-"""Tests of the log reader: it finds every whole record, even behind damage, and no record that was never acknowledged."""
+"""Tests of the log reader: it finds every intact record, even behind damage, and yields no record that was never acknowledged."""
 
 import random
 
@@ -21,7 +21,7 @@ SIZE = 1000 + OVERHEAD
 
 
 def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
-    """Returns a disk whose log has records of equal size, and the records. Each record was a write of its own."""
+    """Returns a disk whose log has records of equal size, and the records. Each record was written separately."""
     disk, wal = new()
     records = [Record(lsn, bytes([lsn % 251]) * 1000) for lsn in range(1, count + 1)]
     for record in records:
@@ -30,7 +30,7 @@ def written(count: int) -> tuple[SimulatedDisk, list[Record]]:
 
 
 def per_segment() -> int:
-    """Returns the number of records of that size in the first segment."""
+    """Returns how many records of the size that `written` uses fit in the first segment."""
     header = read_header(written(30)[0].open("wal/001"))
     assert header is not None
     return header.first - 1
@@ -53,7 +53,7 @@ def test_records_behind_damaged_one_are_found_and_gap_has_its_size() -> None:
     assert items(disk) == [*records[:3], Gap(3, 5, SIZE), *records[4:]]
 
 
-def test_damage_before_catalog_lsn_is_no_gap() -> None:
+def test_damage_before_catalog_lsn_is_not_reported_as_gap() -> None:
     disk, records = written(8)
     disk.corrupt("wal/000", PAGE + 3 * SIZE + 500, 0)
     assert items(disk, 4) == records[4:]
@@ -131,7 +131,7 @@ def test_single_record_behind_damaged_header_is_found_if_salt_is_intact() -> Non
     assert items(disk) == [*records[:-1], Gap(count - 1, None, None)]
 
 
-def test_segment_without_header_and_first_record_is_read() -> None:
+def test_segment_without_header_and_first_record_yields_its_other_records() -> None:
     disk, records = written(28)
     disk.open("wal/002").write(bytes(PAGE + 500), 0)
     n = 2 * per_segment()
@@ -148,11 +148,11 @@ def test_unreadable_segment_is_reported_and_gives_gap_without_end() -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_remains_of_unfinished_write_are_not_read(seed: int) -> None:
+def test_reader_yields_same_records_as_recovery_after_unfinished_write(seed: int) -> None:
     """After a power loss, the reader yields the same records as the recovery of a store.
 
-    In one case it yields more. If the power loss took the header of a segment's first write, the reader cannot distinguish that from
-    a damaged header. It yields those records, which were written and are the newest.
+    In one case the reader yields more. If the power loss destroyed the segment header that the first write to a segment contains, the reader
+    cannot distinguish that from a damaged header. It then yields the records of that write, which were written and are the newest.
     """
     chance = random.Random(seed)
     disk = SimulatedDisk(chance)

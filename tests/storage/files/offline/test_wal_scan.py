@@ -37,7 +37,7 @@ def test_records_of_another_segment_are_not_found() -> None:
     assert list(intact_records(data, other)) == []
 
 
-def test_record_follows_only_its_predecessor() -> None:
+def test_follows_is_true_only_for_directly_preceding_record() -> None:
     data, salt = segment(b"one", b"two", b"three")
     first, second, third = intact_records(data, salt)
     assert second.follows(first)
@@ -66,7 +66,7 @@ def test_salt_is_not_computed_from_single_record() -> None:
     assert salt_at(data, PAGE) is None
 
 
-def test_seed_of_checksum_is_computed() -> None:
+def test_seed_of_checksum_is_computed_from_record_and_its_checksum() -> None:
     chance = random.Random(0)
     for _ in range(50):
         seed, head, body = chance.getrandbits(32), chance.randbytes(28), chance.randbytes(77)
