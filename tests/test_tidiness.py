@@ -4,6 +4,7 @@ Each test reads the syntax of the files, so it also applies to every file that i
 """
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +46,16 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def name_of(file: Path) -> str:
     return str(file.relative_to(ROOT))
+
+
+@functools.cache
+def text_of(file: Path) -> str:
+    return file.read_text("utf-8")
+
+
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(text_of(file))
 
 
 def functions(tree: ast.AST) -> Iterator[Function]:
@@ -89,7 +100,7 @@ def does_something(function: Function) -> bool:
 
 def has_code(file: Path) -> bool:
     """Returns whether a file has code to test, besides constants, types and interfaces."""
-    tree = ast.parse(file.read_text("utf-8"))
+    tree = tree_of(file)
     return file.name[0] != "_" and any(map(does_something, functions(tree)))
 
 
@@ -100,7 +111,7 @@ def test_inner_functions_have_lazy_annotations() -> None:
     """
     costly = []
     for file in FILES:
-        tree = ast.parse(file.read_text("utf-8"))
+        tree = tree_of(file)
         is_lazy = any(
             isinstance(part, ast.ImportFrom) and part.module == "__future__" for part in tree.body
         )
@@ -114,7 +125,7 @@ def test_inner_functions_have_lazy_annotations() -> None:
 
 
 def test_no_file_is_longer_than_limit() -> None:
-    lengths = {name_of(file): file.read_text("utf-8").count("\n") for file in CODE}
+    lengths = {name_of(file): text_of(file).count("\n") for file in CODE}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
 
 
@@ -122,7 +133,7 @@ def test_no_function_is_longer_than_limit() -> None:
     lengths = {
         f"{name_of(file)}: {function.name}": (function.end_lineno or 0) - function.lineno + 1
         for file in CODE
-        for function in functions(ast.parse(file.read_text("utf-8")))
+        for function in functions(tree_of(file))
     }
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
 
@@ -134,16 +145,16 @@ def test_files_have_no_import_cycles() -> None:
 
 def test_files_have_no_conflict_markers() -> None:
     marker = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
-    assert [name_of(file) for file in TEXTS if marker.search(file.read_text("utf-8"))] == []
+    assert [name_of(file) for file in TEXTS if marker.search(text_of(file))] == []
 
 
 def test_every_constant_is_used() -> None:
     """A constant is unused if its name occurs only once in the source, where it is defined."""
-    words = Counter(word for file in FILES for word in re.findall(r"\w+", file.read_text("utf-8")))
+    words = Counter(word for file in FILES for word in re.findall(r"\w+", text_of(file)))
     constants = [
         target.id
         for file in FILES
-        for node in ast.parse(file.read_text("utf-8")).body
+        for node in tree_of(file).body
         if isinstance(node, ast.Assign | ast.AnnAssign)
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name) and target.id.isupper()
@@ -175,7 +186,7 @@ def test_every_switched_off_check_has_reason() -> None:
     bare = [
         f"{name_of(file)}: {line.strip()}"
         for file in CODE
-        for line in file.read_text("utf-8").splitlines()
+        for line in text_of(file).splitlines()
         if (words := words_behind_switches(line)) is not None and not re.search(r"\w", words)
     ]
     assert bare == []

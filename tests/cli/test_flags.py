@@ -2,12 +2,14 @@
 
 import subprocess
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
 from durable_streams_server.cli import main
+from tests.commands import run_all
 from tests.process import COMMAND, serve
 
 STREAM = "/v1/stream/a"
@@ -19,51 +21,49 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--nonsense"],
-        ["--port", "x"],
-        ["--port", "-1"],
-        ["--page-size", "1023"],
-        ["--page-size", "4q"],
-        ["--page-size", "2g"],
-        ["--max-body", "0"],
-        ["--wal-size", "6143k"],
-        ["--wal-size", "7g"],
-        ["--wal-size", "300m"],
-        ["--wal-size", "12m", "--max-body", "2m"],
-        ["--max-body", "1g"],
-        ["--max-body", "257m"],
-        ["--max-body", "999999999999999g"],
-        ["--host", ""],
-        ["--host", "\udcff"],
-        ["--body-timeout", "0"],
-        ["--body-timeout", "nan"],
-        ["--max-connections", "0"],
-        ["--memory", "--max-connections", "9999999999"],
-        ["--max-connections-per-address", "0"],
-        ["--long-poll-timeout", "0"],
-        ["--long-poll-timeout", "soon"],
-        ["--long-poll-timeout", "nan"],
-        ["--sse-max-age", "-1"],
-        ["--sse-max-age", "inf"],
-        ["--log-level", "loud"],
-        ["--stream-root", "/a/../b"],
-        ["--cors-origin", "not an origin"],
-        ["--cors-origin", "none", "--cors-origin", "*"],
-        ["--shared-cache-age", "-1"],
-        ["--shared-cache-age", "1.5"],
-        ["--shared-cache-age", "2147483648"],
-        ["nonsense"],
-    ],
-    ids=" ".join,
-)
-def test_bad_flag_or_value_prints_one_line_and_exits_2(arguments: list[str]) -> None:
-    shown = run(*arguments)
-    assert shown.returncode == 2
-    assert shown.stderr.startswith("Error: ")
-    assert shown.stderr.count("\n") == 1
+BAD: Final = [
+    ["--nonsense"],
+    ["--port", "x"],
+    ["--port", "-1"],
+    ["--page-size", "1023"],
+    ["--page-size", "4q"],
+    ["--page-size", "2g"],
+    ["--max-body", "0"],
+    ["--wal-size", "6143k"],
+    ["--wal-size", "7g"],
+    ["--wal-size", "300m"],
+    ["--wal-size", "12m", "--max-body", "2m"],
+    ["--max-body", "1g"],
+    ["--max-body", "257m"],
+    ["--max-body", "999999999999999g"],
+    ["--host", ""],
+    ["--host", "\udcff"],
+    ["--body-timeout", "0"],
+    ["--body-timeout", "nan"],
+    ["--max-connections", "0"],
+    ["--memory", "--max-connections", "9999999999"],
+    ["--max-connections-per-address", "0"],
+    ["--long-poll-timeout", "0"],
+    ["--long-poll-timeout", "soon"],
+    ["--long-poll-timeout", "nan"],
+    ["--sse-max-age", "-1"],
+    ["--sse-max-age", "inf"],
+    ["--log-level", "loud"],
+    ["--stream-root", "/a/../b"],
+    ["--cors-origin", "not an origin"],
+    ["--cors-origin", "none", "--cors-origin", "*"],
+    ["--shared-cache-age", "-1"],
+    ["--shared-cache-age", "1.5"],
+    ["--shared-cache-age", "2147483648"],
+    ["nonsense"],
+]
+
+
+def test_bad_flag_or_value_prints_one_line_and_exits_2() -> None:
+    for arguments, shown in zip(BAD, run_all(BAD), strict=True):
+        assert shown.returncode == 2, arguments
+        assert shown.stderr.startswith(b"Error: "), arguments
+        assert shown.stderr.count(b"\n") == 1, arguments
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,6 @@ def test_call_executes_few_lines_however_many_deliveries_wait(hosts: int, per_ho
 
 @pytest.mark.parametrize(("hosts", "per_host"), [(20_000, 1), (1, 20_000), (2_000, 10)])
 def test_call_takes_less_than_100_microseconds(hosts: int, per_host: int) -> None:
-    cost = average_costs(hosts, per_host, time.perf_counter_ns)
+    cost = average_costs(hosts, per_host, time.thread_time_ns)
     assert cost["request"] < 100_000
     assert cost["release"] < 100_000

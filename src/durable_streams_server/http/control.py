@@ -29,7 +29,6 @@ from ..protocol.subscriptions.outcomes import AckOutcome
 from ..protocol.subscriptions.views import View
 from ..protocol.units import MIB
 from ..storage.ticket import Ticket
-from ..subscriptions.keys import JWKS_MAX_AGE
 from ..subscriptions.loading import in_slices
 from ..subscriptions.service import Service
 from .request import Request
@@ -40,7 +39,7 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 _JSON: Final = (CONTENT_TYPE, b"application/json")
 _JWKS: Final = (
     (CONTENT_TYPE, b"application/jwk-set+json"),
-    (b"cache-control", b"public, max-age=%d" % JWKS_MAX_AGE),
+    (b"cache-control", b"public, max-age=300"),  # PROTOCOL 6.5
 )
 
 Answer = Ticket[Response]

@@ -16,8 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..protocol.signing import SEED_BYTES, Key, encode_base64url, format_signature, signed_bytes
 from ..protocol.units import SECOND
 
-#: Seconds for which caches may keep the key set (PROTOCOL 6.5).
-JWKS_MAX_AGE: Final = 300
 #: Seconds for which a retired key stays published: the lifetime of a token, and twelve times the replay window of a webhook.
 KEEP_RETIRED: Final = 3600
 

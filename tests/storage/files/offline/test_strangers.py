@@ -13,6 +13,7 @@ from durable_streams_server.storage.files.disk import EntryType
 from durable_streams_server.storage.files.log_layout import directory_of, path_of
 from durable_streams_server.storage.files.offline.strangers import strangers
 from durable_streams_server.storage.files.system_disk import SystemDisk
+from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
 
 FILES = ("FORMAT", "LOCK", "ballast", "FORMAT.new", "wal/000", "wal/007")
 FILES_OF_CATALOG = ("data.mdb", "lock.mdb", "copy", "copy.new", "SUM")
@@ -29,7 +30,7 @@ IN_PLACE_OF_A_FILE: dict[str, Callable[[Path], None]] = {
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     path = tmp_path / "data"
-    with FileBackedStreamStore(path) as store:
+    with FileBackedStreamStore(path, wal_size=MIN_SIZE) as store:
         store.create("/kept", "text/plain")
         store.append("/kept", b"bytes in a log")
         store.run_checkpoint()
@@ -59,7 +60,7 @@ def repair_and_open(directory: Path) -> str:
     said = run_check(directory, "--repair").output
     left = run_check(directory)
     assert left.exit_code == 0, left.output
-    with FileBackedStreamStore(directory) as store:
+    with FileBackedStreamStore(directory, wal_size=MIN_SIZE) as store:
         store.create("/new", "text/plain")
         store.append("/new", b"works")
     return said
@@ -76,7 +77,7 @@ def test_repair_quarantines_entry_of_wrong_type_in_place_of_a_file(
     assert f"{name}: it is no file" in found.output
     said = repair_and_open(directory)
     assert f"{name} is now quarantine/{name.replace('/', '-')}" in said
-    with FileBackedStreamStore(directory) as store:
+    with FileBackedStreamStore(directory, wal_size=MIN_SIZE) as store:
         assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
@@ -92,7 +93,7 @@ def test_repair_quarantines_file_where_directory_belongs(directory: Path, name: 
 def test_file_in_place_of_a_log_directory_damages_only_streams_of_that_directory(
     directory: Path,
 ) -> None:
-    with FileBackedStreamStore(directory) as store:
+    with FileBackedStreamStore(directory, wal_size=MIN_SIZE) as store:
         state = store.find("/kept").result()
         assert state is not None
         name = directory_of(state.incarnation)
@@ -113,7 +114,7 @@ def test_wal_and_logs_may_be_symbolic_links_to_other_directories(directory: Path
     assert disk.entry_type("wal") is EntryType.DIRECTORY
     assert list(strangers(disk)) == []
     assert run_check(directory).exit_code == 0
-    with FileBackedStreamStore(directory) as store:
+    with FileBackedStreamStore(directory, wal_size=MIN_SIZE) as store:
         assert store.read("/kept").data == b"bytes in a log, and more of them"
 
 
